@@ -1,0 +1,62 @@
+# Two commands do everything on a fresh machine with Python 3.11+, make and a network: `make demo` and `make test`.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+ARGS ?=
+# A Java runtime from PyPI, only where the machine has none that is new enough for Kafka.
+JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
+PROTOS := $(shell find proto -name '*.proto')
+
+.PHONY: help demo up down clean test lint format stubs environment
+
+help:  ## Show what can be made
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: stubs  ## Real flights in, real mails out, through real Kafka and all four services (ARGS="--help" for options)
+	@$(BIN)/python -m local.demo $(ARGS)
+
+up: stubs  ## Run Towerwatch on this machine for daily use (settings in .env, see .env.example)
+	@$(BIN)/python -m local.up start
+
+down:  ## Stop what `make up` started; data is kept
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local.up stop; fi
+
+clean:  ## Delete the data of `make up` and of the demo (asks first)
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local.up clean; fi
+
+test: stubs  ## Run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: stubs  ## Check style, types, import borders and the contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint proto
+
+format: environment  ## Bring the code into the house's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+stubs: .stubs  ## Generate the code of the contract (every other target does it)
+
+.stubs: .venv/.synced $(PROTOS)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc --proto_path=proto \
+	  --python_out=proto --grpc_python_out=proto --mypy_out=quiet:proto --mypy_grpc_out=quiet:proto \
+	  $(patsubst proto/%,%,$(PROTOS))
+	@touch $@
+
+environment: .venv/.synced  ## Create or bring up to date the environment in .venv
+
+.venv/.synced: pyproject.toml uv.lock | .venv/bin/uv
+	@$(BIN)/uv sync --quiet --frozen $(JRE)
+	@touch $@
+
+.venv/bin/uv:
+	@echo "Making the environment in .venv (once) …"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=…")'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
