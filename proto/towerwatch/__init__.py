@@ -1,0 +1,1 @@
+"""The contract: everything that crosses a process border, as protobuf messages and Kafka topics."""
