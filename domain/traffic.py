@@ -1,0 +1,158 @@
+"""Traffic: what is known of the flights at one airport. A pure fold of what the collector observed.
+
+Inside, time is whole hours and whole seconds since 1970 (UTC), because this is the hot path.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from domain.interests import Direction
+from domain.windows import HOUR_S
+
+RETAINED_HOURS: Final = 35 * 24
+"""Hourly counts older than this before the watermark are forgotten: windows there are closed and judged.
+It exceeds the age that an interest's `effective_from` may have."""
+
+
+class Coverage(StrEnum):
+    """What an observation says of its interval."""
+
+    PARTIAL = "partial"
+    COMPLETE = "complete"
+    GAP = "gap"
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """Flights of one direction, seen for the first time, and what is now known of the interval [begin, end)."""
+
+    direction: Direction
+    begin: int
+    """Seconds since 1970."""
+    end: int
+    event_times: tuple[int, ...]
+    """Seconds since 1970, one for each distinct flight."""
+    coverage: Coverage
+
+
+@dataclass(frozen=True, slots=True)
+class HourlyCounts:
+    """Distinct flights by hour; hours outside have none."""
+
+    first_hour: int = 0
+    """Hours since 1970."""
+    counts: tuple[int, ...] = ()
+
+    @property
+    def end_hour(self) -> int:
+        return self.first_hour + len(self.counts)
+
+    def total(self, hour: int, hours: int) -> int:
+        """Flights in the `hours` hours from `hour` on."""
+        start = hour - self.first_hour
+        return sum(self.counts[max(start, 0) : max(start + hours, 0)])
+
+    def plus(self, hours: Iterable[int]) -> "HourlyCounts":
+        """With one more flight in each of `hours`."""
+        added = sorted(hours)
+        if not added:
+            return self
+        first = min(self.first_hour, added[0]) if self.counts else added[0]
+        end = max(self.end_hour, added[-1] + 1)
+        counts = [0] * (end - first)
+        if self.counts:
+            counts[self.first_hour - first : self.end_hour - first] = self.counts
+        for hour in added:
+            counts[hour - first] += 1
+        return HourlyCounts(first, tuple(counts))
+
+    def since(self, hour: int) -> "HourlyCounts":
+        """Without what lies before `hour`."""
+        if hour <= self.first_hour:
+            return self
+        return HourlyCounts(hour, self.counts[hour - self.first_hour :])
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The traffic of one direction."""
+
+    counts: HourlyCounts = HourlyCounts()
+    covered_from: int | None = None
+    """Where coverage began (seconds); None before the first coverage."""
+    watermark: int | None = None
+    """Up to where coverage reaches (seconds)."""
+    gaps: tuple[tuple[int, int], ...] = ()
+    """Stretches [begin, end) that the source will never give, in order, merged."""
+
+    def fold(self, seen: Observation) -> "Flow":
+        """The flow after an observation."""
+        oldest = self.covered_from // HOUR_S if self.covered_from is not None else 0
+        hours = (at // HOUR_S for at in seen.event_times)
+        counted = replace(self, counts=self.counts.plus(hour for hour in hours if hour >= oldest))
+        match seen.coverage:
+            case Coverage.COMPLETE:
+                return counted._covered(seen.begin, seen.end)._forgetting()
+            case Coverage.GAP:
+                return counted._missing(seen.begin, seen.end)._forgetting()
+            case Coverage.PARTIAL:
+                return counted
+
+    def _covered(self, begin: int, end: int) -> "Flow":
+        if self.watermark is None:
+            return replace(self, covered_from=begin, watermark=end)
+        # What the collector jumped over is a stretch that nobody will tell of.
+        jumped = self._missing(self.watermark, begin) if begin > self.watermark else self
+        return replace(jumped, watermark=max(self.watermark, end))
+
+    def _missing(self, begin: int, end: int) -> "Flow":
+        if self.watermark is None:
+            return self  # before the first coverage all is unknown anyway
+        begin = self.watermark  # what lies behind it is covered, and a jump to `begin` is missing too
+        if end <= begin:
+            return self
+        if self.gaps and self.gaps[-1][1] == begin:
+            return replace(self, gaps=(*self.gaps[:-1], (self.gaps[-1][0], end)), watermark=end)
+        return replace(self, gaps=(*self.gaps, (begin, end)), watermark=end)
+
+    def _forgetting(self) -> "Flow":
+        if self.watermark is None or self.covered_from is None:
+            return self
+        oldest_hour = (self.watermark // HOUR_S - RETAINED_HOURS) // 24 * 24
+        if oldest_hour <= self.covered_from // HOUR_S:
+            return self
+        oldest = oldest_hour * HOUR_S
+        return Flow(
+            counts=self.counts.since(oldest_hour),
+            covered_from=oldest,
+            watermark=self.watermark,
+            gaps=tuple(gap for gap in self.gaps if gap[1] > oldest),
+        )
+
+    def has_gap_in(self, begin: int, end: int) -> bool:
+        """Whether a gap touches [begin, end)."""
+        return any(gap_begin < end and begin < gap_end for gap_begin, gap_end in self.gaps)
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """The traffic of one airport."""
+
+    arrivals: Flow = Flow()
+    departures: Flow = Flow()
+
+    def flows(self, direction: Direction) -> tuple[Flow, ...]:
+        """The flows that a direction is made of."""
+        if direction is Direction.BOTH:
+            return (self.arrivals, self.departures)
+        return (self.arrivals,) if direction is Direction.ARRIVALS else (self.departures,)
+
+    def fold(self, seen: Observation) -> "Traffic":
+        """The traffic after an observation."""
+        if seen.direction is Direction.ARRIVALS:
+            return replace(self, arrivals=self.arrivals.fold(seen))
+        if seen.direction is Direction.DEPARTURES:
+            return replace(self, departures=self.departures.fold(seen))
+        raise ValueError("an observation is of arrivals or of departures, not of both")

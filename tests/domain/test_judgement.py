@@ -1,0 +1,231 @@
+"""The alert rule, against the brute-force model and by its own laws."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from domain.alerts import Alert, Bound, State
+from domain.interests import Direction, Interest
+from domain.judgement import NOTHING_KNOWN, alerts_between
+from domain.traffic import Coverage, Observation, Traffic
+from domain.windows import Window, instant, seconds
+from tests.domain.brute_force import Log, Wish, everything_to_be_said
+
+BASE = datetime(2013, 2, 8, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+def an_interest(**changes) -> Interest:
+    values = {
+        "interest_id": UUID(int=1),
+        "user_id": UUID(int=2),
+        "airport": "KJFK",
+        "direction": Direction.DEPARTURES,
+        "window": Window.ONE_HOUR,
+        "high": 2,
+        "low": None,
+        "for_windows": 1,
+        "repeat": False,
+        "effective_from": BASE,
+        "version": 1,
+    }
+    return Interest(**(values | changes))
+
+
+def seen(begin, end, times=(), coverage=Coverage.COMPLETE, direction=Direction.DEPARTURES) -> Observation:
+    """An observation; times in hours after BASE."""
+    at = [seconds(BASE + timedelta(hours=hour)) for hour in (begin, end, *times)]
+    return Observation(direction, at[0], at[1], tuple(at[2:]), coverage)
+
+
+def told(interest: Interest, log: list[Observation]) -> list[Alert]:
+    """What an interest that was set first is told, event by event."""
+    traffic, alerts = NOTHING_KNOWN, []
+    for event in log:
+        after = traffic.fold(event)
+        alerts += alerts_between(interest, traffic, after)
+        traffic = after
+    return alerts
+
+
+def brief(alerts: list[Alert]) -> list[tuple[str, str, int, int]]:
+    return [(a.bound.value, a.state.value, (a.window_start - BASE) // HOUR, a.count) for a in alerts]
+
+
+def test_high_fires_before_the_window_closes_and_resolves_when_the_next_one_does():
+    """More than the threshold fires at once; the end of it is known only on close."""
+    log = [seen(0, 0.5, (0.1, 0.2, 0.3)), seen(0.5, 1, (0.6,)), seen(1, 1.5, (1.1,)), seen(1.5, 2)]
+    assert brief(told(an_interest(), log)) == [("high", "FIRING", 0, 3), ("high", "RESOLVED", 1, 1)]
+
+
+def test_high_waits_until_the_window_before_is_closed():
+    """An early high would be FIRING or STILL depending on timing, if the window before could still change."""
+    partial = seen(0, 2, (1.1, 1.2, 1.3), Coverage.PARTIAL)
+    first = seen(-1, 0)
+    assert brief(told(an_interest(), [first, partial])) == []
+    assert brief(told(an_interest(), [first, partial, seen(0, 2, (0.1,))])) == [("high", "FIRING", 1, 3)]
+
+
+def test_low_is_said_only_of_a_closed_window_and_zero_flights_under_coverage_is_zero():
+    """Silence is not zero; zero under full coverage is."""
+    low = an_interest(high=None, low=1)
+    assert brief(told(low, [seen(0, 0.9)])) == []
+    assert brief(told(low, [seen(0, 1), seen(1, 2, (1.5,))])) == [("low", "FIRING", 0, 0), ("low", "RESOLVED", 1, 1)]
+
+
+def test_both_directions_close_with_the_smaller_watermark():
+    """Arrivals come a night later; until then a window of both is open."""
+    both = an_interest(direction=Direction.BOTH, high=None, low=3)
+    departures = seen(0, 2, (0.1, 0.2, 1.5))
+    assert brief(told(both, [departures])) == []
+    arrivals = seen(0, 2, (0.5,), direction=Direction.ARRIVALS)
+    assert brief(told(both, [departures, arrivals])) == [("low", "FIRING", 1, 1)]
+
+
+def test_a_window_before_effective_from_is_none_before():
+    """What was already so when a person came is said as FIRING, for it is news to them."""
+    log = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 2, (1.1, 1.2, 1.3))]
+    late = an_interest(effective_from=BASE + HOUR)
+    assert brief(told(late, log)) == [("high", "FIRING", 1, 3)]
+    assert brief(told(an_interest(), log)) == [("high", "FIRING", 0, 3)]
+
+
+def test_a_gap_is_no_breach_and_breaks_a_run():
+    """A stretch that the source never gives neither fires low nor lets a breach go on."""
+    log = [seen(0, 1), seen(1, 2, coverage=Coverage.GAP), seen(2, 3)]
+    assert brief(told(an_interest(high=None, low=1), log)) == [("low", "FIRING", 0, 0), ("low", "FIRING", 2, 0)]
+
+
+def test_for_windows_asks_for_a_run():
+    """With for_windows = 2 one window past the threshold is not yet a breach."""
+    log = [seen(h, h + 1, [h + 0.1] * n) for h, n in enumerate((3, 1, 3, 3, 3, 0))]
+    two = an_interest(for_windows=2)
+    assert brief(told(two, log)) == [("high", "FIRING", 3, 3), ("high", "RESOLVED", 5, 0)]
+    again = an_interest(for_windows=2, repeat=True)
+    assert brief(told(again, log))[1] == ("high", "STILL", 4, 3)
+
+
+def test_a_late_flight_may_fire_high_and_withdraws_low_with_both_counts():
+    """Counts only grow: a high that is reached late fires late, a low that was wrong is taken back."""
+    log = [seen(0, 1, (0.5, 0.6)), seen(1, 2, (1.1, 1.2)), seen(0, 1, (0.7,))]
+    alerts = told(an_interest(high=2), log)
+    assert brief(alerts) == [("high", "FIRING", 0, 3), ("high", "RESOLVED", 1, 2)]
+    withdrawn = told(an_interest(high=None, low=3), log)[-1:]
+    assert brief(withdrawn) == [("low", "FIRING", 1, 2)]  # the window after is now the first in breach
+    first = [a for a in told(an_interest(high=None, low=3), log) if a.state is State.WITHDRAWN]
+    assert [(a.bound, a.count, a.withdrawn_count) for a in first] == [(Bound.LOW, 3, 2)]
+
+
+def test_forgetting_old_hours_says_nothing():
+    """Counts older than the retention leave no trace in what is said."""
+    long_ago = [seen(24 * day, 24 * (day + 1), [24 * day + 1] * 3) for day in range(50)]
+    alerts = told(an_interest(window=Window.ONE_DAY), long_ago)
+    assert brief(alerts) == [("high", "FIRING", 0, 3)]
+
+
+# The laws, for any log.
+
+directions = st.sampled_from([Direction.ARRIVALS, Direction.DEPARTURES])
+
+
+@st.composite
+def one_direction(draw, direction):
+    """A log of one direction as a collector may write it: intervals end to end, some in parts, some gaps."""
+    at = seconds(BASE) + draw(st.integers(-30, 30)) * 600
+    log = []
+    for _ in range(draw(st.integers(0, 14))):
+        end = at + draw(st.integers(1, 30)) * 600
+        if draw(st.integers(0, 7)) == 0:
+            log.append(Observation(direction, at, end, (), Coverage.GAP))
+        else:
+            times = sorted(draw(st.lists(st.integers(at, end - 1), max_size=8)))
+            cut = draw(st.integers(0, len(times)))
+            if draw(st.booleans()):
+                log.append(Observation(direction, at, end, tuple(times[:cut]), Coverage.PARTIAL))
+                times = times[cut:]
+            log.append(Observation(direction, at, end, tuple(times), Coverage.COMPLETE))
+        at = end
+    return log
+
+
+@st.composite
+def interleaved(draw):
+    """The logs of both directions, shuffled together, each in its own order."""
+    left, right = draw(one_direction(Direction.ARRIVALS)), draw(one_direction(Direction.DEPARTURES))
+    log = []
+    while left or right:
+        log.append((left if left and (not right or draw(st.booleans())) else right).pop(0))
+    return log
+
+
+interests = st.builds(
+    lambda high, low, **values: an_interest(high=high, low=low if high is None or (low or 0) < high else None, **values),
+    direction=st.sampled_from(Direction),
+    window=st.sampled_from(Window),
+    high=st.none() | st.integers(0, 8),
+    low=st.none() | st.integers(0, 8),
+    for_windows=st.integers(1, 3),
+    repeat=st.booleans(),
+    effective_from=st.integers(-20, 40).map(lambda n: BASE + n * timedelta(minutes=30)),
+)
+
+
+def facts(log: list[Observation], direction: Direction) -> list[Log]:
+    """The log as the brute-force model takes it."""
+    result = []
+    for part in direction.parts:
+        mine = [event for event in log if event.direction is part]
+        started = next((i for i, event in enumerate(mine) if event.coverage is Coverage.COMPLETE), None)
+        result.append(
+            Log(
+                flights=[instant(at) for event in mine for at in event.event_times],
+                covered=None if started is None else (instant(mine[started].begin), instant(mine[-1].end)),
+                gaps=[
+                    (instant(event.begin), instant(event.end))
+                    for event in mine[started or 0 :]
+                    if event.coverage is Coverage.GAP
+                ],
+            )
+        )
+    return result
+
+
+@settings(max_examples=400, deadline=None)
+@given(log=interleaved(), interest=interests, position=st.integers(0, 40))
+def test_what_is_said_is_the_brute_force_models_wherever_the_interest_came(log, interest, position):
+    """Set before, amid or after the flights, in any interleaving: the same alerts, those of the plain model."""
+    position = min(position, len(log))
+    traffic = NOTHING_KNOWN
+    for event in log[:position]:
+        traffic = traffic.fold(event)
+    alerts = list(alerts_between(interest, NOTHING_KNOWN, traffic))
+    for event in log[position:]:
+        after = traffic.fold(event)
+        alerts += alerts_between(interest, traffic, after)
+        traffic = after
+    wish = Wish(
+        interest.window.value,
+        interest.high,
+        interest.low,
+        interest.for_windows,
+        interest.repeat,
+        interest.effective_from,
+    )
+    expected = everything_to_be_said(facts(log, interest.direction), wish)
+    assert {(a.bound.value, a.state.value, a.window_start) for a in alerts} == expected
+    assert len({a.alert_id for a in alerts}) == len(alerts), "nothing is said twice"
+
+
+@given(log=interleaved())
+def test_a_traffic_is_the_sum_of_its_log(log):
+    """Counts by hour are those of the flights, however they were cut into batches."""
+    traffic = Traffic()
+    for event in log:
+        traffic = traffic.fold(event)
+    for flow, direction in ((traffic.arrivals, Direction.ARRIVALS), (traffic.departures, Direction.DEPARTURES)):
+        times = [at // 3600 for event in log if event.direction is direction for at in event.event_times]
+        for hour in set(times):
+            assert flow.counts.total(hour, 1) == times.count(hour)
+        assert flow.counts.total(0, 10**7) == len(times)
