@@ -1,0 +1,86 @@
+"""Time as a value that is handed in, so that tests, replays and demos decide what time it is.
+
+Whoever needs the time takes a `Clock`; nobody calls `datetime.now()`. Processes of one local stack get the same four
+values (start, rate, anchor, stop) and therefore agree on the time, also after one of them was restarted.
+"""
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What time it is, and how long to really wait for a later time."""
+
+    def now(self) -> datetime:
+        """The present instant: aware, in UTC."""
+        ...
+
+    def real_seconds(self, duration: timedelta) -> float:
+        """The real seconds that `duration` takes on this clock, for timers. Never negative."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class SystemClock:
+    """The time of the machine."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def real_seconds(self, duration: timedelta) -> float:
+        return max(duration.total_seconds(), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class ScaledClock:
+    """Shows `start` at the real instant `anchor`, runs `rate` times real time, and stands still from `stop` on.
+
+    `start` and `stop` are instants as this clock shows them; `anchor` is an instant of `real`, past or future.
+    Raises ValueError when the rate is not a positive finite number, an instant is naive, or `stop` precedes `start`.
+    """
+
+    start: datetime
+    rate: float
+    anchor: datetime
+    stop: datetime | None = None
+    real: Clock = SystemClock()
+
+    def __post_init__(self) -> None:
+        _require_positive(self.rate)
+        for name, instant in (("start", self.start), ("anchor", self.anchor), ("stop", self.stop)):
+            if instant is not None and instant.utcoffset() is None:
+                raise ValueError(f"the clock's {name} must name its offset from UTC, {instant.isoformat()} does not")
+        if self.stop is not None and self.stop < self.start:
+            raise ValueError(f"the clock would stop at {self.stop.isoformat()}, before its start")
+
+    def now(self) -> datetime:
+        # In UTC first: adding to an instant of a zone with daylight saving time would move its wall clock instead.
+        shown = self.start.astimezone(UTC) + (self.real.now() - self.anchor) * self.rate
+        return shown if self.stop is None else min(shown, self.stop.astimezone(UTC))
+
+    def real_seconds(self, duration: timedelta) -> float:
+        """As if the clock never stopped: timers of a clock that stands still keep firing, and find no time passed."""
+        return max(duration.total_seconds(), 0.0) / self.rate
+
+
+def clock_from(
+    start: datetime | None, rate: float = 1.0, anchor: datetime | None = None, stop: datetime | None = None
+) -> Clock:
+    """The clock that four settings describe: the machine's without a start, else a scaled one.
+
+    Without an anchor the clock starts at the moment of this call, which suits a process that shares its time with none.
+    Raises ValueError as `ScaledClock` does, and when a rate, an anchor or a stop is given without a start.
+    """
+    if start is not None:
+        return ScaledClock(start, rate, anchor or datetime.now(UTC), stop)
+    _require_positive(rate)
+    if rate != 1.0 or anchor is not None or stop is not None:
+        raise ValueError("a clock with a rate, an anchor or a stop needs a start too")
+    return SystemClock()
+
+
+def _require_positive(rate: float) -> None:
+    if not (math.isfinite(rate) and rate > 0):
+        raise ValueError(f"the clock's rate must be a number above 0, not {rate}")

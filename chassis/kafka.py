@@ -1,0 +1,57 @@
+"""Kafka clients as this house sets them up."""
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+from chassis.topics import BrokerUnreachableError, TopicLike, ensure_topics
+
+log = structlog.get_logger()
+
+SEQUENCE_HEADER = "sequence"
+"""The header of every event that an outbox published: a decimal number that only grows within a partition."""
+
+
+def sequence_in(headers: object) -> int | None:
+    """The sequence among a record's headers, or None where there is none that is a number."""
+    pairs = headers.items() if isinstance(headers, dict) else headers or ()
+    for name, value in pairs:  # type: ignore[attr-defined]
+        if name == SEQUENCE_HEADER:
+            digits = bytes(value).decode("ascii", "replace")
+            return int(digits) if digits.isdecimal() else None
+    return None
+
+
+async def started_producer(bootstrap_servers: str) -> AIOKafkaProducer:
+    """An idempotent producer with acks=all, once the broker can be reached; waits for it without end.
+
+    Logs the waiting with growing pauses. The caller stops the producer.
+    """
+    pause = 0.2
+    while True:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers, enable_idempotence=True, acks="all", max_batch_size=256 * 1024
+        )
+        try:
+            await producer.start()
+        except (KafkaError, OSError) as error:
+            await producer.stop()
+            log.warning("kafka.waiting", error=type(error).__name__, again_in_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 10.0)
+        else:
+            return producer
+
+
+async def topics_made(bootstrap_servers: str, topics: Iterable[TopicLike], replication_factor: int) -> None:
+    """Make the topics that are missing; waits for the broker without end. Raises as `ensure_topics` does otherwise."""
+    wanted = tuple(topics)
+    while True:
+        try:
+            await ensure_topics(bootstrap_servers, wanted, replication_factor)
+            return
+        except BrokerUnreachableError:
+            log.warning("kafka.waiting", wanted="topics")

@@ -1,0 +1,131 @@
+"""gRPC as every service speaks it: keepalive, retries, deadlines, health, reflection, one table of errors."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from chassis.errors import CannotListenError
+from chassis.metrics import Metrics
+
+log = structlog.get_logger()
+
+_RETRIES = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],  # every method: all of ours are idempotent
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.1s",
+                "maxBackoff": "1s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
+
+CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.enable_retries", 1),
+    ("grpc.service_config", json.dumps(_RETRIES)),
+)
+
+SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.so_reuseport", 0),  # a taken port shall be an error, not a share of the calls
+)
+
+
+def channel(target: str) -> grpc.Channel:
+    """A channel to a service, `host:port`; over a headless Service it spreads calls over the replicas.
+
+    Connects when first used. The caller gives every call a timeout, and closes the channel.
+    """
+    return grpc.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
+
+
+def aio_channel(target: str) -> grpc.aio.Channel:
+    """As `channel`, for asyncio."""
+    return grpc.aio.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
+
+
+class _Statuses(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
+    """Counts calls, and answers a service's errors with the status that its table gives."""
+
+    def __init__(self, statuses: Mapping[type[Exception], grpc.StatusCode], metrics: Metrics) -> None:
+        self._statuses = statuses
+        self._handled = metrics.counter("grpc_server_handled_total", "gRPC calls answered", "method", "code")
+
+    def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
+        handler = continuation(details)
+        if handler is None or handler.unary_unary is None:
+            return handler
+
+        def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            code = grpc.StatusCode.OK
+            try:
+                return handler.unary_unary(request, context)
+            except tuple(self._statuses) as error:
+                code = next(status for kind, status in self._statuses.items() if isinstance(error, kind))
+                context.abort(code, str(error))
+            except Exception as error:  # a bug here must not become a stack trace there
+                code = grpc.StatusCode.INTERNAL
+                log.error("grpc.unexpected_error", method=details.method, error=type(error).__name__, exc_info=error)
+                context.abort(code, "Something went wrong on our side; it has been logged.")
+            finally:
+                self._handled.labels(method=details.method, code=code.name).inc()
+
+        return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
+
+
+class GrpcServer:
+    """Serves one service's servicers, the standard health service and reflection."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        add_servicers: Mapping[str, Callable[[grpc.Server], None]],
+        statuses: Mapping[type[Exception], grpc.StatusCode],
+        metrics: Metrics,
+    ) -> None:
+        """`add_servicers`: by full service name, what registers the servicer. Raises CannotListenError."""
+        self._health = health.HealthServicer()
+        self._server = grpc.server(
+            ThreadPoolExecutor(max_workers=16, thread_name_prefix="grpc"),
+            options=SERVER_OPTIONS,
+            interceptors=(_Statuses(statuses, metrics),),
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        for add in add_servicers.values():
+            add(self._server)
+        names = (*add_servicers, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        try:
+            self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError:
+            raise CannotListenError(f"gRPC cannot listen on {host}:{port}: the port is taken or not ours.") from None
+
+    def start(self) -> None:
+        self._server.start()
+        self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+
+    def stop(self) -> None:
+        """Say that it ends, finish the calls in flight (5 s at most), and return."""
+        self._health.enter_graceful_shutdown()
+        self._server.stop(grace=5).wait()

@@ -1,0 +1,165 @@
+"""Kafka topics made to be as a catalogue says, and the wait for a broker that answers."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, Protocol
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.conn import collect_hosts
+from aiokafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaError,
+    NoError,
+    TopicAlreadyExistsError,
+    for_code,
+)
+
+from chassis.errors import ChassisError
+
+_PAUSE_S: Final = 0.1
+_CONNECT_WITHIN_S: Final = 3.0
+_REQUEST_TIMEOUT_MS: Final = 10_000
+
+
+class BrokerUnreachableError(ChassisError):
+    """No broker answered within the time given. Transient: a later try may succeed."""
+
+
+class TopicMismatchError(ChassisError):
+    """A topic exists with another partition count. Permanent: Kafka cannot take partitions away, nor move keys."""
+
+
+class TopicRefusedError(ChassisError):
+    """The broker will not create a topic as asked: a wrong setting, a missing right. Permanent."""
+
+
+class TopicLike(Protocol):
+    """A topic as it shall be: its name, its partition count, and Kafka's own topic settings."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def partitions(self) -> int: ...
+    @property
+    def config(self) -> Mapping[str, str]: ...
+
+
+async def wait_for_broker(bootstrap_servers: str, timeout_s: float = 60.0) -> None:
+    """Return once a broker has answered a metadata request. Raises BrokerUnreachableError after `timeout_s` seconds."""
+
+    async def ask(admin: AIOKafkaAdminClient) -> None:
+        await _brokers_of(admin)
+
+    await _until_done(ask, bootstrap_servers, timeout_s)
+
+
+async def ensure_topics(
+    bootstrap_servers: str, topics: Iterable[TopicLike], replication_factor: int = 1, timeout_s: float = 60.0
+) -> None:
+    """Create what is missing of `topics`; return once each partition of all of them has a leader.
+
+    Waits for the broker. Idempotent, and safe while others do the same. The settings of a topic that exists are left
+    as they are. Raises TopicMismatchError, TopicRefusedError, or BrokerUnreachableError after `timeout_s` seconds.
+    """
+    wanted = tuple(topics)
+
+    async def bring_about(admin: AIOKafkaAdminClient) -> None:
+        await _brokers_of(admin)
+        while not await _all_led(admin, wanted, replication_factor):
+            await asyncio.sleep(_PAUSE_S)
+
+    await _until_done(bring_about, bootstrap_servers, timeout_s)
+
+
+async def _until_done(
+    action: Callable[[AIOKafkaAdminClient], Awaitable[None]], bootstrap_servers: str, timeout_s: float
+) -> None:
+    """Run `action` with an admin client, anew after each of Kafka's own errors, until it returns or time is up."""
+    problem = "nothing listens there"
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                try:
+                    if await _listened_on(bootstrap_servers):
+                        async with _admin(bootstrap_servers) as admin:
+                            return await action(admin)
+                except (KafkaError, OSError) as error:  # a TimeoutError of one request is an OSError too
+                    problem = str(error) or type(error).__name__
+                await asyncio.sleep(_PAUSE_S)
+    except TimeoutError as error:
+        raise BrokerUnreachableError(
+            f"no Kafka broker at {bootstrap_servers} did what was asked within {timeout_s:g} s ({problem})"
+        ) from error
+
+
+async def _listened_on(bootstrap_servers: str) -> bool:
+    """Whether one of the servers accepts connections.
+
+    aiokafka writes an error to the log whenever it cannot connect, which a broker that is only starting does not merit.
+    """
+    try:
+        servers = collect_hosts(bootstrap_servers)
+    except ValueError as error:
+        raise BrokerUnreachableError(f"{bootstrap_servers!r} is not a list of host:port") from error
+    for host, port, _ in servers:
+        try:
+            async with asyncio.timeout(_CONNECT_WITHIN_S):
+                _, writer = await asyncio.open_connection(host, port)
+        except OSError:  # a TimeoutError too
+            continue
+        writer.close()
+        return True
+    return False
+
+
+@asynccontextmanager
+async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    try:
+        await admin.start()
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _brokers_of(admin: AIOKafkaAdminClient) -> None:
+    """Return once the cluster names a broker that takes requests; a node that is starting up answers before it does."""
+    while (await admin.describe_cluster())["controller_id"] < 0:
+        await asyncio.sleep(_PAUSE_S)
+
+
+async def _all_led(admin: AIOKafkaAdminClient, wanted: tuple[TopicLike, ...], replication_factor: int) -> bool:
+    """Whether every topic is there with a leader for each partition; asks for those that are not to be created."""
+    # All topics, not those wanted by name: asking for a name makes some brokers create it, as they see fit.
+    there: dict[str, list[dict[str, Any]]] = {
+        topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()
+    }
+    missing = [topic for topic in wanted if topic.name not in there]
+    if missing:
+        await _create(admin, missing, replication_factor)
+        return False
+    for topic in wanted:
+        if len(there[topic.name]) != topic.partitions:
+            raise TopicMismatchError(
+                f"topic {topic.name} has {len(there[topic.name])} partitions where {topic.partitions} are needed, "
+                "and keys would go astray: delete the topic or use another cluster"
+            )
+    return all(partition["leader"] >= 0 for topic in wanted for partition in there[topic.name])
+
+
+async def _create(admin: AIOKafkaAdminClient, topics: list[TopicLike], replication_factor: int) -> None:
+    answer = await admin.create_topics(
+        [
+            NewTopic(topic.name, topic.partitions, replication_factor, topic_configs=dict(topic.config))
+            for topic in topics
+        ]
+    )
+    for name, code, said in answer.topic_errors:
+        problem = for_code(code)
+        if problem in (NoError, TopicAlreadyExistsError):  # another process was quicker
+            continue
+        # Brokers that have just started are not counted as replicas yet.
+        if problem.retriable or problem is InvalidReplicationFactorError:
+            raise problem(f"{name}: {said}")
+        raise TopicRefusedError(f"the broker will not create topic {name}: {said or problem.__name__}")

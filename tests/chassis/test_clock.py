@@ -1,0 +1,122 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given, strategies as st
+
+from chassis.clock import ScaledClock, SystemClock, clock_from
+from tests.fakes.clock import FakeClock
+
+START = datetime(2013, 2, 8, tzinfo=UTC)
+ANCHOR = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+rates = st.floats(min_value=0.001, max_value=100_000)
+durations = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=2))
+
+
+def test_the_system_clock_shows_aware_utc() -> None:
+    """Every instant inside the program is aware and in UTC."""
+    before = datetime.now(UTC)
+    now = SystemClock().now()
+    assert now.tzinfo is UTC
+    assert before <= now <= datetime.now(UTC)
+
+
+@given(rate=rates, passed=durations)
+def test_a_scaled_clock_runs_rate_times_real_time(rate: float, passed: timedelta) -> None:
+    """At the anchor it shows its start; after a real duration it has moved by rate times that."""
+    real = FakeClock(ANCHOR)
+    clock = ScaledClock(START, rate, ANCHOR, real=real)
+    assert clock.now() == START
+    real.advance(passed)
+    assert clock.now() == START + passed * rate
+
+
+@given(rate=rates, steps=st.lists(durations, max_size=20), stop=st.none() | durations)
+def test_a_scaled_clock_never_runs_backwards(rate: float, steps: list[timedelta], stop: timedelta | None) -> None:
+    """Later in reality is never earlier on the clock, nor later than its stop."""
+    real = FakeClock(ANCHOR)
+    clock = ScaledClock(START, rate, ANCHOR, None if stop is None else START + stop, real)
+    shown = [clock.now()]
+    for step in steps:
+        real.advance(step)
+        shown.append(clock.now())
+    assert shown == sorted(shown)
+    assert stop is None or shown[-1] <= START + stop
+
+
+@given(rate=rates, duration=durations)
+def test_real_seconds_are_what_the_duration_takes(rate: float, duration: timedelta) -> None:
+    """Whoever really waits for real_seconds(d) finds the clock moved by d, to a timer's precision."""
+    real = FakeClock(ANCHOR)
+    clock = ScaledClock(START, rate, ANCHOR, real=real)
+    real.advance(timedelta(seconds=clock.real_seconds(duration)))
+    assert abs(clock.now() - START - duration) <= timedelta(microseconds=2) * max(rate, 1)
+
+
+def test_a_timer_is_never_asked_to_wait_a_negative_time() -> None:
+    """An instant that has passed is due at once."""
+    assert SystemClock().real_seconds(timedelta(seconds=-5)) == 0.0
+    assert ScaledClock(START, 10, ANCHOR).real_seconds(timedelta(seconds=-5)) == 0.0
+
+
+def test_a_clock_that_has_stopped_stands_still_but_timers_run() -> None:
+    """From its stop on it shows the stop; waiting still takes the time that it would have taken."""
+    real = FakeClock(ANCHOR)
+    clock = ScaledClock(START, 3600, ANCHOR, stop=START + timedelta(hours=1), real=real)
+    real.advance(timedelta(days=1))
+    assert clock.now() == START + timedelta(hours=1)
+    assert clock.real_seconds(timedelta(hours=2)) == 2.0
+
+
+def test_processes_with_the_same_values_agree_whenever_they_started() -> None:
+    """A restarted process continues at the right time: nothing depends on when the clock was made."""
+    real = FakeClock(ANCHOR)
+    first = ScaledClock(START, 60, ANCHOR, real=real)
+    real.advance(timedelta(minutes=7))
+    assert ScaledClock(START, 60, ANCHOR, real=real).now() == first.now() == START + timedelta(hours=7)
+
+
+def test_instants_of_other_zones_are_shown_in_utc() -> None:
+    """The start may name any offset; the clock shows UTC."""
+    start = datetime(2013, 2, 7, 19, tzinfo=timezone(timedelta(hours=-5)))
+    clock = ScaledClock(start, 1, ANCHOR, real=FakeClock(ANCHOR))
+    assert clock.now() == START
+    assert clock.now().tzinfo is UTC
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_rate_must_be_a_positive_number(rate: float) -> None:
+    """With or without a start."""
+    with pytest.raises(ValueError, match="rate"):
+        clock_from(START, rate, ANCHOR)
+    with pytest.raises(ValueError, match="rate"):
+        clock_from(None, rate)
+
+
+@pytest.mark.parametrize("name", ["start", "anchor", "stop"])
+def test_naive_instants_are_rejected_by_name(name: str) -> None:
+    """An instant without an offset would mean another time on every machine."""
+    values = {"start": START, "anchor": ANCHOR, "stop": START}
+    values[name] = values[name].replace(tzinfo=None)
+    with pytest.raises(ValueError, match=f"clock's {name} "):
+        clock_from(values["start"], 1.0, values["anchor"], values["stop"])
+
+
+def test_a_clock_cannot_stop_before_it_starts() -> None:
+    """It would never show its start."""
+    with pytest.raises(ValueError, match="before its start"):
+        clock_from(START, 1.0, ANCHOR, START - timedelta(seconds=1))
+
+
+def test_without_a_start_it_is_the_system_clock() -> None:
+    """And then nothing else may be set, because it would silently have no effect."""
+    assert clock_from(None, 1.0, None, None) == SystemClock()
+    for rate, anchor, stop in ((2.0, None, None), (1.0, ANCHOR, None), (1.0, None, START)):
+        with pytest.raises(ValueError, match="needs a start"):
+            clock_from(None, rate, anchor, stop)
+
+
+def test_without_an_anchor_the_clock_starts_now() -> None:
+    """One process alone needs no agreement with others."""
+    clock = clock_from(START, 1.0)
+    assert START <= clock.now() < START + timedelta(minutes=1)

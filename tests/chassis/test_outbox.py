@@ -1,0 +1,249 @@
+"""The outbox: nothing is skipped, whatever crashes and in whatever order transactions commit."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from sqlalchemy import MetaData, delete, insert
+
+from chassis.database import Database
+from chassis.outbox import CHUNK, LEASE_S, Message, Outbox, Sequenced
+
+NOW = 1_360_713_600.0
+"""Some instant, in seconds since the epoch."""
+
+
+def message(text: str) -> Message:
+    """A message that is recognised by its value."""
+    return Message("events.v1", 0, b"key", text.encode())
+
+
+def values(claimed: list[Sequenced]) -> list[str]:
+    return [(each.message.value or b"").decode() for each in claimed]
+
+
+class Relay:
+    """One relay's view of an outbox, each step in a transaction of its own."""
+
+    def __init__(self, database: Database, outbox: Outbox, owner: str) -> None:
+        self._database = database
+        self._outbox = outbox
+        self._owner = owner
+
+    def claim(self, now: float = NOW) -> list[Sequenced]:
+        with self._database.transaction() as session:
+            return self._outbox.claim(session, self._owner, now)
+
+    def forget(self, published: list[Sequenced]) -> None:
+        with self._database.transaction() as session:
+            self._outbox.forget(session, published)
+
+
+class Service:
+    """A service that writes events, and its relays."""
+
+    def __init__(self, path: Path) -> None:
+        schema = MetaData()
+        self.outbox = Outbox(schema)
+        self.database = Database(f"sqlite:///{path}")
+        schema.create_all(self.database.engine)
+
+    def write(self, *texts: str) -> None:
+        with self.database.transaction() as session:
+            self.outbox.add(session, [message(text) for text in texts])
+
+    def commit_with_id(self, row: int, text: str) -> None:
+        """A transaction that got this id commits now, as where the database hands ids out before the commit."""
+        with self.database.transaction() as session:
+            made = message(text)
+            session.execute(
+                insert(self.outbox.rows).values(
+                    id=row, topic=made.topic, partition=made.partition, key=made.key, value=made.value
+                )
+            )
+
+    def relay(self, owner: str = "one") -> Relay:
+        return Relay(self.database, self.outbox, owner)
+
+    def backlog(self) -> int:
+        with self.database.transaction() as session:
+            return self.outbox.backlog(session)
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service(tmp_path / "outbox.db")
+    yield made
+    made.database.close()
+
+
+def test_events_are_claimed_in_the_order_in_which_they_were_written(service: Service) -> None:
+    """Each gets the next number, once, and is gone after it was published."""
+    service.write("a", "b")
+    service.write("c")
+    relay = service.relay()
+    claimed = relay.claim()
+    assert values(claimed) == ["a", "b", "c"]
+    first = claimed[0].sequence
+    assert [each.sequence for each in claimed] == [first, first + 1, first + 2]
+    relay.forget(claimed)
+    assert relay.claim() == []
+    service.write("d")
+    assert [each.sequence for each in relay.claim()] == [first + 3]
+
+
+def test_a_transaction_that_fails_leaves_no_event(service: Service) -> None:
+    """The event and the change it tells of are one transaction."""
+
+    def change() -> None:
+        with service.database.transaction() as session:
+            service.outbox.add(session, [message("never")])
+            raise RuntimeError("the change failed")
+
+    with pytest.raises(RuntimeError):
+        change()
+    assert service.backlog() == 0
+
+
+def test_a_repeat_after_a_crash_bears_the_same_numbers(service: Service) -> None:
+    """Published or not, what was numbered is published again as it was, before and apart from what came later."""
+    service.write("a", "b")
+    crashed = service.relay("crashed").claim()
+    service.write("c")
+    successor = service.relay("successor")
+    repeated = successor.claim(NOW + LEASE_S + 1)
+    assert repeated == crashed
+    successor.forget(repeated)
+    assert values(successor.claim(NOW + LEASE_S + 2)) == ["c"]
+
+
+def test_a_transaction_that_commits_late_is_published_late_and_not_lost(service: Service) -> None:
+    """Ids are handed out before the commit: the smaller one may turn up after the greater one was published."""
+    relay = service.relay()
+    service.commit_with_id(2, "fast")
+    fast = relay.claim()
+    relay.forget(fast)
+    service.commit_with_id(1, "slow")
+    slow = relay.claim()
+    assert (values(fast), values(slow)) == (["fast"], ["slow"])
+    assert slow[0].sequence > fast[0].sequence
+
+
+def test_a_second_relay_claims_nothing_while_the_lease_holds(service: Service) -> None:
+    """One at a time: the lease is renewed by each claim, and a relay that is silent for too long has lost it."""
+    service.write("a")
+    one, two = service.relay("one"), service.relay("two")
+    assert values(one.claim(NOW)) == ["a"]
+    assert two.claim(NOW + LEASE_S - 1) == []
+    assert values(one.claim(NOW + LEASE_S - 1)) == ["a"]
+    assert two.claim(NOW + LEASE_S + 1) == []
+    assert values(two.claim(NOW + 2 * LEASE_S)) == ["a"]
+
+
+def test_a_relay_that_was_overtaken_deletes_nothing_of_its_successor(service: Service) -> None:
+    """A relay may stall for longer than its lease; ids may be used again meanwhile, sequences never are."""
+    service.write("a")
+    stalled = service.relay("stalled")
+    late = stalled.claim(NOW)
+    successor = service.relay("successor")
+    successor.forget(successor.claim(NOW + LEASE_S + 1))
+    service.write("b")
+    stalled.forget(late)
+    assert values(successor.claim(NOW + LEASE_S + 2)) == ["b"]
+
+
+def test_a_new_database_numbers_above_the_one_before_it(service: Service) -> None:
+    """Readers drop what is not above the last sequence, and the topics outlive a database that was lost."""
+    relay = service.relay()
+    service.write("a")
+    before = relay.claim(NOW)
+    relay.forget(before)
+    with service.database.transaction() as session:
+        session.execute(delete(service.outbox.relay))
+    service.write("b")
+    assert relay.claim(NOW + 1)[0].sequence > before[-1].sequence
+
+
+def test_a_round_is_bounded(service: Service) -> None:
+    """A backlog of any size is published in rounds, each in order."""
+    service.write(*(str(number) for number in range(CHUNK + 3)))
+    relay = service.relay()
+    first = relay.claim()
+    relay.forget(first)
+    assert len(first) == CHUNK
+    assert values(relay.claim()) == [str(CHUNK + number) for number in range(3)]
+
+
+def test_a_tombstone_is_no_empty_value(service: Service) -> None:
+    """Compaction removes a key on a null value only."""
+    with service.database.transaction() as session:
+        service.outbox.add(session, [Message("events.v1", 3, b"key", None), Message("events.v1", 3, b"key", b"")])
+    assert [each.message.value for each in service.relay().claim()] == [None, b""]
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Writers, and relays that publish, crash, stall and overtake each other, in any order.
+
+    The topic is what a reader keeps who drops all that is not above the last sequence: it must be what was written.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        # In memory: thousands of transactions on a file take minutes. One connection, as only one thread is here.
+        self.service = Service.__new__(Service)
+        schema = MetaData()
+        self.service.outbox = Outbox(schema)
+        self.service.database = Database("sqlite://")
+        schema.create_all(self.service.database.engine)
+        self.now = NOW
+        self.written: list[str] = []
+        self.read: list[str] = []
+        self.last_read = 0
+        self.in_flight: dict[str, list[Sequenced]] = {}
+
+    @rule(count=st.integers(1, 3))
+    def write(self, count: int) -> None:
+        texts = [str(len(self.written) + index) for index in range(count)]
+        self.service.write(*texts)
+        self.written += texts
+
+    @rule(owner=st.sampled_from("ab"))
+    def claim(self, owner: str) -> None:
+        self.in_flight[owner] = self.service.relay(owner).claim(self.now)
+
+    @rule(owner=st.sampled_from("ab"), acknowledged=st.booleans())
+    def publish(self, owner: str, acknowledged: bool) -> None:
+        """Without an acknowledgement the relay died in between: the broker has it, the outbox too."""
+        published = self.in_flight.pop(owner, [])
+        for each in published:
+            if each.sequence > self.last_read:
+                self.read.append(values([each])[0])
+                self.last_read = each.sequence
+        if acknowledged:
+            self.service.relay(owner).forget(published)
+
+    @rule(owner=st.sampled_from("ab"))
+    def crash(self, owner: str) -> None:
+        self.in_flight.pop(owner, None)
+
+    @rule(seconds=st.sampled_from([1.0, LEASE_S + 1]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @invariant()
+    def what_was_read_is_a_beginning_of_what_was_written(self) -> None:
+        assert self.read == self.written[: len(self.read)]
+
+    def teardown(self) -> None:
+        for _ in range(2):  # a crashed round, then the rest
+            self.wait(LEASE_S + 1)
+            self.claim("a")
+            self.publish("a", acknowledged=True)
+        assert self.read == self.written
+        self.service.database.close()
+
+
+TestOutboxMachine = OutboxMachine.TestCase
+TestOutboxMachine.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
