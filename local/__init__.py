@@ -1,0 +1,1 @@
+"""One machine's stand-ins for what a deployment finds around it. Nothing here runs in production."""

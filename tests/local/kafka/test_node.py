@@ -1,0 +1,35 @@
+import pytest
+
+from local.kafka.node import last_error, server_properties
+
+BIND = """\
+2026-11-23T04:59:45,948 WARN  [QuorumController id=1] Performing controller activation. (org.apache.kafka.Controller)
+2026-11-23T04:59:46,001 ERROR [BrokerServer id=1] Fatal error during startup. (kafka.server.BrokerServer)
+org.apache.kafka.common.KafkaException: Socket server failed to bind to 127.0.0.1:9092: Address already in use.
+\tat kafka.network.DataPlaneAcceptor.openServerSocket(SocketServer.scala)
+"""
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (
+            BIND,
+            "[BrokerServer id=1] Fatal error during startup: org.apache.kafka.common.KafkaException: "
+            "Socket server failed to bind to 127.0.0.1:9092: Address already in use.",
+        ),
+        ("2026-11-23T04:59:46,001 ERROR Exiting Kafka (kafka.Kafka$)\n", "Exiting Kafka"),
+        ("Unrecognized VM option 'Foo'\nError: Could not create the VM.\n\n", "Error: Could not create the VM."),
+        ("", "it said nothing"),
+    ],
+)
+def test_reason_is_the_last_error(log: str, reason: str) -> None:
+    """A person gets the last error with its exception, never a stack trace; before there is a log, the last line."""
+    assert last_error(log) == reason
+
+
+def test_nobody_outside_can_connect() -> None:
+    """Every listener is bound to this machine's own address, and unknown topics are not created."""
+    properties = server_properties(19092, 19093).splitlines()
+    assert "listeners=CLIENTS://127.0.0.1:19092,CONTROLLER://127.0.0.1:19093" in properties
+    assert "auto.create.topics.enable=false" in properties
