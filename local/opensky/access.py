@@ -1,0 +1,65 @@
+"""Who is asking: OAuth2 client credentials, or nobody in particular.
+
+Tokens live for 30 minutes of the server's clock, not of real time: a client that renews its token by the same clock,
+however fast it runs, then meets what it would meet at OpenSky. They are kept in memory, so a restarted server knows
+none of them, answers 401, and a good client asks for a new one.
+"""
+
+import secrets
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from local.opensky.credits import ANONYMOUS_PER_DAY, STANDARD_PER_DAY
+from local.opensky.errors import Unauthorised
+
+TOKEN_SECONDS = 1_800
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An API client as OpenSky's account page hands it out."""
+
+    client_id: str
+    client_secret: str
+
+
+class Caller(NamedTuple):
+    """Whose credits a question is paid from, and how many they get a day."""
+
+    name: str
+    allowance: int
+
+
+class Access:
+    """Issues tokens to one client, or to none if there are no credentials, and recognises them.
+
+    `credits_per_day` replaces the allowance of the client and that of every anonymous caller.
+    """
+
+    def __init__(self, credentials: Credentials | None, credits_per_day: int | None = None) -> None:
+        self._credentials = credentials
+        self._anonymous_credits = ANONYMOUS_PER_DAY if credits_per_day is None else credits_per_day
+        self._client_credits = STANDARD_PER_DAY if credits_per_day is None else credits_per_day
+        self._expiries: dict[str, int] = {}
+
+    def issue(self, credentials: Credentials, now: int) -> str:
+        """A new token. Raises Unauthorised when the credentials are not ours."""
+        if credentials != self._credentials:
+            raise Unauthorised("Invalid client or Invalid client credentials")
+        self._expiries = {token: expiry for token, expiry in self._expiries.items() if now < expiry}
+        token = secrets.token_urlsafe(32)
+        self._expiries[token] = now + TOKEN_SECONDS
+        return token
+
+    def identify(self, authorization: str | None, address: str, now: int) -> Caller:
+        """Who sends this Authorization header from this network address.
+
+        Raises Unauthorised for a token that is unknown or has expired, and for every other scheme: OpenSky ended basic
+        authentication in March 2026.
+        """
+        if authorization is None:
+            return Caller(f"anonymous at {address}", self._anonymous_credits)
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or now >= self._expiries.get(token, 0):
+            raise Unauthorised("the token is unknown or has expired")
+        return Caller("client", self._client_credits)

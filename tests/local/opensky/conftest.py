@@ -1,0 +1,87 @@
+"""The replay over real HTTP, with real flights and a clock that stands where the test puts it."""
+
+import asyncio
+import queue
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from aiohttp import web
+
+from local.opensky import nycflights
+from local.opensky.access import Access, Credentials
+from local.opensky.flights import Flight, Timetable
+from local.opensky.server import make_app
+from tests.fakes.clock import FakeClock
+
+CREDENTIALS = Credentials("towerwatch", "a secret of the tests")
+
+Serve = Callable[..., httpx.Client]
+
+
+@pytest.fixture(scope="session")
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An XDG_CACHE_HOME, never the developer's own, in which the flights are stored already."""
+    home = tmp_path_factory.mktemp("cache")
+    nycflights.load(home / "towerwatch")
+    return home
+
+
+@pytest.fixture(scope="session")
+def flights(cache_home: Path) -> list[Flight]:
+    return nycflights.load(cache_home / "towerwatch")
+
+
+@pytest.fixture(scope="session")
+def timetable(flights: list[Flight]) -> Timetable:
+    return Timetable(flights)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def serve(timetable: Timetable, clock: FakeClock) -> Iterator[Serve]:
+    """Starts a replay of its own, with `credits_per_day` if given, and returns a client of it."""
+    with ExitStack() as stack:
+
+        def start(credits_per_day: int | None = None, credentials: Credentials | None = CREDENTIALS) -> httpx.Client:
+            app = make_app(timetable, clock, Access(credentials, credits_per_day))
+            return stack.enter_context(httpx.Client(base_url=stack.enter_context(_serving(app)), timeout=10))
+
+        yield start
+
+
+@pytest.fixture
+def client(serve: Serve) -> httpx.Client:
+    """Has credits for whatever a test may ask."""
+    return serve(credits_per_day=1_000_000)
+
+
+@contextmanager
+def _serving(app: web.Application) -> Iterator[str]:
+    """Serves from a thread, on a port that the system chooses; has ended when the context has."""
+    started: queue.Queue[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = queue.Queue()
+
+    async def serve() -> None:
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        stop = asyncio.Event()
+        started.put((asyncio.get_running_loop(), stop, runner.addresses[0][1]))
+        await stop.wait()
+        await runner.cleanup()
+
+    with ThreadPoolExecutor(1) as threads:
+        served = threads.submit(lambda: asyncio.run(serve()))
+        loop, stop, port = started.get(timeout=10)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            served.result(timeout=10)

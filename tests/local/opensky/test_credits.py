@@ -1,0 +1,56 @@
+import pytest
+from hypothesis import given, strategies as st
+
+from local.opensky.credits import DAY, Ledger, partitions, price
+from local.opensky.errors import OutOfCredits
+
+NOW = 20 * DAY + 3_600
+
+
+@pytest.mark.parametrize(
+    ("begin", "end", "credits"),
+    [
+        (NOW - 60, NOW, 4),
+        (NOW - DAY, NOW, 4),
+        (NOW - DAY - 1, NOW - DAY, 30),
+        (18 * DAY, 19 * DAY - 1, 30),
+        (18 * DAY, 20 * DAY - 1, 30),
+        (18 * DAY, 20 * DAY, 180),
+        (1 * DAY, 11 * DAY - 1, 600),
+    ],
+)
+def test_older_days_cost_more(begin: int, end: int, credits: int) -> None:
+    """The last 24 hours cost 4; else one or two day partitions 30, three to ten 60 each."""
+    assert price(begin, end, NOW) == credits
+
+
+@given(st.integers(0, 10 * DAY), st.integers(0, 10 * DAY))
+def test_partitions_are_the_days_of_utc_that_are_touched(begin: int, length: int) -> None:
+    """Both bounds belong to the interval, so an end at midnight touches the day that begins there."""
+    touched = {begin // DAY, (begin + length) // DAY, *range(begin // DAY, (begin + length) // DAY)}
+    assert partitions(begin, begin + length) == len(touched)
+
+
+@given(st.lists(st.integers(1, 60), max_size=30))
+def test_nobody_spends_more_than_their_allowance(costs: list[int]) -> None:
+    """What is refused is not charged, and what remains is said truly."""
+    ledger, left = Ledger(), 400
+    for cost in costs:
+        if cost <= left:
+            left -= cost
+            assert ledger.charge("somebody", 400, cost, NOW) == left
+        else:
+            with pytest.raises(OutOfCredits):
+                ledger.charge("somebody", 400, cost, NOW)
+
+
+def test_credits_return_at_midnight_and_belong_to_one_caller() -> None:
+    """Retry after the seconds that are left of the day, and not a second earlier."""
+    ledger = Ledger()
+    ledger.charge("one", 30, 30, NOW)
+    ledger.charge("another", 30, 30, NOW)
+    with pytest.raises(OutOfCredits) as refused:
+        ledger.charge("one", 30, 4, NOW)
+    with pytest.raises(OutOfCredits):
+        ledger.charge("one", 30, 4, NOW + refused.value.retry_after - 1)
+    assert ledger.charge("one", 30, 4, NOW + refused.value.retry_after) == 26

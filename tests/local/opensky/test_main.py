@@ -1,0 +1,118 @@
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+Run = Callable[..., "subprocess.Popen[str]"]
+ROOT = Path(__file__).parents[3]
+CLOCK = {"CLOCK_START": "2013-02-13T00:00:00Z", "CLOCK_RATE": "60"}
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def run(port: int, cache_home: Path) -> Iterator[Run]:
+    """Starts the program with these variables and options; whatever still runs at the end is killed."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(environment: dict[str, str], *options: str) -> "subprocess.Popen[str]":
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("CLOCK_", "OPENSKY_"))}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "local.opensky", "--port", str(port), *options],
+            cwd=ROOT,
+            env={**inherited, "XDG_CACHE_HOME": str(cache_home), **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def answering(port: int, process: "subprocess.Popen[str]") -> httpx.Client:
+    """A client of the server, once it accepts connections."""
+    deadline = time.monotonic() + 20
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.01)
+        else:
+            return httpx.Client(base_url=f"http://127.0.0.1:{port}")
+    raise AssertionError(f"no server on port {port}; it said: {process.stderr and process.stderr.read()}")
+
+
+def test_it_starts_quickly_serves_and_stops_at_once(run: Run, port: int) -> None:
+    """Ready within seconds; SIGTERM ends it with 0 although a client keeps its connection open."""
+    started = time.monotonic()
+    process = run(CLOCK)
+    with answering(port, process) as client:
+        ready = time.monotonic() - started
+        assert client.get("/api/states/all").json()["time"] >= 1_360_713_600
+        terminated = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=10)
+    assert ready < 5, "a second on a quiet machine, but other tests may run beside this one"
+    assert time.monotonic() - terminated < 2
+    assert (process.returncode, errors) == (0, "")
+    assert f"http://127.0.0.1:{port}/api" in output
+
+
+def test_credentials_and_credits_come_from_outside(run: Run, port: int) -> None:
+    """The client from the environment, the credits from the command line."""
+    process = run({**CLOCK, "OPENSKY_CLIENT_ID": "me", "OPENSKY_CLIENT_SECRET": "mine"}, "--credits-per-day", "30")
+    with answering(port, process) as client:
+        form = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "mine"}
+        given = client.post("/auth/realms/opensky-network/protocol/openid-connect/token", data=form).json()
+        headers = {"Authorization": f"Bearer {given['access_token']}"}
+        assert client.get("/api/states/all", headers=headers).headers["X-Rate-Limit-Remaining"] == "26"
+
+
+@pytest.mark.parametrize(
+    ("environment", "word"),
+    [
+        ({}, "CLOCK_START"),
+        ({"CLOCK_START": "2014-01-01T00:00:00Z"}, "CLOCK_START"),
+        ({"CLOCK_START": "2013-12-31T23:00:00-05:00"}, "CLOCK_START"),
+        ({"CLOCK_START": "carnival"}, "CLOCK_START"),
+        ({"CLOCK_START": "2013-02-13T00:00:00"}, "CLOCK_START"),
+        ({**CLOCK, "CLOCK_RATE": "fast"}, "CLOCK_RATE"),
+        ({**CLOCK, "CLOCK_RATE": "0"}, "rate"),
+        ({**CLOCK, "CLOCK_ANCHOR": "now"}, "CLOCK_ANCHOR"),
+        ({**CLOCK, "CLOCK_STOP": "2013-02-12T00:00:00Z"}, "stop"),
+        ({**CLOCK, "OPENSKY_CLIENT_ID": "me"}, "OPENSKY_CLIENT_SECRET"),
+    ],
+)
+def test_a_wrong_setting_is_one_clear_sentence(run: Run, environment: dict[str, str], word: str) -> None:
+    """Naming what is wrong, without a traceback; the status is 2."""
+    process = run(environment)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert word in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_port_in_use_is_one_clear_sentence(run: Run, port: int) -> None:
+    """The status is 1."""
+    with socket.create_server(("127.0.0.1", port)):
+        process = run(CLOCK)
+        _, errors = process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert errors == f"local.opensky: port {port} of 127.0.0.1 is in use.\n"

@@ -1,0 +1,393 @@
+from collections import Counter
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.fakes.clock import FakeClock
+from tests.local.opensky.conftest import CREDENTIALS, Serve
+
+TOKEN_PATH = "/auth/realms/opensky-network/protocol/openid-connect/token"
+DAY = 86_400
+FLIGHT_KEYS = [
+    "icao24",
+    "firstSeen",
+    "estDepartureAirport",
+    "lastSeen",
+    "estArrivalAirport",
+    "callsign",
+    "estDepartureAirportHorizDistance",
+    "estDepartureAirportVertDistance",
+    "estArrivalAirportHorizDistance",
+    "estArrivalAirportVertDistance",
+    "departureAirportCandidatesCount",
+    "arrivalAirportCandidatesCount",
+]
+"""In the order of OpenSky's documentation and of its official client."""
+
+
+def unix(iso: str) -> int:
+    return int(datetime.fromisoformat(f"{iso}+00:00").timestamp())
+
+
+def ask(
+    client: httpx.Client,
+    what: str,
+    begin: str | int,
+    end: str | int,
+    headers: Mapping[str, str] | None = None,
+    **more: str,
+) -> httpx.Response:
+    """`what` may name an airport: "departure/KJFK"."""
+    path, _, airport = what.partition("/")
+    bounds = {
+        "begin": unix(begin) if isinstance(begin, str) else begin,
+        "end": unix(end) if isinstance(end, str) else end,
+    }
+    return client.get(f"/api/flights/{path}", params={**({"airport": airport} if airport else {}), **bounds, **more},
+                      headers=headers)  # fmt: skip
+
+
+def token(client: httpx.Client, **changes: str) -> httpx.Response:
+    form = {
+        "grant_type": "client_credentials",
+        "client_id": CREDENTIALS.client_id,
+        "client_secret": CREDENTIALS.client_secret,
+    }
+    return client.post(TOKEN_PATH, data={**form, **changes})
+
+
+def bearer(client: httpx.Client) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token(client).json()['access_token']}"}
+
+
+# What it returns
+
+
+def test_departures_of_new_york_in_the_blizzard(client: httpx.Client) -> None:
+    """JFK from 8 to 10 February 2013, flights an hour of UTC: the story that the demo tells."""
+    rows = ask(client, "departure/KJFK", "2013-02-08T00:00", "2013-02-09T23:59:59").json()
+    rows += ask(client, "departure/KJFK", "2013-02-10T00:00", "2013-02-10T23:59:59").json()
+    hours = Counter(datetime.fromtimestamp(row["firstSeen"], UTC).strftime("%m-%dT%H") for row in rows)
+    expected = {
+        "02-08T00": 24, "02-08T01": 15, "02-08T06": 0, "02-08T10": 7, "02-08T13": 30, "02-08T14": 14, "02-08T23": 0,
+        "02-09T14": 1, "02-09T15": 0, "02-09T17": 5, "02-09T22": 22, "02-09T23": 16,
+        "02-10T00": 22, "02-10T01": 10, "02-10T05": 0, "02-10T10": 4, "02-10T13": 28, "02-10T14": 18, "02-10T20": 23,
+    }  # fmt: skip
+    assert {hour: hours[hour] for hour in expected} == expected
+
+
+def test_arrivals_at_boston_in_the_blizzard(client: httpx.Client) -> None:
+    """Boston was closed on 9 February 2013: 404; on the 10th 21 flights of New York's arrived."""
+    assert ask(client, "arrival/KBOS", "2013-02-09T00:00", "2013-02-09T23:59:59").status_code == 404
+    assert len(ask(client, "arrival/KBOS", "2013-02-10T00:00", "2013-02-10T23:59:59").json()) == 21
+
+
+def test_a_flight_has_exactly_the_documented_properties(client: httpx.Client) -> None:
+    """Names, order, types; what is unknown is null, never left out."""
+    for row in ask(client, "departure/KJFK", "2013-02-11T00:00", "2013-02-12T23:59:59").json():
+        assert list(row) == FLIGHT_KEYS
+        assert len(row["icao24"]) == 6
+        assert row["icao24"] == row["icao24"].lower()
+        assert len(row["callsign"]) == 8
+        assert 0 < row["firstSeen"] <= row["lastSeen"]
+        unknown = row["estArrivalAirport"] is None
+        assert (
+            unknown == (row["estArrivalAirportHorizDistance"] is None) == (row["estArrivalAirportVertDistance"] is None)
+        )
+        assert all(isinstance(row[key], int) for key in FLIGHT_KEYS[-2:])
+
+
+def test_an_answer_is_always_the_same(client: httpx.Client) -> None:
+    """What is invented is invented once."""
+    answers = {ask(client, "arrival/KBOS", "2013-02-10T00:00", "2013-02-10T23:59:59").text for _ in range(3)}
+    assert len(answers) == 1
+
+
+def test_both_ends_are_inclusive(client: httpx.Client) -> None:
+    """So a client that asks for adjacent intervals gets a flight on the border twice."""
+    first = ask(client, "departure/KJFK", "2013-02-10T12:00", "2013-02-10T12:59:59").json()[0]
+    seen = first["firstSeen"]
+    assert first in ask(client, "departure/KJFK", seen - 60, seen).json()
+    assert first in ask(client, "departure/KJFK", seen, seen + 60).json()
+    assert first in ask(client, "departure/KJFK", seen, seen).json()
+    assert first not in ask(client, "departure/KJFK", seen + 1, seen + 3_600).json()
+
+
+@pytest.mark.parametrize("what", ["departure/LICC", "arrival/LICC", "departure/ZZZZ", "all"])
+def test_nothing_found_is_404_without_a_body(client: httpx.Client, what: str) -> None:
+    """Also for an airport that nobody has heard of."""
+    response = ask(client, what, "2013-02-09T08:00", "2013-02-09T08:01")
+    assert (response.status_code, response.content) == (404, b"")
+
+
+def test_airports_are_found_in_lower_case_too(client: httpx.Client) -> None:
+    """The documentation says "usually upper case"."""
+    assert len(ask(client, "arrival/kbos", "2013-02-10T00:00", "2013-02-10T23:59:59").json()) == 21
+
+
+# What it knows at which time
+
+
+def test_departures_of_the_future_are_unknown(client: httpx.Client, clock: FakeClock) -> None:
+    """A flight exists from its first_seen on."""
+    interval = ("2013-02-13T00:00", "2013-02-13T23:59:59")
+    counts = []
+    for _ in range(24):
+        rows = ask(client, "departure/KJFK", *interval)
+        counts.append(len(rows.json()) if rows.status_code == 200 else 0)
+        assert all(row["firstSeen"] <= clock.now().timestamp() for row in (rows.json() if counts[-1] else []))
+        clock.advance(timedelta(hours=1))
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1]
+
+
+def test_a_flight_in_the_air_changes_when_it_lands(client: httpx.Client, clock: FakeClock) -> None:
+    """Last seen now, bound for nobody knows where; later the same flight has another lastSeen and an airport."""
+    clock.advance(timedelta(hours=14, minutes=0, seconds=7, milliseconds=900))
+    begin = now = int(clock.now().timestamp())
+    flying = [
+        row for row in ask(client, "departure/KJFK", begin - 7_200, begin).json() if row["estArrivalAirport"] is None
+    ]
+    assert flying
+    assert {row["lastSeen"] for row in flying} == {now}
+    clock.advance(timedelta(hours=24))
+    landed = {(row["icao24"], row["firstSeen"]): row
+              for row in ask(client, "departure/KJFK", begin - 7_200, begin).json()}  # fmt: skip
+    for row in flying:
+        known = landed[row["icao24"], row["firstSeen"]]
+        assert known["lastSeen"] > now
+        assert known["estArrivalAirport"] is not None
+
+
+@pytest.mark.parametrize("what", ["arrival/KBOS", "all"])
+def test_the_batch_of_the_night_knows_nothing_of_today(client: httpx.Client, clock: FakeClock, what: str) -> None:
+    """Arrivals of a day are there from the midnight of UTC on that ends it, all at once."""
+    clock.advance(timedelta(hours=23, minutes=59, seconds=59))
+    interval = ("2013-02-13T20:00", "2013-02-13T22:00")
+    assert ask(client, what, *interval).status_code == 404
+    clock.advance(timedelta(seconds=1))
+    rows = ask(client, what, *interval).json()
+    assert rows
+    assert all(row["estArrivalAirport"] and row["lastSeen"] < clock.now().timestamp() for row in rows)
+
+
+def test_all_flights_began_and_ended_in_the_interval(client: httpx.Client) -> None:
+    """OpenSky's maintainers call it intended (forum, topic 944): longer flights never appear there."""
+    begin, end = unix("2013-02-12T14:00"), unix("2013-02-12T16:00")
+    rows = ask(client, "all", begin, end).json()
+    assert rows
+    assert all(begin <= row["firstSeen"] <= row["lastSeen"] <= end for row in rows)
+
+
+def test_flights_of_one_aircraft(client: httpx.Client) -> None:
+    """All that it flew in the interval, and only it."""
+    one = ask(client, "arrival/KBOS", "2013-02-10T00:00", "2013-02-10T23:59:59").json()[0]
+    rows = ask(client, "aircraft", "2013-02-10T00:00", "2013-02-11T23:59:59", icao24=one["icao24"]).json()
+    assert one in rows
+    assert {row["icao24"] for row in rows} == {one["icao24"]}
+
+
+def test_a_flight_that_never_arrived_has_no_arrival_airport(client: httpx.Client) -> None:
+    """It is a departure for ever, and nobody's arrival."""
+    rows = ask(client, "departure/KEWR", "2013-02-01T00:00", "2013-02-02T23:59:59").json()
+    strays = [row for row in rows if row["estArrivalAirport"] is None]
+    assert strays
+    assert all(row["lastSeen"] < unix("2013-02-13T00:00") for row in strays)
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "departure",
+        "departure?airport=KJFK",
+        "departure?airport=KJFK&begin=1360281600",
+        "departure?begin=1360281600&end=1360285200",
+        "departure?airport=&begin=1360281600&end=1360285200",
+        "departure?airport=KJ%20K&begin=1360281600&end=1360285200",
+        "departure?airport=KJFK&begin=yesterday&end=1360285200",
+        "departure?airport=KJFK&begin=-1&end=1360285200",
+        "departure?airport=KJFK&begin=1360281600.5&end=1360285200",
+        "departure?airport=KJFK&begin=99999999999999999999&end=99999999999999999999",
+        "departure?airport=KJFK&begin=1360285200&end=1360281600",
+        "arrival?airport=KJFK",
+        "all?begin=1360281600",
+        "all?begin=1360281600&end=1360288801",
+        "aircraft?begin=1360281600&end=1360285200",
+        "aircraft?icao24=A00001&begin=1360281600&end=1360285200",
+        "aircraft?icao24=a00001&begin=1360281600&end=1360454401",
+    ],
+)
+def test_missing_and_malformed_parameters_are_400_and_cost_nothing(client: httpx.Client, query: str) -> None:
+    """Also intervals that end before they begin or are too long."""
+    before = int(client.get("/api/states/all").headers["X-Rate-Limit-Remaining"])
+    assert client.get(f"/api/flights/{query}").status_code == 400
+    assert int(client.get("/api/states/all").headers["X-Rate-Limit-Remaining"]) == before - 4
+
+
+@pytest.mark.parametrize("direction", ["departure", "arrival"])
+def test_an_interval_may_touch_two_days_of_utc(client: httpx.Client, direction: str) -> None:
+    """Not three, however short it is; and a midnight at its end belongs to the third."""
+    what = f"{direction}/KJFK"
+    assert ask(client, what, "2013-02-10T00:00", "2013-02-11T23:59:59").status_code != 400
+    assert ask(client, what, "2013-02-10T00:00", "2013-02-12T00:00").status_code == 400
+    assert ask(client, what, "2013-02-10T23:00", "2013-02-12T00:00").status_code == 400
+
+
+def test_states_are_empty(client: httpx.Client, clock: FakeClock) -> None:
+    """The data does not know where aircraft were, so it claims none."""
+    response = client.get("/api/states/all", params={"time": 0, "extended": True})
+    assert response.json() == {"time": int(clock.now().timestamp()), "states": None}
+
+
+# Credits
+
+
+def test_the_price_and_the_allowance_of_an_anonymous_caller(serve: Serve) -> None:
+    """400 a day; 4 for the last 24 hours, 30 for older days, 404 included."""
+    client = serve()
+    left = []
+    for what, begin, end in (
+        ("departure/KJFK", "2013-02-12T12:00", "2013-02-12T13:00"),
+        ("departure/LICC", "2013-02-12T12:00", "2013-02-12T13:00"),
+        ("departure/KJFK", "2013-02-10T00:00", "2013-02-11T23:59:59"),
+        ("arrival/LICC", "2013-02-10T00:00", "2013-02-10T23:59:59"),
+    ):
+        left.append(int(ask(client, what, begin, end).headers["X-Rate-Limit-Remaining"]))
+    assert left == [396, 392, 362, 332]
+
+
+def test_a_client_with_a_token_has_4000_of_its_own(serve: Serve) -> None:
+    """Whatever has been spent from the same address without a token."""
+    client = serve()
+    client.get("/api/states/all")
+    assert client.get("/api/states/all", headers=bearer(client)).headers["X-Rate-Limit-Remaining"] == "3996"
+
+
+def test_spent_credits_are_429_until_midnight(serve: Serve, clock: FakeClock) -> None:
+    """The wait is in OpenSky's own header, in seconds of the server's clock, and is long enough."""
+    client = serve(credits_per_day=10)
+    clock.advance(timedelta(hours=5))
+    assert [client.get("/api/states/all").status_code for _ in range(3)] == [200, 200, 429]
+    refused = client.get("/api/states/all")
+    assert refused.headers["X-Rate-Limit-Retry-After-Seconds"] == str(19 * 3_600)
+    assert "Retry-After" not in refused.headers
+    assert "X-Rate-Limit-Remaining" not in refused.headers
+    clock.advance(timedelta(seconds=int(refused.headers["X-Rate-Limit-Retry-After-Seconds"])))
+    assert client.get("/api/states/all").status_code == 200
+
+
+def test_who_has_no_credits_at_all_gets_none(serve: Serve) -> None:
+    """`--credits-per-day 0` means zero, not the default."""
+    assert serve(credits_per_day=0).get("/api/states/all").status_code == 429
+
+
+# Tokens
+
+
+def test_a_token_is_given_for_client_credentials(serve: Serve) -> None:
+    """As Keycloak does: a bearer token for 30 minutes."""
+    given = token(serve()).json()
+    assert given["access_token"]
+    assert (given["expires_in"], given["token_type"]) == (1_800, "Bearer")
+
+
+def test_a_token_lives_for_30_minutes_of_the_servers_clock(serve: Serve, clock: FakeClock) -> None:
+    """Then it is a 401, which means: renew."""
+    client = serve()
+    headers = bearer(client)
+    clock.advance(timedelta(seconds=1_799))
+    assert client.get("/api/states/all", headers=headers).status_code == 200
+    clock.advance(timedelta(seconds=1))
+    assert client.get("/api/states/all", headers=headers).status_code == 401
+    assert client.get("/api/states/all", headers=bearer(client)).status_code == 200
+
+
+def test_credits_are_the_clients_not_the_tokens(serve: Serve) -> None:
+    """A new token brings no new credits."""
+    client = serve(credits_per_day=4)
+    assert client.get("/api/states/all", headers=bearer(client)).status_code == 200
+    assert client.get("/api/states/all", headers=bearer(client)).status_code == 429
+
+
+@pytest.mark.parametrize("authorization", ["Bearer made-up", "Bearer", "Basic dXNlcjpwYXNzd29yZA==", "", "made-up"])
+def test_whoever_claims_to_be_somebody_must_prove_it(client: httpx.Client, authorization: str) -> None:
+    """A wrong token is a 401, and so is basic authentication, since March 2026."""
+    response = client.get("/api/states/all", headers={"Authorization": authorization})
+    assert response.status_code == 401
+    assert "WWW-Authenticate" in response.headers
+
+
+@pytest.mark.parametrize("changes", [{"client_secret": "wrong"}, {"client_id": "somebody"}, {"client_secret": ""}])
+def test_wrong_credentials_get_no_token(serve: Serve, changes: dict[str, str]) -> None:
+    """401 with the error code of RFC 6749."""
+    refused = token(serve(), **changes)
+    assert refused.status_code == 401
+    assert refused.json()["error"] == "invalid_client"
+
+
+def test_other_grants_are_refused(serve: Serve) -> None:
+    """OpenSky's API clients have no user to log in."""
+    refused = token(serve(), grant_type="password")
+    assert (refused.status_code, refused.json()["error"]) == (400, "unsupported_grant_type")
+
+
+def test_without_configured_credentials_everybody_is_anonymous(serve: Serve) -> None:
+    """Nobody gets a token, not even with empty credentials."""
+    client = serve(credentials=None)
+    assert token(client).status_code == 401
+    assert token(client, client_id="", client_secret="").status_code == 401
+    assert client.get("/api/states/all").status_code == 200
+
+
+# The official client
+
+
+class OfficialClient:
+    """Sends what openskynetwork/opensky-api's Python client sends, and reads answers as it reads them.
+
+    (Requests, parameters and expectations only; the code is ours.) It fetches a token once, takes every status but 200
+    for "nothing", and names a flight's values by their position.
+    """
+
+    def __init__(self, http: httpx.Client) -> None:
+        response = token(http).raise_for_status().json()
+        self._http = http
+        self._headers = {"Authorization": f"Bearer {response['access_token']}"}
+        self.refresh_in = timedelta(seconds=response.get("expires_in", 1_800) - 30)
+
+    def _get(self, path: str, params: Mapping[str, Any]) -> Any:
+        response = self._http.get(f"/api{path}", params=params, headers=self._headers)
+        return response.json() if response.status_code == 200 else None
+
+    def flights(self, path: str, **params: Any) -> list[dict[str, Any]] | None:
+        answer = self._get(path, params)
+        if answer is None:
+            return None
+        return [dict(zip(FLIGHT_KEYS, list(entry.values()), strict=True)) for entry in answer]
+
+    def states(self) -> list[Any]:
+        return list(self._get("/states/all", {"time": 0, "extended": True})["states"] or [])
+
+
+def test_the_official_client_understands_every_answer(serve: Serve) -> None:
+    """Of each method that asks for what is served here, and of its token."""
+    http = serve()
+    official = OfficialClient(http)
+    assert official.refresh_in == timedelta(seconds=1_770)
+    day = unix("2013-02-10T00:00")
+    departures = official.flights("/flights/departure", airport="KJFK", begin=day, end=day + DAY - 1)
+    assert departures == ask(http, "departure/KJFK", day, day + DAY - 1).json()
+    arrivals = official.flights("/flights/arrival", airport="KBOS", begin=day, end=day + DAY - 1)
+    assert arrivals
+    assert {flight["estArrivalAirport"] for flight in arrivals} == {"KBOS"}
+    icao24 = arrivals[0]["icao24"]
+    assert arrivals[0] in (official.flights("/flights/aircraft", icao24=icao24, begin=day, end=day + 2 * DAY) or [])
+    assert official.flights("/flights/all", begin=day + 72_000, end=day + 79_200)
+    assert official.flights("/flights/arrival", airport="KBOS", begin=day - DAY, end=day - 1) is None
+    assert official.states() == []
