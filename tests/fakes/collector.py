@@ -1,0 +1,57 @@
+"""A collector that only deletes interests: in this process, or behind a real gRPC server."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from uuid import UUID
+
+import grpc
+
+from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest, DeleteInterestsResponse
+from towerwatch.interests.v1.interest_service_pb2_grpc import (
+    InterestServiceServicer,
+    add_InterestServiceServicer_to_server,
+)
+
+
+class FakeInterests:
+    """Remembers whose interests it deleted, or fails with `failure`."""
+
+    def __init__(self) -> None:
+        self.deleted: list[UUID] = []
+        self.failure: Exception | None = None
+
+    def delete_interests(self, user_id: UUID) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.deleted.append(user_id)
+
+
+class FakeCollector(InterestServiceServicer):
+    """Serves InterestService on a free port, from `start` to `stop`."""
+
+    def __init__(self) -> None:
+        self.deleted: list[str] = []
+        self.answer = grpc.StatusCode.OK
+        """What calls are answered with; for good, as the client repeats what is UNAVAILABLE."""
+        self.prompt = threading.Event()
+        """Calls wait for it before they are answered."""
+        self.prompt.set()
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=4))
+        add_InterestServiceServicer_to_server(self, self._server)
+        self.target = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+
+    def DeleteInterests(  # noqa: N802 — the contract's name
+        self, request: DeleteInterestsRequest, context: grpc.ServicerContext
+    ) -> DeleteInterestsResponse:
+        self.prompt.wait(timeout=30)
+        if self.answer is not grpc.StatusCode.OK:
+            context.abort(self.answer, "as the test has it")
+        self.deleted.append(request.user_id)
+        return DeleteInterestsResponse(deleted=1)
+
+    def start(self) -> None:
+        self._server.start()
+
+    def stop(self) -> None:
+        self.prompt.set()
+        self._server.stop(grace=None).wait()

@@ -1,0 +1,247 @@
+"""The process: what it says when it cannot start, that it lives with nothing around it, and how it ends."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import UUID
+
+import grpc
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from chassis.kafka import sequence_in
+from local.kafka import Broker
+from tests.fakes.collector import FakeCollector
+from towerwatch.topics import USERS_CHANGED, partition_of
+from towerwatch.users.v1.events_pb2 import UserChanged
+from user_manager.links import Links
+
+ROOT = Path(__file__).parents[2]
+SIGNING_KEY = "the-signing-key-of-tests"
+OPERATOR_TOKEN = "the-operators-own-token"
+ANN = {"email": "ann@tower.test", "name": "Ann"}
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(holds: Callable[[], bool], within_s: float = 30) -> None:
+    """Return once it holds, and fail when it does not in time."""
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to be in time"
+        time.sleep(0.05)
+
+
+class Process:
+    """`python -m user_manager` with an environment of its own."""
+
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
+        self.log = log
+        self.base_url = f"http://127.0.0.1:{environment['HTTP_PORT']}"
+        self.grpc_target = f"127.0.0.1:{environment['GRPC_PORT']}"
+        with log.open("wb") as output:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-m", "user_manager"], cwd=ROOT, env=environment, stdout=output, stderr=output
+            )
+
+    def status(self, path: str) -> int | None:
+        """The status of a GET, or None while nothing answers."""
+        assert self.popen.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(f"{self.base_url}{path}", timeout=10).status_code
+        except httpx.TransportError:
+            return None
+
+    def end(self) -> int:
+        """SIGTERM; the exit code, which must come soon."""
+        self.popen.send_signal(signal.SIGTERM)
+        return self.popen.wait(timeout=10)
+
+
+Start = Callable[..., Process]
+
+
+def bare_environment() -> dict[str, str]:
+    """What any process needs, and no setting."""
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    processes: list[Process] = []
+
+    def begin(**settings: str) -> Process:
+        environment = bare_environment() | {
+            "DATABASE_URL": f"sqlite:///{tmp_path}/user_manager.db",
+            "HTTP_PORT": str(free_port()),
+            "GRPC_PORT": str(free_port()),
+            "COLLECTOR_GRPC_TARGET": f"127.0.0.1:{free_port()}",  # nobody is there
+            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",  # nor there
+            "PUBLIC_URL": "https://towerwatch.example",
+            "SIGNING_KEY": SIGNING_KEY,
+            "OPERATOR_TOKEN": OPERATOR_TOKEN,
+            "ALLOW_TEST_ADDRESSES": "true",
+        }
+        process = Process(environment | settings, tmp_path / f"log-{len(processes)}")
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.popen.kill()
+        process.popen.wait()
+
+
+def test_without_settings_it_says_all_that_is_missing(tmp_path: Path) -> None:
+    """Exit code 2, one line for each, no stack trace."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "user_manager"],
+        cwd=ROOT, env=bare_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    for name in (
+        "KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "HTTP_PORT", "GRPC_PORT", "COLLECTOR_GRPC_TARGET", "PUBLIC_URL",
+        "SIGNING_KEY", "OPERATOR_TOKEN",
+    ):  # fmt: skip
+        assert f"user_manager: {name}: " in ended.stderr
+    assert len(ended.stderr.splitlines()) == 8
+    assert ended.stdout == ""
+
+
+def test_a_wrong_setting_is_said_without_its_value(start: Start) -> None:
+    """It may be a secret; also one that is wrong in several ways at once."""
+    process = start(
+        SIGNING_KEY="hunter2",
+        OPERATOR_TOKEN="swordfish",
+        PUBLIC_URL="https://towerwatch.example/",
+        COLLECTOR_GRPC_TARGET="http://collector",
+        HTTP_PORT="0",
+    )
+    assert process.popen.wait(timeout=60) == 2
+    said = process.log.read_text()
+    for name in ("SIGNING_KEY", "OPERATOR_TOKEN", "PUBLIC_URL", "COLLECTOR_GRPC_TARGET", "HTTP_PORT"):
+        assert f"user_manager: {name}: " in said
+    assert "hunter2" not in said
+    assert "swordfish" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("url", ["nonsense", "oracle9://user:hunter2@db/users"])
+def test_a_database_url_that_is_none_is_one_clear_sentence(start: Start, url: str) -> None:
+    """Exit code 2, and the password in it is not repeated."""
+    process = start(DATABASE_URL=url)
+    assert process.popen.wait(timeout=60) == 2
+    said = process.log.read_text()
+    assert "user_manager: DATABASE_URL: " in said
+    assert "hunter2" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("setting", ["HTTP_PORT", "GRPC_PORT"])
+def test_a_port_in_use_is_one_clear_sentence(start: Start, setting: str) -> None:
+    """Exit code 2."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = start(**{setting: str(taken.getsockname()[1])})
+        assert process.popen.wait(timeout=60) == 2
+    said = process.log.read_text()
+    assert "cannot listen" in said
+    assert "Traceback" not in said
+
+
+def test_with_nothing_around_it_it_registers_users_and_ends_in_order(start: Start) -> None:
+    """No Kafka and no collector: it is ready, its outbox waits, a deletion is refused, nothing personal is logged."""
+    process = start()
+    eventually(lambda: process.status("/health/ready") == 200)
+    assert process.status("/health/live") == 200
+    registered = httpx.post(f"{process.base_url}/users", json=ANN)
+    assert registered.status_code == 201
+    token = registered.json()["token"]
+    deleted = httpx.delete(
+        f"{process.base_url}/users/{ANN['email']}", headers={"Authorization": f"Bearer {token}"}, timeout=10
+    )
+    assert deleted.status_code == 503
+    with grpc.insecure_channel(process.grpc_target) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+    assert process.end() == 0
+    logged = process.log.read_text()
+    assert "service.stopped" in logged
+    assert "Traceback" not in logged
+    for secret in ("ann@", '"Ann"', token, SIGNING_KEY, OPERATOR_TOKEN):
+        assert secret not in logged
+
+
+def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start, tmp_path: Path) -> None:
+    """No start order: not ready while the database is away, ready once it is there."""
+    later = tmp_path / "not-mounted-yet"
+    process = start(DATABASE_URL=f"sqlite:///{later}/user_manager.db")
+    eventually(lambda: process.status("/health/live") == 200)
+    assert process.status("/health/ready") == 503
+    assert httpx.post(f"{process.base_url}/users", json=ANN).status_code == 503
+    later.mkdir()
+    eventually(lambda: process.status("/health/ready") == 200)
+    assert httpx.post(f"{process.base_url}/users", json=ANN).status_code == 201
+
+
+def test_it_ends_in_order_while_it_waits_for_its_database(start: Start, tmp_path: Path) -> None:
+    """The waiting thread is told to stop too."""
+    process = start(DATABASE_URL=f"sqlite:///{tmp_path}/missing/user_manager.db")
+    eventually(lambda: process.status("/health/live") == 200)
+    assert process.end() == 0
+
+
+async def _changes_of(bootstrap_servers: str, user_id: str, count: int) -> list[tuple[str | None, int]]:
+    """The first `count` events of a user from the topic: what each says, and its sequence."""
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
+    )
+    await consumer.start()
+    try:
+        consumer.assign([TopicPartition(USERS_CHANGED.name, partition_of(user_id, USERS_CHANGED))])
+        found: list[tuple[str | None, int]] = []
+        while len(found) < count:
+            record = await consumer.getone()
+            if record.key == user_id.encode():
+                sequence = sequence_in(record.headers)
+                assert sequence is not None
+                found.append((UserChanged.FromString(record.value).WhichOneof("change"), sequence))
+        return found
+    finally:
+        await consumer.stop()
+
+
+def test_the_life_of_an_account_is_published(start: Start, kafka: Broker) -> None:
+    """Registered, confirmed, deleted: in this order, with growing sequences, in the partition of the user."""
+    collector = FakeCollector()
+    collector.start()
+    process = start(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers, COLLECTOR_GRPC_TARGET=collector.target)
+    eventually(lambda: process.status("/health/ready") == 200)
+    registered = httpx.post(f"{process.base_url}/users", json=ANN).json()
+    user_id = registered["user"]["user_id"]
+    confirmed = httpx.post(Links(SIGNING_KEY, process.base_url).url(UUID(user_id)))
+    assert confirmed.status_code == 200
+    deleted = httpx.delete(
+        f"{process.base_url}/users/{ANN['email']}", headers={"Authorization": f"Bearer {registered['token']}"}
+    )
+    assert deleted.status_code == 204
+    assert collector.deleted == [user_id]
+    published = asyncio.run(asyncio.wait_for(_changes_of(kafka.bootstrap_servers, user_id, 3), timeout=60))
+    assert [change for change, _ in published] == ["registered", "confirmed", "deleted"]
+    sequences = [sequence for _, sequence in published]
+    assert sequences == sorted(set(sequences))
+    assert process.end() == 0
+    collector.stop()

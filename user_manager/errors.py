@@ -1,0 +1,62 @@
+"""Everything that user_manager's own code raises. Each text is one sentence for the person who asked."""
+
+from typing import ClassVar
+
+
+class UserManagerError(Exception):
+    """The text may be shown to whoever asked: it holds no address, no token and nobody else's data."""
+
+    transient: ClassVar[bool] = False
+    """Whether the same request may succeed later."""
+
+
+class AddressInvalidError(UserManagerError):
+    """What was given is no e-mail address that mail can be sent to."""
+
+
+class AddressTakenError(UserManagerError):
+    """An account with this address exists."""
+
+
+class TokenUnknownError(UserManagerError):
+    """The token is nobody's: it was never given, or the account is gone."""
+
+
+class NotYoursError(UserManagerError):
+    """A user asked for an account that is not their own, whether it exists or not."""
+
+
+class AccountUnknownError(UserManagerError):
+    """The operator asked for an account that does not exist."""
+
+
+class LinkForgedError(UserManagerError):
+    """The confirmation link was not made with our key, or was cut short on its way."""
+
+
+class LinkExpiredError(UserManagerError):
+    """The confirmation link is genuine, and too old."""
+
+
+class LinkOrphanedError(UserManagerError):
+    """The confirmation link is genuine, and its account is gone."""
+
+
+class TooManyUsersError(UserManagerError):
+    """One call asked for more users than it may."""
+
+
+class DatabaseAwayError(UserManagerError):
+    """The database does not answer, or gave up on the transaction. Nothing was changed, unless it went on commit."""
+
+    transient = True
+
+
+class CollectorAwayError(UserManagerError):
+    """The collector did not answer in time, or could not do it now. Asking again is safe."""
+
+    transient = True
+
+
+class CollectorRefusedError(UserManagerError):
+    """The collector will not do what it was asked, however often: it and we disagree on the contract."""

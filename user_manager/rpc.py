@@ -1,0 +1,57 @@
+"""UserService over gRPC: parses, makes one call, translates."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import grpc
+
+from towerwatch.users.v1.user_service_pb2 import (
+    AuthenticateRequest,
+    AuthenticateResponse,
+    Contact,
+    GetContactsRequest,
+    GetContactsResponse,
+)
+from towerwatch.users.v1.user_service_pb2_grpc import UserServiceServicer
+from user_manager import accounts
+from user_manager.errors import DatabaseAwayError, TokenUnknownError, TooManyUsersError
+
+SERVICE_NAME: Final = "towerwatch.users.v1.UserService"
+
+STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
+    TokenUnknownError: grpc.StatusCode.UNAUTHENTICATED,
+    TooManyUsersError: grpc.StatusCode.INVALID_ARGUMENT,
+    DatabaseAwayError: grpc.StatusCode.UNAVAILABLE,
+}
+
+
+class UserService(UserServiceServicer):
+    """Answers the other services. The server's interceptor turns what is raised into `STATUSES`."""
+
+    def __init__(self, use_cases: accounts.Accounts) -> None:
+        self._accounts = use_cases
+
+    def Authenticate(  # noqa: N802 — the contract's name
+        self, request: AuthenticateRequest, _context: grpc.ServicerContext
+    ) -> AuthenticateResponse:
+        identity = self._accounts.authenticate(request.token)
+        return AuthenticateResponse(user_id=str(identity.user_id), confirmed=identity.confirmed)
+
+    def GetContacts(  # noqa: N802 — the contract's name
+        self, request: GetContactsRequest, _context: grpc.ServicerContext
+    ) -> GetContactsResponse:
+        contacts = self._accounts.contacts(request.user_ids)
+        return GetContactsResponse(contacts=map(_contact, contacts))
+
+
+def _contact(contact: accounts.Contact) -> Contact:
+    account = contact.account
+    return Contact(
+        user_id=str(account.user_id),
+        email=account.email,
+        name=account.name,
+        time_zone=account.time_zone,
+        confirmed=account.confirmed,
+        paused=account.paused,
+        confirm_url=contact.confirm_url,
+    )
