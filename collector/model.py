@@ -1,0 +1,95 @@
+"""The collector's tables."""
+
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaData, String, UniqueConstraint, Uuid
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from chassis.database import UtcDateTime
+from chassis.outbox import Outbox
+from domain.interests import Direction, Interest
+from domain.windows import Window
+
+SCHEMA: Final = MetaData()
+OUTBOX: Final = Outbox(SCHEMA)
+
+_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
+
+
+class Base(DeclarativeBase):
+    metadata = SCHEMA
+
+
+class InterestRow(Base):
+    """An interest as its newest version has it."""
+
+    __tablename__ = "interests"
+    __table_args__ = (
+        UniqueConstraint("user_id", "airport", "direction", "window_length", name="uq_interests_what_of_whom"),
+        Index("ix_interests_airport", "airport", "direction"),
+    )
+
+    interest_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(Uuid)
+    airport: Mapped[str] = mapped_column(String(4))
+    direction: Mapped[str] = mapped_column(String(10))
+    window_length: Mapped[str] = mapped_column(String(2))
+    high: Mapped[int | None]
+    low: Mapped[int | None]
+    for_windows: Mapped[int]
+    repeat: Mapped[bool]
+    effective_from: Mapped[datetime] = mapped_column(UtcDateTime)
+    version: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    def value(self) -> Interest:
+        """The interest as the domain has it."""
+        return Interest(
+            interest_id=self.interest_id,
+            user_id=self.user_id,
+            airport=self.airport,
+            direction=Direction(self.direction),
+            window=Window(self.window_length),
+            high=self.high,
+            low=self.low,
+            for_windows=self.for_windows,
+            repeat=self.repeat,
+            effective_from=self.effective_from,
+            version=self.version,
+        )
+
+
+class CoverageRow(Base):
+    """The cursor of one airport and direction: every flight in [covered_from, covered_until) is stored and published."""
+
+    __tablename__ = "coverage"
+
+    airport: Mapped[str] = mapped_column(String(4), primary_key=True)
+    direction: Mapped[str] = mapped_column(String(10), primary_key=True)
+    covered_from: Mapped[datetime] = mapped_column(UtcDateTime)
+    covered_until: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class FlightRow(Base):
+    """A flight, once for its departure and once for its arrival."""
+
+    __tablename__ = "flights"
+    __table_args__ = (
+        UniqueConstraint("airport", "direction", "icao24", "first_seen", name="uq_flights_seen_once"),
+        Index("ix_flights_event_time", "airport", "direction", "event_time"),
+        ForeignKeyConstraint(("airport", "direction"), ("coverage.airport", "coverage.direction")),
+    )
+
+    id: Mapped[int] = mapped_column(_ID, primary_key=True, autoincrement=True)
+    airport: Mapped[str] = mapped_column(String(4))
+    direction: Mapped[str] = mapped_column(String(10))
+    icao24: Mapped[str] = mapped_column(String(6))
+    callsign: Mapped[str] = mapped_column(String(8))
+    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    last_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    event_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    """What was first published: first_seen of a departure, last_seen of an arrival."""
+    other_airport: Mapped[str] = mapped_column(String(4))
