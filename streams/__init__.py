@@ -1,0 +1,1 @@
+"""The join: flight events meet interests, and alerts are raised."""

@@ -1,0 +1,19 @@
+"""`python -m streams`: one worker of the stream."""
+
+from towerwatch.topics import CATALOGUE
+
+from chassis import logs
+from chassis.process import settings_or_exit
+from chassis.stream_app import run_worker
+from streams.app import SERVICE, create_app
+from streams.settings import StreamsSettings
+
+
+def main() -> None:
+    settings = settings_or_exit(SERVICE, StreamsSettings)
+    logs.configure(SERVICE, settings.log_level, settings.log_format)
+    run_worker(create_app(settings), settings, CATALOGUE)
+
+
+if __name__ == "__main__":
+    main()
