@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar, cast
+from typing import Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -24,12 +24,12 @@ class Labelled(Generic[M]):
     """A metric that adds `service` and `node` to the labels that its user gives."""
 
     def __init__(self, metric: M, identity: Identity) -> None:
-        self._metric = metric
+        self._metric: M = metric
         self._identity = identity
 
     def labels(self, **values: str) -> M:
         """The series of these label values."""
-        return cast(M, self._metric.labels(**values, service=self._identity.service, node=self._identity.node))
+        return self._metric.labels(**values, service=self._identity.service, node=self._identity.node)
 
 
 class Metrics:
@@ -45,9 +45,7 @@ class Metrics:
     def gauge(self, name: str, says: str, *labels: str) -> Labelled[Gauge]:
         return Labelled(Gauge(name, says, (*labels, "service", "node"), registry=self.registry), self._identity)
 
-    def histogram(
-        self, name: str, says: str, *labels: str, buckets: Iterable[float] = _SECONDS
-    ) -> Labelled[Histogram]:
+    def histogram(self, name: str, says: str, *labels: str, buckets: Iterable[float] = _SECONDS) -> Labelled[Histogram]:
         """`buckets` are upper bounds in the unit that the name ends with."""
         made = Histogram(name, says, (*labels, "service", "node"), registry=self.registry, buckets=tuple(buckets))
         return Labelled(made, self._identity)

@@ -104,9 +104,7 @@ class Outbox:
 
     def add(self, session: Session, messages: Iterable[Message]) -> None:
         """Record events in the caller's transaction; they are published once it has committed."""
-        rows = [
-            {"topic": m.topic, "partition": m.partition, "key": m.key, "value": m.value} for m in messages
-        ]
+        rows = [{"topic": m.topic, "partition": m.partition, "key": m.key, "value": m.value} for m in messages]
         if rows:
             session.execute(insert(self.rows), rows)
 
@@ -142,18 +140,14 @@ class Outbox:
                 )
             next_sequence += len(ids)
             numbered = self._numbered(session)
-        session.execute(
-            update(self.relay).values(owner=owner, leased_until=now + LEASE_S, next_sequence=next_sequence)
-        )
+        session.execute(update(self.relay).values(owner=owner, leased_until=now + LEASE_S, next_sequence=next_sequence))
         return numbered
 
     def _numbered(self, session: Session) -> list[Sequenced]:
         rows = session.execute(
             select(self.rows).where(self.rows.c.sequence.is_not(None)).order_by(self.rows.c.sequence).limit(CHUNK)
         )
-        return [
-            Sequenced(Sequence(r.sequence), Message(r.topic, r.partition, r.key, r.value)) for r in rows
-        ]
+        return [Sequenced(Sequence(r.sequence), Message(r.topic, r.partition, r.key, r.value)) for r in rows]
 
     def forget(self, session: Session, published: Iterable[Sequenced]) -> None:
         """Delete what the broker has acknowledged.
@@ -230,9 +224,7 @@ async def publish(producer: AIOKafkaProducer, rows: Iterable[Sequenced]) -> None
     )
 
 
-async def _publish_partition(
-    producer: AIOKafkaProducer, topic: str, partition: int, queue: list[Sequenced]
-) -> None:
+async def _publish_partition(producer: AIOKafkaProducer, topic: str, partition: int, queue: list[Sequenced]) -> None:
     batch = producer.create_batch()
     for each in queue:
         headers = [(SEQUENCE_HEADER, str(each.sequence).encode("ascii"))]

@@ -109,7 +109,7 @@ class GrpcServer:
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=16, thread_name_prefix="grpc"),
             options=SERVER_OPTIONS,
-            interceptors=(_Statuses(statuses, metrics),),
+            interceptors=[_Statuses(statuses, metrics)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for add in add_servicers.values():

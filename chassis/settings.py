@@ -100,7 +100,7 @@ def load(settings: type[S]) -> S:
         except SettingsError as error:
             faults[name.upper()] = str(error)
     try:
-        loaded = settings()
+        loaded = settings()  # type: ignore[call-arg]  # what is missing here comes from the environment
         loaded.clock()
     except ValidationError as error:
         for e in error.errors():

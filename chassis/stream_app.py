@@ -1,7 +1,8 @@
 """Faust as this house runs it. Each setting that differs from Faust's own has its reason beside it."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
@@ -42,6 +43,7 @@ def create_stream_app(service: str, settings: StreamSettings, partitions: int) -
         key_serializer="raw",  # the contract's bytes are decoded once, by us
         value_serializer="raw",
         topic_partitions=partitions,  # changelogs must match the source topics, or the first write fails
+        topic_disable_leader=True,  # nothing here is done by one worker for all
         topic_replication_factor=settings.kafka_replication_factor,
         table_standby_replicas=1 if settings.store == "rocksdb" else 0,  # they help only with a store on disk
         broker_session_timeout=settings.session_timeout_s,  # 60 s would leave partitions of a dead worker idle
@@ -87,14 +89,37 @@ def is_ready(app: faust.App) -> bool:
     return bool(app.tables.recovery.completed.is_set())
 
 
+@dataclass(frozen=True, slots=True)
+class _Changelog:
+    """The topic that a table is recovered from."""
+
+    name: str
+    partitions: int
+    config: Mapping[str, str]
+
+
 def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicLike]) -> NoReturn:
-    """Wait for the broker, make the topics that are missing, and run the worker until SIGTERM or SIGINT."""
+    """Wait for the broker, make the topics that are missing, and run the worker until SIGTERM or SIGINT.
+
+    The tables' changelogs are made here too: Faust makes them while it starts, and a table that is written before
+    the cluster's metadata knows its changelog raises PartitionsMismatch.
+    """
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
+    app.finalize()
+    changelogs = (
+        _Changelog(
+            table.changelog_topic.get_topic_name(),
+            table.partitions,
+            {"cleanup.policy": "compact", **table.extra_topic_configs},
+        )
+        for table in app.tables.values()
+    )
     loop.run_until_complete(
-        topics_made(settings.kafka_bootstrap_servers, tuple(topics), settings.kafka_replication_factor)
+        topics_made(settings.kafka_bootstrap_servers, (*topics, *changelogs), settings.kafka_replication_factor)
     )
     worker = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
+    worker.spinner = None  # it writes terminal codes between the lines of the log, quiet or not
     worker.execute_from_commandline()
 
 
@@ -111,7 +136,5 @@ async def dead_letter(topic: TopicT, event: EventT, reason: str) -> None:
         "reason": reason.encode(),
         "dead-lettered-at": datetime.now(UTC).isoformat(timespec="seconds").encode(),
     }
-    log.error(
-        "dead_letter", topic=message.topic, partition=message.partition, offset=message.offset, reason=reason
-    )
+    log.error("dead_letter", topic=message.topic, partition=message.partition, offset=message.offset, reason=reason)
     await (await topic.send(key=message.key, value=message.value, headers=headers))

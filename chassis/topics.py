@@ -20,6 +20,7 @@ from chassis.errors import ChassisError
 _PAUSE_S: Final = 0.1
 _CONNECT_WITHIN_S: Final = 3.0
 _REQUEST_TIMEOUT_MS: Final = 10_000
+_ANY_GROUP: Final = "any"
 
 
 class BrokerUnreachableError(ChassisError):
@@ -57,7 +58,7 @@ async def wait_for_broker(bootstrap_servers: str, timeout_s: float = 60.0) -> No
 async def ensure_topics(
     bootstrap_servers: str, topics: Iterable[TopicLike], replication_factor: int = 1, timeout_s: float = 60.0
 ) -> None:
-    """Create what is missing of `topics`; return once each partition of all of them has a leader.
+    """Create what is missing of `topics`; return once each partition has a leader, and consumer groups a coordinator.
 
     Waits for the broker. Idempotent, and safe while others do the same. The settings of a topic that exists are left
     as they are. Raises TopicMismatchError, TopicRefusedError, or BrokerUnreachableError after `timeout_s` seconds.
@@ -68,6 +69,9 @@ async def ensure_topics(
         await _brokers_of(admin)
         while not await _all_led(admin, wanted, replication_factor):
             await asyncio.sleep(_PAUSE_S)
+        # The first question for a coordinator makes the brokers create the topic of the groups' offsets. aiokafka's
+        # consumers would meanwhile log an error ten times a second; here it is one more thing to wait for.
+        await admin.find_coordinator(_ANY_GROUP)
 
     await _until_done(bring_about, bootstrap_servers, timeout_s)
 

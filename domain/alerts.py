@@ -42,7 +42,7 @@ class Alert:
     bound: Bound
     state: State
     count: int
-    """Distinct flights in the window when it was said; an early high may see fewer than the window's end."""
+    """Distinct flights in the window; of a window that was still open, those with which the threshold was passed."""
     threshold: int
     for_windows: int
     withdrawn_count: int | None = None

@@ -105,7 +105,9 @@ def alerts_between(interest: Interest, before: Traffic, after: Traffic) -> Itera
         if interest.high is not None:
             old, new = (_high(each, number, interest.high, interest.for_windows) for each in (then, now))
             if new is not None and new != old and _is_said(interest, new):
-                yield _alert(interest, number, Bound.HIGH, new, now[number].count, interest.high)
+                # An early high tells the count that passed the threshold, whatever else came in the same batch.
+                count = now[number].count if now[number].closed else interest.high + 1
+                yield _alert(interest, number, Bound.HIGH, new, count, interest.high)
         if interest.low is not None:
             old, new = (_low(each, number, interest.low, interest.for_windows) for each in (then, now))
             if old in _IN_BREACH and new not in _IN_BREACH and _is_said(interest, old):

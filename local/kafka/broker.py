@@ -158,7 +158,7 @@ class Broker:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=_die_with_parent(),  # noqa: PLW1509 - between fork and exec it makes system calls only
+            preexec_fn=_die_with_parent(),
         )
 
     async def _until_ready(self) -> None:

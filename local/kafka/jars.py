@@ -4,7 +4,6 @@ Hashing all 43 MB takes 30 ms, so there is no "already verified" mark that could
 """
 
 import hashlib
-import os
 import tempfile
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -130,7 +129,7 @@ def _fetch(jars: list[Jar], folder: Path) -> None:
             maven = _maven(Path(repository))
             pool = ThreadPoolExecutor(_FETCHES_AT_ONCE)
             try:
-                list(pool.map(lambda jar: os.replace(_fetched(jar, maven), folder / jar.file_name), jars))
+                list(pool.map(lambda jar: _fetched(jar, maven).replace(folder / jar.file_name), jars))
             finally:
                 pool.shutdown(cancel_futures=True)  # where one fails, the rest need not be tried
     except (OSError, RuntimeError) as error:  # of `requests` and the disk; jgo's "not found"

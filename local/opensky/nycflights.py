@@ -136,7 +136,7 @@ def _offset(zone: str, instant: int) -> int:
 def _offset_in_hour(zone: str, hour: int) -> int:
     """Seconds that clocks in `zone` are ahead of UTC. America moves its clocks on the hour, so one answer serves it."""
     offset = datetime.fromtimestamp(hour * 3600, ZoneInfo(zone)).utcoffset()
-    assert offset is not None  # ZoneInfo always knows one
+    assert offset is not None  # noqa: S101 - for the type checker: ZoneInfo always knows one
     return int(offset.total_seconds())
 
 

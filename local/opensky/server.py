@@ -25,7 +25,7 @@ from local.opensky.credits import DAY, PRICE_OF_STATES, Ledger, partitions, pric
 from local.opensky.errors import BadQuestion, OutOfCredits, Unauthorised
 from local.opensky.flights import Flight, Timetable
 
-_TOKEN_PATH = "/auth/realms/opensky-network/protocol/openid-connect/token"
+_TOKEN_PATH = "/auth/realms/opensky-network/protocol/openid-connect/token"  # noqa: S105 - a path
 
 Query = Mapping[str, str]
 Json = dict[str, object]

@@ -56,4 +56,4 @@ def partition_of(routing_key: str, topic: Topic) -> int:
     Kafka's own default partitioner (murmur2 of the UTF-8 bytes, sign bit cleared, modulo the count),
     so any client that keys by the routing key agrees.
     """
-    return (murmur2(routing_key.encode()) & 0x7FFFFFFF) % topic.partitions
+    return int(murmur2(routing_key.encode()) & 0x7FFFFFFF) % topic.partitions

@@ -3,8 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert, Bound, State
 from domain.interests import Direction, Interest
@@ -161,7 +160,9 @@ def interleaved(draw):
 
 
 interests = st.builds(
-    lambda high, low, **values: an_interest(high=high, low=low if high is None or (low or 0) < high else None, **values),
+    lambda high, low, **values: an_interest(
+        high=high, low=low if high is None or (low or 0) < high else None, **values
+    ),
     direction=st.sampled_from(Direction),
     window=st.sampled_from(Window),
     high=st.none() | st.integers(0, 8),

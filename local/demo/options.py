@@ -1,0 +1,151 @@
+"""What can be asked of the demo, and clear words for what cannot."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from domain.airports import airport
+from domain.interests import Direction, InterestError, check_thresholds
+from domain.windows import Window
+from local.errors import LocalError
+from local.ports import DEFAULT_BASE, Ports
+from local.processes import ROOT
+
+FIRST_DAY: Final = datetime(2013, 1, 1, tzinfo=UTC)
+DAY_AFTER_LAST: Final = datetime(2014, 1, 1, tzinfo=UTC)
+
+DATA: Final = ROOT / ".towerwatch" / "demo"
+
+DEFAULT_INTERESTS: Final = (
+    "KJFK:departures:1h:high=20:low=1",
+    "KBOS:arrivals:1d:low=10",
+    "KLGA:both:6h:low=20",
+)
+_FORM: Final = "AIRPORT:DIRECTION:WINDOW[:high=N][:low=N][:for=N][:repeat]"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One --interest."""
+
+    airport: str
+    direction: Direction
+    window: Window
+    high: int | None
+    low: int | None
+    for_windows: int
+    repeat: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the demo shall tell."""
+
+    begin: datetime
+    end: datetime
+    interests: tuple[Wanted, ...]
+    once: bool
+    json: Path | None
+    ports: Ports
+    reset_topics: bool
+    data: Path
+    """The folder of this demo alone; what is in it is deleted."""
+
+
+def parse_options(arguments: Sequence[str]) -> Options:
+    """Raises LocalError; `--help` and unknown options end the program as argparse does."""
+    parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--once", action="store_true", help="exit when the story is over; 0 if every mail came")
+    parser.add_argument("--from", dest="begin", default="2013-02-08", metavar="DAY", help="first UTC day (%(default)s)")
+    parser.add_argument(
+        "--to", dest="end", default="2013-02-11", metavar="DAY", help="the day after the last (%(default)s)"
+    )
+    parser.add_argument(
+        "--interest", action="append", metavar=_FORM, help="repeatable; replaces the demo's own interests"
+    )
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write what was mailed")
+    parser.add_argument("--port-base", type=int, default=DEFAULT_BASE, metavar="N", help="first port (%(default)s)")
+    parser.add_argument(
+        "--reset-topics",
+        action="store_true",
+        help="with KAFKA_BOOTSTRAP_SERVERS set: first delete Towerwatch's topics there, with all that is in them",
+    )
+    parser.add_argument(
+        "--data", type=Path, default=DATA, metavar="DIR", help="the demo's own folder, emptied at its start"
+    )
+    given = parser.parse_args(arguments)
+    begin, end = _day("--from", given.begin), _day("--to", given.end)
+    if end <= begin:
+        raise LocalError(f"--to {given.end} must be a day after --from {given.begin}")
+    if given.json is not None and not given.json.absolute().parent.is_dir():
+        raise LocalError(f"--json {given.json}: there is no such folder")
+    interests = tuple(parse_interest(text) for text in given.interest or DEFAULT_INTERESTS)
+    kinds = [(each.airport, each.direction, each.window) for each in interests]
+    for kind in kinds:
+        if kinds.count(kind) > 1:
+            raise LocalError(f"--interest {':'.join(kind)} is given twice; a person has one interest of each kind")
+    if given.data != DATA and given.data.exists() and not (given.data / "logs").is_dir():
+        raise LocalError(f"--data {given.data}: exists and is no demo's folder; it would be emptied")
+    return Options(
+        begin,
+        end,
+        interests,
+        given.once,
+        given.json,
+        Ports.from_base(given.port_base),
+        given.reset_topics,
+        given.data.absolute(),
+    )
+
+
+def _day(option: str, text: str) -> datetime:
+    try:
+        day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise LocalError(f"{option} {text}: is no day; write it as 2013-02-08") from None
+    last = DAY_AFTER_LAST if option == "--to" else DAY_AFTER_LAST - timedelta(days=1)
+    if not FIRST_DAY <= day <= last:
+        raise LocalError(f"{option} {text}: the real flights of the demo are of 2013; take a day of that year")
+    return day
+
+
+def parse_interest(text: str) -> Wanted:
+    """An --interest. Raises LocalError that says what is wrong with it."""
+
+    def wrong(what: str) -> LocalError:
+        return LocalError(f"--interest {text}: {what}; the form is {_FORM}")
+
+    parts = text.strip().split(":")
+    if len(parts) < 3:
+        raise wrong("airport, direction and window are needed")
+    icao = parts[0].upper()
+    if airport(icao) is None:
+        raise wrong(f"{parts[0]} is no airport's ICAO code (four characters, as KJFK)")
+    try:
+        direction = Direction(parts[1])
+    except ValueError:
+        raise wrong(f"{parts[1]!r} is no direction: arrivals, departures or both") from None
+    try:
+        window = Window(parts[2])
+    except ValueError:
+        raise wrong(f"{parts[2]!r} is no window: 1h, 6h or 1d") from None
+    numbers: dict[str, int] = {}
+    repeat = False
+    for part in parts[3:]:
+        match = re.fullmatch(r"(high|low|for)=([0-9]{1,9})", part)
+        if part == "repeat" and not repeat:
+            repeat = True
+        elif match is None or match[1] in numbers:
+            raise wrong(f"{part!r} is none of high=N, low=N, for=N, repeat (each once)")
+        else:
+            numbers[match[1]] = int(match[2])
+    high, low, for_windows = numbers.get("high"), numbers.get("low"), numbers.get("for", 1)
+    try:
+        check_thresholds(high, low, for_windows)
+    except InterestError as error:
+        raise wrong(str(error)) from None
+    return Wanted(icao, direction, window, high, low, for_windows, repeat)

@@ -1,0 +1,56 @@
+"""The `.env` of a person's own Towerwatch."""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from dotenv import dotenv_values
+
+from local.errors import LocalError
+from local.kafka import external_bootstrap_servers
+from local.ports import DEFAULT_BASE, Ports
+from local.processes import ROOT
+from local.stack import SERVICES, Secrets, environment, with_mailbox
+
+ENV_FILE: Final = ROOT / ".env"
+DATA: Final = ROOT / ".towerwatch" / "data"
+
+
+class Own:
+    """A person's own stack: which processes, on which ports, with which settings."""
+
+    def __init__(self, env_file: Path = ENV_FILE, data: Path = DATA) -> None:
+        """Reads `.env`; what the shell has set goes first. Raises LocalError."""
+        given = {name: value for name, value in dotenv_values(env_file).items() if value}
+        given |= {name: value for name, value in os.environ.items() if name in given and value}
+        kafka = external_bootstrap_servers({**given, **os.environ})
+        base = given.pop("PORT_BASE", str(DEFAULT_BASE + 100))
+        if not base.isdecimal():
+            raise LocalError(f"PORT_BASE in {env_file.name} must be a port number, not {base!r}")
+        self.data = data
+        self.ports = Ports.from_base(int(base))
+        self.mailbox = "SMTP_HOST" not in given
+        if not self.mailbox and "MAIL_FROM" not in given:
+            raise LocalError(f"{env_file.name} sets SMTP_HOST but not MAIL_FROM, the address that mails come from")
+        self.names = (*(() if kafka else ("kafka",)), *(("mailbox",) if self.mailbox else ()), *SERVICES)
+        settings = environment(self.ports, data, _kept_secrets(data), kafka)
+        if self.mailbox:
+            settings = with_mailbox(settings, self.ports)
+        self.environment = {**settings, **given}
+
+
+def _kept_secrets(data: Path) -> Secrets:
+    """The secrets of this stack: made at the first start, kept beside its data, readable by its owner only."""
+    path = data / "secrets.json"
+    try:
+        return Secrets(**json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        data.mkdir(parents=True, exist_ok=True)
+        secret = Secrets.random()
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123 - with its rights from the first byte on
+            json.dump(asdict(secret), file)
+        return secret
+    except (ValueError, TypeError):
+        raise LocalError(f"{path} cannot be read; delete it, and links and tokens of before are void") from None

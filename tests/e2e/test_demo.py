@@ -1,0 +1,136 @@
+"""The demo as a person runs it: everything real, from the flights to the mails."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.ports import HOST
+from local.processes import ROOT
+from tests.local.demo.blizzard import BOS, JFK, statements
+
+PROCESSES = 9
+
+
+@pytest.fixture
+def port_base() -> int:
+    """A row of ports that are free now."""
+    for base in range(21000, 60000, 50):
+        with contextlib.ExitStack() as probes:
+            try:
+                for port in range(base, base + PROCESSES):
+                    probes.enter_context(socket.socket()).bind((HOST, port))
+            except OSError:
+                continue
+            return base
+    raise AssertionError("no row of free ports")
+
+
+@contextlib.contextmanager
+def demo(data: Path, port_base: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "local.demo", "--data", str(data), "--port-base", str(port_base), *arguments]
+    environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
+    output = data.with_suffix(".out").open("w+")
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait(60)
+        output.close()
+
+
+def output_of(data: Path) -> str:
+    return data.with_suffix(".out").read_text()
+
+
+def eventually(condition: Callable[[], bool], what: str, within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def processes_of(data: Path) -> list[int]:
+    """Every process, of whatever kind, that was told of this demo's folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and int(entry.name) != os.getpid():
+                told = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
+                if str(data).encode() in told:
+                    found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_killed_at_any_moment_it_leaves_nothing_and_tells_the_blizzard_exactly_when_run_again(tmp_path, port_base):
+    """kill -9 in mid-story leaves no process; the next run, in the same folder, mails each fact once and no other."""
+    data = tmp_path / "demo"
+    with demo(data, port_base, "--once") as process:
+        eventually(lambda: "The clock runs" in output_of(data) or process.poll() is not None, "the story begins", 400)
+        assert process.poll() is None, output_of(data)
+        process.kill()
+        process.wait()
+    eventually(lambda: not processes_of(data), "no process is left")
+
+    out = tmp_path / "mailed.json"
+    interests = ("--interest", "KJFK:departures:1h:high=20:low=1", "--interest", "KBOS:arrivals:1d:low=10")
+    with demo(data, port_base, "--once", "--json", str(out), *interests) as process:
+        assert process.wait(300) == 0, output_of(data)
+    assert not processes_of(data)
+    mailed = json.loads(out.read_text())
+    for airport, facts in (("KJFK", statements(JFK)), ("KBOS", statements(BOS))):
+        told = [
+            (each["bound"], each["state"], each["window_start"], each["count"])
+            for each in mailed
+            if each["airport"] == airport
+        ]
+        assert len(told) == len(facts)
+        for said, fact in zip(sorted(told), sorted(facts), strict=True):
+            early = said[:2] == ("high", "FIRING") and said[3] == 21
+            assert said[:3] == fact[:3]
+            assert said[3] == fact[3] or early
+    assert {(each["direction"], each["window"], each["threshold"]) for each in mailed} == {
+        ("departures", "1h", 20),
+        ("departures", "1h", 1),
+        ("arrivals", "1d", 10),
+    }
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_and_leaves_no_process(tmp_path, port_base, number):
+    """Ctrl-C and SIGTERM, while it is starting."""
+    data = tmp_path / "demo"
+    with demo(data, port_base) as process:
+        eventually(lambda: (data / "logs" / "collector.log").exists() or process.poll() is not None, "it starts", 400)
+        assert process.poll() is None, output_of(data)
+        process.send_signal(number)
+        assert process.wait(60) in (130, 128 + signal.SIGTERM)
+    assert not processes_of(data)
+    assert "Traceback" not in output_of(data)
+
+
+def test_a_port_in_use_is_one_sentence_and_nothing_starts(tmp_path, port_base):
+    """Who runs something there already is told which port it is and how to move."""
+    data = tmp_path / "demo"
+    with socket.socket() as taken:
+        taken.bind((HOST, port_base + 4))
+        taken.listen()
+        with demo(data, port_base) as process:
+            assert process.wait(60) == 2
+    assert f"demo: port {port_base + 4} (for streams_web) is in use" in output_of(data)
+    assert not processes_of(data)

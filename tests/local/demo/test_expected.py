@@ -1,0 +1,99 @@
+"""What must be mailed, against the facts of the blizzard and against the brute-force model."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from domain.alerts import Bound, State
+from domain.interests import Direction
+from domain.windows import Window, instant, seconds
+from local.demo.expected import difference, expected_alerts
+from local.demo.options import Wanted, parse_interest
+from local.opensky import nycflights
+from local.opensky.flights import Timetable
+from notifier.alert_header import ToldAlert
+from tests.domain.brute_force import Log, Wish, everything_to_be_said
+from tests.local.demo.blizzard import BOS, JFK, statements
+
+BEGIN, END = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
+
+
+@pytest.fixture(scope="module")
+def timetable(tmp_path_factory) -> Timetable:
+    return Timetable(nycflights.load(Path(tmp_path_factory.mktemp("cache"))))
+
+
+def brief(alerts: list[ToldAlert]) -> list[tuple[str, str, str, int]]:
+    return [(a.bound.value, a.state.value, f"{a.window_start:%Y-%m-%dT%H:%M:%SZ}", a.count) for a in alerts]
+
+
+@pytest.mark.parametrize(
+    ("interest", "facts"), [("KJFK:departures:1h:high=20:low=1", JFK), ("KBOS:arrivals:1d:low=10", BOS)]
+)
+def test_the_blizzard_is_told_as_it_was(timetable, interest, facts):
+    """The known facts of 8 to 10 February 2013, each with its count."""
+    assert brief(expected_alerts(timetable, parse_interest(interest), BEGIN, END)) == statements(facts)
+
+
+airports = st.sampled_from(["KJFK", "KEWR", "KLGA", "KBOS", "KLAX", "KATL", "PHNL", "EDDF"])
+thresholds = st.none() | st.integers(0, 60)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    icao=airports,
+    direction=st.sampled_from(Direction),
+    window=st.sampled_from(Window),
+    limits=st.tuples(thresholds, thresholds).filter(lambda pair: None in pair or pair[0] > pair[1]),
+    for_windows=st.integers(1, 3),
+    repeat=st.booleans(),
+    first_day=st.integers(0, 360),
+    days=st.integers(1, 4),
+)
+def test_any_airport_days_and_thresholds_are_the_brute_force_models(
+    timetable, icao, direction, window, limits, for_windows, repeat, first_day, days
+):
+    """The rule on real flights, against a model that counts them one by one."""
+    begin = datetime(2013, 1, 1, tzinfo=UTC) + timedelta(days=first_day)
+    end = begin + timedelta(days=days)
+    wanted = Wanted(icao, direction, window, *limits, for_windows, repeat)
+    logs = []
+    for part in direction.parts:
+        find = timetable.departures if part is Direction.DEPARTURES else timetable.arrivals
+        found = find(icao, seconds(begin), seconds(end) - 1)
+        times = [instant(f.first_seen if part is Direction.DEPARTURES else f.last_seen) for f in found]
+        logs.append(Log(times, (begin, end), []))
+    wish = Wish(window.value, *limits, for_windows, repeat, begin)
+    expected = everything_to_be_said(logs, wish)
+    said = expected_alerts(timetable, wanted, begin, end)
+    assert {(a.bound.value, a.state.value, a.window_start) for a in said} == expected
+    for alert in said:
+        inside = [
+            at for log in logs for at in log.flights if alert.window_start <= at < alert.window_start + window.length
+        ]
+        assert alert.count == len(inside)
+
+
+def told(**changes) -> ToldAlert:
+    alert = ToldAlert(
+        "KJFK", Direction.DEPARTURES, Window.ONE_HOUR, Bound.HIGH, State.FIRING, BEGIN, count=24, threshold=20
+    )
+    return replace(alert, **changes)
+
+
+def test_an_early_high_may_carry_the_count_at_that_moment():
+    """More than the threshold, and no more than there were; nothing else may differ."""
+    assert not difference([told()], [told(count=21)])
+    assert difference([told()], [told(count=20)])
+    assert difference([told()], [told(count=25)])
+    assert difference([told(state=State.RESOLVED, count=15)], [told(state=State.RESOLVED, count=14)])
+
+
+def test_a_mail_too_many_and_a_mail_too_few_are_told_apart():
+    """Also when the same is mailed twice."""
+    wrong = difference([told(), told(bound=Bound.LOW, count=0)], [told(), told()])
+    assert wrong.missing == (told(bound=Bound.LOW, count=0),)
+    assert wrong.unexpected == (told(),)

@@ -1,0 +1,79 @@
+"""What can be asked of the demo, and the words for what cannot."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from domain.interests import Direction
+from domain.windows import Window
+from local.demo.options import DEFAULT_INTERESTS, Wanted, parse_interest, parse_options
+from local.errors import LocalError
+
+
+def test_without_options_it_is_the_blizzard_of_february_2013():
+    """The demo tells its own story to whoever asks for nothing."""
+    options = parse_options([])
+    assert (options.begin, options.end) == (datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC))
+    assert [parse_interest(text) for text in DEFAULT_INTERESTS] == list(options.interests)
+    assert not options.once
+
+
+def test_an_interest_is_read_as_it_is_written():
+    """Each part of the form means what README says."""
+    assert parse_interest("kjfk:both:6h:low=2:for=3:repeat:high=40") == Wanted(
+        "KJFK", Direction.BOTH, Window.SIX_HOURS, high=40, low=2, for_windows=3, repeat=True
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("KJFK", "airport, direction and window are needed"),
+        ("XXXX:departures:1h:high=1", "XXXX is no airport's ICAO code"),
+        ("JFK:departures:1h:high=1", "JFK is no airport's ICAO code"),
+        ("KJFK:sideways:1h:high=1", "'sideways' is no direction"),
+        ("KJFK:departures:2h:high=1", "'2h' is no window"),
+        ("KJFK:departures:1h", "give a high or a low threshold"),
+        ("KJFK:departures:1h:high=-1", "'high=-1' is none of"),
+        ("KJFK:departures:1h:high=1:high=2", "'high=2' is none of"),
+        ("KJFK:departures:1h:high=1:low=1", "high must be above low"),
+        ("KJFK:departures:1h:high=1:for=0", "for must be from 1"),
+        ("KJFK:departures:1h:high=1:often", "'often' is none of"),
+        ("KJFK:departures:1h:high=100001", "high must be from 0 to 100000"),
+    ],
+)
+def test_a_malformed_interest_is_told_what_is_wrong_with_it_and_the_form(text, says):
+    """The words name the part that is wrong."""
+    with pytest.raises(LocalError) as error:
+        parse_interest(text)
+    assert says in str(error.value)
+    assert "AIRPORT:DIRECTION:WINDOW" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--from", "2012-12-31"], "--from 2012-12-31: the real flights of the demo are of 2013"),
+        (["--from", "2014-01-01"], "--from 2014-01-01: the real flights"),
+        (["--to", "2014-01-02"], "--to 2014-01-02: the real flights"),
+        (["--from", "8 February"], "is no day; write it as 2013-02-08"),
+        (["--from", "2013-02-30"], "is no day"),
+        (["--from", "2013-02-11"], "must be a day after --from"),
+        (["--interest", "KJFK:both:1h:high=1", "--interest", "KJFK:both:1h:low=1"], "is given twice"),
+        (["--port-base", "80"], "must be from 1024"),
+        (["--json", "/no/such/folder/out.json"], "there is no such folder"),
+    ],
+)
+def test_what_cannot_be_told_is_one_clear_sentence(arguments, says):
+    """Nothing is started before the options are known to be good."""
+    with pytest.raises(LocalError) as error:
+        parse_options(arguments)
+    assert says in str(error.value)
+
+
+def test_a_folder_that_is_no_demos_is_not_emptied(tmp_path: Path):
+    """--data is deleted at the start, so a slip must not cost somebody's files."""
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(LocalError, match="no demo's folder"):
+        parse_options(["--data", str(tmp_path)])

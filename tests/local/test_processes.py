@@ -1,0 +1,146 @@
+"""The processes of the local stack: begun, watched, and never left behind."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from local import processes
+from local.errors import LocalError
+from local.ports import Ports
+from local.processes import ROOT, Processes, end_leftovers, log_file, read_procfile
+
+
+def eventually(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is not waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def procfile(tmp_path, monkeypatch) -> Path:
+    path = tmp_path / "Procfile"
+    monkeypatch.setattr(processes, "PROCFILE", path)
+    monkeypatch.setattr(processes.read_procfile, "__defaults__", (path,))
+    return path
+
+
+def test_the_projects_procfile_names_every_process_of_the_stack():
+    """What the demo begins by name is there to be begun."""
+    assert set(read_procfile()) == {"kafka", "opensky", "mailbox", "user_manager", "collector", "streams", "notifier"}
+
+
+def test_a_line_that_is_no_process_is_an_error(tmp_path):
+    """A slip in the Procfile is said, not left out."""
+    path = tmp_path / "Procfile"
+    path.write_text("web python -m web\n")
+    with pytest.raises(LocalError, match="not `name: command`"):
+        read_procfile(path)
+
+
+def test_leaving_ends_all_with_what_they_began(procfile, tmp_path):
+    """A process that ignores SIGTERM, and one that left a child behind, are ended all the same."""
+    procfile.write_text("forks: sh -c 'sleep 300 & echo $! > \"$WHERE\"; wait'\n")
+    child = tmp_path / "child"
+    with Processes({"WHERE": str(child)}, tmp_path / "data") as running:
+        running.begin("forks")
+        eventually(lambda: child.exists() and child.read_text().strip() != "", "the child runs")
+        running.require_alive()
+    pid = int(child.read_text())
+    eventually(lambda: not alive(pid), "the child is gone")
+
+
+def test_a_process_that_ends_is_said_with_its_last_words(procfile, tmp_path):
+    """Who waits for it need not wait until the deadline."""
+    procfile.write_text("sick: sh -c \"echo 'no room left'; exit 3\"\n")
+    with Processes({}, tmp_path / "data") as running:
+        running.begin("sick")
+        with pytest.raises(LocalError, match="sick has ended: no room left"):
+            running.wait_until("sick", lambda: False, 20)
+
+
+def test_what_has_ended_is_begun_again(procfile, tmp_path):
+    """A stack for daily use keeps itself alive."""
+    runs = tmp_path / "runs"
+    procfile.write_text("brief: sh -c 'echo run >> \"$RUNS\"'\n")
+    with Processes({"RUNS": str(runs)}, tmp_path / "data") as running:
+        running.begin("brief")
+        eventually(lambda: bool(running.restart_ended()), "it is begun again")
+        eventually(lambda: runs.read_text().count("run") >= 2, "it ran twice")
+
+
+def test_no_process_survives_a_kill_of_its_parent(tmp_path):
+    """kill -9 leaves us no time to clean up: the kernel does it (Linux), or the next start."""
+    program = """
+import os, sys, time
+from pathlib import Path
+from local import processes
+path = Path(sys.argv[1]) / "Procfile"
+path.write_text("sleeper: sleep 300\\n")
+processes.read_procfile.__defaults__ = (path,)
+with processes.Processes({"DATA_DIR": sys.argv[1]}, Path(sys.argv[1])) as running:
+    running.begin("sleeper")
+    print(running._running["sleeper"].process.pid, flush=True)
+    time.sleep(300)
+"""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout is not None
+    pid = int(parent.stdout.readline())
+    assert alive(pid)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    end_leftovers(tmp_path)
+    eventually(lambda: not alive(pid), "the process is gone")
+
+
+def test_leftovers_are_ended_only_where_they_are_ours(tmp_path):
+    """A process id that belongs to somebody else by now is let alone."""
+    stranger = subprocess.Popen(["sleep", "300"], start_new_session=True)
+    try:
+        tmp_path.joinpath("processes.json").write_text(f'{{"kafka": {stranger.pid}}}')
+        end_leftovers(tmp_path)
+        assert stranger.poll() is None
+        assert not tmp_path.joinpath("processes.json").exists()
+    finally:
+        os.killpg(stranger.pid, signal.SIGKILL)
+        stranger.wait()
+
+
+def test_the_output_of_the_run_before_is_kept_once(procfile, tmp_path):
+    """What was written before a restart is there to be read, and does not look like this run's."""
+    procfile.write_text("speaker: echo hello\n")
+    for _ in range(2):
+        with Processes({}, tmp_path) as running:
+            running.begin("speaker")
+            eventually(lambda: "hello" in log_file(tmp_path, "speaker").read_text(), "it spoke")
+    assert log_file(tmp_path, "speaker").with_suffix(".old").read_text() == "hello\n"
+    assert log_file(tmp_path, "speaker").read_text() == "hello\n"
+
+
+def test_a_port_in_use_is_named_with_the_way_out():
+    """One clear sentence: which port, for what, and how to move."""
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        ports = Ports(*([taken.getsockname()[1]] * 9))
+        with pytest.raises(LocalError, match=r"port \d+ \(for mailbox\) is in use: .*--port-base"):
+            ports.require_free(("mailbox",))
