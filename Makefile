@@ -10,7 +10,7 @@ ARGS ?=
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo up down clean test lint format stubs environment
+.PHONY: help demo up down clean test test-faults lint format stubs environment
 
 help:  ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ clean:  ## Delete the data of `make up` and of the demo (asks first)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local.up clean; fi
 
 test: stubs  ## Run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -m "not faults" $(ARGS)
+
+test-faults: stubs  ## Run the tests that kill workers and brokers, and compare what comes out exactly
+	@$(BIN)/python -m pytest -m faults $(ARGS)
 
 lint: stubs  ## Check style, types, import borders and the contract
 	$(BIN)/ruff check .
