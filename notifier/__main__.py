@@ -1,0 +1,19 @@
+"""`python -m notifier`: one worker of the notifier."""
+
+from towerwatch.topics import CATALOGUE
+
+from chassis import logs
+from chassis.process import settings_or_exit
+from chassis.stream_app import run_worker
+from notifier.app import SERVICE, create_app
+from notifier.settings import NotifierSettings
+
+
+def main() -> None:
+    settings = settings_or_exit(SERVICE, NotifierSettings)
+    logs.configure(SERVICE, settings.log_level, settings.log_format)
+    run_worker(create_app(settings), settings, CATALOGUE)
+
+
+if __name__ == "__main__":
+    main()

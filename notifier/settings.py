@@ -1,0 +1,56 @@
+"""The notifier's settings."""
+
+from email.errors import MessageError
+from email.headerregistry import Address
+from email.utils import parseaddr
+from typing import Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from chassis.settings import Port
+from chassis.stream_app import StreamSettings
+
+
+class NotifierSettings(StreamSettings):
+    """Read from the environment in `__main__`."""
+
+    user_manager_grpc_target: str = Field(min_length=1, description="host:port")
+    smtp_host: str = Field(min_length=1)
+    smtp_port: Port
+    smtp_security: Literal["starttls", "tls", "plaintext"] = "starttls"
+    smtp_username: str | None = None
+    smtp_password: SecretStr | None = None
+    mail_from: str
+    """A mailbox, `Towerwatch <alerts@example.org>`; its domain is also that of the Message-IDs."""
+    retry_base_s: float = Field(default=5.0, gt=0, le=300)
+    """Seconds until the first further try; each later pause is twice as long, up to `notifier.retries.LONGEST`."""
+    contact_cache_s: float = Field(default=5.0, ge=0, le=60)
+    """Seconds for which an address is remembered; so long may a deletion or a pause take to bite."""
+
+    @field_validator("mail_from")
+    @classmethod
+    def _is_a_mailbox(cls, value: str) -> str:
+        try:
+            mailbox = _mailbox(value)
+        except (MessageError, ValueError, LookupError):  # `email` raises any of them for text that is no address
+            mailbox = Address()
+        if not (mailbox.username and mailbox.domain and mailbox.addr_spec.isascii()):
+            raise ValueError("must be a mailbox in ASCII, like Towerwatch <alerts@example.org>")
+        return value
+
+    @model_validator(mode="after")
+    def _keeps_the_password_secret(self) -> Self:
+        if (self.smtp_username is None) != (self.smtp_password is None):
+            raise ValueError("SMTP_USERNAME and SMTP_PASSWORD: give both or neither")
+        if self.smtp_username is not None and self.smtp_security == "plaintext":
+            raise ValueError("SMTP_SECURITY: plaintext would show the password to the network; use starttls or tls")
+        return self
+
+    def sender(self) -> Address:
+        """The mailbox that mails come from."""
+        return _mailbox(self.mail_from)
+
+
+def _mailbox(text: str) -> Address:
+    name, address = parseaddr(text)
+    return Address(name, addr_spec=address)

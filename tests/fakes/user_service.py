@@ -1,0 +1,62 @@
+"""A UserService that knows whom the test tells it, on a free port of 127.0.0.1."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+from towerwatch.users.v1 import user_service_pb2_grpc
+from towerwatch.users.v1.user_service_pb2 import (
+    AuthenticateRequest,
+    AuthenticateResponse,
+    Contact,
+    GetContactsRequest,
+    GetContactsResponse,
+)
+
+
+class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
+    """Only GetContacts."""
+
+    def __init__(self) -> None:
+        self.contacts: dict[str, Contact] = {}
+        """By user id; may be changed at any time."""
+        self.asked: list[str] = []
+        """The user ids asked for, in order."""
+        self.away = threading.Event()
+        """While set, every call is answered with UNAVAILABLE."""
+        self.port = 0
+
+    def add(self, contact: Contact) -> None:
+        self.contacts[contact.user_id] = contact
+
+    def GetContacts(  # noqa: N802 - gRPC's name
+        self, request: GetContactsRequest, context: grpc.ServicerContext
+    ) -> GetContactsResponse:
+        self.asked += request.user_ids
+        if self.away.is_set():
+            context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        known = [self.contacts[user_id] for user_id in request.user_ids if user_id in self.contacts]
+        return GetContactsResponse(contacts=known)
+
+    def Authenticate(  # noqa: N802 - gRPC's name
+        self, request: AuthenticateRequest, context: grpc.ServicerContext
+    ) -> AuthenticateResponse:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not in this fake")
+
+    @property
+    def target(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @contextmanager
+    def running(self) -> Iterator["FakeUserService"]:
+        """Serve inside of the block."""
+        server = grpc.server(ThreadPoolExecutor(max_workers=4))
+        user_service_pb2_grpc.add_UserServiceServicer_to_server(self, server)
+        self.port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield self
+        finally:
+            server.stop(None).wait()

@@ -1,0 +1,174 @@
+"""A real `python -m notifier` and what surrounds it, for tests."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from socket import socket
+from typing import TypeVar
+from uuid import UUID
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from towerwatch.topics import ALERTS_DEAD_LETTER, Topic, partition_of
+from towerwatch.users.v1.user_service_pb2 import Contact
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One Kafka record of a user."""
+
+    topic: Topic
+    user_id: UUID
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A record of alerts.dead-letter.v1."""
+
+    key: bytes
+    value: bytes
+    headers: dict[str, str]
+
+
+def eventually(look: Callable[[], T | None], within_s: float = 60) -> T:
+    """What `look` returns once that is true. Fails after `within_s` seconds."""
+    deadline = time.monotonic() + within_s
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"did not happen within {within_s:g} s")
+
+
+def free_port() -> int:
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def contact(user_id: UUID, **changes: object) -> Contact:
+    """A confirmed contact whose address tells the user."""
+    fields: dict[str, object] = {
+        "user_id": str(user_id),
+        "email": f"secret-{user_id}@example.net",
+        "name": "Ada Verysecret",
+        "time_zone": "America/New_York",
+        "confirmed": True,
+    }
+    return Contact(**(fields | changes))  # type: ignore[arg-type]
+
+
+def publish(bootstrap_servers: str, events: Iterable[Event]) -> None:
+    """Publish in order, as the services do; returns once the broker has all."""
+
+    async def publishing() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, enable_idempotence=True) as producer:
+            for each in events:
+                user_id = str(each.user_id)
+                partition = partition_of(user_id, each.topic)
+                await producer.send(each.topic.name, each.value, user_id.encode(), partition)
+
+    asyncio.run(publishing())
+
+
+def dead_letters(bootstrap_servers: str, user_id: UUID) -> list[DeadLetter]:
+    """The dead letters of a user, in order."""
+
+    async def reading() -> list[DeadLetter]:
+        partition = TopicPartition(ALERTS_DEAD_LETTER.name, partition_of(str(user_id), ALERTS_DEAD_LETTER))
+        found = []
+        async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers) as consumer:
+            consumer.assign([partition])
+            end = (await consumer.end_offsets([partition]))[partition]
+            consumer.seek(partition, 0)
+            while await consumer.position(partition) < end:
+                record = await consumer.getone()
+                if record.key == str(user_id).encode():
+                    headers = {name: value.decode() for name, value in record.headers}
+                    found.append(DeadLetter(record.key, record.value, headers))
+        return found
+
+    return asyncio.run(reading())
+
+
+class NotifierProcess:
+    """A running worker."""
+
+    def __init__(self, process: subprocess.Popen[bytes], web_port: int, log: Path) -> None:
+        self._process = process
+        self._web_port = web_port
+        self._log = log
+
+    def page(self, path: str) -> str:
+        """A page of the worker; empty while it does not answer with 200."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            assert self._process.poll() is None, self.log()
+            return ""
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def events(self) -> list[str]:
+        """The names of the events that it logged."""
+        return [json.loads(line).get("event", "") for line in self.log().splitlines() if line.startswith("{")]
+
+    def terminate(self) -> int:
+        """SIGTERM; the exit code. Fails when it does not end within 15 s."""
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(15)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait(15)
+
+
+@contextmanager
+def running_notifier(
+    folder: Path, bootstrap_servers: str, user_manager: str, smtp_port: int, **settings: str
+) -> Iterator[NotifierProcess]:
+    """A worker that is ready; killed at the end of the block if it still runs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    web_port = free_port()
+    environment = os.environ | {
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "USER_MANAGER_GRPC_TARGET": user_manager,
+        "SMTP_HOST": "127.0.0.1",
+        "SMTP_PORT": str(smtp_port),
+        "SMTP_SECURITY": "plaintext",
+        "MAIL_FROM": "Towerwatch <alerts@example.org>",
+        "WEB_PORT": str(web_port),
+        "DATA_DIR": str(folder / "data"),
+        "SESSION_TIMEOUT_S": "6",
+        "RETRY_BASE_S": "0.5",
+        "CONTACT_CACHE_S": "0",
+        **settings,
+    }
+    log = folder / f"notifier-{web_port}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "notifier"], env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        running = NotifierProcess(process, web_port, log)
+        eventually(lambda: running.page("/health/ready"))
+        yield running
+    finally:
+        process.kill()
+        process.wait()

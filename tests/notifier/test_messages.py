@@ -1,0 +1,105 @@
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from towerwatch.alerts.v1.events_pb2 import AlertRaised, AlertRetry
+from towerwatch.users.v1.events_pb2 import UserChanged, UserConfirmed, UserDeleted, UserRegistered
+
+from domain.alerts import Alert
+from notifier.errors import UndecodableError
+from notifier.messages import Retry, decode_raised, decode_retry, decode_wish, encode_retry
+from streams.messages import encode_alert
+from tests.notifier.alerts import ALERT, CAUSE, NOW, alerts
+
+
+@given(alerts)
+def test_what_the_stream_says_is_what_is_read(alert: Alert) -> None:
+    """The stream's encoder and our decoder agree on every alert, to the microsecond of its cause."""
+    raised = decode_raised(encode_alert(alert, CAUSE))
+    assert (raised.alert, raised.cause_published_at) == (alert, CAUSE)
+
+
+def test_a_retry_carries_the_alert_unchanged() -> None:
+    """Fields of a newer version of the contract survive the way through the retry topic."""
+    newer = encode_alert(ALERT, CAUSE) + bytes((0xFA, 0x7F, 1, 42))  # field 2047, one byte
+    retry = Retry(decode_raised(newer), 3, NOW + timedelta(seconds=9), NOW)
+    again = decode_retry(encode_retry(retry))
+    assert again == retry
+    assert again.raised.original.endswith(bytes((0xFA, 0x7F, 1, 42)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"alert_id": "7"},
+        {"user_id": ""},
+        {"interest_id": "x" * 32},
+        {"state": 99},
+        {"bound": 0},
+        {"window": 99},
+        {"direction": 99},
+        {"airport": "KJFK\r\nBcc: x"},
+        {"airport": ""},
+    ],
+)
+def test_nonsense_is_undecodable(change: dict[str, object]) -> None:
+    """Unknown enum members, bad ids and what could break out of a header are refused at the door."""
+    message = AlertRaised.FromString(encode_alert(ALERT, CAUSE))
+    for field, value in change.items():
+        setattr(message, field, value)
+    with pytest.raises(UndecodableError):
+        decode_raised(message.SerializeToString())
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\xff", b"\x0a\x05"])
+def test_no_alert_at_all_is_undecodable(value: bytes | None) -> None:
+    """Tombstones, empty and broken values are no alerts."""
+    for decode in (decode_raised, decode_retry):
+        with pytest.raises(UndecodableError):
+            decode(value)
+
+
+def test_times_outside_of_the_calendar_are_undecodable() -> None:
+    """A protobuf timestamp can hold what no datetime can."""
+    message = AlertRaised.FromString(encode_alert(ALERT, CAUSE))
+    message.window_start.seconds = 2**62
+    with pytest.raises(UndecodableError):
+        decode_raised(message.SerializeToString())
+
+
+@given(st.binary(max_size=80))
+def test_no_bytes_break_the_decoders(value: bytes) -> None:
+    """Any bytes are either decoded or refused with our own error."""
+    for decode in (decode_raised, decode_retry, decode_wish):
+        with suppress(UndecodableError):
+            decode(value)
+
+
+def test_a_retry_without_its_times_is_undecodable() -> None:
+    """Without them nobody knows when to try, or when to give up."""
+    message = AlertRetry(attempt=1)
+    message.alert.ParseFromString(encode_alert(ALERT, CAUSE))
+    with pytest.raises(UndecodableError):
+        decode_retry(message.SerializeToString())
+
+
+def test_only_registrations_ask_for_a_mail() -> None:
+    """Confirmations, deletions, tombstones and changes that we do not know yet are passed over."""
+    user = str(ALERT.user_id)
+    assert decode_wish(None) is None
+    assert decode_wish(UserChanged(user_id=user, confirmed=UserConfirmed()).SerializeToString()) is None
+    assert decode_wish(UserChanged(user_id=user, deleted=UserDeleted()).SerializeToString()) is None
+    assert decode_wish(UserChanged(user_id=user).SerializeToString()) is None
+    wish = decode_wish(UserChanged(user_id=user, registered=UserRegistered(confirmation_id="c1")).SerializeToString())
+    assert wish is not None
+    assert (wish.user_id, wish.confirmation_id) == (ALERT.user_id, "c1")
+
+
+def test_instants_are_aware() -> None:
+    """The instants of a retry are aware: they are compared with the clock."""
+    raised = decode_raised(encode_alert(ALERT, CAUSE))
+    retry = decode_retry(encode_retry(Retry(raised, 1, NOW, NOW)))
+    assert isinstance(retry.not_before, datetime)
+    assert retry.not_before.utcoffset() == timedelta(0)
