@@ -1,12 +1,11 @@
 """`python -m notifier`: one worker of the notifier."""
 
-from towerwatch.topics import CATALOGUE
-
 from chassis import logs
 from chassis.process import settings_or_exit
 from chassis.stream_app import run_worker
 from notifier.app import SERVICE, create_app
 from notifier.settings import NotifierSettings
+from towerwatch.topics import CATALOGUE
 
 
 def main() -> None:

@@ -8,7 +8,6 @@ from itertools import count
 
 import structlog
 from faust.types import EventT, StreamT, TopicT
-from towerwatch.topics import ALERTS_RETRY, partition_of
 
 from chassis.clock import Clock
 from chassis.metrics import Metrics
@@ -25,6 +24,7 @@ from notifier.messages import (
     encode_retry,
 )
 from notifier.retries import CONFIRMATION_TRIES, LIFETIME, LONGEST, pause_after
+from towerwatch.topics import ALERTS_RETRY, partition_of
 
 log = structlog.get_logger()
 

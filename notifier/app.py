@@ -4,7 +4,6 @@ from datetime import timedelta
 from typing import Final
 
 import faust
-from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, DAY_MS, USERS_CHANGED
 
 from chassis.clock import SystemClock
 from chassis.metrics import Identity, Metrics
@@ -15,6 +14,7 @@ from notifier.mailroom import Mailroom
 from notifier.sent import SentMails
 from notifier.settings import NotifierSettings
 from notifier.smtp import MailServer
+from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, DAY_MS, USERS_CHANGED
 
 SERVICE = "notifier"
 

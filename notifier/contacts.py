@@ -5,12 +5,12 @@ from typing import Final
 from uuid import UUID
 
 import grpc
-from towerwatch.users.v1.user_service_pb2 import GetContactsRequest
-from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
 
 from chassis.rpc import aio_channel
 from notifier.errors import UserManagerAway
 from notifier.mail import Contact
+from towerwatch.users.v1.user_service_pb2 import GetContactsRequest
+from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
 
 DEADLINE_S: Final = 3.0
 

@@ -10,15 +10,15 @@ from uuid import UUID
 
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from towerwatch.alerts.v1 import events_pb2 as alerts_pb
-from towerwatch.flights.v1 import events_pb2 as flights_pb
-from towerwatch.interests.v1 import events_pb2 as interests_pb
-from towerwatch.users.v1 import events_pb2 as users_pb
 
 from domain.alerts import Alert, Bound, State
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.errors import UndecodableError
+from towerwatch.alerts.v1 import events_pb2 as alerts_pb
+from towerwatch.flights.v1 import events_pb2 as flights_pb
+from towerwatch.interests.v1 import events_pb2 as interests_pb
+from towerwatch.users.v1 import events_pb2 as users_pb
 
 M = TypeVar("M", bound=Message)
 E = TypeVar("E", bound=Enum)

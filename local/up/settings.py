@@ -21,7 +21,7 @@ DATA: Final = ROOT / ".towerwatch" / "data"
 class Own:
     """A person's own stack: which processes, on which ports, with which settings."""
 
-    def __init__(self, env_file: Path = ENV_FILE, data: Path = DATA) -> None:
+    def __init__(self, env_file: Path, data: Path) -> None:
         """Reads `.env`; what the shell has set goes first. Raises LocalError."""
         given = {name: value for name, value in dotenv_values(env_file).items() if value}
         given |= {name: value for name, value in os.environ.items() if name in given and value}

@@ -97,6 +97,15 @@ def test_a_gap_is_no_breach_and_breaks_a_run():
     assert brief(told(an_interest(high=None, low=1), log)) == [("low", "FIRING", 0, 0), ("low", "FIRING", 2, 0)]
 
 
+def test_a_gap_hides_flights_but_cannot_undo_them():
+    """The example of ADR 0003: what was counted is past the threshold, whatever the gap hides."""
+    many = [13 + n / 60 for n in range(25)]
+    more = [14.4 + n / 60 for n in range(30)]
+    log = [seen(13, 13.67, many), seen(13.67, 14.34, coverage=Coverage.GAP), seen(14.34, 15, more)]
+    said = told(an_interest(high=20, effective_from=BASE + 13 * HOUR), log)
+    assert brief(said) == [("high", "FIRING", 13, 21), ("high", "FIRING", 14, 21)]
+
+
 def test_for_windows_asks_for_a_run():
     """With for_windows = 2 one window past the threshold is not yet a breach."""
     log = [seen(h, h + 1, [h + 0.1] * n) for h, n in enumerate((3, 1, 3, 3, 3, 0))]

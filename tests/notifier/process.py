@@ -18,6 +18,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
 from towerwatch.topics import ALERTS_DEAD_LETTER, Topic, partition_of
 from towerwatch.users.v1.user_service_pb2 import Contact
 

@@ -9,8 +9,6 @@ from uuid import uuid4
 
 import pytest
 from aiokafka.errors import KafkaTimeoutError
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED, partition_of
-from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 from chassis.metrics import Identity, Metrics
 from notifier.agents import Agents
@@ -20,6 +18,8 @@ from notifier.retries import CONFIRMATION_TRIES, LIFETIME
 from streams.messages import encode_alert
 from tests.fakes.clock import FakeClock
 from tests.notifier.alerts import ALERT, CAUSE, NOW
+from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED, partition_of
+from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 ALERT_VALUE = encode_alert(ALERT, CAUSE)
 USER = str(ALERT.user_id)

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from uuid import UUID, uuid4
 
 import pytest
-from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage
 
 from notifier.contacts import Contacts
 from notifier.errors import UserManagerAway
 from notifier.mail import Contact
 from tests.fakes.user_service import FakeUserService
+from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage
 
 USER = uuid4()
 

@@ -8,8 +8,7 @@ from email.policy import compat32, default
 from uuid import UUID
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from domain.alerts import Alert, Bound, State
 from domain.interests import Direction

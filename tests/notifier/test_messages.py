@@ -2,16 +2,15 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from towerwatch.alerts.v1.events_pb2 import AlertRaised, AlertRetry
-from towerwatch.users.v1.events_pb2 import UserChanged, UserConfirmed, UserDeleted, UserRegistered
+from hypothesis import given, strategies as st
 
 from domain.alerts import Alert
 from notifier.errors import UndecodableError
 from notifier.messages import Retry, decode_raised, decode_retry, decode_wish, encode_retry
 from streams.messages import encode_alert
 from tests.notifier.alerts import ALERT, CAUSE, NOW, alerts
+from towerwatch.alerts.v1.events_pb2 import AlertRaised, AlertRetry
+from towerwatch.users.v1.events_pb2 import UserChanged, UserConfirmed, UserDeleted, UserRegistered
 
 
 @given(alerts)

@@ -10,8 +10,6 @@ from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
-from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 from domain.alerts import Alert
 from local.kafka import Broker
@@ -22,6 +20,8 @@ from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
 from tests.notifier.alerts import CAUSE, new_alert
 from tests.notifier.process import Event, contact, dead_letters, eventually, free_port, publish, running_notifier
+from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
+from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 pytestmark = pytest.mark.timeout(300)
 

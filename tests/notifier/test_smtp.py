@@ -7,8 +7,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, Session
-from aiosmtpd.smtp import LoginPassword as Login
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword as Login, Session
 
 from notifier.errors import MailServerAway, NotSent, PermanentlyRefused, TemporarilyRefused
 from notifier.mail import alert_mail, subject

@@ -1,0 +1,116 @@
+"""`make up`: the stack that a person keeps, across restarts and crashes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from local.mailbox.reading import confirmation_link, mails
+from local.ports import HOST
+from local.processes import ROOT
+from tests.e2e.test_demo import eventually, port_base, processes_of
+
+__all__ = ["port_base"]
+
+
+class Stack:
+    """A stack of the test's own."""
+
+    def __init__(self, folder: Path, base: int) -> None:
+        self.data = folder / "data"
+        self.env_file = folder / ".env"
+        # A source that refuses every connection: the tests ask nothing of the real one.
+        refused = f"http://{HOST}:9/api"
+        self.env_file.write_text(f"PORT_BASE={base}\nOPENSKY_URL={refused}\nALLOW_TEST_ADDRESSES=true\n")
+        self.users = f"http://{HOST}:{base}"
+        self.interests = f"http://{HOST}:{base + 2}"
+
+    def __call__(self, command: str, said: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
+        return subprocess.run(
+            [sys.executable, "-m", "local.up", command, "--env-file", str(self.env_file), "--data", str(self.data)],
+            cwd=ROOT,
+            env=environment,
+            input=said,
+            capture_output=True,
+            text=True,
+            timeout=500,
+            check=False,
+        )
+
+
+@pytest.fixture
+def stack(tmp_path, port_base):
+    stack = Stack(tmp_path, port_base)
+    yield stack
+    stack("stop")
+    assert not processes_of(stack.data)
+
+
+@pytest.mark.timeout(600)
+def test_accounts_and_interests_outlive_restarts_and_crashes(stack):
+    """Registered, confirmed and set once: there after a stop, and after a crash of a service."""
+    started = stack("start")
+    assert started.returncode == 0, started.stderr
+    assert "Towerwatch is up" in started.stdout
+    assert "is running already" in stack("start").stderr
+
+    account = {"email": "ada@towerwatch.test", "name": "Ada"}
+    token = httpx.post(f"{stack.users}/users", json=account).json()["token"]
+    authorized = {"Authorization": f"Bearer {token}"}
+    eventually(lambda: bool(mails(stack.data / "mail")), "the confirmation mail comes")
+    link = confirmation_link(mails(stack.data / "mail")[0])
+    assert link is not None
+    assert httpx.post(link).status_code == 200
+    wish = {"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}
+    assert httpx.post(f"{stack.interests}/interests", json=wish, headers=authorized).status_code == 201
+
+    assert "Towerwatch is down" in stack("stop").stdout
+    assert not processes_of(stack.data)
+    assert stack("start").returncode == 0
+
+    def interests() -> list[str]:
+        try:
+            answer = httpx.get(f"{stack.interests}/interests", headers=authorized)
+        except httpx.TransportError:
+            return []
+        return [each["airport_icao"] for each in answer.json().get("interests", [])]
+
+    assert interests() == ["LICC"]
+    collector = next(pid for pid in processes_of(stack.data) if "collector" in _command(pid))
+    os.kill(collector, signal.SIGKILL)
+    eventually(lambda: not interests(), "it is gone", 10)
+    eventually(lambda: interests() == ["LICC"], "it is back by itself")
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+def test_stopping_what_does_not_run_is_no_error(stack):
+    """make down may always be said."""
+    stopped = stack("stop")
+    assert (stopped.returncode, stopped.stdout.strip()) == (0, "Towerwatch is not running.")
+
+
+def test_clean_deletes_only_after_a_yes(stack):
+    """No answer is a no."""
+    stack.data.mkdir()
+    (stack.data / "something").write_text("dear to me")
+    for said in ("", "n\n", "nonsense\n"):
+        assert "Nothing was deleted" in stack("clean", said).stdout
+        assert (stack.data / "something").exists()
+
+
+def test_make_help_names_every_target_once():
+    """A newcomer types make."""
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^  make (\w+)", shown, re.MULTILINE)[:5] == ["help", "demo", "up", "down", "clean"]
