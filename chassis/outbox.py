@@ -57,6 +57,9 @@ LEASE_S = 15.0
 IDLE_S = 0.05
 """How long the relay rests when the outbox is empty: what an event waits at most before it is seen."""
 
+FAILED_S = 1.0
+"""How long the relay rests after a failure."""
+
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
 _BYTES = LargeBinary(1 << 24)  # LONGBLOB on MySQL, whose plain BLOB ends at 64 KiB
 
@@ -157,6 +160,10 @@ class Outbox:
         """
         session.execute(delete(self.rows).where(self.rows.c.sequence.in_([each.sequence for each in published])))
 
+    def release(self, session: Session, owner: str) -> None:
+        """Give up the lease, so that the next relay need not wait for its end."""
+        session.execute(update(self.relay).where(self.relay.c.owner == owner).values(owner=None, leased_until=0.0))
+
 
 class OutboxRelay:
     """Publishes one service's outbox; every replica runs one, and the lease lets one of them work."""
@@ -171,19 +178,31 @@ class OutboxRelay:
 
     async def run(self) -> None:
         """Publish until cancelled. Database or broker away: waits, loses nothing."""
-        producer = await started_producer(self._bootstrap_servers)
         try:
             while True:
+                # An idempotent producer that met an error it cannot get over refuses all that follows: take a new one.
+                producer = await started_producer(self._bootstrap_servers)
                 try:
-                    busy = await self._round(producer)
-                except (DBAPIError, KafkaError) as error:
-                    log.warning("outbox.round_failed", error=type(error).__name__, again_in_s=1)
-                    await asyncio.sleep(1)
-                else:
-                    if not busy:
-                        await asyncio.sleep(IDLE_S)
+                    await self._publish_until_refused(producer)
+                finally:
+                    await producer.stop()
+                await asyncio.sleep(FAILED_S)
         finally:
-            await producer.stop()
+            await asyncio.to_thread(self._release)
+
+    async def _publish_until_refused(self, producer: AIOKafkaProducer) -> None:
+        while True:
+            try:
+                busy = await self._round(producer)
+            except KafkaError as error:
+                log.warning("outbox.not_published", error=type(error).__name__, again_in_s=FAILED_S)
+                return
+            except DBAPIError as error:
+                log.warning("outbox.database_away", error=type(error.orig).__name__, again_in_s=FAILED_S)
+                await asyncio.sleep(FAILED_S)
+            else:
+                if not busy:
+                    await asyncio.sleep(IDLE_S)
 
     async def _round(self, producer: AIOKafkaProducer) -> bool:
         claimed = await asyncio.to_thread(self._claim)
@@ -207,6 +226,13 @@ class OutboxRelay:
     def _forget(self, published: list[Sequenced]) -> None:
         with self._database.transaction() as session:
             self._outbox.forget(session, published)
+
+    def _release(self) -> None:
+        try:
+            with self._database.transaction() as session:
+                self._outbox.release(session, self._owner)
+        except DBAPIError as error:
+            log.warning("outbox.lease_not_released", error=type(error.orig).__name__, ends_in_s=LEASE_S)
 
 
 async def publish(producer: AIOKafkaProducer, rows: Iterable[Sequenced]) -> None:

@@ -152,7 +152,7 @@ class Agents:
             try:
                 await send()
                 return
-            except Exception as error:  # the libraries raise many kinds while a broker is away, and none may get out
+            except Exception as error:  # noqa: BLE001 - a broker that is away raises many kinds, and none may get out
                 log.warning("broker.refused", error=type(error).__name__, attempt=attempt)
             await self._sleep(min(timedelta(seconds=0.1) * 2 ** min(attempt, 7), timedelta(seconds=10)))
 

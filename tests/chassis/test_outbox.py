@@ -36,6 +36,10 @@ class Relay:
         with self._database.transaction() as session:
             return self._outbox.claim(session, self._owner, now)
 
+    def release(self) -> None:
+        with self._database.transaction() as session:
+            self._outbox.release(session, self._owner)
+
     def forget(self, published: list[Sequenced]) -> None:
         with self._database.transaction() as session:
             self._outbox.forget(session, published)
@@ -140,6 +144,16 @@ def test_a_second_relay_claims_nothing_while_the_lease_holds(service: Service) -
     assert values(one.claim(NOW + LEASE_S - 1)) == ["a"]
     assert two.claim(NOW + LEASE_S + 1) == []
     assert values(two.claim(NOW + 2 * LEASE_S)) == ["a"]
+
+
+def test_a_lease_that_is_given_up_is_free_at_once(service: Service) -> None:
+    """After an orderly stop nobody waits; and nobody gives up what is another's."""
+    service.write("first")
+    service.relay("one").claim()
+    service.relay("two").release()
+    assert service.relay("two").claim() == []
+    service.relay("one").release()
+    assert values(service.relay("two").claim()) == ["first"]
 
 
 def test_a_relay_that_was_overtaken_deletes_nothing_of_its_successor(service: Service) -> None:

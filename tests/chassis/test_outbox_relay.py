@@ -1,0 +1,146 @@
+"""The relay on a real broker: in order, once numbered the same, whatever happens to the broker."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from sqlalchemy import MetaData
+
+from chassis.database import Database
+from chassis.kafka import sequence_in
+from chassis.metrics import Identity, Metrics
+from chassis.outbox import Message, Outbox, OutboxRelay
+from chassis.topics import ensure_topics
+from local.kafka import Broker
+from towerwatch.topics import Topic
+
+PARTITIONS = 3
+TOPIC = Topic("relayed.v1", PARTITIONS, {})
+
+
+class Service:
+    """A service with an outbox."""
+
+    def __init__(self, path: Path) -> None:
+        schema = MetaData()
+        self.outbox = Outbox(schema)
+        self.database = Database(f"sqlite:///{path}")
+        schema.create_all(self.database.engine)
+        self._written = 0
+
+    def write(self, count: int) -> None:
+        with self.database.transaction() as session:
+            numbers = range(self._written, self._written + count)
+            self.outbox.add(session, [Message(TOPIC.name, n % PARTITIONS, b"key", str(n).encode()) for n in numbers])
+        self._written += count
+
+    def backlog(self) -> int:
+        with self.database.transaction() as session:
+            return self.outbox.backlog(session)
+
+    def relay(self, bootstrap_servers: str) -> OutboxRelay:
+        return OutboxRelay(self.database, self.outbox, bootstrap_servers, Metrics(Identity("test", "here")))
+
+
+def until(condition: Callable[[], bool], within_s: float = 60) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextmanager
+def running(*relays: OutboxRelay) -> Iterator[None]:
+    """Relays at work in a thread of their own: a broker ends with the thread that started it, so that is the test's."""
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(relay.run()) for relay in relays]
+        await asyncio.to_thread(stopping.wait)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    stopping = threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+async def read(bootstrap_servers: str) -> dict[int, list[ConsumerRecord]]:
+    """Everything on the topic, by partition."""
+    partitions = [TopicPartition(TOPIC.name, number) for number in range(PARTITIONS)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        found: dict[int, list[ConsumerRecord]] = {number: [] for number in range(PARTITIONS)}
+        while [p for p in partitions if await consumer.position(p) < ends[p]]:
+            for partition, records in (await consumer.getmany(timeout_ms=200)).items():
+                found[partition.partition] += records
+        return found
+    finally:
+        await consumer.stop()
+
+
+def first_occurrences(records: list[ConsumerRecord]) -> list[int]:
+    """What a reader keeps who drops every sequence that is not greater than the last."""
+    kept, last = [], 0
+    for record in records:
+        sequence = sequence_in(record.headers)
+        assert sequence is not None
+        if sequence > last:
+            kept.append(int(record.value))
+            last = sequence
+    return kept
+
+
+def test_a_broker_that_goes_away_costs_no_event_and_no_order(tmp_path: Path) -> None:
+    """Killed with -9 and restarted in the middle: each partition's events come in their order, none is missing."""
+    service = Service(tmp_path / "service.db")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    broker = Broker(tmp_path / "kafka", port, topics=(TOPIC,))
+    broker.start()
+
+    try:
+        with running(service.relay(broker.bootstrap_servers)):
+            service.write(2_000)
+            until(lambda: service.backlog() <= 1_500)
+            os.kill(broker.pid, signal.SIGKILL)
+            service.write(1_000)  # REST goes on
+            broker.start()
+            service.write(1)
+            until(lambda: service.backlog() == 0)
+        found = asyncio.run(read(broker.bootstrap_servers))
+    finally:
+        broker.stop()
+    for partition, records in found.items():
+        assert first_occurrences(records) == list(range(partition, 3_001, PARTITIONS))
+
+
+def test_two_relays_publish_each_event_once_and_in_order(kafka: Broker, tmp_path: Path) -> None:
+    """Replicas share an outbox: while the lease holds, one of them works."""
+    service = Service(tmp_path / "service.db")
+    asyncio.run(ensure_topics(kafka.bootstrap_servers, [TOPIC]))
+
+    with running(*(service.relay(kafka.bootstrap_servers) for _ in range(2))):
+        for _ in range(10):
+            service.write(200)
+            until(lambda: service.backlog() < 400)
+        until(lambda: service.backlog() == 0)
+    for partition, records in asyncio.run(read(kafka.bootstrap_servers)).items():
+        assert [int(record.value) for record in records] == list(range(partition, 2_000, PARTITIONS))
