@@ -9,11 +9,18 @@ import structlog
 from sqlalchemy import DateTime, Dialect, MetaData, create_engine, event, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL, Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+    TimeoutError as PoolExhaustedError,
+)
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
-from chassis.errors import SettingsError
+from chassis.errors import DatabaseAwayError, SettingsError
 
 log = structlog.get_logger()
 
@@ -57,16 +64,24 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A transaction that commits when the block ends, and rolls back when it raises."""
-        with self._sessions.begin() as session:
-            yield session
+        """A transaction that commits when the block ends, and rolls back when it raises.
+
+        Raises DatabaseAwayError in place of the driver's errors of that kind, whose text holds SQL.
+        """
+        try:
+            with self._sessions.begin() as session:
+                yield session
+        except (OperationalError, InterfaceError, PoolExhaustedError) as error:
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            log.warning("database.away", error=type(cause).__name__)
+            raise DatabaseAwayError("The database does not answer; try again shortly.") from None
 
     def ready(self) -> bool:
         """Whether the database answers now."""
         try:
             with self.engine.connect() as connection:
                 connection.execute(text("SELECT 1"))
-        except DBAPIError:
+        except (DBAPIError, PoolExhaustedError):
             return False
         return True
 

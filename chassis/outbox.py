@@ -37,10 +37,11 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.database import Database
+from chassis.errors import DatabaseAwayError
 from chassis.kafka import SEQUENCE_HEADER, started_producer
 from chassis.metrics import Metrics
 
@@ -197,8 +198,7 @@ class OutboxRelay:
             except KafkaError as error:
                 log.warning("outbox.not_published", error=type(error).__name__, again_in_s=FAILED_S)
                 return
-            except DBAPIError as error:
-                log.warning("outbox.database_away", error=type(error.orig).__name__, again_in_s=FAILED_S)
+            except DatabaseAwayError:
                 await asyncio.sleep(FAILED_S)
             else:
                 if not busy:
@@ -231,8 +231,8 @@ class OutboxRelay:
         try:
             with self._database.transaction() as session:
                 self._outbox.release(session, self._owner)
-        except DBAPIError as error:
-            log.warning("outbox.lease_not_released", error=type(error.orig).__name__, ends_in_s=LEASE_S)
+        except DatabaseAwayError:
+            log.warning("outbox.lease_not_released", ends_in_s=LEASE_S)
 
 
 async def publish(producer: AIOKafkaProducer, rows: Iterable[Sequenced]) -> None:

@@ -24,7 +24,9 @@ _ANY_GROUP: Final = "any"
 
 
 class BrokerUnreachableError(ChassisError):
-    """No broker answered within the time given. Transient: a later try may succeed."""
+    """No broker answered within the time given."""
+
+    transient = True
 
 
 class TopicMismatchError(ChassisError):

@@ -1,11 +1,8 @@
-"""`python -m collector`: one replica of the collector."""
+"""`python -m collector`: reads the settings, wires everything, serves until SIGTERM."""
 
 import asyncio
 import threading
-
-from towerwatch.interests.v1.interest_service_pb2 import DESCRIPTOR
-from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
-from towerwatch.topics import CATALOGUE
+from functools import partial
 
 from chassis import logs
 from chassis.database import Database
@@ -15,83 +12,87 @@ from chassis.kafka import topics_made
 from chassis.metrics import Identity, Metrics
 from chassis.outbox import OutboxRelay
 from chassis.process import refuse_to_start, serve, settings_or_exit
-from chassis.rpc import GrpcServer, channel
+from chassis.rpc import GrpcServer
 from chassis.wsgi import HttpServer
-from collector.collection import Collection, Lags
+from collector import rest, rpc
+from collector.collection import Collection
 from collector.collection_requests import CollectionRequests
-from collector.errors import PROBLEMS, STATUSES
 from collector.interests import Interests
+from collector.intervals import Lags
 from collector.leadership import Leadership
 from collector.model import OUTBOX, SCHEMA
 from collector.opensky import OpenSkyClient
-from collector.rest import blueprint
-from collector.rpc import InterestServicer
 from collector.settings import CollectorSettings
 from collector.users import Users
+from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
+from towerwatch.topics import CATALOGUE
 
 SERVICE = "collector"
 
 
 def main() -> None:
+    """Serve until SIGTERM or SIGINT. Exits with code 2 when the settings or the ports are not usable."""
     settings = settings_or_exit(SERVICE, CollectorSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
-        asyncio.run(run(settings))
+        asyncio.run(_run(settings))
     except ChassisError as error:
         refuse_to_start(SERVICE, error)
 
 
-async def run(settings: CollectorSettings) -> None:
-    """Wire the parts, and serve until a signal comes."""
+async def _run(settings: CollectorSettings) -> None:
     metrics = Metrics(Identity(SERVICE, settings.k8s_node_name))
     clock = settings.clock()
-    database = Database(settings.database_url)
-    prepared = threading.Event()
+    database = Database(settings.database_url.get_secret_value())
+    schema_made = asyncio.Event()
     stopping = threading.Event()
     interests = Interests(database, clock)
-    users = Users(channel(settings.user_manager_grpc_target), settings.authentication_cache_s)
-    app = create_app(SERVICE, metrics, PROBLEMS, ready=lambda: prepared.is_set() and database.ready())
-    operator_token = settings.operator_token.get_secret_value()
-    app.register_blueprint(blueprint(interests, CollectionRequests(database), users, operator_token))
-    http = HttpServer(app, settings.listen_host, settings.http_port)
-    service_name = DESCRIPTOR.services_by_name["InterestService"].full_name
-    grpc_server = GrpcServer(
-        settings.listen_host,
-        settings.grpc_port,
-        {service_name: lambda server: add_InterestServiceServicer_to_server(InterestServicer(interests), server)},
-        STATUSES,
-        metrics,
-    )
-    source = OpenSkyClient(
-        settings.opensky_url, settings.opensky_token_url, _credentials(settings), clock, metrics
-    )
-    collection = Collection(
-        database, source, clock, Lags(settings.departures_lag, settings.arrivals_lag), metrics
-    )
+    users = Users(settings.user_manager_grpc_target, settings.authentication_cache_s)
+    source = OpenSkyClient(settings.opensky_url, settings.opensky_token_url, _credentials(settings), clock, metrics)
+    lags = Lags(settings.departures_lag, settings.arrivals_lag)
     leadership = Leadership(
-        collection,
+        Collection(database, source, clock, lags, metrics),
         settings.kafka_bootstrap_servers,
-        settings.kafka_replication_factor,
         clock.real_seconds(settings.poll_interval),
         metrics,
     )
     relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics)
 
-    async def when_prepared_relay() -> None:
+    app = create_app(SERVICE, metrics, rest.PROBLEMS, ready=lambda: schema_made.is_set() and database.ready())
+    operator_token = settings.operator_token.get_secret_value()
+    app.register_blueprint(rest.blueprint(interests, CollectionRequests(database), users, operator_token))
+    http_server = HttpServer(app, settings.listen_host, settings.http_port)
+    grpc_server = GrpcServer(
+        settings.listen_host,
+        settings.grpc_port,
+        {rpc.SERVICE_NAME: partial(add_InterestServiceServicer_to_server, rpc.InterestService(interests))},
+        rpc.STATUSES,
+        metrics,
+    )
+
+    async def make_schema() -> None:
         await asyncio.to_thread(database.prepare, SCHEMA, stopping)
-        prepared.set()
+        schema_made.set()
+
+    async def surroundings() -> None:
+        await schema_made.wait()
+        # Created here and not by the first write: a topic that the broker makes by itself has other partitions.
         await topics_made(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
+
+    async def relay_outbox() -> None:
+        await surroundings()
         await relay.run()
 
-    async def when_prepared_lead() -> None:
-        await asyncio.to_thread(database.prepare, SCHEMA, stopping)
+    async def lead() -> None:
+        await surroundings()
         await leadership.run()
 
     try:
-        await serve([http, grpc_server], {"relay": when_prepared_relay, "leadership": when_prepared_lead})
+        await serve([http_server, grpc_server], {"schema": make_schema, "outbox": relay_outbox, "leadership": lead})
     finally:
-        stopping.set()
+        stopping.set()  # a thread cannot be cancelled, and the process waits for it
         await source.close()
+        users.close()
         database.close()
 
 

@@ -3,105 +3,78 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 import structlog
 from sqlalchemy import func, insert, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.database import Database
+from chassis.errors import DatabaseAwayError
 from chassis.metrics import Metrics
-from collector.errors import SourceLimitedError, SourceUnavailableError
+from collector.errors import CollectedMeanwhileError, SourceError, SourceLimitedError
+from collector.intervals import Interval, Lags, by_days, first_begin, known_until
 from collector.messages import flights_observed
 from collector.model import OUTBOX, CoverageRow, FlightRow, InterestRow
-from collector.opensky import Flight, OpenSkyClient
+from collector.opensky import Flight
 from domain.interests import Direction
-from domain.windows import Window
 
 log = structlog.get_logger()
 
-DAY = timedelta(days=1)
 
-FARTHEST_BACK = 30 * DAY
-"""How far before now the first collection of an airport may begin."""
+class Source(Protocol):
+    """What a collection needs of the source of flights."""
 
-
-@dataclass(frozen=True, slots=True)
-class Lags:
-    """How long the source takes to know."""
-
-    departures: timedelta
-    arrivals: timedelta
-    """After midnight (UTC), for the nightly batch."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A stretch [begin, end) to collect, within one UTC day."""
-
-    airport: str
-    direction: Direction
-    begin: datetime
-    end: datetime
-
-
-def day_of(instant: datetime) -> datetime:
-    """The UTC midnight that the instant's day begins with."""
-    return Window.ONE_DAY.start_of(instant)
-
-
-def known_until(direction: Direction, now: datetime, lags: Lags) -> datetime:
-    """Up to where the source knows every flight: departures lag, arrivals are of closed days only."""
-    if direction is Direction.DEPARTURES:
-        return (now - lags.departures).replace(microsecond=0)
-    return day_of(now - lags.arrivals)
-
-
-def first_begin(wanted_from: datetime, now: datetime) -> datetime:
-    """Where the first collection of an airport begins: with yesterday, or with the earliest day that somebody wants."""
-    return max(min(day_of(wanted_from), day_of(now) - DAY), day_of(now - FARTHEST_BACK))
-
-
-def by_days(airport: str, direction: Direction, begin: datetime, end: datetime) -> Iterator[Interval]:
-    """[begin, end) split at UTC midnights, for the source answers (and charges) by the day."""
-    while begin < end:
-        cut = min(day_of(begin) + DAY, end)
-        yield Interval(airport, direction, begin, cut)
-        begin = cut
+    async def flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """All flights with an event time in [begin, end), perhaps more than once. Raises SourceError."""
+        ...
 
 
 class Collection:
-    """Collects what is due, one airport after the other."""
+    """Collects what is due, one airport and direction after the other. For one task at a time."""
 
-    def __init__(
-        self, database: Database, source: OpenSkyClient, clock: Clock, lags: Lags, metrics: Metrics
-    ) -> None:
+    def __init__(self, database: Database, source: Source, clock: Clock, lags: Lags, metrics: Metrics) -> None:
         self._database = database
         self._source = source
         self._clock = clock
         self._lags = lags
-        self._one_at_a_time = asyncio.Lock()
         self._not_before: datetime | None = None
         self._stored = metrics.counter("flights_stored_total", "Flights stored and published", "direction")
         self._seconds = metrics.histogram("flight_data_processing_seconds", "Time to store one interval").labels()
 
     async def collect(self, airport: str | None = None) -> None:
-        """Collect all that is due, of one airport or of all. Errors of the source are logged: it is tried again."""
-        async with self._one_at_a_time:
-            for interval in await asyncio.to_thread(self._due, airport):
-                if self._not_before is not None and self._clock.now() < self._not_before:
-                    return
-                try:
-                    await self._collect(interval)
-                except SourceLimitedError as error:
-                    self._not_before = self._clock.now() + timedelta(seconds=error.retry_after_s)
-                    log.warning("collection.limited", retry_after_s=error.retry_after_s)
-                    return
-                except SourceUnavailableError as error:
-                    log.warning("collection.failed", airport=interval.airport, reason=str(error))
-                    return
+        """Collect all that is due, of one airport or of all.
+
+        Source or database away: it is logged, and what is missing stays due. Where one interval fails, the airport's
+        later ones in this direction wait for it, but the other airports do not. After the source asked for a pause,
+        does nothing until that is over.
+        """
+        if self._not_before is not None and self._clock.now() < self._not_before:
+            return
+        try:
+            for intervals in await asyncio.to_thread(self._due, airport):
+                await self._collect_in_order(intervals)
+        except SourceLimitedError as error:
+            self._not_before = self._clock.now() + timedelta(seconds=error.retry_after_s)
+            log.warning("collection.limited", retry_after_s=error.retry_after_s)
+        except DatabaseAwayError:
+            log.warning("collection.without_database")
+
+    async def _collect_in_order(self, intervals: Iterator[Interval]) -> None:
+        """Collect until one fails: coverage has no holes. Raises SourceLimitedError, DatabaseAwayError."""
+        for interval in intervals:
+            try:
+                await self._collect(interval)
+            except SourceLimitedError:
+                raise
+            except (SourceError, CollectedMeanwhileError) as error:
+                log.warning(
+                    "collection.failed", airport=interval.airport, direction=interval.direction, reason=str(error)
+                )
+                return
 
     async def _collect(self, interval: Interval) -> None:
         flights = await self._source.flights(interval.airport, interval.direction, interval.begin, interval.end)
@@ -109,35 +82,28 @@ class Collection:
             stored = await asyncio.to_thread(self._store, interval, flights)
         self._stored.labels(direction=interval.direction.value).inc(stored)
 
-    def _due(self, airport: str | None) -> list[Interval]:
-        """What is to be collected now: the airports that somebody wants, longest uncovered first."""
+    def _due(self, airport: str | None) -> list[Iterator[Interval]]:
+        """What is to be collected now, by airport and direction that somebody wants; longest uncovered first."""
         now = self._clock.now()
         with self._database.transaction() as session:
             wanted = _wanted(session, airport)
             covered = {(row.airport, row.direction): row.covered_until for row in session.scalars(select(CoverageRow))}
-        due: list[Interval] = []
-        for (icao, direction), wanted_from in wanted.items():
-            begin = covered.get((icao, direction.value)) or first_begin(wanted_from, now)
-            due += by_days(icao, direction, begin, known_until(direction, now, self._lags))
-        return sorted(due, key=lambda interval: interval.begin)
+        begins = {
+            (icao, direction): covered.get((icao, direction.value)) or first_begin(wanted_from, now)
+            for (icao, direction), wanted_from in wanted.items()
+        }
+        return [
+            by_days(icao, direction, begin, known_until(direction, now, self._lags))
+            for (icao, direction), begin in sorted(begins.items(), key=lambda item: (item[1], item[0]))
+        ]
 
     def _store(self, interval: Interval, flights: list[Flight]) -> int:
-        """Store what is new, move the cursor and write the events, all or nothing. Returns the number of new flights."""
+        """Store what is new, move the cursor and write the events, all or nothing. Returns the number of new flights.
+
+        Raises CollectedMeanwhileError, DatabaseAwayError.
+        """
         with self._database.transaction() as session:
-            cursor = session.get(
-                CoverageRow, (interval.airport, interval.direction.value), with_for_update=True
-            )
-            if cursor is None:
-                cursor = CoverageRow(
-                    airport=interval.airport,
-                    direction=interval.direction.value,
-                    covered_from=interval.begin,
-                    covered_until=interval.begin,
-                )
-                session.add(cursor)
-                session.flush()
-            if cursor.covered_until != interval.begin:
-                return 0  # another collector was here meanwhile
+            cursor = _cursor(session, interval)
             new = _not_stored(session, interval, flights)
             if new:
                 session.execute(insert(FlightRow), [_row(interval, flight) for flight in new])
@@ -146,6 +112,26 @@ class Collection:
                 session, flights_observed(interval.airport, interval.direction, interval.begin, interval.end, new)
             )
         return len(new)
+
+
+def _cursor(session: Session, interval: Interval) -> CoverageRow:
+    """The locked cursor, which stands where the interval begins. Raises CollectedMeanwhileError."""
+    cursor = session.get(CoverageRow, (interval.airport, interval.direction.value), with_for_update=True)
+    if cursor is None:
+        cursor = CoverageRow(
+            airport=interval.airport,
+            direction=interval.direction.value,
+            covered_from=interval.begin,
+            covered_until=interval.begin,
+        )
+        session.add(cursor)
+        try:
+            session.flush()
+        except IntegrityError:  # made in the same instant
+            raise CollectedMeanwhileError("another collector has just begun with this airport") from None
+    if cursor.covered_until != interval.begin:
+        raise CollectedMeanwhileError("another collector has stored this interval meanwhile")
+    return cursor
 
 
 def _wanted(session: Session, airport: str | None) -> dict[tuple[str, Direction], datetime]:
@@ -167,13 +153,13 @@ def _not_stored(session: Session, interval: Interval, flights: list[Flight]) -> 
     candidates = {(flight.icao24, flight.first_seen): flight for flight in flights}
     if not candidates:
         return []
+    begins = [first_seen for _, first_seen in candidates]
     stored = session.execute(
         select(FlightRow.icao24, FlightRow.first_seen).where(
             FlightRow.airport == interval.airport,
             FlightRow.direction == interval.direction.value,
-            FlightRow.first_seen.between(
-                min(first_seen for _, first_seen in candidates), max(first_seen for _, first_seen in candidates)
-            ),
+            FlightRow.icao24.in_({icao24 for icao24, _ in candidates}),
+            FlightRow.first_seen.between(min(begins), max(begins)),
         )
     )
     for icao24, first_seen in stored:

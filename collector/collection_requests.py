@@ -1,8 +1,10 @@
 """Wishes for a collection, from any replica to the one that collects."""
 
 from chassis.database import Database
+from collector.errors import NoSuchAirportError
 from collector.messages import collection_requested
 from collector.model import OUTBOX
+from domain.airports import airport
 
 
 class CollectionRequests:
@@ -11,7 +13,9 @@ class CollectionRequests:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def request(self, airport: str) -> None:
-        """Ask for a collection of one airport, or of all ("")."""
+    def request(self, icao: str | None) -> None:
+        """Ask for a collection of one airport, or of all. Raises NoSuchAirportError, DatabaseAwayError."""
+        if icao is not None and airport(icao) is None:
+            raise NoSuchAirportError(f"{icao} is no airport's ICAO code; ICAO codes look like KJFK.")
         with self._database.transaction() as session:
-            OUTBOX.add(session, [collection_requested(airport)])
+            OUTBOX.add(session, [collection_requested(icao or "")])

@@ -1,47 +1,63 @@
-"""What can go wrong in the collector, and how it is answered."""
+"""Everything that the collector's own code raises. Each text is one sentence for the person or operator concerned."""
 
-from collections.abc import Mapping
-
-import grpc
-
-from chassis.http import ProblemKind
-from domain.interests import InterestError
+from typing import ClassVar
 
 
-class NotAuthenticatedError(Exception):
+class CollectorError(Exception):
+    """The text may be shown: it holds no token, no secret, no SQL and nobody else's data."""
+
+    transient: ClassVar[bool] = False
+    """Whether the same may succeed later."""
+
+
+class NotAuthenticatedError(CollectorError):
     """The token is nobody's."""
 
 
-class NotConfirmedError(Exception):
+class NotConfirmedError(CollectorError):
     """The address is not confirmed yet."""
 
 
-class NotAllowedError(Exception):
-    """It is somebody else's business."""
+class NotAllowedError(CollectorError):
+    """It is the operator's business."""
 
 
-class UserManagerUnavailableError(Exception):
-    """Who may do what cannot be asked at present. Transient."""
-
-
-class NoSuchAirportError(Exception):
+class NoSuchAirportError(CollectorError):
     """No airport has this ICAO code."""
 
 
-class NoSuchInterestError(Exception):
-    """The person has no such interest."""
+class NoSuchInterestError(CollectorError):
+    """The person has no such interest, whether somebody else has it or not."""
 
 
-class BadUserIdError(Exception):
+class BadUserIdError(CollectorError):
     """An id that is no UUID."""
 
 
-class SourceUnavailableError(Exception):
-    """The source of flights does not answer as it should. Transient."""
+class UserManagerAwayError(CollectorError):
+    """Who may do what cannot be asked at present."""
+
+    transient = True
 
 
-class SourceLimitedError(SourceUnavailableError):
-    """The source wants no request for a while. Transient."""
+class CollectedMeanwhileError(CollectorError):
+    """Another collector has stored this interval, or is about to."""
+
+
+class SourceError(CollectorError):
+    """The source of flights gave no flights: never to be taken for "there are none"."""
+
+
+class SourceAwayError(SourceError):
+    """The source cannot be reached, or answers with what cannot be read."""
+
+    transient = True
+
+
+class SourceLimitedError(SourceError):
+    """The source wants no request for a while."""
+
+    transient = True
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(f"the source wants no request for {retry_after_s:.0f} s")
@@ -49,18 +65,5 @@ class SourceLimitedError(SourceUnavailableError):
         """Seconds on the source's clock."""
 
 
-class SourceRefusedError(SourceUnavailableError):
-    """The source does not accept the credentials, or the request. An operator must look at it."""
-
-
-PROBLEMS: Mapping[type[Exception], ProblemKind] = {
-    NotAuthenticatedError: ProblemKind(401, {"WWW-Authenticate": "Bearer"}),
-    NotConfirmedError: ProblemKind(403),
-    NotAllowedError: ProblemKind(403),
-    UserManagerUnavailableError: ProblemKind(503, {"Retry-After": "5"}),
-    NoSuchAirportError: ProblemKind(422),
-    InterestError: ProblemKind(422),
-    NoSuchInterestError: ProblemKind(404),
-}
-
-STATUSES: Mapping[type[Exception], grpc.StatusCode] = {BadUserIdError: grpc.StatusCode.INVALID_ARGUMENT}
+class SourceRefusedError(SourceError):
+    """The source does not accept the credentials, or the request: an operator must look at it."""

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from sqlalchemy import delete, select
+from sqlalchemy import Select, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.database import Database
-from collector.collection import DAY, FARTHEST_BACK, day_of
 from collector.errors import NoSuchAirportError, NoSuchInterestError
+from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import collection_requested, interest_removed, interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
 from domain.airports import airport
@@ -38,7 +38,7 @@ class Wish:
 
 
 class Interests:
-    """The interests of all users."""
+    """The use cases. Every one may raise DatabaseAwayError, and may be called by several threads at once."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
@@ -52,23 +52,18 @@ class Interests:
         if airport(wish.airport) is None:
             raise NoSuchAirportError(f"{wish.airport} is no airport's ICAO code; ICAO codes look like KJFK.")
         check_thresholds(wish.high, wish.low, wish.for_windows)
-        self._check_effective_from(wish)
         try:
             return self._set(user_id, wish)
         except IntegrityError:
             return self._set(user_id, wish)  # another request set it in the same instant: now it is a change
 
-    def _check_effective_from(self, wish: Wish) -> None:
-        if wish.effective_from is None:
-            return
-        oldest = day_of(self._clock.now() - FARTHEST_BACK)
-        if not oldest <= wish.effective_from <= self._clock.now() + FARTHEST_AHEAD:
-            raise InterestError(f"effective_from must be from {oldest:%Y-%m-%d} to a year ahead")
-
     def _set(self, user_id: UUID, wish: Wish) -> tuple[Interest, bool]:
         now = self._clock.now()
         with self._database.transaction() as session:
             row = session.scalars(_same(user_id, wish).with_for_update()).one_or_none()
+            if row is not None and not _differs(row, wish):
+                return row.value(), False
+            _check_effective_from(wish, now)
             is_new = row is None
             if row is None:
                 row = InterestRow(
@@ -82,36 +77,40 @@ class Interests:
                     created_at=now,
                 )
                 session.add(row)
-            elif _differs(row, wish):
+            else:
                 # What was said stands: a new version is judged from the present on, unless its maker says otherwise.
                 row.version += 1
                 row.effective_from = wish.effective_from or now
-            else:
-                return row.value(), False
             row.high, row.low = wish.high, wish.low
             row.for_windows, row.repeat = wish.for_windows, wish.repeat
             row.updated_at = now
             session.flush()
             interest = row.value()
-            # The collection may be wanted for the first time here, and the first mail shall come at once.
-            OUTBOX.add(session, [interest_set(interest), collection_requested(wish.airport)])
+            OUTBOX.add(session, [interest_set(interest)])
+            if is_new:
+                # Its airport may never have been collected, and the first mail shall come at once.
+                OUTBOX.add(session, [collection_requested(wish.airport)])
         return interest, is_new
 
     def of_user(self, user_id: UUID) -> list[Interest]:
         """A user's interests, oldest first."""
-        query = select(InterestRow).where(InterestRow.user_id == user_id).order_by(InterestRow.created_at)
+        query = (
+            select(InterestRow)
+            .where(InterestRow.user_id == user_id)
+            .order_by(InterestRow.created_at, InterestRow.interest_id)
+        )
         with self._database.transaction() as session:
             return [row.value() for row in session.scalars(query)]
 
     def one(self, user_id: UUID, interest_id: UUID) -> Interest:
         """Raises NoSuchInterestError, also for somebody else's."""
         with self._database.transaction() as session:
-            return _owned(session, user_id, interest_id).value()
+            return _owned(session.get(InterestRow, interest_id), user_id).value()
 
     def remove(self, user_id: UUID, interest_id: UUID) -> None:
         """Raises NoSuchInterestError, also for somebody else's."""
         with self._database.transaction() as session:
-            row = _owned(session, user_id, interest_id)
+            row = _owned(session.get(InterestRow, interest_id, with_for_update=True), user_id)
             OUTBOX.add(session, [interest_removed(row.value())])
             session.delete(row)
 
@@ -131,7 +130,7 @@ class Interests:
         return {Direction(row.direction): (row.covered_from, row.covered_until) for row in rows}
 
 
-def _same(user_id: UUID, wish: Wish):  # type: ignore[no-untyped-def]
+def _same(user_id: UUID, wish: Wish) -> Select[InterestRow]:
     return select(InterestRow).where(
         InterestRow.user_id == user_id,
         InterestRow.airport == wish.airport,
@@ -146,8 +145,13 @@ def _differs(row: InterestRow, wish: Wish) -> bool:
     return (row.high, row.low, row.for_windows, row.repeat) != (wish.high, wish.low, wish.for_windows, wish.repeat)
 
 
-def _owned(session: Session, user_id: UUID, interest_id: UUID) -> InterestRow:
-    row = session.get(InterestRow, interest_id, with_for_update=True)
+def _check_effective_from(wish: Wish, now: datetime) -> None:
+    oldest = day_of(now - FARTHEST_BACK)
+    if wish.effective_from is not None and not oldest <= wish.effective_from <= now + FARTHEST_AHEAD:
+        raise InterestError(f"effective_from must be from {oldest:%Y-%m-%d} to a year ahead")
+
+
+def _owned(row: InterestRow | None, user_id: UUID) -> InterestRow:
     if row is None or row.user_id != user_id:
         raise NoSuchInterestError("You have no interest with this id.")
     return row

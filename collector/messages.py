@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from chassis.outbox import Message
+from collector.opensky import Flight
+from domain.interests import Direction, Interest
 from towerwatch.collection.v1 import events_pb2 as collection_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
 from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
-
-from chassis.outbox import Message
-from collector.opensky import Flight
-from domain.interests import Direction, Interest
 
 BATCH = 1_000
 """Flights in one message at most."""

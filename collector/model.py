@@ -63,7 +63,7 @@ class InterestRow(Base):
 
 
 class CoverageRow(Base):
-    """The cursor of one airport and direction: every flight in [covered_from, covered_until) is stored and published."""
+    """The cursor of one airport and direction: all flights in [covered_from, covered_until) are stored, and told of."""
 
     __tablename__ = "coverage"
 

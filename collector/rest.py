@@ -1,31 +1,60 @@
 """The collector's REST interface: it parses, makes one call, and translates the answer."""
 
 import hmac
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final
 from uuid import UUID
 
-from flask import Blueprint, Response, jsonify, url_for
+from flask import Blueprint, Response, jsonify, request, url_for
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
-from chassis.http import bearer_token, parsed_body
+from chassis.errors import DatabaseAwayError
+from chassis.http import ProblemKind, bearer_token, parsed_body
 from collector.collection_requests import CollectionRequests
-from collector.errors import NotAllowedError, NotConfirmedError
+from collector.errors import (
+    NoSuchAirportError,
+    NoSuchInterestError,
+    NotAllowedError,
+    NotAuthenticatedError,
+    NotConfirmedError,
+    UserManagerAwayError,
+)
 from collector.interests import Interests, Wish
 from collector.users import Caller, Users
-from domain.interests import MOST_WINDOWS, Direction, Interest
+from domain.interests import MOST_WINDOWS, Direction, Interest, InterestError
 from domain.windows import Window
 
-Icao = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern="^[A-Za-z0-9]{4}$")]
+_SOON: Final = {"Retry-After": "5"}
+
+PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
+    NotAuthenticatedError: ProblemKind(401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}),
+    NotConfirmedError: ProblemKind(403),
+    NotAllowedError: ProblemKind(403),
+    NoSuchInterestError: ProblemKind(404),
+    NoSuchAirportError: ProblemKind(422),
+    InterestError: ProblemKind(422),
+    UserManagerAwayError: ProblemKind(503, _SOON),
+    DatabaseAwayError: ProblemKind(503, _SOON),
+}
 
 
-def _no_boolean(value: object) -> object:
-    if isinstance(value, bool):
-        raise ValueError("must be a number")
+def _text(value: object) -> object:
+    if not isinstance(value, str) or value.strip("0123456789.-+ ") == "":  # pydantic takes a number for Unix seconds
+        raise ValueError("must be an instant like 2026-07-01T00:00:00Z")
     return value
 
 
-Count = Annotated[int, BeforeValidator(_no_boolean), Field(strict=True, ge=0)]
+def _in_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must be an instant of this era") from None
+
+
+Icao = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern="^[A-Za-z0-9]{4}$")]
+Count = Annotated[int, Field(strict=True, ge=0)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc)]
 
 
 class InterestBody(BaseModel):
@@ -38,9 +67,9 @@ class InterestBody(BaseModel):
     window: Window
     high_value: Count | None = None
     low_value: Count | None = None
-    for_windows: Annotated[int, BeforeValidator(_no_boolean), Field(strict=True, ge=1, le=MOST_WINDOWS)] = 1
+    for_windows: Annotated[int, Field(strict=True, ge=1, le=MOST_WINDOWS)] = 1
     repeat: Annotated[bool, Field(strict=True)] = False
-    effective_from: Annotated[AwareDatetime, AfterValidator(lambda value: value.astimezone(UTC))] | None = None
+    effective_from: Instant | None = None
 
     def wish(self) -> Wish:
         return Wish(
@@ -56,11 +85,11 @@ class InterestBody(BaseModel):
 
 
 class ManualCollectionBody(BaseModel):
-    """The body of POST /collect/manual."""
+    """The body of POST /collect/manual; may be left out, as may the airport: all of them."""
 
     model_config = ConfigDict(extra="forbid")
 
-    airport_icao: Icao | Literal[""] = ""
+    airport_icao: Icao | None = None
 
 
 def blueprint(interests: Interests, requests: CollectionRequests, users: Users, operator_token: str) -> Blueprint:
@@ -109,9 +138,9 @@ def blueprint(interests: Interests, requests: CollectionRequests, users: Users, 
     def collect() -> tuple[Response, int]:
         if not hmac.compare_digest(bearer_token().encode(), operator_token.encode()):
             raise NotAllowedError("Only the operator may ask for a collection.")
-        body = parsed_body(ManualCollectionBody)
+        body = parsed_body(ManualCollectionBody) if request.content_length else ManualCollectionBody()
         requests.request(body.airport_icao)
-        return jsonify(status="requested", airport_icao=body.airport_icao or None), 202
+        return jsonify(status="requested", airport_icao=body.airport_icao), 202
 
     return routes
 

@@ -1,23 +1,33 @@
-"""The collector's gRPC interface."""
+"""InterestService over gRPC: parses, makes one call, translates."""
 
+from collections.abc import Mapping
+from typing import Final
 from uuid import UUID
 
 import grpc
+
+from chassis.errors import DatabaseAwayError
+from collector.errors import BadUserIdError
+from collector.interests import Interests
 from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest, DeleteInterestsResponse
 from towerwatch.interests.v1.interest_service_pb2_grpc import InterestServiceServicer
 
-from collector.errors import BadUserIdError
-from collector.interests import Interests
+SERVICE_NAME: Final = "towerwatch.interests.v1.InterestService"
+
+STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
+    BadUserIdError: grpc.StatusCode.INVALID_ARGUMENT,
+    DatabaseAwayError: grpc.StatusCode.UNAVAILABLE,
+}
 
 
-class InterestServicer(InterestServiceServicer):
-    """InterestService, as the contract promises it."""
+class InterestService(InterestServiceServicer):
+    """Answers the other services. The server's interceptor turns what is raised into `STATUSES`."""
 
     def __init__(self, interests: Interests) -> None:
         self._interests = interests
 
     def DeleteInterests(  # noqa: N802 - the contract's name
-        self, request: DeleteInterestsRequest, context: grpc.ServicerContext
+        self, request: DeleteInterestsRequest, _context: grpc.ServicerContext
     ) -> DeleteInterestsResponse:
         try:
             user_id = UUID(request.user_id)

@@ -1,29 +1,43 @@
 """The collector's settings."""
 
 from datetime import timedelta
-from typing import Self
+from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
 from chassis.settings import Port, Settings, StrongSecret
+
+
+def _http_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # no number: ValueError
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("must be an http or https URL")
+    return url
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
 class CollectorSettings(Settings):
     """Read from the environment in `__main__`. Durations are ISO 8601 (PT30M) or seconds, on the service's clock."""
 
-    database_url: str = Field(min_length=1)
+    database_url: SecretStr = Field(min_length=1)
     http_port: Port
     grpc_port: Port
-    user_manager_grpc_target: str = Field(pattern=r"^[^:]+:\d+$", description="host:port")
+    user_manager_grpc_target: str = Field(pattern=r"^[^\s/]+:[0-9]{1,5}$", description="host:port")
     operator_token: StrongSecret
 
-    opensky_url: str = Field(default="https://opensky-network.org/api", pattern="^https?://")
-    opensky_token_url: str = Field(
-        default="https://auth.opensky-network.org/auth/realms/opensky-network/protocol/openid-connect/token",
-        pattern="^https?://",
+    opensky_url: HttpUrl = "https://opensky-network.org/api"
+    opensky_token_url: HttpUrl = (
+        "https://auth.opensky-network.org/auth/realms/opensky-network/protocol/openid-connect/token"  # noqa: S105 - a URL
     )
     opensky_client_id: str | None = None
-    opensky_client_secret: SecretStr | None = None
+    opensky_client_secret: SecretStr | None = Field(default=None, validate_default=True)
 
     poll_interval: timedelta = Field(default=timedelta(hours=1), ge=timedelta(minutes=1))
     departures_lag: timedelta = Field(default=timedelta(minutes=30), ge=timedelta(0))
@@ -32,8 +46,10 @@ class CollectorSettings(Settings):
     """How long after midnight (UTC) the source's nightly batch of arrivals may take."""
     authentication_cache_s: float = Field(default=5.0, ge=0)
 
-    @model_validator(mode="after")
-    def _credentials_come_in_pairs(self) -> Self:
-        if (self.opensky_client_id is None) != (self.opensky_client_secret is None):
+    @field_validator("opensky_client_secret")
+    @classmethod
+    def _credentials_come_in_pairs(cls, secret: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        # On the field, for a check of the whole model is left out when anything else is wrong.
+        if (secret is None) != (others.data.get("opensky_client_id") is None):
             raise ValueError("set both OPENSKY_CLIENT_ID and OPENSKY_CLIENT_SECRET, or neither for anonymous access")
-        return self
+        return secret

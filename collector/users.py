@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 import grpc
+
+from chassis.rpc import channel
+from collector.errors import NotAuthenticatedError, UserManagerAwayError
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
-
-from collector.errors import NotAuthenticatedError, UserManagerUnavailableError
 
 _DEADLINE_S = 3.0
 _REMEMBERED = 10_000
@@ -26,15 +27,23 @@ class Caller:
 class Users:
     """Asks user_manager. Used by many threads at once."""
 
-    def __init__(self, channel: grpc.Channel, cache_s: float) -> None:
-        """`cache_s`: seconds that an answer is believed, and so the longest that a deletion takes to bite."""
-        self._stub = UserServiceStub(channel)
+    def __init__(self, target: str, cache_s: float) -> None:
+        """`target`: host:port. `cache_s`: seconds that an answer is believed, and so a deletion missed at most.
+
+        Connects when first used.
+        """
+        self._channel = channel(target)
+        self._stub = UserServiceStub(self._channel)
         self._cache_s = cache_s
         self._known: dict[str, tuple[float, Caller]] = {}
         self._lock = threading.Lock()
 
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
     def authenticate(self, token: str) -> Caller:
-        """Raises NotAuthenticatedError, UserManagerUnavailableError. Blocks for 3 s at most."""
+        """Raises NotAuthenticatedError, UserManagerAwayError. Blocks for 3 s at most."""
         now = time.monotonic()
         with self._lock:
             known = self._known.get(token)
@@ -45,7 +54,7 @@ class Users:
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
                 raise NotAuthenticatedError("This token is not valid.") from None
-            raise UserManagerUnavailableError("Accounts cannot be asked at present; try again shortly.") from None
+            raise UserManagerAwayError("Accounts cannot be asked at present; try again shortly.") from None
         caller = Caller(UUID(answer.user_id), answer.confirmed)
         if caller.confirmed:  # who has just confirmed must not wait for the cache
             with self._lock:

@@ -1,7 +1,7 @@
 """What people can do with accounts. Each use case decides, and commits state and event in one transaction."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -10,22 +10,18 @@ from uuid import UUID, uuid4
 import structlog
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import (
-    DBAPIError,
     IntegrityError,
-    InterfaceError,
-    OperationalError,
-    TimeoutError as PoolExhaustedError,
 )
 from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.database import Database
+from chassis.errors import DatabaseAwayError
 from user_manager import events, tokens
 from user_manager.addresses import Address, lookup_key
 from user_manager.errors import (
     AccountUnknownError,
     AddressTakenError,
-    DatabaseAwayError,
     LinkOrphanedError,
     NotYoursError,
     TokenUnknownError,
@@ -114,7 +110,7 @@ class Accounts:
             token_sha256=tokens.digest(token),
         )
         try:
-            with self._transaction() as session:
+            with self._database.transaction() as session:
                 session.add(user)
                 session.flush()
                 OUTBOX.add(session, [events.registered(user.user_id, confirmation_id=uuid4())])
@@ -132,7 +128,7 @@ class Accounts:
         Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
         """
         user_id = self._links.user_of(link_token)
-        with self._transaction() as session:
+        with self._database.transaction() as session:
             first = session.connection().execute(
                 update(User).where(User.user_id == user_id, User.confirmed.is_(False)).values(confirmed=True)
             )
@@ -146,13 +142,13 @@ class Accounts:
     def check_link(self, link_token: str) -> None:
         """Say whether `confirm` could do something with this link, and change nothing. Raises as `confirm` does."""
         user_id = self._links.user_of(link_token)
-        with self._transaction() as session:
+        with self._database.transaction() as session:
             if session.get(User, user_id) is None:
                 raise LinkOrphanedError("The account that this link belongs to was deleted.")
 
     def get(self, token: str, email: str) -> Account:
         """The account with this address. Raises TokenUnknownError, NotYoursError, AccountUnknownError."""
-        with self._transaction() as session:
+        with self._database.transaction() as session:
             return _account(self._permitted(session, token, email))
 
     def delete(self, token: str, email: str) -> None:
@@ -161,10 +157,10 @@ class Accounts:
         The interests go first (the pivot): while that fails, nothing is touched here. Blocks on the collector, but
         holds no lock meanwhile. Raises as `get` does, CollectorAwayError, CollectorRefusedError.
         """
-        with self._transaction() as session:
+        with self._database.transaction() as session:
             user_id = self._permitted(session, token, email).user_id
         self._interests.delete_interests(user_id)
-        with self._transaction() as session:
+        with self._database.transaction() as session:
             gone = session.connection().execute(delete(User).where(User.user_id == user_id))
             if gone.rowcount == 1:  # else another request was faster, and has announced it
                 OUTBOX.add(session, [events.deleted(user_id)])
@@ -172,7 +168,7 @@ class Accounts:
 
     def authenticate(self, token: str) -> Identity:
         """Whose token it is; the operator's is no user's. Raises TokenUnknownError."""
-        with self._transaction() as session:
+        with self._database.transaction() as session:
             user = _owner(session, token)
             return Identity(user.user_id, user.confirmed)
 
@@ -184,7 +180,7 @@ class Accounts:
         """
         if len(user_ids) > MOST_CONTACTS:
             raise TooManyUsersError(f"Ask for at most {MOST_CONTACTS} users in one call.")
-        with self._transaction() as session:
+        with self._database.transaction() as session:
             users = session.scalars(select(User).where(User.user_id.in_(list(_uuids(user_ids))))).all()
         return [Contact(_account(user), "" if user.confirmed else self._links.url(user.user_id)) for user in users]
 
@@ -202,19 +198,8 @@ class Accounts:
         return found
 
     def _is_taken(self, address: Address) -> bool:
-        with self._transaction() as session:
+        with self._database.transaction() as session:
             return session.scalar(select(User.user_id).where(User.address_key == address.key)) is not None
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Session]:
-        """A transaction of the database. Raises DatabaseAwayError in place of the driver's errors of that kind."""
-        try:
-            with self._database.transaction() as session:
-                yield session
-        except (OperationalError, InterfaceError, PoolExhaustedError) as error:
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            log.warning("database.away", error=type(cause).__name__)
-            raise DatabaseAwayError("The database does not answer; try again shortly.") from None
 
 
 def _owner(session: Session, token: str) -> User:

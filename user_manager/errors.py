@@ -46,12 +46,6 @@ class TooManyUsersError(UserManagerError):
     """One call asked for more users than it may."""
 
 
-class DatabaseAwayError(UserManagerError):
-    """The database does not answer, or gave up on the transaction. Nothing was changed, unless it went on commit."""
-
-    transient = True
-
-
 class CollectorAwayError(UserManagerError):
     """The collector did not answer in time, or could not do it now. Asking again is safe."""
 

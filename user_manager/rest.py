@@ -9,6 +9,7 @@ from zoneinfo import available_timezones
 from flask import Blueprint, Response, jsonify
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from chassis.errors import DatabaseAwayError
 from chassis.http import ProblemKind, bearer_token, parsed_body
 from user_manager.accounts import Account, Accounts
 from user_manager.addresses import parse_address
@@ -18,7 +19,6 @@ from user_manager.errors import (
     AddressTakenError,
     CollectorAwayError,
     CollectorRefusedError,
-    DatabaseAwayError,
     LinkExpiredError,
     LinkForgedError,
     LinkOrphanedError,

@@ -5,6 +5,7 @@ from typing import Final
 
 import grpc
 
+from chassis.errors import DatabaseAwayError
 from towerwatch.users.v1.user_service_pb2 import (
     AuthenticateRequest,
     AuthenticateResponse,
@@ -14,7 +15,7 @@ from towerwatch.users.v1.user_service_pb2 import (
 )
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceServicer
 from user_manager import accounts
-from user_manager.errors import DatabaseAwayError, TokenUnknownError, TooManyUsersError
+from user_manager.errors import TokenUnknownError, TooManyUsersError
 
 SERVICE_NAME: Final = "towerwatch.users.v1.UserService"
 

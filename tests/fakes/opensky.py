@@ -46,7 +46,7 @@ class Asked:
 
 
 class ScriptedOpenSky:
-    """Gives the answers of its script in turn, then 404. Requests for a token are answered from a script of their own."""
+    """Gives the answers of its script in turn, then 404; requests for a token have a script of their own."""
 
     def __init__(self) -> None:
         self.script: list[bytes] = []
@@ -114,9 +114,9 @@ def replay(flights: Iterable[Flight], clock: Clock, credentials: Credentials | N
     """The base URL of a replay of these flights, which runs inside of the block; credits are plenty."""
     app = make_app(Timetable(flights), clock, Access(credentials, credits_per_day=1_000_000))
     loop = asyncio.new_event_loop()
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     loop.run_until_complete(runner.setup())
-    site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+    site = web.TCPSite(runner, "127.0.0.1", 0)
     loop.run_until_complete(site.start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()

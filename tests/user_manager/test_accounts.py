@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import event, select, text
 
 from chassis.database import Database
+from chassis.errors import DatabaseAwayError
 from tests.fakes.collector import FakeInterests
 from tests.user_manager.conftest import OPERATOR_TOKEN, PUBLIC_URL, SIGNING_KEY, Service
 from towerwatch.topics import USERS_CHANGED, partition_of
@@ -17,7 +18,6 @@ from user_manager.errors import (
     AccountUnknownError,
     AddressTakenError,
     CollectorAwayError,
-    DatabaseAwayError,
     LinkOrphanedError,
     NotYoursError,
     TokenUnknownError,

@@ -1,0 +1,140 @@
+"""The process: what it says when it cannot start, that it lives with nothing around it, and how it ends."""
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.collector.process import OPERATOR_TOKEN, ROOT, Process, bare_environment, eventually
+
+Start = Callable[..., Process]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    processes: list[Process] = []
+
+    def begin(**settings: str) -> Process:
+        processes.append(Process(tmp_path, settings))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        process.kill()
+
+
+def test_without_settings_it_says_all_that_is_missing() -> None:
+    """Exit code 2, one line for each, no stack trace."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "collector"],
+        cwd=ROOT, env=bare_environment(), capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 2
+    required = (
+        "KAFKA_BOOTSTRAP_SERVERS", "DATABASE_URL", "HTTP_PORT", "GRPC_PORT", "USER_MANAGER_GRPC_TARGET",
+        "OPERATOR_TOKEN",
+    )  # fmt: skip
+    for name in required:
+        assert f"collector: {name}: " in ended.stderr
+    assert len(ended.stderr.splitlines()) == len(required)
+    assert ended.stdout == ""
+
+
+def test_wrong_settings_are_said_at_once_and_without_their_values(start: Start) -> None:
+    """Each by its name; they may be secrets."""
+    wrong = {
+        "OPERATOR_TOKEN": "swordfish",
+        "OPENSKY_CLIENT_SECRET": "hunter2",
+        "OPENSKY_URL": "https://opensky.example:hunter2/api",
+        "OPENSKY_TOKEN_URL": "ftp://hunter2@opensky.example/",
+        "USER_MANAGER_GRPC_TARGET": "http://user-manager",
+        "POLL_INTERVAL": "PT1S",
+        "ARRIVALS_LAG": "-PT1H",
+        "HTTP_PORT": "0",
+        "GRPC_PORT": "99999",
+    }
+    process = start(**wrong, LOG_LEVEL="info")
+    assert process.popen.wait(timeout=60) == 2
+    said = process.log()
+    assert len(said.splitlines()) == len(wrong)
+    for name in wrong:
+        assert f"collector: {name}: " in said
+    for value in ("hunter2", "swordfish", "Traceback"):
+        assert value not in said
+
+
+@pytest.mark.parametrize("url", ["nonsense", "oracle9://user:hunter2@db/collector"])
+def test_a_database_url_that_is_none_is_one_clear_sentence(start: Start, url: str) -> None:
+    """Exit code 2, and the password in it is not repeated."""
+    process = start(DATABASE_URL=url)
+    assert process.popen.wait(timeout=60) == 2
+    said = process.log()
+    assert "collector: DATABASE_URL: " in said
+    assert "hunter2" not in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("setting", ["HTTP_PORT", "GRPC_PORT"])
+def test_a_port_in_use_is_one_clear_sentence(start: Start, setting: str) -> None:
+    """Exit code 2."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        process = start(**{setting: str(taken.getsockname()[1])})
+        assert process.popen.wait(timeout=60) == 2
+    said = process.log()
+    assert "cannot listen" in said
+    assert "Traceback" not in said
+
+
+def test_with_nothing_around_it_it_answers_and_ends_in_order(start: Start) -> None:
+    """No Kafka, no user_manager, no OpenSky: it is ready, wishes wait in the outbox, nobody waits for an answer."""
+    process = start()
+    eventually(lambda: process.answers("/health/ready"))
+    assert process.answers("/health/live")
+    began = time.monotonic()
+    asked = httpx.get(f"{process.base_url}/interests", headers={"Authorization": "Bearer somebodys"}, timeout=10)
+    assert asked.status_code == 503
+    assert "Retry-After" in asked.headers
+    assert time.monotonic() - began < 4
+    operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
+    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=10).status_code == 202
+    with grpc.insecure_channel(process.grpc_target) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+    assert process.metric("collector_leader") == 0
+    metrics = httpx.get(f"{process.base_url}/metrics", timeout=10).text
+    for name in ("opensky_api_calls_total", "flight_data_processing_seconds", "http_requests_total", "outbox_backlog"):
+        assert f"# TYPE {name.removesuffix('_total')}" in metrics
+    assert process.end() == 0
+    logged = process.log()
+    assert "service.stopped" in logged
+    for unwanted in ("Traceback", "somebodys", OPERATOR_TOKEN):
+        assert unwanted not in logged
+
+
+def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start, tmp_path: Path) -> None:
+    """No start order: not ready while the database is away, ready once it is there."""
+    later = tmp_path / "not-mounted-yet"
+    process = start(DATABASE_URL=f"sqlite:///{later}/collector.db")
+    eventually(lambda: process.answers("/health/live"))
+    assert process.answers("/health/ready", 503)
+    operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
+    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=10).status_code == 503
+    later.mkdir()
+    eventually(lambda: process.answers("/health/ready"))
+    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=10).status_code == 202
+
+
+def test_it_ends_in_order_while_it_waits_for_its_database(start: Start, tmp_path: Path) -> None:
+    """The waiting thread is told to stop too."""
+    process = start(DATABASE_URL=f"sqlite:///{tmp_path}/missing/collector.db")
+    eventually(lambda: process.answers("/health/live"))
+    assert process.end() == 0

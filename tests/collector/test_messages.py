@@ -1,0 +1,91 @@
+"""The events, as the contract has them."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from collector.messages import BATCH, collection_requested, flights_observed, interest_removed, interest_set
+from collector.opensky import Flight
+from domain.interests import Direction
+from tests.collector.conftest import Service, wish
+from towerwatch.collection.v1.events_pb2 import CollectionRequested
+from towerwatch.flights.v1 import events_pb2 as flights_pb
+from towerwatch.interests.v1 import events_pb2 as interests_pb
+from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
+
+BEGIN = datetime(2013, 2, 12, tzinfo=UTC)
+END = BEGIN + timedelta(days=1)
+
+
+def flight(number: int) -> Flight:
+    at = int(BEGIN.timestamp()) + number
+    return Flight.model_validate(
+        {
+            "icao24": f"{number:06x}",
+            "firstSeen": at,
+            "lastSeen": at + 60,
+            "callsign": "TW1",
+            "estArrivalAirport": "LICC",
+        }
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, BATCH, BATCH + 1, 2 * BATCH, 2 * BATCH + 1])
+def test_an_interval_is_told_in_batches_of_which_the_last_says_it_is_covered(count: int) -> None:
+    """Also an interval without flights: silence would not say that there were none."""
+    flights = [flight(number) for number in range(count)]
+    messages = list(flights_observed("KJFK", Direction.DEPARTURES, BEGIN, END, flights))
+    values = [flights_pb.FlightsObserved.FromString(message.value or b"") for message in messages]
+    assert [sent.icao24 for value in values for sent in value.flights] == [each.icao24 for each in flights]
+    assert all(len(value.flights) <= BATCH for value in values)
+    assert [value.coverage for value in values] == [
+        *[flights_pb.COVERAGE_PARTIAL] * (len(values) - 1),
+        flights_pb.COVERAGE_COMPLETE,
+    ]
+    for message, value in zip(messages, values, strict=True):
+        assert (message.topic, message.key) == (FLIGHTS_OBSERVED.name, b"KJFK")
+        assert message.partition == partition_of("KJFK", FLIGHTS_OBSERVED)
+        assert (value.airport, value.direction) == ("KJFK", flights_pb.DIRECTION_DEPARTURES)
+        assert (value.begin.ToDatetime(UTC), value.end.ToDatetime(UTC)) == (BEGIN, END)
+
+
+def test_a_flight_tells_its_instants_and_the_airport_at_the_other_end() -> None:
+    """Of an arrival the origin, of a departure the destination."""
+    for direction, other in ((Direction.DEPARTURES, "LICC"), (Direction.ARRIVALS, "")):
+        (message,) = flights_observed("KJFK", direction, BEGIN, END, [flight(7)])
+        (sent,) = flights_pb.FlightsObserved.FromString(message.value or b"").flights
+        assert (sent.icao24, sent.callsign, sent.other_airport) == ("000007", "TW1", other)
+        assert sent.first_seen.ToDatetime(UTC) == BEGIN + timedelta(seconds=7)
+        assert sent.last_seen.ToDatetime(UTC) == BEGIN + timedelta(seconds=67)
+
+
+def test_an_interest_and_its_removal_share_key_and_partition(service: Service) -> None:
+    """Keyed by airport and interest, partitioned by the airport, as the join needs it; a removal is a tombstone."""
+    interest = service.set(wish(low=2, for_windows=3, repeat=True))
+    message = interest_set(interest)
+    assert (message.topic, message.key) == (INTERESTS_CHANGED.name, f"KJFK/{interest.interest_id}".encode())
+    assert message.partition == partition_of("KJFK", FLIGHTS_OBSERVED)
+    value = interests_pb.InterestSet.FromString(message.value or b"")
+    assert (value.interest_id, value.user_id) == (str(interest.interest_id), str(interest.user_id))
+    assert (value.airport, value.direction, value.window) == (
+        "KJFK", flights_pb.DIRECTION_DEPARTURES, interests_pb.WINDOW_ONE_HOUR
+    )  # fmt: skip
+    assert (value.high, value.low, value.for_windows, value.repeat, value.version) == (5, 2, 3, True, 1)
+    assert value.effective_from.ToDatetime(UTC) == interest.effective_from
+    removal = interest_removed(interest)
+    assert (removal.topic, removal.key, removal.partition) == (message.topic, message.key, message.partition)
+    assert removal.value is None
+
+
+def test_a_threshold_that_is_not_given_is_not_zero(service: Service) -> None:
+    """More than 0 is a wish, none is none."""
+    value = interests_pb.InterestSet.FromString(interest_set(service.set(wish(high=0))).value or b"")
+    assert value.HasField("high")
+    assert not value.HasField("low")
+
+
+def test_a_wish_for_a_collection_goes_to_the_one_partition() -> None:
+    """Whoever holds it collects."""
+    message = collection_requested("KJFK")
+    assert message.partition == 0
+    assert CollectionRequested.FromString(message.value or b"").airport == "KJFK"

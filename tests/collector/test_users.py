@@ -1,0 +1,118 @@
+"""Who is asking, as a real gRPC server says that is up, down, slow or unwilling."""
+
+import socket
+import time
+from collections.abc import Iterator
+from uuid import UUID
+
+import grpc
+import pytest
+
+from collector.errors import NotAuthenticatedError, UserManagerAwayError
+from collector.users import Caller, Users
+from tests.fakes.authority import FakeAuthority
+
+ANN = UUID(int=1)
+
+
+@pytest.fixture
+def authority() -> Iterator[FakeAuthority]:
+    with FakeAuthority().running() as running:
+        running.users["anns"] = (ANN, True)
+        yield running
+
+
+@pytest.fixture
+def users(authority: FakeAuthority) -> Iterator[Users]:
+    made = Users(authority.target, cache_s=3600)
+    yield made
+    made.close()
+
+
+def test_a_token_tells_whose_it_is_and_is_remembered(users: Users, authority: FakeAuthority) -> None:
+    """One question for many requests."""
+    for _ in range(3):
+        assert users.authenticate("anns") == Caller(ANN, confirmed=True)
+    assert authority.asked == 1
+
+
+def test_what_was_remembered_for_its_time_is_asked_again(authority: FakeAuthority) -> None:
+    """So that a deletion bites."""
+    users = Users(authority.target, cache_s=0)
+    users.authenticate("anns")
+    del authority.users["anns"]
+    with pytest.raises(NotAuthenticatedError):
+        users.authenticate("anns")
+    users.close()
+
+
+def test_who_has_just_confirmed_does_not_wait(users: Users, authority: FakeAuthority) -> None:
+    """Only confirmed people are remembered."""
+    authority.users["bobs"] = (UUID(int=2), False)
+    assert not users.authenticate("bobs").confirmed
+    authority.users["bobs"] = (UUID(int=2), True)
+    assert users.authenticate("bobs").confirmed
+
+
+def test_nobodys_token_is_asked_for_each_time(users: Users, authority: FakeAuthority) -> None:
+    """It may be somebody's in a moment."""
+    for _ in range(2):
+        with pytest.raises(NotAuthenticatedError):
+            users.authenticate("guessed")
+    assert authority.asked == 2
+
+
+def test_what_is_remembered_is_bounded(users: Users, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many users do not fill the memory."""
+    monkeypatch.setattr("collector.users._REMEMBERED", 2)
+    for number in range(5):
+        authority.users[f"{number}"] = (UUID(int=number), True)
+        assert users.authenticate(f"{number}").user_id == UUID(int=number)
+    assert len(users._known) <= 2
+
+
+@pytest.mark.parametrize("status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
+def test_a_failure_is_not_nobodys_token(users: Users, authority: FakeAuthority, status: grpc.StatusCode) -> None:
+    """Transient: who is right must not be told that they are wrong."""
+    authority.answer = status
+    with pytest.raises(UserManagerAwayError) as caught:
+        users.authenticate("anns")
+    assert caught.value.transient
+
+
+def test_a_user_manager_that_is_down_is_known_at_once() -> None:
+    """Connection refused."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        users = Users(f"127.0.0.1:{probe.getsockname()[1]}", cache_s=5)
+    began = time.monotonic()
+    with pytest.raises(UserManagerAwayError):
+        users.authenticate("anns")
+    assert time.monotonic() - began < 3.5
+    users.close()
+
+
+def test_a_user_manager_that_is_slow_is_away_at_the_deadline(
+    users: Users, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person waits for the answer."""
+    monkeypatch.setattr("collector.users._DEADLINE_S", 0.5)
+    authority.prompt.clear()
+    began = time.monotonic()
+    with pytest.raises(UserManagerAwayError):
+        users.authenticate("anns")
+    assert time.monotonic() - began < 2
+
+
+def test_a_user_manager_that_says_nothing_is_away_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the connection and that is all."""
+    monkeypatch.setattr("collector.users._DEADLINE_S", 0.5)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        users = Users(f"127.0.0.1:{silent.getsockname()[1]}", cache_s=5)
+        began = time.monotonic()
+        with pytest.raises(UserManagerAwayError):
+            users.authenticate("anns")
+        assert time.monotonic() - began < 2
+        users.close()
