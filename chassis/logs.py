@@ -2,12 +2,38 @@
 
 import logging
 import sys
-from typing import Literal
+import time
+from collections.abc import Callable
+from typing import Final, Literal
 
 import structlog
 
-# Libraries whose "info" is about their own bookkeeping.
-_TALKATIVE = ("aiokafka", "apscheduler", "httpx", "httpcore", "waitress", "mode", "faust")
+# Libraries whose "info" is about their own bookkeeping, and who say the same ten times a second during an outage.
+_TALKATIVE: Final = ("aiokafka", "apscheduler", "httpx", "httpcore", "waitress", "mode", "faust")
+
+_QUIET_S: Final = 30.0
+"""For how long a talkative library does not say the same again."""
+
+
+class _NotTooOften(logging.Filter):
+    """Lets what a talkative library says through once in a while: an outage must not flood the log."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._now = now
+        self._said: dict[tuple[str, str], float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_TALKATIVE):
+            return True
+        same = (record.name, str(record.msg))  # the text before its arguments are put in: one of a few
+        now = self._now()
+        if now - self._said.get(same, -_QUIET_S) < _QUIET_S:
+            return False
+        if len(self._said) > 1_000:  # a library that builds its texts itself
+            self._said.clear()
+        self._said[same] = now
+        return True
 
 
 def configure(service: str, level: str, form: Literal["console", "json"]) -> None:
@@ -46,6 +72,7 @@ def configure(service: str, level: str, form: Literal["console", "json"]) -> Non
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
+    handler.addFilter(_NotTooOften())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())

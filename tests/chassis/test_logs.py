@@ -50,3 +50,15 @@ def test_an_exceptions_local_variables_are_not_shown(
     said = capsys.readouterr().out
     assert "it failed after 15 characters" in said
     assert "ann@example.org" not in said
+
+
+def test_a_library_that_repeats_itself_is_heard_once_in_a_while(capsys: pytest.CaptureFixture[str]) -> None:
+    """An outage makes ten lines a second in a client's log; ours stays readable. What we say is never left out."""
+    logs.configure("example", "info", "json")
+    for attempt in range(50):
+        logging.getLogger("aiokafka.conn").error("cannot connect, attempt %d", attempt)
+        structlog.get_logger().info("we.said")
+    lines = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
+    assert lines.count("we.said") == 50
+    assert lines.count("cannot connect, attempt 0") == 1
+    assert len(lines) == 51
