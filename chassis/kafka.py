@@ -1,7 +1,7 @@
 """Kafka clients as this house sets them up."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -14,14 +14,18 @@ log = structlog.get_logger()
 SEQUENCE_HEADER = "sequence"
 """The header of every event that an outbox published: a decimal number that only grows within a partition."""
 
+_LARGEST = 2**63 - 1
 
-def sequence_in(headers: object) -> int | None:
-    """The sequence among a record's headers, or None where there is none that is a number."""
-    pairs = headers.items() if isinstance(headers, dict) else headers or ()
-    for name, value in pairs:  # type: ignore[attr-defined]
+
+def sequence_in(headers: Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None) -> int | None:
+    """The sequence among a record's headers, or None where there is none that is a number of 63 bits."""
+    pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
+    for name, value in pairs:
         if name == SEQUENCE_HEADER:
-            digits = bytes(value).decode("ascii", "replace")
-            return int(digits) if digits.isdecimal() else None
+            if value is None or not value.isdigit() or len(value) > len(str(_LARGEST)):
+                return None
+            sequence = int(value)
+            return sequence if sequence <= _LARGEST else None
     return None
 
 

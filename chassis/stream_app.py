@@ -1,17 +1,18 @@
 """Faust as this house runs it. Each setting that differs from Faust's own has its reason beside it."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, Final, NoReturn
 
 import faust
+import faust.transport.drivers.aiokafka
 import structlog
 import uvloop
 from aiohttp.web import Response
-from faust.types import EventT, TopicT
+from faust.types import TP, EventT, TopicT
 from pydantic import Field
 
 from chassis.kafka import topics_made
@@ -29,13 +30,14 @@ class StreamSettings(Settings):
     """Where a worker keeps its tables; one worker per directory."""
     store: str = Field(default="memory", pattern="^(memory|rocksdb)$")
     web_port: Port
-    session_timeout_s: float = Field(default=15.0, ge=6.0, description="a dead worker's partitions move after this")
+    session_timeout_s: float = Field(default=15.0, ge=6.0, le=25.0)
+    """A dead worker's partitions move after this. Brokers refuse less than 6 s; requests must be given more time."""
 
 
 def create_stream_app(service: str, settings: StreamSettings, partitions: int) -> faust.App:
     """A Faust app whose tables have `partitions` changelog partitions, as the topics that it joins."""
     brokers = ";".join(f"kafka://{each}" for each in settings.kafka_bootstrap_servers.split(","))
-    return faust.App(
+    app = faust.App(
         service,
         broker=brokers,
         datadir=str(settings.data_dir),
@@ -43,24 +45,47 @@ def create_stream_app(service: str, settings: StreamSettings, partitions: int) -
         key_serializer="raw",  # the contract's bytes are decoded once, by us
         value_serializer="raw",
         topic_partitions=partitions,  # changelogs must match the source topics, or the first write fails
-        topic_disable_leader=True,  # nothing here is done by one worker for all
+        topic_disable_leader=True,  # nothing here is done by one worker for all, and its topic need not be
         topic_replication_factor=settings.kafka_replication_factor,
         table_standby_replicas=1 if settings.store == "rocksdb" else 0,  # they help only with a store on disk
+        consumer_auto_offset_reset="earliest",  # recovery hangs with any other
         broker_session_timeout=settings.session_timeout_s,  # 60 s would leave partitions of a dead worker idle
-        broker_rebalance_timeout=30.0,
+        broker_heartbeat_interval=settings.session_timeout_s / 5,  # a few may be lost
+        broker_rebalance_timeout=30.0,  # 60 s would be waited for a worker that died during a rebalance
         broker_request_timeout=30.0,  # must exceed the session timeout
         producer_request_timeout=30.0,  # 20 minutes would hide an outage
         producer_linger=0.02,  # one request for many changelog records
         producer_max_batch_size=128 * 1024,
-        stream_wait_empty=False,  # state is idempotent: what is in flight at a stop is done again
-        stream_processing_timeout=300.0,
+        stream_wait_empty=False,  # state is idempotent: what is in flight at a stop or a rebalance is done again
         web_host=settings.listen_host,
         web_bind=settings.listen_host,
         web_port=settings.web_port,
         web_tables_enabled=False,  # they show table data to anybody
-        web_stats_enabled=True,
-        worker_redirect_stdouts=False,
+        web_stats_enabled=True,  # else / says nothing but OK
+        worker_redirect_stdouts=False,  # the log is ours
     )
+    _hold_events_until_the_seek(app)
+    return app
+
+
+_FETCH_S: Final = 1.0
+"""So long does Faust's consumer wait for records that it has asked for."""
+
+
+def _hold_events_until_the_seek(app: faust.App) -> None:
+    """Let no event come between the recovery of the tables and the seek to where the events go on.
+
+    At the end of a rebalance Faust opens the source partitions first, seeks then, and last of all throws away what
+    came in between. Where nothing was committed yet there is nothing to seek to, and that is lost; elsewhere what is
+    in flight arrives before what it seeks back to. So the flow is held here, until Faust itself resumes it.
+    """
+
+    async def hold(*_args: object, **_kwargs: object) -> None:
+        app.consumer.stop_flow()
+        app.flow_control.suspend()
+        await asyncio.sleep(_FETCH_S * 1.2)  # a fetch that was begun before ends, and finds nothing opened
+
+    app.on_rebalance_complete.connect(hold, weak=False)
 
 
 def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
@@ -86,7 +111,26 @@ def is_ready(app: faust.App) -> bool:
     """Whether the worker is in its group, and its tables are recovered."""
     if not app.started or app.should_stop or app.rebalancing or app.in_recovery:
         return False
-    return bool(app.tables.recovery.completed.is_set())
+    return bool(app.tables.recovery.completed.is_set())  # type: ignore[attr-defined]  # not in the interface
+
+
+def owns(app: faust.App, topic: TopicLike, partition: int) -> bool:
+    """Whether a partition is among those that the worker was assigned last."""
+    return TP(topic.name, partition) in app.assignor.assigned_actives()
+
+
+def is_still_ours(app: faust.App, event: EventT[Any]) -> bool:
+    """Whether no rebalance has begun since the worker was given an event.
+
+    Faust asks this of events that wait; one that an agent has in its hands must be asked by the agent, each time
+    that it has awaited something, before it writes to a table or acknowledges.
+    """
+    return app.flow_control.is_active() and event.message.generation_id == app.consumer_generation_id
+
+
+def crash_worker(app: faust.App, error: BaseException) -> None:
+    """End the process with an error, from code that cannot await; whatever supervises it starts it again."""
+    app.loop.create_task(app.crash(error))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +142,17 @@ class _Changelog:
     config: Mapping[str, str]
 
 
+class _Producer(faust.transport.drivers.aiokafka.Producer):
+    """Faust's producer, made idempotent, for which Faust has no setting.
+
+    Without it a record that the broker did not take for half a minute is given up: one of a changelog with no more
+    than a warning, so that a table and what it is recovered from differ for good.
+    """
+
+    def _settings_extra(self) -> Mapping[str, Any]:
+        return {"acks": "all", "enable_idempotence": True}
+
+
 def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicLike]) -> NoReturn:
     """Wait for the broker, make the topics that are missing, and run the worker until SIGTERM or SIGINT.
 
@@ -107,26 +162,32 @@ def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicL
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
     app.finalize()
-    changelogs = (
-        _Changelog(
-            table.changelog_topic.get_topic_name(),
-            table.partitions,
-            {"cleanup.policy": "compact", **table.extra_topic_configs},
-        )
-        for table in app.tables.values()
-    )
+    app.transport.Producer = _Producer  # type: ignore[misc]  # of this app's transport only
     loop.run_until_complete(
-        topics_made(settings.kafka_bootstrap_servers, (*topics, *changelogs), settings.kafka_replication_factor)
+        topics_made(settings.kafka_bootstrap_servers, (*topics, *changelogs(app)), settings.kafka_replication_factor)
     )
     worker = faust.Worker(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
     worker.spinner = None  # it writes terminal codes between the lines of the log, quiet or not
     worker.execute_from_commandline()
 
 
-async def dead_letter(topic: TopicT, event: EventT, reason: str) -> None:
+def changelogs(app: faust.App) -> Iterator[TopicLike]:
+    """The topics that the tables of a finalized app are recovered from, as Faust would make them."""
+    for table in app.tables.values():
+        topic = table.changelog_topic
+        config = {name: str(value) for name, value in (topic.config or {}).items()}
+        yield _Changelog(topic.get_topic_name(), table.partitions, {"cleanup.policy": "compact"} | config)
+
+
+_LARGEST_LETTER: Final = 900_000
+"""Brokers and producers take records of about a million bytes, headers included."""
+
+
+async def dead_letter(topic: TopicT, event: EventT[Any], reason: str) -> None:
     """Put an event that can never be handled aside: its bytes as they are, and where from, why and when.
 
-    Returns once the broker has it, so that the event may be acknowledged.
+    Returns once the broker has it, so that the event may be acknowledged. Of a record that would be too large with
+    its headers, only they are put aside ("left-out" says how many bytes are not); the source's topic still has it.
     """
     message = event.message
     headers = {
@@ -136,5 +197,10 @@ async def dead_letter(topic: TopicT, event: EventT, reason: str) -> None:
         "reason": reason.encode(),
         "dead-lettered-at": datetime.now(UTC).isoformat(timespec="seconds").encode(),
     }
+    key, value = message.key, message.value
+    size = len(key or b"") + len(value or b"")
+    if size > _LARGEST_LETTER:
+        key, value = None, b""  # the client refuses a record of neither
+        headers["left-out"] = str(size).encode()
     log.error("dead_letter", topic=message.topic, partition=message.partition, offset=message.offset, reason=reason)
-    await (await topic.send(key=message.key, value=message.value, headers=headers))
+    await (await topic.send(key=key, value=value, headers=headers))

@@ -10,7 +10,8 @@ from domain.windows import Window
 HIGHEST_THRESHOLD = 100_000
 """No airport comes near it in a day; a larger number is a slip."""
 
-MOST_WINDOWS = 365
+MOST_WINDOWS = 30
+"""A month of days: traffic is not remembered for much longer (`domain.traffic.RETAINED_HOURS`)."""
 
 
 class Direction(StrEnum):

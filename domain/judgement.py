@@ -129,13 +129,12 @@ def _touched(interest: Interest, before: Traffic, after: Traffic) -> range:
     if not changes or len(begins) < len(pairs):
         return range(0)  # before all its flows are covered for the first time, nothing is said
     hours = interest.window.hours
-    if any(old.covered_from is None for old, _ in pairs):
-        first_hour = max(begins)  # only now can anything be said at all
-    else:
-        first_hour = min(first for first, _ in changes)
-    first_hour = max(first_hour, *begins, seconds(interest.effective_from) // HOUR_S)
-    known_until = max(max((new.watermark or 0) // HOUR_S, new.counts.end_hour) for _, new in pairs)
-    last = min(max(end for _, end in changes) // hours + interest.for_windows, known_until // hours)
+    first_hour = max(*begins, seconds(interest.effective_from) // HOUR_S)
+    last = max(max((new.watermark or 0) // HOUR_S, new.counts.end_hour) for _, new in pairs) // hours
+    # With its first coverage a direction makes all that is known of the other worth judging; later, only what it adds.
+    if all(old.covered_from is not None for old, _ in pairs):
+        first_hour = max(first_hour, min(first for first, _ in changes))
+        last = min(last, max(end for _, end in changes) // hours + interest.for_windows)
     return range(first_hour // hours, last + 1)
 
 

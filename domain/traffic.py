@@ -11,9 +11,13 @@ from typing import Final
 from domain.interests import Direction
 from domain.windows import HOUR_S
 
-RETAINED_HOURS: Final = 35 * 24
+LONGEST_INTERVAL_S: Final = 7 * 24 * HOUR_S
+"""No batch of flights is of a longer interval; the source itself gives two days at a time."""
+
+RETAINED_HOURS: Final = 40 * 24
 """Hourly counts older than this before the watermark are forgotten: windows there are closed and judged.
-It exceeds the age that an interest's `effective_from` may have."""
+It exceeds the age that an interest's `effective_from` may have, and all that the judgement of a new window looks back
+at: the longest interval, and before it MOST_WINDOWS of the longest windows and one more."""
 
 
 class Coverage(StrEnum):
@@ -33,8 +37,17 @@ class Observation:
     """Seconds since 1970."""
     end: int
     event_times: tuple[int, ...]
-    """Seconds since 1970, one for each distinct flight."""
+    """Seconds since 1970, one for each distinct flight. What lies out of `reach` is not counted."""
     coverage: Coverage
+
+    @property
+    def reach(self) -> range:
+        """The seconds in which its flights can lie: in the interval, or late, but not too late to matter.
+
+        The collector keeps to it; a time beyond is somebody's error, and one flight of the year 9999 must neither
+        change a window that nobody has heard of yet nor take the memory of all the hours in between.
+        """
+        return range(self.begin - RETAINED_HOURS * HOUR_S, min(self.end, self.begin + LONGEST_INTERVAL_S))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +85,8 @@ class HourlyCounts:
         """Without what lies before `hour`."""
         if hour <= self.first_hour:
             return self
+        if hour >= self.end_hour:
+            return HourlyCounts()
         return HourlyCounts(hour, self.counts[hour - self.first_hour :])
 
 
@@ -89,33 +104,37 @@ class Flow:
 
     def fold(self, seen: Observation) -> "Flow":
         """The flow after an observation."""
-        oldest = self.covered_from // HOUR_S if self.covered_from is not None else 0
-        hours = (at // HOUR_S for at in seen.event_times)
-        counted = replace(self, counts=self.counts.plus(hour for hour in hours if hour >= oldest))
+        # What the collector jumped over is a stretch that nobody will tell of.
+        flow = self._missing(seen.begin)
         match seen.coverage:
             case Coverage.COMPLETE:
-                return counted._covered(seen.begin, seen.end)._forgetting()
+                flow = flow._covered(seen.begin, seen.end)
             case Coverage.GAP:
-                return counted._missing(seen.begin, seen.end)._forgetting()
+                flow = flow._missing(seen.end)
             case Coverage.PARTIAL:
-                return counted
+                pass
+        return flow._forgetting()._counted(seen)
+
+    def _counted(self, seen: Observation) -> "Flow":
+        if self.covered_from is not None:
+            oldest = self.covered_from // HOUR_S
+        else:
+            oldest = max(seen.begin // HOUR_S, self.counts.end_hour) - RETAINED_HOURS
+        hours = (at // HOUR_S for at in seen.event_times if at in seen.reach)
+        return replace(self, counts=self.counts.since(oldest).plus(hour for hour in hours if hour >= oldest))
 
     def _covered(self, begin: int, end: int) -> "Flow":
         if self.watermark is None:
             return replace(self, covered_from=begin, watermark=end)
-        # What the collector jumped over is a stretch that nobody will tell of.
-        jumped = self._missing(self.watermark, begin) if begin > self.watermark else self
-        return replace(jumped, watermark=max(self.watermark, end))
+        return replace(self, watermark=max(self.watermark, end))
 
-    def _missing(self, begin: int, end: int) -> "Flow":
-        if self.watermark is None:
-            return self  # before the first coverage all is unknown anyway
-        begin = self.watermark  # what lies behind it is covered, and a jump to `begin` is missing too
-        if end <= begin:
-            return self
-        if self.gaps and self.gaps[-1][1] == begin:
-            return replace(self, gaps=(*self.gaps[:-1], (self.gaps[-1][0], end)), watermark=end)
-        return replace(self, gaps=(*self.gaps, (begin, end)), watermark=end)
+    def _missing(self, end: int) -> "Flow":
+        if self.watermark is None or end <= self.watermark:
+            return self  # before the first coverage all is unknown anyway, and what was covered stays so
+        begin, earlier = self.watermark, self.gaps
+        if earlier and earlier[-1][1] == begin:
+            begin, earlier = earlier[-1][0], earlier[:-1]
+        return replace(self, gaps=(*earlier, (begin, end)), watermark=end)
 
     def _forgetting(self) -> "Flow":
         if self.watermark is None or self.covered_from is None:
@@ -124,12 +143,7 @@ class Flow:
         if oldest_hour <= self.covered_from // HOUR_S:
             return self
         oldest = oldest_hour * HOUR_S
-        return Flow(
-            counts=self.counts.since(oldest_hour),
-            covered_from=oldest,
-            watermark=self.watermark,
-            gaps=tuple(gap for gap in self.gaps if gap[1] > oldest),
-        )
+        return replace(self, covered_from=oldest, gaps=tuple(gap for gap in self.gaps if gap[1] > oldest))
 
     def has_gap_in(self, begin: int, end: int) -> bool:
         """Whether a gap touches [begin, end)."""

@@ -1,12 +1,11 @@
 """`python -m streams`: one worker of the stream."""
 
-from towerwatch.topics import CATALOGUE
-
 from chassis import logs
 from chassis.process import settings_or_exit
 from chassis.stream_app import run_worker
 from streams.app import SERVICE, create_app
 from streams.settings import StreamsSettings
+from towerwatch.topics import CATALOGUE
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from domain.interests import Interest
 from domain.judgement import NOTHING_KNOWN, alerts_between
 from domain.traffic import Traffic
 from streams.errors import UndecodableError
-from streams.messages import ObservedFlights, decode_interest
+from streams.messages import ObservedFlights, decode_interest, is_icao
 from streams.state import decode_airport, decode_interest_entry, encode_airport, encode_interest
 
 
@@ -28,6 +28,10 @@ class Outcome:
     airport: str
     known: "tuple[int, Traffic] | Interest | UUID"
     """What the entry means: the traffic with its sequence, the interest that is set, or the one that is removed."""
+    flights: int = 0
+    """How many flights were folded."""
+    stray_flights: int = 0
+    """How many were left out, because they lie out of their batch's reach."""
 
 
 class Desk:
@@ -75,8 +79,17 @@ class Desk:
             for alert in alerts_between(interest, before, after)
         ]
         alerts.sort(key=lambda alert: (alert.window_start, alert.interest_id, alert.bound))
-        known = (sequence, after)
-        return Outcome(tuple(alerts), batch.airport.encode(), encode_airport(*known), batch.airport, known)
+        times = batch.observation.event_times
+        within = sum(at in batch.observation.reach for at in times)
+        return Outcome(
+            alerts=tuple(alerts),
+            key=batch.airport.encode(),
+            entry=encode_airport(sequence, after),
+            airport=batch.airport,
+            known=(sequence, after),
+            flights=within,
+            stray_flights=len(times) - within,
+        )
 
     def interest_changed(self, sequence: int, key: bytes, value: bytes | None) -> Outcome | None:
         """Set or remove (value None) an interest, or None where that was done before or is out of date."""
@@ -110,7 +123,10 @@ class Desk:
 def _parts(key: bytes) -> tuple[str, UUID]:
     """The airport and the interest's id in a key of interests.changed.v1."""
     try:
-        airport, _, interest_id = key.decode().partition("/")
-        return airport, UUID(interest_id)
+        airport, _, text = key.decode().partition("/")
+        interest_id = UUID(text)
     except ValueError:
         raise UndecodableError("a key that is not airport/interest_id") from None
+    if not is_icao(airport) or str(interest_id) != text:  # another spelling would be another entry
+        raise UndecodableError("a key that is not airport/interest_id")
+    return airport, interest_id

@@ -1,24 +1,30 @@
 """The contract's bytes to the domain's values and back. Unknown fields pass; what the rules need is checked."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from enum import Enum
+from typing import Final, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import DecodeError, Message
+
+from domain.alerts import Alert
+from domain.interests import Direction, Interest, InterestError, check_thresholds
+from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation
+from domain.windows import Window, seconds
+from streams.errors import UndecodableError
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
 
-from domain.alerts import Alert
-from domain.interests import Direction, Interest
-from domain.traffic import Coverage, Observation
-from domain.windows import Window
-from streams.errors import UndecodableError
-
 M = TypeVar("M", bound=Message)
-T = TypeVar("T")
+T = TypeVar("T", bound=Enum)
+N = TypeVar("N", bound=int)
+
+_ICAO: Final = re.compile(r"[A-Z0-9]{4}", re.ASCII)
+_YEAR_9999: Final = seconds(datetime(9999, 1, 1, tzinfo=UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +46,26 @@ def _parsed(kind: Callable[[], M], value: bytes | None) -> M:
     return message
 
 
+def is_icao(airport: str) -> bool:
+    """Whether it has the form of an airport's code; whether there is such an airport, the collector has checked."""
+    return _ICAO.fullmatch(airport) is not None
+
+
 def decode_flights(value: bytes | None) -> ObservedFlights:
     """A value of flights.observed.v1. Raises UndecodableError."""
     batch = _parsed(flights_pb.FlightsObserved, value)
     direction = _member(Direction, flights_pb.Direction.Name, batch.direction, "DIRECTION_")
-    if not batch.airport or direction is Direction.BOTH or batch.end.seconds <= batch.begin.seconds:
-        raise UndecodableError("FlightsObserved without an airport, one direction and an interval")
+    coverage = _member(Coverage, flights_pb.Coverage.Name, batch.coverage, "COVERAGE_")
+    begin, end = batch.begin.seconds, batch.end.seconds
+    if not is_icao(batch.airport) or direction is Direction.BOTH:
+        raise UndecodableError("FlightsObserved without an airport and one direction")
+    if not 0 <= begin < end <= _YEAR_9999 or (coverage is not Coverage.GAP and end - begin > LONGEST_INTERVAL_S):
+        raise UndecodableError("FlightsObserved without an interval that can be")
     if direction is Direction.DEPARTURES:
         times = tuple(flight.first_seen.seconds for flight in batch.flights)
     else:
         times = tuple(flight.last_seen.seconds for flight in batch.flights)
-    coverage = _member(Coverage, flights_pb.Coverage.Name, batch.coverage, "COVERAGE_")
-    return ObservedFlights(
-        batch.airport, Observation(direction, batch.begin.seconds, batch.end.seconds, times, coverage)
-    )
+    return ObservedFlights(batch.airport, Observation(direction, begin, end, times, coverage))
 
 
 def decode_interest(value: bytes) -> Interest:
@@ -63,8 +75,10 @@ def decode_interest(value: bytes) -> Interest:
 
 def interest_of(message: interests_pb.InterestSet) -> Interest:
     """The contract's interest as the domain's. Raises UndecodableError."""
+    if not is_icao(message.airport):
+        raise UndecodableError("InterestSet without an airport")
     try:
-        return Interest(
+        interest = Interest(
             interest_id=UUID(message.interest_id),
             user_id=UUID(message.user_id),
             airport=message.airport,
@@ -72,19 +86,23 @@ def interest_of(message: interests_pb.InterestSet) -> Interest:
             window=_member(Window, interests_pb.Window.Name, message.window, "WINDOW_"),
             high=message.high if message.HasField("high") else None,
             low=message.low if message.HasField("low") else None,
-            for_windows=max(message.for_windows, 1),
+            for_windows=message.for_windows,
             repeat=message.repeat,
             effective_from=message.effective_from.ToDatetime(UTC),
             version=message.version,
         )
-    except ValueError:
-        raise UndecodableError("InterestSet with an id that is no UUID") from None
+        check_thresholds(interest.high, interest.low, interest.for_windows)
+    except InterestError:
+        raise UndecodableError("InterestSet with thresholds that contradict each other") from None
+    except (ValueError, OverflowError):
+        raise UndecodableError("InterestSet with an id or a time that is none") from None
+    return interest
 
 
-def _member(kind: type[T], name_of: Callable[[int], str], number: int, prefix: str) -> T:
+def _member(kind: type[T], name_of: Callable[[N], str], number: N, prefix: str) -> T:
     """The domain's member for a protobuf enum value: their names are the same but for the prefix."""
     try:
-        return kind[name_of(number).removeprefix(prefix)]  # type: ignore[index, no-any-return]
+        return kind[name_of(number).removeprefix(prefix)]
     except (ValueError, KeyError):
         raise UndecodableError(f"a {kind.__name__} that this version does not know") from None
 

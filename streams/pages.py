@@ -1,11 +1,11 @@
 """Read-only pages of a worker: the airports whose partitions it owns. For operators, not routed from outside."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 
 import faust
-from aiohttp.web import Request, Response
+from aiohttp.web import Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from domain.airports import airport
@@ -15,6 +15,10 @@ from streams.desk import Desk
 
 SHOWN_HOURS = 48
 """How many of the last covered hours a page shows."""
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("streams"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,26 +42,32 @@ class AirportShown:
     interests: int
 
 
-def serve_pages(app: faust.App, desk: Desk, airports: faust.Table) -> None:
-    """Adds /overview (for people) and /api/airports (the same as JSON) to Faust's pages."""
-    templates = Environment(
-        loader=PackageLoader("streams"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+def serve_pages(app: faust.App, desk: Desk, airports: Iterable[bytes], is_owned: Callable[[str], bool]) -> None:
+    """Adds /overview (for people) and /api/airports (the same as JSON) to Faust's pages.
+
+    `is_owned` tells whether an airport's partition is this worker's: tables in memory keep what they had of others.
+    """
+
+    def owned() -> Iterator[AirportShown]:
+        return shown(desk, (icao for key in airports if is_owned(icao := key.decode())))
 
     @app.page("/overview")
-    async def overview(_view: object, _request: Request) -> Response:
-        page = templates.get_template("overview.html").render(airports=list(shown(desk, airports)), hours=SHOWN_HOURS)
-        return Response(text=page, content_type="text/html")
+    async def as_page(_view, _request):  # type: ignore[no-untyped-def]
+        return Response(text=overview(owned()), content_type="text/html")
 
     @app.page("/api/airports")
-    async def as_json(_view: object, _request: Request) -> Response:
-        body = json.dumps([asdict(each) for each in shown(desk, airports)])
-        return Response(text=body, content_type="application/json")
+    async def as_json(_view, _request):  # type: ignore[no-untyped-def]
+        return Response(text=json.dumps([asdict(each) for each in owned()]), content_type="application/json")
 
 
-def shown(desk: Desk, airports: Iterable[bytes]) -> Iterable[AirportShown]:
-    """The airports of this worker by code."""
-    for icao in sorted(key.decode() for key in airports):
+def overview(airports: Iterable[AirportShown]) -> str:
+    """The page for people. It works without JavaScript."""
+    return _TEMPLATES.get_template("overview.html").render(airports=list(airports), hours=SHOWN_HOURS)
+
+
+def shown(desk: Desk, airports: Iterable[str]) -> Iterator[AirportShown]:
+    """What is known of airports, by code."""
+    for icao in sorted(airports):
         _, traffic = desk.traffic(icao)
         known = airport(icao)
         yield AirportShown(

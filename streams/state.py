@@ -1,11 +1,10 @@
 """The bytes of the stream's tables."""
 
-from towerwatch.interests.v1 import events_pb2 as interests_pb
-from towerwatch.streams.v1 import state_pb2
-
 from domain.interests import Interest
 from domain.traffic import Flow, HourlyCounts, Traffic
+from streams.errors import UndecodableError
 from streams.messages import interest_of
+from towerwatch.streams.v1 import state_pb2
 
 
 def encode_airport(sequence: int, traffic: Traffic) -> bytes:
@@ -52,6 +51,24 @@ def encode_interest(sequence: int, value: bytes | None) -> bytes:
 
 
 def decode_interest_entry(entry: bytes) -> tuple[int, Interest | None]:
+    """The sequence, and the interest; None once it was removed.
+
+    None also for one that this version refuses and an earlier one accepted: it must not stop the others.
+    """
     state = state_pb2.InterestEntry.FromString(entry)
-    interest: interests_pb.InterestSet | None = state.interest if state.HasField("interest") else None
-    return state.sequence, interest_of(interest) if interest is not None else None
+    if not state.HasField("interest"):
+        return state.sequence, None
+    try:
+        return state.sequence, interest_of(state.interest)
+    except UndecodableError:
+        return state.sequence, None
+
+
+def sequence_of_airport(entry: bytes) -> int:
+    """The sequence in an entry of the table of airports."""
+    return state_pb2.AirportState.FromString(entry).sequence
+
+
+def sequence_of_interest(entry: bytes) -> int:
+    """The sequence in an entry of the table of interests."""
+    return state_pb2.InterestEntry.FromString(entry).sequence

@@ -1,20 +1,21 @@
 """What must be mailed, computed from the timetable alone: the rule without Kafka, services or time."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from uuid import UUID
 
-from domain.alerts import Bound, State
+from domain.alerts import Alert, Bound, State
 from domain.interests import Direction, Interest
 from domain.judgement import NOTHING_KNOWN, alerts_between
 from domain.traffic import Coverage, Observation
 from domain.windows import seconds
 from local.demo.options import Wanted
 from local.opensky.flights import Timetable
-from notifier.alert_header import ToldAlert
+from notifier.alert_header import ToldAlert, told
 
 NOBODY = UUID(int=0)
+DAY = timedelta(days=1)
 
 
 def expected_alerts(timetable: Timetable, wanted: Wanted, begin: datetime, end: datetime) -> list[ToldAlert]:
@@ -32,27 +33,25 @@ def expected_alerts(timetable: Timetable, wanted: Wanted, begin: datetime, end: 
         effective_from=begin,
         version=1,
     )
-    traffic = NOTHING_KNOWN
+    alerts: list[Alert] = []
+    traffic, day = NOTHING_KNOWN, begin
+    while day < end:  # traffic is not remembered for ever, so each day is judged when it is over
+        after = traffic
+        for direction in wanted.direction.parts:
+            times = _event_times(timetable, wanted.airport, direction, day, day + DAY)
+            after = after.fold(Observation(direction, seconds(day), seconds(day + DAY), times, Coverage.COMPLETE))
+        alerts += alerts_between(interest, traffic, after)
+        traffic, day = after, day + DAY
+    return [told(alert) for alert in alerts]
+
+
+def _event_times(
+    timetable: Timetable, airport: str, direction: Direction, begin: datetime, end: datetime
+) -> tuple[int, ...]:
     first, last = seconds(begin), seconds(end) - 1
-    for direction in wanted.direction.parts:
-        if direction is Direction.DEPARTURES:
-            times = tuple(flight.first_seen for flight in timetable.departures(wanted.airport, first, last))
-        else:
-            times = tuple(flight.last_seen for flight in timetable.arrivals(wanted.airport, first, last))
-        traffic = traffic.fold(Observation(direction, first, last + 1, times, Coverage.COMPLETE))
-    return [
-        ToldAlert(
-            alert.airport,
-            alert.direction,
-            alert.window,
-            alert.bound,
-            alert.state,
-            alert.window_start,
-            alert.count,
-            alert.threshold,
-        )
-        for alert in alerts_between(interest, NOTHING_KNOWN, traffic)
-    ]
+    if direction is Direction.DEPARTURES:
+        return tuple(flight.first_seen for flight in timetable.departures(airport, first, last))
+    return tuple(flight.last_seen for flight in timetable.arrivals(airport, first, last))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,25 +69,18 @@ def difference(expected: Iterable[ToldAlert], mailed: Iterable[ToldAlert]) -> Di
     """Compares exactly, duplicates included; but an early high may carry the count at which it was said."""
     left = list(expected)
     unexpected = []
-    for told in mailed:
-        match = next((each for each in left if _agree(each, told)), None)
+    for each in mailed:
+        match = next((alert for alert in left if _agree(alert, each)), None)
         if match is None:
-            unexpected.append(told)
+            unexpected.append(each)
         else:
             left.remove(match)
     return Difference(tuple(left), tuple(unexpected))
 
 
-def _agree(expected: ToldAlert, told: ToldAlert) -> bool:
-    same = (expected.airport, expected.direction, expected.window, expected.bound, expected.state) == (
-        told.airport,
-        told.direction,
-        told.window,
-        told.bound,
-        told.state,
-    )
-    if not same or (expected.window_start, expected.threshold) != (told.window_start, told.threshold):
+def _agree(expected: ToldAlert, mailed: ToldAlert) -> bool:
+    if replace(expected, count=mailed.count) != mailed:
         return False
-    if told.bound is Bound.HIGH and told.state in (State.FIRING, State.STILL):
-        return told.threshold < told.count <= expected.count
-    return told.count == expected.count
+    if mailed.bound is Bound.HIGH and mailed.state in (State.FIRING, State.STILL):
+        return mailed.threshold < mailed.count <= expected.count
+    return mailed.count == expected.count

@@ -1,36 +1,17 @@
 """The alert rule, against the brute-force model and by its own laws."""
 
-from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from datetime import timedelta
 
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert, Bound, State
-from domain.interests import Direction, Interest
+from domain.interests import MOST_WINDOWS, Direction, Interest
 from domain.judgement import NOTHING_KNOWN, alerts_between
-from domain.traffic import Coverage, Observation, Traffic
-from domain.windows import Window, instant, seconds
-from tests.domain.brute_force import Log, Wish, everything_to_be_said
+from domain.traffic import LONGEST_INTERVAL_S, RETAINED_HOURS, Coverage, Observation, Traffic
+from domain.windows import HOUR_S, Window, seconds
+from tests.domain.logs import BASE, an_interest, interests, interleaved, to_be_said
 
-BASE = datetime(2013, 2, 8, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-def an_interest(**changes) -> Interest:
-    values = {
-        "interest_id": UUID(int=1),
-        "user_id": UUID(int=2),
-        "airport": "KJFK",
-        "direction": Direction.DEPARTURES,
-        "window": Window.ONE_HOUR,
-        "high": 2,
-        "low": None,
-        "for_windows": 1,
-        "repeat": False,
-        "effective_from": BASE,
-        "version": 1,
-    }
-    return Interest(**(values | changes))
 
 
 def seen(begin, end, times=(), coverage=Coverage.COMPLETE, direction=Direction.DEPARTURES) -> Observation:
@@ -81,6 +62,17 @@ def test_both_directions_close_with_the_smaller_watermark():
     assert brief(told(both, [departures])) == []
     arrivals = seen(0, 2, (0.5,), direction=Direction.ARRIVALS)
     assert brief(told(both, [departures, arrivals])) == [("low", "FIRING", 1, 1)]
+
+
+def test_the_first_coverage_of_one_direction_brings_all_that_the_other_has_made_sure():
+    """Beyond a gap nothing depends on what is still to come, so what lies there is said at once, and not never."""
+    both = an_interest(direction=Direction.BOTH)
+    arrivals = [
+        seen(0, 1, direction=Direction.ARRIVALS),
+        seen(1, 3, coverage=Coverage.GAP, direction=Direction.ARRIVALS),
+        seen(3, 4, (3.1, 3.2, 3.3), direction=Direction.ARRIVALS),
+    ]
+    assert brief(told(both, [*arrivals, seen(0, 1)])) == [("high", "FIRING", 3, 3)]
 
 
 def test_a_window_before_effective_from_is_none_before():
@@ -135,72 +127,6 @@ def test_forgetting_old_hours_says_nothing():
 
 # The laws, for any log.
 
-directions = st.sampled_from([Direction.ARRIVALS, Direction.DEPARTURES])
-
-
-@st.composite
-def one_direction(draw, direction):
-    """A log of one direction as a collector may write it: intervals end to end, some in parts, some gaps."""
-    at = seconds(BASE) + draw(st.integers(-30, 30)) * 600
-    log = []
-    for _ in range(draw(st.integers(0, 14))):
-        end = at + draw(st.integers(1, 30)) * 600
-        if draw(st.integers(0, 7)) == 0:
-            log.append(Observation(direction, at, end, (), Coverage.GAP))
-        else:
-            times = sorted(draw(st.lists(st.integers(at, end - 1), max_size=8)))
-            cut = draw(st.integers(0, len(times)))
-            if draw(st.booleans()):
-                log.append(Observation(direction, at, end, tuple(times[:cut]), Coverage.PARTIAL))
-                times = times[cut:]
-            log.append(Observation(direction, at, end, tuple(times), Coverage.COMPLETE))
-        at = end
-    return log
-
-
-@st.composite
-def interleaved(draw):
-    """The logs of both directions, shuffled together, each in its own order."""
-    left, right = draw(one_direction(Direction.ARRIVALS)), draw(one_direction(Direction.DEPARTURES))
-    log = []
-    while left or right:
-        log.append((left if left and (not right or draw(st.booleans())) else right).pop(0))
-    return log
-
-
-interests = st.builds(
-    lambda high, low, **values: an_interest(
-        high=high, low=low if high is None or (low or 0) < high else None, **values
-    ),
-    direction=st.sampled_from(Direction),
-    window=st.sampled_from(Window),
-    high=st.none() | st.integers(0, 8),
-    low=st.none() | st.integers(0, 8),
-    for_windows=st.integers(1, 3),
-    repeat=st.booleans(),
-    effective_from=st.integers(-20, 40).map(lambda n: BASE + n * timedelta(minutes=30)),
-)
-
-
-def facts(log: list[Observation], direction: Direction) -> list[Log]:
-    """The log as the brute-force model takes it."""
-    result = []
-    for part in direction.parts:
-        mine = [event for event in log if event.direction is part]
-        started = next((i for i, event in enumerate(mine) if event.coverage is Coverage.COMPLETE), None)
-        result.append(
-            Log(
-                flights=[instant(at) for event in mine for at in event.event_times],
-                covered=None if started is None else (instant(mine[started].begin), instant(mine[-1].end)),
-                gaps=[
-                    (instant(event.begin), instant(event.end))
-                    for event in mine[started or 0 :]
-                    if event.coverage is Coverage.GAP
-                ],
-            )
-        )
-    return result
-
 
 @settings(max_examples=400, deadline=None)
 @given(log=interleaved(), interest=interests, position=st.integers(0, 40))
@@ -215,16 +141,7 @@ def test_what_is_said_is_the_brute_force_models_wherever_the_interest_came(log, 
         after = traffic.fold(event)
         alerts += alerts_between(interest, traffic, after)
         traffic = after
-    wish = Wish(
-        interest.window.value,
-        interest.high,
-        interest.low,
-        interest.for_windows,
-        interest.repeat,
-        interest.effective_from,
-    )
-    expected = everything_to_be_said(facts(log, interest.direction), wish)
-    assert {(a.bound.value, a.state.value, a.window_start) for a in alerts} == expected
+    assert {(a.bound.value, a.state.value, a.window_start) for a in alerts} == to_be_said(interest, log)
     assert len({a.alert_id for a in alerts}) == len(alerts), "nothing is said twice"
 
 
@@ -239,3 +156,40 @@ def test_a_traffic_is_the_sum_of_its_log(log):
         for hour in set(times):
             assert flow.counts.total(hour, 1) == times.count(hour)
         assert flow.counts.total(0, 10**7) == len(times)
+
+
+def test_what_is_remembered_is_enough_for_the_longest_run():
+    """A new window looks back at MOST_WINDOWS of the longest, from the beginning of the longest interval."""
+    assert (MOST_WINDOWS + 1) * Window.ONE_DAY.hours + LONGEST_INTERVAL_S // HOUR_S <= RETAINED_HOURS
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    days=st.lists(st.integers(0, 3), min_size=45, max_size=70),
+    step=st.integers(1, 7),
+    for_windows=st.integers(1, MOST_WINDOWS),
+    repeat=st.booleans(),
+    longest=st.booleans(),
+)
+def test_forgetting_changes_nothing_of_what_is_said(days, step, for_windows, repeat, longest):
+    """A log that is longer than what is remembered, with runs up to the longest, says what the plain model says."""
+    if longest:
+        for_windows = MOST_WINDOWS
+    log = [
+        seen(
+            24 * day,
+            24 * (day + step),
+            [24 * (day + i) + 1 for i, n in enumerate(days[day : day + step]) for _ in range(n)],
+        )
+        for day in range(0, len(days), step)
+    ]
+    interest = an_interest(window=Window.ONE_DAY, high=0, for_windows=for_windows, repeat=repeat)
+    alerts = told(interest, log)
+    assert {(a.bound.value, a.state.value, a.window_start) for a in alerts} == to_be_said(interest, log)
+
+
+def test_a_run_that_outlasts_the_memory_is_said_once():
+    """The thirtieth day and all after it find the days before remembered: no FIRING every morning."""
+    log = [seen(24 * day, 24 * (day + 1), [24 * day + 1] * 3) for day in range(60)]
+    alerts = told(an_interest(window=Window.ONE_DAY, for_windows=MOST_WINDOWS), log)
+    assert brief(alerts) == [("high", "FIRING", 24 * (MOST_WINDOWS - 1), 3)]

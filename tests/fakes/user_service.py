@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import grpc
+
 from towerwatch.users.v1 import user_service_pb2_grpc
 from towerwatch.users.v1.user_service_pb2 import (
     AuthenticateRequest,

@@ -51,7 +51,7 @@ thresholds = st.none() | st.integers(0, 60)
     for_windows=st.integers(1, 3),
     repeat=st.booleans(),
     first_day=st.integers(0, 360),
-    days=st.integers(1, 4),
+    days=st.integers(1, 4) | st.integers(40, 50),
 )
 def test_any_airport_days_and_thresholds_are_the_brute_force_models(
     timetable, icao, direction, window, limits, for_windows, repeat, first_day, days

@@ -1,0 +1,55 @@
+"""Traffic: what counts, and what no log can make it forget or hoard."""
+
+from hypothesis import given, strategies as st
+
+from domain.interests import Direction
+from domain.traffic import LONGEST_INTERVAL_S, RETAINED_HOURS, Coverage, Flow, Observation
+from domain.windows import HOUR_S, seconds
+from tests.domain.logs import BASE
+
+DEPARTURES = Direction.DEPARTURES
+NOON = seconds(BASE) + 12 * HOUR_S
+YEAR_9999 = 253_370_764_800
+
+
+def seen(begin: int, end: int, *times: int, coverage: Coverage = Coverage.COMPLETE) -> Observation:
+    return Observation(DEPARTURES, begin, end, times, coverage)
+
+
+def test_a_late_flight_counts_and_one_out_of_reach_does_not():
+    """A flight may lie before its interval, as late ones do; one after it, or forty days before, is an error."""
+    flow = Flow().fold(seen(NOON, NOON + HOUR_S))
+    late = seen(NOON + HOUR_S, NOON + 2 * HOUR_S, NOON, NOON + 2 * HOUR_S, YEAR_9999, 0, -(10**12))
+    assert flow.fold(late).counts.counts == (1,)
+    assert [at in late.reach for at in late.event_times] == [True, False, False, False, False]
+
+
+def test_what_the_collector_jumps_over_is_a_gap_as_soon_as_it_does():
+    """It matters not whether the first batch beyond the jump is a part of its interval, or all of it."""
+    flow = Flow().fold(seen(NOON, NOON + HOUR_S))
+    begin, end = NOON + 3 * HOUR_S, NOON + 4 * HOUR_S
+    partial = flow.fold(seen(begin, end, begin, coverage=Coverage.PARTIAL))
+    assert partial.gaps == ((NOON + HOUR_S, begin),)
+    assert partial.watermark == begin
+    assert partial.fold(seen(begin, end)) == flow.fold(seen(begin, end, begin))
+
+
+@st.composite
+def hostile(draw) -> Observation:
+    begin = draw(st.integers(0, YEAR_9999) | st.integers(NOON - 10**7, NOON + 10**7))
+    end = begin + draw(st.integers(1, LONGEST_INTERVAL_S))
+    coverage = draw(st.sampled_from(Coverage))
+    if coverage is Coverage.GAP:
+        end = draw(st.integers(begin + 1, YEAR_9999 + 1))
+    anywhere = st.integers(-(2**63), 2**63 - 1) | st.integers(begin - 10**7, end + 10**7)
+    return Observation(DEPARTURES, begin, end, tuple(draw(st.lists(anywhere, max_size=5))), coverage)
+
+
+@given(log=st.lists(hostile(), max_size=8))
+def test_no_log_takes_more_memory_than_what_is_retained_and_one_interval(log):
+    """Times of the year 1970 or 9999 do not make an airport remember the hours in between."""
+    flow = Flow()
+    for each in log:
+        flow = flow.fold(each)
+        assert len(flow.counts.counts) <= RETAINED_HOURS + 24 + LONGEST_INTERVAL_S // HOUR_S + 1
+        assert len(flow.gaps) <= len(log) * 2

@@ -1,0 +1,125 @@
+"""The stream under faults: whatever dies, is cut off or comes back, the alerts are those of the brute-force model."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from local.kafka import Broker, running_broker
+from tests.notifier.process import eventually
+from tests.streams.process import Worker, alert_ids, everything_acknowledged, publish, running_worker
+from tests.streams.traffic import Scene, a_scene
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+
+
+@contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """A process stands still, as on a machine that swaps or migrates."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def thirds(scene: Scene) -> tuple[Callable[[Broker], object], ...]:
+    """What publishes the scene, a third at a time."""
+    size = len(scene.events) // 3 + 1
+    parts = [scene.events[begin : begin + size] for begin in range(0, len(scene.events), size)]
+    return tuple(lambda broker, part=part: publish(broker.bootstrap_servers, part) for part in parts)  # type: ignore[misc]
+
+
+def said_so_far(broker: Broker, scene: Scene) -> int:
+    return len(alert_ids(broker.bootstrap_servers, scene.interest_ids))
+
+
+def wait_until_done(broker: Broker) -> None:
+    eventually(lambda: everything_acknowledged(broker.bootstrap_servers), within_s=150)
+
+
+def assert_exact(broker: Broker, scene: Scene) -> None:
+    """Every alert that there is to raise, and no other."""
+    wait_until_done(broker)
+    said = alert_ids(broker.bootstrap_servers, scene.interest_ids)
+    assert (len(scene.alert_ids - said), len(said - scene.alert_ids)) == (0, 0)
+
+
+def share(*workers: Worker) -> bool:
+    """Whether each of the workers owns some of the airports, and none two of them."""
+    shown = [set(worker.airports()) for worker in workers]
+    return all(shown) and sum(map(len, shown)) == len(set().union(*shown))
+
+
+def test_one_of_two_workers_is_killed(kafka: Broker, tmp_path: Path) -> None:
+    """kill -9 in the middle: the other takes over from what the changelog has, and again nothing is missing."""
+    scene = a_scene(seed=11, airports=16)
+    with running_worker(tmp_path, kafka.bootstrap_servers) as left:
+        with running_worker(tmp_path, kafka.bootstrap_servers) as right:
+            publish(kafka.bootstrap_servers, scene.events)
+            eventually(lambda: share(left, right))
+            eventually(lambda: said_so_far(kafka, scene) > 50)
+            right.kill()
+        assert_exact(kafka, scene)
+
+
+def test_partitions_go_and_come_back(kafka: Broker, tmp_path: Path) -> None:
+    """A worker joins in the middle and leaves again: the first one goes on from what its guest wrote."""
+    scene = a_scene(seed=12, airports=16)
+    first, second, last = thirds(scene)
+    with running_worker(tmp_path, kafka.bootstrap_servers) as stays:
+        first(kafka)
+        eventually(lambda: said_so_far(kafka, scene) > 20)
+        with running_worker(tmp_path, kafka.bootstrap_servers) as guest:
+            second(kafka)
+            eventually(lambda: share(stays, guest))
+            wait_until_done(kafka)
+            last(kafka)
+            eventually(lambda: said_so_far(kafka, scene) > len(scene.alert_ids) * 2 // 3)
+            assert guest.terminate() == 0, guest.log()
+        assert_exact(kafka, scene)
+        eventually(lambda: set(scene.airports) <= stays.airports().keys())
+
+
+def test_a_worker_that_was_paused_does_not_know_that_it_was_replaced(kafka: Broker, tmp_path: Path) -> None:
+    """What it still writes when it wakes up is older than what its successor wrote, and undoes nothing of that."""
+    scene = a_scene(seed=13, airports=16)
+    first, second, last = thirds(scene)
+    with running_worker(tmp_path, kafka.bootstrap_servers) as sleeper:
+        first(kafka)
+        second(kafka)
+        eventually(lambda: said_so_far(kafka, scene) > 20)
+        with paused(sleeper.process.pid), running_worker(tmp_path, kafka.bootstrap_servers) as successor:
+            wait_until_done(kafka)
+        # The successor was killed at the end of its block, and what it wrote is in the changelog alone.
+        assert successor.process.returncode == -signal.SIGKILL
+        eventually(sleeper.is_ready)
+        wait_until_done(kafka)
+        sleeper.kill()
+    with running_worker(tmp_path, kafka.bootstrap_servers):
+        last(kafka)
+        assert_exact(kafka, scene)
+
+
+def test_the_broker_stands_still_and_then_the_worker_is_killed(tmp_path: Path) -> None:
+    """No changelog record is given up while the broker is away, however long: the next worker would miss it."""
+    scene = a_scene(seed=14)
+    first, second, last = thirds(scene)
+    with running_broker(tmp_path / "kafka") as broker:
+        with running_worker(tmp_path, broker.bootstrap_servers) as worker:
+            first(broker)
+            second(broker)
+            eventually(lambda: said_so_far(broker, scene) > 20)
+            # As long as Faust's producer waits for a request, and some more.
+            with paused(broker.pid), pytest.raises(subprocess.TimeoutExpired):
+                worker.process.wait(40)
+            eventually(worker.is_ready)
+            wait_until_done(broker)
+            worker.kill()
+        with running_worker(tmp_path, broker.bootstrap_servers):
+            last(broker)
+            assert_exact(broker, scene)

@@ -1,0 +1,96 @@
+"""Events as the collector publishes them, for tests."""
+
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from domain.interests import Direction, Interest
+from domain.traffic import Observation
+from towerwatch.flights.v1 import events_pb2 as flights_pb
+from towerwatch.interests.v1 import events_pb2 as interests_pb
+from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, Topic, partition_of
+
+AIRPORTS = ("KJFK", "LICC", "EGLL")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One Kafka record about an airport."""
+
+    topic: Topic
+    airport: str
+    key: bytes | None
+    value: bytes | None
+    sequence: int | None
+    """None: without the header."""
+
+    @property
+    def partition(self) -> int:
+        return partition_of(self.airport, self.topic)
+
+
+def flights_message(airport: str, seen: Observation) -> flights_pb.FlightsObserved:
+    message = flights_pb.FlightsObserved(
+        airport=airport,
+        direction=flights_pb.Direction.Value(f"DIRECTION_{seen.direction.name}"),
+        coverage=flights_pb.Coverage.Value(f"COVERAGE_{seen.coverage.name}"),
+    )
+    message.begin.seconds, message.end.seconds = seen.begin, seen.end
+    for number, at in enumerate(seen.event_times):
+        flight = message.flights.add(icao24=f"{number:06x}", callsign="TST1")
+        # The other time is another hour, so that a mix-up shows.
+        other = at - 7200 if seen.direction is Direction.ARRIVALS else at + 7200
+        first, last = (other, at) if seen.direction is Direction.ARRIVALS else (at, other)
+        flight.first_seen.seconds, flight.last_seen.seconds = first, last
+    return message
+
+
+def interest_message(interest: Interest) -> interests_pb.InterestSet:
+    message = interests_pb.InterestSet(
+        interest_id=str(interest.interest_id),
+        user_id=str(interest.user_id),
+        airport=interest.airport,
+        direction=flights_pb.Direction.Value(f"DIRECTION_{interest.direction.name}"),
+        window=interests_pb.Window.Value(f"WINDOW_{interest.window.name}"),
+        high=interest.high,
+        low=interest.low,
+        for_windows=interest.for_windows,
+        repeat=interest.repeat,
+        version=interest.version,
+    )
+    message.effective_from.FromDatetime(interest.effective_from)
+    return message
+
+
+def key_of(interest: Interest) -> bytes:
+    return f"{interest.airport}/{interest.interest_id}".encode()
+
+
+def observed(airport: str, sequence: int | None, seen: Observation) -> Event:
+    value = flights_message(airport, seen).SerializeToString()
+    return Event(FLIGHTS_OBSERVED, airport, airport.encode(), value, sequence)
+
+
+def interest_set(interest: Interest, sequence: int | None) -> Event:
+    value = interest_message(interest).SerializeToString()
+    return Event(INTERESTS_CHANGED, interest.airport, key_of(interest), value, sequence)
+
+
+def interest_removed(interest: Interest, sequence: int | None) -> Event:
+    return Event(INTERESTS_CHANGED, interest.airport, key_of(interest), None, sequence)
+
+
+@st.composite
+def damaged(draw, message: bytes) -> bytes:
+    """Bytes that were cut, changed or added to."""
+    at = draw(st.integers(0, len(message)))
+    return draw(
+        st.sampled_from(
+            [
+                message[:at],
+                message[:at] + draw(st.binary(max_size=8)) + message[at:],
+                message[:at] + draw(st.binary(min_size=1, max_size=4)) + message[at + 1 :],
+                message + message[at:],
+            ]
+        )
+    )

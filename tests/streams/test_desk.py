@@ -1,0 +1,251 @@
+"""The desk: what each event changes and makes to be said, whatever is repeated, reordered or interrupted."""
+
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from domain.alerts import Alert
+from domain.interests import Interest
+from domain.traffic import Coverage
+from domain.windows import HOUR_S, seconds
+from streams.desk import Desk, Outcome
+from streams.errors import UndecodableError
+from streams.messages import decode_flights
+from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
+from tests.domain.test_judgement import seen
+from tests.streams.events import AIRPORTS, Event, interest_removed, interest_set, observed
+from towerwatch.topics import FLIGHTS_OBSERVED
+
+THREE = seen(0, 1, (0.1, 0.2, 0.3))
+
+
+class Bench:
+    """A desk and its tables, written as the agent writes them."""
+
+    def __init__(self) -> None:
+        self.airports: dict[bytes, bytes] = {}
+        self.interests: dict[bytes, bytes] = {}
+        self.desk = Desk(self.airports, self.interests)
+
+    def outcome(self, event: Event) -> Outcome | None:
+        """What follows from an event; nothing is written."""
+        assert event.sequence is not None
+        if event.topic is FLIGHTS_OBSERVED:
+            return self.desk.flights_observed(event.sequence, decode_flights(event.value))
+        return self.desk.interest_changed(event.sequence, event.key or b"", event.value)
+
+    def write(self, event: Event, outcome: Outcome) -> None:
+        table = self.airports if event.topic is FLIGHTS_OBSERVED else self.interests
+        table[outcome.key] = outcome.entry
+        self.desk.written(outcome)
+
+    def fold(self, event: Event) -> tuple[Alert, ...]:
+        """The alerts of an event that is folded; none of one that is a duplicate."""
+        outcome = self.outcome(event)
+        if outcome is None:
+            return ()
+        self.write(event, outcome)
+        return outcome.alerts
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_what_follows_from_an_event_is_not_done_by_asking(bench):
+    """The agent sends between asking and writing, and may be stopped there: the same question has the same answer."""
+    for event in (interest_set(an_interest(), 1), observed("KJFK", 2, THREE)):
+        first = bench.outcome(event)
+        assert (bench.airports, bench.interests) == ({}, {}) or bench.airports == {}
+        assert bench.outcome(event) == first
+        bench.write(event, first)
+    assert len(first.alerts) == 1
+
+
+def test_a_repeated_batch_is_dropped(bench):
+    """The sequence in the airport's own entry tells it, whatever else came between."""
+    bench.fold(interest_set(an_interest(), 1))
+    assert len(bench.fold(observed("KJFK", 2, THREE))) == 1
+    before = dict(bench.airports)
+    assert bench.outcome(observed("KJFK", 2, THREE)) is None
+    assert bench.outcome(observed("KJFK", 1, seen(1, 2))) is None
+    assert bench.airports == before
+    assert bench.outcome(observed("LICC", 1, THREE)) is not None, "another airport has a count of its own"
+
+
+def test_an_older_version_does_not_overwrite_a_newer_one(bench):
+    """Not even under a higher sequence."""
+    newer, older = an_interest(version=2, high=5), an_interest(version=1)
+    bench.fold(interest_set(newer, 1))
+    assert bench.outcome(interest_set(older, 2)) is None
+    assert bench.desk.interests("KJFK") == {newer.interest_id: newer}
+
+
+def test_a_repeat_does_not_bring_a_removed_interest_back(bench):
+    """Its entry stays, with the sequence of its removal."""
+    bench.fold(interest_set(an_interest(), 1))
+    bench.fold(interest_removed(an_interest(), 2))
+    assert bench.outcome(interest_set(an_interest(), 1)) is None
+    bench.desk.forget()
+    assert bench.outcome(interest_set(an_interest(), 1)) is None
+    assert bench.desk.interests("KJFK") == {}
+    assert bench.fold(observed("KJFK", 3, THREE)) == ()
+
+
+def test_the_removal_of_an_interest_that_was_never_seen_is_remembered(bench):
+    """Compaction may have left nothing of an interest but its tombstone; an older event may still be repeated."""
+    assert bench.fold(interest_removed(an_interest(), 2)) == ()
+    assert bench.outcome(interest_set(an_interest(), 1)) is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        None,
+        b"",
+        b"KJFK",
+        b"KJFK/",
+        b"KJFK/1",
+        b"kjfk/00000000-0000-0000-0000-000000000001",
+        b"KJFK/{00000000-0000-0000-0000-000000000001}",
+        b"KJFK/ABCDEFAB-0000-0000-0000-000000000001",
+        b"\xff/00000000-0000-0000-0000-000000000001",
+    ],
+)
+@pytest.mark.parametrize("is_set", [True, False])
+def test_a_key_that_is_none_is_refused(bench, key, is_set):
+    """Another spelling of an id would be another entry, and its interest twice in force."""
+    event = interest_set(an_interest(), 1) if is_set else interest_removed(an_interest(), 1)
+    with pytest.raises(UndecodableError):
+        bench.outcome(replace(event, key=key))
+
+
+@given(key=st.binary(max_size=60), value=st.none() | st.binary(max_size=60))
+def test_hostile_keys_are_refused_and_nothing_else_happens(key, value):
+    """Whatever the bytes are: UndecodableError, for no random bytes are an interest's key."""
+    with pytest.raises(UndecodableError):
+        Bench().desk.interest_changed(1, key, value)
+
+
+def test_an_interest_under_the_key_of_another_is_refused(bench):
+    """It would be removed with the other, or never."""
+    event = interest_set(an_interest(), 1)
+    for other in (an_interest(interest_id=UUID(int=9)), an_interest(airport="LICC")):
+        with pytest.raises(UndecodableError):
+            bench.outcome(replace(event, key=interest_set(other, 1).key))
+
+
+def test_the_indexes_are_those_of_the_tables(bench):
+    """What was forgotten is read again: the same interests, the same traffic, the same alerts."""
+    for number, airport in enumerate(AIRPORTS):
+        interest = an_interest(interest_id=UUID(int=10 + number), airport=airport)
+        bench.fold(interest_set(interest, 1))
+        bench.fold(observed(airport, 1, THREE))
+    fresh = Desk(bench.airports, bench.interests)
+    bench.desk.forget()
+    for airport in AIRPORTS:
+        assert bench.desk.interests(airport) == fresh.interests(airport) != {}
+        assert bench.desk.traffic(airport) == fresh.traffic(airport)
+
+
+def test_forgotten_indexes_follow_tables_that_changed_under_them(bench):
+    """A partition that comes back is recovered to what another worker wrote."""
+    bench.fold(observed("KJFK", 1, THREE))
+    other = Bench()
+    other.fold(observed("KJFK", 1, THREE))
+    other.fold(observed("KJFK", 2, seen(1, 2)))
+    other.fold(interest_set(an_interest(), 3))
+    bench.airports.update(other.airports)
+    bench.interests.update(other.interests)
+    bench.desk.forget()
+    assert bench.desk.traffic("KJFK") == other.desk.traffic("KJFK")
+    assert bench.desk.interests("KJFK") == other.desk.interests("KJFK")
+
+
+def test_flights_out_of_reach_are_told_apart(bench):
+    """They are counted in a metric, and in no window."""
+    hour = seconds(BASE) // HOUR_S
+    batch = replace(THREE, event_times=(*THREE.event_times, 0, 253_370_764_800), coverage=Coverage.COMPLETE)
+    outcome = bench.outcome(observed("KJFK", 1, batch))
+    assert (outcome.flights, outcome.stray_flights) == (3, 2)
+    assert outcome.known[1].departures.counts.total(hour, 1) == 3
+    assert len(outcome.entry) < 100
+
+
+# The law, for any log.
+
+
+@dataclass
+class Partition:
+    """One topic-partition: its log, as far as it was read, and what was acknowledged."""
+
+    log: list[Event]
+    read: int = 0
+    acknowledged: int = 0
+
+
+@st.composite
+def repeated(draw, log: list[Event]) -> list[Event]:
+    """A log with stretches published again, as a relay does that crashed before it could forget them."""
+    events: list[Event] = []
+    for event in log:
+        events.append(event)
+        if draw(st.integers(0, 9)) == 0:
+            events += events[draw(st.integers(0, len(events) - 1)) :]
+    return events
+
+
+@st.composite
+def worlds(draw) -> tuple[list[Partition], dict[UUID, set[UUID]]]:
+    """The partitions of both topics, and by interest that was set and not changed the ids of its alerts."""
+    partitions: list[Partition] = []
+    expected: dict[UUID, set[UUID]] = {}
+    for airport in AIRPORTS[: draw(st.integers(1, 3))]:
+        log = draw(interleaved(longest=6))
+        partitions.append(Partition(draw(repeated([observed(airport, n + 1, seen) for n, seen in enumerate(log)]))))
+        changes: list[Interest | None] = []
+        for wish in draw(st.lists(interests, min_size=1, max_size=4)):
+            interest = replace(wish, airport=airport, interest_id=UUID(int=len(expected) + 1))
+            expected[interest.interest_id] = expected_ids(interest, log)
+            changes.append(interest)
+        events = [interest_set(interest, n + 1) for n, interest in enumerate(changes)]
+        for wish in draw(st.lists(interests, max_size=2)):  # others, that change and go
+            other = replace(wish, airport=airport, interest_id=UUID(int=1000 + len(expected) * 10 + len(events)))
+            events += [interest_set(other, len(events) + 1), interest_set(replace(other, version=2), len(events) + 2)]
+            events.append(interest_removed(other, len(events) + 1))
+        partitions.append(Partition(draw(repeated(events))))
+    return partitions, expected
+
+
+@settings(max_examples=120, deadline=None)
+@given(world=worlds(), data=st.data())
+def test_the_alerts_are_a_function_of_the_log(world, data):
+    """Any interleaving, repeats of both topics, crashes after the alerts or after the state: the same alert ids."""
+    partitions, expected = world
+    bench = Bench()
+    said: dict[UUID, list[UUID]] = {interest_id: [] for interest_id in expected}
+    crashes = 0
+    while unread := [each for each in partitions if each.read < len(each.log)]:
+        partition = data.draw(st.sampled_from(unread))
+        event = partition.log[partition.read]
+        outcome = bench.outcome(event)
+        for alert in outcome.alerts if outcome else ():
+            said.setdefault(alert.interest_id, []).append(alert.alert_id)
+        fate = data.draw(st.integers(0, 9)) if crashes < 4 else 9
+        if outcome is not None and fate != 0:  # else it crashes between the alerts and the state
+            bench.write(event, outcome)
+        partition.read += 1
+        if fate <= 1:
+            crashes += 1
+            bench.desk.forget()
+            for each in partitions:
+                each.acknowledged = each.read = data.draw(st.integers(each.acknowledged, min(each.read, len(each.log))))
+            if fate == 0:
+                partition.acknowledged = partition.read = min(partition.read, partition.log.index(event))
+        assert bench.desk.interests(event.airport) == Desk(bench.airports, bench.interests).interests(event.airport)
+    assert {interest_id: set(ids) for interest_id, ids in said.items() if interest_id in expected} == expected
+    if not crashes:
+        assert all(len(ids) == len(set(ids)) for ids in said.values()), "without a crash nothing is said twice"

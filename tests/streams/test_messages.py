@@ -1,0 +1,195 @@
+"""The contract's bytes: what is whole comes through, what is not is refused, and nothing else ever happens."""
+
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from domain.interests import HIGHEST_THRESHOLD, MOST_WINDOWS
+from domain.traffic import LONGEST_INTERVAL_S, Coverage
+from domain.windows import Window, seconds
+from streams.errors import UndecodableError
+from streams.messages import decode_flights, decode_interest, encode_alert
+from tests.domain.logs import BASE, an_interest, interests, interleaved
+from tests.notifier.alerts import alerts
+from tests.streams.events import damaged, flights_message, interest_message
+from towerwatch.alerts.v1 import events_pb2 as alerts_pb
+from towerwatch.flights.v1 import events_pb2 as flights_pb
+from towerwatch.interests.v1 import events_pb2 as interests_pb
+
+INT64 = st.integers(-(2**63), 2**63 - 1)
+INT32 = st.integers(-(2**31), 2**31 - 1)
+UINT32 = st.integers(0, 2**32 - 1)
+NOON = seconds(BASE)
+
+
+def batch(**changes) -> flights_pb.FlightsObserved:
+    message = flights_pb.FlightsObserved(airport="KJFK", direction=2, coverage=2)
+    message.begin.seconds, message.end.seconds = NOON, NOON + 3600
+    for name, value in changes.items():
+        if name in ("begin", "end"):
+            getattr(message, name).seconds = value
+        else:
+            setattr(message, name, value)
+    return message
+
+
+@given(log=interleaved())
+def test_a_batch_says_what_was_observed(log):
+    """Departures count when first seen, arrivals when last seen."""
+    for seen in log:
+        decoded = decode_flights(flights_message("KJFK", seen).SerializeToString())
+        assert (decoded.airport, decoded.observation) == ("KJFK", seen)
+
+
+@given(interest=interests, version=st.integers(0, 2**64 - 1))
+def test_an_interest_says_what_was_wished(interest, version):
+    """Every field of the interest is in its event."""
+    interest = replace(interest, version=version)
+    assert decode_interest(interest_message(interest).SerializeToString()) == interest
+
+
+def test_unknown_fields_pass():
+    """A newer collector may say more than this version understands."""
+    unknown = bytes.fromhex("9a3e0568656c6c6f")  # field 995, a string
+    assert decode_flights(batch().SerializeToString() + unknown).airport == "KJFK"
+    assert decode_interest(interest_message(an_interest()).SerializeToString() + unknown) == an_interest()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"airport": ""},
+        {"airport": "kjfk"},
+        {"airport": "KJFK/"},
+        {"airport": "<script>"},
+        {"direction": 0},
+        {"direction": 3},
+        {"direction": 99},
+        {"coverage": 0},
+        {"coverage": 99},
+        {"end": NOON},
+        {"begin": -1},
+        {"end": NOON + LONGEST_INTERVAL_S + 1},
+        {"begin": 253_402_300_799, "end": 253_402_300_800},
+        {"end": 2**62, "coverage": 3},
+    ],
+)
+def test_a_batch_that_cannot_be_is_refused(changes):
+    """An airport, one direction, a known coverage, and an interval that a collector can have collected."""
+    with pytest.raises(UndecodableError):
+        decode_flights(batch(**changes).SerializeToString())
+
+
+def test_a_gap_may_be_long():
+    """A collector that was away for months says so in one event."""
+    year = batch(end=NOON + 365 * 86_400, coverage=3).SerializeToString()
+    assert decode_flights(year).observation.coverage is Coverage.GAP
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"interest_id": "no UUID"},
+        {"user_id": ""},
+        {"airport": "jfk"},
+        {"direction": 0},
+        {"direction": 4},
+        {"window": 0},
+        {"window": 7},
+        {"for_windows": 0},
+        {"for_windows": MOST_WINDOWS + 1},
+        {"for_windows": 2**32 - 1},
+        {"high": HIGHEST_THRESHOLD + 1},
+        {"low": 2},
+        {"effective_from": 2**62},
+        {"effective_from": -(2**62)},
+    ],
+)
+def test_an_interest_that_cannot_be_is_refused(changes):
+    """What a person could not have wished for costs nobody's time later."""
+    message = interest_message(an_interest())
+    for name, value in changes.items():
+        if name == "effective_from":
+            message.effective_from.seconds = value
+        else:
+            setattr(message, name, value)
+    with pytest.raises(UndecodableError):
+        decode_interest(message.SerializeToString())
+
+
+def test_an_interest_without_a_threshold_is_refused():
+    """There is nothing that it could ever say."""
+    message = interest_message(an_interest())
+    message.ClearField("high")
+    with pytest.raises(UndecodableError):
+        decode_interest(message.SerializeToString())
+
+
+def test_no_value_is_undecodable():
+    """A tombstone among flights means nothing."""
+    with pytest.raises(UndecodableError):
+        decode_flights(None)
+
+
+stamps = st.fixed_dictionaries({"seconds": INT64, "nanos": INT32})
+flights = st.fixed_dictionaries({"icao24": st.text(max_size=8), "first_seen": stamps, "last_seen": stamps})
+any_batch = st.fixed_dictionaries(
+    {
+        "airport": st.sampled_from(["KJFK", ""]) | st.text(max_size=6),
+        "direction": st.integers(0, 4) | INT32,
+        "coverage": st.integers(0, 4) | INT32,
+        "begin": stamps,
+        "end": stamps,
+        "flights": st.lists(flights, max_size=3),
+    }
+).map(lambda fields: flights_pb.FlightsObserved(**fields).SerializeToString())
+any_interest = st.fixed_dictionaries(
+    {
+        "interest_id": st.sampled_from([str(UUID(int=1)), "{" + str(UUID(int=1)) + "}"]) | st.text(max_size=40),
+        "user_id": st.just(str(UUID(int=2))) | st.text(max_size=40),
+        "airport": st.just("KJFK") | st.text(max_size=6),
+        "direction": st.integers(0, 4) | INT32,
+        "window": st.integers(0, 4) | INT32,
+        "high": st.none() | UINT32,
+        "low": st.none() | UINT32,
+        "for_windows": st.integers(0, 3) | UINT32,
+        "effective_from": stamps,
+        "version": st.integers(0, 2**64 - 1),
+    }
+).map(lambda fields: interests_pb.InterestSet(**fields).SerializeToString())
+whole = st.sampled_from([batch().SerializeToString(), interest_message(an_interest()).SerializeToString()])
+
+
+@settings(max_examples=500)
+@given(value=st.binary(max_size=200) | whole.flatmap(damaged) | any_batch | any_interest)
+def test_hostile_bytes_are_refused_and_nothing_else_happens(value):
+    """Whatever the bytes are: an event, or UndecodableError."""
+    with suppress(UndecodableError):
+        decode_flights(value)
+    with suppress(UndecodableError):
+        decode_interest(value)
+
+
+@given(alert=alerts, published=st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)))
+def test_an_alert_goes_out_whole(alert, published):
+    """Every field of an alert is in its event, under the name that the contract has for it."""
+    message = alerts_pb.AlertRaised.FromString(encode_alert(alert, published))
+    assert (message.alert_id, message.interest_id, message.user_id) == (
+        str(alert.alert_id),
+        str(alert.interest_id),
+        str(alert.user_id),
+    )
+    assert alerts_pb.Bound.Name(message.bound) == f"BOUND_{alert.bound.name}"
+    assert alerts_pb.State.Name(message.state) == f"STATE_{alert.state.name}"
+    assert interests_pb.Window.Name(message.window) == f"WINDOW_{Window(alert.window).name}"
+    assert flights_pb.Direction.Name(message.direction) == f"DIRECTION_{alert.direction.name}"
+    assert message.window_start.ToDatetime(UTC) == alert.window_start
+    assert message.cause_published_at.ToDatetime(UTC) == published
+    for name in ("version", "airport", "count", "threshold", "for_windows"):
+        assert getattr(message, name) == getattr(alert, name)
+    withdrawn = message.withdrawn_count if message.HasField("withdrawn_count") else None
+    assert withdrawn == alert.withdrawn_count

@@ -1,0 +1,127 @@
+"""The stream as it runs: real workers, a real broker."""
+
+from uuid import uuid4
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from domain.airports import airport
+from local.kafka import Broker
+from tests.domain.logs import an_interest, expected_ids
+from tests.domain.test_judgement import seen
+from tests.notifier.process import eventually
+from tests.streams.events import Event, interest_removed, interest_set, observed
+from tests.streams.process import (
+    alert_ids,
+    alerts,
+    dead_letters,
+    everything_acknowledged,
+    publish,
+    running_worker,
+)
+from tests.streams.traffic import a_scene
+from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
+
+LICC = airport("LICC")
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def worker(kafka: Broker, tmp_path_factory: pytest.TempPathFactory):
+    """A worker that all tests share that do it no harm."""
+    with running_worker(tmp_path_factory.mktemp("streams"), kafka.bootstrap_servers) as worker:
+        yield worker
+
+
+def test_the_alerts_are_those_of_the_brute_force_model(kafka: Broker, worker) -> None:
+    """Interests of all kinds, set before, amid and after their flights, and repeats of both: exactly these ids."""
+    scene = a_scene(seed=1)
+    publish(kafka.bootstrap_servers, scene.events)
+    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
+    raised = alerts(kafka.bootstrap_servers, scene.interest_ids)
+    assert {each.alert_id for each in raised} == {str(each) for each in scene.alert_ids}
+    assert len(raised) == len(scene.alert_ids) > 300, "nothing is raised twice where nothing crashed"
+
+    # All of it once more raises nothing: the repeats are behind what was folded.
+    publish(kafka.bootstrap_servers, scene.events)
+    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
+    assert len(alerts(kafka.bootstrap_servers, scene.interest_ids)) == len(raised)
+    sums = {icao: each["interests"] for icao, each in worker.airports().items()}
+    assert {sums[airport] for airport in scene.airports} == {6}
+
+
+def test_what_cannot_be_folded_is_put_aside_and_blocks_nothing(kafka: Broker, worker) -> None:
+    """Bad bytes, events without a sequence, under a wrong key, in a wrong partition or too large to repeat."""
+    interest = an_interest(interest_id=uuid4(), user_id=uuid4(), airport="ZZZ1")
+    log = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 2)]
+    good = observed("ZZZ1", 1, log[0])
+    bad = [
+        Event(FLIGHTS_OBSERVED, "ZZZ1", b"ZZZ1", b"\xff\xff\xff", 1),
+        Event(FLIGHTS_OBSERVED, "ZZZ1", b"ZZZ1", None, 1),
+        Event(FLIGHTS_OBSERVED, "ZZZ1", None, b"", 1),
+        Event(FLIGHTS_OBSERVED, "ZZZ1", b"ZZZ1", good.value, None),
+        Event(FLIGHTS_OBSERVED, "ZZZ1", b"ZZZ1", b"\x00" * 1_000_000, 1),
+        Event(FLIGHTS_OBSERVED, "ZZZ2", b"ZZZ1", good.value, 99),
+        Event(INTERESTS_CHANGED, "ZZZ1", b"nonsense", interest_set(interest, 1).value, 1),
+        Event(INTERESTS_CHANGED, "ZZZ1", interest_set(interest, 1).key, b"\xff", 1),
+        interest_removed(interest, None),
+    ]
+    assert partition_of("ZZZ2", FLIGHTS_OBSERVED) != good.partition
+    whole = [interest_set(interest, 1), good, observed("ZZZ1", 2, log[1])]
+    places = publish(kafka.bootstrap_servers, [*bad, *whole])
+    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
+    assert alert_ids(kafka.bootstrap_servers, [interest.interest_id]) == expected_ids(interest, log) != set()
+
+    letters = dead_letters(kafka.bootstrap_servers)
+    for event, place in zip(bad, places, strict=False):
+        letter = letters[place]
+        headers = {name: value.decode() for name, value in letter.headers}
+        assert headers["reason"]
+        assert headers["dead-lettered-at"]
+        if "left-out" in headers:
+            assert (letter.value, headers["left-out"]) == (b"", "1000004")
+        else:
+            assert (letter.key, letter.value) == (event.key, event.value)
+    assert not letters.keys() & set(places[len(bad) :])
+
+
+def test_the_pages_tell_the_state(kafka: Broker, worker) -> None:
+    """/metrics parses, /overview and /api/airports have the numbers, / the statistics; no page shows a person."""
+    assert LICC is not None
+    interest = an_interest(interest_id=uuid4(), user_id=uuid4(), airport="LICC")
+    flights = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 3, (2.5,))]
+    publish(
+        kafka.bootstrap_servers,
+        [interest_set(interest, 1), *(observed("LICC", n + 1, e) for n, e in enumerate(flights))],
+    )
+    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
+    shown = worker.airports()["LICC"]
+    assert shown["departures"] == {"watermark": "2013-02-08T03:00Z", "hours": [3, 0, 1]}
+    assert shown["arrivals"] == {"watermark": None, "hours": []}
+    assert (shown["name"], shown["interests"]) == (LICC.name, 1)
+
+    status, content_type, overview = worker.get("/overview")
+    assert (status, content_type) == (200, "text/html; charset=utf-8")
+    for told in ("LICC", LICC.name, "covered to 2013-02-08T03:00Z; at most 3 an hour"):
+        assert told in overview
+    assert "<script" not in overview
+
+    families = {each.name: each for each in text_string_to_metric_families(worker.get("/metrics")[2])}
+    raised = {tuple(sorted(each.labels.items())): each.value for each in families["alerts_raised"].samples}
+    labels = (("bound", "high"), ("node", "local"), ("service", "streams"), ("state", "FIRING"))
+    assert families["alerts_raised"].samples[0].name == "alerts_raised_total"
+    assert raised[labels] >= 1
+    assert {"stream_events", "stream_flights", "stream_stray_flights"} <= families.keys()
+
+    assert "messages_received_total" in worker.get("/")[2]
+    for path in ("/", "/overview", "/api/airports", "/metrics", "/assignment/", "/router/"):
+        body = worker.get(path)[2]
+        assert str(interest.interest_id) not in body
+        assert str(interest.user_id) not in body
+
+
+@pytest.mark.parametrize("path", ["/table/", "/table/airports", "/table/interests", "/tables/"])
+def test_no_page_serves_what_is_in_the_tables(worker, path) -> None:
+    """Faust would show each table's entries, interests with their people among them, to anybody."""
+    status, _, body = worker.get(path)
+    assert (status, "interests" in body) == (404, False)

@@ -1,0 +1,94 @@
+"""A lot of traffic at made-up airports, for tests with real workers: always the same for the same seed."""
+
+import random
+import string
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+from domain.interests import Direction, Interest
+from domain.traffic import Coverage, Observation
+from domain.windows import HOUR_S, Window, seconds
+from tests.domain.logs import BASE, an_interest, expected_ids
+from tests.streams.events import Event, interest_set, observed
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """Events in an order of publishing, and the ids of the alerts that they must bring, by interest."""
+
+    airports: tuple[str, ...]
+    events: tuple[Event, ...]
+    expected: dict[UUID, set[UUID]]
+
+    @property
+    def interest_ids(self) -> set[UUID]:
+        return set(self.expected)
+
+    @property
+    def alert_ids(self) -> set[UUID]:
+        return set().union(*self.expected.values())
+
+
+def a_scene(seed: int, airports: int = 8, hours: int = 100) -> Scene:
+    """Interests of all kinds before, amid and after `hours` of both directions, in batches of one hour or half of it.
+
+    The airports are new, so scenes do not meet in a broker; some events come twice, as from a relay that crashed.
+    """
+    chance = random.Random(seed)
+    names, events, expected = [], [], {}
+    for _ in range(airports):
+        airport = "".join(random.choices(string.ascii_uppercase + string.digits, k=4))
+        names.append(airport)
+        log = _log(chance, hours)
+        queue = [observed(airport, number + 1, seen) for number, seen in enumerate(log)]
+        for number in range(6):
+            interest = _an_interest(chance, airport)
+            expected[interest.interest_id] = expected_ids(interest, log)
+            queue.insert(chance.randrange(len(queue)), interest_set(interest, number + 1))
+        for _ in range(5):
+            begin = chance.randrange(len(queue))
+            length = chance.randrange(10)
+            queue[begin + length : begin + length] = queue[begin : begin + length]
+        events.append(queue)
+    return Scene(tuple(names), tuple(_shuffled(chance, events)), expected)
+
+
+def _shuffled(chance: random.Random, queues: list[list[Event]]) -> list[Event]:
+    """All queues in one, each in its own order."""
+    turns = [number for number, queue in enumerate(queues) for _ in queue]
+    chance.shuffle(turns)
+    iterators = [iter(queue) for queue in queues]
+    return [next(iterators[turn]) for turn in turns]
+
+
+def _log(chance: random.Random, hours: int) -> list[Observation]:
+    log = []
+    for direction in (Direction.ARRIVALS, Direction.DEPARTURES):
+        at = seconds(BASE)
+        while at < seconds(BASE) + hours * HOUR_S:
+            end = at + chance.choice((HOUR_S, HOUR_S // 2))
+            coverage = Coverage.GAP if chance.random() < 0.03 else Coverage.COMPLETE
+            flights = 0 if coverage is Coverage.GAP else chance.choice((0, 1, 2, 5, 9))
+            log.append(
+                Observation(direction, at, end, tuple(chance.randrange(at, end) for _ in range(flights)), coverage)
+            )
+            at = end
+    return log
+
+
+def _an_interest(chance: random.Random, airport: str) -> Interest:
+    high = chance.choice((None, 2, 6, 20))
+    low = chance.choice((1, 3)) if high is None else chance.choice((None, 1))
+    return an_interest(
+        interest_id=uuid4(),
+        user_id=uuid4(),
+        airport=airport,
+        direction=chance.choice(list(Direction)),
+        window=chance.choice((Window.ONE_HOUR, Window.ONE_HOUR, Window.SIX_HOURS, Window.ONE_DAY)),
+        high=high,
+        low=low,
+        for_windows=chance.choice((1, 1, 2, 3)),
+        repeat=chance.random() < 0.3,
+        effective_from=BASE + timedelta(hours=chance.randrange(30)),
+    )
