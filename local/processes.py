@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from local.errors import LocalError
+from local.signals import hear, held
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROCFILE: Final = ROOT / "Procfile"
@@ -92,7 +93,7 @@ class Processes:
 
     def begin(self, name: str) -> None:
         """Start a process; it need not be ready when this returns."""
-        with self.log_of(name).open("ab") as log:
+        with self.log_of(name).open("ab") as log, held():
             process = subprocess.Popen(
                 ["/bin/sh", "-c", f"exec {self._commands[name]}"],
                 cwd=ROOT,
@@ -103,8 +104,8 @@ class Processes:
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
-        known = self._running.get(name)
-        self._running[name] = _Running(process, time.monotonic(), known.pause_s if known else 0.5)
+            known = self._running.get(name)
+            self._running[name] = _Running(process, time.monotonic(), known.pause_s if known else 0.5)
         self._write_register()
 
     def _write_register(self) -> None:
@@ -147,30 +148,41 @@ class Processes:
         return begun
 
     def stop(self) -> None:
-        """Ask all to end, wait, and end by force what does not. The last begun is asked first."""
-        for running in reversed(self._running.values()):
-            _signal_group(running.process.pid, signal.SIGTERM)
-        deadline = time.monotonic() + _STOPPED_WITHIN_S
-        for running in self._running.values():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                running.process.wait(max(deadline - time.monotonic(), 0.1))
-        for running in self._running.values():
-            _signal_group(running.process.pid, signal.SIGKILL)  # also what a process left behind in its session
-            running.process.wait()
-        self._register.unlink(missing_ok=True)
+        """End all: in an orderly way, or by force where that takes too long.
+
+        What was begun first is asked last, when the others are gone: they lean on it, and would wait for it.
+        """
+        with held():
+            processes = [running.process for running in self._running.values()]
+            _end(processes[1:])
+            _end(processes[:1])
+            self._register.unlink(missing_ok=True)
+
+
+def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        _signal_group(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOPPED_WITHIN_S
+    for process in processes:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(max(deadline - time.monotonic(), 0.1))
+        _signal_group(process.pid, signal.SIGKILL)  # also what a process left behind in its session
+        process.wait()
 
 
 def end_leftovers(data: Path) -> None:
-    """End by force what an earlier run, itself killed, has left behind. Harmless where there is nothing."""
+    """End by force what an earlier run, itself killed, has left behind, and return when it is gone."""
     register = data / "processes.json"
     try:
         pids: dict[str, int] = json.loads(register.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
+    deadline = time.monotonic() + _STOPPED_WITHIN_S
     for pid in pids.values():
         # The number may belong to somebody else by now: only processes that were told of this folder are ours.
-        if str(data) in _command_and_environment(pid):
+        while str(data) in _command_and_environment(pid) and time.monotonic() < deadline:
             _signal_group(pid, signal.SIGKILL)
+            time.sleep(_LOOK_EVERY_S)
     register.unlink(missing_ok=True)
 
 
@@ -190,6 +202,10 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
 
 
 def _end_with_parent() -> None:
-    """In the child: ask the kernel for a SIGTERM when the parent is gone, however it went (Linux only)."""
+    """In the child: ask the kernel to end it when the parent is gone, however it went (Linux only).
+
+    By force: an orderly end would wait for a broker that is gone too, and nothing here needs one.
+    """
+    hear()
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

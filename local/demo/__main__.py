@@ -39,6 +39,7 @@ LAG: Final = timedelta(minutes=10)
 
 
 def main() -> int:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with Ctrl-C ignored
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     screen = Screen()
@@ -56,7 +57,6 @@ def main() -> int:
 
 
 def _end(number: int, _frame: object) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # a second one must not break off the orderly end
     sys.exit(128 + number)
 
 

@@ -26,6 +26,7 @@ from local.kafka.errors import (
 from local.kafka.jars import LOCK_FILE, cache_folder, ensure_jars, parse_lock
 from local.kafka.java import OLDEST, Java, find_java
 from local.kafka.node import HOST, TOPICS_FOLDER, java_command, java_environment, last_error, server_properties
+from local.signals import hear, held
 from towerwatch.topics import CATALOGUE
 
 _READY_WITHIN_S: Final = 60.0
@@ -96,11 +97,12 @@ class Broker:
 
     def stop(self) -> None:
         """Stop the JVM in an orderly way, or by force when that takes too long. Harmless when it does not run."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOPPED_WITHIN_S)
-        self._kill()
+        with held():
+            if self._process is not None and self._process.poll() is None:
+                self._process.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_STOPPED_WITHIN_S)
+            self._kill()
 
     def wait(self) -> None:
         """Block for as long as the broker runs, then raise the BrokerDiedError that tells why it no longer does."""
@@ -150,16 +152,17 @@ class Broker:
             self._run(java_command(java, "kafka.Kafka", configuration.name), environment, log.fileno())
 
     def _run(self, command: list[str], environment: Mapping[str, str], log: int) -> None:
-        self._process = subprocess.Popen(
-            command,
-            cwd=self._data,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            preexec_fn=_die_with_parent(),
-        )
+        with held():
+            self._process = subprocess.Popen(
+                command,
+                cwd=self._data,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent(),
+            )
 
     async def _until_ready(self) -> None:
         ready = asyncio.create_task(ensure_topics(self.bootstrap_servers, self._topics, timeout_s=_READY_WITHIN_S))
@@ -227,14 +230,15 @@ def _new_cluster_id() -> str:
     return "K" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
 
 
-def _die_with_parent() -> Callable[[], None] | None:
-    """What the child does before it becomes the JVM so as never to outlive this process. None where not on Linux."""
+def _die_with_parent() -> Callable[[], None]:
+    """What the child does before it becomes the JVM so as never (on Linux) to outlive this process."""
     libc = ctypes.CDLL(None)  # loaded here: between fork and exec it must not be
     if not hasattr(libc, "prctl"):
-        return None
+        return hear
     parent = os.getpid()
 
     def ask_kernel() -> None:
+        hear()
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it was gone before the kernel was asked
             os.kill(os.getpid(), signal.SIGKILL)

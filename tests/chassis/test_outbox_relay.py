@@ -5,8 +5,7 @@ import os
 import signal
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from chassis.metrics import Identity, Metrics
 from chassis.outbox import Message, Outbox, OutboxRelay
 from chassis.topics import ensure_topics
 from local.kafka import Broker
+from tests.waiting import eventually
 from towerwatch.topics import Topic
 
 PARTITIONS = 3
@@ -47,13 +47,6 @@ class Service:
 
     def relay(self, bootstrap_servers: str) -> OutboxRelay:
         return OutboxRelay(self.database, self.outbox, bootstrap_servers, Metrics(Identity("test", "here")))
-
-
-def until(condition: Callable[[], bool], within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @contextmanager
@@ -119,12 +112,12 @@ def test_a_broker_that_goes_away_costs_no_event_and_no_order(tmp_path: Path) -> 
     try:
         with running(service.relay(broker.bootstrap_servers)):
             service.write(2_000)
-            until(lambda: service.backlog() <= 1_500)
+            eventually(lambda: service.backlog() <= 1_500)
             os.kill(broker.pid, signal.SIGKILL)
             service.write(1_000)  # REST goes on
             broker.start()
             service.write(1)
-            until(lambda: service.backlog() == 0)
+            eventually(lambda: service.backlog() == 0)
         found = asyncio.run(read(broker.bootstrap_servers))
     finally:
         broker.stop()
@@ -140,7 +133,7 @@ def test_two_relays_publish_each_event_once_and_in_order(kafka: Broker, tmp_path
     with running(*(service.relay(kafka.bootstrap_servers) for _ in range(2))):
         for _ in range(10):
             service.write(200)
-            until(lambda: service.backlog() < 400)
-        until(lambda: service.backlog() == 0)
+            eventually(lambda: service.backlog() < 400)
+        eventually(lambda: service.backlog() == 0)
     for partition, records in asyncio.run(read(kafka.bootstrap_servers)).items():
         assert [int(record.value) for record in records] == list(range(partition, 2_000, PARTITIONS))

@@ -1,37 +1,18 @@
 """A real `python -m collector`, for tests."""
 
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import httpx
 
+from tests.ports import free_port
+
 ROOT: Final = Path(__file__).parents[2]
 OPERATOR_TOKEN: Final = "the-operators-own-token"
-
-
-def free_port() -> int:
-    """A port that nobody listens on, below those that the kernel gives to connections going out meanwhile."""
-    while True:
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", random.randrange(10_000, 32_000)))
-            return int(probe.getsockname()[1])
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 30) -> None:
-    """Return once it holds, and fail when it does not in time."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to be in time"
-        time.sleep(0.05)
 
 
 def bare_environment() -> dict[str, str]:

@@ -19,9 +19,11 @@ from chassis.metrics import Identity, Metrics
 from collector.leadership import Leadership
 from local.kafka import Broker
 from local.opensky.flights import Flight
-from tests.collector.process import Process, eventually, free_port
+from tests.collector.process import Process
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.opensky import replay
+from tests.ports import free_port
+from tests.waiting import eventually
 from towerwatch.collection.v1.events_pb2 import CollectionRequested
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, partition_of

@@ -12,7 +12,8 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.collector.process import OPERATOR_TOKEN, ROOT, Process, bare_environment, eventually
+from tests.collector.process import OPERATOR_TOKEN, ROOT, Process, bare_environment
+from tests.waiting import eventually
 
 Start = Callable[..., Process]
 

@@ -7,8 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,22 +15,16 @@ import pytest
 from local.ports import HOST
 from local.processes import ROOT
 from tests.local.demo.blizzard import BOS, JFK, statements
+from tests.ports import free_ports
+from tests.waiting import eventually
 
-PROCESSES = 9
+PORTS = 9
 
 
 @pytest.fixture
 def port_base() -> int:
     """A row of ports that are free now."""
-    for base in range(21000, 60000, 50):
-        with contextlib.ExitStack() as probes:
-            try:
-                for port in range(base, base + PROCESSES):
-                    probes.enter_context(socket.socket()).bind((HOST, port))
-            except OSError:
-                continue
-            return base
-    raise AssertionError("no row of free ports")
+    return free_ports(PORTS)
 
 
 @contextlib.contextmanager
@@ -41,7 +34,7 @@ def demo(data: Path, port_base: int, *arguments: str) -> Iterator[subprocess.Pop
     output = data.with_suffix(".out").open("w+")
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
-        start_new_session=True,
+        start_new_session=True, preexec_fn=_as_a_background_job,
     )  # fmt: skip
     try:
         yield process
@@ -52,15 +45,13 @@ def demo(data: Path, port_base: int, *arguments: str) -> Iterator[subprocess.Pop
         output.close()
 
 
+def _as_a_background_job() -> None:
+    """Shells without job control begin those with Ctrl-C ignored, and the demo must not take that over."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def output_of(data: Path) -> str:
     return data.with_suffix(".out").read_text()
-
-
-def eventually(condition: Callable[[], bool], what: str, within_s: float = 60) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.1)
 
 
 def processes_of(data: Path) -> list[int]:

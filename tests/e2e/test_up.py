@@ -13,7 +13,8 @@ import pytest
 from local.mailbox.reading import confirmation_link, mails
 from local.ports import HOST
 from local.processes import ROOT
-from tests.e2e.test_demo import eventually, port_base, processes_of
+from tests.e2e.test_demo import port_base, processes_of
+from tests.waiting import eventually
 
 __all__ = ["port_base"]
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from local.kafka import Broker, running_broker
-from tests.notifier.process import eventually
 from tests.streams.process import Worker, alert_ids, everything_acknowledged, publish, running_worker
 from tests.streams.traffic import Scene, a_scene
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
 

@@ -2,10 +2,10 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
+import threading
 from pathlib import Path
 
 import pytest
@@ -14,21 +14,9 @@ from local import processes
 from local.errors import LocalError
 from local.ports import Ports
 from local.processes import ROOT, Processes, end_leftovers, log_file, read_procfile
-
-
-def eventually(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; one that has ended and is not waited for does not."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
+from local.signals import hear, held
+from tests.local.kafka.processes import runs
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -61,7 +49,7 @@ def test_leaving_ends_all_with_what_they_began(procfile, tmp_path):
         eventually(lambda: child.exists() and child.read_text().strip() != "", "the child runs")
         running.require_alive()
     pid = int(child.read_text())
-    eventually(lambda: not alive(pid), "the child is gone")
+    eventually(lambda: not runs(pid), "the child is gone")
 
 
 def test_a_process_that_ends_is_said_with_its_last_words(procfile, tmp_path):
@@ -75,12 +63,12 @@ def test_a_process_that_ends_is_said_with_its_last_words(procfile, tmp_path):
 
 def test_what_has_ended_is_begun_again(procfile, tmp_path):
     """A stack for daily use keeps itself alive."""
-    runs = tmp_path / "runs"
+    ran = tmp_path / "runs"
     procfile.write_text("brief: sh -c 'echo run >> \"$RUNS\"'\n")
-    with Processes({"RUNS": str(runs)}, tmp_path / "data") as running:
+    with Processes({"RUNS": str(ran)}, tmp_path / "data") as running:
         running.begin("brief")
         eventually(lambda: bool(running.restart_ended()), "it is begun again")
-        eventually(lambda: runs.read_text().count("run") >= 2, "it ran twice")
+        eventually(lambda: ran.read_text().count("run") >= 2, "it ran twice")
 
 
 def test_no_process_survives_a_kill_of_its_parent(tmp_path):
@@ -102,12 +90,41 @@ with processes.Processes({"DATA_DIR": sys.argv[1]}, Path(sys.argv[1])) as runnin
     )
     assert parent.stdout is not None
     pid = int(parent.stdout.readline())
-    assert alive(pid)
+    assert runs(pid)
     parent.kill()
     parent.wait()
     parent.stdout.close()
     end_leftovers(tmp_path)
-    eventually(lambda: not alive(pid), "the process is gone")
+    eventually(lambda: not runs(pid), "the process is gone")
+
+
+def test_a_request_to_end_that_comes_while_a_process_is_started_is_not_lost():
+    """It is heard after the start; during it, Python would swallow what a handler raises."""
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        with held():
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)  # as where no other thread could take it
+            child = subprocess.Popen(["sleep", "300"], preexec_fn=hear)
+            assert heard == []
+        assert heard == [signal.SIGTERM]
+        child.terminate()
+        assert child.wait(20) == -signal.SIGTERM, "the child hears it too"
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_what_was_begun_first_is_asked_to_end_last(procfile, tmp_path):
+    """The others lean on it: a stream whose broker goes first waits for it in vain."""
+    trap = "trap 'echo {0} >> $ORDER; exit' TERM; echo up > $ORDER.{0}; while :; do sleep 0.05; done"
+    procfile.write_text("".join(f'{name}: sh -c "{trap.format(name)}"\n' for name in ("broker", "one", "two")))
+    order = tmp_path / "order"
+    with Processes({"ORDER": str(order)}, tmp_path / "data") as running:
+        for name in ("broker", "one", "two"):
+            running.begin(name)
+        eventually(lambda: all((tmp_path / f"order.{name}").exists() for name in ("broker", "one", "two")), "all run")
+    assert order.read_text().split()[-1] == "broker"
+    assert len(order.read_text().split()) == 3
 
 
 def test_leftovers_are_ended_only_where_they_are_ours(tmp_path):
@@ -136,8 +153,6 @@ def test_the_output_of_the_run_before_is_kept_once(procfile, tmp_path):
 
 def test_a_port_in_use_is_named_with_the_way_out():
     """One clear sentence: which port, for what, and how to move."""
-    import socket
-
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

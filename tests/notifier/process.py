@@ -6,23 +6,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
-from typing import TypeVar
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
+from tests.ports import free_port
+from tests.waiting import eventually
 from towerwatch.topics import ALERTS_DEAD_LETTER, Topic, partition_of
 from towerwatch.users.v1.user_service_pb2 import Contact
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +38,6 @@ class DeadLetter:
     key: bytes
     value: bytes
     headers: dict[str, str]
-
-
-def eventually(look: Callable[[], T | None], within_s: float = 60) -> T:
-    """What `look` returns once that is true. Fails after `within_s` seconds."""
-    deadline = time.monotonic() + within_s
-    while time.monotonic() < deadline:
-        found = look()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"did not happen within {within_s:g} s")
-
-
-def free_port() -> int:
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def contact(user_id: UUID, **changes: object) -> Contact:

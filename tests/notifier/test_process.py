@@ -19,7 +19,9 @@ from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
 from tests.notifier.alerts import CAUSE, new_alert
-from tests.notifier.process import Event, contact, dead_letters, eventually, free_port, publish, running_notifier
+from tests.notifier.process import Event, contact, dead_letters, publish, running_notifier
+from tests.ports import free_port
+from tests.waiting import eventually
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 

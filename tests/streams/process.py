@@ -20,8 +20,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from chassis.kafka import SEQUENCE_HEADER
-from tests.notifier.process import eventually, free_port
+from tests.ports import free_port
 from tests.streams.events import Event
+from tests.waiting import eventually
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, Topic
 

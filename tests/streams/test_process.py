@@ -9,7 +9,6 @@ from domain.airports import airport
 from local.kafka import Broker
 from tests.domain.logs import an_interest, expected_ids
 from tests.domain.test_judgement import seen
-from tests.notifier.process import eventually
 from tests.streams.events import Event, interest_removed, interest_set, observed
 from tests.streams.process import (
     alert_ids,
@@ -20,6 +19,7 @@ from tests.streams.process import (
     running_worker,
 )
 from tests.streams.traffic import a_scene
+from tests.waiting import eventually
 from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
 LICC = airport("LICC")

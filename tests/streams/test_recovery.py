@@ -9,7 +9,7 @@ import pytest
 from local.kafka import Broker
 from tests.domain.logs import an_interest, expected_ids
 from tests.domain.test_judgement import seen
-from tests.notifier.process import eventually, free_port
+from tests.ports import free_port
 from tests.streams.events import interest_set, observed
 from tests.streams.process import (
     alert_ids,
@@ -20,6 +20,7 @@ from tests.streams.process import (
     running_worker,
 )
 from tests.streams.traffic import a_scene
+from tests.waiting import eventually
 from towerwatch.topics import CATALOGUE
 
 pytestmark = pytest.mark.timeout(240)

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID
@@ -20,6 +19,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from chassis.kafka import sequence_in
 from local.kafka import Broker
 from tests.fakes.collector import FakeCollector
+from tests.ports import free_port
+from tests.waiting import eventually
 from towerwatch.topics import USERS_CHANGED, partition_of
 from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager.links import Links
@@ -28,20 +29,6 @@ ROOT = Path(__file__).parents[2]
 SIGNING_KEY = "the-signing-key-of-tests"
 OPERATOR_TOKEN = "the-operators-own-token"
 ANN = {"email": "ann@tower.test", "name": "Ann"}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 30) -> None:
-    """Return once it holds, and fail when it does not in time."""
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to be in time"
-        time.sleep(0.05)
 
 
 class Process:

@@ -1,6 +1,5 @@
 """UserService through a real server and a real channel."""
 
-import socket
 from collections.abc import Iterator
 from functools import partial
 from uuid import uuid4
@@ -10,16 +9,11 @@ import pytest
 
 from chassis.metrics import Identity, Metrics
 from chassis.rpc import GrpcServer, channel
+from tests.ports import free_port
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest, GetContactsRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
 from user_manager.rpc import SERVICE_NAME, STATUSES, UserService
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from local.kafka import Broker
 from tests.local.kafka.processes import children, runs, until
+from tests.ports import free_port
 
 
 @contextmanager
@@ -22,13 +22,6 @@ def command(*arguments: str | Path | int, **environ: str) -> Iterator[subprocess
             yield process
         finally:
             process.kill()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def ready_line(process: subprocess.Popen[str]) -> str:

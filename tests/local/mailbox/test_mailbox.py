@@ -13,12 +13,7 @@ from threading import Event, Thread
 import pytest
 
 from local.mailbox.reading import Mail, confirmation_link, mails, text
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.ports import free_port
 
 
 @contextmanager

@@ -1,0 +1,16 @@
+"""Waiting for a condition with a deadline: the only way in which tests wait."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(look: Callable[[], T], what: str = "it", within_s: float = 60) -> T:
+    """What `look` returns once that is true. Fails after `within_s` seconds."""
+    deadline = time.monotonic() + within_s
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"{what} did not happen within {within_s:g} s"
+        time.sleep(0.02)
+    return found
