@@ -20,6 +20,10 @@ It exceeds the age that an interest's `effective_from` may have, and all that th
 at: the longest interval, and before it MOST_WINDOWS of the longest windows and one more."""
 
 
+MOST_HOURS: Final = RETAINED_HOURS + 24 + LONGEST_INTERVAL_S // HOUR_S
+"""Hours that are counted at once: what is retained, up to a day more since forgetting goes by days, and an interval."""
+
+
 class Coverage(StrEnum):
     """What an observation says of its interval."""
 
@@ -116,11 +120,14 @@ class Flow:
         return flow._forgetting()._counted(seen)
 
     def _counted(self, seen: Observation) -> "Flow":
+        hours = [at // HOUR_S for at in seen.event_times if at in seen.reach]
         if self.covered_from is not None:
-            oldest = self.covered_from // HOUR_S
+            # A log that goes forward never comes to the second limit; one that jumps back for years must not cost us
+            # the memory of all the hours in between.
+            end = max([self.counts.end_hour, *hours])
+            oldest = max(self.covered_from // HOUR_S, end - MOST_HOURS)
         else:
             oldest = max(seen.begin // HOUR_S, self.counts.end_hour) - RETAINED_HOURS
-        hours = (at // HOUR_S for at in seen.event_times if at in seen.reach)
         return replace(self, counts=self.counts.since(oldest).plus(hour for hour in hours if hour >= oldest))
 
     def _covered(self, begin: int, end: int) -> "Flow":
