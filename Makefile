@@ -10,7 +10,7 @@ ARGS ?=
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo up down clean test test-faults lint format stubs environment
+.PHONY: help demo up down clean test test-mysql test-faults lint format stubs environment
 
 help:  ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ clean:  ## Delete the data of `make up` and of the demo (asks first)
 
 test: stubs  ## Run the tests
 	@$(BIN)/python -m pytest -m "not faults" $(ARGS)
+
+test-mysql: stubs  ## Run the tests that need MariaDB, on a server that they start (or on TOWERWATCH_MYSQL_URL)
+	@TOWERWATCH_REQUIRE_MARIADB=1 $(BIN)/python -m pytest -m mariadb $(ARGS)
 
 test-faults: stubs  ## Run the tests that kill workers and brokers, and compare what comes out exactly
 	@$(BIN)/python -m pytest -m faults $(ARGS)

@@ -20,5 +20,19 @@ class DatabaseAwayError(ChassisError):
     transient = True
 
 
+class ContendedError(DatabaseAwayError):
+    """Another transaction holds what this one needs, for too long or crosswise (a deadlock). Nothing was changed."""
+
+
+class SchemaBusyError(ChassisError):
+    """Another replica is bringing the schema up to date."""
+
+    transient = True
+
+
+class SchemaTooNewError(ChassisError):
+    """A later version of the code has brought the schema to a revision that this one does not know."""
+
+
 class CannotListenError(ChassisError):
     """A port that the service is told to listen on is not free, or not ours to take."""

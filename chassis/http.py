@@ -1,15 +1,19 @@
-"""HTTP as every service speaks it: problem details for each error, health, metrics, bearer tokens."""
+"""HTTP as every service speaks it: problem details for each error, preconditions, health, metrics, bearer tokens."""
 
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+from uuid import UUID
 
 import structlog
 from flask import Flask, Response, g, jsonify, request
 from pydantic import BaseModel, ValidationError
+from werkzeug.datastructures import ETags
 from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Rule
 
 from chassis.metrics import Metrics
 
@@ -20,25 +24,54 @@ B = TypeVar("B", bound=BaseModel)
 BODY_LIMIT = 64 * 1024
 """Bytes of the largest request body that is read."""
 
+_MOST_FAULTS: Final = 20
+
+
+class Fault(BaseModel):
+    """What is wrong with one member of a body, or with one parameter."""
+
+    field: str
+    message: str
+
+
+class ProblemDetails(BaseModel):
+    """What is wrong and what to do (RFC 9457). There is no `type`: the title is the one of the status."""
+
+    title: str
+    status: int
+    detail: str
+    errors: list[Fault] | None = None
+
 
 class Problem(Exception):
-    """An answer that says what is wrong and what to do (RFC 9457). `detail` must hold nothing secret."""
+    """An answer that says what is wrong and what to do. `detail` must hold nothing secret."""
 
-    def __init__(self, status: int, detail: str, **members: object) -> None:
+    def __init__(
+        self, status: int, detail: str, headers: Mapping[str, str] | None = None, errors: Sequence[Fault] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
-        self.members = members
-        """Further members of the answer, by name."""
+        # RFC 9110, 15.5.2: no 401 without a challenge
+        self.headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
+        self.headers.update(headers or {})
+        self.errors = errors
 
-    def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        body = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail, **self.members}
-        response = jsonify(body)
+    def details(self) -> dict[str, object]:
+        """The members of the answer."""
+        details = ProblemDetails(
+            title=HTTPStatus(self.status).phrase,
+            status=self.status,
+            detail=_text(self.detail),
+            errors=None if self.errors is None else list(self.errors),
+        )
+        return details.model_dump(exclude_none=True)
+
+    def response(self) -> Response:
+        response = jsonify(self.details())
         response.status_code = self.status
         response.content_type = "application/problem+json"
-        if self.status == HTTPStatus.UNAUTHORIZED:
-            response.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110, 15.5.2: not without a challenge
-        response.headers.update(headers or {})
+        response.headers.update(self.headers)
         return response
 
 
@@ -49,6 +82,30 @@ class ProblemKind:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def of(self, error: Exception) -> Problem:
+        """The answer to this error. One with an attribute `retry_after_s` also says when to come back."""
+        wait = getattr(error, "retry_after_s", None)
+        return Problem(
+            self.status, str(error), dict(self.headers) | ({} if wait is None else {"Retry-After": str(wait)})
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer that succeeded: what its body says, as the model that the service's description shows."""
+
+    body: BaseModel | None = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self) -> Response:
+        response = Response() if self.body is None else jsonify(self.body.model_dump(mode="json"))
+        if self.body is None:
+            del response.headers["Content-Type"]
+        response.status_code = self.status
+        response.headers.update(self.headers)
+        return response
+
 
 def create_app(
     name: str, metrics: Metrics, problems: Mapping[type[Exception], ProblemKind], ready: Callable[[], bool]
@@ -57,9 +114,10 @@ def create_app(
 
     `problems` is the service's one table of errors; `ready` may block briefly and must not raise.
     """
-    app = Flask(name)
+    app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.url_map.merge_slashes = False  # a path may hold a value in which two slashes are not one
     _answer_errors(app, problems)
     _count_requests(app, metrics)
 
@@ -88,11 +146,8 @@ def _answer_errors(app: Flask, problems: Mapping[type[Exception], ProblemKind]) 
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
-        answer = Problem(error.code or 500, error.description or "").response()
-        for header, value in error.get_headers():
-            if header in ("Allow", "Retry-After"):
-                answer.headers[header] = value
-        return answer
+        headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
+        return Problem(error.code or 500, error.description or "", headers).response()
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
@@ -102,14 +157,19 @@ def _answer_errors(app: Flask, problems: Mapping[type[Exception], ProblemKind]) 
     for kind, answer in problems.items():
 
         def known(error: Exception, answer: ProblemKind = answer) -> Response:
-            return Problem(answer.status, str(error)).response(answer.headers)
+            return answer.of(error).response()
 
         app.register_error_handler(kind, known)
 
 
+def path_template(rule: Rule) -> str:
+    """The rule's path as OpenAPI writes it: `/things/{name}`, whatever converts the name."""
+    return re.sub(r"<(?:[^<>:]*:)?([^<>]+)>", r"{\1}", rule.rule)
+
+
 def _route() -> str:
     """The route's template: never the path, which may hold an address."""
-    return request.url_rule.rule if request.url_rule else "unmatched"
+    return path_template(request.url_rule) if request.url_rule else "unmatched"
 
 
 def _count_requests(app: Flask, metrics: Metrics) -> None:
@@ -151,9 +211,94 @@ def parsed_body(model: type[B]) -> B:
         body = None
     if not isinstance(body, dict):
         raise Problem(400, "The body must be one JSON object.")
+    return _validated(model, body, "body")
+
+
+def parsed_query(model: type[B]) -> B:
+    """The request's query as `model`, each value a text. Raises Problem 422 with one entry for each fault.
+
+    A parameter that the model does not know is not looked at; one that it does may be given once.
+    """
+    given = {name: values for name, values in request.args.lists() if name in model.model_fields}
+    twice = [Fault(field=name, message="is given more than once") for name, values in given.items() if len(values) > 1]
+    if twice:
+        raise _faulty(twice)
+    return _validated(model, {name: value for name, (value,) in given.items()}, "query")
+
+
+def _validated(model: type[B], given: Mapping[str, object], whole: str) -> B:
     try:
-        return model.model_validate(body)
+        return model.model_validate(given)
     except ValidationError as error:
-        faults = [{"field": ".".join(map(str, e["loc"])) or "body", "message": e["msg"]} for e in error.errors()]
-        said = "; ".join(f"{fault['field']}: {fault['message']}" for fault in faults)
-        raise Problem(422, said, errors=faults) from None
+        raise _faulty(
+            [
+                Fault(field=_text(".".join(map(str, e["loc"]))) or whole, message=_text(e["msg"]))
+                for e in error.errors(include_url=False, include_input=False)[:_MOST_FAULTS]
+            ]
+        ) from None
+
+
+def _faulty(faults: Sequence[Fault]) -> Problem:
+    return Problem(422, "; ".join(f"{fault.field}: {fault.message}" for fault in faults), errors=faults)
+
+
+def _text(text: str) -> str:
+    """`text` without halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderField:
+    """A header field that a request may carry, and how the description of a service shows it."""
+
+    name: str
+    says: str
+    pattern: str
+    """As ECMA 262 and Python read it alike, from `^` to `$`."""
+    example: str
+    required: bool = False
+
+    def value(self) -> str | None:
+        """What the request gives, or None. Raises Problem 400 when it is not in the form of the pattern."""
+        given = request.headers.get(self.name)
+        if given is not None and not re.fullmatch(self.pattern, given):
+            raise Problem(400, f"The header {self.name} must be like this: {self.name}: {self.example}")
+        return given
+
+
+_UUID = "[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+IDEMPOTENCY_KEY: Final = HeaderField(
+    "Idempotency-Key",
+    "A UUID in double quotes, new for each thing that you want done: what is sent again with it is done once "
+    "(draft-ietf-httpapi-idempotency-key-header). Accepted without the quotes, too.",
+    f'^("{_UUID}"|{_UUID})$',
+    '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
+)
+
+_TAG = '(W/)?"[!#-~]*"'
+IF_MATCH: Final = HeaderField(
+    "If-Match",
+    "The ETag of what you want to change, so that nobody's change in between is lost, or `*` for whichever (RFC 9110, "
+    "13.1.1).",
+    rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$",
+    '"1"',
+    required=True,
+)
+
+
+def idempotency_key() -> UUID | None:
+    """The key that the request gives, if it gives one. Raises Problem 400."""
+    given = IDEMPOTENCY_KEY.value()
+    return None if given is None else UUID(given.strip('"'))
+
+
+def entity_tag(version: int) -> str:
+    """The strong ETag of this version."""
+    return f'"{version}"'
+
+
+def if_match() -> ETags:
+    """Which versions the request is for. No weak tag matches (RFC 9110, 8.8.3.2). Raises Problem 428, 400."""
+    if IF_MATCH.value() is None:
+        raise Problem(428, "Read it first, and send its ETag in the header If-Match, or If-Match: * for whichever.")
+    return request.if_match

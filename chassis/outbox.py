@@ -40,7 +40,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from chassis.database import Database
+from chassis.database import TABLE_OPTIONS, Database
 from chassis.errors import DatabaseAwayError
 from chassis.kafka import SEQUENCE_HEADER, started_producer
 from chassis.metrics import Metrics
@@ -96,6 +96,7 @@ class Outbox:
             Column("partition", Integer, nullable=False),
             Column("key", LargeBinary(512), nullable=False),
             Column("value", _BYTES, nullable=True),
+            **TABLE_OPTIONS,
         )
         self.relay = Table(
             "outbox_relay",
@@ -104,6 +105,7 @@ class Outbox:
             Column("next_sequence", BigInteger, nullable=False),
             Column("owner", String(36), nullable=True),
             Column("leased_until", Float(53), nullable=False),
+            **TABLE_OPTIONS,
         )
 
     def add(self, session: Session, messages: Iterable[Message]) -> None:

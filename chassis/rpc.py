@@ -1,6 +1,7 @@
 """gRPC as every service speaks it: keepalive, retries, deadlines, health, reflection, one table of errors."""
 
 import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -70,6 +71,7 @@ class _Statuses(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
     def __init__(self, statuses: Mapping[type[Exception], grpc.StatusCode], metrics: Metrics) -> None:
         self._statuses = statuses
         self._handled = metrics.counter("grpc_server_handled_total", "gRPC calls answered", "method", "code")
+        self._seconds = metrics.histogram("grpc_server_handling_seconds", "Time to answer a gRPC call", "method")
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
         handler = continuation(details)
@@ -78,6 +80,7 @@ class _Statuses(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
             code = grpc.StatusCode.OK
+            started = time.perf_counter()
             try:
                 return handler.unary_unary(request, context)
             except tuple(self._statuses) as error:
@@ -89,6 +92,7 @@ class _Statuses(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
                 context.abort(code, "Something went wrong on our side; it has been logged.")
             finally:
                 self._handled.labels(method=details.method, code=code.name).inc()
+                self._seconds.labels(method=details.method).observe(time.perf_counter() - started)
 
         return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
@@ -114,6 +118,7 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for add in add_servicers.values():
             add(self._server)
+        self._served = ("", *add_servicers)
         names = (*add_servicers, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         try:
@@ -123,7 +128,8 @@ class GrpcServer:
 
     def start(self) -> None:
         self._server.start()
-        self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+        for name in self._served:
+            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self) -> None:
         """Say that it ends, finish the calls in flight (5 s at most), and return."""

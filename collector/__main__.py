@@ -1,15 +1,14 @@
 """`python -m collector`: reads the settings, wires everything, serves until SIGTERM."""
 
 import asyncio
-import threading
 from functools import partial
 
 from chassis import logs
-from chassis.database import Database
 from chassis.errors import ChassisError
 from chassis.http import create_app
 from chassis.kafka import topics_made
 from chassis.metrics import Identity, Metrics
+from chassis.migrations import Schema
 from chassis.outbox import OutboxRelay
 from chassis.process import refuse_to_start, serve, settings_or_exit
 from chassis.rpc import GrpcServer
@@ -20,7 +19,7 @@ from collector.collection_requests import CollectionRequests
 from collector.interests import Interests
 from collector.intervals import Lags
 from collector.leadership import Leadership
-from collector.model import OUTBOX, SCHEMA
+from collector.model import OUTBOX
 from collector.opensky import OpenSkyClient
 from collector.settings import CollectorSettings
 from collector.users import Users
@@ -43,9 +42,8 @@ def main() -> None:
 async def _run(settings: CollectorSettings) -> None:
     metrics = Metrics(Identity(SERVICE, settings.k8s_node_name))
     clock = settings.clock()
-    database = Database(settings.database_url.get_secret_value())
-    schema_made = asyncio.Event()
-    stopping = threading.Event()
+    database = settings.database()
+    schema = Schema(database, "collector:migrations")
     interests = Interests(database, clock)
     users = Users(settings.user_manager_grpc_target, settings.authentication_cache_s)
     source = OpenSkyClient(settings.opensky_url, settings.opensky_token_url, _credentials(settings), clock, metrics)
@@ -58,7 +56,7 @@ async def _run(settings: CollectorSettings) -> None:
     )
     relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics)
 
-    app = create_app(SERVICE, metrics, rest.PROBLEMS, ready=lambda: schema_made.is_set() and database.ready())
+    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.ready)
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(rest.blueprint(interests, CollectionRequests(database), users, operator_token))
     http_server = HttpServer(app, settings.listen_host, settings.http_port)
@@ -70,12 +68,8 @@ async def _run(settings: CollectorSettings) -> None:
         metrics,
     )
 
-    async def make_schema() -> None:
-        await asyncio.to_thread(database.prepare, SCHEMA, stopping)
-        schema_made.set()
-
     async def surroundings() -> None:
-        await schema_made.wait()
+        await schema.made()
         # Created here and not by the first write: a topic that the broker makes by itself has other partitions.
         await topics_made(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
 
@@ -88,9 +82,8 @@ async def _run(settings: CollectorSettings) -> None:
         await leadership.run()
 
     try:
-        await serve([http_server, grpc_server], {"schema": make_schema, "outbox": relay_outbox, "leadership": lead})
+        await serve([http_server, grpc_server], {"schema": schema.make, "outbox": relay_outbox, "leadership": lead})
     finally:
-        stopping.set()  # a thread cannot be cancelled, and the process waits for it
         await source.close()
         users.close()
         database.close()

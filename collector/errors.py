@@ -34,6 +34,12 @@ class BadUserIdError(CollectorError):
     """An id that is no UUID."""
 
 
+class CallerGoneError(CollectorError):
+    """Whoever asked has stopped waiting for the answer."""
+
+    transient = True
+
+
 class UserManagerAwayError(CollectorError):
     """Who may do what cannot be asked at present."""
 

@@ -1,6 +1,6 @@
 """Interests: set, read, removed. Each change commits together with the events that tell of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.database import Database
-from collector.errors import NoSuchAirportError, NoSuchInterestError
+from collector.errors import CallerGoneError, NoSuchAirportError, NoSuchInterestError
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import collection_requested, interest_removed, interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
@@ -99,12 +99,12 @@ class Interests:
             .where(InterestRow.user_id == user_id)
             .order_by(InterestRow.created_at, InterestRow.interest_id)
         )
-        with self._database.transaction() as session:
+        with self._database.reading() as session:
             return [row.value() for row in session.scalars(query)]
 
     def one(self, user_id: UUID, interest_id: UUID) -> Interest:
         """Raises NoSuchInterestError, also for somebody else's."""
-        with self._database.transaction() as session:
+        with self._database.reading() as session:
             return _owned(session.get(InterestRow, interest_id), user_id).value()
 
     def remove(self, user_id: UUID, interest_id: UUID) -> None:
@@ -114,17 +114,23 @@ class Interests:
             OUTBOX.add(session, [interest_removed(row.value())])
             session.delete(row)
 
-    def remove_all(self, user_id: UUID) -> int:
-        """Remove all of a user's interests, in one transaction. Idempotent. Returns how many there were."""
+    def remove_all(self, user_id: UUID, still_asked: Callable[[], bool] = lambda: True) -> int:
+        """Remove all of a user's interests, in one transaction. Idempotent. Returns how many there were.
+
+        Nothing is removed when nobody waits for the answer any more as it commits: whoever asked was told that it
+        failed. Raises CallerGoneError then.
+        """
         with self._database.transaction() as session:
             rows = session.scalars(select(InterestRow).where(InterestRow.user_id == user_id).with_for_update()).all()
             OUTBOX.add(session, [interest_removed(row.value()) for row in rows])
             session.execute(delete(InterestRow).where(InterestRow.interest_id.in_([row.interest_id for row in rows])))
+            if not still_asked():
+                raise CallerGoneError("The deadline has passed; nothing was removed.")
         return len(rows)
 
     def coverage(self, user_id: UUID, icao: str) -> dict[Direction, tuple[datetime, datetime]]:
         """By direction, what is covered of an airport that the user has an interest in. Raises NoSuchInterestError."""
-        with self._database.transaction() as session:
+        with self._database.reading() as session:
             _require_interest(session, user_id, icao)
             rows: Sequence[CoverageRow] = session.scalars(select(CoverageRow).where(CoverageRow.airport == icao)).all()
         return {Direction(row.direction): (row.covered_from, row.covered_until) for row in rows}

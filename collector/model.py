@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaData, String, UniqueConstraint, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from chassis.database import UtcDateTime
+from chassis.database import TABLE_OPTIONS, UtcDateTime
 from chassis.outbox import Outbox
 from domain.interests import Direction, Interest
 from domain.windows import Window
@@ -29,6 +29,7 @@ class InterestRow(Base):
     __table_args__ = (
         UniqueConstraint("user_id", "airport", "direction", "window_length", name="uq_interests_what_of_whom"),
         Index("ix_interests_airport", "airport", "direction"),
+        TABLE_OPTIONS,
     )
 
     interest_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
@@ -66,6 +67,7 @@ class CoverageRow(Base):
     """The cursor of one airport and direction: all flights in [covered_from, covered_until) are stored, and told of."""
 
     __tablename__ = "coverage"
+    __table_args__ = TABLE_OPTIONS
 
     airport: Mapped[str] = mapped_column(String(4), primary_key=True)
     direction: Mapped[str] = mapped_column(String(10), primary_key=True)
@@ -81,6 +83,7 @@ class FlightRow(Base):
         UniqueConstraint("airport", "direction", "icao24", "first_seen", name="uq_flights_seen_once"),
         Index("ix_flights_event_time", "airport", "direction", "event_time"),
         ForeignKeyConstraint(("airport", "direction"), ("coverage.airport", "coverage.direction")),
+        TABLE_OPTIONS,
     )
 
     id: Mapped[int] = mapped_column(_ID, primary_key=True, autoincrement=True)

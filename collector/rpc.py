@@ -7,7 +7,7 @@ from uuid import UUID
 import grpc
 
 from chassis.errors import DatabaseAwayError
-from collector.errors import BadUserIdError
+from collector.errors import BadUserIdError, CallerGoneError
 from collector.interests import Interests
 from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest, DeleteInterestsResponse
 from towerwatch.interests.v1.interest_service_pb2_grpc import InterestServiceServicer
@@ -16,6 +16,7 @@ SERVICE_NAME: Final = "towerwatch.interests.v1.InterestService"
 
 STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     BadUserIdError: grpc.StatusCode.INVALID_ARGUMENT,
+    CallerGoneError: grpc.StatusCode.DEADLINE_EXCEEDED,
     DatabaseAwayError: grpc.StatusCode.UNAVAILABLE,
 }
 
@@ -27,10 +28,10 @@ class InterestService(InterestServiceServicer):
         self._interests = interests
 
     def DeleteInterests(  # noqa: N802 - the contract's name
-        self, request: DeleteInterestsRequest, _context: grpc.ServicerContext
+        self, request: DeleteInterestsRequest, context: grpc.ServicerContext
     ) -> DeleteInterestsResponse:
         try:
             user_id = UUID(request.user_id)
         except ValueError:
             raise BadUserIdError("user_id must be a UUID") from None
-        return DeleteInterestsResponse(deleted=self._interests.remove_all(user_id))
+        return DeleteInterestsResponse(deleted=self._interests.remove_all(user_id, context.is_active))

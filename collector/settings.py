@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationInfo, field_validator
 
-from chassis.settings import Port, Settings, StrongSecret
+from chassis.database import DatabaseSettings
+from chassis.settings import Port, StrongSecret
 
 
 def _http_url(url: str) -> str:
@@ -23,10 +24,9 @@ def _http_url(url: str) -> str:
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 
 
-class CollectorSettings(Settings):
+class CollectorSettings(DatabaseSettings):
     """Read from the environment in `__main__`. Durations are ISO 8601 (PT30M) or seconds, on the service's clock."""
 
-    database_url: SecretStr = Field(min_length=1)
     http_port: Port
     grpc_port: Port
     user_manager_grpc_target: str = Field(pattern=r"^[^\s/]+:[0-9]{1,5}$", description="host:port")
@@ -44,7 +44,8 @@ class CollectorSettings(Settings):
     """How long the source may take until it knows of a departure."""
     arrivals_lag: timedelta = Field(default=timedelta(hours=2), ge=timedelta(0))
     """How long after midnight (UTC) the source's nightly batch of arrivals may take."""
-    authentication_cache_s: float = Field(default=5.0, ge=0)
+    authentication_cache_s: float = Field(default=5.0, ge=0, le=60)
+    """Seconds for which an answer of user_manager is believed; the contract allows 60."""
 
     @field_validator("opensky_client_secret")
     @classmethod

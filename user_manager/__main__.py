@@ -1,55 +1,37 @@
 """`python -m user_manager`: reads the settings, wires everything, serves until SIGTERM."""
 
 import asyncio
-import threading
+from collections.abc import Callable, Coroutine
 from functools import partial
+from typing import Any
 
-from chassis import logs
-from chassis.database import Database
+from chassis import logs, openapi
+from chassis.clock import SystemClock
 from chassis.errors import ChassisError
 from chassis.http import create_app
 from chassis.metrics import Identity, Metrics
+from chassis.migrations import Schema
 from chassis.outbox import OutboxRelay
+from chassis.periodic import every
 from chassis.process import refuse_to_start, serve, settings_or_exit
 from chassis.rpc import GrpcServer
 from chassis.topics import ensure_topics
 from chassis.wsgi import HttpServer
 from towerwatch.topics import CATALOGUE
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
-from user_manager import confirmation, rest, rpc
+from user_manager import pages, rest, rpc
+from user_manager.access import Access
 from user_manager.accounts import Accounts
 from user_manager.collector_client import CollectorClient
+from user_manager.deletion import CARRY_ON_EVERY_S, Deletions
+from user_manager.housekeeping import COUNT_EVERY_S, SWEEP_EVERY_S, Housekeeping
+from user_manager.idempotency import IdempotentAnswers
 from user_manager.links import Links
-from user_manager.model import OUTBOX, SCHEMA
+from user_manager.model import OUTBOX
+from user_manager.registration import Registrations
 from user_manager.settings import UserManagerSettings
 
 SERVICE = "user_manager"
-
-
-class Schema:
-    """The tables, made in the background: the servers do not wait for the database."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._made = asyncio.Event()
-        self._stopping = threading.Event()
-
-    async def make(self) -> None:
-        """Wait for the database, then make the tables that are missing."""
-        try:
-            await asyncio.to_thread(self._database.prepare, SCHEMA, self._stopping)
-        except asyncio.CancelledError:
-            self._stopping.set()  # a thread cannot be cancelled, and the process waits for it
-            raise
-        self._made.set()
-
-    async def made(self) -> None:
-        """Wait until the tables are there."""
-        await self._made.wait()
-
-    def ready(self) -> bool:
-        """Whether the tables are there and the database answers now."""
-        return self._made.is_set() and self._database.ready()
 
 
 def main() -> None:
@@ -63,22 +45,33 @@ def main() -> None:
 
 
 async def _run(settings: UserManagerSettings) -> None:
+    # The machine's clock, also in a story that is told faster: accounts are people's business, who live in real time.
+    clock = SystemClock()
     metrics = Metrics(Identity(SERVICE, settings.k8s_node_name))
-    database = Database(settings.database_url.get_secret_value())
-    schema = Schema(database)
+    database = settings.database()
+    schema = Schema(database, "user_manager:migrations")
+    links = Links(settings.signing_key.get_secret_value(), settings.public_url)
+    access = Access(settings.operator_token.get_secret_value())
+    answers = IdempotentAnswers(settings.signing_key.get_secret_value(), settings.idempotency_life)
     collector = CollectorClient(settings.collector_grpc_target)
-    accounts = Accounts(
-        database,
-        collector,
-        Links(settings.signing_key.get_secret_value(), settings.public_url),
-        settings.clock(),
-        settings.operator_token.get_secret_value(),
-    )
+    accounts = Accounts(database, links, access)
+    registrations = Registrations(database, links, access, answers, clock)
+    deletions = Deletions(database, collector, access, clock, metrics)
+    housekeeping = Housekeeping(database, accounts, answers, clock, metrics)
 
     app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.ready)
-    app.register_blueprint(rest.users(accounts, allow_test_addresses=settings.allow_test_addresses))
-    app.register_blueprint(confirmation.pages(accounts))
-    http_server = HttpServer(app, settings.listen_host, settings.http_port)
+    app.register_blueprint(
+        rest.users(
+            accounts,
+            registrations,
+            deletions,
+            allow_test_addresses=settings.allow_test_addresses,
+            registration_limit=settings.registration_limit,
+        )
+    )
+    app.register_blueprint(pages.pages(registrations, accounts))
+    app.register_blueprint(openapi.routes("Towerwatch accounts", "1", rest.DESCRIPTION))
+    http_server = HttpServer(app, settings.listen_host, settings.http_port, trusted_proxy=settings.trusted_proxy)
     grpc_server = GrpcServer(
         settings.listen_host,
         settings.grpc_port,
@@ -93,8 +86,20 @@ async def _run(settings: UserManagerSettings) -> None:
         await schema.made()
         await OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics).run()
 
+    async def repeated(seconds: float, work: Callable[[], object], name: str) -> None:
+        await schema.made()
+        await every(seconds, work, name)
+
+    background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
+        "schema": schema.make,
+        "outbox": relay_outbox,
+        "deletions": partial(repeated, CARRY_ON_EVERY_S, deletions.carry_on, "deletions"),
+        "sweep": partial(repeated, SWEEP_EVERY_S, housekeeping.sweep_answers, "sweep"),
+        "count": partial(repeated, COUNT_EVERY_S, housekeeping.count_users, "count"),
+        "pending": partial(repeated, COUNT_EVERY_S, deletions.count_pending, "pending"),
+    }
     try:
-        await serve([http_server, grpc_server], {"schema": schema.make, "outbox": relay_outbox})
+        await serve([http_server, grpc_server], background)
     finally:
         collector.close()
         database.close()

@@ -1,38 +1,28 @@
-"""What people can do with accounts. Each use case decides, and commits state and event in one transaction."""
+"""What people and the other services can do with accounts that exist."""
 
+import base64
+import binascii
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Protocol
-from uuid import UUID, uuid4
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
 
 import structlog
-from sqlalchemy import delete, select, update
-from sqlalchemy.exc import (
-    IntegrityError,
-)
-from sqlalchemy.orm import Session
+from sqlalchemy import and_, func, or_, select, update
 
-from chassis.clock import Clock
 from chassis.database import Database
-from chassis.errors import DatabaseAwayError
-from user_manager import events, tokens
-from user_manager.addresses import Address, lookup_key
-from user_manager.errors import (
-    AccountUnknownError,
-    AddressTakenError,
-    LinkOrphanedError,
-    NotYoursError,
-    TokenUnknownError,
-    TooManyUsersError,
-)
+from user_manager import tokens
+from user_manager.access import EXISTS, Access, owner, require_account
+from user_manager.addresses import lookup_key
+from user_manager.errors import BadCursorError, TooManyUsersError, VersionMismatchError
 from user_manager.links import Links
-from user_manager.model import OUTBOX, User
+from user_manager.model import User
 
 log = structlog.get_logger()
 
-MOST_CONTACTS = 500
+MOST_CONTACTS: Final = 500
 """Users that one call of `contacts` may ask for."""
 
 
@@ -47,15 +37,41 @@ class Account:
     """IANA name."""
     confirmed: bool
     paused: bool
+    """Whether the person wants no alerts at present."""
     created_at: datetime
+    version: int
+    """Grows with every change."""
+
+    @classmethod
+    def of(cls, user: User) -> "Account":
+        return cls(
+            user_id=user.user_id,
+            email=user.email,
+            name=user.name,
+            time_zone=user.time_zone,
+            confirmed=user.confirmed,
+            paused=user.paused,
+            created_at=user.created_at,
+            version=user.version,
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class Registration:
-    """A new account and its token, which is shown this once."""
+class Change:
+    """What an owner wants to be otherwise. None: as it is."""
 
-    account: Account
-    token: str = field(repr=False)
+    name: str | None = None
+    time_zone: str | None = None
+    paused: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of all accounts, oldest first."""
+
+    accounts: list[Account]
+    next_cursor: str | None
+    """Where the next page begins, opaque and URL-safe; None on the last page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,103 +89,112 @@ class Contact:
     account: Account
     confirm_url: str
     """Empty when the address is confirmed."""
-
-
-class Interests(Protocol):
-    """What accounts need of the service that keeps interests."""
-
-    def delete_interests(self, user_id: UUID) -> None:
-        """Idempotent. Raises CollectorAwayError, CollectorRefusedError."""
-        ...
+    unsubscribe_url: str
 
 
 class Accounts:
     """The use cases. Every one may raise DatabaseAwayError, and may be called by several threads at once."""
 
-    def __init__(
-        self, database: Database, interests: Interests, links: Links, clock: Clock, operator_token: str
-    ) -> None:
+    def __init__(self, database: Database, links: Links, access: Access) -> None:
         self._database = database
-        self._interests = interests
         self._links = links
-        self._clock = clock
-        self._operator_token = operator_token
-
-    def register(self, address: Address, name: str, time_zone: str) -> Registration:
-        """Open an account, not confirmed yet, and announce it. Raises AddressTakenError."""
-        token = tokens.new_token()
-        user = User(
-            user_id=uuid4(),
-            email=address.email,
-            address_key=address.key,
-            name=name,
-            time_zone=time_zone,
-            confirmed=False,
-            paused=False,
-            created_at=self._clock.now(),
-            token_sha256=tokens.digest(token),
-        )
-        try:
-            with self._database.transaction() as session:
-                session.add(user)
-                session.flush()
-                OUTBOX.add(session, [events.registered(user.user_id, confirmation_id=uuid4())])
-        except IntegrityError:
-            # Which constraint it was stands only in the driver's text, with the address: look instead of reading it.
-            if self._is_taken(address):
-                raise AddressTakenError("This address is registered already.") from None
-            raise DatabaseAwayError("Another request was in the way; try again.") from None
-        log.info("account.registered", user_id=str(user.user_id))
-        return Registration(_account(user), token)
-
-    def confirm(self, link_token: str) -> None:
-        """Confirm the address that the link was mailed to; announced the first time only.
-
-        Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
-        """
-        user_id = self._links.user_of(link_token)
-        with self._database.transaction() as session:
-            first = session.connection().execute(
-                update(User).where(User.user_id == user_id, User.confirmed.is_(False)).values(confirmed=True)
-            )
-            if first.rowcount == 1:
-                OUTBOX.add(session, [events.confirmed(user_id)])
-            elif session.get(User, user_id) is None:
-                raise LinkOrphanedError("The account that this link belongs to was deleted.")
-        if first.rowcount == 1:
-            log.info("account.confirmed", user_id=str(user_id))
-
-    def check_link(self, link_token: str) -> None:
-        """Say whether `confirm` could do something with this link, and change nothing. Raises as `confirm` does."""
-        user_id = self._links.user_of(link_token)
-        with self._database.transaction() as session:
-            if session.get(User, user_id) is None:
-                raise LinkOrphanedError("The account that this link belongs to was deleted.")
+        self._access = access
 
     def get(self, token: str, email: str) -> Account:
         """The account with this address. Raises TokenUnknownError, NotYoursError, AccountUnknownError."""
-        with self._database.transaction() as session:
-            return _account(self._permitted(session, token, email))
+        with self._database.reading() as session:
+            return Account.of(self._access.account(session, token, email))
 
-    def delete(self, token: str, email: str) -> None:
-        """Erase the account with this address, and everything that it was to be told. Safe to repeat.
+    def page(self, token: str, cursor: str | None, limit: int) -> Page:
+        """At most `limit` accounts, from where the cursor points; for the operator.
 
-        The interests go first (the pivot): while that fails, nothing is touched here. Blocks on the collector, but
-        holds no lock meanwhile. Raises as `get` does, CollectorAwayError, CollectorRefusedError.
+        An account that is made while somebody turns the pages is on the last one; none is there twice or left out.
+        Raises TokenUnknownError, NotOperatorError, BadCursorError.
+        """
+        query = select(User).where(EXISTS).order_by(User.created_at, User.user_id).limit(limit + 1)
+        with self._database.reading() as session:
+            self._access.require_operator(session, token)
+            if cursor is not None:
+                after, last = _read_cursor(cursor)
+                query = query.where(or_(User.created_at > after, and_(User.created_at == after, User.user_id > last)))
+            accounts = [Account.of(user) for user in session.scalars(query)]
+        more = len(accounts) > limit
+        return Page(accounts[:limit], _cursor(accounts[limit - 1]) if more else None)
+
+    def change(self, token: str, email: str, version: int | None, change: Change) -> Account:
+        """Change the account with this address, if it still is at `version` (None: at whichever).
+
+        Returns what it is now. Raises as `get` does, VersionMismatchError.
         """
         with self._database.transaction() as session:
-            user_id = self._permitted(session, token, email).user_id
-        self._interests.delete_interests(user_id)
+            user = self._access.account(session, token, email, lock=True)
+            if version is not None and user.version != version:
+                raise VersionMismatchError("The account was changed meanwhile; read it again.")
+            before = Account.of(user)
+            if change.name is not None:
+                user.name = change.name
+            if change.time_zone is not None:
+                user.time_zone = change.time_zone
+            if change.paused is not None:
+                user.paused = change.paused
+            if Account.of(user) != before:
+                user.version += 1
+            return Account.of(user)
+
+    def rotate_token(self, token: str, email: str) -> str:
+        """Give the account a new token, which is shown this once; the one before is void from now on.
+
+        Raises as `get` does.
+        """
+        new = tokens.new_token()
         with self._database.transaction() as session:
-            gone = session.connection().execute(delete(User).where(User.user_id == user_id))
-            if gone.rowcount == 1:  # else another request was faster, and has announced it
-                OUTBOX.add(session, [events.deleted(user_id)])
-        log.info("account.deleted", user_id=str(user_id))
+            user = self._access.account(session, token, email, lock=True)
+            user.token_sha256 = tokens.digest(new)
+            user_id = user.user_id
+        log.info("account.token_rotated", user_id=str(user_id))
+        return new
+
+    def exists(self, token: str, email: str) -> bool:
+        """Whether an account has this address; for the operator. Raises TokenUnknownError, NotOperatorError."""
+        with self._database.reading() as session:
+            self._access.require_operator(session, token)
+        return self.verify(email)
+
+    def verify(self, email: str) -> bool:
+        """Whether an account has this address; for the other services."""
+        key = lookup_key(email)
+        if key is None:
+            return False
+        with self._database.reading() as session:
+            return session.scalar(select(User.user_id).where(User.address_key == key, EXISTS)) is not None
+
+    def check_unsubscribe(self, link_token: str) -> None:
+        """Say whether `unsubscribe` could do something, and change nothing. Raises as it does."""
+        user_id = self._links.unsubscribing(link_token)
+        with self._database.reading() as session:
+            require_account(session, user_id)
+
+    def unsubscribe(self, link_token: str) -> None:
+        """Pause all alerts of the user whose mail the link came with. Safe to repeat.
+
+        Raises LinkForgedError, LinkOrphanedError.
+        """
+        user_id = self._links.unsubscribing(link_token)
+        with self._database.transaction() as session:
+            first = session.connection().execute(
+                update(User)
+                .where(User.user_id == user_id, User.paused.is_(False), EXISTS)
+                .values(paused=True, version=User.version + 1)
+            )
+            if first.rowcount == 0:
+                require_account(session, user_id)
+        if first.rowcount == 1:
+            log.info("account.unsubscribed", user_id=str(user_id))
 
     def authenticate(self, token: str) -> Identity:
         """Whose token it is; the operator's is no user's. Raises TokenUnknownError."""
-        with self._database.transaction() as session:
-            user = _owner(session, token)
+        with self._database.reading() as session:
+            user = owner(session, token)
             return Identity(user.user_id, user.confirmed)
 
     def contacts(self, user_ids: Sequence[str]) -> list[Contact]:
@@ -180,33 +205,21 @@ class Accounts:
         """
         if len(user_ids) > MOST_CONTACTS:
             raise TooManyUsersError(f"Ask for at most {MOST_CONTACTS} users in one call.")
-        with self._database.transaction() as session:
-            users = session.scalars(select(User).where(User.user_id.in_(list(_uuids(user_ids))))).all()
-        return [Contact(_account(user), "" if user.confirmed else self._links.url(user.user_id)) for user in users]
+        with self._database.reading() as session:
+            users = session.scalars(select(User).where(User.user_id.in_(list(_uuids(user_ids))), EXISTS)).all()
+        return [
+            Contact(
+                Account.of(user),
+                "" if user.confirmed else self._links.confirmation_url(user.user_id),
+                self._links.unsubscription_url(user.user_id),
+            )
+            for user in users
+        ]
 
-    def _permitted(self, session: Session, token: str, email: str) -> User:
-        """The account with this address, if the token may touch it: its owner's or the operator's."""
-        key = lookup_key(email)
-        if not tokens.same(token, self._operator_token):
-            user = _owner(session, token)
-            if user.address_key != key:
-                raise NotYoursError("This token is for another account.")
-            return user
-        found = session.scalar(select(User).where(User.address_key == key)) if key else None
-        if found is None:
-            raise AccountUnknownError("No account has this address.")
-        return found
-
-    def _is_taken(self, address: Address) -> bool:
-        with self._database.transaction() as session:
-            return session.scalar(select(User.user_id).where(User.address_key == address.key)) is not None
-
-
-def _owner(session: Session, token: str) -> User:
-    user = session.scalar(select(User).where(User.token_sha256 == tokens.digest(token)))
-    if user is None:
-        raise TokenUnknownError("This token is nobody's.")
-    return user
+    def count(self) -> int:
+        """How many accounts exist."""
+        with self._database.reading() as session:
+            return session.scalar(select(func.count()).select_from(User).where(EXISTS)) or 0
 
 
 def _uuids(texts: Iterable[str]) -> Iterator[UUID]:
@@ -215,5 +228,18 @@ def _uuids(texts: Iterable[str]) -> Iterator[UUID]:
             yield UUID(text)
 
 
-def _account(user: User) -> Account:
-    return Account(user.user_id, user.email, user.name, user.time_zone, user.confirmed, user.paused, user.created_at)
+def _cursor(account: Account) -> str:
+    return base64.urlsafe_b64encode(f"{account.created_at.isoformat()} {account.user_id}".encode()).decode("ascii")
+
+
+def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
+    try:
+        created_at, _, user_id = (
+            base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode().partition(" ")
+        )
+        instant = datetime.fromisoformat(created_at)
+        if instant.tzinfo is None:
+            raise ValueError
+        return instant.astimezone(UTC), UUID(user_id)
+    except (binascii.Error, ValueError, OverflowError):
+        raise BadCursorError("This cursor is not one of ours; begin without one.") from None

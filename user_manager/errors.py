@@ -18,32 +18,72 @@ class AddressTakenError(UserManagerError):
     """An account with this address exists."""
 
 
+class AlreadyConfirmedError(UserManagerError):
+    """There is nothing left to confirm."""
+
+
+class TooSoonError(UserManagerError):
+    """The person asked for the same a moment ago."""
+
+    transient = True
+
+    def __init__(self, text: str, retry_after_s: int) -> None:
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class IdempotencyKeyReusedError(UserManagerError):
+    """The key was given with another body before."""
+
+
+class StillInFlightError(UserManagerError):
+    """A request for the same is being worked on, and takes long."""
+
+    transient = True
+
+
 class TokenUnknownError(UserManagerError):
-    """The token is nobody's: it was never given, or the account is gone."""
+    """The token is nobody's: it was never given, was replaced, or the account is gone."""
 
 
 class NotYoursError(UserManagerError):
     """A user asked for an account that is not their own, whether it exists or not."""
 
 
+class NotOperatorError(UserManagerError):
+    """A user asked for what only the operator may see."""
+
+
 class AccountUnknownError(UserManagerError):
     """The operator asked for an account that does not exist."""
 
 
+class VersionMismatchError(UserManagerError):
+    """The account was changed since the caller looked at it."""
+
+
+class BadCursorError(UserManagerError):
+    """A cursor that no page of ours ended with."""
+
+
 class LinkForgedError(UserManagerError):
-    """The confirmation link was not made with our key, or was cut short on its way."""
+    """The link was not made with our key, or was cut short on its way."""
 
 
 class LinkExpiredError(UserManagerError):
-    """The confirmation link is genuine, and too old."""
+    """The link is genuine, and too old."""
 
 
 class LinkOrphanedError(UserManagerError):
-    """The confirmation link is genuine, and its account is gone."""
+    """The link is genuine, and its account is gone."""
 
 
 class TooManyUsersError(UserManagerError):
     """One call asked for more users than it may."""
+
+
+class DeletionUnknownError(UserManagerError):
+    """No deletion has this id, or it was completed long ago."""
 
 
 class CollectorAwayError(UserManagerError):

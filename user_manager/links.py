@@ -1,44 +1,61 @@
-"""Confirmation links: signed, so that they need no table, and expiring."""
+"""The links in mails: signed, so that they need no table and no login."""
 
 import hashlib
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Final
 from uuid import UUID
 
-from itsdangerous import BadSignature, SignatureExpired, TimestampSigner
+from itsdangerous import BadSignature, SignatureExpired, Signer, TimestampSigner
 
 from user_manager.errors import LinkExpiredError, LinkForgedError
 
-LIFE = timedelta(days=7)
+CONFIRMATION_LIFE: Final = timedelta(days=7)
+
+# A salt for each purpose: a link that does one thing is no link that does another.
+_CONFIRMATION: Final = "confirm-address"
+_UNSUBSCRIPTION: Final = "unsubscribe"
 
 
 @dataclass(frozen=True, slots=True)
 class Links:
-    """Makes and reads the links that confirm an address.
+    """Makes and reads the links that confirm an address, and those that stop all alerts.
 
-    itsdangerous reads the machine's own clock, so links expire in real time also where the service is handed
-    another clock: a person clicks in real time.
+    itsdangerous reads the machine's own clock, so links expire in real time also where a service is handed another
+    clock: a person clicks in real time.
     """
 
     signing_key: str = field(repr=False)
     public_url: str
     """Without a slash at its end."""
 
-    def url(self, user_id: UUID) -> str:
-        """The link that confirms the address of this user's account. Good for `LIFE` from now."""
-        return f"{self.public_url}/confirm/{self._signer().sign(str(user_id)).decode('ascii')}"
+    def confirmation_url(self, user_id: UUID) -> str:
+        """The link that confirms the address of this user's account. Good for `CONFIRMATION_LIFE` from now."""
+        signer = TimestampSigner(self.signing_key, _CONFIRMATION, key_derivation="hmac", digest_method=hashlib.sha256)
+        return f"{self.public_url}/confirm/{signer.sign(str(user_id)).decode('ascii')}"
 
-    def user_of(self, token: str) -> UUID:
-        """The user whose link ends with `token`. Raises LinkForgedError, LinkExpiredError."""
+    def confirming(self, link_token: str) -> UUID:
+        """The user whose confirmation link ends with `link_token`. Raises LinkForgedError, LinkExpiredError."""
+        signer = TimestampSigner(self.signing_key, _CONFIRMATION, key_derivation="hmac", digest_method=hashlib.sha256)
         try:
-            return UUID(self._signer().unsign(token, max_age=int(LIFE.total_seconds())).decode("ascii"))
+            return UUID(signer.unsign(link_token, max_age=int(CONFIRMATION_LIFE.total_seconds())).decode("ascii"))
         except SignatureExpired:
             raise LinkExpiredError("This link has expired; ask for another mail.") from None
         except (BadSignature, ValueError):
-            raise LinkForgedError("This link is not one of ours, or a part of it is missing.") from None
+            raise LinkForgedError(_FORGED) from None
 
-    def _signer(self) -> TimestampSigner:
-        # The salt keeps these signatures apart from any other that the same key may make one day.
-        return TimestampSigner(
-            self.signing_key, salt="confirm-address", key_derivation="hmac", digest_method=hashlib.sha256
-        )
+    def unsubscription_url(self, user_id: UUID) -> str:
+        """The link that stops all alerts for this user. Good for ever: it must work from the oldest mail too."""
+        signer = Signer(self.signing_key, _UNSUBSCRIPTION, key_derivation="hmac", digest_method=hashlib.sha256)
+        return f"{self.public_url}/unsubscribe/{signer.sign(str(user_id)).decode('ascii')}"
+
+    def unsubscribing(self, link_token: str) -> UUID:
+        """The user whose unsubscription link ends with `link_token`. Raises LinkForgedError."""
+        signer = Signer(self.signing_key, _UNSUBSCRIPTION, key_derivation="hmac", digest_method=hashlib.sha256)
+        try:
+            return UUID(signer.unsign(link_token).decode("ascii"))
+        except (BadSignature, ValueError):
+            raise LinkForgedError(_FORGED) from None
+
+
+_FORGED: Final = "This link is not one of ours, or a part of it is missing."

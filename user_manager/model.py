@@ -3,10 +3,10 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import MetaData, String, UniqueConstraint, Uuid
+from sqlalchemy import Index, LargeBinary, MetaData, String, UniqueConstraint, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from chassis.database import UtcDateTime
+from chassis.database import TABLE_OPTIONS, UtcDateTime
 from chassis.outbox import Outbox
 
 SCHEMA = MetaData()
@@ -25,6 +25,8 @@ class User(Base):
     __table_args__ = (
         UniqueConstraint("address_key", name="uq_users_address_key"),
         UniqueConstraint("token_sha256", name="uq_users_token_sha256"),
+        Index("ix_users_created_at", "created_at", "user_id"),
+        TABLE_OPTIONS,
     )
 
     user_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
@@ -36,8 +38,57 @@ class User(Base):
     confirmed: Mapped[bool]
     paused: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    version: Mapped[int]
+    """Grows with every change of what the owner sees."""
     token_sha256: Mapped[str] = mapped_column(String(64))
     """In hexadecimal. The token itself is not stored."""
+    confirmation_asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """When the last confirmation mail was asked for."""
+    confirmations_asked: Mapped[int]
+    """How many confirmation mails were asked for, the first by registering."""
+
+
+class Deletion(Base):
+    """A deletion under way: the saga's record, which holds nothing about the person but the id. See `deletion`."""
+
+    __tablename__ = "deletions"
+    __table_args__ = (
+        UniqueConstraint("user_id", name="uq_deletions_user_id"),
+        Index("ix_deletions_next_attempt_at", "next_attempt_at"),
+        TABLE_OPTIONS,
+    )
+
+    deletion_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(Uuid)
+    step: Mapped[str] = mapped_column(String(16))
+    """The step that comes next: a value of `deletion.Step`."""
+    request: Mapped[UUID] = mapped_column(Uuid)
+    """The last request that began on it; only that one may call the deletion off."""
+    attempts: Mapped[int]
+    """How often the next step was tried in the background since the last one succeeded."""
+    next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    """When the background goes on with it. Whoever moves it on in a transaction holds the deletion until then."""
+    requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class IdempotencyRecord(Base):
+    """That a request was answered, and how. Commits together with what the request did."""
+
+    __tablename__ = "idempotency_records"
+    __table_args__ = (
+        Index("ix_idempotency_records_expires_at", "expires_at"),
+        Index("ix_idempotency_records_user_id", "user_id"),
+        TABLE_OPTIONS,
+    )
+
+    key_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """In hexadecimal, of the idempotency key."""
+    body_sha256: Mapped[str] = mapped_column(String(64))
+    user_id: Mapped[UUID] = mapped_column(Uuid)
+    """Whom the request made, so that erasing the account erases the answer too."""
+    sealed_answer: Mapped[bytes] = mapped_column(LargeBinary(1 << 16))
+    """The answer, encrypted, for a token is in it."""
+    expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 OUTBOX = Outbox(SCHEMA)

@@ -1,103 +1,272 @@
 """Accounts over HTTP: parses, makes one call, translates."""
 
 from collections.abc import Mapping
-from functools import cache
-from typing import Annotated, Final
-from unicodedata import category
-from zoneinfo import available_timezones
+from typing import Final
+from urllib.parse import quote, urlencode
+from uuid import UUID
 
-from flask import Blueprint, Response, jsonify
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from flask import Blueprint, Response, url_for
+from flask.blueprints import BlueprintSetupState
+from werkzeug.routing import BaseConverter
 
 from chassis.errors import DatabaseAwayError
-from chassis.http import ProblemKind, bearer_token, parsed_body
+from chassis.http import (
+    IDEMPOTENCY_KEY,
+    IF_MATCH,
+    ProblemKind,
+    Reply,
+    bearer_token,
+    entity_tag,
+    idempotency_key,
+    if_match,
+    parsed_body,
+    parsed_query,
+)
+from chassis.limits import ClientLimit
+from chassis.openapi import Answer, describe
 from user_manager.accounts import Account, Accounts
-from user_manager.addresses import parse_address
+from user_manager.addresses import Address, parse_address
+from user_manager.deletion import Deletions, DeletionStatus
 from user_manager.errors import (
     AccountUnknownError,
     AddressInvalidError,
     AddressTakenError,
+    AlreadyConfirmedError,
+    BadCursorError,
     CollectorAwayError,
     CollectorRefusedError,
+    DeletionUnknownError,
+    IdempotencyKeyReusedError,
     LinkExpiredError,
     LinkForgedError,
     LinkOrphanedError,
+    NotOperatorError,
     NotYoursError,
+    StillInFlightError,
     TokenUnknownError,
+    TooSoonError,
+    VersionMismatchError,
 )
-
-LONGEST_NAME = 100
-"""Characters."""
+from user_manager.registration import Registrations
+from user_manager.rest_models import (
+    ChangedUser,
+    DeletionState,
+    Existence,
+    NewToken,
+    NewUser,
+    OneUser,
+    PageQuery,
+    Registered,
+    User,
+    Users,
+)
 
 _SOON: Final = {"Retry-After": "5"}
 
 PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
+    BadCursorError: ProblemKind(400),
     LinkForgedError: ProblemKind(400),
     TokenUnknownError: ProblemKind(401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}),
+    NotOperatorError: ProblemKind(403),
     NotYoursError: ProblemKind(403),
     AccountUnknownError: ProblemKind(404),
+    DeletionUnknownError: ProblemKind(404),
     AddressTakenError: ProblemKind(409),
+    AlreadyConfirmedError: ProblemKind(409),
+    StillInFlightError: ProblemKind(409, {"Retry-After": "1"}),
     LinkExpiredError: ProblemKind(410),
     LinkOrphanedError: ProblemKind(410),
+    VersionMismatchError: ProblemKind(412),
     AddressInvalidError: ProblemKind(422),
+    IdempotencyKeyReusedError: ProblemKind(422),
+    TooSoonError: ProblemKind(429),
     CollectorRefusedError: ProblemKind(502),
     CollectorAwayError: ProblemKind(503, _SOON),
     DatabaseAwayError: ProblemKind(503, _SOON),
 }
 
+DESCRIPTION: Final = (
+    "Accounts: who wants to be told about airports. Registering gives a token; send it with every other request in the "
+    "header `Authorization: Bearer …`. A user's token opens that user's account, the operator's token opens all."
+)
 
-def _person_name(name: str) -> str:
-    # The name becomes a part of mail headers. A control character (Cc) or a separator of lines or paragraphs
-    # (Zl, Zp) could end one and begin another; half a surrogate pair (Cs) is no text at all.
-    if any(category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
-        raise ValueError("must not hold control characters")
-    name = name.strip()
-    if not 1 <= len(name) <= LONGEST_NAME:
-        raise ValueError(f"must have from 1 to {LONGEST_NAME} characters")
-    return name
+_VERIFY: Final = "verify/"
+"""What no address may begin with: GET /users/verify/{email} would be GET /users/{email} of such an address."""
 
-
-@cache
-def _time_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
-def _time_zone(name: str) -> str:
-    if name not in _time_zones():
-        raise ValueError("must be the IANA name of a time zone, such as Europe/Rome")
-    return name
+_ETAG: Final = {"ETag": "The version of the account."}
+_NEXT: Final = "The next page has rel=next (RFC 8288). There is none on the last page."
+_EMAIL: Final = {
+    "email": {
+        "type": "string",
+        "format": "email",
+        "examples": ["ann@example.org"],
+        "description": "The address of the account, with percent-encoding.",
+    }
+}
 
 
-class NewUser(BaseModel):
-    """The body of POST /users."""
+class _AddressConverter(BaseConverter):
+    """What may be an address: its local part can have slashes (RFC 5322, 3.2.3), its domain cannot."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    regex = f"(?!{_VERIFY}).+@[^/@]+"
+    part_isolating = False
 
-    email: str
-    name: Annotated[str, AfterValidator(_person_name)]
-    time_zone: Annotated[str, AfterValidator(_time_zone)] = "UTC"
+    def to_url(self, value: str) -> str:
+        return quote(value, safe="!$&'()*+,;=:@")  # what RFC 3986, 3.3 allows within one segment
 
 
-def users(accounts: Accounts, *, allow_test_addresses: bool) -> Blueprint:
-    """POST /users; GET and DELETE /users/{email}, with the user's own token or the operator's."""
+def users(
+    accounts: Accounts,
+    registrations: Registrations,
+    deletions: Deletions,
+    *,
+    allow_test_addresses: bool,
+    registration_limit: str,
+) -> Blueprint:
+    """The routes of accounts. `registration_limit`, like "60/minute", is for one client's posts to one replica."""
     blueprint = Blueprint("users", __name__)
+    limit = ClientLimit(registration_limit)
+
+    @blueprint.record
+    def convert_addresses(state: BlueprintSetupState) -> None:
+        state.app.url_map.converters["address"] = _AddressConverter
 
     @blueprint.post("/users")
-    def register() -> tuple[Response, int]:
+    @describe(
+        "Register",
+        body=NewUser,
+        headers=(IDEMPOTENCY_KEY,),
+        answers={
+            201: Answer(
+                Registered,
+                "Registered. The address gets a mail with a link that confirms it.",
+                {"Location": "Where the account is.", **_ETAG},
+            )
+        },
+        problems=(409, 429, 503),
+    )
+    def register_user() -> Reply:
+        limit.spend()
         body = parsed_body(NewUser)
-        address = parse_address(body.email, allow_test=allow_test_addresses)
-        registration = accounts.register(address, body.name, body.time_zone)
-        return jsonify(user=_shown(registration.account), token=registration.token), 201
+        address = _registrable(parse_address(body.email, allow_test=allow_test_addresses))
+        registration = registrations.register(address, body.name, body.time_zone, idempotency_key())
+        account = registration.account
+        location = url_for("users.get_user", email=account.email)
+        return Reply(
+            Registered(user=User.of(account), token=registration.token), 201, {"Location": location} | _tag(account)
+        )
 
-    # `path`, because a slash is a legal character of an address
-    @blueprint.get("/users/<path:email>")
-    def get(email: str) -> Response:
-        return jsonify(user=_shown(accounts.get(bearer_token(), email)))
+    @blueprint.get("/users")
+    @describe(
+        "List all accounts",
+        auth="operator",
+        query=PageQuery,
+        answers={200: Answer(Users, f"A page of accounts. {_NEXT}")},
+        problems=(400, 503),
+    )
+    def list_users() -> Reply:
+        token = bearer_token()
+        query = parsed_query(PageQuery)
+        page = accounts.page(token, query.cursor, query.limit)
+        headers = {}
+        if page.next_cursor is not None:
+            following = urlencode({"cursor": page.next_cursor, "limit": query.limit})
+            headers["Link"] = f'<{url_for("users.list_users")}?{following}>; rel="next"'
+        return Reply(Users(users=[User.of(account) for account in page.accounts]), headers=headers)
 
-    @blueprint.delete("/users/<path:email>")
-    def delete(email: str) -> tuple[str, int]:
-        accounts.delete(bearer_token(), email)
-        return "", 204
+    @blueprint.get("/users/<address:email>")
+    @describe(
+        "Show an account",
+        auth="user",
+        path=_EMAIL,
+        answers={200: Answer(OneUser, headers=_ETAG)},
+        problems=(404, 503),
+    )
+    def get_user(email: str) -> Reply:
+        return _one(accounts.get(bearer_token(), email))
+
+    @blueprint.patch("/users/<address:email>")
+    @describe(
+        "Change an account",
+        auth="user",
+        path=_EMAIL,
+        headers=(IF_MATCH,),
+        body=ChangedUser,
+        answers={200: Answer(OneUser, headers=_ETAG)},
+        problems=(404, 412, 428, 503),
+    )
+    def change_user(email: str) -> Reply:
+        # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
+        token = bearer_token()
+        seen = accounts.get(token, email)
+        change = parsed_body(ChangedUser).change()
+        wanted = if_match()
+        if str(seen.version) not in wanted:
+            raise VersionMismatchError("The account has changed since; read it again.")
+        return _one(accounts.change(token, email, None if wanted.star_tag else seen.version, change))
+
+    @blueprint.delete("/users/<address:email>")
+    @describe(
+        "Delete an account, its interests, and everything else about it",
+        auth="user",
+        path=_EMAIL,
+        answers={
+            204: Answer(says="Deleted."),
+            202: Answer(
+                DeletionState,
+                "It will be deleted, and its token is void; not everything could be done at once.",
+                {"Location": "Where to see how far it is."},
+            ),
+        },
+        problems=(404, 502, 503),
+    )
+    def delete_user(email: str) -> Reply:
+        deletion_id = deletions.delete(bearer_token(), email)
+        if deletion_id is None:
+            return Reply(status=204)
+        location = url_for("users.get_deletion", deletion_id=deletion_id)
+        state = DeletionState(deletion_id=deletion_id, status=DeletionStatus.IN_PROGRESS)
+        return Reply(state, 202, {"Location": location})
+
+    @blueprint.get("/deletions/<uuid:deletion_id>")
+    @describe("Show how far a deletion is", answers={200: Answer(DeletionState)}, problems=(404, 503))
+    def get_deletion(deletion_id: UUID) -> Reply:
+        # No token: that one is void. The id cannot be guessed, and the answer tells nothing about a person.
+        return Reply(DeletionState(deletion_id=deletion_id, status=deletions.status(deletion_id)))
+
+    @blueprint.post("/users/<address:email>/token")
+    @describe(
+        "Replace the token; the one before is void from now on",
+        auth="user",
+        path=_EMAIL,
+        answers={200: Answer(NewToken)},
+        problems=(404, 503),
+    )
+    def rotate_token(email: str) -> Reply:
+        return Reply(NewToken(token=accounts.rotate_token(bearer_token(), email)))
+
+    @blueprint.get(f"/users/{_VERIFY}<address:email>")
+    @describe(
+        "Say whether an account has this address",
+        auth="operator",
+        path=_EMAIL,
+        answers={200: Answer(Existence)},
+        problems=(404, 503),
+    )
+    def verify_user(email: str) -> Reply:
+        return Reply(Existence(exists=accounts.exists(bearer_token(), email)))
+
+    @blueprint.post("/users/<address:email>/confirmation")
+    @describe(
+        "Ask for another confirmation mail",
+        auth="user",
+        path=_EMAIL,
+        answers={202: Answer(says="It will be sent.")},
+        problems=(404, 409, 429, 503),
+    )
+    def ask_confirmation(email: str) -> Reply:
+        registrations.ask_confirmation(bearer_token(), email)
+        return Reply(status=202)
 
     @blueprint.after_request
     def keep_out_of_caches(response: Response) -> Response:
@@ -107,13 +276,15 @@ def users(accounts: Accounts, *, allow_test_addresses: bool) -> Blueprint:
     return blueprint
 
 
-def _shown(account: Account) -> dict[str, object]:
-    return {
-        "user_id": str(account.user_id),
-        "email": account.email,
-        "name": account.name,
-        "time_zone": account.time_zone,
-        "confirmed": account.confirmed,
-        "paused": account.paused,
-        "created_at": account.created_at.isoformat(),
-    }
+def _registrable(address: Address) -> Address:
+    if address.key.startswith(_VERIFY):
+        raise AddressInvalidError(f"An address that begins with {_VERIFY} cannot be registered here.")
+    return address
+
+
+def _one(account: Account) -> Reply:
+    return Reply(OneUser(user=User.of(account)), headers=_tag(account))
+
+
+def _tag(account: Account) -> dict[str, str]:
+    return {"ETag": entity_tag(account.version)}

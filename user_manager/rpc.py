@@ -12,6 +12,8 @@ from towerwatch.users.v1.user_service_pb2 import (
     Contact,
     GetContactsRequest,
     GetContactsResponse,
+    VerifyUserRequest,
+    VerifyUserResponse,
 )
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceServicer
 from user_manager import accounts
@@ -38,6 +40,11 @@ class UserService(UserServiceServicer):
         identity = self._accounts.authenticate(request.token)
         return AuthenticateResponse(user_id=str(identity.user_id), confirmed=identity.confirmed)
 
+    def VerifyUser(  # noqa: N802 — the contract's name
+        self, request: VerifyUserRequest, _context: grpc.ServicerContext
+    ) -> VerifyUserResponse:
+        return VerifyUserResponse(exists=self._accounts.verify(request.email))
+
     def GetContacts(  # noqa: N802 — the contract's name
         self, request: GetContactsRequest, _context: grpc.ServicerContext
     ) -> GetContactsResponse:
@@ -55,4 +62,5 @@ def _contact(contact: accounts.Contact) -> Contact:
         confirmed=account.confirmed,
         paused=account.paused,
         confirm_url=contact.confirm_url,
+        unsubscribe_url=contact.unsubscribe_url,
     )

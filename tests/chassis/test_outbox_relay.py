@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,23 +23,25 @@ from tests.waiting import eventually
 from towerwatch.topics import Topic
 
 PARTITIONS = 3
-TOPIC = Topic("relayed.v1", PARTITIONS, {})
 
 
 class Service:
     """A service with an outbox."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, url: str) -> None:
         schema = MetaData()
         self.outbox = Outbox(schema)
-        self.database = Database(f"sqlite:///{path}")
+        self.database = Database(url)
         schema.create_all(self.database.engine)
+        self.topic = Topic(f"relayed.{uuid.uuid4()}", PARTITIONS, {})  # the broker is one for several tests
         self._written = 0
 
     def write(self, count: int) -> None:
         with self.database.transaction() as session:
             numbers = range(self._written, self._written + count)
-            self.outbox.add(session, [Message(TOPIC.name, n % PARTITIONS, b"key", str(n).encode()) for n in numbers])
+            self.outbox.add(
+                session, [Message(self.topic.name, n % PARTITIONS, b"key", str(n).encode()) for n in numbers]
+            )
         self._written += count
 
     def backlog(self) -> int:
@@ -71,9 +74,9 @@ def running(*relays: OutboxRelay) -> Iterator[None]:
     assert not thread.is_alive()
 
 
-async def read(bootstrap_servers: str) -> dict[int, list[ConsumerRecord]]:
+async def read(bootstrap_servers: str, topic: str) -> dict[int, list[ConsumerRecord]]:
     """Everything on the topic, by partition."""
-    partitions = [TopicPartition(TOPIC.name, number) for number in range(PARTITIONS)]
+    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
     await consumer.start()
     try:
@@ -100,13 +103,13 @@ def first_occurrences(records: list[ConsumerRecord]) -> list[int]:
     return kept
 
 
-def test_a_broker_that_goes_away_costs_no_event_and_no_order(tmp_path: Path) -> None:
+def test_a_broker_that_goes_away_costs_no_event_and_no_order(tmp_path: Path, database_url: str) -> None:
     """Killed with -9 and restarted in the middle: each partition's events come in their order, none is missing."""
-    service = Service(tmp_path / "service.db")
+    service = Service(database_url)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    broker = Broker(tmp_path / "kafka", port, topics=(TOPIC,))
+    broker = Broker(tmp_path / "kafka", port, topics=(service.topic,))
     broker.start()
 
     try:
@@ -118,22 +121,22 @@ def test_a_broker_that_goes_away_costs_no_event_and_no_order(tmp_path: Path) -> 
             broker.start()
             service.write(1)
             eventually(lambda: service.backlog() == 0)
-        found = asyncio.run(read(broker.bootstrap_servers))
+        found = asyncio.run(read(broker.bootstrap_servers, service.topic.name))
     finally:
         broker.stop()
     for partition, records in found.items():
         assert first_occurrences(records) == list(range(partition, 3_001, PARTITIONS))
 
 
-def test_two_relays_publish_each_event_once_and_in_order(kafka: Broker, tmp_path: Path) -> None:
+def test_two_relays_publish_each_event_once_and_in_order(kafka: Broker, database_url: str) -> None:
     """Replicas share an outbox: while the lease holds, one of them works."""
-    service = Service(tmp_path / "service.db")
-    asyncio.run(ensure_topics(kafka.bootstrap_servers, [TOPIC]))
+    service = Service(database_url)
+    asyncio.run(ensure_topics(kafka.bootstrap_servers, [service.topic]))
 
     with running(*(service.relay(kafka.bootstrap_servers) for _ in range(2))):
         for _ in range(10):
             service.write(200)
             eventually(lambda: service.backlog() < 400)
         eventually(lambda: service.backlog() == 0)
-    for partition, records in asyncio.run(read(kafka.bootstrap_servers)).items():
+    for partition, records in asyncio.run(read(kafka.bootstrap_servers, service.topic.name)).items():
         assert [int(record.value) for record in records] == list(range(partition, 2_000, PARTITIONS))

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import pytest
@@ -57,8 +56,8 @@ class Service:
 
 
 @pytest.fixture
-def service(tmp_path: Path) -> Iterator[Service]:
-    database = Database(f"sqlite:///{tmp_path}/collector.db")
+def service(database_url: str) -> Iterator[Service]:
+    database = Database(database_url)
     SCHEMA.create_all(database.engine)
     clock = FakeClock(NOON)
     yield Service(Interests(database, clock), CollectionRequests(database), database, clock)

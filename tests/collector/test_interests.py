@@ -243,12 +243,13 @@ def test_requests_at_the_same_time_make_one_interest(service: Service) -> None:
 def test_who_loses_the_race_for_a_new_interest_changes_it(service: Service) -> None:
     """On a database that lets both look before one inserts: the unique key decides."""
     first = service.set(wish(), ANN)
+    begin = "BEGIN IMMEDIATE" if service.database.sqlite else "BEGIN"
     with service.database.transaction() as session:
         session.execute(text("UPDATE interests SET airport = 'LICC'"))  # the first look does not find it
 
     def it_is_there_now(_connection, cursor, statement, *_):  # type: ignore[no-untyped-def]
         if statement.startswith("INSERT INTO interests"):
-            for elsewhere in ("UPDATE interests SET airport = 'KJFK'", "COMMIT", "BEGIN IMMEDIATE"):
+            for elsewhere in ("UPDATE interests SET airport = 'KJFK'", "COMMIT", begin):
                 cursor.execute(elsewhere)
 
     event.listen(service.database.engine, "before_cursor_execute", it_is_there_now)

@@ -134,6 +134,17 @@ def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start,
     assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=10).status_code == 202
 
 
+@pytest.mark.mariadb
+def test_it_runs_on_mysql_too(start: Start, mariadb_url: str) -> None:
+    """It makes its tables there, and what it is told waits in its outbox."""
+    process = start(DATABASE_URL=mariadb_url)
+    eventually(lambda: process.answers("/health/ready"))
+    operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
+    assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=10).status_code == 202
+    assert process.end() == 0
+    assert "Traceback" not in process.log()
+
+
 def test_it_ends_in_order_while_it_waits_for_its_database(start: Start, tmp_path: Path) -> None:
     """The waiting thread is told to stop too."""
     process = start(DATABASE_URL=f"sqlite:///{tmp_path}/missing/collector.db")

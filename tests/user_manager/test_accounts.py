@@ -1,230 +1,210 @@
-"""The use cases: state and event commit together, and everybody reaches their own account only."""
+"""What can be done with accounts that exist; everybody reaches their own only."""
 
-import threading
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event, select, text
 
-from chassis.database import Database
-from chassis.errors import DatabaseAwayError
-from tests.fakes.collector import FakeInterests
-from tests.user_manager.conftest import OPERATOR_TOKEN, PUBLIC_URL, SIGNING_KEY, Service
-from towerwatch.topics import USERS_CHANGED, partition_of
-from user_manager.accounts import MOST_CONTACTS, Accounts
-from user_manager.addresses import Address
+from tests.user_manager.conftest import OPERATOR_TOKEN, PUBLIC_URL, Service
+from user_manager.accounts import MOST_CONTACTS, Account, Change
 from user_manager.errors import (
     AccountUnknownError,
-    AddressTakenError,
-    CollectorAwayError,
+    BadCursorError,
+    LinkForgedError,
     LinkOrphanedError,
+    NotOperatorError,
     NotYoursError,
     TokenUnknownError,
     TooManyUsersError,
+    VersionMismatchError,
 )
-from user_manager.links import Links
-from user_manager.model import OUTBOX, User
+
+USES: dict[str, Callable[[Service, str, str], object]] = {
+    "get": lambda service, token, email: service.accounts.get(token, email),
+    "change": lambda service, token, email: service.accounts.change(token, email, None, Change(paused=True)),
+    "rotate": lambda service, token, email: service.accounts.rotate_token(token, email),
+    "delete": lambda service, token, email: service.deletions.delete(token, email),
+    "resend": lambda service, token, email: service.registrations.ask_confirmation(token, email),
+}
 
 
-def test_a_registration_commits_the_account_with_its_event(service: Service) -> None:
-    """The event asks for one confirmation mail, in the partition of the user, and holds no address and no name."""
-    service.clock.advance(timedelta(hours=5))
-    account = service.register().account
-    assert account.created_at == service.clock.now()
-    assert (account.confirmed, account.paused) == (False, False)
-    with service.database.transaction() as session:
-        (row,) = session.execute(OUTBOX.rows.select()).all()
-    user_id = str(account.user_id)
-    assert (row.topic, row.key) == (USERS_CHANGED.name, user_id.encode())
-    assert row.partition == partition_of(user_id, USERS_CHANGED)
-    (registered,) = service.events()
-    assert registered.user_id == user_id
-    assert registered.registered.confirmation_id
-    assert b"ann" not in row.value.lower()
-
-
-def test_a_registration_that_fails_leaves_neither_account_nor_event(service: Service) -> None:
-    """The outbox refuses the event: the account is not there either."""
-    with service.database.engine.begin() as connection:
-        connection.execute(text("DROP TABLE outbox"))
-    with pytest.raises(DatabaseAwayError):
-        service.register()
-    with service.database.transaction() as session:
-        assert session.scalars(select(User)).all() == []
-
-
-def test_only_a_digest_of_the_token_is_stored(service: Service) -> None:
-    """Who reads the database can act for nobody."""
-    token = service.register().token
-    with service.database.transaction() as session:
-        user = session.scalars(select(User)).one()
-        row = session.execute(text("SELECT * FROM users")).one()
-    assert len(user.token_sha256) == 64
-    assert all(token not in str(value) for value in row)
-
-
-def test_an_address_registers_once_in_whatever_case(service: Service) -> None:
-    """The second gets no account and makes no event."""
-    service.register("ann@example.org")
-    with pytest.raises(AddressTakenError):
-        service.register("ANN@example.org")
-    assert service.changes() == ["registered"]
-
-
-def test_of_registrations_at_the_same_time_one_wins(service: Service) -> None:
-    """The database's unique key decides the race, and the others are told why."""
-    start = threading.Barrier(4)
-    outcomes: list[str] = []
-
-    def register() -> None:
-        start.wait()
-        try:
-            service.register()
-            outcomes.append("registered")
-        except AddressTakenError:
-            outcomes.append("taken")
-
-    threads = [threading.Thread(target=register) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(outcomes) == ["registered", "taken", "taken", "taken"]
-    assert service.changes() == ["registered"]
-
-
-def test_another_constraint_is_not_taken_for_a_taken_address(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The address is free, so "taken" would be a lie."""
-    monkeypatch.setattr("user_manager.tokens.new_token", lambda: "the-same-token-twice")
-    service.register("ann@example.org")
-    with pytest.raises(DatabaseAwayError):
-        service.register("bob@example.org")
-
-
-def test_confirming_is_idempotent_and_announced_once(service: Service) -> None:
-    """People click twice."""
-    registration = service.register()
-    for _ in range(2):
-        service.accounts.confirm(service.link_token(registration))
-    assert service.accounts.get(registration.token, "ann@example.org").confirmed
-    assert service.changes() == ["registered", "confirmed"]
-
-
-def test_looking_at_a_link_confirms_nothing(service: Service) -> None:
-    """Mail scanners open links."""
-    registration = service.register()
-    service.accounts.check_link(service.link_token(registration))
-    assert not service.accounts.authenticate(registration.token).confirmed
-    assert service.changes() == ["registered"]
-
-
-def test_the_link_of_an_account_that_is_gone_confirms_nothing(service: Service) -> None:
-    """Also when the same address registered again since: that account has a link of its own."""
-    registration = service.register()
-    service.accounts.delete(registration.token, "ann@example.org")
-    again = service.register()
-    for use in (service.accounts.check_link, service.accounts.confirm):
-        with pytest.raises(LinkOrphanedError):
-            use(service.link_token(registration))
-    assert not service.accounts.authenticate(again.token).confirmed
-
-
-def test_people_reach_their_own_account_only(service: Service) -> None:
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_people_reach_their_own_account_only(service: Service, use: Callable[[Service, str, str], object]) -> None:
     """Another's address, a free one and nonsense are answered alike: nobody learns who has an account."""
     token = service.register("ann@example.org").token
-    service.register("bob@example.org")
-    assert service.accounts.get(token, "ANN@Example.org").email == "ann@example.org"
+    bob = service.register("bob@example.org")
     said = set()
     for email in ("bob@example.org", "nobody@example.org", "nonsense"):
-        for use in (service.accounts.get, service.accounts.delete):
-            with pytest.raises(NotYoursError) as caught:
-                use(token, email)
-            said.add(str(caught.value))
+        with pytest.raises(NotYoursError) as caught:
+            use(service, token, email)
+        said.add(str(caught.value))
     assert len(said) == 1
+    assert service.accounts.get(bob.token, "BOB@Example.org") == bob.account
     assert service.interests.deleted == []
 
 
-def test_the_operator_reaches_every_account(service: Service) -> None:
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_a_token_that_was_never_given_is_nobodys(service: Service, use: Callable[[Service, str, str], object]) -> None:
+    """Whether the account exists or not."""
+    service.register()
+    for email in ("ann@example.org", "nobody@example.org"):
+        with pytest.raises(TokenUnknownError):
+            use(service, "guessed", email)
+
+
+@pytest.mark.parametrize("use", USES.values(), ids=USES)
+def test_the_operator_reaches_every_account(service: Service, use: Callable[[Service, str, str], object]) -> None:
     """And is told which does not exist."""
     service.register("ann@example.org")
-    assert service.accounts.get(OPERATOR_TOKEN, "ann@example.org").name == "Ann"
+    service.clock.advance(timedelta(days=1))
+    use(service, OPERATOR_TOKEN, "ANN@example.org")
     for email in ("nobody@example.org", "nonsense"):
         with pytest.raises(AccountUnknownError):
-            service.accounts.get(OPERATOR_TOKEN, email)
+            use(service, OPERATOR_TOKEN, email)
 
 
-def test_a_token_that_was_never_given_is_nobodys(service: Service) -> None:
-    """Neither the operator's for gRPC: it is no user's."""
-    service.register()
-    with pytest.raises(TokenUnknownError):
-        service.accounts.get("guessed", "ann@example.org")
+def test_the_operators_token_is_no_users(service: Service) -> None:
+    """The other services learn whose a token is; the operator is nobody of whom there are interests."""
     for token in ("", "guessed", OPERATOR_TOKEN):
         with pytest.raises(TokenUnknownError):
             service.accounts.authenticate(token)
 
 
-def test_a_deletion_begins_with_the_interests(service: Service) -> None:
-    """Then the account and its event go in one transaction, and the address is free again."""
+def test_a_change_is_seen_and_counted(service: Service) -> None:
+    """What is not named stays; the version grows by one."""
     registration = service.register()
-    service.accounts.delete(registration.token, "ann@example.org")
-    assert service.interests.deleted == [registration.account.user_id]
-    assert service.changes() == ["registered", "deleted"]
-    with pytest.raises(TokenUnknownError):
-        service.accounts.delete(registration.token, "ann@example.org")
-    with pytest.raises(AccountUnknownError):
-        service.accounts.delete(OPERATOR_TOKEN, "ann@example.org")
-    assert service.register().account.user_id != registration.account.user_id
-
-
-def test_a_pivot_that_fails_leaves_everything_as_it_was(service: Service) -> None:
-    """The account stays usable, and the same deletion succeeds once the collector is back."""
-    registration = service.register()
-    service.interests.failure = CollectorAwayError("away")
-    with pytest.raises(CollectorAwayError):
-        service.accounts.delete(registration.token, "ann@example.org")
-    assert service.accounts.get(registration.token, "ann@example.org") == registration.account
-    assert service.changes() == ["registered"]
-    service.interests.failure = None
-    service.accounts.delete(registration.token, "ann@example.org")
-    assert service.changes() == ["registered", "deleted"]
-
-
-def test_a_deletion_that_was_overtaken_announces_nothing_again(service: Service) -> None:
-    """Two requests may be between pivot and local delete at once."""
-    registration = service.register()
-
-    class Overtaken(FakeInterests):
-        """While the first request asks the collector, a second one completes."""
-
-        def delete_interests(self, user_id: object) -> None:
-            service.accounts.delete(OPERATOR_TOKEN, "ann@example.org")
-
-    slow = Accounts(service.database, Overtaken(), service.links, service.clock, OPERATOR_TOKEN)
-    slow.delete(registration.token, "ann@example.org")
-    assert service.changes() == ["registered", "deleted"]
-
-
-def test_no_lock_is_held_while_the_collector_is_asked(service: Service) -> None:
-    """A slow collector must not stop the others' registrations."""
-    registration = service.register()
-
-    class Slow(FakeInterests):
-        """Meanwhile somebody else writes."""
-
-        def delete_interests(self, user_id: object) -> None:
-            service.register("bob@example.org")
-
-    Accounts(service.database, Slow(), service.links, service.clock, OPERATOR_TOKEN).delete(
-        registration.token, "ann@example.org"
+    before = registration.account
+    after = service.accounts.change(registration.token, before.email, before.version, Change("Anna", "UTC", True))
+    assert after == Account(
+        before.user_id, before.email, "Anna", "UTC", before.confirmed, True, before.created_at, before.version + 1
     )
-    assert service.accounts.get(OPERATOR_TOKEN, "bob@example.org")
+    resumed = service.accounts.change(registration.token, before.email, None, Change(paused=False))
+    assert (resumed.name, resumed.paused, resumed.version) == ("Anna", False, after.version + 1)
+    assert service.accounts.get(registration.token, before.email) == resumed
+
+
+def test_a_change_to_what_is_already_so_is_none(service: Service) -> None:
+    """The version stays, so that nobody's next change is refused for it."""
+    registration = service.register()
+    same = service.accounts.change(registration.token, "ann@example.org", None, Change("Ann", "Europe/Rome", False))
+    assert same == registration.account
+
+
+def test_of_two_changes_to_the_same_version_one_is_refused(service: Service) -> None:
+    """Nobody's change is overwritten unseen."""
+    registration = service.register()
+    version = registration.account.version
+    service.accounts.change(registration.token, "ann@example.org", version, Change(name="Anna"))
+    with pytest.raises(VersionMismatchError):
+        service.accounts.change(registration.token, "ann@example.org", version, Change(name="Annie"))
+    assert service.accounts.get(registration.token, "ann@example.org").name == "Anna"
+
+
+def test_a_new_token_voids_the_one_before(service: Service) -> None:
+    """At once, for the account and for the other services; the account is the same."""
+    registration = service.register()
+    new = service.accounts.rotate_token(registration.token, "ann@example.org")
+    assert new != registration.token
+    with pytest.raises(TokenUnknownError):
+        service.accounts.get(registration.token, "ann@example.org")
+    with pytest.raises(TokenUnknownError):
+        service.accounts.authenticate(registration.token)
+    assert service.accounts.get(new, "ann@example.org") == registration.account
+
+
+def test_pages_show_every_account_once(service: Service) -> None:
+    """Oldest first, whatever the size of a page, also for accounts of one instant and with changes in between."""
+    emails = [f"user{number}@example.org" for number in range(7)]
+    for number, email in enumerate(emails):
+        service.register(email)
+        if number % 3 == 0:
+            service.clock.advance(timedelta(seconds=1))
+    for limit in (1, 2, 3, 7, 50):
+        seen: list[str] = []
+        cursor = None
+        pages = 0
+        while pages == 0 or cursor is not None:
+            page = service.accounts.page(OPERATOR_TOKEN, cursor, limit)
+            assert 1 <= len(page.accounts) <= limit
+            seen += [account.email for account in page.accounts]
+            cursor = page.next_cursor
+            pages += 1
+        assert sorted(seen) == emails
+        assert pages == -(-len(emails) // limit)
+
+
+def test_an_account_that_is_gone_ends_no_list(service: Service) -> None:
+    """The cursor points between accounts, not at one."""
+    for email in ("a@example.org", "b@example.org", "c@example.org"):
+        service.register(email)
+        service.clock.advance(timedelta(seconds=1))
+    first = service.accounts.page(OPERATOR_TOKEN, None, 1)
+    service.deletions.delete(OPERATOR_TOKEN, "a@example.org")
+    service.deletions.delete(OPERATOR_TOKEN, "b@example.org")
+    rest = service.accounts.page(OPERATOR_TOKEN, first.next_cursor, 10)
+    assert [account.email for account in rest.accounts] == ["c@example.org"]
+    assert rest.next_cursor is None
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "????", "Zm9v", "MjAyNi0wMS0wMSB4", "ü"])
+def test_a_cursor_that_is_none_of_ours_is_said(service: Service, cursor: str) -> None:
+    """It is the caller's mistake, not ours."""
+    with pytest.raises(BadCursorError):
+        service.accounts.page(OPERATOR_TOKEN, cursor, 10)
+
+
+def test_only_the_operator_lists_and_verifies(service: Service) -> None:
+    """A user's token is known, and not enough."""
+    token = service.register().token
+    assert service.accounts.exists(OPERATOR_TOKEN, "ANN@example.org")
+    assert not service.accounts.exists(OPERATOR_TOKEN, "nobody@example.org")
+    assert not service.accounts.exists(OPERATOR_TOKEN, "nonsense")
+    with pytest.raises(NotOperatorError):
+        service.accounts.page(token, None, 10)
+    with pytest.raises(NotOperatorError):
+        service.accounts.exists(token, "ann@example.org")
+    with pytest.raises(TokenUnknownError):
+        service.accounts.page("guessed", None, 10)
+    with pytest.raises(TokenUnknownError):
+        service.accounts.exists("guessed", "ann@example.org")
+
+
+def test_unsubscribing_pauses_all_alerts(service: Service) -> None:
+    """With the link alone, however often; looking at it changes nothing."""
+    registration = service.register()
+    link_token = service.unsubscription_token(registration)
+    service.accounts.check_unsubscribe(link_token)
+    assert not service.accounts.get(registration.token, "ann@example.org").paused
+    for _ in range(2):
+        service.accounts.unsubscribe(link_token)
+    account = service.accounts.get(registration.token, "ann@example.org")
+    assert account.paused
+    assert account.version == registration.account.version + 1
+    (contact,) = service.accounts.contacts([str(account.user_id)])
+    assert contact.account.paused
+
+
+def test_links_do_one_thing_each(service: Service) -> None:
+    """The link that confirms does not unsubscribe, nor the other way round; one of nobody does nothing."""
+    registration = service.register()
+    confirmation, unsubscription = service.confirmation_token(registration), service.unsubscription_token(registration)
+    for use in (service.accounts.check_unsubscribe, service.accounts.unsubscribe):
+        with pytest.raises(LinkForgedError):
+            use(confirmation)
+    for use in (service.registrations.check_link, service.registrations.confirm):
+        with pytest.raises(LinkForgedError):
+            use(unsubscription)
+    service.deletions.delete(registration.token, "ann@example.org")
+    for use in (service.accounts.check_unsubscribe, service.accounts.unsubscribe):
+        with pytest.raises(LinkOrphanedError):
+            use(unsubscription)
 
 
 def test_contacts_are_of_those_who_exist(service: Service) -> None:
-    """Unknown ids and what is no id are left out; only who has not confirmed gets a link."""
+    """Unknown ids and what is no id are left out; only who has not confirmed gets a link to do so."""
     ann, bob = service.register("ann@example.org"), service.register("bob@example.org")
-    service.accounts.confirm(service.link_token(ann))
+    service.registrations.confirm(service.confirmation_token(ann))
     wanted = [str(ann.account.user_id), str(bob.account.user_id), str(uuid4()), "nonsense", str(bob.account.user_id)]
     contacts = {contact.account.email: contact for contact in service.accounts.contacts(wanted)}
     assert set(contacts) == {"ann@example.org", "bob@example.org"}
@@ -232,8 +212,12 @@ def test_contacts_are_of_those_who_exist(service: Service) -> None:
     assert contacts["ann@example.org"].account.confirmed
     url = contacts["bob@example.org"].confirm_url
     assert url.startswith(f"{PUBLIC_URL}/confirm/")
-    service.accounts.confirm(url.rpartition("/")[2])
+    service.registrations.confirm(url.rpartition("/")[2])
     assert service.accounts.authenticate(bob.token).confirmed
+    url = contacts["bob@example.org"].unsubscribe_url
+    assert url.startswith(f"{PUBLIC_URL}/unsubscribe/")
+    service.accounts.unsubscribe(url.rpartition("/")[2])
+    assert service.accounts.get(bob.token, "bob@example.org").paused
 
 
 def test_contacts_are_bounded(service: Service) -> None:
@@ -241,28 +225,3 @@ def test_contacts_are_bounded(service: Service) -> None:
     assert service.accounts.contacts(["x"] * MOST_CONTACTS) == []
     with pytest.raises(TooManyUsersError):
         service.accounts.contacts(["x"] * (MOST_CONTACTS + 1))
-
-
-def test_a_database_that_is_away_is_said_without_its_text(service: Service) -> None:
-    """The error is transient and ours; it shows neither SQL nor a path."""
-    away = Database("sqlite:////nowhere/at/all.db")
-    accounts = Accounts(away, service.interests, Links(SIGNING_KEY, PUBLIC_URL), service.clock, OPERATOR_TOKEN)
-    with pytest.raises(DatabaseAwayError) as caught:
-        accounts.register(Address("ann@example.org"), "Ann", "UTC")
-    assert caught.value.transient
-    assert "nowhere" not in str(caught.value)
-
-
-def test_a_failed_commit_is_no_registration(service: Service) -> None:
-    """The last step of the transaction fails: nothing of it stays."""
-
-    def refuse(_connection: object) -> None:
-        raise RuntimeError("the disk is full")
-
-    event.listen(service.database.engine, "commit", refuse)
-    with pytest.raises(RuntimeError):
-        service.register()
-    event.remove(service.database.engine, "commit", refuse)
-    assert service.changes() == []
-    with pytest.raises(AccountUnknownError):
-        service.accounts.get(OPERATOR_TOKEN, "ann@example.org")

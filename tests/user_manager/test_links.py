@@ -1,22 +1,32 @@
-"""Confirmation links: ours only, whole, and not too old."""
+"""The links in mails: ours only, whole, for one purpose, and not too old where they expire."""
 
+import hashlib
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, strategies as st
-from itsdangerous import TimestampSigner
+from itsdangerous import Signer, TimestampSigner
 
 from user_manager.errors import LinkExpiredError, LinkForgedError
-from user_manager.links import LIFE, Links
+from user_manager.links import CONFIRMATION_LIFE, Links
 
 LINKS = Links("the-signing-key-of-tests", "https://towerwatch.example")
 USER = UUID("5f0e8f5c-2f0a-4a86-9d53-3a6d3b4b7c11")
 
+Make = Callable[[Links, UUID], str]
+Read = Callable[[Links, str], UUID]
+KINDS = {
+    "confirm": (Links.confirmation_url, Links.confirming),
+    "unsubscribe": (Links.unsubscription_url, Links.unsubscribing),
+}
+of_each_kind = pytest.mark.parametrize(("make", "read"), KINDS.values(), ids=KINDS)
 
-def token(links: Links = LINKS) -> str:
-    return links.url(USER).rpartition("/")[2]
+
+def token(make: Make, links: Links = LINKS, user_id: UUID = USER) -> str:
+    return make(links, user_id).rpartition("/")[2]
 
 
 def pass_time(monkeypatch: pytest.MonkeyPatch, duration: timedelta) -> None:
@@ -25,58 +35,81 @@ def pass_time(monkeypatch: pytest.MonkeyPatch, duration: timedelta) -> None:
     monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _self: later)
 
 
-def test_a_link_leads_back_to_its_user() -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_link_leads_back_to_its_user(kind: str) -> None:
     """It begins with where people reach the service, and its end needs no quoting."""
+    make, read = KINDS[kind]
     user_id = uuid4()
-    url = LINKS.url(user_id)
-    assert url.startswith("https://towerwatch.example/confirm/")
-    assert LINKS.user_of(url.rpartition("/")[2]) == user_id
+    url = make(LINKS, user_id)
+    assert url.startswith(f"https://towerwatch.example/{kind}/")
+    assert read(LINKS, url.rpartition("/")[2]) == user_id
 
 
-def test_a_link_made_with_another_key_is_forged() -> None:
+@of_each_kind
+def test_a_link_made_with_another_key_is_forged(make: Make, read: Read) -> None:
     """Only the holder of the key makes links."""
     with pytest.raises(LinkForgedError):
-        LINKS.user_of(token(Links("another-key-of-the-tests", "https://towerwatch.example")))
+        read(LINKS, token(make, Links("another-key-of-the-tests", "https://towerwatch.example")))
 
 
-def test_a_link_to_another_user_with_the_same_signature_is_forged() -> None:
+@of_each_kind
+def test_a_link_to_another_user_with_the_same_signature_is_forged(make: Make, read: Read) -> None:
     """The signature covers the user."""
     with pytest.raises(LinkForgedError):
-        LINKS.user_of(token().replace(str(USER), str(uuid4())))
+        read(LINKS, token(make).replace(str(USER), str(uuid4())))
 
 
-def test_a_link_expires(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_link_of_one_kind_is_none_of_the_other() -> None:
+    """Who may unsubscribe may not confirm with it."""
+    with pytest.raises(LinkForgedError):
+        LINKS.confirming(token(Links.unsubscription_url))
+    with pytest.raises(LinkForgedError):
+        LINKS.unsubscribing(token(Links.confirmation_url))
+
+
+def test_a_confirmation_link_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """Good until its life is over, not after; expired is told from forged."""
-    made = token()
-    pass_time(monkeypatch, LIFE - timedelta(seconds=10))
-    assert LINKS.user_of(made) == USER
-    pass_time(monkeypatch, LIFE + timedelta(seconds=10))
+    made = token(Links.confirmation_url)
+    pass_time(monkeypatch, CONFIRMATION_LIFE - timedelta(seconds=10))
+    assert LINKS.confirming(made) == USER
+    pass_time(monkeypatch, CONFIRMATION_LIFE + timedelta(seconds=10))
     with pytest.raises(LinkExpiredError):
-        LINKS.user_of(made)
+        LINKS.confirming(made)
+
+
+def test_an_unsubscription_link_is_the_same_for_ever() -> None:
+    """It must work from the oldest mail."""
+    assert token(Links.unsubscription_url) == token(Links.unsubscription_url)
+    assert LINKS.unsubscribing(token(Links.unsubscription_url)) == USER
 
 
 def test_a_genuine_signature_under_something_else_is_no_link() -> None:
     """What is signed must be a user."""
+    options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
     with pytest.raises(LinkForgedError):
-        LINKS.user_of(LINKS._signer().sign("nobody").decode())
+        LINKS.confirming(TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign("nobody").decode())
+    with pytest.raises(LinkForgedError):
+        LINKS.unsubscribing(Signer(LINKS.signing_key, "unsubscribe", **options).sign("nobody").decode())
 
 
-@given(st.text())
-def test_no_text_is_taken_for_a_link(text: str) -> None:
+@of_each_kind
+@given(text=st.text())
+def test_no_text_is_taken_for_a_link(make: Make, read: Read, text: str) -> None:
     """Whatever comes in the path, the answer is the same error."""
     with pytest.raises(LinkForgedError):
-        LINKS.user_of(text)
+        read(LINKS, text)
 
 
-@given(st.integers(min_value=0, max_value=200), st.characters(codec="ascii"))
-def test_a_changed_character_makes_a_link_forged(position: int, character: str) -> None:
+@of_each_kind
+@given(position=st.integers(min_value=0, max_value=200), character=st.characters(codec="ascii"))
+def test_a_changed_character_makes_a_link_forged(make: Make, read: Read, position: int, character: str) -> None:
     """No part of it may be changed."""
-    made = token()
+    made = token(make)
     position %= len(made)
     if made[position] == character:
         return
     with pytest.raises((LinkForgedError, LinkExpiredError)):
-        LINKS.user_of(made[:position] + character + made[position + 1 :])
+        read(LINKS, made[:position] + character + made[position + 1 :])
 
 
 def test_the_key_is_not_shown() -> None:

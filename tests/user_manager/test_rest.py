@@ -1,36 +1,57 @@
 """Accounts over HTTP: what is parsed, which answers there are, and what they do not tell."""
 
+import re
+from base64 import urlsafe_b64encode
 from collections.abc import Mapping
+from datetime import timedelta
 from urllib.parse import quote
+from uuid import UUID, uuid4
 
 import pytest
 from flask.testing import FlaskClient
+from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from chassis.database import Database
-from chassis.http import create_app
-from chassis.metrics import Identity, Metrics
-from tests.user_manager.conftest import OPERATOR_TOKEN, Service
-from user_manager.accounts import Accounts
-from user_manager.errors import CollectorAwayError, CollectorRefusedError
-from user_manager.rest import PROBLEMS, users
+from chassis.errors import DatabaseAwayError
+from tests.user_manager.apps import app_of
+from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
+from user_manager.errors import CollectorAwayError, CollectorRefusedError, StillInFlightError
+
+pytestmark = ON_SQLITE
 
 ANN = {"email": "ann@example.org", "name": "Ann", "time_zone": "Europe/Rome"}
-
-
-def client_of(accounts: Accounts, *, allow_test_addresses: bool = False) -> FlaskClient:
-    app = create_app("user_manager", Metrics(Identity("user_manager", "local")), PROBLEMS, ready=lambda: True)
-    app.register_blueprint(users(accounts, allow_test_addresses=allow_test_addresses))
-    return app.test_client()
+ANNS = "/users/ann@example.org"
+KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 
 
 @pytest.fixture
 def client(service: Service) -> FlaskClient:
-    return client_of(service.accounts)
+    return app_of(service).test_client()
 
 
-def bearer(token: str) -> Mapping[str, str]:
+def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
+
+
+OPERATOR = bearer(OPERATOR_TOKEN)
+
+
+def json_of(response: TestResponse) -> dict[str, object]:
+    assert response.status_code < 300, response.text
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.json is not None
+    return dict(response.json)
+
+
+def user_of(response: TestResponse) -> dict[str, object]:
+    user = json_of(response)["user"]
+    assert isinstance(user, dict)
+    return user
+
+
+def token_of(response: TestResponse) -> str:
+    return str(json_of(response)["token"])
 
 
 def status_of(response: TestResponse) -> int:
@@ -41,61 +62,80 @@ def status_of(response: TestResponse) -> int:
     return response.status_code
 
 
+def detail_of(response: TestResponse) -> str:
+    assert response.json is not None
+    return str(response.json["detail"])
+
+
+# Registering
+
+
 def test_registering_answers_with_the_account_and_its_token(client: FlaskClient, service: Service) -> None:
-    """201; the token is shown this once, and no cache may keep it."""
+    """201 with where it is; the token is shown this once, and no cache may keep it."""
     response = client.post("/users", json=ANN)
     assert response.status_code == 201
-    assert response.headers["Cache-Control"] == "no-store"
-    assert response.json is not None
-    user = response.json["user"]
+    user = user_of(response)
     assert user == {
         "user_id": user["user_id"],
         **ANN,
         "confirmed": False,
         "paused": False,
-        "created_at": service.clock.now().isoformat(),
+        "created_at": service.clock.now().isoformat().replace("+00:00", "Z"),
     }
-    seen = client.get("/users/ann@example.org", headers=bearer(response.json["token"]))
-    assert (seen.status_code, seen.json) == (200, {"user": user})
+    assert response.headers["ETag"] == '"1"'
+    seen = client.get(response.headers["Location"], headers=bearer(token_of(response)))
+    assert json_of(seen) == {"user": user}
+    assert seen.headers["ETag"] == '"1"'
 
 
 def test_the_time_zone_is_utc_unless_given(client: FlaskClient) -> None:
     """Nobody has to know what an IANA name is."""
-    response = client.post("/users", json={"email": "ann@example.org", "name": "Ann"})
-    assert response.json is not None
-    assert response.json["user"]["time_zone"] == "UTC"
+    assert user_of(client.post("/users", json={"email": "ann@example.org", "name": "Ann"}))["time_zone"] == "UTC"
 
 
-@pytest.mark.parametrize("name", ["Ann", "  Ann  ", "Zoë O'Neil-Łęcka", "王小明", "x" * 100])
+@pytest.mark.parametrize("name", ["Ann", "  Ann  ", "Zoë O'Neil-Łęcka", "王小明", "x" * 100, "\u200bAnn", "🛫"])
 def test_names_are_what_people_are_called(client: FlaskClient, name: str) -> None:
     """Any letters, up to 100, without the blanks around them."""
-    response = client.post("/users", json=ANN | {"name": name})
-    assert response.json is not None
-    assert response.json["user"]["name"] == name.strip()
+    assert user_of(client.post("/users", json=ANN | {"name": name}))["name"] == name.strip()
+
+
+WRONG_NAMES = [
+    {"name": ""},
+    {"name": "   "},
+    {"name": "\u3000\xa0"},
+    {"name": "x" * 101},
+    {"name": "Ann\r\nBcc: everybody@example.org"},
+    {"name": "Ann\n"},
+    {"name": "Ann\x00"},
+    {"name": "Ann\x85Bcc: x"},
+    {"name": "Ann\u2028Bcc: x"},
+    {"name": "\ud800"},
+    {"name": 7},
+    {"name": None},
+    {"time_zone": "Europe/Nowhere"},
+    {"time_zone": "../../etc/passwd"},
+    {"time_zone": ""},
+    {"time_zone": None},
+    {"colour": "red"},
+    {"\ud800": 1},
+]
 
 
 @pytest.mark.parametrize(
     "fault",
     [
-        {"name": ""},
-        {"name": "   "},
-        {"name": "x" * 101},
-        {"name": "Ann\r\nBcc: everybody@example.org"},
-        {"name": "Ann\n"},
-        {"name": "Ann\x00"},
-        {"name": "Ann\x85Bcc: x"},
-        {"name": "Ann\u2028Bcc: x"},
-        {"name": "\ud800"},
-        {"name": 7},
-        {"name": None},
-        {"time_zone": "Europe/Nowhere"},
-        {"time_zone": "../../etc/passwd"},
-        {"time_zone": ""},
+        *WRONG_NAMES,
         {"email": "ann"},
         {"email": "ann@tower.test"},
         {"email": "ann@example.org\nBcc: x@example.org"},
+        {"email": "ann\x00@example.org"},
+        {"email": "\ud800@example.org"},
+        {"email": "a" * 250 + "@example.org"},
         {"email": None},
+        {"email": 7},
+        {"email": ["ann@example.org"]},
         {"e_mail": "ann@example.org"},
+        {"paused": True},
     ],
     ids=repr,
 )
@@ -105,9 +145,18 @@ def test_what_is_wrong_is_refused(client: FlaskClient, service: Service, fault: 
     assert service.events() == []
 
 
+@pytest.mark.parametrize("email", ["verify/ann@example.org", "Verify/ann@example.org"])
+def test_an_address_that_would_be_a_route_cannot_register(client: FlaskClient, service: Service, email: str) -> None:
+    """422: GET /users/verify/ann@example.org asks about ann@example.org."""
+    response = client.post("/users", json=ANN | {"email": email})
+    assert status_of(response) == 422
+    assert service.events() == []
+    assert user_of(client.post("/users", json=ANN | {"email": "verify@example.org"}))["email"] == "verify@example.org"
+
+
 def test_test_addresses_register_where_the_setting_allows_it(service: Service) -> None:
     """As the demo needs it."""
-    client = client_of(service.accounts, allow_test_addresses=True)
+    client = app_of(service, allow_test_addresses=True).test_client()
     assert client.post("/users", json=ANN | {"email": "ann@tower.test"}).status_code == 201
 
 
@@ -117,80 +166,474 @@ def test_a_taken_address_is_a_conflict(client: FlaskClient) -> None:
     assert status_of(client.post("/users", json=ANN | {"email": "ANN@EXAMPLE.ORG", "name": "Other"})) == 409
 
 
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_others_accounts_and_those_of_nobody_are_answered_alike(client: FlaskClient, method: str) -> None:
-    """403 to the letter, so that nobody learns who has an account."""
-    token = client.post("/users", json=ANN).json["token"]  # type: ignore[index]
-    client.post("/users", json=ANN | {"email": "bob@example.org"})
-    others = client.open("/users/bob@example.org", method=method, headers=bearer(token))
-    nobodys = client.open("/users/nobody@example.org", method=method, headers=bearer(token))
-    assert status_of(others) == 403
-    assert (others.status_code, others.data) == (nobodys.status_code, nobodys.data)
+@pytest.mark.parametrize("key", [f'"{KEY}"', KEY, f'"{KEY.upper()}"'])
+def test_the_same_again_with_the_same_key_gets_the_same_answer(client: FlaskClient, service: Service, key: str) -> None:
+    """To the letter, token and headers included, also once the account has changed; nothing is done twice."""
+    first = client.post("/users", json=ANN, headers={"Idempotency-Key": key})
+    changed = client.patch(ANNS, json={"name": "Bob"}, headers=bearer(token_of(first)) | {"If-Match": "*"})
+    assert changed.status_code == 200
+    again = client.post("/users", json=ANN, headers={"Idempotency-Key": f'"{KEY}"'})
+    assert (again.status_code, again.data) == (201, first.data)
+    assert {name: again.headers[name] for name in ("ETag", "Location")} == {
+        name: first.headers[name] for name in ("ETag", "Location")
+    }
+    assert service.changes() == ["registered"]
 
 
-@pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_without_a_token_that_we_gave_nothing_is_answered(client: FlaskClient, method: str) -> None:
-    """401 with a challenge, whether the account exists or not."""
-    client.post("/users", json=ANN)
-    for email in ("ann@example.org", "nobody@example.org"):
-        for headers in ({}, bearer("guessed"), {"Authorization": "Basic YTpi"}, bearer("gu\xe9ss")):
-            response = client.open(f"/users/{email}", method=method, headers=headers)
-            assert status_of(response) == 401
-            assert response.headers["WWW-Authenticate"].startswith("Bearer")
+def test_a_key_is_for_one_body(client: FlaskClient) -> None:
+    """422 for another one."""
+    client.post("/users", json=ANN, headers={"Idempotency-Key": KEY})
+    other = client.post("/users", json=ANN | {"email": "bob@example.org"}, headers={"Idempotency-Key": KEY})
+    assert status_of(other) == 422
+
+
+@pytest.mark.parametrize("key", ["", "7", '"7"', f'"{KEY}', f"{{{KEY}}}", f"urn:uuid:{KEY}", f'"{KEY}", "{KEY}"'])
+def test_a_key_that_is_no_uuid_is_refused(client: FlaskClient, service: Service, key: str) -> None:
+    """400, and nothing is registered."""
+    assert status_of(client.post("/users", json=ANN, headers={"Idempotency-Key": key})) == 400
+    assert service.events() == []
+
+
+def test_a_registration_that_is_in_flight_is_a_conflict(
+    client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """409 with a time to come back."""
+
+    def busy(*_: object) -> None:
+        raise StillInFlightError("The same is being worked on already.")
+
+    monkeypatch.setattr(service.registrations, "register", busy)
+    response = client.post("/users", json=ANN)
+    assert status_of(response) == 409
+    assert int(response.headers["Retry-After"]) > 0
+
+
+def test_registrations_of_one_client_are_limited(service: Service) -> None:
+    """429 with a time to come back, also for what is wrong; other clients and other requests are not held up."""
+    client = app_of(service, registration_limit="2/minute").test_client()
+    assert client.post("/users", json=ANN).status_code == 201
+    assert client.post("/users", json={}).status_code == 422
+    response = client.post("/users", json=ANN | {"email": "bob@example.org"})
+    assert status_of(response) == 429
+    assert 0 < int(response.headers["Retry-After"]) <= 60
+    elsewhere = {"REMOTE_ADDR": "192.0.2.7"}
+    assert client.post("/users", json=ANN | {"email": "bob@example.org"}, environ_base=elsewhere).status_code == 201
+    assert client.get(ANNS, headers=OPERATOR).status_code == 200
+
+
+# Listing
+
+
+def test_the_operator_turns_the_pages(client: FlaskClient, service: Service) -> None:
+    """By following the links, which are relative: each account is there once, and the last page links to none."""
+    for number in range(5):
+        service.register(f"user-{number}@example.org")
+        service.clock.advance(timedelta(seconds=1))
+    found: list[str] = []
+    url: str | None = "/users?limit=2"
+    sizes = []
+    while url is not None:
+        response = client.get(url, headers=OPERATOR)
+        users = json_of(response)["users"]
+        assert isinstance(users, list)
+        sizes.append(len(users))
+        found += [user["email"] for user in users]
+        link = response.headers.get("Link")
+        url = None
+        if link is not None:
+            match = re.fullmatch(r'<(/users\?cursor=[^<>&]+&limit=2)>; rel="next"', link)
+            assert match, link
+            url = match[1]
+    assert sizes == [2, 2, 1]
+    assert found == [f"user-{number}@example.org" for number in range(5)]
+
+
+def test_an_account_in_a_list_looks_as_it_does_alone(client: FlaskClient, service: Service) -> None:
+    """And holds no token."""
+    service.register()
+    response = client.get("/users", headers=OPERATOR)
+    assert json_of(response) == {"users": [user_of(client.get(ANNS, headers=OPERATOR))]}
+    assert "Link" not in response.headers
+
+
+@pytest.mark.parametrize(
+    "limit", ["0", "201", "-1", "1.0", "1e2", "", "x", "٣", "1_0", " 1", "9" * 5000, "1&limit=2", "%00"]
+)
+def test_a_page_has_a_size_within_limits(client: FlaskClient, limit: str) -> None:
+    """422 that names the parameter."""
+    response = client.get(f"/users?limit={limit}", headers=OPERATOR)
+    assert status_of(response) == 422
+    assert response.json is not None
+    assert [fault["field"] for fault in response.json["errors"]] == ["limit"]
+
+
+@pytest.mark.parametrize("limit", ["1", "200", "007"])
+def test_a_page_has_at_most_200_accounts(client: FlaskClient, limit: str) -> None:
+    """Each size up to that will do, and what the query says besides is not looked at."""
+    assert client.get(f"/users?limit={limit}&colour=red", headers=OPERATOR).status_code == 200
+
+
+HOSTILE_CURSORS = [
+    urlsafe_b64encode(f"{instant} {UUID(int=1)}".encode()).decode()
+    for instant in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2013-02-13", "2013-02-13T00:00:00")
+]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "%00", "AAAA", "%F0%9F%9B%AB", "x" * 5000, *HOSTILE_CURSORS])
+def test_a_cursor_that_is_not_ours_is_refused(client: FlaskClient, cursor: str) -> None:
+    """400."""
+    assert status_of(client.get(f"/users?cursor={cursor}", headers=OPERATOR)) == 400
+
+
+@pytest.mark.parametrize("path", ["/users", "/users/verify/ann@example.org"])
+def test_only_the_operator_sees_who_there_is(client: FlaskClient, service: Service, path: str) -> None:
+    """403 for a user."""
+    assert status_of(client.get(path, headers=bearer(service.register().token))) == 403
+
+
+def test_the_operator_asks_who_exists(client: FlaskClient, service: Service) -> None:
+    """In whatever case; what is no address is nobody's."""
+    service.register()
+    assert json_of(client.get("/users/verify/ANN@example.org", headers=OPERATOR)) == {"exists": True}
+    for email in ("bob@example.org", "a b@example.org", "ann@example.org\x00"):
+        assert json_of(client.get(f"/users/verify/{quote(email)}", headers=OPERATOR)) == {"exists": False}
+    for email in ("ann", "ann@", "@example.org"):
+        assert status_of(client.get(f"/users/verify/{email}", headers=OPERATOR)) == 404
+
+
+# Changing
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        ({"name": " Zoë "}, {"name": "Zoë"}),
+        ({"time_zone": "UTC"}, {"time_zone": "UTC"}),
+        ({"paused": True}, {"paused": True}),
+        ({"paused": False}, {}),
+        ({"name": "Zoë", "paused": True, "time_zone": "Asia/Tokyo"}, None),
+    ],
+)
+def test_an_owner_changes_what_they_say_and_nothing_else(
+    client: FlaskClient, change: dict[str, object], seen: dict[str, object] | None
+) -> None:
+    """200 with what it is now, and its new ETag, which is what a GET gives."""
+    made = client.post("/users", json=ANN)
+    headers = bearer(token_of(made))
+    response = client.patch(ANNS, json=change, headers=headers | {"If-Match": made.headers["ETag"]})
+    assert user_of(response) == user_of(made) | (change if seen is None else seen)
+    assert response.headers["ETag"] == ('"2"' if seen != {} else '"1"')
+    again = client.get(ANNS, headers=headers)
+    assert (again.data, again.headers["ETag"]) == (response.data, response.headers["ETag"])
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [{}, *WRONG_NAMES, {"paused": None}, {"paused": 1}, {"paused": "true"}, {"email": "b@example.org"}],
+    ids=repr,
+)
+def test_a_change_that_says_nothing_or_nonsense_is_refused(
+    client: FlaskClient, service: Service, fault: dict[str, object]
+) -> None:
+    """422, and all of it: what is right beside what is wrong is not done either."""
+    registration = service.register()
+    headers = bearer(registration.token) | {"If-Match": "*"}
+    body = {"paused": True} | fault if fault else {}
+    assert status_of(client.patch(ANNS, json=body, headers=headers)) == 422
+    assert service.accounts.get(OPERATOR_TOKEN, "ann@example.org") == registration.account
+
+
+def test_faults_are_said_by_field(client: FlaskClient, service: Service) -> None:
+    """In words for people: no class of ours is named."""
+    headers = bearer(service.register().token) | {"If-Match": "*"}
+    response = client.patch(ANNS, json={"time_zone": "Mars", "paused": 1, "name": "\n"}, headers=headers)
+    assert status_of(response) == 422
+    assert response.json is not None
+    assert {fault["field"] for fault in response.json["errors"]} == {"name", "time_zone", "paused"}
+    assert "function" not in response.text
+
+
+def test_a_change_must_say_what_it_is_based_on(client: FlaskClient, service: Service) -> None:
+    """428 (RFC 6585, 3)."""
+    assert status_of(client.patch(ANNS, json={"paused": True}, headers=bearer(service.register().token))) == 428
+
+
+@pytest.mark.parametrize("tags", ['"1"', '"0", "1"', 'W/"7" , "1"', "*"])
+def test_a_change_that_is_based_on_what_there_is_is_done(client: FlaskClient, service: Service, tags: str) -> None:
+    """Any of the tags in the list may match (RFC 9110, 13.1.1)."""
+    headers = bearer(service.register().token) | {"If-Match": tags}
+    assert user_of(client.patch(ANNS, json={"paused": True}, headers=headers))["paused"] is True
+
+
+@pytest.mark.parametrize("tags", ['"2"', 'W/"1"', '"0", W/"1"', '""', '"01"', '"1 "', '"*"'])
+def test_a_change_that_is_based_on_something_else_is_not_done(client: FlaskClient, service: Service, tags: str) -> None:
+    """412; a weak tag matches nothing (RFC 9110, 8.8.3.2). A space is no character of a tag, so that one is a 400."""
+    headers = bearer(service.register().token) | {"If-Match": tags}
+    response = client.patch(ANNS, json={"paused": True}, headers=headers)
+    assert status_of(response) == (400 if " " in tags.replace(", ", ",") else 412)
+    assert not service.accounts.get(OPERATOR_TOKEN, "ann@example.org").paused
+
+
+@pytest.mark.parametrize("tags", ["1", '"1', "W/1", '"1" "1"', '"1",', "*, *", 'w/"1"'])
+def test_what_is_no_list_of_tags_is_refused(client: FlaskClient, service: Service, tags: str) -> None:
+    """400, rather than a guess."""
+    headers = bearer(service.register().token) | {"If-Match": tags}
+    assert status_of(client.patch(ANNS, json={"paused": True}, headers=headers)) == 400
+
+
+def test_of_two_who_change_what_they_both_saw_one_is_told(client: FlaskClient, service: Service) -> None:
+    """412 for the second; nobody's change is lost."""
+    headers = bearer(service.register().token) | {"If-Match": '"1"'}
+    assert client.patch(ANNS, json={"name": "Zoë"}, headers=headers).status_code == 200
+    assert status_of(client.patch(ANNS, json={"paused": True}, headers=headers)) == 412
+
+
+def test_a_change_in_the_same_instant_is_not_lost_either(client: FlaskClient, service: Service) -> None:
+    """The version is compared again where the row is locked."""
+    headers = bearer(service.register().token) | {"If-Match": '"1"'}
+    change = service.accounts.change
+
+    def overtaken(token: str, email: str, version: int | None, wanted: object) -> object:
+        change(OPERATOR_TOKEN, email, None, type(wanted)(name="Faster"))  # type: ignore[arg-type, call-arg]
+        return change(token, email, version, wanted)  # type: ignore[arg-type]
+
+    service.accounts.change = overtaken  # type: ignore[method-assign, assignment]
+    assert status_of(client.patch(ANNS, json={"name": "Slower"}, headers=headers)) == 412
+    assert service.accounts.get(OPERATOR_TOKEN, "ann@example.org").name == "Faster"
+
+
+# Tokens and confirmation mails
+
+
+def test_a_new_token_makes_the_one_before_void(client: FlaskClient, service: Service) -> None:
+    """At once."""
+    old = service.register().token
+    new = token_of(client.post(f"{ANNS}/token", headers=bearer(old)))
+    assert new != old
+    assert status_of(client.get(ANNS, headers=bearer(old))) == 401
+    assert client.get(ANNS, headers=bearer(new)).status_code == 200
+
+
+def test_another_confirmation_mail_is_asked_for_after_a_pause(client: FlaskClient, service: Service) -> None:
+    """429 that says how long it is, then 202 and an event that asks for the mail; 409 once it is confirmed."""
+    registration = service.register()
+    headers = bearer(registration.token)
+    early = client.post(f"{ANNS}/confirmation", headers=headers)
+    assert status_of(early) == 429
+    service.clock.advance(timedelta(seconds=int(early.headers["Retry-After"])))
+    asked = client.post(f"{ANNS}/confirmation", headers=headers)
+    assert (asked.status_code, asked.data) == (202, b"")
+    assert "Content-Type" not in asked.headers
+    assert service.changes() == ["registered", "registered"]
+    service.registrations.confirm(service.confirmation_token(registration))
+    assert status_of(client.post(f"{ANNS}/confirmation", headers=headers)) == 409
+
+
+# Deleting
 
 
 def test_deleting_is_safe_to_repeat(client: FlaskClient) -> None:
     """204; then the user's token is gone with the account, and the operator finds none."""
-    token = client.post("/users", json=ANN).json["token"]  # type: ignore[index]
-    deleted = client.delete("/users/ann@example.org", headers=bearer(token))
+    headers = bearer(token_of(client.post("/users", json=ANN)))
+    deleted = client.delete(ANNS, headers=headers)
     assert (deleted.status_code, deleted.data) == (204, b"")
-    assert status_of(client.delete("/users/ann@example.org", headers=bearer(token))) == 401
-    assert status_of(client.delete("/users/ann@example.org", headers=bearer(OPERATOR_TOKEN))) == 404
+    assert "Content-Type" not in deleted.headers
+    assert status_of(client.delete(ANNS, headers=headers)) == 401
+    assert status_of(client.delete(ANNS, headers=OPERATOR)) == 404
 
 
 def test_a_deletion_waits_for_the_collector(client: FlaskClient, service: Service) -> None:
     """503 that says when to come back, and nothing was touched."""
-    token = client.post("/users", json=ANN).json["token"]  # type: ignore[index]
+    headers = bearer(token_of(client.post("/users", json=ANN)))
     service.interests.failure = CollectorAwayError("The collector is away.")
-    response = client.delete("/users/ann@example.org", headers=bearer(token))
+    response = client.delete(ANNS, headers=headers)
     assert status_of(response) == 503
     assert int(response.headers["Retry-After"]) > 0
-    assert client.get("/users/ann@example.org", headers=bearer(token)).status_code == 200
+    assert client.get(ANNS, headers=headers).status_code == 200
 
 
 def test_a_collector_that_refuses_is_no_matter_of_waiting(client: FlaskClient, service: Service) -> None:
     """502 without a time to come back: it needs the operator."""
     client.post("/users", json=ANN)
     service.interests.failure = CollectorRefusedError("The collector refuses.")
-    response = client.delete("/users/ann@example.org", headers=bearer(OPERATOR_TOKEN))
+    response = client.delete(ANNS, headers=OPERATOR)
     assert status_of(response) == 502
     assert "Retry-After" not in response.headers
 
 
-@pytest.mark.parametrize("email", ["ann/smith@example.org", "ann+towers@example.org", "ann%smith@example.org"])
+def test_a_deletion_that_is_carried_on_says_where_to_look(
+    client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """202; the interests are gone, the rest follows, and the place says so when it is done."""
+    headers = bearer(token_of(client.post("/users", json=ANN)))
+
+    def away(_deletion: object) -> None:
+        raise DatabaseAwayError("The database does not answer.")
+
+    with monkeypatch.context() as outage:
+        outage.setattr(service.deletions, "_erase", away)
+        accepted = client.delete(ANNS, headers=headers)
+    assert accepted.status_code == 202
+    place = accepted.headers["Location"]
+    deletion_id = str(UUID(place.removeprefix("/deletions/")))
+    assert json_of(accepted) == {"deletion_id": deletion_id, "status": "in_progress"}
+    assert json_of(client.get(place)) == {"deletion_id": deletion_id, "status": "in_progress"}
+    assert status_of(client.get(ANNS, headers=headers)) == 401
+    service.clock.advance(timedelta(hours=1))
+    service.deletions.carry_on()
+    assert json_of(client.get(place)) == {"deletion_id": deletion_id, "status": "completed"}
+    assert status_of(client.get(ANNS, headers=OPERATOR)) == 404
+
+
+@pytest.mark.parametrize("deletion_id", [str(uuid4()), "7", "%00", "x" * 5000])
+def test_a_deletion_that_nobody_knows_is_not_found(client: FlaskClient, deletion_id: str) -> None:
+    """404."""
+    assert status_of(client.get(f"/deletions/{deletion_id}")) == 404
+
+
+# Who may do what
+
+OWN_ROUTES = [
+    ("GET", "/users/{}"),
+    ("PATCH", "/users/{}"),
+    ("DELETE", "/users/{}"),
+    ("POST", "/users/{}/token"),
+    ("POST", "/users/{}/confirmation"),
+]
+ALL_ROUTES = [*OWN_ROUTES, ("GET", "/users"), ("GET", "/users/verify/{}")]
+
+
+@pytest.mark.parametrize(("method", "path"), OWN_ROUTES)
+def test_others_accounts_and_those_of_nobody_are_answered_alike(
+    client: FlaskClient, service: Service, method: str, path: str
+) -> None:
+    """403 to the letter, so that nobody learns who has an account."""
+    headers = bearer(service.register().token) | {"If-Match": "*"}
+    service.register("bob@example.org")
+    others = client.open(path.format("bob@example.org"), method=method, headers=headers, json={"paused": True})
+    nobodys = client.open(path.format("nobody@example.org"), method=method, headers=headers, json={"paused": True})
+    assert status_of(others) == 403
+    assert (others.status_code, others.data) == (nobodys.status_code, nobodys.data)
+    assert dict(others.headers) == dict(nobodys.headers)
+
+
+@pytest.mark.parametrize(("method", "path"), ALL_ROUTES)
+def test_without_a_token_that_we_gave_nothing_is_answered(
+    client: FlaskClient, service: Service, method: str, path: str
+) -> None:
+    """401 with a challenge, whether the account exists or not, and whatever else is wrong."""
+    service.register()
+    bad: list[Mapping[str, str]] = [{}, bearer("guessed"), {"Authorization": "Basic YTpi"}, bearer("gu\xe9ss")]
+    for email in ("ann@example.org", "nobody@example.org"):
+        for headers in bad:
+            response = client.open(path.format(email), method=method, headers=headers)
+            assert status_of(response) == 401
+            assert response.headers["WWW-Authenticate"].startswith("Bearer")
+            assert response.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize(("method", "path"), OWN_ROUTES)
+def test_the_operator_is_told_who_does_not_exist(client: FlaskClient, method: str, path: str) -> None:
+    """404; so is what is no address at all."""
+    for email in ("nobody@example.org", "nonsense", "a%20b@example.org", "%00@example.org", "%FF@example.org"):
+        response = client.open(
+            path.format(email), method=method, headers=OPERATOR | {"If-Match": "*"}, json={"paused": True}
+        )
+        assert status_of(response) == 404
+
+
+# Addresses in paths
+
+LEGAL = [
+    "ann/smith@example.org",
+    "/ann//smith/@example.org",
+    "ann+towers@example.org",
+    "ann%smith@example.org",
+    "ann%2Fsmith@example.org",
+    "o'neil!#$&*=?^_`{|}~@example.org",
+    "token/confirmation@example.org",
+]
+
+
+@pytest.mark.parametrize("email", LEGAL)
 def test_every_legal_address_fits_into_a_path(client: FlaskClient, email: str) -> None:
-    """Quoted as RFC 3986 has it."""
-    client.post("/users", json=ANN | {"email": email})
-    response = client.get(f"/users/{quote(email, safe='')}", headers=bearer(OPERATOR_TOKEN))
-    assert response.json is not None
-    assert response.json["user"]["email"] == email
+    """Quoted as RFC 3986 has it, whether the slashes are too or not; so it stands in Location, as one segment."""
+    made = client.post("/users", json=ANN | {"email": email})
+    quoted = quote(email, safe="")
+    assert made.headers["Location"].count("/") == 2
+    for path in (made.headers["Location"], f"/users/{quoted}", f"/users/{quote(email)}"):
+        assert user_of(client.get(path, headers=OPERATOR))["email"] == email
+    assert json_of(client.get(f"/users/verify/{quoted}", headers=OPERATOR)) == {"exists": True}
+    assert token_of(client.post(f"/users/{quoted}/token", headers=OPERATOR))
+    assert client.post(f"/users/{quoted}/confirmation", headers=OPERATOR).status_code == 429
+    assert client.delete(f"/users/{quoted}", headers=OPERATOR).status_code == 204
 
 
-def test_a_database_that_is_away_is_a_503(service: Service) -> None:
-    """Not a 500, and without its text."""
-    away = Accounts(
-        Database("sqlite:////nowhere/at/all.db"), service.interests, service.links, service.clock, OPERATOR_TOKEN
-    )
-    response = client_of(away).post("/users", json=ANN)
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/users", {"GET", "HEAD", "OPTIONS", "POST"}),
+        ("POST", "/users/ann@example.org", {"GET", "HEAD", "OPTIONS", "PATCH", "DELETE"}),
+        ("GET", "/users/ann@example.org/token", {"POST", "OPTIONS"}),
+        ("DELETE", "/users/ann@example.org/confirmation", {"POST", "OPTIONS"}),
+        ("DELETE", "/users/verify/ann@example.org", {"GET", "HEAD", "OPTIONS"}),
+        ("POST", f"/deletions/{uuid4()}", {"GET", "HEAD", "OPTIONS"}),
+        ("TRACE", "/users", {"GET", "HEAD", "OPTIONS", "POST"}),
+    ],
+)
+def test_a_method_that_a_resource_does_not_have_is_refused(
+    client: FlaskClient, method: str, path: str, allowed: set[str]
+) -> None:
+    """405 that says which it has (RFC 9110, 15.5.6); OPTIONS says the same."""
+    response = client.open(path, method=method, headers=OPERATOR)
+    assert status_of(response) == 405
+    assert {each.strip() for each in response.headers["Allow"].split(",")} == allowed
+    assert {each.strip() for each in client.options(path).headers["Allow"].split(",")} == allowed
+
+
+def test_head_is_get_without_the_body(client: FlaskClient, service: Service) -> None:
+    """RFC 9110, 9.3.2."""
+    service.register()
+    head, get = client.head(ANNS, headers=OPERATOR), client.get(ANNS, headers=OPERATOR)
+    assert (head.status_code, head.data) == (200, b"")
+    assert dict(head.headers) == dict(get.headers)
+
+
+# What goes wrong
+
+
+@pytest.mark.parametrize(("method", "path"), [*ALL_ROUTES, ("POST", "/users"), ("GET", f"/deletions/{uuid4()}")])
+def test_a_database_that_is_away_is_a_503(method: str, path: str) -> None:
+    """Not a 500, with a time to come back, and without its text."""
+    client = app_of(Service(Database("sqlite:////nowhere/at/all.db"))).test_client()
+    headers = OPERATOR | {"If-Match": "*"}
+    response = client.open(path.format("ann@example.org"), method=method, headers=headers, json=ANN)
     assert status_of(response) == 503
-    assert "Retry-After" in response.headers
-    assert "sqlite" not in response.text
+    assert int(response.headers["Retry-After"]) > 0
+    for text in ("sqlite", "SELECT", "nowhere"):
+        assert text not in response.text
+
+
+def test_a_bug_tells_nothing(client: FlaskClient, service: Service) -> None:
+    """500 without a word of what happened, nor of whom it happened to."""
+
+    def refuse(_connection: object) -> None:
+        raise RuntimeError("could not commit ann@example.org")
+
+    event.listen(service.database.engine, "commit", refuse)
+    response = client.post("/users", json=ANN)
+    event.remove(service.database.engine, "commit", refuse)
+    assert status_of(response) == 500
+    assert "ann" not in response.text
+    assert "RuntimeError" not in response.text
 
 
 def test_no_metric_tells_an_address(client: FlaskClient) -> None:
     """Labels are route templates."""
     client.post("/users", json=ANN)
-    client.get("/users/ann@example.org", headers=bearer(OPERATOR_TOKEN))
+    client.get(ANNS, headers=OPERATOR)
+    client.post(f"{ANNS}/token", headers=OPERATOR)
     exposition = client.get("/metrics").text
-    assert 'endpoint="/users/<path:email>"' in exposition
+    for endpoint in ("/users", "/users/{email}", "/users/{email}/token"):
+        assert f'endpoint="{endpoint}"' in exposition
     assert "ann" not in exposition

@@ -1,0 +1,153 @@
+"""Databases for tests: `database_url` is an empty one, once on SQLite and once on a real MariaDB server.
+
+`tests/conftest.py` names this module among its `pytest_plugins`. The server is started once for all tests, on a free
+port and in a folder of its own; or it is the one that `TOWERWATCH_MYSQL_URL` names, as `mysql+pymysql://user@host/`,
+whose user must be allowed to create databases. Without either, the tests that need one are skipped; or they fail, where
+`TOWERWATCH_REQUIRE_MARIADB` is set.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+from sqlalchemy import URL, NullPool, create_engine, make_url, text
+from sqlalchemy.exc import OperationalError
+
+from tests.ports import HOST, free_port
+from tests.waiting import eventually
+
+MISSING: Final = "no MariaDB server is installed: `apt-get install mariadb-server`, or set TOWERWATCH_MYSQL_URL"
+
+_PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
+
+# Nothing of this server outlives the tests: it need not wait for the disk, nor have room for much.
+_SMALL: Final = ("--innodb-buffer-pool-size=32M", "--innodb-log-file-size=8M", "--innodb-flush-method=nosync")
+_CARELESS: Final = (
+    "--innodb-flush-log-at-trx-commit=0", "--innodb-doublewrite=0", "--skip-log-bin", "--performance-schema=0",
+    "--debug-no-sync",  # three times as fast: creating a table waits for the disk otherwise
+)  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "mariadb: runs on a real MariaDB server; alone by `make test-mysql`")
+
+
+class Server:
+    """A MariaDB or MySQL server on which databases come and go."""
+
+    def __init__(self, url: URL) -> None:
+        self._url = url
+        self._engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+
+    def answers(self) -> bool:
+        try:
+            self.execute("SELECT 1")
+        except OperationalError:
+            return False
+        return True
+
+    def execute(self, statement: str) -> None:
+        with self._engine.connect() as connection:
+            connection.execute(text(statement))
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """An empty database for the block, by its URL.
+
+        It compares text as servers do by themselves, é like e: our tables must not inherit that.
+        """
+        name = f"test_{uuid.uuid4().hex}"
+        self.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
+        try:
+            yield self._url.set(database=name).render_as_string(hide_password=False)
+        finally:
+            self.execute(f"DROP DATABASE {name}")
+
+
+@pytest.fixture(scope="session")
+def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server; killed with the test process, however that ends."""
+    if given := os.environ.get("TOWERWATCH_MYSQL_URL"):
+        yield Server(make_url(given))
+        return
+    binaries = _binaries()
+    if binaries is None:
+        if os.environ.get("TOWERWATCH_REQUIRE_MARIADB"):
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+    with _running(*binaries, tmp_path_factory.mktemp("mariadb")) as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: Server) -> Iterator[str]:
+    """An empty database on MariaDB. A test that uses it is marked with `mariadb`."""
+    with mariadb_server.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database: the test runs twice, once on SQLite and once on MariaDB."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/service.db"
+    url: str = request.getfixturevalue("mariadb_url")
+    return url
+
+
+def _binaries() -> tuple[str, str] | None:
+    """The programs that make a data folder and serve it. A server is in /usr/sbin, which is not on everybody's path."""
+    path = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
+    install, serve = shutil.which("mariadb-install-db", path=path), shutil.which("mariadbd", path=path)
+    return (install, serve) if install and serve else None
+
+
+@contextmanager
+def _running(install: str, serve: str, folder: Path) -> Iterator[Server]:
+    port = free_port()
+    common = ["--no-defaults", f"--datadir={folder}/data", "--skip-name-resolve", *_SMALL]
+    if os.geteuid() == 0:
+        common.append("--user=root")
+    log_path = folder / "log"
+    with log_path.open("wb") as log:
+        made = subprocess.run(
+            [install, *common, "--skip-test-db", "--auth-root-authentication-method=normal"],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=120, check=False,
+        )  # fmt: skip
+        assert made.returncode == 0, log_path.read_text(errors="replace")
+        process = subprocess.Popen(
+            [
+                serve, *common, *_CARELESS, f"--port={port}", f"--bind-address={HOST}", "--socket=socket",
+                "--pid-file=pid",  # both in the data folder: the path of a socket must be short
+            ],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_parent,
+        )  # fmt: skip
+    # Without TLS, for which the driver spends 25 ms of computing on each connection.
+    server = Server(make_url(f"mysql+pymysql://root@{HOST}:{port}/?ssl_disabled=true"))
+
+    def answers() -> bool:
+        assert process.poll() is None, log_path.read_text(errors="replace")
+        return server.answers()
+
+    try:
+        eventually(answers, "the start of MariaDB")
+        yield server
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)  # its data goes too
+        process.wait()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_with_parent() -> None:
+    """In the child: ask the kernel to end it when the thread that started it is gone (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

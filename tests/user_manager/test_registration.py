@@ -1,0 +1,272 @@
+"""Registering happens at most once, and commits with its event; addresses are confirmed by their owners."""
+
+import threading
+from datetime import UTC, datetime, timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given, strategies as st
+from sqlalchemy import event, select, text
+
+from chassis.database import Database
+from chassis.errors import DatabaseAwayError
+from tests.user_manager.conftest import OPERATOR_TOKEN, Service
+from towerwatch.topics import USERS_CHANGED, partition_of
+from user_manager.addresses import Address
+from user_manager.errors import (
+    AccountUnknownError,
+    AddressTakenError,
+    AlreadyConfirmedError,
+    IdempotencyKeyReusedError,
+    LinkOrphanedError,
+    NotYoursError,
+    StillInFlightError,
+    TooSoonError,
+)
+from user_manager.idempotency import LIFE
+from user_manager.model import OUTBOX, IdempotencyRecord, User
+from user_manager.registration import LONGEST_PAUSE, Registration, next_confirmation_at
+
+KEY = UUID("8e03978e-40d5-43e8-bc93-6894a57f9324")
+
+
+def test_a_registration_commits_the_account_with_its_event(service: Service) -> None:
+    """The event asks for one confirmation mail, in the partition of the user, and holds no address and no name."""
+    service.clock.advance(timedelta(hours=5))
+    account = service.register().account
+    assert account.created_at == service.clock.now()
+    assert (account.confirmed, account.paused) == (False, False)
+    with service.database.transaction() as session:
+        (row,) = session.execute(OUTBOX.rows.select()).all()
+    user_id = str(account.user_id)
+    assert (row.topic, row.key) == (USERS_CHANGED.name, user_id.encode())
+    assert row.partition == partition_of(user_id, USERS_CHANGED)
+    (registered,) = service.events()
+    assert registered.user_id == user_id
+    assert registered.registered.confirmation_id
+    assert b"ann" not in row.value.lower()
+
+
+def test_a_registration_that_fails_leaves_nothing(service: Service) -> None:
+    """The outbox refuses the event: neither the account nor the answer is there."""
+    with service.database.engine.begin() as connection:
+        connection.execute(text("DROP TABLE outbox"))
+    with pytest.raises(DatabaseAwayError):
+        service.register()
+    with service.database.transaction() as session:
+        assert session.scalars(select(User)).all() == []
+        assert session.scalars(select(IdempotencyRecord)).all() == []
+
+
+def test_a_failed_commit_is_no_registration(service: Service) -> None:
+    """The last step of the transaction fails: nothing of it stays."""
+
+    def refuse(_connection: object) -> None:
+        raise RuntimeError("the disk is full")
+
+    event.listen(service.database.engine, "commit", refuse)
+    with pytest.raises(RuntimeError):
+        service.register()
+    event.remove(service.database.engine, "commit", refuse)
+    assert service.changes() == []
+    with pytest.raises(AccountUnknownError):
+        service.accounts.get(OPERATOR_TOKEN, "ann@example.org")
+
+
+def test_the_token_is_never_stored_in_clear(service: Service) -> None:
+    """Who reads the whole database can act for nobody, not even while the answer is remembered."""
+    token = service.register(key=KEY).token
+    with service.database.transaction() as session:
+        rows = [
+            *session.execute(select(User.__table__)).all(),
+            *session.execute(select(IdempotencyRecord.__table__)).all(),
+        ]
+    assert len(rows) == 2
+    for value in (value for row in rows for value in row):
+        assert token.encode() not in (value if isinstance(value, bytes) else str(value).encode())
+        assert str(KEY).encode() not in (value if isinstance(value, bytes) else str(value).encode())
+
+
+@pytest.mark.parametrize("key", [KEY, None], ids=["a key", "no key"])
+def test_the_same_request_gets_the_same_answer_again(service: Service, key: UUID | None) -> None:
+    """To the letter, token and all, also after the account has changed; and nothing happens."""
+    first = service.register(key=key)
+    service.registrations.confirm(service.confirmation_token(first))
+    service.clock.advance(LIFE - timedelta(seconds=1))
+    assert service.register(key=key) == first
+    assert service.accounts.authenticate(first.token).user_id == first.account.user_id
+    assert service.changes() == ["registered", "confirmed"]
+
+
+@pytest.mark.parametrize("key", [KEY, None], ids=["a key", "no key"])
+def test_an_answer_is_forgotten_after_a_while(service: Service, key: UUID | None) -> None:
+    """Then the same request is a new one, and its address is taken. Whether the sweep came by does not matter."""
+    service.register(key=key)
+    service.clock.advance(LIFE)
+    for _ in range(2):
+        with pytest.raises(AddressTakenError):
+            service.register(key=key)
+        with service.database.transaction() as session:
+            service.answers.sweep(session, service.clock.now())
+    assert service.changes() == ["registered"]
+
+
+def test_a_key_can_be_used_again_once_it_is_forgotten(service: Service) -> None:
+    """An expired record that was not swept yet is in nobody's way."""
+    ann = service.register("ann@example.org", key=KEY)
+    service.clock.advance(LIFE)
+    bob = service.register("bob@example.org", key=KEY)
+    assert service.register("bob@example.org", key=KEY) == bob
+    assert bob.account.user_id != ann.account.user_id
+
+
+def test_a_key_is_for_one_body(service: Service) -> None:
+    """Neither another address nor another name, and nothing is registered."""
+    service.register("ann@example.org", "Ann", KEY)
+    for email, name in (("bob@example.org", "Ann"), ("ann@example.org", "Anna")):
+        with pytest.raises(IdempotencyKeyReusedError):
+            service.register(email, name, KEY)
+    assert service.changes() == ["registered"]
+
+
+def test_another_key_is_another_request(service: Service) -> None:
+    """The address is taken, whoever asks."""
+    service.register(key=KEY)
+    for key in (uuid4(), None):
+        with pytest.raises(AddressTakenError):
+            service.register(key=key)
+
+
+def test_an_address_registers_once_in_whatever_case(service: Service) -> None:
+    """The second gets no account and makes no event."""
+    service.register("ann@example.org", key=KEY)
+    with pytest.raises(AddressTakenError):
+        service.register("ANN@example.org", key=uuid4())
+    assert service.changes() == ["registered"]
+
+
+@pytest.mark.parametrize("same_key", [True, False])
+def test_of_registrations_at_the_same_time_one_wins(service: Service, same_key: bool) -> None:
+    """The database's keys decide the race: the others get the same answer, or learn that the address is taken."""
+    start = threading.Barrier(8)
+    outcomes: list[Registration | str] = []
+
+    def register() -> None:
+        start.wait()
+        try:
+            outcomes.append(service.register(key=KEY if same_key else uuid4()))
+        except AddressTakenError:
+            outcomes.append("taken")
+
+    threads = [threading.Thread(target=register) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(outcomes) == 8
+    if same_key:
+        assert all(outcome == outcomes[0] for outcome in outcomes)
+    else:
+        assert sum(outcome == "taken" for outcome in outcomes) == 7
+    assert service.changes() == ["registered"]
+
+
+def test_another_constraint_is_not_taken_for_a_taken_address(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The address is free, so "taken" would be a lie."""
+    monkeypatch.setattr("user_manager.tokens.new_token", lambda: "the-same-token-twice")
+    service.register("ann@example.org")
+    with pytest.raises(StillInFlightError):
+        service.register("bob@example.org")
+
+
+def test_erasing_an_account_erases_the_answer_too(service: Service) -> None:
+    """The same request may register anew at once."""
+    first = service.register(key=KEY)
+    assert service.deletions.delete(first.token, "ann@example.org") is None
+    assert service.register(key=KEY).account.user_id != first.account.user_id
+
+
+def test_confirming_is_idempotent_and_announced_once(service: Service) -> None:
+    """People click twice."""
+    registration = service.register()
+    for _ in range(2):
+        service.registrations.confirm(service.confirmation_token(registration))
+    account = service.accounts.get(registration.token, "ann@example.org")
+    assert account.confirmed
+    assert account.version == registration.account.version + 1
+    assert service.changes() == ["registered", "confirmed"]
+
+
+def test_looking_at_a_link_confirms_nothing(service: Service) -> None:
+    """Mail scanners open links."""
+    registration = service.register()
+    service.registrations.check_link(service.confirmation_token(registration))
+    assert not service.accounts.authenticate(registration.token).confirmed
+    assert service.changes() == ["registered"]
+
+
+def test_the_link_of_an_account_that_is_gone_confirms_nothing(service: Service) -> None:
+    """Also when the same address registered again since: that account has a link of its own."""
+    registration = service.register()
+    service.deletions.delete(registration.token, "ann@example.org")
+    again = service.register()
+    for use in (service.registrations.check_link, service.registrations.confirm):
+        with pytest.raises(LinkOrphanedError):
+            use(service.confirmation_token(registration))
+    assert not service.accounts.authenticate(again.token).confirmed
+
+
+def test_another_confirmation_mail_is_another_wish(service: Service) -> None:
+    """Each has an id of its own, so that it is mailed once more, and not twice."""
+    token = service.register().token
+    service.clock.advance(timedelta(minutes=1))
+    service.registrations.ask_confirmation(token, "ann@example.org")
+    first, second = service.events()
+    assert second.WhichOneof("change") == "registered"
+    assert first.registered.confirmation_id != second.registered.confirmation_id
+
+
+def test_confirmation_mails_cannot_be_asked_for_without_end(service: Service) -> None:
+    """Each pause is longer; who asks too soon is told when, to the second, and nothing is sent."""
+    token = service.register().token
+    for pause in (60, 120, 240):
+        with pytest.raises(TooSoonError) as caught:
+            service.registrations.ask_confirmation(token, "ann@example.org")
+        assert caught.value.retry_after_s == pause
+        service.clock.advance(timedelta(seconds=pause) - timedelta(microseconds=1))
+        with pytest.raises(TooSoonError) as caught:
+            service.registrations.ask_confirmation(token, "ann@example.org")
+        assert caught.value.retry_after_s == 1
+        service.clock.advance(timedelta(microseconds=1))
+        service.registrations.ask_confirmation(token, "ann@example.org")
+    assert len(service.changes()) == 4
+
+
+def test_who_has_confirmed_gets_no_other_mail(service: Service) -> None:
+    """And only owner and operator may ask at all."""
+    ann, bob = service.register("ann@example.org"), service.register("bob@example.org")
+    service.clock.advance(timedelta(days=1))
+    with pytest.raises(NotYoursError):
+        service.registrations.ask_confirmation(bob.token, "ann@example.org")
+    service.registrations.confirm(service.confirmation_token(ann))
+    for token in (ann.token, OPERATOR_TOKEN):
+        with pytest.raises(AlreadyConfirmedError):
+            service.registrations.ask_confirmation(token, "ann@example.org")
+
+
+@given(asked=st.integers(1, 10_000))
+def test_pauses_between_confirmation_mails_grow_up_to_a_day(asked: int) -> None:
+    """For any number of mails: never shorter than before, never longer than a day."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    pause, following = next_confirmation_at(now, asked) - now, next_confirmation_at(now, asked + 1) - now
+    assert timedelta(minutes=1) <= pause <= following <= LONGEST_PAUSE
+    assert following == min(2 * pause, LONGEST_PAUSE)
+
+
+def test_a_database_that_is_away_is_said_without_its_text(service: Service) -> None:
+    """The error is transient and ours; it shows neither SQL nor a path."""
+    away = Service(Database("sqlite:////nowhere/at/all.db"))
+    with pytest.raises(DatabaseAwayError) as caught:
+        away.registrations.register(Address("ann@example.org"), "Ann", "UTC")
+    assert caught.value.transient
+    assert "nowhere" not in str(caught.value)

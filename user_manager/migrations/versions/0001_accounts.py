@@ -1,0 +1,53 @@
+"""Accounts and the outbox: the tables as they were before there were revisions."""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    Integer,
+    LargeBinary,
+    String,
+    UniqueConstraint,
+    Uuid,
+)
+
+from chassis.database import UtcDateTime
+from chassis.migrations import compare_letter_by_letter, create_table
+
+revision = "0001"
+down_revision = None
+
+
+def upgrade() -> None:
+    compare_letter_by_letter("users", "outbox", "outbox_relay")
+    create_table(
+        "users",
+        Column("user_id", Uuid, primary_key=True),
+        Column("email", String(254), nullable=False),
+        Column("address_key", String(254), nullable=False),
+        Column("name", String(100), nullable=False),
+        Column("time_zone", String(64), nullable=False),
+        Column("confirmed", Boolean, nullable=False),
+        Column("paused", Boolean, nullable=False),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("token_sha256", String(64), nullable=False),
+        UniqueConstraint("address_key", name="uq_users_address_key"),
+        UniqueConstraint("token_sha256", name="uq_users_token_sha256"),
+    )
+    create_table(
+        "outbox",
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+        Column("sequence", BigInteger, unique=True),
+        Column("topic", String(249), nullable=False),
+        Column("partition", Integer, nullable=False),
+        Column("key", LargeBinary(512), nullable=False),
+        Column("value", LargeBinary(1 << 24)),
+    )
+    create_table(
+        "outbox_relay",
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("next_sequence", BigInteger, nullable=False),
+        Column("owner", String(36)),
+        Column("leased_until", Float(53), nullable=False),
+    )

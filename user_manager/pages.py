@@ -1,0 +1,92 @@
+"""The pages behind the links in mails. Mail scanners open links, so only a page's button does something."""
+
+from typing import Final
+
+from flask import Blueprint, Response, make_response, render_template, request
+
+from chassis.http import ProblemKind
+from chassis.openapi import Answer, describe
+from user_manager.accounts import Accounts
+from user_manager.registration import Registrations
+from user_manager.rest import PROBLEMS
+
+_HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",  # the address of this page is the right to do what it offers
+    "X-Content-Type-Options": "nosniff",
+}
+
+_ANSWERS: Final = {
+    200: Answer("text/html"),
+    400: Answer("text/html", "The link is not one of ours, or a part of it is missing."),
+    410: Answer("text/html", "The link has expired, or its account is gone."),
+    503: Answer("text/html", headers={"Retry-After": "Seconds to wait."}),
+}
+
+
+def pages(registrations: Registrations, accounts: Accounts) -> Blueprint:
+    """GET and POST of /confirm/{token} and /unsubscribe/{token}, for browsers: errors are pages too."""
+    blueprint = Blueprint("pages", __name__, template_folder="templates")
+
+    @blueprint.get("/confirm/<token>")
+    @describe("Ask whether to confirm the address", answers=_ANSWERS)
+    def confirmation_page(token: str) -> Response:
+        registrations.check_link(token)
+        return _page(
+            "Confirm your address",
+            "Press the button, and Towerwatch may send you mail.",
+            button="Confirm my address",
+        )
+
+    @blueprint.post("/confirm/<token>")
+    @describe("Confirm the address", answers=_ANSWERS)
+    def confirm(token: str) -> Response:
+        registrations.confirm(token)
+        return _page("Your address is confirmed", "Towerwatch may send you mail now. You can close this page.")
+
+    @blueprint.get("/unsubscribe/<token>")
+    @describe("Ask whether to pause all alerts", answers=_ANSWERS)
+    def unsubscription_page(token: str) -> Response:
+        accounts.check_unsubscribe(token)
+        return _page(
+            "Pause all alerts",
+            "Press the button, and Towerwatch sends you no more alerts until you want them again.",
+            button="Pause all alerts",
+        )
+
+    # RFC 8058, 3.2: one POST without login, cookie or redirect. What its body says is not looked at: the link suffices.
+    @blueprint.post("/unsubscribe/<token>")
+    @describe("Pause all alerts (RFC 8058)", answers=_ANSWERS)
+    def unsubscribe(token: str) -> Response:
+        accounts.unsubscribe(token)
+        return _page(
+            "Your alerts are paused",
+            "Towerwatch sends you no more alerts until you want them again. You can close this page.",
+        )
+
+    for error_class, kind in PROBLEMS.items():
+
+        def failed(error: Exception, kind: ProblemKind = kind) -> Response:
+            unsubscribing = request.path.startswith("/unsubscribe/")
+            title = "Your alerts are not paused" if unsubscribing else "Your address is not confirmed"
+            problem = kind.of(error)
+            page = _page(title, problem.detail)
+            page.status_code = problem.status
+            page.headers.update(problem.headers)
+            return page
+
+        blueprint.register_error_handler(error_class, failed)
+
+    @blueprint.after_request
+    def secure(response: Response) -> Response:
+        response.headers.update(_HEADERS)
+        return response
+
+    return blueprint
+
+
+def _page(title: str, text: str, *, button: str = "") -> Response:
+    return make_response(render_template("page.html", title=title, text=text, button=button))
