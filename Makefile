@@ -10,7 +10,7 @@ ARGS ?=
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo up down clean test test-mysql test-faults lint format stubs environment
+.PHONY: help demo up down clean test test-mysql test-faults bench lint format stubs environment
 
 help:  ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ test-mysql: stubs  ## Run the tests that need MariaDB, on a server that they sta
 
 test-faults: stubs  ## Run the tests that kill workers and brokers, and compare what comes out exactly
 	@$(BIN)/python -m pytest -m faults $(ARGS)
+
+bench: stubs  ## Measure what README says about speed (some minutes; the machine should be idle)
+	@$(BIN)/uv sync --quiet --frozen --inexact --group bench
+	@$(BIN)/python -m benchmarks.accounts $(ARGS)
 
 lint: stubs  ## Check style, types, import borders and the contract
 	$(BIN)/ruff check .

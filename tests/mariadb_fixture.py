@@ -37,10 +37,6 @@ _CARELESS: Final = (
 )  # fmt: skip
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "mariadb: runs on a real MariaDB server; alone by `make test-mysql`")
-
-
 class Server:
     """A MariaDB or MySQL server on which databases come and go."""
 
