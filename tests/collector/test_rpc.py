@@ -1,10 +1,11 @@
 """InterestService through a real server and a real channel."""
 
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
@@ -14,12 +15,14 @@ from chassis.metrics import Identity, Metrics
 from chassis.rpc import GrpcServer, channel
 from collector.interests import Interests
 from collector.rpc import SERVICE_NAME, STATUSES, InterestService
-from tests.collector.conftest import NOWHERE, Service, wish
+from tests.collector.conftest import NOWHERE, Service, outbox, wish
+from tests.waiting import eventually
 from towerwatch.interests.v1.interest_service_pb2 import DESCRIPTOR, DeleteInterestsRequest
 from towerwatch.interests.v1.interest_service_pb2_grpc import (
     InterestServiceStub,
     add_InterestServiceServicer_to_server,
 )
+from towerwatch.topics import INTERESTS_CHANGED
 
 
 @contextmanager
@@ -70,3 +73,36 @@ def test_a_database_that_is_away_is_unavailable(service: Service) -> None:
         stub.DeleteInterests(DeleteInterestsRequest(user_id=str(uuid4())), timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     assert "SELECT" not in caught.value.details()
+
+
+def test_a_call_past_its_deadline_changes_nothing(service: Service) -> None:
+    """Whoever asked was told that it failed: interests and outbox are as they were, and the same call does it later."""
+    user_id = uuid4()
+    interest = service.set(wish("KJFK"), user_id)
+    before = outbox(service.database, INTERESTS_CHANGED.name)
+    gave_up, ended = threading.Event(), threading.Event()
+
+    class Slow(Interests):
+        """Works until the caller has given up."""
+
+        def remove_all(self, user_id: UUID, still_asked: Callable[[], bool] = lambda: True) -> int:
+            def asked() -> bool:
+                gave_up.wait(timeout=30)
+                eventually(lambda: not still_asked(), "learning that the caller is gone")
+                return still_asked()
+
+            try:
+                return super().remove_all(user_id, asked)
+            finally:
+                ended.set()
+
+    with serving(Slow(service.database, service.clock)) as stub:
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=0.2)
+        gave_up.set()
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert ended.wait(timeout=30)
+    assert service.interests.of_user(user_id) == [interest]
+    assert outbox(service.database, INTERESTS_CHANGED.name) == before
+    with serving(service.interests) as stub:
+        assert stub.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=5).deleted == 1
