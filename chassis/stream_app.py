@@ -18,6 +18,7 @@ from pydantic import Field
 from chassis.kafka import topics_made
 from chassis.metrics import Metrics
 from chassis.settings import Port, Settings
+from chassis.stream_consumer import StreamConsumer
 from chassis.topics import TopicLike
 
 log = structlog.get_logger()
@@ -68,22 +69,18 @@ def create_stream_app(service: str, settings: StreamSettings, partitions: int) -
     return app
 
 
-_FETCH_S: Final = 1.0
-"""So long does Faust's consumer wait for records that it has asked for."""
-
-
 def _hold_events_until_the_seek(app: faust.App) -> None:
     """Let no event come between the recovery of the tables and the seek to where the events go on.
 
     At the end of a rebalance Faust opens the source partitions first, seeks then, and last of all throws away what
     came in between. Where nothing was committed yet there is nothing to seek to, and that is lost; elsewhere what is
-    in flight arrives before what it seeks back to. So the flow is held here, until Faust itself resumes it.
+    in flight arrives before what it seeks back to. So the flow is held here, until Faust itself resumes it. A fetch
+    that goes on meanwhile takes nothing: see `chassis.stream_consumer`.
     """
 
     async def hold(*_args: object, **_kwargs: object) -> None:
         app.consumer.stop_flow()
         app.flow_control.suspend()
-        await asyncio.sleep(_FETCH_S * 1.2)  # a fetch that was begun before ends, and finds nothing opened
 
     app.on_rebalance_complete.connect(hold, weak=False)
 
@@ -163,6 +160,7 @@ def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicL
     asyncio.set_event_loop(loop)
     app.finalize()
     app.transport.Producer = _Producer  # type: ignore[misc]  # of this app's transport only
+    app.transport.Consumer = StreamConsumer  # type: ignore[misc]
     loop.run_until_complete(
         topics_made(settings.kafka_bootstrap_servers, (*topics, *changelogs(app)), settings.kafka_replication_factor)
     )

@@ -124,7 +124,7 @@ def test_a_worker_owns_what_it_was_assigned() -> None:
     assert not owns(a_worker(), flights, 4)
 
 
-def test_no_event_comes_between_recovery_and_the_seek_to_where_events_go_on(app: faust.App, monkeypatch) -> None:
+def test_no_event_comes_between_recovery_and_the_seek_to_where_events_go_on(app: faust.App) -> None:
     """Faust opens the source partitions before it seeks, and throws away what came in between."""
     deeds: list[str] = []
     app.finalize()
@@ -132,16 +132,11 @@ def test_no_event_comes_between_recovery_and_the_seek_to_where_events_go_on(app:
     async def story() -> None:
         app.consumer = SimpleNamespace(stop_flow=lambda: deeds.append("consumer stopped"))
         app.flow_control.resume()
-        monkeypatch.setattr(asyncio, "sleep", fetch_ends)
         await app.on_rebalance_complete.send()
-
-    async def fetch_ends(seconds: float) -> None:
-        assert seconds > 1, "as long as a fetch that was begun before may take"
         assert not app.flow_control.is_active()
-        deeds.append("fetch ended")
 
     asyncio.run(story())
-    assert deeds == ["consumer stopped", "fetch ended"]
+    assert deeds == ["consumer stopped"]
 
 
 class FakeTopic:

@@ -39,7 +39,9 @@ def said_so_far(broker: Broker, scene: Scene) -> int:
 
 
 def wait_until_done(broker: Broker) -> None:
-    eventually(lambda: everything_acknowledged(broker.bootstrap_servers), within_s=150)
+    eventually(
+        lambda: everything_acknowledged(broker.bootstrap_servers), "the acknowledgement of everything", within_s=150
+    )
 
 
 def assert_exact(broker: Broker, scene: Scene) -> None:

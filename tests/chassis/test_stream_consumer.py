@@ -1,0 +1,202 @@
+"""What a fetch of Faust's consumer takes, and what it leaves: with a real broker, for it is aiokafka that gives."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
+from faust.types import TP
+
+from chassis.stream_app import StreamSettings, create_stream_app
+from chassis.stream_consumer import StreamConsumer
+from chassis.topics import ensure_topics
+from local.kafka import Broker
+
+FETCH_S = 10.0
+"""Long enough for whatever a test does in the middle of one; none that succeeds waits for its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    name: str = field(default_factory=lambda: f"fetched.{uuid4()}")
+    partitions: int = 2
+    config: dict[str, str] = field(default_factory=dict)
+
+
+class Fetching(ConsumerRebalanceListener):
+    """A Faust consumer that fetches from a topic of two partitions, of which the first is open."""
+
+    def __init__(self, faust_consumer: StreamConsumer, kafka_consumer: AIOKafkaConsumer, topic: str, producer) -> None:
+        self.first, self.second = TP(topic, 0), TP(topic, 1)
+        self.open = {self.first}
+        self.faust = faust_consumer
+        self.kafka = kafka_consumer
+        self.rebalances = False
+        self._producer = producer
+
+    async def begin(self) -> asyncio.Task[Any]:
+        """A fetch that has begun, and waits for records."""
+        thread: Any = self.faust._thread
+        waiters = self.kafka._fetcher._fetch_waiters
+        while waiters:  # of the fetch before
+            await asyncio.sleep(0)
+        fetch = asyncio.create_task(thread._fetch_records(self.kafka, self.open, timeout=FETCH_S))
+        while not waiters:
+            await asyncio.sleep(0)
+        return fetch
+
+    async def publish(self, *partitions: TP) -> None:
+        for topic, partition in partitions:
+            await self._producer.send_and_wait(topic, b"record", partition=partition)
+
+    async def rebalance(self) -> None:
+        """A rebalance as Faust goes through it, with a record that comes before it has stopped its flow."""
+        before = self.kafka._subscription.subscription.assignment
+        self.rebalances = True
+        self.kafka._coordinator.request_rejoin()
+        while self.kafka._subscription.subscription.assignment is before:
+            await asyncio.sleep(0.01)
+
+    async def on_partitions_revoked(self, _revoked: object) -> None:
+        if self.rebalances:
+            await self.publish(self.first)
+            while self.first not in self.kafka._fetcher._records:
+                await asyncio.sleep(0.01)
+            self.faust.stop_flow()
+
+    async def on_partitions_assigned(self, _assigned: object) -> None:
+        pass
+
+    async def left(self) -> list[TP]:
+        """Where the records that no fetch took are; waits for one."""
+        taken = await self.kafka.getmany(timeout_ms=int(FETCH_S * 1000))
+        return sorted(TP(*partition) for partition in taken)
+
+
+async def unused(*_args: object) -> None:
+    raise AssertionError("nothing is delivered here")
+
+
+def faust_consumer(tmp_path: Path, brokers: str = "a:1", on_assigned: Callable[..., Any] = unused) -> StreamConsumer:
+    settings = StreamSettings(kafka_bootstrap_servers=brokers, web_port=1, data_dir=tmp_path)
+    app = create_stream_app("example", settings, 2)
+    return StreamConsumer(app.transport, unused, unused, on_assigned, loop=asyncio.get_running_loop())
+
+
+@asynccontextmanager
+async def a_consumer(kafka: Broker, tmp_path: Path) -> AsyncIterator[Fetching]:
+    topic = Wanted()
+    await ensure_topics(kafka.bootstrap_servers, [topic])
+    consumer = faust_consumer(tmp_path, kafka.bootstrap_servers)
+    async with (
+        AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer,
+        AIOKafkaConsumer(
+            bootstrap_servers=kafka.bootstrap_servers,
+            group_id=topic.name,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            heartbeat_interval_ms=200,
+        ) as client,
+    ):
+        fetching = Fetching(consumer, client, topic.name, producer)
+        client.subscribe([topic.name], listener=fetching)
+        while len(client.assignment()) < topic.partitions:
+            await client.getmany(timeout_ms=20)
+        consumer.resume_flow()
+        yield fetching
+
+
+def run(kafka: Broker, tmp_path: Path, story: Callable[[Fetching], Awaitable[None]]) -> None:
+    async def telling() -> None:
+        async with a_consumer(kafka, tmp_path) as consumer:
+            await story(consumer)
+
+    asyncio.run(telling())
+
+
+def test_a_fetch_takes_from_open_partitions(kafka: Broker, tmp_path: Path) -> None:
+    """Those that were open when it began, and those that were opened since; what comes to others does not end it."""
+
+    async def story(consumer: Fetching) -> None:
+        fetch = await consumer.begin()
+        await consumer.publish(consumer.second, consumer.first)
+        assert sorted(await fetch) == [consumer.first]
+        fetch = await consumer.begin()
+        consumer.open.add(consumer.second)
+        await consumer.publish(consumer.first)
+        assert consumer.second in await fetch
+
+    run(kafka, tmp_path, story)
+
+
+def test_a_fetch_ends_by_itself(kafka: Broker, tmp_path: Path) -> None:
+    """With nothing, when nothing came."""
+
+    async def story(consumer: Fetching) -> None:
+        thread: Any = consumer.faust._thread
+        assert await thread._fetch_records(consumer.kafka, consumer.open, timeout=0.1) == {}
+
+    run(kafka, tmp_path, story)
+
+
+def test_a_fetch_whose_partitions_were_all_paused_takes_nothing(kafka: Broker, tmp_path: Path) -> None:
+    """To aiokafka no partitions are all partitions: those too that nobody wants yet, and that nobody seeks back to."""
+
+    async def story(consumer: Fetching) -> None:
+        fetch = await consumer.begin()
+        consumer.open.clear()
+        await consumer.publish(consumer.first, consumer.second)
+        assert await fetch == {}
+        assert await consumer.left()
+
+    run(kafka, tmp_path, story)
+
+
+def test_a_fetch_takes_nothing_once_the_flow_is_stopped(kafka: Broker, tmp_path: Path) -> None:
+    """Faust throws away what comes then."""
+
+    async def story(consumer: Fetching) -> None:
+        fetch = await consumer.begin()
+        consumer.faust.stop_flow()
+        await consumer.publish(consumer.first)
+        assert await fetch == {}
+        assert await consumer.left() == [consumer.first]
+
+    run(kafka, tmp_path, story)
+
+
+def test_a_fetch_that_a_rebalance_interrupts_takes_nothing_of_the_next_assignment(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    """The partition is the same and stays open, but its records are for when the tables are recovered."""
+
+    async def story(consumer: Fetching) -> None:
+        fetch = await consumer.begin()
+        await consumer.rebalance()
+        assert await fetch == {}
+        assert await consumer.left() == [consumer.first]
+
+    run(kafka, tmp_path, story)
+
+
+def test_what_is_assigned_is_paused_before_anything_of_it_can_come(tmp_path: Path, monkeypatch) -> None:
+    """Nothing but what tables are recovered from may be open until they are recovered."""
+    opened = []
+
+    async def story() -> None:
+        async def look(*_args: object) -> None:
+            opened.append(set(consumer._active_partitions))
+
+        async def in_the_main_thread(_loop: object, assigned: set[TP], generation_id: int) -> None:
+            await consumer.on_partitions_assigned(assigned, generation_id)
+
+        consumer = faust_consumer(tmp_path, on_assigned=look)
+        monkeypatch.setattr(consumer, "threadsafe_partitions_assigned", in_the_main_thread)
+        await consumer._thread.on_partitions_assigned({TP("flights", 0), TP("flights", 1)}, 1)
+
+    asyncio.run(story())
+    assert opened == [set()]
