@@ -48,7 +48,8 @@ def create_stream_app(service: str, settings: StreamSettings, partitions: int) -
         topic_partitions=partitions,  # changelogs must match the source topics, or the first write fails
         topic_disable_leader=True,  # nothing here is done by one worker for all, and its topic need not be
         topic_replication_factor=settings.kafka_replication_factor,
-        table_standby_replicas=1 if settings.store == "rocksdb" else 0,  # they help only with a store on disk
+        # A standby is paused and resumed around each rebalance; by how Faust does it, it may miss records for good.
+        table_standby_replicas=0,
         consumer_auto_offset_reset="earliest",  # recovery hangs with any other
         broker_session_timeout=settings.session_timeout_s,  # 60 s would leave partitions of a dead worker idle
         broker_heartbeat_interval=settings.session_timeout_s / 5,  # a few may be lost

@@ -44,7 +44,7 @@ def test_faust_is_set_as_its_traps_ask(app: faust.App, tmp_path: Path) -> None:
     assert not conf.web_tables_enabled  # they show what is in the tables
     assert conf.producer_acks == -1
     assert conf.producer_request_timeout == 30
-    assert conf.table_standby_replicas == 0  # of tables in memory a standby is of no use
+    assert conf.table_standby_replicas == 0  # of tables in memory it is of no use, on disk it is not safe
     assert conf.topic_disable_leader
     assert Path(conf.datadir) == tmp_path
     assert [str(url) for url in conf.broker] == ["kafka://a:1", "kafka://b:2"]
