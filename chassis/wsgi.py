@@ -117,7 +117,11 @@ class HttpServer:
         while self._unsent() and time.monotonic() < deadline:
             time.sleep(0.01)
         if not dispatcher.threads:
-            listeners[0].trigger.pull_trigger(partial(wasyncore.close_all, self._map))
+            trigger = listeners[0].trigger
+            # Not pull_trigger: it writes to the pipe after it has said what to do, when the pipe may be closed already.
+            with trigger.lock:
+                trigger._physical_pull()
+                trigger.thunks.append(partial(wasyncore.close_all, self._map))
             self._thread.join(timeout=1)
 
     def _listeners(self) -> list[BaseWSGIServer]:

@@ -13,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from flask import Flask, Response, jsonify, request
+from waitress.trigger import trigger
 
 from chassis.errors import CannotListenError
 from chassis.wsgi import LARGEST_BODY, HttpServer
 from tests.ports import free_port
+from tests.waiting import eventually
 
 LARGE = 8 * 1024 * 1024
 """Bytes that no socket buffer holds: the loop has to send them after the request was handled."""
@@ -72,6 +74,20 @@ def test_a_stop_leaves_no_thread_behind(example: Example) -> None:
     with httpx.Client() as client:
         client.get(f"http://127.0.0.1:{example.port}/nothing")
         example.server.stop()
+    assert "http" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_stop_writes_to_no_pipe_that_is_closed(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the loop was awake already, and closed everything before it was to be woken for that."""
+    pull = trigger._physical_pull
+
+    def pull_an_awake_loop(self: trigger) -> None:
+        pull(self)
+        eventually(lambda: not self.thunks, "the loop did what it was told")
+        pull(self)
+
+    monkeypatch.setattr(trigger, "_physical_pull", pull_an_awake_loop)
+    example.server.stop()
     assert "http" not in {thread.name for thread in threading.enumerate()}
 
 
