@@ -42,7 +42,8 @@ spaces at the end, which no collation that both MySQL and MariaDB have can see: 
 LOCK_WAIT_S: Final = 5
 """How long a statement on MySQL waits for what another transaction has locked, so that who asked gets an answer."""
 
-_ANSWER_WITHIN_S: Final = 30
+_ANSWER_WITHIN_S: Final = 10
+"""A server that hangs holds a thread of ours for so long. More than LOCK_WAIT_S, in which it rightly says nothing."""
 _DDL_ANSWER_WITHIN_S: Final = 3600
 
 _SQLITE_BUSY_WITHIN_S: Final = 30

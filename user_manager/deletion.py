@@ -33,13 +33,13 @@ from user_manager.steps import BEGINS_AFTER, Step, retry_after
 log = structlog.get_logger()
 
 HELD: Final = timedelta(seconds=15)
-"""So long nobody else goes on with a deletion that somebody has taken up: longer than any step takes."""
+"""So long nobody else goes on with a deletion that somebody has taken up. A step that takes longer is done twice."""
 
 CARRY_ON_EVERY_S: Final = 1.0
 """How often the background looks, in real seconds."""
 
 _AT_ONCE: Final = 4
-"""Deletions that one round of the background takes up: all of them together take less time than `HELD`."""
+"""Deletions that are taken up together: even with a dead collector their steps take less time than `HELD`."""
 
 
 class DeletionStatus(StrEnum):
@@ -119,13 +119,17 @@ class Deletions:
 
         A step that fails is tried again later, each time after a longer pause. Raises DatabaseAwayError.
         """
-        taken = self._take_up()
-        for deletion in taken:
-            try:
-                self._do(deletion, deletion.step)
-            except (CollectorAwayError, CollectorRefusedError, DatabaseAwayError) as error:
-                self._put_off(deletion, error)
-        return len(taken)
+        taken_up = 0
+        while True:
+            taken = self._take_up()
+            for deletion in taken:
+                try:
+                    self._do(deletion, deletion.step)
+                except (CollectorAwayError, CollectorRefusedError, DatabaseAwayError) as error:
+                    self._put_off(deletion, error)
+            taken_up += len(taken)
+            if len(taken) < _AT_ONCE:
+                return taken_up
 
     def count_pending(self) -> None:
         """Set the gauge of deletions under way from the database. Raises DatabaseAwayError."""
