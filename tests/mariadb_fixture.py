@@ -75,13 +75,23 @@ def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]
     if given := os.environ.get("TOWERWATCH_MYSQL_URL"):
         yield Server(make_url(given))
         return
-    binaries = _binaries()
-    if binaries is None:
+    require_installed()
+    folder = tmp_path_factory.mktemp("mariadb")
+    own = OwnServer(folder)
+    try:
+        own.start()
+        yield own.server
+    finally:
+        own.kill()  # its data goes too
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def require_installed() -> None:
+    """Skip the test where no MariaDB server is installed; or fail it, where there must be one."""
+    if INSTALLED is None:
         if os.environ.get("TOWERWATCH_REQUIRE_MARIADB"):
             pytest.fail(MISSING)
         pytest.skip(MISSING)
-    with _running(*binaries, tmp_path_factory.mktemp("mariadb")) as server:
-        yield server
 
 
 @pytest.fixture
@@ -100,47 +110,69 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url
 
 
-def _binaries() -> tuple[str, str] | None:
+class OwnServer:
+    """A MariaDB server with a data folder of its own, which can be stopped and started again on the same data."""
+
+    def __init__(self, folder: Path) -> None:
+        """Makes the data folder. Only where `INSTALLED`."""
+        assert INSTALLED is not None
+        install, serve = INSTALLED
+        port = free_port()
+        common = ["--no-defaults", f"--datadir={folder}/data", "--skip-name-resolve", *_SMALL]
+        if os.geteuid() == 0:
+            common.append("--user=root")
+        self._log = folder / "log"
+        with self._log.open("wb") as log:
+            made = subprocess.run(
+                [install, *common, "--skip-test-db", "--auth-root-authentication-method=normal"],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=120, check=False,
+            )  # fmt: skip
+        assert made.returncode == 0, self._said()
+        self._command = [
+            serve, *common, *_CARELESS, f"--port={port}", f"--bind-address={HOST}", "--socket=socket",
+            "--pid-file=pid",  # both in the data folder: the path of a socket must be short
+        ]  # fmt: skip
+        self._process: subprocess.Popen[bytes] | None = None
+        # Without TLS, for which the driver spends 25 ms of computing on each connection.
+        self.server = Server(make_url(f"mysql+pymysql://root@{HOST}:{port}/?ssl_disabled=true"))
+
+    def start(self) -> None:
+        """Return when it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )  # fmt: skip
+        eventually(self._answers, "the start of MariaDB")
+
+    def stop(self) -> None:
+        """In order, as for an upgrade: it says good-bye on every connection, and then nobody listens."""
+        assert self._process is not None
+        self._process.terminate()
+        self._process.wait(timeout=60)
+
+    def kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self._said()
+        return self.server.answers()
+
+    def _said(self) -> str:
+        return self._log.read_text(errors="replace")
+
+
+def _installed() -> tuple[str, str] | None:
     """The programs that make a data folder and serve it. A server is in /usr/sbin, which is not on everybody's path."""
     path = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
     install, serve = shutil.which("mariadb-install-db", path=path), shutil.which("mariadbd", path=path)
     return (install, serve) if install and serve else None
 
 
-@contextmanager
-def _running(install: str, serve: str, folder: Path) -> Iterator[Server]:
-    port = free_port()
-    common = ["--no-defaults", f"--datadir={folder}/data", "--skip-name-resolve", *_SMALL]
-    if os.geteuid() == 0:
-        common.append("--user=root")
-    log_path = folder / "log"
-    with log_path.open("wb") as log:
-        made = subprocess.run(
-            [install, *common, "--skip-test-db", "--auth-root-authentication-method=normal"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=120, check=False,
-        )  # fmt: skip
-        assert made.returncode == 0, log_path.read_text(errors="replace")
-        process = subprocess.Popen(
-            [
-                serve, *common, *_CARELESS, f"--port={port}", f"--bind-address={HOST}", "--socket=socket",
-                "--pid-file=pid",  # both in the data folder: the path of a socket must be short
-            ],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True, preexec_fn=_end_with_parent,
-        )  # fmt: skip
-    # Without TLS, for which the driver spends 25 ms of computing on each connection.
-    server = Server(make_url(f"mysql+pymysql://root@{HOST}:{port}/?ssl_disabled=true"))
-
-    def answers() -> bool:
-        assert process.poll() is None, log_path.read_text(errors="replace")
-        return server.answers()
-
-    try:
-        eventually(answers, "the start of MariaDB")
-        yield server
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # its data goes too
-        process.wait()
-        shutil.rmtree(folder, ignore_errors=True)
+INSTALLED: Final = _installed()
 
 
 def _end_with_parent() -> None:

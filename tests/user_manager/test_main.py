@@ -1,12 +1,10 @@
 """The process: what it says when it cannot start, that it lives with nothing around it, and how it ends."""
 
 import asyncio
-import os
-import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -19,76 +17,19 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from chassis.kafka import sequence_in
 from local.kafka import Broker
 from tests.fakes.collector import FakeCollector
-from tests.ports import free_port
+from tests.user_manager.process import OPERATOR_TOKEN, ROOT, SIGNING_KEY, Start, bare_environment, starting
 from tests.waiting import eventually
 from towerwatch.topics import USERS_CHANGED, partition_of
 from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager.links import Links
 
-ROOT = Path(__file__).parents[2]
-SIGNING_KEY = "the-signing-key-of-tests"
-OPERATOR_TOKEN = "the-operators-own-token"
 ANN = {"email": "ann@tower.test", "name": "Ann"}
-
-
-class Process:
-    """`python -m user_manager` with an environment of its own."""
-
-    def __init__(self, environment: dict[str, str], log: Path) -> None:
-        self.log = log
-        self.base_url = f"http://127.0.0.1:{environment['HTTP_PORT']}"
-        self.grpc_target = f"127.0.0.1:{environment['GRPC_PORT']}"
-        with log.open("wb") as output:
-            self.popen = subprocess.Popen(
-                [sys.executable, "-m", "user_manager"], cwd=ROOT, env=environment, stdout=output, stderr=output
-            )
-
-    def status(self, path: str) -> int | None:
-        """The status of a GET, or None while nothing answers."""
-        assert self.popen.poll() is None, self.log.read_text()
-        try:
-            return httpx.get(f"{self.base_url}{path}", timeout=10).status_code
-        except httpx.TransportError:
-            return None
-
-    def end(self) -> int:
-        """SIGTERM; the exit code, which must come soon."""
-        self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(timeout=10)
-
-
-Start = Callable[..., Process]
-
-
-def bare_environment() -> dict[str, str]:
-    """What any process needs, and no setting."""
-    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    processes: list[Process] = []
-
-    def begin(**settings: str) -> Process:
-        environment = bare_environment() | {
-            "DATABASE_URL": f"sqlite:///{tmp_path}/user_manager.db",
-            "HTTP_PORT": str(free_port()),
-            "GRPC_PORT": str(free_port()),
-            "COLLECTOR_GRPC_TARGET": f"127.0.0.1:{free_port()}",  # nobody is there
-            "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",  # nor there
-            "PUBLIC_URL": "https://towerwatch.example",
-            "SIGNING_KEY": SIGNING_KEY,
-            "OPERATOR_TOKEN": OPERATOR_TOKEN,
-            "ALLOW_TEST_ADDRESSES": "true",
-        }
-        process = Process(environment | settings, tmp_path / f"log-{len(processes)}")
-        processes.append(process)
-        return process
-
-    yield begin
-    for process in processes:
-        process.popen.kill()
-        process.popen.wait()
+    with starting(tmp_path) as begin:
+        yield begin
 
 
 def test_without_settings_it_says_all_that_is_missing(tmp_path: Path) -> None:
@@ -219,7 +160,7 @@ def test_the_life_of_an_account_is_published(start: Start, kafka: Broker) -> Non
     eventually(lambda: process.status("/health/ready") == 200)
     registered = httpx.post(f"{process.base_url}/users", json=ANN).json()
     user_id = registered["user"]["user_id"]
-    confirmed = httpx.post(Links(SIGNING_KEY, process.base_url).url(UUID(user_id)))
+    confirmed = httpx.post(Links(SIGNING_KEY, process.base_url).confirmation_url(UUID(user_id)))
     assert confirmed.status_code == 200
     deleted = httpx.delete(
         f"{process.base_url}/users/{ANN['email']}", headers={"Authorization": f"Bearer {registered['token']}"}
