@@ -228,6 +228,7 @@ def urls(ports: Ports) -> list[tuple[str, str]]:
     return [
         ("airports, as the stream sees them", _url(ports.streams_web, "/overview")),
         ("the same as JSON", _url(ports.streams_web, "/api/airports")),
+        ("what can be done with accounts", _url(ports.user_manager_http, "/docs")),
         ("metrics of the collector", _url(ports.collector_http, "/metrics")),
         ("metrics of the notifier", _url(ports.notifier_web, "/metrics")),
     ]
