@@ -602,6 +602,7 @@ def test_head_is_get_without_the_body(client: FlaskClient, service: Service) -> 
 # What goes wrong
 
 
+@pytest.mark.usefixtures("database_url")  # of no use here; but the mark of this whole module needs it
 @pytest.mark.parametrize(("method", "path"), [*ALL_ROUTES, ("POST", "/users"), ("GET", f"/deletions/{uuid4()}")])
 def test_a_database_that_is_away_is_a_503(method: str, path: str) -> None:
     """Not a 500, with a time to come back, and without its text."""
