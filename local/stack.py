@@ -65,6 +65,8 @@ def with_replay(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:
         "OPENSKY_TOKEN_URL": f"http://{HOST}:{ports.opensky}/auth/realms/opensky-network/protocol/openid-connect/token",
         "OPENSKY_CLIENT_ID": "",
         "OPENSKY_CLIENT_SECRET": "",
+        "OPENSKY_CREDENTIALS_FILE": "",
+        "CREDITS_PER_DAY": "1000000",  # as the Procfile gives the replay
     }
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from chassis.clock import Clock, clock_from
-from local.opensky import nycflights
+from local.opensky import faults, nycflights
 from local.opensky.access import Access, Credentials
 from local.opensky.flights import Timetable
 from local.opensky.server import make_app
@@ -35,7 +35,7 @@ def main() -> int:
     timetable = Timetable(nycflights.load(nycflights.cache_directory(environment)))
     gc.freeze()
     gc.enable()
-    app = make_app(timetable, clock, Access(credentials, options.credits_per_day))
+    app = make_app(timetable, clock, Access(credentials, options.credits_per_day), options.faults)
     try:
         web.run_app(
             app,
@@ -63,6 +63,13 @@ def _options(environment: Mapping[str, str]) -> argparse.Namespace:
     parser.add_argument(
         "--client-secret", default=environment.get("OPENSKY_CLIENT_SECRET"), help="or OPENSKY_CLIENT_SECRET"
     )
+    parser.add_argument(
+        "--faults",
+        type=_faults,
+        metavar="SEED[:RATE]",
+        help=f"let requests fail as OpenSky's may, drawn from SEED with probability RATE (default {faults.RATE}); "
+        f'or a script, one entry for each request for flights: ["{faults.Fault.UNAVAILABLE}", null, …]',
+    )
     return parser.parse_args()
 
 
@@ -76,6 +83,13 @@ def _credits(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of credits")
     return int(text)
+
+
+def _faults(text: str) -> faults.Faults:
+    try:
+        return faults.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _clock(environment: Mapping[str, str]) -> Clock:

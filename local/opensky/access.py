@@ -51,6 +51,10 @@ class Access:
         self._expiries[token] = now + TOKEN_SECONDS
         return token
 
+    def forget(self, authorization: str) -> None:
+        """Accept the token of this Authorization header no more, if it was ever given."""
+        self._expiries.pop(authorization.partition(" ")[2], None)
+
     def identify(self, authorization: str | None, address: str, now: int) -> Caller:
         """Who sends this Authorization header from this network address.
 

@@ -23,6 +23,7 @@ from chassis.clock import Clock
 from local.opensky.access import TOKEN_SECONDS, Access, Credentials
 from local.opensky.credits import DAY, PRICE_OF_STATES, Ledger, partitions, price
 from local.opensky.errors import BadQuestion, OutOfCredits, Unauthorised
+from local.opensky.faults import Faults
 from local.opensky.flights import Flight, Timetable
 
 _TOKEN_PATH = "/auth/realms/opensky-network/protocol/openid-connect/token"  # noqa: S105 - a path
@@ -33,10 +34,11 @@ Find = Callable[[Query, int], tuple[int, list[Json] | Json]]
 """From a question's parameters and the present second: what it costs, and the answer."""
 
 
-def make_app(timetable: Timetable, clock: Clock, access: Access) -> web.Application:
-    """The whole API. `access` and the credits that are spent are state of this one application."""
+def make_app(timetable: Timetable, clock: Clock, access: Access, faults: Faults | None = None) -> web.Application:
+    """The whole API. `access`, the credits that are spent and `faults` are state of this one application."""
+    clock = clock if faults is None else faults.skewed(clock)
     replay = _Replay(timetable, clock, access)
-    app = web.Application()
+    app = web.Application(middlewares=[] if faults is None else [faults.between(clock, access.forget)])
     app.router.add_post(_TOKEN_PATH, replay.token)
     app.router.add_get("/api/flights/departure", replay.answering(replay.departures))
     app.router.add_get("/api/flights/arrival", replay.answering(replay.arrivals))

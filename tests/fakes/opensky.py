@@ -6,7 +6,7 @@ import socket
 import socketserver
 import struct
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +16,7 @@ from aiohttp import web
 
 from chassis.clock import Clock
 from local.opensky.access import Access, Credentials
+from local.opensky.faults import Faults
 from local.opensky.flights import Flight, Timetable
 from local.opensky.server import make_app
 
@@ -54,6 +55,10 @@ class ScriptedOpenSky:
         """When it is at its end, tokens are given: `token-1`, `token-2` and so on, for 30 minutes."""
         self.asked: list[Asked] = []
         """For flights."""
+        self.revoked: set[str] = set()
+        """Authorization headers that get a 401, and nothing of the script."""
+        self.before_answering: Callable[[Asked], None] = lambda _: None
+        """What happens between a request for flights and its answer; in a thread of the request's own."""
         self.tokens_asked: list[Asked] = []
         self.url = ""
 
@@ -67,7 +72,10 @@ class ScriptedOpenSky:
             given = {"access_token": f"token-{len(self.tokens_asked)}", "expires_in": 1800, "token_type": "Bearer"}
             return self.token_script.pop(0) if self.token_script else answer(200, given)
         self.asked.append(asked)
-        return self.script.pop(0) if self.script else answer(404)
+        refused = asked.authorization in self.revoked
+        given = answer(401) if refused else self.script.pop(0) if self.script else answer(404)
+        self.before_answering(asked)
+        return given
 
     @contextmanager
     def running(self) -> Iterator["ScriptedOpenSky"]:
@@ -110,9 +118,11 @@ class ScriptedOpenSky:
 
 
 @contextmanager
-def replay(flights: Iterable[Flight], clock: Clock, credentials: Credentials | None = None) -> Iterator[str]:
+def replay(
+    flights: Iterable[Flight], clock: Clock, credentials: Credentials | None = None, faults: Faults | None = None
+) -> Iterator[str]:
     """The base URL of a replay of these flights, which runs inside of the block; credits are plenty."""
-    app = make_app(Timetable(flights), clock, Access(credentials, credits_per_day=1_000_000))
+    app = make_app(Timetable(flights), clock, Access(credentials, credits_per_day=1_000_000), faults)
     loop = asyncio.new_event_loop()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     loop.run_until_complete(runner.setup())

@@ -1,7 +1,7 @@
 """The deletion saga: what each failing step, crash and race leads to. All of them converge."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from enum import Enum, auto
 from itertools import repeat
@@ -10,12 +10,12 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import HealthCheck, given, note, settings, strategies as st
 from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from chassis.database import Database
 from chassis.errors import DatabaseAwayError
 from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeInterests
+from tests.fakes.faulty_database import Fault, Faults, FaultyDatabase, Killed
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
 from user_manager.deletion import HELD, DeletionStatus
 from user_manager.errors import (
@@ -30,51 +30,6 @@ from user_manager.registration import Registration
 from user_manager.steps import BEGINS_AFTER, LONGEST_PAUSE, Step
 
 ANN = "ann@example.org"
-
-
-class Killed(BaseException):
-    """The process is gone: nothing in it can catch this."""
-
-
-class Fault(Enum):
-    """What goes wrong with a transaction or a call."""
-
-    REFUSED = auto()
-    """It does not happen, and fails."""
-    LOST = auto()
-    """It happens, and seems to fail: the answer is lost, or comes after the deadline."""
-    KILLED_BEFORE = auto()
-    """The process is killed before it happens."""
-    KILLED_AFTER = auto()
-    """The process is killed just after it happened."""
-
-
-Faults = Iterator[Fault | None]
-
-
-class FaultyDatabase(Database):
-    """A database whose next transactions go wrong as planned; all is well after them."""
-
-    def __init__(self, sound: Database, plan: Faults) -> None:
-        self._sound = sound
-        self.plan = plan
-
-    def reading(self) -> AbstractContextManager[Session]:
-        return self._sound.reading()
-
-    @contextmanager
-    def transaction(self) -> Iterator[Session]:
-        fault = next(self.plan, None)
-        with self._sound.transaction() as session:
-            yield session
-            if fault is Fault.REFUSED:
-                raise DatabaseAwayError("as planned")
-            if fault is Fault.KILLED_BEFORE:
-                raise Killed
-        if fault is Fault.LOST:
-            raise DatabaseAwayError("as planned")
-        if fault is Fault.KILLED_AFTER:
-            raise Killed
 
 
 class FaultyInterests(FakeInterests):

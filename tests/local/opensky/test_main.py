@@ -85,6 +85,23 @@ def test_credentials_and_credits_come_from_outside(run: Run, port: int) -> None:
         assert client.get("/api/states/all", headers=headers).headers["X-Rate-Limit-Remaining"] == "26"
 
 
+def test_faults_come_from_the_command_line(run: Run, port: int) -> None:
+    """As scripted."""
+    process = run(CLOCK, "--faults", '["503", null]')
+    params = {"airport": "KJFK", "begin": 1_360_540_800, "end": 1_360_544_400}
+    with answering(port, process) as client:
+        assert [client.get("/api/flights/departure", params=params).status_code for _ in range(2)] == [503, 200]
+
+
+def test_faults_that_nobody_knows_are_said(run: Run) -> None:
+    """With what would be known."""
+    process = run(CLOCK, "--faults", '["earthquake"]')
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert '"503"' in errors
+    assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize(
     ("environment", "word"),
     [
