@@ -39,6 +39,8 @@ test-faults: stubs  ## Run the tests that kill workers and brokers, and compare 
 bench: stubs  ## Measure what README says about speed (some minutes; the machine should be idle)
 	@$(BIN)/uv sync --quiet --frozen --inexact --group bench
 	@$(BIN)/python -m benchmarks.accounts $(ARGS)
+	@$(BIN)/python -m benchmarks.collector $(ARGS)
+	@$(BIN)/python -m benchmarks.flights $(ARGS)
 
 lint: stubs  ## Check style, types, import borders and the contract
 	$(BIN)/ruff check .

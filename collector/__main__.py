@@ -3,30 +3,40 @@
 import asyncio
 from functools import partial
 
-from chassis import logs
+from chassis import logs, openapi
 from chassis.errors import ChassisError
 from chassis.http import create_app
 from chassis.kafka import topics_made
 from chassis.metrics import Identity, Metrics
 from chassis.migrations import Schema
 from chassis.outbox import OutboxRelay
+from chassis.periodic import every
 from chassis.process import refuse_to_start, serve, settings_or_exit
 from chassis.rpc import GrpcServer
 from chassis.wsgi import HttpServer
 from collector import rest, rpc
 from collector.collection import Collection
 from collector.collection_requests import CollectionRequests
+from collector.flights import Flights
+from collector.gauges import SchedulerGauges
 from collector.interests import Interests
 from collector.intervals import Lags
 from collector.leadership import Leadership
+from collector.ledger import Ledger
 from collector.model import OUTBOX
-from collector.opensky import OpenSkyClient
+from collector.opensky import OpenSkyClient, Timeouts
+from collector.schedule import Timing
 from collector.settings import CollectorSettings
+from collector.status import SchedulerStatus
+from collector.sweep import Sweep
 from collector.users import Users
 from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
 from towerwatch.topics import CATALOGUE
 
 SERVICE = "collector"
+
+_MEASURE_EVERY_S = 5.0
+_SWEEP_EVERY_S = 600.0
 
 
 def main() -> None:
@@ -46,10 +56,23 @@ async def _run(settings: CollectorSettings) -> None:
     schema = Schema(database, "collector:migrations")
     interests = Interests(database, clock)
     users = Users(settings.user_manager_grpc_target, settings.authentication_cache_s)
-    source = OpenSkyClient(settings.opensky_url, settings.opensky_token_url, _credentials(settings), clock, metrics)
-    lags = Lags(settings.departures_lag, settings.arrivals_lag)
+    source = OpenSkyClient(
+        settings.opensky_url,
+        settings.opensky_token_url,
+        settings.opensky_credentials(),
+        clock,
+        metrics,
+        Timeouts(settings.opensky_connect_timeout, settings.opensky_timeout),
+    )
+    timing = Timing(
+        Lags(settings.departures_lag, settings.arrivals_lag), settings.poll_interval, settings.corrections_after
+    )
+    ledger = Ledger(settings.budget())
+    status = SchedulerStatus(database, clock, timing, ledger)
+    gauges = SchedulerGauges(status, metrics)
+    sweep = Sweep(database, clock, settings.flights_retention)
     leadership = Leadership(
-        Collection(database, source, clock, lags, metrics),
+        Collection(database, source, clock, timing, ledger, metrics),
         settings.kafka_bootstrap_servers,
         clock.real_seconds(settings.poll_interval),
         metrics,
@@ -58,7 +81,12 @@ async def _run(settings: CollectorSettings) -> None:
 
     app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.ready)
     operator_token = settings.operator_token.get_secret_value()
-    app.register_blueprint(rest.blueprint(interests, CollectionRequests(database), users, operator_token))
+    app.register_blueprint(
+        rest.blueprint(
+            interests, CollectionRequests(database), users, operator_token, Flights(database, clock), status.show
+        )
+    )
+    app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", rest.DESCRIPTION))
     http_server = HttpServer(app, settings.listen_host, settings.http_port)
     grpc_server = GrpcServer(
         settings.listen_host,
@@ -81,18 +109,27 @@ async def _run(settings: CollectorSettings) -> None:
         await surroundings()
         await leadership.run()
 
+    async def measure() -> None:
+        await schema.made()
+        await every(_MEASURE_EVERY_S, gauges.measure, "gauges")
+
+    async def sweep_away() -> None:
+        await schema.made()
+        await every(_SWEEP_EVERY_S, sweep.run, "sweep")
+
+    background = {
+        "schema": schema.make,
+        "outbox": relay_outbox,
+        "leadership": lead,
+        "gauges": measure,
+        "sweep": sweep_away,
+    }
     try:
-        await serve([http_server, grpc_server], {"schema": schema.make, "outbox": relay_outbox, "leadership": lead})
+        await serve([http_server, grpc_server], background)
     finally:
         await source.close()
         users.close()
         database.close()
-
-
-def _credentials(settings: CollectorSettings) -> tuple[str, str] | None:
-    if settings.opensky_client_id is None or settings.opensky_client_secret is None:
-        return None
-    return settings.opensky_client_id, settings.opensky_client_secret.get_secret_value()
 
 
 if __name__ == "__main__":

@@ -30,6 +30,14 @@ class NoSuchInterestError(CollectorError):
     """The person has no such interest, whether somebody else has it or not."""
 
 
+class VersionMismatchError(CollectorError):
+    """The interest was changed since the caller looked at it."""
+
+
+class BadCursorError(CollectorError):
+    """A cursor that no page of ours ended with."""
+
+
 class BadUserIdError(CollectorError):
     """An id that is no UUID."""
 
@@ -46,6 +54,10 @@ class UserManagerAwayError(CollectorError):
     transient = True
 
 
+class DeposedError(CollectorError):
+    """Another collector has begun a term since; nothing of this one's was stored, and nothing shall be asked."""
+
+
 class CollectedMeanwhileError(CollectorError):
     """Another collector has stored this interval, or is about to."""
 
@@ -58,6 +70,15 @@ class SourceAwayError(SourceError):
     """The source cannot be reached, or answers with what cannot be read."""
 
     transient = True
+
+
+class BreakerOpenError(SourceAwayError):
+    """The source has failed so often that it is left alone for a while: it was not asked."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"the source fails, and is not asked for {retry_after_s:.0f} s")
+        self.retry_after_s = retry_after_s
+        """Seconds on the service's clock until it is worth asking again."""
 
 
 class SourceLimitedError(SourceError):

@@ -47,23 +47,36 @@ def flights_observed(
     airport: str, direction: Direction, begin: datetime, end: datetime, flights: Sequence[Flight]
 ) -> Iterator[Message]:
     """The batches of one collected interval; the last one says that it is covered. At least one, for that."""
-    partition = partition_of(airport, FLIGHTS_OBSERVED)
     for start in range(0, max(len(flights), 1), BATCH):
         last = start + BATCH >= len(flights)
-        value = flights_pb.FlightsObserved(
-            airport=airport,
-            direction=_direction(direction),
-            coverage=flights_pb.COVERAGE_COMPLETE if last else flights_pb.COVERAGE_PARTIAL,
-        )
-        value.begin.FromDatetime(begin)
-        value.end.FromDatetime(end)
+        coverage = flights_pb.COVERAGE_COMPLETE if last else flights_pb.COVERAGE_PARTIAL
+        value = _observed(airport, direction, begin, end, coverage)
         for flight in flights[start : start + BATCH]:
             sent = value.flights.add(
                 icao24=flight.icao24, callsign=flight.callsign, other_airport=flight.other_airport(direction)
             )
             sent.first_seen.FromDatetime(flight.first_seen)
             sent.last_seen.FromDatetime(flight.last_seen)
-        yield Message(FLIGHTS_OBSERVED.name, partition, airport.encode(), value.SerializeToString())
+        yield _about_flights(value)
+
+
+def coverage_gap(airport: str, direction: Direction, begin: datetime, end: datetime) -> Message:
+    """[begin, end) will never be collected, and nobody shall wait for it."""
+    return _about_flights(_observed(airport, direction, begin, end, flights_pb.COVERAGE_GAP))
+
+
+def _observed(
+    airport: str, direction: Direction, begin: datetime, end: datetime, coverage: flights_pb.Coverage.ValueType
+) -> flights_pb.FlightsObserved:
+    value = flights_pb.FlightsObserved(airport=airport, direction=_direction(direction), coverage=coverage)
+    value.begin.FromDatetime(begin)
+    value.end.FromDatetime(end)
+    return value
+
+
+def _about_flights(value: flights_pb.FlightsObserved) -> Message:
+    partition = partition_of(value.airport, FLIGHTS_OBSERVED)
+    return Message(FLIGHTS_OBSERVED.name, partition, value.airport.encode(), value.SerializeToString())
 
 
 def collection_requested(airport: str) -> Message:

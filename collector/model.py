@@ -64,7 +64,10 @@ class InterestRow(Base):
 
 
 class CoverageRow(Base):
-    """The cursor of one airport and direction: all flights in [covered_from, covered_until) are stored, and told of."""
+    """The cursor of one airport and direction: all flights in [covered_from, covered_until) are stored, and told of.
+
+    What is stored from before `covered_from` lies before a gap, or waits to be swept.
+    """
 
     __tablename__ = "coverage"
     __table_args__ = TABLE_OPTIONS
@@ -73,6 +76,8 @@ class CoverageRow(Base):
     direction: Mapped[str] = mapped_column(String(10), primary_key=True)
     covered_from: Mapped[datetime] = mapped_column(UtcDateTime)
     covered_until: Mapped[datetime] = mapped_column(UtcDateTime)
+    corrected_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """What lies before was collected once more, or late enough the first time. None: nothing was."""
 
 
 class FlightRow(Base):
@@ -96,3 +101,41 @@ class FlightRow(Base):
     event_time: Mapped[datetime] = mapped_column(UtcDateTime)
     """What was first published: first_seen of a departure, last_seen of an arrival."""
     other_airport: Mapped[str] = mapped_column(String(4))
+
+
+class TurnRow(Base):
+    """When an airport and direction was last asked for, whatever came of it: whose turn it is follows from that."""
+
+    __tablename__ = "turns"
+    __table_args__ = TABLE_OPTIONS
+
+    airport: Mapped[str] = mapped_column(String(4), primary_key=True)
+    direction: Mapped[str] = mapped_column(String(10), primary_key=True)
+    asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class CreditsRow(Base):
+    """What the source was paid on one day; there is one row, which knows its day."""
+
+    __tablename__ = "credits"
+    __table_args__ = TABLE_OPTIONS
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    day: Mapped[datetime] = mapped_column(UtcDateTime)
+    """The UTC midnight that the day begins with, on the service's clock."""
+    spent: Mapped[int]
+    """By us, as we count it."""
+    unaccounted: Mapped[int]
+    """What is spent beyond that, as the source says."""
+    paused_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Before then the source wants no request."""
+
+
+class LeadershipRow(Base):
+    """The newest term of a leader; there is one row. Who stores holds its lock, and has this term."""
+
+    __tablename__ = "leadership"
+    __table_args__ = TABLE_OPTIONS
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    term: Mapped[int] = mapped_column(BigInteger)

@@ -1,164 +1,310 @@
-"""The collector's REST interface: it parses, makes one call, and translates the answer."""
+"""Interests and flights over HTTP: parses, makes one call, translates."""
 
 import hmac
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Final
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import urlencode
 from uuid import UUID
 
-from flask import Blueprint, Response, jsonify, request, url_for
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from flask import Blueprint, Response, request, url_for
 
 from chassis.errors import DatabaseAwayError
-from chassis.http import ProblemKind, bearer_token, parsed_body
+from chassis.http import (
+    IF_MATCH,
+    ProblemKind,
+    Reply,
+    bearer_token,
+    entity_tag,
+    if_match,
+    parsed_body,
+    parsed_query,
+)
+from chassis.openapi import Answer, describe
 from collector.collection_requests import CollectionRequests
 from collector.errors import (
+    BadCursorError,
     NoSuchAirportError,
     NoSuchInterestError,
     NotAllowedError,
     NotAuthenticatedError,
     NotConfirmedError,
     UserManagerAwayError,
+    VersionMismatchError,
 )
-from collector.interests import Interests, Wish
+from collector.flights import Flights
+from collector.interests import Interests
+from collector.rest_models import (
+    AIRPORT,
+    AirportQuery,
+    AverageQuery,
+    Averages,
+    ChangedInterest,
+    Coverage,
+    Flight,
+    Flights as FlightsPage,
+    FlightsQuery,
+    Interest,
+    Interests as InterestsList,
+    LatestFlights,
+    Operators,
+    OperatorsQuery,
+    Preview,
+    RequestedCollection,
+    Scheduler,
+    WantedCollection,
+    WantedInterest,
+)
+from collector.status import SchedulerState
 from collector.users import Caller, Users
-from domain.interests import MOST_WINDOWS, Direction, Interest, InterestError
-from domain.windows import Window
+from domain import interests as domain
 
 _SOON: Final = {"Retry-After": "5"}
 
 PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
+    BadCursorError: ProblemKind(400),
     NotAuthenticatedError: ProblemKind(401, {"WWW-Authenticate": 'Bearer error="invalid_token"'}),
     NotConfirmedError: ProblemKind(403),
     NotAllowedError: ProblemKind(403),
     NoSuchInterestError: ProblemKind(404),
+    VersionMismatchError: ProblemKind(412),
     NoSuchAirportError: ProblemKind(422),
-    InterestError: ProblemKind(422),
+    domain.InterestError: ProblemKind(422),
     UserManagerAwayError: ProblemKind(503, _SOON),
     DatabaseAwayError: ProblemKind(503, _SOON),
 }
 
+DESCRIPTION: Final = (
+    "Interests: what people want to be told about airports, and the flights that are known of these airports. Send the "
+    "token that registering gave you with every request, in the header `Authorization: Bearer …`. Setting interests "
+    "and seeing flights needs a confirmed address. All instants are UTC, all days and windows are aligned to it."
+)
 
-def _text(value: object) -> object:
-    if not isinstance(value, str) or value.strip("0123456789.-+ ") == "":  # pydantic takes a number for Unix seconds
-        raise ValueError("must be an instant like 2026-07-01T00:00:00Z")
-    return value
-
-
-def _in_utc(value: datetime) -> datetime:
-    try:
-        return value.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("must be an instant of this era") from None
-
-
-Icao = Annotated[str, StringConstraints(strip_whitespace=True, to_upper=True, pattern="^[A-Za-z0-9]{4}$")]
-Count = Annotated[int, Field(strict=True, ge=0)]
-Instant = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc)]
+_ETAG: Final = {"ETag": "The version of the interest."}
+_LOCATION: Final = {"Location": "Where the interest is."}
+_NEXT: Final = "The next page has rel=next (RFC 8288). There is none on the last page."
+_AIRPORT: Final = {
+    "icao": {"type": "string", "description": "The ICAO code of an airport that you have an interest in.", **AIRPORT}
+}
 
 
-class InterestBody(BaseModel):
-    """The body of POST /interests."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    airport_icao: Icao
-    direction: Direction
-    window: Window
-    high_value: Count | None = None
-    low_value: Count | None = None
-    for_windows: Annotated[int, Field(strict=True, ge=1, le=MOST_WINDOWS)] = 1
-    repeat: Annotated[bool, Field(strict=True)] = False
-    effective_from: Instant | None = None
-
-    def wish(self) -> Wish:
-        return Wish(
-            self.airport_icao,
-            self.direction,
-            self.window,
-            self.high_value,
-            self.low_value,
-            self.for_windows,
-            self.repeat,
-            self.effective_from,
-        )
-
-
-class ManualCollectionBody(BaseModel):
-    """The body of POST /collect/manual; may be left out, as may the airport: all of them."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    airport_icao: Icao | None = None
-
-
-def blueprint(interests: Interests, requests: CollectionRequests, users: Users, operator_token: str) -> Blueprint:
+def blueprint(
+    interests: Interests,
+    requests: CollectionRequests,
+    users: Users,
+    operator_token: str,
+    flights: Flights,
+    status: Callable[[], SchedulerState],
+) -> Blueprint:
     """The routes of the collector."""
     routes = Blueprint("collector", __name__)
 
-    def confirmed_caller() -> Caller:
-        caller = users.authenticate(bearer_token())
-        if not caller.confirmed:
-            raise NotConfirmedError("Confirm your address first: follow the link in the mail that was sent to it.")
-        return caller
+    def reader() -> Caller:
+        return users.authenticate(bearer_token(), reads_only=True)
+
+    def flight_reader() -> Caller:
+        return _confirmed(reader())
+
+    def writer() -> Caller:
+        return _confirmed(users.authenticate(bearer_token()))
+
+    def require_operator() -> None:
+        if not hmac.compare_digest(bearer_token().encode(), operator_token.encode()):
+            raise NotAllowedError("Only the operator may do this.")
 
     @routes.post("/interests")
-    def set_interest() -> tuple[Response, int, dict[str, str]]:
-        caller = confirmed_caller()
-        interest, is_new = interests.set(caller.user_id, parsed_body(InterestBody).wish())
+    @describe(
+        "Set an interest, or change the one for the same airport, direction and window",
+        auth="user",
+        body=WantedInterest,
+        answers={
+            200: Answer(Interest, "It was there, and is now as you wish.", {**_LOCATION, **_ETAG}),
+            201: Answer(Interest, "It is set.", {**_LOCATION, **_ETAG}),
+        },
+        problems=(503,),
+    )
+    def set_interest() -> Reply:
+        caller = writer()
+        interest, is_new = interests.set(caller.user_id, parsed_body(WantedInterest).wish())
         location = url_for("collector.one_interest", interest_id=interest.interest_id)
-        return jsonify(_shown(interest)), 201 if is_new else 200, {"Location": location}
+        return _one(interest, 201 if is_new else 200, {"Location": location})
 
     @routes.get("/interests")
-    def list_interests() -> Response:
-        caller = users.authenticate(bearer_token())
-        return jsonify(interests=[_shown(interest) for interest in interests.of_user(caller.user_id)])
+    @describe("List your interests", auth="user", answers={200: Answer(InterestsList)}, problems=(503,))
+    def list_interests() -> Reply:
+        found = interests.of_user(reader().user_id)
+        return Reply(InterestsList(interests=[Interest.of(interest) for interest in found]))
+
+    @routes.delete("/interests")
+    @describe(
+        "Remove your interests in an airport",
+        auth="user",
+        query=AirportQuery,
+        answers={204: Answer(says="You have none there.")},
+        problems=(503,),
+    )
+    def remove_interests_of_airport() -> Reply:
+        caller = writer()
+        interests.remove_of_airport(caller.user_id, parsed_query(AirportQuery).airport_icao)
+        return Reply(status=204)
 
     @routes.get("/interests/<uuid:interest_id>")
-    def one_interest(interest_id: UUID) -> Response:
-        return jsonify(_shown(interests.one(users.authenticate(bearer_token()).user_id, interest_id)))
+    @describe("Show an interest", auth="user", answers={200: Answer(Interest, headers=_ETAG)}, problems=(404, 503))
+    def one_interest(interest_id: UUID) -> Reply:
+        return _one(interests.one(reader().user_id, interest_id))
+
+    @routes.patch("/interests/<uuid:interest_id>")
+    @describe(
+        "Change an interest",
+        auth="user",
+        headers=(IF_MATCH,),
+        body=ChangedInterest,
+        answers={200: Answer(Interest, headers=_ETAG)},
+        problems=(404, 412, 428, 503),
+    )
+    def change_interest(interest_id: UUID) -> Reply:
+        # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
+        user_id = writer().user_id
+        seen = interests.one(user_id, interest_id)
+        change = parsed_body(ChangedInterest).change()
+        wanted = if_match()
+        if str(seen.version) not in wanted:
+            raise VersionMismatchError("The interest has changed since; read it again.")
+        return _one(interests.change(user_id, interest_id, None if wanted.star_tag else seen.version, change))
 
     @routes.delete("/interests/<uuid:interest_id>")
-    def remove_interest(interest_id: UUID) -> tuple[str, int]:
-        interests.remove(users.authenticate(bearer_token()).user_id, interest_id)
-        return "", 204
+    @describe("Remove an interest", auth="user", answers={204: Answer(says="Removed.")}, problems=(404, 503))
+    def remove_interest(interest_id: UUID) -> Reply:
+        interests.remove(writer().user_id, interest_id)
+        return Reply(status=204)
+
+    @routes.post("/interests/preview")
+    @describe(
+        "Say what an interest would have said of the flights that are known; nothing is set",
+        auth="user",
+        body=WantedInterest,
+        answers={200: Answer(Preview)},
+        problems=(503,),
+    )
+    def preview_interest() -> Reply:
+        flight_reader()
+        return Reply(Preview.of(*flights.preview(parsed_body(WantedInterest).wish())))
+
+    @routes.get("/flights/<icao>")
+    @describe(
+        "List the flights of an airport, oldest first",
+        auth="user",
+        path=_AIRPORT,
+        query=FlightsQuery,
+        answers={200: Answer(FlightsPage, f"A page of flights. {_NEXT}")},
+        problems=(400, 404, 503),
+    )
+    def list_flights(icao: str) -> Reply:
+        caller = flight_reader()
+        query = parsed_query(FlightsQuery)
+        page = flights.page(
+            caller.user_id, _code(icao), query.direction, query.begin, query.end, query.cursor, query.limit
+        )
+        headers = {}
+        if page.next_cursor is not None:
+            same = {name: request.args[name] for name in FlightsQuery.model_fields if name in request.args}
+            following = urlencode(same | {"cursor": page.next_cursor})
+            headers["Link"] = f'<{url_for("collector.list_flights", icao=_code(icao))}?{following}>; rel="next"'
+        return Reply(FlightsPage(flights=[Flight.of(flight) for flight in page.flights]), headers=headers)
+
+    @routes.get("/flights/<icao>/latest")
+    @describe(
+        "Show the latest arrival and the latest departure",
+        auth="user",
+        path=_AIRPORT,
+        answers={200: Answer(LatestFlights)},
+        problems=(404, 422, 503),
+    )
+    def latest_flights(icao: str) -> Reply:
+        return Reply(LatestFlights.of(flights.latest(flight_reader().user_id, _code(icao))))
+
+    @routes.get("/flights/<icao>/average")
+    @describe(
+        "Say how many flights a day there are",
+        auth="user",
+        path=_AIRPORT,
+        query=AverageQuery,
+        answers={200: Answer(Averages)},
+        problems=(404, 503),
+    )
+    def average_flights(icao: str) -> Reply:
+        caller = flight_reader()
+        query = parsed_query(AverageQuery)
+        return Reply(Averages.of(flights.average(caller.user_id, _code(icao), query.days)))
+
+    @routes.get("/flights/<icao>/stats/airlines")
+    @describe(
+        "Say which airlines have the most flights",
+        auth="user",
+        path=_AIRPORT,
+        query=OperatorsQuery,
+        answers={200: Answer(Operators)},
+        problems=(404, 503),
+    )
+    def airlines(icao: str) -> Reply:
+        caller = flight_reader()
+        query = parsed_query(OperatorsQuery)
+        found = flights.operators(caller.user_id, _code(icao), query.direction, query.begin, query.end, query.limit)
+        return Reply(Operators.of(found))
 
     @routes.get("/flights/<icao>/coverage")
-    def coverage(icao: str) -> Response:
-        caller = users.authenticate(bearer_token())
-        covered = interests.coverage(caller.user_id, icao.upper())
-        return jsonify(
-            {
-                direction.value: {"covered_from": _instant(begin), "covered_until": _instant(end)}
-                for direction, (begin, end) in covered.items()
-            }
-        )
+    @describe(
+        "Say of which stretch all flights are known",
+        auth="user",
+        path=_AIRPORT,
+        answers={200: Answer(Coverage)},
+        problems=(404, 422, 503),
+    )
+    def coverage(icao: str) -> Reply:
+        return Reply(Coverage.of(flights.coverage(flight_reader().user_id, _code(icao))))
 
     @routes.post("/collect/manual")
-    def collect() -> tuple[Response, int]:
-        if not hmac.compare_digest(bearer_token().encode(), operator_token.encode()):
-            raise NotAllowedError("Only the operator may ask for a collection.")
-        body = parsed_body(ManualCollectionBody) if request.content_length else ManualCollectionBody()
-        requests.request(body.airport_icao)
-        return jsonify(status="requested", airport_icao=body.airport_icao), 202
+    @describe(
+        "Collect what is due, at once",
+        auth="operator",
+        body=WantedCollection,
+        answers={202: Answer(RequestedCollection)},
+        problems=(503,),
+    )
+    def collect() -> Reply:
+        require_operator()
+        wanted = parsed_body(WantedCollection) if request.content_length else WantedCollection()
+        requests.request(wanted.airport_icao)
+        return Reply(RequestedCollection(airport_icao=wanted.airport_icao), 202)
+
+    @routes.get("/scheduler/status")
+    @describe(
+        "Show what the day's credits are, how far everything is collected, and what is asked next",
+        auth="operator",
+        answers={200: Answer(Scheduler)},
+        problems=(503,),
+    )
+    def scheduler_status() -> Reply:
+        require_operator()
+        return Reply(Scheduler.of(status()))
+
+    @routes.after_request
+    def keep_out_of_caches(response: Response) -> Response:
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     return routes
 
 
-def _shown(interest: Interest) -> dict[str, object]:
-    return {
-        "interest_id": str(interest.interest_id),
-        "airport_icao": interest.airport,
-        "direction": interest.direction.value,
-        "window": interest.window.value,
-        "high_value": interest.high,
-        "low_value": interest.low,
-        "for_windows": interest.for_windows,
-        "repeat": interest.repeat,
-        "effective_from": _instant(interest.effective_from),
-        "version": interest.version,
-    }
+def _confirmed(caller: Caller) -> Caller:
+    if not caller.confirmed:
+        raise NotConfirmedError("Confirm your address first: follow the link in the mail that was sent to it.")
+    return caller
 
 
-def _instant(value: datetime) -> str:
-    return value.isoformat().replace("+00:00", "Z")
+def _code(icao: str) -> str:
+    """As in a body: with blanks around it, in any case."""
+    return icao.strip().upper()
+
+
+def _one(interest: domain.Interest, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
+    return Reply(Interest.of(interest), status, {**(headers or {}), "ETag": entity_tag(interest.version)})

@@ -1,15 +1,17 @@
 """The outbox: nothing is skipped, whatever crashes and in whatever order transactions commit."""
 
+import asyncio
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
-from sqlalchemy import MetaData, delete, insert
+from sqlalchemy import MetaData, delete, event, insert, update
 
 from chassis.database import Database
-from chassis.outbox import CHUNK, LEASE_S, Message, Outbox, Sequenced
+from chassis.outbox import CHUNK, LEASE_S, Backlog, LeaseEndingError, Message, Outbox, Sequence, Sequenced, publish
 
 NOW = 1_360_713_600.0
 """Some instant, in seconds since the epoch."""
@@ -205,6 +207,100 @@ def test_a_value_comes_back_as_it_was(service: Service, size: int) -> None:
         service.outbox.add(session, [Message("events.v1", 0, value[:512], value)])
     (claimed,) = service.relay().claim()
     assert (claimed.message.key, claimed.message.value) == (value[:512], value)
+
+
+def test_the_age_of_the_oldest_event_is_measured(service: Service) -> None:
+    """With the backlog; an event from before ages were recorded has none."""
+    with service.database.transaction() as session:
+        assert service.outbox.measured(session, NOW) == Backlog(0, 0.0)
+    before = time.time()
+    service.write("a", "b")
+    with service.database.transaction() as session:
+        measured = service.outbox.measured(session, time.time() + 60)
+    assert measured.events == 2
+    assert 60 <= measured.oldest_age_s <= 61 + time.time() - before
+    with service.database.transaction() as session:
+        session.execute(update(service.outbox.rows).values(added_at=None))
+        assert service.outbox.measured(session, time.time()) == Backlog(2, 0.0)
+
+
+def test_no_step_of_the_relay_reads_the_whole_backlog(service: Service) -> None:
+    """A million events wait after an hour: what is numbered, published and deleted is found by its key."""
+    relay = service.relay()
+    service.write(*map(str, range(CHUNK)))
+    claimed = relay.claim()
+    for _ in range(10):
+        service.write(*map(str, range(CHUNK)))
+    statements: list[tuple[str, object]] = []
+
+    def remember(_connection, _cursor, statement, parameters, *_):  # type: ignore[no-untyped-def]
+        if statement.split()[0] in ("SELECT", "DELETE") and "outbox_relay" not in statement:
+            statements.append((statement, parameters))
+
+    event.listen(service.database.engine, "before_cursor_execute", remember)
+    relay.forget(claimed)
+    relay.claim()
+    event.remove(service.database.engine, "before_cursor_execute", remember)
+    assert len(statements) >= 4
+    with service.database.engine.connect() as connection:
+        if not service.database.sqlite:
+            connection.exec_driver_sql("ANALYZE TABLE outbox").close()
+        for statement, parameters in statements:
+            if service.database.sqlite:
+                plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
+                # A scan along an index that ends with its limit reads no more than that.
+                assert all("SEARCH" in row[-1] or ("SCAN" in row[-1] and "LIMIT" in statement) for row in plan), plan
+                assert not any("TEMP B-TREE" in row[-1] for row in plan), plan
+            else:
+                (row,) = connection.exec_driver_sql(f"EXPLAIN {statement}", parameters).mappings()
+                assert row["type"] in ("range", "ref", "index"), (statement, dict(row))
+                assert "filesort" not in (row["Extra"] or "")
+                assert row["type"] != "index" or "LIMIT" in statement
+
+
+class FakeBatch:
+    """Holds three records."""
+
+    def __init__(self) -> None:
+        self._records = 0
+
+    def append(self, **_record: object) -> object | None:
+        if self._records == 3:
+            return None
+        self._records += 1
+        return self
+
+    def record_count(self) -> int:
+        return self._records
+
+
+class FakeProducer:
+    """Acknowledges what is sent, each batch after three seconds."""
+
+    def __init__(self, clock: list[float]) -> None:
+        self.clock = clock
+        self.batches = 0
+
+    def create_batch(self) -> FakeBatch:
+        return FakeBatch()
+
+    async def send_batch(self, batch: FakeBatch, topic: str, *, partition: int) -> asyncio.Future[None]:
+        self.batches += 1
+        self.clock[0] += 3.0
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+def test_no_batch_is_sent_when_the_lease_may_end_before_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each looks at the clock before it is sent; what is left is for the next round."""
+    clock = [100.0]
+    monkeypatch.setattr("chassis.outbox.time.monotonic", lambda: clock[0])
+    rows = [Sequenced(Sequence(number), Message("events.v1", 0, b"", b"")) for number in range(20)]
+    producer = FakeProducer(clock)
+    with pytest.raises(LeaseEndingError):
+        asyncio.run(publish(producer, rows, send_before=106.0))  # type: ignore[arg-type]
+    assert producer.batches == 3
 
 
 def test_writers_and_relays_at_the_same_time_lose_nothing(service: Service) -> None:

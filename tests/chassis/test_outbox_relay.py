@@ -5,20 +5,24 @@ import os
 import signal
 import socket
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from sqlalchemy import MetaData
 
 from chassis.database import Database
 from chassis.kafka import sequence_in
 from chassis.metrics import Identity, Metrics
-from chassis.outbox import Message, Outbox, OutboxRelay
+from chassis.outbox import LEASE_S, Message, Outbox, OutboxRelay
 from chassis.topics import ensure_topics
 from local.kafka import Broker
+from tests.ports import free_port
 from tests.waiting import eventually
 from towerwatch.topics import Topic
 
@@ -34,6 +38,7 @@ class Service:
         self.database = Database(url)
         schema.create_all(self.database.engine)
         self.topic = Topic(f"relayed.{uuid.uuid4()}", PARTITIONS, {})  # the broker is one for several tests
+        self.metrics = [Metrics(Identity("test", f"relay-{number}")) for number in range(2)]
         self._written = 0
 
     def write(self, count: int) -> None:
@@ -48,8 +53,12 @@ class Service:
         with self.database.transaction() as session:
             return self.outbox.backlog(session)
 
-    def relay(self, bootstrap_servers: str) -> OutboxRelay:
-        return OutboxRelay(self.database, self.outbox, bootstrap_servers, Metrics(Identity("test", "here")))
+    def relay(self, bootstrap_servers: str, number: int = 0) -> OutboxRelay:
+        return OutboxRelay(self.database, self.outbox, bootstrap_servers, self.metrics[number])
+
+    def metric(self, name: str) -> float:
+        labels = {"service": "test", "node": "relay-0"}
+        return self.metrics[0].registry.get_sample_value(name, labels) or 0.0
 
 
 @contextmanager
@@ -133,10 +142,61 @@ def test_two_relays_publish_each_event_once_and_in_order(kafka: Broker, database
     service = Service(database_url)
     asyncio.run(ensure_topics(kafka.bootstrap_servers, [service.topic]))
 
-    with running(*(service.relay(kafka.bootstrap_servers) for _ in range(2))):
+    with running(*(service.relay(kafka.bootstrap_servers, number) for number in range(2))):
         for _ in range(10):
             service.write(200)
             eventually(lambda: service.backlog() < 400)
         eventually(lambda: service.backlog() == 0)
     for partition, records in asyncio.run(read(kafka.bootstrap_servers, service.topic.name)).items():
         assert [int(record.value) for record in records] == list(range(partition, 2_000, PARTITIONS))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A broker of the test's own, not started yet."""
+    made = Broker(tmp_path / "kafka", free_port())
+    yield made
+    made.stop()
+
+
+def test_while_kafka_is_away_the_backlog_is_in_the_metrics(broker: Broker, tmp_path: Path) -> None:
+    """It is measured on, with the age of the oldest event; then all of it is published in order."""
+    service = Service(f"sqlite:///{tmp_path}/service.db")
+    broker.start()
+    asyncio.run(ensure_topics(broker.bootstrap_servers, [service.topic]))
+    with running(service.relay(broker.bootstrap_servers)):
+        service.write(10)
+        eventually(lambda: service.backlog() == 0)
+        broker.stop()
+        service.write(1_500)
+        eventually(lambda: service.metric("outbox_backlog") == 1_500)
+        eventually(lambda: service.metric("outbox_oldest_age_seconds") > 3)
+        service.write(500)
+        eventually(lambda: service.metric("outbox_backlog") == 2_000)
+        broker.start()
+        eventually(lambda: service.backlog() == 0)
+        eventually(lambda: service.metric("outbox_backlog") == service.metric("outbox_oldest_age_seconds") == 0)
+    for partition, records in asyncio.run(read(broker.bootstrap_servers, service.topic.name)).items():
+        assert first_occurrences(records) == list(range(partition, 2_010, PARTITIONS))
+
+
+def test_a_broker_that_stands_still_has_nothing_of_a_relay_whose_lease_is_over(broker: Broker, tmp_path: Path) -> None:
+    """The round is given up before the lease ends, and its producer does not send it again."""
+    service = Service(f"sqlite:///{tmp_path}/service.db")
+    broker.start()
+    asyncio.run(ensure_topics(broker.bootstrap_servers, [service.topic]))
+    publishing = structlog.testing.capture_logs()
+    with publishing as logged, running(service.relay(broker.bootstrap_servers)):
+        service.write(10)
+        eventually(lambda: service.backlog() == 0)
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            service.write(100)
+            began = time.monotonic()
+            eventually(lambda: [each for each in logged if each["event"] == "outbox.not_published"])
+            assert time.monotonic() - began < LEASE_S
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        eventually(lambda: service.backlog() == 0)
+    for partition, records in asyncio.run(read(broker.bootstrap_servers, service.topic.name)).items():
+        assert first_occurrences(records) == list(range(partition, 110, PARTITIONS))

@@ -2,22 +2,45 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
+from chassis import openapi
+from chassis.clock import Clock
 from chassis.database import Database
+from chassis.http import create_app
+from chassis.metrics import Identity, Metrics
 from chassis.outbox import Message
 from collector.collection_requests import CollectionRequests
+from collector.flights import Flights
 from collector.interests import Interests, Wish
-from collector.model import OUTBOX, SCHEMA
+from collector.intervals import Lags
+from collector.ledger import Ledger
+from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
+from collector.rest import DESCRIPTION, PROBLEMS, blueprint
+from collector.schedule import Timing
+from collector.status import SchedulerStatus
+from collector.users import Users
 from domain.interests import Direction, Interest
 from domain.windows import Window
+from tests.fakes.authority import FakeAuthority
 from tests.fakes.clock import FakeClock
 
 NOON = datetime(2013, 2, 13, 12, tzinfo=UTC)
 OPERATOR_TOKEN = "the-operators-own-token"
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+ANN, BOB, CARL = (UUID(int=number) for number in (1, 2, 3))
+ANNS, BOBS, UNCONFIRMED, OPERATOR = (
+    {"Authorization": f"Bearer {token}"} for token in ("anns", "bobs", "unconfirmed", OPERATOR_TOKEN)
+)
+"""The headers of requests: Ann and Bob have confirmed their addresses."""
+BUDGET = 400
+"""Credits of a day."""
 NOWHERE = "sqlite:////nowhere/at/all.db"
 """A database that is away."""
 
@@ -51,6 +74,34 @@ class Service:
     database: Database
     clock: FakeClock
 
+    @property
+    def flights(self) -> Flights:
+        return Flights(self.database, self.clock)
+
+    def cover(self, direction: Direction, begin: datetime, end: datetime, airport: str = "KJFK") -> None:
+        """Say that all flights in [begin, end) are stored."""
+        with self.database.transaction() as session:
+            session.merge(
+                CoverageRow(airport=airport, direction=direction.value, covered_from=begin, covered_until=end)
+            )
+
+    def store(self, direction: Direction, *event_times: datetime, airport: str = "KJFK", **values: str) -> None:
+        """Store flights of an airport and direction that has coverage, each of another aircraft."""
+        with self.database.transaction() as session:
+            for number, at in enumerate(event_times):
+                first_seen = at if direction is Direction.DEPARTURES else at - timedelta(hours=2)
+                row = {"icao24": f"{number:06x}", "callsign": "DLH4AB", "other_airport": "EDDF", **values}
+                session.add(
+                    FlightRow(
+                        airport=airport,
+                        direction=direction.value,
+                        first_seen=first_seen,
+                        last_seen=first_seen + timedelta(hours=2),
+                        event_time=at,
+                        **row,
+                    )
+                )
+
     def set(self, wanted: Wish | None = None, user_id: UUID | None = None) -> Interest:
         return self.interests.set(user_id or uuid4(), wanted or wish())[0]
 
@@ -62,3 +113,59 @@ def service(database_url: str) -> Iterator[Service]:
     clock = FakeClock(NOON)
     yield Service(Interests(database, clock), CollectionRequests(database), database, clock)
     database.close()
+
+
+@pytest.fixture
+def authority() -> Iterator[FakeAuthority]:
+    with FakeAuthority().running() as running:
+        running.users = {"anns": (ANN, True), "bobs": (BOB, True), "unconfirmed": (CARL, False)}
+        yield running
+
+
+@pytest.fixture
+def users(authority: FakeAuthority) -> Iterator[Users]:
+    made = Users(authority.target, cache_s=0)
+    yield made
+    made.close()
+
+
+def app_of(database: Database, clock: Clock, users: Users) -> Flask:
+    """Everything that the collector serves over HTTP, as `__main__` wires it."""
+    app = create_app("collector", Metrics(Identity("collector", "local")), PROBLEMS, ready=lambda: True)
+    timing = Timing(Lags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(days=2))
+    app.register_blueprint(
+        blueprint(
+            Interests(database, clock),
+            CollectionRequests(database),
+            users,
+            OPERATOR_TOKEN,
+            Flights(database, clock),
+            SchedulerStatus(database, clock, timing, Ledger(BUDGET)).show,
+        )
+    )
+    app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", DESCRIPTION))
+    return app
+
+
+@pytest.fixture
+def app(service: Service, users: Users) -> Flask:
+    return app_of(service.database, service.clock, users)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def status_of(response: TestResponse) -> int:
+    """The status of a problem (RFC 9457), which its body repeats."""
+    assert response.content_type == "application/problem+json"
+    assert response.json is not None
+    assert response.json["status"] == response.status_code
+    return response.status_code
+
+
+def json_of(response: TestResponse) -> dict[str, object]:
+    assert response.status_code < 300, response.text
+    assert response.json is not None
+    return dict(response.json)

@@ -16,19 +16,26 @@ from sqlalchemy.orm import Session
 from chassis.database import Database
 from chassis.metrics import Identity, Metrics
 from collector.collection import Collection
-from collector.errors import SourceAwayError, SourceLimitedError, SourceRefusedError
+from collector.errors import BreakerOpenError, DeposedError, SourceAwayError, SourceLimitedError, SourceRefusedError
 from collector.interests import Interests
 from collector.intervals import DAY, Lags, day_of, known_until
+from collector.ledger import Ledger
 from collector.messages import BATCH
 from collector.model import SCHEMA, CoverageRow, FlightRow
 from collector.opensky import Flight
+from collector.schedule import Timing
+from collector.terms import Term
 from domain.interests import Direction
+from domain.traffic import Coverage, Flow, Observation
 from tests.collector.conftest import NOON, NOWHERE, Service, outbox, wish
 from tests.fakes.clock import FakeClock
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.topics import FLIGHTS_OBSERVED
 
 LAGS = Lags(departures=timedelta(minutes=30), arrivals=timedelta(hours=2))
+TIMING = Timing(LAGS, poll_interval=timedelta(hours=1), corrections_after=timedelta(days=2))
+PLENTY = 1_000_000
+"""Credits a day."""
 YESTERDAY = day_of(NOON) - DAY
 FLOWS = (Direction.ARRIVALS, Direction.DEPARTURES)
 JFK_DEPARTURES = ("KJFK", Direction.DEPARTURES)
@@ -48,6 +55,9 @@ class FakeSource:
     def __init__(self, clock: FakeClock, flights: Iterable[Flight] = ()) -> None:
         self.known = list(flights)
         """At every airport both a departure and an arrival."""
+        self.remaining_credits: int | None = None
+        self.says_left: int | None = None
+        """What it says is left of the day's credits."""
         self.asked: list[Asked] = []
         self.failures: list[BaseException | None] = []
         """What to raise in turn; None: nothing."""
@@ -59,6 +69,7 @@ class FakeSource:
 
     async def flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
         self.asked.append((airport, direction, begin, end))
+        self.remaining_credits = self.says_left
         if self.failures and (failure := self.failures.pop(0)):
             raise failure
         if airport in self.failing:
@@ -116,13 +127,35 @@ def _flights(session: Session) -> Iterable[FlightRow]:
 
 
 def collection_of(service: Service, source: FakeSource, metrics: Metrics | None = None) -> Collection:
-    return Collection(service.database, source, service.clock, LAGS, metrics or Metrics(Identity("collector", "local")))
+    return a_collection(service.database, source, service.clock, metrics=metrics)
+
+
+def a_collection(
+    database: Database,
+    source: FakeSource,
+    clock: FakeClock,
+    timing: Timing = TIMING,
+    budget: int = PLENTY,
+    metrics: Metrics | None = None,
+) -> Collection:
+    return Collection(
+        database, source, clock, timing, Ledger(budget), metrics or Metrics(Identity("collector", "local"))
+    )
+
+
+def run(collection: Collection, airport: str | None = None) -> None:
+    """A term, with one collection in it."""
+
+    async def lead() -> None:
+        await collection.collect(await collection.begin_term(), airport)
+
+    asyncio.run(lead())
 
 
 def test_without_interests_nothing_is_asked(service: Service) -> None:
     """Credits are for what somebody wants."""
     source = FakeSource(service.clock)
-    asyncio.run(collection_of(service, source).collect())
+    run(collection_of(service, source))
     assert source.asked == []
 
 
@@ -132,7 +165,7 @@ def test_what_is_wanted_is_collected_up_to_what_the_source_knows(service: Servic
     source = FakeSource(service.clock, [flight(YESTERDAY + timedelta(hours=hour)) for hour in range(48)])
     collection = collection_of(service, source)
     for _ in range(2):
-        asyncio.run(collection.collect())
+        run(collection)
     today, lagged = YESTERDAY + DAY, NOON - LAGS.departures
     assert source.asked == [
         ("KJFK", Direction.ARRIVALS, YESTERDAY, today),
@@ -141,7 +174,7 @@ def test_what_is_wanted_is_collected_up_to_what_the_source_knows(service: Servic
     ]
     assert_consistent(service.database, source.known)
     service.clock.advance(timedelta(hours=1))
-    asyncio.run(collection.collect())
+    run(collection)
     assert source.asked[3:] == [("KJFK", Direction.DEPARTURES, lagged, lagged + timedelta(hours=1))]
 
 
@@ -150,7 +183,7 @@ def test_of_one_airport_only_that_is_collected(service: Service) -> None:
     for airport in ("KJFK", "LICC"):
         service.set(wish(airport))
     source = FakeSource(service.clock)
-    asyncio.run(collection_of(service, source).collect("LICC"))
+    run(collection_of(service, source), "LICC")
     assert {airport for airport, *_ in source.asked} == {"LICC"}
 
 
@@ -159,28 +192,28 @@ def test_an_interest_in_the_past_is_collected_from_its_day_on(service: Service) 
     for days in (3, 5, 2):
         service.set(wish(effective_from=NOON - timedelta(days=days)))
     source = FakeSource(service.clock)
-    asyncio.run(collection_of(service, source).collect())
+    run(collection_of(service, source))
     assert source.asked[0][2] == day_of(NOON) - timedelta(days=5)
     assert_consistent(service.database, [])
 
 
 def test_who_waits_longest_comes_first(service: Service) -> None:
-    """By the end of what is covered."""
+    """A new airport has never been asked for; and then it is the turn of the others, before its second day."""
     source = FakeSource(service.clock)
     collection = collection_of(service, source)
     service.set(wish("KJFK"))
-    asyncio.run(collection.collect())
+    run(collection)
     service.set(wish("LICC"))
     service.clock.advance(timedelta(hours=1))
     source.asked.clear()
-    asyncio.run(collection.collect())
-    assert [airport for airport, *_ in source.asked] == ["LICC", "LICC", "KJFK"]
+    run(collection)
+    assert [airport for airport, *_ in source.asked] == ["LICC", "KJFK", "LICC"]
 
 
 def test_an_empty_interval_is_told_too(service: Service) -> None:
     """Zero flights under full coverage is zero."""
     service.set()
-    asyncio.run(collection_of(service, FakeSource(service.clock)).collect())
+    run(collection_of(service, FakeSource(service.clock)))
     assert told(service.database)[JFK_DEPARTURES].covered == [
         (YESTERDAY, YESTERDAY + DAY), (YESTERDAY + DAY, NOON - LAGS.departures)
     ]  # fmt: skip
@@ -190,7 +223,7 @@ def test_many_flights_are_all_told(service: Service) -> None:
     """More than a batch holds, in the order of their event times."""
     service.set()
     source = FakeSource(service.clock, [flight(YESTERDAY, number=number) for number in range(2 * BATCH + 1)])
-    asyncio.run(collection_of(service, source).collect())
+    run(collection_of(service, source))
     assert len(told(service.database)[JFK_DEPARTURES].flights) == 2 * BATCH + 1
     assert_consistent(service.database, source.known)
 
@@ -201,10 +234,10 @@ def test_a_flight_whose_times_the_source_changed_is_told_once(service: Service) 
     took_off = YESTERDAY + timedelta(hours=23)
     source = FakeSource(service.clock, [flight(took_off, minutes=30)])
     collection = collection_of(service, source)
-    asyncio.run(collection.collect())
+    run(collection)
     source.known = [flight(took_off, minutes=90)]
     service.clock.advance(DAY)
-    asyncio.run(collection.collect())
+    run(collection)
     assert len(source.asked) == 2
     arrivals = told(service.database)["KJFK", Direction.ARRIVALS]
     assert arrivals.flights == [("000001", took_off)]
@@ -219,10 +252,10 @@ def test_an_airport_that_fails_does_not_stop_the_others(service: Service, failur
     source = FakeSource(service.clock)
     source.failing = {"KJFK": failure}
     collection = collection_of(service, source)
-    asyncio.run(collection.collect())
+    run(collection)
     assert [airport for airport, *_ in source.asked] == ["KJFK", "LICC", "LICC"]
     source.failing = {}
-    asyncio.run(collection.collect())
+    run(collection)
     assert told(service.database)[JFK_DEPARTURES].covered[0][0] == day_of(NOON) - timedelta(days=9)
     assert_consistent(service.database, [])
 
@@ -234,33 +267,31 @@ def test_after_a_limit_nobody_asks_until_it_is_over(service: Service) -> None:
     source = FakeSource(service.clock)
     source.failures = [None, SourceLimitedError(3600)]
     collection = collection_of(service, source)
-    asyncio.run(collection.collect())
+    run(collection)
     service.clock.advance(timedelta(minutes=59))
-    asyncio.run(collection.collect())
-    asyncio.run(collection.collect("LICC"))
+    run(collection)
+    run(collection, "LICC")
     assert len(source.asked) == 2
     service.clock.advance(timedelta(minutes=1))
-    asyncio.run(collection.collect())
+    run(collection)
     assert len(source.asked) == 2 + 3
     assert_consistent(service.database, [])
 
 
 def test_without_a_database_a_collection_ends_in_peace(service: Service) -> None:
     """At its beginning and in its midst: nothing is raised that could end the leader's work."""
-    away = Collection(
-        Database(NOWHERE), FakeSource(service.clock), service.clock, LAGS, Metrics(Identity("collector", "local"))
-    )
-    asyncio.run(away.collect())
+    away = a_collection(Database(NOWHERE), FakeSource(service.clock), service.clock)
+    asyncio.run(away.collect(Term(1)))
     service.set()
     source = FakeSource(service.clock, [flight(YESTERDAY)])
     source.meanwhile = lambda: _execute(service.database, "ALTER TABLE outbox RENAME TO elsewhere")
     collection = collection_of(service, source)
-    asyncio.run(collection.collect())
+    run(collection)
     assert len(source.asked) == 1
     source.meanwhile = lambda: None
     _execute(service.database, "ALTER TABLE elsewhere RENAME TO outbox")
     assert told(service.database) == {}
-    asyncio.run(collection.collect())
+    run(collection)
     assert_consistent(service.database, source.known)
 
 
@@ -280,7 +311,7 @@ def test_flights_cursor_and_events_commit_together(service: Service) -> None:
 
     source.meanwhile = lambda: event.listen(service.database.engine, "commit", refuse)
     with pytest.raises(RuntimeError):
-        asyncio.run(collection.collect())
+        run(collection)
     event.remove(service.database.engine, "commit", refuse)
     assert told(service.database) == {}
     with service.database.transaction() as session:
@@ -289,19 +320,73 @@ def test_flights_cursor_and_events_commit_together(service: Service) -> None:
 
 
 def test_of_two_collectors_one_stores(service: Service) -> None:
-    """The other stores and tells nothing, and asks for no more of this airport: its list of what is due is old."""
+    """The one whose term is the newer; the other's store is refused whole, and it asks for nothing more."""
     service.set(wish(effective_from=NOON - timedelta(days=5)))
     source = FakeSource(service.clock, [flight(YESTERDAY)])
     rival = FakeSource(service.clock, source.known)
 
     def collect_elsewhere() -> None:
         source.meanwhile = lambda: None
-        asyncio.run(collection_of(service, rival).collect())
+        run(collection_of(service, rival))
 
     source.meanwhile = collect_elsewhere
-    asyncio.run(collection_of(service, source).collect())
+    with pytest.raises(DeposedError):
+        run(collection_of(service, source))
     assert len(source.asked) == 1
     assert len(rival.asked) == 6
+    assert_consistent(service.database, source.known)
+
+
+def test_what_a_deposed_collector_has_asked_for_is_not_stored(service: Service) -> None:
+    """Also where nobody else has stored it yet: its question may be from long ago."""
+    service.set()
+    source = FakeSource(service.clock, [flight(YESTERDAY)])
+    source.meanwhile = lambda: asyncio.run(collection_of(service, source).begin_term()) and None
+    with pytest.raises(DeposedError):
+        run(collection_of(service, source))
+    assert told(service.database) == {}
+    with service.database.transaction() as session:
+        assert list(_flights(session)) == []
+
+
+def test_a_term_that_is_over_spends_nothing(service: Service) -> None:
+    """A deposed leader does not even ask."""
+    service.set()
+    source = FakeSource(service.clock)
+    collection = collection_of(service, source)
+    old = asyncio.run(collection.begin_term())
+    asyncio.run(collection.begin_term())
+    with pytest.raises(DeposedError):
+        asyncio.run(collection.collect(old))
+    with pytest.raises(DeposedError):
+        asyncio.run(collection.collect(Term(old - 1)))
+    assert source.asked == []
+
+
+def test_terms_that_begin_together_are_different(service: Service) -> None:
+    """Also the very first ones, before there is a row to lock."""
+    collection = collection_of(service, FakeSource(service.clock))
+
+    async def begin_all() -> list[Term]:
+        return list(await asyncio.gather(*(collection.begin_term() for _ in range(6))))
+
+    assert sorted(asyncio.run(begin_all())) == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_list_of_what_is_due_that_is_old_is_not_followed(service: Service) -> None:
+    """A collection that was cancelled may still be storing when the next one begins in the same term."""
+    service.set(wish(effective_from=NOON - timedelta(days=5)))
+    source = FakeSource(service.clock, [flight(YESTERDAY)])
+    collection = collection_of(service, source)
+    term = asyncio.run(collection.begin_term())
+
+    def collect_elsewhere() -> None:
+        source.meanwhile = lambda: None
+        asyncio.run(collection.collect(term))
+
+    source.meanwhile = collect_elsewhere
+    asyncio.run(collection.collect(term))
+    assert len(source.asked) == 1 + 6
     assert_consistent(service.database, source.known)
 
 
@@ -316,10 +401,10 @@ def test_who_loses_the_race_for_the_first_interval_tells_nothing(service: Servic
             cursor.execute(statement, parameters)
 
     event.listen(service.database.engine, "before_cursor_execute", make_it_first)
-    asyncio.run(collection.collect())
+    run(collection)
     event.remove(service.database.engine, "before_cursor_execute", make_it_first)
     assert told(service.database) == {}
-    asyncio.run(collection.collect())
+    run(collection)
     assert_consistent(service.database, source.known)
 
 
@@ -328,11 +413,205 @@ def test_the_metrics_tell_what_was_stored(service: Service) -> None:
     service.set()
     metrics = Metrics(Identity("collector", "local"))
     source = FakeSource(service.clock, [flight(YESTERDAY, number=number) for number in range(3)])
-    asyncio.run(collection_of(service, source, metrics).collect())
+    run(collection_of(service, source, metrics))
     labels = {"service": "collector", "node": "local"}
     value = metrics.registry.get_sample_value
     assert value("flights_stored_total", {"direction": "departures", **labels}) == 3
     assert value("flight_data_processing_seconds_count", labels) == 2
+
+
+def batches(database: Database, direction: Direction = Direction.DEPARTURES) -> list[flights_pb.FlightsObserved]:
+    values = [
+        flights_pb.FlightsObserved.FromString(message.value or b"")
+        for message in outbox(database, FLIGHTS_OBSERVED.name)
+    ]
+    return [each for each in values if flights_pb.Direction.Name(each.direction).endswith(direction.name)]
+
+
+def test_a_closed_day_is_collected_once_more_for_late_flights(service: Service) -> None:
+    """Two days after its end: what is new is told for that old day, what was told is not, and then it is done."""
+    service.set()
+    source = FakeSource(service.clock, [flight(YESTERDAY + timedelta(hours=1))])
+    collection = collection_of(service, source)
+    run(collection)
+    late = flight(YESTERDAY + timedelta(hours=2), number=2)
+    source.known.append(late)
+    service.clock.advance(timedelta(days=1, hours=11))
+    run(collection)
+    assert not any(message.flights for message in batches(service.database)[1:])
+    source.asked.clear()
+    service.clock.advance(timedelta(hours=1))
+    run(collection)
+    assert source.asked[-1] == ("KJFK", Direction.DEPARTURES, YESTERDAY, YESTERDAY + DAY)
+    correction = batches(service.database)[-1]
+    assert [each.icao24 for each in correction.flights] == [late.icao24]
+    assert (correction.begin.ToDatetime(UTC), correction.end.ToDatetime(UTC)) == (YESTERDAY, YESTERDAY + DAY)
+    assert correction.coverage == flights_pb.COVERAGE_COMPLETE
+    told_so_far = len(batches(service.database))
+    source.asked.clear()
+    run(collection)
+    assert (source.asked, len(batches(service.database))) == ([], told_so_far)
+
+
+def test_a_correction_without_news_tells_nothing(service: Service) -> None:
+    """The stream need not hear again that the day is covered."""
+    service.set()
+    source = FakeSource(service.clock, [flight(YESTERDAY)])
+    collection = collection_of(service, source)
+    run(collection)
+    service.clock.advance(2 * DAY)
+    run(collection)
+    assert source.asked[-1][2:] == (YESTERDAY, YESTERDAY + DAY)
+    assert_consistent(service.database, source.known)
+
+
+def test_what_is_collected_late_is_not_corrected(service: Service) -> None:
+    """A day of last week is not asked for twice."""
+    service.set(wish(effective_from=NOON - timedelta(days=6)))
+    source = FakeSource(service.clock)
+    collection = collection_of(service, source)
+    run(collection)
+    service.clock.advance(2 * DAY)
+    source.asked.clear()
+    run(collection)
+    corrected = [begin for _, _, begin, _ in source.asked if begin < YESTERDAY + DAY]
+    assert corrected == [YESTERDAY - DAY]
+    run(collection)
+    assert source.asked[-1][2] == YESTERDAY
+
+
+def test_a_correction_updates_what_the_source_changed_and_no_count(service: Service) -> None:
+    """A departure had no destination while it was in the air; its row learns it, and nothing is told again."""
+    service.set(wish(direction=Direction.BOTH))
+    took_off = YESTERDAY + timedelta(hours=23)
+    source = FakeSource(service.clock, [flight(took_off, minutes=30)])
+    collection = collection_of(service, source)
+    run(collection)
+    landed = {"icao24": "000001", "firstSeen": int(took_off.timestamp()), "lastSeen": int(took_off.timestamp()) + 2400}
+    source.known = [Flight.model_validate(landed | {"estArrivalAirport": "LICC", "callsign": "TW7"})]
+    service.clock.advance(2 * DAY)
+    run(collection)
+    with service.database.transaction() as session:
+        rows = {row.direction: row for row in _flights(session)}
+    departure, arrival = rows["departures"], rows["arrivals"]
+    assert (departure.other_airport, departure.callsign) == ("LICC", "TW7")
+    assert departure.last_seen == arrival.last_seen == took_off + timedelta(minutes=40)
+    assert (departure.event_time, arrival.event_time) == (took_off, took_off + timedelta(minutes=30))
+    for direction in FLOWS:
+        assert sum(len(each.flights) for each in batches(service.database, direction)) == 1
+
+
+def test_of_two_versions_in_one_answer_the_longer_is_taken(service: Service) -> None:
+    """One flight, told once."""
+    service.set(wish(direction=Direction.ARRIVALS))
+    source = FakeSource(service.clock, [flight(YESTERDAY, minutes) for minutes in (90, 120, 60)])
+    run(collection_of(service, source))
+    (told_flight,) = [each for batch in batches(service.database, Direction.ARRIVALS) for each in batch.flights]
+    assert told_flight.last_seen.ToDatetime(UTC) == YESTERDAY + timedelta(hours=2)
+
+
+def test_covered_again_is_harmless_to_the_stream() -> None:
+    """What corrections rest on: a batch of an old day moves no watermark, makes no gap and counts only its flights."""
+    day = 86_400
+    covered = Flow().fold(Observation(Direction.DEPARTURES, 0, 4 * day, (10, 20), Coverage.COMPLETE))
+    again = covered.fold(Observation(Direction.DEPARTURES, day, 2 * day, (), Coverage.COMPLETE))
+    assert again == covered
+    late = covered.fold(Observation(Direction.DEPARTURES, day, 2 * day, (day + 5,), Coverage.COMPLETE))
+    assert (late.watermark, late.covered_from, late.gaps) == (4 * day, 0, ())
+    assert late.counts.total(24, 24) == 1
+
+
+def test_what_nobody_wanted_for_months_is_a_gap(service: Service) -> None:
+    """The airport is wanted again: it goes on with yesterday, and nobody pays for the months in between."""
+    user = uuid4()
+    service.set(user_id=user)
+    source = FakeSource(service.clock, [flight(YESTERDAY)])
+    collection = collection_of(service, source)
+    run(collection)
+    service.interests.remove_all(user)
+    left_at = NOON - LAGS.departures
+    service.clock.advance(timedelta(days=90))
+    source.asked.clear()
+    run(collection)
+    assert source.asked == []
+    yesterday = day_of(service.clock.now()) - DAY
+    service.set(wish(effective_from=service.clock.now()))
+    run(collection)
+    assert [begin for _, _, begin, _ in source.asked] == [yesterday, yesterday + DAY]
+    gap = next(each for each in batches(service.database) if each.coverage == flights_pb.COVERAGE_GAP)
+    assert (gap.begin.ToDatetime(UTC), gap.end.ToDatetime(UTC)) == (left_at, yesterday)
+    assert list(gap.flights) == []
+    with service.database.transaction() as session:
+        cursor = session.get_one(CoverageRow, ("KJFK", "departures"))
+    assert (cursor.covered_from, cursor.covered_until) == (yesterday, service.clock.now() - LAGS.departures)
+
+
+def test_an_outage_of_days_is_no_gap(service: Service) -> None:
+    """It was wanted all along: what was missed is made up for."""
+    service.set()
+    source = FakeSource(service.clock, [flight(NOON + timedelta(hours=hour), number=hour) for hour in range(100)])
+    collection = collection_of(service, source)
+    run(collection)
+    service.clock.advance(5 * DAY)
+    run(collection)
+    assert not any(each.coverage == flights_pb.COVERAGE_GAP for each in batches(service.database))
+    assert_consistent(service.database, source.known)
+
+
+def collect_on(service: Service, source: FakeSource, budget: int) -> None:
+    run(a_collection(service.database, source, service.clock, budget=budget))
+
+
+def test_the_credits_of_a_day_survive_their_leader(service: Service) -> None:
+    """The next leader goes on with what is left; the rest is deferred, and collected on the next day."""
+    service.set(wish(effective_from=NOON - timedelta(days=9)))
+    source = FakeSource(service.clock)
+    for _ in range(3):
+        collect_on(service, source, budget=200)
+    assert len(source.asked) == 125 // 30  # a quarter at once, and half of the rest by noon
+    service.clock.advance(DAY)
+    collect_on(service, source, budget=200)
+    assert len(source.asked) == 2 * (125 // 30)
+    assert_consistent(service.database, [])
+
+
+def test_a_question_without_an_answer_costs_nothing(service: Service) -> None:
+    """An outage of hours must not cost the credits of the day; unless the source says that it did."""
+    service.set()
+    source = FakeSource(service.clock)
+    for _ in range(30):
+        source.failures = [SourceAwayError("away")]
+        collect_on(service, source, budget=400)
+    assert spent(service) == 0
+    source.asked.clear()
+    collect_on(service, source, budget=400)
+    assert len(source.asked) == 2
+    assert spent(service) == 30 + 4
+
+
+def spent(service: Service) -> int:
+    with service.database.transaction() as session:
+        return Ledger(400).account(session, service.clock.now()).spent
+
+
+def test_the_source_is_believed_when_it_says_that_less_is_left(service: Service) -> None:
+    """Somebody else spends from the same account."""
+    service.set(wish(effective_from=NOON - timedelta(days=9)))
+    source = FakeSource(service.clock)
+    source.says_left = 160
+    collect_on(service, source, budget=400)
+    assert len(source.asked) == 1  # 250 may be spent by noon, and 240 are
+    assert spent(service) == 240
+
+
+def test_behind_an_open_breaker_nobody_is_asked_for(service: Service) -> None:
+    """The others would not be answered either, and it costs nothing."""
+    for airport in ("KJFK", "LICC"):
+        service.set(wish(airport))
+    source = FakeSource(service.clock)
+    source.failures = [BreakerOpenError(30)]
+    collect_on(service, source, budget=400)
+    assert (len(source.asked), spent(service)) == (1, 0)
 
 
 class KilledError(BaseException):
@@ -391,21 +670,23 @@ def test_any_course_of_events_leaves_neither_gap_nor_double(flights: list[Flight
         source = FakeSource(clock, flights)
 
         def begun() -> Collection:
-            return Collection(database, source, clock, LAGS, Metrics(Identity("collector", "local")))
+            return a_collection(database, source, clock)
 
         collection = begun()
         for step in steps:
             clock.advance(timedelta(hours=step.hours))
             source.failures = list(step.failures)
-            source.meanwhile = _once(lambda: asyncio.run(begun().collect())) if step.rival else lambda: None
+            source.meanwhile = _once(lambda: run(begun())) if step.rival else lambda: None
             try:
-                asyncio.run(collection.collect("KJFK" if step.one_airport else None))
+                run(collection, "KJFK" if step.one_airport else None)
             except KilledError:
                 collection = begun()
+            except DeposedError:
+                assert step.rival
             assert_consistent(database, flights)
         clock.advance(timedelta(days=1))
-        source.failures = []
-        asyncio.run(collection.collect())
+        source.failures, source.meanwhile = [], lambda: None
+        run(collection)
         assert_consistent(database, flights)
         with database.transaction() as session:
             covered = {

@@ -4,7 +4,19 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, strategies as st
 
-from collector.intervals import DAY, FARTHEST_BACK, Lags, by_days, day_of, first_begin, known_until
+from collector.intervals import (
+    CORRECTED_WITHIN,
+    DAY,
+    FARTHEST_BACK,
+    Lags,
+    by_days,
+    corrected_by,
+    correction_due,
+    day_of,
+    first_begin,
+    known_until,
+    resumption,
+)
 from domain.interests import Direction
 
 INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))
@@ -61,3 +73,63 @@ def test_a_first_collection_begins_with_what_is_wanted(wanted_from: datetime, no
     assert begin == day_of(begin)
     assert day_of(now - FARTHEST_BACK) <= begin <= day_of(now) - DAY
     assert begin <= wanted_from or begin == day_of(now - FARTHEST_BACK)
+
+
+@given(SECONDS, INSTANTS, INSTANTS)
+def test_collection_goes_on_at_its_cursor_or_where_a_first_one_would_begin(
+    covered_until: datetime, wanted_from: datetime, now: datetime
+) -> None:
+    """Whichever is later; what lies between is a gap."""
+    begin = resumption(covered_until, wanted_from, now)
+    assert begin == max(covered_until, first_begin(wanted_from, now))
+    assert resumption(None, wanted_from, now) == first_begin(wanted_from, now)
+
+
+@given(SECONDS, st.timedeltas(timedelta(0), FARTHEST_BACK - DAY))
+def test_what_was_wanted_all_along_has_no_gap(covered_until: datetime, outage: timedelta) -> None:
+    """After an outage of less than a month, for an interest from before it."""
+    assert resumption(covered_until, covered_until - DAY, covered_until + outage) == covered_until
+
+
+AFTER = st.timedeltas(timedelta(hours=1), timedelta(days=14))
+
+
+@given(SECONDS, st.timedeltas(timedelta(0), timedelta(days=40)), INSTANTS, AFTER)
+def test_a_correction_is_of_one_covered_day_that_is_old_enough(
+    corrected_until: datetime, ahead: timedelta, now: datetime, after: timedelta
+) -> None:
+    """And never so old that nobody acts upon it, nor of what was corrected."""
+    due = correction_due(corrected_until, corrected_until + ahead, now, after)
+    if due is None:
+        return
+    begin, end = due
+    assert corrected_until <= begin < end <= corrected_until + ahead
+    assert end == day_of(begin) + DAY
+    assert end + after <= now
+    assert end > now - after - CORRECTED_WITHIN
+
+
+def test_without_a_delay_nothing_is_corrected() -> None:
+    """0 is never."""
+    begin = datetime(2013, 2, 1, tzinfo=UTC)
+    assert correction_due(begin, begin + 3 * DAY, begin + 9 * DAY, timedelta(0)) is None
+
+
+def test_days_are_corrected_one_after_the_other_until_none_is_due() -> None:
+    """Each once."""
+    begin = datetime(2013, 2, 1, tzinfo=UTC)
+    now, corrected, seen = begin + 6 * DAY, begin, []
+    while due := correction_due(corrected, begin + 6 * DAY, now, 2 * DAY):
+        seen.append(due)
+        corrected = due[1]
+    assert seen == [(begin + day * DAY, begin + (day + 1) * DAY) for day in range(4)]
+
+
+def test_a_day_that_was_collected_in_parts_is_late_only_if_all_of_it_was() -> None:
+    """Its morning was collected in the morning, its evening days later: it is due to be corrected."""
+    morning = datetime(2013, 2, 1, tzinfo=UTC)
+    noon, midnight, late = morning + DAY / 2, morning + DAY, morning + 5 * DAY
+    after_morning = corrected_by(morning, morning, noon, noon, 2 * DAY)
+    assert after_morning == morning
+    assert corrected_by(after_morning, noon, midnight, late, 2 * DAY) == morning
+    assert corrected_by(morning, morning, midnight, late, 2 * DAY) == midnight

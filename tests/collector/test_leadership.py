@@ -1,32 +1,25 @@
 """Leadership on a real Kafka: one replica collects, and another goes on where it ended."""
 
 import asyncio
+import os
+import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
-from uuid import UUID
 
-import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from chassis.clock import ScaledClock
-from chassis.kafka import sequence_in
+from chassis.errors import DatabaseAwayError
 from chassis.metrics import Identity, Metrics
-from collector.leadership import Leadership
+from collector.errors import DeposedError
+from collector.leadership import OFFICE_S, SESSION_S, Leadership
+from collector.terms import Term
 from local.kafka import Broker
-from local.opensky.flights import Flight
-from tests.collector.process import Process
-from tests.fakes.authority import FakeAuthority
-from tests.fakes.opensky import replay
 from tests.ports import free_port
-from tests.waiting import eventually
 from towerwatch.collection.v1.events_pb2 import CollectionRequested
-from towerwatch.flights.v1 import events_pb2 as flights_pb
-from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, partition_of
+from towerwatch.topics import COLLECTIONS_REQUESTED
 
 A_LONG_TIME_S = 3600.0
 
@@ -40,8 +33,19 @@ class FakeCollection:
         self.free.set()
         self.cancelled = 0
         self.failure: Exception | None = None
+        self.terms: list[Term] = []
+        self.database_away = 0
+        """So many beginnings of a term fail."""
 
-    async def collect(self, airport: str | None = None) -> None:
+    async def begin_term(self) -> Term:
+        if self.database_away:
+            self.database_away -= 1
+            raise DatabaseAwayError("as planned")
+        self.terms.append(Term(len(self.terms) + 1))
+        return self.terms[-1]
+
+    async def collect(self, term: Term, airport: str | None = None) -> None:
+        assert term == self.terms[-1]
         self.collected.append(airport)
         try:
             await self.free.wait()
@@ -172,22 +176,6 @@ def test_of_two_replicas_one_leads_and_the_other_takes_over(kafka: Broker) -> No
     run(story)
 
 
-AIRPORT = "KTEB"
-RATE = 14_400
-"""Four hours a second."""
-START = datetime(2013, 2, 13, tzinfo=UTC)
-USERS_TOKEN = {"Authorization": "Bearer anns"}
-
-
-def timetable() -> list[Flight]:
-    """Twenty minutes between departures and between arrivals, for forty days."""
-    first = int((START - timedelta(days=2)).timestamp())
-    moments = range(first, first + 40 * 86_400, 1200)
-    departures = [Flight(at, at + 3000, f"{number:06x}", "TW", AIRPORT, "LICC") for number, at in enumerate(moments)]
-    arrivals = [Flight(at - 3000, at, f"{number:06x}", "TW", "LICC", AIRPORT) for number, at in enumerate(moments)]
-    return departures + arrivals
-
-
 @pytest.fixture
 def late_broker(tmp_path: Path) -> Iterator[Broker]:
     """A broker of the test's own, not started yet."""
@@ -196,103 +184,57 @@ def late_broker(tmp_path: Path) -> Iterator[Broker]:
     broker.stop()
 
 
-def test_when_the_leader_is_killed_another_goes_on_without_gap_or_double(tmp_path: Path, late_broker: Broker) -> None:
-    """Two processes on one database, begun before the broker; the leader is killed in the midst of its work."""
-    port = late_broker.bootstrap_servers
-    anchor = datetime.now(UTC)
-    flights = timetable()
-    clock = ScaledClock(START, RATE, anchor)
-    with FakeAuthority().running() as authority, replay(flights, clock) as url:
-        authority.users["anns"] = (UUID(int=1), True)
-        settings = {
-            "KAFKA_BOOTSTRAP_SERVERS": port,
-            "USER_MANAGER_GRPC_TARGET": authority.target,
-            "OPENSKY_URL": f"{url}/api",
-            "POLL_INTERVAL": "PT30M",
-            "CLOCK_START": START.isoformat(),
-            "CLOCK_RATE": str(RATE),
-            "CLOCK_ANCHOR": anchor.isoformat(),
-        }
-        replicas = [Process(tmp_path, settings) for _ in range(2)]
-        try:
-            for replica in replicas:
-                eventually(lambda replica=replica: replica.answers("/health/ready"))  # type: ignore[misc]
-                wish = {"airport_icao": AIRPORT, "direction": "both", "window": "1h", "high_value": 1}
-                answer = httpx.post(f"{replica.base_url}/interests", json=wish, headers=USERS_TOKEN, timeout=10)
-                assert answer.status_code in (200, 201)
-            late_broker.start()
-            eventually(lambda: len(covered(replicas[0])) == 2)
-            eventually(lambda: sum(replica.metric("collector_leader") or 0 for replica in replicas) == 1)
-            leader, other = sorted(replicas, key=lambda replica: replica.metric("collector_leader") == 0)
-            killed_at, began = clock.now(), time.monotonic()
-            leader.kill()
-            eventually(lambda: other.metric("collector_leader") == 1)
-            assert time.monotonic() - began < 10 + 5, "the session timeout and a little"
-            eventually(lambda: min(covered(other).values()) > killed_at)
-            until = covered(other)
-            published = asyncio.run(observed(late_broker, until))
-            assert other.end() == 0
-            for replica in replicas:
-                assert "Traceback" not in replica.log()
-                assert "Group Coordinator Request failed" not in replica.log()
-        finally:
-            for replica in replicas:
-                replica.kill()
-    for direction, name in (
-        (flights_pb.DIRECTION_DEPARTURES, "departures"),
-        (flights_pb.DIRECTION_ARRIVALS, "arrivals"),
-    ):
-        assert_end_to_end([each for each in published if each.direction == direction], name, flights)
+def test_a_term_begins_once_the_database_is_there(kafka: Broker) -> None:
+    """Who holds the partition tries again until it can begin, and does not lead before."""
+
+    async def story() -> None:
+        replica = Replica(kafka)
+        replica.collection.database_away = 2
+        async with replica.running():
+            await until(lambda: replica.collection.collected == [None])
+            assert (replica.leads, replica.collection.database_away) == (True, 0)
+
+    run(story)
 
 
-def covered(replica: Process) -> dict[str, datetime]:
-    """By direction, up to where the airport is covered."""
-    answer = replica.get(f"/flights/{AIRPORT}/coverage", **USERS_TOKEN)
-    shown: dict[str, Any] = answer.json() if answer is not None and answer.status_code == 200 else {}
-    return {direction: datetime.fromisoformat(each["covered_until"]) for direction, each in shown.items()}
+def test_who_was_deposed_but_holds_the_partition_begins_another_term(kafka: Broker) -> None:
+    """A replica that had lost the partition already may have been late to begin; nobody would collect otherwise."""
+
+    async def story() -> None:
+        async with Replica(kafka).running() as replica:
+            replica.collection.failure = DeposedError("as planned")
+            await until(lambda: len(replica.collection.terms) >= 3)
+            replica.collection.failure = None
+            terms = len(replica.collection.terms)
+            await until(lambda: replica.leads)
+            await until(lambda: len(replica.collection.collected) >= terms)
+            await request(kafka, "KJFK")
+            await until(lambda: replica.collection.collected[-1] == "KJFK")
+            assert replica.leads
+
+    run(story)
 
 
-async def observed(kafka: Broker, until: dict[str, datetime]) -> list[flights_pb.FlightsObserved]:
-    """What was published of the airport until it is covered so far; repeats are dropped by their sequence."""
-    partition = TopicPartition(FLIGHTS_OBSERVED.name, partition_of(AIRPORT, FLIGHTS_OBSERVED))
-    found: list[flights_pb.FlightsObserved] = []
-    waited_for = set(until)
-    last = 0
-    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers) as consumer, asyncio.timeout(60):
-        consumer.assign([partition])
-        await consumer.seek_to_beginning(partition)
-        while waited_for:
-            record = await consumer.getone()
-            sequence = sequence_in(record.headers)
-            assert sequence is not None
-            if sequence <= last:
-                continue
-            last = sequence
-            value = flights_pb.FlightsObserved.FromString(record.value)
-            found.append(value)
-            name = flights_pb.Direction.Name(value.direction).removeprefix("DIRECTION_").lower()
-            if value.end.ToDatetime(UTC) >= until[name]:
-                waited_for.discard(name)
-    return found
+def test_a_leader_that_is_cut_off_from_kafka_stops_by_itself(late_broker: Broker) -> None:
+    """Before its session ends, so before another can begin; in the midst of its work; and goes on when it is back."""
+    late_broker.start()
 
+    async def story() -> None:
+        async with Replica(late_broker).running() as replica:
+            await until(lambda: replica.collection.collected == [None])
+            replica.collection.free.clear()
+            await request(late_broker, "KJFK")
+            await until(lambda: replica.collection.collected == [None, "KJFK"])
+            os.kill(late_broker.pid, signal.SIGSTOP)
+            began = time.monotonic()
+            try:
+                await until(lambda: not replica.leads)
+                assert time.monotonic() - began < OFFICE_S + 1 < SESSION_S
+                assert replica.collection.cancelled == 1
+            finally:
+                os.kill(late_broker.pid, signal.SIGCONT)
+            await until(lambda: replica.leads)
+            await until(lambda: len(replica.collection.terms) == 2)
+            await until(lambda: replica.collection.collected == [None, "KJFK", None])
 
-def assert_end_to_end(published: list[flights_pb.FlightsObserved], name: str, flights: list[Flight]) -> None:
-    """Each batch begins where the one before ended, and together they hold each flight of the timetable once."""
-    assert all(each.coverage == flights_pb.COVERAGE_COMPLETE for each in published)
-    assert [each.begin.seconds for each in published[1:]] == [each.end.seconds for each in published[:-1]]
-    begin, end = published[0].begin.seconds, published[-1].end.seconds
-    if name == "departures":
-        due = [
-            (each.icao24, each.first_seen)
-            for each in flights
-            if each.departure_airport == AIRPORT and begin <= each.first_seen < end
-        ]
-    else:
-        due = [
-            (each.icao24, each.first_seen)
-            for each in flights
-            if each.arrival_airport == AIRPORT and begin <= each.last_seen < end
-        ]
-    assert sorted((each.icao24, each.first_seen.seconds) for batch in published for each in batch.flights) == sorted(
-        due
-    )
+    run(story)

@@ -58,6 +58,9 @@ def test_wrong_settings_are_said_at_once_and_without_their_values(start: Start) 
         "USER_MANAGER_GRPC_TARGET": "http://user-manager",
         "POLL_INTERVAL": "PT1S",
         "ARRIVALS_LAG": "-PT1H",
+        "CORRECTIONS_AFTER": "P1Y",
+        "FLIGHTS_RETENTION": "P30D",
+        "CREDITS_PER_DAY": "119",
         "HTTP_PORT": "0",
         "GRPC_PORT": "99999",
     }
@@ -112,8 +115,18 @@ def test_with_nothing_around_it_it_answers_and_ends_in_order(start: Start) -> No
     assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert process.metric("collector_leader") == 0
     metrics = httpx.get(f"{process.base_url}/metrics", timeout=10).text
-    for name in ("opensky_api_calls_total", "flight_data_processing_seconds", "http_requests_total", "outbox_backlog"):
+    for name in (
+        "opensky_api_calls_total",
+        "flight_data_processing_seconds",
+        "flights_stored_total",
+        "http_requests_total",
+        "outbox_backlog",
+        "outbox_oldest_age_seconds",
+        "opensky_credits_left",
+        "coverage_lag_seconds",
+    ):
         assert f"# TYPE {name.removesuffix('_total')}" in metrics
+    assert process.metric("opensky_credits_left") == 400
     assert process.end() == 0
     logged = process.log()
     assert "service.stopped" in logged

@@ -4,7 +4,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from collector.messages import BATCH, collection_requested, flights_observed, interest_removed, interest_set
+from collector.messages import (
+    BATCH,
+    collection_requested,
+    coverage_gap,
+    flights_observed,
+    interest_removed,
+    interest_set,
+)
 from collector.opensky import Flight
 from domain.interests import Direction
 from tests.collector.conftest import Service, wish
@@ -47,6 +54,17 @@ def test_an_interval_is_told_in_batches_of_which_the_last_says_it_is_covered(cou
         assert message.partition == partition_of("KJFK", FLIGHTS_OBSERVED)
         assert (value.airport, value.direction) == ("KJFK", flights_pb.DIRECTION_DEPARTURES)
         assert (value.begin.ToDatetime(UTC), value.end.ToDatetime(UTC)) == (BEGIN, END)
+
+
+def test_a_gap_has_no_flights() -> None:
+    """It says where and until when nobody will ever know."""
+    message = coverage_gap("KJFK", Direction.ARRIVALS, BEGIN, END)
+    assert (message.topic, message.key) == (FLIGHTS_OBSERVED.name, b"KJFK")
+    assert message.partition == partition_of("KJFK", FLIGHTS_OBSERVED)
+    value = flights_pb.FlightsObserved.FromString(message.value or b"")
+    assert (value.airport, value.direction) == ("KJFK", flights_pb.DIRECTION_ARRIVALS)
+    assert (value.begin.ToDatetime(UTC), value.end.ToDatetime(UTC)) == (BEGIN, END)
+    assert (value.coverage, list(value.flights)) == (flights_pb.COVERAGE_GAP, [])
 
 
 def test_a_flight_tells_its_instants_and_the_airport_at_the_other_end() -> None:

@@ -173,7 +173,7 @@ def assert_kept(database: Database) -> None:
         for model, row in ((InterestRow, INTEREST), (CoverageRow, COVERAGE), (FlightRow, FLIGHT)):
             stored = session.scalars(select(model)).one()
             assert {name: getattr(stored, name) for name in row} == row
-        assert session.execute(select(OUTBOX.rows)).one()._asdict() == {"id": 1} | WAITING
+        assert session.execute(select(OUTBOX.rows)).one()._asdict() == {"id": 1, "added_at": None} | WAITING
 
 
 def test_an_empty_database_becomes_what_the_models_say(database: Database) -> None:

@@ -3,9 +3,12 @@
 import asyncio
 import json
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, Final, TypeVar
 
 import pytest
 import stamina
@@ -14,19 +17,24 @@ from hypothesis import given, settings, strategies as st
 from pydantic import ValidationError
 
 from chassis.metrics import Identity, Metrics
-from collector import opensky
-from collector.errors import SourceAwayError, SourceError, SourceLimitedError, SourceRefusedError
-from collector.opensky import Flight, OpenSkyClient
+from collector.breaker import FAILURES_TO_OPEN, FIRST_OPENING, LONGEST_OPENING, State
+from collector.errors import BreakerOpenError, SourceAwayError, SourceError, SourceLimitedError, SourceRefusedError
+from collector.opensky import Flight, OpenSkyClient, Timeouts
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials
 from tests.fakes.clock import FakeClock
-from tests.fakes.opensky import HANG_UP, RESET, TOKEN_PATH, ScriptedOpenSky, answer, replay
+from tests.fakes.opensky import HANG_UP, RESET, TOKEN_PATH, Asked, ScriptedOpenSky, answer, replay
+
+T = TypeVar("T")
 
 BEGIN = datetime(2013, 2, 12, tzinfo=UTC)
 END = BEGIN + timedelta(days=1)
 SECRET = "hunter2-the-secret"
 CREDENTIALS = ("towerwatch", SECRET)
+LIMITED: Final = answer(429, X_Rate_Limit_Retry_After_Seconds="120")
+PATIENCE_S: Final = 30.0
+"""For a thread that another one will wake at once."""
 
 
 def row(at: int = 3600, **changes: object) -> dict[str, object]:
@@ -36,18 +44,49 @@ def row(at: int = 3600, **changes: object) -> dict[str, object]:
     return fields | {"estDepartureAirport": "KJFK", "estArrivalAirport": None} | changes
 
 
+FLOWS = (Direction.DEPARTURES, Direction.ARRIVALS)
+
+
 class Asking:
     """A client, and what it counted."""
 
-    def __init__(self, url: str, token_url: str, clock: FakeClock, credentials: tuple[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        token_url: str,
+        clock: FakeClock,
+        credentials: tuple[str, str] | None = None,
+        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+    ) -> None:
         self.metrics = Metrics(Identity("collector", "local"))
-        self._client = OpenSkyClient(url, token_url, credentials, clock, self.metrics)
+        self.client = OpenSkyClient(url, token_url, credentials, clock, self.metrics, timeouts)
         self._loop = asyncio.new_event_loop()  # one for all questions, as connections and token are kept
 
     def ask(
         self, direction: Direction = Direction.DEPARTURES, begin: datetime = BEGIN, end: datetime = END
     ) -> list[Flight]:
-        return self._loop.run_until_complete(self._client.flights("KJFK", direction, begin, end))
+        return self.run(self.client.flights("KJFK", direction, begin, end))
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(work)
+
+    def fail(self, times: int = 1) -> None:
+        """As many questions that the source does not answer."""
+        for _ in range(times):
+            with pytest.raises(SourceAwayError) as caught:
+                self.ask()
+            assert not isinstance(caught.value, BreakerOpenError)
+
+    def refused_by_breaker(self) -> BreakerOpenError:
+        with pytest.raises(BreakerOpenError) as caught:
+            self.ask()
+        return caught.value
+
+    def breaker_state(self) -> State:
+        """The one of which the metric is 1; of the others it is 0."""
+        shown = {state: self.counted("opensky_breaker_state", state=state.value) for state in State}
+        assert sorted(shown.values()) == [0, 0, 1]
+        return max(shown, key=shown.__getitem__)
 
     def counted(self, name: str, **labels: str) -> float:
         return self.metrics.registry.get_sample_value(name, {**labels, "service": "collector", "node": "local"}) or 0
@@ -60,8 +99,17 @@ class Asking:
         return attempt, success, failure
 
     def close(self) -> None:
-        self._loop.run_until_complete(self._client.close())
+        self._loop.run_until_complete(self.client.close())
         self._loop.close()
+
+
+def after(event: threading.Event) -> Callable[[Asked], None]:
+    """An answer that waits for it."""
+
+    def wait(_: Asked) -> None:
+        assert event.wait(PATIENCE_S)
+
+    return wait
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +187,39 @@ def test_a_question_names_whole_seconds_with_both_ends_included(anonymous: Askin
     assert asked.authorization is None
 
 
+def test_a_fraction_of_a_second_belongs_to_the_interval_that_holds_the_next_second(
+    anonymous: Asking, server: ScriptedOpenSky
+) -> None:
+    """Event times are whole seconds: [0.5, 10.5) holds those from 1 to 10, and no second is asked for twice."""
+    at = int(BEGIN.timestamp())
+    cuts = [BEGIN + timedelta(seconds=seconds) for seconds in (0, 0.5, 10.5, 11, 11.000001)]
+    for begin, end in pairwise(cuts):
+        anonymous.ask(begin=begin, end=end)
+    asked = [(int(each.query["begin"][0]) - at, int(each.query["end"][0]) - at) for each in server.asked]
+    assert asked == [(0, 0), (1, 10), (11, 11)]  # [10.5, 11) holds none
+
+
+@pytest.mark.parametrize("length", [timedelta(0), timedelta(microseconds=1), timedelta(seconds=-5)])
+def test_an_interval_without_a_whole_second_costs_nothing(
+    anonymous: Asking, server: ScriptedOpenSky, length: timedelta
+) -> None:
+    """No flight can lie in it."""
+    begin = BEGIN + timedelta(microseconds=1)
+    assert anonymous.ask(begin=begin, end=begin + length) == []
+    assert server.asked == []
+
+
+def test_an_interval_touches_two_days_at_most(anonymous: Asking, server: ScriptedOpenSky) -> None:
+    """Of UTC, however short it is; more would be refused, and is a mistake of ours."""
+    anonymous.ask(begin=BEGIN, end=END + timedelta(days=1))
+    assert len(server.asked) == 1
+    second = timedelta(seconds=1)
+    for begin, end in ((BEGIN - second, END + second), (BEGIN, END + timedelta(days=1, seconds=1))):
+        with pytest.raises(ValueError, match="two UTC days"):
+            anonymous.ask(begin=begin, end=end)
+    assert len(server.asked) == 1
+
+
 def test_flights_beyond_what_was_asked_for_are_left_out(anonymous: Asking, server: ScriptedOpenSky) -> None:
     """They belong to another interval, which will bring them."""
     server.script = [answer(200, [row(-1), row(0), row(86_399), row(86_400)])]
@@ -169,6 +250,92 @@ def test_a_429_tells_how_long_to_pause(
         anonymous.ask()
     assert caught.value.retry_after_s == pause_s
     assert len(server.asked) == 1
+
+
+def test_during_a_pause_nobody_asks_anything(anonymous: Asking, server: ScriptedOpenSky, clock: FakeClock) -> None:
+    """Told once, kept for every question, to the second; each is told at once what is left of it."""
+    server.script = [LIMITED]
+    with pytest.raises(SourceLimitedError):
+        anonymous.ask()
+    for passed, left in ((0, 120), (119.5, 0.5)):
+        clock.advance(timedelta(seconds=passed))
+        for direction in (Direction.DEPARTURES, Direction.ARRIVALS):
+            with pytest.raises(SourceLimitedError) as caught:
+                anonymous.ask(direction)
+            assert caught.value.retry_after_s == left
+    assert len(server.asked) == 1
+    assert anonymous.calls() == (1, 0, 1)
+    clock.advance(timedelta(seconds=0.5))
+    assert anonymous.ask() == []
+
+
+def test_during_a_pause_no_token_is_asked_for_either(known: Asking, server: ScriptedOpenSky, clock: FakeClock) -> None:
+    """There would be nothing to use it for."""
+    server.script = [answer(429, X_Rate_Limit_Retry_After_Seconds="7200")]
+    for _ in range(2):
+        with pytest.raises(SourceLimitedError):
+            known.ask()
+        clock.advance(timedelta(hours=1))  # it has expired meanwhile
+    assert len(server.tokens_asked) == 1
+
+
+def test_a_longer_pause_is_not_ended_by_a_shorter_one(
+    anonymous: Asking, server: ScriptedOpenSky, clock: FakeClock
+) -> None:
+    """Two questions under way may be told different ones."""
+    outcome = overtaken(anonymous, server, late=answer(429, X_Rate_Limit_Retry_After_Seconds="5"), soon=LIMITED)
+    assert isinstance(outcome, SourceLimitedError)
+    clock.advance(timedelta(seconds=119))
+    with pytest.raises(SourceLimitedError):
+        anonymous.ask()
+    assert len(server.asked) == 2
+
+
+def test_a_question_that_waits_for_its_next_attempt_keeps_the_pause_too(
+    anonymous: Asking, server: ScriptedOpenSky
+) -> None:
+    """One gets a 503, late; meanwhile another was limited: there is no second attempt."""
+    assert isinstance(overtaken(anonymous, server, late=answer(503), soon=LIMITED), SourceLimitedError)
+    assert len(server.asked) == 2
+
+
+def overtaken(asking: Asking, server: ScriptedOpenSky, late: bytes, soon: bytes) -> object:
+    """What a question ends with whose first answer, `late`, comes after another question had `soon`, and its end."""
+    other_ended = threading.Event()
+
+    def wait(asked: Asked) -> None:
+        if asked.query["airport"] == ["LICC"]:
+            assert other_ended.wait(PATIENCE_S)
+
+    server.before_answering = wait
+
+    async def two() -> object:
+        server.script = [late]
+        before = len(server.asked)
+        first = asyncio.create_task(asking.client.flights("LICC", Direction.DEPARTURES, BEGIN, END))
+        while len(server.asked) == before or server.script == [late]:
+            await asyncio.sleep(0)
+        server.script = [soon]
+        await asyncio.gather(asking.client.flights("KJFK", Direction.DEPARTURES, BEGIN, END), return_exceptions=True)
+        other_ended.set()
+        (outcome,) = await asyncio.gather(first, return_exceptions=True)
+        return outcome
+
+    return asking.run(two())
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_credits_are_what_the_source_last_said(anonymous: Asking, server: ScriptedOpenSky, status: int) -> None:
+    """Unknown at first; a header that is missing or makes no sense changes nothing."""
+    assert anonymous.client.remaining_credits is None
+    body: object = [] if status == 200 else b""
+    for header, known in (
+        (None, None), ("400", 400), ("many", 400), ("-1", 400), ("3.5", 400), ("9" * 30, 400), (None, 400), ("0", 0),
+    ):  # fmt: skip
+        headers = {} if header is None else {"X_Rate_Limit_Remaining": header}
+        server.script = [answer(status, body, **headers)]
+        anonymous.ask()
+        assert anonymous.client.remaining_credits == known
 
 
 TRUNCATED = answer(200, [row()] * 9)[:-40]
@@ -222,14 +389,69 @@ def test_nobody_there_is_a_source_that_is_away(clock: FakeClock) -> None:
     client.close()
 
 
-def test_a_trickle_ends_at_the_deadline(clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that takes the question and says nothing must not hold the collection for ever."""
-    monkeypatch.setattr(opensky, "_DEADLINE_S", 0.3)
+def test_a_server_that_says_nothing_is_away(clock: FakeClock) -> None:
+    """It takes the question, and must not hold the collection for ever."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        client = Asking(url, "", clock, timeouts=Timeouts(total_s=0.1))
+        with pytest.raises(SourceAwayError):
+            client.ask()
+        assert client.calls() == (3, 0, 3)
+        client.close()
+
+
+def test_a_question_has_a_deadline_with_all_its_attempts(clock: FakeClock) -> None:
+    """Whatever the single steps may take, for there may be many: tokens, attempts, pauses."""
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         client = Asking(f"http://127.0.0.1:{silent.getsockname()[1]}", "", clock)
-        with pytest.raises(SourceAwayError, match="no whole answer"):
+        client.client._deadline_s = 0.05
+        with pytest.raises(SourceAwayError, match=r"no whole answer within 0\.05 s"):
+            client.ask()
+        assert client.calls() == (1, 0, 1)
+        client.close()
+
+
+def test_a_trickle_ends_at_the_timeout(clock: FakeClock) -> None:
+    """Each byte comes soon, the last one never."""
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as slow:
+
+        def trickle() -> None:
+            with suppress(OSError):
+                while True:
+                    threading.Thread(target=drip, args=[slow.accept()[0]], daemon=True).start()
+
+        def drip(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n[")
+                while not over.wait(0.01):
+                    connection.sendall(b" ")
+
+        threading.Thread(target=trickle, daemon=True).start()
+        url = f"http://127.0.0.1:{slow.getsockname()[1]}"
+        client = Asking(url, "", clock, timeouts=Timeouts(total_s=0.2))
+        with pytest.raises(SourceAwayError, match=r"no whole answer within 0\.2 s"):
+            client.ask()
+        assert client.calls() == (3, 0, 3)
+        client.close()
+        over.set()
+
+
+def test_a_host_that_takes_no_connection_is_away(clock: FakeClock) -> None:
+    """Its own, shorter timeout: nothing has been asked yet."""
+    with socket.socket() as full, socket.socket() as first, socket.socket() as second:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for waiting in (first, second):  # as many as the queue holds, and the kernel answers no more
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        url = f"http://127.0.0.1:{full.getsockname()[1]}"
+        client = Asking(url, "", clock, timeouts=Timeouts(connect_s=0.1, total_s=PATIENCE_S))
+        with pytest.raises(SourceAwayError, match="ConnectTimeout"):
             client.ask()
         client.close()
 
@@ -337,6 +559,51 @@ def test_a_token_that_is_never_accepted_is_no_loop(known: Asking, server: Script
     assert (len(server.tokens_asked), len(server.asked)) == (2, 2)
 
 
+def test_a_question_renews_its_token_once_whatever_else_goes_wrong(known: Asking, server: ScriptedOpenSky) -> None:
+    """Faults of the server in between begin no new round."""
+    server.script = [answer(503), answer(401), answer(503), answer(401), answer(200, [row()])]
+    with pytest.raises(SourceRefusedError):
+        known.ask()
+    assert (len(server.tokens_asked), len(server.asked)) == (2, 4)
+
+
+def test_tasks_share_one_renewal(known: Asking, server: ScriptedOpenSky) -> None:
+    """The first token, and the one after it was revoked, are asked for once by all together."""
+
+    async def many() -> list[list[Flight]]:
+        asked = (known.client.flights(f"KJ{i:02}", Direction.DEPARTURES, BEGIN, END) for i in range(8))
+        return await asyncio.gather(*asked)
+
+    assert known.run(many()) == [[]] * 8
+    assert len(server.tokens_asked) == 1
+    server.revoked = {"Bearer token-1"}
+    assert known.run(many()) == [[]] * 8
+    assert len(server.tokens_asked) == 2
+    assert {asked.authorization for asked in server.asked} == {"Bearer token-1", "Bearer token-2"}
+
+
+def test_a_refusal_that_comes_late_does_not_renew_again(known: Asking, server: ScriptedOpenSky) -> None:
+    """The old token was refused to two tasks; when the second learns it, the first has got the new one."""
+    known.ask()
+    assert overtaken(known, server, late=answer(401), soon=answer(401)) == []
+    assert len(server.tokens_asked) == 2
+
+
+def test_a_task_that_is_cancelled_in_a_renewal_leaves_it_to_the_next(known: Asking, server: ScriptedOpenSky) -> None:
+    """Nobody waits for ever for somebody who has gone."""
+
+    async def cancelled() -> list[Flight]:
+        first = asyncio.create_task(known.client.flights("KJFK", Direction.DEPARTURES, BEGIN, END))
+        second = asyncio.create_task(known.client.flights("LICC", Direction.DEPARTURES, BEGIN, END))
+        while not server.tokens_asked:
+            await asyncio.sleep(0)
+        first.cancel()
+        return await second
+
+    assert known.run(cancelled()) == []
+    assert {asked.query["airport"][0] for asked in server.asked} == {"LICC"}
+
+
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_refused_credentials_are_for_an_operator(known: Asking, server: ScriptedOpenSky, status: int) -> None:
     """Asked for once; the text holds no secret."""
@@ -373,13 +640,135 @@ def test_a_limit_on_tokens_is_a_limit(known: Asking, server: ScriptedOpenSky) ->
         known.ask()
 
 
-def test_any_answer_is_flights_or_an_error_of_ours(anonymous: Asking, server: ScriptedOpenSky) -> None:
+# The breaker
+
+
+def test_a_source_that_fails_again_and_again_is_left_alone(
+    anonymous: Asking, server: ScriptedOpenSky, clock: FakeClock
+) -> None:
+    """After so many questions in a row, each tried three times, none goes out; then one does, and all is well."""
+    server.script = [answer(503)] * 3 * FAILURES_TO_OPEN
+    assert anonymous.breaker_state() is State.CLOSED
+    with structlog.testing.capture_logs() as logs:
+        anonymous.fail(FAILURES_TO_OPEN)
+    assert [entry["event"] for entry in logs if entry["event"].startswith("opensky.")] == ["opensky.breaker_opened"]
+    assert anonymous.breaker_state() is State.OPEN
+    asked = len(server.asked)
+    refused = anonymous.refused_by_breaker()
+    assert refused.transient
+    assert FIRST_OPENING.total_seconds() / 2 <= refused.retry_after_s <= FIRST_OPENING.total_seconds()
+    clock.advance(timedelta(seconds=refused.retry_after_s) - timedelta(milliseconds=1))
+    anonymous.refused_by_breaker()
+    assert len(server.asked) == asked
+    clock.advance(timedelta(milliseconds=1))
+    assert anonymous.ask() == []
+    assert len(server.asked) == asked + 1
+    assert anonymous.breaker_state() is State.CLOSED
+
+
+def test_a_probe_that_fails_doubles_the_time(anonymous: Asking, server: ScriptedOpenSky, clock: FakeClock) -> None:
+    """One question, tried as often as any other."""
+    server.script = [answer(503)] * 3 * (FAILURES_TO_OPEN + 1)
+    anonymous.fail(FAILURES_TO_OPEN)
+    clock.advance(timedelta(seconds=anonymous.refused_by_breaker().retry_after_s))
+    anonymous.fail()
+    assert anonymous.refused_by_breaker().retry_after_s >= FIRST_OPENING.total_seconds()
+    assert server.script == []
+
+
+def test_while_a_probe_is_out_no_other_question_is(
+    anonymous: Asking, server: ScriptedOpenSky, clock: FakeClock
+) -> None:
+    """Whoever else asks is told so at once."""
+    server.script = [answer(503)] * 3 * FAILURES_TO_OPEN
+    anonymous.fail(FAILURES_TO_OPEN)
+    clock.advance(FIRST_OPENING)
+    others_refused = threading.Event()
+    server.before_answering = after(others_refused)
+    asked = len(server.asked)
+
+    async def probe() -> list[Flight]:
+        probe = asyncio.create_task(anonymous.client.flights("LICC", Direction.DEPARTURES, BEGIN, END))
+        while len(server.asked) == asked:
+            await asyncio.sleep(0)
+        assert anonymous.breaker_state() is State.HALF_OPEN
+        for direction in FLOWS:
+            with pytest.raises(BreakerOpenError) as caught:
+                await anonymous.client.flights("KJFK", direction, BEGIN, END)
+            assert caught.value.retry_after_s >= 1, "nobody asks again in a tight loop"
+        others_refused.set()
+        return await probe
+
+    assert anonymous.run(probe()) == []
+    assert len(server.asked) == asked + 1
+
+
+def test_a_probe_that_is_cancelled_leaves_its_place(
+    anonymous: Asking, server: ScriptedOpenSky, clock: FakeClock
+) -> None:
+    """A leader that steps down in the midst of it must not lock out the next term."""
+    server.script = [answer(503)] * 3 * FAILURES_TO_OPEN
+    anonymous.fail(FAILURES_TO_OPEN)
+    clock.advance(FIRST_OPENING)
+    cancelled = threading.Event()
+    server.before_answering = after(cancelled)
+    asked = len(server.asked)
+
+    async def cancel() -> None:
+        probe = asyncio.create_task(anonymous.client.flights("KJFK", Direction.DEPARTURES, BEGIN, END))
+        while len(server.asked) == asked:
+            await asyncio.sleep(0)
+        probe.cancel()
+        await asyncio.gather(probe, return_exceptions=True)
+
+    anonymous.run(cancel())
+    cancelled.set()
+    assert anonymous.ask() == []
+
+
+@pytest.mark.parametrize("status", [200, 404, 400, 403, 429])
+def test_an_answer_is_no_failure_of_the_server(
+    anonymous: Asking, server: ScriptedOpenSky, clock: FakeClock, status: int
+) -> None:
+    """Neither none, nor a limit, nor a refusal opens the breaker; each ends a row of failures."""
+    body: object = [] if status == 200 else b""
+    for _ in range(2):
+        server.script = [answer(503)] * 3 * (FAILURES_TO_OPEN - 1)
+        anonymous.fail(FAILURES_TO_OPEN - 1)
+        server.script = [answer(status, body)]
+        with suppress(SourceLimitedError, SourceRefusedError):
+            anonymous.ask()
+        clock.advance(timedelta(minutes=1))
+    assert anonymous.breaker_state() is State.CLOSED
+
+
+def test_refused_credentials_do_not_hide_behind_the_breaker(known: Asking, server: ScriptedOpenSky) -> None:
+    """The server works; the operator must see what it says, each time."""
+    server.script = [answer(401)] * 99
+    for _ in range(FAILURES_TO_OPEN + 1):
+        with pytest.raises(SourceRefusedError):
+            known.ask()
+    assert known.breaker_state() is State.CLOSED
+
+
+def test_a_token_server_that_is_away_opens_the_breaker_too(known: Asking, server: ScriptedOpenSky) -> None:
+    """A question that cannot be asked is one that is not answered."""
+    server.token_script = [answer(503)] * 99
+    known.fail(FAILURES_TO_OPEN)
+    known.refused_by_breaker()
+    assert (len(server.tokens_asked), server.asked) == (3 * FAILURES_TO_OPEN, [])
+
+
+def test_any_answer_is_flights_or_an_error_of_ours(
+    anonymous: Asking, server: ScriptedOpenSky, clock: FakeClock
+) -> None:
     """Whatever bytes come with a 200."""
 
     @settings(max_examples=50)
     @given(st.binary(max_size=200))
     def holds(body: bytes) -> None:
         server.script = [answer(200, body)] * 3
+        clock.advance(LONGEST_OPENING)  # so that each is asked for
         with suppress(SourceError):
             assert anonymous.ask() == []
 

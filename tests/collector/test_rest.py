@@ -1,77 +1,62 @@
 """Interests over HTTP: what is parsed, which answers there are, and what they do not tell."""
 
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import timedelta
 from uuid import UUID, uuid4
 
 import grpc
 import pytest
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
 
 from chassis.database import Database
-from chassis.http import create_app
-from chassis.metrics import Identity, Metrics
-from collector.collection_requests import CollectionRequests
-from collector.interests import Interests
-from collector.model import CoverageRow
-from collector.rest import PROBLEMS, blueprint
 from collector.users import Users
-from domain.interests import MOST_WINDOWS
-from tests.collector.conftest import NOWHERE, OPERATOR_TOKEN, Service, outbox
+from domain.interests import HIGHEST_THRESHOLD, MOST_WINDOWS, Direction
+from tests.collector.conftest import (
+    ANNS,
+    BOBS,
+    BUDGET,
+    CARL,
+    NOON,
+    NOWHERE,
+    ON_SQLITE,
+    OPERATOR,
+    UNCONFIRMED,
+    Service,
+    app_of,
+    json_of,
+    outbox,
+    status_of,
+)
 from tests.fakes.authority import FakeAuthority
 from towerwatch.collection.v1.events_pb2 import CollectionRequested
 from towerwatch.topics import COLLECTIONS_REQUESTED, INTERESTS_CHANGED
 
-ANN = {"Authorization": "Bearer anns"}
-BOB = {"Authorization": "Bearer bobs"}
-UNCONFIRMED = {"Authorization": "Bearer unconfirmed"}
-OPERATOR = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
+pytestmark = ON_SQLITE
+
 WISH = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 30}
-
-
-@pytest.fixture
-def authority() -> Iterator[FakeAuthority]:
-    with FakeAuthority().running() as running:
-        running.users = {"anns": (UUID(int=1), True), "bobs": (UUID(int=2), True), "unconfirmed": (UUID(int=3), False)}
-        yield running
-
-
-def client_of(interests: Interests, requests: CollectionRequests, users: Users) -> FlaskClient:
-    app = create_app("collector", Metrics(Identity("collector", "local")), PROBLEMS, ready=lambda: True)
-    app.register_blueprint(blueprint(interests, requests, users, OPERATOR_TOKEN))
-    return app.test_client()
-
-
-@pytest.fixture
-def users(authority: FakeAuthority) -> Iterator[Users]:
-    made = Users(authority.target, cache_s=0)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def client(service: Service, users: Users) -> FlaskClient:
-    return client_of(service.interests, service.requests, users)
-
-
-def status_of(response: TestResponse) -> int:
-    """The status of a problem (RFC 9457), which its body repeats."""
-    assert response.content_type == "application/problem+json"
-    assert response.json is not None
-    assert response.json["status"] == response.status_code
-    return response.status_code
-
-
-def json_of(response: TestResponse) -> dict[str, object]:
-    assert response.status_code < 300, response.text
-    assert response.json is not None
-    return dict(response.json)
+ROUTES = [
+    ("POST", "/interests"),
+    ("GET", "/interests"),
+    ("GET", f"/interests/{UUID(int=9)}"),
+    ("PATCH", f"/interests/{UUID(int=9)}"),
+    ("DELETE", f"/interests/{UUID(int=9)}"),
+    ("DELETE", "/interests?airport_icao=KJFK"),
+    ("POST", "/interests/preview"),
+    ("GET", "/flights/KJFK"),
+    ("GET", "/flights/KJFK/latest"),
+    ("GET", "/flights/KJFK/average"),
+    ("GET", "/flights/KJFK/stats/airlines"),
+    ("GET", "/flights/KJFK/coverage"),
+]
+OPERATORS = [("POST", "/collect/manual"), ("GET", "/scheduler/status")]
+OPEN_TO_UNCONFIRMED = {("GET", "/interests"), ("GET", f"/interests/{UUID(int=9)}")}
+READS = [route for route in ROUTES if route[0] == "GET" or route[1].endswith("preview")]
+WRITES = [route for route in ROUTES if route not in READS]
 
 
 def test_an_interest_is_made_then_changed(client: FlaskClient) -> None:
     """201 with where it is, then 200; what is asked for again is the same version."""
-    made = client.post("/interests", json=WISH, headers=ANN)
+    made = client.post("/interests", json=WISH, headers=ANNS)
     assert made.status_code == 201
     shown = json_of(made)
     assert shown == {
@@ -79,11 +64,12 @@ def test_an_interest_is_made_then_changed(client: FlaskClient) -> None:
         "effective_from": "2013-02-12T00:00:00Z", "version": 1,
     }  # fmt: skip
     assert made.headers["Location"] == f"/interests/{shown['interest_id']}"
-    assert json_of(client.get(made.headers["Location"], headers=ANN)) == shown
-    again = client.post("/interests", json=WISH, headers=ANN)
+    assert made.headers["ETag"] == '"1"'
+    assert json_of(client.get(made.headers["Location"], headers=ANNS)) == shown
+    again = client.post("/interests", json=WISH, headers=ANNS)
     assert (again.status_code, again.json) == (200, shown)
-    changed = client.post("/interests", json=WISH | {"high_value": None, "low_value": 2}, headers=ANN)
-    assert (changed.status_code, json_of(changed)["version"]) == (200, 2)
+    changed = client.post("/interests", json=WISH | {"high_value": None, "low_value": 2}, headers=ANNS)
+    assert (changed.status_code, json_of(changed)["version"], changed.headers["ETag"]) == (200, 2, '"2"')
     assert changed.headers["Location"] == made.headers["Location"]
 
 
@@ -93,14 +79,14 @@ def test_everything_may_be_said(client: FlaskClient) -> None:
         "airport_icao": " licc ", "direction": "both", "window": "1d", "high_value": 1, "low_value": 0,
         "for_windows": MOST_WINDOWS, "repeat": True, "effective_from": "2013-02-10T02:00:00+02:00",
     }  # fmt: skip
-    shown = json_of(client.post("/interests", json=said, headers=ANN))
+    shown = json_of(client.post("/interests", json=said, headers=ANNS))
     assert {name: shown[name] for name in said} == said | {
         "airport_icao": "LICC",
         "effective_from": "2013-02-10T00:00:00Z",
     }
 
 
-NO_COUNTS = (True, False, "5", 5.0, 5.5, -1, [], {}, 10**30)
+NO_COUNTS = (True, False, "5", 5.0, 5.5, -1, [], {}, HIGHEST_THRESHOLD + 1, 2**32, 10**30)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +129,10 @@ NO_COUNTS = (True, False, "5", 5.0, 5.5, -1, [], {}, 10**30)
     ],
     ids=repr,
 )
-def test_what_is_wrong_is_refused(client: FlaskClient, service: Service, fault: dict[str, object]) -> None:
+@pytest.mark.parametrize("path", ["/interests", "/interests/preview"])
+def test_what_is_wrong_is_refused(client: FlaskClient, service: Service, path: str, fault: dict[str, object]) -> None:
     """422, and nothing is set."""
-    assert status_of(client.post("/interests", json=WISH | fault, headers=ANN)) == 422
+    assert status_of(client.post(path, json=WISH | fault, headers=ANNS)) == 422
     assert outbox(service.database, INTERESTS_CHANGED.name) == []
 
 
@@ -154,14 +141,14 @@ def test_what_is_wrong_is_refused(client: FlaskClient, service: Service, fault: 
 )
 def test_garbage_is_a_bad_request(client: FlaskClient, body: bytes) -> None:
     """400; what is not even called JSON is 415."""
-    headers = {**ANN, "Content-Type": "application/json"}
+    headers = {**ANNS, "Content-Type": "application/json"}
     assert status_of(client.post("/interests", data=body, headers=headers)) == 400
-    assert status_of(client.post("/interests", data=body, headers=ANN)) == 415
+    assert status_of(client.post("/interests", data=body, headers=ANNS)) == 415
 
 
 def test_all_faults_are_said_at_once(client: FlaskClient) -> None:
     """By field."""
-    response = client.post("/interests", json={"high_value": True, "colour": "red"}, headers=ANN)
+    response = client.post("/interests", json={"high_value": True, "colour": "red"}, headers=ANNS)
     assert status_of(response) == 422
     assert response.json is not None
     assert {fault["field"] for fault in response.json["errors"]} == {
@@ -169,44 +156,171 @@ def test_all_faults_are_said_at_once(client: FlaskClient) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("given", "meant"), [("JFK", "KJFK (New York)"), ("licx", "LICC (Catania)"), ("XXXXXXXXXXXX", "codes look like")]
+)
+def test_who_gives_no_airports_code_is_told_which_may_be_meant(client: FlaskClient, given: str, meant: str) -> None:
+    """Wherever it is given."""
+    body = {"json": WISH | {"airport_icao": given}}
+    for method, path, headers, more in (
+        ("POST", "/interests", ANNS, body),
+        ("POST", "/interests/preview", ANNS, body),
+        ("DELETE", f"/interests?airport_icao={given}", ANNS, {}),
+        ("GET", f"/flights/{given}", ANNS, {}),
+        ("GET", f"/flights/{given}/latest", ANNS, {}),
+        ("GET", f"/flights/{given}/average", ANNS, {}),
+        ("GET", f"/flights/{given}/stats/airlines", ANNS, {}),
+        ("GET", f"/flights/{given}/coverage", ANNS, {}),
+        ("POST", "/collect/manual", OPERATOR, {"json": {"airport_icao": given}}),
+    ):
+        response = client.open(path, method=method, headers=headers, **more)  # type: ignore[arg-type]
+        assert status_of(response) == 422, path
+        assert response.json is not None
+        assert meant in response.json["detail"], path
+
+
+def test_an_interest_is_changed_in_part(client: FlaskClient) -> None:
+    """What is left out stays; null removes a threshold."""
+    location = client.post("/interests", json=WISH | {"low_value": 2}, headers=ANNS).headers["Location"]
+    changed = client.patch(location, json={"high_value": None}, headers={**ANNS, "If-Match": '"1"'})
+    shown = json_of(changed)
+    assert (shown["high_value"], shown["low_value"], shown["version"]) == (None, 2, 2)
+    assert changed.headers["ETag"] == '"2"'
+    said = {
+        "high_value": 9, "low_value": None, "for_windows": 2, "repeat": True, "effective_from": "2013-02-10T00:00:00Z"
+    }  # fmt: skip
+    shown = json_of(client.patch(location, json=said, headers={**ANNS, "If-Match": "*"}))
+    assert shown == json_of(client.get(location, headers=ANNS))
+    assert {name: shown[name] for name in said} == said
+    assert shown["version"] == 3
+
+
+def test_a_change_names_what_it_is_of(client: FlaskClient) -> None:
+    """428 without If-Match, 412 for another version, 400 for what is no ETag; nothing is changed."""
+    location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
+    change = {"high_value": 31}
+    assert status_of(client.patch(location, json=change, headers=ANNS)) == 428
+    for tag in ('"0"', '"2"', 'W/"1"', '""', '"x"'):
+        assert status_of(client.patch(location, json=change, headers={**ANNS, "If-Match": tag})) == 412
+    assert status_of(client.patch(location, json=change, headers={**ANNS, "If-Match": "1"})) == 400
+    assert json_of(client.get(location, headers=ANNS))["version"] == 1
+    several = {**ANNS, "If-Match": '"7", "1"'}
+    assert json_of(client.patch(location, json=change, headers=several))["version"] == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"high_value": None},
+        {"low_value": 30},
+        *({name: value} for name in ("high_value", "low_value", "for_windows") for value in NO_COUNTS),
+        {"for_windows": None},
+        {"repeat": None},
+        {"repeat": 1},
+        {"effective_from": None},
+        {"effective_from": "2012-01-01T00:00:00Z"},
+        {"airport_icao": "KJFK", "high_value": 31},
+        {"direction": "both"},
+        {"window": "1d"},
+        {"version": 7},
+        {"user_id": str(UUID(int=2))},
+    ],
+    ids=repr,
+)
+def test_a_change_that_is_wrong_is_refused(client: FlaskClient, change: dict[str, object]) -> None:
+    """422, and the interest is as it was."""
+    made = client.post("/interests", json=WISH, headers=ANNS)
+    location = made.headers["Location"]
+    assert status_of(client.patch(location, json=change, headers={**ANNS, "If-Match": "*"})) == 422
+    assert client.get(location, headers=ANNS).json == made.json
+
+
+def test_all_interests_in_an_airport_are_removed(client: FlaskClient) -> None:
+    """204 however many there were; an airport must be named, once."""
+    for airport, direction in (("KJFK", "both"), ("KJFK", "arrivals"), ("LICC", "both")):
+        client.post("/interests", json=WISH | {"airport_icao": airport, "direction": direction}, headers=ANNS)
+    client.post("/interests", json=WISH, headers=BOBS)
+    for query in ("", "?airport_icao=", "?airport_icao=KJFK&airport_icao=LICC", "?airport=KJFK"):
+        assert status_of(client.delete(f"/interests{query}", headers=ANNS)) == 422
+    for code in ("kjfk", "KJFK", "EGLL"):
+        removed = client.delete(f"/interests?airport_icao={code}", headers=ANNS)
+        assert (removed.status_code, removed.data) == (204, b"")
+    kept = json_of(client.get("/interests", headers=ANNS))["interests"]
+    assert [interest["airport_icao"] for interest in kept] == ["LICC"]  # type: ignore[attr-defined]
+    assert json_of(client.get("/interests", headers=BOBS))["interests"] != []
+
+
+@pytest.mark.parametrize(("method", "path"), ROUTES)
+def test_only_confirmed_people_write_and_see_flights(client: FlaskClient, method: str, path: str) -> None:
+    """403; but they may see that they have no interests."""
+    response = client.open(path, method=method, headers=UNCONFIRMED, json=WISH)
+    if (method, path) in OPEN_TO_UNCONFIRMED:
+        assert response.status_code in (200, 404)
+    else:
+        assert status_of(response) == 403
+
+
+def test_reads_go_on_while_user_manager_is_away_and_writes_wait(service: Service, authority: FakeAuthority) -> None:
+    """For whom is known; a write is told when to come back, and changes nothing."""
+    now = 1000.0
+    users = Users(authority.target, cache_s=5, monotonic=lambda: now)
+    client = app_of(service.database, service.clock, users).test_client()
+    location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
+    authority.answer = grpc.StatusCode.UNAVAILABLE
+    now += 59
+    for method, path in READS:
+        shown = client.open(path.replace(f"/interests/{UUID(int=9)}", location), method=method, headers=ANNS, json=WISH)
+        assert shown.status_code == 200, path
+        assert status_of(client.open(path, method=method, headers=BOBS, json=WISH)) == 503
+    for method, path in WRITES:
+        refused = client.open(
+            path.replace(f"/interests/{UUID(int=9)}", location), method=method, headers=ANNS, json=WISH
+        )
+        assert status_of(refused) == 503
+        assert int(refused.headers["Retry-After"]) > 0
+    now += 1
+    assert status_of(client.get("/interests", headers=ANNS)) == 503
+    assert len(outbox(service.database, INTERESTS_CHANGED.name)) == 1
+    users.close()
+
+
+@pytest.mark.parametrize(("method", "path"), [*ROUTES, *OPERATORS])
+def test_no_cache_keeps_an_answer(client: FlaskClient, method: str, path: str) -> None:
+    """What is somebody's own is not kept by others, also when it is refused."""
+    for headers in (ANNS, {}):
+        assert client.open(path, method=method, headers=headers, json=WISH).headers["Cache-Control"] == "no-store"
+
+
 def test_an_address_must_be_confirmed_before_interests_are_set(client: FlaskClient, authority: FakeAuthority) -> None:
     """403, and the moment it is, it works."""
     assert status_of(client.post("/interests", json=WISH, headers=UNCONFIRMED)) == 403
-    authority.users["unconfirmed"] = (UUID(int=3), True)
+    authority.users["unconfirmed"] = (CARL, True)
     assert client.post("/interests", json=WISH, headers=UNCONFIRMED).status_code == 201
 
 
 def test_people_see_and_remove_their_own_interests_only(client: FlaskClient) -> None:
     """Somebody else's is answered as one that does not exist, to the letter."""
-    location = client.post("/interests", json=WISH, headers=ANN).headers["Location"]
-    anns = json_of(client.get("/interests", headers=ANN))["interests"]
-    assert anns == [json_of(client.get(location, headers=ANN))]
-    assert json_of(client.get("/interests", headers=BOB)) == {"interests": []}
+    location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
+    anns = json_of(client.get("/interests", headers=ANNS))["interests"]
+    assert anns == [json_of(client.get(location, headers=ANNS))]
+    assert json_of(client.get("/interests", headers=BOBS)) == {"interests": []}
     for method in ("GET", "DELETE"):
-        others = client.open(location, method=method, headers=BOB)
-        nobodys = client.open(f"/interests/{uuid4()}", method=method, headers=BOB)
+        others = client.open(location, method=method, headers=BOBS)
+        nobodys = client.open(f"/interests/{uuid4()}", method=method, headers=BOBS)
         assert status_of(others) == 404
         assert others.data == nobodys.data
-    removed = client.delete(location, headers=ANN)
+    removed = client.delete(location, headers=ANNS)
     assert (removed.status_code, removed.data) == (204, b"")
-    assert status_of(client.delete(location, headers=ANN)) == 404
-    assert json_of(client.get("/interests", headers=ANN)) == {"interests": []}
+    assert status_of(client.delete(location, headers=ANNS)) == 404
+    assert json_of(client.get("/interests", headers=ANNS)) == {"interests": []}
 
 
 @pytest.mark.parametrize("interest_id", ["7", "nonsense", "%00", "../users", "x" * 5000])
 def test_what_is_no_id_is_not_found(client: FlaskClient, interest_id: str) -> None:
     """404 as a problem, before anybody is asked."""
     for method in ("GET", "DELETE"):
-        assert status_of(client.open(f"/interests/{interest_id}", method=method, headers=ANN)) == 404
-
-
-ROUTES = [
-    ("POST", "/interests"),
-    ("GET", "/interests"),
-    ("GET", f"/interests/{UUID(int=9)}"),
-    ("DELETE", f"/interests/{UUID(int=9)}"),
-    ("GET", "/flights/KJFK/coverage"),
-]
+        assert status_of(client.open(f"/interests/{interest_id}", method=method, headers=ANNS)) == 404
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -228,35 +342,22 @@ def test_a_user_manager_that_is_away_is_a_503(
 ) -> None:
     """With a time to come back: the token may well be valid."""
     authority.answer = grpc.StatusCode.INTERNAL
-    response = client.open(path, method=method, headers=ANN, json=WISH)
+    response = client.open(path, method=method, headers=ANNS, json=WISH)
     assert status_of(response) == 503
     assert int(response.headers["Retry-After"]) > 0
 
 
-@pytest.mark.parametrize(("method", "path"), [*ROUTES, ("POST", "/collect/manual")])
+@pytest.mark.parametrize(("method", "path"), [*ROUTES, *OPERATORS])
 def test_a_database_that_is_away_is_a_503(service: Service, users: Users, method: str, path: str) -> None:
     """Not a 500, and without its text."""
     away = Database(NOWHERE)
-    client = client_of(Interests(away, service.clock), CollectionRequests(away), users)
-    manual = path == "/collect/manual"
-    response = client.open(path, method=method, headers=OPERATOR if manual else ANN, json={} if manual else WISH)
+    client = app_of(away, service.clock, users).test_client()
+    operators = (method, path) in OPERATORS
+    response = client.open(path, method=method, headers=OPERATOR if operators else ANNS, json={} if operators else WISH)
     assert status_of(response) == 503
     assert "Retry-After" in response.headers
     assert "sqlite" not in response.text
     assert "SELECT" not in response.text
-
-
-def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -> None:
-    """To whoever has an interest in the airport; nothing was covered at first."""
-    assert status_of(client.get("/flights/KJFK/coverage", headers=ANN)) == 404
-    client.post("/interests", json=WISH, headers=ANN)
-    assert json_of(client.get("/flights/kjfk/coverage", headers=ANN)) == {}
-    begin, end = datetime(2013, 2, 12, tzinfo=UTC), datetime(2013, 2, 13, 11, 30, tzinfo=UTC)
-    with service.database.transaction() as session:
-        session.add(CoverageRow(airport="KJFK", direction="departures", covered_from=begin, covered_until=end))
-    assert json_of(client.get("/flights/KJFK/coverage", headers=ANN)) == {
-        "departures": {"covered_from": "2013-02-12T00:00:00Z", "covered_until": "2013-02-13T11:30:00Z"}
-    }
 
 
 @pytest.mark.parametrize(
@@ -275,7 +376,7 @@ def test_the_operator_asks_for_a_collection(
 
 def test_nobody_else_asks_for_a_collection(client: FlaskClient, service: Service) -> None:
     """403 for people, 401 without a token."""
-    assert status_of(client.post("/collect/manual", json={}, headers=ANN)) == 403
+    assert status_of(client.post("/collect/manual", json={}, headers=ANNS)) == 403
     assert status_of(client.post("/collect/manual", json={}, headers={"Authorization": "Bearer gu\xe9ss"})) == 403
     assert status_of(client.post("/collect/manual", json={})) == 401
     for body in ({"airport_icao": "XXXX"}, {"airport_icao": ""}, {"airport_icao": 7}, {"all": True}):
@@ -283,10 +384,40 @@ def test_nobody_else_asks_for_a_collection(client: FlaskClient, service: Service
     assert outbox(service.database, COLLECTIONS_REQUESTED.name) == []
 
 
+def test_the_operator_sees_the_scheduler(client: FlaskClient, service: Service) -> None:
+    """The credits, what is covered, and what is asked next."""
+    service.set()
+    service.cover(Direction.DEPARTURES, NOON - timedelta(days=1), NOON - timedelta(hours=3))
+    shown = json_of(client.get("/scheduler/status", headers=OPERATOR))
+    assert (shown["at"], shown["budget"], shown["spent"], shown["left"]) == ("2013-02-13T12:00:00Z", BUDGET, 0, BUDGET)
+    assert shown["deferred_until"] is None
+    assert shown["due"] == 1
+    assert shown["plan"] == [
+        {
+            "airport_icao": "KJFK", "direction": "departures", "begin": "2013-02-13T09:00:00Z",
+            "end": "2013-02-13T11:30:00Z", "credits": 4, "correction": False,
+        }
+    ]  # fmt: skip
+    assert shown["coverage"] == [
+        {
+            "airport_icao": "KJFK", "direction": "departures", "interests": 1, "covered_from": "2013-02-12T12:00:00Z",
+            "covered_until": "2013-02-13T09:00:00Z", "goes_on_at": "2013-02-13T09:00:00Z",
+            "due_until": "2013-02-13T11:30:00Z", "asked_at": None, "lag_seconds": 3 * 3600.0,
+        }
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "path"), OPERATORS)
+def test_what_is_the_operators_is_nobody_elses(client: FlaskClient, method: str, path: str) -> None:
+    """403 for people, 401 without a token."""
+    assert status_of(client.open(path, method=method, headers=ANNS, json={})) == 403
+    assert status_of(client.open(path, method=method, json={})) == 401
+
+
 def test_requests_are_counted_by_route(client: FlaskClient) -> None:
     """Labels are route templates: no id and no airport."""
-    location = client.post("/interests", json=WISH, headers=ANN).headers["Location"]
-    client.get(location, headers=ANN)
+    location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
+    client.get(location, headers=ANNS)
     exposition = client.get("/metrics").text
     assert "http_requests_total{" in exposition
     assert 'endpoint="/interests/{interest_id}"' in exposition

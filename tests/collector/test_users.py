@@ -3,6 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID
 
 import grpc
@@ -11,6 +12,8 @@ import pytest
 from collector.errors import NotAuthenticatedError, UserManagerAwayError
 from collector.users import Caller, Users
 from tests.fakes.authority import FakeAuthority
+from tests.waiting import eventually
+from towerwatch.users.v1.user_service_pb2 import AuthenticateResponse
 
 ANN = UUID(int=1)
 
@@ -54,6 +57,90 @@ def test_who_has_just_confirmed_does_not_wait(users: Users, authority: FakeAutho
     assert users.authenticate("bobs").confirmed
 
 
+def test_reads_go_on_for_a_minute_while_user_manager_is_away(authority: FakeAuthority) -> None:
+    """Whoever was known goes on reading, up to the contract's bound; who writes is told to come back."""
+    now = 1000.0
+    users = Users(authority.target, cache_s=5, monotonic=lambda: now)
+    authority.users["bobs"] = (UUID(int=2), False)
+    users.authenticate("anns")
+    users.authenticate("bobs")
+    authority.answer = grpc.StatusCode.INTERNAL
+    now = 1005.0
+    assert users.authenticate("anns", reads_only=True) == Caller(ANN, confirmed=True)
+    now = 1059.9
+    assert users.authenticate("anns", reads_only=True) == Caller(ANN, confirmed=True)
+    for token, reads_only in (("anns", False), ("bobs", True), ("guessed", True)):
+        with pytest.raises(UserManagerAwayError):
+            users.authenticate(token, reads_only=reads_only)
+    now = 1060.0
+    with pytest.raises(UserManagerAwayError):
+        users.authenticate("anns", reads_only=True)
+    authority.answer = grpc.StatusCode.OK
+    assert users.authenticate("anns") == Caller(ANN, confirmed=True)
+    users.close()
+
+
+def test_the_bound_counts_from_the_question(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that took long is as old as its question: the account may have gone right after it was read."""
+    now = 1000.0
+
+    def slow(*_args: object, **_more: object) -> AuthenticateResponse:
+        nonlocal now
+        now += 2
+        return AuthenticateResponse(user_id=str(ANN), confirmed=True)
+
+    users = Users(authority.target, cache_s=5, monotonic=lambda: now)
+    monkeypatch.setattr(users._stub, "Authenticate", slow)
+    users.authenticate("anns")
+    now = 1004.9
+    users.authenticate("anns")
+    assert now == 1004.9
+    now = 1005.0
+    users.authenticate("anns")
+    assert now == 1007.0
+    users.close()
+
+
+def test_a_token_that_was_refused_is_forgotten(authority: FakeAuthority) -> None:
+    """Also for reads, whatever becomes of user_manager after."""
+    users = Users(authority.target, cache_s=0)
+    users.authenticate("anns")
+    del authority.users["anns"]
+    with pytest.raises(NotAuthenticatedError):
+        users.authenticate("anns", reads_only=True)
+    authority.answer = grpc.StatusCode.INTERNAL
+    with pytest.raises(UserManagerAwayError):
+        users.authenticate("anns", reads_only=True)
+    users.close()
+
+
+def test_one_looks_whether_user_manager_is_back(authority: FakeAuthority) -> None:
+    """The others are answered at once, so that those who are known are not kept waiting by those who are not."""
+    now = 1000.0
+    users = Users(authority.target, cache_s=0, monotonic=lambda: now)
+    users.authenticate("anns")
+    authority.answer = grpc.StatusCode.DEADLINE_EXCEEDED
+    for _ in range(20):
+        assert users.authenticate("anns", reads_only=True) == Caller(ANN, confirmed=True)
+        with pytest.raises(UserManagerAwayError):
+            users.authenticate("guessed")
+    assert authority.asked == 2
+    authority.answer = grpc.StatusCode.OK
+    authority.prompt.clear()
+    now = 1001.0
+    with ThreadPoolExecutor() as others:
+        looking = others.submit(users.authenticate, "anns")
+        eventually(lambda: authority.asked == 3)
+        with pytest.raises(UserManagerAwayError):
+            users.authenticate("guessed")
+        assert users.authenticate("anns", reads_only=True) == Caller(ANN, confirmed=True)
+        authority.prompt.set()
+        assert looking.result() == Caller(ANN, confirmed=True)
+    with pytest.raises(NotAuthenticatedError):
+        users.authenticate("guessed")
+    users.close()
+
+
 def test_nobodys_token_is_asked_for_each_time(users: Users, authority: FakeAuthority) -> None:
     """It may be somebody's in a moment."""
     for _ in range(2):
@@ -69,6 +156,15 @@ def test_what_is_remembered_is_bounded(users: Users, authority: FakeAuthority, m
         authority.users[f"{number}"] = (UUID(int=number), True)
         assert users.authenticate(f"{number}").user_id == UUID(int=number)
     assert len(users._known) <= 2
+    asked = authority.asked
+    users.authenticate("4")
+    assert authority.asked == asked, "the newest are kept"
+
+
+def test_tokens_are_not_kept_in_clear(users: Users) -> None:
+    """A dump of the memory opens no account."""
+    users.authenticate("anns")
+    assert "anns" not in repr(vars(users))
 
 
 @pytest.mark.parametrize("status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])

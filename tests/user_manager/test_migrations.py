@@ -124,7 +124,7 @@ def assert_kept(database: Database) -> None:
         assert {name: getattr(user, name) for name in ANN} == ANN
         assert (user.version, user.confirmations_asked) == (1, 1)
         assert user.confirmation_asked_at == ANN["created_at"]
-        assert session.execute(select(OUTBOX.rows)).one()._asdict() == {"id": 1} | WAITING
+        assert session.execute(select(OUTBOX.rows)).one()._asdict() == {"id": 1, "added_at": None} | WAITING
         assert session.execute(select(OUTBOX.relay)).one()._asdict() == RELAY
 
 

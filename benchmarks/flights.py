@@ -1,0 +1,159 @@
+"""`python -m benchmarks.flights`: flights a second from the source's answer to the database, and from there to Kafka.
+
+A source that answers at once gives ten days of arrivals and departures of some large airports. First all of it is
+collected, as the leader does it: interval after interval, each with its cursor and its events in one transaction. Then
+the relay publishes it to a real Apache Kafka of the benchmark's own. Beside both stands what the database does when the
+same rows are inserted and nothing else, in transactions of the same size.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from sqlalchemy import insert
+
+from chassis.clock import ScaledClock
+from chassis.database import Database
+from chassis.metrics import Identity, Metrics
+from chassis.outbox import OutboxRelay
+from chassis.topics import ensure_topics
+from collector.collection import Collection
+from collector.interests import Interests, Wish
+from collector.intervals import DAY, Lags
+from collector.ledger import Ledger
+from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
+from collector.opensky import Flight
+from collector.schedule import Timing
+from domain.interests import Direction
+from domain.windows import Window
+from local.kafka import Broker
+from tests.ports import free_port
+from towerwatch.topics import CATALOGUE
+
+AIRPORTS: Final = ("KJFK", "KATL", "EGLL", "EDDF", "LFPG", "LICC")
+DAYS: Final = 10
+FLIGHTS_A_DAY: Final = 700
+"""Of each airport and direction."""
+NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
+
+
+class PromptSource:
+    """Has flights at every airport, evenly over the day, and answers at once."""
+
+    remaining_credits: int | None = None
+
+    async def flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        step = DAY / FLIGHTS_A_DAY
+        count = int((end - begin) / step)
+        return [_flight(airport, direction, begin + number * step) for number in range(count)]
+
+
+def _flight(airport: str, direction: Direction, at: datetime) -> Flight:
+    second = int(at.timestamp())
+    first_seen = second if direction is Direction.DEPARTURES else second - 3600
+    return Flight.model_validate(
+        {
+            "icao24": f"{hash((airport, direction, second)) & 0xFFFFFF:06x}",
+            "firstSeen": first_seen,
+            "lastSeen": first_seen + 3600,
+            "callsign": "TW1",
+        }
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.flights", description=__doc__)
+    parser.add_argument("--database-url", help="an empty database of your own (default: a new SQLite file)")
+    options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        database = Database(options.database_url or f"sqlite:///{folder}/collector.db")
+        broker = Broker(folder / "kafka", port=free_port())
+        try:
+            SCHEMA.create_all(database.engine)
+            inserted = _inserting_alone(database)
+            collected, flights = asyncio.run(_collecting(database))
+            broker.start()
+            published = asyncio.run(_publishing(database, broker.bootstrap_servers, flights))
+        finally:
+            broker.stop()
+            database.close()
+    print(f"Inserting alone  {inserted:7.0f} flights/s  1.00")
+    print(f"Collecting       {collected:7.0f} flights/s  {collected / inserted:.2f}")
+    print(f"Publishing       {published:7.0f} flights/s  {published / inserted:.2f}")
+    return 0
+
+
+def _inserting_alone(database: Database) -> float:
+    """Flights a second, into the same table, which is empty again afterwards."""
+    rows = [
+        {
+            "airport": "KJFK", "direction": "departures", "icao24": f"{number:06x}", "callsign": "TW1",
+            "first_seen": NOW, "last_seen": NOW, "event_time": NOW, "other_airport": "",
+        }
+        for number in range(DAYS * len(AIRPORTS) * FLIGHTS_A_DAY)
+    ]  # fmt: skip
+    with database.transaction() as session:
+        session.add(CoverageRow(airport="KJFK", direction="departures", covered_from=NOW, covered_until=NOW))
+    began = time.perf_counter()
+    for start in range(0, len(rows), FLIGHTS_A_DAY):
+        with database.transaction() as session:
+            session.execute(insert(FlightRow), rows[start : start + FLIGHTS_A_DAY])
+    took = time.perf_counter() - began
+    with database.transaction() as session:
+        for table in (FlightRow.__table__, CoverageRow.__table__):
+            session.execute(table.delete())  # type: ignore[attr-defined]
+    return len(rows) / took
+
+
+async def _collecting(database: Database) -> tuple[float, int]:
+    """Flights a second, and how many."""
+    clock = ScaledClock(NOW, 1.0, datetime.now(UTC))
+    interests = Interests(database, clock)
+    for airport in AIRPORTS:
+        wish = Wish(airport, Direction.BOTH, Window.ONE_HOUR, 40, None, 1, False, NOW - DAYS * DAY)
+        interests.set(uuid4(), wish)
+    timing = Timing(Lags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(0))
+    metrics = Metrics(Identity("benchmark", "local"))
+    collection = Collection(database, PromptSource(), clock, timing, Ledger(1_000_000_000), metrics)
+    term = await collection.begin_term()
+    began = time.perf_counter()
+    await collection.collect(term)
+    took = time.perf_counter() - began
+    labels = {"service": "benchmark", "node": "local"}
+    stored = sum(
+        metrics.registry.get_sample_value("flights_stored_total", {"direction": each.value, **labels}) or 0
+        for each in Direction.BOTH.parts
+    )
+    return stored / took, int(stored)
+
+
+async def _publishing(database: Database, bootstrap_servers: str, flights: int) -> float:
+    """Flights a second, until the outbox is empty."""
+    await ensure_topics(bootstrap_servers, CATALOGUE, 1)
+    relay = OutboxRelay(database, OUTBOX, bootstrap_servers, Metrics(Identity("benchmark", "local")))
+    began = time.perf_counter()
+    task = asyncio.create_task(relay.run())
+    while await asyncio.to_thread(_waiting, database):
+        if task.done():
+            await task
+        await asyncio.sleep(0.01)
+    took = time.perf_counter() - began
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return flights / took
+
+
+def _waiting(database: Database) -> bool:
+    with database.reading() as session:
+        return session.execute(OUTBOX.rows.select().with_only_columns(OUTBOX.rows.c.id).limit(1)).first() is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,126 @@
+"""A service under load: one replica on this machine, driven by locust in one scenario after the other.
+
+Load and server share the machine, so only the ratios travel: each scenario is shown beside the first, which is the
+cheapest answer that the server has.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+
+ROOT: Final = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one scenario showed."""
+
+    requests_per_s: float
+    failures: int
+    median_ms: float
+    p99_ms: float
+
+
+def parsed_options(name: str, description: str | None) -> argparse.Namespace:
+    """`seconds`, `clients` and `database_url`, from the command line."""
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    parser.add_argument("--seconds", type=int, default=30, help="of each scenario (default 30)")
+    parser.add_argument("--clients", type=int, default=16, help="that ask at once (default 16)")
+    parser.add_argument("--database-url", help="an empty database of your own (default: a new SQLite file)")
+    return parser.parse_args()
+
+
+@contextmanager
+def serving(service: str, settings: Mapping[str, str], folder: Path) -> Iterator[str]:
+    """`python -m service` for the block; the URL that it answers at. `settings` has its HTTP_PORT."""
+    base_url = f"http://127.0.0.1:{settings['HTTP_PORT']}"
+    log_path = folder / f"{service}.log"
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", service], cwd=ROOT, env={**os.environ, **settings}, stdout=log, stderr=log
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while not _ready(base_url):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"{service} did not start: {log_path.read_text()}")
+            time.sleep(0.05)
+        yield base_url
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def _ready(base_url: str) -> bool:
+    try:
+        return httpx.get(f"{base_url}/health/ready").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def shown(
+    locustfile: Path,
+    scenarios: Sequence[str],
+    base_url: str,
+    environment: Mapping[str, str],
+    options: argparse.Namespace,
+) -> int:
+    """Run the scenarios, which are classes of the locustfile, and print a line for each. Returns how many failed."""
+    failures, baseline = 0, None
+    for scenario in scenarios:
+        measured = _load(locustfile, scenario, base_url, environment, options)
+        baseline = baseline or measured.requests_per_s
+        failures += measured.failures
+        share = measured.requests_per_s / baseline
+        print(
+            f"{scenario:<12} {measured.requests_per_s:6.0f}/s  {share:.2f} of baseline"
+            f"  median {measured.median_ms:.0f} ms  p99 {measured.p99_ms:.0f} ms  {measured.failures} errors",
+            flush=True,
+        )
+    return failures
+
+
+def _load(
+    locustfile: Path, scenario: str, base_url: str, environment: Mapping[str, str], options: argparse.Namespace
+) -> Measured:
+    ended = subprocess.run(
+        [
+            sys.executable, "-m", "locust", "--locustfile", locustfile, "--headless", "--json", "--only-summary",
+            "--host", base_url, "--users", str(options.clients), "--spawn-rate", str(options.clients),
+            "--run-time", f"{options.seconds}s", "--loglevel", "ERROR", scenario,
+        ],
+        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    try:
+        (entry,) = json.loads(ended.stdout)
+    except ValueError:
+        raise SystemExit(f"locust ended with {ended.returncode}: {ended.stderr}") from None
+    return _measured(entry)
+
+
+def _measured(entry: dict[str, Any]) -> Measured:
+    times = {float(milliseconds): int(count) for milliseconds, count in entry["response_times"].items()}
+    elapsed = entry["last_request_timestamp"] - entry["start_time"]
+    return Measured(
+        entry["num_requests"] / elapsed, int(entry["num_failures"]), _percentile(times, 0.5), _percentile(times, 0.99)
+    )
+
+
+def _percentile(times: dict[float, int], share: float) -> float:
+    """The nearest rank of response times, which are given with their counts."""
+    left = share * sum(times.values())
+    for milliseconds in sorted(times):
+        left -= times[milliseconds]
+        if left <= 0:
+            return milliseconds
+    return 0.0

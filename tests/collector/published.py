@@ -1,0 +1,87 @@
+"""An airport whose every flight is known, and whether what collectors published of it is all of that, and once."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from sqlalchemy import select
+
+from chassis.database import Database
+from chassis.errors import DatabaseAwayError
+from chassis.kafka import sequence_in
+from collector.model import CoverageRow
+from local.kafka import Broker
+from local.opensky.flights import Flight
+from towerwatch.flights.v1 import events_pb2 as flights_pb
+from towerwatch.topics import FLIGHTS_OBSERVED, partition_of
+
+AIRPORT: Final = "KTEB"
+START: Final = datetime(2013, 2, 13, tzinfo=UTC)
+
+
+def timetable(days: int = 40) -> list[Flight]:
+    """Twenty minutes between departures and between arrivals, from two days before the start on."""
+    first = int((START - timedelta(days=2)).timestamp())
+    moments = range(first, first + days * 86_400, 1200)
+    departures = [Flight(at, at + 3000, f"{number:06x}", "TW", AIRPORT, "LICC") for number, at in enumerate(moments)]
+    arrivals = [Flight(at - 3000, at, f"{number:06x}", "TW", "LICC", AIRPORT) for number, at in enumerate(moments)]
+    return departures + arrivals
+
+
+def covered(folder: Path) -> dict[str, datetime]:
+    """By direction, up to where the database of a `Process` in this folder says that the airport is covered."""
+    database = Database(f"sqlite:///{folder}/collector.db")
+    try:
+        with database.reading() as session:
+            rows = session.scalars(select(CoverageRow).where(CoverageRow.airport == AIRPORT)).all()
+    except DatabaseAwayError:
+        return {}  # there are no tables yet
+    finally:
+        database.close()
+    return {row.direction: row.covered_until for row in rows}
+
+
+def assert_published_once(kafka: Broker, until: dict[str, datetime], flights: list[Flight]) -> None:
+    """Each batch begins where the one before ended, and together they hold each flight of the timetable once."""
+    published = asyncio.run(_observed(kafka, until))
+    for direction in until:
+        number = flights_pb.Direction.Value(f"DIRECTION_{direction.upper()}")
+        _assert_end_to_end([each for each in published if each.direction == number], direction, flights)
+
+
+async def _observed(kafka: Broker, until: dict[str, datetime]) -> list[flights_pb.FlightsObserved]:
+    """What was published of the airport until it is covered so far; repeats are dropped by their sequence."""
+    partition = TopicPartition(FLIGHTS_OBSERVED.name, partition_of(AIRPORT, FLIGHTS_OBSERVED))
+    found: list[flights_pb.FlightsObserved] = []
+    waited_for = set(until)
+    last = 0
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers) as consumer, asyncio.timeout(60):
+        consumer.assign([partition])
+        await consumer.seek_to_beginning(partition)
+        while waited_for:
+            record = await consumer.getone()
+            sequence = sequence_in(record.headers)
+            assert sequence is not None
+            if sequence <= last:
+                continue
+            last = sequence
+            value = flights_pb.FlightsObserved.FromString(record.value)
+            found.append(value)
+            name = flights_pb.Direction.Name(value.direction).removeprefix("DIRECTION_").lower()
+            if value.end.ToDatetime(UTC) >= until[name]:
+                waited_for.discard(name)
+    return found
+
+
+def _assert_end_to_end(published: list[flights_pb.FlightsObserved], direction: str, flights: list[Flight]) -> None:
+    assert all(each.coverage == flights_pb.COVERAGE_COMPLETE for each in published)
+    assert [each.begin.seconds for each in published[1:]] == [each.end.seconds for each in published[:-1]]
+    begin, end = published[0].begin.seconds, published[-1].end.seconds
+    if direction == "departures":
+        due = [each for each in flights if each.departure_airport == AIRPORT and begin <= each.first_seen < end]
+    else:
+        due = [each for each in flights if each.arrival_airport == AIRPORT and begin <= each.last_seen < end]
+    told = [(each.icao24, each.first_seen.seconds) for batch in published for each in batch.flights]
+    assert sorted(told) == sorted((each.icao24, each.first_seen) for each in due)

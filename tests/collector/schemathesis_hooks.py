@@ -1,0 +1,31 @@
+"""What schemathesis needs to be told to make up requests that are meant: loaded by it, see schemathesis.toml."""
+
+from datetime import timedelta
+
+import schemathesis
+from hypothesis import strategies as st
+
+from domain.airports import airport
+from tests.collector.conftest import NOON
+from tests.openapi.headers import is_meant
+
+_CODES = ["KJFK", "LICC", "EGLL", "kjfk", " LIRF "]
+assert all(airport(code.strip().upper()) for code in _CODES)
+
+schemathesis.openapi.format("icao-airport", st.sampled_from(_CODES))
+# Windows can begin from 30 days ago to a year ahead; flights are looked for in any stretch.
+schemathesis.openapi.format(
+    "date-time",
+    st.integers(-30 * 48, 365 * 48).map(lambda half_hours: (NOON + half_hours * timedelta(minutes=30)).isoformat()),
+)
+
+
+@schemathesis.hook
+def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, **_kwargs: object) -> None:
+    """What no schema can say: a whole number is written as one, and the high threshold is above the low one."""
+    if not is_meant(case) or not isinstance(case.body, dict):
+        return
+    case.body |= {name: int(value) for name, value in case.body.items() if isinstance(value, float)}
+    high, low = (case.body.get(name) for name in ("high_value", "low_value"))
+    if isinstance(high, int) and isinstance(low, int) and high <= low:
+        case.body |= {"low_value": high, "high_value": low} if high < low else {"low_value": None}

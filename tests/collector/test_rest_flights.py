@@ -1,0 +1,272 @@
+"""Flights over HTTP: what is shown to whom, page by page, and what the figures count."""
+
+from datetime import datetime, timedelta
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from flask.testing import FlaskClient
+from hypothesis import given, settings, strategies as st
+
+from collector.airlines import name_of, operator_of
+from collector.errors import BadCursorError
+from collector.flights import _cursor, _read_cursor
+from collector.intervals import DAY, day_of
+from domain.interests import Direction
+from tests.collector.conftest import ANN, ANNS, BOBS, NOON, Service, json_of, status_of, wish
+
+ARRIVALS, DEPARTURES = Direction.ARRIVALS, Direction.DEPARTURES
+TODAY = day_of(NOON)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def watched(service: Service) -> Service:
+    """Ann watches KJFK, of which ten days are covered."""
+    service.set(wish(), ANN)
+    for direction in (ARRIVALS, DEPARTURES):
+        service.cover(direction, TODAY - 10 * DAY, TODAY)
+    return service
+
+
+def flights_of(answer: dict[str, object]) -> list[dict[str, str]]:
+    shown = answer["flights"]
+    assert isinstance(shown, list)
+    return shown
+
+
+def hours(answer: dict[str, object]) -> list[float]:
+    """The event times, in hours before today."""
+    return [(datetime.fromisoformat(flight["event_time"]) - TODAY) / HOUR for flight in flights_of(answer)]
+
+
+PATHS = ["", "/latest", "/average", "/stats/airlines", "/coverage"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_flights_are_shown_to_who_watches_the_airport(client: FlaskClient, watched: Service, path: str) -> None:
+    """Nobody learns which airports others watch: what nobody watches and what others watch is answered alike."""
+    assert client.get(f"/flights/KJFK{path}", headers=ANNS).status_code == 200
+    assert client.get(f"/flights/kjfk{path}", headers=ANNS).status_code == 200
+    others, nobodys = (client.get(f"/flights/{icao}{path}", headers=BOBS) for icao in ("KJFK", "LICC"))
+    assert status_of(others) == status_of(nobodys) == 404
+    assert others.text.replace("KJFK", "LICC") == nobodys.text
+
+
+def test_a_flight_is_shown_as_the_airport_sees_it(client: FlaskClient, watched: Service) -> None:
+    """What the source does not say is null."""
+    watched.store(DEPARTURES, TODAY - HOUR, icao24="3c6444", callsign="DLH4AB", other_airport="EDDF")
+    watched.store(ARRIVALS, TODAY - 2 * HOUR, icao24="a00001", callsign="", other_airport="")
+    assert flights_of(json_of(client.get("/flights/KJFK", headers=ANNS))) == [
+        {
+            "direction": "arrivals", "icao24": "a00001", "callsign": None, "first_seen": "2013-02-12T20:00:00Z",
+            "last_seen": "2013-02-12T22:00:00Z", "event_time": "2013-02-12T22:00:00Z", "other_airport": None,
+        },
+        {
+            "direction": "departures", "icao24": "3c6444", "callsign": "DLH4AB", "first_seen": "2013-02-12T23:00:00Z",
+            "last_seen": "2013-02-13T01:00:00Z", "event_time": "2013-02-12T23:00:00Z", "other_airport": "EDDF",
+        },
+    ]  # fmt: skip
+
+
+def test_flights_of_a_stretch_and_a_direction(client: FlaskClient, watched: Service) -> None:
+    """From an instant, which is in it, to one that is not."""
+    watched.store(DEPARTURES, *(TODAY - hour * HOUR for hour in (5, 3, 1)))
+    watched.store(ARRIVALS, *(TODAY - hour * HOUR for hour in (4, 2)))
+    for query, expected in (
+        ("", [-5, -4, -3, -2, -1]),
+        ("?direction=both", [-5, -4, -3, -2, -1]),
+        ("?direction=arrivals", [-4, -2]),
+        ("?direction=departures&from=2013-02-12T21:00:00Z", [-3, -1]),
+        ("?from=2013-02-12T20:00:00Z&to=2013-02-12T22:00:00Z", [-4, -3]),
+        ("?to=2013-02-12T21:00:00%2B01:00", [-5]),
+        ("?from=2013-02-12T22:00:00Z&to=2013-02-12T20:00:00Z", []),
+        ("?from=9999-12-31T23:59:59Z", []),
+        ("?unknown=1", [-5, -4, -3, -2, -1]),
+    ):
+        assert hours(json_of(client.get(f"/flights/KJFK{query}", headers=ANNS))) == expected, query
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0", "limit=1001", "limit=-1", "limit=x", "limit=1.0", "limit=", "limit=2&limit=3", "limit=99999999999",
+        "direction=up", "direction=", "from=yesterday", "from=2013-02-12", "from=2013-02-12T00:00:00", "from=0",
+        "to=", "to=9999-12-31T23:59:59-12:00", "from=2013-02-12T00:00:00Z&from=2013-02-12T00:00:00Z",
+    ],
+)  # fmt: skip
+def test_a_query_that_is_wrong_is_refused(client: FlaskClient, watched: Service, query: str) -> None:
+    """422, with the parameter that is meant."""
+    response = client.get(f"/flights/KJFK?{query}", headers=ANNS)
+    assert status_of(response) == 422
+    assert response.json is not None
+    assert [fault["field"] for fault in response.json["errors"]] == [query.partition("=")[0]]
+
+
+@pytest.mark.parametrize(
+    "cursor", ["", "x", "AAAA", "MQ==", "MSAyIDM=", "w6k=", "%F0%9F%9B%AB", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTkgMQ=="]
+)
+def test_a_cursor_that_is_not_ours_is_refused(client: FlaskClient, watched: Service, cursor: str) -> None:
+    """400: whoever followed a link never gets it."""
+    assert status_of(client.get(f"/flights/KJFK?cursor={cursor}", headers=ANNS)) == 400
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("direction", ["arrivals", "departures", "both"])
+def test_the_pages_are_the_whole(client: FlaskClient, watched: Service, limit: int, direction: str) -> None:
+    """Followed by their links: each flight once, in order; also those of the same instant, whatever the direction."""
+    times = [TODAY - hour * HOUR for hour in (1, 1, 1, 2, 3, 3)]
+    watched.store(DEPARTURES, *times)
+    watched.store(ARRIVALS, *times)
+    wanted = f"direction={direction}&from=2013-02-12T21:00:00Z"
+    whole = flights_of(json_of(client.get(f"/flights/KJFK?{wanted}&limit=1000", headers=ANNS)))
+    assert len(whole) == (12 if direction == "both" else 6)
+    found, pages, path = [], 0, f"/flights/kjfk?{wanted}&limit={limit}&unknown=7"
+    while path:
+        response = client.get(path, headers=ANNS)
+        page = flights_of(json_of(response))
+        assert 0 < len(page) <= limit
+        found += page
+        pages += 1
+        link = response.headers.get("Link", "")
+        path = link.removeprefix("<").partition(">")[0]
+        if link:
+            assert link.endswith('; rel="next"')
+            asked = parse_qs(urlsplit(path).query)
+            assert asked.pop("cursor")
+            assert asked == {"direction": [direction], "from": ["2013-02-12T21:00:00Z"], "limit": [str(limit)]}
+    assert found == whole
+    assert pages == -(-len(whole) // limit)
+
+
+def test_flights_that_come_while_pages_are_read_move_nothing(client: FlaskClient, watched: Service) -> None:
+    """What was on a page is not on the next."""
+    watched.store(DEPARTURES, *(TODAY - hour * HOUR for hour in (4, 3, 2, 1)))
+    first = client.get("/flights/KJFK?limit=2", headers=ANNS)
+    watched.store(ARRIVALS, TODAY - 5 * HOUR, TODAY - 1.5 * HOUR)
+    following = first.headers["Link"].removeprefix("<").partition(">")[0]
+    assert hours(json_of(first)) == [-4, -3]
+    assert hours(json_of(client.get(following, headers=ANNS))) == [-2, -1.5]
+
+
+@given(st.text(max_size=30) | st.binary(max_size=30).map(lambda raw: raw.decode("latin-1")))
+def test_any_text_is_a_cursor_or_refused(text: str) -> None:
+    """Nothing else comes of it."""
+    try:
+        at, last_id = _read_cursor(text)
+    except BadCursorError:
+        return
+    assert at.tzinfo is not None
+    assert abs(last_id) < 1 << 63
+
+
+@settings(max_examples=50)
+@given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1)), st.integers(1, (1 << 63) - 1))
+def test_a_cursor_says_where_its_page_ended(at: datetime, row_id: int) -> None:
+    """To the microsecond."""
+    instant = at.replace(tzinfo=NOON.tzinfo)
+    assert _read_cursor(_cursor((instant, row_id))) == (instant, row_id)
+
+
+def test_the_latest_flights(client: FlaskClient, watched: Service) -> None:
+    """By event time, whichever became known last; null where there is none."""
+    assert json_of(client.get("/flights/KJFK/latest", headers=ANNS)) == {"arrivals": None, "departures": None}
+    watched.store(DEPARTURES, TODAY - HOUR, TODAY - 3 * HOUR)
+    shown = json_of(client.get("/flights/KJFK/latest", headers=ANNS))
+    assert shown["arrivals"] is None
+    assert shown["departures"]["event_time"] == "2013-02-12T23:00:00Z"  # type: ignore[index]
+    watched.store(ARRIVALS, TODAY - 2 * HOUR, callsign="BAW1")
+    assert json_of(client.get("/flights/KJFK/latest", headers=ANNS))["arrivals"]["callsign"] == "BAW1"  # type: ignore[index]
+
+
+def test_an_average_is_over_covered_days_only_and_says_which(client: FlaskClient, service: Service) -> None:
+    """A day without coverage is not a day without flights; today is not over."""
+    service.set(wish(), ANN)
+    service.cover(DEPARTURES, TODAY - 3 * DAY + HOUR, TODAY + 11 * HOUR)
+    service.cover(ARRIVALS, TODAY - 9 * DAY, TODAY - DAY)
+    service.store(DEPARTURES, TODAY - 3 * DAY + 2 * HOUR, TODAY - 2 * DAY, TODAY - HOUR, TODAY - HOUR, TODAY + HOUR)
+    service.store(ARRIVALS, TODAY - 5 * DAY, TODAY - 4 * DAY - HOUR, TODAY - 2 * DAY)
+    assert json_of(client.get("/flights/KJFK/average?days=4", headers=ANNS)) == {
+        "arrivals": {
+            "flights_a_day": 1 / 3, "flights": 1, "days": ["2013-02-09", "2013-02-10", "2013-02-11"]
+        },
+        "departures": {"flights_a_day": 1.5, "flights": 3, "days": ["2013-02-11", "2013-02-12"]},
+    }  # fmt: skip
+    days = json_of(client.get("/flights/KJFK/average", headers=ANNS))["arrivals"]["days"]  # type: ignore[index]
+    assert days == [f"2013-02-{day:02}" for day in (6, 7, 8, 9, 10, 11)], "a week unless said otherwise"
+    for wrong in ("0", "91", "x", "-1", ""):
+        assert status_of(client.get(f"/flights/KJFK/average?days={wrong}", headers=ANNS)) == 422
+
+
+def test_an_average_over_no_day_is_none(client: FlaskClient, service: Service) -> None:
+    """It is not zero."""
+    service.set(wish(), ANN)
+    nothing = {"flights_a_day": None, "flights": 0, "days": []}
+    assert json_of(client.get("/flights/KJFK/average", headers=ANNS)) == {"arrivals": nothing, "departures": nothing}
+    service.cover(ARRIVALS, TODAY - 2 * DAY, TODAY)
+    zero = {"flights_a_day": 0.0, "flights": 0, "days": ["2013-02-11", "2013-02-12"]}
+    assert json_of(client.get("/flights/KJFK/average", headers=ANNS)) == {"arrivals": zero, "departures": nothing}
+
+
+def test_airlines_are_told_by_callsigns(client: FlaskClient, watched: Service) -> None:
+    """Most flights first; what is no airline's callsign is counted apart."""
+    for number, callsign in enumerate(("DLH1", "DLH22A", "BAW9", "ZZQ1", "N123AB", "", "DEABC", "dlh4", "AB1", "ÉAB1")):
+        direction = ARRIVALS if number == 0 else DEPARTURES
+        watched.store(direction, TODAY - number * HOUR - HOUR, callsign=callsign)
+    lufthansa = {"code": "DLH", "name": "Lufthansa", "flights": 2}
+    british, unknown = (
+        {"code": "BAW", "name": "British Airways", "flights": 1},
+        {"code": "ZZQ", "name": None, "flights": 1},
+    )
+    shown = json_of(client.get("/flights/KJFK/stats/airlines", headers=ANNS))
+    assert shown == {"airlines": [lufthansa, british, unknown], "flights": 10, "without_operator": 6}
+    shown = json_of(client.get("/flights/KJFK/stats/airlines?limit=1", headers=ANNS))
+    assert shown == {"airlines": [lufthansa], "flights": 10, "without_operator": 6}
+    query = "direction=departures&from=2013-02-12T21:00:00Z&to=2013-02-12T23:00:00Z"
+    shown = json_of(client.get(f"/flights/KJFK/stats/airlines?{query}", headers=ANNS))
+    assert shown == {"airlines": [british, lufthansa | {"flights": 1}], "flights": 2, "without_operator": 0}
+    for wrong in ("limit=0", "limit=101", "direction=up", "from=x"):
+        assert status_of(client.get(f"/flights/KJFK/stats/airlines?{wrong}", headers=ANNS)) == 422
+
+
+@pytest.mark.parametrize(
+    ("callsign", "operator"),
+    [("DLH4AB", "DLH"), ("RYR1", "RYR"), ("N123AB", None), ("DEABC", None), ("DLH", None), ("", None), ("baw1", None)],
+)
+def test_an_operator_is_three_letters_before_a_digit(callsign: str, operator: str | None) -> None:
+    """A registration is no designator."""
+    assert operator_of(callsign) == operator
+
+
+def test_the_best_known_airlines_have_names() -> None:
+    """Those that one meets at the demo's airports among them; others have none."""
+    for code in (
+        "AAL",
+        "AFR",
+        "BAW",
+        "DAL",
+        "DLH",
+        "EZY",
+        "JBU",
+        "KLM",
+        "RYR",
+        "SWA",
+        "UAE",
+        "UAL",
+        "USA",
+        "ITY",
+        "VRD",
+    ):
+        assert name_of(code)
+    assert name_of("ZZQ") is None
+
+
+def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -> None:
+    """Nothing was covered at first."""
+    service.set(wish(), ANN)
+    assert json_of(client.get("/flights/kjfk/coverage", headers=ANNS)) == {"arrivals": None, "departures": None}
+    service.cover(DEPARTURES, TODAY - DAY, TODAY + 11.5 * HOUR)
+    service.cover(ARRIVALS, TODAY - DAY, TODAY, airport="LICC")
+    assert json_of(client.get("/flights/KJFK/coverage", headers=ANNS)) == {
+        "arrivals": None,
+        "departures": {"covered_from": "2013-02-12T00:00:00Z", "covered_until": "2013-02-13T11:30:00Z"},
+    }

@@ -1,0 +1,176 @@
+"""The preview says what the stream would say, by the plain model and by the stream's own desk."""
+
+from collections.abc import Iterable
+from datetime import timedelta
+
+import pytest
+from hypothesis import example, given, settings, strategies as st
+
+from domain.alerts import State
+from domain.interests import Direction, Interest
+from domain.preview import History, Preview, percentile, preview
+from domain.traffic import Coverage, Observation
+from domain.windows import HOUR_S, Window, seconds
+from streams.desk import Desk
+from streams.messages import ObservedFlights
+from tests.domain.brute_force import LENGTHS
+from tests.domain.logs import BASE, an_interest, expected_ids, facts, interests, interleaved
+from tests.domain.test_judgement import seen
+from tests.streams.events import interest_set
+
+HOUR = timedelta(hours=1)
+
+
+def stored(log: list[Observation], direction: Direction) -> list[History]:
+    """What a collector has in its database after publishing a log."""
+    return [
+        History(
+            part,
+            seconds(fact.covered[0]),
+            seconds(fact.covered[1]),
+            sorted(seconds(at) for at in fact.flights),
+            _merged((seconds(begin), seconds(end)) for begin, end in fact.gaps),
+        )
+        for part, fact in zip(direction.parts, facts(log, direction), strict=True)
+        if fact.covered is not None
+    ]
+
+
+def _merged(gaps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    merged: list[tuple[int, int]] = []
+    for begin, end in gaps:
+        if merged and merged[-1][1] == begin:
+            begin = merged.pop()[0]
+        merged.append((begin, end))
+    return merged
+
+
+def history(begin: float, end: float, times: Iterable[float] = (), gaps: Iterable[tuple[float, float]] = ()) -> History:
+    """Of departures; in hours after BASE."""
+
+    def at(hour: float) -> int:
+        return seconds(BASE + timedelta(hours=hour))
+
+    return History(
+        Direction.DEPARTURES, at(begin), at(end), [at(each) for each in times], [(at(b), at(e)) for b, e in gaps]
+    )
+
+
+def brief(shown: Preview) -> list[tuple[str, str, int, int]]:
+    return [(a.bound.value, a.state.value, (a.window_start - BASE) // HOUR, a.count) for a in shown.alerts]
+
+
+def test_a_preview_is_what_would_be_said_and_the_counts():
+    """Three flights, none, one: high above two fires and ends."""
+    shown = preview(an_interest(), [history(0, 3, (0.1, 0.2, 0.3, 2.5))])
+    assert brief(shown) == [("high", "FIRING", 0, 3), ("high", "RESOLVED", 1, 0)]
+    assert shown.counts == (3, 0, 1)
+    assert shown.mails_a_week == 2 * (7 * 24 / 3)
+
+
+def test_what_cannot_be_judged_is_in_no_count():
+    """Before effective_from, before and after coverage, and where a gap touches."""
+    interest = an_interest(effective_from=BASE + HOUR)
+    known = history(0, 5.5, (0.5, 1.5, 2.5, 3.5, 4.1, 4.2, 5.1), [(2.9, 3.1)])
+    assert preview(interest, [known]).counts == (1, 2)
+    assert preview(interest, [history(1.5, 3, (1.6, 2.5))]).counts == (1,)
+
+
+def test_of_a_direction_without_a_history_nothing_is_known():
+    """Neither zero flights nor what the other direction has."""
+    both = an_interest(direction=Direction.BOTH, high=None, low=100)
+    for histories in ([], [history(0, 24)]):
+        shown = preview(both, histories)
+        assert (shown.alerts, shown.counts, shown.mails_a_week) == ((), (), None)
+
+
+def test_a_long_history_is_judged_as_far_as_anything_is_remembered():
+    """The stream forgets what is older than its memory: such windows are not judged for who comes now."""
+    long_ago = history(0, 24 * 60, [24 * day + 1 for day in range(60)])
+    shown = preview(an_interest(window=Window.ONE_DAY, high=0, repeat=True), [long_ago])
+    assert [alert.state for alert in shown.alerts] == [State.FIRING, *[State.STILL] * 39]
+    assert shown.counts == (1,) * 40
+
+
+@settings(max_examples=400, deadline=None)
+@example(
+    # a run across a gap that no window of its own is lost to
+    log=[seen(0, 2, (0.1, 0.2, 0.3)), seen(2, 4, coverage=Coverage.GAP), seen(4, 8, (5.5, 6.5))],
+    interest=an_interest(high=0, for_windows=2),
+)
+@given(log=interleaved(), interest=interests)
+def test_the_preview_says_what_the_plain_model_says(log: list[Observation], interest: Interest):
+    """Of any log: the ids of its alerts, each once, and in order."""
+    shown = preview(interest, stored(log, interest.direction))
+    ids = [alert.alert_id for alert in shown.alerts]
+    assert set(ids) == expected_ids(interest, log)
+    assert len(set(ids)) == len(ids)
+    assert [alert.window_start for alert in shown.alerts] == sorted(alert.window_start for alert in shown.alerts)
+
+
+@settings(max_examples=400, deadline=None)
+@given(log=interleaved(), interest=interests)
+def test_the_preview_says_what_the_stream_says_at_once(log: list[Observation], interest: Interest):
+    """The desk that has folded the same flights, when the same interest is set: the same alerts, with their counts."""
+    airports: dict[bytes, bytes] = {}
+    desk = Desk(airports, {})
+    for sequence, observation in enumerate(log, start=1):
+        outcome = desk.flights_observed(sequence, ObservedFlights("KJFK", observation))
+        assert outcome is not None
+        airports[outcome.key] = outcome.entry
+        desk.written(outcome)
+    event = interest_set(interest, 1)
+    set_now = desk.interest_changed(1, event.key or b"", event.value)
+    assert set_now is not None
+    assert preview(interest, stored(log, interest.direction)).alerts == set_now.alerts
+
+
+@settings(max_examples=200, deadline=None)
+@given(log=interleaved(), interest=interests)
+def test_the_counts_are_those_of_the_plain_model(log: list[Observation], interest: Interest):
+    """One for each window that is covered to its end by all directions, and touched by no gap."""
+    parts = facts(log, interest.direction)
+    counts = []
+    if all(part.covered is not None for part in parts):
+        length = LENGTHS[interest.window.value]
+        start = BASE - timedelta(days=5)
+        while start < BASE + timedelta(days=40):
+            end = start + length
+            if (
+                start >= interest.effective_from
+                and all(part.covered[0] <= start and end <= part.covered[1] for part in parts if part.covered)
+                and not any(begin < end and start < stop for part in parts for begin, stop in part.gaps)
+            ):
+                counts.append(sum(start <= flight < end for part in parts for flight in part.flights))
+            start = end
+    assert preview(interest, stored(log, interest.direction)).counts == tuple(counts)
+
+
+@given(
+    begin=st.integers(0, 30 * HOUR_S),
+    length=st.integers(1, 30 * 24 * HOUR_S),
+    times=st.lists(st.integers(0, 60 * 24 * HOUR_S), max_size=30),
+)
+def test_every_flight_of_the_history_is_observed_once(begin: int, length: int, times: list[int]):
+    """However long the history is; intervals follow each other without a hole."""
+    observations = list(History(Direction.ARRIVALS, begin, begin + length, sorted(times)).observations())
+    assert [each.begin for each in observations] == [begin, *(each.end for each in observations[:-1])]
+    assert observations[-1].end == begin + length
+    observed = [at for each in observations for at in each.event_times]
+    assert observed == sorted(at for at in times if begin <= at < begin + length)
+    assert all(at in each.reach for each in observations for at in each.event_times)
+
+
+@given(counts=st.lists(st.integers(0, 50), min_size=1), percent=st.integers(0, 100))
+def test_a_percentile_is_the_smallest_count_that_is_enough(counts: list[int], percent: int):
+    """So many percent of all windows had no more, and with one flight less that is not so."""
+    found = percentile(counts, percent)
+    assert found in counts
+    assert sum(count <= found for count in counts) * 100 >= percent * len(counts)
+    assert sum(count < found for count in counts) * 100 < percent * len(counts) or found == min(counts)
+
+
+def test_nothing_has_no_percentile():
+    """It is no zero."""
+    with pytest.raises(ValueError):
+        percentile([], 50)

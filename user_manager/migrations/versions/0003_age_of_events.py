@@ -1,0 +1,12 @@
+"""When an event was recorded in the outbox."""
+
+from sqlalchemy import Column, Float
+
+from chassis.migrations import add_column
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    add_column("outbox", Column("added_at", Float(53)))
