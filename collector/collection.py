@@ -16,7 +16,7 @@ from chassis.database import Database
 from chassis.errors import DatabaseAwayError
 from chassis.metrics import Metrics
 from collector.errors import BreakerOpenError, CollectedMeanwhileError, SourceError, SourceLimitedError
-from collector.intervals import Interval, corrected_by
+from collector.intervals import DAY, Interval, corrected_by
 from collector.ledger import Ledger
 from collector.messages import coverage_gap, flights_observed
 from collector.model import OUTBOX, CoverageRow, FlightRow, TurnRow
@@ -173,7 +173,10 @@ class Collection:
                     session,
                     flights_observed(interval.airport, interval.direction, interval.begin, interval.end, found.new),
                 )
-            _move(cursor, call, now, self._timing.corrections_after)
+            if call.correction and _is_to_be_repeated(session, cursor, interval, versions):
+                cursor.incomplete_correction = interval.begin
+            else:
+                _move(cursor, call, now, self._timing.corrections_after)
         return len(found.new), len(found.changed)
 
 
@@ -221,6 +224,28 @@ def _at_correction(session: Session, interval: Interval) -> CoverageRow:
     ):
         raise CollectedMeanwhileError("another collector has corrected this interval, or declared it a gap, meanwhile")
     return cursor
+
+
+def _is_to_be_repeated(
+    session: Session, cursor: CoverageRow, interval: Interval, flights: Mapping[FlightKey, Flight]
+) -> bool:
+    """Whether the answer lacks flights that the source gave before, and is the first to do so.
+
+    What it holds is stored all the same. A second answer stands as it is: some flights are taken back for good.
+    """
+    if cursor.incomplete_correction == interval.begin:
+        return False
+    present = FlightRow.first_seen if interval.direction is Direction.DEPARTURES else FlightRow.last_seen
+    known = session.execute(
+        select(FlightRow.icao24, FlightRow.first_seen).where(
+            FlightRow.airport == interval.airport,
+            FlightRow.direction == interval.direction.value,
+            FlightRow.event_time.between(interval.begin - DAY, interval.end + DAY),  # for the index's sake
+            present >= interval.begin,
+            present < interval.end,
+        )
+    )
+    return any((icao24, first_seen) not in flights for icao24, first_seen in known)
 
 
 def _move(cursor: CoverageRow, call: Call, now: datetime, corrections_after: timedelta) -> None:

@@ -78,6 +78,8 @@ class CoverageRow(Base):
     covered_until: Mapped[datetime] = mapped_column(UtcDateTime)
     corrected_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """What lies before was collected once more, or late enough the first time. None: nothing was."""
+    incomplete_correction: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Where the last correction began whose answer lacked flights that are stored: it is asked for a second time."""
 
 
 class FlightRow(Base):

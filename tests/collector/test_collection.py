@@ -465,6 +465,34 @@ def test_a_correction_without_news_tells_nothing(service: Service) -> None:
     assert_consistent(service.database, source.known)
 
 
+@pytest.mark.parametrize("returns", [True, False])
+def test_a_correction_that_lacks_what_is_known_is_repeated_once(service: Service, returns: bool) -> None:
+    """What it holds is used; what the second one says stands, also when a flight was taken back for good."""
+    service.set()
+    there, missing = flight(YESTERDAY, number=1), flight(YESTERDAY + timedelta(hours=1), number=2)
+    late = flight(YESTERDAY + timedelta(hours=2), number=3)
+    source = FakeSource(service.clock, [there, missing])
+    collection = collection_of(service, source)
+    run(collection)
+    source.known = [there, late]
+    service.clock.advance(2 * DAY)
+    run(collection)
+    assert [each.icao24 for each in batches(service.database)[-1].flights] == [late.icao24]
+    landed = flight(YESTERDAY + timedelta(hours=1), minutes=75, number=2)
+    source.known = [there, landed, late] if returns else [there, late]
+    source.asked.clear()
+    run(collection)
+    assert [asked[2:] for asked in source.asked] == [(YESTERDAY, YESTERDAY + DAY)]
+    with service.database.transaction() as session:
+        (row,) = [each for each in _flights(session) if each.icao24 == missing.icao24]
+    assert row.last_seen == (landed if returns else missing).last_seen
+    source.asked.clear()
+    run(collection)
+    assert source.asked == []
+    told = [each.icao24 for batch in batches(service.database) for each in batch.flights]
+    assert sorted(told) == [there.icao24, missing.icao24, late.icao24]
+
+
 def test_what_is_collected_late_is_not_corrected(service: Service) -> None:
     """A day of last week is not asked for twice."""
     service.set(wish(effective_from=NOON - timedelta(days=6)))

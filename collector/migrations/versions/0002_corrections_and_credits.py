@@ -11,6 +11,7 @@ down_revision = "0001"
 
 def upgrade() -> None:
     add_column("coverage", Column("corrected_until", UtcDateTime))
+    add_column("coverage", Column("incomplete_correction", UtcDateTime))
     add_column("outbox", Column("added_at", Float(53)))
     create_table(
         "turns",
