@@ -33,24 +33,26 @@ from collector.errors import (
 )
 from collector.flights import Flights
 from collector.interests import Interests
-from collector.rest_models import (
-    AIRPORT,
-    AirportQuery,
-    AverageQuery,
+from collector.rest_answers import (
     Averages,
-    ChangedInterest,
     Coverage,
     Flight,
     Flights as FlightsPage,
-    FlightsQuery,
     Interest,
     Interests as InterestsList,
     LatestFlights,
     Operators,
-    OperatorsQuery,
     Preview,
     RequestedCollection,
     Scheduler,
+)
+from collector.rest_requests import (
+    AIRPORT,
+    AirportQuery,
+    AverageQuery,
+    ChangedInterest,
+    FlightsQuery,
+    OperatorsQuery,
     WantedCollection,
     WantedInterest,
 )
