@@ -10,9 +10,13 @@ from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
 
+from chassis.stream_settings import FAUST_LOG
+
 
 class StreamConsumer(Consumer):
     """To be the `Consumer` of a Faust app's transport."""
+
+    logger = FAUST_LOG
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -27,6 +31,8 @@ class _ConsumerThread(AIOKafkaConsumerThread):
     was committed yet, all that there was is passed over: the worker stands still behind it, and with the next event
     acknowledges it unread. A changelog that is passed over so is recovered in part, or waited for in vain.
     """
+
+    logger = FAUST_LOG
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Pauses what is assigned before anything of it can come; Faust opens it first, and pauses it for recovery."""

@@ -22,6 +22,8 @@ class NotifierSettings(StreamSettings):
     smtp_password: SecretStr | None = None
     mail_from: str
     """A mailbox, `Towerwatch <alerts@example.org>`; its domain is also that of the Message-IDs."""
+    stuck_after_s: float = Field(default=600.0, ge=300.0)
+    """A mail that is tried again for minutes is no standstill."""
     retry_base_s: float = Field(default=5.0, gt=0, le=300)
     """Seconds until the first further try; each later pause is twice as long, up to `notifier.retries.LONGEST`."""
     contact_cache_s: float = Field(default=5.0, ge=0, le=60)

@@ -7,6 +7,7 @@ from typing import Any
 
 import faust
 import pytest
+from faust.stores.memory import Store as MemoryStore
 from faust.types import TP
 from pydantic import ValidationError
 
@@ -19,6 +20,7 @@ from chassis.stream_app import (
     is_still_ours,
     owns,
 )
+from chassis.stream_store import TableStore
 
 PARTITIONS = 12
 
@@ -48,6 +50,17 @@ def test_faust_is_set_as_its_traps_ask(app: faust.App, tmp_path: Path) -> None:
     assert conf.topic_disable_leader
     assert Path(conf.datadir) == tmp_path
     assert [str(url) for url in conf.broker] == ["kafka://a:1", "kafka://b:2"]
+    assert str(conf.canonical_url) == "http://127.0.0.1:1"  # else a machine's name, which may be nobody's
+
+
+def test_tables_are_kept_where_they_shall_be(app: faust.App, tmp_path: Path) -> None:
+    """In memory, or on disk by the store whose memory is bounded."""
+    on_disk = create_stream_app("example", settings(tmp_path, store="rocksdb"), PARTITIONS)
+    stores = {}
+    for each in (app, on_disk):
+        each.finalize()
+        stores[str(each.conf.store)] = type(each.Table("counts", partitions=PARTITIONS).data)
+    assert stores == {"memory:": MemoryStore, "rocksdict:": TableStore}
 
 
 @pytest.mark.parametrize("timeout", [6, 15, 25])
