@@ -12,8 +12,8 @@ from datetime import timedelta
 from typing import Final
 
 from domain.alerts import Alert
+from domain.changes import NOTHING_KNOWN, alerts_between
 from domain.interests import Direction, Interest
-from domain.judgement import NOTHING_KNOWN, alerts_between
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation, Traffic
 from domain.windows import HOUR_S, seconds
 

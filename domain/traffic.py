@@ -3,13 +3,18 @@
 Inside, time is whole hours and whole seconds since 1970 (UTC), because this is the hot path.
 """
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
 from domain.interests import Direction
 from domain.windows import HOUR_S
+
+DAY_HOURS: Final = 24
+_DAY_S: Final = DAY_HOURS * HOUR_S
 
 LONGEST_INTERVAL_S: Final = 7 * 24 * HOUR_S
 """No batch of flights is of a longer interval; the source itself gives two days at a time."""
@@ -20,8 +25,13 @@ It exceeds the age that an interest's `effective_from` may have, and all that th
 at: the longest interval, and before it MOST_WINDOWS of the longest windows and one more."""
 
 
-MOST_HOURS: Final = RETAINED_HOURS + 24 + LONGEST_INTERVAL_S // HOUR_S
-"""Hours that are counted at once: what is retained, up to a day more since forgetting goes by days, and an interval."""
+MOST_DAYS: Final = RETAINED_HOURS // DAY_HOURS + 1 + LONGEST_INTERVAL_S // HOUR_S // DAY_HOURS
+"""Days that are counted at once: what is retained, the day that is going on, and an interval."""
+
+Day = tuple[int, ...]
+"""Distinct flights in each of the 24 hours of a day (UTC)."""
+
+EMPTY_DAY: Final[Day] = (0,) * DAY_HOURS
 
 
 class Coverage(StrEnum):
@@ -53,45 +63,105 @@ class Observation:
         """
         return range(self.begin - RETAINED_HOURS * HOUR_S, min(self.end, self.begin + LONGEST_INTERVAL_S))
 
+    def within_reach(self) -> tuple[int, ...]:
+        """The event times that count."""
+        times, reach = self.event_times, self.reach
+        if not times or (min(times) >= reach.start and max(times) < reach.stop):
+            return times
+        return tuple(at for at in times if at in reach)
+
 
 @dataclass(frozen=True, slots=True)
 class HourlyCounts:
-    """Distinct flights by hour; hours outside have none."""
+    """Distinct flights by hour, kept by day (UTC); hours outside have none. A day that does not change is shared."""
 
-    first_hour: int = 0
-    """Hours since 1970."""
-    counts: tuple[int, ...] = ()
+    first_day: int = 0
+    """Days since 1970."""
+    days: tuple[Day, ...] = ()
+
+    @classmethod
+    def of(cls, days: Mapping[int, Day]) -> "HourlyCounts":
+        """Days by their number; those that are missing in between had no flights."""
+        if not days:
+            return cls()
+        first, last = min(days), max(days)
+        return cls(first, tuple(days.get(day, EMPTY_DAY) for day in range(first, last + 1)))
+
+    @property
+    def end_day(self) -> int:
+        return self.first_day + len(self.days)
+
+    @property
+    def first_hour(self) -> int:
+        """Hours since 1970."""
+        return self.first_day * DAY_HOURS
 
     @property
     def end_hour(self) -> int:
-        return self.first_hour + len(self.counts)
+        return self.end_day * DAY_HOURS
+
+    def day(self, day: int) -> Day:
+        """The counts of one day."""
+        return self.days[day - self.first_day] if self.first_day <= day < self.end_day else EMPTY_DAY
 
     def total(self, hour: int, hours: int) -> int:
         """Flights in the `hours` hours from `hour` on."""
-        start = hour - self.first_hour
-        return sum(self.counts[max(start, 0) : max(start + hours, 0)])
+        day, start = divmod(hour, DAY_HOURS)
+        if start + hours <= DAY_HOURS:  # as every window lies
+            return sum(self.day(day)[start : start + hours])
+        within = range(max(hour, self.first_hour), min(hour + hours, self.end_hour))
+        return sum(self.day(each // DAY_HOURS)[each % DAY_HOURS] for each in within)
 
-    def plus(self, hours: Iterable[int]) -> "HourlyCounts":
-        """With one more flight in each of `hours`."""
-        added = sorted(hours)
-        if not added:
-            return self
-        first = min(self.first_hour, added[0]) if self.counts else added[0]
-        end = max(self.end_hour, added[-1] + 1)
-        counts = [0] * (end - first)
-        if self.counts:
-            counts[self.first_hour - first : self.end_hour - first] = self.counts
-        for hour in added:
-            counts[hour - first] += 1
-        return HourlyCounts(first, tuple(counts))
+    def between(self, begin: int, end: int) -> tuple[int, ...]:
+        """The counts of the hours from `begin` up to, but not including, `end`."""
+        first, last = begin // DAY_HOURS, (end - 1) // DAY_HOURS
+        hours: tuple[int, ...] = ()
+        for day in range(first, last + 1):
+            hours += self.day(day)
+        return hours[begin - first * DAY_HOURS : end - first * DAY_HOURS]
 
-    def since(self, hour: int) -> "HourlyCounts":
-        """Without what lies before `hour`."""
-        if hour <= self.first_hour:
+    def plus(self, hours: Mapping[int, int]) -> "HourlyCounts":
+        """With more flights: how many, by hour."""
+        if not hours:
             return self
-        if hour >= self.end_hour:
-            return HourlyCounts()
-        return HourlyCounts(hour, self.counts[hour - self.first_hour :])
+        changed: dict[int, list[int]] = {}
+        for hour, more in hours.items():
+            day, at = divmod(hour, DAY_HOURS)
+            if day not in changed:
+                changed[day] = list(self.day(day))
+            changed[day][at] += more
+        first, end = min(changed), max(changed) + 1
+        if self.days:
+            first, end = min(first, self.first_day), max(end, self.end_day)
+            before, after = (EMPTY_DAY,) * (self.first_day - first), (EMPTY_DAY,) * (end - self.end_day)
+            days = [*before, *self.days, *after]
+        else:
+            days = [EMPTY_DAY] * (end - first)
+        for day, counts in changed.items():
+            days[day - first] = tuple(counts)
+        return HourlyCounts(first, tuple(days))
+
+    def changed_since(self, earlier: "HourlyCounts") -> list[int]:
+        """The days, in order, whose counts are not those of `earlier`; what was forgotten has not changed."""
+        if self is earlier:
+            return []
+        shift = self.first_day - earlier.first_day
+        if not 0 <= shift <= len(earlier.days):
+            days = range(self.first_day, self.end_day)
+            return [day for day in days if self.day(day) != earlier.day(day)]
+        before = earlier.days[shift:] if shift else earlier.days
+        # A day that has not changed is the same object, mostly.
+        found = [day for day, (a, b) in enumerate(zip(before, self.days, strict=False), self.first_day) if a is not b]
+        more = range(self.first_day + len(before), self.end_day)
+        return [day for day in [*found, *more] if self.day(day) != earlier.day(day)]
+
+    def since(self, day: int) -> "HourlyCounts":
+        """Without what lies before `day`."""
+        if day <= self.first_day or not self.days:
+            return self
+        # What is kept begins with a day that has flights, so that the same counts are the same value.
+        first = next((index for index in range(day, self.end_day) if any(self.day(index))), self.end_day)
+        return HourlyCounts(first, self.days[first - self.first_day :]) if first < self.end_day else HourlyCounts()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,15 +190,17 @@ class Flow:
         return flow._forgetting()._counted(seen)
 
     def _counted(self, seen: Observation) -> "Flow":
-        hours = [at // HOUR_S for at in seen.event_times if at in seen.reach]
+        hours = Counter([at // HOUR_S for at in seen.within_reach()])
         if self.covered_from is not None:
             # A log that goes forward never comes to the second limit; one that jumps back for years must not cost us
-            # the memory of all the hours in between.
-            end = max([self.counts.end_hour, *hours])
-            oldest = max(self.covered_from // HOUR_S, end - MOST_HOURS)
+            # the memory of all the days in between.
+            end = max([self.counts.end_day, *(hour // DAY_HOURS + 1 for hour in hours)])
+            oldest = max(self.covered_from // _DAY_S, end - MOST_DAYS)
         else:
-            oldest = max(seen.begin // HOUR_S, self.counts.end_hour) - RETAINED_HOURS
-        return replace(self, counts=self.counts.since(oldest).plus(hour for hour in hours if hour >= oldest))
+            oldest = max(seen.begin // _DAY_S, self.counts.end_day - 1) - RETAINED_HOURS // DAY_HOURS
+        kept = self.counts.since(oldest)
+        counts = kept.plus({hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS})
+        return self if counts is self.counts else replace(self, counts=counts)
 
     def _covered(self, begin: int, end: int) -> "Flow":
         if self.watermark is None:
@@ -146,15 +218,15 @@ class Flow:
     def _forgetting(self) -> "Flow":
         if self.watermark is None or self.covered_from is None:
             return self
-        oldest_hour = (self.watermark // HOUR_S - RETAINED_HOURS) // 24 * 24
-        if oldest_hour <= self.covered_from // HOUR_S:
+        oldest = self.watermark // _DAY_S * _DAY_S - RETAINED_HOURS * HOUR_S
+        if oldest <= self.covered_from:
             return self
-        oldest = oldest_hour * HOUR_S
         return replace(self, covered_from=oldest, gaps=tuple(gap for gap in self.gaps if gap[1] > oldest))
 
     def has_gap_in(self, begin: int, end: int) -> bool:
         """Whether a gap touches [begin, end)."""
-        return any(gap_begin < end and begin < gap_end for gap_begin, gap_end in self.gaps)
+        before_end = bisect_left(self.gaps, (end,))  # they are in order and apart
+        return before_end > 0 and begin < self.gaps[before_end - 1][1]
 
 
 @dataclass(frozen=True, slots=True)

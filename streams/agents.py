@@ -1,25 +1,57 @@
 """The one agent. It reads both inputs, because two agents would have to lock the airport against each other."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain, islice
+from typing import Final
 
 import structlog
 from aiokafka.errors import KafkaError
 from faust.exceptions import FaustError
-from faust.types import EventT, StreamT, TopicT
+from faust.types import EventT, FutureMessage, StreamT, TopicT
 
 from chassis.kafka import sequence_in
-from chassis.metrics import Metrics
 from chassis.stream_app import dead_letter
 from domain.alerts import Alert
 from streams.desk import Desk, Outcome
 from streams.errors import MisroutedError, UnsequencedError, UnusableEventError
-from streams.messages import decode_flights, encode_alert
-from streams.tables import SequencedTable
+from streams.messages import decode_flights, decode_interest_key, encode_alert
+from streams.metrics import StreamMetrics
+from streams.tables import SequencedTable, turn_to
+from streams.ticker import Ticker
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
 log = structlog.get_logger()
+
+_EVENTS_AT_ONCE: Final = 200
+_ALERTS_AT_ONCE: Final = 1_000
+
+Send = Callable[[bytes, bytes, int], Awaitable[Awaitable[object]]]
+"""Hands a record (key, value, partition) to the producer; what it gives is done once the broker has the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What the stream remembers."""
+
+    airports: SequencedTable
+    interests: SequencedTable
+    history: SequencedTable
+
+
+@dataclass(slots=True)
+class _Work:
+    """What follows from some events together, in the order in which it is to be done."""
+
+    aside: list[tuple[EventT[bytes], str, Exception]] = field(default_factory=list)
+    alerts: list[Iterable[tuple[Alert, datetime]]] = field(default_factory=list)
+    past: dict[bytes, tuple[EventT[bytes], bytes | None]] = field(default_factory=dict)
+    entries: dict[tuple[str, bytes], tuple[EventT[bytes], bytes]] = field(default_factory=dict)
+    """By topic and key: of several that follow each other, the last."""
+    outcomes: list[Outcome] = field(default_factory=list)
+    done: list[EventT[bytes]] = field(default_factory=list)
 
 
 class Join:
@@ -27,16 +59,17 @@ class Join:
 
     Three steps in this order, so that a crash between any two repeats alerts, under the same ids, and loses none:
     the broker has the alerts; the broker has the state that makes the event a duplicate; the event is acknowledged.
+    Events that wait already take each of the steps together: for each alone the broker would have to be waited for.
     """
 
     def __init__(
         self,
         desk: Desk,
-        airports: SequencedTable,
-        interests: SequencedTable,
-        alerts: TopicT,
+        tables: Tables,
+        send_alert: Send,
         dead_letters: TopicT,
-        metrics: Metrics,
+        metrics: StreamMetrics,
+        ticker: Ticker,
         still_ours: Callable[[EventT[bytes]], bool],
         crash: Callable[[BaseException], None],
     ) -> None:
@@ -45,102 +78,203 @@ class Join:
         `crash` ends the worker, to be started again: when a table holds what its changelog will never have.
         """
         self._desk = desk
-        self._tables = {FLIGHTS_OBSERVED.name: airports, INTERESTS_CHANGED.name: interests}
-        self._alerts = alerts
+        self._tables = {FLIGHTS_OBSERVED.name: tables.airports, INTERESTS_CHANGED.name: tables.interests}
+        self._history = tables.history
+        self._send_alert = send_alert
         self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._ticker = ticker
         self._still_ours = still_ours
         self._crash = crash
         self._acknowledgements: set[asyncio.Task[None]] = set()
-        self._events = metrics.counter("stream_events_total", "Events by what became of them", "topic", "outcome")
-        self._flights = metrics.counter("stream_flights_total", "Flights folded").labels()
-        self._stray = metrics.counter("stream_stray_flights_total", "Flights out of their batch's reach").labels()
-        self._raised = metrics.counter("alerts_raised_total", "Alerts raised", "bound", "state")
 
     async def run(self, stream: StreamT[bytes]) -> None:
-        """Fold each event. Nothing leaves the loop, and each is acknowledged by hand: Faust would acknowledge one
-        that failed, and one that a stop interrupts."""
+        """Fold all events. Each is acknowledged by hand: Faust would acknowledge one that failed, and one that a stop
+        interrupts."""
         events = stream.noack()  # type: ignore[attr-defined]  # the interface lacks what every stream has
-        async for event in events.events():
-            if await self._done(event):
-                acknowledgement = asyncio.create_task(self._acknowledge(events, event))
-                self._acknowledgements.add(acknowledgement)
-                acknowledgement.add_done_callback(self._acknowledgements.discard)
-
-    async def _done(self, event: EventT[bytes]) -> bool:
-        """Whether all is done about an event; not when its partition was taken away: who has it now reads it again."""
+        waiting: asyncio.Queue[EventT[bytes]] = asyncio.Queue(_EVENTS_AT_ONCE)
+        folding = asyncio.create_task(self._fold_all(events, waiting))
         try:
-            outcome = self._outcome(event)
+            async for event in events.events():
+                await waiting.put(event)
+            await waiting.join()
+        finally:
+            folding.cancel()
+
+    async def _fold_all(self, stream: StreamT[bytes], waiting: asyncio.Queue[EventT[bytes]]) -> None:
+        try:
+            while True:
+                events = [await waiting.get()]
+                while len(events) < _EVENTS_AT_ONCE and not waiting.empty():
+                    events.append(waiting.get_nowait())
+                folded = 0
+                while folded < len(events):
+                    folded += await self._fold(stream, events[folded:])
+                for _ in events:
+                    waiting.task_done()
+        except Exception as error:  # what is left to go wrong here is the machinery, and without it nothing goes on
+            log.error("join.broken", error=type(error).__name__, exc_info=error)
+            self._crash(error)
+
+    async def _fold(self, stream: StreamT[bytes], events: list[EventT[bytes]]) -> int:
+        """Do all that follows from the first of some events; of how many. What was taken away is left out: who has it
+        now reads it again."""
+        while self._desk.derive():
+            await asyncio.sleep(0)
+        work = _Work()
+        taken = 0
+        for event in events:
+            taken += 1
+            if self._still_ours(event) and self._must_stop_at(event, work):
+                break
+        if not await self._done(work):
+            self._desk.forget()  # what it followed, is not what the tables have
+            return taken
+        acknowledgement = asyncio.create_task(self._acknowledge(stream, work.done))
+        self._acknowledgements.add(acknowledgement)
+        acknowledgement.add_done_callback(self._acknowledgements.discard)
+        return taken
+
+    def _must_stop_at(self, event: EventT[bytes], work: _Work) -> bool:
+        """Add what follows from an event; whether that is so much that it has to be done before the next one."""
+        topic = event.message.topic
+        turn_to(event)
+        try:
+            with self._metrics.fold_seconds.time():
+                key, outcome = self._outcome(event)
             if outcome is None:
-                return self._counted(event, "duplicate")
-            await self._raise(outcome.alerts, datetime.fromtimestamp(event.message.timestamp, UTC))
-            # The tables may be another's by now, or be recovering: no await from here to the write.
-            if not self._still_ours(event):
+                self._repeat(event, key, work)
                 return False
-            self._tables[event.message.topic][outcome.key] = outcome.entry
-            self._desk.written(outcome)
-            self._flights.inc(outcome.flights)
-            self._stray.inc(outcome.stray_flights)
-            return self._counted(event, "folded")
+            at = datetime.fromtimestamp(event.message.timestamp, UTC)
+            alerts: Iterable[Alert] = self._desk.alerts(outcome)
+            are_many = len(outcome.findings) > _ALERTS_AT_ONCE
+            if not are_many:  # those of many are made when they are sent, for there may be more than memory should hold
+                alerts = tuple(alerts)
         except UnusableEventError as error:
-            return await self._put_aside(event, str(error))
+            work.aside.append((event, str(error), error))
+            return False
         except Exception as error:  # a bug in the rule must cost one event, kept as evidence, and not the stream
             log.error("join.failed", error=type(error).__name__, exc_info=error)
-            return await self._put_aside(event, f"{type(error).__name__} in the join")
+            work.aside.append((event, f"{type(error).__name__} in the join", error))
+            return False
+        self._desk.follow(outcome)
+        work.alerts.append((alert, at) for alert in alerts)
+        work.past |= {past_key: (event, entry) for past_key, entry in outcome.past.items()}
+        work.entries[topic, key] = event, outcome.entry
+        work.outcomes.append(outcome)
+        work.done.append(event)
+        self._metrics.event(topic, "folded")
+        return are_many
 
-    def _outcome(self, event: EventT[bytes]) -> Outcome | None:
+    def _outcome(self, event: EventT[bytes]) -> tuple[bytes, Outcome | None]:
+        """The key of the table's entry, and what follows from the event; None from a repeat."""
         message = event.message
         sequence = sequence_in(message.headers)
         if sequence is None:
             raise UnsequencedError("no sequence among the headers")
         if message.topic == INTERESTS_CHANGED.name:
-            outcome = self._desk.interest_changed(sequence, message.key or b"", message.value)
-        else:
-            outcome = self._desk.flights_observed(sequence, decode_flights(message.value))
-        if outcome is not None and partition_of(outcome.airport, FLIGHTS_OBSERVED) != message.partition:
-            raise MisroutedError("not in the partition of its airport")
-        return outcome
+            key = message.key or b""
+            _require_partition(message.partition, decode_interest_key(key)[0])
+            return key, self._desk.interest_changed(sequence, key, message.value)
+        batch = decode_flights(message.value)
+        _require_partition(message.partition, batch.airport)
+        return batch.airport.encode(), self._desk.flights_observed(sequence, batch)
 
-    async def _raise(self, alerts: tuple[Alert, ...], cause_published_at: datetime) -> None:
-        """Send alerts and return once the broker has all of them; tries as long as it takes."""
-        if not alerts:
-            return
+    def _repeat(self, event: EventT[bytes], key: bytes, work: _Work) -> None:
+        """A repeat writes the entry that makes it one once more, to be acknowledged when the changelog has it.
 
-        async def send() -> None:
-            sent = [
-                await self._alerts.send(
-                    key=(user_id := str(alert.user_id)).encode(),
-                    value=encode_alert(alert, cause_published_at),
-                    partition=partition_of(user_id, ALERTS_RAISED),
-                )
-                for alert in alerts
-            ]
-            for each in sent:
-                await each
+        A table on disk may have what its changelog has not: a worker that is killed has written the one, and not yet
+        sent the other. Only the event itself comes again, and is told by that entry to be a repeat.
+        """
+        topic = event.message.topic
+        if (topic, key) not in work.entries:
+            work.entries[topic, key] = event, self._tables[topic][key]
+        work.done.append(event)
+        self._metrics.event(topic, "duplicate")
 
-        await _insist(send)
-        for alert in alerts:
-            self._raised.labels(bound=alert.bound.value, state=alert.state.value).inc()
-
-    async def _put_aside(self, event: EventT[bytes], reason: str) -> bool:
-        await _insist(lambda: dead_letter(self._dead_letters, event, reason))
-        return self._counted(event, "dead_letter")
-
-    def _counted(self, event: EventT[bytes], outcome: str) -> bool:
-        self._events.labels(topic=event.message.topic, outcome=outcome).inc()
+    async def _done(self, work: _Work) -> bool:
+        """Whether all is done; not when the partitions were taken away meanwhile."""
+        for event, reason, error in work.aside:
+            await _insist(lambda event=event, reason=reason: dead_letter(self._dead_letters, event, reason))  # type: ignore[misc]
+            self._metrics.dead_letter(event.message.topic, type(error).__name__)
+            self._metrics.event(event.message.topic, "dead_letter")
+        if not (await self._raised(work) and await self._past_kept(work)):
+            return False
+        # The tables may be another's by now, or be recovering: no await from here to the last write.
+        if not self._are_ours(work):
+            return False
+        for (topic, key), (event, entry) in work.entries.items():
+            self._tables[topic].write(event, key, entry)
+        self._desk.settle()
+        for outcome in work.outcomes:
+            self._metrics.folded(outcome)
+            self._ticker.folded(outcome.airport, outcome.flights)
+        work.done += [event for event, _, _ in work.aside]
         return True
 
-    async def _acknowledge(self, stream: StreamT[bytes], event: EventT[bytes]) -> None:
-        """Acknowledge an event once the state that it made, or that made it a duplicate, is in the changelog."""
-        write = self._tables[event.message.topic].last_write(event.message.partition)
-        if write is not None:
-            await asyncio.wait([write])
-            error = write.exception()
-            if error is not None:
-                log.error("join.state_not_kept", error=type(error).__name__)
-                self._crash(error)
-                return
-        if self._still_ours(event):
-            await stream.ack(event)
+    def _are_ours(self, work: _Work) -> bool:
+        return all(self._still_ours(event) for event in work.done)
+
+    async def _raised(self, work: _Work) -> bool:
+        """Send the alerts; true once the broker has all of them, false when the partitions were taken away."""
+        alerts: Iterator[tuple[Alert, datetime]] = chain.from_iterable(work.alerts)
+        while some := tuple(islice(alerts, _ALERTS_AT_ONCE)):
+            await _insist(lambda some=some: self._send(some))  # type: ignore[misc]
+            for alert, _ in some:
+                self._metrics.raised(alert)
+                self._ticker.raised(alert)
+            if not self._are_ours(work):
+                return False
+        return True
+
+    async def _send(self, alerts: tuple[tuple[Alert, datetime], ...]) -> None:
+        sent = [
+            await self._send_alert(
+                (user_id := str(alert.user_id)).encode(),
+                encode_alert(alert, cause_published_at),
+                partition_of(user_id, ALERTS_RAISED),
+            )
+            for alert, cause_published_at in alerts
+        ]
+        for each in sent:
+            await each
+
+    async def _past_kept(self, work: _Work) -> bool:
+        """Move days into history; true once the changelog has them, false when the partitions were taken away."""
+        if not work.past:
+            return True
+        if not self._are_ours(work):
+            return False
+        for key, (event, entry) in work.past.items():
+            self._history.write(event, key, entry)
+        return await self._are_kept(
+            self._history.last_write(event.message.partition) for event, _ in work.past.values()
+        )
+
+    async def _are_kept(self, last_writes: Iterable[FutureMessage | None]) -> bool:
+        """Wait until the changelogs have some writes, or the worker ends because they never will."""
+        writes = {write for write in last_writes if write is not None}
+        if not writes:
+            return True
+        await asyncio.wait(writes)
+        error = next((error for write in writes if (error := write.exception()) is not None), None)
+        if error is not None:
+            log.error("join.state_not_kept", error=type(error).__name__)
+            self._crash(error)
+        return error is None
+
+    async def _acknowledge(self, stream: StreamT[bytes], events: list[EventT[bytes]]) -> None:
+        """Acknowledge events once the state that they made, or that made them duplicates, is in the changelog."""
+        places = {(event.message.topic, event.message.partition) for event in events}
+        if await self._are_kept([self._tables[topic].last_write(partition) for topic, partition in places]):
+            for event in events:
+                if self._still_ours(event):
+                    await stream.ack(event)
+
+
+def _require_partition(partition: int, airport: str) -> None:
+    if partition_of(airport, FLIGHTS_OBSERVED) != partition:
+        raise MisroutedError("not in the partition of its airport")
 
 
 async def _insist(send: Callable[[], Awaitable[None]]) -> None:

@@ -1,17 +1,20 @@
 """The Faust app of the stream: its tables, its agent and its pages, put together."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable
 
 import faust
 
 from chassis.metrics import Identity, Metrics
 from chassis.stream_app import crash_worker, create_stream_app, is_still_ours, owns, serve_health_and_metrics
-from streams.agents import Join
+from domain.interests import Direction
+from domain.windows import instant
+from streams.agents import Join, Tables
 from streams.desk import Desk
+from streams.metrics import StreamMetrics
 from streams.pages import serve_pages
 from streams.settings import StreamsSettings
-from streams.state import sequence_of_airport, sequence_of_interest
 from streams.tables import SequencedTable
+from streams.ticker import Ticker
 from towerwatch.topics import (
     ALERTS_DEAD_LETTER,
     ALERTS_RAISED,
@@ -27,40 +30,57 @@ SERVICE = "streams"
 def create_app(settings: StreamsSettings) -> faust.App:
     """The app, ready to be run by a worker; nothing connects before."""
     metrics = Metrics(Identity(SERVICE, settings.k8s_node_name))
+    clock = settings.clock()
     app = create_stream_app(SERVICE, settings, JOIN_PARTITIONS)
-    airports = _table(app, "airports", "One airport's traffic, by ICAO code", sequence_of_airport)
-    interests = _table(app, "interests", "One interest, by airport/interest_id", sequence_of_interest)
-    desk = Desk(airports, interests)
-    _follow_rebalances(app, desk, airports, interests)
+    tables = Tables(
+        airports=_table(app, "airports", "One airport's traffic, by ICAO code"),
+        interests=_table(app, "interests", "One interest, by airport/interest_id"),
+        history=_table(app, "history", "The flights of a closed day, by airport/direction/day"),
+    )
+    desk = Desk(tables.airports, tables.interests, tables.history, settings.history_days)
+    _follow_rebalances(app, desk, tables)
+    ticker = Ticker(clock)
+    counted = StreamMetrics(metrics)
+
+    async def send_alert(key: bytes, value: bytes, partition: int) -> Awaitable[object]:
+        # Past Faust's topic, which wraps each record in two more objects and a callback.
+        return await app.producer.send(ALERTS_RAISED.name, key, value, partition, timestamp=None, headers=None)
+
     join = Join(
         desk,
-        airports,
-        interests,
-        alerts=app.topic(ALERTS_RAISED.name, value_serializer="raw"),
+        tables,
+        send_alert,
         dead_letters=app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw"),
-        metrics=metrics,
+        metrics=counted,
+        ticker=ticker,
         still_ours=lambda event: is_still_ours(app, event),
         crash=lambda error: crash_worker(app, error),
     )
     inputs = app.topic(FLIGHTS_OBSERVED.name, INTERESTS_CHANGED.name, value_serializer="raw")
     app.agent(inputs, name="join")(join.run)
+
+    def lag_s(direction: Direction) -> float:
+        watermark = desk.oldest_watermark(direction)
+        return 0.0 if watermark is None else (clock.now() - instant(watermark)).total_seconds()
+
+    counted.watch(lag_s)
     serve_health_and_metrics(app, metrics)
-    serve_pages(
-        app, desk, airports, lambda airport: owns(app, FLIGHTS_OBSERVED, partition_of(airport, FLIGHTS_OBSERVED))
-    )
+
+    def is_owned(airport: str) -> bool:
+        return owns(app, FLIGHTS_OBSERVED, partition_of(airport, FLIGHTS_OBSERVED))
+
+    serve_pages(app, desk, tables.airports, is_owned, ticker, clock)
     return app
 
 
-def _table(app: faust.App, name: str, says: str, sequence_of: Callable[[bytes], int]) -> SequencedTable:
+def _table(app: faust.App, name: str, says: str) -> SequencedTable:
     """A table whose changelog has as many partitions as its sources, or its first write would fail."""
-    table = SequencedTable(
-        app, name=name, partitions=JOIN_PARTITIONS, help=says, sequence_of=sequence_of, beacon=app.tables.beacon
-    )
+    table = SequencedTable(app, name=name, partitions=JOIN_PARTITIONS, help=says, beacon=app.tables.beacon)
     app.tables.add(table)
     return table
 
 
-def _follow_rebalances(app: faust.App, desk: Desk, *tables: SequencedTable) -> None:
+def _follow_rebalances(app: faust.App, desk: Desk, tables: Tables) -> None:
     """Derived indexes end with the assignment that they were derived from."""
 
     async def forget(*_args: object, **_kwargs: object) -> None:
@@ -68,5 +88,5 @@ def _follow_rebalances(app: faust.App, desk: Desk, *tables: SequencedTable) -> N
 
     app.on_partitions_revoked.connect(forget, weak=False)
     app.on_partitions_assigned.connect(forget, weak=False)
-    for table in tables:
+    for table in (tables.airports, tables.interests, tables.history):
         table.on_recover(forget)

@@ -4,32 +4,62 @@ Pure in its effects: it reads the tables and returns what to send and what to wr
 the one before the other. The indexes in memory are derived from the tables and may be dropped at any time.
 """
 
-from collections import defaultdict
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 from uuid import UUID
 
 from domain.alerts import Alert
-from domain.interests import Interest
-from domain.judgement import NOTHING_KNOWN, alerts_between
-from domain.traffic import Traffic
+from domain.changes import NOTHING_KNOWN, Change, alert_of, alerts_between
+from domain.interests import Direction, Interest
+from domain.thresholds import Finding, Thresholds
+from domain.traffic import Day, HourlyCounts, Traffic
 from streams.errors import UndecodableError
-from streams.messages import ObservedFlights, decode_interest, is_icao
-from streams.state import decode_airport, decode_interest_entry, encode_airport, encode_interest
+from streams.messages import ObservedFlights, decode_interest, decode_interest_key
+from streams.state import (
+    Airport,
+    decode_airport,
+    decode_interest_entry,
+    decode_past_day,
+    encode_airport,
+    encode_interest,
+    past_key,
+)
+
+DEFAULT_HISTORY_DAYS: Final = 90
+_STEP: Final = 2_000
+"""Interests that are indexed at once; some 20 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class InterestChange:
+    """An interest that is set, or removed (`now` None), and what it was before."""
+
+    before: Interest | None
+    now: Interest | None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What follows from an event: alerts to be acknowledged by the broker first, then one table entry to write."""
 
-    alerts: tuple[Alert, ...]
     key: bytes
     entry: bytes
     airport: str
-    known: "tuple[int, Traffic] | Interest | UUID"
-    """What the entry means: the traffic with its sequence, the interest that is set, or the one that is removed."""
+    known: Airport | InterestChange
+    """What the entry means."""
+    findings: tuple[Finding, ...] = ()
+    """What a batch makes to be said; `Desk.alerts` tells it in full."""
+    alerts: tuple[Alert, ...] = ()
+    """What an interest that was set makes to be said."""
+    past: Mapping[bytes, bytes | None] = field(default_factory=dict)
+    """Entries of history to be written (None: deleted) and kept before the entry is. Empty but for once a day."""
+    direction: Direction | None = None
+    """Of a batch."""
     flights: int = 0
     """How many flights were folded."""
+    late_flights: int = 0
+    """How many of them lie before their batch's interval."""
     stray_flights: int = 0
     """How many were left out, because they lie out of their batch's reach."""
 
@@ -37,96 +67,192 @@ class Outcome:
 class Desk:
     """The airports and interests of the partitions that this worker owns."""
 
-    def __init__(self, airports: Mapping[bytes, bytes], interests: Mapping[bytes, bytes]) -> None:
+    def __init__(
+        self,
+        airports: Mapping[bytes, bytes],
+        interests: Mapping[bytes, bytes],
+        history: Mapping[bytes, bytes],
+        history_days: int = DEFAULT_HISTORY_DAYS,
+    ) -> None:
         self._airport_table = airports
         self._interest_table = interests
-        self._traffic: dict[str, tuple[int, Traffic]] = {}
-        self._interests: defaultdict[str, dict[UUID, Interest]] | None = None
+        self._history_table = history
+        self._history_days = history_days
+        self._airports: dict[str, Airport] = {}
+        self._unwritten: dict[bytes, bytes] = {}
+        self._thresholds: dict[str, Thresholds] = {}
+        self._deriving: Iterator[None] | None = self._derived()
 
     def forget(self) -> None:
         """Drop the indexes, because the tables may have changed under them (a rebalance, a recovery)."""
-        self._traffic.clear()
-        self._interests = None
+        self._airports.clear()
+        self._unwritten.clear()
+        self._thresholds = {}
+        self._deriving = self._derived()
+
+    def derive(self) -> bool:
+        """Index some of the interests; whether there are more. So a million of them need not stop everything else."""
+        if self._deriving is not None and next(self._deriving, self) is self:
+            self._deriving = None
+        return self._deriving is not None
+
+    def _derived(self) -> Iterator[None]:
+        for number, entry in enumerate(self._interest_table.values()):
+            if number % _STEP == 0:
+                yield
+            _, interest = decode_interest_entry(entry)
+            if interest is not None:
+                self._thresholds.setdefault(interest.airport, Thresholds()).add(interest)
 
     def traffic(self, airport: str) -> tuple[int, Traffic]:
         """The sequence of the last batch folded, and the traffic; (0, NOTHING_KNOWN) where there is none."""
-        known = self._traffic.get(airport)
+        known = self._airport(airport)
+        return known.sequence, known.traffic
+
+    def _airport(self, airport: str) -> Airport:
+        known = self._airports.get(airport)
         if known is None:
             entry = self._airport_table.get(airport.encode())
-            known = decode_airport(entry) if entry else (0, NOTHING_KNOWN)
-            self._traffic[airport] = known
+            known = Airport()
+            if entry:
+                known = decode_airport(entry, lambda part, day: self._history_table.get(past_key(airport, part, day)))
+            self._airports[airport] = known
         return known
 
-    def interests(self, airport: str) -> dict[UUID, Interest]:
-        """The interests in force at an airport."""
-        if self._interests is None:
-            self._interests = defaultdict(dict)
-            for entry in self._interest_table.values():
-                _, interest = decode_interest_entry(entry)
-                if interest is not None:
-                    self._interests[interest.airport][interest.interest_id] = interest
-        return self._interests[airport]
+    def past(self, airport: str, direction: Direction) -> HourlyCounts:
+        """The flights of arrivals or departures as far back as they are kept."""
+        counts = self._airport(airport).traffic.flows(direction)[0].counts
+        days: dict[int, Day] = {}
+        for day in range(counts.end_day - self._history_days, counts.first_day):
+            entry = self._history_table.get(past_key(airport, direction, day))
+            if entry is not None:
+                days[day] = decode_past_day(entry)
+        return HourlyCounts.of(days | {day: counts.day(day) for day in range(counts.first_day, counts.end_day)})
+
+    def thresholds(self, airport: str) -> Thresholds:
+        """The thresholds of the interests in force at an airport. Not to be changed."""
+        while self.derive():
+            pass
+        return self._thresholds.get(airport, _NOBODYS)
+
+    def airports_watched(self) -> Iterable[str]:
+        """The airports that have interests."""
+        while self.derive():
+            pass
+        return tuple(self._thresholds)
+
+    def oldest_watermark(self, direction: Direction) -> int | None:
+        """Up to where (seconds) all that is watched is covered, if it ever was; None where nothing is."""
+        if self._deriving is not None:
+            return None
+        watermarks = (
+            self._airport(airport).traffic.flows(direction)[0].watermark
+            for airport, thresholds in self._thresholds.items()
+            if direction in thresholds.directions()
+        )
+        return min((each for each in watermarks if each is not None), default=None)
+
+    def interest(self, airport: str, interest_id: UUID) -> Interest | None:
+        """An interest in force, by its airport and id."""
+        entry = self._interest_entry(f"{airport}/{interest_id}".encode())
+        return decode_interest_entry(entry)[1] if entry else None
+
+    def _interest_entry(self, key: bytes) -> bytes | None:
+        return self._unwritten.get(key) or self._interest_table.get(key)
 
     def flights_observed(self, sequence: int, batch: ObservedFlights) -> Outcome | None:
         """Fold a batch, or None where it was folded before."""
-        folded, before = self.traffic(batch.airport)
-        if sequence <= folded:
+        airport = batch.airport
+        before = self._airport(airport)
+        if sequence <= before.sequence:
             return None
-        after = before.fold(batch.observation)
-        alerts = [
-            alert
-            for interest in self.interests(batch.airport).values()
-            for alert in alerts_between(interest, before, after)
-        ]
-        alerts.sort(key=lambda alert: (alert.window_start, alert.interest_id, alert.bound))
-        times = batch.observation.event_times
-        within = sum(at in batch.observation.reach for at in times)
+        after = before.followed_by(sequence, before.traffic.fold(batch.observation))
+        findings = self.thresholds(airport).findings(Change(before.traffic, after.traffic))
+        seen = batch.observation
+        within = seen.within_reach()
         return Outcome(
-            alerts=tuple(alerts),
-            key=batch.airport.encode(),
-            entry=encode_airport(sequence, after),
-            airport=batch.airport,
-            known=(sequence, after),
-            flights=within,
-            stray_flights=len(times) - within,
+            key=airport.encode(),
+            entry=encode_airport(after),
+            airport=airport,
+            known=after,
+            findings=tuple(findings),
+            past=self._past_changes(airport, before, after),
+            direction=seen.direction,
+            flights=len(within),
+            late_flights=sum(at < seen.begin for at in within) if within and min(within) < seen.begin else 0,
+            stray_flights=len(seen.event_times) - len(within),
         )
+
+    def _past_changes(self, airport: str, before: Airport, after: Airport) -> Mapping[bytes, bytes | None]:
+        expired = before.expired_days(after, airport, self._history_days)
+        changes: dict[bytes, bytes | None] = {key: None for key in expired if key in self._history_table}
+        return changes | dict(before.closed_days(after, airport, self._history_days))
 
     def interest_changed(self, sequence: int, key: bytes, value: bytes | None) -> Outcome | None:
         """Set or remove (value None) an interest, or None where that was done before or is out of date."""
-        airport, interest_id = _parts(key)
-        known = self._interest_table.get(key)
+        airport, interest_id = decode_interest_key(key)
+        self.thresholds(airport)  # to be complete before the table changes
+        known = self._interest_entry(key)
         folded, present = decode_interest_entry(known) if known else (0, None)
         if sequence <= folded:
             return None
         if value is None:
-            return Outcome((), key, encode_interest(sequence, None), airport, interest_id)
+            return Outcome(key, encode_interest(sequence, None), airport, InterestChange(present, None))
         interest = decode_interest(value)
         if (interest.airport, interest.interest_id) != (airport, interest_id):
             raise UndecodableError("an InterestSet under another interest's key")
         if present is not None and interest.version <= present.version:
             return None
-        _, traffic = self.traffic(airport)
-        alerts = tuple(alerts_between(interest, NOTHING_KNOWN, traffic))
-        return Outcome(alerts, key, encode_interest(sequence, value), airport, interest)
+        return Outcome(
+            key,
+            encode_interest(sequence, value),
+            airport,
+            InterestChange(present, interest),
+            alerts=tuple(alerts_between(interest, NOTHING_KNOWN, self._airport(airport).traffic)),
+        )
+
+    def alerts(self, outcome: Outcome) -> Iterator[Alert]:
+        """What follows from an event, told in full, as it is taken: a batch may have something to say to everybody.
+
+        To be taken before an interest changes, and while the tables are still this worker's.
+        """
+        yield from outcome.alerts
+        for finding in outcome.findings:
+            interest = self.interest(outcome.airport, finding.interest_id)
+            if interest is None:
+                raise LookupError("the index has an interest that its table has not")
+            yield alert_of(interest, finding.news, finding.threshold)
+
+    def follow(self, outcome: Outcome) -> None:
+        """Take an outcome for what is, before it is written; what follows from the next event, follows from it.
+
+        Either all that was followed is written soon, and `settle` is called; or `forget`, and none of it was.
+        """
+        self._follow(outcome)
+        if isinstance(outcome.known, InterestChange):
+            self._unwritten[outcome.key] = outcome.entry
+
+    def settle(self) -> None:
+        """All that was followed is written."""
+        self._unwritten.clear()
 
     def written(self, outcome: Outcome) -> None:
-        """Follow in memory what was written to a table. To be called right after the write."""
-        match outcome.known:
-            case Interest() as interest:
-                self.interests(outcome.airport)[interest.interest_id] = interest
-            case UUID() as removed:
-                self.interests(outcome.airport).pop(removed, None)
-            case traffic:
-                self._traffic[outcome.airport] = traffic
+        """Follow what was just written. To be called right after the write."""
+        self._follow(outcome)
+
+    def _follow(self, outcome: Outcome) -> None:
+        if isinstance(outcome.known, Airport):
+            self._airports[outcome.airport] = outcome.known
+            return
+        if self._deriving is not None:
+            return  # forgotten since: the change will be found in the table
+        thresholds = self._thresholds.setdefault(outcome.airport, Thresholds())
+        if outcome.known.before is not None:
+            thresholds.remove(outcome.known.before)
+        if outcome.known.now is not None:
+            thresholds.add(outcome.known.now)
+        if not len(thresholds):
+            del self._thresholds[outcome.airport]
 
 
-def _parts(key: bytes) -> tuple[str, UUID]:
-    """The airport and the interest's id in a key of interests.changed.v1."""
-    try:
-        airport, _, text = key.decode().partition("/")
-        interest_id = UUID(text)
-    except ValueError:
-        raise UndecodableError("a key that is not airport/interest_id") from None
-    if not is_icao(airport) or str(interest_id) != text:  # another spelling would be another entry
-        raise UndecodableError("a key that is not airport/interest_id")
-    return airport, interest_id
+_NOBODYS: Final = Thresholds()

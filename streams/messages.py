@@ -1,7 +1,7 @@
 """The contract's bytes to the domain's values and back. Unknown fields pass; what the rules need is checked."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -21,7 +21,6 @@ from towerwatch.interests.v1 import events_pb2 as interests_pb
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T", bound=Enum)
-N = TypeVar("N", bound=int)
 
 _ICAO: Final = re.compile(r"[A-Z0-9]{4}", re.ASCII)
 _YEAR_9999: Final = seconds(datetime(9999, 1, 1, tzinfo=UTC))
@@ -54,18 +53,30 @@ def is_icao(airport: str) -> bool:
 def decode_flights(value: bytes | None) -> ObservedFlights:
     """A value of flights.observed.v1. Raises UndecodableError."""
     batch = _parsed(flights_pb.FlightsObserved, value)
-    direction = _member(Direction, flights_pb.Direction.Name, batch.direction, "DIRECTION_")
-    coverage = _member(Coverage, flights_pb.Coverage.Name, batch.coverage, "COVERAGE_")
+    direction = _member(_DIRECTIONS, batch.direction)
+    coverage = _member(_COVERAGES, batch.coverage)
     begin, end = batch.begin.seconds, batch.end.seconds
     if not is_icao(batch.airport) or direction is Direction.BOTH:
         raise UndecodableError("FlightsObserved without an airport and one direction")
     if not 0 <= begin < end <= _YEAR_9999 or (coverage is not Coverage.GAP and end - begin > LONGEST_INTERVAL_S):
         raise UndecodableError("FlightsObserved without an interval that can be")
     if direction is Direction.DEPARTURES:
-        times = tuple(flight.first_seen.seconds for flight in batch.flights)
+        times = tuple([flight.first_seen.seconds for flight in batch.flights])
     else:
-        times = tuple(flight.last_seen.seconds for flight in batch.flights)
+        times = tuple([flight.last_seen.seconds for flight in batch.flights])
     return ObservedFlights(batch.airport, Observation(direction, begin, end, times, coverage))
+
+
+def decode_interest_key(key: bytes) -> tuple[str, UUID]:
+    """The airport and the interest's id in a key of interests.changed.v1."""
+    try:
+        airport, _, text = key.decode().partition("/")
+        interest_id = UUID(text)
+    except ValueError:
+        raise UndecodableError("a key that is not airport/interest_id") from None
+    if not is_icao(airport) or str(interest_id) != text:  # another spelling would be another entry
+        raise UndecodableError("a key that is not airport/interest_id")
+    return airport, interest_id
 
 
 def decode_interest(value: bytes) -> Interest:
@@ -82,8 +93,8 @@ def interest_of(message: interests_pb.InterestSet) -> Interest:
             interest_id=UUID(message.interest_id),
             user_id=UUID(message.user_id),
             airport=message.airport,
-            direction=_member(Direction, flights_pb.Direction.Name, message.direction, "DIRECTION_"),
-            window=_member(Window, interests_pb.Window.Name, message.window, "WINDOW_"),
+            direction=_member(_DIRECTIONS, message.direction),
+            window=_member(_WINDOWS, message.window),
             high=message.high if message.HasField("high") else None,
             low=message.low if message.HasField("low") else None,
             for_windows=message.for_windows,
@@ -99,12 +110,22 @@ def interest_of(message: interests_pb.InterestSet) -> Interest:
     return interest
 
 
-def _member(kind: type[T], name_of: Callable[[N], str], number: N, prefix: str) -> T:
-    """The domain's member for a protobuf enum value: their names are the same but for the prefix."""
-    try:
-        return kind[name_of(number).removeprefix(prefix)]
-    except (ValueError, KeyError):
-        raise UndecodableError(f"a {kind.__name__} that this version does not know") from None
+def _members(kind: type[T], numbers: Iterable[tuple[str, int]], prefix: str) -> dict[int, T]:
+    """The domain's members by protobuf enum value: their names are the same but for the prefix."""
+    names = {name.removeprefix(prefix): number for name, number in numbers}
+    return {names[member.name]: member for member in kind}
+
+
+_DIRECTIONS: Final = _members(Direction, flights_pb.Direction.items(), "DIRECTION_")
+_COVERAGES: Final = _members(Coverage, flights_pb.Coverage.items(), "COVERAGE_")
+_WINDOWS: Final = _members(Window, interests_pb.Window.items(), "WINDOW_")
+
+
+def _member(members: Mapping[int, T], number: int) -> T:
+    member = members.get(number)
+    if member is None:
+        raise UndecodableError("a direction, a coverage or a window that this version does not know")
+    return member
 
 
 def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:

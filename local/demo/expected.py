@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from domain.alerts import Alert, Bound, State
+from domain.changes import NOTHING_KNOWN, alerts_between
 from domain.interests import Direction, Interest
-from domain.judgement import NOTHING_KNOWN, alerts_between
 from domain.traffic import Coverage, Observation
 from domain.windows import seconds
 from local.demo.options import Wanted

@@ -1,5 +1,6 @@
 """Logs of what a collector may publish, for tests: strategies for all of them, and what the brute-force model says."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -64,6 +65,17 @@ def interleaved(draw, longest: int = 14) -> list[Observation]:
     while left or right:
         log.append((left if left and (not right or draw(st.booleans())) else right).pop(0))
     return log
+
+
+@st.composite
+def with_late_flights(draw, log: list[Observation]) -> list[Observation]:
+    """A log in which some batches also bring flights of long before, that the source did not have in time."""
+    late = []
+    for observation in log:
+        hours = draw(st.lists(st.integers(1, 100), max_size=3)) if draw(st.booleans()) else []
+        times = tuple(observation.begin - hour * 1800 for hour in hours)
+        late.append(replace(observation, event_times=(*observation.event_times, *times)))
+    return late
 
 
 def _with_a_threshold(high: int | None, low: int | None, **values) -> Interest:

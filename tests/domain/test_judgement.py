@@ -1,15 +1,16 @@
 """The alert rule, against the brute-force model and by its own laws."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert, Bound, State
+from domain.changes import NOTHING_KNOWN, alerts_between
 from domain.interests import MOST_WINDOWS, Direction, Interest
-from domain.judgement import NOTHING_KNOWN, alerts_between
 from domain.traffic import LONGEST_INTERVAL_S, RETAINED_HOURS, Coverage, Observation, Traffic
 from domain.windows import HOUR_S, Window, seconds
-from tests.domain.logs import BASE, an_interest, interests, interleaved, to_be_said
+from tests.domain.logs import BASE, an_interest, interests, interleaved, to_be_said, with_late_flights
 
 HOUR = timedelta(hours=1)
 
@@ -143,6 +144,30 @@ def test_what_is_said_is_the_brute_force_models_wherever_the_interest_came(log, 
         traffic = after
     assert {(a.bound.value, a.state.value, a.window_start) for a in alerts} == to_be_said(interest, log)
     assert len({a.alert_id for a in alerts}) == len(alerts), "nothing is said twice"
+
+
+@settings(max_examples=400, deadline=None)
+@given(log=interleaved().flatmap(with_late_flights), interest=interests)
+def test_what_each_event_adds_is_what_the_brute_force_model_adds(log, interest):
+    """Late flights too: after each event what the plain model says of the log so far and did not say before; and of a
+    low breach that it no longer says, that it is withdrawn."""
+    traffic, before = NOTHING_KNOWN, set()
+    everything = replace(interest, repeat=True)
+    for number, event in enumerate(log, start=1):
+        after = traffic.fold(event)
+        alerts = list(alerts_between(interest, traffic, after))
+        now = to_be_said(everything, log[:number])
+        in_breach = {start for bound, state, start in now if bound == "low" and state != "RESOLVED"}
+        expected = {
+            ("low", "WITHDRAWN", start)
+            for bound, state, start in before
+            if bound == "low" and start not in in_breach
+            if state == "FIRING" or (state == "STILL" and interest.repeat)
+        }
+        expected |= {each for each in now - before if each[1] != "STILL" or interest.repeat}
+        assert {(a.bound.value, a.state.value, a.window_start) for a in alerts} == expected
+        assert len(alerts) == len(expected)
+        traffic, before = after, now
 
 
 @given(log=interleaved())

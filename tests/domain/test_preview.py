@@ -11,12 +11,11 @@ from domain.interests import Direction, Interest
 from domain.preview import History, Preview, percentile, preview
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, Window, seconds
-from streams.desk import Desk
-from streams.messages import ObservedFlights
 from tests.domain.brute_force import LENGTHS
 from tests.domain.logs import BASE, an_interest, expected_ids, facts, interests, interleaved
 from tests.domain.test_judgement import seen
-from tests.streams.events import interest_set
+from tests.streams.bench import Bench
+from tests.streams.events import interest_set, observed
 
 HOUR = timedelta(hours=1)
 
@@ -112,17 +111,10 @@ def test_the_preview_says_what_the_plain_model_says(log: list[Observation], inte
 @given(log=interleaved(), interest=interests)
 def test_the_preview_says_what_the_stream_says_at_once(log: list[Observation], interest: Interest):
     """The desk that has folded the same flights, when the same interest is set: the same alerts, with their counts."""
-    airports: dict[bytes, bytes] = {}
-    desk = Desk(airports, {})
+    bench = Bench()
     for sequence, observation in enumerate(log, start=1):
-        outcome = desk.flights_observed(sequence, ObservedFlights("KJFK", observation))
-        assert outcome is not None
-        airports[outcome.key] = outcome.entry
-        desk.written(outcome)
-    event = interest_set(interest, 1)
-    set_now = desk.interest_changed(1, event.key or b"", event.value)
-    assert set_now is not None
-    assert preview(interest, stored(log, interest.direction)).alerts == set_now.alerts
+        bench.fold(observed("KJFK", sequence, observation))
+    assert preview(interest, stored(log, interest.direction)).alerts == bench.fold(interest_set(interest, 1))
 
 
 @settings(max_examples=200, deadline=None)

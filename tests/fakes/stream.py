@@ -16,7 +16,14 @@ def an_event(topic: str, partition: int, key: bytes | None, value: bytes | None,
     message = SimpleNamespace(
         topic=topic, partition=partition, offset=7, key=key, value=value, headers=headers, timestamp=1_360_281_600.0
     )
-    return SimpleNamespace(message=message)
+    return FakeEvent(message)
+
+
+class FakeEvent:
+    """Faust refers to events weakly."""
+
+    def __init__(self, message: Any) -> None:
+        self.message = message
 
 
 class FakeStream:
@@ -56,6 +63,10 @@ class FakeTopic:
             raise ProducerSendError("no broker")  # as Faust tells what aiokafka raises
         return asyncio.create_task(self._sent(value))
 
+    async def send_record(self, key: bytes, value: bytes, partition: int) -> Any:
+        """As a producer sends it."""
+        return await self.send(key=key, value=value, partition=partition)
+
     async def _sent(self, value: Any) -> None:
         await asyncio.sleep(0)
         if self._refuse_later:
@@ -68,15 +79,22 @@ class FakeTopic:
 class FakeTable(dict[bytes, bytes]):
     """Writes down each write; the test says when the changelog has it."""
 
-    def __init__(self, deeds: list[Deed]) -> None:
+    def __init__(self, deeds: list[Deed], written: str = "written") -> None:
         super().__init__()
         self._deeds = deeds
+        self._written = written
         self._last_write: asyncio.Future[None] | None = None
 
     def __setitem__(self, key: bytes, entry: bytes) -> None:
         super().__setitem__(key, entry)
-        self._deeds.append(("written", key))
+        self._deeds.append((self._written, key))
         self._last_write = asyncio.get_running_loop().create_future()
+
+    def write(self, event: Any, key: bytes, entry: bytes | None) -> None:
+        if entry is not None:
+            self[key] = entry
+        else:
+            del self[key]
 
     def last_write(self, partition: int) -> "asyncio.Future[None] | None":
         return self._last_write

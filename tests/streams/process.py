@@ -124,13 +124,13 @@ class Worker:
 
     def __init__(self, process: subprocess.Popen[bytes], web_port: int, log: Path) -> None:
         self.process = process
-        self._web_port = web_port
+        self.web_port = web_port
         self._log = log
 
     def get(self, path: str) -> tuple[int, str, str]:
         """Status, content type and body of a page; status 0 while there is no answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}{path}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}{path}", timeout=5) as answer:
                 return answer.status, answer.headers["Content-Type"], answer.read().decode()
         except urllib.error.HTTPError as error:
             return error.code, error.headers["Content-Type"], error.read().decode()
@@ -142,8 +142,8 @@ class Worker:
         return self.get("/health/ready")[0] == 200
 
     def airports(self) -> dict[str, dict[str, Any]]:
-        """What /api/airports says, by airport; empty while it does not answer."""
-        status, _, body = self.get("/api/airports")
+        """What it says of the airports that are its own, by airport; empty while it does not answer."""
+        status, _, body = self.get("/api/airports?scope=worker")
         return {each["icao"]: each for each in json.loads(body)} if status == 200 else {}
 
     def log(self) -> str:

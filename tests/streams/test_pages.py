@@ -1,57 +1,330 @@
-"""The pages: escaped, readable without JavaScript, and without people."""
+"""The overview and what all pages share: right numbers, escaped, readable without JavaScript, and without people."""
 
 import asyncio
+import json
+import re
+from dataclasses import replace
+from datetime import timedelta
+from html import unescape
+from itertools import pairwise
 from pathlib import Path
 
-from domain.traffic import Traffic
+import pytest
+
+from domain.alerts import Bound
+from domain.interests import Direction
+from domain.traffic import Coverage
+from domain.windows import Window
 from streams.app import create_app
-from streams.desk import Desk
-from streams.pages import SHOWN_HOURS, overview, shown
+from streams.pages.airport import airport_detail
+from streams.pages.explain import explained
+from streams.pages.overview import (
+    AIRPORTS,
+    AIRPORTS_A_PAGE,
+    OVERVIEW,
+    SHOWN_HOURS,
+    Overview,
+    WorkerShown,
+    airport_shown,
+    merged,
+    overview_of,
+)
+from streams.pages.pulse import LoopLag
+from streams.pages.rendering import (
+    STATIC,
+    airport_page,
+    explain_page,
+    graph_page,
+    overview_page,
+    sorry_page,
+    stats_page,
+)
+from streams.pages.worker import AgentShown, MemberShown, RecoveryShown, TableShown, TopicShown, WorkerState, graph_of
 from streams.settings import StreamsSettings
-from streams.state import encode_airport, encode_interest
-from tests.domain.logs import an_interest
+from streams.ticker import Ticker
+from tests.domain.logs import BASE, an_interest
 from tests.domain.test_judgement import seen
-from tests.streams.events import interest_message, key_of
+from tests.streams.bench import Bench
+from tests.streams.events import interest_set, observed
+from tests.streams.test_ticker import Seconds, an_alert
+
+NOW = BASE + timedelta(hours=102)
+HOSTILE = "<script>alert(1)</script>"
 
 
-def a_desk(airport: str, *log) -> Desk:
-    traffic = Traffic()
-    for each in log:
-        traffic = traffic.fold(each)
-    interest = an_interest(airport=airport)
-    entry = encode_interest(1, interest_message(interest).SerializeToString())
-    return Desk({airport.encode(): encode_airport(1, traffic)}, {key_of(interest): entry})
+def a_bench(airport: str, *log) -> Bench:
+    bench = Bench()
+    bench.fold(interest_set(an_interest(airport=airport), 1))
+    for number, each in enumerate(log):
+        bench.fold(observed(airport, number + 1, each))
+    return bench
+
+
+def an_overview(*airports, ticker: Ticker | None = None, name: str = "10.0.0.1:80") -> Overview:
+    ticker = ticker or Ticker(Seconds(), Seconds())
+    return overview_of(airports, ticker, NOW, [WorkerShown(name, 12, answered=True)])
+
+
+def a_state() -> WorkerState:
+    return WorkerState(
+        name="10.0.0.1:80",
+        at=NOW,
+        uptime_s=3725.0,
+        state="ready",
+        partitions=(0, 1, 2),
+        all_partitions=12,
+        members=(MemberShown("10.0.0.1:80", (0, 1, 2)), MemberShown("10.0.0.2:80", (3,))),
+        tables=(TableShown("airports", "Traffic", 1234, False, 99, 1.5, "streams-airports-changelog"),),
+        agents=(AgentShown("join", ("flights.observed.v1",), 4321, 12.0),),
+        inputs=(TopicShown("flights.observed.v1", 4000, 3.0, 17),),
+        outputs=(TopicShown("alerts.raised.v1", 55, 0.0, None),),
+        recovery=RecoveryShown(False, 0, 1.25),
+        rebalances=2,
+        loop_lag=LoopLag(0.3, 0.2, 4.5),
+        store="RocksDB",
+    )
 
 
 def test_the_last_covered_hours_are_shown_and_an_open_one_is_not() -> None:
     """Half an hour of flights beside full ones would look like a lull."""
-    desk = a_desk("KJFK", seen(0, 100, (51.5, 52.5, 99.5)), seen(100, 100.5, (100.2,)))
-    (airport,) = shown(desk, ["KJFK"])
+    bench = a_bench("KJFK", seen(0, 100, (51.5, 52.5, 99.5)), seen(100, 100.5, (100.2,)))
+    airport = airport_shown(bench.desk, "KJFK", NOW)
     assert len(airport.departures.hours) == SHOWN_HOURS
     assert (airport.departures.hours[0], airport.departures.hours[-1]) == (1, 1)
     assert airport.departures.watermark == "2013-02-12T04:30Z"
-    assert airport.arrivals.watermark is None
-    assert (airport.name, airport.interests) == ("John F Kennedy International Airport", 1)
+    assert airport.departures.lag_s == 5400
+    assert (airport.arrivals.watermark, airport.arrivals.lag_s) == (None, None)
+    assert (airport.name, airport.city) == ("John F Kennedy International Airport", "New York")
+    assert (airport.interests, airport.thresholds) == (1, 1)
+
+
+def test_hours_that_a_gap_touches_are_told() -> None:
+    """Its few flights are not all that there were."""
+    bench = a_bench("KJFK", seen(0, 2), seen(2, 3.5, (), Coverage.GAP), seen(3.5, 6))
+    assert airport_shown(bench.desk, "KJFK", NOW).departures.gaps == (2, 3)
+
+
+def test_breaches_are_those_of_the_last_closed_window() -> None:
+    """Two flights are no more than two; three are."""
+    bench = a_bench("KJFK", seen(0, 1, (0.1, 0.2)))
+    assert airport_shown(bench.desk, "KJFK", NOW).breaches == ()
+    bench.fold(observed("KJFK", 2, seen(1, 2, (1.1, 1.2, 1.3))))
+    (breach,) = airport_shown(bench.desk, "KJFK", NOW).breaches
+    assert (breach.direction, breach.window, breach.bound, breach.interests) == (
+        Direction.DEPARTURES,
+        Window.ONE_HOUR,
+        Bound.HIGH,
+        1,
+    )
+
+
+def test_a_clock_behind_the_watermark_shows_no_lag() -> None:
+    """A lag below nothing would puzzle."""
+    bench = a_bench("KJFK", seen(0, 100))
+    assert airport_shown(bench.desk, "KJFK", BASE).departures.lag_s == 0
 
 
 def test_an_airport_that_is_in_no_list_is_shown_by_its_code() -> None:
     """The list may be older than the airport."""
-    (airport,) = shown(a_desk("ZZZZ", seen(0, 1)), ["ZZZZ"])
+    airport = airport_shown(a_bench("ZZZZ", seen(0, 1)).desk, "ZZZZ", NOW)
     assert (airport.icao, airport.name, airport.departures.hours) == ("ZZZZ", "", (0,))
+    assert "in no list of airports" in overview_page(an_overview(airport), 1, False, "w")
 
 
-def test_what_is_shown_is_escaped_and_needs_no_script() -> None:
-    """Codes have the form of codes by then; the page does not rely on it."""
-    hostile = "<script>alert(1)</script>"
-    page = overview(shown(a_desk(hostile, seen(0, 1)), [hostile]))
-    assert "<script" not in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert str(an_interest().user_id) not in page
+def test_workers_together_know_what_each_knows() -> None:
+    """Sums of rates, airports by code, the newest alerts first; who is silent is named."""
+    left, right = Seconds(), Seconds()
+    first, second = Ticker(left, left), Ticker(right, right)
+    first.folded("KJFK", 30)
+    second.folded("LICC", 20)
+    first.raised(an_alert())
+    right.at += 1
+    second.raised(an_alert(airport="LICC"))
+    left.at += 2
+    right.at += 1
+    jfk = airport_shown(a_bench("KJFK", seen(0, 1)).desk, "KJFK", NOW)
+    licc = airport_shown(a_bench("LICC", seen(0, 2)).desk, "LICC", NOW)
+    stale = replace(jfk, interests=0)
+    one = an_overview(jfk, ticker=first, name="b:1")
+    other = an_overview(licc, stale, ticker=second, name="a:1")
+    both = merged(one, [other], [WorkerShown("c:1", 4, answered=False, note="did not answer")])
+    assert [each.icao for each in both.airports] == ["KJFK", "LICC"]
+    assert both.airports[0] == jfk, "of what two tell around a rebalance, this worker's own is taken"
+    assert [each.airport for each in both.alerts] == ["LICC", "KJFK"]
+    assert both.flights_by_second[-3:] == (0, 50, 0)
+    assert (both.flights_rate, both.alerts_rate) == (5.0, 0.2)
+    assert [each.name for each in both.workers] == ["a:1", "b:1", "c:1"]
+    page = overview_page(both, 1, False, "b:1")
+    assert "Not everything is shown" in page
+    assert "2</b> of 3 answered" in page
+    assert "Not everything is shown" not in overview_page(one, 1, False, "b:1")
+
+
+def test_workers_understand_each_other_and_newer_ones() -> None:
+    """The overview goes from worker to worker as JSON; a newer version may add to it."""
+    ticker = Ticker(Seconds(), Seconds())
+    ticker.raised(an_alert())
+    overview = an_overview(airport_shown(a_bench("KJFK", seen(0, 1)).desk, "KJFK", NOW), ticker=ticker)
+    told = json.loads(OVERVIEW.dump_json(overview))
+    told["airports"][0]["weather"] = "fine"
+    assert OVERVIEW.validate_python(told) == overview
+
+
+def test_the_json_of_airports_has_what_readers_rely_on() -> None:
+    """A list of objects with code, name, both directions, and a count of interests."""
+    bench = a_bench("LICC", seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 3, (2.5,)))
+    (airport,) = json.loads(AIRPORTS.dump_json((airport_shown(bench.desk, "LICC", NOW),)))
+    assert {"icao", "name", "arrivals", "departures", "interests"} <= airport.keys()
+    assert airport["departures"]["watermark"] == "2013-02-08T03:00Z"
+    assert airport["departures"]["hours"] == [3, 0, 1]
+    assert (airport["arrivals"]["watermark"], airport["arrivals"]["hours"]) == (None, [])
 
 
 def test_without_airports_the_page_says_so() -> None:
     """An empty table could be a fault."""
-    assert "No flights observed yet." in overview([])
+    page = overview_page(an_overview(), 1, False, "w")
+    assert "No flights observed yet" in page
+    assert "No alert was raised" in page
+    assert "No airport is in breach." in overview_page(an_overview(), 1, True, "w")
+
+
+def test_many_airports_are_shown_page_by_page() -> None:
+    """In order, each once; a page beyond the last is the last."""
+    shown = airport_shown(a_bench("KJFK", seen(0, 1)).desk, "KJFK", NOW)
+    codes = [f"A{number:03}" for number in range(2 * AIRPORTS_A_PAGE + 1)]
+    overview = an_overview(*(replace(shown, icao=code) for code in codes))
+    found = [
+        re.findall(r'class="icao" href="/airports/(\w+)"', overview_page(overview, page, False, "w"))
+        for page in (1, 2, 3, 9)
+    ]
+    assert found[0] + found[1] + found[2] == codes
+    assert found[3] == found[2]
+    assert 'rel="next"' not in overview_page(overview, 3, False, "w")
+
+
+def test_one_may_look_at_the_breaches_alone() -> None:
+    """Among hundreds of airports they are what matters."""
+    calm = airport_shown(a_bench("KJFK", seen(0, 1)).desk, "KJFK", NOW)
+    wild = airport_shown(a_bench("LICC", seen(0, 1, (0.1, 0.2, 0.3))).desk, "LICC", NOW)
+    page = overview_page(an_overview(calm, wild), 1, True, "w")
+    assert "/airports/LICC" in page
+    assert "/airports/KJFK" not in page
+    assert 'href="/overview?show=breaches" aria-current="true"' in page
+
+
+PAGES = ("overview", "airport", "explain", "stats", "graph", "sorry")
+
+
+def pages(called: str = "KJFK") -> dict[str, str]:
+    """Every page, of an airport and a worker that are called so."""
+    log = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 3, (1.5,), Coverage.GAP), seen(3, 100, (50.5,))]
+    ticker = Ticker(Seconds(), Seconds())
+    ticker.raised(an_alert(airport=called))
+    desk = a_bench("KJFK", *log).desk
+    shown = replace(airport_shown(desk, "KJFK", NOW), icao=called, name=called, city=called)
+    detail = airport_detail(desk, "KJFK", Window.ONE_HOUR, NOW, ticker.recent_alerts())
+    why = explained(desk, an_interest(low=1), NOW)
+    return {
+        "overview": overview_page(an_overview(shown, ticker=ticker, name=called), 1, False, called),
+        "airport": airport_page(replace(detail, icao=called, name=called, city=called), called),
+        "explain": explain_page(replace(why, airport=called, name=called), 1, False, called),
+        "stats": stats_page(replace(a_state(), name=called)),
+        "graph": graph_page(graph_of(replace(a_state(), name=called))),
+        "sorry": sorry_page("Not found", called, True, called),
+    }
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_what_is_shown_is_escaped(name) -> None:
+    """Codes have the form of codes by then; the pages do not rely on it."""
+    page = pages(HOSTILE)[name]
+    assert "<script>" not in page
+    assert "alert(1)" in unescape(page)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_carries_script_or_style_in_itself(name) -> None:
+    """The browser is told to refuse them, and to load nothing from elsewhere."""
+    page = pages()[name]
+    assert re.findall(r"<script(?! src=\"/static/)", page) == []
+    assert re.findall(r"<style|\sstyle=|\son\w+=|javascript:", page) == []
+    assert re.findall(r"(?:src|href|action)=\"(?!/|#)", page) == []
+    for path in re.findall(r"/static/([\w.]+)", page):
+        assert path in STATIC
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_no_page_names_a_person(name) -> None:
+    """Nor an interest, but the page that explains it."""
+    page = pages()[name]
+    assert str(an_interest().user_id) not in page
+    assert (str(an_interest().interest_id) in page) == (name == "explain")
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_can_be_found_one_s_way_in(name) -> None:
+    """One main heading, no level skipped, a link past the navigation, names for all that can be pointed at."""
+    page = pages()[name]
+    levels = [int(level) for level in re.findall(r"<h([1-6])", page)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(later - earlier <= 1 for earlier, later in pairwise(levels))
+    assert page.index('class="skip" href="#main"') < page.index("<header")
+    assert '<main id="main"' in page
+    assert '<html lang="en">' in page
+    for svg in re.findall(r"<svg[^>]*>", page):
+        assert "aria-hidden" in svg or ('role="img"' in svg and 'aria-label="' in svg)
+    identifiers = re.findall(r'\sid="([^"]+)"', page)
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_only_what_may_pass_is_looked_at_again() -> None:
+    """A page that is not found stays so."""
+    assert "live.js" in sorry_page("Not ready", "It moves.", True, "w")
+    assert "live.js" not in sorry_page("Not found", "There is none.", False, "w")
+
+
+def test_the_worker_s_numbers_have_their_units() -> None:
+    """And large ones their commas."""
+    page = stats_page(a_state())
+    for told in ("1 h 2 min", "1,234", "0.3</b> ms", "most 4.5 ms", "took 1.25 s", "4,321", "2 rebalances", "RocksDB"):
+        assert told in page
+    estimate = replace(a_state(), tables=(replace(a_state().tables[0], is_estimate=True),))
+    assert "≈ 1,234" in stats_page(estimate)
+    assert "4,321 events" in graph_page(graph_of(a_state()))
+
+
+_TEXT = [
+    *((ink, ground) for ink in ("ink", "quiet", "link") for ground in ("ground", "card", "hover", "gap")),
+    *((ink, "card") for ink in ("high", "low", "ok")),
+    *((ink, f"{ink}-soft") for ink in ("high", "low", "ok")),
+    ("high", "ground"), ("ink", "notice"), ("link", "notice"),
+]  # fmt: skip
+_SHAPES = [("bar", "card"), ("bar-kept", "card"), ("gap-line", "gap"), ("edge", "card"), ("focus", "ground"),
+           ("focus", "card"), ("high", "card"), ("low", "card")]  # fmt: skip
+
+
+def test_colours_have_the_contrast_that_people_need() -> None:
+    """WCAG 2.2 AA, in both schemes: text 4.5 : 1 (1.4.3), shapes and the edges of controls 3 : 1 (1.4.11)."""
+    schemes = re.findall(r":root \{(.*?)\}", STATIC["pages.css"].body.decode(), re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colour = dict(re.findall(r"--([\w-]+): (#\w{6})", scheme))
+        for pairs, least in ((_TEXT, 4.5), (_SHAPES, 3.0)):
+            for front, back in pairs:
+                assert _contrast(colour[front], colour[back]) >= least, (front, back)
+
+
+def _contrast(one: str, other: str) -> float:
+    """https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return sum(share * part for share, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def test_importing_and_creating_the_app_connects_to_nothing(tmp_path: Path) -> None:

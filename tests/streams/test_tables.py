@@ -33,6 +33,17 @@ def records(*pairs: tuple[bytes, int]) -> list[Any]:
     return found
 
 
+def test_what_was_deleted_is_not_recovered() -> None:
+    """A tombstone has no sequence, and is taken all the same."""
+    table = a_table()
+    events = records((b"a", 1), (b"b", 2), (b"a", 3))
+    events[2].message.value = events[2].value = None
+    table.apply_changelog_batch(events)
+    assert set(table.data) == {b"b"}
+    table.apply_changelog_batch(records((b"a", 4)))
+    assert set(table.data) == {b"a", b"b"}
+
+
 @given(
     log=st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.integers(1, 9)), max_size=20),
     cuts=st.lists(st.integers(0, 20), max_size=3),

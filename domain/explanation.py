@@ -1,0 +1,88 @@
+"""Why an interest was told something, or was not: window by window."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from domain.alerts import State
+from domain.interests import Interest
+from domain.judgement import Said, first_window, high_said, low_said
+from domain.standing import Windows
+from domain.traffic import Traffic
+from domain.windows import HOUR_S, instant
+
+
+class Knowledge(StrEnum):
+    """What is known of a window."""
+
+    CLOSED = "closed"
+    """All its flights."""
+    OPEN = "open"
+    """Some of its flights; more may come."""
+    GAP = "gap"
+    """Some of its flights; the rest will never be known."""
+    UNCOVERED = "before coverage"
+    EARLY = "before effective_from"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rule makes of one window."""
+
+    start: datetime
+    end: datetime
+    count: int
+    """Distinct flights that are known."""
+    knowledge: Knowledge
+    high: State | None
+    """What is to be said of the high threshold; STILL is mailed only to those who asked for it."""
+    low: State | None
+
+
+def verdicts(interest: Interest, traffic: Traffic) -> Iterator[Verdict]:
+    """From as many windows before the first that is judged as a run takes, to the last of which something is known."""
+    windows = Windows(traffic, interest.direction, interest.window)
+    first, covered, closed_until = first_window(interest), windows.first, windows.closed_until
+    if covered is None or closed_until is None:
+        return
+    hours = interest.window.hours
+    counted = max(flow.counts.end_hour for flow in traffic.flows(interest.direction))
+    last = max(closed_until - 1, _last_with_flights(windows, counted // hours, closed_until))
+    for number in range(max(first, covered) - interest.for_windows, last + 1):
+        standing = windows[number]
+        yield Verdict(
+            start=instant(number * hours * HOUR_S),
+            end=instant((number + 1) * hours * HOUR_S),
+            count=standing.flights,
+            knowledge=_knowledge(windows, number, first),
+            high=_said(interest, windows, number, first, interest.high, high_said),
+            low=_said(interest, windows, number, first, interest.low, low_said),
+        )
+
+
+def _last_with_flights(windows: Windows, last: int, closed_until: int) -> int:
+    """The last window beyond the closed ones that has flights."""
+    return next((number for number in range(last, closed_until - 1, -1) if windows[number].flights), closed_until - 1)
+
+
+def _knowledge(windows: Windows, number: int, first: int) -> Knowledge:
+    standing = windows[number]
+    if standing.closed:
+        return Knowledge.CLOSED if number >= first else Knowledge.EARLY
+    if not standing.begun:
+        return Knowledge.UNCOVERED
+    if number < first:
+        return Knowledge.EARLY
+    return Knowledge.GAP if standing.lost else Knowledge.OPEN
+
+
+def _said(interest: Interest, windows: Windows, number: int, first: int, threshold: int | None, say) -> State | None:  # type: ignore[no-untyped-def]
+    ready = first + interest.for_windows - 1
+    if threshold is None or number < ready:
+        return None
+    said: Said = say(windows, number, interest.for_windows, number == ready)
+    for state, stretch in ((State.FIRING, said.firing), (State.RESOLVED, said.resolved), (State.STILL, said.still)):
+        if stretch.begin <= threshold < stretch.end:
+            return state
+    return None

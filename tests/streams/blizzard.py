@@ -1,0 +1,154 @@
+"""Three days as of the blizzard of February 2013 in the north-east of the USA, made up: for the tests of the pages, and
+for the pictures of them. Always the same."""
+
+import math
+import random
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from domain.interests import Direction, Interest
+from domain.traffic import Coverage, Observation
+from domain.windows import HOUR_S, Window, seconds
+from tests.domain.logs import BASE, an_interest
+from tests.streams.events import Event, interest_set, observed
+
+END: Final = BASE + timedelta(days=3)
+"""Up to where all is covered but what is said to be not."""
+
+NOW: Final = END + timedelta(hours=2, minutes=20)
+"""What the clock of the workers shows when they start."""
+
+CLOCK: Final = {"CLOCK_START": NOW.isoformat()}
+"""Settings for workers."""
+
+_USUAL: Final = {"KJFK": 21, "KBOS": 16, "KLGA": 18, "KEWR": 20, "EGLL": 34, "LICC": 5, "ZZZ9": 2}
+"""Flights in a busy hour, of each direction."""
+
+_SNOW: Final = {
+    "KJFK": (BASE + timedelta(hours=20), BASE + timedelta(hours=41)),
+    "KBOS": (BASE + timedelta(hours=18), BASE + timedelta(hours=54)),
+    "KLGA": (BASE + timedelta(hours=20), BASE + timedelta(hours=38)),
+    "KEWR": (BASE + timedelta(hours=21), BASE + timedelta(hours=39)),
+}
+"""When nothing flies."""
+
+_GAPS: Final = {
+    ("KEWR", Direction.ARRIVALS): (BASE + timedelta(hours=50), BASE + timedelta(hours=54)),
+    ("KJFK", Direction.ARRIVALS): (BASE + timedelta(hours=7), BASE + timedelta(hours=9)),
+}
+
+_NEVER_COVERED: Final = {("ZZZ9", Direction.ARRIVALS)}
+
+EXPLAINED: Final = UUID("5d2f0f2e-1b1a-4c55-9d5e-3f1f0a6d7c01")
+"""The interest that a page explains: KJFK, more than 20 or fewer than 1 departures in an hour."""
+
+_PEOPLE: Final = [UUID(int=0xA000 + number) for number in range(40)]
+
+
+def interests() -> tuple[Interest, ...]:
+    """Of many people, at most of the airports."""
+    chance = random.Random(8)
+    made = [_wish(EXPLAINED, "KJFK", high=20, low=1)]
+    kinds: list[tuple[str, int, dict[str, object]]] = [
+        ("KJFK", 11, {"high": 20}),
+        ("KJFK", 4, {"high": 24, "for_windows": 2}),
+        ("KJFK", 6, {"direction": Direction.ARRIVALS, "high": 22, "low": 2}),
+        ("KJFK", 3, {"direction": Direction.BOTH, "window": Window.SIX_HOURS, "high": None, "low": 40}),
+        ("KJFK", 2, {"window": Window.ONE_DAY, "high": None, "low": 150}),
+        ("KBOS", 7, {"direction": Direction.ARRIVALS, "window": Window.ONE_DAY, "high": None, "low": 150}),
+        ("KBOS", 2, {"high": None, "low": 1, "for_windows": 6}),
+        ("KLGA", 5, {"direction": Direction.BOTH, "window": Window.SIX_HOURS, "high": None, "low": 20}),
+        ("KEWR", 3, {"high": 22, "low": 1}),
+        ("EGLL", 9, {"high": 60, "low": 5}),
+        ("LICC", 1, {"direction": Direction.ARRIVALS, "high": None, "low": 1, "for_windows": 3}),
+        ("KSFO", 1, {"high": 40}),
+    ]
+    for airport, people, changes in kinds:
+        made += [_wish(UUID(int=chance.getrandbits(128), version=4), airport, **changes) for _ in range(people)]
+    return tuple(made)
+
+
+def _wish(interest_id: UUID, airport: str, **changes: object) -> Interest:
+    user = _PEOPLE[interest_id.int % len(_PEOPLE)]
+    return an_interest(**({"interest_id": interest_id, "user_id": user, "airport": airport} | changes))
+
+
+def logs() -> dict[str, list[Observation]]:
+    """What was observed, by airport."""
+    chance = random.Random(2013)
+    return {
+        airport: [
+            seen
+            for begin in range(seconds(BASE), seconds(END), 6 * HOUR_S)
+            for direction in (Direction.ARRIVALS, Direction.DEPARTURES)
+            for seen in _six_hours(chance, airport, direction, begin)
+        ]
+        for airport in _USUAL
+    }
+
+
+def blizzard() -> list[Event]:
+    """All events, in an order of publishing."""
+    events = [interest_set(each, number + 1) for number, each in enumerate(interests())]
+    for airport, log in logs().items():
+        events += [observed(airport, number + 1, seen) for number, seen in enumerate(log)]
+    return events
+
+
+def an_hour_more(airport: str, flights: int, hour: int = 0) -> Event:
+    """Departures of one hour after END, evenly spread, and all of them."""
+    begin = seconds(END) + hour * HOUR_S
+    times = tuple(begin + index * HOUR_S // max(flights, 1) for index in range(flights))
+    seen = Observation(Direction.DEPARTURES, begin, begin + HOUR_S, times, Coverage.COMPLETE)
+    return observed(airport, 10_000 + hour, seen)
+
+
+def _six_hours(chance: random.Random, airport: str, direction: Direction, begin: int) -> list[Observation]:
+    end = begin + 6 * HOUR_S
+    times = tuple(
+        sorted(
+            at
+            for hour in range(begin, end, HOUR_S)
+            for at in (chance.randrange(hour, hour + HOUR_S) for _ in range(_flights(chance, airport, hour)))
+        )
+    )
+    if (airport, direction) in _NEVER_COVERED:
+        return [Observation(direction, begin, end, times, Coverage.PARTIAL)]
+    gap = _GAPS.get((airport, direction))
+    stretches = [(begin, end, Coverage.COMPLETE)]
+    if gap is not None and begin < seconds(gap[1]) and seconds(gap[0]) < end:
+        gap_begin, gap_end = max(seconds(gap[0]), begin), min(seconds(gap[1]), end)
+        stretches = [
+            (begin, gap_begin, Coverage.COMPLETE),
+            (gap_begin, gap_end, Coverage.GAP),
+            (gap_end, end, Coverage.COMPLETE),
+        ]
+    return [
+        Observation(
+            direction,
+            start,
+            stop,
+            () if kind is Coverage.GAP else tuple(at for at in times if start <= at < stop),
+            kind,
+        )
+        for start, stop, kind in stretches
+        if start < stop
+    ]
+
+
+def _flights(chance: random.Random, airport: str, hour: int) -> int:
+    """Busy by day, still at night, nothing in the snow, and more than usual right after it."""
+    usual = _USUAL[airport]
+    at = BASE + timedelta(seconds=hour - seconds(BASE))
+    snow = _SNOW.get(airport)
+    if snow is not None and snow[0] <= at < snow[1]:
+        return 0
+    local = (at.hour - (0 if airport in ("EGLL", "LICC", "ZZZ9") else 5)) % 24
+    share = max(math.sin((local - 5) / 18 * math.pi), 0.0) ** 0.7 if 5 <= local <= 23 else 0.04
+    rush = 1.35 if snow is not None and _just_after(snow[1], at) else 1.0
+    return max(round(usual * share * rush + chance.uniform(-1.5, 1.5)), 1 if usual > 10 else 0)
+
+
+def _just_after(end: datetime, at: datetime) -> bool:
+    return end <= at < end + timedelta(hours=5)

@@ -1,0 +1,397 @@
+"""The pages as they are served: two real workers, a real broker, and a real browser."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import datetime, timedelta
+from http.client import HTTPConnection
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from domain.interests import Direction
+from domain.windows import HOUR_S, seconds
+from local.kafka import Broker
+from streams.pages.rendering import UPDATE_S
+from tests.domain.logs import BASE, to_be_said
+from tests.streams import blizzard
+from tests.streams.browser import PHONE, SCREENSHOTS, WIDE, require_installed, running_browser, visit
+from tests.streams.process import Worker, begun_worker, everything_acknowledged, publish
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.timeout(240)
+
+PAGES = {
+    "overview": "/overview",
+    "airport": "/airports/KJFK",
+    "airport-6h": "/airports/KLGA?window=6h",
+    "airport-1d": "/airports/KBOS?window=1d",
+    "explain": f"/explain/{blizzard.EXPLAINED}",
+    "stats": "/stats",
+    "graph": "/graph",
+}
+
+
+def apart(call: Callable[..., Any], *arguments: Any) -> Any:
+    """What a call returns that runs an event loop: in another thread, since a browser may have one in this."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(call, *arguments).result()
+
+
+@pytest.fixture(scope="module")
+def workers(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worker, Worker]]:
+    """Two workers that share the partitions, and have folded the blizzard."""
+    folder = tmp_path_factory.mktemp("streams")
+    with ExitStack() as stack:
+        both = tuple(
+            stack.enter_context(begun_worker(folder, kafka.bootstrap_servers, **blizzard.CLOCK)) for _ in range(2)
+        )
+        eventually(lambda: all(each.is_ready() for each in both))
+        eventually(lambda: all(len(got(each, "/api/stats")["partitions"]) == 6 for each in both))
+        folded(kafka, *blizzard.blizzard())
+        yield both  # type: ignore[misc]
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    require_installed()
+    with running_browser() as browser:
+        yield browser
+
+
+def folded(kafka: Broker, *events) -> None:
+    """Publish, and return when the workers have folded it."""
+    apart(publish, kafka.bootstrap_servers, events)
+    eventually(lambda: apart(everything_acknowledged, kafka.bootstrap_servers))
+
+
+def url(worker: Worker, path: str = "") -> str:
+    return f"http://127.0.0.1:{worker.web_port}{path}"
+
+
+def got(worker: Worker, path: str) -> Any:
+    """JSON of a page that is there."""
+    status, content_type, body = worker.get(path)
+    assert status == 200, (path, body)
+    assert content_type == "application/json"
+    return json.loads(body)
+
+
+def asked(worker: Worker, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+    """Status, headers and body, as they come: without following where they point to."""
+    connection = HTTPConnection("127.0.0.1", worker.web_port, timeout=10)
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, dict(answer.getheaders()), answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_each_worker_tells_of_all_airports_and_of_its_own(workers) -> None:
+    """Any of them shows the whole group; none has an airport of the other's."""
+    expected = {*blizzard.logs(), "KSFO"}
+    shown = [{each["icao"]: each for each in got(worker, "/api/airports")} for worker in workers]
+    assert [each.keys() for each in shown] == [expected, expected]
+    own = [{each["icao"] for each in got(worker, "/api/airports?scope=worker")} for worker in workers]
+    assert own[0] | own[1] == expected
+    assert own[0] & own[1] == set()
+    assert all(own)
+    interests = Counter(each.airport for each in blizzard.interests())
+    assert {icao: each["interests"] for icao, each in shown[0].items()} == {icao: interests[icao] for icao in expected}
+    names = {worker["name"]: worker["answered"] for worker in got(workers[0], "/api/overview")["workers"]}
+    assert names == {f"127.0.0.1:{worker.web_port}": True for worker in workers}
+
+
+@pytest.mark.parametrize("asked_worker", [0, 1])
+@pytest.mark.parametrize("icao", sorted(blizzard.logs()))
+def test_an_airport_s_counts_are_those_of_its_flights_from_either_worker(workers, icao, asked_worker) -> None:
+    """Hour by hour, both directions; up to where it is covered, against the workers' clock."""
+    told = got(workers[asked_worker], f"/api/airports/{icao}")
+    for series in told["series"]:
+        flights = Counter(
+            at // HOUR_S
+            for seen in blizzard.logs()[icao]
+            if seen.direction.value == series["direction"]
+            for at in seen.event_times
+        )
+        counts = {seconds(datetime.fromisoformat(each["start"])) // HOUR_S: each["count"] for each in series["windows"]}
+        assert {hour: count for hour, count in counts.items() if count} == flights
+    departures = next(each for each in told["coverage"] if each["direction"] == "departures")
+    assert datetime.fromisoformat(departures["watermark"]) == blizzard.END
+    since_start = timedelta(seconds=departures["lag_s"]) - (blizzard.NOW - blizzard.END)
+    assert timedelta() <= since_start < timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("asked_worker", [0, 1])
+def test_an_interest_is_explained_by_either_worker(workers, asked_worker) -> None:
+    """What it was told is what the brute-force model says."""
+    wish = next(each for each in blizzard.interests() if each.interest_id == blizzard.EXPLAINED)
+    told = got(workers[asked_worker], f"/api/explain/{wish.interest_id}")
+    said = {
+        (bound["bound"], bound["state"], datetime.fromisoformat(each["start"]))
+        for each in told["windows"]
+        for bound in each["bounds"]
+        if bound["said"]
+    }
+    assert said == to_be_said(wish, blizzard.logs()["KJFK"]) != set()
+    status, _, page = workers[asked_worker].get(f"/explain/{wish.interest_id}")
+    assert status == 200
+    assert "More than 20 or fewer than 1 departures" in page
+
+
+def test_the_workers_states_and_graphs_are_told_by_either(workers) -> None:
+    """The query names the worker; what Kafka does not say is of the group is not asked."""
+    partitions = []
+    for worker in workers:
+        name = f"127.0.0.1:{worker.web_port}"
+        states = [got(each, f"/api/stats?worker={name}") for each in workers]
+        assert [each["name"] for each in states] == [name, name]
+        assert states[0]["state"] == "ready"
+        assert {each["name"] for each in states[0]["tables"]} == {"airports", "interests", "history"}
+        assert [each["name"] for each in states[0]["agents"]] == ["join"]
+        assert all(each["backlog"] == 0 for each in states[0]["inputs"])
+        partitions += states[0]["partitions"]
+        graph = got(workers[0], f"/api/graph?worker={name}")
+        assert graph["worker"] == name
+    assert sorted(partitions) == list(range(12))
+    inputs = [each for worker in workers for each in got(worker, "/api/stats")["inputs"]]
+    read = sum(each["messages"] for each in inputs if each["name"] == "flights.observed.v1")
+    assert read == sum(len(log) for log in blizzard.logs().values())
+    for path in ("/stats", "/graph", "/api/stats"):
+        assert workers[0].get(f"{path}?worker=example.com:80")[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/airports/KXXX", 404, "no airport has this ICAO code"),
+        ("/airports/KSEA", 404, "is not watched"),
+        ("/airports/nonsense", 404, "no airport has this ICAO code"),
+        ("/airports/%3Cscript%3Ealert(1)%3C%2Fscript%3E", 404, "&lt;SCRIPT&gt;"),
+        ("/airports/KJFK?window=2h", 404, "A window is 1h, 6h or 1d long."),
+        ("/explain/00000000-0000-4000-8000-000000000000", 404, "No interest has this id"),
+        ("/explain/%22%3E%3Cscript%3E", 404, "a UUID; this is none"),
+        ("/overview?page=-1&show=%3Cscript%3E", 200, "Page 1 of 1|All 8"),
+        ("/airports/kjfk", 200, "John F Kennedy"),
+        ("/airports/KSFO", 200, "Nothing is covered yet"),
+        ("/airports/ZZZ9", 200, "in no list of airports"),
+        ("/static/nothing.js", 404, "no such file"),
+    ],
+)
+def test_odd_questions_have_clear_answers_from_either_worker(workers, path, status, says) -> None:
+    """A sentence, escaped, under the same strict headers."""
+    for worker in workers:
+        got_status, headers, body = asked(worker, "GET", path)
+        assert got_status == status
+        assert re.search(says, body)
+        assert "<script>" not in body.lower()
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'; script-src 'self'")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert asked(worker, "HEAD", path)[0::2] == (status, "")
+    api = workers[0].get(f"/api{path}")
+    if status == 404 and not path.startswith("/static"):
+        assert api[:2] == (404, "application/problem+json")
+        assert json.loads(api[2])["status"] == 404
+
+
+def test_what_is_looked_for_is_found(workers) -> None:
+    """The field takes an airport's code or an interest's id, and leads nowhere else."""
+    for wanted, page in (
+        ("kjfk", "/airports/KJFK"),
+        (str(blizzard.EXPLAINED), f"/explain/{blizzard.EXPLAINED}"),
+        ("", "/overview"),
+        ("//evil%0d%0aX:1", "/airports/%2F%2FEVIL%0D%0AX%3A1"),
+    ):
+        status, headers, _ = asked(workers[0], "GET", f"/airports?find={wanted}")
+        assert (status, headers["Location"]) == (303, page)
+
+
+def test_a_worker_that_is_asked_by_another_asks_nobody(workers) -> None:
+    """So that two that disagree about an owner do not send a question round for ever."""
+    own = [{each["icao"] for each in got(worker, "/api/airports?scope=worker")} for worker in workers]
+    foreign = sorted(own[1] - own[0])[0]
+    status, _, body = asked(workers[0], "GET", f"/airports/{foreign}", **{"Towerwatch-Asked-By": "test:1"})
+    assert status == 503
+    assert "moving from one worker to another" in body
+    assert {each["icao"] for each in json.loads(
+        asked(workers[0], "GET", "/api/airports", **{"Towerwatch-Asked-By": "test:1"})[2]
+    )} == own[0]  # fmt: skip
+
+
+def test_no_page_shows_a_person(workers) -> None:
+    """Nor the id of an interest, but the page that explains it."""
+    people = {str(each.user_id) for each in blizzard.interests()}
+    wishes = {str(each.interest_id) for each in blizzard.interests()}
+    for path in PAGES.values():
+        for worker, prefix in ((workers[0], ""), (workers[1], "/api")):
+            status, _, body = worker.get(prefix + path)
+            assert status == 200
+            assert not [person for person in people if person in body]
+            shown = {wish for wish in wishes if wish in body}
+            assert shown == ({str(blizzard.EXPLAINED)} if "explain" in path else set())
+
+
+def test_what_is_folded_and_raised_is_seen_within_seconds(kafka: Broker, workers) -> None:
+    """Rates and recent alerts of the whole group, from either worker."""
+    folded(kafka, blizzard.an_hour_more("EGLL", 61))
+    for worker in workers:
+        overview = eventually(
+            lambda worker=worker: (told := got(worker, "/api/overview"))["alerts"][0]["airport"] == "EGLL" and told,
+            "the alert on the overview",
+        )
+        newest = overview["alerts"][:2]
+        told = {(each["bound"], each["state"], each["count"], each["alerts"]) for each in newest}
+        assert told == {("low", "RESOLVED", 61, 9), ("high", "FIRING", 61, 9)}
+        assert datetime.fromisoformat(newest[0]["raised_at"]) > blizzard.NOW
+        assert 61 in eventually(lambda worker=worker: got(worker, "/api/overview")["flights_by_second"])
+        egll = next(each for each in overview["airports"] if each["icao"] == "EGLL")
+        assert [(each["bound"], each["interests"]) for each in egll["breaches"]] == [("high", 9)]
+        assert got(worker, "/api/airports/EGLL")["alerts"][:2] == newest
+
+
+@pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_is_whole_in_a_browser(chromium: Browser, workers, scheme, viewport) -> None:
+    """No error in the console, no failed request, nothing wider than the screen; a screenshot of each."""
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    size = "phone" if viewport is PHONE else "wide"
+    with visit(chromium, url(workers[0], "/overview"), color_scheme=scheme, viewport=viewport) as seen:
+        for name, path in PAGES.items():
+            seen.page.goto(url(workers[len(name) % 2], path))
+            expect(seen.page.get_by_role("heading", level=1)).to_be_visible()
+            assert seen.page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], name
+            seen.page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{size}.png", full_page=True)
+        ground = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 384) == (scheme == "light")
+        assert seen.faults == []
+
+
+def test_the_browser_shows_the_scenario_s_numbers(chromium: Browser, workers) -> None:
+    """Bars, thresholds, gaps, alerts and words, as a person reads them."""
+    with visit(chromium, url(workers[0], "/overview")) as seen:
+        row = seen.page.get_by_role("row").filter(has=seen.page.get_by_role("link", name="KBOS"))
+        expect(row).to_contain_text("General Edward Lawrence Logan International Airport")
+        expect(row).to_contain_text("Mon 11 Feb 00:00")
+        expect(row).to_contain_text("2 h 2")
+        expect(row).to_contain_text("9 interests")
+        seen.page.get_by_role("link", name="KJFK").first.click()
+        expect(seen.page).to_have_url(url(workers[0], "/airports/KJFK"))
+        chart = seen.page.get_by_role("figure", name="Departures an hour")
+        counts = _hourly("KJFK", Direction.DEPARTURES)
+        bars = chart.locator("rect.bar")
+        expect(bars).to_have_count(72)
+        said = [bar.text_content() for bar in bars.all()]
+        assert [int(re.search(r": (\d+) departure", text)[1]) for text in said] == counts
+        assert chart.locator("rect.bar.over").count() == sum(count > 20 for count in counts)
+        assert chart.locator("rect.bar.under").count() == sum(count < 1 for count in counts)
+        expect(chart.get_by_text("more than 20", exact=True)).to_be_visible()
+        expect(seen.page.get_by_role("figure", name="Arrivals an hour").locator("rect.band.gap")).to_have_count(1)
+        thresholds = seen.page.get_by_role("group", name="Thresholds in force")
+        expect(thresholds.get_by_role("row").filter(has_text="more than 24, 2 windows in a row")).to_contain_text("4")
+        chart.get_by_text("The counts of departures as a table").click()
+        expect(chart.get_by_role("row")).to_have_count(73)
+        seen.page.get_by_role("link", name="6 hours").click()
+        expect(seen.page.get_by_role("figure", name="Arrivals and departures in 6 hours")).to_be_visible()
+        assert seen.faults == []
+
+
+def _hourly(icao: str, direction: Direction) -> list[int]:
+    hours = Counter(
+        (at - seconds(BASE)) // HOUR_S
+        for seen in blizzard.logs()[icao]
+        if seen.direction is direction
+        for at in seen.event_times
+    )
+    return [hours[hour] for hour in range(72)]
+
+
+def test_a_page_follows_what_happens_and_disturbs_nobody(chromium: Browser, kafka: Broker, workers) -> None:
+    """New numbers come by themselves; focus, scroll and opened details stay; a pause is a pause."""
+    with visit(chromium, url(workers[0], "/airports/KLGA")) as seen:
+        figure = seen.page.get_by_role("figure", name="Departures an hour")
+        summary = figure.get_by_text("The counts of departures as a table")
+        summary.click()
+        summary.focus()
+        seen.page.evaluate("window.scrollTo(0, 240); window.here = document.querySelector('figure')")
+        folded(kafka, blizzard.an_hour_more("KLGA", 33))
+        expect(figure.get_by_role("row").nth(1)).to_contain_text("Mon 11 Feb 00:00–01:00", timeout=8000)
+        expect(figure.get_by_role("row").nth(1)).to_contain_text("33")
+        assert seen.page.evaluate("document.activeElement.tagName") == "SUMMARY"
+        assert seen.page.evaluate("document.querySelector('figure') === window.here")
+        assert seen.page.evaluate("window.scrollY") == 240
+        seen.page.get_by_role("button", name="Pause").click()
+        expect(seen.page.get_by_role("status")).to_contain_text("Paused at")
+        folded(kafka, blizzard.an_hour_more("KLGA", 44, hour=1))
+        # Longer than it would have taken.
+        with pytest.raises(AssertionError):
+            expect(figure).to_contain_text("Mon 11 Feb 01:00–02:00", timeout=1000 * UPDATE_S + 500)
+        seen.page.get_by_role("button", name="Resume").click()
+        expect(figure.get_by_role("row").nth(1)).to_contain_text("Mon 11 Feb 01:00–02:00")
+        expect(seen.page.get_by_role("status")).to_have_text("Live")
+        assert seen.faults == []
+
+
+_FOCUSED = """() => {
+  const at = document.activeElement, box = at.getBoundingClientRect(), style = getComputedStyle(at);
+  const visible = box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight;
+  return [at.textContent.trim(), style.outlineStyle, parseFloat(style.outlineWidth), visible, at.tagName];
+}"""
+"""What has the focus: its text, its outline's style and width in pixels, whether it is on the screen, its tag."""
+
+
+def test_everything_can_be_reached_by_keyboard(chromium: Browser, workers) -> None:
+    """The first stop leads past the navigation; every stop can be seen; Enter follows a link."""
+    with visit(chromium, url(workers[1], "/overview")) as seen:
+        stops = []
+        for _ in range(40):
+            seen.page.keyboard.press("Tab")
+            stop = seen.page.evaluate(_FOCUSED)
+            if stop[4] == "BODY":
+                break
+            stops.append(stop)
+        assert stops[0][0] == "Skip to the content"
+        assert all(style == "solid" and width >= 2 and visible for _, style, width, visible, _ in stops), stops
+        reached = [text for text, *_ in stops]
+        for wanted in ("Airports", "Worker", "Graph", "Show", "Pause", "EGLL", "KJFK", "ZZZ9"):
+            assert wanted in reached
+        seen.page.reload()
+        seen.page.keyboard.press("Tab")
+        seen.page.keyboard.press("Enter")
+        assert seen.page.evaluate("document.activeElement.id") == "main"
+        seen.page.get_by_role("link", name="KBOS").first.focus()
+        seen.page.keyboard.press("Enter")
+        expect(seen.page.get_by_role("heading", level=1)).to_contain_text("KBOS")
+        seen.page.get_by_label("An airport's ICAO code, or an interest's id").fill("licc")
+        seen.page.keyboard.press("Enter")
+        expect(seen.page.get_by_role("heading", level=1)).to_contain_text("LICC")
+
+
+def test_the_pages_are_whole_without_javascript(chromium: Browser, workers) -> None:
+    """They load themselves anew; the button that could not work is not shown."""
+    with visit(chromium, url(workers[0], "/overview"), java_script_enabled=False) as seen:
+        expect(seen.page.get_by_role("link", name="KJFK").first).to_be_visible()
+        expect(seen.page.get_by_role("button", name="Pause")).to_be_hidden()
+        assert '<noscript><meta http-equiv="refresh"' in seen.page.content()
+
+
+def test_when_a_worker_dies_the_pages_say_so_until_another_takes_over(workers) -> None:
+    """The last test here: it kills one. A sentence at first, then the same numbers."""
+    left, right = workers
+    lost = sorted({each["icao"] for each in got(right, "/api/airports?scope=worker")})
+    right.kill()
+    status, headers, body = asked(left, "GET", f"/airports/{lost[0]}")
+    assert status == 502
+    assert "does not answer" in body
+    assert "live.js" in body, "it looks again by itself"
+    assert asked(left, "GET", f"/api/airports/{lost[0]}")[1]["Content-Type"] == "application/problem+json"
+    assert "Not everything is shown" in left.get("/overview")[2]
+    assert asked(left, "GET", f"/explain/{blizzard.EXPLAINED}")[0] in (200, 502)
+    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+    eventually(lambda: left.get(f"/airports/{lost[0]}")[0] == 200, "the takeover")
+    assert {each["icao"] for each in got(left, "/api/airports")} == {*blizzard.logs(), "KSFO"}
+    eventually(lambda: "Not everything is shown" not in left.get("/overview")[2])

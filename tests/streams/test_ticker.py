@@ -1,0 +1,127 @@
+"""The ticker: rates over whole seconds, alike alerts in one line, and never more memory."""
+
+from datetime import timedelta
+from itertools import product
+from uuid import UUID, uuid4
+
+from hypothesis import given, strategies as st
+
+from domain.alerts import Alert, Bound, State
+from domain.interests import Direction
+from domain.windows import Window
+from streams.ticker import MOST_GROUPS, REMEMBERED_S, Ticker
+from tests.domain.logs import BASE
+
+
+class Seconds:
+    """A clock of the machine and of the stack, moved by hand."""
+
+    def __init__(self) -> None:
+        self.at = 1000.25
+
+    def __call__(self) -> float:
+        return self.at
+
+    def now(self):
+        return BASE + timedelta(seconds=self.at)
+
+    def real_seconds(self, duration: timedelta) -> float:
+        return duration.total_seconds()
+
+
+def a_ticker() -> tuple[Ticker, Seconds]:
+    seconds = Seconds()
+    return Ticker(seconds, seconds), seconds
+
+
+def an_alert(**changes) -> Alert:
+    values = {
+        "alert_id": uuid4(),
+        "interest_id": uuid4(),
+        "user_id": UUID(int=2),
+        "version": 1,
+        "airport": "KJFK",
+        "direction": Direction.DEPARTURES,
+        "window": Window.ONE_HOUR,
+        "window_start": BASE,
+        "bound": Bound.HIGH,
+        "state": State.FIRING,
+        "count": 21,
+        "threshold": 20,
+        "for_windows": 1,
+    }
+    return Alert(**(values | changes))
+
+
+def test_what_is_counted_in_a_second_is_told_when_the_second_is_over() -> None:
+    """Half a second beside whole ones would look like a lull."""
+    ticker, seconds = a_ticker()
+    ticker.folded("KJFK", 7)
+    ticker.folded("LICC", 3)
+    assert ticker.flights_by_second(3) == (0, 0, 0)
+    seconds.at += 1
+    ticker.folded("KJFK", 1)
+    assert ticker.flights_by_second(3) == (0, 0, 10)
+    seconds.at += 2
+    assert ticker.flights_by_second(3) == (10, 1, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50)), max_size=40), st.integers(1, REMEMBERED_S))
+def test_the_last_seconds_are_those_of_a_count_that_forgets_nothing(steps, shown) -> None:
+    """However long nothing came in between."""
+    ticker, seconds = a_ticker()
+    counted: dict[int, int] = {}
+    for pause, flights in steps:
+        seconds.at += pause
+        ticker.folded("KJFK", flights)
+        counted[int(seconds.at)] = counted.get(int(seconds.at), 0) + flights
+    now = int(seconds.at)
+    assert ticker.flights_by_second(shown) == tuple(counted.get(each, 0) for each in range(now - shown, now))
+
+
+def test_alerts_that_say_the_same_of_a_window_are_one_line() -> None:
+    """A hundred thousand at once must not wash away all others."""
+    ticker, seconds = a_ticker()
+    ticker.raised(an_alert(airport="LICC"))
+    for number in range(1000):
+        ticker.raised(an_alert(threshold=10 + number % 7, count=11 + number % 7))
+    seconds.at += 1
+    newest, oldest = ticker.recent_alerts()
+    assert (newest.airport, newest.alerts, newest.least_threshold, newest.most_threshold) == ("KJFK", 1000, 10, 16)
+    assert newest.count == 17
+    assert newest.raised_at == BASE + timedelta(seconds=1000.25)
+    assert (oldest.airport, oldest.alerts) == ("LICC", 1)
+    assert ticker.recent_alerts("LICC") == (oldest,)
+    assert ticker.alerts_by_second(1) == (1001,)
+
+
+def test_whatever_differs_but_the_interest_is_a_line_of_its_own() -> None:
+    """Airport, direction, window, its start, bound, state and run."""
+    ticker, _ = a_ticker()
+    kinds = product(("KJFK", "EGLL"), Direction, Window, (BASE, BASE + timedelta(days=1)), Bound)
+    for airport, direction, window, start, bound in kinds:
+        ticker.raised(an_alert(airport=airport, direction=direction, window=window, window_start=start, bound=bound))
+    ticker.raised(an_alert(state=State.RESOLVED))
+    ticker.raised(an_alert(for_windows=2))
+    assert len(ticker.recent_alerts()) == 2 * 3 * 3 * 2 * 2 + 2
+
+
+def test_the_oldest_lines_are_forgotten() -> None:
+    """A worker runs for months."""
+    ticker, _ = a_ticker()
+    for hour in range(MOST_GROUPS + 5):
+        ticker.raised(an_alert(window_start=BASE + timedelta(hours=hour)))
+    kept = ticker.recent_alerts()
+    assert len(kept) == MOST_GROUPS
+    assert kept[0].window_start == BASE + timedelta(hours=MOST_GROUPS + 4)
+    assert kept[-1].window_start == BASE + timedelta(hours=5)
+
+
+def test_no_line_names_a_person_or_an_interest() -> None:
+    """The pages are for operators."""
+    ticker, _ = a_ticker()
+    alert = an_alert()
+    ticker.raised(alert)
+    told = repr(ticker.recent_alerts())
+    assert str(alert.user_id) not in told
+    assert str(alert.interest_id) not in told
