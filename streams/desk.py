@@ -17,6 +17,7 @@ from domain.traffic import Day, HourlyCounts, Traffic
 from streams.errors import UndecodableError
 from streams.messages import ObservedFlights, decode_interest, decode_interest_key
 from streams.state import (
+    LONGEST_HISTORY_DAYS,
     Airport,
     decode_airport,
     decode_interest_entry,
@@ -79,6 +80,7 @@ class Desk:
         self._history_table = history
         self._history_days = history_days
         self._airports: dict[str, Airport] = {}
+        self._swept: set[str] = set()
         self._unwritten: dict[bytes, bytes] = {}
         self._thresholds: dict[str, Thresholds] = {}
         self._deriving: Iterator[None] | None = self._derived()
@@ -86,6 +88,7 @@ class Desk:
     def forget(self) -> None:
         """Drop the indexes, because the tables may have changed under them (a rebalance, a recovery)."""
         self._airports.clear()
+        self._swept.clear()
         self._unwritten.clear()
         self._thresholds = {}
         self._deriving = self._derived()
@@ -123,7 +126,7 @@ class Desk:
         """The flights of arrivals or departures as far back as they are kept."""
         counts = self._airport(airport).traffic.flows(direction)[0].counts
         days: dict[int, Day] = {}
-        for day in range(counts.end_day - self._history_days, counts.first_day):
+        for day in range(counts.end_day - self._history_days - 2, counts.first_day):  # two days are not closed yet
             entry = self._history_table.get(past_key(airport, direction, day))
             if entry is not None:
                 days[day] = decode_past_day(entry)
@@ -184,7 +187,9 @@ class Desk:
         )
 
     def _past_changes(self, airport: str, before: Airport, after: Airport) -> Mapping[bytes, bytes | None]:
-        expired = before.expired_days(after, airport, self._history_days)
+        # With another setting more may have been kept; what is gone once is not looked for again.
+        since_days = self._history_days if airport in self._swept else LONGEST_HISTORY_DAYS
+        expired = before.expired_days(after, airport, self._history_days, since_days)
         changes: dict[bytes, bytes | None] = {key: None for key in expired if key in self._history_table}
         return changes | dict(before.closed_days(after, airport, self._history_days))
 
@@ -243,6 +248,8 @@ class Desk:
     def _follow(self, outcome: Outcome) -> None:
         if isinstance(outcome.known, Airport):
             self._airports[outcome.airport] = outcome.known
+            if outcome.past:
+                self._swept.add(outcome.airport)
             return
         if self._deriving is not None:
             return  # forgotten since: the change will be found in the table

@@ -37,7 +37,7 @@ class Tables:
             self.airport,
             self.airport.followed_by(self.airport.sequence + 1, self.airport.traffic.fold(observation)),
         )
-        for key in before.expired_days(self.airport, "KJFK", HISTORY_DAYS):
+        for key in before.expired_days(self.airport, "KJFK", HISTORY_DAYS, HISTORY_DAYS):
             self.past.pop(key, None)
         self.past |= dict(before.closed_days(self.airport, "KJFK", HISTORY_DAYS))
         self.entry = encode_airport(self.airport)
