@@ -150,6 +150,27 @@ def test_flights_out_of_reach_are_told_apart(bench):
     assert len(outcome.entry) < 100
 
 
+def test_the_oldest_watermark_is_that_of_what_is_watched(bench):
+    """Who is not watched any more lags behind for ever, and that is no fault; nor is what was never covered."""
+    assert bench.desk.oldest_watermark(Direction.DEPARTURES) is None
+    for number, (airport, until) in enumerate((("KJFK", 5), ("LICC", 3), ("EGLL", 1))):
+        bench.fold(observed(airport, 1, seen(0, until)))
+        if airport != "EGLL":
+            bench.fold(interest_set(an_interest(interest_id=UUID(int=number), airport=airport), 1))
+    bench.fold(interest_set(an_interest(interest_id=UUID(int=9), airport="LIMC"), 1))
+    assert bench.desk.oldest_watermark(Direction.DEPARTURES) == seconds(BASE) + 3 * HOUR_S
+    assert bench.desk.oldest_watermark(Direction.ARRIVALS) is None
+    bench.desk.forget()
+    assert bench.desk.oldest_watermark(Direction.DEPARTURES) is None, "not known yet, and not asked for at any price"
+
+
+def test_late_flights_are_told_apart(bench):
+    """They lie before their batch's interval, and count."""
+    bench.fold(observed("KJFK", 1, seen(0, 5, (0.5,))))
+    outcome = bench.outcome(observed("KJFK", 2, seen(5, 6, (1.5, 2.5, 5.5))))
+    assert (outcome.flights, outcome.late_flights, outcome.stray_flights) == (3, 2, 0)
+
+
 def test_history_is_kept_as_long_as_the_setting_says_also_after_it_was_lowered(bench):
     """Ninety days by default; what an earlier setting kept longer goes with the next day that is closed."""
     for day in range(100):
