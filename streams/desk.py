@@ -75,6 +75,8 @@ class Desk:
         history: Mapping[bytes, bytes],
         history_days: int = DEFAULT_HISTORY_DAYS,
     ) -> None:
+        self.epoch = 0
+        """Grows with each `forget`: what was followed in another one is not known any more."""
         self._airport_table = airports
         self._interest_table = interests
         self._history_table = history
@@ -87,6 +89,7 @@ class Desk:
 
     def forget(self) -> None:
         """Drop the indexes, because the tables may have changed under them (a rebalance, a recovery)."""
+        self.epoch += 1
         self._airports.clear()
         self._swept.clear()
         self._unwritten.clear()
@@ -231,15 +234,16 @@ class Desk:
     def follow(self, outcome: Outcome) -> None:
         """Take an outcome for what is, before it is written; what follows from the next event, follows from it.
 
-        Either all that was followed is written soon, and `settle` is called; or `forget`, and none of it was.
+        Either what was followed is written soon, in this order, and `settle` is called; or `forget`, and none of it is.
         """
         self._follow(outcome)
         if isinstance(outcome.known, InterestChange):
             self._unwritten[outcome.key] = outcome.entry
 
-    def settle(self) -> None:
-        """All that was followed is written."""
-        self._unwritten.clear()
+    def settle(self, key: bytes, entry: bytes) -> None:
+        """An entry that was followed is written."""
+        if self._unwritten.get(key) is entry:
+            del self._unwritten[key]
 
     def written(self, outcome: Outcome) -> None:
         """Follow what was just written. To be called right after the write."""

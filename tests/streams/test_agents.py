@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from chassis.clock import SystemClock
+from chassis.kafka import sequence_in
 from chassis.metrics import Identity, Metrics
 from streams import agents
 from streams.agents import Join, Tables
@@ -35,10 +36,11 @@ class Room:
         self.still_ours: Callable[[Any], bool] = lambda _event: True
         self.crashes: list[BaseException] = []
         self.metrics = Metrics(Identity("streams", "test"))
+        self.alerts = FakeTopic("alert", self.deeds, **refusals)
         self.join = Join(
             self.desk,
             Tables(self.airports, self.interests, self.history),
-            FakeTopic("alert", self.deeds, **refusals).send_record,
+            self.alerts.send_record,
             FakeTopic("dead letter", self.deeds, **refusals),
             StreamMetrics(self.metrics),
             Ticker(SystemClock()),
@@ -48,18 +50,30 @@ class Room:
 
     async def run(self, *events: Event) -> None:
         """Let the agent read these, up to where it waits for the changelog."""
-        given = [
-            an_event(
-                each.topic.name,
-                each.partition,
-                each.key,
-                each.value,
-                {} if each.sequence is None else {"sequence": str(each.sequence).encode()},
-            )
-            for each in events
-        ]
-        await self.join.run(FakeStream(given, self.deeds))
+        await self.join.run(FakeStream(map(self._given, events), self.deeds))
         await settle()
+
+    @staticmethod
+    def _given(each: Event) -> Any:
+        return an_event(
+            each.topic.name,
+            each.partition,
+            each.key,
+            each.value,
+            {} if each.sequence is None else {"sequence": str(each.sequence).encode()},
+        )
+
+    async def run_late(self, *events: Event) -> None:
+        """The same, but each event comes only when what followed from the one before is on its way."""
+        await self.join.run(FakeStream(map(self._given, events), self.deeds, late=True))
+        await settle()
+
+    def hold_alerts(self) -> None:
+        """The broker takes its time with alerts, until they are released."""
+        self.alerts.held.clear()
+
+    def release_alerts(self) -> None:
+        self.alerts.held.set()
 
     @property
     def order(self) -> list[str]:
@@ -284,6 +298,32 @@ def test_events_that_wait_together_take_each_step_together() -> None:
     asyncio.run(story())
 
 
+def test_a_repeat_of_what_is_not_written_yet_does_not_bring_back_what_was_before() -> None:
+    """It is folded while its like is still on the way to the table, and writes what the table has by then."""
+
+    async def story() -> None:
+        room = await a_room_with(INTEREST)
+        await room.run(observed("KJFK", 2, seen(0, 0.5)))
+        old = room.airports[b"KJFK"]
+        room.deeds.clear()
+        first, second = observed("KJFK", 3, seen(0.5, 1, (0.6, 0.7, 0.8))), observed("KJFK", 4, seen(1, 2))
+        await room.run(first, second, first, second)
+        assert room.order == ["alert", "alert", "written"]
+        assert room.airports[b"KJFK"] != old
+        assert Desk(room.airports, room.interests, room.history).traffic("KJFK")[0] == 4
+        room.deeds.clear()
+        room.hold_alerts()
+        third = observed("KJFK", 5, seen(2, 3, (2.1, 2.2, 2.3)))
+        running = asyncio.create_task(room.run_late(third, third))
+        await settle()
+        room.release_alerts()
+        await running
+        assert room.order == ["alert", "written", "written"]
+        assert Desk(room.airports, room.interests, room.history).traffic("KJFK")[0] == 5
+
+    asyncio.run(story())
+
+
 def test_an_interest_that_is_set_and_removed_while_it_waits_leaves_its_mark() -> None:
     """What was not written yet is known all the same."""
 
@@ -304,6 +344,24 @@ def test_what_is_wrong_with_one_event_costs_no_other_that_waits_with_it() -> Non
         room = Room()
         await room.run(INTEREST, observed("KJFK", None, seen(0, 1)), THREE)
         assert room.order == ["dead letter", "alert", "written", "written"]
+
+    asyncio.run(story())
+
+
+def test_what_was_folded_upon_what_is_forgotten_is_void() -> None:
+    """It was folded while the other's alerts were on their way, and would put into the table what is not ours."""
+
+    async def story() -> None:
+        room = await a_room_with(INTEREST)
+        room.hold_alerts()
+        running = asyncio.create_task(room.run_late(THREE, observed("KJFK", 3, seen(1, 2))))
+        await settle()
+        await settle()
+        room.still_ours = lambda event: sequence_in(event.message.headers) != THREE.sequence
+        room.release_alerts()
+        await running
+        assert room.airports == {}
+        assert room.desk.traffic("KJFK")[0] == 0
 
     asyncio.run(story())
 
