@@ -88,6 +88,16 @@ def test_a_late_flight_brings_its_day_back_until_days_move_again():
     assert tables.read() == tables.airport
 
 
+def test_days_that_a_jump_makes_forget_are_in_history_all_the_same():
+    """An airport that nobody watched for six weeks: its last days are no more judged, but can still be looked at."""
+    tables = Tables()
+    for day in (0, 1, 42):
+        tables.fold(a_day(day, 3, 4))
+    assert tables.airport.traffic.departures.counts.first_day > FIRST_DAY + 1
+    for day in (0, 1):
+        assert sum(decode_past_day(tables.past[past_key("KJFK", Direction.DEPARTURES, FIRST_DAY + day)])) == 2
+
+
 @settings(max_examples=30)
 @given(steps=st.lists(st.integers(1, 60), min_size=1, max_size=12))
 def test_history_expires_however_the_log_jumps(steps):
