@@ -18,7 +18,7 @@ import uvloop
 from aiohttp.web import AppRunner, BaseSite, SockSite
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
-from faust.app.base import BootStrategy
+from faust.app import base
 from faust.types import ServiceT
 from mode import Service
 
@@ -55,7 +55,7 @@ class StreamApp(faust.App):
         self.work_is_done = threading.Event()
         """At a stop: nothing is waited for any more but the broker."""
 
-    class BootStrategy(BootStrategy):
+    class BootStrategy(base.BootStrategy):
         """Faust's own, with the web server first: while a worker waits, somebody will want to know for what."""
 
         def server(self) -> Iterable[ServiceT]:
