@@ -27,6 +27,7 @@ from chassis.kafka import topics_made
 from chassis.process import refuse_to_start
 from chassis.stream_consumer import StreamConsumer
 from chassis.stream_health import Health
+from chassis.stream_recovery import StreamTables
 from chassis.stream_settings import FAUST_LOG, StreamSettings
 from chassis.stream_store import DataDir
 from chassis.topics import BrokerUnreachableError, TopicLike, wait_for_broker
@@ -51,7 +52,7 @@ class StreamApp(faust.App):
     """Started once the pages are served, and before anything connects."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+        super().__init__(*args, **{"TableManager": StreamTables} | options)
         self.work_is_done = threading.Event()
         """At a stop: nothing is waited for any more but the broker."""
 
