@@ -137,6 +137,8 @@ class Join:
             if time.monotonic() - began > _YIELD_AFTER_S:
                 await asyncio.sleep(0)
                 began = time.monotonic()
+                if work.epoch != self._desk.epoch:
+                    break  # a rebalance: what comes now must not share the fate of what came before it
             event = waiting.get_nowait()
         await folded.put(work)
         for _ in range(taken):
