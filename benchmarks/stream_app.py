@@ -11,10 +11,10 @@ written with a changelog, its offset is committed. It is done by
 
 Each has a process of its own, one at a time, from the topic's beginning to its end. The stream, the aiokafka loop and
 Quix Streams take turns in some rounds, of which medians are shown. The clock runs from the end of the warm-up (six
-weeks of past and a tenth of the messages) until all is done: of the stream it is the broker's, from the record of state
-that ends the warm-up to the last one, when the alerts are acknowledged (Faust commits a little later, now and then); of a loop
-its own, until its last commit; of Quix its own, until the broker has the states of its last checkpoint. Start and stop
-of the process are left out. Everybody must have raised the same number of alerts.
+weeks of past and a tenth of the messages) until all is done: of the stream it is the broker's, from the record of
+state that ends the warm-up to the last one, when the alerts are acknowledged (Faust commits a little later, now and
+then); of a loop its own, until its last commit; of Quix its own, until the broker has the states of its last
+checkpoint. Start and stop of the process are left out. Everybody must have raised the same number of alerts.
 
 The original's shape is one JSON message for each airport and interest, consumed with kafka-python, with a flush and a
 commit for each message. A batch of n flights at an airport with 1,000 interests is 1,000 of them.
