@@ -1,10 +1,11 @@
 """`replay`: every alert once more, to a topic of the operator's choice, and what it refuses."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from uuid import UUID
 
 import pytest
+import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.topics import ensure_topics
@@ -20,6 +21,13 @@ from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, Topic, partition_of
 
 pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command logs to the standard error of its process, which here is pytest's, and of one test alone."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="module")
