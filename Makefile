@@ -10,7 +10,7 @@ ARGS ?=
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo up down clean test test-mysql test-faults bench lint format stubs environment
+.PHONY: help demo up down clean test test-mysql test-faults bench lint format stubs environment kind-up kind-demo kind-down tools
 
 help:  ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,18 @@ down:  ## Stop what `make up` started; data is kept
 
 clean:  ## Delete the data of `make up` and of the demo (asks first)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local.up clean; fi
+
+kind-up: stubs  ## Run Towerwatch in a Kubernetes cluster on this machine (needs docker, kind and kubectl)
+	@$(BIN)/python -m local.kind up
+
+kind-demo: stubs  ## Tell the demo's story in that cluster (ARGS=--empty deletes what is in it first)
+	@$(BIN)/python -m local.kind demo $(ARGS)
+
+kind-down: stubs  ## Delete that cluster with its data
+	@$(BIN)/python -m local.kind down
+
+tools: environment  ## Install what checks the manifests (kustomize, schemas, checkov) in build/tools; needs Go
+	@manifests/tools.sh
 
 test: stubs  ## Run the tests
 	@$(BIN)/python -m pytest -m "not faults" $(ARGS)

@@ -31,11 +31,32 @@ def refuse_to_start(service: str, error: ChassisError) -> NoReturn:
 
 
 def settings_or_exit(service: str, settings: type[S]) -> S:
-    """The settings of a service, or its end with every fault in the environment said."""
+    """The settings of a service, or its end: with every fault in the environment said, or with what `--help` asks for.
+
+    `--help` is answered here for services that have no command line of their own: all that they are told is settings.
+    """
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(usage(service, settings))
+        sys.exit(0)
     try:
         return load(settings)
     except ChassisError as error:
         refuse_to_start(service, error)
+
+
+def usage(service: str, settings: type[Settings]) -> str:
+    """How a service is run, and each variable that it reads."""
+    required = {name.upper(): field.is_required() for name, field in settings.model_fields.items()}
+    return "\n".join(
+        (
+            f"usage: python -m {service}",
+            "",
+            "Serves until SIGTERM. All settings are environment variables, or files that NAME_FILE names.",
+            "",
+            f"needed:   {' '.join(name for name, needed in required.items() if needed)}",
+            f"optional: {' '.join(name for name, needed in required.items() if not needed)}",
+        )
+    )
 
 
 async def serve(servers: list[Server], background: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]) -> None:

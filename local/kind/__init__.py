@@ -1,0 +1,1 @@
+"""Towerwatch in a Kubernetes cluster on this machine, made with kind."""

@@ -1,0 +1,29 @@
+"""Makes the topics of the catalogue on the brokers that the environment names. Idempotent: what is there is left alone.
+
+Exit status: 0 when all are there with a leader each; 2 when they cannot be, with the reason on standard error.
+"""
+
+import asyncio
+
+from chassis.errors import ChassisError
+from chassis.process import refuse_to_start, settings_or_exit
+from chassis.settings import Settings
+from chassis.topics import ensure_topics
+from towerwatch.topics import CATALOGUE
+
+NAME = "topics"
+BROKERS_WITHIN_S = 300.0
+
+
+def main() -> None:
+    settings = settings_or_exit(NAME, Settings)
+    servers, copies = settings.kafka_bootstrap_servers, settings.kafka_replication_factor
+    try:
+        asyncio.run(ensure_topics(servers, CATALOGUE, copies, BROKERS_WITHIN_S))
+    except ChassisError as error:
+        refuse_to_start(NAME, error)
+    print(f"{NAME}: all {len(CATALOGUE)} are there")
+
+
+if __name__ == "__main__":
+    main()

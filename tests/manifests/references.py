@@ -1,0 +1,211 @@
+"""What names what: every name in the manifests must be the name of something."""
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+from tests.manifests.rendering import Pod, Rendered, Resource, matches
+
+MADE_ELSEWHERE: Final = {
+    # production: cert-manager, told so by the annotation of the Gateway
+    ("production", "Secret", "towerwatch-gateway", "towerwatch-tls"),
+}
+
+
+def dangling(rendered: Rendered) -> list[str]:
+    """Every reference that nothing stands for, as a sentence."""
+    return [
+        *(fault for pod in rendered.pods() for fault in _of_pod(rendered, pod)),
+        *_of_selectors(rendered),
+        *_of_rights(rendered),
+        *_of_entry(rendered),
+        *_of_scaling(rendered),
+    ]
+
+
+def _named(rendered: Rendered, kind: str, namespace: str | None, name: str) -> Resource | None:
+    found = [each for each in rendered.of(kind, namespace) if each["metadata"]["name"] == name]
+    return found[0] if found else None
+
+
+def _keys(resource: Resource) -> set[str]:
+    return set(resource.get("data", {})) | set(resource.get("stringData", {}))
+
+
+def _of_pod(rendered: Rendered, pod: Pod) -> Iterator[str]:
+    where = f"{pod.owner['kind']} {pod.name}"
+    spec, container = pod.spec, pod.container
+
+    def missing(kind: str, name: str) -> str | None:
+        return None if _named(rendered, kind, pod.namespace, name) else f"{where}: there is no {kind} {name}"
+
+    def of_key(kind: str, name: str, key: str) -> str | None:
+        found = _named(rendered, kind, pod.namespace, name)
+        if found is None:
+            return f"{where}: there is no {kind} {name}"
+        return None if key in _keys(found) else f"{where}: {kind} {name} has no key {key}"
+
+    faults = [missing("ServiceAccount", spec["serviceAccountName"])]
+    for source in container.get("envFrom", ()):
+        for field, kind in (("configMapRef", "ConfigMap"), ("secretRef", "Secret")):
+            if field in source:
+                faults.append(missing(kind, source[field]["name"]))
+    for variable in container.get("env", ()):
+        for field, kind in (("configMapKeyRef", "ConfigMap"), ("secretKeyRef", "Secret")):
+            if field in variable.get("valueFrom", {}):
+                reference = variable["valueFrom"][field]
+                faults.append(of_key(kind, reference["name"], reference["key"]))
+    claims = {each["metadata"]["name"] for each in pod.owner["spec"].get("volumeClaimTemplates", ())}
+    for volume in spec.get("volumes", ()):
+        for kind, name, keys in _sources(volume):
+            faults += [missing(kind, name), *(of_key(kind, name, key) for key in keys)]
+    volumes = {each["name"] for each in spec.get("volumes", ())} | claims
+    mounted = {each["name"] for each in container.get("volumeMounts", ())}
+    faults += [f"{where}: there is no volume {name}" for name in sorted(mounted - volumes)]
+    faults += [f"{where}: nobody mounts the volume {name}" for name in sorted(volumes - mounted)]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        for action in ("httpGet", "tcpSocket", "grpc"):
+            port = container.get(probe, {}).get(action, {}).get("port")
+            if port is not None and port not in (*pod.ports, *pod.ports.values()):
+                faults.append(f"{where}: its {probe} asks port {port}, which it does not have")
+    annotations = pod.template["metadata"].get("annotations", {})
+    scraped = annotations.get("prometheus.io/port")
+    if scraped is not None and int(scraped) not in pod.ports.values():
+        faults.append(f"{where}: is scraped at {scraped}, which it does not have")
+    if pod.owner["kind"] == "StatefulSet":
+        service = _named(rendered, "Service", pod.namespace, pod.owner["spec"]["serviceName"])
+        if service is None or service["spec"].get("clusterIP") != "None":
+            faults.append(f"{where}: its serviceName is of no headless Service")
+    yield from filter(None, faults)
+
+
+def _sources(volume: Resource) -> Iterator[tuple[str, str, list[str]]]:
+    """Kind, name and the keys named one by one, of what a volume shows."""
+    if "persistentVolumeClaim" in volume:
+        yield "PersistentVolumeClaim", volume["persistentVolumeClaim"]["claimName"], []
+    for field, kind, name in (("configMap", "ConfigMap", "name"), ("secret", "Secret", "secretName")):
+        if field in volume:
+            yield kind, volume[field][name], [item["key"] for item in volume[field].get("items", ())]
+    for source in volume.get("projected", {}).get("sources", ()):
+        for field, kind in (("configMap", "ConfigMap"), ("secret", "Secret")):
+            if field in source:
+                yield kind, source[field]["name"], [item["key"] for item in source[field].get("items", ())]
+
+
+def _of_selectors(rendered: Rendered) -> Iterator[str]:
+    pods = list(rendered.pods())
+
+    def selected(resource: Resource, selector: dict[str, str]) -> list[Pod]:
+        namespace = resource["metadata"]["namespace"]
+        return [pod for pod in pods if pod.namespace == namespace and matches(selector, pod.labels)]
+
+    for pod in pods:
+        if pod.owner["kind"] == "Job":
+            continue
+        if [each.name for each in selected(pod.owner, pod.owner["spec"]["selector"]["matchLabels"])] != [pod.name]:
+            yield f"{pod.owner['kind']} {pod.name}: selects other pods than its own"
+        for constraint in pod.spec.get("topologySpreadConstraints", ()):
+            if [each.name for each in selected(pod.owner, constraint["labelSelector"]["matchLabels"])] != [pod.name]:
+                yield f"{pod.owner['kind']} {pod.name}: is spread by other pods than its own"
+        anti = pod.spec.get("affinity", {}).get("podAntiAffinity", {})
+        for term in anti.get("requiredDuringSchedulingIgnoredDuringExecution", ()):
+            if [each.name for each in selected(pod.owner, term["labelSelector"]["matchLabels"])] != [pod.name]:
+                yield f"{pod.owner['kind']} {pod.name}: keeps away from other pods than its own"
+    for kind, of in (("Service", _service_selector), ("PodDisruptionBudget", _budget_selector)):
+        for resource in rendered.of(kind, None):
+            name = resource["metadata"]["name"]
+            # One deployable each: a Service may be the second of its pods, as user-manager-grpc is.
+            owners = [pod.name for pod in selected(resource, of(resource))]
+            if len(owners) != 1 or resource["metadata"]["labels"]["app.kubernetes.io/name"] != owners[0]:
+                yield f"{kind} {name}: selects {owners or 'nothing'}"
+                continue
+            ports = next(pod for pod in pods if pod.name == owners[0]).ports
+            for port in resource["spec"].get("ports", ()):
+                if port["targetPort"] not in ports:
+                    yield f"{kind} {name}: {owners[0]} has no port {port['targetPort']}"
+                headless = resource["spec"].get("clusterIP") == "None"
+                if headless and port["port"] != ports.get(port["targetPort"]):
+                    yield f"{kind} {name}: is headless, and {port['port']} is not the port of the pods"
+
+
+def _service_selector(service: Resource) -> dict[str, str]:
+    return dict(service["spec"]["selector"])
+
+
+def _budget_selector(budget: Resource) -> dict[str, str]:
+    return dict(budget["spec"]["selector"]["matchLabels"])
+
+
+def _of_rights(rendered: Rendered) -> Iterator[str]:
+    for binding in (*rendered.of("RoleBinding", None), *rendered.of("ClusterRoleBinding", None)):
+        name = binding["metadata"]["name"]
+        if not _named(rendered, binding["roleRef"]["kind"], None, binding["roleRef"]["name"]):
+            yield f"binding {name}: there is no {binding['roleRef']['kind']} {binding['roleRef']['name']}"
+        for subject in binding["subjects"]:
+            if not _named(rendered, subject["kind"], subject["namespace"], subject["name"]):
+                yield f"binding {name}: there is no {subject['kind']} {subject['name']} in {subject['namespace']}"
+
+
+def _of_entry(rendered: Rendered) -> Iterator[str]:
+    def missing(kind: str, namespace: str, name: str) -> bool:
+        elsewhere = (rendered.overlay, kind, namespace, name) in MADE_ELSEWHERE
+        return not elsewhere and _named(rendered, kind, namespace, name) is None
+
+    for gateway in rendered.of("Gateway", None):
+        namespace = gateway["metadata"]["namespace"]
+        parameters = gateway["spec"]["infrastructure"]["parametersRef"]
+        if missing(parameters["kind"], namespace, parameters["name"]):
+            yield f"Gateway: there is no {parameters['kind']} {parameters['name']}"
+        for listener in gateway["spec"]["listeners"]:
+            for certificate in listener.get("tls", {}).get("certificateRefs", ()):
+                if missing("Secret", namespace, certificate["name"]):
+                    yield f"Gateway: there is no Secret {certificate['name']}"
+    for route in rendered.of("HTTPRoute", None):
+        yield from _of_route(rendered, route, missing)
+    for each in rendered.of("AuthenticationFilter", None):
+        secret = _named(rendered, "Secret", each["metadata"]["namespace"], each["spec"]["basic"]["secretRef"]["name"])
+        if secret is None or secret["type"] != "nginx.org/htpasswd" or "auth" not in _keys(secret):
+            yield "AuthenticationFilter: names no Secret of nginx.org/htpasswd with the key auth"
+
+
+def _of_route(rendered: Rendered, route: Resource, missing: Callable[[str, str, str], bool]) -> Iterator[str]:
+    name, namespace = route["metadata"]["name"], route["metadata"]["namespace"]
+    for parent in route["spec"]["parentRefs"]:
+        gateway = _named(rendered, "Gateway", parent.get("namespace", namespace), parent["name"])
+        listeners = {each["name"]: each for each in gateway["spec"]["listeners"]} if gateway else {}
+        listener = listeners.get(parent["sectionName"])
+        if listener is None:
+            yield f"HTTPRoute {name}: there is no listener {parent['sectionName']}"
+        elif namespace not in _allowed(rendered, gateway or {}, listener):
+            yield f"HTTPRoute {name}: the listener {parent['sectionName']} takes no route of {namespace}"
+    for rule in route["spec"]["rules"]:
+        for backend in rule.get("backendRefs", ()):
+            service = _named(rendered, "Service", namespace, backend["name"])
+            if service is None or backend["port"] not in [port["port"] for port in service["spec"]["ports"]]:
+                yield f"HTTPRoute {name}: there is no Service {backend['name']} with port {backend['port']}"
+        for each in rule.get("filters", ()):
+            extension = each.get("extensionRef")
+            if extension and missing(extension["kind"], namespace, extension["name"]):
+                yield f"HTTPRoute {name}: there is no {extension['kind']} {extension['name']}"
+
+
+def _allowed(rendered: Rendered, gateway: Resource, listener: Resource) -> set[str]:
+    """The namespaces whose routes a listener takes."""
+    namespaces: dict[str, Any] = listener["allowedRoutes"]["namespaces"]
+    if namespaces["from"] == "Same":
+        return {gateway["metadata"]["namespace"]}
+    labelled = {
+        each["metadata"]["name"]: each["metadata"]["labels"] | {"kubernetes.io/metadata.name": each["metadata"]["name"]}
+        for each in rendered.of("Namespace", None)
+    }
+    selector = namespaces["selector"]["matchLabels"]
+    return {name for name, labels in labelled.items() if matches(selector, labels)}
+
+
+def _of_scaling(rendered: Rendered) -> Iterator[str]:
+    for scaler in rendered.of("HorizontalPodAutoscaler", None):
+        target = scaler["spec"]["scaleTargetRef"]
+        found = _named(rendered, target["kind"], scaler["metadata"]["namespace"], target["name"])
+        if found is None:
+            yield f"autoscaler {scaler['metadata']['name']}: there is no {target['kind']} {target['name']}"
+        elif "replicas" in found["spec"]:
+            yield f"autoscaler {scaler['metadata']['name']}: an apply sets {target['name']} back to its replicas"

@@ -1,0 +1,194 @@
+"""Kafka starts with what the manifests give it, and the Job makes the catalogue's topics on it."""
+
+import asyncio
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+
+from local.kafka.jars import LOCK_FILE, cache_folder, ensure_jars, parse_lock
+from local.kafka.java import find_java
+from local.kafka.node import java_environment
+from local.processes import ROOT
+from tests.manifests.environment import mounted, on_disk, variables
+from tests.manifests.rendering import Rendered
+from tests.ports import free_port
+from tests.user_manager.process import bare_environment
+from tests.waiting import eventually
+from towerwatch.topics import CATALOGUE
+
+
+def _scripts(folder: Path) -> dict[str, str]:
+    """Stand-ins for the image's scripts, which begin the same programs with the same variables' options.
+
+    Returns the environment that these need.
+    """
+    java = find_java(os.environ)
+    assert java is not None, "Kafka needs Java"
+    folder.mkdir(parents=True)
+    options = "$KAFKA_HEAP_OPTS $KAFKA_OPTS $KAFKA_LOG4J_OPTS"
+    for script, program in (("kafka-storage.sh", "kafka.tools.StorageTool"), ("kafka-server-start.sh", "kafka.Kafka")):
+        path = folder / script
+        path.write_text(f'#!/bin/bash\nexec {shlex.quote(str(java.executable))} {options} {program} "$@"\n')
+        path.chmod(0o755)
+    jars = ensure_jars(cache_folder(os.environ), parse_lock(LOCK_FILE.read_text()))
+    return java_environment(bare_environment(), jars)
+
+
+def _node(rendered: Rendered, name: str, folder: Path, moved: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of the first pod of a StatefulSet, with its paths below `folder`.
+
+    `moved`: what else is another here, as host names, by what the files say.
+    """
+    pod = rendered.pod(name)
+    replacements = {
+        "/etc/towerwatch": str(folder / "etc"),
+        "/opt/kafka/bin": str(folder / "bin"),
+        "/tmp": str(folder),
+        "/var/lib/kafka/data": str(folder / "data"),
+        **moved,
+    }
+    anything = re.compile("|".join(map(re.escape, replacements)))
+
+    def here(text: str) -> str:
+        return anything.sub(lambda match: replacements[match[0]], text)
+
+    for path, content in mounted(rendered, pod).items():
+        Path(here(path)).parent.mkdir(parents=True, exist_ok=True)
+        Path(here(path)).write_text(here(content))
+    environment = _scripts(folder / "bin") | {"HOSTNAME": f"{name}-0"}
+    environment |= {key: here(value) for key, value in variables(rendered, pod, metadata_name=f"{name}-0").items()}
+    return [here(part) for part in pod.container["command"]], environment
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _topics(rendered: Rendered, folder: Path, servers: str) -> subprocess.CompletedProcess[str]:
+    """Runs the Job's program with the Job's environment, but for the brokers' address."""
+    pod = rendered.pod("topics")
+    files = mounted(rendered, pod)
+    environment = on_disk(variables(rendered, pod), files, folder) | {"KAFKA_BOOTSTRAP_SERVERS": servers}
+    (program,) = (folder / path.lstrip("/") for path in files)
+    assert pod.container["command"] == ["python", next(iter(files))]
+    python_path = f"{ROOT}{os.pathsep}{ROOT / 'proto'}"
+    return subprocess.run(
+        [sys.executable, str(program)],
+        env=bare_environment() | environment | {"PYTHONPATH": python_path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_a_node_starts_and_gets_the_catalogue(overlays: dict[str, Rendered], tmp_path: Path) -> None:
+    """The start script, the properties and the log's configuration are Kafka's own; the Job may run again and again.
+
+    Here the node is on this machine, so its host name, ports and folders are others; all else is as rendered.
+    """
+    rendered = overlays["kind"]
+    clients, controller = free_port(), free_port()
+    command, environment = _node(
+        rendered,
+        "kafka",
+        tmp_path,
+        {
+            "kafka-0.kafka": "127.0.0.1",
+            "//:9092": f"//127.0.0.1:{clients}",
+            "//:9093": f"//127.0.0.1:{controller}",
+            ":9092": f":{clients}",
+            ":9093": f":{controller}",
+        },
+    )
+    log = tmp_path / "kafka.log"
+    servers = f"127.0.0.1:{clients}"
+    with _running(command, environment, log) as node:
+        for _ in range(2):
+            made = _topics(rendered, tmp_path / "job", servers)
+            assert made.returncode == 0, made.stderr + log.read_text()
+            assert made.stdout.splitlines()[-1] == f"topics: all {len(CATALOGUE)} are there"
+        assert asyncio.run(_partitions(servers)) == {topic.name: topic.partitions for topic in CATALOGUE}
+        os.kill(node.pid, signal.SIGTERM)
+        # SIGTERM reaches the JVM itself, through no shell: it ends in an orderly way.
+        eventually(lambda: node.poll() is not None)
+        assert node.returncode in (0, 143)
+        # What Kafka leaves when it has closed its topics; without it the next start reads them all.
+        assert (tmp_path / "data" / "log" / ".kafka_cleanshutdown").exists()
+
+
+async def _partitions(servers: str) -> dict[str, int]:
+    admin = AIOKafkaAdminClient(bootstrap_servers=servers)
+    await admin.start()
+    try:
+        names = {topic.name for topic in CATALOGUE}
+        return {
+            each["topic"]: len(each["partitions"]) for each in await admin.describe_topics() if each["topic"] in names
+        }
+    finally:
+        await admin.close()
+
+
+@pytest.mark.parametrize(("name", "node_id"), [("kafka", 0), ("kafka-controller", 100)])
+def test_kafka_takes_the_properties_of_production(
+    overlays: dict[str, Rendered], tmp_path: Path, name: str, node_id: int
+) -> None:
+    """Each role formats its disk with them, for which Kafka reads and checks them all; six nodes are too many here."""
+    rendered = overlays["production"]
+    command, environment = _node(rendered, name, tmp_path, {})
+    (tmp_path / "bin" / "kafka-server-start.sh").write_text("#!/bin/bash\ncat $1\n")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    properties = dict(line.partition("=")[::2] for line in done.stdout.splitlines() if "=" in line and line[0] != "#")
+    assert properties["node.id"] == str(node_id)
+    voters = dict(voter.split("@") for voter in properties["controller.quorum.voters"].split(","))
+    controllers = rendered.pod("kafka-controller")
+    first = int(variables(rendered, controllers)["FIRST_NODE_ID"])
+    assert voters == {
+        str(first + number): f"kafka-controller-{number}.kafka-controller:{controllers.ports['controller']}"
+        for number in range(controllers.owner["spec"]["replicas"])
+    }
+    assert (properties["default.replication.factor"], properties["min.insync.replicas"]) == ("3", "2")
+    if name == "kafka":
+        assert properties["advertised.listeners"] == "CLIENTS://kafka-0.kafka:9092"
+        assert properties["offsets.topic.replication.factor"] == "3"
+    meta = (tmp_path / "data" / "log" / "meta.properties").read_text()
+    assert f"cluster.id={variables(rendered, rendered.pod(name))['CLUSTER_ID']}" in meta
+
+
+def test_all_nodes_belong_to_one_cluster(overlays: dict[str, Rendered]) -> None:
+    rendered = overlays["production"]
+    ids = {variables(rendered, rendered.pod(name))["CLUSTER_ID"] for name in ("kafka", "kafka-controller")}
+    assert len(ids) == 1
+
+
+def test_a_zone_becomes_a_rack(overlays: dict[str, Rendered], tmp_path: Path) -> None:
+    """Copies of a partition are in different zones, where nodes have any."""
+    rendered = overlays["production"]
+    command, environment = _node(rendered, "kafka", tmp_path, {})
+    for script in ("kafka-storage.sh", "kafka-server-start.sh"):
+        (tmp_path / "bin" / script).write_text('#!/bin/bash\ncat "${@: -1}"\n')
+    for zone, lines in (("", []), ("zone-a", ["broker.rack=zone-a"])):
+        done = subprocess.run(command, env=environment | {"RACK": zone}, capture_output=True, text=True, check=True)
+        racks = [line for line in done.stdout.splitlines() if line.startswith("broker.rack")]
+        assert racks[: len(lines)] == lines
+        assert bool(racks) == bool(zone)

@@ -1,0 +1,184 @@
+"""The cluster on this machine: its file, its secrets, and the commands that make it."""
+
+import os
+import re
+import ssl
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+from cryptography import x509
+
+from chassis.clock import ScaledClock
+from chassis.settings import Settings, load
+from local.kind import clock, cluster, secrets
+from local.processes import ROOT
+from tests.manifests.rendering import Rendered
+from tests.user_manager.process import bare_environment
+
+
+def _kind_yaml() -> dict[str, object]:
+    return dict(yaml.safe_load((ROOT / "kind.yaml").read_text()))
+
+
+def test_the_entry_is_on_this_machine_alone(overlays: dict[str, Rendered]) -> None:
+    """Its node ports are the gateway's, and the addresses that they are mapped to are nobody else's."""
+    (control_plane, *workers) = _kind_yaml()["nodes"]  # type: ignore[misc]
+    mapped = {each["hostPort"]: each["containerPort"] for each in control_plane["extraPortMappings"]}
+    assert {each["listenAddress"] for each in control_plane["extraPortMappings"]} == {"127.0.0.1"}
+    (proxy,) = overlays["kind"].of("NginxProxy", None)
+    service = proxy["spec"]["kubernetes"]["service"]
+    assert service["type"] == "NodePort"
+    assert {each["listenerPort"]: each["port"] for each in service["nodePorts"]} == mapped
+    (gateway,) = overlays["kind"].of("Gateway", None)
+    assert {each["port"] for each in gateway["spec"]["listeners"]} == set(mapped) == {80, 443}
+    # The port is mapped on the control plane, and nginx may be on any node.
+    assert service["externalTrafficPolicy"] == "Cluster"
+    assert [control_plane["role"], *(each["role"] for each in workers)] == ["control-plane", "worker", "worker"]
+
+
+def test_the_nodes_are_pinned_and_in_different_zones() -> None:
+    nodes: list[dict[str, object]] = _kind_yaml()["nodes"]  # type: ignore[assignment]
+    (image,) = {str(each["image"]) for each in nodes}
+    assert re.fullmatch(r"kindest/node:v1\.[0-9]+\.[0-9]+@sha256:[0-9a-f]{64}", image)
+    zones = [each["labels"]["topology.kubernetes.io/zone"] for each in nodes if each["role"] == "worker"]  # type: ignore[index]
+    assert len(set(zones)) == 2
+
+
+def test_schemas_are_of_the_cluster_that_is_made() -> None:
+    """What is checked against is what is installed: Kubernetes' minor version, and Gateway API's version."""
+    tools = (ROOT / "manifests" / "tools.sh").read_text()
+    image = str(_kind_yaml()["nodes"][0]["image"])  # type: ignore[index]
+    assert f"KUBERNETES_VALIDATE={re.search(r':v(1[.][0-9]+)', image)[1]}." in tools  # type: ignore[index]
+    assert f"GATEWAY_API={cluster.GATEWAY_API} " in tools
+
+
+def test_secrets_are_made_once(tmp_path: Path) -> None:
+    """Random, for their owner's eyes; what is there is never replaced, for the databases have its passwords."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert secrets.make(first)
+    assert secrets.make(second)
+    before = {path.name: path.read_text() for path in first.iterdir()}
+    assert not secrets.make(first)
+    assert {path.name: path.read_text() for path in first.iterdir()} == before
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in first.iterdir())
+    for name, content in before.items():
+        assert (second / name).read_text() != content, name
+
+
+def test_the_certificate_is_this_machines_and_holds_for_a_year(tmp_path: Path) -> None:
+    """TLS takes it with its key; it signs nothing else."""
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    secrets.make(tmp_path, now)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+    certificate = x509.load_pem_x509_certificate((tmp_path / "tls.crt").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == ["localhost"]
+    assert certificate.not_valid_before_utc < now < certificate.not_valid_after_utc == now + timedelta(days=365)
+    assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+def test_the_clock_is_one_that_services_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written is read back as the same clock."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+    now = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
+    begin, end = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
+    for written in (
+        clock.for_daily_use(now),
+        clock.for_story(begin, end, timedelta(minutes=10), now, 180.0),
+    ):
+        clock.write(tmp_path / "clock.env", written)
+        for line in (tmp_path / "clock.env").read_text().splitlines():
+            name, _, value = line.partition("=")
+            monkeypatch.setenv(name, value)
+        assert load(Settings).clock() == written
+    assert written == ScaledClock(begin, 1440.0, now, end + timedelta(minutes=10))
+
+
+def _kind(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = bare_environment() | {"PATH": str(path), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"}
+    return subprocess.run(
+        [sys.executable, "-m", "local.kind", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def _program(folder: Path, name: str, does: str = "") -> None:
+    path = folder / name
+    path.write_text(f'#!/bin/sh\necho "{name} $@" >>"{folder}/said"\n{does}\n')
+    path.chmod(0o755)
+
+
+@pytest.mark.parametrize("command", ["up", "demo", "down"])
+def test_what_is_missing_is_said_before_anything_is_done(tmp_path: Path, command: str) -> None:
+    """Each missing program with where it is to be had; those that are there are not run."""
+    _program(tmp_path, "docker")
+    done = _kind(tmp_path, command)
+    assert done.returncode == 2
+    assert "kind: https://kind.sigs.k8s.io" in done.stderr
+    assert ("kubectl: https://kubernetes.io" in done.stderr) == (command != "down")
+    assert "docker:" not in done.stderr
+    assert not (tmp_path / "said").exists()
+
+
+def test_an_engine_that_does_not_run_is_said(tmp_path: Path) -> None:
+    for name in ("kind", "kubectl"):
+        _program(tmp_path, name)
+    _program(tmp_path, "docker", "exit 1")
+    done = _kind(tmp_path, "up")
+    assert done.returncode == 2
+    assert "its engine does not answer" in done.stderr
+
+
+def test_a_story_does_not_mix_with_what_is_there(tmp_path: Path) -> None:
+    """With a cluster that may have data, the demo does nothing until it is told to delete that."""
+    for name in ("docker", "kubectl"):
+        _program(tmp_path, name)
+    _program(tmp_path, "kind", "echo towerwatch")
+    done = _kind(tmp_path, "demo")
+    assert done.returncode == 2
+    assert "--empty" in done.stderr
+    assert "delete" not in (tmp_path / "said").read_text()
+
+
+def test_a_cluster_is_made_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Cluster, image, gateway, secrets, manifests; kubectl never speaks to another cluster than ours."""
+    for name in ("docker", "kind", "kubectl"):
+        _program(tmp_path, name)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(cluster, "SECRETS", tmp_path / "secrets")
+    monkeypatch.setattr(cluster, "CLOCK", tmp_path / "clock.env")
+    cluster.up()
+    assert capfd.readouterr().err == ""
+    said = (tmp_path / "said").read_text().splitlines()
+    steps = [
+        "kind create cluster --config",
+        "docker build --target kind",
+        "kind load docker-image towerwatch:kind",
+        "standard-install.yaml",
+        "apply --kustomize",
+        "job/topics --timeout",
+        "deployment/notifier --timeout",
+    ]
+    positions = [next(number for number, line in enumerate(said) if step in line) for step in steps]
+    assert positions == sorted(positions)
+    assert all(line.startswith("kubectl --context kind-towerwatch ") for line in said if line.startswith("kubectl"))
+    assert not [line for line in said if "restart" in line], "a new cluster's pods have the new image"
+    assert (tmp_path / "clock.env").exists()
+    assert (tmp_path / "secrets" / "tls.key").exists()
+
+
+def test_every_deployment_is_waited_for(overlays: dict[str, Rendered]) -> None:
+    """And each with our image is begun anew when that is another by the same name."""
+    ours = {pod.name for pod in overlays["kind"].pods() if pod.container["image"] == cluster.IMAGE}
+    assert ours == {*cluster.OURS, "topics"}

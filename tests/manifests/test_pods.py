@@ -1,0 +1,231 @@
+"""What holds of every pod: its rights, its size, its probes, its end, its image."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import pytest
+
+from chassis.database import Pool
+from chassis.stream_worker import STOP_WITHIN_S
+from chassis.wsgi import DRAIN_S
+from local.kafka.jars import KAFKA_VERSION
+from tests.manifests.rendering import SERVICES, Pod, Rendered
+
+_STANDARD: Final = {
+    "app.kubernetes.io/name",
+    "app.kubernetes.io/instance",
+    "app.kubernetes.io/component",
+    "app.kubernetes.io/part-of",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/version",
+}
+
+_SERVICE_STOPS_WITHIN_S: Final = 20.0
+"""Of any of ours: the servers drain (5 s, gRPC as well), then what is in the background ends."""
+
+
+def insecure(pod: Pod) -> Iterator[str]:
+    """What Pod Security's level `restricted` asks for, and what we ask for beside it."""
+    outside, inside = pod.spec.get("securityContext", {}), pod.container.get("securityContext", {})
+    if not outside.get("runAsNonRoot") or "runAsNonRoot" in inside or "runAsUser" in inside:
+        yield "may run as root"
+    if not outside.get("runAsUser") or not outside.get("runAsGroup"):
+        yield "has no user of its own, by number"
+    if outside.get("seccompProfile") != {"type": "RuntimeDefault"}:
+        yield "may make any system call"
+    if inside.get("allowPrivilegeEscalation") is not False:
+        yield "may gain rights"
+    if inside.get("capabilities") != {"drop": ["ALL"]}:
+        yield "has capabilities"
+    if inside.get("readOnlyRootFilesystem") is not True:
+        yield "may write to its image"
+    if inside.get("privileged") or any(pod.spec.get(each) for each in ("hostNetwork", "hostPID", "hostIPC")):
+        yield "is not apart from its node"
+    if [each for each in pod.spec.get("volumes", ()) if "hostPath" in each]:
+        yield "reads its node's disk"
+    if pod.spec.get("automountServiceAccountToken") is not (pod.name == "prometheus"):
+        yield "has the wrong idea of whether it asks the API server"
+    if pod.spec.get("enableServiceLinks") is not False:
+        yield "takes a variable for each Service"
+    if pod.spec["serviceAccountName"] != pod.name:
+        yield "acts in the name of another"
+
+
+def test_every_pod_has_as_few_rights_as_it_can_do_with(rendered: Rendered) -> None:
+    faults = [f"{pod.name} {fault}" for pod in rendered.pods() for fault in insecure(pod)]
+    assert faults == []
+
+
+def _as_root(pod: Pod) -> None:
+    pod.template["spec"]["containers"][0]["securityContext"]["runAsUser"] = 0
+
+
+def _writable(pod: Pod) -> None:
+    del pod.template["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+
+
+def _with_token(pod: Pod) -> None:
+    del pod.template["spec"]["automountServiceAccountToken"]
+
+
+def _with_a_capability(pod: Pod) -> None:
+    pod.template["spec"]["containers"][0]["securityContext"]["capabilities"]["add"] = ["NET_RAW"]
+
+
+@pytest.mark.parametrize("loosen", [_as_root, _writable, _with_token, _with_a_capability])
+def test_a_right_too_many_is_found(overlays: dict[str, Rendered], loosen: Callable[[Pod], None]) -> None:
+    """The check itself."""
+    pod = overlays["kind"].copy().pod("streams")
+    loosen(pod)
+    assert len(list(insecure(pod))) == 1
+
+
+def test_namespaces_refuse_what_is_not_restricted(rendered: Rendered) -> None:
+    for namespace in rendered.of("Namespace", None):
+        labels = namespace["metadata"]["labels"]
+        assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")} == {"restricted"}
+    used = {each["metadata"]["namespace"] for each in rendered.resources if "namespace" in each["metadata"]}
+    assert used == {each["metadata"]["name"] for each in rendered.of("Namespace", None)}
+
+
+def test_every_container_says_what_it_needs_and_where_it_ends(rendered: Rendered) -> None:
+    for pod in rendered.pods():
+        for given in ("requests", "limits"):
+            assert set(pod.container["resources"][given]) == {"cpu", "memory", "ephemeral-storage"}, pod.name
+        for resource, needed in pod.container["resources"]["requests"].items():
+            assert _amount(needed) <= _amount(pod.container["resources"]["limits"][resource]), (pod.name, resource)
+        for volume in pod.spec.get("volumes", ()):
+            if "emptyDir" in volume:
+                room = _amount(pod.container["resources"]["limits"]["ephemeral-storage"])
+                assert _amount(volume["emptyDir"]["sizeLimit"]) < room, pod.name
+
+
+def _amount(quantity: str) -> float:
+    number, unit = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", str(quantity)).groups()  # type: ignore[union-attr]
+    return float(number) * {"": 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}[unit]
+
+
+def test_a_bigger_request_than_limit_is_found() -> None:
+    """The check's arithmetic."""
+    assert _amount("1Gi") > _amount("1000Mi") > _amount("1") > _amount("100m")
+
+
+def test_labels_are_the_standard_ones(rendered: Rendered) -> None:
+    """On what has pods and on the pods; all else says what it belongs to."""
+    for pod in rendered.pods():
+        for labels in (pod.owner["metadata"]["labels"], pod.labels):
+            assert set(labels) == _STANDARD, pod.name
+            assert labels["app.kubernetes.io/name"] == pod.name
+            assert labels["app.kubernetes.io/part-of"] == "towerwatch"
+        tag = pod.container["image"].rpartition(":")[2].removeprefix("v")
+        assert tag in (pod.labels["app.kubernetes.io/version"], "kind"), pod.name
+    for resource in rendered.resources:
+        assert resource["metadata"]["labels"]["app.kubernetes.io/part-of"] == "towerwatch", resource["metadata"]
+
+
+def test_a_version_is_no_part_of_a_selector(rendered: Rendered) -> None:
+    """Selectors cannot be changed, and volume claims neither: an upgrade changes versions."""
+    for pod in rendered.pods():
+        assert "app.kubernetes.io/version" not in pod.owner["spec"].get("selector", {}).get("matchLabels", {})
+        for claim in pod.owner["spec"].get("volumeClaimTemplates", ()):
+            assert "app.kubernetes.io/version" not in claim["metadata"].get("labels", {})
+
+
+def test_images_are_pinned(rendered: Rendered) -> None:
+    """By a version, never by a name that moves; ours from one image."""
+    images = {pod.name: pod.container["image"] for pod in rendered.pods()}
+    for image in images.values():
+        assert re.fullmatch(r"[a-z0-9./-]+:(v?[0-9]+\.[0-9]+\.[0-9]+|kind)", image), image
+    ours = {images[name] for name in (*SERVICES, "topics")}
+    assert len(ours) == 1
+    assert images["kafka"] == f"apache/kafka:{KAFKA_VERSION}"
+
+
+def test_every_pod_is_asked_how_it_is(rendered: Rendered) -> None:
+    """All but the Job are probed in three ways; liveness is the most patient, so nothing is ended that only waits."""
+    for pod in rendered.pods():
+        if pod.owner["kind"] == "Job":
+            continue
+        startup, live, ready = (pod.container[f"{each}Probe"] for each in ("startup", "liveness", "readiness"))
+        assert _patience_s(live) > _patience_s(ready), pod.name
+        assert _patience_s(live) >= 60, pod.name
+        assert _patience_s(startup) >= 60, pod.name
+        if pod.name in SERVICES:
+            assert live["httpGet"] == startup["httpGet"] == {"path": "/health/live", "port": "http"}
+            assert ready["httpGet"] == {"path": "/health/ready", "port": "http"}
+    for database in ("user-db", "data-db"):
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            command = " ".join(rendered.pod(database).container[probe]["exec"]["command"])
+            assert "MYSQL_PASSWORD_FILE" in command
+            assert "SELECT 1" in command
+
+
+def _patience_s(probe: dict[str, int]) -> float:
+    """For how long it may fail before something is done."""
+    return probe["periodSeconds"] * probe.get("failureThreshold", 3)
+
+
+def test_a_patient_probe_outlasts_a_database_that_hangs(rendered: Rendered) -> None:
+    """/health/live may wait behind requests that wait for the database, 10 s each."""
+    for name in ("user-manager", "collector"):
+        assert rendered.pod(name).container["livenessProbe"]["timeoutSeconds"] > 10
+
+
+def test_a_stop_has_its_time(rendered: Rendered) -> None:
+    """Kubernetes kills only after the pause before a stop, the stop, and some seconds more."""
+    assert STOP_WITHIN_S <= _SERVICE_STOPS_WITHIN_S
+    assert DRAIN_S < _SERVICE_STOPS_WITHIN_S
+    routed = {"user-manager", "collector"}
+    for name in SERVICES:
+        pod = rendered.pod(name)
+        pause = pod.container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+        assert (pause >= 5) == (name in routed), "a pause is for those to whom a Service routes requests"
+        assert pod.spec["terminationGracePeriodSeconds"] >= pause + _SERVICE_STOPS_WITHIN_S + 5
+
+
+def test_a_rollout_never_has_fewer_replicas_than_usual(rendered: Rendered) -> None:
+    for name in SERVICES:
+        owner = rendered.pod(name).owner
+        assert owner["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+        scaled = [each["spec"] for each in rendered.of("HorizontalPodAutoscaler")]
+        least = {each["scaleTargetRef"]["name"]: each["minReplicas"] for each in scaled}
+        assert least.get(name, owner["spec"].get("replicas")) == 2
+    assert rendered.pod("prometheus").owner["spec"]["strategy"] == {"type": "Recreate"}
+
+
+def test_every_deployable_has_its_parts(rendered: Rendered) -> None:
+    """An account, a budget and, where it listens, a Service."""
+    for pod in rendered.pods():
+        kinds = {
+            each["kind"]
+            for each in rendered.resources
+            if each["metadata"].get("labels", {}).get("app.kubernetes.io/name") == pod.name
+        }
+        expected = {pod.owner["kind"], "ServiceAccount"}
+        if pod.owner["kind"] != "Job":
+            expected |= {"Service", "PodDisruptionBudget"}
+        assert expected <= kinds, pod.name
+
+
+def test_replicas_are_spread_over_nodes_and_zones(rendered: Rendered) -> None:
+    for name in SERVICES:
+        constraints = rendered.pod(name).spec["topologySpreadConstraints"]
+        keys = {each["topologyKey"]: each["whenUnsatisfiable"] for each in constraints}
+        assert keys == {
+            "kubernetes.io/hostname": "DoNotSchedule",
+            "topology.kubernetes.io/zone": "ScheduleAnyway",
+        }
+
+
+def test_a_pool_of_connections_fits_into_the_database(overlays: dict[str, Rendered]) -> None:
+    """All replicas that the autoscaler may make, and one more in a rollout, with their whole pools."""
+    pool = Pool()
+    production = overlays["production"]
+    (scaler,) = production.of("HorizontalPodAutoscaler")
+    most = scaler["spec"]["maxReplicas"] + 1
+    config = production.one("ConfigMap", "user-db-config")["data"]["towerwatch.cnf"]
+    allowed = int(re.search(r"^max_connections = ([0-9]+)$", config, re.M)[1])  # type: ignore[index]
+    assert most * (pool.size + pool.max_overflow) < allowed
+    timeout_s = int(re.search(r"^wait_timeout = ([0-9]+)$", config, re.M)[1])  # type: ignore[index]
+    assert pool.recycle_s < timeout_s

@@ -1,0 +1,170 @@
+"""What people reach through the gateway: every path that a service has for them, and no other."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+from unittest.mock import Mock
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+from flask import Flask
+
+from chassis import openapi
+from chassis.http import create_app
+from chassis.metrics import Identity, Metrics
+from collector import rest as collector_rest
+from tests.manifests.rendering import Rendered, Resource
+from user_manager import pages, rest as accounts_rest
+
+_HIDDEN = ("/health/live", "/health/ready", "/metrics")
+_DOCUMENT = "/openapi.json"
+_DOCUMENTS = ("/docs/accounts/openapi.json", "/docs/flights/openapi.json")
+_HEADERS = {
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Reached(NamedTuple):
+    """Which Service answers, and the path that it sees; or where the gateway sends the client."""
+
+    service: str | None
+    path: str
+
+
+def reached(rendered: Rendered, path: str) -> Reached | None:
+    """What becomes of a request on the TLS listener, by Gateway API's precedence: exact first, then the longest."""
+    found: list[tuple[tuple[bool, int], Resource, str]] = []
+    for route in rendered.of("HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            for match in rule["matches"]:
+                kind, value = match["path"]["type"], match["path"]["value"]
+                # A prefix is one of whole elements: /users is none of /usersx.
+                if path == value or (kind == "PathPrefix" and path.startswith(value.rstrip("/") + "/")):
+                    found.append(((kind == "Exact", len(value)), rule, value))
+    if not found:
+        return None
+    _, rule, value = max(found, key=lambda each: each[0])
+    for each in rule["filters"]:
+        if each["type"] == "RequestRedirect":
+            return Reached(None, each["requestRedirect"]["path"]["replaceFullPath"])
+        if each["type"] == "URLRewrite":
+            rewrite = each["urlRewrite"]["path"]
+            whole = rewrite["type"] == "ReplaceFullPath"
+            path = rewrite["replaceFullPath"] if whole else rewrite["replacePrefixMatch"] + path.removeprefix(value)
+    return Reached(rule["backendRefs"][0]["name"], path)
+
+
+def _accounts() -> Flask:
+    app = create_app("user_manager", Metrics(Identity("user_manager", "test")), accounts_rest.PROBLEMS, lambda: True)
+    app.register_blueprint(
+        accounts_rest.users(Mock(), Mock(), Mock(), allow_test_addresses=False, registration_limit="1/minute")
+    )
+    app.register_blueprint(pages.pages(Mock(), Mock()))
+    app.register_blueprint(openapi.routes("accounts", "1", ""))
+    return app
+
+
+def _flights() -> Flask:
+    app = create_app("collector", Metrics(Identity("collector", "test")), collector_rest.PROBLEMS, lambda: True)
+    app.register_blueprint(collector_rest.blueprint(Mock(), Mock(), Mock(), "token", Mock(), Mock()))
+    app.register_blueprint(openapi.routes("flights", "1", ""))
+    return app
+
+
+APPS: dict[str, tuple[Callable[[], Flask], str]] = {
+    "user-manager": (_accounts, "/docs/accounts/"),
+    "collector": (_flights, "/docs/flights/"),
+}
+
+
+def _paths(app: Flask) -> Iterator[str]:
+    """One path of each route."""
+    for rule in app.url_map.iter_rules():
+        yield re.sub(r"<[^>]+>", "x", rule.rule)
+
+
+@pytest.mark.parametrize("service", APPS)
+def test_every_path_for_people_is_reached(rendered: Rendered, service: str) -> None:
+    """From the routes of the service itself; its page and its document are below a path of their own."""
+    make, prefix = APPS[service]
+    paths = set(_paths(make())) - {*_HIDDEN, _DOCUMENT}
+    assert len(paths) > 8
+    for path in paths:
+        outside = prefix.rstrip("/") + path if path.startswith("/docs") else path
+        assert reached(rendered, outside) == Reached(service, path)
+
+
+@pytest.mark.parametrize(
+    "path", [*_HIDDEN, _DOCUMENT, "/", "/overview", "/api/airports", "/stats", "/graph", "/usersx"]
+)
+def test_what_is_for_operators_is_not_reached(rendered: Rendered, path: str) -> None:
+    """Neither by its own path, nor below one that is rewritten."""
+    prefixes = ("", "/docs", "/docs/accounts", "/docs/flights", "/users/..", "/docs/accounts/docs/..")
+    for prefix in prefixes:
+        outside = urlsplit(urljoin("https://localhost", prefix + path)).path  # as nginx does away with ..
+        if outside in _DOCUMENTS:
+            continue
+        there = reached(rendered, outside)
+        assert there is None or there.service is None or there.path.startswith(("/users", "/docs")), (outside, there)
+        assert there is None or there.path not in (*_HIDDEN, _DOCUMENT)
+
+
+@pytest.mark.parametrize("service", APPS)
+def test_the_page_finds_what_it_loads(rendered: Rendered, service: str) -> None:
+    """Its links are relative; below its path they lead to the same service's files and document."""
+    make, prefix = APPS[service]
+    client = make().test_client()
+    links = re.findall(r'(?:src|href)="([^"]+)"', client.get("/docs").text)
+    assert len(links) == 4
+    for link in (*links, "openapi.json"):
+        there = reached(rendered, urljoin(f"{prefix}docs", link))
+        assert there is not None
+        assert there.service == service
+        assert client.get(there.path).status_code == 200
+    sent = reached(rendered, prefix.rstrip("/"))
+    assert sent == Reached(None, f"{prefix}docs")
+
+
+def test_operators_see_prometheus_with_a_password(rendered: Rendered) -> None:
+    """Where Prometheus believes that it is, too."""
+    assert reached(rendered, "/prometheus/graph") == Reached("prometheus", "/prometheus/graph")
+    (rule,) = rendered.one("HTTPRoute", "prometheus")["spec"]["rules"]
+    assert rule["filters"][0]["extensionRef"]["kind"] == "AuthenticationFilter"
+    assert "--web.external-url=/prometheus/" in rendered.pod("prometheus").container["args"]
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert rendered.pod("prometheus").container[probe]["httpGet"]["path"].startswith("/prometheus/-/")
+
+
+def test_every_answer_has_the_security_headers(rendered: Rendered) -> None:
+    for route in rendered.of("HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            headers = [each["responseHeaderModifier"]["set"] for each in rule["filters"] if "Header" in each["type"]]
+            if "backendRefs" in rule:
+                assert [{each["name"]: each["value"] for each in names} for names in headers] == [_HEADERS]
+
+
+def test_plain_http_only_sends_people_to_tls(rendered: Rendered) -> None:
+    (gateway,) = rendered.of("Gateway", None)
+    listeners = {each["name"]: each for each in gateway["spec"]["listeners"]}
+    assert {name: each["protocol"] for name, each in listeners.items()} == {"http": "HTTP", "https": "HTTPS"}
+    assert listeners["https"]["tls"]["mode"] == "Terminate"
+    plain = [
+        route
+        for route in rendered.of("HTTPRoute", None)
+        if any(parent["sectionName"] == "http" for parent in route["spec"]["parentRefs"])
+    ]
+    (rule,) = (rule for route in plain for rule in route["spec"]["rules"])
+    assert rule == {"filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}]}
+
+
+def test_links_in_mails_lead_to_the_gateway(rendered: Rendered) -> None:
+    """PUBLIC_URL is where the gateway listens, and its links have a route."""
+    url = urlsplit(rendered.one("ConfigMap", "user-manager")["data"]["PUBLIC_URL"])
+    (gateway,) = rendered.of("Gateway", None)
+    hosts = {each.get("hostname", "localhost") for each in gateway["spec"]["listeners"]}
+    assert (url.scheme, {url.hostname}, url.path) == ("https", hosts, "")
+    for path in ("/confirm/x", "/unsubscribe/x"):
+        assert reached(rendered, path) == Reached("user-manager", path)

@@ -1,0 +1,271 @@
+"""The services run with what the manifests give them: two replicas each, a story through the gateway's routes.
+
+A pod's address is one of this machine's (127.x.y.z), so that every port is the manifests' own. Other than there are
+only the addresses of what is not a pod here: the database is SQLite, Kafka a node of this machine, and a Service's name
+is the address of its first pod.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from local.demo.expected import expected_alerts
+from local.demo.options import DEFAULT_INTERESTS, parse_interest
+from local.demo.screen import Screen
+from local.kafka import Broker, running_broker
+from local.kind import clock, story
+from local.kind.mails import as_json
+from local.opensky import nycflights
+from local.opensky.flights import Timetable
+from local.processes import ROOT
+from tests.manifests.environment import SETTINGS, mounted, on_disk, variables
+from tests.manifests.rendering import SERVICES, Pod, Rendered
+from tests.manifests.test_routes import reached
+from tests.user_manager.process import _end_with_parent, bare_environment
+from tests.waiting import eventually
+
+BEGIN, END = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 10, tzinfo=UTC)
+STORY_S = 50.0
+START_UP_S = 20.0
+
+
+@dataclass
+class Replica:
+    """A pod that runs."""
+
+    pod: Pod
+    address: str
+    log: Path
+    process: subprocess.Popen[bytes]
+
+    def probe(self, name: str) -> bool:
+        """Whether a probe of the pod succeeds now, as the node would ask it."""
+        probe = self.pod.container[name]
+        if "httpGet" not in probe:
+            raise AssertionError(f"{name} is of a kind that this test cannot ask")
+        port = self.pod.ports[probe["httpGet"]["port"]]
+        try:
+            answer = httpx.get(
+                f"http://{self.address}:{port}{probe['httpGet']['path']}", timeout=probe.get("timeoutSeconds", 1)
+            )
+        except httpx.TransportError:
+            return False
+        return answer.status_code == 200
+
+
+@dataclass
+class Cluster:
+    """All replicas, and how to reach them."""
+
+    rendered: Rendered
+    folder: Path
+    kafka: Broker
+    network: str
+    stack: ExitStack
+    replicas: dict[str, list[Replica]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._numbers = count(1)
+        self._reserved: dict[str, list[str]] = {}
+        for name in (*SERVICES, "opensky", "mailbox"):
+            copies = self.rendered.pod(name).owner["spec"]["replicas"]
+            self._reserved[name] = [f"{self.network}.{next(self._numbers)}" for _ in range(copies)]
+
+    def begin(self, name: str) -> None:
+        """Start every replica of a Deployment."""
+        pod = self.rendered.pod(name)
+        for number, address in enumerate(self._reserved[name]):
+            folder = self.folder / f"{name}-{number}"
+            folder.mkdir()
+            environment, command = self._given(pod, folder, address)
+            log = folder / "log"
+            process = self.stack.enter_context(_running(command, environment, log, folder))
+            self.replicas.setdefault(name, []).append(Replica(pod, address, log, process))
+
+    def _given(self, pod: Pod, folder: Path, address: str) -> tuple[dict[str, str], list[str]]:
+        """Environment and command of the pod; its empty volumes are folders below `folder`."""
+        files = mounted(self.rendered, pod)
+        database = "/run/secrets/towerwatch/DATABASE_URL"
+        if database in files:
+            files[database] = f"sqlite:///{self.folder}/{pod.name}.db"
+        volumes = {each["name"] for each in pod.spec["volumes"] if "emptyDir" in each}
+        empty = [each["mountPath"] for each in pod.container["volumeMounts"] if each["name"] in volumes]
+
+        def here(value: str) -> str:
+            for path in empty:
+                if value == path or value.startswith(f"{path}/"):
+                    return f"{folder}{value}"
+            return value
+
+        for path in empty:
+            (folder / path.lstrip("/")).mkdir(parents=True)
+        given = {name: here(value) for name, value in variables(self.rendered, pod, status_podIP=address).items()}
+        environment = on_disk(given, files, folder)
+        if pod.name in SETTINGS:
+            environment |= {"LISTEN_HOST": address, "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers}
+            environment |= {name: self._elsewhere(value) for name, value in environment.items() if _is_address(name)}
+        python = {"python": sys.executable, "0.0.0.0": address}
+        command = [here(python.get(part, part)) for part in pod.container["command"]]
+        python_path = f"{ROOT}{os.pathsep}{ROOT / 'proto'}"
+        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+        extra = {"XDG_CACHE_HOME": cache} if "XDG_CACHE_HOME" in environment else {}
+        return bare_environment() | environment | extra | {"PYTHONPATH": python_path}, command
+
+    def _elsewhere(self, value: str) -> str:
+        """An address with the name of a Service in it, with that of the Service's first pod in its place."""
+        for service in self.rendered.of("Service"):
+            name, selected = service["metadata"]["name"], service["metadata"]["labels"]["app.kubernetes.io/name"]
+            if selected in self._reserved and name in (value, value.partition(":")[0], httpx.URL(value).host):
+                return value.replace(name, self._reserved[selected][0], 1)
+        return value
+
+
+def _is_address(name: str) -> bool:
+    return name.endswith(("_GRPC_TARGET", "SMTP_HOST")) or name in ("OPENSKY_URL", "OPENSKY_TOKEN_URL")
+
+
+@contextmanager
+def _running(
+    command: list[str], environment: dict[str, str], log: Path, folder: Path
+) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+            start_new_session=True, preexec_fn=_end_with_parent,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+class Gateway(httpx.BaseTransport):
+    """Does with requests what the routes say, and takes the replicas of a Service in turns."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._inner = httpx.HTTPTransport()
+        self._turn = 0
+        self.asked: set[str] = set()
+        """The addresses of the replicas that answered."""
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        there = reached(self._cluster.rendered, request.url.path)
+        if there is None or there.service is None:
+            return httpx.Response(404)
+        replicas = self._cluster.replicas[there.service]
+        self._turn += 1
+        replica = replicas[self._turn % len(replicas)]
+        service = self._cluster.rendered.one("Service", there.service)
+        (port,) = (replica.pod.ports[each["targetPort"]] for each in service["spec"]["ports"])
+        self.asked.add(replica.address)
+        url = request.url.copy_with(scheme="http", host=replica.address, port=port, path=there.path)
+        return self._inner.handle_request(
+            httpx.Request(request.method, url, headers=request.headers, content=request.read())
+        )
+
+
+@pytest.fixture(scope="module")
+def cluster(overlays: dict[str, Rendered], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The overlay of kind, all of it that is ours, started and ready."""
+    rendered = overlays["kind"].copy()
+    folder = tmp_path_factory.mktemp("pods")
+    told = clock.for_story(
+        BEGIN, END, timedelta(minutes=10), datetime.now(UTC) + timedelta(seconds=START_UP_S), STORY_S
+    )
+    clock.write(folder / "clock.env", told)
+    lines = (folder / "clock.env").read_text().splitlines()
+    rendered.one("ConfigMap", "clock")["data"] = dict(line.split("=", 1) for line in lines)
+    # Of a network that nobody else on this machine has, as likely as not; a clash is an error and no wrong answer.
+    network = f"127.{secrets.randbelow(250) + 2}.{secrets.randbelow(250) + 2}"
+    with ExitStack() as stack:
+        kafka = stack.enter_context(running_broker(folder / "kafka"))
+        started = Cluster(rendered, folder, kafka, network, stack)
+        for name in ("opensky", "mailbox", *SERVICES):
+            started.begin(name)
+        for name in SERVICES:
+            for replica in started.replicas[name]:
+
+                def ready(replica: Replica = replica) -> bool:
+                    assert replica.process.poll() is None, replica.log.read_text()
+                    return replica.probe("readinessProbe")
+
+                eventually(ready, f"{name} at {replica.address}", within_s=120)
+        yield started
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_probe_is_answered(cluster: Cluster, name: str) -> None:
+    """By both replicas, at the path and port that the manifests say; and gRPC's own health service beside them."""
+    assert len(cluster.replicas[name]) == 2
+    for replica in cluster.replicas[name]:
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            eventually(lambda replica=replica, probe=probe: replica.probe(probe), f"{probe} of {name}")
+        if "grpc" in replica.pod.ports:
+            with grpc.insecure_channel(f"{replica.address}:{replica.pod.ports['grpc']}") as channel:
+                answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("name", SERVICES)
+def test_every_scraped_path_is_served(cluster: Cluster, name: str) -> None:
+    """Where the annotations send Prometheus."""
+    for replica in cluster.replicas[name]:
+        annotations = replica.pod.template["metadata"]["annotations"]
+        url = f"http://{replica.address}:{annotations['prometheus.io/port']}{annotations['prometheus.io/path']}"
+        text = httpx.get(url, timeout=10).raise_for_status().text
+        assert f'service="{name.replace("-", "_")}"' in text
+        assert 'node="worker-1"' in text
+
+
+@pytest.mark.timeout(400)
+def test_the_story_is_told_to_its_end(cluster: Cluster) -> None:
+    """Through the gateway's routes, replicas in turns: every mail that the timetable asks for, and no other."""
+    interests = [parse_interest(text) for text in DEFAULT_INTERESTS]
+    timetable = Timetable(nycflights.load(nycflights.cache_directory(os.environ)))
+    expected = [alert for wanted in interests for alert in expected_alerts(timetable, wanted, BEGIN, END)]
+    assert len(expected) > 5
+    mailbox = cluster.folder / "mailbox-0" / "var/lib/mailbox/mail"
+    gateway = Gateway(cluster)
+    worker = cluster.replicas["streams"][1]
+
+    def airports() -> str:
+        return httpx.get(f"http://{worker.address}:8080/api/airports", timeout=30).raise_for_status().text
+
+    with httpx.Client(base_url="https://localhost", transport=gateway, timeout=15) as people:
+        doors = story.Doors(people, mails=lambda: as_json(mailbox), airports=airports)
+        wrong = story.tell(doors, interests, BEGIN, expected, Screen())
+    assert not wrong, wrong
+    routed = {each.address for name in ("user-manager", "collector") for each in cluster.replicas[name]}
+    assert gateway.asked == routed
+    for replicas in cluster.replicas.values():
+        for replica in replicas:
+            assert replica.process.poll() is None, replica.log.read_text()
+
+
+@pytest.mark.timeout(400)
+def test_every_replica_stops_in_its_time(cluster: Cluster) -> None:
+    """SIGTERM, and all of them are gone before Kubernetes would kill, without an error. Last: nothing runs after it."""
+    everyone = [replica for name in SERVICES for replica in cluster.replicas[name]]
+    for replica in everyone:
+        replica.process.terminate()
+    for replica in everyone:
+        within_s = replica.pod.spec["terminationGracePeriodSeconds"]
+        assert replica.process.wait(within_s) == 0, replica.log.read_text()
