@@ -4,7 +4,7 @@
 # Whoever reaches PyPI by a mirror or a certificate of their own hands that in for the build alone:
 #   --secret id=pip,src=pip.conf --secret id=certificates,src=ca-certificates.crt
 # where pip.conf says `cert = /etc/ssl/certs/ca-certificates.crt`, since pip else trusts only what it brings along.
-ARG BASE=docker.io/library/python:3.11.14-slim-bookworm
+ARG BASE=docker.io/library/python:3.11.15-slim-bookworm
 
 # --- The dependencies, as uv.lock has them: each file's hash is checked, and nothing is built from source ------------
 # (so far for x86-64: faust-streaming publishes no wheel for ARM; elsewhere build with --platform linux/amd64)

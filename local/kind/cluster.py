@@ -16,11 +16,11 @@ NAMESPACE: Final = "towerwatch"
 GATEWAY_API: Final = "v1.5.1"
 GATEWAY_FABRIC: Final = "v2.6.5"
 _FABRIC: Final = f"https://raw.githubusercontent.com/nginx/nginx-gateway-fabric/{GATEWAY_FABRIC}/deploy"
-_ENTRY: Final = (
+_DEFINITIONS: Final = (
     f"https://github.com/kubernetes-sigs/gateway-api/releases/download/{GATEWAY_API}/standard-install.yaml",
     f"{_FABRIC}/crds.yaml",
-    f"{_FABRIC}/default/deploy.yaml",
 )
+_CONTROLLER: Final = f"{_FABRIC}/default/deploy.yaml"
 
 OURS: Final = ("user-manager", "collector", "streams", "notifier", "opensky", "mailbox")
 _WAIT: Final = "--timeout=10m"
@@ -34,9 +34,12 @@ def up() -> None:
         run("kind", "create", "cluster", "--config", str(ROOT / "kind.yaml"), "--wait", "180s")
     run("docker", "build", "--target", "kind", "--tag", IMAGE, str(ROOT))
     run("kind", "load", "docker-image", IMAGE, "--name", CLUSTER)
-    for manifest in _ENTRY:
+    for manifest in _DEFINITIONS:
         # Some definitions are too long for the annotation that a client-side apply makes.
         run(*kubectl("apply", "--server-side", "--force-conflicts", "--filename", manifest))
+    # The controller's manifest has resources of these kinds, which the API server takes a moment to know.
+    run(*kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all", _WAIT))
+    run(*kubectl("apply", "--server-side", "--force-conflicts", "--filename", _CONTROLLER))
     run(*kubectl("--namespace", "nginx-gateway", "rollout", "status", "deployment/nginx-gateway", _WAIT))
     secrets.make(SECRETS)
     if not CLOCK.exists():

@@ -38,8 +38,13 @@ GATEWAY: Final = "gateway"
 WORLD: Final = "world"
 API_SERVER: Final = "api-server"
 DNS: Final = "dns"
+NODE_DNS: Final = "node-dns"
 CONTROLLER: Final = "gateway-controller"
+PROOF: Final = "certificate-proof"
+NEIGHBOUR: Final = "neighbour"
 STRANGER: Final = "stranger"
+_GATEWAY_POD: Final = {"gateway.networking.k8s.io/gateway-name": "towerwatch"}
+"""What every implementation of Gateway API puts on the pods of a gateway (GEP-1762)."""
 _COMMON_PORTS: Final = (25, 53, 80, 443, 465, 587, 3306, 6443, 8080, 8443, 9090, 9092)
 
 
@@ -52,9 +57,13 @@ def parties(rendered: Rendered) -> list[Party]:
     everything = frozenset((port, "TCP") for port in _COMMON_PORTS)
     return [
         *ours,
-        Party(GATEWAY, "towerwatch-gateway", {}, frozenset({(80, "TCP"), (443, "TCP"), (8080, "TCP")})),
+        Party(GATEWAY, "towerwatch-gateway", _GATEWAY_POD, frozenset({(80, "TCP"), (443, "TCP"), (8080, "TCP")})),
+        # cert-manager's, for the minute that it proves to an ACME server whose name it is.
+        Party(PROOF, "towerwatch-gateway", {"acme.cert-manager.io/http01-solver": "true"}, frozenset({(8089, "TCP")})),
+        Party(NEIGHBOUR, "towerwatch-gateway", {"app.kubernetes.io/name": "gateway"}, everything),
         Party(CONTROLLER, "nginx-gateway", {}, frozenset({(8443, "TCP"), (9113, "TCP")})),
         Party(DNS, "kube-system", {"k8s-app": "kube-dns"}, frozenset({(53, "UDP"), (53, "TCP"), (9153, "TCP")})),
+        Party(NODE_DNS, None, {}, frozenset({(53, "UDP"), (53, "TCP")}), address="169.254.20.10"),
         Party(STRANGER, "default", {"app.kubernetes.io/name": "collector"}, everything),
         Party(API_SERVER, None, {}, frozenset({(443, "TCP"), (6443, "TCP")}), address="10.96.0.1"),
         Party(WORLD, None, {}, everything),
@@ -211,10 +220,18 @@ def necessary(rendered: Rendered) -> set[Edge]:
     edges |= {Edge("prometheus", API_SERVER, port) for port in (443, 6443)}
     # Names, for all.
     for asking in (GATEWAY, *(pod.name for pod in rendered.pods())):
-        edges |= {Edge(asking, DNS, 53, protocol) for protocol in ("TCP", "UDP")}
+        edges |= {Edge(asking, server, 53, protocol) for server in (DNS, NODE_DNS) for protocol in ("TCP", "UDP")}
     # The gateway: from everywhere, and its nginx fetches its configuration.
     edges |= {
-        Edge(each, GATEWAY, port) for each in (WORLD, STRANGER, CONTROLLER, DNS, API_SERVER) for port in (80, 443)
+        Edge(each, GATEWAY, port)
+        for each in (WORLD, STRANGER, CONTROLLER, DNS, NODE_DNS, API_SERVER)
+        for port in (80, 443)
     }
+    if any("cert-manager.io/cluster-issuer" in _annotations(each) for each in rendered.of("Gateway", None)):
+        edges.add(Edge(GATEWAY, PROOF, 8089))
     edges.add(Edge(GATEWAY, CONTROLLER, 8443))
     return edges
+
+
+def _annotations(resource: Resource) -> dict[str, str]:
+    return dict(resource["metadata"].get("annotations", {}))

@@ -5,6 +5,8 @@ from typing import Any, Final
 
 from tests.manifests.rendering import Pod, Rendered, Resource, matches
 
+GATEWAY_NAME: Final = "gateway.networking.k8s.io/gateway-name"
+
 MADE_ELSEWHERE: Final = {
     # production: cert-manager, told so by the annotation of the Gateway
     ("production", "Secret", "towerwatch-gateway", "towerwatch-tls"),
@@ -115,6 +117,11 @@ def _of_selectors(rendered: Rendered) -> Iterator[str]:
             name = resource["metadata"]["name"]
             # One deployable each: a Service may be the second of its pods, as user-manager-grpc is.
             owners = [pod.name for pod in selected(resource, of(resource))]
+            if kind == "PodDisruptionBudget" and GATEWAY_NAME in of(resource):
+                # The gateway's pods are made by its controller, which labels them with the gateway's name.
+                if _named(rendered, "Gateway", resource["metadata"]["namespace"], of(resource)[GATEWAY_NAME]) is None:
+                    yield f"{kind} {name}: there is no Gateway {of(resource)[GATEWAY_NAME]}"
+                continue
             if len(owners) != 1 or resource["metadata"]["labels"]["app.kubernetes.io/name"] != owners[0]:
                 yield f"{kind} {name}: selects {owners or 'nothing'}"
                 continue

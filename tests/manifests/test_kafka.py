@@ -192,3 +192,64 @@ def test_a_zone_becomes_a_rack(overlays: dict[str, Rendered], tmp_path: Path) ->
         racks = [line for line in done.stdout.splitlines() if line.startswith("broker.rack")]
         assert racks[: len(lines)] == lines
         assert bool(racks) == bool(zone)
+
+
+_LAGS = "\tTopic: flights.observed.v1\tPartition: {}\tLeader: 1\tReplicas: {}\tIsr: {}\tElr: \tLastKnownElr: "
+
+
+@pytest.mark.parametrize(
+    ("host", "said", "ready"),
+    [
+        ("kafka-0", [], True),
+        ("kafka-0", [_LAGS.format(3, "1,2,0", "1,2")], False),
+        # Another one lags: this one is ready, or two of three would be called so at once.
+        ("kafka-1", [_LAGS.format(3, "1,2,0", "1,2")], True),
+        ("kafka-2", [_LAGS.format(3, "1,12", "1"), _LAGS.format(4, "2,1", "1")], False),
+        # Not the copy of broker 2, but of 12.
+        ("kafka-2", [_LAGS.format(3, "1,12", "1")], True),
+        ("kafka-0", [_LAGS.format(3, "0", "")], False),
+        ("kafka-0", ["2026-01-01T00:00:00,000 INFO  AdminClientConfig values: (org.apache.kafka)"], True),
+    ],
+)
+def test_a_broker_is_ready_when_its_copies_are_in_step(
+    overlays: dict[str, Rendered], tmp_path: Path, host: str, said: list[str], ready: bool
+) -> None:
+    """A rollout waits for it before it takes the next one: two that lag would stop every producer (acks=all)."""
+    ran = _ready(overlays["production"], tmp_path, host, "cat <<'END'\n" + "\n".join(said) + "\nEND")
+    assert (ran.returncode == 0) == ready, ran.stdout + ran.stderr
+
+
+def test_a_broker_that_does_not_answer_is_not_ready(overlays: dict[str, Rendered], tmp_path: Path) -> None:
+    ran = _ready(overlays["kind"], tmp_path, "kafka-0", "echo 'Error while executing topic command' >&2; exit 1")
+    assert ran.returncode != 0
+
+
+def _ready(rendered: Rendered, folder: Path, host: str, topics: str) -> subprocess.CompletedProcess[str]:
+    """Runs the readiness probe of a broker, where `kafka-topics.sh` does what `topics` says."""
+    _, environment = _node(rendered, "kafka", folder, {})
+    program = folder / "bin" / "kafka-topics.sh"
+    program.write_text(f'#!/bin/bash\n[ "$KAFKA_HEAP_OPTS" = -Xmx64m ] || exit 9\n{topics}\n')
+    program.chmod(0o755)
+    command = rendered.pod("kafka").container["readinessProbe"]["exec"]["command"]
+    return subprocess.run(
+        [part.replace("/etc/towerwatch", str(folder / "etc")) for part in command],
+        env=environment | {"HOSTNAME": host},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_brokers_and_controllers_agree_on_how_topics_are_kept(overlays: dict[str, Rendered]) -> None:
+    """Controllers make the topics and elect the leaders; what only the brokers were told would not hold."""
+    rendered = overlays["production"]
+    files = {name: mounted(rendered, rendered.pod(name)) for name in ("kafka", "kafka-controller")}
+    own = {name: _properties(files[name][f"/etc/towerwatch/{name}.properties"]) for name in files}
+    for key in ("default.replication.factor", "min.insync.replicas", "controller.quorum.voters"):
+        assert own["kafka"][key] == own["kafka-controller"][key], key
+    assert own["kafka-controller"]["unclean.leader.election.enable"] == "false"
+
+
+def _properties(text: str) -> dict[str, str]:
+    return dict(line.partition("=")[::2] for line in text.splitlines() if line and not line.startswith("#"))

@@ -166,6 +166,10 @@ def test_a_cluster_is_made_in_order(
         "docker build --target kind",
         "kind load docker-image towerwatch:kind",
         "standard-install.yaml",
+        "nginx-gateway-fabric/" + cluster.GATEWAY_FABRIC + "/deploy/crds.yaml",
+        # Resources of a kind that the API server does not know yet are refused.
+        "wait --for=condition=Established customresourcedefinitions --all",
+        "/deploy/default/deploy.yaml",
         "apply --kustomize",
         "job/topics --timeout",
         "deployment/notifier --timeout",

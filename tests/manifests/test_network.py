@@ -5,7 +5,19 @@ from collections.abc import Callable
 import pytest
 
 from local.processes import ROOT
-from tests.manifests.network import API_SERVER, GATEWAY, STRANGER, WORLD, Edge, admitted, behind, drawn, necessary, told
+from tests.manifests.network import (
+    API_SERVER,
+    GATEWAY,
+    NEIGHBOUR,
+    STRANGER,
+    WORLD,
+    Edge,
+    admitted,
+    behind,
+    drawn,
+    necessary,
+    told,
+)
 from tests.manifests.rendering import SERVICES, Rendered
 
 _UNAVOIDABLE = {
@@ -54,9 +66,9 @@ def test_what_is_not_routed_cannot_be_reached_from_the_gateway(rendered: Rendere
 
 
 def test_nobody_from_elsewhere_gets_in(rendered: Rendered) -> None:
-    """Not even a pod that has taken one of our labels, in a namespace of its own."""
+    """Not even a pod with one of our labels, in a namespace of its own; nor one beside the gateway's nginx."""
     ours = {pod.name for pod in rendered.pods()}
-    elsewhere = {STRANGER, WORLD, API_SERVER}
+    elsewhere = {STRANGER, NEIGHBOUR, WORLD, API_SERVER}
     assert [each for each in admitted(rendered) if each.source in elsewhere and each.destination in ours] == []
 
 

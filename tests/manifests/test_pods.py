@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import PurePosixPath
 from typing import Final
 
 import pytest
@@ -10,6 +11,7 @@ from chassis.database import Pool
 from chassis.stream_worker import STOP_WITHIN_S
 from chassis.wsgi import DRAIN_S
 from local.kafka.jars import KAFKA_VERSION
+from tests.manifests.environment import mounted
 from tests.manifests.rendering import SERVICES, Pod, Rendered
 
 _STANDARD: Final = {
@@ -229,3 +231,69 @@ def test_a_pool_of_connections_fits_into_the_database(overlays: dict[str, Render
     assert most * (pool.size + pool.max_overflow) < allowed
     timeout_s = int(re.search(r"^wait_timeout = ([0-9]+)$", config, re.M)[1])  # type: ignore[index]
     assert pool.recycle_s < timeout_s
+
+
+def test_a_pod_that_is_not_ready_keeps_no_node_from_being_drained(rendered: Rendered) -> None:
+    """Where a database is away all replicas are not ready, and a budget would refuse each eviction for as long.
+
+    But what keeps data is evicted by nobody while it recovers: MySQL, and Kafka's copies of a partition.
+    """
+    keep_data = {pod.name for pod in rendered.pods() if pod.owner["kind"] == "StatefulSet"}
+    for budget in rendered.of("PodDisruptionBudget", None):
+        policy = budget["spec"].get("unhealthyPodEvictionPolicy")
+        expected = None if budget["metadata"]["name"] in keep_data else "AlwaysAllow"
+        assert policy == expected, budget["metadata"]["name"]
+
+
+def test_data_is_in_a_folder_of_its_own(rendered: Rendered) -> None:
+    """A new ext4 volume has lost+found: MySQL makes no database beside it, and Kafka would take it for a topic."""
+    places = {
+        **dict.fromkeys(("user-db", "data-db"), r"^datadir = (.+)$"),
+        **dict.fromkeys(("kafka", "kafka-controller"), r"^log[.]dirs=(.+)$"),
+    }
+    stateful = [pod for pod in rendered.pods() if pod.owner["kind"] == "StatefulSet"]
+    assert {pod.name for pod in stateful} <= set(places)
+    for pod in stateful:
+        (folder,) = re.findall(places[pod.name], "\n".join(mounted(rendered, pod).values()), re.M)
+        (volume,) = (each["mountPath"] for each in pod.container["volumeMounts"] if each["name"] == "data")
+        assert PurePosixPath(volume) in PurePosixPath(folder).parents, pod.name
+
+
+def test_files_of_a_volume_can_be_read_and_written_by_the_pods_user(rendered: Rendered) -> None:
+    """A volume belongs to root and the pod's fsGroup; a Secret is for nobody else's eyes."""
+    for pod in rendered.pods():
+        volumes = pod.spec.get("volumes", ())
+        if volumes or "volumeClaimTemplates" in pod.owner["spec"]:
+            assert pod.spec["securityContext"]["fsGroup"] == pod.spec["securityContext"]["runAsGroup"], pod.name
+        for volume in volumes:
+            if "secret" in volume:
+                assert volume["secret"]["defaultMode"] == 0o440, pod.name
+    owners = {"user-db": 999, "data-db": 999, "kafka": 1000, "kafka-controller": 1000, "prometheus": 65534}
+    for pod in rendered.pods():
+        # The users of the images: mysql, appuser, nobody, and ours (Dockerfile).
+        assert pod.spec["securityContext"]["runAsUser"] == owners.get(pod.name, 10001), pod.name
+
+
+def test_what_a_probe_or_a_command_runs_is_there(rendered: Rendered) -> None:
+    """A script that is named and not mounted would let no pod become ready."""
+    for pod in rendered.pods():
+        probes = (pod.container.get(f"{each}Probe", {}) for each in ("startup", "liveness", "readiness"))
+        commands = [pod.container.get("command", []), *(probe.get("exec", {}).get("command", []) for probe in probes)]
+        for path in (word for command in commands for word in command if word.startswith("/etc/towerwatch/")):
+            assert path in mounted(rendered, pod), (pod.name, path)
+
+
+def test_the_gateway_outlasts_a_node_and_a_rollout(rendered: Rendered) -> None:
+    """nginx is made by its controller, from these: on two nodes, with what it needs, going only when nobody asks it."""
+    (proxy,) = rendered.of("NginxProxy", None)
+    deployment = proxy["spec"]["kubernetes"]["deployment"]
+    assert deployment["replicas"] == (1 if rendered.overlay == "kind" else 2)
+    (constraint,) = deployment["pod"]["topologySpreadConstraints"]
+    (gateway,) = rendered.of("Gateway", None)
+    selector = {"gateway.networking.k8s.io/gateway-name": gateway["metadata"]["name"]}
+    assert constraint["labelSelector"]["matchLabels"] == selector
+    assert constraint["topologyKey"] == "kubernetes.io/hostname"
+    pause = deployment["container"]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert 10 <= pause < deployment["pod"]["terminationGracePeriodSeconds"] - 15
+    for given in ("requests", "limits"):
+        assert set(deployment["container"]["resources"][given]) == {"cpu", "memory", "ephemeral-storage"}

@@ -73,6 +73,11 @@ def _bind_somebody_else(rendered: Rendered) -> None:
     rendered.one("RoleBinding", "prometheus")["subjects"][0]["name"] = "default"
 
 
+def _guard_another_gateway(rendered: Rendered) -> None:
+    budget = rendered.one("PodDisruptionBudget", "nginx", "towerwatch-gateway")
+    budget["spec"]["selector"]["matchLabels"]["gateway.networking.k8s.io/gateway-name"] = "other"
+
+
 def _ask_for_a_missing_key(rendered: Rendered) -> None:
     rendered.pod("topics").template["spec"]["volumes"][0]["configMap"]["items"] = [{"key": "x.py", "path": "x.py"}]
 
@@ -95,6 +100,7 @@ def _ask_for_a_missing_key(rendered: Rendered) -> None:
         (_route_on_the_plain_listener, "takes no route of towerwatch"),
         (_bind_somebody_else, "there is no ServiceAccount default"),
         (_ask_for_a_missing_key, "has no key x.py"),
+        (_guard_another_gateway, "there is no Gateway other"),
     ],
 )
 def test_a_reference_that_is_broken_is_found(
