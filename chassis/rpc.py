@@ -48,6 +48,9 @@ SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # Clients look names up again only when they are asked to come anew: else a replica that is added gets no calls.
+    ("grpc.max_connection_age_ms", 300_000),
+    ("grpc.max_connection_age_grace_ms", 30_000),
     ("grpc.so_reuseport", 0),  # a taken port shall be an error, not a share of the calls
 )
 

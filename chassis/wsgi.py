@@ -88,7 +88,7 @@ class HttpServer:
                 ident="towerwatch",
                 connection_limit=1000,
                 asyncore_use_poll=True,  # select() fails on file numbers above 1023
-                channel_timeout=60,
+                channel_timeout=75,  # longer than proxies keep idle connections (60 s): they must be the first to close
                 max_request_body_size=LARGEST_BODY,
                 clear_untrusted_proxy_headers=True,
                 **proxy,
