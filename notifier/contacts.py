@@ -55,7 +55,14 @@ class Contacts:
         for each in answer.contacts:
             if each.user_id == str(user_id):
                 return Contact(
-                    user_id, each.email, each.name, each.time_zone, each.confirmed, each.paused, each.confirm_url
+                    user_id=user_id,
+                    email=each.email,
+                    name=each.name,
+                    time_zone=each.time_zone,
+                    confirmed=each.confirmed,
+                    paused=each.paused,
+                    confirm_url=each.confirm_url,
+                    unsubscribe_url=each.unsubscribe_url,
                 )
         return None
 

@@ -102,8 +102,13 @@ def decode_wish(value: bytes | None) -> ConfirmationWish | None:
 def _raised(message: alerts_pb.AlertRaised) -> RaisedAlert:
     if not (message.HasField("window_start") and message.HasField("cause_published_at")):
         raise UndecodableError("AlertRaised without its times")
+    window_start = _instant(message.window_start)
+    if not 1970 <= window_start.year < 9999:  # windows before and after it must have a date, too
+        raise UndecodableError("AlertRaised of a window out of all time")
     if not _ICAO.fullmatch(message.airport):
         raise UndecodableError("AlertRaised without an ICAO code")
+    if len(message.earlier_counts) != len(message.earlier_known):
+        raise UndecodableError("AlertRaised with earlier counts of which it is not said whether they are known")
     alert = Alert(
         alert_id=_uuid(message.alert_id),
         interest_id=_uuid(message.interest_id),
@@ -112,13 +117,17 @@ def _raised(message: alerts_pb.AlertRaised) -> RaisedAlert:
         airport=message.airport,
         direction=_member(Direction, flights_pb.Direction.Name, message.direction, "DIRECTION_"),
         window=_member(Window, interests_pb.Window.Name, message.window, "WINDOW_"),
-        window_start=_instant(message.window_start),
+        window_start=window_start,
         bound=_member(Bound, alerts_pb.Bound.Name, message.bound, "BOUND_"),
         state=_member(State, alerts_pb.State.Name, message.state, "STATE_"),
         count=message.count,
         threshold=message.threshold,
         for_windows=max(message.for_windows, 1),
         withdrawn_count=message.withdrawn_count if message.HasField("withdrawn_count") else None,
+        earlier=tuple(
+            count if known else None for count, known in zip(message.earlier_counts, message.earlier_known, strict=True)
+        ),
+        episode_id=_uuid(message.episode_id) if message.episode_id else None,
     )
     return RaisedAlert(alert, _instant(message.cause_published_at), message.SerializeToString())
 

@@ -1,11 +1,13 @@
 """The notifier's settings."""
 
+import ssl
 from email.errors import MessageError
 from email.headerregistry import Address
 from email.utils import parseaddr
+from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 
 from chassis.settings import Port
 from chassis.stream_app import StreamSettings
@@ -20,12 +22,22 @@ class NotifierSettings(StreamSettings):
     smtp_security: Literal["starttls", "tls", "plaintext"] = "starttls"
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
+    smtp_ca_file: FilePath | None = None
+    """PEM: whom to believe that a server is who it says, in place of those that the machine believes."""
+    smtp_connections: int = Field(default=4, ge=1, le=100)
+    """Kept open at most, by one worker; as many mails are under way at a time."""
+    smtp_mails_per_connection: int = Field(default=100, ge=1)
+    """Then a connection is closed and another made: servers have a limit, and behind one name there may be several."""
+    smtp_mails_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
+    """Of one worker. Unset: as many as the server takes."""
     mail_from: str
     """A mailbox, `Towerwatch <alerts@example.org>`; its domain is also that of the Message-IDs."""
     stuck_after_s: float = Field(default=600.0, ge=300.0)
     """A mail that is tried again for minutes is no standstill."""
     retry_base_s: float = Field(default=5.0, gt=0, le=300)
     """Seconds until the first further try; each later pause is twice as long, up to `notifier.retries.LONGEST`."""
+    retry_lifetime_s: float = Field(default=86_400.0, ge=60, le=604_800)
+    """Seconds after its first try for which an alert is news. The topics keep it for seven days."""
     contact_cache_s: float = Field(default=5.0, ge=0, le=60)
     """Seconds for which an address is remembered; so long may a deletion or a pause take to bite."""
 
@@ -38,6 +50,16 @@ class NotifierSettings(StreamSettings):
             mailbox = Address()
         if not (mailbox.username and mailbox.domain and mailbox.addr_spec.isascii()):
             raise ValueError("must be a mailbox in ASCII, like Towerwatch <alerts@example.org>")
+        return value
+
+    @field_validator("smtp_ca_file")
+    @classmethod
+    def _holds_certificates(cls, value: Path | None) -> Path | None:
+        if value is not None:
+            try:
+                ssl.create_default_context(cafile=value)
+            except OSError:  # ssl.SSLError is one
+                raise ValueError("holds no certificates, or cannot be read") from None
         return value
 
     @model_validator(mode="after")

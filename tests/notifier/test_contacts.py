@@ -44,8 +44,9 @@ def ask(target: str, *user_ids: UUID, cache_s: float = 60) -> list[Contact | Non
 
 def test_a_contact_is_asked_for_once_while_it_is_remembered(users: FakeUserService) -> None:
     """A burst of alerts to one person is one question."""
-    users.add(a_contact())
-    assert ask(users.target, USER, USER) == [Contact(USER, "ada@example.net", "Ada", "UTC", True, False, "")] * 2
+    users.add(a_contact(unsubscribe_url="https://example.org/u"))
+    ada = Contact(USER, "ada@example.net", "Ada", "UTC", True, False, "", "https://example.org/u")
+    assert ask(users.target, USER, USER) == [ada] * 2
     assert users.asked == [str(USER)]
 
 

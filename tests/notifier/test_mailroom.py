@@ -133,7 +133,7 @@ def test_a_wish_is_mailed_once_and_the_next_wish_again() -> None:
         for wish in (WISH, WISH, replace(WISH, confirmation_id="c2")):
             await desk.mailroom.ask_to_confirm(wish)
         assert len(desk.mails) == 2
-        assert UNCONFIRMED.confirm_url in desk.mails[0].get_content()
+        assert UNCONFIRMED.confirm_url in desk.mails[0].get_body(("plain",)).get_content()
 
     run(scene)
 

@@ -1,4 +1,5 @@
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -41,6 +42,7 @@ def test_a_retry_carries_the_alert_unchanged() -> None:
         {"direction": 99},
         {"airport": "KJFK\r\nBcc: x"},
         {"airport": ""},
+        {"episode_id": "7"},
     ],
 )
 def test_nonsense_is_undecodable(change: dict[str, object]) -> None:
@@ -63,7 +65,24 @@ def test_no_alert_at_all_is_undecodable(value: bytes | None) -> None:
 def test_times_outside_of_the_calendar_are_undecodable() -> None:
     """A protobuf timestamp can hold what no datetime can."""
     message = AlertRaised.FromString(encode_alert(ALERT, CAUSE))
-    message.window_start.seconds = 2**62
+    for seconds in (2**62, -1, 253_370_764_800):  # the last: the year 9999, whose last window ends beyond
+        message.window_start.seconds = seconds
+        with pytest.raises(UndecodableError):
+            decode_raised(message.SerializeToString())
+
+
+def test_an_alert_from_before_the_later_fields_is_whole() -> None:
+    """What was raised by an older stream is told with what it says; only its thread and earlier counts are unknown."""
+    message = AlertRaised.FromString(encode_alert(replace(ALERT, earlier=(1, None), episode_id=ALERT.alert_id), CAUSE))
+    for field in ("earlier_counts", "earlier_known", "episode_id"):
+        message.ClearField(field)
+    assert decode_raised(message.SerializeToString()).alert == ALERT
+
+
+def test_counts_need_to_be_known_or_not() -> None:
+    """Counts of which nobody says whether they are known would be drawn as what they are not."""
+    message = AlertRaised.FromString(encode_alert(replace(ALERT, earlier=(1, None)), CAUSE))
+    message.earlier_known.pop()
     with pytest.raises(UndecodableError):
         decode_raised(message.SerializeToString())
 

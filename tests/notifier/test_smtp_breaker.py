@@ -1,0 +1,174 @@
+"""The breaker: whatever calls come and however they end, a failing server is left alone and never given up."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings, strategies as st
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
+
+from notifier.breaker import Breaker, Patience, State
+
+FAILURES_TO_OPEN = Patience().failures_to_open
+FIRST_OPENING = Patience().first_opening
+LONGEST_OPENING = Patience().longest_opening
+NOW = datetime(2013, 2, 13, 12, tzinfo=UTC)
+chances = st.floats(0, 1)
+
+
+def opened(breaker: Breaker, now: datetime, chance: float = 1.0) -> Breaker:
+    """After as many failures as it takes."""
+    for _ in range(FAILURES_TO_OPEN):
+        breaker = breaker.failed(breaker.generation, now, chance)
+    return breaker
+
+
+def reopened(breaker: Breaker, chance: float) -> Breaker:
+    """After a probe that failed as soon as it could."""
+    probing = breaker.admitted(breaker.until)
+    assert probing is not None
+    return probing.failed(probing.generation, breaker.until, chance)
+
+
+def test_it_opens_at_the_last_of_so_many_failures_in_a_row() -> None:
+    """Not before; and one success in between begins the count anew."""
+    breaker = Breaker()
+    for _ in range(2):
+        for _ in range(FAILURES_TO_OPEN - 1):
+            breaker = breaker.failed(breaker.generation, NOW, 0.5)
+            assert breaker.state is State.CLOSED
+        breaker = breaker.succeeded(breaker.generation)
+    assert opened(breaker, NOW).state is State.OPEN
+
+
+@given(chances)
+def test_open_means_that_nothing_goes_out_until_its_time_is_over(chance: float) -> None:
+    """Then exactly one probe does."""
+    breaker = opened(Breaker(), NOW, chance)
+    opening = breaker.wait(NOW)
+    assert FIRST_OPENING / 2 <= opening <= FIRST_OPENING
+    assert breaker.admitted(NOW) is None
+    assert breaker.admitted(NOW + opening - timedelta(microseconds=1)) is None
+    probing = breaker.admitted(NOW + opening)
+    assert probing is not None
+    assert probing.state is State.HALF_OPEN
+    assert probing.admitted(NOW + LONGEST_OPENING * 9) is None
+
+
+@given(st.lists(chances, min_size=1, max_size=40))
+def test_openings_in_a_row_grow_up_to_a_bound(jitters: list[float]) -> None:
+    """Whatever the jitter: none is shorter than half of the bound of its turn, and none longer than the longest."""
+    breaker = opened(Breaker(), NOW, jitters[0])
+    most = FIRST_OPENING
+    for chance in jitters[1:]:
+        before = breaker.until
+        breaker = reopened(breaker, chance)
+        most = min(most * 2, LONGEST_OPENING)
+        assert most / 2 <= breaker.until - before <= most
+
+
+def test_a_probe_that_succeeds_closes_and_forgets() -> None:
+    """The next time begins with the shortest opening and the full count of failures."""
+    breaker = reopened(reopened(opened(Breaker(), NOW), 1.0), 1.0)
+    probing = breaker.admitted(breaker.until)
+    assert probing is not None
+    closed = probing.succeeded(probing.generation)
+    assert (closed.state, closed.failures) == (State.CLOSED, 0)
+    assert opened(closed, NOW).wait(NOW) == FIRST_OPENING
+
+
+def test_a_probe_that_nobody_waits_for_leaves_its_place() -> None:
+    """A cancelled one must not keep the breaker half open for ever."""
+    breaker = opened(Breaker(), NOW)
+    probing = breaker.admitted(breaker.until)
+    assert probing is not None
+    left = probing.abandoned(probing.generation, breaker.until)
+    assert left.admitted(breaker.until) is not None
+    assert left.openings == breaker.openings
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed", "abandoned"])
+@pytest.mark.parametrize("state", [State.OPEN, State.HALF_OPEN, State.CLOSED])
+def test_an_outcome_from_before_the_last_change_changes_nothing(outcome: str, state: State) -> None:
+    """A straggler of the time before is no probe."""
+    before = Breaker()
+    breaker = opened(before, NOW)
+    if state is not State.OPEN:
+        breaker = breaker.admitted(breaker.until) or breaker
+    if state is State.CLOSED:
+        breaker = breaker.succeeded(breaker.generation)
+    assert breaker.state is state
+    after = {
+        "succeeded": breaker.succeeded(before.generation),
+        "failed": breaker.failed(before.generation, NOW, 0.5),
+        "abandoned": breaker.abandoned(before.generation, NOW),
+    }
+    assert after[outcome] == breaker
+
+
+class Calls(RuleBasedStateMachine):
+    """Calls that come, overlap and end in any way, while time passes."""
+
+    out = Bundle("out")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.breaker = Breaker()
+        self.now = NOW
+        self.probes: set[int] = set()
+        self.waiting: list[int] = []
+        self.in_a_row = 0
+
+    @rule(target=out)
+    def call(self) -> object:
+        admitted = self.breaker.admitted(self.now)
+        if admitted is None:
+            assert self.breaker.state is not State.CLOSED
+            return multiple()
+        assert self.breaker.state is State.CLOSED or self.breaker.wait(self.now) == timedelta(0)
+        self.breaker = admitted
+        if admitted.state is State.HALF_OPEN:
+            assert admitted.generation not in self.probes, "a second probe of the same half-open state"
+            self.probes.add(admitted.generation)
+        self.waiting.append(admitted.generation)
+        return admitted.generation
+
+    @rule(generation=consumes(out), chance=chances)
+    def fail(self, generation: int, chance: float) -> None:
+        self.waiting.remove(generation)
+        self.breaker = self.breaker.failed(generation, self.now, chance)
+
+    @rule(generation=consumes(out))
+    def succeed(self, generation: int) -> None:
+        self.waiting.remove(generation)
+        before, self.breaker = self.breaker, self.breaker.succeeded(generation)
+        if generation == before.generation:
+            assert self.breaker.state is State.CLOSED
+            assert self.breaker.failures == self.breaker.openings == 0
+
+    @rule(generation=consumes(out))
+    def give_up(self, generation: int) -> None:
+        self.waiting.remove(generation)
+        self.breaker = self.breaker.abandoned(generation, self.now)
+
+    @rule(seconds=st.integers(0, 2_000))
+    def wait(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @invariant()
+    def closed_means_few_failures(self) -> None:
+        assert self.breaker.failures < FAILURES_TO_OPEN
+
+    @invariant()
+    def half_open_means_that_one_probe_is_out(self) -> None:
+        if self.breaker.state is State.HALF_OPEN:
+            assert self.waiting.count(self.breaker.generation) == 1
+
+    @invariant()
+    def nobody_is_locked_out_for_good(self) -> None:
+        assert self.breaker.wait(self.now) <= LONGEST_OPENING
+        if self.breaker.state is not State.HALF_OPEN:
+            assert self.breaker.admitted(self.now + LONGEST_OPENING) is not None
+
+
+TestCalls = Calls.TestCase
+TestCalls.settings = settings(max_examples=100, stateful_step_count=40)
