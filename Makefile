@@ -38,9 +38,12 @@ test-faults: stubs  ## Run the tests that kill workers and brokers, and compare 
 
 bench: stubs  ## Measure what README says about speed (some minutes; the machine should be idle)
 	@$(BIN)/uv sync --quiet --frozen --inexact --group bench
-	@$(BIN)/python -m benchmarks.accounts $(ARGS)
-	@$(BIN)/python -m benchmarks.collector $(ARGS)
+	@$(BIN)/python -m benchmarks.accounts --seconds 10 $(ARGS)
+	@$(BIN)/python -m benchmarks.collector --seconds 10 $(ARGS)
 	@$(BIN)/python -m benchmarks.flights $(ARGS)
+	@$(BIN)/python -m benchmarks.stream_fold $(ARGS)
+	@$(BIN)/python -m benchmarks.stream_app $(ARGS)
+	@$(BIN)/python -m benchmarks.stream_alerts $(ARGS)
 
 lint: stubs  ## Check style, types, import borders and the contract
 	$(BIN)/ruff check .

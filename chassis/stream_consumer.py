@@ -1,16 +1,25 @@
-"""Faust's consumer, mended: it takes nothing from aiokafka that Faust would then throw away."""
+"""Faust's consumer, mended: it takes nothing from aiokafka that Faust would then throw away, and makes no tasks for
+messages that need not wait."""
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Final, cast
 
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
+from mode.services import WaitArgT, WaitResults
 
+from chassis.stream_recovery import StreamTables
 from chassis.stream_settings import FAUST_LOG
+from chassis.stream_steps import Begun
+
+_Records = Mapping[TP, list[Any]]
+
+_CHANGES_AT_ONCE: Final = 500
+"""Records of a changelog that are applied before the event loop is given back: some milliseconds."""
 
 
 class StreamConsumer(Consumer):
@@ -20,6 +29,60 @@ class StreamConsumer(Consumer):
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _wait_next_records(self, timeout: float) -> tuple[_Records | None, set[TP] | None]:
+        """What Faust's `getmany` delivers one by one; records of changelogs are applied here instead, list by list."""
+        records, active = await super()._wait_next_records(timeout)
+        if not records or active is None:  # a client's, which has no tables
+            return records, active
+        events: dict[TP, list[Any]] = {}
+        changes: dict[TP, list[Any]] = {}
+        changelogs = self.app.tables.changelog_topics
+        for tp, some in records.items():
+            (changes if tp.topic in changelogs else events)[tp] = some
+        await self._recover(changes, active)
+        return events, active
+
+    async def _recover(self, changes: _Records, active: set[TP]) -> None:
+        recovery = cast(StreamTables, self.app.tables).recovery
+        generation = self.app.consumer_generation_id
+        for tp, records in changes.items():
+            self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
+            for begin in range(0, len(records), _CHANGES_AT_ONCE):
+                # As `getmany` looks before each: a rebalance may have begun, and seeks all changelogs when it ends.
+                if not self.flow_active or self.app.consumer_generation_id != generation or tp not in active:
+                    break
+                some = records[begin : begin + _CHANGES_AT_ONCE]
+                await recovery.take(tp, [self._to_message(tp, each) for each in some])
+                await asyncio.sleep(0)
+
+    async def wait_first(self, *coros: WaitArgT, timeout: Any = None) -> WaitResults:
+        """As a service waits for the first of some, but the first given is begun at once, and may be all there is.
+
+        So Faust waits until each message is delivered, or the flow stops. Most are delivered without waiting: a full
+        buffer is the exception, and only then the three tasks are worth what they cost.
+        """
+        first, *others = coros
+        if not isinstance(first, Coroutine):
+            return await super().wait_first(*coros, timeout=timeout)
+        try:
+            begun = Begun(first)
+        except BaseException:
+            _close(others)
+            raise
+        if not begun.is_done:
+            return await super().wait_first(begun, *others, timeout=timeout)
+        _close(others)
+        if self.should_stop:
+            return WaitResults([], [], True)
+        return WaitResults([first], [begun.result], False)
+
+
+def _close(coros: Iterable[WaitArgT]) -> None:
+    """Those that nobody awaits."""
+    for each in coros:
+        if isinstance(each, Coroutine):
+            each.close()
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):

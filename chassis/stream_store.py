@@ -124,7 +124,7 @@ class TableStore(rocksdb.Store):
         if not reason:
             try:
                 return self._opened(partition)
-            except Exception as error:
+            except Exception as error:  # RocksDB's binding raises no other kind; what is no corruption goes on up
                 if not _is_corruption(error):
                     raise
                 reason = str(error)
@@ -169,7 +169,7 @@ class TableStore(rocksdb.Store):
     def _guarded(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return read(*args, **kwargs)
-        except Exception as error:
+        except Exception as error:  # as above
             if not _is_corruption(error):
                 raise
             self._end(str(error))

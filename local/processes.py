@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -55,6 +55,10 @@ class _Running:
 
     process: subprocess.Popen[bytes]
     begun_at: float
+    command: str
+    """Its name in the Procfile."""
+    variables: Mapping[str, str]
+    """Of its own, beside the environment of all."""
     pause_s: float = 0.5
     """How long to wait before it is begun again."""
 
@@ -91,13 +95,18 @@ class Processes:
     def log_of(self, name: str) -> Path:
         return log_file(self._logs.parent, name)
 
-    def begin(self, name: str) -> None:
-        """Start a process; it need not be ready when this returns."""
+    def begin(self, name: str, command: str | None = None, variables: Mapping[str, str] | None = None) -> None:
+        """Start a process; it need not be ready when this returns.
+
+        `command`: its name in the Procfile, where that is another, because it is one of several alike; `variables`: its
+        own environment beside that of all.
+        """
+        command, variables = command or name, variables or {}
         with self.log_of(name).open("ab") as log, held():
             process = subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {self._commands[name]}"],
+                ["/bin/sh", "-c", f"exec {self._commands[command]}"],
                 cwd=ROOT,
-                env=self._environment,
+                env={**self._environment, **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -105,7 +114,8 @@ class Processes:
                 preexec_fn=_end_with_parent,
             )
             known = self._running.get(name)
-            self._running[name] = _Running(process, time.monotonic(), known.pause_s if known else 0.5)
+            pause_s = known.pause_s if known else 0.5
+            self._running[name] = _Running(process, time.monotonic(), command, variables, pause_s)
         self._write_register()
 
     def _write_register(self) -> None:
@@ -114,10 +124,10 @@ class Processes:
         part.write_text(json.dumps(pids), encoding="utf-8")
         part.replace(self._register)
 
-    def require_alive(self) -> None:
-        """Raises LocalError with the last line of its log where a process has ended."""
+    def require_alive(self, but: Collection[str] = ()) -> None:
+        """Raises LocalError with the last line of its log where a process has ended, `but` for these."""
         for name, running in self._running.items():
-            if running.process.poll() is not None:
+            if name not in but and running.process.poll() is not None:
                 raise LocalError(f"{name} has ended: {self._last_words(name)} (all of it: {self.log_of(name)})")
 
     def _last_words(self, name: str) -> str:
@@ -133,17 +143,22 @@ class Processes:
                 raise LocalError(f"{name} was not ready within {timeout_s:.0f} s; see {self.log_of(name)}")
             time.sleep(_LOOK_EVERY_S)
 
-    def restart_ended(self) -> list[str]:
-        """Begin again what has ended, each after a growing pause. To be called again and again. Returns their names."""
+    def restart_ended(self, only: Collection[str] | None = None) -> list[str]:
+        """Begin again what has ended, each after a growing pause. To be called again and again. Returns their names.
+
+        `only`: leave the others as they are.
+        """
         begun = []
         now = time.monotonic()
         for name, running in list(self._running.items()):
+            if only is not None and name not in only:
+                continue
             if running.process.poll() is None:
                 if now - running.begun_at > 60:
                     running.pause_s = 0.5
             elif now - running.begun_at >= running.pause_s:
                 running.pause_s = min(running.pause_s * 2, _LONGEST_PAUSE_S)
-                self.begin(name)
+                self.begin(name, running.command, running.variables)
                 begun.append(name)
         return begun
 

@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -55,6 +55,22 @@ def environment(ports: Ports, data: Path, secret: Secrets, kafka: str | None) ->
         "OPERATOR_TOKEN": secret.operator_token,
         "LOG_FORMAT": "console",
     }
+
+
+def streams_workers(ports: Ports, count: int) -> dict[str, Ports]:
+    """So many workers of the stream by the names of their processes, each with the ports as it shall see them.
+
+    The first one is `streams`; the others' pages are on the ports behind the row.
+    """
+    behind = ports.kafka + 1
+    others = {f"streams_{number + 2}": replace(ports, streams_web=behind + number) for number in range(count - 1)}
+    return {"streams": ports, **others}
+
+
+def begin_streams_worker(processes: Processes, name: str, ports: Ports, data: Path) -> None:
+    """Begin one of `streams_workers`. All but the first have a folder of their own."""
+    own = {} if name == "streams" else {"STREAMS_WEB_PORT": str(ports.streams_web), "DATA_DIR": str(data / name)}
+    processes.begin(name, "streams", own)
 
 
 def with_replay(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:

@@ -1,18 +1,116 @@
-"""`python -m streams`: one worker of the stream."""
+"""Towerwatch's stream: flight events meet interests, and alerts are raised.
+
+Without a command: one worker, until SIGTERM; run as many as there is work for. The commands look at what workers did,
+or do it again; they change nothing that a worker reads. All need KAFKA_BOOTSTRAP_SERVERS.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+
+import structlog
+from aiokafka.errors import KafkaError
 
 from chassis import logs
+from chassis.errors import ChassisError
 from chassis.process import settings_or_exit
+from chassis.settings import Settings
 from chassis.stream_app import run_worker
 from streams.app import SERVICE, create_app
+from streams.replay import default_group, output_topic, replay
 from streams.settings import StreamsSettings
-from towerwatch.topics import CATALOGUE
+from streams.verify import compare
+from towerwatch.topics import ALERTS_RAISED, CATALOGUE, FLIGHTS_OBSERVED, INTERESTS_CHANGED
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status of a command; a worker exits by itself. Unknown options end the program as argparse does."""
+    chosen = _parser().parse_args(arguments)
+    if chosen.command is None:
+        _work()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is printed is the answer
+    try:
+        return _verify(chosen) if chosen.command == "verify" else _replay(chosen)
+    except ChassisError as error:
+        return _refuse(str(error))
+    except KafkaError as error:
+        return _refuse(f"the broker did not do what was asked ({type(error).__name__}): try again when it is well")
+    except KeyboardInterrupt:
+        return 130
+
+
+def _work() -> None:
     settings = settings_or_exit(SERVICE, StreamsSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, CATALOGUE)
 
 
+def _replay(chosen: argparse.Namespace) -> int:
+    output = output_topic(chosen.output)
+    group = chosen.group or default_group(output.name)
+    settings = settings_or_exit(SERVICE, Settings)
+    tally = asyncio.run(replay(settings.kafka_bootstrap_servers, output, group, settings.kafka_replication_factor))
+    print(tally)
+    print(f"{tally.alerts:,} alerts sent to {output.name} in {tally.took_s:.1f} s, by the consumer group {group}")
+    return 0
+
+
+def _verify(chosen: argparse.Namespace) -> int:
+    against = output_topic(chosen.against) if chosen.against is not None else None
+    settings = settings_or_exit(SERVICE, Settings)
+    comparison = asyncio.run(compare(settings.kafka_bootstrap_servers, against, chosen.group))
+    print(json.dumps(comparison.as_json(), indent=1) if chosen.json else comparison)
+    return 0 if comparison.equal else 1
+
+
+def _refuse(sentence: str) -> int:
+    print(f"{SERVICE}: {sentence}", file=sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    whole = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m streams", description=__doc__, formatter_class=whole, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    replaying = commands.add_parser(
+        "replay",
+        help="compute every alert once more, to another topic",
+        description=f"Reads {FLIGHTS_OBSERVED.name} and {INTERESTS_CHANGED.name} from their beginning to their end as "
+        "of now, computes every alert and sends it to a topic of your choice, then ends. Nobody is mailed. "
+        "The same log gives the same alert ids, however often.",
+        epilog="Exit status: 0 when done; 2 when it cannot be done, with one sentence on standard error.",
+        allow_abbrev=False,
+    )
+    replaying.add_argument(
+        "--from-beginning", action="store_true", required=True, help="to be said: a replay has no other beginning"
+    )
+    replaying.add_argument(
+        "--output", required=True, metavar="TOPIC", help="where the alerts go; made if missing, else it must be empty"
+    )
+    replaying.add_argument(
+        "--group", metavar="NAME", help="a new consumer group, which commits what was read (default: replay-of-TOPIC)"
+    )
+    verifying = commands.add_parser(
+        "verify",
+        help="compare what was raised with what the log says",
+        description=f"Computes every alert once more, in memory, and compares the ids with those on "
+        f"{ALERTS_RAISED.name}. What cannot be compared, because the topics do not keep everything for ever, is "
+        "counted, with the reason. Workers may go on meanwhile.",
+        epilog="Exit status: 0 when equal, 1 when different, 2 when it cannot be told, with one sentence on standard "
+        "error.",
+        allow_abbrev=False,
+    )
+    verifying.add_argument("--against", metavar="TOPIC", help="compare with what an earlier replay sent to TOPIC")
+    verifying.add_argument(
+        "--group", metavar="NAME", help="with --against: the replay's consumer group (default: replay-of-TOPIC)"
+    )
+    verifying.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,16 +1,17 @@
 """The one agent. It reads both inputs, because two agents would have to lock the airport against each other."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain, islice
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from aiokafka.errors import KafkaError
 from faust.exceptions import FaustError
-from faust.types import EventT, FutureMessage, StreamT, TopicT
+from faust.types import EventT, StreamT, TopicT
 
 from chassis.kafka import sequence_in
 from chassis.stream_app import dead_letter
@@ -27,6 +28,8 @@ log = structlog.get_logger()
 
 _EVENTS_AT_ONCE: Final = 200
 _ALERTS_AT_ONCE: Final = 1_000
+_YIELD_AFTER_S: Final = 0.005
+"""So long others wait while events are folded: the producer that sends what followed from those before is one."""
 
 Send = Callable[[bytes, bytes, int], Awaitable[Awaitable[object]]]
 """Hands a record (key, value, partition) to the producer; what it gives is done once the broker has the record."""
@@ -45,11 +48,13 @@ class Tables:
 class _Work:
     """What follows from some events together, in the order in which it is to be done."""
 
+    epoch: int
+    """Of the desk: it is void where the desk has forgotten since."""
     aside: list[tuple[EventT[bytes], str, Exception]] = field(default_factory=list)
     alerts: list[Iterable[tuple[Alert, datetime]]] = field(default_factory=list)
     past: dict[bytes, tuple[EventT[bytes], bytes | None]] = field(default_factory=dict)
-    entries: dict[tuple[str, bytes], tuple[EventT[bytes], bytes]] = field(default_factory=dict)
-    """By topic and key: of several that follow each other, the last."""
+    entries: dict[tuple[str, bytes], tuple[EventT[bytes], bytes | None]] = field(default_factory=dict)
+    """By topic and key: of several that follow each other, the last; None: the one that the table has by then."""
     outcomes: list[Outcome] = field(default_factory=list)
     done: list[EventT[bytes]] = field(default_factory=list)
 
@@ -59,7 +64,8 @@ class Join:
 
     Three steps in this order, so that a crash between any two repeats alerts, under the same ids, and loses none:
     the broker has the alerts; the broker has the state that makes the event a duplicate; the event is acknowledged.
-    Events that wait already take each of the steps together: for each alone the broker would have to be waited for.
+    Events that wait already take each of the steps together, and the next ones are folded meanwhile: for each alone the
+    broker would have to be waited for.
     """
 
     def __init__(
@@ -93,49 +99,65 @@ class Join:
         interrupts."""
         events = stream.noack()  # type: ignore[attr-defined]  # the interface lacks what every stream has
         waiting: asyncio.Queue[EventT[bytes]] = asyncio.Queue(_EVENTS_AT_ONCE)
-        folding = asyncio.create_task(self._fold_all(events, waiting))
+        folded: asyncio.Queue[_Work] = asyncio.Queue(1)
+        tasks = (
+            asyncio.create_task(self._going_on(lambda: self._fold(waiting, folded))),
+            asyncio.create_task(self._going_on(lambda: self._finish(events, folded))),
+        )
         try:
             async for event in events.events():
                 await waiting.put(event)
             await waiting.join()
+            await folded.join()
         finally:
-            folding.cancel()
+            for task in tasks:
+                task.cancel()
 
-    async def _fold_all(self, stream: StreamT[bytes], waiting: asyncio.Queue[EventT[bytes]]) -> None:
+    async def _going_on(self, step: Callable[[], Awaitable[None]]) -> None:
         try:
             while True:
-                events = [await waiting.get()]
-                while len(events) < _EVENTS_AT_ONCE and not waiting.empty():
-                    events.append(waiting.get_nowait())
-                folded = 0
-                while folded < len(events):
-                    folded += await self._fold(stream, events[folded:])
-                for _ in events:
-                    waiting.task_done()
+                await step()
         except Exception as error:  # what is left to go wrong here is the machinery, and without it nothing goes on
             log.error("join.broken", error=type(error).__name__, exc_info=error)
             self._crash(error)
 
-    async def _fold(self, stream: StreamT[bytes], events: list[EventT[bytes]]) -> int:
-        """Do all that follows from the first of some events; of how many. What was taken away is left out: who has it
-        now reads it again."""
+    async def _fold(self, waiting: asyncio.Queue[EventT[bytes]], folded: asyncio.Queue["_Work"]) -> None:
+        """Take the events that wait, and hand on what follows from them. Meanwhile what followed from those before is
+        finished: the broker takes its time."""
+        event = await waiting.get()
         while self._desk.derive():
             await asyncio.sleep(0)
-        work = _Work()
-        taken = 0
-        for event in events:
+        work = _Work(self._desk.epoch)
+        began, taken = time.monotonic(), 0
+        while True:
             taken += 1
-            if self._still_ours(event) and self._must_stop_at(event, work):
+            are_many = self._still_ours(event) and self._are_many(event, work)
+            if are_many or waiting.empty() or taken >= _EVENTS_AT_ONCE:
                 break
-        if not await self._done(work):
-            self._desk.forget()  # what it followed, is not what the tables have
-            return taken
-        acknowledgement = asyncio.create_task(self._acknowledge(stream, work.done))
-        self._acknowledgements.add(acknowledgement)
-        acknowledgement.add_done_callback(self._acknowledgements.discard)
-        return taken
+            if time.monotonic() - began > _YIELD_AFTER_S:
+                await asyncio.sleep(0)
+                began = time.monotonic()
+                if work.epoch != self._desk.epoch:
+                    break  # a rebalance: what comes now must not share the fate of what came before it
+            event = waiting.get_nowait()
+        await folded.put(work)
+        for _ in range(taken):
+            waiting.task_done()
+        if are_many:
+            await folded.join()  # its alerts are made when they are sent, of what is known now
 
-    def _must_stop_at(self, event: EventT[bytes], work: _Work) -> bool:
+    async def _finish(self, stream: StreamT[bytes], folded: asyncio.Queue["_Work"]) -> None:
+        """Do what follows from some events. What was taken away is left out: who has it now reads it again."""
+        work = await folded.get()
+        if await self._done(work):
+            acknowledgement = asyncio.create_task(self._acknowledge(stream, work.done))
+            self._acknowledgements.add(acknowledgement)
+            acknowledgement.add_done_callback(self._acknowledgements.discard)
+        elif work.epoch == self._desk.epoch:
+            self._desk.forget()  # what it followed is not what the tables have, nor what was folded upon it
+        folded.task_done()
+
+    def _are_many(self, event: EventT[bytes], work: "_Work") -> bool:
         """Add what follows from an event; whether that is so much that it has to be done before the next one."""
         topic = event.message.topic
         turn_to(event)
@@ -187,8 +209,7 @@ class Join:
         sent the other. Only the event itself comes again, and is told by that entry to be a repeat.
         """
         topic = event.message.topic
-        if (topic, key) not in work.entries:
-            work.entries[topic, key] = event, self._tables[topic][key]
+        work.entries.setdefault((topic, key), (event, None))
         work.done.append(event)
         self._metrics.event(topic, "duplicate")
 
@@ -204,8 +225,11 @@ class Join:
         if not self._are_ours(work):
             return False
         for (topic, key), (event, entry) in work.entries.items():
+            if entry is None:
+                turn_to(event)
+                entry = self._tables[topic][key]
             self._tables[topic].write(event, key, entry)
-        self._desk.settle()
+            self._desk.settle(key, entry)
         for outcome in work.outcomes:
             self._metrics.folded(outcome)
             self._ticker.folded(outcome.airport, outcome.flights)
@@ -213,12 +237,12 @@ class Join:
         return True
 
     def _are_ours(self, work: _Work) -> bool:
-        return all(self._still_ours(event) for event in work.done)
+        return work.epoch == self._desk.epoch and all(self._still_ours(event) for event in work.done)
 
     async def _raised(self, work: _Work) -> bool:
         """Send the alerts; true once the broker has all of them, false when the partitions were taken away."""
         alerts: Iterator[tuple[Alert, datetime]] = chain.from_iterable(work.alerts)
-        while some := tuple(islice(alerts, _ALERTS_AT_ONCE)):
+        while some := self._next_of(alerts, work):
             await _insist(lambda some=some: self._send(some))  # type: ignore[misc]
             for alert, _ in some:
                 self._metrics.raised(alert)
@@ -226,6 +250,11 @@ class Join:
             if not self._are_ours(work):
                 return False
         return True
+
+    def _next_of(self, alerts: Iterator[tuple[Alert, datetime]], work: _Work) -> tuple[tuple[Alert, datetime], ...]:
+        if work.done:
+            turn_to(work.done[-1])  # where there are many, they are of the last event, and its interests are read now
+        return tuple(islice(alerts, _ALERTS_AT_ONCE))
 
     async def _send(self, alerts: tuple[tuple[Alert, datetime], ...]) -> None:
         sent = [
@@ -251,7 +280,7 @@ class Join:
             self._history.last_write(event.message.partition) for event, _ in work.past.values()
         )
 
-    async def _are_kept(self, last_writes: Iterable[FutureMessage | None]) -> bool:
+    async def _are_kept(self, last_writes: Iterable[asyncio.Future[Any] | None]) -> bool:
         """Wait until the changelogs have some writes, or the worker ends because they never will."""
         writes = {write for write in last_writes if write is not None}
         if not writes:

@@ -5,7 +5,14 @@ from collections.abc import Awaitable
 import faust
 
 from chassis.metrics import Identity, Metrics
-from chassis.stream_app import crash_worker, create_stream_app, is_still_ours, owns, serve_health_and_metrics
+from chassis.stream_app import (
+    crash_worker,
+    create_stream_app,
+    is_still_ours,
+    owns,
+    send_record,
+    serve_health_and_metrics,
+)
 from domain.interests import Direction
 from domain.windows import instant
 from streams.agents import Join, Tables
@@ -43,8 +50,7 @@ def create_app(settings: StreamsSettings) -> faust.App:
     counted = StreamMetrics(metrics)
 
     async def send_alert(key: bytes, value: bytes, partition: int) -> Awaitable[object]:
-        # Past Faust's topic, which wraps each record in two more objects and a callback.
-        return await app.producer.send(ALERTS_RAISED.name, key, value, partition, timestamp=None, headers=None)
+        return await send_record(app, ALERTS_RAISED.name, key, value, partition)
 
     join = Join(
         desk,

@@ -17,6 +17,7 @@ from domain.traffic import Day, HourlyCounts, Traffic
 from streams.errors import UndecodableError
 from streams.messages import ObservedFlights, decode_interest, decode_interest_key
 from streams.state import (
+    LONGEST_HISTORY_DAYS,
     Airport,
     decode_airport,
     decode_interest_entry,
@@ -76,18 +77,23 @@ class Desk:
         history: Mapping[bytes, bytes],
         history_days: int = DEFAULT_HISTORY_DAYS,
     ) -> None:
+        self.epoch = 0
+        """Grows with each `forget`: what was followed in another one is not known any more."""
         self._airport_table = airports
         self._interest_table = interests
         self._history_table = history
         self._history_days = history_days
         self._airports: dict[str, Airport] = {}
+        self._swept: set[str] = set()
         self._unwritten: dict[bytes, bytes] = {}
         self._thresholds: dict[str, Thresholds] = {}
         self._deriving: Iterator[None] | None = self._derived()
 
     def forget(self) -> None:
         """Drop the indexes, because the tables may have changed under them (a rebalance, a recovery)."""
+        self.epoch += 1
         self._airports.clear()
+        self._swept.clear()
         self._unwritten.clear()
         self._thresholds = {}
         self._deriving = self._derived()
@@ -125,7 +131,7 @@ class Desk:
         """The flights of arrivals or departures as far back as they are kept."""
         counts = self._airport(airport).traffic.flows(direction)[0].counts
         days: dict[int, Day] = {}
-        for day in range(counts.end_day - self._history_days, counts.first_day):
+        for day in range(counts.end_day - self._history_days - 2, counts.first_day):  # two days are not closed yet
             entry = self._history_table.get(past_key(airport, direction, day))
             if entry is not None:
                 days[day] = decode_past_day(entry)
@@ -188,7 +194,9 @@ class Desk:
         )
 
     def _past_changes(self, airport: str, before: Airport, after: Airport) -> Mapping[bytes, bytes | None]:
-        expired = before.expired_days(after, airport, self._history_days)
+        # With another setting more may have been kept; what is gone once is not looked for again.
+        since_days = self._history_days if airport in self._swept else LONGEST_HISTORY_DAYS
+        expired = before.expired_days(after, airport, self._history_days, since_days)
         changes: dict[bytes, bytes | None] = {key: None for key in expired if key in self._history_table}
         return changes | dict(before.closed_days(after, airport, self._history_days))
 
@@ -232,15 +240,16 @@ class Desk:
     def follow(self, outcome: Outcome) -> None:
         """Take an outcome for what is, before it is written; what follows from the next event, follows from it.
 
-        Either all that was followed is written soon, and `settle` is called; or `forget`, and none of it was.
+        Either what was followed is written soon, in this order, and `settle` is called; or `forget`, and none of it is.
         """
         self._follow(outcome)
         if isinstance(outcome.known, InterestChange):
             self._unwritten[outcome.key] = outcome.entry
 
-    def settle(self) -> None:
-        """All that was followed is written."""
-        self._unwritten.clear()
+    def settle(self, key: bytes, entry: bytes) -> None:
+        """An entry that was followed is written."""
+        if self._unwritten.get(key) is entry:
+            del self._unwritten[key]
 
     def written(self, outcome: Outcome) -> None:
         """Follow what was just written. To be called right after the write."""
@@ -249,6 +258,8 @@ class Desk:
     def _follow(self, outcome: Outcome) -> None:
         if isinstance(outcome.known, Airport):
             self._airports[outcome.airport] = outcome.known
+            if outcome.past:
+                self._swept.add(outcome.airport)
             return
         if self._deriving is not None:
             return  # forgotten since: the change will be found in the table

@@ -1,4 +1,6 @@
-"""What can be wrong with an event for good: each of these puts it aside."""
+"""What can be wrong: with an event for good, which puts it aside; and with what an operator asked for."""
+
+from chassis.errors import ChassisError
 
 
 class UnusableEventError(Exception):
@@ -15,3 +17,11 @@ class UnsequencedError(UnusableEventError):
 
 class MisroutedError(UnusableEventError):
     """An event in another partition than its airport's, where the rest of that airport is not known."""
+
+
+class LogUnreadableError(ChassisError):
+    """The topics cannot be read as far as they reach."""
+
+
+class ReplayRefusedError(ChassisError):
+    """What was asked would mix a replay with something else."""

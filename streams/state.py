@@ -60,12 +60,15 @@ class Airport:
                     counts = new.counts if new.counts.first_day <= day else old.counts
                     yield past_key(airport, direction, day), _past_entry(after.sequence, counts.day(day))
 
-    def expired_days(self, after: "Airport", airport: str, history_days: int) -> Iterator[bytes]:
-        """The keys of history that have no longer to be kept; few of them have ever been there."""
+    def expired_days(self, after: "Airport", airport: str, history_days: int, since_days: int) -> Iterator[bytes]:
+        """The keys of history that have no longer to be kept; few of them have ever been there.
+
+        `since_days`: so many days back they were looked for before (`history_days`), or may never have been.
+        """
         for direction, (old, new) in zip(_PARTS, self._flows(after.traffic), strict=True):
             last, now = _first_moving(old), _first_moving(new)
             if last is not None and now is not None and _moves(old, new):
-                for day in range(last - LONGEST_HISTORY_DAYS, min(last, now - history_days)):
+                for day in range(last - since_days, min(last, now - history_days)):
                     yield past_key(airport, direction, day)
 
     def _flows(self, after: Traffic) -> Iterable[tuple[Flow, Flow]]:

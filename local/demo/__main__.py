@@ -7,7 +7,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -25,7 +25,17 @@ from local.kafka import external_bootstrap_servers
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
 from local.processes import Processes, end_leftovers
-from local.stack import SERVICES, Secrets, environment, listeners, wait_until_ready, with_mailbox, with_replay
+from local.stack import (
+    SERVICES,
+    Secrets,
+    begin_streams_worker,
+    environment,
+    listeners,
+    streams_workers,
+    wait_until_ready,
+    with_mailbox,
+    with_replay,
+)
 from notifier.alert_header import ToldAlert
 
 STORY_S: Final = 40
@@ -77,7 +87,10 @@ def _run(options: Options, screen: Screen) -> int:
     external = external_bootstrap_servers(os.environ)
     names = (*(() if external else ("kafka",)), "opensky", "mailbox", *SERVICES)
     end_leftovers(data)
+    workers = streams_workers(options.ports, options.streams_workers)
     options.ports.require_free(listeners(names))
+    for ports in workers.values():
+        ports.require_free(("streams_web",))
     if external:
         make_room(external, reset=options.reset_topics)
     shutil.rmtree(data, ignore_errors=True)
@@ -85,6 +98,8 @@ def _run(options: Options, screen: Screen) -> int:
 
     settings = environment(options.ports, data, Secrets.random(), external)
     settings = with_mailbox(with_replay(settings, options.ports), options.ports)
+    if len(workers) > 1:
+        settings["SESSION_TIMEOUT_S"] = "6"  # the others take over sooner; brokers allow no less
     with Processes(settings, data) as processes:
         screen.say("Starting a broker, four services, a replay of real flights and a mailbox …")
         if not external:
@@ -94,8 +109,10 @@ def _run(options: Options, screen: Screen) -> int:
         clock = _clock(options)
         processes.set_environment(_clock_environment(clock))
         for name in names:
-            if name != "kafka":
+            if name not in ("kafka", "streams"):
                 processes.begin(name)
+        for name, ports in workers.items():
+            begin_streams_worker(processes, name, ports, data)
         timetable = Timetable(nycflights.load(nycflights.cache_directory(os.environ)))
         expected = [
             alert
@@ -104,15 +121,25 @@ def _run(options: Options, screen: Screen) -> int:
         ]
         del timetable
         wait_until_ready(processes, names, options.ports, data)
+        for ports in workers.values():
+            wait_until_ready(processes, ("streams",), ports, data)
+        several = tuple(workers) if len(workers) > 1 else ()
+
+        def require_alive() -> None:
+            for name in processes.restart_ended(several):
+                screen.say(f"  {name} had ended and is begun again; another worker has its airports meanwhile")
+            processes.require_alive(but=several)
+
+        names = (*(name for name in names if name not in workers), *workers)
         screen.say(f"  ready: {', '.join(names)}; logs in {data / 'logs'}")
         kafka = settings["KAFKA_BOOTSTRAP_SERVERS"]
-        told = Story(options, clock, processes, data / "mail", kafka, screen).tell()
+        told = Story(options, clock, require_alive, data / "mail", kafka, screen).tell()
         wrong = difference(expected, told.mailed)
         _report(screen, options, told, len(expected), wrong)
         if options.json is not None:
             options.json.write_text(json.dumps([_as_json(each) for each in told.mailed], indent=1) + "\n")
         if not options.once:
-            _stay(processes, options, screen)
+            _stay(require_alive, options, screen)
         return 1 if wrong else 0
 
 
@@ -170,12 +197,12 @@ def _as_json(alert: ToldAlert) -> dict[str, object]:
     return {**asdict(alert), "window_start": alert.window_start.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
-def _stay(processes: Processes, options: Options, screen: Screen) -> None:
+def _stay(require_alive: Callable[[], None], options: Options, screen: Screen) -> None:
     screen.heading("Still up, until Ctrl-C")
-    screen.table(urls(options.ports))
+    screen.table(urls(options.ports, options.streams_workers))
     try:
         while True:
-            processes.require_alive()
+            require_alive()
             time.sleep(0.5)
     except KeyboardInterrupt:
         screen.say()

@@ -14,6 +14,7 @@ from domain.windows import Window
 from local.errors import LocalError
 from local.ports import DEFAULT_BASE, Ports
 from local.processes import ROOT
+from towerwatch.topics import JOIN_PARTITIONS
 
 FIRST_DAY: Final = datetime(2013, 1, 1, tzinfo=UTC)
 DAY_AFTER_LAST: Final = datetime(2014, 1, 1, tzinfo=UTC)
@@ -52,6 +53,7 @@ class Options:
     json: Path | None
     ports: Ports
     reset_topics: bool
+    streams_workers: int
     data: Path
     """The folder of this demo alone; what is in it is deleted."""
 
@@ -69,6 +71,13 @@ def parse_options(arguments: Sequence[str]) -> Options:
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write what was mailed")
     parser.add_argument("--port-base", type=int, default=DEFAULT_BASE, metavar="N", help="first port (%(default)s)")
+    parser.add_argument(
+        "--streams-workers",
+        type=int,
+        default=1,
+        metavar="N",
+        help="workers that share the airports (%(default)s); of several, one that ends is begun again",
+    )
     parser.add_argument(
         "--reset-topics",
         action="store_true",
@@ -88,6 +97,11 @@ def parse_options(arguments: Sequence[str]) -> Options:
     for kind in kinds:
         if kinds.count(kind) > 1:
             raise LocalError(f"--interest {':'.join(kind)} is given twice; a person has one interest of each kind")
+    if not 1 <= given.streams_workers <= JOIN_PARTITIONS:
+        raise LocalError(
+            f"--streams-workers {given.streams_workers}: take from 1 to {JOIN_PARTITIONS}; "
+            "each works on partitions of its own, and there are no more"
+        )
     if given.data != DATA and given.data.exists() and not (given.data / "logs").is_dir():
         raise LocalError(f"--data {given.data}: exists and is no demo's folder; it would be emptied")
     return Options(
@@ -98,6 +112,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
         given.json,
         Ports.from_base(given.port_base),
         given.reset_topics,
+        given.streams_workers,
         given.data.absolute(),
     )
 

@@ -1,7 +1,9 @@
 """The story itself, told through the same doors that people use: REST and mail."""
 
+import contextlib
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +20,7 @@ from local.demo.topics import Measured, measure
 from local.errors import LocalError
 from local.mailbox.reading import Mail, confirmation_link, mails, text
 from local.ports import HOST, Ports
-from local.processes import Processes
+from local.stack import streams_workers
 from notifier.alert_header import ALERT_HEADER, CAUSE_HEADER, ToldAlert, parse_alert_header, parse_cause_header
 
 EMAIL: Final = "ada@towerwatch.test"
@@ -41,11 +43,18 @@ class Story:
     """Tells one story on a stack that runs."""
 
     def __init__(
-        self, options: Options, clock: Clock, processes: Processes, maildir: Path, kafka: str, screen: Screen
+        self,
+        options: Options,
+        clock: Clock,
+        require_alive: Callable[[], None],
+        maildir: Path,
+        kafka: str,
+        screen: Screen,
     ) -> None:
+        """`require_alive` raises LocalError when the story cannot go on; it is called again and again."""
         self._options = options
         self._clock = clock
-        self._processes = processes
+        self._require_alive = require_alive
         self._maildir = maildir
         self._kafka = kafka
         self._screen = screen
@@ -84,7 +93,7 @@ class Story:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         deadline = time.monotonic() + 20
         while True:
-            self._processes.require_alive()
+            self._require_alive()
             try:
                 answer = self._http.post(url, json=body, headers=headers)
             except httpx.TransportError as error:
@@ -111,7 +120,7 @@ class Story:
         self._screen.say("  followed the link: the address is confirmed")
 
     def _new_mails(self) -> list[Mail]:
-        self._processes.require_alive()
+        self._require_alive()
         new = mails(self._maildir, {mail.key for mail in self._seen})
         for mail in new:
             self._seen.append(mail)
@@ -152,11 +161,14 @@ class Story:
             time.sleep(_LOOK_EVERY_S)
 
     def _airports(self) -> dict[str, dict[str, Any]]:
-        try:
-            answer = self._http.get(_url(self._options.ports.streams_web, "/api/airports")).raise_for_status()
-        except httpx.HTTPError:
-            return {}  # a worker that recovers; the deadline is on progress
-        return {each["icao"]: each for each in answer.json()}
+        """What the workers know, each of its own airports."""
+        airports = {}
+        for ports in streams_workers(self._options.ports, self._options.streams_workers).values():
+            # A worker may be recovering, or gone; the deadline is on progress.
+            with contextlib.suppress(httpx.HTTPError):
+                answer = self._http.get(_url(ports.streams_web, "/api/airports?scope=worker")).raise_for_status()
+                airports.update({each["icao"]: each for each in answer.json()})
+        return airports
 
     def _all_set(self, airports: dict[str, dict[str, Any]]) -> bool:
         """Whether the stream knows every interest of the story."""
@@ -223,10 +235,12 @@ def _in_words(wanted: Wanted) -> str:
     return f"{' or '.join(limits)} {what} in {wanted.window.value} at {wanted.airport}{run}"
 
 
-def urls(ports: Ports) -> list[tuple[str, str]]:
+def urls(ports: Ports, workers: int) -> list[tuple[str, str]]:
     """What is worth a look while the stack is up."""
+    others = list(streams_workers(ports, workers).values())[1:]
     return [
         ("airports, as the stream sees them", _url(ports.streams_web, "/overview")),
+        *(("the same, of another worker", _url(each.streams_web, "/overview")) for each in others),
         ("the same as JSON", _url(ports.streams_web, "/api/airports")),
         ("what can be done with accounts", _url(ports.user_manager_http, "/docs")),
         ("metrics of the collector", _url(ports.collector_http, "/metrics")),

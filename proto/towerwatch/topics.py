@@ -5,6 +5,7 @@ asks it for the counts that its tables must match.
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from aiokafka.partitioner import murmur2
@@ -12,7 +13,7 @@ from aiokafka.partitioner import murmur2
 DAY_MS: Final = 24 * 60 * 60 * 1000
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Topic:
     """One topic as the brokers shall have it. `config` holds Kafka's own topic settings."""
 
@@ -50,6 +51,7 @@ CATALOGUE: Final = (
 )
 
 
+@lru_cache(maxsize=16_384)  # each batch asks for its airport, each alert for its user; the hash is Python's own
 def partition_of(routing_key: str, topic: Topic) -> int:
     """The partition of `topic` for a routing key: an airport or a user id, *not* the message key.
 

@@ -1,4 +1,7 @@
-"""What a fetch of Faust's consumer takes, and what it leaves: with a real broker, for it is aiokafka that gives."""
+"""What a fetch of Faust's consumer takes, and what it leaves: with a real broker, for it is aiokafka that gives.
+
+And how what was taken is delivered.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -8,6 +11,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
 from faust.types import TP
 
@@ -200,3 +204,97 @@ def test_what_is_assigned_is_paused_before_anything_of_it_can_come(tmp_path: Pat
 
     asyncio.run(story())
     assert opened == [set()]
+
+
+def delivering(tmp_path: Path, story: Callable[[StreamConsumer], Awaitable[None]]) -> None:
+    """With a consumer that delivers, and does not fetch."""
+
+    async def telling() -> None:
+        await story(faust_consumer(tmp_path))
+
+    asyncio.run(telling())
+
+
+def test_a_message_that_need_not_wait_is_delivered_without_a_task(tmp_path: Path) -> None:
+    """Three tasks are most of what a message costs Faust."""
+    by: list[object] = []
+
+    async def deliver() -> str:
+        by.append(asyncio.current_task())
+        return "delivered"
+
+    async def story(consumer: StreamConsumer) -> None:
+        message = deliver()
+        assert await consumer.wait_first(message, consumer.suspend_flow.wait()) == ([message], ["delivered"], False)
+        assert by == [asyncio.current_task()]
+
+    delivering(tmp_path, story)
+
+
+def test_a_message_that_waits_is_waited_for(tmp_path: Path) -> None:
+    """As for a full buffer; not one message is taken from the fetch meanwhile."""
+
+    async def story(consumer: StreamConsumer) -> None:
+        room = asyncio.Event()
+        delivery = asyncio.create_task(consumer.wait_first(room.wait(), consumer.suspend_flow.wait()))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not delivery.done()
+        room.set()
+        assert (await delivery).results == [True]
+
+    delivering(tmp_path, story)
+
+
+def test_a_message_that_waits_is_given_up_when_the_flow_stops(tmp_path: Path) -> None:
+    """Else a rebalance would wait for a buffer that nobody empties."""
+    given_up = []
+
+    async def deliver() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            given_up.append(True)
+            raise
+
+    async def story(consumer: StreamConsumer) -> None:
+        delivery = asyncio.create_task(consumer.wait_first(deliver(), consumer.suspend_flow.wait()))
+        await asyncio.sleep(0)
+        consumer.stop_flow()
+        assert (await asyncio.wait_for(delivery, 5)).results == [True]
+        await asyncio.sleep(0)
+        assert given_up
+
+    delivering(tmp_path, story)
+
+
+def test_a_delivery_that_fails_fails_the_fetch(tmp_path: Path) -> None:
+    """At once, or after it has waited: the consumer ends, and its worker with it."""
+
+    async def at_once() -> None:
+        raise LookupError
+
+    async def later() -> None:
+        await asyncio.sleep(0)
+        raise LookupError
+
+    async def story(consumer: StreamConsumer) -> None:
+        for deliver in (at_once, later):
+            with pytest.raises(LookupError):
+                await consumer.wait_first(deliver(), consumer.suspend_flow.wait())
+
+    delivering(tmp_path, story)
+
+
+def test_a_consumer_that_stopped_has_no_results(tmp_path: Path) -> None:
+    """As of any service."""
+
+    async def deliver() -> None:
+        pass
+
+    async def story(consumer: StreamConsumer) -> None:
+        consumer._stopped.set()
+        assert (await consumer.wait_first(deliver(), consumer.suspend_flow.wait())).stopped
+        assert (await consumer.wait_first(consumer.can_resume_flow, timeout=5)).stopped
+
+    delivering(tmp_path, story)

@@ -16,10 +16,10 @@ from collector.opensky import Flight
 from domain.alerts import Alert
 from domain.interests import Direction, Interest
 from domain.windows import Window
-from streams.desk import Desk
-from streams.messages import decode_flights
 from tests.collector.conftest import ANN, ANNS, BOBS, NOON, Service, json_of, outbox, status_of, wish
-from towerwatch.topics import COLLECTIONS_REQUESTED, INTERESTS_CHANGED
+from tests.streams.bench import Bench
+from tests.streams.events import Event
+from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, INTERESTS_CHANGED
 
 DEPARTURES = Direction.DEPARTURES
 TODAY = day_of(NOON)
@@ -113,18 +113,12 @@ def said_by_the_stream(
     interest: Interest, collected: list[tuple[Direction, datetime, datetime, list[Flight]]]
 ) -> set[Alert]:
     """What the desk says when it has read the messages of these collections, and then the one of the interest."""
-    airports: dict[bytes, bytes] = {}
-    desk = Desk(airports, {})
+    bench = Bench()
     messages = (message for each in collected for message in flights_observed("KJFK", *each))
     for sequence, message in enumerate(messages, start=1):
-        outcome = desk.flights_observed(sequence, decode_flights(message.value))
-        assert outcome is not None
-        airports[outcome.key] = outcome.entry
-        desk.written(outcome)
+        bench.fold(Event(FLIGHTS_OBSERVED, "KJFK", message.key, message.value, sequence))
     message = interest_set(interest)
-    set_now = desk.interest_changed(1, message.key, message.value)
-    assert set_now is not None
-    return set(set_now.alerts)
+    return set(bench.fold(Event(INTERESTS_CHANGED, "KJFK", message.key, message.value, 1)))
 
 
 def interest_of(wished: Wish) -> Interest:

@@ -120,3 +120,12 @@ def test_only_the_thresholds_that_were_crossed_are_met():
     found = thresholds.findings(Change(before, after))
     assert {each.threshold for each in found} == {100}
     assert len(found) == 20
+
+
+def test_what_was_low_is_withdrawn_though_no_count_is_past_a_threshold_any_more():
+    """The quick answer, that nothing is past a threshold, is not enough where counts of closed windows grow."""
+    thresholds = of([an_interest(high=None, low=3)])
+    before = NOTHING_KNOWN.fold(seen(0, 1, (0.1, 0.2)))
+    after = before.fold(seen(0, 1, (0.3,)))
+    (found,) = thresholds.findings(Change(before, after))
+    assert (found.news.state, found.news.flights, found.news.withdrawn_flights) == ("WITHDRAWN", 3, 2)

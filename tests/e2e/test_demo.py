@@ -9,7 +9,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from local.ports import HOST
@@ -23,8 +25,8 @@ PORTS = 9
 
 @pytest.fixture
 def port_base() -> int:
-    """A row of ports that are free now."""
-    return free_ports(PORTS)
+    """A row of ports that are free now, and one behind it for a second worker of the stream."""
+    return free_ports(PORTS + 1)
 
 
 @contextlib.contextmanager
@@ -82,7 +84,11 @@ def test_killed_at_any_moment_it_leaves_nothing_and_tells_the_blizzard_exactly_w
     with demo(data, port_base, "--once", "--json", str(out), *interests) as process:
         assert process.wait(300) == 0, output_of(data)
     assert not processes_of(data)
-    mailed = json.loads(out.read_text())
+    assert_blizzard(json.loads(out.read_text()))
+
+
+def assert_blizzard(mailed: list[dict[str, Any]]) -> None:
+    """The facts of Nemo at KJFK and KBOS, each mailed once, and nothing else."""
     for airport, facts in (("KJFK", statements(JFK)), ("KBOS", statements(BOS))):
         told = [
             (each["bound"], each["state"], each["window_start"], each["count"])
@@ -99,6 +105,34 @@ def test_killed_at_any_moment_it_leaves_nothing_and_tells_the_blizzard_exactly_w
         ("departures", "1h", 1),
         ("arrivals", "1d", 10),
     }
+
+
+@pytest.mark.timeout(600)
+def test_a_worker_of_the_stream_is_killed_in_mid_story_and_the_blizzard_is_told_exactly(tmp_path, port_base):
+    """Of two workers, the one that has KJFK: the other takes over, and it is begun again itself."""
+    data, out = tmp_path / "demo", tmp_path / "mailed.json"
+    interests = ("--interest", "KJFK:departures:1h:high=20:low=1", "--interest", "KBOS:arrivals:1d:low=10")
+    workers = {"streams": port_base + 4, "streams_2": port_base + PORTS}
+    with demo(data, port_base, "--once", "--streams-workers", "2", "--json", str(out), *interests) as process:
+        owner = eventually(lambda: in_mid_story(workers) or (process.poll() is not None and "nobody"), "the story", 400)
+        assert owner in workers, output_of(data)
+        os.kill(json.loads((data / "processes.json").read_text())[owner], signal.SIGKILL)
+        assert process.wait(300) == 0, output_of(data)
+    assert f"{owner} had ended and is begun again" in output_of(data)
+    assert not processes_of(data)
+    assert_blizzard(json.loads(out.read_text()))
+
+
+def in_mid_story(workers: dict[str, int]) -> str | None:
+    """The worker that has KJFK, once its first morning is over."""
+    for name, port in workers.items():
+        with contextlib.suppress(httpx.HTTPError):
+            airports = {
+                each["icao"]: each for each in httpx.get(f"http://{HOST}:{port}/api/airports?scope=worker").json()
+            }
+            if (airports.get("KJFK", {}).get("departures", {}).get("watermark") or "") > "2013-02-08T12":
+                return name
+    return None
 
 
 @pytest.mark.timeout(600)

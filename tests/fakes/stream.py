@@ -29,8 +29,10 @@ class FakeEvent:
 class FakeStream:
     """Gives these events, and writes down each acknowledgement by hand."""
 
-    def __init__(self, events: Iterable[Any], deeds: list[Deed]) -> None:
+    def __init__(self, events: Iterable[Any], deeds: list[Deed], late: bool = False) -> None:
+        """`late`: each event comes when everything has run that can."""
         self._events = events
+        self._late = late
         self._deeds = deeds
         self.is_noack = False
 
@@ -41,6 +43,8 @@ class FakeStream:
     async def events(self) -> AsyncIterator[Any]:
         for event in self._events:
             yield event
+            for _ in range(20 if self._late else 0):
+                await asyncio.sleep(0)
 
     async def ack(self, event: Any) -> None:
         assert self.is_noack, "Faust acknowledges by itself"
@@ -55,6 +59,9 @@ class FakeTopic:
         self._deeds = deeds
         self._refuse_at_once = refuse_at_once
         self._refuse_later = refuse_later
+        self.held = asyncio.Event()
+        """Until it is set the broker takes its time."""
+        self.held.set()
 
     async def send(self, *, key: Any, value: Any, partition: Any = None, headers: Any = None) -> Any:
         if self._refuse_at_once:
@@ -69,6 +76,7 @@ class FakeTopic:
 
     async def _sent(self, value: Any) -> None:
         await asyncio.sleep(0)
+        await self.held.wait()
         if self._refuse_later:
             self._refuse_later -= 1
             self._deeds.append((f"{self._name} refused", None))

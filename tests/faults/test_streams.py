@@ -11,6 +11,8 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from local.kafka import Broker, running_broker
+from tests.streams.commands import verified
+from tests.streams.events import Event
 from tests.streams.process import Worker, alert_ids, everything_acknowledged, publish, running_worker
 from tests.streams.traffic import Scene, a_scene
 from tests.waiting import eventually
@@ -28,11 +30,15 @@ def paused(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
+def parts(scene: Scene, count: int) -> list[tuple[Event, ...]]:
+    """The scene's events in so many pieces, in their order."""
+    size = len(scene.events) // count + 1
+    return [scene.events[begin : begin + size] for begin in range(0, len(scene.events), size)]
+
+
 def thirds(scene: Scene) -> tuple[Callable[[Broker], object], ...]:
     """What publishes the scene, a third at a time."""
-    size = len(scene.events) // 3 + 1
-    parts = [scene.events[begin : begin + size] for begin in range(0, len(scene.events), size)]
-    return tuple(lambda broker, part=part: publish(broker.bootstrap_servers, part) for part in parts)  # type: ignore[misc]
+    return tuple(lambda broker, part=part: publish(broker.bootstrap_servers, part) for part in parts(scene, 3))  # type: ignore[misc]
 
 
 def said_so_far(broker: Broker, scene: Scene) -> int:
@@ -65,26 +71,14 @@ def share(*workers: Worker) -> bool:
     return all(shown) and sum(map(len, shown)) == len(set().union(*shown))
 
 
-def test_one_of_two_workers_is_killed(kafka: Broker, tmp_path: Path) -> None:
-    """kill -9 in the middle: the other takes over from what the changelog has, and again nothing is missing."""
-    scene = a_scene(seed=11, airports=16)
-    with running_worker(tmp_path, kafka.bootstrap_servers) as left:
-        with running_worker(tmp_path, kafka.bootstrap_servers) as right:
-            publish(kafka.bootstrap_servers, scene.events)
-            eventually(lambda: share(left, right))
-            eventually(lambda: said_so_far(kafka, scene) > 50)
-            right.kill()
-        assert_exact(kafka, scene)
-
-
 def test_partitions_go_and_come_back(kafka: Broker, tmp_path: Path) -> None:
     """A worker joins in the middle and leaves again: the first one goes on from what its guest wrote."""
     scene = a_scene(seed=12, airports=16)
     first, second, last = thirds(scene)
-    with running_worker(tmp_path, kafka.bootstrap_servers) as stays:
+    with running_worker(tmp_path, kafka.bootstrap_servers, STORE="rocksdb") as stays:
         first(kafka)
         eventually(lambda: said_so_far(kafka, scene) > 20)
-        with running_worker(tmp_path, kafka.bootstrap_servers) as guest:
+        with running_worker(tmp_path, kafka.bootstrap_servers, STORE="rocksdb") as guest:
             second(kafka)
             eventually(lambda: share(stays, guest))
             wait_until_done(kafka)
@@ -93,6 +87,7 @@ def test_partitions_go_and_come_back(kafka: Broker, tmp_path: Path) -> None:
             assert guest.terminate() == 0, guest.log()
         assert_exact(kafka, scene)
         eventually(lambda: set(scene.airports) <= stays.airports().keys())
+    assert verified(kafka.bootstrap_servers)["same"] == len(scene.alert_ids)
 
 
 def test_a_worker_that_was_paused_does_not_know_that_it_was_replaced(kafka: Broker, tmp_path: Path) -> None:

@@ -1,85 +1,13 @@
 """The agent: in which order it sends, writes and acknowledges, and what it does when something of that fails."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 from unittest import mock
-from uuid import UUID
 
 import pytest
 
-from chassis.clock import SystemClock
-from chassis.metrics import Identity, Metrics
-from streams import agents
-from streams.agents import Join, Tables
-from streams.desk import Desk
-from streams.metrics import StreamMetrics
-from streams.ticker import Ticker
-from tests.domain.logs import an_interest
 from tests.domain.test_judgement import seen
-from tests.fakes.stream import Deed, FakeStream, FakeTable, FakeTopic, an_event
-from tests.streams.events import Event, interest_removed, interest_set, observed
-
-THREE = observed("KJFK", 2, seen(0, 1, (0.1, 0.2, 0.3)))
-INTEREST = interest_set(an_interest(), 1)
-
-
-class Room:
-    """An agent among fakes."""
-
-    def __init__(self, **refusals: int) -> None:
-        self.deeds: list[Deed] = []
-        self.airports, self.interests = FakeTable(self.deeds), FakeTable(self.deeds)
-        self.history = FakeTable(self.deeds, "past written")
-        self.desk = Desk(self.airports, self.interests, self.history)
-        self.still_ours: Callable[[Any], bool] = lambda _event: True
-        self.crashes: list[BaseException] = []
-        self.metrics = Metrics(Identity("streams", "test"))
-        self.join = Join(
-            self.desk,
-            Tables(self.airports, self.interests, self.history),
-            FakeTopic("alert", self.deeds, **refusals).send_record,
-            FakeTopic("dead letter", self.deeds, **refusals),
-            StreamMetrics(self.metrics),
-            Ticker(SystemClock()),
-            lambda event: self.still_ours(event),
-            self.crashes.append,
-        )
-
-    async def run(self, *events: Event) -> None:
-        """Let the agent read these, up to where it waits for the changelog."""
-        given = [
-            an_event(
-                each.topic.name,
-                each.partition,
-                each.key,
-                each.value,
-                {} if each.sequence is None else {"sequence": str(each.sequence).encode()},
-            )
-            for each in events
-        ]
-        await self.join.run(FakeStream(given, self.deeds))
-        await settle()
-
-    @property
-    def order(self) -> list[str]:
-        return [what for what, _ in self.deeds]
-
-
-async def settle() -> None:
-    """Everything runs that can."""
-    for _ in range(10):
-        await asyncio.sleep(0)
-
-
-async def a_room_with(interest: Event, **refusals: int) -> Room:
-    """A room in which an interest is set, and in which nothing was done yet."""
-    room = Room(**refusals)
-    await room.run(interest)
-    room.interests.keep()
-    await settle()
-    room.deeds.clear()
-    return room
+from tests.streams.events import observed
+from tests.streams.room import INTEREST, THREE, Room, a_room_with, settle
 
 
 @pytest.fixture(autouse=True)
@@ -192,24 +120,6 @@ def test_history_that_will_never_be_kept_ends_the_worker() -> None:
     asyncio.run(story())
 
 
-def test_more_alerts_than_memory_should_hold_go_out_some_at_a_time(monkeypatch) -> None:
-    """All of them, before the state is written; and none after the partition was taken away."""
-
-    async def story() -> None:
-        monkeypatch.setattr(agents, "_ALERTS_AT_ONCE", 2)
-        room = Room()
-        await room.run(*(interest_set(an_interest(interest_id=UUID(int=n)), 1) for n in range(5)))
-        room.deeds.clear()
-        await room.run(THREE)
-        assert room.order == [*["alert"] * 5, "written"]
-        room.deeds.clear()
-        room.still_ours = lambda _event: len(room.deeds) < 2
-        await room.run(observed("KJFK", 3, seen(1, 2)))
-        assert room.order == ["alert"] * 2
-
-    asyncio.run(story())
-
-
 def test_an_event_whose_partition_was_taken_away_is_neither_written_nor_acknowledged() -> None:
     """While its alerts were sent a rebalance began: the table may be another's, or be recovering."""
 
@@ -263,66 +173,6 @@ def test_a_bug_costs_one_event_and_keeps_it_as_evidence(monkeypatch) -> None:
         await room.run(THREE)
         assert room.order == ["dead letter", "acknowledged", "alert", "written"]
         assert room.deeds[0][1] == THREE.value
-
-    asyncio.run(story())
-
-
-def test_events_that_wait_together_take_each_step_together() -> None:
-    """What follows from one follows from those before it, written or not: the broker is waited for once."""
-
-    async def story() -> None:
-        room = Room()
-        after = observed("KJFK", 3, seen(1, 2))
-        await room.run(THREE, INTEREST, after, observed("LICC", 1, seen(0, 1)))
-        assert room.order == ["alert", "alert", "written", "written", "written"]
-        assert [what for _, what in room.deeds[2:]] == [b"KJFK", INTEREST.key, b"LICC"]
-        assert room.desk.traffic("KJFK")[0] == 3
-        fresh = Desk(room.airports, room.interests, room.history)
-        assert fresh.traffic("KJFK") == room.desk.traffic("KJFK")
-        assert fresh.thresholds("KJFK") == room.desk.thresholds("KJFK")
-
-    asyncio.run(story())
-
-
-def test_an_interest_that_is_set_and_removed_while_it_waits_leaves_its_mark() -> None:
-    """What was not written yet is known all the same."""
-
-    async def story() -> None:
-        room = Room()
-        await room.run(INTEREST, interest_removed(an_interest(), 2), INTEREST, THREE)
-        assert room.order == ["written", "written"]
-        assert len(room.desk.thresholds("KJFK")) == 0
-        assert Desk(room.airports, room.interests, room.history).interest("KJFK", an_interest().interest_id) is None
-
-    asyncio.run(story())
-
-
-def test_what_is_wrong_with_one_event_costs_no_other_that_waits_with_it() -> None:
-    """It is put aside, and those around it are folded as if it had never been."""
-
-    async def story() -> None:
-        room = Room()
-        await room.run(INTEREST, observed("KJFK", None, seen(0, 1)), THREE)
-        assert room.order == ["dead letter", "alert", "written", "written"]
-
-    asyncio.run(story())
-
-
-def test_what_was_followed_and_not_written_is_forgotten() -> None:
-    """The partition went away while the alerts were sent; when it comes back the same events say the same again."""
-
-    async def story() -> None:
-        room = Room()
-        room.still_ours = lambda _event: "alert" not in room.order
-        await room.run(INTEREST, THREE)
-        assert room.order == ["alert"]
-        assert (room.airports, room.interests) == ({}, {})
-        first = room.deeds[0]
-        room.deeds.clear()
-        room.still_ours = lambda _event: True
-        await room.run(INTEREST, THREE)
-        assert room.order == ["alert", "written", "written"]
-        assert room.deeds[0] == first
 
     asyncio.run(story())
 

@@ -6,9 +6,10 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from domain.interests import Interest
+from domain.interests import Direction, Interest
 from domain.traffic import Coverage
 from domain.windows import HOUR_S, seconds
+from streams.desk import Desk
 from streams.errors import UndecodableError
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
 from tests.domain.test_judgement import seen
@@ -147,6 +148,39 @@ def test_flights_out_of_reach_are_told_apart(bench):
     assert (outcome.flights, outcome.stray_flights) == (3, 2)
     assert outcome.known.traffic.departures.counts.total(hour, 1) == 3
     assert len(outcome.entry) < 100
+
+
+def test_the_oldest_watermark_is_that_of_what_is_watched(bench):
+    """Who is not watched any more lags behind for ever, and that is no fault; nor is what was never covered."""
+    assert bench.desk.oldest_watermark(Direction.DEPARTURES) is None
+    for number, (airport, until) in enumerate((("KJFK", 5), ("LICC", 3), ("EGLL", 1))):
+        bench.fold(observed(airport, 1, seen(0, until)))
+        if airport != "EGLL":
+            bench.fold(interest_set(an_interest(interest_id=UUID(int=number), airport=airport), 1))
+    bench.fold(interest_set(an_interest(interest_id=UUID(int=9), airport="LIMC"), 1))
+    assert bench.desk.oldest_watermark(Direction.DEPARTURES) == seconds(BASE) + 3 * HOUR_S
+    assert bench.desk.oldest_watermark(Direction.ARRIVALS) is None
+    bench.desk.forget()
+    assert bench.desk.oldest_watermark(Direction.DEPARTURES) is None, "not known yet, and not asked for at any price"
+
+
+def test_late_flights_are_told_apart(bench):
+    """They lie before their batch's interval, and count."""
+    bench.fold(observed("KJFK", 1, seen(0, 5, (0.5,))))
+    outcome = bench.outcome(observed("KJFK", 2, seen(5, 6, (1.5, 2.5, 5.5))))
+    assert (outcome.flights, outcome.late_flights, outcome.stray_flights) == (3, 2, 0)
+
+
+def test_history_is_kept_as_long_as_the_setting_says_also_after_it_was_lowered(bench):
+    """Ninety days by default; what an earlier setting kept longer goes with the next day that is closed."""
+    for day in range(100):
+        bench.fold(observed("KJFK", day + 1, seen(24 * day, 24 * (day + 1), (24 * day + 5,))))
+    assert len(bench.history) == 90
+    assert bench.desk.past("KJFK", Direction.DEPARTURES).total(0, 10**7) == 91, "and the day that still changes"
+    bench.desk = Desk(bench.airports, bench.interests, bench.history, history_days=50)
+    bench.fold(observed("KJFK", 101, seen(24 * 100, 24 * 101)))
+    assert len(bench.history) == 50
+    assert bench.desk.traffic("KJFK") == bench.new_desk().traffic("KJFK")
 
 
 # The law, for any log.

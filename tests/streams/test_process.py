@@ -20,7 +20,7 @@ from tests.streams.process import (
 )
 from tests.streams.traffic import a_scene
 from tests.waiting import eventually
-from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
+from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
 LICC = airport("LICC")
 pytestmark = pytest.mark.timeout(240)
@@ -112,6 +112,8 @@ def test_the_pages_tell_the_state(kafka: Broker, worker) -> None:
     assert families["alerts_raised"].samples[0].name == "alerts_raised_total"
     assert raised[labels] >= 1
     assert {"stream_events", "stream_flights", "stream_stray_flights"} <= families.keys()
+    sent = {each.labels.get("topic"): each.value for each in families["faust_messages_sent"].samples}
+    assert sent[ALERTS_RAISED.name] >= 1
 
     assert "messages_received_total" in worker.get("/")[2]
     for path in ("/", "/overview", "/api/airports", "/metrics", "/assignment/", "/router/"):

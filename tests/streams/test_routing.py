@@ -77,7 +77,7 @@ def test_a_question_says_who_asks_and_keeps_its_query() -> None:
 
 def test_who_does_not_answer_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is gone, one that hangs, one that sends elsewhere; and the others are heard all the same."""
-    monkeypatch.setattr(routing, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(routing, "PATIENCE_S", 4.0)  # only who hangs is waited for so long, whatever the machine does
     release = asyncio.Event()
 
     async def hangs(_request: web.Request) -> web.Response:

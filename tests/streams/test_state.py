@@ -37,7 +37,7 @@ class Tables:
             self.airport,
             self.airport.followed_by(self.airport.sequence + 1, self.airport.traffic.fold(observation)),
         )
-        for key in before.expired_days(self.airport, "KJFK", HISTORY_DAYS):
+        for key in before.expired_days(self.airport, "KJFK", HISTORY_DAYS, HISTORY_DAYS):
             self.past.pop(key, None)
         self.past |= dict(before.closed_days(self.airport, "KJFK", HISTORY_DAYS))
         self.entry = encode_airport(self.airport)
@@ -86,6 +86,16 @@ def test_a_late_flight_brings_its_day_back_until_days_move_again():
     assert FIRST_DAY + 1 not in tables.airport.moving[1]
     assert sum(decode_past_day(tables.past[past_key("KJFK", Direction.DEPARTURES, FIRST_DAY + 1)])) == 2
     assert tables.read() == tables.airport
+
+
+def test_days_that_a_jump_makes_forget_are_in_history_all_the_same():
+    """An airport that nobody watched for six weeks: its last days are no more judged, but can still be looked at."""
+    tables = Tables()
+    for day in (0, 1, 42):
+        tables.fold(a_day(day, 3, 4))
+    assert tables.airport.traffic.departures.counts.first_day > FIRST_DAY + 1
+    for day in (0, 1):
+        assert sum(decode_past_day(tables.past[past_key("KJFK", Direction.DEPARTURES, FIRST_DAY + day)])) == 2
 
 
 @settings(max_examples=30)

@@ -1,36 +1,54 @@
-"""Recovery from a changelog in which records of a worker that was replaced came late."""
+"""What a table sends to its changelog; and recovery from one to which a worker that was replaced has written late."""
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaConnectionError, ProducerClosed
+from faust.streams import current_event
+from faust.types import TP, FutureMessage
+from faust.types.tuples import RecordMetadata
 from hypothesis import given, strategies as st
 
-from streams.app import create_app
+from chassis.stream_app import changelogs
+from chassis.topics import ensure_topics
+from local.kafka import Broker
+from streams import app as streams_app
 from streams.settings import StreamsSettings
 from streams.state import encode_interest
 from streams.tables import SequencedTable
+from tests.fakes.stream import FakeEvent
 
 
-def a_table() -> SequencedTable:
+def a_table(data_dir: Path = Path("unused"), servers: str = "127.0.0.1:1", **settings: Any) -> SequencedTable:
     """The table of interests; its entries are small."""
-    settings = StreamsSettings(kafka_bootstrap_servers="127.0.0.1:1", web_port=1, data_dir=Path("unused"))
-    app = create_app(settings)
+    values = {"kafka_bootstrap_servers": servers, "web_port": 1, "data_dir": data_dir}
+    app = streams_app.create_app(StreamsSettings(**(values | settings)))
     app.finalize()
     table = app.tables["interests"]
     assert isinstance(table, SequencedTable)
     return table
 
 
-def records(*pairs: tuple[bytes, int]) -> list[Any]:
+def records(*pairs: tuple[bytes, int], partition: int = 0) -> list[Any]:
     found = []
     for offset, (key, sequence) in enumerate(pairs):
-        entry = encode_interest(sequence, None)
-        message = SimpleNamespace(key=key, value=entry, partition=0, offset=offset)
-        found.append(SimpleNamespace(message=message, key=key, value=entry))
+        event: Any = an_event(partition, offset)
+        event.key = event.message.key = key
+        event.value = event.message.value = encode_interest(sequence, None)
+        found.append(event)
     return found
+
+
+def an_event(partition: int, offset: int = 0) -> FakeEvent:
+    tp = TP("interests.changed.v1", partition)
+    return FakeEvent(SimpleNamespace(topic=tp.topic, partition=partition, offset=offset, tp=tp))
 
 
 def test_what_was_deleted_is_not_recovered() -> None:
@@ -59,15 +77,237 @@ def test_the_highest_sequence_is_recovered_wherever_it_lies_in_the_changelog(log
     assert dict(table.data) == {key: encode_interest(sequence, None) for key, sequence in highest.items()}
 
 
-def test_the_last_write_of_each_partition_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An event is acknowledged only once the broker has it."""
-    table = a_table()
-    sent: list[Any] = []
-    monkeypatch.setattr(
-        type(table).__mro__[1], "send_changelog", lambda *_args, **_options: sent.append(1) or len(sent)
-    )
-    assert table.last_write(3) is None
-    table.send_changelog(3, b"a", b"1")
-    table.send_changelog(4, b"b", b"1")
-    table.send_changelog(3, b"a", b"2")
-    assert (table.last_write(3), table.last_write(4)) == (3, 2)
+def test_a_table_on_disk_recovers_the_highest_sequence_too(tmp_path: Path) -> None:
+    """It compares with what it has in the partition of the record, and in no other."""
+
+    async def story() -> None:
+        table = a_table(tmp_path, store="rocksdb")
+        table.apply_changelog_batch(records((b"a", 5), (b"b", 2), partition=3))
+        table.apply_changelog_batch(records((b"a", 4), (b"b", 3), partition=3))
+        table.apply_changelog_batch(records((b"a", 1), partition=4))
+        found = {number: dict(table.data._visible_items(db)) for number, db in table.data._dbs.items()}  # type: ignore[attr-defined]
+        assert found == {
+            3: {b"a": encode_interest(5, None), b"b": encode_interest(3, None)},
+            4: {b"a": encode_interest(1, None)},
+        }
+        assert current_event() is None
+
+    asyncio.run(story())
+
+
+class Kafka:
+    """In place of aiokafka's producer: takes records at once while there is room; the test says when it has them."""
+
+    def __init__(self, table: SequencedTable) -> None:
+        self.has_room = asyncio.Event()
+        self.has_room.set()
+        self.taken: list[tuple[int, bytes, bytes | None]] = []
+        self.error: Exception | None = None
+        self._futures: list[asyncio.Future[RecordMetadata]] = []
+        producer: Any = table.app.producer
+        producer._producer = self
+
+    async def send(
+        self, topic: str, value: bytes | None, key: bytes, partition: int, timestamp_ms: None, headers: None
+    ) -> "asyncio.Future[RecordMetadata]":
+        assert topic == "streams-interests-changelog"
+        await self.has_room.wait()
+        if self.error is not None:
+            raise self.error
+        self.taken.append((partition, key, value))
+        self._futures.append(asyncio.get_running_loop().create_future())
+        return self._futures[-1]
+
+    async def acknowledge(self, error: Exception | None = None, first: int = 0) -> None:
+        """The broker has, or never will have, what was taken; at offsets from `first` on."""
+        pending = [(future, each) for future, each in zip(self._futures, self.taken, strict=True) if not future.done()]
+        for offset, (future, (partition, _, _)) in enumerate(pending, first):
+            tp = TP("streams-interests-changelog", partition)
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(RecordMetadata(tp.topic, partition, tp, offset))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+
+def writing(
+    story: Callable[[SequencedTable, Kafka], Awaitable[None]], data_dir: Path = Path("unused"), **settings: Any
+) -> None:
+    """A table, its producer, and Faust's task that empties the producer's buffer."""
+
+    async def telling() -> None:
+        table = a_table(data_dir, **settings)
+        producer: Any = table.app.producer
+
+        async def started() -> Any:
+            return producer
+
+        table.app.maybe_start_producer = started  # type: ignore[method-assign]
+        kafka = Kafka(table)
+        table.app.sensors.add(table.app.monitor)  # as at the start of a worker
+        emptying = asyncio.create_task(producer.buffer._handle_pending.fun(producer.buffer))
+        await story(table, kafka)
+        emptying.cancel()
+
+    asyncio.run(telling())
+
+
+async def turns(count: int = 10) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+def test_an_entry_is_sent_at_once_and_kept_when_the_broker_has_it() -> None:
+    """An event is acknowledged only then."""
+
+    async def story(table: SequencedTable, kafka: Kafka) -> None:
+        assert table.last_write(3) is None
+        table.write(an_event(3), b"a", b"1")
+        table.write(an_event(4), b"b", b"2")
+        first = table.last_write(3)
+        table.write(an_event(3), b"a", None)
+        assert kafka.taken == [(3, b"a", b"1"), (4, b"b", b"2"), (3, b"a", None)]
+        assert dict(table.data) == {b"b": b"2"}
+        last = table.last_write(3)
+        assert first is not None
+        assert last is not None
+        assert first is not last
+        assert not last.done()
+        await kafka.acknowledge()
+        assert last.done()
+        assert last.exception() is None
+        changelog = "streams-interests-changelog"
+        counts = table.app.monitor.tables["interests"]
+        assert (counts.keys_updated, counts.keys_deleted) == (2, 1)
+        assert table.app.monitor.messages_sent_by_topic[changelog] == 3
+
+    writing(story)
+
+
+def test_what_has_no_room_goes_after_what_was_sent_and_before_what_comes() -> None:
+    """The order of a partition is that of its writes: at recovery the last deletion counts."""
+
+    async def story(table: SequencedTable, kafka: Kafka) -> None:
+        table.write(an_event(3), b"a", b"1")
+        kafka.has_room.clear()
+        table.write(an_event(3), b"a", b"2")
+        table.write(an_event(3), b"a", b"3")
+        await turns()
+        kafka.has_room.set()
+        table.write(an_event(3), b"a", b"4")  # there is room, but others wait for theirs
+        table.write(an_event(4), b"b", b"1")  # of another partition
+        await turns()
+        assert [value for partition, _, value in kafka.taken if partition == 3] == [b"1", b"2", b"3", b"4"]
+        waited = table.last_write(3)
+        assert isinstance(waited, FutureMessage)
+        await kafka.acknowledge()
+        assert waited.done()
+        table.write(an_event(3), b"a", b"5")
+        assert kafka.taken[-1] == (3, b"a", b"5")
+        assert not isinstance(table.last_write(3), FutureMessage)
+
+    writing(story)
+
+
+def test_a_record_that_the_broker_never_took_is_known() -> None:
+    """Whoever waits for the write ends the worker, for the table has what its changelog has not."""
+
+    async def story(table: SequencedTable, kafka: Kafka) -> None:
+        table.write(an_event(3), b"a", b"1")
+        await kafka.acknowledge(KafkaConnectionError())
+        last = table.last_write(3)
+        assert last is not None
+        assert isinstance(last.exception(), KafkaConnectionError)
+        assert table.app.monitor.send_errors == 1
+
+    writing(story)
+
+
+def test_a_producer_that_is_closed_leaves_the_write_undone() -> None:
+    """As at a stop: the event is not acknowledged, and done again by the next worker."""
+
+    async def story(table: SequencedTable, kafka: Kafka) -> None:
+        kafka.error = ProducerClosed()
+        table.write(an_event(3), b"a", b"1")
+        last = table.last_write(3)
+        assert last is not None
+        assert not last.done()
+        assert table.app.producer.buffer.size == 1
+
+    writing(story)
+
+
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_table_on_disk_knows_from_where_it_is_to_be_recovered(tmp_path: Path, has_room: bool) -> None:
+    """Up to the first record of a worker that had the partition meanwhile, which it has never read."""
+
+    async def story(table: SequencedTable, kafka: Kafka) -> None:
+        changelog = TP("streams-interests-changelog", 3)
+
+        async def written(offset: int, error: Exception | None = None) -> int | None:
+            if not has_room:
+                kafka.has_room.clear()
+            table.write(an_event(3), b"a", b"1")
+            kafka.has_room.set()
+            await turns()
+            await kafka.acknowledge(error, offset)
+            return table.persisted_offset(changelog)
+
+        assert await written(0, KafkaConnectionError()) is None
+        assert await written(0) == 0
+        assert await written(1) == 1
+        assert await written(4) == 1  # 2 and 3 are another's
+        assert await written(5) == 1
+        table.apply_changelog_batch([recovered(changelog, offset) for offset in range(2, 7)])
+        assert await written(7) == 7
+
+    writing(story, tmp_path, store="rocksdb")
+
+
+def recovered(tp: TP, offset: int) -> Any:
+    event: Any = an_event(tp.partition, offset)
+    event.message.tp, event.message.key, event.message.value = tp, b"a", encode_interest(offset, None)
+    return event
+
+
+@pytest.mark.timeout(120)
+def test_a_broker_gets_all_in_the_order_of_the_writes(kafka: Broker, tmp_path: Path, monkeypatch) -> None:
+    """Also more at once than a batch holds."""
+    monkeypatch.setattr(streams_app, "SERVICE", f"streams-{uuid4()}")
+    entries = [b"%d " % number + b"x" * 1_000 for number in range(1_000)]
+
+    async def story() -> list[bytes]:
+        table = a_table(tmp_path, kafka.bootstrap_servers, store="rocksdb")
+        await ensure_topics(kafka.bootstrap_servers, list(changelogs(table.app)))
+        await table.app.producer.start()
+        for entry in entries:
+            table.write(an_event(3), b"a", entry)
+        last = table.last_write(3)
+        assert isinstance(last, FutureMessage), "a batch held them all"
+        await asyncio.wait_for(last, 60)
+        for entry in entries:
+            table.write(an_event(3), b"a", entry)
+            await asyncio.sleep(0)
+        last = table.last_write(3)
+        assert last is not None
+        await asyncio.wait_for(last, 60)
+        tp = TP(table.changelog_topic.get_topic_name(), 3)
+        await turns()
+        assert table.persisted_offset(tp) == 2 * len(entries) - 1
+        await table.app.producer.stop()
+        return await everything(kafka, TopicPartition(*tp))
+
+    assert asyncio.run(story()) == entries * 2
+
+
+async def everything(kafka: Broker, tp: TopicPartition) -> list[bytes]:
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, enable_auto_commit=False) as consumer:
+        consumer.assign([tp])
+        await consumer.seek_to_beginning(tp)
+        end = (await consumer.end_offsets([tp]))[tp]
+        found: list[bytes] = []
+        while len(found) < end:
+            for some in (await consumer.getmany(timeout_ms=1_000)).values():
+                found += [record.value for record in some]
+        return found

@@ -17,6 +17,7 @@ def test_without_options_it_is_the_blizzard_of_february_2013():
     assert (options.begin, options.end) == (datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC))
     assert [parse_interest(text) for text in DEFAULT_INTERESTS] == list(options.interests)
     assert not options.once
+    assert options.streams_workers == 1
 
 
 def test_an_interest_is_read_as_it_is_written():
@@ -62,6 +63,8 @@ def test_a_malformed_interest_is_told_what_is_wrong_with_it_and_the_form(text, s
         (["--from", "2013-02-11"], "must be a day after --from"),
         (["--interest", "KJFK:both:1h:high=1", "--interest", "KJFK:both:1h:low=1"], "is given twice"),
         (["--port-base", "80"], "must be from 1024"),
+        (["--streams-workers", "0"], "--streams-workers 0: take from 1 to 12"),
+        (["--streams-workers", "13"], "--streams-workers 13: take from 1 to 12"),
         (["--json", "/no/such/folder/out.json"], "there is no such folder"),
     ],
 )

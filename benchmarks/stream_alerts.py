@@ -1,0 +1,236 @@
+"""`python -m benchmarks.stream_alerts`: how soon and how fast the stream tells, and how soon it is back.
+
+Three scenes with one worker, `python -m streams`, and real Kafka:
+
+- Latency: batches of an hour's flights come at half the rate that the worker could take at most (measured just before);
+  24 airports with 1,000 interests each. From the append of the batch to the append of the alert, by the broker's clock.
+- A burst: one batch makes 100,000 interests at one airport fire, or resolve, at once. From the append of the batch to
+  the append of the last alert; beside it, a bare aiokafka producer that makes and sends the same alerts.
+- Recovery of 1,000,000 interests from the changelog and from local RocksDB: from the start of the process to readiness,
+  and to the state of the first batch, for which thresholds must have been indexed.
+
+Broker and worker share the machine.
+"""
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+from aiokafka import AIOKafkaProducer
+
+from benchmarks.stream_app import fill_interests
+from benchmarks.streams.contest import times_until_done
+from benchmarks.streams.figures import median, percentile, progress, report
+from benchmarks.streams.kafka import Cluster, changelog_of, stream_topics
+from benchmarks.streams.progress import rate_after, sequences_of
+from benchmarks.streams.traffic import (
+    NOW,
+    Record,
+    airports,
+    alarmed_interests,
+    flight_records,
+    past,
+    past_records,
+    quiet_interests,
+    records_of,
+)
+from benchmarks.streams.work import AIRPORTS, Folding
+from benchmarks.streams.worker import Worker, working
+from domain.interests import Direction
+from domain.traffic import Coverage, Observation
+from domain.windows import HOUR_S
+from local.kafka import running_broker
+from streams.app import SERVICE
+from streams.desk import Outcome
+from streams.state import encode_interest
+from towerwatch.alerts.v1.events_pb2 import AlertRaised
+from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, partition_of
+
+NAME: Final = "stream_alerts"
+AN_HOUR: Final = 60
+"""Flights in an hour of a busy airport, one direction."""
+HIGH: Final = 500
+_DAY_S: Final = 24 * HOUR_S
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
+    parser.add_argument("--scenes", nargs="*", default=["latency", "burst", "recovery"], help="(default: all)")
+    options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
+    share = 10 if options.quick else 1
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with running_broker(folder / "kafka", topics=stream_topics()) as broker:
+            cluster = Cluster(broker.bootstrap_servers)
+            if "latency" in options.scenes:
+                _latency(cluster, folder / "latency", 8_000 // share, 10.0 / share)
+                _clear(cluster)
+            if "burst" in options.scenes:
+                _burst(cluster, folder / "burst", 100_000 // share)
+                _clear(cluster)
+            if "recovery" in options.scenes:
+                _recovery(cluster, folder / "recovery", 1_000_000 // share)
+    return 0
+
+
+def _clear(cluster: Cluster) -> None:
+    changelogs = [changelog_of(table) for table in ("airports", "interests", "history")]
+    cluster.empty(FLIGHTS_OBSERVED.name, ALERTS_RAISED.name, *changelogs)
+    cluster.forget_group(SERVICE)
+
+
+def _latency(cluster: Cluster, folder: Path, messages: int, seconds: float) -> None:
+    names = airports(AIRPORTS)
+    fill_interests(cluster, names, 1_000)
+    sequence = count(1)
+    before = past_records(names, sequence)
+    after = flight_records(names, AN_HOUR, messages * 2, sequence)
+    cluster.fill(FLIGHTS_OBSERVED.name, [*before, *after[:messages]])
+    with working(folder, cluster.bootstrap_servers, "memory") as worker:
+        given = [*before, *after[:messages]]
+        times = times_until_done(cluster, worker, sequences_of(given), sum(each.flights for each in given))
+        most = rate_after(times, len(before) + messages // 10)
+        progress(f"at most {most:,.0f} batches/s; now half of that")
+        cluster.empty(ALERTS_RAISED.name)
+        later = after[messages : messages + int(most / 2 * seconds)]
+        took = cluster.fill(FLIGHTS_OBSERVED.name, later, per_second=most / 2)
+        given += later
+        times_until_done(cluster, worker, sequences_of(given), sum(each.flights for each in given))
+    waited = []
+    for record in cluster.records(ALERTS_RAISED.name):
+        cause = AlertRaised.FromString(record.value).cause_published_at
+        waited.append((record.at - cause.seconds - cause.nanos / 1e9) * 1000)
+    circumstances: dict[str, float] = {"alerts": len(waited), "batches_per_s": round(len(later) / took)}
+    report(NAME, "latency at half the maximum load, median", percentile(waited, 0.5), "ms", None, **circumstances)
+    report(NAME, "latency at half the maximum load, p99", percentile(waited, 0.99), "ms", None, **circumstances)
+
+
+def _burst(cluster: Cluster, folder: Path, interests: int) -> None:
+    (airport,) = airports(1)
+    table = {key: encode_interest(1, value) for key, value in alarmed_interests(airport, interests, HIGH)}
+    _fill_table(cluster, table)
+    sequence = count(1)
+    cluster.fill(FLIGHTS_OBSERVED.name, records_of(past(Direction.DEPARTURES), [airport], sequence))
+    days = [
+        Observation(
+            Direction.DEPARTURES,
+            NOW + day * _DAY_S,
+            NOW + (day + 1) * _DAY_S,
+            tuple(NOW + day * _DAY_S + second for second in range(flights)),
+            Coverage.COMPLETE,
+        )
+        for day, flights in enumerate((HIGH, HIGH + 1, HIGH - 1, HIGH + 1))
+    ]
+    batches = list(records_of(days, [airport], sequence))
+    folding = Folding(table)
+    for record in records_of(past(Direction.DEPARTURES), [airport], count(1)):
+        folding.write(_outcome(folding, record))
+    rates, bare = [], []
+    with working(folder, cluster.bootstrap_servers, "memory") as worker:
+        cluster.fill(FLIGHTS_OBSERVED.name, batches[:1])
+        folding.write(_outcome(folding, batches[0]))
+        flights = sum(len(each.event_times) for each in past(Direction.DEPARTURES)) + HIGH
+        worker.until(lambda: worker.flights_folded() >= flights, "the end of its first batches")
+        for batch in batches[1:]:
+            cluster.empty(ALERTS_RAISED.name)
+            cluster.fill(FLIGHTS_OBSERVED.name, [batch])
+            worker.until(lambda: cluster.count(ALERTS_RAISED.name) >= interests, "all alerts")
+            published_at = cluster.appended_at(FLIGHTS_OBSERVED.name)[-1]
+            rates.append(interests / (cluster.appended_at(ALERTS_RAISED.name)[-1] - published_at))
+            cluster.empty(ALERTS_RAISED.name)
+            bare.append(interests / uvloop.run(_sent_bare(cluster.bootstrap_servers, folding, batch)))
+            progress(f"{interests:,} alerts: {rates[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
+    beside = f"{interests:,} alerts at once, made and sent by a bare aiokafka producer"
+    report(NAME, beside, median(bare), "alerts/s")
+    report(NAME, f"{interests:,} alerts at once", median(rates), "alerts/s", (beside, median(bare)))
+
+
+def _outcome(folding: Folding, record: Record) -> Outcome:
+    outcome = folding.outcome(record.sequence, record.value)
+    if outcome is None:
+        raise SystemExit("a batch was taken for a duplicate")
+    return outcome
+
+
+async def _sent_bare(bootstrap_servers: str, folding: Folding, batch: Record) -> float:
+    """Seconds from the batch to the acknowledgement of its last alert."""
+    async with AIOKafkaProducer(
+        bootstrap_servers=bootstrap_servers,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=20,
+        max_batch_size=128 * 1024,
+    ) as producer:
+        await producer.partitions_for(ALERTS_RAISED.name)
+        began = time.perf_counter()
+        outcome = _outcome(folding, batch)
+        sent: list[asyncio.Future[Any]] = []
+        for key, value, partition in folding.alerts(outcome, int(time.time() * 1000)):
+            sent.append(await producer.send(ALERTS_RAISED.name, value, key, partition))
+        await asyncio.gather(*sent)
+        took = time.perf_counter() - began
+    folding.write(outcome)
+    return took
+
+
+def _recovery(cluster: Cluster, folder: Path, interests: int) -> None:
+    names = airports(AIRPORTS)
+    _fill_table(cluster, {key: encode_interest(1, value) for key, value in quiet_interests(names, interests)})
+    progress(f"{interests:,} interests are in the changelog")
+    sequence = count(1)
+    before = past_records(names[:1], sequence)
+    after = flight_records(names[:1], AN_HOUR, 2, sequence)
+    cluster.fill(FLIGHTS_OBSERVED.name, before)
+    figure = f"recovery of {interests:,} interests"
+    from_changelog, from_rocksdb = f"{figure} from the changelog into RocksDB", f"{figure} from local RocksDB"
+    first: tuple[float, float] | None = None
+    for number, says in enumerate((from_changelog, from_rocksdb)):
+        cluster.fill(FLIGHTS_OBSERVED.name, after[number : number + 1])
+        ready, folded, memory = _restarted(cluster, folder, [*before, *after[: number + 1]])
+        first = first or (ready, folded)
+        beside = f"{from_changelog}, ready", first[0]
+        most = round(memory / 1e6)
+        report(NAME, f"{says}, ready", ready, "s", beside, interests_per_s=interests // ready, most_memory_mb=most)
+        beside = f"{from_changelog}, first batch folded", first[1]
+        report(NAME, f"{says}, first batch folded", folded, "s", beside)
+
+
+def _restarted(cluster: Cluster, data: Path, given: list[Record]) -> tuple[float, float, int]:
+    """Seconds until a worker is ready, and until all that was given is folded; its most memory in bytes."""
+    began = time.time()
+    with working(data, cluster.bootstrap_servers, "rocksdb") as worker:
+        worker.until(worker.is_ready, "readiness", within_s=300)
+        ready = time.time() - began
+        times = times_until_done(cluster, worker, sequences_of(given), flights=1)
+        memory = _most_memory(worker)
+    return ready, times[-1] - began, memory
+
+
+def _most_memory(worker: Worker) -> int:
+    """The most that the process ever had resident (Linux), in bytes; 0 elsewhere."""
+    status = Path(f"/proc/{worker.process.pid}/status")
+    if not status.exists():
+        return 0
+    (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+    return int(line.split()[1]) * 1024
+
+
+def _fill_table(cluster: Cluster, table: dict[bytes, bytes]) -> None:
+    cluster.fill(
+        changelog_of("interests"),
+        (
+            Record(partition_of(key[:4].decode(), FLIGHTS_OBSERVED), key, entry, sequence=1)
+            for key, entry in table.items()
+        ),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""`python -m benchmarks.stream_app`: one worker of the stream against real Kafka, beside others that do the same work.
+
+The same work: the flights of 24 airports with 1,000 interests each (some fire now and then) come from one topic that is
+filled beforehand; each message is decoded and folded by the stream's own rule, its alerts are published, its state is
+written with a changelog, its offset is committed. It is done by
+
+- the stream, `python -m streams`, with its tables in memory and in RocksDB;
+- Quix Streams: a stateful function, as its user writes it, with Quix's own state (RocksDB, changelog) and checkpoints;
+- a bare loop with aiokafka and one with confluent-kafka, which keep their state in a dict and publish it as the stream
+  does, one record a message; they commit after each fetch.
+
+Each has a process of its own, one at a time, from the topic's beginning to its end. The stream, the aiokafka loop and
+Quix Streams take turns in some rounds, of which medians are shown. The clock runs from the end of the warm-up (six
+weeks of past and a tenth of the messages) until all is done: of the stream it is the broker's, from the record of
+state that ends the warm-up to the last one, when the alerts are acknowledged (Faust commits a little later, now and
+then); of a loop its own, until its last commit; of Quix its own, until the broker has the states of its last
+checkpoint. Start and stop of the process are left out. Everybody must have raised the same number of alerts.
+
+The original's shape is one JSON message for each airport and interest, consumed with kafka-python, with a flush and a
+commit for each message. A batch of n flights at an airport with 1,000 interests is 1,000 of them.
+
+Broker and contender share the machine: only the ratios travel.
+"""
+
+import argparse
+import sys
+import tempfile
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+from benchmarks.streams import original
+from benchmarks.streams.contest import AIOKAFKA, CONTENDERS, QUIX, STREAM, Contest, run_original
+from benchmarks.streams.figures import median, progress, report
+from benchmarks.streams.kafka import Cluster, changelog_of, stamped, stream_topics
+from benchmarks.streams.traffic import Record, airports, flight_records, past_records
+from benchmarks.streams.work import AIRPORTS, Task, interest_entries
+from local.kafka import running_broker
+from towerwatch.topics import FLIGHTS_OBSERVED, partition_of
+
+NAME: Final = "stream_app"
+INTERESTS: Final = 1_000
+"""At each airport."""
+MESSAGES: Final = {1: 6_000, 10: 6_000, 100: 6_000, 1_000: 1_600}
+"""By batch size; some seconds."""
+COMPARED: Final = (STREAM, AIOKAFKA, QUIX)
+ROUNDS: Final = {1: 1, 10: 1, 100: 3, 1_000: 2}
+"""Of those that are compared: the collector makes batches of 30 to 1,000. The others run in the first round alone."""
+ORIGINAL_MESSAGES: Final = 1_000
+ORIGINAL: Final = "the original's shape"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
+    parser.add_argument("--sizes", type=int, nargs="*", default=list(MESSAGES), help="of batches (default: all)")
+    parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), help="(default: all)")
+    options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
+    originals = stamped((original.COUNTED, original.CROSSED))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with running_broker(folder / "kafka", topics=(*stream_topics(), *originals)) as broker:
+            cluster = Cluster(broker.bootstrap_servers)
+            progress("the broker is ready")
+            fill_interests(cluster, airports(AIRPORTS), INTERESTS)
+            messages = ORIGINAL_MESSAGES // (10 if options.quick else 1)
+            progress("the interests are set")
+            per_s = median(run_original(cluster, number, messages) for number in range(3))
+            report(NAME, f"{ORIGINAL}, {INTERESTS:,} messages a batch", per_s, "messages/s")
+            for size in options.sizes:
+                number = MESSAGES[size] // (4 if options.quick else 1)
+                rounds = 1 if options.quick else ROUNDS[size]
+                _size(cluster, folder / str(size), size, number, rounds, options.contenders, per_s)
+    return 0
+
+
+def fill_interests(cluster: Cluster, names: list[str], at_each: int) -> None:
+    """Into the changelog, as the stream writes it: a worker has them when it is ready."""
+    cluster.fill(
+        changelog_of("interests"),
+        (
+            Record(partition_of(key[:4].decode(), FLIGHTS_OBSERVED), key, entry, 1)
+            for key, entry in interest_entries(names, at_each)
+        ),
+    )
+
+
+def _size(
+    cluster: Cluster,
+    folder: Path,
+    size: int,
+    messages: int,
+    rounds: int,
+    contenders: list[str],
+    original_messages_per_s: float,
+) -> None:
+    """All contenders at one size of batches."""
+    folder.mkdir()
+    names, sequence = airports(AIRPORTS), count(1)
+    before = past_records(names, sequence)
+    cluster.empty(FLIGHTS_OBSERVED.name)
+    records = [*before, *flight_records(names, size, messages, sequence)]
+    cluster.fill(FLIGHTS_OBSERVED.name, records)
+    task = Task(
+        cluster.bootstrap_servers,
+        group="",
+        messages=len(records),
+        measured_from=len(before) + messages // 10,
+        interests=INTERESTS,
+        changelog=changelog_of("airports"),
+        data="",
+    )
+    contest = Contest(cluster, folder, task, records)
+    rates: dict[str, list[float]] = {each: [] for each in contenders}
+    alerts: dict[str, int] = {}
+    for number in range(rounds):
+        turns = [each for each in contenders if number == 0 or each in COMPARED]
+        for contender in turns if number % 2 == 0 else reversed(turns):
+            run = contest.run(contender)
+            rates[contender].append(run.messages_per_s)
+            alerts[contender] = run.alerts
+            progress(f"{size:,} flights a message, {contender}: {run.messages_per_s:,.0f} messages/s")
+    if len(set(alerts.values())) > 1:
+        raise SystemExit(f"not the same work was done: alerts by contender {alerts}")
+    medians = {each: median(measured) for each, measured in rates.items()}
+    for contender, per_s in medians.items():
+        beside = next(each for each in (AIOKAFKA, STREAM, contender) if each in medians)
+        figure, other = f"{contender}, batches of {size:,}", f"{beside}, batches of {size:,}"
+        report(NAME, figure, per_s, "messages/s", (other, medians[beside]), rounds=len(rates[contender]))
+        report(NAME, figure, per_s * size, "flights/s", (other, medians[beside] * size))
+    if STREAM in medians:
+        flights_per_s = original_messages_per_s / INTERESTS * size
+        figure = f"{ORIGINAL}, batches of {size:,}"
+        report(NAME, figure, flights_per_s, "flights/s")
+        ours = f"{STREAM}, batches of {size:,}"
+        report(NAME, ours, medians[STREAM] * size, "flights/s", (figure, flights_per_s))
+        if QUIX in medians:
+            report(NAME, ours, medians[STREAM], "messages/s", (f"{QUIX}, batches of {size:,}", medians[QUIX]))
+    raised = next(iter(alerts.values()))
+    report(NAME, f"alerts raised by each contender, batches of {size:,}", raised, "alerts", messages=messages)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""The stream's work in a bare aiokafka loop: fetch, fold, send alerts and state, commit.
+
+For each fetch: all that it causes is sent and acknowledged by the broker, then its offsets are committed.
+"""
+
+import asyncio
+import time
+from asyncio import Future
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from benchmarks.streams.work import Stopwatch, Task, folding_of, task_from_command_line
+from chassis.kafka import sequence_in
+from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
+
+
+async def run(task: Task) -> None:
+    folding = folding_of(task)
+    consumer = AIOKafkaConsumer(
+        FLIGHTS_OBSERVED.name,
+        bootstrap_servers=task.bootstrap_servers,
+        group_id=task.group,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    producer = AIOKafkaProducer(
+        bootstrap_servers=task.bootstrap_servers,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=20,
+        max_batch_size=128 * 1024,
+    )
+    watch = Stopwatch(task)
+    async with consumer, producer:
+        while watch.done < task.messages:
+            sent: list[Future[Any]] = []
+            for messages in (await consumer.getmany(timeout_ms=1000, max_records=500)).values():
+                for message in messages:
+                    watch.one_more()
+                    outcome = folding.outcome(sequence_in(message.headers) or 0, message.value)
+                    if outcome is None:
+                        continue
+                    for key, value, partition in folding.alerts(outcome, message.timestamp):
+                        sent.append(await producer.send(ALERTS_RAISED.name, value, key, partition))
+                    state = await producer.send(task.changelog, outcome.entry, outcome.key, message.partition)
+                    sent.append(state)
+                    folding.write(outcome)
+            if sent:
+                await asyncio.gather(*sent)
+                await consumer.commit()
+        watch.ended = time.time()
+    watch.tell()
+
+
+if __name__ == "__main__":
+    import uvloop
+
+    uvloop.run(run(task_from_command_line()))

@@ -1,0 +1,86 @@
+"""The stream itself as a benchmark runs it: `python -m streams`, as it is deployed but for its settings."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.ports import free_port
+
+ROOT: Final = Path(__file__).parents[2]
+
+
+class Worker:
+    """A running worker, in a process group of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], web_port: int, log: Path) -> None:
+        self.process = process
+        self._web_port = web_port
+        self._log = log
+
+    def is_ready(self) -> bool:
+        """Whether it is in its group, and its tables are recovered."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/health/ready", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+    def flights_folded(self) -> int:
+        """How many flights it says that it has folded since it began."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/metrics", timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return 0
+        return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("stream_flights_total{"))
+
+    def until(self, look: Callable[[], bool], what: str, within_s: float = 180.0, every_s: float = 0.05) -> None:
+        """Return once `look` is true. Ends the benchmark, with the worker's log, when it takes longer or has died."""
+        deadline = time.monotonic() + within_s
+        while not look():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit(f"the worker did not come to {what}:\n{self._log.read_text()[-4000:]}")
+            time.sleep(every_s)
+
+
+@contextmanager
+def working(folder: Path, bootstrap_servers: str, store: str) -> Iterator[Worker]:
+    """A worker that was just begun, with its tables below `folder`; stopped in an orderly way at the end."""
+    web_port = free_port()
+    folder.mkdir(parents=True, exist_ok=True)
+    log_path = folder / "streams.log"
+    environment = {
+        **os.environ,
+        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
+        "WEB_PORT": str(web_port),
+        "DATA_DIR": str(folder / "data"),
+        "STORE": store,
+        "LISTEN_HOST": "127.0.0.1",
+    }
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "streams"],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield Worker(process, web_port, log_path)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()

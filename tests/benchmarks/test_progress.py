@@ -1,0 +1,40 @@
+"""Progress: what a changelog says of the messages that are done."""
+
+import pytest
+
+from benchmarks.streams.progress import Appended, rate_after, sequences_of, times_done
+from benchmarks.streams.traffic import Record
+from domain.traffic import Traffic
+from streams.state import Airport, encode_airport
+
+
+def _state(at: float, airport: bytes, sequence: int) -> Appended:
+    return Appended(at, airport, encode_airport(Airport().followed_by(sequence, Traffic())))
+
+
+AIRPORTS = (b"KJFK", b"LICC", b"KJFK", b"LICC", b"KJFK", b"LICC")
+SEQUENCES = sequences_of(Record(0, airport, b"", sequence) for sequence, airport in enumerate(AIRPORTS, 1))
+
+
+def test_a_state_is_that_of_all_messages_before_it():
+    """One for several messages, one that tells nothing new, and each airport for itself."""
+    changelog = [_state(3.0, b"LICC", 6), _state(1.0, b"KJFK", 3), _state(2.0, b"KJFK", 3), _state(4.0, b"KJFK", 5)]
+    assert times_done(changelog, SEQUENCES) == [1.0, 1.0, 3.0, 3.0, 3.0, 4.0]
+
+
+def test_what_is_not_in_a_state_is_not_done():
+    """The clock must not stop before the last message is in the changelog."""
+    assert times_done([_state(1.0, b"KJFK", 3)], SEQUENCES) == [1.0, 1.0]
+    assert times_done([], SEQUENCES) == []
+
+
+def test_what_is_done_together_with_the_warm_up_belongs_to_it():
+    """Else they would count, and have taken no time."""
+    times = [1.0, 1.0, 1.0, 2.0, 3.0, 3.0]
+    assert rate_after(times, 2) == 3 / 2.0
+
+
+def test_there_is_no_rate_of_an_instant():
+    """All in one chunk: then nothing was measured."""
+    with pytest.raises(SystemExit):
+        rate_after([1.0, 1.0, 1.0], 1)
