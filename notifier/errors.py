@@ -20,6 +20,8 @@ class Reason(StrEnum):
     """Our own address."""
     BUSY = "busy"
     """The server will take mail later."""
+    ENOUGH_FOR_NOW = "enough_for_now"
+    """The person got as many mails as one may get in an hour."""
     BREAKER_OPEN = "breaker_open"
     """The server was not asked: it is being left alone after failures."""
     LOST = "lost"

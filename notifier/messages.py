@@ -39,13 +39,17 @@ class RaisedAlert:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """An alert whose mail must be tried again."""
+    """A mail that must be tried again, or that has to wait."""
 
-    raised: RaisedAlert
+    raised: tuple[RaisedAlert, ...]
+    """What it tells, of one person; one at least."""
     attempt: int
-    """How many times it was tried, at least 1."""
+    """How many times it was tried."""
     not_before: datetime
     first_attempt_at: datetime
+    """When the clock of its lifetime began."""
+    sealed: bool = False
+    """The mail server may have taken it already: it is sent as it is, and nothing joins it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +71,25 @@ def decode_retry(value: bytes | None) -> Retry:
     message = _parsed(alerts_pb.AlertRetry, value)
     if not (message.HasField("not_before") and message.HasField("first_attempt_at")):
         raise UndecodableError("AlertRetry without its times")
+    raised = tuple(_raised(each) for each in (message.alert, *message.others))
+    if len({each.alert.user_id for each in raised}) > 1:
+        raise UndecodableError("AlertRetry of several people")
     return Retry(
-        raised=_raised(message.alert),
-        attempt=max(message.attempt, 1),
+        raised=raised,
+        attempt=message.attempt,
         not_before=_instant(message.not_before),
         first_attempt_at=_instant(message.first_attempt_at),
+        sealed=message.sealed,
     )
 
 
 def encode_retry(retry: Retry) -> bytes:
     """A value of alerts.retry.v1."""
-    message = alerts_pb.AlertRetry(attempt=retry.attempt)
-    message.alert.ParseFromString(retry.raised.original)
+    message = alerts_pb.AlertRetry(attempt=retry.attempt, sealed=retry.sealed)
+    first, *others = retry.raised
+    message.alert.ParseFromString(first.original)
+    for each in others:
+        message.others.add().ParseFromString(each.original)
     message.not_before.FromDatetime(retry.not_before)
     message.first_attempt_at.FromDatetime(retry.first_attempt_at)
     return message.SerializeToString()

@@ -11,6 +11,7 @@ from pydantic import Field, FilePath, SecretStr, field_validator, model_validato
 
 from chassis.settings import Port
 from chassis.stream_app import StreamSettings
+from notifier.mail import SigningKey
 
 
 class NotifierSettings(StreamSettings):
@@ -30,8 +31,23 @@ class NotifierSettings(StreamSettings):
     """Then a connection is closed and another made: servers have a limit, and behind one name there may be several."""
     smtp_mails_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
     """Of one worker. Unset: as many as the server takes."""
+    smtp_mails_in_doubt: int = Field(default=1, ge=1, le=100)
+    """How many mails the server may have at a time without our record of it: so many are repeated at most, under the
+    same Message-ID, when a worker is killed. More is faster with a server that takes its time to accept a mail."""
+    dkim_domain: str | None = None
+    """With `dkim_selector` and `dkim_key`: mails are signed (RFC 6376)."""
+    dkim_selector: str | None = None
+    dkim_key: SecretStr | None = None
+    """PEM: an RSA private key."""
     mail_from: str
     """A mailbox, `Towerwatch <alerts@example.org>`; its domain is also that of the Message-IDs."""
+    bounces_to: str | None = None
+    """A mailbox, `bounces@example.org`: what comes back comes to it, as bounces+ada=example.net@example.org. Unset: to
+    the mailbox that mails come from."""
+    group_wait_s: float = Field(default=5.0, ge=0, le=60)
+    """Seconds for which a person's first alert waits for others, to be told in one mail. 0: a mail for each alert."""
+    person_mails_per_hour: int = Field(default=12, ge=0)
+    """With alerts; what is more is told in the next one. 0: no limit."""
     stuck_after_s: float = Field(default=600.0, ge=300.0)
     """A mail that is tried again for minutes is no standstill."""
     retry_base_s: float = Field(default=5.0, gt=0, le=300)
@@ -41,9 +57,11 @@ class NotifierSettings(StreamSettings):
     contact_cache_s: float = Field(default=5.0, ge=0, le=60)
     """Seconds for which an address is remembered; so long may a deletion or a pause take to bite."""
 
-    @field_validator("mail_from")
+    @field_validator("mail_from", "bounces_to")
     @classmethod
-    def _is_a_mailbox(cls, value: str) -> str:
+    def _is_a_mailbox(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         try:
             mailbox = _mailbox(value)
         except (MessageError, ValueError, LookupError):  # `email` raises any of them for text that is no address
@@ -69,6 +87,24 @@ class NotifierSettings(StreamSettings):
         if self.smtp_username is not None and self.smtp_security == "plaintext":
             raise ValueError("SMTP_SECURITY: plaintext would show the password to the network; use starttls or tls")
         return self
+
+    @model_validator(mode="after")
+    def _signs_or_not(self) -> Self:
+        given = (self.dkim_domain, self.dkim_selector, self.dkim_key)
+        if any(given) and not all(given):
+            raise ValueError("DKIM_DOMAIN, DKIM_SELECTOR and DKIM_KEY: give all three or none")
+        self.signing_key()
+        return self
+
+    def signing_key(self) -> SigningKey | None:
+        """What mails are signed with; None: they are not."""
+        if not (self.dkim_domain and self.dkim_selector and self.dkim_key):
+            return None
+        return SigningKey(self.dkim_domain, self.dkim_selector, self.dkim_key.get_secret_value().encode())
+
+    def bounce_address(self) -> Address | None:
+        """Who hears of what comes back; None: the sender."""
+        return _mailbox(self.bounces_to) if self.bounces_to is not None else None
 
     def sender(self) -> Address:
         """The mailbox that mails come from."""

@@ -29,6 +29,8 @@ class Contact:
     """Empty when the address is confirmed."""
     unsubscribe_url: str = ""
     """The link that stops all alerts, by GET (asks) and POST (at once); empty: there is none."""
+    suppressed: bool = False
+    """Whether mail to the address came back: only a confirmation mail may go there, if there is a link for it."""
 
 
 def printable(name: str) -> str:

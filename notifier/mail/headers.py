@@ -1,19 +1,19 @@
-"""The headers of a mail, each by its RFC, and how they are folded."""
+"""The headers of a mail, each by its RFC."""
 
 import re
 from collections.abc import Sequence
 from datetime import datetime
 from email.errors import MessageError
-from email.header import Header
-from email.headerregistry import Address, AddressHeader, UnstructuredHeader
+from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import EmailPolicy
+from email.utils import format_datetime
 from typing import Final
 from uuid import UUID, uuid5
 
 from domain.alerts import Alert
 from notifier.errors import PermanentlyRefused, Reason
 from notifier.mail.contact import Contact, link, printable
+from notifier.mail.wire import Letter, sender_header
 
 _NAMESPACE: Final = UUID("a3c1de4e-4a0f-5d0e-9a6a-3a6b0f7f6c52")
 
@@ -25,31 +25,11 @@ _UTF8_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\\,;:\"@]+@[^\s<>()\[\]\\,;:\"@]
 """RFC 6532, 3.3: any letter beyond ASCII, and what a local part may hold without quotation marks."""
 
 
-class _Wire(EmailPolicy):
-    """Folds headers with `email.header`: the newer code of Python 3.11 changes the spaces of what it folds."""
-
-    def fold_binary(self, name: str, value: str) -> bytes:
-        if isinstance(value, UnstructuredHeader):
-            return f"{name}: {self._folded(name, value)}{self.linesep}".encode()
-        if isinstance(value, AddressHeader) and not (self.utf8 or value.isascii()):
-            [mailbox] = value.addresses
-            folded = self._folded(name, mailbox.display_name)
-            return f"{name}: {folded}{self.linesep} <{mailbox.addr_spec}>{self.linesep}".encode()
-        return super().fold_binary(name, value)
-
-    def _folded(self, name: str, text: str) -> str:
-        charset = "us-ascii" if text.isascii() else "utf-8"
-        return Header(text, charset, header_name=name).encode(linesep=self.linesep)
-
-
-WIRE: Final = _Wire(linesep="\r\n")
-
-
-def addressed(contact: Contact, sender: Address, now: datetime, message_id: str) -> EmailMessage:
+def addressed(contact: Contact, sender: Address, now: datetime, message_id: str) -> Letter:
     """A mail with what every mail has (RFC 5322, 3.6). Raises PermanentlyRefused for an address that is none."""
-    mail = EmailMessage(policy=WIRE)
-    mail["Date"] = now
-    mail["From"] = sender
+    mail = Letter()
+    mail["Date"] = format_datetime(now)
+    mail["From"] = sender_header(sender.display_name, sender.username, sender.domain)
     mail["To"] = _recipient(contact)
     mail["Message-ID"] = message_id
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies, please
@@ -101,7 +81,10 @@ def join_list(mail: EmailMessage, alerts: Sequence[Alert], contact: Contact, sen
 def _recipient(contact: Contact) -> Address:
     try:
         if contact.email.isascii():
-            return Address(printable(contact.name), addr_spec=contact.email)
+            recipient = Address(printable(contact.name), addr_spec=contact.email)
+            if recipient.addr_spec != contact.email:  # `email` has put something right: who knows what was meant
+                raise ValueError
+            return recipient
         if not _UTF8_ADDRESS.fullmatch(contact.email) or not contact.email.isprintable():
             raise ValueError
         local_part, _, domain = contact.email.rpartition("@")  # RFC 6531, which `addr_spec` refuses

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
+from functools import lru_cache
 from typing import Final
 from uuid import uuid5
+from zoneinfo import ZoneInfo
 
 from domain.alerts import Alert, State
 from domain.windows import Window
@@ -191,16 +193,20 @@ def _pictures(ordered: Sequence[Topic], clock: Clock, unique: str) -> dict[Topic
 def _picture(topic: Topic, clock: Clock, name: str) -> Picture:
     latest = topic.latest
     first, counts = topic.course()
-    starts = [first + each * latest.window.length for each in range(len(counts))]
     zone = None if latest.window is Window.ONE_DAY else clock.local(latest.window_start)
-    labels = tuple(
-        (_tick(start, latest.window), f"{start.astimezone(zone):%H:%M}" if zone is not None else "") for start in starts
-    )
+    labels = _labels(first, latest.window, len(counts), zone)
     chart = Chart(tuple(counts), latest.threshold, latest.bound, labels, ("UTC", "local" if zone is not None else ""))
     return Picture(name, drawn(chart), wording.chart_in_words(latest, counts))
 
 
+@lru_cache(maxsize=512)  # all that is told in a night is of the same windows
+def _labels(first: datetime, window: Window, how_many: int, zone: ZoneInfo | None) -> tuple[tuple[str, str], ...]:
+    """Of each bar its time by UTC and on the reader's clock."""
+    starts = [first + each * window.length for each in range(how_many)]
+    return tuple((_tick(each, window), f"{each.astimezone(zone):%H:%M}" if zone is not None else "") for each in starts)
+
+
 def _tick(start: datetime, window: Window) -> str:
     """What a bar's time is called: the day where a day begins."""
-    day = f"{start.astimezone(UTC).day} {start:%b}"
-    return day if window is Window.ONE_DAY or start.hour == 0 else f"{start:%H:%M}"
+    day_begins = window is Window.ONE_DAY or start.hour == 0
+    return f"{start.astimezone(UTC).day} {start:%b}" if day_begins else f"{start:%H:%M}"

@@ -1,13 +1,16 @@
 """The parts of a mail: a text, the same as a page, and the pictures on the page."""
 
 import textwrap
+from base64 import encodebytes
+from binascii import b2a_qp
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from email.message import EmailMessage
 from functools import cache
 from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from notifier.mail.wire import Letter
 
 _LINE: Final = 76
 
@@ -37,24 +40,50 @@ def _templates() -> Environment:
     )
 
 
-def fill(mail: EmailMessage, template: str, values: Mapping[str, object], pictures: Sequence[Picture] = ()) -> None:
+def fill(mail: Letter, template: str, values: Mapping[str, object], pictures: Sequence[Picture] = ()) -> None:
     """Give a mail its body: multipart/alternative of a text and an HTML, with the pictures related to the HTML.
 
     Related to it alone (RFC 2387 in RFC 2046, 5.1.4), so who reads the text is not handed pictures to save.
     """
     text = _templates().get_template(f"{template}.txt").render(values)
     html = _templates().get_template(f"{template}.html").render(values)
-    # Quoted-printable passes any server unchanged, whatever the name's alphabet.
-    mail.set_content(_wrapped(text), cte="quoted-printable")
-    mail.make_alternative()
-    page = EmailMessage(policy=mail.policy)
-    page.set_content(_without_indents(html), subtype="html", cte="quoted-printable")
-    for picture in pictures:
-        page.add_related(picture.png, "image", "png", cid=f"<{picture.name}>", disposition="inline")
+    page = _text("html", _without_indents(html))
     if pictures:
-        page.set_param("type", "text/html")  # RFC 2387, 3.1: the type of the part that the others are for
-    del page["MIME-Version"]  # of the whole mail, not of its parts
-    mail.attach(page)
+        # RFC 2387, 3.1: with the type of the part that the others are for.
+        page = _multipart('multipart/related; type="text/html"', "page", page, *map(_shown, pictures))
+    mail["MIME-Version"] = "1.0"
+    _fill(mail, "multipart/alternative", "forms", _text("plain", _wrapped(text)), page)
+
+
+def _fill(mail: Letter, content_type: str, name: str, *parts: Letter) -> None:
+    # No text in quoted-printable or base 64 can hold a boundary with these two signs (RFC 2045, 6.7).
+    mail["Content-Type"] = f'{content_type}; boundary="=_towerwatch_{name}"'
+    mail.set_payload([*parts])
+
+
+def _multipart(content_type: str, name: str, *parts: Letter) -> Letter:
+    part = Letter()
+    _fill(part, content_type, name, *parts)
+    return part
+
+
+def _text(subtype: str, text: str) -> Letter:
+    """In quoted-printable, which passes any server unchanged, whatever the name's alphabet."""
+    part = Letter()
+    part["Content-Type"] = f'text/{subtype}; charset="utf-8"'
+    part["Content-Transfer-Encoding"] = "quoted-printable"
+    part.set_payload(b2a_qp(text.encode()).decode("ascii"))
+    return part
+
+
+def _shown(picture: Picture) -> Letter:
+    part = Letter()
+    part["Content-Type"] = "image/png"
+    part["Content-Transfer-Encoding"] = "base64"
+    part["Content-Disposition"] = "inline"
+    part["Content-ID"] = f"<{picture.name}>"
+    part.set_payload(encodebytes(picture.png).decode("ascii"))
+    return part
 
 
 def _without_indents(html: str) -> str:

@@ -7,6 +7,7 @@ that a mail costs two round trips in place of four.
 
 import asyncio
 import ssl
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Literal, cast
@@ -19,6 +20,9 @@ from notifier.smtp.outcomes import Enhanced, Kind, Phase, classify
 from notifier.smtp.replies import Replies, Reply, Silence, enhanced_of
 
 Security = Literal["starttls", "tls", "plaintext"]
+
+BeforeContent = Callable[[], Awaitable[None]]
+"""Awaited when the server is ready for a mail's content and has none of it: its caller's last word."""
 
 _EXTENSIONS: Final = ("pipelining", "size", "8bitmime", "smtputf8")
 
@@ -144,11 +148,17 @@ class Connection:
         except Silence:
             return False
 
-    async def deliver(self, envelope: Envelope) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether it is neither closed nor, as far as is known, lost."""
+        return not self._transport.is_closing()
+
+    async def deliver(self, envelope: Envelope, before_content: BeforeContent | None = None) -> None:
         """Hand a mail over; returning means that the server has taken charge of it.
 
-        Raises Refused, and PermanentlyRefused for an address that this server cannot be told. Afterwards the
-        connection can be used again if it is `usable`; after a cancellation it cannot.
+        Until `before_content` is called, the server cannot take the mail; it is called once at most. Raises Refused,
+        what `before_content` raises, and PermanentlyRefused for an address that this server cannot be told. Afterwards
+        the connection can be used again if it is `usable`; after a cancellation it cannot.
         """
         content = envelope.content
         if envelope.needs_8bitmime and not envelope.needs_smtputf8 and "8bitmime" not in self._offers:
@@ -161,6 +171,9 @@ class Connection:
                 await self._begin_at_once(commands)
             else:
                 await self._begin_step_by_step(commands)
+            if before_content is not None:
+                await before_content()
+                await self._require_patience()
             await self._finish(content)
             finished = True
         except Refused as refused:
@@ -235,6 +248,16 @@ class Connection:
             reply = await self._reply(phase, self._timeouts.command_s)
             if not _goes_on(phase, reply):
                 raise Refused(phase, reply.code, reply.enhanced)
+
+    async def _require_patience(self) -> None:
+        """Raises Refused where the server has not waited: it has nothing of the mail then, and cannot have taken it."""
+        if self.usable:
+            return
+        try:
+            reply = await self._reply(Phase.DATA, self._timeouts.command_s)  # a good-bye, or the end
+            raise Refused(Phase.DATA, reply.code, reply.enhanced)
+        finally:
+            self.close()  # it takes what we say for the mail, if it listens at all
 
     async def _finish(self, content: bytes) -> None:
         self._transport.write(stuffed(content))

@@ -13,10 +13,10 @@ from typing import Final
 
 import structlog
 
+from chassis.breaker import Breaker, Patience, State
 from chassis.clock import Clock, SystemClock
-from notifier.breaker import Breaker, Patience, State
 from notifier.errors import MailServerAway, PermanentlyRefused, Reason
-from notifier.smtp.connection import Access, Connection, Refused, Security, Timeouts
+from notifier.smtp.connection import Access, BeforeContent, Connection, Refused, Security, Timeouts
 from notifier.smtp.envelope import Envelope, Sign
 from notifier.smtp.outcomes import Kind
 from notifier.smtp.pace import Pace
@@ -69,15 +69,27 @@ class MailServer:
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[tuple[Connection, datetime]] = []
         """With the time since when; the one used last is used next, so that no more stay open than are needed."""
+        self._opened: set[Connection] = set()
+        """All that are open, and some that were."""
+        self._under_way = 0
         self._closed = False
 
-    async def send(self, mail: EmailMessage, envelope_from: str | None = None) -> None:
+    async def send(
+        self, mail: EmailMessage, envelope_from: str | None = None, before_content: BeforeContent | None = None
+    ) -> None:
         """Hand a mail over to its one recipient; returning means that the server has taken charge of it.
 
         May be called any number of times at once: the mails wait for a free connection in turn. `envelope_from`, where
-        given, is who hears of a bounce; empty: nobody. Raises TemporarilyRefused (LostAfterData when the mail may have
-        been taken), PermanentlyRefused (HardBounce when the address is at fault) or MailServerAway. While the server is
-        left alone, the last comes at once and says until when.
+        given, is who hears of a bounce; empty: nobody.
+
+        `before_content` is awaited when the server wants the content (354), before the first byte of it is written:
+        until it returns, the mail was certainly not taken, whoever is killed. The mail keeps its connection meanwhile,
+        for which the server has some minutes of patience; a server that has lost it raises TemporarilyRefused or
+        MailServerAway. It is called once at most for each connection that is tried; what it raises comes out.
+
+        Raises TemporarilyRefused (LostAfterData when the mail may have been taken), PermanentlyRefused (HardBounce when
+        the address is at fault) or MailServerAway. While the server is left alone, the last comes at once and says
+        until when.
         """
         self._require_admission()  # first: to write and sign a mail costs more than to be told to come later
         envelope = Envelope.of(mail, envelope_from, self._sign)
@@ -86,8 +98,9 @@ class MailServer:
             await self._until_its_turn()
             generation = self._admitted()
             outcome_known = False
+            self._under_way += 1
             try:
-                await self._deliver(envelope)
+                await self._deliver(envelope, before_content)
                 self._answered(generation)
                 outcome_known = True
             except Refused as refused:
@@ -106,6 +119,7 @@ class MailServer:
                 self._answered(generation)
                 raise
             finally:
+                self._under_way -= 1
                 if not outcome_known:
                     self._breaker = self._breaker.abandoned(generation, self._clock.now())
 
@@ -113,6 +127,16 @@ class MailServer:
     def state(self) -> State:
         """Whether the server is being left alone, for metrics."""
         return self._breaker.state
+
+    @property
+    def connections(self) -> int:
+        """Open now, at work or kept; for metrics."""
+        return sum(connection.is_open for connection in self._opened)
+
+    @property
+    def mails_under_way(self) -> int:
+        """That the server is being asked to take now; those that wait for a connection are not among them."""
+        return self._under_way
 
     async def close(self) -> None:
         """Take leave of the server. A mail at hand goes on, and its connection is closed after it.
@@ -123,18 +147,18 @@ class MailServer:
         idle, self._idle = self._idle, []
         await asyncio.gather(*(connection.leave() for connection, _ in idle))
 
-    async def _deliver(self, envelope: Envelope) -> None:
+    async def _deliver(self, envelope: Envelope, before_content: BeforeContent | None) -> None:
         async with self._connection(kept_open=True) as connection:
             fresh = connection.mails == 0
             try:
-                await connection.deliver(envelope)
+                await connection.deliver(envelope, before_content)
                 return
             except Refused as refused:
                 # A server may hang up on an idle connection just when a mail comes (RFC 5321, 3.8).
                 if fresh or not refused.unheard:
                     raise
         async with self._connection(kept_open=False) as connection:
-            await connection.deliver(envelope)
+            await connection.deliver(envelope, before_content)
 
     @asynccontextmanager
     async def _connection(self, kept_open: bool) -> AsyncIterator[Connection]:
@@ -142,6 +166,7 @@ class MailServer:
         connection = await self._kept_open() if kept_open else None
         if connection is None:
             connection = await Connection.open(self._access)
+            self._opened = {each for each in self._opened if each.is_open} | {connection}
             self._access = replace(self._access, local_hostname=connection.local_hostname)
         try:
             yield connection

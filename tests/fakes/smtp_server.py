@@ -24,6 +24,8 @@ TAKEN_THEN_GONE: Final = "<taken>"
 """After the mail's last line: take the mail, and close the connection without a word."""
 TAKEN_THEN_STALL: Final = "<taken, silent>"
 """The same, but stay silent."""
+THEN_GONE: Final = "<then gone>"
+"""At the end of an answer: give it, and close the connection."""
 
 _TAKEN: Final = (TAKEN_THEN_GONE, TAKEN_THEN_STALL)
 
@@ -241,8 +243,8 @@ class _Conversation:
                     pass
                 raise _Over
         said = usual if scripted is None else scripted
-        self._socket.sendall(f"{said}\r\n".encode())
-        if said.startswith("421"):
+        self._socket.sendall(f"{said.removesuffix(THEN_GONE)}\r\n".encode())
+        if said.startswith("421") or said.endswith(THEN_GONE):
             raise _Over
         return said
 

@@ -139,6 +139,8 @@ def running_notifier(
         "SESSION_TIMEOUT_S": "6",
         "RETRY_BASE_S": "0.5",
         "CONTACT_CACHE_S": "0",
+        "GROUP_WAIT_S": "0",
+        "PERSON_MAILS_PER_HOUR": "0",
         **settings,
     }
     log = folder / f"notifier-{web_port}.log"

@@ -10,8 +10,8 @@ from email.policy import SMTP
 
 import pytest
 
+from chassis.breaker import Patience
 from chassis.clock import SystemClock
-from notifier.breaker import Patience
 from notifier.errors import HardBounce, MailServerAway, NotSent, PermanentlyRefused, Reason
 from notifier.retries import next_try
 from notifier.smtp import MailServer

@@ -10,7 +10,7 @@ from email.policy import SMTP
 import pytest
 from structlog.testing import capture_logs
 
-from notifier.breaker import State
+from chassis.breaker import State
 from notifier.errors import (
     HardBounce,
     LostAfterData,

@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 
+from chassis.breaker import Patience
 from chassis.clock import ScaledClock
-from notifier.breaker import Patience
 from notifier.errors import HardBounce, LostAfterData, MailServerAway, NotSent, PermanentlyRefused, Reason
 from notifier.retries import next_try
 from notifier.smtp import MailServer, Timeouts
@@ -23,6 +23,8 @@ from tests.waiting import eventually
 
 MAILS: Final = 150
 CONNECTIONS: Final = 6
+IN_DOUBT: Final = 3
+"""Mails, at most, that the server may have taken without our knowing."""
 SPEED: Final = 100.0
 """Pauses and openings pass so many times as fast as outside."""
 
@@ -104,6 +106,25 @@ class Fate:
     """For good."""
     unknown: int = 0
     """How often nobody knew whether it was taken."""
+    begun: int = 0
+    """How often its content may have gone out."""
+
+
+@dataclass
+class Holding:
+    """One of the places for mails in doubt, from the mail's content to the outcome."""
+
+    places: asyncio.Semaphore
+    begun: bool = False
+
+    async def begin(self) -> None:
+        if not self.begun:
+            await self.places.acquire()
+            self.begun = True
+
+    def end(self) -> None:
+        if self.begun:
+            self.places.release()
 
 
 def a_mail(address: str) -> EmailMessage:
@@ -114,18 +135,22 @@ def a_mail(address: str) -> EmailMessage:
     return mail
 
 
-async def insist(server: MailServer, clock: ScaledClock, mail: EmailMessage) -> Fate:
+async def insist(server: MailServer, clock: ScaledClock, mail: EmailMessage, doubts: asyncio.Semaphore) -> Fate:
     """Send again and again, as the agents do, until it is taken or refused for good."""
     fate = Fate()
     began = clock.now()
     attempt = 0
     while True:
         attempt += 1
+        holding = Holding(doubts)
         try:
-            await server.send(mail)
+            await server.send(mail, before_content=holding.begin)
             return fate
         except NotSent as error:
             failure = error
+        finally:
+            fate.begun += holding.begun
+            holding.end()
         assert "@" not in str(failure)
         if failure.permanent:
             fate.error = failure
@@ -170,7 +195,9 @@ def test_every_mail_arrives_once_or_is_refused_for_its_own_reason(
             patience=Patience(longest_opening=timedelta(seconds=20)),
             timeouts=Timeouts(connect_s=2, command_s=2, content_s=5),
         )
-        fates = await asyncio.gather(*(insist(server, clock, a_mail(address)) for address in addresses))
+        doubts = asyncio.Semaphore(IN_DOUBT)
+        fates = await asyncio.gather(*(insist(server, clock, a_mail(address), doubts) for address in addresses))
+        assert (server.mails_under_way, server.connections <= CONNECTIONS) == (0, True)
         await server.close()
         return fates
 
@@ -185,6 +212,7 @@ def test_every_mail_arrives_once_or_is_refused_for_its_own_reason(
     taken = Counter(mail["To"] for mail in fake.mails)
     assert taken == Counter(address for address in addresses if address not in plan.refused) + plan.copies
     assert {to: fate.unknown for to, fate in zip(addresses, fates, strict=True) if fate.unknown} == plan.copies
+    assert all(taken[to] <= fate.begun for to, fate in zip(addresses, fates, strict=True)), "said before it was taken"
     for mail in fake.mails:
         assert mail["Message-ID"] == f"<{mail['To'].partition('@')[0]}@towerwatch.example>"
         assert mail.get_content().splitlines()[1] == "."

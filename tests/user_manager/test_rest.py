@@ -80,6 +80,7 @@ def test_registering_answers_with_the_account_and_its_token(client: FlaskClient,
         **ANN,
         "confirmed": False,
         "paused": False,
+        "suppressed": False,
         "created_at": service.clock.now().isoformat().replace("+00:00", "Z"),
     }
     assert response.headers["ETag"] == '"1"'

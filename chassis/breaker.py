@@ -67,7 +67,7 @@ class Breaker:
         return None
 
     def succeeded(self, generation: int) -> "Breaker":
-        """The server has answered, whatever it said about one mail."""
+        """The server has answered, whatever it said."""
         if generation != self.generation:
             return self
         if self.state is State.CLOSED:

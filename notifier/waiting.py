@@ -1,0 +1,227 @@
+"""Alerts that wait to be mailed: who is next, and what goes into one mail. Pure: the time is handed in.
+
+A person's fresh alerts wait a little for each other, and for whatever of theirs was put off before: so one mail tells
+them together, and in their order. What a mail server may have already is sent alone, as it was.
+"""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Final
+from uuid import UUID
+
+from notifier.messages import RaisedAlert
+from notifier.people import Person, name_of
+
+MOST_ALERTS: Final = 200
+"""In one mail; what is more comes in the next."""
+
+OVERDUE: Final = timedelta(minutes=2)
+"""What waits in the retry topic is waited for no longer than this after its time: it may never come."""
+
+REUNITED_WITHIN: Final = timedelta(seconds=60)
+"""So long after a crash the alerts of a mail that was on its way are waited for, from the first one on. They are read
+again at once, and all of them, unless some were put aside."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """Alerts of one person that came in one event."""
+
+    raised: tuple[RaisedAlert, ...]
+    origin: object
+    """The event; nothing here looks at it."""
+    since: datetime
+    """When the clock of their lifetime began."""
+    attempt: int = 0
+    """How many times they were tried."""
+    not_before: datetime | None = None
+    """Of what was put off: until when. None: they are fresh."""
+    sealed: bool = False
+    """A mail server may have them: they are sent as they are, and nothing joins them."""
+
+    @property
+    def user_id(self) -> UUID:
+        """Whose they are."""
+        return self.raised[0].alert.user_id
+
+    @property
+    def alert_ids(self) -> frozenset[UUID]:
+        return frozenset(each.alert.alert_id for each in self.raised)
+
+    @property
+    def name(self) -> UUID:
+        """What `Person.put_off` calls them."""
+        return name_of(self.alert_ids)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mail:
+    """What one mail shall tell a person."""
+
+    user_id: UUID
+    bundles: tuple[Bundle, ...]
+    again: bool
+    """A mail server may have this very mail."""
+
+    @property
+    def raised(self) -> tuple[RaisedAlert, ...]:
+        """Its alerts, each once."""
+        return tuple({each.alert.alert_id: each for bundle in self.bundles for each in bundle.raised}.values())
+
+
+@dataclass(slots=True)
+class _Box:
+    """One person's."""
+
+    person: Person
+    bundles: list[tuple[datetime, Bundle]] = field(default_factory=list)
+    """With when each came, in the order in which they came."""
+    on_its_way: Mail | None = None
+    due: datetime | None = None
+
+
+class Waiting:
+    """Who waits, and who is next. At most one mail of a person is on its way at a time."""
+
+    def __init__(self, group_wait: timedelta) -> None:
+        """`group_wait`: how long the first of a person's alerts waits for others. Zero: each is a mail of its own."""
+        self._group_wait = group_wait
+        self._boxes: dict[UUID, _Box] = {}
+        self._queue: list[tuple[datetime, int, UUID]] = []
+        self._order = count()
+        self._alerts = 0
+
+    def __len__(self) -> int:
+        """The alerts that wait or are on their way."""
+        return self._alerts
+
+    @property
+    def oldest(self) -> datetime | None:
+        """When the alert came that has been here longest. Costs a look at each person."""
+        return min((at for box in self._boxes.values() for at, _ in box.bundles), default=None)
+
+    def add(self, bundle: Bundle, now: datetime, person: Person) -> None:
+        """Let alerts wait. `person`: as remembered."""
+        box = self._boxes.setdefault(bundle.user_id, _Box(person))
+        box.bundles.append((now, bundle))
+        self._alerts += len(bundle.raised)
+        self._reckon(bundle.user_id, box)
+
+    def next(self, now: datetime) -> Mail | None:
+        """The mail that is due longest; None when none is. It is on its way until it is `done`, or goes `back`."""
+        while self._queue and self._queue[0][0] <= now:
+            due, _, user_id = heapq.heappop(self._queue)
+            box = self._boxes.get(user_id)
+            if box is None or box.due != due:
+                continue
+            mail = self._composed(user_id, box, now)
+            if mail is not None:
+                box.on_its_way, box.due = mail, None
+                return mail
+        return None
+
+    @property
+    def next_at(self) -> datetime | None:
+        """When the next mail is due, if nothing comes meanwhile; None when nothing waits. It may turn out later."""
+        return self._queue[0][0] if self._queue else None
+
+    def done(self, mail: Mail, gone: Iterable[Bundle], person: Person) -> None:
+        """The mail is on its way no longer. What of it is `gone` waits no longer either; the rest does.
+
+        `person`: as remembered since.
+        """
+        box = self._boxes.get(mail.user_id)
+        if box is None or box.on_its_way is not mail:  # everything was forgotten meanwhile
+            return
+        left = set(map(id, gone))
+        self._alerts -= sum(len(bundle.raised) for _, bundle in box.bundles if id(bundle) in left)
+        box.bundles = [each for each in box.bundles if id(each[1]) not in left]
+        box.person, box.on_its_way = person, None
+        if box.bundles:
+            self._reckon(mail.user_id, box)
+        else:
+            del self._boxes[mail.user_id]
+
+    def back(self, mail: Mail) -> None:
+        """It was not tried, and waits on."""
+        box = self._boxes.get(mail.user_id)
+        if box is not None and box.on_its_way is mail:
+            box.on_its_way = None
+            self._reckon(mail.user_id, box)
+
+    def forget(self) -> None:
+        """All of it: it is, or comes, in other hands."""
+        self._boxes.clear()
+        self._queue.clear()
+        self._alerts = 0
+
+    def _reckon(self, user_id: UUID, box: _Box) -> None:
+        """Queue a person for when their next mail is due."""
+        due = None if box.on_its_way is not None else self._due(box)
+        if due != box.due:
+            box.due = due
+            if due is not None:
+                heapq.heappush(self._queue, (due, next(self._order), user_id))
+
+    def _due(self, box: _Box) -> datetime:
+        sealed = [_time_of(bundle) for _, bundle in box.bundles if bundle.sealed]
+        if sealed:
+            return min(sealed)
+        known = box.person.on_its_way
+        if known:
+            first = min((at for at, each in box.bundles if each.alert_ids & known), default=box.bundles[0][0])
+            in_hand = frozenset[UUID]().union(*(each.alert_ids for _, each in box.bundles))
+            return first if known <= in_hand else first + REUNITED_WITHIN
+        return max(self._gathered(box.bundles), *self._held_until(box))
+
+    def _gathered(self, bundles: Iterable[tuple[datetime, Bundle]]) -> datetime:
+        """When the first alerts have waited long enough for others."""
+        return min(at + self._group_wait if bundle.not_before is None else bundle.not_before for at, bundle in bundles)
+
+    def _held_until(self, box: _Box) -> Iterator[datetime]:
+        """The times before which nothing of a person's goes out, so that it comes in its order: whom a server turned
+        away it would turn away again, and what was put off goes first."""
+        here = set()
+        yield box.bundles[0][0]
+        for _, bundle in box.bundles:
+            if bundle.not_before is not None:
+                here.add(bundle.name)
+                yield bundle.not_before
+        for name, until in box.person.put_off:
+            if name not in here:
+                yield until + OVERDUE
+
+    def _composed(self, user_id: UUID, box: _Box, now: datetime) -> Mail | None:
+        bundles = [bundle for _, bundle in box.bundles]
+        sealed = [bundle for bundle in bundles if bundle.sealed and _time_of(bundle) <= now]
+        if sealed:
+            return Mail(user_id, (min(sealed, key=_time_of),), again=True)
+        known = box.person.on_its_way
+        if known:
+            again = tuple(bundle for bundle in bundles if bundle.alert_ids & known)
+            if known <= frozenset[UUID]().union(*(each.alert_ids for each in again)):
+                return Mail(user_id, again, again=True)
+            box.person = replace(box.person, on_its_way=frozenset())  # some have become dead letters, or old
+            self._reckon(user_id, box)
+            return None
+        bundles.sort(key=lambda bundle: (bundle.not_before is None, bundle.since))  # a stable sort: as they came
+        if not self._group_wait:
+            return Mail(user_id, (bundles[0],), again=False)
+        return Mail(user_id, tuple(_together(bundles)), again=False)
+
+
+def _time_of(bundle: Bundle) -> datetime:
+    return bundle.not_before or bundle.since
+
+
+def _together(bundles: Iterable[Bundle]) -> Iterator[Bundle]:
+    """As many, from the first on, as one mail can tell; one at least."""
+    alerts = 0
+    for bundle in bundles:
+        alerts += len(bundle.raised)
+        if alerts > MOST_ALERTS and alerts > len(bundle.raised):
+            return
+        yield bundle
