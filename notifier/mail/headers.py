@@ -21,7 +21,8 @@ _MOST_REFERENCES: Final = 20
 """Threads that one mail can join. Those of a mail about more are too many to be read as threads."""
 
 
-_UTF8_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\\,;:\"@]+@[^\s<>()\[\]\\,;:\"@]+")
+_ATOM: Final = r"[^\s<>()\[\]\\,;:\"@.]+"
+_UTF8_ADDRESS: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_ATOM}(?:\.{_ATOM})*")
 """RFC 6532, 3.3: any letter beyond ASCII, and what a local part may hold without quotation marks."""
 
 

@@ -10,7 +10,7 @@ from email.headerregistry import Address, AddressHeader, BaseHeader, HeaderRegis
 from email.message import EmailMessage
 from email.policy import EmailPolicy, Policy
 from functools import cache, lru_cache
-from typing import Any, Final
+from typing import Any, Final, cast
 
 _LONGEST_LINE: Final = 78
 """Characters without the line's end (RFC 5322, 2.1.1), for lines that can be broken."""
@@ -117,17 +117,16 @@ class Letter(EmailMessage):
         return b"".join(_pieces(self, policy))
 
 
-def _pieces(part: EmailMessage, policy: Policy) -> Iterator[bytes]:
+def _pieces(part: Letter, policy: Policy) -> Iterator[bytes]:
     end = policy.linesep.encode()
     for name, value in part.raw_items():
         yield policy.fold_binary(name, value)
     yield end
-    content = part.get_payload()
-    if isinstance(content, str):
-        yield content.replace("\n", policy.linesep).encode("ascii")
+    if not part.is_multipart():
+        yield str(part.get_payload()).replace("\n", policy.linesep).encode("ascii")
         return
     boundary = b"--" + str(part.get_boundary()).encode("ascii")
-    for each in content:
+    for each in cast(list[Letter], part.get_payload()):
         yield boundary + end
         yield from _pieces(each, policy)
         yield end

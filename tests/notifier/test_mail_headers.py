@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from email import message_from_bytes, message_from_string
+from email.errors import NonASCIILocalPartDefect
 from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.policy import compat32, default
@@ -203,7 +204,7 @@ def test_no_address_adds_a_header_or_a_recipient(address: str) -> None:
     assert {*read.keys()} == {*delivered(alert_mail(ALERT, READER, SENDER, NOW, CAUSE)).keys()}
     [recipient] = read["To"].addresses
     assert recipient.addr_spec == address
-    assert not read["To"].defects
+    assert {type(defect) for defect in read["To"].defects} <= {NonASCIILocalPartDefect}  # it is none with SMTPUTF8
 
 
 @pytest.mark.parametrize("address", ["zoë@example.net", "ada@пример.рф", "蝶@例え.jp"])
