@@ -1,247 +1,234 @@
 """`python -m benchmarks.mails`: mails per second of one worker into a local sink, beside the original's shape.
 
-The sink is a process of its own that takes every mail and forgets it; it costs as little as it can, so that what is
-measured is the sender. The same mails, made beforehand, go into it
+The sink (`benchmarks.mail_sink`) is a process of its own that takes every mail and forgets it. Into it go
 
-- in the original's shape: one connection for each mail (with STARTTLS a handshake for each), one after the other, with
-  smtplib; the TLS context is made once and not for each mail, which flatters it;
-- through `notifier.smtp.MailServer`, 64 mails waiting at a time: with 4 connections, its default, and with 16; and on a
-  sink that does not offer PIPELINING.
+- in the original's shape: a plain text mail for each alert over a connection of its own, one after the other: connect,
+  greet, STARTTLS with a whole handshake, log in, send, say good-bye, with smtplib. Its TLS context is made once and not
+  for each mail, which flatters it;
+- through `notifier.smtp.MailServer`, the same mails, 64 waiting at a time: over 4 connections and over 16, and over 4
+  to a sink that does not offer PIPELINING. A worker's connections are kept open all day; here, too, they are when the
+  clock starts, and each is made anew after 100 mails;
+- through the same pool of 16, alerts as Towerwatch tells them: for each of as many people the mail is written (text,
+  page, chart, as of a night at some airports) and sent. The original's shape is given its mails ready.
 
-Each scene is run with STARTTLS and in plaintext; once at once and once with a sink that waits before each reply, as a
-server does that is some milliseconds away and has a disk. Rounds take turns; medians are shown. Sink and sender share
-the machine: only the ratios travel.
+With STARTTLS and in plaintext; with a sink that replies at once, and with one that waits before each reply, as a server
+does that is some milliseconds away and has a disk. Contenders take turns in rounds; medians are shown, and of each how
+busy it kept the sink's processor (`sink`, from 0 to 1): where that is near 1, the sink was measured. Sink and sender
+share the machine: only the ratios travel.
 """
 
 import argparse
 import asyncio
-import json
-import multiprocessing
-import os
 import smtplib
 import ssl
-import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
+from uuid import UUID
 
 import uvloop
 
+from benchmarks.mail_sink import HOST, REPLY_MS, Sink, running_sink
+from benchmarks.streams.figures import median, progress, report
+from benchmarks.streams.traffic import airports
+from domain.alerts import Alert, Bound, State
+from domain.interests import Direction
+from domain.windows import Window
+from notifier.mail import Contact, alerts_mail
+from notifier.mail.wire import Letter
 from notifier.smtp import MailServer, Security
 from tests.fakes.tls import server_context
 
 NAME: Final = "mails"
-HOST: Final = "127.0.0.1"
 ROUNDS: Final = 3
 AT_A_TIME: Final = 64
 """Mails that wait for a connection or are under way."""
-SECONDS: Final = 1.0
+SECONDS: Final = 0.5
 """About so long a round takes; so many mails are taken for it."""
-REPLY_MS: Final = 5.0
+LOGIN: Final = ("towerwatch", "secret")
+SENDER: Final = Address("Towerwatch", addr_spec="alerts@example.org")
+NOW: Final = datetime(2026, 11, 23, 5, tzinfo=UTC)
+PEOPLE: Final = 10_000
+AIRPORTS: Final = tuple(airports(24))
+LEVELS: Final = (20, 30, 40)
+ZONES: Final = ("UTC", "Europe/Rome", "America/New_York", "Asia/Tokyo")
 
 ORIGINAL: Final = "one connection for each mail, one after the other"
+UNPIPELINED: Final = "pool of 4, no PIPELINING"
 POOL: Final = "pool of 4"
 LARGE_POOL: Final = "pool of 16"
-UNPIPELINED: Final = "pool of 4, no PIPELINING"
+ALERTS: Final = "pool of 16, alerts with page and chart, written on the way"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where the mails go."""
+
+    sink: Sink
+    security: Security
+    reply_ms: int
+    trusted: Path
+
+    def one_by_one(self, count: int) -> "Speed":
+        """In the original's shape."""
+        context = ssl.create_default_context(cafile=self.trusted)
+        mails = [_plain_mail(number) for number in range(count)]
+        watch = Watch(self.sink)
+        for mail in mails:
+            with smtplib.SMTP(HOST, self.sink.ports[True, self.reply_ms], local_hostname="benchmark") as client:
+                if self.security == "starttls":
+                    client.starttls(context=context)
+                client.login(*LOGIN)
+                client.sendmail(SENDER.addr_spec, [mail["To"].addresses[0].addr_spec], mail.as_bytes())
+        return watch.speed(count)
+
+    def pooled(self, count: int, connections: int, pipelining: bool = True) -> "Speed":
+        """The same mails over kept-open connections."""
+        mails = [_plain_mail(number) for number in range(count)]
+        return self._sent(iter(mails), count, connections, pipelining)
+
+    def alerts(self, count: int) -> "Speed":
+        """Their writing included."""
+        return self._sent((_alert_mail(number) for number in range(count)), count, 16, True)
+
+    def _sent(self, mails: Iterator[EmailMessage], count: int, connections: int, pipelining: bool) -> "Speed":
+        port = self.sink.ports[pipelining, self.reply_ms]
+
+        async def sending() -> Speed:
+            server = MailServer(HOST, port, self.security, *LOGIN, ca_file=self.trusted, connections=connections)
+
+            async def sender() -> None:
+                for mail in mails:
+                    await server.send(mail)
+
+            await asyncio.gather(*(server.send(_plain_mail(number)) for number in range(AT_A_TIME)))
+            watch = Watch(self.sink)
+            await asyncio.gather(*(sender() for _ in range(AT_A_TIME)))
+            speed = watch.speed(count)
+            await server.close()
+            return speed
+
+        return uvloop.run(sending())  # as a worker does
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What came of a round."""
+
+    per_s: float
+    """Mails."""
+    sink: float
+    """Share of its processor that the sink was busy."""
+
+
+class Watch:
+    """Runs from when it is made."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._taken, self._used = sink.so_far()
+        self._began = time.perf_counter()
+
+    def speed(self, mails: int) -> Speed:
+        """Raises RuntimeError unless so many mails have arrived meanwhile."""
+        took = time.perf_counter() - self._began
+        taken, used = self._sink.so_far()
+        if taken - self._taken != mails:
+            raise RuntimeError(f"{taken - self._taken:,} of {mails:,} mails have arrived")
+        return Speed(mails / took, (used - self._used) / took)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
-    parser.add_argument("--profile", action="store_true", help="only the pool, with STARTTLS, for ten rounds")
     options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
     seconds, rounds = (SECONDS / 10, 1) if options.quick else (SECONDS, ROUNDS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        server_context(folder)
-        if options.profile:
-            with _sink(folder, pipelining=True, reply_s=0) as port:
-                for _ in range(10):
-                    print(_sent_by_pool(port, "starttls", folder, _mails(5_000)), file=sys.stderr)
-            return 0
-        for reply_ms in (0.0, REPLY_MS):
-            for security in ("starttls", "plaintext"):
-                _scene(folder, security, reply_ms, seconds, rounds)
+        _, trusted = server_context(folder)
+        with running_sink(folder) as sink:
+            for reply_ms in REPLY_MS:
+                for security in ("starttls", "plaintext"):
+                    _show(Scene(sink, security, reply_ms, trusted), seconds, rounds)
     return 0
 
 
-def _scene(folder: Path, security: Security, reply_ms: float, seconds: float, rounds: int) -> None:
-    with (
-        _sink(folder, pipelining=True, reply_s=reply_ms / 1000) as pipelining,
-        _sink(folder, pipelining=False, reply_s=reply_ms / 1000) as plain,
-    ):
-        contenders: dict[str, Callable[[list[EmailMessage]], float]] = {
-            ORIGINAL: lambda mails: _sent_one_by_one(pipelining, security, folder, mails),
-            UNPIPELINED: lambda mails: _sent_by_pool(plain, security, folder, mails),
-            POOL: lambda mails: _sent_by_pool(pipelining, security, folder, mails),
-            LARGE_POOL: lambda mails: _sent_by_pool(pipelining, security, folder, mails, connections=16),
-        }
-        sizes = {name: max(int(send(_mails(50)) * seconds), 50) for name, send in contenders.items()}
-        rates: dict[str, list[float]] = {name: [] for name in contenders}
-        for _ in range(rounds):
-            for name, send in contenders.items():
-                rates[name].append(send(_mails(sizes[name])))
-    where = f"{security}, {f'{reply_ms:g} ms before each reply' if reply_ms else 'replies at once'}"
-    beside = statistics.median(rates[ORIGINAL])
-    for name, values in rates.items():
-        line = {
-            "benchmark": NAME,
-            "figure": f"{where}: {name}",
-            "value": float(f"{statistics.median(values):.4g}"),
-            "unit": "mails/s",
-        }
-        if name != ORIGINAL:
-            line |= {"ratio": float(f"{statistics.median(values) / beside:.4g}"), "beside": f"{where}: {ORIGINAL}"}
-        print(json.dumps(line), flush=True)
+def _show(scene: Scene, seconds: float, rounds: int) -> None:
+    where = f"{scene.security}, {f'{scene.reply_ms} ms before each reply' if scene.reply_ms else 'replies at once'}"
+    progress(where)
+    contenders: dict[str, Callable[[int], Speed]] = {
+        ORIGINAL: scene.one_by_one,
+        UNPIPELINED: lambda count: scene.pooled(count, 4, pipelining=False),
+        POOL: lambda count: scene.pooled(count, 4),
+        LARGE_POOL: lambda count: scene.pooled(count, 16),
+        ALERTS: scene.alerts,
+    }
+    for send in contenders.values():
+        send(8)  # so that what is found out once, or drawn once, is
+    sizes = {name: max(int(send(24).per_s * seconds), 24) for name, send in contenders.items()}
+    found: dict[str, list[Speed]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name in contenders if number % 2 == 0 else reversed(contenders):
+            found[name].append(contenders[name](sizes[name]))
+    beside = (f"{where}: {ORIGINAL}", median(each.per_s for each in found[ORIGINAL]))
+    for name, speeds in found.items():
+        ratio = beside if name != ORIGINAL else None
+        busy = round(median(each.sink for each in speeds), 2)
+        report(NAME, f"{where}: {name}", median(each.per_s for each in speeds), "mails/s", ratio, sink=busy)
 
 
-def _mails(count: int) -> list[EmailMessage]:
-    return [_mail(number) for number in range(count)]
-
-
-def _mail(number: int) -> EmailMessage:
-    """As long as a mail of an alert: some headers, some text."""
-    mail = EmailMessage(policy=SMTP)
-    mail["From"] = Address("Towerwatch", addr_spec="alerts@example.org")
+def _plain_mail(number: int) -> Letter:
+    """As the original writes it: some headers, some text."""
+    mail = Letter()
+    mail["From"] = SENDER
     mail["To"] = Address("Ada Lovelace", addr_spec=f"u{number}@example.net")
-    mail["Subject"] = "KJFK: 24 departures, above 20, 00:00–01:00 UTC"
+    mail["Subject"] = "Airport KJFK: more than 20 departures"
     mail["Message-ID"] = f"<{number}@example.org>"
-    mail["Auto-Submitted"] = "auto-generated"
     mail.set_content("More than 20 flights departed from KJFK, New York, within an hour.\n" * 12)
     return mail
 
 
-def _sent_one_by_one(port: int, security: Security, folder: Path, mails: list[EmailMessage]) -> float:
-    """Mails per second."""
-    context = ssl.create_default_context(cafile=folder / "trusted.pem")
-    began = time.perf_counter()
-    for mail in mails:
-        with smtplib.SMTP(HOST, port, local_hostname="benchmark") as client:
-            if security == "starttls":
-                client.starttls(context=context)
-            client.sendmail("alerts@example.org", [mail["To"].addresses[0].addr_spec], mail.as_bytes())
-    return len(mails) / (time.perf_counter() - began)
+def _alert_mail(number: int) -> EmailMessage:
+    """As a person gets it after a night, with what the twelve hours before had."""
+    at = number % PEOPLE
+    airport, level = AIRPORTS[at % len(AIRPORTS)], LEVELS[at // len(AIRPORTS) % len(LEVELS)]
+    alert = Alert(
+        alert_id=UUID(int=number + 1),
+        interest_id=UUID(int=number + 1),
+        user_id=UUID(int=number + 1),
+        version=1,
+        airport=airport,
+        direction=Direction.DEPARTURES,
+        window=Window.ONE_HOUR,
+        window_start=NOW - timedelta(hours=2),
+        bound=Bound.HIGH,
+        state=State.FIRING,
+        count=level + 4,
+        threshold=level,
+        for_windows=1,
+        earlier=tuple((ord(airport[hour % 4]) * (hour + 3)) % level for hour in range(12)),
+        episode_id=UUID(int=number + 1),
+    )
+    contact = replace(
+        _READER,
+        user_id=alert.user_id,
+        email=f"u{number}@example.net",
+        time_zone=ZONES[at // (len(AIRPORTS) * len(LEVELS)) % len(ZONES)],
+        unsubscribe_url=f"https://towerwatch.example.org/unsubscribe?token={number:040}",
+    )
+    return alerts_mail((alert,), contact, SENDER, NOW, NOW)
 
 
-def _sent_by_pool(
-    port: int, security: Security, folder: Path, mails: list[EmailMessage], connections: int = 4
-) -> float:
-    """Mails per second."""
-
-    async def sending() -> float:
-        server = MailServer(HOST, port, security, ca_file=folder / "trusted.pem", connections=connections)
-        left = iter(mails)
-
-        async def sender() -> None:
-            for mail in left:
-                await server.send(mail)
-
-        began = time.perf_counter()
-        await asyncio.gather(*(sender() for _ in range(AT_A_TIME)))
-        took = time.perf_counter() - began
-        await server.close()
-        return len(mails) / took
-
-    return uvloop.run(sending())  # as a worker does
-
-
-@contextmanager
-def _sink(folder: Path, pipelining: bool, reply_s: float) -> Iterator[int]:
-    """The port of a sink that runs inside of the block."""
-    spawning = multiprocessing.get_context("spawn")
-    ours, its = spawning.Pipe()
-    process = spawning.Process(target=_run_sink, args=(its, folder, pipelining, reply_s), daemon=True)
-    process.start()
-    try:
-        yield ours.recv()
-    finally:
-        process.terminate()
-        process.join()
-
-
-def _run_sink(parent: Connection, folder: Path, pipelining: bool, reply_s: float) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "trusted.pem", folder / "key.pem")
-
-    async def serve() -> None:
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: _Sink(context, pipelining, reply_s), HOST, 0)
-        parent.send(server.sockets[0].getsockname()[1])
-        loop.add_reader(parent.fileno(), os._exit, 0)  # the parent says no more: it is gone, however it ended
-        await server.serve_forever()
-
-    uvloop.run(serve())
-
-
-class _Sink(asyncio.Protocol):
-    """Says yes to everything. Replies to what came together go together."""
-
-    def __init__(self, context: ssl.SSLContext, pipelining: bool, reply_s: float) -> None:
-        self._context = context
-        self._reply_s = reply_s
-        offers = [b"250-sink", b"250-STARTTLS", b"250-SIZE 1000000", *([b"250-PIPELINING"] * pipelining)]
-        self._hello = b"\r\n".join((*offers, b"250 8BITMIME\r\n"))
-        self._unread = b""
-        self._content = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        fresh = not hasattr(self, "_transport")
-        self._transport = cast(asyncio.Transport, transport)
-        if fresh:
-            self._say(b"220 sink\r\n")
-
-    def data_received(self, data: bytes) -> None:
-        self._unread += data
-        said = b""
-        while True:
-            if self._content:
-                if not self._unread.endswith(b"\r\n.\r\n"):
-                    break
-                self._unread, self._content = b"", False
-                said += b"250 taken\r\n"
-                break
-            line, end, rest = self._unread.partition(b"\r\n")
-            if not end:
-                break
-            self._unread = rest
-            match line[:4].upper():
-                case b"EHLO":
-                    said += self._hello
-                case b"DATA":
-                    self._content = True
-                    said += b"354 go on\r\n"
-                case b"STAR":
-                    self._transport.write(b"220 go on\r\n")
-                    self._encrypting = asyncio.ensure_future(self._encrypt())
-                    return
-                case b"QUIT":
-                    self._transport.write(b"221 bye\r\n")
-                    self._transport.close()
-                    return
-                case _:
-                    said += b"250 ok\r\n"
-        if said:
-            self._say(said)
-
-    def _say(self, said: bytes) -> None:
-        if self._reply_s:
-            asyncio.get_running_loop().call_later(self._reply_s, self._transport.write, said)
-        else:
-            self._transport.write(said)
-
-    async def _encrypt(self) -> None:
-        loop = asyncio.get_running_loop()
-        encrypted = await loop.start_tls(self._transport, self, self._context, server_side=True)
-        if encrypted is not None:
-            self._transport = encrypted
+_READER: Final = Contact(
+    user_id=UUID(int=0), email="", name="Ada Lovelace", time_zone="UTC", confirmed=True, paused=False, confirm_url=""
+)
 
 
 if __name__ == "__main__":

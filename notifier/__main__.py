@@ -6,6 +6,7 @@ workers run or not, and need KAFKA_BOOTSTRAP_SERVERS alone.
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -43,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen.action == "requeue" and chosen.ids and _filter(chosen) != Filter():
         parser.error("requeue: --reason, --topic, --since and --until go with --all, not with ids")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is printed is the answer
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of an outage it says ten lines a second, we one in all
     settings = settings_or_exit(SERVICE, Settings)
     try:
         status = asyncio.run(_dead_letters(settings.kafka_bootstrap_servers, chosen, now))

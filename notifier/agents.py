@@ -108,7 +108,7 @@ class Agents:
         return await self._take(Bundle(retry.raised, arrival, since, retry.attempt, retry.not_before, retry.sealed))
 
     async def _take(self, bundle: Bundle) -> bool:
-        await self._dispatch.room()
+        await self._dispatch.room(is_retry=bundle.not_before is not None)
         assert isinstance(bundle.origin, Arrival)  # noqa: S101 - for mypy: it is what was put in
         event = bundle.origin.event
         if self._topics.are_ours(event):  # else a rebalance began meanwhile, and it is read again, here or elsewhere

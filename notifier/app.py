@@ -84,7 +84,9 @@ def create_app(settings: NotifierSettings) -> faust.App:
 
     counted.watch(lambda: float(len(waiting)), oldest_s, lambda: server.state is not State.CLOSED)
     serve_health_and_metrics(app, metrics)
-    cast(StreamApp, app).health.others_are_away = lambda: server.state is not State.CLOSED or dispatch.is_resting
+    cast(StreamApp, app).health.others_are_away = lambda: (
+        server.state is not State.CLOSED or dispatch.is_resting or confirmations.are_waiting_for_others
+    )
     return app
 
 

@@ -266,7 +266,16 @@ async def _dead_letters(bootstrap_servers: str) -> AsyncIterator[tuple[_Topic, M
         there = [TopicPartition(ALERTS_DEAD_LETTER.name, each) for each in range(partitions[ALERTS_DEAD_LETTER.name])]
         yield _Topic(consumer, await consumer.beginning_offsets(there), await consumer.end_offsets(there)), partitions
     finally:
+        await _stopped(consumer)
+
+
+async def _stopped(consumer: AIOKafkaConsumer) -> None:
+    try:
         await consumer.stop()
+    except asyncio.CancelledError:  # of a task of its own, where the broker is away: it would hide what went wrong
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
 
 
 async def _partitions(bootstrap_servers: str) -> dict[str, int]:

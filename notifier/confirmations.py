@@ -57,6 +57,14 @@ class Confirmations:
         """By user: each waits for the one before, which may be for the same wish."""
         self._trying: set[asyncio.Task[None]] = set()
         """Those that do not just wait for another try."""
+        self._outlasting: set[asyncio.Task[None]] = set()
+        """Those that could not mail anybody when they tried last."""
+        self._lets_go = False
+
+    @property
+    def are_waiting_for_others(self) -> bool:
+        """Whether some could not be mailed because nobody could be."""
+        return bool(self._outlasting)
 
     async def take(self, arrival: Arrival, wish: ConfirmationWish) -> None:
         """See to a wish, in a task of its own; returns once there is room for it."""
@@ -69,6 +77,7 @@ class Confirmations:
     async def let_go(self, within_s: float) -> None:
         """Break off what only waits for another try, and after `within_s` seconds also what is under way; whoever has
         the events now sees to them."""
+        self._lets_go = True
         for task in self._at_work - self._trying:
             task.cancel()
         if self._trying:
@@ -77,9 +86,11 @@ class Confirmations:
             task.cancel()
         if self._at_work:
             await asyncio.wait(tuple(self._at_work), timeout=1.0)
+        self._lets_go = False
 
     def _ended(self, user_id: UUID, task: asyncio.Task[None]) -> None:
         self._at_work.discard(task)
+        self._outlasting.discard(task)
         if self._last_of.get(user_id) is task:
             del self._last_of[user_id]
         self._places.release()
@@ -88,62 +99,76 @@ class Confirmations:
         event = arrival.event
         if before is not None:
             await asyncio.wait((before,))
+        is_done = True
         try:
-            await self._ask(event, wish)
+            is_done = await self._ask(event, wish)
         except Exception as error:  # a bug must cost one mail, kept as evidence, and not the worker
             log.error("notifier.failed", error=type(error).__name__, exc_info=error)
             await self._bury(event, "bug", f"{type(error).__name__} in the notifier")
-        if self._topics.are_ours(event):
+        if is_done and self._topics.are_ours(event):
             await arrival.acknowledge()
 
-    async def _ask(self, event: EventT[bytes], wish: ConfirmationWish) -> None:
-        """Try in place. The contact is asked for again each time, so who is gone or has confirmed ends it.
+    async def _ask(self, event: EventT[bytes], wish: ConfirmationWish) -> bool:
+        """Try in place, and say whether the wish is done with; else somebody else sees to it, for the event is theirs. The contact is asked for again each time, so who is gone or has confirmed ends it.
 
         While nobody could be mailed, others lose nothing by waiting, so it goes on for as long as the wish is news. A
         recipient who alone is refused gets CONFIRMATION_TRIES, and may ask for another mail.
         """
+        task = _this_task()
         wished_at = datetime.fromtimestamp(event.message.timestamp, UTC)
         for attempt in count(1):
+            if self._is_others(event):
+                return False
             try:
-                await self._trying_once(event, wish)
-                return
+                return await self._trying_once(event, wish)
             except NotSent as error:
                 if isinstance(error, HardBounce):
                     await self._report_bounce(wish.user_id)
                 if error.permanent:
                     await self._bury(event, "refused", str(error))
-                    return
+                    return True
                 too_old = self._clock.now() - wished_at >= self._manner.lifetime
                 if too_old or (attempt >= CONFIRMATION_TRIES and not error.concerns_all):
                     await self._bury(event, "gave_up", f"gave up after {attempt} tries: {error}")
-                    return
+                    return True
+                if self._is_others(event):
+                    return False
                 self._metrics.put_off("confirmation", error.reason)
                 log.warning("confirmation.put_off", user_id=str(wish.user_id), attempt=attempt, reason=str(error))
                 pause = pause_after(attempt, self._manner.retry_base, random.random())
                 if error.retry_at is not None:
                     pause = max(pause, error.retry_at - self._clock.now())
+                outlasts = error.concerns_all
+            if outlasts:
+                self._outlasting.add(task)
             await asyncio.sleep(self._clock.real_seconds(pause))
+            self._outlasting.discard(task)
+        raise AssertionError("unreachable: it counts without end")
 
-    async def _trying_once(self, event: EventT[bytes], wish: ConfirmationWish) -> None:
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - for mypy: a coroutine runs in a task
+    def _is_others(self, event: EventT[bytes]) -> bool:
+        return self._lets_go or not self._topics.are_ours(event)
+
+    async def _trying_once(self, event: EventT[bytes], wish: ConfirmationWish) -> bool:
+        task = _this_task()
         self._trying.add(task)
         try:
-            await self._try(event, wish)
+            return await self._try(event, wish)
         finally:
             self._trying.discard(task)
 
-    async def _try(self, event: EventT[bytes], wish: ConfirmationWish) -> None:
-        """Raises NotSent."""
+    async def _try(self, event: EventT[bytes], wish: ConfirmationWish) -> bool:
+        """Whether the wish is done with. Raises NotSent."""
         if self._ledger.confirmation_was_mailed(event, wish.confirmation_id):
             self._metrics.confirmation_dropped("already_sent")
-            return
+            return True
         contact = await self._contacts.of(wish.user_id)
         if contact is None or not contact.confirm_url:
             self._metrics.confirmation_dropped("user_gone" if contact is None else "nothing_to_confirm")
-            return
+            return True
         letter = confirmation_mail(contact, wish.confirmation_id, self._manner.sender, self._clock.now())
         began = time.perf_counter()
+        if self._is_others(event):  # nobody is kept waiting for a mail that is not begun
+            return False
         async with self._doubts.of_one_mail() as doubt:
             try:
                 await self._server.send(letter, self._manner.envelope_from(contact), doubt.begin)
@@ -153,6 +178,7 @@ class Confirmations:
             self._ledger.confirmation_mailed(event, wish.confirmation_id, self._clock.now())
             await self._ledger.kept(event)
         self._metrics.sent("confirmation", time.perf_counter() - began)
+        return True
 
     async def _report_bounce(self, user_id: UUID) -> None:
         try:
@@ -164,3 +190,9 @@ class Confirmations:
     async def _bury(self, event: EventT[bytes], label: str, reason: str) -> None:
         await self._topics.bury(event, reason)
         self._metrics.dead(label)
+
+
+def _this_task() -> asyncio.Task[None]:
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - for mypy: a coroutine runs in a task
+    return task

@@ -78,10 +78,12 @@ class Contacts:
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask_round_by_round())
         await joined.ended.wait()
-        failed = missing & joined.failed.keys()
-        if failed:
-            raise UserManagerAway(joined.failed[failed.pop()])
-        return known | {user_id: joined.contacts[user_id] for user_id in missing & joined.contacts.keys()}
+        for user_id in missing:  # which are few, and the round may be large
+            if user_id in joined.failed:
+                raise UserManagerAway(joined.failed[user_id])
+            if user_id in joined.contacts:
+                known[user_id] = joined.contacts[user_id]
+        return known
 
     async def report_bounce(self, user_id: UUID, at: datetime) -> None:
         """Tell that a mail server said at `at` (aware) that this user's address does not exist. Safe to repeat.

@@ -44,7 +44,7 @@ _ELSEWHERE: Final = {
     FLIGHTS_OBSERVED.name: "the stream folds flights in their order, by a sequence that a letter does not keep: mend "
     "the cause; `python -m streams verify` then tells which alerts it cost",
     INTERESTS_CHANGED.name: "the stream folds changes in their order, by a sequence that a letter does not keep: the "
-    "next change of the interest by its owner brings all of it anew",
+    "next change of the interest by its owner brings all of it anew (after a removal there is none, and alerts go on)",
     USERS_CHANGED.name: "users.changed.v1 keeps each person's last change, and this one would replace a newer: the "
     "person may ask for another confirmation mail (POST /users/{email}/confirmation)",
 }

@@ -10,7 +10,7 @@ from notifier.mailroom import Mailroom
 from notifier.people import Person
 from notifier.waiting import Bundle, Mail, Waiting
 
-MOST_WAITING: Final = 20_000
+MOST_WAITING: Final = 40_000
 """Alerts in hand, of some kilobytes each; the rest waits in the broker."""
 
 _READY_BESIDES: Final = 12
@@ -36,6 +36,7 @@ class Dispatch:
         self._most_waiting = most_waiting
         self._at_work: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
+        self._has_room = asyncio.Event()
         self._held = False
         self._rests_until: datetime | None = None
 
@@ -44,11 +45,13 @@ class Dispatch:
         """Whether nothing is delivered because nothing could be."""
         return self._rests_until is not None and self._rests_until > self._clock.now()
 
-    async def room(self) -> None:
-        """Return once another alert may be taken in hand."""
-        while len(self._waiting) >= self._most_waiting:
-            self._changed.clear()
-            await self._changed.wait()
+    async def room(self, is_retry: bool = False) -> None:
+        """Return once another alert may be taken in hand. Fresh ones leave half of the room to retries: all of them may
+        be waiting for some."""
+        most = self._most_waiting if is_retry else (self._most_waiting + 1) // 2
+        while len(self._waiting) >= most:
+            self._has_room.clear()
+            await self._has_room.wait()
 
     def take(self, bundle: Bundle, person: Person) -> None:
         """Have alerts delivered when their time comes. `person`: as remembered."""
@@ -79,7 +82,7 @@ class Dispatch:
         if self._at_work:
             await asyncio.wait(tuple(self._at_work), timeout=1.0)
         self._waiting.forget()
-        self._changed.set()
+        self._has_room.set()
 
     def go_on(self) -> None:
         """After `let_go`."""
@@ -103,8 +106,9 @@ class Dispatch:
     async def _deliver(self, mail: Mail) -> None:
         until = await self._mailroom.deliver(mail)
         if until is not None:
-            self._rests_until = until
+            self._rests_until = max(until, self._rests_until or until)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._at_work.discard(task)
         self._changed.set()
+        self._has_room.set()

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Final
 from uuid import UUID
 
@@ -37,6 +38,7 @@ _REPORTS: Final = 2
 """Tries to tell user_manager of an address that does not exist. It will be found out again by the next mail."""
 
 _USER_MANAGER_RESTS: Final = timedelta(seconds=1)
+_LONGEST_REST: Final = timedelta(seconds=30)
 
 
 class Mailroom:
@@ -68,7 +70,8 @@ class Mailroom:
         self._clock = clock
         self._metrics = metrics
         self._user_manager_failures = 0
-        """In a row."""
+        """In a row, each after a rest."""
+        self._rests_until: datetime | None = None
 
     async def deliver(self, mail: Mail) -> datetime | None:
         """See a mail to its end: taken, put off, or aside. When nobody else's is worth a try either, until when.
@@ -86,24 +89,22 @@ class Mailroom:
         if not self._are_ours(mail):
             return None
         event, now = _event(mail), self._clock.now()
-        for bundle in mail.bundles:
-            if _arrival(bundle).requeued:
-                self._ledger.revived(event, bundle.alert_ids)
+        self._revive(mail.bundles)
         person = self._ledger.person(event, mail.user_id)
         raised = self._untold(mail)
-        if not raised or (mail.again and self._was_taken(mail, person)):
-            if raised:  # the record of it was broken off
-                self._record(mail, raised, person, now)
-            self._metrics.dropped("already_sent", len(mail.raised) - len(raised) or len(raised))
-            await self._settled(mail, self._ledger.person(event, mail.user_id).rid_of(_names(mail.bundles)))
+        taken = self._was_taken(mail)
+        if taken or not raised:
+            self._metrics.dropped("already_sent", len(mail.raised))
+            self._ledger.mailed(event, _ids(raised), now)  # none, unless the record of it was broken off
+            await self._ledger.kept(event)
+            gone = self._told_by(mail)
+            names = _names(gone)
+            await self._settled(mail, person.mailed(now, names) if taken else person.rid_of(names), gone)
             return None
-        untold = frozenset(each.alert.alert_id for each in raised)
-        old = [
-            bundle
-            for bundle in mail.bundles
-            if now - bundle.since >= self._manner.lifetime and not untold.isdisjoint(bundle.alert_ids)
-        ]
-        if old:
+        untold = _ids(raised)
+        open_ = [bundle for bundle in mail.bundles if not untold.isdisjoint(bundle.alert_ids)]
+        old = [bundle for bundle in open_ if now - bundle.since >= self._manner.lifetime]
+        if old and (not mail.again or len(old) == len(open_)):  # what may have been taken stays together
             text = f"gave up after {max(each.attempt for each in old)} tries: older than {self._manner.lifetime}"
             await self._bury(mail, old, "gave_up", text)
             return None
@@ -129,10 +130,17 @@ class Mailroom:
         except NotSent as error:
             await self._failed(mail, raised, person, error)
             if isinstance(error, UserManagerAway):
-                self._user_manager_failures += 1
-                pause = pause_after(self._user_manager_failures, _USER_MANAGER_RESTS, random.random())
-                return self._clock.now() + min(pause, timedelta(seconds=30))
+                return self._rest()
         return None
+
+    def _rest(self) -> datetime:
+        """Until when. Those who find user_manager away at the same time rest together."""
+        now = self._clock.now()
+        if self._rests_until is None or self._rests_until <= now:
+            self._user_manager_failures += 1
+            pause = pause_after(self._user_manager_failures, _USER_MANAGER_RESTS, random.random())
+            self._rests_until = now + min(pause, _LONGEST_REST)
+        return self._rests_until
 
     async def _send(self, mail: Mail, raised: Sequence[RaisedAlert], person: Person, contact: Contact) -> None:
         """Raises NotSent."""
@@ -140,7 +148,7 @@ class Mailroom:
         cause = min(each.cause_published_at for each in raised)
         now = self._clock.now()
         letter = alerts_mail([each.alert for each in raised], contact, self._manner.sender, now, cause)
-        sending = person.sending(each.alert.alert_id for each in raised)
+        sending = person.sending(_ids(raised))
         if sending != person:
             self._ledger.remember(event, mail.user_id, sending)
             await self._ledger.kept(event)
@@ -154,18 +162,13 @@ class Mailroom:
                     self._metrics.not_sent("alerts")
                 raise
             now = self._clock.now()
-            person = self._record(mail, raised, person, now)
+            self._ledger.mailed(event, _ids(raised), now)
+            # Before the people's table forgets which mail it was: a crash between the two would let others join it.
             await self._ledger.kept(event)
         self._metrics.sent("alerts", time.perf_counter() - began)
         self._metrics.told(tuple(raised), now)
-        await self._settled(mail, person)
-
-    def _record(self, mail: Mail, raised: Iterable[RaisedAlert], person: Person, now: datetime) -> Person:
-        event = _event(mail)
-        person = person.mailed(now, _names(mail.bundles))
-        self._ledger.mailed(event, (each.alert.alert_id for each in raised), now)
-        self._ledger.remember(event, mail.user_id, person)
-        return person
+        gone = self._told_by(mail)
+        await self._settled(mail, person.mailed(now, _names(gone)), gone)
 
     async def _failed(self, mail: Mail, raised: Sequence[RaisedAlert], person: Person, error: NotSent) -> None:
         if isinstance(error, HardBounce):
@@ -196,19 +199,31 @@ class Mailroom:
         tried: bool = False,
         sealed: bool = False,
     ) -> None:
-        wanted = {each.alert.alert_id for each in raised}
-        names = []
-        for bundles in (mail.bundles,) if sealed else _close_together(mail.bundles):
-            told = {each.alert.alert_id: each for bundle in bundles for each in bundle.raised}
-            some = tuple(each for alert_id, each in told.items() if alert_id in wanted)
-            if some:
-                attempt = max(bundle.attempt for bundle in bundles) + tried
-                retry = Retry(some, attempt, until, min(bundle.since for bundle in bundles), sealed)
-                await self._topics.put_off(mail.user_id, retry)
-                names.append(name_of(each.alert.alert_id for each in some))
+        """Publish what the mail tells, to be read again when its time has come.
+
+        What else waits of that person goes along, untried: it could not be told before, and an event that is in hand
+        for many pauses would pass for one that is stuck.
+        """
+        rest = self._waiting.rest(mail)
+        gone = (*mail.bundles, *chain.from_iterable(rest))
+        self._revive(gone)
+        person, now = person.rid_of(_names(gone)), self._clock.now()
+        told = _ids(raised)
+        parts = [(mail.bundles, told, tried, sealed)]
+        left = self._open_of(gone) - told
+        parts += [(bundles, left, False, bundles[0].sealed) for bundles in (mail.bundles, *rest)]
+        for part, wanted, was_tried, is_sealed in parts:
+            for bundles in (part,) if is_sealed else _close_together(part):
+                every = {each.alert.alert_id: each for bundle in bundles for each in bundle.raised}
+                some = tuple(each for alert_id, each in every.items() if alert_id in wanted)
+                if some:
+                    wanted -= _ids(some)
+                    attempt = max(bundle.attempt for bundle in bundles) + was_tried
+                    retry = Retry(some, attempt, until, min(bundle.since for bundle in bundles), is_sealed)
+                    await self._topics.put_off(mail.user_id, retry)
+                    person = person.putting_off((name_of(_ids(some)),), until, now)
         self._metrics.put_off("alerts", reason)
-        person = person.rid_of(_names(mail.bundles)).putting_off(names, until, self._clock.now())
-        await self._settled(mail, person)
+        await self._settled(mail, person, gone)
 
     async def _bury(self, mail: Mail, bundles: Sequence[Bundle], label: str, reason: str) -> None:
         """Put some of a mail's alerts aside for good. The rest of them waits on."""
@@ -249,14 +264,31 @@ class Mailroom:
                 return
         self._metrics.suppressed("not_told")
 
+    def _revive(self, bundles: Iterable[Bundle]) -> None:
+        for bundle in bundles:
+            if _arrival(bundle).requeued:
+                self._ledger.revived(_arrival(bundle).event, bundle.alert_ids)
+
     def _untold(self, mail: Mail) -> tuple[RaisedAlert, ...]:
         event = _event(mail)
         return tuple(each for each in mail.raised if self._ledger.fate(event, each.alert.alert_id) is None)
 
-    def _was_taken(self, mail: Mail, person: Person) -> bool:
-        """Whether a mail that the server may have was recorded, at least in part: all of it is recorded together."""
-        ids = person.on_its_way or frozenset(each.alert.alert_id for each in mail.raised)
-        return any(self._ledger.fate(_event(mail), each) is Fate.MAILED for each in ids)
+    def _open_of(self, bundles: Iterable[Bundle]) -> set[UUID]:
+        """Their alerts that nothing has become of yet."""
+        return {
+            alert_id
+            for bundle in bundles
+            for alert_id in bundle.alert_ids
+            if self._ledger.fate(_arrival(bundle).event, alert_id) is None
+        }
+
+    def _told_by(self, mail: Mail) -> tuple[Bundle, ...]:
+        """Its bundles of which nothing is left to be told."""
+        return tuple(bundle for bundle in mail.bundles if not self._open_of((bundle,)))
+
+    def _was_taken(self, mail: Mail) -> bool:
+        """Whether a mail that was on its way was recorded, at least in part: all of it is recorded together."""
+        return any(self._ledger.fate(_event(mail), each) is Fate.MAILED for each in mail.known)
 
     def _are_ours(self, mail: Mail) -> bool:
         return all(self._topics.are_ours(_arrival(bundle).event) for bundle in mail.bundles)
@@ -269,6 +301,10 @@ def _arrival(bundle: Bundle) -> Arrival:
 
 def _event(mail: Mail) -> EventT[bytes]:
     return _arrival(mail.bundles[0]).event
+
+
+def _ids(raised: Iterable[RaisedAlert]) -> set[UUID]:
+    return {each.alert.alert_id for each in raised}
 
 
 def _names(bundles: Iterable[Bundle]) -> frozenset[UUID]:

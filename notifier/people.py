@@ -47,7 +47,7 @@ class Person:
 
     def mailed(self, now: datetime, names: Collection[UUID]) -> Self:
         """With a mail that was taken, which told all that waited under these names."""
-        return replace(self.rid_of(names), mailed_at=(*self._recent(now), now))
+        return replace(self.rid_of(names), mailed_at=(*self._recent(now), _as_kept(now)))
 
     def rid_of(self, names: Collection[UUID]) -> Self:
         """With nothing on its way, and without what waited under these names."""
@@ -57,7 +57,7 @@ class Person:
     def putting_off(self, names: Collection[UUID], until: datetime, now: datetime) -> Self:
         """With what waits, under these names, in the retry topic until then. What is long overdue there is forgotten."""
         left = tuple(each for each in self.put_off if each[0] not in names and now - each[1] < HOUR)
-        return replace(self, on_its_way=frozenset(), put_off=(*left, *((each, until) for each in names)))
+        return replace(self, on_its_way=frozenset(), put_off=(*left, *((each, _as_kept(until)) for each in names)))
 
     def _recent(self, now: datetime) -> tuple[datetime, ...]:
         return tuple(each for each in self.mailed_at if now - each < HOUR)
@@ -84,6 +84,11 @@ class Person:
             )
         except (DecodeError, ValueError, OverflowError):
             return cls()
+
+
+def _as_kept(moment: datetime) -> datetime:
+    """As exactly as the table has it, so that what was written and what is read compare equal."""
+    return _instant(_milliseconds(moment))
 
 
 def _milliseconds(moment: datetime) -> int:

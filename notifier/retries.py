@@ -4,14 +4,15 @@ from datetime import datetime, timedelta
 from typing import Final
 
 LONGEST: Final = timedelta(minutes=4)
-"""No pause is longer: retries queue up behind one another, and Faust takes a stream for stuck after five minutes."""
+"""No pause is longer. What waits is in hand, and its event not acknowledged; a worker that acknowledges nothing for
+`stuck_after_s` (ten minutes, eight at least) is taken for stuck. Retries wait side by side, none behind another."""
 
 LIFETIME: Final = timedelta(hours=24)
 """So long after its first try an alert is news; later it becomes a dead letter."""
 
 CONFIRMATION_TRIES: Final = 5
-"""Of one confirmation mail while its recipient alone is refused; others wait behind it meanwhile (75 s at most,
-with the first pause at its default of 5 s)."""
+"""Of one confirmation mail while its recipient alone is refused: within 75 s, with the first pause at its default of
+5 s. Nobody else's waits behind it."""
 
 
 def pause_after(attempt: int, base: timedelta, chance: float) -> timedelta:

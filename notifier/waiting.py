@@ -14,6 +14,7 @@ from uuid import UUID
 
 from notifier.messages import RaisedAlert
 from notifier.people import Person, name_of
+from notifier.retries import LONGEST
 
 MOST_ALERTS: Final = 200
 """In one mail; what is more comes in the next."""
@@ -65,11 +66,15 @@ class Mail:
     bundles: tuple[Bundle, ...]
     again: bool
     """A mail server may have this very mail."""
+    known: frozenset[UUID] = frozenset()
+    """The alerts of a mail that was on its way at a crash. Others that came in the same events are not told with them.
+    Empty: all are told."""
 
     @property
     def raised(self) -> tuple[RaisedAlert, ...]:
         """Its alerts, each once."""
-        return tuple({each.alert.alert_id: each for bundle in self.bundles for each in bundle.raised}.values())
+        told = {each.alert.alert_id: each for bundle in self.bundles for each in bundle.raised}
+        return tuple(each for alert_id, each in told.items() if not self.known or alert_id in self.known)
 
 
 @dataclass(slots=True)
@@ -105,6 +110,8 @@ class Waiting:
 
     def add(self, bundle: Bundle, now: datetime, person: Person) -> None:
         """Let alerts wait. `person`: as remembered."""
+        if bundle.not_before is not None:  # whatever a clock that was wrong has put there
+            bundle = replace(bundle, not_before=min(bundle.not_before, now + LONGEST))
         box = self._boxes.setdefault(bundle.user_id, _Box(person))
         box.bundles.append((now, bundle))
         self._alerts += len(bundle.raised)
@@ -117,9 +124,10 @@ class Waiting:
             box = self._boxes.get(user_id)
             if box is None or box.due != due:
                 continue
+            box.due = None
             mail = self._composed(user_id, box, now)
             if mail is not None:
-                box.on_its_way, box.due = mail, None
+                box.on_its_way = mail
                 return mail
         return None
 
@@ -127,6 +135,17 @@ class Waiting:
     def next_at(self) -> datetime | None:
         """When the next mail is due, if nothing comes meanwhile; None when nothing waits. It may turn out later."""
         return self._queue[0][0] if self._queue else None
+
+    def rest(self, mail: Mail) -> tuple[tuple[Bundle, ...], ...]:
+        """What else waits of the person whose mail is on its way: in sets that may become one mail later."""
+        box = self._boxes.get(mail.user_id)
+        if box is None or box.on_its_way is not mail:
+            return ()
+        among = set(map(id, mail.bundles))
+        rest = [bundle for _, bundle in box.bundles if id(bundle) not in among]
+        alone = [bundle for bundle in rest if bundle.sealed or not self._group_wait]
+        together = tuple(bundle for bundle in rest if not bundle.sealed and self._group_wait)
+        return (*((bundle,) for bundle in alone), *((together,) if together else ()))
 
     def done(self, mail: Mail, gone: Iterable[Bundle], person: Person) -> None:
         """The mail is on its way no longer. What of it is `gone` waits no longer either; the rest does.
@@ -167,14 +186,16 @@ class Waiting:
                 heapq.heappush(self._queue, (due, next(self._order), user_id))
 
     def _due(self, box: _Box) -> datetime:
+        known = box.person.on_its_way
+        if known:
+            back = [(at, each) for at, each in box.bundles if each.alert_ids & known]
+            first = min((at for at, _ in back), default=box.bundles[0][0])
+            if not known <= frozenset[UUID]().union(*(each.alert_ids for _, each in back)):
+                return first + REUNITED_WITHIN
+            return max(first, *(each.not_before or first for _, each in back))
         sealed = [_time_of(bundle) for _, bundle in box.bundles if bundle.sealed]
         if sealed:
             return min(sealed)
-        known = box.person.on_its_way
-        if known:
-            first = min((at for at, each in box.bundles if each.alert_ids & known), default=box.bundles[0][0])
-            in_hand = frozenset[UUID]().union(*(each.alert_ids for _, each in box.bundles))
-            return first if known <= in_hand else first + REUNITED_WITHIN
         return max(self._gathered(box.bundles), *self._held_until(box))
 
     def _gathered(self, bundles: Iterable[tuple[datetime, Bundle]]) -> datetime:
@@ -192,21 +213,21 @@ class Waiting:
                 yield bundle.not_before
         for name, until in box.person.put_off:
             if name not in here:
-                yield until + OVERDUE
+                yield min(until, box.bundles[0][0] + LONGEST) + OVERDUE
 
     def _composed(self, user_id: UUID, box: _Box, now: datetime) -> Mail | None:
         bundles = [bundle for _, bundle in box.bundles]
-        sealed = [bundle for bundle in bundles if bundle.sealed and _time_of(bundle) <= now]
-        if sealed:
-            return Mail(user_id, (min(sealed, key=_time_of),), again=True)
         known = box.person.on_its_way
         if known:
             again = tuple(bundle for bundle in bundles if bundle.alert_ids & known)
             if known <= frozenset[UUID]().union(*(each.alert_ids for each in again)):
-                return Mail(user_id, again, again=True)
+                return Mail(user_id, again, again=True, known=known)
             box.person = replace(box.person, on_its_way=frozenset())  # some have become dead letters, or old
             self._reckon(user_id, box)
             return None
+        sealed = [bundle for bundle in bundles if bundle.sealed and _time_of(bundle) <= now]
+        if sealed:
+            return Mail(user_id, (min(sealed, key=_time_of),), again=True)
         bundles.sort(key=lambda bundle: (bundle.not_before is None, bundle.since))  # a stable sort: as they came
         if not self._group_wait:
             return Mail(user_id, (bundles[0],), again=False)

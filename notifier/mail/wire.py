@@ -15,6 +15,10 @@ from typing import Any, Final, cast
 _LONGEST_LINE: Final = 78
 """Characters without the line's end (RFC 5322, 2.1.1), for lines that can be broken."""
 
+_LONGEST_ENCODED_LINE: Final = 76
+"""Of those that hold an encoded word (RFC 2047, 2)."""
+_WORD: Final = "=?utf-8?q?{}?="
+
 
 class _Registry(HeaderRegistry):
     """With one class for each name, and one header for each type of content: there are few."""
@@ -73,6 +77,8 @@ class _Wire(EmailPolicy):
 
     def _folded(self, name: str, text: str) -> str:
         charset = "us-ascii" if text.isascii() else "utf-8"
+        if charset == "utf-8" and text.isprintable() and (words := encoded_words(name, text)):
+            return f"{self.linesep} ".join(words)
         return Header(text, charset, header_name=name).encode(linesep=self.linesep)
 
 
@@ -85,7 +91,7 @@ WIRE: Final = _Wire(linesep="\r\n", header_factory=_Registry())
 
 
 def folded_at_spaces(name: str, value: str, linesep: str) -> str | None:
-    """A header of printable ASCII in lines as full as they may be. What has no space stays whole, on the first line too.
+    """A header of printable ASCII, in lines as full as they may be; what has no space stays whole.
 
     None where an unfolding reader might not find the same: spaces at an end, or several in a row.
     """
@@ -101,6 +107,32 @@ def folded_at_spaces(name: str, value: str, linesep: str) -> str | None:
         else:
             lines.append(f" {word}")
     return linesep.join(lines) + linesep
+
+
+def encoded_words(name: str, text: str) -> list[str]:
+    """A text as encoded words of RFC 2047, one for each line of a header, of 76 characters (2) at most.
+
+    In "Q", where letters can be read; none where "B" is shorter.
+    """
+    words, word, room = [], "", _LONGEST_ENCODED_LINE - len(f"{name}: {_WORD.format('')}")
+    for character in text:
+        piece = _in_q(character)
+        if len(word) + len(piece) > room:
+            words.append(_WORD.format(word))
+            word, room = "", _LONGEST_ENCODED_LINE - len(f" {_WORD.format('')}")
+        word += piece
+    words.append(_WORD.format(word))
+    in_b = len(text.encode()) * 4 / 3
+    return words if sum(map(len, words)) - len(words) * len(_WORD.format("")) <= in_b else []
+
+
+@lru_cache(maxsize=4096)
+def _in_q(character: str) -> str:
+    if character == " ":
+        return "_"
+    if character.isascii() and (character.isalnum() or character in "!*+-/"):  # 5, (3): also right in a phrase
+        return character
+    return "".join(f"={octet:02X}" for octet in character.encode())
 
 
 class Letter(EmailMessage):

@@ -2,62 +2,18 @@
 
 import asyncio
 import socket
-import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
-import grpc
 import pytest
 
 from notifier import contacts as module
 from notifier.contacts import MOST_IN_A_REQUEST, Contacts
 from notifier.errors import UserManagerAway
 from notifier.mail import Contact
-from tests.fakes.user_service import FakeUserService
-from towerwatch.users.v1.user_service_pb2 import (
-    Contact as ContactMessage,
-    GetContactsRequest,
-    GetContactsResponse,
-    ReportBounceRequest,
-    ReportBounceResponse,
-)
-
-USER = uuid4()
-PATIENCE_S = 10.0
-
-
-class UserService(FakeUserService):
-    """Counts requests, holds them on the test's word, and takes reports of bounces."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.requests: list[list[str]] = []
-        """The user ids of each request, in order of their coming."""
-        self.bounces: list[ReportBounceRequest] = []
-        self.open = threading.Event()
-        """Requests are answered while it is set; each has looked up its answer before it waits."""
-        self.open.set()
-        self.refused: set[str] = set()
-        """A request that asks for one of them is answered with INTERNAL."""
-
-    def GetContacts(  # noqa: N802 - gRPC's name
-        self, request: GetContactsRequest, context: grpc.ServicerContext
-    ) -> GetContactsResponse:
-        self.requests.append(list(request.user_ids))
-        if not self.refused.isdisjoint(request.user_ids):
-            context.abort(grpc.StatusCode.INTERNAL, "refused")
-        answer = super().GetContacts(request, context)
-        assert self.open.wait(PATIENCE_S)
-        return answer
-
-    def ReportBounce(  # noqa: N802 - gRPC's name
-        self, request: ReportBounceRequest, context: grpc.ServicerContext
-    ) -> ReportBounceResponse:
-        if self.away.is_set():
-            context.abort(grpc.StatusCode.UNAVAILABLE, "away")
-        self.bounces.append(request)
-        return ReportBounceResponse()
+from tests.notifier.users import USER, UserService, a_contact, people, run, until
+from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage
 
 
 @pytest.fixture
@@ -66,36 +22,6 @@ def users() -> Iterator[UserService]:
         assert isinstance(service, UserService)
         yield service
         service.open.set()
-
-
-def a_contact(**changes: object) -> ContactMessage:
-    fields: dict[str, object] = {
-        "user_id": str(USER),
-        "email": "ada@example.net",
-        "name": "Ada",
-        "time_zone": "UTC",
-        "confirmed": True,
-    }
-    return ContactMessage(**(fields | changes))  # type: ignore[arg-type]
-
-
-def people(users: FakeUserService, number: int) -> list[UUID]:
-    """So many users who exist."""
-    ids = [uuid4() for _ in range(number)]
-    for user_id in ids:
-        users.add(a_contact(user_id=str(user_id)))
-    return ids
-
-
-def run(target: str, story: Callable[[Contacts], Awaitable[None]], cache_s: float = 60) -> None:
-    async def telling() -> None:
-        contacts = Contacts(target, cache_s)
-        try:
-            await asyncio.wait_for(story(contacts), 4 * PATIENCE_S)
-        finally:
-            await contacts.close()
-
-    asyncio.run(telling())
 
 
 def ask(target: str, *user_ids: UUID, cache_s: float = 60) -> list[Contact | None]:
@@ -108,14 +34,6 @@ def ask(target: str, *user_ids: UUID, cache_s: float = 60) -> list[Contact | Non
 
     run(target, asking, cache_s)
     return answers
-
-
-async def until(true: Callable[[], bool], what: str) -> None:
-    """Let the event loop run until something is so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not true():
-            await asyncio.sleep(0.001)
-    assert true(), what
 
 
 def test_a_contact_is_asked_for_once_while_it_is_remembered(users: UserService) -> None:
@@ -208,6 +126,27 @@ def test_mails_that_begin_while_a_request_is_under_way_share_the_next(users: Use
 
     run(users.target, asking)
     assert [len(request) for request in users.requests] == [1, 300]
+
+
+def test_who_asks_again_right_after_an_answer_shares_the_next_request(users: UserService) -> None:
+    """Those who were answered together go on together, also where somebody else has waited for the next request."""
+    first, second, late = people(users, 50), people(users, 50), people(users, 1)
+
+    async def asking(contacts: Contacts) -> None:
+        async def two_mails(one: UUID, other: UUID) -> None:
+            assert await contacts.of(one) is not None
+            assert await contacts.of(other) is not None
+
+        users.open.clear()
+        mails = [asyncio.create_task(two_mails(*pair)) for pair in zip(first, second, strict=True)]
+        await until(lambda: len(users.requests) == 1, "the first request is under way")
+        another = asyncio.create_task(contacts.of_many(late))
+        await asyncio.sleep(0)
+        users.open.set()
+        await asyncio.gather(another, *mails)
+
+    run(users.target, asking)
+    assert [len(request) for request in users.requests] == [50, 51]
 
 
 def test_no_answer_is_older_than_the_question(users: UserService) -> None:
