@@ -42,7 +42,7 @@ from domain.alerts import Alert, Bound, State
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.mail import Contact, alerts_mail
-from notifier.mail.wire import Letter
+from notifier.mail.headers import addressed
 from notifier.smtp import MailServer, Security
 from tests.fakes.tls import server_context
 
@@ -50,7 +50,7 @@ NAME: Final = "mails"
 ROUNDS: Final = 3
 AT_A_TIME: Final = 64
 """Mails that wait for a connection or are under way."""
-SECONDS: Final = 0.5
+SECONDS: Final = 0.4
 """About so long a round takes; so many mails are taken for it."""
 LOGIN: Final = ("towerwatch", "secret")
 SENDER: Final = Address("Towerwatch", addr_spec="alerts@example.org")
@@ -184,14 +184,12 @@ def _show(scene: Scene, seconds: float, rounds: int) -> None:
         report(NAME, f"{where}: {name}", median(each.per_s for each in speeds), "mails/s", ratio, sink=busy)
 
 
-def _plain_mail(number: int) -> Letter:
+def _plain_mail(number: int) -> EmailMessage:
     """As the original writes it: some headers, some text."""
-    mail = Letter()
-    mail["From"] = SENDER
-    mail["To"] = Address("Ada Lovelace", addr_spec=f"u{number}@example.net")
+    mail = addressed(replace(_READER, email=f"u{number}@example.net"), SENDER, NOW, f"<{number}@example.org>")
     mail["Subject"] = "Airport KJFK: more than 20 departures"
-    mail["Message-ID"] = f"<{number}@example.org>"
-    mail.set_content("More than 20 flights departed from KJFK, New York, within an hour.\n" * 12)
+    mail["Content-Type"] = 'text/plain; charset="utf-8"'
+    mail.set_payload("More than 20 flights departed from KJFK, New York, within an hour.\n" * 12)
     return mail
 
 

@@ -109,7 +109,8 @@ class Confirmations:
             await arrival.acknowledge()
 
     async def _ask(self, event: EventT[bytes], wish: ConfirmationWish) -> bool:
-        """Try in place, and say whether the wish is done with; else somebody else sees to it, for the event is theirs. The contact is asked for again each time, so who is gone or has confirmed ends it.
+        """Try in place, until the wish is done with; False: it is not, and whoever has the event then sees to it. The
+        contact is asked for again each time, so who is gone or has confirmed ends it.
 
         While nobody could be mailed, others lose nothing by waiting, so it goes on for as long as the wish is news. A
         recipient who alone is refused gets CONFIRMATION_TRIES, and may ask for another mail.

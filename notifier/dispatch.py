@@ -69,7 +69,8 @@ class Dispatch:
                 task.add_done_callback(self._ended)
             else:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._changed.wait(), self._pause_s())
+                    async with asyncio.timeout(self._pause_s()):  # `wait_for` may swallow the end of this task
+                        await self._changed.wait()
 
     async def let_go(self, within_s: float) -> None:
         """Begin nothing more, and return once what is under way has ended; what has not after `within_s` seconds is

@@ -55,7 +55,7 @@ class Person:
         return replace(self, on_its_way=frozenset(), put_off=left)
 
     def putting_off(self, names: Collection[UUID], until: datetime, now: datetime) -> Self:
-        """With what waits, under these names, in the retry topic until then. What is long overdue there is forgotten."""
+        """With what waits, under these names, in the retry topic until then. What is long overdue is forgotten."""
         left = tuple(each for each in self.put_off if each[0] not in names and now - each[1] < HOUR)
         return replace(self, on_its_way=frozenset(), put_off=(*left, *((each, _as_kept(until)) for each in names)))
 
@@ -72,7 +72,7 @@ class Person:
 
     @classmethod
     def decoded(cls, entry: bytes | None) -> Self:
-        """From a table's entry; nobody known where there is none, or one that another version wrote and we cannot read."""
+        """From a table's entry; nobody known where there is none, or one of another version that we cannot read."""
         if entry is None:
             return cls()
         try:

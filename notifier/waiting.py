@@ -142,7 +142,7 @@ class Waiting:
         if box is None or box.on_its_way is not mail:
             return ()
         among = set(map(id, mail.bundles))
-        rest = [bundle for _, bundle in box.bundles if id(bundle) not in among]
+        rest = _in_order(bundle for _, bundle in box.bundles if id(bundle) not in among)
         alone = [bundle for bundle in rest if bundle.sealed or not self._group_wait]
         together = tuple(bundle for bundle in rest if not bundle.sealed and self._group_wait)
         return (*((bundle,) for bundle in alone), *((together,) if together else ()))
@@ -228,7 +228,7 @@ class Waiting:
         sealed = [bundle for bundle in bundles if bundle.sealed and _time_of(bundle) <= now]
         if sealed:
             return Mail(user_id, (min(sealed, key=_time_of),), again=True)
-        bundles.sort(key=lambda bundle: (bundle.not_before is None, bundle.since))  # a stable sort: as they came
+        bundles = _in_order(bundles)
         if not self._group_wait:
             return Mail(user_id, (bundles[0],), again=False)
         return Mail(user_id, tuple(_together(bundles)), again=False)
@@ -236,6 +236,11 @@ class Waiting:
 
 def _time_of(bundle: Bundle) -> datetime:
     return bundle.not_before or bundle.since
+
+
+def _in_order(bundles: Iterable[Bundle]) -> list[Bundle]:
+    """What was put off first, as it came before what is fresh; of the same time as they came (a stable sort)."""
+    return sorted(bundles, key=lambda bundle: (bundle.not_before is None, bundle.since))
 
 
 def _together(bundles: Iterable[Bundle]) -> Iterator[Bundle]:

@@ -235,14 +235,14 @@ def test_a_dry_run_says_all_and_does_nothing(kafka: Broker, letters: Topic, shel
     (first, _) = put_aside(
         kafka.bootstrap_servers, letters, [raised(new_alert()), Aside(USERS_CHANGED, b"u", REGISTERED)]
     )
-    before = records(kafka.bootstrap_servers, letters)
+    before = len(records(kafka.bootstrap_servers, letters))
     status, out, err = shell("requeue", "--all", "--dry-run")
     assert status == 1
     assert out[0].startswith(f"would be requeued: {first}  ")
     assert out[-1] == "letters would be requeued: 1; alerts of them: 1; letters left: 1"
     assert "another confirmation mail" in err[0]
     assert requeued_alerts(kafka) == []
-    assert records(kafka.bootstrap_servers, letters) == before
+    assert len(records(kafka.bootstrap_servers, letters)) == before == 2
 
 
 def test_what_cannot_be_requeued_is_told_and_holds_nothing_up(kafka: Broker, letters: Topic, shell: Shell) -> None:

@@ -201,6 +201,23 @@ def test_a_server_that_does_not_wait_has_no_mail(
     assert (subjects(fake), fake.connections) == (["mail 2"], 2)
 
 
+def test_a_server_that_changes_its_mind_is_not_spoken_to_again(fake: FakeSmtpServer) -> None:
+    """Nobody knows whether it takes what we say next for a command or for the mail."""
+
+    async def scene() -> None:
+        server, word = plain(fake, connections=1), LastWord()
+        word.may_go.set()
+        with pytest.raises(TemporarilyRefused) as refused:
+            await server.send(a_mail(1), before_content=word)
+        assert (refused.value.reason, server.connections) == (Reason.PUT_OFF, 0)
+        await server.send(a_mail(2))
+        await server.close()
+
+    fake.script["DATA"] = ["354 go on\r\n451 4.4.2 too slow"]
+    run(scene())
+    assert (subjects(fake), fake.connections) == (["mail 2"], 2)
+
+
 @pytest.mark.parametrize("silence", [TAKEN_THEN_GONE, TAKEN_THEN_STALL])
 def test_a_mail_in_doubt_had_its_callers_word(fake: FakeSmtpServer, silence: str) -> None:
     """Whatever the server may have taken, it was asked for before."""
