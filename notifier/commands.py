@@ -14,7 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from chassis.errors import ChassisError
-from chassis.kafka import started_producer
+from chassis.kafka import started_producer, stop_consumer
 from chassis.topics import BrokerUnreachableError, wait_for_broker
 from notifier.dead_letter_facts import printable
 from notifier.dead_letters import (
@@ -266,16 +266,7 @@ async def _dead_letters(bootstrap_servers: str) -> AsyncIterator[tuple[_Topic, M
         there = [TopicPartition(ALERTS_DEAD_LETTER.name, each) for each in range(partitions[ALERTS_DEAD_LETTER.name])]
         yield _Topic(consumer, await consumer.beginning_offsets(there), await consumer.end_offsets(there)), partitions
     finally:
-        await _stopped(consumer)
-
-
-async def _stopped(consumer: AIOKafkaConsumer) -> None:
-    try:
-        await consumer.stop()
-    except asyncio.CancelledError:  # of a task of its own, where the broker is away: it would hide what went wrong
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
+        await stop_consumer(consumer)
 
 
 async def _partitions(bootstrap_servers: str) -> dict[str, int]:

@@ -122,7 +122,7 @@ def encoded_words(name: str, text: str) -> list[str]:
             word, room = "", _LONGEST_ENCODED_LINE - len(f" {_WORD.format('')}")
         word += piece
     words.append(_WORD.format(word))
-    in_b = len(text.encode()) * 4 / 3
+    in_b = -(-len(text.encode()) // 3) * 4
     return words if sum(map(len, words)) - len(words) * len(_WORD.format("")) <= in_b else []
 
 

@@ -77,11 +77,13 @@ class StormyServer(FakeSmtpServer):
         """Write the script."""
         chance = self._chance
         for command, faults in _BEFORE_A_MAIL.items():
-            some: list[str | None] = [*faults, *([None] * (_USUAL_BETWEEN * len(faults)))]
-            self.script[command] = _shuffled(chance, some)
+            mixed: list[str | None] = [*faults, *([None] * (_USUAL_BETWEEN * len(faults)))]
+            self.script[command] = _shuffled(chance, mixed)
         for address in addresses:
             for command, faults in _FOR_NOW.items():
-                answers: list[str | None] = [*chance.choices(faults, k=chance.choice((0, 0, 1, 2)))]
+                # Who is refused for good is not to be mailed, not even in doubt.
+                some = [each for each in faults if address not in self._refusals or not each.endswith(_TAKEN)]
+                answers: list[str | None] = [*chance.choices(some, k=chance.choice((0, 0, 1, 2)))]
                 answers += [None] * (_MAILS_OF_A_STORM - len(answers))
                 self.of[address][command] = _shuffled(chance, answers)
         for command in ("RCPT", "DATA"):

@@ -511,7 +511,17 @@ def episodes(world: World, how_many: int) -> list[tuple[float, Alert]]:
         found.append((at, firing))
         if chance.random() < 0.7:
             later = at + chance.choice((0.0, chance.uniform(0, 20), chance.uniform(0, 900)))
-            found.append((later, replace(firing, alert_id=UUID(int=number * 10 + 2), state=State.RESOLVED)))
+            found.append(
+                (
+                    later,
+                    replace(
+                        firing,
+                        alert_id=UUID(int=number * 10 + 2),
+                        state=State.RESOLVED,
+                        window_start=ALERT.window_start + timedelta(hours=1),
+                    ),
+                )
+            )
     return sorted(found, key=lambda each: (each[0], each[1].alert_id))
 
 
@@ -592,7 +602,9 @@ def judge(world: World, people: dict[bytes, bytes]) -> None:
     for alert_id, alert in world.alerts.items():
         if len(sets_of[alert_id]) > 1:
             raise AssertionError(f"{alert_id.int} told in different mails: {as_numbers(sets_of[alert_id])}")
-        assert alert_id in first_told or reasons[alert_id] or alert.user_id in world.not_mailable, f"{alert_id.int} lost"
+        assert alert_id in first_told or reasons[alert_id] or alert.user_id in world.not_mailable, (
+            f"{alert_id.int} lost"
+        )
         if not uncertain and not world.requeued:
             assert not (alert_id in first_told and reasons[alert_id] and not world.silences), f"{alert_id.int} twice"
         for reason in reasons[alert_id]:
@@ -648,7 +660,7 @@ def drawn(seed: int) -> tuple[Weather, Ways, int, int, bool]:
         in_doubt=chance.choice((1, 1, 2)),
         connections=chance.choice((1, 2, 4)),
         most_alerts=chance.choice((200, 200, 2)),
-        most_waiting=chance.choice((1000, 1000, 8)),
+        most_waiting=chance.choice((1000, 1000, 40)),
         lifetime=timedelta(seconds=chance.choice((86_400, 86_400, 600))),
     )
     return weather, ways, chance.randint(1, 3), chance.randint(1, 8), chance.random() < 0.2

@@ -64,6 +64,7 @@ def test_folding_changes_nothing(name: str, value: str) -> None:
         assert line.strip() or not value.strip()
 
 
+@settings(max_examples=300)
 @given(st.text(st.characters(codec="utf-8").filter(str.isprintable), min_size=1, max_size=200))
 def test_encoded_words_are_those_of_email(text: str) -> None:
     """In "Q" the same, character by character; where "B" would be shorter they are left to it."""
