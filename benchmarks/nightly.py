@@ -6,10 +6,11 @@ first mail that was taken to the last, by the worker's own count:
 
 - as it is deployed: each person gets one mail about all five; one mail at a time is in doubt (SMTP_MAILS_IN_DOUBT=1);
 - with 16 in doubt, and as many connections;
-- the same with a mail for each alert (GROUP_WAIT_S=0, and a fifth of the people).
+- with a mail for each alert (GROUP_WAIT_S=0).
 
-Beside it the original's shape on the same sink: for each alert one connection with STARTTLS and a login, one after the
-other. Worker, broker, sink and contacts share the machine.
+With a sink that replies at once, and with one that waits 5 ms before each reply, as a server does that is not on the same
+machine. Beside it the original's shape on the same sink: for each alert one connection with STARTTLS and a login, one
+after the other. Worker, broker, sink and contacts share the machine.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Final
@@ -52,7 +54,20 @@ ROOT: Final = Path(__file__).parents[1]
 PEOPLE: Final = 10_000
 ALERTS_EACH: Final = 5
 _AIRPORTS: Final = ("KJFK", "LICC", "EGLL")
-_REPLY_MS: Final = 0
+_NIGHTS: Final = count()
+_SIXTEEN: Final = {"SMTP_MAILS_IN_DOUBT": "16", "SMTP_CONNECTIONS": "16"}
+_WAYS: Final[dict[int, dict[str, tuple[int, dict[str, str]]]]] = {
+    0: {
+        "a mail for each person": (1, {}),
+        "a mail for each person, 16 in doubt": (1, _SIXTEEN),
+        "a mail for each alert": (5, {"GROUP_WAIT_S": "0"}),
+    },
+    5: {
+        "a mail for each person": (5, {}),
+        "a mail for each person, 16 in doubt": (5, _SIXTEEN),
+    },
+}
+"""By milliseconds before each reply: what is done, with which share of the people, and with which settings."""
 _WITHIN_S: Final = 300.0
 
 
@@ -75,39 +90,35 @@ def main() -> int:
 
 
 def _show(cluster: Cluster, folder: Path, sink: Sink, trusted: Path, target: str, people: int) -> None:
-    original = ("the original's shape", Scene(sink, "starttls", _REPLY_MS, trusted).one_by_one(300).per_s)
-    report(NAME, f"{original[0]}: a connection for each alert", original[1], "alerts/s")
-    ways = {
-        "as deployed: a mail for each person": (people, {}),
-        "16 in doubt: a mail for each person": (people, {"SMTP_MAILS_IN_DOUBT": "16", "SMTP_CONNECTIONS": "16"}),
-        "as deployed, but a mail for each alert": (people // 5, {"GROUP_WAIT_S": "0"}),
-        "16 in doubt, a mail for each alert": (
-            people // 5,
-            {"GROUP_WAIT_S": "0", "SMTP_MAILS_IN_DOUBT": "16", "SMTP_CONNECTIONS": "16"},
-        ),
-    }
-    for number, (what, (some, settings)) in enumerate(ways.items()):
-        cluster.empty(ALERTS_RAISED.name)
-        records = list(_records(some, number))
-        cluster.fill(ALERTS_RAISED.name, records)
-        progress(f"{what}: {len(records):,} alerts are in the topic")
-        mails = len(records) if settings.get("GROUP_WAIT_S") == "0" else some
-        environment = {
-            "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
-            "USER_MANAGER_GRPC_TARGET": target,
-            "SMTP_PORT": str(sink.ports[True, _REPLY_MS]),
-            "SMTP_CA_FILE": str(trusted),
-            **settings,
-        }
-        took = _taken(folder / str(number), environment, mails)
-        circumstances = {"alerts": len(records), "mails": mails, "mails_per_s": round(mails / took)}
-        report(NAME, f"{what}, alerts", len(records) / took, "alerts/s", original, **circumstances)
-        if "deployed: a mail" in what:
-            report(NAME, f"the time for {some:,} people's alerts of one night", took, "s")
+    for reply_ms, ways in _WAYS.items():
+        where = f"{reply_ms} ms before each reply" if reply_ms else "replies at once"
+        scene = Scene(sink, "starttls", reply_ms, trusted)
+        original = (f"{where}: a connection for each alert", scene.one_by_one(60 if reply_ms else 600).per_s)
+        report(NAME, original[0], original[1], "alerts/s")
+        for what, (share, settings) in ways.items():
+            cluster.empty(ALERTS_RAISED.name)
+            some = people // share
+            records = list(_records(some))
+            cluster.fill(ALERTS_RAISED.name, records)
+            progress(f"{where}: {what}: {len(records):,} alerts are in the topic")
+            mails = len(records) if "GROUP_WAIT_S" in settings else some
+            environment = {
+                "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
+                "USER_MANAGER_GRPC_TARGET": target,
+                "SMTP_PORT": str(sink.ports[True, reply_ms]),
+                "SMTP_CA_FILE": str(trusted),
+                **settings,
+            }
+            took = _taken(Path(tempfile.mkdtemp(dir=folder)), environment, mails)
+            circumstances = {"alerts": len(records), "mails": mails, "mails_per_s": round(mails / took)}
+            report(NAME, f"{where}: {what}", len(records) / took, "alerts/s", original, **circumstances)
+            if share == 1:
+                report(NAME, f"{where}: the time for {some:,} people's alerts of one night", took, "s")
 
 
-def _records(people: int, night: int) -> Iterator[Record]:
-    """Alerts of other nights have other ids."""
+def _records(people: int) -> Iterator[Record]:
+    """Each time of other alerts."""
+    night = next(_NIGHTS)
     end = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(days=night)
     cause = datetime.now(UTC)
     for person in range(people):
@@ -171,7 +182,6 @@ def _serve_contacts(told: Connection, people: int) -> None:
 
 def _taken(folder: Path, environment: dict[str, str], mails: int) -> float:
     """Seconds from the first mail that a fresh worker had taken to the last. Ends the benchmark if it fails."""
-    folder.mkdir()
     web_port = free_port()
     log = folder / "notifier.log"
     username, password = LOGIN

@@ -239,12 +239,8 @@ def _time_of(bundle: Bundle) -> datetime:
 
 
 def _in_order(bundles: Iterable[Bundle]) -> list[Bundle]:
-    """What was put off first, as it came before what is fresh; then by time. Of one instant what tells of an earlier
-    window comes first, and else as they came (a stable sort)."""
-    return sorted(
-        bundles,
-        key=lambda each: (each.not_before is None, each.since, min(one.alert.window_start for one in each.raised)),
-    )
+    """By time; of one instant what tells of an earlier window first, and else as they came (a stable sort)."""
+    return sorted(bundles, key=lambda each: (each.since, min(one.alert.window_start for one in each.raised)))
 
 
 def _together(bundles: Iterable[Bundle]) -> Iterator[Bundle]:

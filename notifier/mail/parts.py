@@ -35,6 +35,7 @@ def _templates() -> Environment:
         loader=PackageLoader("notifier"),
         autoescape=lambda name: name is not None and name.endswith(".html"),
         undefined=StrictUndefined,
+        auto_reload=False,  # they are part of the program; else each mail looks whether they have changed
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -96,7 +97,7 @@ def _wrapped(text: str) -> str:
 
 
 def _fold(line: str) -> str:
-    if line == _SIGNATURE:
-        return line
+    if len(line) <= _LINE:
+        return line if line == _SIGNATURE else line.rstrip()
     indent = " " * (len(line) - len(line.lstrip(" -")))
     return textwrap.fill(line, _LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

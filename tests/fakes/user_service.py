@@ -16,6 +16,8 @@ from towerwatch.users.v1.user_service_pb2 import (
     GetContactsResponse,
     ReportBounceRequest,
     ReportBounceResponse,
+    VerifyUserRequest,
+    VerifyUserResponse,
 )
 
 
@@ -56,6 +58,11 @@ class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
     def Authenticate(  # noqa: N802 - gRPC's name
         self, request: AuthenticateRequest, context: grpc.ServicerContext
     ) -> AuthenticateResponse:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not in this fake")
+
+    def VerifyUser(  # noqa: N802 - gRPC's name
+        self, request: VerifyUserRequest, context: grpc.ServicerContext
+    ) -> VerifyUserResponse:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "not in this fake")
 
     @property

@@ -36,10 +36,10 @@ class Account:
     """The reasons, by alert."""
 
     @property
-    def repeats(self) -> int:
-        """How many mails were sent that had been taken before."""
-        ids = [mail.message_id for mail in self.mails] + [message_id for _, message_id in self.others]
-        return len(ids) - len(set(ids))
+    def repeats(self) -> Counter[str]:
+        """How many mails were sent that had been taken before, by address."""
+        told = [(mail.to, mail.message_id) for mail in self.mails] + self.others
+        return Counter(to for to, _ in told) - Counter(to for to, _ in set(told))
 
     @property
     def mailed(self) -> Mapping[UUID, Counter[str]]:

@@ -1,7 +1,7 @@
 """People, the alerts that are theirs, and what is to become of each of them."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -117,18 +117,18 @@ def one_more(person: Person) -> Person:
     return replace(person, alerts=(*person.alerts, alert))
 
 
-def a_cast(chance: random.Random, alerts: int, lives: Mapping[Life, int], domain: str = "example.net") -> Cast:
-    """So many people of each kind, and so many alerts about them all."""
+def a_cast(chance: random.Random, alerts: int, lives: Mapping[Life, int], bounces: Sequence[Refusal] = BOUNCES) -> Cast:
+    """So many people of each kind, and so many alerts about them all. `bounces`: what a server says to unknown ones."""
     kinds = [life for life, count in lives.items() for _ in range(count)]
     chance.shuffle(kinds)
     people: list[Person] = []
     for number, life in enumerate(kinds):
         quota = alerts * (number + 1) // len(kinds) - alerts * number // len(kinds)
-        refusals = {Life.BOUNCES: BOUNCES, Life.REFUSED: REFUSALS}.get(life)
+        refusals = {Life.BOUNCES: bounces, Life.REFUSED: REFUSALS}.get(life)
         refusal = refusals[len(people) % len(refusals)] if refusals else None
         user_id = _uuid(chance)
         prefix = "nobody" if life is Life.BOUNCES else "u"
-        email = f"{prefix}{user_id.hex[:12]}@{domain}"
+        email = f"{prefix}{user_id.hex[:12]}@example.net"
         people.append(Person(user_id, email, life, refusal, tuple(_alerts(chance, user_id, quota))))
     return Cast(tuple(people))
 

@@ -4,6 +4,7 @@ import random
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -70,8 +71,8 @@ class StormyServer(FakeSmtpServer):
         self._chance = chance
         self._refusals = refusals
         self._told = threading.Lock()
-        self.lost_after_data = 0
-        """How many mails it took without saying so."""
+        self.lost_after_data: Counter[str] = Counter()
+        """How many mails it took without saying so, by address."""
 
     def begin_storm(self, addresses: Iterable[str]) -> None:
         """Write the script."""
@@ -111,9 +112,9 @@ class StormyServer(FakeSmtpServer):
         if said is None and address is not None and address in self._refusals:
             refusal = self._refusals[address]
             return refusal.answer if refusal.command == command else None
-        if command == "CONTENT" and said in _TAKEN:
+        if address is not None and said in _TAKEN:
             with self._told:
-                self.lost_after_data += 1
+                self.lost_after_data[address] += 1
         return said
 
     def _choose_certificate(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:

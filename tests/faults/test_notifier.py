@@ -125,16 +125,16 @@ def test_every_alert_of_a_storm(seed: int, kafka: Broker, tmp_path: Path) -> Non
     recipients = [rcpt.partition("<")[2].partition(">")[0] for _, rcpt in storm.envelopes]
     account = account_of(cast, list(zip(recipients, storm.mails, strict=True)), kafka.bootstrap_servers)
     print(
-        f"{len(account.mails)} mails, {account.repeats} of them again; {crew.kills} workers killed, "
-        f"{storm.lost_after_data} connections lost after the mail; {len(account.dead)} alerts put aside; "
+        f"{len(account.mails)} mails, {account.repeats.total()} of them again; {crew.kills} workers killed, "
+        f"{storm.lost_after_data.total()} connections lost after the mail; {len(account.dead)} alerts put aside; "
         f"{storm.connections} connections; {published - began:.0f} s of storm, {quiet - published:.0f} s until all was "
         f"quiet; faults that did not come: {left}"
     )
     account.assert_exact(too_late)
-    assert account.repeats <= crew.kills + storm.lost_after_data
+    assert (account.repeats - storm.lost_after_data).total() <= crew.kills, "one mail was in doubt at a time"
     assert {to for to, _ in account.others} == set(newcomers), "each newcomer's confirmation mail, and no other"
     assert len(set(account.others)) == len(newcomers)
-    assert storm.lost_after_data > 0
+    assert storm.lost_after_data.total() > 0
     assert len(account.mails) > len(cast.people)
 
 
@@ -170,7 +170,7 @@ def publish_under_faults(
             if event.user_id in changing:
                 position[event.user_id] = position.get(event.user_id, 0) + 1
         if faults:
-            if chance.random() < 0.7:
+            if chance.random() < 0.5:
                 eventually(crew.is_at_work, "the workers' readiness")
             some = len(storm.mails) + chance.randint(5, 150)
             eventually(lambda some=some: len(storm.mails) >= some, "more mails", within_s=90)  # type: ignore[misc]
