@@ -1,16 +1,16 @@
 """`python -m benchmarks.nightly`: the whole notifier on a night's alerts, from Kafka to the mail server.
 
 10,000 people have five alerts each, of three airports, in the topic when one worker, `python -m notifier`, is begun:
-real Kafka, contacts by gRPC from a process of its own, a sink that takes every mail over STARTTLS with a login. From the
-first mail that was taken to the last, by the worker's own count:
+real Kafka, contacts by gRPC from a process of its own, a sink that takes every mail over STARTTLS with a login. From
+the first mail that was taken to the last, by the worker's own count:
 
 - as it is deployed: each person gets one mail about all five; one mail at a time is in doubt (SMTP_MAILS_IN_DOUBT=1);
 - with 16 in doubt, and as many connections;
 - with a mail for each alert (GROUP_WAIT_S=0).
 
-With a sink that replies at once, and with one that waits 5 ms before each reply, as a server does that is not on the same
-machine. Beside it the original's shape on the same sink: for each alert one connection with STARTTLS and a login, one
-after the other. Worker, broker, sink and contacts share the machine.
+With a sink that replies at once, and with one that waits 5 ms before each reply, as a server does that is not on the
+same machine. Beside it the original's shape on the same sink: for each alert one connection with STARTTLS and a login,
+one after the other. Worker, broker, sink and contacts share the machine.
 """
 
 import argparse

@@ -123,12 +123,13 @@ class Confirmations:
             try:
                 return await self._trying_once(event, wish)
             except NotSent as error:
-                if isinstance(error, HardBounce):
-                    await self._report_bounce(wish.user_id)
+                failed_at = self._clock.now()
                 if error.permanent:
                     await self._bury(event, "refused", str(error))
+                    if isinstance(error, HardBounce):  # after it: a crash in between costs a report, and no letter
+                        await self._report_bounce(wish.user_id, failed_at)
                     return True
-                too_old = self._clock.now() - wished_at >= self._manner.lifetime
+                too_old = failed_at - wished_at >= self._manner.lifetime
                 if too_old or (attempt >= CONFIRMATION_TRIES and not error.concerns_all):
                     await self._bury(event, "gave_up", f"gave up after {attempt} tries: {error}")
                     return True
@@ -181,9 +182,9 @@ class Confirmations:
         self._metrics.sent("confirmation", time.perf_counter() - began)
         return True
 
-    async def _report_bounce(self, user_id: UUID) -> None:
+    async def _report_bounce(self, user_id: UUID, at: datetime) -> None:
         try:
-            await self._contacts.report_bounce(user_id, self._clock.now())
+            await self._contacts.report_bounce(user_id, at)
             self._metrics.suppressed("told")
         except UserManagerAway:
             self._metrics.suppressed("not_told")

@@ -171,12 +171,14 @@ class Mailroom:
         await self._settled(mail, person.mailed(now, _names(gone)), gone)
 
     async def _failed(self, mail: Mail, raised: Sequence[RaisedAlert], person: Person, error: NotSent) -> None:
-        if isinstance(error, HardBounce):
-            await self._report_bounce(mail)
+        now = self._clock.now()
         if error.permanent:
             await self._bury(mail, mail.bundles, "refused", str(error))
+            if isinstance(
+                error, HardBounce
+            ):  # after it: a crash in between costs a report, which the next mail repeats
+                await self._report_bounce(mail.user_id, now)
             return
-        now = self._clock.now()
         attempt = max(bundle.attempt for bundle in mail.bundles) + 1
         since = max(bundle.since for bundle in mail.bundles)
         until = next_try(
@@ -229,6 +231,8 @@ class Mailroom:
         """Put some of a mail's alerts aside for good. The rest of them waits on."""
         event, now = _event(mail), self._clock.now()
         for bundle in bundles:
+            if not self._open_of((bundle,)):  # it was read twice, and the first time told, or put aside
+                continue
             await self._topics.bury(_arrival(bundle).event, reason)
             self._ledger.buried(event, bundle.alert_ids, now)
             self._metrics.dead(label)
@@ -251,11 +255,10 @@ class Mailroom:
         for bundle in gone:
             await _arrival(bundle).acknowledge()
 
-    async def _report_bounce(self, mail: Mail) -> None:
-        at = self._clock.now()
+    async def _report_bounce(self, user_id: UUID, at: datetime) -> None:
         for attempt in range(_REPORTS):
             try:
-                await self._contacts.report_bounce(mail.user_id, at)
+                await self._contacts.report_bounce(user_id, at)
             except UserManagerAway:
                 if attempt + 1 < _REPORTS:
                     await asyncio.sleep(self._clock.real_seconds(_USER_MANAGER_RESTS))

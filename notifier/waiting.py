@@ -188,11 +188,9 @@ class Waiting:
     def _due(self, box: _Box) -> datetime:
         known = box.person.on_its_way
         if known:
-            back = [(at, each) for at, each in box.bundles if each.alert_ids & known]
-            first = min((at for at, _ in back), default=box.bundles[0][0])
-            if not known <= frozenset[UUID]().union(*(each.alert_ids for _, each in back)):
-                return first + REUNITED_WITHIN
-            return max(first, *(each.not_before or first for _, each in back))
+            first = min((at for at, each in box.bundles if each.alert_ids & known), default=box.bundles[0][0])
+            again = _made_again([bundle for _, bundle in box.bundles], known)
+            return max(first, *(each.not_before or first for each in again)) if again else first + REUNITED_WITHIN
         sealed = [_time_of(bundle) for _, bundle in box.bundles if bundle.sealed]
         if sealed:
             return min(sealed)
@@ -219,8 +217,8 @@ class Waiting:
         bundles = [bundle for _, bundle in box.bundles]
         known = box.person.on_its_way
         if known:
-            again = tuple(bundle for bundle in bundles if bundle.alert_ids & known)
-            if known <= frozenset[UUID]().union(*(each.alert_ids for each in again)):
+            again = _made_again(bundles, known)
+            if again:
                 return Mail(user_id, again, again=True, known=known)
             box.person = replace(box.person, on_its_way=frozenset())  # some have become dead letters, or old
             self._reckon(user_id, box)
@@ -236,6 +234,17 @@ class Waiting:
 
 def _time_of(bundle: Bundle) -> datetime:
     return bundle.not_before or bundle.since
+
+
+def _made_again(bundles: Iterable[Bundle], known: frozenset[UUID]) -> tuple[Bundle, ...]:
+    """What a mail that told these alerts can be made of; nothing, where some are not here. Of the events that hold them
+    those that hold others besides are taken only if it must be."""
+    every = tuple(bundle for bundle in bundles if bundle.alert_ids & known)
+    alone = tuple(bundle for bundle in every if bundle.alert_ids <= known)
+    for some in (alone, every):
+        if known <= frozenset[UUID]().union(*(each.alert_ids for each in some)):
+            return some
+    return ()
 
 
 def _in_order(bundles: Iterable[Bundle]) -> list[Bundle]:

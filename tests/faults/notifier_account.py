@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import EmailMessage
+from functools import cached_property
 from uuid import UUID
 
 from domain.alerts import Alert, State
@@ -71,7 +72,7 @@ class Account:
 
     def _fault(self, person: Person, alert_id: UUID, too_late: bool) -> str:
         """What is wrong with the fate of an alert; empty: nothing."""
-        mailed, reasons = alert_id in self.mailed_ids, self.dead.get(alert_id, set())
+        mailed, reasons = alert_id in self._mailed_ids, self.dead.get(alert_id, set())
         if person.life in NEVER_MAILED or too_late:
             return "mailed" if mailed else f"put aside: {reasons}" if reasons else ""
         if person.life in CHANGING:
@@ -84,11 +85,9 @@ class Account:
             return ""  # dropped, for mail to the address had come back before
         return "" if reasons == {person.refusal.reason} else f"put aside for {reasons}, not {person.refusal.reason}"
 
-    @property
-    def mailed_ids(self) -> frozenset[UUID]:
-        if not hasattr(self, "_mailed_ids"):
-            self._mailed_ids = frozenset(alert_id for mail in self.mails for alert_id in mail.alert_ids)
-        return self._mailed_ids
+    @cached_property
+    def _mailed_ids(self) -> frozenset[UUID]:
+        return frozenset(alert_id for mail in self.mails for alert_id in mail.alert_ids)
 
     def _assert_in_order(self) -> None:
         """No later alert of an episode was taken in an earlier mail than its first one, unless that was put aside."""

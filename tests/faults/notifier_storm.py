@@ -71,6 +71,7 @@ class StormyServer(FakeSmtpServer):
         self._chance = chance
         self._refusals = refusals
         self._told = threading.Lock()
+        self._planned: Counter[str] = Counter()
         self.lost_after_data: Counter[str] = Counter()
         """How many mails it took without saying so, by address."""
 
@@ -89,16 +90,20 @@ class StormyServer(FakeSmtpServer):
                 self.of[address][command] = _shuffled(chance, answers)
         for command in ("RCPT", "DATA"):
             self.of[chance.choice(sorted(self.of))][command].insert(0, STALL)
+        self._planned = self._faults_to_come()
 
-    def end_storm(self) -> dict[str, int]:
-        """From now on only those are refused who are for good. How many faults of the script did not come, by phase."""
+    def end_storm(self) -> dict[str, float]:
+        """From now on only those are refused who are for good. Which share of the script's faults came, by phase."""
         with self._told:
-            left = {phase: sum(each is not None for each in self.script[phase]) for phase in _BEFORE_A_MAIL}
-            for phase in _FOR_NOW:
-                left[phase] = sum(each is not None for script in self.of.values() for each in script[phase])
+            left = self._faults_to_come()
             self.script.clear()
             self.of.clear()
-            return left
+        return {phase: 1 - left[phase] / count for phase, count in self._planned.items()}
+
+    def _faults_to_come(self) -> Counter[str]:
+        """By phase."""
+        scripts = (self.script, *self.of.values())
+        return Counter(phase for script in scripts for phase in script for fault in script[phase] if fault is not None)
 
     def answer(self, command: str, address: str | None = None) -> str | None:
         with self._told:
