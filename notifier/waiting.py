@@ -248,8 +248,14 @@ def _made_again(bundles: Iterable[Bundle], known: frozenset[UUID]) -> tuple[Bund
 
 
 def _in_order(bundles: Iterable[Bundle]) -> list[Bundle]:
-    """By time; of one instant what tells of an earlier window first, and else as they came (a stable sort)."""
-    return sorted(bundles, key=lambda each: (each.since, min(one.alert.window_start for one in each.raised)))
+    """By time; of one instant what tells of earlier windows first, and else as they came (a stable sort)."""
+    return sorted(bundles, key=lambda each: (each.since, *_windows_of(each)))
+
+
+def _windows_of(bundle: Bundle) -> tuple[datetime, datetime]:
+    """The first and the last."""
+    starts = [each.alert.window_start for each in bundle.raised]
+    return min(starts), max(starts)
 
 
 def _together(bundles: Iterable[Bundle]) -> Iterator[Bundle]:

@@ -86,8 +86,8 @@ def test_which_mail_it_was_is_forgotten_only_once_its_record_is_kept() -> None:
     scene(doing)
 
 
-def test_a_mail_is_recorded_with_three_writes_of_two_tables() -> None:
-    """Which mail it is, its alert, and that it went out: what is kept in milliseconds compares equal when it is read."""
+def test_a_mail_costs_two_entries_of_its_person() -> None:
+    """Which mail it is, and that it went out: what is kept in milliseconds compares equal when it is read."""
 
     async def doing(it: Scene) -> None:
         await asyncio.sleep(0.1234567)

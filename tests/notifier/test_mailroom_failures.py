@@ -225,10 +225,12 @@ def test_while_user_manager_is_away_everybody_rests_for_a_moment(monkeypatch: py
         for number in range(1, 11):
             it.world.raise_alert(replace(it.alert(number), user_id=UUID(int=1000 + number)))
         await asyncio.sleep(1.2)
-        assert it.worker.dispatch.is_resting
+        resting = it.worker.dispatch.is_resting
+        assert resting
         monkeypatch.setattr(People, "of", answers)
         await asyncio.sleep(1.1)
-        assert not it.worker.dispatch.is_resting
+        resting = it.worker.dispatch.is_resting
+        assert not resting
         await asyncio.sleep(10)
         assert len(it.told) == 10
 
