@@ -59,12 +59,12 @@ _SIXTEEN: Final = {"SMTP_MAILS_IN_DOUBT": "16", "SMTP_CONNECTIONS": "16"}
 _WAYS: Final[dict[int, dict[str, tuple[int, dict[str, str]]]]] = {
     0: {
         "a mail for each person": (1, {}),
-        "a mail for each person, 16 in doubt": (1, _SIXTEEN),
-        "a mail for each alert": (5, {"GROUP_WAIT_S": "0"}),
+        "a mail for each person, 16 in doubt": (5, _SIXTEEN),
+        "a mail for each alert": (20, {"GROUP_WAIT_S": "0"}),
     },
     5: {
-        "a mail for each person": (5, {}),
-        "a mail for each person, 16 in doubt": (5, _SIXTEEN),
+        "a mail for each person": (10, {}),
+        "a mail for each person, 16 in doubt": (10, _SIXTEEN),
     },
 }
 """By milliseconds before each reply: what is done, with which share of the people, and with which settings."""
@@ -214,7 +214,7 @@ def _taken(folder: Path, environment: dict[str, str], mails: int) -> float:
                 began, before = now, taken
             if taken >= mails:
                 return (now - began) * mails / max(mails - before, 1)
-            time.sleep(0.1)
+            time.sleep(0.25)
     finally:
         process.terminate()
         try:

@@ -119,7 +119,7 @@ def test_a_bounce_is_seen_in_the_contact(stub: UserServiceStub, service: Service
     assert (contact.suppressed, contact.confirmed, contact.confirm_url) == (False, True, "")
 
 
-@pytest.mark.parametrize("user_id", [str(uuid4()), "nonsense", "", "\x00"])
+@pytest.mark.parametrize("user_id", ["8b66274a-5cfe-471e-8da2-45ca7134672d", "nonsense", "", "\x00"])
 def test_a_bounce_of_nobody_is_no_error(stub: UserServiceStub, service: Service, user_id: str) -> None:
     """The account may be gone since the mail went out; there is nothing that the notifier could do about it."""
     report(stub, user_id, service.clock.now())
