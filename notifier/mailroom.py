@@ -311,7 +311,7 @@ def _ids(raised: Iterable[RaisedAlert]) -> set[UUID]:
 
 
 def _names(bundles: Iterable[Bundle]) -> frozenset[UUID]:
-    return frozenset(bundle.name for bundle in bundles)
+    return frozenset(name for bundle in bundles if (name := bundle.name) is not None)
 
 
 def _close_together(bundles: Iterable[Bundle]) -> Iterator[tuple[Bundle, ...]]:

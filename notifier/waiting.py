@@ -5,9 +5,10 @@ them together, and in their order. What a mail server may have already is sent a
 """
 
 import heapq
+from bisect import insort
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Final
 from uuid import UUID
@@ -21,6 +22,9 @@ MOST_ALERTS: Final = 200
 
 OVERDUE: Final = timedelta(minutes=2)
 """What waits in the retry topic is waited for no longer than this after its time: it may never come."""
+
+_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 REUNITED_WITHIN: Final = timedelta(seconds=60)
 """So long after a crash the alerts of a mail that was on its way are waited for, from the first one on. They are read
@@ -43,19 +47,23 @@ class Bundle:
     sealed: bool = False
     """A mail server may have them: they are sent as they are, and nothing joins them."""
 
+    alert_ids: frozenset[UUID] = field(init=False)
+    name: UUID | None = field(init=False)
+    """Of what was put off: what `Person.put_off` calls them."""
+    place: tuple[datetime, datetime, datetime] = field(init=False)
+    """Where they stand among a person's: by time; of one instant what tells of earlier windows goes first."""
+
+    def __post_init__(self) -> None:
+        ids = frozenset(each.alert.alert_id for each in self.raised)
+        windows = [each.alert.window_start for each in self.raised]
+        object.__setattr__(self, "alert_ids", ids)
+        object.__setattr__(self, "name", name_of(ids) if self.not_before is not None else None)
+        object.__setattr__(self, "place", (self.since, min(windows), max(windows)))
+
     @property
     def user_id(self) -> UUID:
         """Whose they are."""
         return self.raised[0].alert.user_id
-
-    @property
-    def alert_ids(self) -> frozenset[UUID]:
-        return frozenset(each.alert.alert_id for each in self.raised)
-
-    @property
-    def name(self) -> UUID:
-        """What `Person.put_off` calls them."""
-        return name_of(self.alert_ids)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,15 +85,65 @@ class Mail:
         return tuple(each for alert_id, each in told.items() if not self.known or alert_id in self.known)
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A bundle, and when it came."""
+
+    at: datetime
+    bundle: Bundle
+
+
 @dataclass(slots=True)
 class _Box:
-    """One person's."""
+    """One person's. Some have thousands of alerts at once, so what a due time is made of is kept as they come."""
 
     person: Person
-    bundles: list[tuple[datetime, Bundle]] = field(default_factory=list)
-    """With when each came, in the order in which they came."""
+    entries: list[_Entry] = field(default_factory=list)
+    """In their places; those of one place as they came."""
     on_its_way: Mail | None = None
     due: datetime | None = None
+    came: datetime = _NEVER
+    """When the first came."""
+    gathered: datetime = _NEVER
+    """When the first will have waited long enough for others."""
+    held_until: datetime = _LONG_AGO
+    """The latest time before which something that was put off must not be tried."""
+    names: set[UUID | None] = field(default_factory=set)
+    """Of what was put off."""
+    sealed: list[Bundle] = field(default_factory=list)
+    known: list[_Entry] = field(default_factory=list)
+    """Those that hold alerts of the mail that was on its way at a crash."""
+
+    def put(self, entry: _Entry, group_wait: timedelta) -> None:
+        insort(self.entries, entry, key=lambda each: each.bundle.place)
+        self._reckon_in(entry, group_wait)
+
+    def leave(self, gone: Iterable[Bundle], person: Person, group_wait: timedelta) -> None:
+        left = set(map(id, gone))
+        self.entries = [each for each in self.entries if id(each.bundle) not in left]
+        self.look_at(person, group_wait)
+
+    def look_at(self, person: Person, group_wait: timedelta) -> None:
+        """Reckon anew, with what is remembered of the person now."""
+        self.person = person
+        self.came, self.gathered, self.held_until = _NEVER, _NEVER, _LONG_AGO
+        self.names, self.sealed, self.known = set(), [], []
+        for entry in self.entries:
+            self._reckon_in(entry, group_wait)
+
+    def _reckon_in(self, entry: _Entry, group_wait: timedelta) -> None:
+        at, bundle = entry.at, entry.bundle
+        self.came = min(self.came, at)
+        if bundle.not_before is None:
+            self.gathered = min(self.gathered, at + group_wait)
+        else:
+            self.gathered = min(self.gathered, bundle.not_before)
+            self.held_until = max(self.held_until, bundle.not_before)
+            self.names.add(bundle.name)
+        if bundle.sealed:
+            self.sealed.append(bundle)
+        if self.person.on_its_way and not self.person.on_its_way.isdisjoint(bundle.alert_ids):
+            self.known.append(entry)
 
 
 class Waiting:
@@ -106,16 +164,17 @@ class Waiting:
     @property
     def oldest(self) -> datetime | None:
         """When the alert came that has been here longest. Costs a look at each person."""
-        return min((at for box in self._boxes.values() for at, _ in box.bundles), default=None)
+        return min((box.came for box in self._boxes.values()), default=None)
 
-    def add(self, bundle: Bundle, now: datetime, person: Person) -> None:
-        """Let alerts wait. `person`: as remembered."""
+    def add(self, bundle: Bundle, now: datetime, person: Person) -> Bundle:
+        """Let alerts wait; they do so as what this returns. `person`: as remembered."""
         if bundle.not_before is not None:  # whatever a clock that was wrong has put there
             bundle = replace(bundle, not_before=min(bundle.not_before, now + LONGEST))
         box = self._boxes.setdefault(bundle.user_id, _Box(person))
-        box.bundles.append((now, bundle))
+        box.put(_Entry(now, bundle), self._group_wait)
         self._alerts += len(bundle.raised)
         self._reckon(bundle.user_id, box)
+        return bundle
 
     def next(self, now: datetime) -> Mail | None:
         """The mail that is due longest; None when none is. It is on its way until it is `done`, or goes `back`."""
@@ -142,7 +201,7 @@ class Waiting:
         if box is None or box.on_its_way is not mail:
             return ()
         among = set(map(id, mail.bundles))
-        rest = _in_order(bundle for _, bundle in box.bundles if id(bundle) not in among)
+        rest = [each.bundle for each in box.entries if id(each.bundle) not in among]
         alone = [bundle for bundle in rest if bundle.sealed or not self._group_wait]
         together = tuple(bundle for bundle in rest if not bundle.sealed and self._group_wait)
         return (*((bundle,) for bundle in alone), *((together,) if together else ()))
@@ -155,11 +214,11 @@ class Waiting:
         box = self._boxes.get(mail.user_id)
         if box is None or box.on_its_way is not mail:  # everything was forgotten meanwhile
             return
-        left = set(map(id, gone))
-        self._alerts -= sum(len(bundle.raised) for _, bundle in box.bundles if id(bundle) in left)
-        box.bundles = [each for each in box.bundles if id(each[1]) not in left]
-        box.person, box.on_its_way = person, None
-        if box.bundles:
+        before = sum(len(each.bundle.raised) for each in box.entries)
+        box.leave(gone, person, self._group_wait)
+        self._alerts -= before - sum(len(each.bundle.raised) for each in box.entries)
+        box.on_its_way = None
+        if box.entries:
             self._reckon(mail.user_id, box)
         else:
             del self._boxes[mail.user_id]
@@ -188,48 +247,34 @@ class Waiting:
     def _due(self, box: _Box) -> datetime:
         known = box.person.on_its_way
         if known:
-            first = min((at for at, each in box.bundles if each.alert_ids & known), default=box.bundles[0][0])
-            again = _made_again([bundle for _, bundle in box.bundles], known)
+            first = min((each.at for each in box.known), default=box.came)
+            again = _made_again([each.bundle for each in box.known], known)
             return max(first, *(each.not_before or first for each in again)) if again else first + REUNITED_WITHIN
-        sealed = [_time_of(bundle) for _, bundle in box.bundles if bundle.sealed]
-        if sealed:
-            return min(sealed)
-        return max(self._gathered(box.bundles), *self._held_until(box))
-
-    def _gathered(self, bundles: Iterable[tuple[datetime, Bundle]]) -> datetime:
-        """When the first alerts have waited long enough for others."""
-        return min(at + self._group_wait if bundle.not_before is None else bundle.not_before for at, bundle in bundles)
-
-    def _held_until(self, box: _Box) -> Iterator[datetime]:
-        """The times before which nothing of a person's goes out, so that it comes in its order: whom a server turned
-        away it would turn away again, and what was put off goes first."""
-        here = set()
-        yield box.bundles[0][0]
-        for _, bundle in box.bundles:
-            if bundle.not_before is not None:
-                here.add(bundle.name)
-                yield bundle.not_before
-        for name, until in box.person.put_off:
-            if name not in here:
-                yield min(until, box.bundles[0][0] + LONGEST) + OVERDUE
+        if box.sealed:
+            return min(map(_time_of, box.sealed))
+        # Nothing of a person's goes out before what was put off, so that it comes in its order: whom a server turned
+        # away it would turn away again.
+        missing = (
+            min(until, box.came + LONGEST) + OVERDUE for name, until in box.person.put_off if name not in box.names
+        )
+        return max(box.gathered, box.came, box.held_until, *missing)
 
     def _composed(self, user_id: UUID, box: _Box, now: datetime) -> Mail | None:
-        bundles = [bundle for _, bundle in box.bundles]
         known = box.person.on_its_way
         if known:
-            again = _made_again(bundles, known)
+            again = _made_again([each.bundle for each in box.known], known)
             if again:
                 return Mail(user_id, again, again=True, known=known)
-            box.person = replace(box.person, on_its_way=frozenset())  # some have become dead letters, or old
+            # Some have become dead letters, or old.
+            box.look_at(replace(box.person, on_its_way=frozenset()), self._group_wait)
             self._reckon(user_id, box)
             return None
-        sealed = [bundle for bundle in bundles if bundle.sealed and _time_of(bundle) <= now]
+        sealed = [bundle for bundle in box.sealed if _time_of(bundle) <= now]
         if sealed:
             return Mail(user_id, (min(sealed, key=_time_of),), again=True)
-        bundles = _in_order(bundles)
         if not self._group_wait:
-            return Mail(user_id, (bundles[0],), again=False)
-        return Mail(user_id, tuple(_together(bundles)), again=False)
+            return Mail(user_id, (box.entries[0].bundle,), again=False)
+        return Mail(user_id, tuple(_together(each.bundle for each in box.entries)), again=False)
 
 
 def _time_of(bundle: Bundle) -> datetime:
@@ -245,17 +290,6 @@ def _made_again(bundles: Iterable[Bundle], known: frozenset[UUID]) -> tuple[Bund
         if known <= frozenset[UUID]().union(*(each.alert_ids for each in some)):
             return some
     return ()
-
-
-def _in_order(bundles: Iterable[Bundle]) -> list[Bundle]:
-    """By time; of one instant what tells of earlier windows first, and else as they came (a stable sort)."""
-    return sorted(bundles, key=lambda each: (each.since, *_windows_of(each)))
-
-
-def _windows_of(bundle: Bundle) -> tuple[datetime, datetime]:
-    """The first and the last."""
-    starts = [each.alert.window_start for each in bundle.raised]
-    return min(starts), max(starts)
 
 
 def _together(bundles: Iterable[Bundle]) -> Iterator[Bundle]:

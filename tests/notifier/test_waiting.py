@@ -1,6 +1,6 @@
 """Who is next, and what goes into one mail: each rule by an example, and all of them in any order of events."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -226,6 +226,31 @@ def test_the_rest_is_what_may_be_put_off_along() -> None:
         assert found == expected
 
 
+def test_one_person_with_thousands_of_alerts_costs_what_they_are() -> None:
+    """Not their square: nobody else would be mailed meanwhile. 40,000 looks at all of them would be 800 million."""
+    looks = 0
+
+    class Counted(list[object]):
+        def __iter__(self) -> Iterator[object]:
+            nonlocal looks
+            for each in super().__iter__():
+                looks += 1
+                yield each
+
+    waiting = Waiting(WAIT)
+    for number in range(2_000):
+        waiting.add(retry(number + 1, until=1), T0, Person())
+        if number == 0:
+            box = waiting._boxes[ADA]
+            box.entries = Counted(box.entries)  # type: ignore[assignment]
+    assert looks == 0
+    mails = 0
+    while (mail := waiting.next(at(100))) is not None:
+        mails += 1
+        waiting.done(mail, mail.bundles, Person())
+    assert mails == 10
+
+
 @dataclass
 class Model:
     """What must be true of `Waiting`, kept the plain way."""
@@ -296,8 +321,7 @@ def test_nothing_is_lost_or_told_early_or_twice(
             bundle = Bundle((alert(number, user),), None, since, 0, None, False)
             if move != "fresh":
                 bundle = replace(bundle, not_before=now + timedelta(seconds=seconds), sealed=move == "sealed")
-            waiting.add(bundle, now, model.people.get(user, Person()))
-            kept = next(each for _, each in waiting._boxes[user].bundles[-1:])
+            kept = waiting.add(bundle, now, model.people.get(user, Person()))
             model.here[id(kept)] = (now, kept)
         elif move == "next":
             mail = waiting.next(now)
