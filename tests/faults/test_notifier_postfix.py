@@ -83,7 +83,7 @@ def test_postfix_comes_and_goes(seed: int, kafka: Broker, postfix: Postfix, tmp_
         crew = stack.enter_context(
             a_crew(
                 tmp_path, kafka.bootstrap_servers, accounts.target, postfix.port, "only",
-                SMTP_CA_FILE=str(postfix.ca_file), **SETTINGS,
+                STORE="rocksdb", SMTP_CA_FILE=str(postfix.ca_file), **SETTINGS,
             )
         )  # fmt: skip
         faults = ["kill", "stop", "kill", "stop", "kill"]
