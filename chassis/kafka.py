@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 import structlog
-from aiokafka import AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from chassis.topics import BrokerUnreachableError, TopicLike, ensure_topics
@@ -48,6 +48,17 @@ async def started_producer(bootstrap_servers: str) -> AIOKafkaProducer:
             pause = min(pause * 2, 10.0)
         else:
             return producer
+
+
+async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
+    """Stop a consumer of a command, also while the broker is away: aiokafka then raises the cancellation of a task of
+    its own, which would hide why the command ends."""
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
 
 
 async def topics_made(bootstrap_servers: str, topics: Iterable[TopicLike], replication_factor: int) -> None:

@@ -1,8 +1,9 @@
-"""Faust's consumer, mended: it takes nothing from aiokafka that Faust would then throw away, and makes no tasks for
-messages that need not wait."""
+"""Faust's consumer, mended: it takes nothing from aiokafka that Faust would then throw away, commits nothing that is
+not done with, and makes no tasks for messages that need not wait."""
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Final, cast
 
@@ -10,8 +11,10 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import ConsumerStoppedError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer
 from faust.types import TP
+from faust.types.tuples import ConsumerMessage
 from mode.services import WaitArgT, WaitResults
 
+from chassis.stream_offsets import Delivered
 from chassis.stream_recovery import StreamTables
 from chassis.stream_settings import FAUST_LOG
 from chassis.stream_steps import Begun
@@ -26,6 +29,36 @@ class StreamConsumer(Consumer):
     """To be the `Consumer` of a Faust app's transport."""
 
     logger = FAUST_LOG
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._delivered: dict[TP, Delivered] = defaultdict(Delivered)
+
+    def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
+        """What Faust is about to deliver, or to drop because it was read before."""
+        read = self._read_offset[tp]
+        if self.app.topics.acks_enabled_for(tp.topic) and (read is None or record.offset >= read):
+            self._delivered[tp].add(record.offset)
+        return super()._to_message(tp, record)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        """Up to where a partition may be committed, in place of Faust's own reckoning; None: no further than before."""
+        self._acked[tp].clear()  # it would sort these
+        return self._delivered[tp].passed(self._acked_index[tp])
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        """Nothing is made of offsets that have no event."""
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        for tp in revoked:
+            self._delivered.pop(tp, None)
+        await super().on_partitions_revoked(revoked)
+
+    async def perform_seek(self) -> None:
+        """All that is not committed is delivered once more."""
+        self._delivered.clear()
+        self._acked_index.clear()
+        await super().perform_seek()
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -96,6 +96,8 @@ class Health(Service):
         )
         self._progress = Progress(settings.stuck_after_s)
         self._lags: deque[float] = deque([0.0], maxlen=_LAG_SAMPLES)
+        self.others_are_away: Callable[[], bool] = bool
+        """Whether nothing can get on for a reason that no new worker would mend: what it works for is away."""
         self.stuck: str | None = None
         """Why the worker must be ended and begun anew; None while it need not."""
         self.waiting: Mapping[TP, int] = {}
@@ -135,6 +137,8 @@ class Health(Service):
         except (KafkaError, OSError):  # a TimeoutError is one too
             await self._broker.close()
             self.waiting = {}
+            look = None
+        if self.others_are_away():
             look = None
         stuck = None if self._app.should_stop else self._progress.looked(time.monotonic(), look)
         if stuck is not None and self.stuck is None:

@@ -150,6 +150,14 @@ class TableStore(rocksdb.Store):
     def _contains(self, key: bytes) -> bool:
         return self._guarded(super()._contains, key)
 
+    def databases(self) -> list[Rdict]:
+        """Those of the partitions that are open."""
+        return list(self._dbs.values())
+
+    def entries_of(self, db: Rdict) -> Iterator[tuple[bytes, bytes]]:
+        """All entries of one of them."""
+        return self._visible_items(db)
+
     def _visible_items(self, db: Rdict) -> Iterator[tuple[bytes, bytes]]:
         """All entries of a partition. RocksDB's iterator ends before a corrupt block as if there were no more."""
         last = self._guarded(_last_key, db)

@@ -19,13 +19,16 @@ import stamina
 import structlog
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from chassis.breaker import Breaker, Patience, State
 from chassis.clock import Clock
 from chassis.metrics import Metrics
-from collector.breaker import Breaker, State
 from collector.errors import BreakerOpenError, SourceAwayError, SourceError, SourceLimitedError, SourceRefusedError
 from domain.interests import Direction
 
 log = structlog.get_logger()
+
+PATIENCE: Final = Patience(first_opening=timedelta(seconds=30), longest_opening=timedelta(minutes=15))
+"""With the source."""
 
 _ATTEMPTS: Final = 3
 _LONGEST_WAIT_S: Final = 2.0
@@ -145,7 +148,7 @@ class OpenSkyClient:
         self._token: _Token | None = None
         self._renewal = asyncio.Lock()
         self._paused_until = _EPOCH
-        self._breaker = Breaker()
+        self._breaker = Breaker(PATIENCE)
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeouts.total_s, connect=timeouts.connect_s), headers={"User-Agent": "towerwatch"}
         )

@@ -47,6 +47,10 @@ class Alert:
     for_windows: int
     withdrawn_count: int | None = None
     """With WITHDRAWN: the count of which the withdrawn alert spoke."""
+    earlier: tuple[int | None, ...] = ()
+    """The counts of some windows before, the oldest first, the last right before this one; None: not known."""
+    episode_id: UUID | None = None
+    """The alert_id of the FIRING with which the breach began that this is of: its own with FIRING; None: not told."""
 
 
 def alert_id(interest_id: UUID, version: int, bound: Bound, window_start: datetime, state: State) -> UUID:

@@ -6,9 +6,11 @@ however it was cut, repeated or interrupted.
 """
 
 from collections.abc import Container, Iterator, Mapping
+from datetime import datetime
 from typing import Final, NamedTuple
 
 from domain.alerts import Alert, Bound, State, alert_id
+from domain.episodes import Lookback
 from domain.interests import Direction, Interest
 from domain.judgement import ANY, BEYOND, NO_HIGH, NO_LOW, NOTHING, Said, Stretch, first_window, high_said, low_said
 from domain.standing import Windows
@@ -67,6 +69,7 @@ class Change:
         }
         self._extents = {direction: self._extent(direction, changes) for direction in Direction}
         self._windows: dict[tuple[Direction, Window], tuple[Windows, Windows]] = {}
+        self._lookbacks: dict[tuple[Direction, Window], tuple[Lookback, Lookback]] = {}
 
     def _extent(self, direction: Direction, all_changes: Mapping[Direction, tuple[int, int] | None]) -> _Extent | None:
         """None where there is nothing to be said: nothing changed, or not all of its flows are covered yet."""
@@ -147,6 +150,15 @@ class Change:
         """What is to be said of a window, in the order in which it is."""
         news = _high_news if bound is Bound.HIGH else _low_news
         return [*news(*self._pair(direction, window), number, for_windows)]
+
+    def lookbacks(self, direction: Direction, window: Window) -> tuple[Lookback, Lookback]:
+        """What lay behind the windows before the change, and what does after it."""
+        key = direction, window
+        lookbacks = self._lookbacks.get(key)
+        if lookbacks is None:
+            then, now = self._pair(direction, window)
+            lookbacks = self._lookbacks[key] = Lookback(then), Lookback(now)
+        return lookbacks
 
 
 def _covered_to(traffic: Traffic, direction: Direction) -> int | None:
@@ -293,14 +305,20 @@ def alerts_between(interest: Interest, before: Traffic, after: Traffic) -> Itera
                 if news.stretch.begin <= threshold < news.stretch.end and news.concerns(
                     first, interest.for_windows, interest.repeat
                 ):
-                    yield alert_of(interest, news, threshold)
+                    yield alert_of(interest, change, news, threshold)
 
 
-def alert_of(interest: Interest, news: News, threshold: int) -> Alert:
-    """The alert that tells news to somebody who has this threshold."""
-    start = instant(news.number * interest.window.hours * HOUR_S)
+def alert_of(interest: Interest, change: Change, news: News, threshold: int) -> Alert:
+    """The alert that tells news of a change to somebody who has this threshold."""
+    start = _start(interest, news.number)
+    own_id = alert_id(interest.interest_id, interest.version, news.bound, start, news.state)
+    then, now = change.lookbacks(interest.direction, interest.window)
+    episode_id = own_id
+    if news.state is not State.FIRING:
+        began = _episode_begin(interest, then if news.state is State.WITHDRAWN else now, news, threshold)
+        episode_id = alert_id(interest.interest_id, interest.version, news.bound, _start(interest, began), State.FIRING)
     return Alert(
-        alert_id=alert_id(interest.interest_id, interest.version, news.bound, start, news.state),
+        alert_id=own_id,
         interest_id=interest.interest_id,
         user_id=interest.user_id,
         version=interest.version,
@@ -314,4 +332,19 @@ def alert_of(interest: Interest, news: News, threshold: int) -> Alert:
         threshold=threshold,
         for_windows=interest.for_windows,
         withdrawn_count=news.withdrawn_flights,
+        earlier=now.earlier(news.number),
+        episode_id=episode_id,
     )
+
+
+def _start(interest: Interest, number: int) -> datetime:
+    return instant(number * interest.window.hours * HOUR_S)
+
+
+def _episode_begin(interest: Interest, lookback: Lookback, news: News, threshold: int) -> int:
+    """The window of the FIRING with which the breach began that the news is of; the news is no FIRING itself."""
+    if news.state is State.WITHDRAWN and not news.for_repeat:
+        return news.number  # what is withdrawn was a FIRING: a STILL is only for those who want to be told again
+    # A breach needs so many windows in a row, all of them the interest's; with the last of the first ones it began.
+    begin = max(lookback.run_begin(news.bound, threshold, news.number), first_window(interest))
+    return begin + interest.for_windows - 1

@@ -1,18 +1,164 @@
-"""`python -m notifier`: one worker of the notifier."""
+"""Towerwatch's notifier: alerts become mail.
+
+Without a command: one worker, until SIGTERM; run as many as there is work for. The commands are for an operator, while
+workers run or not, and need KAFKA_BOOTSTRAP_SERVERS alone.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import TypeVar
+
+import structlog
+from aiokafka.errors import KafkaError
 
 from chassis import logs
+from chassis.clock import SystemClock
+from chassis.errors import ChassisError
 from chassis.process import settings_or_exit
+from chassis.settings import Settings
 from chassis.stream_app import run_worker
 from notifier.app import SERVICE, create_app
+from notifier.commands import list_letters, requeue_letters, show_letter
+from notifier.dead_letter_facts import SOURCES
+from notifier.dead_letters import Filter, moment_in, place_in
 from notifier.settings import NotifierSettings
-from towerwatch.topics import CATALOGUE
+from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, CATALOGUE
+
+T = TypeVar("T")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The exit status of a command; a worker exits by itself. Unknown options end the program as argparse does."""
+    now = SystemClock().now()
+    parser = _parser(now)
+    chosen = parser.parse_args(arguments)
+    if chosen.command is None:
+        _work()
+    if chosen.action == "requeue" and bool(chosen.ids) == chosen.all:
+        parser.error("requeue needs letters: either their ids, or --all")
+    if chosen.action == "requeue" and chosen.ids and _filter(chosen) != Filter():
+        parser.error("requeue: --reason, --topic, --since and --until go with --all, not with ids")
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is printed is the answer
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of an outage it says ten lines a second, we one in all
+    settings = settings_or_exit(SERVICE, Settings)
+    try:
+        status = asyncio.run(_dead_letters(settings.kafka_bootstrap_servers, chosen, now))
+        sys.stdout.flush()
+    except ChassisError as error:
+        return _refuse(str(error))
+    except KafkaError as error:
+        return _refuse(f"the broker did not do what was asked ({type(error).__name__}): try again when it is well")
+    except BrokenPipeError:  # who read the answer has seen enough of it; nor may the interpreter's end complain of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return status
+
+
+def _work() -> None:
     settings = settings_or_exit(SERVICE, NotifierSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, CATALOGUE)
 
 
+async def _dead_letters(bootstrap_servers: str, chosen: argparse.Namespace, now: datetime) -> int:
+    if chosen.action == "show":
+        return await show_letter(bootstrap_servers, chosen.id)
+    if chosen.action == "requeue":
+        return await requeue_letters(bootstrap_servers, chosen.ids or _filter(chosen), now, dry_run=chosen.dry_run)
+    return await list_letters(
+        bootstrap_servers, _filter(chosen), chosen.limit, only_summary=chosen.summary, as_json=chosen.json
+    )
+
+
+def _filter(chosen: argparse.Namespace) -> Filter:
+    return Filter(chosen.reason, chosen.topic, chosen.since, chosen.until)
+
+
+def _refuse(sentence: str) -> int:
+    print(f"{SERVICE}: {sentence}", file=sys.stderr)
+    return 1
+
+
+def _parser(now: datetime) -> argparse.ArgumentParser:
+    whole = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="python -m notifier", description=__doc__, formatter_class=whole, allow_abbrev=False
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    letters = commands.add_parser(
+        "dead-letters",
+        help="look at events that were put aside, and have alerts mailed after all",
+        description=f"Events that stream or notifier gave up are on {ALERTS_DEAD_LETTER.name}, for 30 days.",
+        epilog="Exit status: 0 when done; 1 when something of it was not, or the broker does not answer; 2 when the "
+        "command is not understood. What is wrong is said on standard error.",
+        allow_abbrev=False,
+    )
+    actions = letters.add_subparsers(dest="action", metavar="ACTION", required=True)
+    filters = _filters(now)
+    listing = actions.add_parser(
+        "list",
+        parents=[filters],
+        help="one line for each letter, the oldest first, and a summary",
+        description="A line tells a letter's id, when it was put aside (UTC), the topic that it comes from, the reason "
+        "and what it is about; [requeued WHEN] if it was; [again in ID] if an alert of it is in a later letter.",
+        allow_abbrev=False,
+    )
+    listing.add_argument("--limit", type=_said(_number), metavar="N", help="not more lines than that")
+    listing.add_argument("--summary", action="store_true", help="only how many there are for which reason")
+    listing.add_argument("--json", action="store_true", help="one JSON object a line, and no summary beside them")
+    showing = actions.add_parser("show", help="everything about one letter", allow_abbrev=False)
+    showing.add_argument("id", type=_said(place_in), metavar="ID", help="partition:offset, as `list` shows it")
+    requeuing = actions.add_parser(
+        "requeue",
+        parents=[filters],
+        help="have the alerts of letters mailed after all",
+        description=f"Sends the alerts to {ALERTS_RAISED.name} once more, as if they were new. What was mailed "
+        "meanwhile is not mailed again: the command may be repeated. Other events than alerts cannot be requeued; why "
+        "is said for each.",
+        allow_abbrev=False,
+    )
+    requeuing.add_argument("ids", nargs="*", type=_said(place_in), metavar="ID", help="partition:offset")
+    requeuing.add_argument("--all", action="store_true", help="all that were not yet, and that the options name")
+    requeuing.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    return parser
+
+
+def _filters(now: datetime) -> argparse.ArgumentParser:
+    filters = argparse.ArgumentParser(add_help=False)
+    when = _said(lambda text: moment_in(text, now))
+    filters.add_argument("--reason", default="", metavar="TEXT", help="whose reason holds this, in whatever case")
+    filters.add_argument("--topic", choices=SOURCES, help="that come from this topic")
+    filters.add_argument(
+        "--since", type=when, metavar="WHEN", help="put aside since: how long ago (90s, 30m, 2h, 7d), or date and time"
+    )
+    filters.add_argument("--until", type=when, metavar="WHEN", help="put aside before")
+    return filters
+
+
+def _said(read: Callable[[str], T]) -> Callable[[str], T]:
+    """The same, whose ValueError argparse tells as it is."""
+
+    def reading(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return reading
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < len(text) <= 9 and int(text)):
+        raise ValueError(f"{text!r} is no number above 0")
+    return int(text)
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

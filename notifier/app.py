@@ -1,25 +1,47 @@
-"""The Faust app of the notifier: its table, its agents and its pages, put together."""
+"""The Faust app of the notifier: its tables, its agents and its pages, put together."""
 
+import asyncio
 from datetime import timedelta
-from typing import Final
+from functools import partial
+from typing import Final, cast
 
 import faust
+import structlog
 
-from chassis.clock import SystemClock
+from chassis.breaker import State
+from chassis.clock import Clock, SystemClock
 from chassis.metrics import Identity, Metrics
-from chassis.stream_app import create_stream_app, serve_health_and_metrics
-from notifier.agents import Agents
+from chassis.stream_app import crash_worker, create_stream_app, is_still_ours, serve_health_and_metrics
+from chassis.stream_table import DirectTable, add_table
+from chassis.stream_worker import StreamApp
+from notifier.agents import Agents, KafkaTopics
+from notifier.confirmations import Confirmations
 from notifier.contacts import Contacts
+from notifier.delivery import Manner
+from notifier.dispatch import Dispatch
+from notifier.doubt import Doubts
+from notifier.ledger import REMEMBERED, Ledger
+from notifier.mail import signed
 from notifier.mailroom import Mailroom
-from notifier.sent import SentMails
+from notifier.metrics import NotifierMetrics
 from notifier.settings import NotifierSettings
 from notifier.smtp import MailServer
-from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, DAY_MS, USERS_CHANGED
+from notifier.waiting import Waiting
+from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
+
+log = structlog.get_logger()
 
 SERVICE = "notifier"
 
-_REMEMBERED: Final = {"cleanup.policy": "compact,delete", "retention.ms": str(8 * DAY_MS)}
-"""What went out is remembered a day longer than the topics keep the alerts, so that no replay mails twice."""
+_FOR_AS_LONG: Final = {
+    "cleanup.policy": "compact,delete",
+    "retention.ms": str(REMEMBERED // timedelta(milliseconds=1)),
+}
+
+_LETS_GO_WITHIN_S: Final = 8.0
+"""Of a stop or a rebalance, for the mails under way; a rebalance waits for 30 s at most, a stop for 20 s."""
+
+_PURGES_EVERY_S: Final = 3600.0
 
 
 def create_app(settings: NotifierSettings) -> faust.App:
@@ -28,37 +50,106 @@ def create_app(settings: NotifierSettings) -> faust.App:
     clock = SystemClock()  # mail and retries live in real time, whatever time the flights are from
     app = create_stream_app(SERVICE, settings, ALERTS_RAISED.partitions)
     app.conf.producer_linger = 0.0  # each mail waits for its record; there is nothing to gather
-    sent = app.Table(
-        "sent",
-        partitions=ALERTS_RAISED.partitions,
-        key_type=bytes,
-        value_type=bytes,
-        help="When a mail went out, by alert id or confirmation id",
-        extra_topic_configs=_REMEMBERED,
+    ledger = Ledger(
+        _table(app, "sent", "What became of an alert or a confirmation, by its id"),
+        _table(app, "people", "The mails of one person, by user id"),
+        partial(crash_worker, app),
     )
     contacts = Contacts(settings.user_manager_grpc_target, settings.contact_cache_s)
-    password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
-    server = MailServer(
-        settings.smtp_host, settings.smtp_port, settings.smtp_security, settings.smtp_username, password
+    server = _mail_server(settings)
+    topics = KafkaTopics(
+        app.topic(ALERTS_RETRY.name, value_serializer="raw"),
+        app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw"),
+        partial(is_still_ours, app),
     )
-    mailroom = Mailroom(SentMails(app, sent), contacts, server, settings.sender(), clock, metrics)
-    retries = app.topic(ALERTS_RETRY.name, value_serializer="raw")
-    dead_letters = app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw")
-    agents = Agents(mailroom, retries, dead_letters, clock, timedelta(seconds=settings.retry_base_s), metrics)
+    counted = NotifierMetrics(metrics)
+    doubts = Doubts(settings.smtp_mails_in_doubt)
+    manner = _manner(settings)
+    waiting = Waiting(timedelta(seconds=settings.group_wait_s))
+    mailroom = Mailroom(
+        waiting, ledger, contacts, server, topics, manner, doubts, settings.smtp_connections, clock, counted
+    )
+    confirmations = Confirmations(ledger, contacts, server, topics, manner, doubts, clock, counted)
+    dispatch = Dispatch(waiting, mailroom, clock, settings.smtp_connections)
+    agents = Agents(dispatch, confirmations, ledger, topics, counted)
     app.agent(app.topic(ALERTS_RAISED.name, value_serializer="raw"), name="alerts_raised")(agents.raised)
-    app.agent(retries, name="alerts_retried")(agents.retried)
+    app.agent(app.topic(ALERTS_RETRY.name, value_serializer="raw"), name="alerts_retried")(agents.retried)
     app.agent(app.topic(USERS_CHANGED.name, value_serializer="raw"), name="users_changed")(agents.users_changed)
-    _finish_before_the_end(app, mailroom, server, contacts)
+    _run(app, dispatch, ledger, clock)
+    _let_go(app, dispatch, confirmations, server, contacts)
+
+    def oldest_s() -> float:
+        oldest = waiting.oldest
+        return 0.0 if oldest is None else (clock.now() - oldest).total_seconds()
+
+    counted.watch(lambda: float(len(waiting)), oldest_s, lambda: server.state is not State.CLOSED)
     serve_health_and_metrics(app, metrics)
+    cast(StreamApp, app).health.others_are_away = lambda: (
+        server.state is not State.CLOSED or dispatch.is_resting or confirmations.are_waiting_for_others
+    )
     return app
 
 
-def _finish_before_the_end(app: faust.App, mailroom: Mailroom, server: MailServer, contacts: Contacts) -> None:
-    """At a stop the mail at hand is finished and recorded; to break it off could mean to send it twice."""
+def _table(app: faust.App, name: str, says: str) -> DirectTable:
+    return add_table(app, DirectTable, name, ALERTS_RAISED.partitions, says, extra_topic_configs=_FOR_AS_LONG)
+
+
+def _mail_server(settings: NotifierSettings) -> MailServer:
+    password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
+    key = settings.signing_key()
+    return MailServer(
+        settings.smtp_host,
+        settings.smtp_port,
+        settings.smtp_security,
+        settings.smtp_username,
+        password,
+        ca_file=settings.smtp_ca_file,
+        connections=settings.smtp_connections,
+        mails_per_connection=settings.smtp_mails_per_connection,
+        mails_per_minute=settings.smtp_mails_per_minute,
+        sign=partial(signed, key=key) if key is not None else None,
+    )
+
+
+def _manner(settings: NotifierSettings) -> Manner:
+    return Manner(
+        sender=settings.sender(),
+        bounces_to=settings.bounce_address(),
+        mails_per_hour=settings.person_mails_per_hour or None,
+        retry_base=timedelta(seconds=settings.retry_base_s),
+        lifetime=timedelta(seconds=settings.retry_lifetime_s),
+    )
+
+
+def _run(app: faust.App, dispatch: Dispatch, ledger: Ledger, clock: Clock) -> None:
+    """What goes on beside the agents, for as long as the worker lives."""
+
+    async def purge() -> None:
+        purged = await ledger.purge(clock.now())
+        if purged:
+            log.info("ledger.purged", entries=purged)
+
+    app.task(dispatch.run)
+    app.timer(_PURGES_EVERY_S)(purge)
+
+
+def _let_go(
+    app: faust.App, dispatch: Dispatch, confirmations: Confirmations, server: MailServer, contacts: Contacts
+) -> None:
+    """Before partitions go elsewhere, and before the end, mails under way are finished and recorded; to break one off
+    could mean to send it twice. What waits is read again, by whoever has it then."""
+
+    async def let_go(*_args: object, **_kwargs: object) -> None:
+        await asyncio.gather(dispatch.let_go(_LETS_GO_WITHIN_S), confirmations.let_go(_LETS_GO_WITHIN_S))
+
+    async def go_on(*_args: object, **_kwargs: object) -> None:
+        dispatch.go_on()
 
     async def finish(*_args: object, **_kwargs: object) -> None:
-        await mailroom.close()
+        await let_go()
         await server.close()
         await contacts.close()
 
+    app.on_partitions_revoked.connect(let_go, weak=False)
+    app.on_partitions_assigned.connect(go_on, weak=False)
     app.on_before_shutdown.connect(finish, weak=False)

@@ -39,13 +39,17 @@ class RaisedAlert:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """An alert whose mail must be tried again."""
+    """A mail that must be tried again, or that has to wait."""
 
-    raised: RaisedAlert
+    raised: tuple[RaisedAlert, ...]
+    """What it tells, of one person; one at least."""
     attempt: int
-    """How many times it was tried, at least 1."""
+    """How many times it was tried."""
     not_before: datetime
     first_attempt_at: datetime
+    """When the clock of its lifetime began."""
+    sealed: bool = False
+    """The mail server may have taken it already: it is sent as it is, and nothing joins it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +71,25 @@ def decode_retry(value: bytes | None) -> Retry:
     message = _parsed(alerts_pb.AlertRetry, value)
     if not (message.HasField("not_before") and message.HasField("first_attempt_at")):
         raise UndecodableError("AlertRetry without its times")
+    raised = tuple(_raised(each) for each in (message.alert, *message.others))
+    if len({each.alert.user_id for each in raised}) > 1:
+        raise UndecodableError("AlertRetry of several people")
     return Retry(
-        raised=_raised(message.alert),
-        attempt=max(message.attempt, 1),
+        raised=raised,
+        attempt=message.attempt,
         not_before=_instant(message.not_before),
         first_attempt_at=_instant(message.first_attempt_at),
+        sealed=message.sealed,
     )
 
 
 def encode_retry(retry: Retry) -> bytes:
     """A value of alerts.retry.v1."""
-    message = alerts_pb.AlertRetry(attempt=retry.attempt)
-    message.alert.ParseFromString(retry.raised.original)
+    message = alerts_pb.AlertRetry(attempt=retry.attempt, sealed=retry.sealed)
+    first, *others = retry.raised
+    message.alert.ParseFromString(first.original)
+    for each in others:
+        message.others.add().ParseFromString(each.original)
     message.not_before.FromDatetime(retry.not_before)
     message.first_attempt_at.FromDatetime(retry.first_attempt_at)
     return message.SerializeToString()
@@ -102,8 +113,13 @@ def decode_wish(value: bytes | None) -> ConfirmationWish | None:
 def _raised(message: alerts_pb.AlertRaised) -> RaisedAlert:
     if not (message.HasField("window_start") and message.HasField("cause_published_at")):
         raise UndecodableError("AlertRaised without its times")
+    window_start = _instant(message.window_start)
+    if not 1970 <= window_start.year < 9999:  # windows before and after it must have a date, too
+        raise UndecodableError("AlertRaised of a window out of all time")
     if not _ICAO.fullmatch(message.airport):
         raise UndecodableError("AlertRaised without an ICAO code")
+    if len(message.earlier_counts) != len(message.earlier_known):
+        raise UndecodableError("AlertRaised with earlier counts of which it is not said whether they are known")
     alert = Alert(
         alert_id=_uuid(message.alert_id),
         interest_id=_uuid(message.interest_id),
@@ -112,13 +128,17 @@ def _raised(message: alerts_pb.AlertRaised) -> RaisedAlert:
         airport=message.airport,
         direction=_member(Direction, flights_pb.Direction.Name, message.direction, "DIRECTION_"),
         window=_member(Window, interests_pb.Window.Name, message.window, "WINDOW_"),
-        window_start=_instant(message.window_start),
+        window_start=window_start,
         bound=_member(Bound, alerts_pb.Bound.Name, message.bound, "BOUND_"),
         state=_member(State, alerts_pb.State.Name, message.state, "STATE_"),
         count=message.count,
         threshold=message.threshold,
         for_windows=max(message.for_windows, 1),
         withdrawn_count=message.withdrawn_count if message.HasField("withdrawn_count") else None,
+        earlier=tuple(
+            count if known else None for count, known in zip(message.earlier_counts, message.earlier_known, strict=True)
+        ),
+        episode_id=_uuid(message.episode_id) if message.episode_id else None,
     )
     return RaisedAlert(alert, _instant(message.cause_published_at), message.SerializeToString())
 

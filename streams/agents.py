@@ -15,12 +15,13 @@ from faust.types import EventT, StreamT, TopicT
 
 from chassis.kafka import sequence_in
 from chassis.stream_app import dead_letter
+from chassis.stream_table import turn_to
 from domain.alerts import Alert
 from streams.desk import Desk, Outcome
 from streams.errors import MisroutedError, UnsequencedError, UnusableEventError
 from streams.messages import decode_flights, decode_interest_key, encode_alert
 from streams.metrics import StreamMetrics
-from streams.tables import SequencedTable, turn_to
+from streams.tables import SequencedTable
 from streams.ticker import Ticker
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 

@@ -13,6 +13,7 @@ from chassis.stream_app import (
     send_record,
     serve_health_and_metrics,
 )
+from chassis.stream_table import add_table
 from domain.interests import Direction
 from domain.windows import instant
 from streams.agents import Join, Tables
@@ -80,10 +81,7 @@ def create_app(settings: StreamsSettings) -> faust.App:
 
 
 def _table(app: faust.App, name: str, says: str) -> SequencedTable:
-    """A table whose changelog has as many partitions as its sources, or its first write would fail."""
-    table = SequencedTable(app, name=name, partitions=JOIN_PARTITIONS, help=says, beacon=app.tables.beacon)
-    app.tables.add(table)
-    return table
+    return add_table(app, SequencedTable, name, JOIN_PARTITIONS, says)
 
 
 def _follow_rebalances(app: faust.App, desk: Desk, tables: Tables) -> None:

@@ -51,6 +51,8 @@ class Outcome:
     """What the entry means."""
     findings: tuple[Finding, ...] = ()
     """What a batch makes to be said; `Desk.alerts` tells it in full."""
+    change: Change | None = field(default=None, compare=False)
+    """What a batch changed: the findings are made of it."""
     alerts: tuple[Alert, ...] = ()
     """What an interest that was set makes to be said."""
     past: Mapping[bytes, bytes | None] = field(default_factory=dict)
@@ -173,7 +175,8 @@ class Desk:
         if sequence <= before.sequence:
             return None
         after = before.followed_by(sequence, before.traffic.fold(batch.observation))
-        findings = self.thresholds(airport).findings(Change(before.traffic, after.traffic))
+        change = Change(before.traffic, after.traffic)
+        findings = self.thresholds(airport).findings(change)
         seen = batch.observation
         within = seen.within_reach()
         return Outcome(
@@ -182,6 +185,7 @@ class Desk:
             airport=airport,
             known=after,
             findings=tuple(findings),
+            change=change if findings else None,
             past=self._past_changes(airport, before, after),
             direction=seen.direction,
             flights=len(within),
@@ -225,11 +229,13 @@ class Desk:
         To be taken before an interest changes, and while the tables are still this worker's.
         """
         yield from outcome.alerts
+        if outcome.change is None:
+            return
         for finding in outcome.findings:
             interest = self.interest(outcome.airport, finding.interest_id)
             if interest is None:
                 raise LookupError("the index has an interest that its table has not")
-            yield alert_of(interest, finding.news, finding.threshold)
+            yield alert_of(interest, outcome.change, finding.news, finding.threshold)
 
     def follow(self, outcome: Outcome) -> None:
         """Take an outcome for what is, before it is written; what follows from the next event, follows from it.

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
-from chassis.kafka import sequence_in
+from chassis.kafka import sequence_in, stop_consumer
 from chassis.topics import wait_for_broker
 from domain.alerts import Alert
 from streams.desk import Desk, Outcome
@@ -139,7 +139,7 @@ async def reader(bootstrap_servers: str, group: str | None = None) -> AsyncItera
     try:
         yield consumer
     finally:
-        await consumer.stop()
+        await stop_consumer(consumer)
 
 
 @asynccontextmanager

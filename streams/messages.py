@@ -144,6 +144,9 @@ def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
         threshold=alert.threshold,
         for_windows=alert.for_windows,
         withdrawn_count=alert.withdrawn_count,
+        earlier_counts=[count or 0 for count in alert.earlier],
+        earlier_known=[count is not None for count in alert.earlier],
+        episode_id=str(alert.episode_id) if alert.episode_id is not None else "",
     )
     message.window_start.FromDatetime(alert.window_start)
     message.cause_published_at.FromDatetime(cause_published_at)

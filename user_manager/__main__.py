@@ -22,6 +22,7 @@ from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to
 from user_manager import pages, rest, rpc
 from user_manager.access import Access
 from user_manager.accounts import Accounts
+from user_manager.bounces import Bounces
 from user_manager.collector_client import CollectorClient
 from user_manager.deletion import CARRY_ON_EVERY_S, Deletions
 from user_manager.housekeeping import COUNT_EVERY_S, SWEEP_EVERY_S, Housekeeping
@@ -57,6 +58,7 @@ async def _run(settings: UserManagerSettings) -> None:
     accounts = Accounts(database, links, access)
     registrations = Registrations(database, links, access, answers, clock)
     deletions = Deletions(database, collector, access, clock, metrics)
+    bounces = Bounces(database, clock, metrics)
     housekeeping = Housekeeping(database, accounts, answers, clock, metrics)
 
     app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.ready)
@@ -75,7 +77,7 @@ async def _run(settings: UserManagerSettings) -> None:
     grpc_server = GrpcServer(
         settings.listen_host,
         settings.grpc_port,
-        {rpc.SERVICE_NAME: partial(add_UserServiceServicer_to_server, rpc.UserService(accounts))},
+        {rpc.SERVICE_NAME: partial(add_UserServiceServicer_to_server, rpc.UserService(accounts, bounces))},
         rpc.STATUSES,
         metrics,
     )

@@ -72,7 +72,15 @@ def owner(session: Session, token: str, *, lock: bool = False) -> User:
     return user
 
 
-def require_account(session: Session, user_id: UUID) -> None:
-    """Refuse a link whose account is gone. Raises LinkOrphanedError."""
-    if session.scalar(select(User.user_id).where(User.user_id == user_id, EXISTS)) is None:
+def account_of(session: Session, user_id: UUID, *, lock: bool = False) -> User | None:
+    """The account with this id; None when there is none (any more). `lock` holds its row until the transaction ends."""
+    query = select(User).where(User.user_id == user_id, EXISTS)
+    return session.scalar(query.with_for_update() if lock else query)
+
+
+def require_account(session: Session, user_id: UUID, *, lock: bool = False) -> User:
+    """As `account_of`, and refuses a link whose account is gone. Raises LinkOrphanedError."""
+    user = account_of(session, user_id, lock=lock)
+    if user is None:
         raise LinkOrphanedError("The account that this link belongs to was deleted.")
+    return user

@@ -38,6 +38,8 @@ class Account:
     confirmed: bool
     paused: bool
     """Whether the person wants no alerts at present."""
+    suppressed: bool
+    """Whether mail to the address came back, so that none is sent there until it is confirmed once more."""
     created_at: datetime
     version: int
     """Grows with every change."""
@@ -51,6 +53,7 @@ class Account:
             time_zone=user.time_zone,
             confirmed=user.confirmed,
             paused=user.paused,
+            suppressed=user.suppressed,
             created_at=user.created_at,
             version=user.version,
         )
@@ -88,7 +91,7 @@ class Contact:
 
     account: Account
     confirm_url: str
-    """Empty when the address is confirmed."""
+    """Empty when no confirmation mail may go to the address."""
     unsubscribe_url: str
 
 
@@ -210,7 +213,7 @@ class Accounts:
         return [
             Contact(
                 Account.of(user),
-                "" if user.confirmed else self._links.confirmation_url(user.user_id),
+                self._links.confirmation_url(user.user_id, user.confirmation_asked_at) if user.confirmable else "",
                 self._links.unsubscription_url(user.user_id),
             )
             for user in users

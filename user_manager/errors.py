@@ -71,7 +71,7 @@ class LinkForgedError(UserManagerError):
 
 
 class LinkExpiredError(UserManagerError):
-    """The link is genuine, and too old."""
+    """The link is genuine, and too old: its time is over, or mail to the address came back since."""
 
 
 class LinkOrphanedError(UserManagerError):
@@ -80,6 +80,10 @@ class LinkOrphanedError(UserManagerError):
 
 class TooManyUsersError(UserManagerError):
     """One call asked for more users than it may."""
+
+
+class BadInstantError(UserManagerError):
+    """A time that was left out, or is none that a calendar has."""
 
 
 class DeletionUnknownError(UserManagerError):

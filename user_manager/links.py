@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
@@ -15,6 +15,18 @@ CONFIRMATION_LIFE: Final = timedelta(days=7)
 # A salt for each purpose: a link that does one thing is no link that does another.
 _CONFIRMATION: Final = "confirm-address"
 _UNSUBSCRIPTION: Final = "unsubscribe"
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmationLink:
+    """What a confirmation link says."""
+
+    user_id: UUID
+    wished_at: datetime
+    """When the mail with this link was asked for; long ago where the link does not tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,16 +41,23 @@ class Links:
     public_url: str
     """Without a slash at its end."""
 
-    def confirmation_url(self, user_id: UUID) -> str:
-        """The link that confirms the address of this user's account. Good for `CONFIRMATION_LIFE` from now."""
-        signer = TimestampSigner(self.signing_key, _CONFIRMATION, key_derivation="hmac", digest_method=hashlib.sha256)
-        return f"{self.public_url}/confirm/{signer.sign(str(user_id)).decode('ascii')}"
+    def confirmation_url(self, user_id: UUID, wished_at: datetime = _EPOCH) -> str:
+        """The link that confirms the address of this user's account. Good for `CONFIRMATION_LIFE` from now.
 
-    def confirming(self, link_token: str) -> UUID:
-        """The user whose confirmation link ends with `link_token`. Raises LinkForgedError, LinkExpiredError."""
+        `wished_at` is when the mail with it was asked for: mail that came back from the address after that voids it.
+        """
+        signed = f"{user_id}~{(wished_at - _EPOCH) // _MICROSECOND}"
+        signer = TimestampSigner(self.signing_key, _CONFIRMATION, key_derivation="hmac", digest_method=hashlib.sha256)
+        return f"{self.public_url}/confirm/{signer.sign(signed).decode('ascii')}"
+
+    def confirming(self, link_token: str) -> ConfirmationLink:
+        """What the confirmation link that ends with `link_token` says. Raises LinkForgedError, LinkExpiredError."""
         signer = TimestampSigner(self.signing_key, _CONFIRMATION, key_derivation="hmac", digest_method=hashlib.sha256)
         try:
-            return UUID(signer.unsign(link_token, max_age=int(CONFIRMATION_LIFE.total_seconds())).decode("ascii"))
+            signed = signer.unsign(link_token, max_age=int(CONFIRMATION_LIFE.total_seconds())).decode("ascii")
+            # Links of the version before hold nothing but the user.
+            user_id, _, microseconds = signed.partition("~")
+            return ConfirmationLink(UUID(user_id), _EPOCH + int(microseconds or 0) * _MICROSECOND)
         except SignatureExpired:
             raise LinkExpiredError("This link has expired; ask for another mail.") from None
         except (BadSignature, ValueError):

@@ -46,6 +46,27 @@ class User(Base):
     """When the last confirmation mail was asked for."""
     confirmations_asked: Mapped[int]
     """How many confirmation mails were asked for, the first by registering."""
+    confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When a link last confirmed the address; None: never, or before this was recorded."""
+    bounced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """When a mail server last said that there is no such address; None: never."""
+
+    @property
+    def suppressed(self) -> bool:
+        """Whether mail came back since the address was last confirmed. ADR 19."""
+        if self.bounced_at is None:
+            return False
+        return self.confirmed_at is None or self.bounced_at > self.confirmed_at
+
+    @property
+    def confirmable(self) -> bool:
+        """Whether a confirmation mail may go to the address.
+
+        To one that is suppressed only if its owner asked for it since mail last came back.
+        """
+        if self.bounced_at is not None and self.suppressed:
+            return self.confirmation_asked_at > self.bounced_at
+        return not self.confirmed
 
 
 class Deletion(Base):

@@ -7,7 +7,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -15,23 +15,26 @@ from chassis.clock import Clock
 from chassis.database import Database
 from chassis.errors import ContendedError
 from user_manager import events, tokens
-from user_manager.access import EXISTS, Access, require_account
+from user_manager.access import Access, require_account
 from user_manager.accounts import Account
 from user_manager.addresses import Address
 from user_manager.errors import (
     AddressTakenError,
     AlreadyConfirmedError,
+    LinkExpiredError,
     StillInFlightError,
     TooSoonError,
 )
 from user_manager.idempotency import IdempotentAnswers, IdempotentRequest
-from user_manager.links import Links
+from user_manager.links import ConfirmationLink, Links
 from user_manager.model import OUTBOX, User
 
 log = structlog.get_logger()
 
 FIRST_PAUSE: Final = timedelta(minutes=1)
 LONGEST_PAUSE: Final = timedelta(days=1)
+
+_INSTANT: Final = timedelta(microseconds=1)
 
 
 def next_confirmation_at(asked_at: datetime, asked: int) -> datetime:
@@ -137,39 +140,39 @@ class Registrations:
         return None
 
     def confirm(self, link_token: str) -> None:
-        """Confirm the address that the link was mailed to; announced the first time only.
+        """Confirm the address that the link was mailed to, and suppress it no longer; announced where that is news.
 
         Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
         """
-        user_id = self._links.confirming(link_token)
+        link = self._links.confirming(link_token)
+        now = self._clock.now()
         with self._database.transaction() as session:
-            first = session.connection().execute(
-                update(User)
-                .where(User.user_id == user_id, User.confirmed.is_(False), EXISTS)
-                .values(confirmed=True, version=User.version + 1)
-            )
-            if first.rowcount == 1:
-                OUTBOX.add(session, [events.confirmed(user_id)])
-            else:
-                require_account(session, user_id)
-        if first.rowcount == 1:
-            log.info("account.confirmed", user_id=str(user_id))
+            user = _linked(session, link, lock=True)
+            news = user.suppressed or not user.confirmed
+            if news:
+                user.confirmed = True
+                # Not before the bounce that it answers: that may have been recorded by a replica whose clock is ahead.
+                user.confirmed_at = max(now, user.bounced_at or now)
+                user.version += 1
+                OUTBOX.add(session, [events.confirmed(user.user_id)])
+        if news:
+            log.info("account.confirmed", user_id=str(link.user_id))
 
     def check_link(self, link_token: str) -> None:
         """Say whether `confirm` could do something with this link, and change nothing. Raises as `confirm` does."""
-        user_id = self._links.confirming(link_token)
+        link = self._links.confirming(link_token)
         with self._database.reading() as session:
-            require_account(session, user_id)
+            _linked(session, link)
 
     def ask_confirmation(self, token: str, email: str) -> None:
-        """Have another confirmation mail sent to the account's address.
+        """Have another confirmation mail sent to the account's address, also when that is suppressed.
 
         Raises TokenUnknownError, NotYoursError, AccountUnknownError, AlreadyConfirmedError, TooSoonError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
             user = self._access.account(session, token, email, lock=True)
-            if user.confirmed:
+            if user.confirmed and not user.suppressed:
                 raise AlreadyConfirmedError("This address is confirmed already.")
             wait = next_confirmation_at(user.confirmation_asked_at, user.confirmations_asked) - now
             if wait > timedelta(0):
@@ -177,13 +180,24 @@ class Registrations:
                     "A confirmation mail was sent a short time ago; look for it, or ask again later.",
                     retry_after_s=-(-wait // timedelta(seconds=1)),
                 )
-            user.confirmation_asked_at = now
+            # After the bounce that is known, for the same reason as in `confirm`.
+            user.confirmation_asked_at = max(now, (user.bounced_at or now - _INSTANT) + _INSTANT)
             user.confirmations_asked += 1
             OUTBOX.add(session, [events.registered(user.user_id, confirmation_id=uuid4())])
 
 
+def _linked(session: Session, link: ConfirmationLink, *, lock: bool = False) -> User:
+    """The user whose address this link can confirm. Raises LinkOrphanedError, LinkExpiredError."""
+    user = require_account(session, link.user_id, lock=lock)
+    # The mail with it reached somebody before the server said that there is nobody: that proves nothing any more.
+    if user.bounced_at is not None and user.suppressed and link.wished_at <= user.bounced_at:
+        raise LinkExpiredError("Mail to this address came back after this link was asked for; ask for another mail.")
+    return user
+
+
 def _packed(registration: Registration) -> bytes:
     account = asdict(registration.account)
+    del account["suppressed"]  # a new account is not; and replicas of the version before can read the answer
     account |= {"user_id": str(registration.account.user_id), "created_at": registration.account.created_at.isoformat()}
     return json.dumps({"account": account, "token": registration.token}).encode()
 
@@ -192,4 +206,4 @@ def _unpacked(answer: bytes) -> Registration:
     packed = json.loads(answer)
     account = packed["account"]
     account |= {"user_id": UUID(account["user_id"]), "created_at": datetime.fromisoformat(account["created_at"])}
-    return Registration(Account(**account), packed["token"])
+    return Registration(Account(**account, suppressed=False), packed["token"])

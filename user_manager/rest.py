@@ -261,7 +261,7 @@ def users(
         "Ask for another confirmation mail",
         auth="user",
         path=_EMAIL,
-        answers={202: Answer(says="It will be sent.")},
+        answers={202: Answer(says="It will be sent, also to an address that mail came back from.")},
         problems=(404, 409, 429, 503),
     )
     def ask_confirmation(email: str) -> Reply:

@@ -131,6 +131,10 @@ class User(BaseModel):
     time_zone: TimeZone
     confirmed: bool = Field(description="Whether somebody has followed the link in the confirmation mail.")
     paused: bool = Field(description=_PAUSED)
+    suppressed: bool = Field(
+        description="Whether mail to the address came back. Nothing is sent there until its owner asks for another "
+        "confirmation mail, and follows the link in it."
+    )
     created_at: datetime
 
     @classmethod

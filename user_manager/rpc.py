@@ -1,6 +1,7 @@
 """UserService over gRPC: parses, makes one call, translates."""
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 import grpc
@@ -12,18 +13,22 @@ from towerwatch.users.v1.user_service_pb2 import (
     Contact,
     GetContactsRequest,
     GetContactsResponse,
+    ReportBounceRequest,
+    ReportBounceResponse,
     VerifyUserRequest,
     VerifyUserResponse,
 )
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceServicer
 from user_manager import accounts
-from user_manager.errors import TokenUnknownError, TooManyUsersError
+from user_manager.bounces import Bounces
+from user_manager.errors import BadInstantError, TokenUnknownError, TooManyUsersError
 
 SERVICE_NAME: Final = "towerwatch.users.v1.UserService"
 
 STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     TokenUnknownError: grpc.StatusCode.UNAUTHENTICATED,
     TooManyUsersError: grpc.StatusCode.INVALID_ARGUMENT,
+    BadInstantError: grpc.StatusCode.INVALID_ARGUMENT,
     DatabaseAwayError: grpc.StatusCode.UNAVAILABLE,
 }
 
@@ -31,8 +36,9 @@ STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
 class UserService(UserServiceServicer):
     """Answers the other services. The server's interceptor turns what is raised into `STATUSES`."""
 
-    def __init__(self, use_cases: accounts.Accounts) -> None:
+    def __init__(self, use_cases: accounts.Accounts, bounces: Bounces) -> None:
         self._accounts = use_cases
+        self._bounces = bounces
 
     def Authenticate(  # noqa: N802 — the contract's name
         self, request: AuthenticateRequest, _context: grpc.ServicerContext
@@ -51,6 +57,12 @@ class UserService(UserServiceServicer):
         contacts = self._accounts.contacts(request.user_ids)
         return GetContactsResponse(contacts=map(_contact, contacts))
 
+    def ReportBounce(  # noqa: N802 — the contract's name
+        self, request: ReportBounceRequest, _context: grpc.ServicerContext
+    ) -> ReportBounceResponse:
+        self._bounces.report(request.user_id, _bounced_at(request))
+        return ReportBounceResponse()
+
 
 def _contact(contact: accounts.Contact) -> Contact:
     account = contact.account
@@ -63,4 +75,15 @@ def _contact(contact: accounts.Contact) -> Contact:
         paused=account.paused,
         confirm_url=contact.confirm_url,
         unsubscribe_url=contact.unsubscribe_url,
+        suppressed=account.suppressed,
     )
+
+
+def _bounced_at(request: ReportBounceRequest) -> datetime:
+    """Raises BadInstantError."""
+    if not request.HasField("bounced_at"):
+        raise BadInstantError("Say when the mail came back: bounced_at.")
+    try:
+        return request.bounced_at.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise BadInstantError("bounced_at is no time that a calendar has.") from None

@@ -44,6 +44,8 @@ FASTEST: Final = 400_000
 """Clock seconds in a real one, at most: a stack on two cores must keep up."""
 START_UP_S: Final = 6
 """Real seconds between the clock being set and its reaching the story: the services start meanwhile."""
+_A_MAIL_FOR_EACH_ALERT: Final = {"GROUP_WAIT_S": "0", "PERSON_MAILS_PER_HOUR": "0"}
+"""Days pass in seconds here: what would be weeks of mails comes in one minute, and is to be seen one by one."""
 LAG: Final = timedelta(minutes=10)
 """How long the replay, whose flights are all known, is taken to need."""
 
@@ -98,6 +100,7 @@ def _run(options: Options, screen: Screen) -> int:
 
     settings = environment(options.ports, data, Secrets.random(), external)
     settings = with_mailbox(with_replay(settings, options.ports), options.ports)
+    settings |= _A_MAIL_FOR_EACH_ALERT
     if len(workers) > 1:
         settings["SESSION_TIMEOUT_S"] = "6"  # the others take over sooner; brokers allow no less
     with Processes(settings, data) as processes:

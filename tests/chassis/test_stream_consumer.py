@@ -298,3 +298,35 @@ def test_a_consumer_that_stopped_has_no_results(tmp_path: Path) -> None:
         assert (await consumer.wait_first(consumer.can_resume_flow, timeout=5)).stopped
 
     delivering(tmp_path, story)
+
+
+def test_nothing_is_committed_past_an_event_that_is_not_acknowledged(kafka: Broker, tmp_path: Path) -> None:
+    """Whichever it is: the first of a partition, the first after what is committed, or one in the middle."""
+
+    async def story(consumer: Fetching) -> None:
+        faust, tp = consumer.faust, consumer.first
+        faust.app.topics.acking_topics.add(tp.topic)
+
+        async def delivered(*, to: int) -> list[Any]:
+            found: list[Any] = []
+            while len(found) < to:
+                records = await consumer.kafka.getmany(timeout_ms=1_000)
+                found += [faust._to_message(tp, record) for some in records.values() for record in some]
+            return found
+
+        await consumer.publish(*[tp] * 4)
+        first, second, third, fourth = await delivered(to=4)
+        faust.ack(second)
+        faust.ack(third)
+        assert faust._new_offset(tp) is None
+        faust.ack(first)
+        assert faust._new_offset(tp) == 3
+        faust._committed_offset[tp] = 3
+        await consumer.publish(tp)
+        (fifth,) = await delivered(to=1)
+        faust.ack(fifth)
+        assert faust._new_offset(tp) is None
+        faust.ack(fourth)
+        assert faust._new_offset(tp) == 5
+
+    run(kafka, tmp_path, story)

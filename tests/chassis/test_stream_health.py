@@ -1,5 +1,6 @@
 """Whether a worker is stuck: the rule, with time handed in, and real workers that are, or only look as if they were."""
 
+import asyncio
 import json
 import os
 import re
@@ -7,13 +8,15 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from faust.types import TP
 
-from chassis.stream_health import Look, Progress
+from chassis import stream_health
+from chassis.stream_health import Health, Look, Progress
 from local.kafka import Broker
-from tests.chassis.stream_example import begun, counted, publish
+from tests.chassis.stream_example import ExampleSettings, begun, counted, create_app, publish
 from tests.streams.process import Worker
 from tests.waiting import eventually
 
@@ -95,6 +98,37 @@ def test_a_rebalance_may_take_its_own_time(progress: Progress) -> None:
     assert progress.looked(54, joining) is None
     assert progress.looked(55, joining) == "a rebalance has not got on for 55 s"
     assert progress.looked(56, Look("a rebalance", 55.0, 4)) is None, "the next generation"
+
+
+def test_while_others_are_away_nothing_is_held_against_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new worker could not get on either. When they are back, it has its time anew."""
+    settings = ExampleSettings(
+        kafka_bootstrap_servers="127.0.0.1:1", web_port=1, data_dir=tmp_path, service="example", stuck_after_s=10
+    )
+    now = [1000.0]
+    monkeypatch.setattr(stream_health, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    async def found() -> Look:
+        return behind(p0=5)
+
+    async def looks() -> None:
+        health = Health(create_app(settings), settings)
+        monkeypatch.setattr(health, "_found", found)
+
+        async def stuck_after(seconds: float) -> bool:
+            now[0] += seconds
+            await health._look()
+            return health.stuck is not None
+
+        assert [await stuck_after(each) for each in (0, 11)] == [False, True]
+        health.others_are_away = lambda: True
+        assert [await stuck_after(each) for each in (0, 100)] == [False, False]
+        health.others_are_away = lambda: False
+        assert [await stuck_after(each) for each in (0, 9, 1)] == [False, False, True]
+
+    asyncio.run(looks())
 
 
 @contextmanager

@@ -16,10 +16,10 @@ import structlog
 from hypothesis import given, settings, strategies as st
 from pydantic import ValidationError
 
+from chassis.breaker import State
 from chassis.metrics import Identity, Metrics
-from collector.breaker import FAILURES_TO_OPEN, FIRST_OPENING, LONGEST_OPENING, State
 from collector.errors import BreakerOpenError, SourceAwayError, SourceError, SourceLimitedError, SourceRefusedError
-from collector.opensky import Flight, OpenSkyClient, Timeouts
+from collector.opensky import PATIENCE, Flight, OpenSkyClient, Timeouts
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials
@@ -28,6 +28,9 @@ from tests.fakes.opensky import HANG_UP, RESET, TOKEN_PATH, Asked, ScriptedOpenS
 
 T = TypeVar("T")
 
+FAILURES_TO_OPEN: Final = PATIENCE.failures_to_open
+FIRST_OPENING: Final = PATIENCE.first_opening
+LONGEST_OPENING: Final = PATIENCE.longest_opening
 BEGIN = datetime(2013, 2, 12, tzinfo=UTC)
 END = BEGIN + timedelta(days=1)
 SECRET = "hunter2-the-secret"

@@ -30,7 +30,8 @@ def of(wanted: list[Interest]) -> Thresholds:
 
 def told(thresholds: Thresholds, wanted: list[Interest], change: Change) -> list[Alert]:
     by_id = {interest.interest_id: interest for interest in wanted}
-    return [alert_of(by_id[each.interest_id], each.news, each.threshold) for each in thresholds.findings(change)]
+    found = thresholds.findings(change)
+    return [alert_of(by_id[each.interest_id], change, each.news, each.threshold) for each in found]
 
 
 @settings(max_examples=250, deadline=None)

@@ -11,8 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def server_context(folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """A server's TLS context, and the file of the certificate that a client must trust for it."""
+def server_context(
+    folder: Path, address: str = "127.0.0.1", valid_for: timedelta = timedelta(hours=1)
+) -> tuple[ssl.SSLContext, Path]:
+    """A server's TLS context, and the file of the certificate that a client must trust for it; `key.pem` beside it.
+
+    Negative `valid_for`: it expired so long ago.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fake mail server")])
     now = datetime.now(UTC)
@@ -22,9 +27,9 @@ def server_context(folder: Path) -> tuple[ssl.SSLContext, Path]:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + valid_for)
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

@@ -14,17 +14,23 @@ from towerwatch.users.v1.user_service_pb2 import (
     Contact,
     GetContactsRequest,
     GetContactsResponse,
+    ReportBounceRequest,
+    ReportBounceResponse,
+    VerifyUserRequest,
+    VerifyUserResponse,
 )
 
 
 class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
-    """Only GetContacts."""
+    """GetContacts and ReportBounce."""
 
     def __init__(self) -> None:
         self.contacts: dict[str, Contact] = {}
         """By user id; may be changed at any time."""
         self.asked: list[str] = []
         """The user ids asked for, in order."""
+        self.bounced: list[str] = []
+        """The user ids whose addresses were reported not to exist, in order. The contacts stay as they are."""
         self.away = threading.Event()
         """While set, every call is answered with UNAVAILABLE."""
         self.port = 0
@@ -41,9 +47,22 @@ class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
         known = [self.contacts[user_id] for user_id in request.user_ids if user_id in self.contacts]
         return GetContactsResponse(contacts=known)
 
+    def ReportBounce(  # noqa: N802 - gRPC's name
+        self, request: ReportBounceRequest, context: grpc.ServicerContext
+    ) -> ReportBounceResponse:
+        if self.away.is_set():
+            context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        self.bounced.append(request.user_id)
+        return ReportBounceResponse()
+
     def Authenticate(  # noqa: N802 - gRPC's name
         self, request: AuthenticateRequest, context: grpc.ServicerContext
     ) -> AuthenticateResponse:
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, "not in this fake")
+
+    def VerifyUser(  # noqa: N802 - gRPC's name
+        self, request: VerifyUserRequest, context: grpc.ServicerContext
+    ) -> VerifyUserResponse:
         context.abort(grpc.StatusCode.UNIMPLEMENTED, "not in this fake")
 
     @property

@@ -1,8 +1,11 @@
 """Alerts and contacts for tests: one of each that is plain, and strategies for all that are possible."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from email import message_from_bytes
 from email.headerregistry import Address
+from email.message import EmailMessage
+from email.policy import default
 from uuid import UUID, uuid4
 
 from hypothesis import strategies as st
@@ -43,6 +46,64 @@ CONTACT = Contact(
 )
 
 
+EARLIER = (12, 15, None, 9, 8, 14, 17, 19, 18, 15, 13, 12)
+"""Counts before ALERT's window."""
+
+
+def delivered(mail: EmailMessage) -> EmailMessage:
+    """The mail as a recipient's program reads it."""
+    return message_from_bytes(mail.as_bytes(), EmailMessage, policy=default)
+
+
+def a_day_at_five_airports(end: datetime) -> list[Alert]:
+    """Over 100 alerts of one person, shuffled: 24 hours before `end` at five airports, which fare differently.
+
+    One is above its level all day long, one below, one crosses it every other hour, one twice, and one was corrected.
+    """
+    begin = end - timedelta(hours=24)
+    counts = {
+        "KJFK": [24 + hour % 7 for hour in range(24)],
+        "KBOS": [3 + hour % 3 for hour in range(24)],
+        "EGLL": [41 if hour % 2 else 30 for hour in range(24)],
+        "LICC": [9] * 4 + [14] * 7 + [8] * 6 + [15] * 5 + [7] * 2,
+        "ZBAA": [2] * 24,
+    }
+    found: list[Alert] = []
+    for number, (airport, levels) in enumerate(counts.items(), 1):
+        bound = Bound.LOW if airport in ("KBOS", "ZBAA") else Bound.HIGH
+        threshold = {"KJFK": 20, "KBOS": 6, "EGLL": 35, "LICC": 12, "ZBAA": 5}[airport]
+        episode_id = None
+        for hour, count in enumerate(levels):
+            past = count > threshold if bound is Bound.HIGH else count < threshold
+            before = levels[hour - 1] if hour else threshold
+            was = before > threshold if bound is Bound.HIGH else before < threshold
+            if not (past or was):
+                continue
+            state = State.STILL if past and was else State.FIRING if past else State.RESOLVED
+            if airport == "ZBAA":
+                state = State.WITHDRAWN
+            alert_id = UUID(int=number * 100 + hour)
+            episode_id = alert_id if state is State.FIRING else episode_id
+            found.append(
+                replace(
+                    ALERT,
+                    alert_id=alert_id,
+                    interest_id=UUID(int=number << 100),
+                    airport=airport,
+                    bound=bound,
+                    threshold=threshold,
+                    state=state,
+                    count=threshold + 4 if airport == "ZBAA" else count,
+                    withdrawn_count=count if airport == "ZBAA" else None,
+                    window_start=begin + timedelta(hours=hour),
+                    direction=Direction.ARRIVALS if number % 2 else Direction.DEPARTURES,
+                    earlier=tuple(levels[max(hour - 12, 0) : hour]),
+                    episode_id=episode_id,
+                )
+            )
+    return [*found[1::2], *found[::2]]
+
+
 def new_alert(**changes: object) -> Alert:
     """ALERT under ids of its own, with these changes."""
     ids: dict[str, object] = {"alert_id": uuid4(), "interest_id": uuid4(), "user_id": uuid4()}
@@ -67,6 +128,8 @@ alerts = st.builds(
     threshold=st.integers(0, 2**32 - 1),
     for_windows=st.integers(1, 365),
     withdrawn_count=st.none() | st.integers(0, 2**32 - 1),
+    earlier=st.lists(st.none() | st.integers(0, 2**32 - 1), max_size=12).map(tuple),
+    episode_id=st.none() | st.uuids(),
 )
 
 names = st.text(max_size=200) | st.from_regex(r"[\r\n\t\"<>(),:;@\\=?_ a-zé蝶🛫]{0,80}", fullmatch=True)

@@ -15,10 +15,11 @@ from pathlib import Path
 from uuid import UUID
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.ports import free_port
 from tests.waiting import eventually
-from towerwatch.topics import ALERTS_DEAD_LETTER, Topic, partition_of
+from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED, Topic, partition_of
 from towerwatch.users.v1.user_service_pb2 import Contact
 
 
@@ -102,6 +103,9 @@ class NotifierProcess:
             assert self._process.poll() is None, self.log()
             return ""
 
+    def is_ready(self) -> bool:
+        return bool(self.page("/health/ready"))
+
     def log(self) -> str:
         return self._log.read_text()
 
@@ -114,6 +118,9 @@ class NotifierProcess:
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(15)
 
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
+
     def kill(self) -> None:
         """SIGKILL."""
         self._process.kill()
@@ -121,10 +128,10 @@ class NotifierProcess:
 
 
 @contextmanager
-def running_notifier(
+def begun_notifier(
     folder: Path, bootstrap_servers: str, user_manager: str, smtp_port: int, **settings: str
 ) -> Iterator[NotifierProcess]:
-    """A worker that is ready; killed at the end of the block if it still runs."""
+    """A worker that was just begun; killed at the end of the block if it still runs."""
     folder.mkdir(parents=True, exist_ok=True)
     web_port = free_port()
     environment = os.environ | {
@@ -139,6 +146,8 @@ def running_notifier(
         "SESSION_TIMEOUT_S": "6",
         "RETRY_BASE_S": "0.5",
         "CONTACT_CACHE_S": "0",
+        "GROUP_WAIT_S": "0",
+        "PERSON_MAILS_PER_HOUR": "0",
         **settings,
     }
     log = folder / f"notifier-{web_port}.log"
@@ -147,9 +156,43 @@ def running_notifier(
             [sys.executable, "-m", "notifier"], env=environment, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        running = NotifierProcess(process, web_port, log)
-        eventually(lambda: running.page("/health/ready"))
-        yield running
+        yield NotifierProcess(process, web_port, log)
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def running_notifier(
+    folder: Path, bootstrap_servers: str, user_manager: str, smtp_port: int, **settings: str
+) -> Iterator[NotifierProcess]:
+    """A worker that is ready; killed at the end of the block if it still runs."""
+    with begun_notifier(folder, bootstrap_servers, user_manager, smtp_port, **settings) as running:
+        eventually(running.is_ready)
+        yield running
+
+
+def everything_acknowledged(bootstrap_servers: str) -> bool:
+    """Whether the workers have acknowledged all that is in their topics, so that nothing waits for another try.
+
+    What is tried again is on the broker before that is acknowledged of which it is another try. So what was
+    acknowledged is asked first: then nothing can be in neither of the two answers.
+    """
+
+    async def looking() -> bool:
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+        await admin.start()
+        try:
+            committed = await admin.list_consumer_group_offsets("notifier")
+        finally:
+            await admin.close()
+        partitions = [
+            TopicPartition(topic.name, number)
+            for topic in (ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED)
+            for number in range(topic.partitions)
+        ]
+        async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers) as consumer:
+            ends = await consumer.end_offsets(partitions)
+        return all(end == 0 or (each in committed and committed[each].offset >= end) for each, end in ends.items())
+
+    return asyncio.run(looking())

@@ -1,108 +1,110 @@
+"""One mail to its end, and what a crash makes of it. What chance makes of all rules together is in `test_dispatch`."""
+
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from datetime import UTC, datetime
-from email.message import EmailMessage
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from chassis.metrics import Identity, Metrics
-from notifier.errors import NotSent, TemporarilyRefused, UserManagerAway
+from notifier import mailroom
 from notifier.mail import Contact
-from notifier.mailroom import Mailroom
-from notifier.messages import ConfirmationWish, RaisedAlert
-from tests.fakes.clock import FakeClock
-from tests.notifier.alerts import ALERT, CAUSE, CONTACT, SENDER
-
-RAISED = RaisedAlert(ALERT, CAUSE, b"")
-WISH = ConfirmationWish(CONTACT.user_id, "c1")
-UNCONFIRMED = replace(CONTACT, confirmed=False, confirm_url="https://example.org/c?t=1")
+from tests.notifier.alerts import CONTACT
+from tests.notifier.mail_scene import Scene, scene
+from tests.notifier.story import written
+from tests.notifier.world import Ways
 
 
-class Memory(dict[bytes, datetime]):
-    """Remembers what went out."""
-
-    async def record(self, key: bytes, at: datetime) -> None:
-        self[key] = at
+@pytest.fixture(autouse=True)
+def _mails_are_what_they_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailroom, "alerts_mail", written)
 
 
-class Desk:
-    """A mailroom with contacts and a mail server in memory."""
+def test_alerts_of_one_person_are_one_mail_recorded_and_acknowledged() -> None:
+    """And a repeat of one finds it recorded."""
 
-    def __init__(self, contact: Contact | None = CONTACT) -> None:
-        self.contact = contact
-        self.sent = Memory()
-        self.mails: list[EmailMessage] = []
-        self.failures: list[NotSent] = []
-        self.taking = asyncio.Event()
-        """Cleared: the mail server keeps its client waiting."""
-        self.taking.set()
-        self.asked = asyncio.Event()
-        self.metrics = Metrics(Identity("notifier", "test"))
-        self.mailroom = Mailroom(self.sent, self, self, SENDER, FakeClock(), self.metrics)
+    async def doing(it: Scene) -> None:
+        it.bring(1, 2)
+        await asyncio.sleep(6)
+        it.bring(2)
+        await asyncio.sleep(6)
+        assert it.told == [{1, 2}]
+        assert len(it.world.kept["fates"]) == 2
+        assert (len(it.person.mailed_at), it.person.on_its_way) == (1, frozenset())
 
-    async def of(self, user_id: UUID) -> Contact | None:
-        if self.failures and isinstance(self.failures[0], UserManagerAway):
-            raise self.failures.pop(0)
-        return self.contact
-
-    async def send(self, mail: EmailMessage) -> None:
-        self.asked.set()
-        await self.taking.wait()
-        if self.failures:
-            raise self.failures.pop(0)
-        self.mails.append(mail)
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels | {"service": "notifier", "node": "test"})
+    scene(doing)
 
 
-def run(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scene(), 20))
+def test_what_a_mail_tells_is_written_down_before_it_is_sent() -> None:
+    """And the broker has it by then: whoever comes after a crash makes the same mail again, and nothing joins it."""
+
+    async def doing(it: Scene) -> None:
+        it.world.script.append("never answers")
+        it.bring(1, 2)
+        await asyncio.sleep(6)
+        assert {each.int for each in it.person.on_its_way} == {1, 2}
+        it.bring(3)
+        await it.restart()
+        await asyncio.sleep(20)
+        assert it.told == [{1, 2}, {1, 2}, {3}]
+
+    scene(doing)
 
 
-def test_an_alert_is_mailed_once() -> None:
-    """A repeat of the same alert id finds it recorded."""
+def test_a_mail_of_which_any_record_is_kept_is_not_sent_again() -> None:
+    """All of them are recorded together, so the others' records were only lost on their way."""
 
-    async def scene() -> None:
-        desk = Desk()
-        await desk.mailroom.tell(RAISED)
-        await desk.mailroom.tell(RAISED)
-        assert len(desk.mails) == 1
-        assert desk.sent == {str(ALERT.alert_id).encode(): datetime(2013, 2, 13, tzinfo=UTC)}
-        assert desk.value("emails_sent_total", status="success") == 1
-        assert desk.value("alerts_dropped_total", reason="already_sent") == 1
+    async def doing(it: Scene) -> None:
+        it.worker.tables["fates"].held = True
+        it.bring(1, 2)
+        await asyncio.sleep(6)
+        it.world.kept["fates"][str(UUID(int=2)).encode()] = b"2026-11-23T00:00:05+00:00"
+        await it.restart()
+        await asyncio.sleep(20)
+        assert it.told == [{1, 2}]
+        assert len(it.world.kept["fates"]) == 2
+        assert len(it.person.mailed_at) == 1
 
-    run(scene)
-
-
-def test_the_same_alert_by_two_ways_at_once_is_mailed_once() -> None:
-    """Fresh and as a retry: who comes second looks only after the first has recorded."""
-
-    async def scene() -> None:
-        desk = Desk()
-        await asyncio.gather(*(desk.mailroom.tell(RAISED) for _ in range(5)))
-        assert len(desk.mails) == 1
-
-    run(scene)
+    scene(doing)
 
 
-@pytest.mark.parametrize("failure", [TemporarilyRefused("450"), UserManagerAway("UNAVAILABLE")])
-def test_a_mail_that_did_not_go_out_is_not_recorded(failure: NotSent) -> None:
-    """The retry must find it open."""
+def test_which_mail_it_was_is_forgotten_only_once_its_record_is_kept() -> None:
+    """The two tables are kept by different partitions. If the second were ahead, a crash between them would repeat the
+    alerts in another mail, together with what came since."""
 
-    async def scene() -> None:
-        desk = Desk()
-        desk.failures.append(failure)
-        with pytest.raises(type(failure)):
-            await desk.mailroom.tell(RAISED)
-        assert desk.sent == {}
-        await desk.mailroom.tell(RAISED)
-        assert len(desk.mails) == 1
+    async def doing(it: Scene) -> None:
+        it.worker.tables["fates"].held = True
+        it.bring(1, 2)
+        await asyncio.sleep(20)
+        assert {each.int for each in it.person.on_its_way} == {1, 2}
+        it.bring(3)
+        await it.restart()
+        await asyncio.sleep(20)
+        assert it.told == [{1, 2}, {1, 2}, {3}]
 
-    run(scene)
+    scene(doing)
+
+
+def test_a_mail_costs_two_entries_of_its_person() -> None:
+    """Which mail it is, and that it went out: what is kept in milliseconds compares equal when it is read."""
+
+    async def doing(it: Scene) -> None:
+        await asyncio.sleep(0.1234567)
+        table = it.worker.tables["people"]
+        written_people: list[bytes | None] = []
+        write = table.write
+
+        def counting(event: Any, key: bytes, entry: bytes | None) -> None:
+            written_people.append(entry)
+            write(event, key, entry)
+
+        table.write = counting  # type: ignore[method-assign]
+        it.bring(1)
+        await asyncio.sleep(6)
+        assert len(written_people) == 2
+
+    scene(doing)
 
 
 @pytest.mark.parametrize(
@@ -111,60 +113,55 @@ def test_a_mail_that_did_not_go_out_is_not_recorded(failure: NotSent) -> None:
         (None, "user_gone"),
         (replace(CONTACT, confirmed=False), "unconfirmed"),
         (replace(CONTACT, paused=True), "paused"),
+        (replace(CONTACT, suppressed=True), "suppressed"),
     ],
 )
 def test_who_may_not_be_mailed_is_not(contact: Contact | None, reason: str) -> None:
-    """A deleted, unconfirmed or paused user is never mailed."""
+    """Who is deleted, unconfirmed, paused or suppressed gets no alert; it is counted why."""
 
-    async def scene() -> None:
-        desk = Desk(contact)
-        await desk.mailroom.tell(RAISED)
-        assert desk.mails == []
-        assert desk.value("alerts_dropped_total", reason=reason) == 1
+    async def doing(it: Scene) -> None:
+        it.world.contact = contact
+        it.bring(1, 2)
+        await asyncio.sleep(6)
+        assert (it.told, it.retries, it.dead) == ([], [], [])
+        labels = {"service": "notifier", "node": "story", "reason": reason}
+        assert it.worker.registry.get_sample_value("alerts_dropped_total", labels) == 2
 
-    run(scene)
-
-
-def test_a_wish_is_mailed_once_and_the_next_wish_again() -> None:
-    """Each request for a confirmation mail is one mail."""
-
-    async def scene() -> None:
-        desk = Desk(UNCONFIRMED)
-        for wish in (WISH, WISH, replace(WISH, confirmation_id="c2")):
-            await desk.mailroom.ask_to_confirm(wish)
-        assert len(desk.mails) == 2
-        assert UNCONFIRMED.confirm_url in desk.mails[0].get_content()
-
-    run(scene)
+    scene(doing)
 
 
-@pytest.mark.parametrize("contact", [None, CONTACT, replace(UNCONFIRMED, confirm_url="")])
-def test_nobody_is_asked_to_confirm_in_vain(contact: Contact | None) -> None:
-    """Who is gone or has confirmed meanwhile gets no link."""
+def test_a_bug_costs_one_mail_kept_as_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the worker."""
 
-    async def scene() -> None:
-        desk = Desk(contact)
-        await desk.mailroom.ask_to_confirm(WISH)
-        assert desk.mails == []
+    def buggy(*_: object) -> object:
+        raise ZeroDivisionError
 
-    run(scene)
+    async def doing(it: Scene) -> None:
+        monkeypatch.setattr(mailroom, "alerts_mail", buggy)
+        it.bring(1)
+        await asyncio.sleep(6)
+        monkeypatch.setattr(mailroom, "alerts_mail", written)
+        it.bring(2)
+        await asyncio.sleep(6)
+        assert it.dead == [(1, "ZeroDivisionError in the notifier")]
+        assert it.told == [{2}]
+
+    scene(doing)
 
 
-def test_closing_finishes_the_mail_at_hand_and_begins_no_other() -> None:
-    """A stop must not cut a mail off between the server's 250 and the record."""
+@pytest.mark.parametrize("most", [1, 2])
+def test_so_many_mails_are_in_doubt_at_a_time(most: int) -> None:
+    """A crash repeats no more than that, however many are under way."""
 
-    async def scene() -> None:
-        desk = Desk()
-        desk.taking.clear()
-        first = asyncio.create_task(desk.mailroom.tell(RAISED))
-        await desk.asked.wait()
-        closing = asyncio.create_task(desk.mailroom.close())
-        desk.taking.set()
-        await asyncio.gather(first, closing)
-        assert len(desk.sent) == 1
-        later = asyncio.create_task(desk.mailroom.tell(replace(RAISED, alert=replace(ALERT, alert_id=UUID(int=7)))))
-        done, _ = await asyncio.wait({later}, timeout=0.05)
-        assert not done
-        later.cancel()
+    async def doing(it: Scene) -> None:
+        it.world.script.extend(["never answers"] * 9)
+        for number in range(1, 6):
+            it.world.raise_alert(replace(it.alert(number), user_id=UUID(int=1000 + number)))
+        await asyncio.sleep(6)
+        assert len(it.told) == most
+        it.world.script.clear()
+        await it.restart()
+        await asyncio.sleep(10)
+        assert sum(map(len, it.told)) == 5 + most
 
-    run(scene)
+    scene(doing, Ways(group_wait=timedelta(0), in_doubt=most, connections=4))

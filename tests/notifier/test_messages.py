@@ -1,5 +1,7 @@
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 import pytest
 from hypothesis import given, strategies as st
@@ -20,13 +22,33 @@ def test_what_the_stream_says_is_what_is_read(alert: Alert) -> None:
     assert (raised.alert, raised.cause_published_at) == (alert, CAUSE)
 
 
-def test_a_retry_carries_the_alert_unchanged() -> None:
-    """Fields of a newer version of the contract survive the way through the retry topic."""
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_retry_carries_its_alerts_unchanged(sealed: bool) -> None:
+    """In their order; fields of a newer version of the contract survive the way through the retry topic."""
     newer = encode_alert(ALERT, CAUSE) + bytes((0xFA, 0x7F, 1, 42))  # field 2047, one byte
-    retry = Retry(decode_raised(newer), 3, NOW + timedelta(seconds=9), NOW)
+    values = (newer, encode_alert(replace(ALERT, alert_id=uuid4()), CAUSE), newer)
+    retry = Retry(tuple(map(decode_raised, values)), 3, NOW + timedelta(seconds=9), NOW, sealed)
     again = decode_retry(encode_retry(retry))
     assert again == retry
-    assert again.raised.original.endswith(bytes((0xFA, 0x7F, 1, 42)))
+    assert [each.original.endswith(bytes((0xFA, 0x7F, 1, 42))) for each in again.raised] == [True, False, True]
+
+
+def test_a_retry_from_before_the_later_fields_is_of_one_alert() -> None:
+    """An older notifier wrote one alert, and knew of no seal."""
+    message = AlertRetry(attempt=2)
+    message.alert.ParseFromString(encode_alert(ALERT, CAUSE))
+    message.not_before.FromDatetime(NOW)
+    message.first_attempt_at.FromDatetime(NOW)
+    retry = decode_retry(message.SerializeToString())
+    assert ([each.alert for each in retry.raised], retry.attempt, retry.sealed) == ([ALERT], 2, False)
+
+
+def test_a_retry_of_several_people_is_undecodable() -> None:
+    """One person's mail never tells another's alerts."""
+    values = (ALERT, replace(ALERT, alert_id=uuid4(), user_id=uuid4()))
+    retry = Retry(tuple(decode_raised(encode_alert(each, CAUSE)) for each in values), 1, NOW, NOW)
+    with pytest.raises(UndecodableError):
+        decode_retry(encode_retry(retry))
 
 
 @pytest.mark.parametrize(
@@ -41,6 +63,7 @@ def test_a_retry_carries_the_alert_unchanged() -> None:
         {"direction": 99},
         {"airport": "KJFK\r\nBcc: x"},
         {"airport": ""},
+        {"episode_id": "7"},
     ],
 )
 def test_nonsense_is_undecodable(change: dict[str, object]) -> None:
@@ -63,7 +86,24 @@ def test_no_alert_at_all_is_undecodable(value: bytes | None) -> None:
 def test_times_outside_of_the_calendar_are_undecodable() -> None:
     """A protobuf timestamp can hold what no datetime can."""
     message = AlertRaised.FromString(encode_alert(ALERT, CAUSE))
-    message.window_start.seconds = 2**62
+    for seconds in (2**62, -1, 253_370_764_800):  # the last: the year 9999, whose last window ends beyond
+        message.window_start.seconds = seconds
+        with pytest.raises(UndecodableError):
+            decode_raised(message.SerializeToString())
+
+
+def test_an_alert_from_before_the_later_fields_is_whole() -> None:
+    """What was raised by an older stream is told with what it says; only its thread and earlier counts are unknown."""
+    message = AlertRaised.FromString(encode_alert(replace(ALERT, earlier=(1, None), episode_id=ALERT.alert_id), CAUSE))
+    for field in ("earlier_counts", "earlier_known", "episode_id"):
+        message.ClearField(field)
+    assert decode_raised(message.SerializeToString()).alert == ALERT
+
+
+def test_counts_need_to_be_known_or_not() -> None:
+    """Counts of which nobody says whether they are known would be drawn as what they are not."""
+    message = AlertRaised.FromString(encode_alert(replace(ALERT, earlier=(1, None)), CAUSE))
+    message.earlier_known.pop()
     with pytest.raises(UndecodableError):
         decode_raised(message.SerializeToString())
 
@@ -99,6 +139,6 @@ def test_only_registrations_ask_for_a_mail() -> None:
 def test_instants_are_aware() -> None:
     """The instants of a retry are aware: they are compared with the clock."""
     raised = decode_raised(encode_alert(ALERT, CAUSE))
-    retry = decode_retry(encode_retry(Retry(raised, 1, NOW, NOW)))
+    retry = decode_retry(encode_retry(Retry((raised,), 1, NOW, NOW)))
     assert isinstance(retry.not_before, datetime)
     assert retry.not_before.utcoffset() == timedelta(0)

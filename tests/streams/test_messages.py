@@ -193,3 +193,6 @@ def test_an_alert_goes_out_whole(alert, published):
         assert getattr(message, name) == getattr(alert, name)
     withdrawn = message.withdrawn_count if message.HasField("withdrawn_count") else None
     assert withdrawn == alert.withdrawn_count
+    assert message.episode_id == (str(alert.episode_id) if alert.episode_id is not None else "")
+    earlier = zip(message.earlier_counts, message.earlier_known, strict=True)
+    assert tuple(count if known else None for count, known in earlier) == alert.earlier

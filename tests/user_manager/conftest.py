@@ -14,6 +14,7 @@ from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager.access import Access
 from user_manager.accounts import Accounts
 from user_manager.addresses import Address
+from user_manager.bounces import Bounces
 from user_manager.deletion import Deletions
 from user_manager.idempotency import IdempotentAnswers
 from user_manager.links import Links
@@ -44,13 +45,15 @@ class Service:
         self.accounts = Accounts(self.database, self.links, access)
         self.registrations = Registrations(self.database, self.links, access, self.answers, self.clock)
         self.deletions = Deletions(self.database, self.interests, access, self.clock, self.metrics)
+        self.bounces = Bounces(self.database, self.clock, self.metrics)
 
     def register(self, email: str = "ann@example.org", name: str = "Ann", key: UUID | None = None) -> Registration:
         return self.registrations.register(Address(email), name, "Europe/Rome", key)
 
     def confirmation_token(self, registration: Registration) -> str:
         """The last part of the registration's confirmation link."""
-        return self.links.confirmation_url(registration.account.user_id).rpartition("/")[2]
+        account = registration.account
+        return self.links.confirmation_url(account.user_id, account.created_at).rpartition("/")[2]
 
     def unsubscription_token(self, registration: Registration) -> str:
         """The last part of the registration's unsubscription link."""

@@ -77,7 +77,15 @@ def test_a_change_is_seen_and_counted(service: Service) -> None:
     before = registration.account
     after = service.accounts.change(registration.token, before.email, before.version, Change("Anna", "UTC", True))
     assert after == Account(
-        before.user_id, before.email, "Anna", "UTC", before.confirmed, True, before.created_at, before.version + 1
+        before.user_id,
+        before.email,
+        "Anna",
+        "UTC",
+        before.confirmed,
+        True,
+        False,
+        before.created_at,
+        before.version + 1,
     )
     resumed = service.accounts.change(registration.token, before.email, None, Change(paused=False))
     assert (resumed.name, resumed.paused, resumed.version) == ("Anna", False, after.version + 1)

@@ -3,7 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -19,7 +19,7 @@ USER = UUID("5f0e8f5c-2f0a-4a86-9d53-3a6d3b4b7c11")
 Make = Callable[[Links, UUID], str]
 Read = Callable[[Links, str], UUID]
 KINDS = {
-    "confirm": (Links.confirmation_url, Links.confirming),
+    "confirm": (Links.confirmation_url, lambda links, link_token: links.confirming(link_token).user_id),
     "unsubscribe": (Links.unsubscription_url, Links.unsubscribing),
 }
 of_each_kind = pytest.mark.parametrize(("make", "read"), KINDS.values(), ids=KINDS)
@@ -71,10 +71,25 @@ def test_a_confirmation_link_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """Good until its life is over, not after; expired is told from forged."""
     made = token(Links.confirmation_url)
     pass_time(monkeypatch, CONFIRMATION_LIFE - timedelta(seconds=10))
-    assert LINKS.confirming(made) == USER
+    assert LINKS.confirming(made).user_id == USER
     pass_time(monkeypatch, CONFIRMATION_LIFE + timedelta(seconds=10))
     with pytest.raises(LinkExpiredError):
         LINKS.confirming(made)
+
+
+@given(wished_at=st.datetimes(datetime(1, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)))
+def test_a_confirmation_link_tells_when_its_mail_was_asked_for(wished_at: datetime) -> None:
+    """To the microsecond, as the database has it: what came back in the same second may be before or after."""
+    url = LINKS.confirmation_url(USER, wished_at)
+    link = LINKS.confirming(url.rpartition("/")[2])
+    assert (link.user_id, link.wished_at) == (USER, wished_at)
+
+
+def test_a_confirmation_link_of_the_version_before_is_of_long_ago() -> None:
+    """It holds the user alone. People have a week to follow it, whatever was deployed meanwhile."""
+    signer = TimestampSigner(LINKS.signing_key, "confirm-address", key_derivation="hmac", digest_method=hashlib.sha256)
+    link = LINKS.confirming(signer.sign(str(USER)).decode())
+    assert (link.user_id, link.wished_at) == (USER, datetime(1970, 1, 1, tzinfo=UTC))
 
 
 def test_an_unsubscription_link_is_the_same_for_ever() -> None:
@@ -88,6 +103,8 @@ def test_a_genuine_signature_under_something_else_is_no_link() -> None:
     options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
     with pytest.raises(LinkForgedError):
         LINKS.confirming(TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign("nobody").decode())
+    with pytest.raises(LinkForgedError):
+        LINKS.confirming(TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign(f"{USER}~x").decode())
     with pytest.raises(LinkForgedError):
         LINKS.unsubscribing(Signer(LINKS.signing_key, "unsubscribe", **options).sign("nobody").decode())
 

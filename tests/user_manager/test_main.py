@@ -12,15 +12,19 @@ import grpc
 import httpx
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
+from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis.kafka import sequence_in
+from chassis.rpc import channel
 from local.kafka import Broker
 from tests.fakes.collector import FakeCollector
 from tests.user_manager.process import OPERATOR_TOKEN, ROOT, SIGNING_KEY, Start, bare_environment, starting
 from tests.waiting import eventually
 from towerwatch.topics import USERS_CHANGED, partition_of
 from towerwatch.users.v1.events_pb2 import UserChanged
+from towerwatch.users.v1.user_service_pb2 import ReportBounceRequest
+from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
 from user_manager.links import Links
 
 ANN = {"email": "ann@tower.test", "name": "Ann"}
@@ -129,6 +133,27 @@ def test_it_ends_in_order_while_it_waits_for_its_database(start: Start, tmp_path
     """The waiting thread is told to stop too."""
     process = start(DATABASE_URL=f"sqlite:///{tmp_path}/missing/user_manager.db")
     eventually(lambda: process.status("/health/live") == 200)
+    assert process.end() == 0
+
+
+def test_a_bounce_that_is_reported_is_shown_and_counted(start: Start) -> None:
+    """Told over gRPC, seen over HTTP, counted at /metrics."""
+    process = start()
+    eventually(process.is_ready)
+    registered = httpx.post(f"{process.base_url}/users", json=ANN).json()
+    bounced_at = Timestamp()
+    bounced_at.GetCurrentTime()
+    with channel(process.grpc_target) as connection:
+        request = ReportBounceRequest(user_id=registered["user"]["user_id"], bounced_at=bounced_at)
+        for _ in range(2):
+            UserServiceStub(connection).ReportBounce(request, timeout=10)
+    authorization = {"Authorization": f"Bearer {registered['token']}"}
+    shown = httpx.get(f"{process.base_url}/users/{ANN['email']}", headers=authorization).json()
+    assert shown["user"] == registered["user"] | {"suppressed": True}
+    counted = httpx.get(f"{process.base_url}/metrics").text.splitlines()
+    for outcome in ("suppressed", "repeated"):
+        (line,) = (each for each in counted if each.startswith("bounces_reported_total{") and f'"{outcome}"' in each)
+        assert line.endswith(" 1.0")
     assert process.end() == 0
 
 

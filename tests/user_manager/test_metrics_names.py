@@ -21,6 +21,7 @@ def test_promtool_accepts_the_metrics(service: Service) -> None:
     housekeeping.count_users()
     housekeeping.sweep_answers()
     service.deletions.carry_on()
+    service.bounces.report("nobody", service.clock.now())
     exposition = client.get("/metrics").data
     found = complaints(exposition.decode())
     assert [line for line in found if line.partition(" ")[0] not in FIXED] == []

@@ -7,6 +7,8 @@ from typing import Final
 from uuid import UUID
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import (
     BigInteger,
     Boolean,
@@ -123,6 +125,7 @@ def assert_kept(database: Database) -> None:
         user = session.scalars(select(User)).one()
         assert {name: getattr(user, name) for name in ANN} == ANN
         assert (user.version, user.confirmations_asked) == (1, 1)
+        assert (user.confirmed_at, user.bounced_at, user.suppressed, user.confirmable) == (None, None, False, False)
         assert user.confirmation_asked_at == ANN["created_at"]
         assert session.execute(select(OUTBOX.rows)).one()._asdict() == {"id": 1, "added_at": None} | WAITING
         assert session.execute(select(OUTBOX.relay)).one()._asdict() == RELAY
@@ -147,6 +150,36 @@ def test_a_database_from_before_there_were_revisions_loses_nothing(database: Dat
     upgrade(database, MIGRATIONS)
     assert differences(database, SCHEMA) == []
     assert_kept(database)
+
+
+def test_people_who_registered_before_bounces_were_known_lose_nothing(database: Database) -> None:
+    """From the revision before, with an account that is confirmed; one that only that version's code writes is read."""
+    config = Config()
+    config.set_main_option("script_location", MIGRATIONS)
+    with database.ddl_connection() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0003")
+    of_that_version = Table("users", MetaData(), autoload_with=database.engine)
+    assert "bounced_at" not in of_that_version.columns
+    row = ANN | {"version": 1, "confirmation_asked_at": ANN["created_at"], "confirmations_asked": 1}
+    with database.engine.begin() as connection:
+        connection.execute(insert(_typed(of_that_version)), row)
+        connection.execute(insert(EARLIER.tables["outbox"]), WAITING)
+        connection.execute(insert(EARLIER.tables["outbox_relay"]), RELAY)
+    upgrade(database, MIGRATIONS)
+    assert differences(database, SCHEMA) == []
+    assert_kept(database)
+    later = row | {"user_id": UUID(int=2), "address_key": "bob@example.org", "token_sha256": "b" * 64}
+    with database.engine.begin() as connection:
+        connection.execute(insert(_typed(of_that_version)), later)
+    with database.transaction() as session:
+        assert not session.get_one(User, UUID(int=2)).suppressed
+
+
+def _typed(users: Table) -> Table:
+    """The columns of a table that was looked at, with the types of Python that the models give them."""
+    types = {column.name: column.type for column in User.__table__.columns}
+    return Table(users.name, MetaData(), *(Column(column.name, types[column.name]) for column in users.columns))
 
 
 def test_replicas_that_start_together_make_one_schema(database_url: str, database: Database) -> None:

@@ -1,17 +1,24 @@
 """UserService through a real server and a real channel."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.metrics import Identity, Metrics
 from chassis.rpc import GrpcServer, channel
 from tests.ports import free_port
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
-from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest, GetContactsRequest, VerifyUserRequest
+from towerwatch.users.v1.user_service_pb2 import (
+    AuthenticateRequest,
+    GetContactsRequest,
+    ReportBounceRequest,
+    VerifyUserRequest,
+)
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
 from user_manager.rpc import SERVICE_NAME, STATUSES, UserService
 
@@ -21,7 +28,7 @@ pytestmark = ON_SQLITE
 @pytest.fixture
 def stub(service: Service) -> Iterator[UserServiceStub]:
     port = free_port()
-    servicer = UserService(service.accounts)
+    servicer = UserService(service.accounts, service.bounces)
     server = GrpcServer(
         "127.0.0.1",
         port,
@@ -85,3 +92,66 @@ def test_a_call_asks_for_500_contacts_at_most(stub: UserServiceStub) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         stub.GetContacts(GetContactsRequest(user_ids=ids), timeout=5)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def report(stub: UserServiceStub, user_id: str, bounced_at: datetime) -> None:
+    instant = Timestamp()
+    instant.FromDatetime(bounced_at)
+    stub.ReportBounce(ReportBounceRequest(user_id=user_id, bounced_at=instant), timeout=5)
+
+
+def test_a_bounce_is_seen_in_the_contact(stub: UserServiceStub, service: Service) -> None:
+    """With no link, until the owner asks for one; following it lifts the suppression."""
+    registration = service.register()
+    user_id = str(registration.account.user_id)
+    service.registrations.confirm(service.confirmation_token(registration))
+    service.clock.advance(timedelta(days=1))
+    for _ in range(2):
+        report(stub, user_id, service.clock.now())
+        (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=5).contacts
+        assert (contact.suppressed, contact.confirmed, contact.confirm_url) == (True, True, "")
+    service.clock.advance(timedelta(days=1))
+    service.registrations.ask_confirmation(registration.token, "ann@example.org")
+    (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=5).contacts
+    assert (contact.suppressed, contact.confirmed) == (True, True)
+    service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
+    (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=5).contacts
+    assert (contact.suppressed, contact.confirmed, contact.confirm_url) == (False, True, "")
+
+
+@pytest.mark.parametrize("user_id", ["8b66274a-5cfe-471e-8da2-45ca7134672d", "nonsense", "", "\x00"])
+def test_a_bounce_of_nobody_is_no_error(stub: UserServiceStub, service: Service, user_id: str) -> None:
+    """The account may be gone since the mail went out; there is nothing that the notifier could do about it."""
+    report(stub, user_id, service.clock.now())
+
+
+@pytest.mark.parametrize(
+    "bounced_at",
+    [None, Timestamp(seconds=1 << 62), Timestamp(seconds=-(1 << 62)), Timestamp(nanos=-1), Timestamp(nanos=1 << 30)],
+    ids=["missing", "far ahead", "far back", "negative", "too many nanoseconds"],
+)
+def test_a_bounce_at_no_time_is_refused(stub: UserServiceStub, service: Service, bounced_at: Timestamp | None) -> None:
+    """INVALID_ARGUMENT, as the contract says, and nothing changes."""
+    account = service.register().account
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ReportBounce(ReportBounceRequest(user_id=str(account.user_id), bounced_at=bounced_at), timeout=5)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert service.accounts.get(OPERATOR_TOKEN, "ann@example.org") == account
+
+
+@pytest.mark.parametrize(
+    "bounced_at", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)], ids=str
+)
+def test_a_bounce_at_any_time_of_the_calendar_is_kept(
+    stub: UserServiceStub, service: Service, bounced_at: datetime
+) -> None:
+    """A clock that is wrong suppresses the address no longer than until the next confirmation."""
+    registration = service.register()
+    user_id = str(registration.account.user_id)
+    report(stub, user_id, bounced_at)
+    assert service.accounts.get(OPERATOR_TOKEN, "ann@example.org").suppressed
+    service.clock.advance(timedelta(days=1))
+    service.registrations.ask_confirmation(registration.token, "ann@example.org")
+    (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=5).contacts
+    service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
+    assert not service.accounts.get(OPERATOR_TOKEN, "ann@example.org").suppressed

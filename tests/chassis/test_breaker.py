@@ -1,4 +1,4 @@
-"""The breaker: whatever calls come and however they end, a failing source is left alone and never given up."""
+"""The breaker: whatever calls come and however they end, a failing server is left alone and never given up."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,8 +6,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from collector.breaker import FAILURES_TO_OPEN, FIRST_OPENING, LONGEST_OPENING, Breaker, State
+from chassis.breaker import Breaker, Patience, State
 
+FAILURES_TO_OPEN = Patience().failures_to_open
+FIRST_OPENING = Patience().first_opening
+LONGEST_OPENING = Patience().longest_opening
 NOW = datetime(2013, 2, 13, 12, tzinfo=UTC)
 chances = st.floats(0, 1)
 
@@ -51,15 +54,23 @@ def test_open_means_that_nothing_goes_out_until_its_time_is_over(chance: float) 
     assert probing.admitted(NOW + LONGEST_OPENING * 9) is None
 
 
-@given(st.lists(chances, min_size=1, max_size=40))
-def test_openings_in_a_row_grow_up_to_a_bound(jitters: list[float]) -> None:
-    """Whatever the jitter: none is shorter than half of the bound of its turn, and none longer than the longest."""
-    breaker = opened(Breaker(), NOW, jitters[0])
-    most = FIRST_OPENING
+@given(st.lists(chances, min_size=1, max_size=40), st.integers(1, 9), st.integers(0, 999), st.integers(1, 99))
+def test_openings_in_a_row_grow_up_to_a_bound(jitters: list[float], failures: int, longer_s: int, first_s: int) -> None:
+    """Whatever the jitter and the patience: none is shorter than half of the bound of its turn, none longer than the
+    longest; and it takes as many failures as were asked for.
+    """
+    first, longest = timedelta(seconds=first_s), timedelta(seconds=first_s + longer_s)
+    breaker = Breaker(Patience(failures, first, longest))
+    for _ in range(failures):
+        assert breaker.state is State.CLOSED
+        breaker = breaker.failed(breaker.generation, NOW, jitters[0])
+    assert breaker.state is State.OPEN
+    assert first / 2 <= breaker.until - NOW <= first
+    most = first
     for chance in jitters[1:]:
         before = breaker.until
         breaker = reopened(breaker, chance)
-        most = min(most * 2, LONGEST_OPENING)
+        most = min(most * 2, longest)
         assert most / 2 <= breaker.until - before <= most
 
 

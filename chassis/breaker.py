@@ -1,4 +1,4 @@
-"""A circuit breaker (Nygard, "Release It!"): a source that fails again and again is left alone for a while. Pure.
+"""A circuit breaker (Nygard, "Release It!"): a server that fails again and again is left alone for a while. Pure.
 
 CLOSED ──N failures in a row──▶ OPEN ──its time is over──▶ HALF_OPEN: one probe
    ▲                              ▲                           │
@@ -11,10 +11,6 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
-FAILURES_TO_OPEN: Final = 5
-FIRST_OPENING: Final = timedelta(seconds=30)
-LONGEST_OPENING: Final = timedelta(minutes=15)
-
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -26,7 +22,21 @@ class State(StrEnum):
     OPEN = "open"
     """It does not."""
     HALF_OPEN = "half_open"
-    """It does not, for one is out already to see whether the source is back."""
+    """It does not, for one is out already to see whether the server is back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How much it takes to leave a server alone, and for how long."""
+
+    failures_to_open: int = 5
+    first_opening: timedelta = timedelta(seconds=5)
+    longest_opening: timedelta = timedelta(minutes=4)
+    """Each opening in a row is twice as long as the one before, up to this."""
+
+    def opening(self, before: int) -> timedelta:
+        """How long at most to stay open after so many openings in a row."""
+        return min(self.first_opening * (1 << min(before, 16)), self.longest_opening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +44,10 @@ class Breaker:
     """A state; every transition returns the next one. `now` is never earlier than in the transition before.
 
     A caller keeps the `generation` of the state that `admitted` gave and hands it in with the outcome: what
-    comes from before the last change of state says nothing about the source of today, and changes nothing.
+    comes from before the last change of state says nothing about the server of today, and changes nothing.
     """
 
+    patience: Patience = Patience()
     state: State = State.CLOSED
     generation: int = 0
     """Grows with every change of state."""
@@ -56,7 +67,7 @@ class Breaker:
         return None
 
     def succeeded(self, generation: int) -> "Breaker":
-        """The source has answered, whatever it said."""
+        """The server has answered, whatever it said."""
         if generation != self.generation:
             return self
         if self.state is State.CLOSED:
@@ -64,15 +75,14 @@ class Breaker:
         return self._changed(State.CLOSED, openings=0)
 
     def failed(self, generation: int, now: datetime, chance: float) -> "Breaker":
-        """The source has given no answer. `chance`, from 0 to 1, is the jitter, so that not all come back at once."""
+        """The server has failed. `chance`, from 0 to 1, is the jitter, so that not all come back at once."""
         if generation != self.generation:
             return self
         failures = self.failures + 1
-        if self.state is State.CLOSED and failures < FAILURES_TO_OPEN:
+        if self.state is State.CLOSED and failures < self.patience.failures_to_open:
             return replace(self, failures=failures)
-        return self._changed(
-            State.OPEN, openings=self.openings + 1, until=now + _opening(self.openings) * (0.5 + chance / 2)
-        )
+        opening = self.patience.opening(self.openings) * (0.5 + chance / 2)
+        return self._changed(State.OPEN, openings=self.openings + 1, until=now + opening)
 
     def abandoned(self, generation: int, now: datetime) -> "Breaker":
         """Nobody waited for the outcome. A probe leaves its place to the next call."""
@@ -86,9 +96,4 @@ class Breaker:
 
     def _changed(self, state: State, openings: int | None = None, until: datetime = _LONG_AGO) -> "Breaker":
         openings = self.openings if openings is None else openings
-        return Breaker(state, self.generation + 1, failures=0, openings=openings, until=until)
-
-
-def _opening(before: int) -> timedelta:
-    """How long at most to stay open after so many openings: twice as long each time, up to a bound."""
-    return min(FIRST_OPENING * (1 << min(before, 16)), LONGEST_OPENING)
+        return Breaker(self.patience, state, self.generation + 1, failures=0, openings=openings, until=until)

@@ -1,0 +1,233 @@
+"""`python -m benchmarks.mails`: mails per second of one worker into a local sink, beside the original's shape.
+
+The sink (`benchmarks.mail_sink`) is a process of its own that takes every mail and forgets it. Into it go
+
+- in the original's shape: a plain text mail for each alert over a connection of its own, one after the other: connect,
+  greet, STARTTLS with a whole handshake, log in, send, say good-bye, with smtplib. Its TLS context is made once and not
+  for each mail, which flatters it;
+- through `notifier.smtp.MailServer`, the same mails, 64 waiting at a time: over 4 connections and over 16, and over 4
+  to a sink that does not offer PIPELINING. A worker's connections are kept open all day; here, too, they are when the
+  clock starts, and each is made anew after 100 mails;
+- through the same pool of 16, alerts as Towerwatch tells them: for each of as many people the mail is written (text,
+  page, chart, as of a night at some airports) and sent. The original's shape is given its mails ready.
+
+With STARTTLS and in plaintext; with a sink that replies at once, and with one that waits before each reply, as a server
+does that is some milliseconds away and has a disk. Contenders take turns in rounds; medians are shown, and of each how
+busy it kept the sink's processor (`sink`, from 0 to 1): where that is near 1, the sink was measured. Sink and sender
+share the machine: only the ratios travel.
+"""
+
+import argparse
+import asyncio
+import smtplib
+import ssl
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from email.headerregistry import Address
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+import uvloop
+
+from benchmarks.mail_sink import HOST, REPLY_MS, Sink, running_sink
+from benchmarks.streams.figures import median, progress, report
+from benchmarks.streams.traffic import airports
+from domain.alerts import Alert, Bound, State
+from domain.interests import Direction
+from domain.windows import Window
+from notifier.mail import Contact, alerts_mail
+from notifier.mail.headers import addressed
+from notifier.smtp import MailServer, Security
+from tests.fakes.tls import server_context
+
+NAME: Final = "mails"
+ROUNDS: Final = 3
+AT_A_TIME: Final = 64
+"""Mails that wait for a connection or are under way."""
+SECONDS: Final = 0.4
+"""About so long a round takes; so many mails are taken for it."""
+LOGIN: Final = ("towerwatch", "secret")
+SENDER: Final = Address("Towerwatch", addr_spec="alerts@example.org")
+NOW: Final = datetime(2026, 11, 23, 5, tzinfo=UTC)
+PEOPLE: Final = 10_000
+AIRPORTS: Final = tuple(airports(24))
+LEVELS: Final = (20, 30, 40)
+ZONES: Final = ("UTC", "Europe/Rome", "America/New_York", "Asia/Tokyo")
+
+ORIGINAL: Final = "one connection for each mail, one after the other"
+UNPIPELINED: Final = "pool of 4, no PIPELINING"
+POOL: Final = "pool of 4"
+LARGE_POOL: Final = "pool of 16"
+ALERTS: Final = "pool of 16, alerts with page and chart, written on the way"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where the mails go."""
+
+    sink: Sink
+    security: Security
+    reply_ms: int
+    trusted: Path
+
+    def one_by_one(self, count: int) -> "Speed":
+        """In the original's shape."""
+        context = ssl.create_default_context(cafile=self.trusted)
+        mails = [_plain_mail(number) for number in range(count)]
+        watch = Watch(self.sink)
+        for mail in mails:
+            with smtplib.SMTP(HOST, self.sink.ports[True, self.reply_ms], local_hostname="benchmark") as client:
+                if self.security == "starttls":
+                    client.starttls(context=context)
+                client.login(*LOGIN)
+                client.sendmail(SENDER.addr_spec, [mail["To"].addresses[0].addr_spec], mail.as_bytes())
+        return watch.speed(count)
+
+    def pooled(self, count: int, connections: int, pipelining: bool = True) -> "Speed":
+        """The same mails over kept-open connections."""
+        mails = [_plain_mail(number) for number in range(count)]
+        return self._sent(iter(mails), count, connections, pipelining)
+
+    def alerts(self, count: int) -> "Speed":
+        """Their writing included."""
+        return self._sent((_alert_mail(number) for number in range(count)), count, 16, True)
+
+    def _sent(self, mails: Iterator[EmailMessage], count: int, connections: int, pipelining: bool) -> "Speed":
+        port = self.sink.ports[pipelining, self.reply_ms]
+
+        async def sending() -> Speed:
+            server = MailServer(HOST, port, self.security, *LOGIN, ca_file=self.trusted, connections=connections)
+
+            async def sender() -> None:
+                for mail in mails:
+                    await server.send(mail)
+
+            await asyncio.gather(*(server.send(_plain_mail(number)) for number in range(AT_A_TIME)))
+            watch = Watch(self.sink)
+            await asyncio.gather(*(sender() for _ in range(AT_A_TIME)))
+            speed = watch.speed(count)
+            await server.close()
+            return speed
+
+        return uvloop.run(sending())  # as a worker does
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What came of a round."""
+
+    per_s: float
+    """Mails."""
+    sink: float
+    """Share of its processor that the sink was busy."""
+
+
+class Watch:
+    """Runs from when it is made."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        self._taken, self._used = sink.so_far()
+        self._began = time.perf_counter()
+
+    def speed(self, mails: int) -> Speed:
+        """Raises RuntimeError unless so many mails have arrived meanwhile."""
+        took = time.perf_counter() - self._began
+        taken, used = self._sink.so_far()
+        if taken - self._taken != mails:
+            raise RuntimeError(f"{taken - self._taken:,} of {mails:,} mails have arrived")
+        return Speed(mails / took, (used - self._used) / took)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
+    options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
+    seconds, rounds = (SECONDS / 10, 1) if options.quick else (SECONDS, ROUNDS)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _, trusted = server_context(folder)
+        with running_sink(folder) as sink:
+            for reply_ms in REPLY_MS:
+                for security in ("starttls", "plaintext"):
+                    _show(Scene(sink, security, reply_ms, trusted), seconds, rounds)
+    return 0
+
+
+def _show(scene: Scene, seconds: float, rounds: int) -> None:
+    where = f"{scene.security}, {f'{scene.reply_ms} ms before each reply' if scene.reply_ms else 'replies at once'}"
+    progress(where)
+    contenders: dict[str, Callable[[int], Speed]] = {
+        ORIGINAL: scene.one_by_one,
+        UNPIPELINED: lambda count: scene.pooled(count, 4, pipelining=False),
+        POOL: lambda count: scene.pooled(count, 4),
+        LARGE_POOL: lambda count: scene.pooled(count, 16),
+        ALERTS: scene.alerts,
+    }
+    for send in contenders.values():
+        send(8)  # so that what is found out once, or drawn once, is
+    sizes = {name: max(int(send(24).per_s * seconds), 24) for name, send in contenders.items()}
+    found: dict[str, list[Speed]] = {name: [] for name in contenders}
+    for number in range(rounds):
+        for name in contenders if number % 2 == 0 else reversed(contenders):
+            found[name].append(contenders[name](sizes[name]))
+    beside = (f"{where}: {ORIGINAL}", median(each.per_s for each in found[ORIGINAL]))
+    for name, speeds in found.items():
+        ratio = beside if name != ORIGINAL else None
+        busy = round(median(each.sink for each in speeds), 2)
+        report(NAME, f"{where}: {name}", median(each.per_s for each in speeds), "mails/s", ratio, sink=busy)
+
+
+def _plain_mail(number: int) -> EmailMessage:
+    """As the original writes it: some headers, some text."""
+    mail = addressed(replace(_READER, email=f"u{number}@example.net"), SENDER, NOW, f"<{number}@example.org>")
+    mail["Subject"] = "Airport KJFK: more than 20 departures"
+    mail["Content-Type"] = 'text/plain; charset="utf-8"'
+    mail.set_payload("More than 20 flights departed from KJFK, New York, within an hour.\n" * 12)
+    return mail
+
+
+def _alert_mail(number: int) -> EmailMessage:
+    """As a person gets it after a night, with what the twelve hours before had."""
+    at = number % PEOPLE
+    airport, level = AIRPORTS[at % len(AIRPORTS)], LEVELS[at // len(AIRPORTS) % len(LEVELS)]
+    alert = Alert(
+        alert_id=UUID(int=number + 1),
+        interest_id=UUID(int=number + 1),
+        user_id=UUID(int=number + 1),
+        version=1,
+        airport=airport,
+        direction=Direction.DEPARTURES,
+        window=Window.ONE_HOUR,
+        window_start=NOW - timedelta(hours=2),
+        bound=Bound.HIGH,
+        state=State.FIRING,
+        count=level + 4,
+        threshold=level,
+        for_windows=1,
+        earlier=tuple((ord(airport[hour % 4]) * (hour + 3)) % level for hour in range(12)),
+        episode_id=UUID(int=number + 1),
+    )
+    contact = replace(
+        _READER,
+        user_id=alert.user_id,
+        email=f"u{number}@example.net",
+        time_zone=ZONES[at // (len(AIRPORTS) * len(LEVELS)) % len(ZONES)],
+        unsubscribe_url=f"https://towerwatch.example.org/unsubscribe?token={number:040}",
+    )
+    return alerts_mail((alert,), contact, SENDER, NOW, NOW)
+
+
+_READER: Final = Contact(
+    user_id=UUID(int=0), email="", name="Ada Lovelace", time_zone="UTC", confirmed=True, paused=False, confirm_url=""
+)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""`python -m benchmarks.nightly`: the whole notifier on a night's alerts, from Kafka to the mail server.
+
+10,000 people have five alerts each, of three airports, in the topic when one worker, `python -m notifier`, is begun:
+real Kafka, contacts by gRPC from a process of its own, a sink that takes every mail over STARTTLS with a login. From
+the first mail that was taken to the last, by the worker's own count:
+
+- as it is deployed: each person gets one mail about all five; one mail at a time is in doubt (SMTP_MAILS_IN_DOUBT=1);
+- with 16 in doubt, and as many connections;
+- with a mail for each alert (GROUP_WAIT_S=0).
+
+With a sink that replies at once, and with one that waits 5 ms before each reply, as a server does that is not on the
+same machine. Beside it the original's shape on the same sink: for each alert one connection with STARTTLS and a login,
+one after the other. Worker, broker, sink and contacts share the machine.
+"""
+
+import argparse
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from benchmarks.mail_sink import HOST, Sink, running_sink
+from benchmarks.mails import LOGIN, Scene
+from benchmarks.streams.figures import progress, report
+from benchmarks.streams.kafka import Cluster
+from benchmarks.streams.traffic import Record
+from domain.alerts import Alert, Bound, State
+from domain.interests import Direction
+from domain.windows import Window
+from local.kafka import running_broker
+from streams.messages import encode_alert
+from tests.fakes.tls import server_context
+from tests.fakes.user_service import FakeUserService
+from tests.ports import free_port
+from towerwatch.topics import ALERTS_RAISED, partition_of
+from towerwatch.users.v1.user_service_pb2 import Contact
+
+NAME: Final = "nightly"
+ROOT: Final = Path(__file__).parents[1]
+PEOPLE: Final = 10_000
+ALERTS_EACH: Final = 5
+_AIRPORTS: Final = ("KJFK", "LICC", "EGLL")
+_NIGHTS: Final = count()
+_SIXTEEN: Final = {"SMTP_MAILS_IN_DOUBT": "16", "SMTP_CONNECTIONS": "16"}
+_WAYS: Final[dict[int, dict[str, tuple[int, dict[str, str]]]]] = {
+    0: {
+        "a mail for each person": (1, {}),
+        "a mail for each person, 16 in doubt": (5, _SIXTEEN),
+        "a mail for each alert": (20, {"GROUP_WAIT_S": "0"}),
+    },
+    5: {
+        "a mail for each person": (10, {}),
+        "a mail for each person, 16 in doubt": (10, _SIXTEEN),
+    },
+}
+"""By milliseconds before each reply: what is done, with which share of the people, and with which settings."""
+_WITHIN_S: Final = 300.0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
+    options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
+    people = PEOPLE // 10 if options.quick else PEOPLE
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _, trusted = server_context(folder)
+        with (
+            running_broker(folder / "kafka") as broker,
+            running_sink(folder) as sink,
+            _contacts(people) as target,
+        ):
+            cluster = Cluster(broker.bootstrap_servers)
+            _show(cluster, folder, sink, trusted, target, people)
+    return 0
+
+
+def _show(cluster: Cluster, folder: Path, sink: Sink, trusted: Path, target: str, people: int) -> None:
+    for reply_ms, ways in _WAYS.items():
+        where = f"{reply_ms} ms before each reply" if reply_ms else "replies at once"
+        scene = Scene(sink, "starttls", reply_ms, trusted)
+        original = (f"{where}: a connection for each alert", scene.one_by_one(60 if reply_ms else 600).per_s)
+        report(NAME, original[0], original[1], "alerts/s")
+        for what, (share, settings) in ways.items():
+            cluster.empty(ALERTS_RAISED.name)
+            some = people // share
+            records = list(_records(some))
+            cluster.fill(ALERTS_RAISED.name, records)
+            progress(f"{where}: {what}: {len(records):,} alerts are in the topic")
+            mails = len(records) if "GROUP_WAIT_S" in settings else some
+            environment = {
+                "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
+                "USER_MANAGER_GRPC_TARGET": target,
+                "SMTP_PORT": str(sink.ports[True, reply_ms]),
+                "SMTP_CA_FILE": str(trusted),
+                **settings,
+            }
+            took = _taken(Path(tempfile.mkdtemp(dir=folder)), environment, mails)
+            circumstances = {"alerts": len(records), "mails": mails, "mails_per_s": round(mails / took)}
+            report(NAME, f"{where}: {what}", len(records) / took, "alerts/s", original, **circumstances)
+            if share == 1:
+                report(NAME, f"{where}: the time for {some:,} people's alerts of one night", took, "s")
+
+
+def _records(people: int) -> Iterator[Record]:
+    """Each time of other alerts."""
+    night = next(_NIGHTS)
+    end = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(days=night)
+    cause = datetime.now(UTC)
+    for person in range(people):
+        user_id = _user(person)
+        partition = partition_of(str(user_id), ALERTS_RAISED)
+        for number in range(ALERTS_EACH):
+            level = 10 + person % 7
+            alert = Alert(
+                alert_id=UUID(int=(night << 100) + (person << 8) + number + 1),
+                interest_id=UUID(int=(person << 8) + number % 3 + 1),
+                user_id=user_id,
+                version=1,
+                airport=_AIRPORTS[number % 3],
+                direction=Direction.DEPARTURES,
+                window=Window.ONE_HOUR,
+                window_start=end - timedelta(hours=ALERTS_EACH - number),
+                bound=Bound.HIGH,
+                state=State.FIRING,
+                count=level + 1 + number,
+                threshold=level,
+                for_windows=1,
+                earlier=tuple((person % 7 + hour * 5) % level for hour in range(12)),
+            )
+            alert = replace(alert, episode_id=alert.alert_id)
+            yield Record(partition, str(user_id).encode(), encode_alert(alert, cause), number + 1)
+
+
+def _user(person: int) -> UUID:
+    return UUID(int=(7 << 64) + person)
+
+
+@contextmanager
+def _contacts(people: int) -> Iterator[str]:
+    """Where a user service answers that knows them all; in a process of its own."""
+    ours, its = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_serve_contacts, args=(its, people), daemon=True)
+    process.start()
+    try:
+        yield str(ours.recv())
+    finally:
+        process.kill()
+        process.join()
+
+
+def _serve_contacts(told: Connection, people: int) -> None:
+    with FakeUserService().running() as service:
+        for person in range(people):
+            service.add(
+                Contact(
+                    user_id=str(_user(person)),
+                    email=f"u{person}@example.net",
+                    name=f"Ada {person}",
+                    time_zone="America/New_York",
+                    confirmed=True,
+                    unsubscribe_url=f"https://towerwatch.example/unsubscribe?u={person}",
+                )
+            )
+        told.send(service.target)
+        signal.pause()
+
+
+def _taken(folder: Path, environment: dict[str, str], mails: int) -> float:
+    """Seconds from the first mail that a fresh worker had taken to the last. Ends the benchmark if it fails."""
+    web_port = free_port()
+    log = folder / "notifier.log"
+    username, password = LOGIN
+    settings = {
+        "SMTP_HOST": HOST,
+        "SMTP_USERNAME": username,
+        "SMTP_PASSWORD": password,
+        "MAIL_FROM": "Towerwatch <alerts@example.org>",
+        "PERSON_MAILS_PER_HOUR": "0",
+        "WEB_PORT": str(web_port),
+        "DATA_DIR": str(folder / "data"),
+    }
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "notifier"],
+            cwd=ROOT,
+            env=os.environ | settings | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        began, before, deadline = 0.0, 0, time.monotonic() + _WITHIN_S
+        while True:
+            taken = _mails_taken(web_port)
+            now = time.monotonic()
+            if process.poll() is not None or now > deadline:
+                raise SystemExit(f"{taken} of {mails} mails were taken:\n{log.read_text()[-8000:]}")
+            if taken and not began:
+                began, before = now, taken
+            if taken >= mails:
+                return (now - began) * mails / max(mails - before, 1)
+            time.sleep(0.25)
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _mails_taken(web_port: int) -> int:
+    try:
+        with urllib.request.urlopen(f"http://{HOST}:{web_port}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return 0
+    wanted = [line for line in lines if line.startswith("emails_sent_total{") and 'status="success"' in line]
+    return sum(int(float(line.rpartition(" ")[2])) for line in wanted)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,194 @@
+"""A real mail server for tests: Debian's Postfix, with a configuration, a queue and mailboxes of its own.
+
+It listens on a free port of 127.0.0.1, with STARTTLS, and delivers to Maildirs; no mail leaves the machine, and the
+machine's own Postfix, if it runs, is not touched. Postfix must be started by root, since each of its parts then becomes
+who it should be. Where it is not installed, or we are not root, the tests that need it are skipped; or they fail, where
+`TOWERWATCH_REQUIRE_POSTFIX` is set.
+"""
+
+import os
+import pwd
+import shutil
+import smtplib
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from email import policy
+from email.message import EmailMessage
+from email.parser import BytesParser
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import pytest
+
+from tests.fakes.tls import server_context
+from tests.ports import HOST, free_port
+from tests.waiting import eventually
+
+MISSING: Final = "Postfix is not installed (`apt-get install postfix`), or we are not root"
+
+_PATH: Final = f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin"
+INSTALLED: Final = shutil.which("postfix", path=_PATH) if os.geteuid() == 0 else None
+
+SIZE_LIMIT: Final = 20_000
+"""In bytes, of a mail."""
+
+_MASTER: Final = """
+{host}:{port} inet n - n - - smtpd
+pickup unix n - n 60 1 pickup
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+verify unix - - n - 1 verify
+flush unix n - n 1000? 0 flush
+proxymap unix - - n - - proxymap
+showq unix n - n - - showq
+error unix - - n - - error
+retry unix - - n - - error
+discard unix - - n - - discard
+virtual unix - n n - - virtual
+anvil unix - - n - 1 anvil
+tlsmgr unix - - n 1000? 1 tlsmgr
+postlog unix-dgram n - n - 1 postlogd
+"""
+
+_MAIN: Final = """
+compatibility_level = 3.6
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+mail_owner = postfix
+setgid_group = postdrop
+maillog_file = {folder}/log/postfix
+maillog_file_prefixes = {folder}/log
+multi_instance_name = postfix-towerwatch-test
+syslog_name = postfix
+inet_interfaces = {host}
+inet_protocols = ipv4
+myhostname = mail.example.net
+mynetworks = 127.0.0.0/8
+mydestination =
+local_transport = error:nobody is local
+alias_maps =
+virtual_mailbox_domains = example.net
+virtual_mailbox_maps = regexp:{folder}/etc/mailboxes
+virtual_mailbox_base = {folder}/mail
+virtual_uid_maps = static:{uid}
+virtual_gid_maps = static:{gid}
+virtual_minimum_uid = 1
+virtual_transport = virtual
+default_transport = error:no mail leaves this machine
+relayhost =
+smtpd_relay_restrictions = reject_unauth_destination
+smtpd_tls_security_level = may
+smtpd_tls_received_header = yes
+smtpd_tls_cert_file = {folder}/etc/trusted.pem
+smtpd_tls_key_file = {folder}/etc/key.pem
+smtpd_tls_session_cache_database =
+smtpd_client_connection_count_limit = 0
+smtpd_peername_lookup = no
+smtputf8_enable = yes
+message_size_limit = {limit}
+mailbox_size_limit = 0
+virtual_mailbox_limit = 0
+debug_peer_list =
+"""
+
+
+class Postfix:
+    """One instance: it can be stopped and started again on the same queue and port."""
+
+    def __init__(self, folder: Path) -> None:
+        """Writes the configuration. `folder`, and each above it, can be entered by all. Only where `INSTALLED`."""
+        assert INSTALLED is not None
+        self._folder = folder
+        self.port = free_port()
+        etc = folder / "etc"
+        for name in ("etc", "queue", "data", "log", "mail"):
+            (folder / name).mkdir()
+        _, self.ca_file = server_context(etc)
+        account = pwd.getpwnam("postfix")
+        uid, gid = account.pw_uid, account.pw_gid
+        shutil.chown(folder / "data", uid, gid)
+        shutil.chown(folder / "mail", uid, gid)
+        main = _MAIN.format(folder=folder, host=HOST, limit=SIZE_LIMIT, uid=uid, gid=gid)
+        (etc / "main.cf").write_text(main)
+        (etc / "master.cf").write_text(_MASTER.format(host=HOST, port=self.port))
+        # Whoever begins with "nobody" has no mailbox; all others share one.
+        (etc / "mailboxes").write_text("if !/^nobody/\n/@example\\.net$/ all/\nendif\n")
+
+    def start(self) -> None:
+        """Return when it answers."""
+        self._do("start")
+        eventually(self._answers, "the start of Postfix", 30)
+
+    def stop(self) -> None:
+        """At once, with whatever is under way. Returns when nobody listens and nothing of it runs."""
+        self._do("abort")
+        eventually(lambda: not self._answers() and not self._runs(), "the end of Postfix", 30)
+
+    def mails(self) -> list[EmailMessage]:
+        """What was delivered, in no order."""
+        parser = BytesParser(EmailMessage, policy=policy.default)
+        delivered = (self._folder / "mail" / "all" / "new").glob("*")  # whole as soon as they are seen there
+        return [parser.parsebytes(mail.read_bytes()) for mail in delivered]
+
+    def forget(self) -> None:
+        """Empty the mailbox."""
+        shutil.rmtree(self._folder / "mail" / "all", ignore_errors=True)
+
+    def log(self) -> str:
+        path = self._folder / "log" / "postfix"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def _runs(self) -> bool:
+        """Whether any part of it is left: each works in the queue's folder."""
+        queue = self._folder / "queue"
+        for process in Path("/proc").iterdir():
+            with suppress(OSError):
+                if process.name.isdecimal() and (process / "cwd").readlink().is_relative_to(queue):
+                    return True
+        return False
+
+    def _do(self, command: str) -> None:
+        done = self._run(command)
+        assert done.returncode == 0, f"{command}: {done.stderr.decode()}{self.log()}"
+
+    def _run(self, command: str) -> subprocess.CompletedProcess[bytes]:
+        assert INSTALLED is not None
+        return subprocess.run(
+            [INSTALLED, "-c", str(self._folder / "etc"), command],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=60, check=False,
+            env=os.environ | {"PATH": _PATH},
+        )  # fmt: skip
+
+    def _answers(self) -> bool:
+        try:
+            with smtplib.SMTP(HOST, self.port, timeout=5) as client:
+                return client.noop()[0] == 250
+        except (OSError, smtplib.SMTPException):
+            return False
+
+
+@contextmanager
+def running_postfix() -> Iterator[Postfix]:
+    """Postfix for the block. Skips the test, or fails it, where there is none."""
+    if INSTALLED is None:
+        if os.environ.get("TOWERWATCH_REQUIRE_POSTFIX"):
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+    # Not in pytest's own folder: that one only its owner can enter, and Postfix runs as several users.
+    with TemporaryDirectory(prefix="towerwatch-postfix-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        postfix = Postfix(folder)
+        try:
+            postfix.start()
+            yield postfix
+        finally:
+            postfix.stop()

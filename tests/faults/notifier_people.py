@@ -1,0 +1,181 @@
+"""People, the alerts that are theirs, and what is to become of each of them."""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import cached_property
+from typing import Final
+from uuid import UUID
+
+from domain.alerts import Alert, State
+from domain.interests import Direction
+from domain.windows import Window
+from streams.messages import encode_alert
+from tests.notifier.alerts import ALERT, CAUSE
+from tests.notifier.process import Event
+from towerwatch.topics import ALERTS_RAISED
+
+_AIRPORTS: Final = ("KJFK", "LICC", "EDDF", "EGLL", "KBOS", "ZBAA")
+_BEGIN: Final = datetime(2013, 2, 8, tzinfo=UTC)
+
+
+class Life(StrEnum):
+    """What is the matter with a person."""
+
+    READS = "reads"
+    """Nothing: all alerts are to be mailed."""
+    REFUSED = "refused"
+    """The mail server refuses each mail for good."""
+    BOUNCES = "bounces"
+    """The same, because there is no such address."""
+    UNCONFIRMED = "unconfirmed"
+    PAUSED = "paused"
+    UNKNOWN = "unknown"
+    """There is no such account."""
+    PAUSES = "pauses"
+    """Later."""
+    LEAVES = "leaves"
+    """Later: the account is deleted."""
+
+
+NEVER_MAILED: Final = (Life.UNCONFIRMED, Life.PAUSED, Life.UNKNOWN)
+CHANGING: Final = (Life.PAUSES, Life.LEAVES)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the server says to each mail for an address, in which phase, and the dead letter's reason for it."""
+
+    command: str
+    answer: str
+    reason: str
+
+
+BOUNCES: Final = (
+    Refusal("RCPT", "550 5.1.1 unknown", "the recipient: 550 5.1.1"),
+    Refusal("RCPT", "550", "the recipient: 550"),
+)
+REFUSALS: Final = (
+    Refusal("RCPT", "550 5.7.1 policy", "the recipient: 550 5.7.1"),
+    Refusal("RCPT", "552 5.2.2 full", "the recipient: 552 5.2.2"),
+    Refusal("DATA", "554 5.7.1 policy", "the start of the mail: 554 5.7.1"),
+    Refusal("DATA", "552", "the start of the mail: 552"),
+    Refusal("CONTENT", "552 5.3.4 big", "the mail: 552 5.3.4"),
+    Refusal("CONTENT", "554", "the mail: 554"),
+    Refusal("CONTENT", "554 5.6.0 bad", "the mail: 554 5.6.0"),
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Person:
+    """Somebody, and all alerts about whose interests there are to be, in their order."""
+
+    user_id: UUID
+    email: str
+    life: Life
+    refusal: Refusal | None
+    alerts: tuple[Alert, ...]
+
+
+@dataclass(frozen=True)
+class Cast:
+    """All people of a scene."""
+
+    people: tuple[Person, ...]
+
+    def bursts(self, count: int) -> Iterator[list[Event]]:
+        """All alerts in so many pieces, each with some of everybody's; a person's are in order."""
+        for number in range(count):
+            pieces = [
+                person.alerts[len(person.alerts) * number // count : len(person.alerts) * (number + 1) // count]
+                for person in self.people
+            ]
+            yield [raised(alert) for piece in pieces for alert in piece]
+
+    def of(self, *lives: Life) -> list[Person]:
+        return [person for person in self.people if person.life in lives]
+
+    @cached_property
+    def by_address(self) -> Mapping[str, Person]:
+        return {person.email: person for person in self.people}
+
+
+def raised(alert: Alert) -> Event:
+    """Its event as the stream publishes it."""
+    return Event(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
+
+
+def one_more(person: Person) -> Person:
+    """The same person, with one more alert."""
+    last = person.alerts[-1]
+    key = UUID(int=person.user_id.int ^ 1)
+    alert = replace(
+        last, alert_id=key, episode_id=key, interest_id=key, state=State.FIRING, threshold=1_000, count=1_001
+    )
+    return replace(person, alerts=(*person.alerts, alert))
+
+
+def a_cast(chance: random.Random, alerts: int, lives: Mapping[Life, int], bounces: Sequence[Refusal] = BOUNCES) -> Cast:
+    """So many people of each kind, and so many alerts about them all. `bounces`: what a server says to unknown ones."""
+    kinds = [life for life, count in lives.items() for _ in range(count)]
+    chance.shuffle(kinds)
+    people: list[Person] = []
+    for number, life in enumerate(kinds):
+        quota = alerts * (number + 1) // len(kinds) - alerts * number // len(kinds)
+        refusals = {Life.BOUNCES: bounces, Life.REFUSED: REFUSALS}.get(life)
+        refusal = refusals[len(people) % len(refusals)] if refusals else None
+        user_id = _uuid(chance)
+        prefix = "nobody" if life is Life.BOUNCES else "u"
+        email = f"{prefix}{user_id.hex[:12]}@example.net"
+        people.append(Person(user_id, email, life, refusal, tuple(_alerts(chance, user_id, quota))))
+    return Cast(tuple(people))
+
+
+def _alerts(chance: random.Random, user_id: UUID, count: int) -> Iterator[Alert]:
+    """Alerts of one person: of one to three interests, in the order of their windows, each told from all others."""
+    interests = [
+        replace(
+            ALERT,
+            user_id=user_id,
+            interest_id=_uuid(chance),
+            airport=chance.choice(_AIRPORTS),
+            direction=chance.choice((Direction.ARRIVALS, Direction.DEPARTURES)),
+            window=Window.ONE_HOUR,
+            threshold=20 + number,
+        )
+        for number in range(chance.randint(1, 3))
+    ]
+    firing: dict[UUID, UUID] = {}
+    told = 0
+    for hour in range(count + 1):
+        for interest in interests:
+            if told == count:
+                return
+            episode, alert_id = firing.get(interest.interest_id), _uuid(chance)
+            if episode is None:
+                state, firing[interest.interest_id] = State.FIRING, alert_id
+            elif chance.random() < 0.5:
+                state = State.STILL
+            else:
+                state = State.RESOLVED
+                del firing[interest.interest_id]
+            yield replace(
+                interest,
+                alert_id=alert_id,
+                state=state,
+                episode_id=episode or alert_id,
+                count=interest.threshold + (-3 if state is State.RESOLVED else 5),
+                window_start=_BEGIN + timedelta(hours=hour),
+            )
+            told += 1
+
+
+def _uuid(chance: random.Random) -> UUID:
+    return UUID(int=chance.getrandbits(128), version=4)
+
+
+def alerts_of(people: Iterable[Person]) -> dict[UUID, Alert]:
+    """Their alerts, by id."""
+    return {alert.alert_id: alert for person in people for alert in person.alerts}

@@ -1,0 +1,142 @@
+"""A mail server that fails in every way and every phase, by a seeded script, until the storm is over."""
+
+import random
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from tests.fakes.smtp_server import (
+    HANG_UP,
+    RESET,
+    STALL,
+    TAKEN_THEN_GONE,
+    TAKEN_THEN_STALL,
+    FakeSmtpServer,
+)
+from tests.fakes.tls import server_context
+from tests.faults.notifier_people import Refusal
+
+LOGIN: Final = ("towerwatch", "right")
+
+SLOWLY: Final = "<slowly>"
+"""Before an answer, or what is done in its place: take a second or so. Alone: before the usual answer."""
+OTHER_CERTIFICATE: Final = "<other certificate>"
+"""In place of a handshake: one with a certificate that the client does not trust."""
+EXPIRED_CERTIFICATE: Final = "<expired certificate>"
+
+_BEFORE_A_MAIL: Final = {
+    "CONNECT": (HANG_UP, RESET, "421 4.3.2 busy", "554 5.7.1 not you", "nonsense", SLOWLY, STALL),
+    "EHLO": (HANG_UP, RESET, "421 4.3.2 busy", "550 5.7.1 not you", SLOWLY, STALL),
+    "STARTTLS": (HANG_UP, RESET, "454 4.7.0 not now", SLOWLY),
+    "HANDSHAKE": (HANG_UP, RESET, OTHER_CERTIFICATE, EXPIRED_CERTIFICATE, SLOWLY, STALL),
+    "AUTH": (HANG_UP, RESET, "421 4.3.2 busy", "454 4.7.0 not now", "535 5.7.8 wrong", SLOWLY, STALL),
+    "MAIL": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452 4.3.1 full", "550 5.7.1 not you", SLOWLY),
+}
+_USUAL_BETWEEN: Final = 20
+"""So many usual answers to a fault: with more faults the server is left alone, and there is no storm."""
+
+_FOR_NOW: Final = {
+    "RCPT": (HANG_UP, RESET, "421 4.7.0 slow down", "450 4.2.1 busy", "450", "451 4.7.0 grey", "452 4.2.2 full"),
+    "DATA": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452", SLOWLY),
+    "CONTENT": (
+        "421 4.3.2 busy", "450 4.2.0 later", "451 4.7.0 grey", "452 4.3.1 full", "535 5.7.8 log in", RESET,
+        SLOWLY, TAKEN_THEN_GONE, SLOWLY + TAKEN_THEN_GONE,
+    ),
+}  # fmt: skip
+_MAILS_OF_A_STORM: Final = 4
+"""Of each person, over which the faults are strewn."""
+
+_TAKEN: Final = (TAKEN_THEN_GONE, TAKEN_THEN_STALL)
+_CERTIFICATES: Final = (OTHER_CERTIFICATE, EXPIRED_CERTIFICATE)
+
+
+class StormyServer(FakeSmtpServer):
+    """`FakeSmtpServer` over STARTTLS and with a login, that refuses some for good, and all others now and then."""
+
+    def __init__(self, folder: Path, chance: random.Random, refusals: Mapping[str, Refusal]) -> None:
+        """`refusals`: by address. Writes certificates into `folder`."""
+        self._certificates = threading.local()
+        self._others = {
+            OTHER_CERTIFICATE: _context(folder / "other"),
+            EXPIRED_CERTIFICATE: _context(folder / "expired", hours=-1),
+        }
+        tls, self.ca_file = server_context(folder)
+        tls.sni_callback = self._choose_certificate
+        super().__init__(tls, "starttls", LOGIN, ("PIPELINING", "SIZE 10000000", "8BITMIME"))
+        self._chance = chance
+        self._refusals = refusals
+        self._told = threading.Lock()
+        self._planned: Counter[str] = Counter()
+        self.lost_after_data: Counter[str] = Counter()
+        """How many mails it took without saying so, by address."""
+
+    def begin_storm(self, addresses: Iterable[str]) -> None:
+        """Write the script."""
+        chance = self._chance
+        for command, faults in _BEFORE_A_MAIL.items():
+            mixed: list[str | None] = [*faults, *([None] * (_USUAL_BETWEEN * len(faults)))]
+            self.script[command] = _shuffled(chance, mixed)
+        for address in addresses:
+            for command, faults in _FOR_NOW.items():
+                # Who is refused for good is not to be mailed, not even in doubt.
+                some = [each for each in faults if address not in self._refusals or not each.endswith(_TAKEN)]
+                answers: list[str | None] = [*chance.choices(some, k=chance.choice((0, 0, 1, 2)))]
+                answers += [None] * (_MAILS_OF_A_STORM - len(answers))
+                self.of[address][command] = _shuffled(chance, answers)
+        for command in ("RCPT", "DATA"):
+            self.of[chance.choice(sorted(self.of))][command].insert(0, STALL)
+        self._planned = self._faults_to_come()
+
+    def end_storm(self) -> dict[str, float]:
+        """From now on only those are refused who are for good. Which share of the script's faults came, by phase."""
+        with self._told:
+            left = self._faults_to_come()
+            self.script.clear()
+            self.of.clear()
+        return {phase: 1 - left[phase] / count for phase, count in self._planned.items()}
+
+    def _faults_to_come(self) -> Counter[str]:
+        """By phase."""
+        scripts = (self.script, *self.of.values())
+        return Counter(phase for script in scripts for phase in script for fault in script[phase] if fault is not None)
+
+    def answer(self, command: str, address: str | None = None) -> str | None:
+        with self._told:
+            said = super().answer(command, address)
+        if said is not None and said.startswith(SLOWLY):
+            time.sleep(1.2)
+            said = said.removeprefix(SLOWLY) or None
+        if said in _CERTIFICATES:
+            self._certificates.next = said
+            return None
+        if said is None and address is not None and address in self._refusals:
+            refusal = self._refusals[address]
+            return refusal.answer if refusal.command == command else None
+        if address is not None and said in _TAKEN:
+            with self._told:
+                self.lost_after_data[address] += 1
+        return said
+
+    def _choose_certificate(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        """Runs in the thread, and within the handshake, of the connection whose `answer` chose."""
+        chosen = getattr(self._certificates, "next", None)
+        self._certificates.next = None
+        if chosen is not None:
+            connection.context = self._others[chosen]
+
+
+def _context(folder: Path, hours: int = 1) -> ssl.SSLContext:
+    folder.mkdir()
+    context, _ = server_context(folder, valid_for=timedelta(hours=hours))
+    return context
+
+
+def _shuffled(chance: random.Random, answers: Iterable[str | None]) -> list[str | None]:
+    mixed = list(answers)
+    chance.shuffle(mixed)
+    return mixed

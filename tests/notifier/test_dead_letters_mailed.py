@@ -1,0 +1,89 @@
+"""Dead letters of a real worker, requeued as an operator does it: mailed in the end, and once."""
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import structlog
+
+from local.kafka import Broker
+from notifier.__main__ import main
+from streams.messages import encode_alert
+from tests.fakes.smtp_server import FakeSmtpServer
+from tests.fakes.user_service import FakeUserService
+from tests.notifier.alerts import CAUSE, new_alert
+from tests.notifier.letters import put_aside, retry
+from tests.notifier.process import Event, contact, dead_letters, publish, running_notifier
+from tests.waiting import eventually
+from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture
+def users() -> Iterator[FakeUserService]:
+    with FakeUserService().running() as service:
+        yield service
+
+
+@pytest.fixture
+def smtp() -> Iterator[FakeSmtpServer]:
+    with FakeSmtpServer().running() as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """A command logs to the standard error of its process, which here is pytest's, and of one test alone."""
+    of_kafka = logging.getLogger("aiokafka")
+    level = of_kafka.level
+    yield
+    of_kafka.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_a_refused_alert_is_mailed_after_all_and_once(
+    kafka: Broker,
+    users: FakeUserService,
+    smtp: FakeSmtpServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Requeued while the server still refuses, it becomes a dead letter again, and the list says so; requeued later it
+    is mailed; requeued once more it is not. So are all alerts of a mail that was given up."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    alert, user_id, last = new_alert(), uuid4(), new_alert()
+    together = [new_alert(user_id=user_id) for _ in range(3)]
+    for each in (alert.user_id, user_id, last.user_id):
+        users.add(contact(each, email=f"{each}@example.net"))
+    smtp.of[f"{alert.user_id}@example.net"]["CONTENT"] = ["554 5.7.1 not this", "554 5.7.1 not this"]
+
+    def letters_of_alert() -> list[dict]:
+        capsys.readouterr()
+        assert main(["dead-letters", "list", "--json"]) == 0
+        listed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        return [each for each in listed if each["alert_ids"] == [str(alert.alert_id)]]
+
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port) as notifier:
+        publish(kafka.bootstrap_servers, [Event(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))])
+        eventually(lambda: dead_letters(kafka.bootstrap_servers, alert.user_id))
+        assert main(["dead-letters", "requeue", "--all", "--reason", "554"]) == 0
+        first, again = eventually(lambda: len(found := letters_of_alert()) == 2 and found)
+        assert (first["again_in"], again["again_in"], again["requeued_at"]) == (again["id"], None, None)
+        assert first["requeued_at"] is not None
+        assert smtp.mails == []
+
+        put_aside(kafka.bootstrap_servers, ALERTS_DEAD_LETTER, [retry(*together)])
+        assert main(["dead-letters", "requeue", "--all"]) == 0
+        told = {str(each.alert_id) for each in (alert, *together)}
+        eventually(lambda: {mail["Message-ID"].partition("@")[0].strip("<") for mail in smtp.mails} >= told)
+
+        assert main(["dead-letters", "requeue", first["id"], again["id"]]) == 0
+        eventually(lambda: 'alerts_dropped_total{node="local",reason="already_sent"' in notifier.page("/metrics"))
+        publish(kafka.bootstrap_servers, [Event(ALERTS_RAISED, last.user_id, encode_alert(last, CAUSE))])
+        eventually(lambda: len(smtp.mails) == 5)
+    assert len({mail["Message-ID"] for mail in smtp.mails}) == 5

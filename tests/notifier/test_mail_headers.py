@@ -1,0 +1,222 @@
+"""Each header of a mail by its RFC's rule, read from the bytes that go out."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from email import message_from_bytes, message_from_string
+from email.errors import NonASCIILocalPartDefect
+from email.header import decode_header, make_header
+from email.message import EmailMessage
+from email.policy import compat32, default
+from email.utils import parsedate_to_datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from domain.alerts import Alert, State
+from notifier.errors import PermanentlyRefused
+from notifier.mail import Contact, alert_mail, alerts_mail, confirmation_mail
+from tests.notifier.alerts import (
+    ALERT,
+    CAUSE,
+    CONTACT,
+    NOW,
+    SENDER,
+    a_day_at_five_airports,
+    alerts,
+    delivered,
+    names,
+)
+
+ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+DOT_ATOM = rf"{ATEXT}(?:\.{ATEXT})*"
+MSG_ID = rf"<{DOT_ATOM}@{DOT_ATOM}>"  # RFC 5322, 3.6.4
+RULES = {
+    "Date": r"(Mon|Tue|Wed|Thu|Fri|Sat|Sun), \d\d (\w{3}) \d{4} \d\d:\d\d:\d\d [+-]\d{4}",  # RFC 5322, 3.3
+    "From": rf"Towerwatch <{DOT_ATOM}@{DOT_ATOM}>",
+    "Message-ID": MSG_ID,
+    "References": rf"{MSG_ID}( {MSG_ID})*",
+    "In-Reply-To": rf"{MSG_ID}( {MSG_ID})*",
+    "Auto-Submitted": r"auto-generated",  # RFC 3834, 5
+    "List-Id": rf"[A-Za-z0-9 ]+ <{DOT_ATOM}\.example\.org>",  # RFC 2919, 3: a phrase, and a name under our domain
+    "List-Unsubscribe": r"<https?://[!-;=?-~]+>",  # RFC 2369, 2
+    "List-Unsubscribe-Post": r"List-Unsubscribe=One-Click",  # RFC 8058, 8.1
+    "MIME-Version": r"1\.0",
+}
+SEVERAL = {"X-Towerwatch-Alert"}
+LINK = "https://towerwatch.example.org/unsubscribe?token=" + "aB9.-_" * 30
+READER = replace(CONTACT, unsubscribe_url=LINK)
+ROOT = UUID("99999999-58a5-5f0b-9d4f-2a1f6f5d8c11")
+
+
+def mailed(*given: Alert, to: Contact = READER) -> EmailMessage:
+    return delivered(alerts_mail(given, to, SENDER, NOW, CAUSE))
+
+
+def id_of(alert_id: UUID) -> str:
+    return f"<{alert_id}@example.org>"
+
+
+def unfolded(mail: EmailMessage) -> list[tuple[str, str]]:
+    """The headers as they stand in the bytes, by RFC 5322, 2.2.3, and nothing decoded."""
+    head = mail.as_bytes(policy=mail.policy.clone(linesep="\r\n")).partition(b"\r\n\r\n")[0]
+    lines = re.sub(rb"\r\n(?=[ \t])", b"", head).decode("ascii").split("\r\n")
+    return [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+
+
+@pytest.mark.parametrize(
+    "mail",
+    [
+        alert_mail(ALERT, READER, SENDER, NOW, CAUSE),
+        alert_mail(replace(ALERT, state=State.RESOLVED, episode_id=ROOT), READER, SENDER, NOW, CAUSE),
+        alerts_mail(a_day_at_five_airports(NOW), READER, SENDER, NOW, CAUSE),
+        alerts_mail(a_day_at_five_airports(NOW), replace(READER, name="Zoë, Ålesund" * 4), SENDER, NOW, CAUSE),
+        confirmation_mail(READER, "1", SENDER, NOW),
+    ],
+    ids=["alert", "resolved", "night", "unicode", "confirmation"],
+)
+def test_each_header_keeps_its_rule(mail: EmailMessage) -> None:
+    """Its grammar, at most once (RFC 5322, 3.6), ASCII, in lines of at most 998; those that must be there, are."""
+    headers = unfolded(mail)
+    seen = [name for name, _ in headers]
+    assert {"Date", "From", "To", "Message-ID", "Subject", "Auto-Submitted", "MIME-Version", "Content-Type"} <= {*seen}
+    assert not {"Precedence", "Bcc", "Sender", "Return-Path"} & {*seen}
+    for name in {*seen} - SEVERAL:
+        assert seen.count(name) == 1
+    for name, value in headers:
+        if name in RULES:
+            assert re.fullmatch(RULES[name], value), name
+    assert parsedate_to_datetime(dict(headers)["Date"]) == NOW
+    assert max(map(len, mail.as_bytes().splitlines())) <= 998
+    for part in delivered(mail).walk():
+        assert not part.defects
+        assert not [header for header in part.values() if header.defects]
+
+
+def test_one_click_is_offered_over_https_only() -> None:
+    """RFC 8058, 3.1: an HTTPS link, and nothing at all where the link could not stand in a header."""
+    plain = mailed(ALERT, to=replace(READER, unsubscribe_url="http://127.0.0.1:8000/u"))
+    assert plain["List-Unsubscribe"] == "<http://127.0.0.1:8000/u>"
+    assert "List-Unsubscribe-Post" not in plain
+    for url in (
+        "",
+        "javascript:alert(1)",
+        "https://x/\r\nBcc: a@b",
+        "https://x/ y",
+        "https://x/>",
+        "https://" + "x" * 999,
+    ):
+        mail = mailed(ALERT, to=replace(READER, unsubscribe_url=url))
+        assert not {"List-Unsubscribe", "List-Unsubscribe-Post", "Bcc"} & {*mail.keys()}
+        assert mail["Subject"]
+
+
+def test_a_confirmation_belongs_to_no_list() -> None:
+    """Nobody can leave what they have not joined."""
+    mail = delivered(confirmation_mail(READER, "1", SENDER, NOW))
+    assert not [name for name in mail if name.startswith(("List-", "References"))]
+
+
+def test_the_list_is_the_airport() -> None:
+    """So that a program can sort by it; of several airports it is one for all."""
+    assert mailed(ALERT)["List-Id"] == "Towerwatch alerts for KJFK <kjfk.alerts.example.org>"
+    assert mailed(*a_day_at_five_airports(NOW))["List-Id"] == "Towerwatch alerts <alerts.example.org>"
+
+
+def test_a_message_id_is_that_of_what_is_told() -> None:
+    """One alert has its own; several have one that the set of them makes, whatever their order."""
+    assert mailed(ALERT)["Message-ID"] == id_of(ALERT.alert_id)
+    night = a_day_at_five_airports(NOW)
+    ids = {mailed(*some)["Message-ID"] for some in (night, night[::-1], night[1:], night[:-1])}
+    assert len(ids) == 3
+    assert mailed(*night)["Message-ID"] == mailed(*night[::-1])["Message-ID"]
+
+
+def test_what_follows_is_threaded_with_the_first_mail() -> None:
+    """STILL, RESOLVED and WITHDRAWN refer to the mail with which the breach began; that one refers to none."""
+    first = mailed(replace(ALERT, episode_id=ALERT.alert_id))
+    assert not {"References", "In-Reply-To"} & {*first.keys()}
+    for state in (State.STILL, State.RESOLVED, State.WITHDRAWN):
+        later = mailed(replace(ALERT, alert_id=UUID(int=7), state=state, episode_id=ALERT.alert_id))
+        assert later["References"] == later["In-Reply-To"] == first["Message-ID"]
+    assert "References" not in mailed(replace(ALERT, state=State.RESOLVED))  # an older stream does not tell it
+
+
+def test_a_mail_of_several_is_threaded_with_what_follows() -> None:
+    """Who refers later to a beginning that was told among others, refers to what that mail refers to, too."""
+    first = replace(ALERT, episode_id=ALERT.alert_id)
+    other = replace(ALERT, alert_id=UUID(int=8), airport="KBOS", state=State.RESOLVED, episode_id=ROOT)
+    group = mailed(first, other)
+    later = mailed(replace(ALERT, alert_id=UUID(int=9), state=State.RESOLVED, episode_id=ALERT.alert_id))
+    assert later["In-Reply-To"] in group["References"].split()
+    assert group["In-Reply-To"] == id_of(ROOT)  # only that was told in an earlier mail
+    assert len(mailed(*(
+        replace(ALERT, alert_id=UUID(int=n), interest_id=UUID(int=n), episode_id=UUID(int=n)) for n in range(1, 200)
+    ))["References"].split()) == 20  # fmt: skip
+
+
+def shown_name(mail: EmailMessage) -> str:
+    """The name in the To header by RFC 2047; Python 3.11's own parser keeps the space between encoded words."""
+    phrase = str(message_from_bytes(mail.as_bytes(), policy=compat32)["To"]).rpartition("<")[0]
+    decoded = str(make_header(decode_header("".join(phrase.splitlines())))).strip()
+    return re.sub(r"\\(.)", r"\1", decoded[1:-1]) if decoded.startswith('"') and phrase.startswith('"') else decoded
+
+
+hostile = st.text(max_size=80) | st.from_regex(r"(https://x)?[\r\n\t <>\"é@a:]{0,30}(Bcc: m@x.org)?", fullmatch=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(alert=alerts, name=names, zone=hostile, url=hostile, confirm_url=hostile)
+def test_no_field_adds_a_header(alert: Alert, name: str, zone: str, url: str, confirm_url: str) -> None:
+    """Whatever people and settings hold: no header that we did not write, none in two lines, the name as it is."""
+    contact = replace(CONTACT, name=name, time_zone=zone, unsubscribe_url=url, confirm_url=confirm_url)
+    known = {
+        *RULES, *SEVERAL, "To", "Subject", "X-Towerwatch-Cause", "Content-Type", "Content-Transfer-Encoding"
+    }  # fmt: skip
+    for mail in (alert_mail(alert, contact, SENDER, NOW, CAUSE), confirmation_mail(contact, "1", SENDER, NOW)):
+        read = delivered(mail)
+        assert {*read.keys()} <= known
+        assert {name for name, _ in unfolded(mail)} == {*read.keys()}
+        for header in read.values():
+            assert not header.defects
+            assert not {"\r", "\n"} & set(header)
+        [recipient] = read["To"].addresses
+        assert recipient.addr_spec == "ada@example.net"
+        kept = " ".join("".join(each if each.isprintable() else " " for each in name).split())
+        assert kept.startswith(shown_name(read))
+        assert len(shown_name(read)) >= min(len(kept), 59)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    address=st.text(max_size=30)
+    | st.from_regex(r"[a-zé \r\n<>\",;:@\\\[\]().]{0,12}@[a-zü \r\n<>,.@]{1,9}", fullmatch=True)
+)
+def test_no_address_adds_a_header_or_a_recipient(address: str) -> None:
+    """What is no address is refused; what is one is the one recipient."""
+    try:
+        mail = alert_mail(ALERT, replace(READER, email=address), SENDER, NOW, CAUSE)
+        wire = mail.as_bytes(policy=mail.policy.clone(utf8=True)).decode()
+    except PermanentlyRefused:
+        return
+    read = message_from_string(wire, policy=default)
+    assert {*read.keys()} == {*delivered(alert_mail(ALERT, READER, SENDER, NOW, CAUSE)).keys()}
+    [recipient] = read["To"].addresses
+    assert recipient.addr_spec == address
+    assert {type(defect) for defect in read["To"].defects} <= {NonASCIILocalPartDefect}  # it is none with SMTPUTF8
+
+
+@pytest.mark.parametrize("address", ["zoë@example.net", "ada@пример.рф", "蝶@例え.jp"])
+def test_addresses_in_any_alphabet(address: str) -> None:
+    """RFC 6532: in UTF-8 as they are, for a server that takes them (SMTPUTF8)."""
+    mail = alert_mail(ALERT, replace(READER, email=address, name="Zoë"), SENDER, NOW, CAUSE)
+    wire = mail.as_bytes(policy=mail.policy.clone(utf8=True))
+    assert f"<{address}>".encode() in wire
+    assert message_from_string(wire.decode(), policy=default)["To"].addresses[0].addr_spec == address
+
+
+def test_the_cause_is_told_to_the_microsecond() -> None:
+    """From it the time from a fact to its mail is measured."""
+    mail = delivered(alert_mail(ALERT, READER, SENDER, NOW, CAUSE + timedelta(microseconds=1)))
+    assert mail["X-Towerwatch-Cause"] == "2026-11-23T04:59:58.123457Z"

@@ -1,0 +1,160 @@
+"""Bounces and confirmations by several clocks, at the same instant, and in any order: the latest word stands."""
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from itertools import count
+
+import pytest
+from hypothesis import HealthCheck, given, settings, strategies as st
+
+from tests.user_manager.bounces import ANN, DAY, SECOND, account_of, bounce, confirmed_ann, link_of, reports
+from tests.user_manager.conftest import ON_SQLITE, Service
+from user_manager.errors import AlreadyConfirmedError, LinkExpiredError, TooSoonError
+from user_manager.model import User
+
+NUMBERS = count()
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=3650)])
+def test_a_bounce_from_the_future_lasts_until_the_next_confirmation(service: Service, ahead: timedelta) -> None:
+    """The notifier's clock may be ahead of ours."""
+    ann = confirmed_ann(service)
+    bounce(service, ann, service.clock.now() + ahead)
+    service.clock.advance(SECOND)
+    service.registrations.ask_confirmation(ann.token, ANN)
+    service.registrations.confirm(link_of(service, ann))
+    assert not account_of(service, ann).suppressed
+
+
+def test_a_bounce_from_before_the_account_is_one_of_its_first_mail(service: Service) -> None:
+    """The notifier's clock may be behind ours; the wish that came back is answered all the same."""
+    ann = service.register(ANN)
+    service.clock.advance(SECOND)
+    bounce(service, ann, service.clock.now() - DAY)
+    assert account_of(service, ann).suppressed
+    assert link_of(service, ann) == ""
+
+
+def test_a_replica_whose_clock_is_behind_lets_nobody_ask_in_vain(service: Service) -> None:
+    """It knows of a bounce that is in its future: who asks and confirms there does so after it."""
+    ann = confirmed_ann(service)
+    behind = Service(service.database)
+    behind.clock.advance(service.clock.now() - behind.clock.now() - timedelta(hours=1))
+    bounce(service, ann)
+    behind.registrations.ask_confirmation(ann.token, ANN)
+    behind.registrations.confirm(link_of(behind, ann))
+    assert not account_of(service, ann).suppressed
+    assert not account_of(behind, ann).suppressed
+
+
+def test_reports_at_the_same_instant_suppress_once(service: Service) -> None:
+    """One outcome, one step of the version, and the latest bounce counts: rows are locked."""
+    ann = confirmed_ann(service)
+    version = account_of(service, ann).version
+    start = service.clock.now()
+    service.clock.advance(timedelta(minutes=1))
+    together = threading.Barrier(12)
+
+    def report(number: int) -> None:
+        together.wait()
+        bounce(service, ann, start + number * SECOND)
+
+    with ThreadPoolExecutor(12) as threads:
+        list(threads.map(report, range(12)))
+    assert (reports(service, "suppressed"), reports(service, "repeated")) == (1, 11)
+    assert account_of(service, ann).version == version + 1
+    with service.database.reading() as session:
+        user = session.get(User, ann.account.user_id)
+        assert user is not None
+        assert user.bounced_at == start + 11 * SECOND
+
+
+@pytest.mark.parametrize("attempt", range(3))
+def test_a_report_and_a_confirmation_at_the_same_instant_end_alike(service: Service, attempt: int) -> None:
+    """Whichever gets the row first: the confirmation is the later of the two, so it stands."""
+    ann = confirmed_ann(service)
+    bounce(service, ann)
+    service.clock.advance(SECOND)
+    late = service.clock.now()
+    service.clock.advance(DAY)
+    service.registrations.ask_confirmation(ann.token, ANN)
+    link = link_of(service, ann)
+    uses: list[Callable[[], None]] = [
+        lambda: service.registrations.confirm(link),
+        lambda: bounce(service, ann, late),
+    ] * 3
+    together = threading.Barrier(len(uses))
+
+    def run(use: Callable[[], None]) -> None:
+        together.wait()
+        use()
+
+    with ThreadPoolExecutor(len(uses)) as threads:
+        list(threads.map(run, uses[attempt:] + uses[:attempt]))
+    assert not account_of(service, ann).suppressed
+    assert service.changes() == ["registered", "confirmed", "registered", "confirmed"]
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("pass"), st.integers(1, 2_000)),
+        st.tuples(st.just("bounce"), st.integers(0, 3_000)),
+        st.tuples(st.just("ask"), st.just(0)),
+        st.tuples(st.just("follow"), st.integers(0, 5)),
+    ),
+    max_size=14,
+)
+
+
+@ON_SQLITE
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_whatever_happens_the_latest_word_stands(service: Service, steps: list[tuple[str, int]]) -> None:
+    """Against a list of all that happened: bounces reported late or again, wishes, and links of any age followed."""
+    registration = service.register(f"user{next(NUMBERS)}@example.org")
+    service.clock.advance(SECOND)
+    mailed = [(registration.account.created_at, service.confirmation_token(registration))]
+    bounces: list[datetime] = []  # those that were not from before the confirmation when they were reported
+    confirmed_at: datetime | None = None
+    for step, number in steps:
+        now = service.clock.now()
+        live = [at for at in bounces if confirmed_at is None or at > confirmed_at]
+        if step == "pass":
+            service.clock.advance(timedelta(minutes=number))
+        elif step == "bounce":
+            at = max(now - timedelta(minutes=number), registration.account.created_at)
+            bounce(service, registration, at)
+            bounces.append(at)
+        elif step == "ask":
+            try:
+                service.registrations.ask_confirmation(registration.token, registration.account.email)
+            except TooSoonError:
+                pass
+            except AlreadyConfirmedError:
+                assert confirmed_at is not None
+                assert not live
+            else:
+                mailed.append((max([now, *(at + timedelta(microseconds=1) for at in live)]), ""))
+        elif mailed:
+            wished_at, link = mailed[number % len(mailed)]
+            try:
+                service.registrations.confirm(link)
+            except LinkExpiredError:
+                assert any(at >= wished_at for at in live)
+            else:
+                assert not any(at >= wished_at for at in live)
+                confirmed_at = now if live or confirmed_at is None else confirmed_at
+        live = [at for at in bounces if confirmed_at is None or at > confirmed_at]
+        account = account_of(service, registration)
+        assert account.suppressed is bool(live)
+        assert account.confirmed is (confirmed_at is not None)
+        offered = link_of(service, registration)
+        last_wish = mailed[-1][0]
+        may_be_mailed = all(at < last_wish for at in live) if live else confirmed_at is None
+        assert bool(offered) is may_be_mailed
+        if mailed[-1][1] == "" and offered:
+            mailed[-1] = (last_wish, offered)
+        elif mailed[-1][1] == "":
+            mailed.pop()

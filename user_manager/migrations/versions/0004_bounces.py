@@ -1,0 +1,15 @@
+"""When an address was last confirmed, and when mail to it last came back."""
+
+from sqlalchemy import Column
+
+from chassis.database import UtcDateTime
+from chassis.migrations import add_column
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    # Both stay nullable: replicas of the version before, which know neither, can go on registering people.
+    add_column("users", Column("confirmed_at", UtcDateTime))
+    add_column("users", Column("bounced_at", UtcDateTime))
