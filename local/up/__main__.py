@@ -164,7 +164,19 @@ def stop(_env_file: Path, data: Path) -> None:
         if time.monotonic() > deadline:
             raise LocalError(f"process {pid} did not stop within {_STOPPED_WITHIN_S:.0f} s")
         time.sleep(_LOOK_EVERY_S)
+    # It gives its lock back before it has left Python. Nobody may be there to bury it: so no longer than a moment.
+    deadline = time.monotonic() + _LEAVES_WITHIN_S
+    while _is_there(pid) and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY_S)
     print("Towerwatch is down; its data is kept.")
+
+
+def _is_there(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def clean(_env_file: Path, data: Path) -> None:
@@ -190,3 +202,4 @@ def clean(_env_file: Path, data: Path) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
+_LEAVES_WITHIN_S: Final = 5.0

@@ -50,8 +50,7 @@ def stack(tmp_path, port_base):
     stack = Stack(tmp_path, port_base)
     yield stack
     stack("stop")
-    # The one that held the others gives its lock back, and has then still to leave Python.
-    eventually(lambda: not processes_of(stack.data), "the end of the stack")
+    assert not processes_of(stack.data)
 
 
 @pytest.mark.timeout(600)
