@@ -23,6 +23,7 @@ from local.up.settings import DATA, ENV_FILE, Own
 
 _LOOK_EVERY_S: Final = 0.2
 _STOPPED_WITHIN_S: Final = 40.0
+_LEAVES_WITHIN_S: Final = 5.0
 
 
 def main() -> int:
@@ -202,4 +203,3 @@ def clean(_env_file: Path, data: Path) -> None:
 
 if __name__ == "__main__":
     sys.exit(main())
-_LEAVES_WITHIN_S: Final = 5.0
