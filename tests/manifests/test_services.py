@@ -118,7 +118,7 @@ class Cluster:
             environment |= {"LISTEN_HOST": address, "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers}
             environment |= {name: self._elsewhere(value) for name, value in environment.items() if _is_address(name)}
         python = {"python": sys.executable, "0.0.0.0": address}
-        command = [here(python.get(part, part)) for part in pod.container["command"]]
+        command = [python.get(part) or here(part) for part in pod.container["command"]]
         python_path = f"{ROOT}{os.pathsep}{ROOT / 'proto'}"
         cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         extra = {"XDG_CACHE_HOME": cache} if "XDG_CACHE_HOME" in environment else {}
