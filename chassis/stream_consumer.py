@@ -54,10 +54,19 @@ class StreamConsumer(Consumer):
             self._delivered.pop(tp, None)
         await super().on_partitions_revoked(revoked)
 
+    async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
+        """As Faust's, which takes for committed also what the broker refused: in a rebalance, say, that a standstill of
+        the broker has brought about. Read again, events up to there would never count as acknowledged."""
+        is_committed = await super()._commit_offsets(offsets, start_new_transaction)
+        if not is_committed:
+            self._committed_offset.update(dict.fromkeys(offsets))
+        return is_committed
+
     async def perform_seek(self) -> None:
         """All that is not committed is delivered once more."""
         self._delivered.clear()
         self._acked_index.clear()
+        self._committed_offset.clear()  # Faust leaves what it had where nothing is committed
         await super().perform_seek()
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
@@ -330,3 +331,48 @@ def test_nothing_is_committed_past_an_event_that_is_not_acknowledged(kafka: Brok
         assert faust._new_offset(tp) == 5
 
     run(kafka, tmp_path, story)
+
+
+def test_what_the_broker_refused_to_commit_can_be_acknowledged_again(tmp_path: Path, monkeypatch) -> None:
+    """Its events are read once more, and stood still for ever if they counted as committed."""
+
+    async def refused(*_args: object) -> bool:
+        return False
+
+    async def story(consumer: StreamConsumer) -> None:
+        tp = TP("flights", 0)
+        monkeypatch.setattr(consumer, "assignment", lambda: {tp})
+        monkeypatch.setattr(consumer, "_commit", refused)
+        monkeypatch.setattr(consumer.app, "_producer", SimpleNamespace(flush=refused))
+        assert not await consumer._commit_offsets({tp: 4})
+        consumer.app.topics.acking_topics.add(tp.topic)
+        again = consumer._to_message(tp, record_at(tp, 0))
+        assert consumer.ack(again)
+        assert consumer._filter_committable_offsets([tp]) == {tp: 1}
+
+    delivering(tmp_path, story)
+
+
+def test_a_seek_forgets_what_was_taken_for_committed(tmp_path: Path, monkeypatch) -> None:
+    """Where the broker has no offset Faust would go on with what it had."""
+
+    async def nothing_committed() -> dict[TP, int | None]:
+        return {TP("flights", 0): None}
+
+    async def story(consumer: StreamConsumer) -> None:
+        tp = TP("flights", 0)
+        consumer.app.topics.acking_topics.add(tp.topic)
+        consumer._committed_offset[tp] = 4
+        monkeypatch.setattr(consumer, "seek_to_committed", nothing_committed)
+        await consumer.perform_seek()
+        assert consumer.ack(consumer._to_message(tp, record_at(tp, 0)))
+
+    delivering(tmp_path, story)
+
+
+def record_at(tp: TP, offset: int) -> SimpleNamespace:
+    """As aiokafka gives it."""
+    return SimpleNamespace(
+        topic=tp.topic, partition=tp.partition, offset=offset, timestamp=1, timestamp_type=0, headers=(), key=b"",
+        value=b"", checksum=None, serialized_key_size=0, serialized_value_size=0,
+    )  # fmt: skip
