@@ -14,17 +14,17 @@ from chassis.stream_app import dead_letter
 from notifier.confirmations import Confirmations
 from notifier.delivery import Arrival
 from notifier.dispatch import Dispatch
-from notifier.errors import UndecodableError
+from notifier.errors import TooLargeToWaitError, UndecodableError
 from notifier.ledger import Ledger
-from notifier.messages import Retry, decode_raised, decode_retry, decode_wish, encode_retry
+from notifier.messages import REQUEUED_FROM, Retry, decode_raised, decode_retry, decode_wish, encode_retry
 from notifier.metrics import NotifierMetrics
 from notifier.waiting import Bundle
 from towerwatch.topics import ALERTS_RETRY, partition_of
 
 log = structlog.get_logger()
 
-REQUEUED: Final = "requeued-from"
-"""The header of an alert that was a dead letter, and that somebody wants to be tried again."""
+_LARGEST_RETRY: Final = 900_000
+"""Bytes. Brokers and producers take records of about a million; mails of ours need a tenth."""
 
 
 class KafkaTopics:
@@ -37,8 +37,10 @@ class KafkaTopics:
         self.are_ours = are_ours
 
     async def put_off(self, user_id: UUID, retry: Retry) -> None:
-        """Publish what has to wait; returns once the broker has it."""
+        """Publish what has to wait; returns once the broker has it. Raises TooLargeToWaitError."""
         key, value = str(user_id), encode_retry(retry)
+        if len(value) > _LARGEST_RETRY:
+            raise TooLargeToWaitError(f"{len(value):,} bytes")
         partition = partition_of(key, ALERTS_RETRY)
         await _insist(lambda: _acknowledged(self._retries, key.encode(), value, partition))
 
@@ -84,7 +86,7 @@ class Agents:
         """`take` says whether it will acknowledge the event."""
         events = stream.noack()  # type: ignore[attr-defined]  # the interface lacks what every stream has
         async for event in events.events():
-            arrival = Arrival(event, _acknowledging(events, event), REQUEUED in dict(event.message.headers or ()))
+            arrival = Arrival(event, _acknowledging(events, event), REQUEUED_FROM in dict(event.message.headers or ()))
             try:
                 taken = await take(arrival)
             except UndecodableError as error:

@@ -13,23 +13,12 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
-from chassis.errors import ChassisError
 from chassis.kafka import started_producer, stop_consumer
 from chassis.topics import BrokerUnreachableError, wait_for_broker
 from notifier.dead_letter_facts import printable
-from notifier.dead_letters import (
-    REQUEUED_FROM,
-    Entry,
-    Filter,
-    Letters,
-    NotRequeuable,
-    Place,
-    note,
-    requeuable,
-    shown,
-    summary,
-)
-from notifier.messages import RaisedAlert
+from notifier.dead_letters import Entry, Filter, Letters, Place, note, requeuable, shown, summary
+from notifier.errors import DeadLettersUnreadableError, NotRequeuable
+from notifier.messages import REQUEUED_FROM, RaisedAlert
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, partition_of
 
 UNREACHABLE_AFTER_S: Final = 15.0
@@ -39,10 +28,6 @@ _AT_ONCE: Final = 500
 """Letters whose alerts may be on their way to the broker at once."""
 
 Offsets = Mapping[TopicPartition, int]
-
-
-class DeadLettersUnreadableError(ChassisError):
-    """The topic is not there, or the broker gives less than there is."""
 
 
 @dataclass(frozen=True, slots=True)

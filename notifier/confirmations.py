@@ -15,7 +15,7 @@ from faust.types import EventT
 from chassis.clock import Clock
 from notifier.delivery import Arrival, ContactsLike, MailServerLike, Manner, Topics
 from notifier.doubt import Doubts
-from notifier.errors import HardBounce, NotSent, UserManagerAway
+from notifier.errors import HardBounce, NotSent, Reason, UserManagerAway
 from notifier.ledger import Ledger
 from notifier.mail import confirmation_mail
 from notifier.messages import ConfirmationWish
@@ -174,8 +174,9 @@ class Confirmations:
         async with self._doubts.of_one_mail() as doubt:
             try:
                 await self._server.send(letter, self._manner.envelope_from(contact), doubt.begin)
-            except NotSent:
-                self._metrics.not_sent("confirmation")
+            except NotSent as error:
+                if error.reason is not Reason.BREAKER_OPEN:
+                    self._metrics.not_sent("confirmation")
                 raise
             self._ledger.confirmation_mailed(event, wish.confirmation_id, self._clock.now())
             await self._ledger.kept(event)

@@ -21,12 +21,10 @@ from aiokafka.structs import ConsumerRecord
 
 from domain.windows import EPOCH
 from notifier.dead_letter_facts import SOURCES, alert_ids, as_json, facts, message_of, printable, text_of, utc
-from notifier.errors import UndecodableError
+from notifier.errors import NotRequeuable, UndecodableError
 from notifier.messages import RaisedAlert, decode_raised, decode_retry
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, USERS_CHANGED
 
-REQUEUED_FROM: Final = "requeued-from"
-"""The header of an alert that was requeued: the letter's id."""
 NEWS_FOR: Final = timedelta(days=7)
 """A letter that is older is not requeued. The notifier remembers for eight days what it has mailed: what was requeued
 and mailed by then would be mailed once more."""
@@ -49,10 +47,6 @@ _ELSEWHERE: Final = {
     "person may ask for another confirmation mail (POST /users/{email}/confirmation)",
 }
 """Why events of some topics are not requeued, and what to do instead."""
-
-
-class NotRequeuable(Exception):
-    """A letter that cannot be handled again from here. The text says why, and what to do instead."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -45,7 +45,10 @@ class MailServerLike(Protocol):
 class Topics(Protocol):
     """Where events go that are not done with. Each returns once the broker has it, however long that takes."""
 
-    async def put_off(self, user_id: UUID, retry: Retry) -> None: ...
+    async def put_off(self, user_id: UUID, retry: Retry) -> None:
+        """Publish what has to wait. Raises TooLargeToWaitError."""
+        ...
+
     async def bury(self, event: EventT[bytes], reason: str) -> None:
         """Make a dead letter of an event."""
         ...

@@ -1,8 +1,11 @@
-"""What can go wrong between an alert and a mail server's "250". No text here holds an address or a name."""
+"""What can go wrong between an alert and a mail server's "250", and with dead letters. No text holds an address or a
+name."""
 
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
+
+from chassis.errors import ChassisError
 
 
 class Reason(StrEnum):
@@ -125,3 +128,15 @@ class UserManagerAway(NotSent):
     permanent = False
     concerns_all = True
     reason = Reason.USER_MANAGER
+
+
+class TooLargeToWaitError(Exception):
+    """What has to wait is more than a record of the retry topic can hold."""
+
+
+class NotRequeuable(Exception):
+    """A dead letter that cannot be handled again from here. The text says why, and what to do instead."""
+
+
+class DeadLettersUnreadableError(ChassisError):
+    """The topic of dead letters is not there, or the broker gives less than there is."""

@@ -100,9 +100,10 @@ class Ledger:
             await asyncio.Event().wait()  # the end comes from outside, and nothing may be done before
 
     async def purge(self, now: datetime) -> int:
-        """Let go of fates that are older than REMEMBERED; how many there were."""
+        """Let go of fates that are older than REMEMBERED, and of people who are over; how many there were."""
         oldest = _time(now - REMEMBERED)
-        return await self._fates.purge(lambda entry: entry.removeprefix(_DEAD) < oldest)
+        fates = await self._fates.purge(lambda entry: entry.removeprefix(_DEAD) < oldest)
+        return fates + await self._people.purge(lambda entry: Person.decoded(entry).is_over(now))
 
     def _fate(self, event: EventT[bytes], key: bytes) -> Fate | None:
         turn_to(event)

@@ -99,7 +99,7 @@ class Mailroom:
             await self._ledger.kept(event)
             gone = self._told_by(mail)
             names = _names(gone)
-            await self._settled(mail, person.mailed(now, names) if taken else person.rid_of(names), gone)
+            await self._settled(mail, self._mailed(person, now, names) if taken else person.rid_of(names), gone)
             return None
         untold = _ids(raised)
         open_ = [bundle for bundle in mail.bundles if not untold.isdisjoint(bundle.alert_ids)]
@@ -158,7 +158,7 @@ class Mailroom:
             try:
                 await self._server.send(letter, self._manner.envelope_from(contact), doubt.begin)
             except NotSent as error:
-                if not (isinstance(error, MailServerAway) and error.reason is Reason.BREAKER_OPEN):
+                if error.reason is not Reason.BREAKER_OPEN:
                     self._metrics.not_sent("alerts")
                 raise
             now = self._clock.now()
@@ -168,15 +168,14 @@ class Mailroom:
         self._metrics.sent("alerts", time.perf_counter() - began)
         self._metrics.told(tuple(raised), now)
         gone = self._told_by(mail)
-        await self._settled(mail, person.mailed(now, _names(gone)), gone)
+        await self._settled(mail, self._mailed(person, now, _names(gone)), gone)
 
     async def _failed(self, mail: Mail, raised: Sequence[RaisedAlert], person: Person, error: NotSent) -> None:
         now = self._clock.now()
         if error.permanent:
             await self._bury(mail, mail.bundles, "refused", str(error))
-            if isinstance(
-                error, HardBounce
-            ):  # after it: a crash in between costs a report, which the next mail repeats
+            # After it: a crash in between costs a report, which the next mail repeats.
+            if isinstance(error, HardBounce):
                 await self._report_bounce(mail.user_id, now)
             return
         attempt = max(bundle.attempt for bundle in mail.bundles) + 1
@@ -266,6 +265,9 @@ class Mailroom:
                 self._metrics.suppressed("told")
                 return
         self._metrics.suppressed("not_told")
+
+    def _mailed(self, person: Person, now: datetime, names: frozenset[UUID]) -> Person:
+        return person.mailed(now, names, self._manner.mails_per_hour)
 
     def _revive(self, bundles: Iterable[Bundle]) -> None:
         for bundle in bundles:

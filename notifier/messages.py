@@ -24,6 +24,12 @@ M = TypeVar("M", bound=Message)
 E = TypeVar("E", bound=Enum)
 N = TypeVar("N", bound=int)
 
+REQUEUED_FROM: Final = "requeued-from"
+"""The header of an alert that was a dead letter, and that somebody wants to be tried again: the letter's id."""
+
+_MOST_EARLIER: Final = 48
+"""Counts before an alert's own that are looked at: more than the stream tells, and not as many as a stranger likes."""
+
 _ICAO: Final = re.compile(r"[A-Z0-9]{4}")
 
 
@@ -136,7 +142,10 @@ def _raised(message: alerts_pb.AlertRaised) -> RaisedAlert:
         for_windows=max(message.for_windows, 1),
         withdrawn_count=message.withdrawn_count if message.HasField("withdrawn_count") else None,
         earlier=tuple(
-            count if known else None for count, known in zip(message.earlier_counts, message.earlier_known, strict=True)
+            count if known else None
+            for count, known in zip(
+                message.earlier_counts[-_MOST_EARLIER:], message.earlier_known[-_MOST_EARLIER:], strict=True
+            )
         ),
         episode_id=_uuid(message.episode_id) if message.episode_id else None,
     )

@@ -27,7 +27,7 @@ class Person:
     """One person's mails: the last hour's, the one on its way, and those that wait in the retry topic."""
 
     mailed_at: tuple[datetime, ...] = ()
-    """When mails with alerts were taken, in order, UTC."""
+    """When mails with alerts were taken, in order, UTC; no more than the limit on them asks for."""
     on_its_way: frozenset[UUID] = frozenset()
     """The alerts of the mail that is being sent. Who finds them here after a crash sends the same mail again, because
     the server may have it."""
@@ -45,9 +45,13 @@ class Person:
         """With a mail on its way."""
         return replace(self, on_its_way=frozenset(alert_ids))
 
-    def mailed(self, now: datetime, names: Collection[UUID]) -> Self:
-        """With a mail that was taken, which told all that waited under these names."""
-        return replace(self.rid_of(names), mailed_at=(*self._recent(now), _as_kept(now)))
+    def mailed(self, now: datetime, names: Collection[UUID], per_hour: int | None) -> Self:
+        """With a mail that was taken, which told all that waited under these names.
+
+        `per_hour`: as with `next_mail_at`, which needs so many.
+        """
+        recent = (*self._recent(now), _as_kept(now))[-per_hour:] if per_hour is not None else ()
+        return replace(self.rid_of(names), mailed_at=recent)
 
     def rid_of(self, names: Collection[UUID]) -> Self:
         """With nothing on its way, and without what waited under these names."""
@@ -58,6 +62,10 @@ class Person:
         """With what waits, under these names, in the retry topic until then. What is long overdue is forgotten."""
         left = tuple(each for each in self.put_off if each[0] not in names and now - each[1] < HOUR)
         return replace(self, on_its_way=frozenset(), put_off=(*left, *((each, _as_kept(until)) for each in names)))
+
+    def is_over(self, now: datetime) -> bool:
+        """Whether nothing of it matters any more."""
+        return not (self.on_its_way or self._recent(now) or any(now - until < HOUR for _, until in self.put_off))
 
     def _recent(self, now: datetime) -> tuple[datetime, ...]:
         return tuple(each for each in self.mailed_at if now - each < HOUR)

@@ -15,13 +15,14 @@ from uuid import UUID
 
 from notifier.messages import RaisedAlert
 from notifier.people import Person, name_of
-from notifier.retries import LONGEST
+from notifier.retries import LIFETIME, LONGEST
 
 MOST_ALERTS: Final = 200
 """In one mail; what is more comes in the next."""
 
 OVERDUE: Final = timedelta(minutes=2)
-"""What waits in the retry topic is waited for no longer than this after its time: it may never come."""
+"""What waits in the retry topic is waited for no longer than this after its time, or after the first alert that has to
+wait for it: it may never come."""
 
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
@@ -254,8 +255,11 @@ class Waiting:
             return min(map(_time_of, box.sealed))
         # Nothing of a person's goes out before what was put off, so that it comes in its order: whom a server turned
         # away it would turn away again.
+        # It may not be read yet, also when its time passed while no worker was there.
         missing = (
-            min(until, box.came + LONGEST) + OVERDUE for name, until in box.person.put_off if name not in box.names
+            min(max(until, box.came), box.came + LONGEST) + OVERDUE
+            for name, until in box.person.put_off
+            if name not in box.names and box.came - until < LIFETIME
         )
         return max(box.gathered, box.came, box.held_until, *missing)
 

@@ -13,6 +13,9 @@ _LONGEST_LINK: Final = 900
 
 _LONGEST_NAME: Final = 60
 
+ENCODED_WORD: Final = "=?"
+"""How one begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Contact:
@@ -34,9 +37,13 @@ class Contact:
 
 
 def printable(name: str) -> str:
-    """A name in one line, without what could end a header or turn the writing around."""
+    """A name in one line, without what could end a header or turn the writing around.
+
+    Nor does it hold the beginning of an encoded word (RFC 2047), which can spell a line's end: `email` decodes it
+    wherever it stands.
+    """
     kept = "".join(character if character.isprintable() else " " for character in name)
-    return " ".join(kept.split())[:_LONGEST_NAME].rstrip()
+    return " ".join(kept.split()).replace(ENCODED_WORD, "= ?")[:_LONGEST_NAME].rstrip()
 
 
 def link(url: str) -> str:

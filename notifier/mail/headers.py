@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 
 from domain.alerts import Alert
 from notifier.errors import PermanentlyRefused, Reason
-from notifier.mail.contact import Contact, link, printable
+from notifier.mail.contact import ENCODED_WORD, Contact, link, printable
 from notifier.mail.wire import Letter, sender_header
 
 _NAMESPACE: Final = UUID("a3c1de4e-4a0f-5d0e-9a6a-3a6b0f7f6c52")
@@ -87,6 +87,8 @@ def _recipient(contact: Contact) -> Address:
                 raise ValueError
             return recipient
         if not _UTF8_ADDRESS.fullmatch(contact.email) or not contact.email.isprintable():
+            raise ValueError
+        if ENCODED_WORD in contact.email:  # `email` would decode it when it writes the header
             raise ValueError
         local_part, _, domain = contact.email.rpartition("@")  # RFC 6531, which `addr_spec` refuses
         return Address(printable(contact.name), local_part, domain)

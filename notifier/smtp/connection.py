@@ -34,7 +34,7 @@ class Timeouts:
     connect_s: float = 15.0
     """Each: the connection, the greeting, EHLO, the handshake, and each step of the login."""
     command_s: float = 60.0
-    """The reply to MAIL, RCPT or DATA. RFC 5321, 4.5.3.2, would give a minute or five more: who is that slow is not
+    """The reply to MAIL, RCPT or DATA. RFC 5321, 4.5.3.2, would give one minute or four more: who is that slow is not
     working, and the mail loses nothing by coming again."""
     content_s: float = 180.0
     """The reply after the mail's last line. Who gives up on this one risks a second copy (RFC 5321, 4.5.3.2.6)."""
@@ -64,7 +64,8 @@ class Refused(Exception):
         self.outcome = classify(phase, code, enhanced)
         super().__init__(self.outcome.text)
         self.unheard = phase is Phase.MAIL and code in (None, 421)
-        """Whether the server has hung up, as on an idle connection, before it answered anything about this mail."""
+        """Whether the server has hung up, as on an idle connection, or fell silent, before it answered anything about
+        this mail."""
 
 
 class Connection:
@@ -147,6 +148,9 @@ class Connection:
             return (await self._asked(b"NOOP\r\n", self._timeouts.connect_s)).code == 250
         except Silence:
             return False
+        except BaseException:  # a cancellation; whoever asks has no hold of it yet, and nobody else could close it
+            self.close()
+            raise
 
     @property
     def is_open(self) -> bool:

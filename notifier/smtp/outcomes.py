@@ -76,7 +76,7 @@ _ERRORS: Final[dict[Kind, type[NotSent]]] = {
     Kind.UNKNOWN: LostAfterData,
 }
 
-_SAYS: Final = {
+_WHAT: Final = {
     Phase.CONNECT: "the connection",
     Phase.EHLO: "our greeting",
     Phase.STARTTLS: "encryption",
@@ -212,8 +212,7 @@ hold the mail (RFC 5321, 4.5.3.2.6); before it, RFC 5321, 4.1.1.4 has it thrown 
 
 def classify(phase: Phase, code: int | None, enhanced: Enhanced | None = None) -> Outcome:
     """Judge a failure: a reply that was not the one hoped for, or with `code` None no reply at all."""
-    said = "no answer" if code is None else " ".join(filter(None, (str(code), _dotted(enhanced))))
-    text = f"{_SAYS[phase]}: {said}"
+    text = _text(phase, code, enhanced)
     if code is not None:
         for row in TABLE:
             if row.matches(phase, code, enhanced):
@@ -225,5 +224,10 @@ def classify(phase: Phase, code: int | None, enhanced: Enhanced | None = None) -
     return Outcome(kind, reason, text)
 
 
-def _dotted(enhanced: Enhanced | None) -> str:
-    return ".".join(map(str, enhanced)) if enhanced else ""
+def _text(phase: Phase, code: int | None, enhanced: Enhanced | None) -> str:
+    if code is not None:
+        return f"the server refused {_WHAT[phase]}: {code}" + (f" {'.'.join(map(str, enhanced))}" if enhanced else "")
+    if phase is Phase.STARTTLS:  # a certificate that cannot be believed is an answer, too
+        return "no encryption with the server that can be trusted"
+    offers_none = ", or it offers none" if phase is Phase.AUTH else ""
+    return f"no answer from the server to {_WHAT[phase]}{offers_none}"

@@ -7,8 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.alerts import Alert
-from notifier.agents import REQUEUED
-from notifier.messages import Retry, decode_retry
+from notifier.messages import REQUEUED_FROM, Retry, decode_retry
 from notifier.people import Person
 from tests.fakes.hurried_loop import run
 from tests.notifier.alerts import ALERT
@@ -30,7 +29,7 @@ class Scene:
 
     def bring(self, *numbers: int, requeued: bool = False) -> None:
         for number in numbers:
-            self.world.raise_alert(self.alert(number), {REQUEUED: b"3:1"} if requeued else None)
+            self.world.raise_alert(self.alert(number), {REQUEUED_FROM: b"3:1"} if requeued else None)
 
     async def restart(self) -> None:
         """As after kill -9."""

@@ -22,7 +22,7 @@ import structlog
 from chassis.metrics import Identity, Metrics
 from domain.alerts import Alert, State
 from notifier import mailroom as mailroom_module, waiting as waiting_module
-from notifier.agents import REQUEUED, Agents, KafkaTopics
+from notifier.agents import Agents, KafkaTopics
 from notifier.confirmations import Confirmations
 from notifier.delivery import Manner
 from notifier.dispatch import Dispatch
@@ -30,6 +30,7 @@ from notifier.doubt import Doubts
 from notifier.ledger import Ledger
 from notifier.mail import Contact
 from notifier.mailroom import Mailroom
+from notifier.messages import REQUEUED_FROM
 from notifier.metrics import NotifierMetrics
 from notifier.waiting import Waiting
 from tests.fakes.hurried_loop import run
@@ -178,7 +179,7 @@ async def tell(world: World, alerts: list[tuple[float, Alert]], requeues: bool) 
             requeues = False
             for alert_id in {each for each, _ in world.buried()}:
                 world.requeued.add(alert_id)
-                world.raise_alert(world.alerts[alert_id], {REQUEUED: b"0:0"})
+                world.raise_alert(world.alerts[alert_id], {REQUEUED_FROM: b"0:0"})
         if bringing.done() and not world.storms and world.all_acknowledged and not requeues and not len(worker.waiting):
             break
     await bringing
@@ -214,7 +215,7 @@ def judge(world: World, people: dict[bytes, bytes]) -> None:
         if not uncertain and not world.requeued:
             assert not (alert_id in first_told and reasons[alert_id] and not world.silences), f"{alert_id.int} twice"
         for reason in reasons[alert_id]:
-            if reason.startswith(("the recipient: 550", "the mail: 554")):
+            if reason.startswith(("the server refused the recipient: 550", "the server refused the mail: 554")):
                 assert alert_id in world.refused, f"{alert_id.int}: {reason}"
             else:
                 assert reason.startswith("gave up after"), f"{alert_id.int}: {reason}"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -9,9 +10,10 @@ from uuid import UUID
 import pytest
 
 from chassis.metrics import Identity, Metrics
-from notifier.agents import REQUEUED, Agents, KafkaTopics
+from notifier.agents import Agents, KafkaTopics
 from notifier.delivery import Arrival
-from notifier.messages import ConfirmationWish, Retry, decode_raised, decode_retry, encode_retry
+from notifier.errors import TooLargeToWaitError
+from notifier.messages import REQUEUED_FROM, ConfirmationWish, Retry, decode_raised, decode_retry, encode_retry
 from notifier.metrics import NotifierMetrics
 from notifier.people import Person
 from notifier.waiting import Bundle
@@ -23,7 +25,7 @@ from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 ALERT_VALUE = encode_alert(ALERT, CAUSE)
 USER = str(ALERT.user_id)
-PERSON = Person().mailed(NOW, ())
+PERSON = Person().mailed(NOW, (), 12)
 
 
 class Scene:
@@ -110,7 +112,7 @@ def test_what_was_requeued_says_so() -> None:
 
     async def scene() -> None:
         it = Scene()
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, ALERT_VALUE, headers={REQUEUED: b"3:7"}))
+        await it.agents.raised(it.stream(ALERTS_RAISED.name, ALERT_VALUE, headers={REQUEUED_FROM: b"3:7"}))
         [(bundle, _)] = it.taken
         assert isinstance(bundle.origin, Arrival)
         assert bundle.origin.requeued
@@ -180,5 +182,21 @@ def test_a_broker_that_refuses_is_asked_until_it_takes() -> None:
         assert decode_retry(it.deeds[-1][1]) == retry
         await it.topics.bury(an_event(ALERTS_RAISED.name, 0, b"", ALERT_VALUE, {}), "because")
         assert it.deeds[-2:] == [("dead letter refused", None), ("dead letter", ALERT_VALUE)]
+
+    run(scene)
+
+
+def test_what_no_record_can_hold_is_not_tried_for_ever() -> None:
+    """The broker would never take it, and with it its mail would be on its way until the worker ends."""
+
+    async def scene() -> None:
+        it = Scene()
+        raised = decode_raised(ALERT_VALUE)
+        large = Retry(
+            (replace(raised, original=ALERT_VALUE + b"\xfa\x07\x80\xad\xe2\x04" + bytes(10_000_000)),), 1, NOW, NOW
+        )
+        with pytest.raises(TooLargeToWaitError):
+            await it.topics.put_off(ALERT.user_id, large)
+        assert it.deeds == []
 
     run(scene)

@@ -14,7 +14,15 @@ from chassis.metrics import Identity, Metrics
 from notifier.confirmations import Confirmations
 from notifier.delivery import Arrival, Manner
 from notifier.doubt import Doubts
-from notifier.errors import HardBounce, MailServerAway, NotSent, PermanentlyRefused, TemporarilyRefused, UserManagerAway
+from notifier.errors import (
+    HardBounce,
+    MailServerAway,
+    NotSent,
+    PermanentlyRefused,
+    Reason,
+    TemporarilyRefused,
+    UserManagerAway,
+)
 from notifier.ledger import Ledger
 from notifier.mail import Contact
 from notifier.messages import ConfirmationWish
@@ -45,8 +53,9 @@ class Scene:
         self.ours = True
         clock, manner = LoopClock(), Manner(SENDER)
         ledger = Ledger(self.table, self.table, lambda error: None)
-        metrics = NotifierMetrics(Metrics(Identity("notifier", "test")))
-        self.confirmations = Confirmations(ledger, self, self, self, manner, Doubts(1), clock, metrics)
+        self.metrics = Metrics(Identity("notifier", "test"))
+        counted = NotifierMetrics(self.metrics)
+        self.confirmations = Confirmations(ledger, self, self, self, manner, Doubts(1), clock, counted)
 
     async def wish(self, wanted: str, user: UUID = ADA) -> None:
         message = SimpleNamespace(topic="users", partition=0, timestamp=BEGIN.timestamp(), generation_id=0, name=wanted)
@@ -164,6 +173,20 @@ def test_what_is_hopeless_is_a_dead_letter_at_once(failure: NotSent) -> None:
         assert it.buried == [f"one: {failure}"]
         assert it.bounces == ([ADA] if isinstance(failure, HardBounce) else [])
         assert it.acknowledged == ["one"]
+
+    scene(doing)
+
+
+@pytest.mark.parametrize(("reason", "counts"), [(Reason.UNREACHABLE, True), (Reason.BREAKER_OPEN, False)])
+def test_a_failure_is_counted_where_the_server_was_asked(reason: Reason, counts: bool) -> None:
+    """As with alerts: else each look at a server that is left alone would raise the rate of failures."""
+
+    async def doing(it: Scene) -> None:
+        it.failures[ADA] = [MailServerAway("away", reason)]
+        await it.wish("one")
+        await asyncio.sleep(60)
+        assert len(it.mailed) == 1
+        assert ('status="failure"' in it.metrics.exposition()[0].decode()) == counts
 
     scene(doing)
 

@@ -16,7 +16,6 @@ from notifier.dead_letters import (
     Entry,
     Filter,
     Letters,
-    NotRequeuable,
     Place,
     moment_in,
     note,
@@ -25,6 +24,7 @@ from notifier.dead_letters import (
     shown,
     summary,
 )
+from notifier.errors import NotRequeuable
 from notifier.ledger import REMEMBERED
 from notifier.messages import RaisedAlert
 from streams.messages import encode_alert

@@ -87,7 +87,7 @@ async def test_kept_waits_for_both_tables() -> None:
     it = Kept()
     await it.ledger.kept(EVENT)
     it.ledger.mailed(EVENT, (A,), NOW)
-    it.ledger.remember(EVENT, B, Person().mailed(NOW, ()))
+    it.ledger.remember(EVENT, B, Person().mailed(NOW, (), 12))
     waits = asyncio.create_task(it.ledger.kept(EVENT))
     it.fates.keep()
     await asyncio.sleep(0.01)
@@ -102,7 +102,7 @@ async def test_what_the_broker_will_never_have_ends_the_worker(failing: str) -> 
     """And nothing is acknowledged before: the table here holds what no other would recover."""
     it = Kept()
     it.ledger.mailed(EVENT, (A,), NOW)
-    it.ledger.remember(EVENT, B, Person().mailed(NOW, ()))
+    it.ledger.remember(EVENT, B, Person().mailed(NOW, (), 12))
     waits = asyncio.create_task(it.ledger.kept(EVENT))
     tables: dict[str, Any] = {"fates": it.fates, "people": it.people}
     for name, table in tables.items():
@@ -124,3 +124,14 @@ async def test_old_fates_are_let_go() -> None:
     it.ledger.buried(EVENT, (UUID(int=4),), NOW)
     assert await it.ledger.purge(NOW) == 2
     assert [it.ledger.fate(EVENT, UUID(int=each)) for each in (1, 2, 3, 4)] == [None, None, Fate.MAILED, Fate.DEAD]
+
+
+@in_a_loop
+async def test_people_of_whom_nothing_matters_any_more_are_let_go() -> None:
+    """Else there would be one for everybody who was ever mailed, also of accounts that are gone."""
+    it = Kept()
+    it.ledger.remember(EVENT, A, Person().mailed(NOW - timedelta(hours=1), (), 12))
+    it.ledger.remember(EVENT, B, Person().mailed(NOW, (), 12))
+    it.ledger.remember(EVENT, C, Person().sending((A,)))
+    assert await it.ledger.purge(NOW) == 1
+    assert [it.ledger.person(EVENT, each) == Person() for each in (A, B, C)] == [True, False, False]

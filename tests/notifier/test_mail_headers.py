@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 from uuid import UUID
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from domain.alerts import Alert, State
 from notifier.errors import PermanentlyRefused
@@ -183,9 +183,39 @@ def test_no_field_adds_a_header(alert: Alert, name: str, zone: str, url: str, co
             assert not {"\r", "\n"} & set(header)
         [recipient] = read["To"].addresses
         assert recipient.addr_spec == "ada@example.net"
-        kept = " ".join("".join(each if each.isprintable() else " " for each in name).split())
+        kept = " ".join("".join(each if each.isprintable() else " " for each in name).split()).replace("=?", "= ?")
         assert kept.startswith(shown_name(read))
         assert len(shown_name(read)) >= min(len(kept), 59)
+
+
+INJECTION = "=?utf-8?q?a=0D=0ABcc=3A_m=40x.org=0D=0A=0D=0Aread_this?="
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.text(max_size=10), st.sampled_from((INJECTION, "=?utf-8?b?YQ0KQmNjOiBtQHgub3Jn?=", "=?utf-8?q?=22=3Ca=40b=3E?="))
+)
+@example("", INJECTION)
+@example("=", INJECTION)
+def test_no_name_is_taken_for_an_encoded_word(before: str, word: str) -> None:
+    """RFC 2047 can spell a line's end, and `email` writes down what it has decoded: a name that is printable all the
+    same could add headers, or a text of its own to somebody else's confirmation mail."""
+    for name in (before + word, f"{before} {word} x"):
+        contact = replace(READER, name=name, confirm_url="https://example.org/c")
+        for mail in (alert_mail(ALERT, contact, SENDER, NOW, CAUSE), confirmation_mail(contact, "1", SENDER, NOW)):
+            read = delivered(mail)
+            assert "Bcc" not in read
+            assert not read["To"].defects
+            assert [each.addr_spec for each in read["To"].addresses] == ["ada@example.net"]
+            assert not {"\r", "\n"} & set(shown_name(read))
+            assert read.get_content_type() == "multipart/alternative"
+
+
+@pytest.mark.parametrize("address", ["=?utf-8?q?a=0D=0ABcc=3A_x?=@exämple.org", "ada@=?utf-8?q?a=0D=0ABcc=3A_x?=.örg"])
+def test_no_address_is_taken_for_an_encoded_word(address: str) -> None:
+    """As with names. Addresses in ASCII `email` itself puts "right", and so they are refused."""
+    with pytest.raises(PermanentlyRefused):
+        alert_mail(ALERT, replace(READER, email=address), SENDER, NOW, CAUSE)
 
 
 @settings(max_examples=300, deadline=None)

@@ -33,7 +33,7 @@ def test_alerts_of_one_person_are_one_mail_recorded_and_acknowledged() -> None:
         assert len(it.world.kept["fates"]) == 2
         assert (len(it.person.mailed_at), it.person.on_its_way) == (1, frozenset())
 
-    scene(doing)
+    scene(doing, Ways(mails_per_hour=12))
 
 
 def test_what_a_mail_tells_is_written_down_before_it_is_sent() -> None:
@@ -66,7 +66,7 @@ def test_a_mail_of_which_any_record_is_kept_is_not_sent_again() -> None:
         assert len(it.world.kept["fates"]) == 2
         assert len(it.person.mailed_at) == 1
 
-    scene(doing)
+    scene(doing, Ways(mails_per_hour=12))
 
 
 def test_which_mail_it_was_is_forgotten_only_once_its_record_is_kept() -> None:

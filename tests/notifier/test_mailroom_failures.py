@@ -72,7 +72,7 @@ def test_after_silence_the_same_mail_is_sent_again_alone() -> None:
     """The server may have it; and it had."""
 
     async def doing(it: Scene) -> None:
-        it.world.script.append(LostAfterData("the mail: no answer"))
+        it.world.script.append(LostAfterData("no answer from the server to the mail"))
         it.bring(1, 2)
         await asyncio.sleep(5.5)
         it.bring(3)
@@ -88,12 +88,12 @@ def test_a_permanent_refusal_is_a_dead_letter_of_each_alert() -> None:
     """And a redelivery of one is dropped; unless somebody wants it to be tried again."""
 
     async def doing(it: Scene) -> None:
-        it.world.script.append(PermanentlyRefused("the mail: 554"))
+        it.world.script.append(PermanentlyRefused("the server refused the mail: 554"))
         it.bring(1, 2)
         await asyncio.sleep(6)
         it.bring(1)
         await asyncio.sleep(6)
-        assert it.dead == [(1, "the mail: 554"), (2, "the mail: 554")]
+        assert it.dead == [(1, "the server refused the mail: 554"), (2, "the server refused the mail: 554")]
         assert it.told == []
         it.bring(1, requeued=True)
         await asyncio.sleep(6)
@@ -108,10 +108,10 @@ def test_what_was_told_already_is_no_dead_letter() -> None:
     async def doing(it: Scene) -> None:
         it.bring(1)
         await asyncio.sleep(6)
-        it.world.script.append(PermanentlyRefused("the mail: 554"))
+        it.world.script.append(PermanentlyRefused("the server refused the mail: 554"))
         it.bring(1, 2)
         await asyncio.sleep(6)
-        assert it.dead == [(2, "the mail: 554")]
+        assert it.dead == [(2, "the server refused the mail: 554")]
 
     scene(doing)
 
@@ -120,11 +120,11 @@ def test_an_address_that_does_not_exist_is_reported() -> None:
     """user_manager then suppresses it."""
 
     async def doing(it: Scene) -> None:
-        it.world.script.append(HardBounce("the recipient: 550"))
+        it.world.script.append(HardBounce("the server refused the recipient: 550"))
         it.bring(1)
         await asyncio.sleep(6)
         assert it.world.bounces == it.world.users
-        assert it.dead == [(1, "the recipient: 550")]
+        assert it.dead == [(1, "the server refused the recipient: 550")]
 
     scene(doing)
 
@@ -202,7 +202,7 @@ def test_a_server_that_cannot_be_reached_was_tried() -> None:
     """Whether it is worth another try is for the breaker to say."""
 
     async def doing(it: Scene) -> None:
-        it.world.script.append(MailServerAway("the connection: no answer"))
+        it.world.script.append(MailServerAway("no answer from the server to the connection"))
         it.bring(1)
         await asyncio.sleep(20)
         assert [each.attempt for each in it.retries] == [1]

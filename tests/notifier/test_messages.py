@@ -142,3 +142,9 @@ def test_instants_are_aware() -> None:
     retry = decode_retry(encode_retry(Retry((raised,), 1, NOW, NOW)))
     assert isinstance(retry.not_before, datetime)
     assert retry.not_before.utcoffset() == timedelta(0)
+
+
+def test_of_more_earlier_counts_than_any_chart_shows_the_last_are_taken() -> None:
+    """Whoever may write to the topic shall not make one mail as costly as they like."""
+    message = AlertRaised.FromString(encode_alert(replace(ALERT, earlier=tuple(range(5_000))), CAUSE))
+    assert decode_raised(message.SerializeToString()).alert.earlier == tuple(range(4_952, 5_000))

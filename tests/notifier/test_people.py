@@ -32,14 +32,18 @@ def test_what_is_written_is_what_is_read(person: Person) -> None:
 @given(instants, st.uuids())
 def test_what_was_just_made_compares_equal_to_what_is_read(now: datetime, name: UUID) -> None:
     """Else each mail would be written down once more, for its microseconds."""
-    for person in (Person().mailed(now, ()), Person().putting_off((name,), now, now)):
+    for person in (Person().mailed(now, (), 12), Person().putting_off((name,), now, now)):
         assert Person.decoded(person.encoded()) == person
 
 
-@pytest.mark.parametrize("entry", [None, b"\xff", b"\x12\x01a", b"\x08" + b"\xff" * 9 + b"\x01"])
+@pytest.mark.parametrize(
+    "entry",
+    [None, b"\xff", b"\x12\x01a", b"\x08" + b"\xff" * 8 + b"\x7f"],
+    ids=["none", "no message", "no id", "no time of the calendar"],
+)
 def test_what_cannot_be_read_is_nobody_known(entry: bytes | None) -> None:
     """A mail too many is better than a worker that never gets past a person."""
-    assert isinstance(Person.decoded(entry), Person)
+    assert Person.decoded(entry) == Person()
 
 
 @given(st.binary(max_size=60))
@@ -60,26 +64,36 @@ def test_so_many_in_any_hour(pauses: list[int], per_hour: int) -> None:
     for pause in pauses:
         now += timedelta(seconds=pause)
         now = person.next_mail_at(now, per_hour)
-        person = person.mailed(now, ())
+        person = person.mailed(now, (), per_hour)
         sent.append(now)
     for one, later in zip(sent, sent[per_hour:], strict=False):
         assert later - one >= HOUR
     assert len(person.mailed_at) <= per_hour
 
 
-def test_without_a_limit_a_mail_may_go_at_once() -> None:
-    """Also after many."""
-    person = Person()
+def test_no_more_is_remembered_than_the_limit_asks_for() -> None:
+    """Without one nothing: else each of thousands of mails in an hour would write down all those before it. Nor do
+    mails that are sent again make it more."""
+    person = unlimited = Person()
     for _ in range(100):
-        person = person.mailed(NOW, ())
-    assert person.next_mail_at(NOW, None) == NOW
-    assert person.next_mail_at(NOW, 12) == NOW + HOUR
+        person, unlimited = person.mailed(NOW, (), 12), unlimited.mailed(NOW, (), None)
+    assert (unlimited, unlimited.next_mail_at(NOW, None)) == (Person(), NOW)
+    assert (len(person.mailed_at), person.next_mail_at(NOW, 12)) == (12, NOW + HOUR)
+
+
+def test_when_nothing_of_a_person_matters_any_more() -> None:
+    """An hour after the last mail, and after what was put off; and never while a mail is on its way."""
+    mailed, put_off = Person().mailed(NOW, (), 12), Person().putting_off((A,), NOW, NOW)
+    for person in (mailed, put_off):
+        assert [person.is_over(NOW + each) for each in (HOUR - timedelta(seconds=1), HOUR)] == [False, True]
+    assert not mailed.sending((A,)).is_over(NOW + 1000 * HOUR)
 
 
 def test_whatever_becomes_of_a_mail_it_is_on_its_way_no_longer() -> None:
     """Taken, put off or dropped; and what waited under its names waits no longer."""
     person = Person().putting_off((A, B), NOW, NOW).sending([UUID(int=9)])
-    assert (person.mailed(NOW, (A,)).on_its_way, person.mailed(NOW, (A,)).put_off) == (frozenset(), ((B, NOW),))
+    mailed = person.mailed(NOW, (A,), 12)
+    assert (mailed.on_its_way, mailed.put_off) == (frozenset(), ((B, NOW),))
     assert person.rid_of((A, B)) == Person()
     later = NOW + timedelta(minutes=1)
     assert person.putting_off((A,), later, NOW) == Person(put_off=((B, NOW), (A, later)))

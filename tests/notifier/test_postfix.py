@@ -108,7 +108,7 @@ def test_what_it_refuses_is_understood(postfix: Postfix) -> None:
     assert large is not None
     assert elsewhere is not None
     assert (type(unknown), unknown.reason, str(unknown)) == (
-        HardBounce, Reason.MAILBOX_UNKNOWN, "the recipient: 550 5.1.1",
+        HardBounce, Reason.MAILBOX_UNKNOWN, "the server refused the recipient: 550 5.1.1",
     )  # fmt: skip
     assert (type(large), large.reason) == (PermanentlyRefused, Reason.TOO_LARGE)
     assert (type(elsewhere), elsewhere.reason) == (PermanentlyRefused, Reason.POLICY)

@@ -156,7 +156,7 @@ def test_refusals_hold_up_nobody_else(
         assert order.index(message_id(behind)) < order.index(message_id(later))
         [aside] = eventually(lambda: dead_letters(kafka.bootstrap_servers, never.user_id))
         assert aside.value == encode_alert(never, CAUSE)
-        assert aside.headers["reason"] == "the recipient: 550 5.1.1"
+        assert aside.headers["reason"] == "the server refused the recipient: 550 5.1.1"
         assert 'status="failure"' in notifier.page("/metrics")
         assert "example.net" not in notifier.log()
 

@@ -206,6 +206,27 @@ def test_who_was_idle_for_long_is_asked_whether_they_stand(fake: FakeSmtpServer)
     assert len(fake.mails) == 4
 
 
+def test_who_is_interrupted_while_they_ask_leaves_no_connection_open(fake: FakeSmtpServer) -> None:
+    """Nobody else knows of it: it would stay open for as long as the server likes."""
+    clock = FakeClock()
+
+    async def sending() -> None:
+        server = plain(fake, clock=clock, timeouts=Timeouts())
+        await server.send(a_mail(1))
+        clock.advance(timedelta(seconds=31))
+        second = asyncio.create_task(server.send(a_mail(2)))
+        while "NOOP" not in fake.commands:
+            await asyncio.sleep(0.01)
+        second.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await second
+        assert server.connections == 0
+        await server.close()
+
+    fake.script["NOOP"] = [STALL]
+    asyncio.run(asyncio.wait_for(sending(), 30))
+
+
 @pytest.mark.parametrize("silence", [TAKEN_THEN_GONE, TAKEN_THEN_STALL])
 def test_what_may_have_been_taken_is_sent_again_under_the_same_id(fake: FakeSmtpServer, silence: str) -> None:
     """The one case of a second copy: better twice than never; by its Message-ID a mail program knows it."""

@@ -196,7 +196,24 @@ def test_the_text_is_numbers_and_our_own_words(phase: Phase, code: int, enhanced
     """It goes to logs and dead letters, where no address may be."""
     text = classify(phase, code, enhanced).text
     dotted = " " + ".".join(map(str, enhanced)) if enhanced else ""
+    assert text.startswith("the server refused ")
     assert text.partition(": ")[2] == f"{code}{dotted}"
+
+
+@pytest.mark.parametrize(
+    ("phase", "code", "text"),
+    [
+        (Phase.RCPT, 550, "the server refused the recipient: 550 5.1.1"),
+        (Phase.AUTH, 535, "the server refused our login: 535 5.1.1"),
+        (Phase.CONTENT, None, "no answer from the server to the mail"),
+        (Phase.CONNECT, None, "no answer from the server to the connection"),
+        (Phase.AUTH, None, "no answer from the server to our login, or it offers none"),
+        (Phase.STARTTLS, None, "no encryption with the server that can be trusted"),
+    ],
+)
+def test_the_text_is_a_sentence_to_an_operator(phase: Phase, code: int | None, text: str) -> None:
+    """Who reads it at night in a list of dead letters sees who did what."""
+    assert classify(phase, code, (5, 1, 1)).text == text
 
 
 def test_each_row_is_reached() -> None:

@@ -126,6 +126,21 @@ def test_after_a_restart_the_people_table_says_what_is_still_to_come() -> None:
     assert told(waiting.next(at(100) + OVERDUE)) == [2]
 
 
+def test_what_was_put_off_is_waited_for_also_when_its_time_passed_while_nobody_worked() -> None:
+    """After a stop there are many retries to be read at once, and fresh alerts come from another topic. A retry whose
+    lifetime is over would be a dead letter; nobody is kept waiting for it."""
+    person = Person().putting_off([name_of(ids(1))], at(100), at(0))
+    waiting = Waiting(WAIT)
+    waiting.add(fresh(2, since=150), at(700), person)
+    assert waiting.next(at(719)) is None
+    waiting.add(retry(1, until=100), at(720), person)
+    assert told(waiting.next(at(720))) == [1, 2]
+    for came, next_at in ((700, at(700) + OVERDUE), (100 + 86_400, at(100 + 86_400) + WAIT)):
+        waiting.forget()
+        waiting.add(fresh(2), at(came), person)
+        assert waiting.next_at == next_at
+
+
 def test_nothing_is_waited_for_longer_than_the_longest_pause() -> None:
     """Whatever a clock that was wrong has put into a retry, or into the table."""
     waiting = Waiting(WAIT)

@@ -342,17 +342,17 @@ class Server:
             raise MailServerAway("unreachable")
         if world.happens(weather.bounce):
             world.refused |= mail.alert_ids
-            raise HardBounce("the recipient: 550")
+            raise HardBounce("the server refused the recipient: 550")
         if world.happens(weather.temporary):
-            raise TemporarilyRefused("the recipient: 450")
+            raise TemporarilyRefused("the server refused the recipient: 450")
         await before_content()
         await self._life.step()
         if world.happens(weather.permanent):
             world.refused |= mail.alert_ids
-            raise PermanentlyRefused("the mail: 554")
+            raise PermanentlyRefused("the server refused the mail: 554")
         if world.happens(weather.lost_not_taken):
             world.silences += 1
-            raise LostAfterData("the mail: no answer")
+            raise LostAfterData("no answer from the server to the mail")
         if self._life.dead:
             await asyncio.Event().wait()
         world.mails.append(Taken(mail.user_id, mail.alert_ids, world.clock.now()))
@@ -361,7 +361,7 @@ class Server:
             await asyncio.sleep(world.chance.uniform(0, 30))
         if world.happens(weather.lost_taken):
             world.silences += 1
-            raise LostAfterData("the mail: no answer")
+            raise LostAfterData("no answer from the server to the mail")
 
     async def _scripted(self, mail: Any, before_content: Callable[[], Awaitable[None]], does: "NotSent | str") -> None:
         if isinstance(does, NotSent) and not isinstance(does, LostAfterData):
