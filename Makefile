@@ -52,8 +52,8 @@ test-faults: stubs  ## Run the tests that kill workers and brokers, and compare 
 
 bench: stubs  ## Measure what README says about speed (some minutes; the machine should be idle)
 	@$(BIN)/uv sync --quiet --frozen --inexact --group bench
-	@$(BIN)/python -m benchmarks.accounts --seconds 6 $(ARGS)
-	@$(BIN)/python -m benchmarks.collector --seconds 6 $(ARGS)
+	@$(BIN)/python -m benchmarks.accounts --seconds 4 $(ARGS)
+	@$(BIN)/python -m benchmarks.collector --seconds 4 $(ARGS)
 	@$(BIN)/python -m benchmarks.flights $(ARGS)
 	@$(BIN)/python -m benchmarks.stream_fold $(ARGS)
 	@$(BIN)/python -m benchmarks.stream_app $(ARGS)
