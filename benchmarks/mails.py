@@ -50,7 +50,7 @@ NAME: Final = "mails"
 ROUNDS: Final = 3
 AT_A_TIME: Final = 64
 """Mails that wait for a connection or are under way."""
-SECONDS: Final = 0.4
+SECONDS: Final = 0.25
 """About so long a round takes; so many mails are taken for it."""
 LOGIN: Final = ("towerwatch", "secret")
 SENDER: Final = Address("Towerwatch", addr_spec="alerts@example.org")

@@ -63,8 +63,8 @@ _WAYS: Final[dict[int, dict[str, tuple[int, dict[str, str]]]]] = {
         "a mail for each alert": (20, {"GROUP_WAIT_S": "0"}),
     },
     5: {
-        "a mail for each person": (10, {}),
-        "a mail for each person, 16 in doubt": (10, _SIXTEEN),
+        "a mail for each person": (20, {}),
+        "a mail for each person, 16 in doubt": (20, _SIXTEEN),
     },
 }
 """By milliseconds before each reply: what is done, with which share of the people, and with which settings."""
