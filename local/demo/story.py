@@ -72,7 +72,7 @@ class Story:
         self._confirm()
         self._screen.heading("and says what to watch")
         for wanted in self._options.interests:
-            self._post(_url(ports.collector_http, "/interests"), _body(wanted, self._options.begin), token)
+            self._post(_url(ports.collector_http, "/interests"), body_of(wanted, self._options.begin), token)
             self._screen.say(f"  POST /interests → {_in_words(wanted)}")
         self._screen.heading(f"The clock runs from {self._options.begin:%-d %B} to {self._options.end:%-d %B %Y}")
         self._watch()
@@ -214,7 +214,8 @@ def _account() -> dict[str, object]:
     return {"email": EMAIL, "name": "Ada", "time_zone": "America/New_York"}
 
 
-def _body(wanted: Wanted, effective_from: datetime) -> dict[str, object]:
+def body_of(wanted: Wanted, effective_from: datetime) -> dict[str, object]:
+    """What is posted to /interests."""
     return {
         "airport_icao": wanted.airport,
         "direction": wanted.direction.value,

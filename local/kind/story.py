@@ -12,6 +12,7 @@ import httpx
 from local.demo.expected import Difference, difference
 from local.demo.options import Wanted
 from local.demo.screen import Screen
+from local.demo.story import body_of
 from local.errors import LocalError
 from notifier.alert_header import ToldAlert, parse_alert_header
 
@@ -51,7 +52,7 @@ def tell(
             raise LocalError(f"the confirmation link was answered {answer.status_code}")
     screen.say(f"  {EMAIL} is confirmed, by the link in a mail")
     for wanted in interests:
-        _post(doors.people, "/interests", _body(wanted, begin), token)
+        _post(doors.people, "/interests", body_of(wanted, begin), token)
     screen.say(f"  {len(interests)} interests are set")
     screen.heading("The clock runs")
     mailed = _watch(doors, len(expected), screen)
@@ -114,16 +115,3 @@ def _post(people: httpx.Client, path: str, body: Mapping[str, object], token: st
         if not passing or time.monotonic() > deadline:
             raise LocalError(f"POST {path} was {said}")
         time.sleep(_LOOK_EVERY_S)
-
-
-def _body(wanted: Wanted, effective_from: datetime) -> dict[str, object]:
-    return {
-        "airport_icao": wanted.airport,
-        "direction": wanted.direction.value,
-        "window": wanted.window.value,
-        "high_value": wanted.high,
-        "low_value": wanted.low,
-        "for_windows": wanted.for_windows,
-        "repeat": wanted.repeat,
-        "effective_from": effective_from.isoformat(),
-    }

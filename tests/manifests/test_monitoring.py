@@ -1,15 +1,13 @@
 """Prometheus gets what is in the repository: its configuration with every rule, and somebody to scrape."""
 
 import fnmatch
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
 from local.processes import ROOT
+from tests.chassis.promtool import program
 from tests.manifests.environment import mounted
 from tests.manifests.rendering import SERVICES, Rendered
 
@@ -33,10 +31,7 @@ def test_every_rule_is_mounted_where_the_configuration_looks(rendered: Rendered)
 
 def test_prometheus_takes_its_configuration(overlays: dict[str, Rendered], tmp_path: Path) -> None:
     """`promtool check config`, with the rules, on what the pod finds (but for discovery)."""
-    promtool = shutil.which("promtool")
-    if promtool is None:
-        assert "TOWERWATCH_REQUIRE_PROMTOOL" not in os.environ, "promtool is not installed"
-        pytest.skip("promtool is not installed; it comes with Debian's package prometheus")
+    promtool = program("promtool")
     rendered = overlays["production"]
     for path, content in mounted(rendered, rendered.pod("prometheus")).items():
         target = tmp_path / Path(path).relative_to(_MOUNTED)

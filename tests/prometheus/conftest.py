@@ -15,8 +15,9 @@ from local.mailbox.reading import confirmation_link, mails
 from local.ports import HOST, Ports
 from local.processes import Processes, log_file
 from local.stack import SERVICES, Secrets, environment, wait_until_ready, with_mailbox, with_replay
+from tests.chassis.promtool import program
 from tests.ports import free_port, free_ports
-from tests.prometheus.rules import DEPLOYED, program
+from tests.prometheus.rules import DEPLOYED
 from tests.waiting import eventually
 
 NODE: Final = "worker-7"

@@ -1,16 +1,15 @@
 """The deployed rules, the dashboard and promtool's tests, as values."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import yaml
+
+from tests.chassis.promtool import program
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOYED: Final = ROOT / "manifests/base/prometheus"
@@ -27,15 +26,6 @@ _WORDS: Final = frozenset(
     ("absent", "and", "bool", "histogram_quantile", "increase", "max", "min", "or", "rate", "sum", "unless", "vector")
 )
 """Of the query language, as far as it is used; one that is missing here is taken for a metric that nobody exports."""
-
-
-def program(name: str) -> str:
-    """Where a program of Prometheus is; skips the test where it is not installed and not required."""
-    found = shutil.which(name)
-    if found is None:
-        assert "TOWERWATCH_REQUIRE_PROMTOOL" not in os.environ, f"{name} is not installed"
-        pytest.skip(f"{name} is not installed; it comes with Debian's package prometheus")
-    return found
 
 
 def promtool(*arguments: str | Path) -> None:
