@@ -113,8 +113,12 @@ class Agents:
         await self._dispatch.room(is_retry=bundle.not_before is not None)
         assert isinstance(bundle.origin, Arrival)  # noqa: S101 - for mypy: it is what was put in
         event = bundle.origin.event
-        if self._topics.are_ours(event):  # else a rebalance began meanwhile, and it is read again, here or elsewhere
-            self._dispatch.take(bundle, self._ledger.person(event, bundle.user_id))
+        if not self._topics.are_ours(event):  # a rebalance began meanwhile, and it is read again, here or elsewhere
+            return True
+        person = self._ledger.person(event, bundle.user_id)
+        if bundle.not_before and bundle.name and person.has_put_off_again(bundle.name, bundle.not_before):
+            return False  # it was acknowledged, but not committed: it comes after it
+        self._dispatch.take(bundle, person)
         return True
 
     async def _user_changed(self, arrival: Arrival) -> bool:

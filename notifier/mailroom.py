@@ -34,6 +34,9 @@ log = structlog.get_logger()
 _SPAN: Final = timedelta(minutes=10)
 """Alerts whose lifetimes began this close to each other may share a record of the retry topic, and the earliest."""
 
+_AFTER_EACH_OTHER: Final = timedelta(milliseconds=1)
+"""What is put off together keeps its order by this."""
+
 _REPORTS: Final = 2
 """Tries to tell user_manager of an address that does not exist. It will be found out again by the next mail."""
 
@@ -119,6 +122,8 @@ class Mailroom:
             self._user_manager_failures = 0
             if contact is None or not contact.confirmed or contact.paused or contact.suppressed:
                 self._metrics.dropped(_why_no_alert(contact), len(raised))
+                if mail.again:  # they may know: what comes of these alerts once more must not tell them otherwise
+                    self._ledger.mailed(_event(mail), _ids(raised), self._clock.now())
                 await self._settled(mail, person.rid_of(_names(mail.bundles)))
                 return None
             await self._send(mail, raised, person, contact)
@@ -223,6 +228,9 @@ class Mailroom:
                     retry = Retry(some, attempt, until, min(bundle.since for bundle in bundles), is_sealed)
                     await self._topics.put_off(mail.user_id, retry)
                     person = person.putting_off((name_of(_ids(some)),), until, now)
+                    until += _AFTER_EACH_OTHER
+        if sealed:  # else an older record of these alerts, read again, would let others join them
+            person = person.sending(_ids(raised))
         self._metrics.put_off("alerts", reason)
         await self._settled(mail, person, gone)
 

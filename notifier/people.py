@@ -29,8 +29,8 @@ class Person:
     mailed_at: tuple[datetime, ...] = ()
     """When mails with alerts were taken, in order, UTC; no more than the limit on them asks for."""
     on_its_way: frozenset[UUID] = frozenset()
-    """The alerts of the mail that is being sent. Who finds them here after a crash sends the same mail again, because
-    the server may have it."""
+    """The alerts of the mail that is being sent, or that waits in the retry topic although the server may have it. Who
+    finds them here sends the same mail again, whatever else of them comes, or comes again."""
     put_off: tuple[tuple[UUID, datetime], ...] = ()
     """What waits in the retry topic: the name of its alerts, and until when."""
 
@@ -62,6 +62,10 @@ class Person:
         """With what waits, under these names, in the retry topic until then. What is long overdue is forgotten."""
         left = tuple(each for each in self.put_off if each[0] not in names and now - each[1] < HOUR)
         return replace(self, on_its_way=frozenset(), put_off=(*left, *((each, _as_kept(until)) for each in names)))
+
+    def has_put_off_again(self, name: UUID, until: datetime) -> bool:
+        """Whether what waited under this name until then waits for longer now, in another record."""
+        return any(each == name and _as_kept(until) < later for each, later in self.put_off)
 
     def is_over(self, now: datetime) -> bool:
         """Whether nothing of it matters any more."""

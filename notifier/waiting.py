@@ -51,15 +51,16 @@ class Bundle:
     alert_ids: frozenset[UUID] = field(init=False)
     name: UUID | None = field(init=False)
     """Of what was put off: what `Person.put_off` calls them."""
-    place: tuple[datetime, datetime, datetime] = field(init=False)
-    """Where they stand among a person's: by time; of one instant what tells of earlier windows goes first."""
+    place: tuple[datetime, ...] = field(init=False)
+    """Where they stand among a person's: by time; of one instant what tells of earlier windows goes first, and of the
+    same windows what may be tried first."""
 
     def __post_init__(self) -> None:
         ids = frozenset(each.alert.alert_id for each in self.raised)
         windows = [each.alert.window_start for each in self.raised]
         object.__setattr__(self, "alert_ids", ids)
         object.__setattr__(self, "name", name_of(ids) if self.not_before is not None else None)
-        object.__setattr__(self, "place", (self.since, min(windows), max(windows)))
+        object.__setattr__(self, "place", (self.since, min(windows), max(windows), _time_of(self)))
 
     @property
     def user_id(self) -> UUID:
@@ -76,7 +77,7 @@ class Mail:
     again: bool
     """A mail server may have this very mail."""
     known: frozenset[UUID] = frozenset()
-    """The alerts of a mail that was on its way at a crash. Others that came in the same events are not told with them.
+    """The alerts of a mail that was on its way before. Others that came in the same events are not told with them.
     Empty: all are told."""
 
     @property
@@ -113,7 +114,7 @@ class _Box:
     """Of what was put off."""
     sealed: list[Bundle] = field(default_factory=list)
     known: list[_Entry] = field(default_factory=list)
-    """Those that hold alerts of the mail that was on its way at a crash."""
+    """Those that hold alerts of the mail that was on its way before."""
 
     def put(self, entry: _Entry, group_wait: timedelta) -> None:
         insort(self.entries, entry, key=lambda each: each.bundle.place)
@@ -250,18 +251,21 @@ class Waiting:
         if known:
             first = min((each.at for each in box.known), default=box.came)
             again = _made_again([each.bundle for each in box.known], known)
-            return max(first, *(each.not_before or first for each in again)) if again else first + REUNITED_WITHIN
+            if again:
+                return max(first, *(each.not_before or first for each in again))
+            return max((first + REUNITED_WITHIN, *self._overdue(box)))
         if box.sealed:
             return min(map(_time_of, box.sealed))
         # Nothing of a person's goes out before what was put off, so that it comes in its order: whom a server turned
         # away it would turn away again.
-        # It may not be read yet, also when its time passed while no worker was there.
-        missing = (
-            min(max(until, box.came), box.came + LONGEST) + OVERDUE
-            for name, until in box.person.put_off
-            if name not in box.names and box.came - until < LIFETIME
-        )
-        return max(box.gathered, box.came, box.held_until, *missing)
+        return max(box.gathered, box.came, box.held_until, *self._overdue(box))
+
+    def _overdue(self, box: _Box) -> Iterator[datetime]:
+        """Until when to wait for each of what was put off and is not read yet; its time may also have passed while no
+        worker was there."""
+        for name, until in box.person.put_off:
+            if name not in box.names and box.came - until < LIFETIME:
+                yield min(max(until, box.came), box.came + LONGEST) + OVERDUE
 
     def _composed(self, user_id: UUID, box: _Box, now: datetime) -> Mail | None:
         known = box.person.on_its_way

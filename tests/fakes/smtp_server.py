@@ -9,6 +9,7 @@ import threading
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from email import message_from_bytes
 from email.message import EmailMessage
 from email.policy import default
@@ -71,6 +72,8 @@ class FakeSmtpServer:
         """What was taken, in order, told to the client or not."""
         self.envelopes: list[tuple[str, str]] = []
         """The MAIL and RCPT lines of each."""
+        self.taken_at: list[datetime] = []
+        """When each was taken, UTC."""
         self.commands: list[str] = []
         """All commands heard, by name."""
         self.together: list[int] = []
@@ -106,6 +109,13 @@ class FakeSmtpServer:
         """Whether AUTH PLAIN is followed by the right name and password."""
         said = base64.b64decode(line.split()[-1]).decode().split("\0")[1:]
         return self._login is not None and said == list(self._login)
+
+    def take(self, mail: EmailMessage, envelope: tuple[str, str]) -> None:
+        """Keep a mail."""
+        with self._lock:
+            self.mails.append(mail)
+            self.envelopes.append(envelope)
+            self.taken_at.append(datetime.now(UTC))
 
     @contextmanager
     def counted(self) -> Iterator[None]:
@@ -224,8 +234,7 @@ class _Conversation:
         reply = self._fake.answer("CONTENT", self._address)
         usual = "250 taken" if self._rcpt else "554 5.5.1 no recipients"
         if self._rcpt and (reply is None or reply in _TAKEN or reply.startswith("250")):
-            self._fake.mails.append(message_from_bytes(b"".join(lines), EmailMessage, policy=default))
-            self._fake.envelopes.append((self._mail, self._rcpt))
+            self._fake.take(message_from_bytes(b"".join(lines), EmailMessage, policy=default), (self._mail, self._rcpt))
         self._mail = self._rcpt = ""
         self._say(reply, usual)
 

@@ -23,6 +23,8 @@ class Accepted:
     to: str
     message_id: str
     alert_ids: frozenset[UUID]
+    place: int
+    """Among all that it took."""
 
 
 @dataclass
@@ -51,6 +53,12 @@ class Account:
                 found[alert_id][mail.message_id] += 1
         return found
 
+    @property
+    def told_twice(self) -> frozenset[UUID]:
+        """Those who were told an alert by two mails that are not the same."""
+        known = alerts_of(self.cast.people)
+        return frozenset(known[alert_id].user_id for alert_id, ids in self.mailed.items() if len(ids) > 1)
+
     def assert_exact(self, too_late: Iterable[UUID]) -> None:
         """Each alert was mailed, put aside or dropped as it was to be, and none for two of these.
 
@@ -66,8 +74,7 @@ class Account:
         assert not by_fate, {fate: (len(alerts), alerts[:3]) for fate, alerts in by_fate.items()}
         unknown = (mailed.keys() | self.dead.keys()) - alerts_of(self.cast.people).keys()
         assert not unknown
-        twice = {alert_id: ids for alert_id, ids in mailed.items() if len(ids) > 1}
-        assert not twice, "told by two mails"
+        assert not self.told_twice, "told by two mails"
         self._assert_in_order()
 
     def _fault(self, person: Person, alert_id: UUID, too_late: bool) -> str:
@@ -108,7 +115,7 @@ class Account:
 def account_of(cast: Cast, delivered: Sequence[tuple[str, EmailMessage]], bootstrap_servers: str) -> Account:
     """Read the mails, each with the address that it went to, and the dead letters."""
     account = Account(cast)
-    for to, mail in delivered:
+    for place, (to, mail) in enumerate(delivered):
         assert not mail.defects, mail.defects
         assert str(mail["To"].addresses[0].addr_spec) == to
         message_id = str(mail["Message-ID"]).strip()
@@ -119,7 +126,7 @@ def account_of(cast: Cast, delivered: Sequence[tuple[str, EmailMessage]], bootst
         alerts = list(_told(cast.by_address[to], headers))
         assert message_id == f"<{id_of_alerts(alerts)}@example.org>", "a mail is named by what it tells"
         _assert_refers(mail, alerts)
-        account.mails.append(Accepted(to, message_id, frozenset(each.alert_id for each in alerts)))
+        account.mails.append(Accepted(to, message_id, frozenset(each.alert_id for each in alerts), place))
     keys = {str(person.user_id).encode() for person in cast.people}
     for record in records(bootstrap_servers, ALERTS_DEAD_LETTER):
         if record.key not in keys:

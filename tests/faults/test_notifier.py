@@ -17,6 +17,7 @@ import pytest
 from local.kafka import Broker
 from tests.faults.notifier_account import account_of
 from tests.faults.notifier_accounts import Accounts, running_accounts
+from tests.faults.notifier_history import history
 from tests.faults.notifier_people import CHANGING, NEVER_MAILED, Cast, Life, a_cast, one_more, raised
 from tests.faults.notifier_storm import LOGIN, StormyServer
 from tests.notifier.crew import Crew, a_crew
@@ -130,12 +131,14 @@ def test_every_alert_of_a_storm(seed: int, kafka: Broker, tmp_path: Path) -> Non
         f"{storm.connections} connections; {published - began:.0f} s of storm, {quiet - published:.0f} s until all was "
         f"quiet; came of the faults: { ({phase: f'{share:.0%}' for phase, share in came.items()}) }"
     )
+    if account.told_twice:
+        print(history(kafka.bootstrap_servers, account.told_twice, account.mails, storm.taken_at))
     account.assert_exact(too_late)
     assert (account.repeats - storm.lost_after_data).total() <= crew.kills, "one mail was in doubt at a time"
     assert {to for to, _ in account.others} == set(newcomers), "each newcomer's confirmation mail, and no other"
     assert len(set(account.others)) == len(newcomers)
     assert storm.lost_after_data.total() > 0
-    assert min(came.values()) > 0.4, "too little of the storm came"
+    assert min(came.values()) > 0.2, "too little of the storm came"
     assert len(account.mails) > len(cast.people)
 
 

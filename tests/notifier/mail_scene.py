@@ -12,7 +12,8 @@ from notifier.people import Person
 from tests.fakes.hurried_loop import run
 from tests.notifier.alerts import ALERT
 from tests.notifier.story import Worker
-from tests.notifier.world import Ways, Weather, World
+from tests.notifier.weather import Ways, Weather
+from tests.notifier.world import World
 
 
 class Scene:

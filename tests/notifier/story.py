@@ -35,7 +35,8 @@ from notifier.metrics import NotifierMetrics
 from notifier.waiting import Waiting
 from tests.fakes.hurried_loop import run
 from tests.notifier.alerts import ALERT, SENDER
-from tests.notifier.world import Life, People, PublishedTo, ReadFrom, Server, Table, Ways, Weather, World
+from tests.notifier.weather import Ways, Weather
+from tests.notifier.world import Life, People, PublishedTo, ReadFrom, Server, Table, World
 
 
 def written(alerts: list[Alert], contact: Contact, *_: object) -> Any:
@@ -93,6 +94,7 @@ class Worker:
             return
         self.life.generation += 1
         self.life.ours = True
+        self.world.lose_uncommitted()
         self.dispatch.go_on()
         self._read()
 
@@ -150,9 +152,14 @@ async def tell(world: World, alerts: list[tuple[float, Alert]], requeues: bool) 
     bringing = asyncio.create_task(raising())
     world.outlives.add(bringing)
     deadline = asyncio.get_running_loop().time() + 40 * 3600
+    silences = 0
     while asyncio.get_running_loop().time() < deadline:
         now = asyncio.get_running_loop().time()
         pause = 1.0 if now < 200 or world.storms else 60.0
+        if world.silences > silences:
+            silences = world.silences
+            if chance.random() < weather.restless:
+                rebalance_at.insert(0, now + chance.uniform(0, 3))
         if rebalance_at:
             pause = min(pause, max(rebalance_at[0] - now, 0))
         with suppress(TimeoutError):
@@ -173,6 +180,7 @@ async def tell(world: World, alerts: list[tuple[float, Alert]], requeues: bool) 
             world.crashes += 1
             worker.crash()
             await world.end_tasks()
+            world.lose_uncommitted()
             worker = Worker(world)
             worker.begin()
         if requeues and not world.storms:
@@ -246,6 +254,12 @@ def drawn(seed: int) -> tuple[Weather, Ways, int, int, bool]:
     def maybe(most: float) -> float:
         return chance.choice((0.0, 0.0, chance.uniform(0, most)))
 
+    if chance.random() < 0.2:  # the same mails in doubt again and again, for ever other readers
+        weather = Weather(
+            storm=timedelta(seconds=300), temporary=0.4, lost_taken=0.3, lags=0.5, restless=0.7, rebalances=2
+        )
+        ways = Ways(group_wait=timedelta(seconds=chance.choice((0, 5))), in_doubt=2)
+        return weather, ways, 1, chance.randint(2, 8), False
     weather = Weather(
         storm=timedelta(seconds=chance.choice((0, 30, 300, 3000, 6000))),
         temporary=maybe(0.7),
@@ -258,6 +272,7 @@ def drawn(seed: int) -> tuple[Weather, Ways, int, int, bool]:
         stalls=maybe(0.3),
         user_manager_away=maybe(0.5),
         paused=chance.choice((0.0, 0.0, 0.0, 0.1)),
+        lags=chance.choice((0.0, 0.5)),
         crashes=chance.choice((0, 0, 1, 1, 2, 4)),
         rebalances=chance.choice((0, 0, 1, 2)),
     )

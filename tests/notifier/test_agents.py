@@ -15,7 +15,7 @@ from notifier.delivery import Arrival
 from notifier.errors import TooLargeToWaitError
 from notifier.messages import REQUEUED_FROM, ConfirmationWish, Retry, decode_raised, decode_retry, encode_retry
 from notifier.metrics import NotifierMetrics
-from notifier.people import Person
+from notifier.people import Person, name_of
 from notifier.waiting import Bundle
 from streams.messages import encode_alert
 from tests.fakes.stream import Deed, FakeStream, FakeTopic, an_event
@@ -38,6 +38,7 @@ class Scene:
         self.rooms: list[bool] = []
         self.ours = True
         self.bug: Exception | None = None
+        self.remembered = PERSON
         self.topics = KafkaTopics(
             FakeTopic("retry", self.deeds, refuse_at_once=refusals, refuse_later=refusals),  # type: ignore[arg-type]
             FakeTopic("dead letter", self.deeds, refuse_later=refusals),  # type: ignore[arg-type]
@@ -56,7 +57,7 @@ class Scene:
 
     def person(self, event: Any, user_id: UUID) -> Person:
         assert user_id == ALERT.user_id
-        return PERSON
+        return self.remembered
 
     def stream(self, topic: str, *values: bytes | None, headers: dict[str, bytes] | None = None) -> Any:
         return FakeStream([an_event(topic, 0, USER.encode(), each, headers or {}) for each in values], self.deeds)
@@ -103,6 +104,23 @@ def test_a_retry_is_taken_in_hand_as_it_was_put_off() -> None:
         [(bundle, _)] = it.taken
         assert (bundle.raised, bundle.attempt, bundle.not_before) == (retry.raised, 3, retry.not_before)
         assert (bundle.since, bundle.sealed, it.rooms) == (retry.first_attempt_at, True, [True])
+
+    run(scene)
+
+
+def test_a_retry_that_was_put_off_again_is_acknowledged() -> None:
+    """It was before, but nobody had committed that. The other record comes after it."""
+
+    async def scene() -> None:
+        it = Scene()
+        raised = decode_raised(ALERT_VALUE)
+        until = NOW + timedelta(seconds=30)
+        it.remembered = PERSON.putting_off((name_of([ALERT.alert_id]),), until, NOW)
+        values = [encode_retry(Retry((raised,), 1, each, NOW)) for each in (NOW, until)]
+        await it.agents.retried(it.stream(ALERTS_RETRY.name, *values))
+        [(bundle, _)] = it.taken
+        assert bundle.not_before == until
+        assert it.deeds == [("acknowledged", 7)]
 
     run(scene)
 

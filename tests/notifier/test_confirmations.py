@@ -31,7 +31,8 @@ from notifier.retries import CONFIRMATION_TRIES
 from tests.fakes.hurried_loop import BEGIN, LoopClock, run
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT, SENDER
-from tests.notifier.world import Life, Table, Ways, Weather, World
+from tests.notifier.weather import Ways, Weather
+from tests.notifier.world import Life, Table, World
 
 UNCONFIRMED = replace(CONTACT, confirmed=False, confirm_url="https://example.org/c?t=1")
 ADA, BOB = UUID(int=1), UUID(int=2)

@@ -13,7 +13,7 @@ from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
 from tests.notifier.mail_scene import Scene, scene
 from tests.notifier.story import written
-from tests.notifier.world import Ways
+from tests.notifier.weather import Ways
 
 
 @pytest.fixture(autouse=True)

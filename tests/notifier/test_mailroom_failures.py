@@ -18,9 +18,11 @@ from notifier.errors import (
     UserManagerAway,
 )
 from notifier.mail import Contact
+from tests.notifier.alerts import CONTACT
 from tests.notifier.mail_scene import Scene, scene
 from tests.notifier.story import Worker, written
-from tests.notifier.world import People, Ways
+from tests.notifier.weather import Ways
+from tests.notifier.world import People
 
 
 @pytest.fixture(autouse=True)
@@ -80,6 +82,51 @@ def test_after_silence_the_same_mail_is_sent_again_alone() -> None:
         [retry] = it.retries
         assert (retry.sealed, len(retry.raised)) == (True, 2)
         assert it.told == [{1, 2}, {1, 2}, {3}]
+
+    scene(doing)
+
+
+def test_after_silence_an_older_record_of_the_alerts_does_not_pass_for_them() -> None:
+    """Acknowledged, it comes again nevertheless, for it was not committed yet; and before the one that says that the
+    server may have the mail."""
+
+    async def doing(it: Scene) -> None:
+        it.world.script.extend([TemporarilyRefused("450"), LostAfterData("no answer from the server to the mail")])
+        it.bring(1, 2)
+        while not it.told:
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(0.5)
+        it.bring(3)
+        assert [each.sealed for each in it.retries] == [False, True]
+        it.world.retry.acknowledged.clear()
+        it.world.script.append(TemporarilyRefused("450"))
+        sealed = it.world.retry.records.pop()
+        await it.restart()
+        it.worker.tables["people"].held = True
+        await asyncio.sleep(0.5)
+        it.world.retry.add(sealed)  # it is read while the older one is on its way
+        await asyncio.sleep(0.5)
+        it.worker.tables["people"].held = False
+        await asyncio.sleep(60)
+        assert it.told == [{1, 2}, {1, 2}, {3}]
+
+    scene(doing)
+
+
+def test_whoever_may_have_been_told_and_wants_no_mail_any_more_is_not_told_in_other_company() -> None:
+    """When the stream repeats one of the alerts, and by then the person wants mails again."""
+
+    async def doing(it: Scene) -> None:
+        it.world.script.append("never answers")
+        it.bring(1, 2)
+        await asyncio.sleep(6)
+        it.world.contact = None
+        await it.restart()
+        await asyncio.sleep(6)
+        it.world.contact = CONTACT
+        it.bring(2, 3)
+        await asyncio.sleep(30)
+        assert it.told == [{1, 2}, {3}]
 
     scene(doing)
 

@@ -103,3 +103,13 @@ def test_what_is_long_overdue_is_forgotten() -> None:
     """A retry that was deleted must not hold anybody up for ever, nor the entry grow."""
     person = Person().putting_off((A,), NOW, NOW)
     assert person.putting_off((B,), NOW + HOUR, NOW + HOUR).put_off == ((B, NOW + HOUR),)
+
+
+def test_it_is_known_what_was_put_off_again() -> None:
+    """Of two records of the same alerts the one that may be tried later is the last; to the millisecond, as is kept."""
+    until = NOW + timedelta(microseconds=1_500)
+    person = Person().putting_off((A,), until, NOW)
+    assert person.has_put_off_again(A, NOW)
+    assert not person.has_put_off_again(A, until)
+    assert not person.has_put_off_again(A, until + timedelta(seconds=1))
+    assert not person.has_put_off_again(B, NOW)

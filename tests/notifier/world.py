@@ -31,39 +31,8 @@ from streams.messages import encode_alert
 from tests.fakes.hurried_loop import BEGIN, LoopClock
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT
+from tests.notifier.weather import Ways, Weather
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY
-
-
-@dataclass(frozen=True, slots=True)
-class Weather:
-    """How likely things go wrong while it storms, each from 0 to 1; the rest of the mails are taken."""
-
-    storm: timedelta = timedelta(0)
-    temporary: float = 0.0
-    permanent: float = 0.0
-    bounce: float = 0.0
-    server_away: float = 0.0
-    left_alone: float = 0.0
-    lost_taken: float = 0.0
-    lost_not_taken: float = 0.0
-    stalls: float = 0.0
-    user_manager_away: float = 0.0
-    paused: float = 0.0
-    crashes: int = 0
-    rebalances: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Ways:
-    """How the notifier is set."""
-
-    group_wait: timedelta = timedelta(seconds=5)
-    mails_per_hour: int | None = None
-    in_doubt: int = 1
-    connections: int = 2
-    most_alerts: int = 200
-    most_waiting: int = 1000
-    lifetime: timedelta = timedelta(hours=24)
 
 
 @dataclass(slots=True)
@@ -83,6 +52,7 @@ class Log:
     name: str
     records: list[Record] = field(default_factory=list)
     acknowledged: set[int] = field(default_factory=set)
+    committed: int = 0
     grown: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -96,6 +66,11 @@ class Log:
     def add(self, record: Record) -> None:
         self.records.append(record)
         self.grown.set()
+
+    def lose(self, chance: random.Random) -> None:
+        """Of what was acknowledged some is not committed when its reader goes: it comes again."""
+        self.committed = chance.choice((self.next_offset, chance.randint(self.committed, self.next_offset)))
+        self.acknowledged = set(range(self.committed))
 
 
 class Life:
@@ -220,13 +195,20 @@ class ReadFrom:
         return self
 
     async def events(self) -> AsyncIterator[FakeEvent]:
-        offset = self._log.next_offset
+        offset, chance = self._log.next_offset, self._life.world.chance
+        lags_at = (
+            offset + chance.choice((0, chance.randint(0, 30)))
+            if chance.random() < self._life.world.weather.lags
+            else None
+        )
         while True:
             while offset >= len(self._log.records):
                 self._log.grown.clear()
                 await self._log.grown.wait()
             record = self._log.records[offset]
             await self._life.step()
+            if offset == lags_at:
+                await asyncio.sleep(chance.uniform(0, 40))
             message = SimpleNamespace(
                 topic=self._log.name,
                 partition=0,
@@ -299,6 +281,11 @@ class World:
         self.alerts[alert.alert_id] = alert
         value = encode_alert(alert, self.clock.now())
         self.raised.add(Record(str(alert.user_id).encode(), value, self.clock.now(), headers or {}))
+
+    def lose_uncommitted(self) -> None:
+        """What whoever reads next begins with."""
+        for log in (self.raised, self.retry):
+            log.lose(self.chance)
 
     async def end_tasks(self) -> None:
         """All that a process was doing."""
