@@ -117,7 +117,7 @@ class Agents:
             return True
         person = self._ledger.person(event, bundle.user_id)
         if bundle.not_before and bundle.name and person.has_put_off_again(bundle.name, bundle.not_before):
-            return False  # it was acknowledged, but not committed: it comes after it
+            return False  # done with before, and not committed yet; its successor is in the topic
         self._dispatch.take(bundle, person)
         return True
 

@@ -133,6 +133,13 @@ class _Box:
         for entry in self.entries:
             self._reckon_in(entry, group_wait)
 
+    def missed_until(self) -> Iterator[datetime]:
+        """Until when to wait for each of what was put off and is not read yet; its time may also have passed while no
+        worker was there."""
+        for name, until in self.person.put_off:
+            if name not in self.names and self.came - until < LIFETIME:
+                yield min(max(until, self.came), self.came + LONGEST) + OVERDUE
+
     def _reckon_in(self, entry: _Entry, group_wait: timedelta) -> None:
         at, bundle = entry.at, entry.bundle
         self.came = min(self.came, at)
@@ -253,19 +260,12 @@ class Waiting:
             again = _made_again([each.bundle for each in box.known], known)
             if again:
                 return max(first, *(each.not_before or first for each in again))
-            return max((first + REUNITED_WITHIN, *self._overdue(box)))
+            return max((first + REUNITED_WITHIN, *box.missed_until()))
         if box.sealed:
             return min(map(_time_of, box.sealed))
         # Nothing of a person's goes out before what was put off, so that it comes in its order: whom a server turned
         # away it would turn away again.
-        return max(box.gathered, box.came, box.held_until, *self._overdue(box))
-
-    def _overdue(self, box: _Box) -> Iterator[datetime]:
-        """Until when to wait for each of what was put off and is not read yet; its time may also have passed while no
-        worker was there."""
-        for name, until in box.person.put_off:
-            if name not in box.names and box.came - until < LIFETIME:
-                yield min(max(until, box.came), box.came + LONGEST) + OVERDUE
+        return max(box.gathered, box.came, box.held_until, *box.missed_until())
 
     def _composed(self, user_id: UUID, box: _Box, now: datetime) -> Mail | None:
         known = box.person.on_its_way

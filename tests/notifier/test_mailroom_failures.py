@@ -62,6 +62,8 @@ def test_what_waits_of_a_person_is_put_off_along() -> None:
         attempts = {each.raised[0].alert.alert_id.int: each.attempt for each in it.retries}
         assert attempts[1] > 15, "only the first is tried"
         assert (attempts[2], attempts[3]) == (0, 0)
+        first, second, third = (each.not_before for each in it.retries[:3])
+        assert first < second < third, "so that they keep their order"
         assert len(it.retries) - 3 == it.world.retry.next_offset, "only the last of each is in hand"
         it.world.script.clear()
         await asyncio.sleep(300)

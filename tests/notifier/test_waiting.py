@@ -388,3 +388,12 @@ def test_resolved_never_overtakes_firing_of_the_same_instant() -> None:
     waiting.add(Bundle((raised(resolved),), None, at(0), 1, at(9)), at(1), Person())
     waiting.add(retry(1, until=9), at(2), Person())
     assert told(waiting.next(at(9))) == [1]
+
+
+def test_what_was_put_off_together_keeps_its_order() -> None:
+    """Of the same time and windows the one that may be tried first goes first, in whatever order they are read."""
+    waiting = Waiting(timedelta(0))
+    for number, until in ((2, 10.001), (1, 10)):
+        same = replace(alert(number).alert, window_start=ALERT.window_start)
+        waiting.add(Bundle((raised(same),), None, at(0), 1, at(until)), at(1), Person())
+    assert told(waiting.next(at(11))) == [1]

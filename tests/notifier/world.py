@@ -196,18 +196,15 @@ class ReadFrom:
 
     async def events(self) -> AsyncIterator[FakeEvent]:
         offset, chance = self._log.next_offset, self._life.world.chance
-        lags_at = (
-            offset + chance.choice((0, chance.randint(0, 30)))
-            if chance.random() < self._life.world.weather.lags
-            else None
-        )
+        is_late = chance.random() < self._life.world.weather.lags
+        late_at = offset + chance.choice((0, chance.randint(0, 30))) if is_late else None
         while True:
             while offset >= len(self._log.records):
                 self._log.grown.clear()
                 await self._log.grown.wait()
             record = self._log.records[offset]
             await self._life.step()
-            if offset == lags_at:
+            if offset == late_at:
                 await asyncio.sleep(chance.uniform(0, 40))
             message = SimpleNamespace(
                 topic=self._log.name,
