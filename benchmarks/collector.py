@@ -19,7 +19,7 @@ import httpx
 from sqlalchemy import insert
 
 from benchmarks.load import parsed_options, serving, shown
-from chassis.database import Database
+from chassis.db.database import Database
 from collector.intervals import day_of
 from collector.model import CoverageRow, FlightRow
 from domain.interests import Direction

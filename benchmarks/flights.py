@@ -19,9 +19,9 @@ from uuid import uuid4
 from sqlalchemy import insert
 
 from chassis.clock import ScaledClock
-from chassis.database import Database
+from chassis.db.database import Database
+from chassis.db.outbox import OutboxRelay
 from chassis.metrics import Identity, Metrics
-from chassis.outbox import OutboxRelay
 from chassis.topics import ensure_topics
 from collector.collection import Collection
 from collector.interests import Interests, Wish

@@ -3,17 +3,18 @@
 import asyncio
 from functools import partial
 
-from chassis import logs, openapi
+from chassis import logs
+from chassis.db.migrations import Schema
+from chassis.db.outbox import OutboxRelay
 from chassis.errors import ChassisError
-from chassis.http import create_app
 from chassis.kafka import topics_made
 from chassis.metrics import Identity, Metrics
-from chassis.migrations import Schema
-from chassis.outbox import OutboxRelay
 from chassis.periodic import every
 from chassis.process import refuse_to_start, serve, settings_or_exit
 from chassis.rpc import GrpcServer
-from chassis.wsgi import HttpServer
+from chassis.web import openapi
+from chassis.web.http import create_app
+from chassis.web.wsgi import HttpServer
 from collector import rest, rpc
 from collector.collection import Collection
 from collector.collection_requests import CollectionRequests

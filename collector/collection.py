@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.errors import DatabaseAwayError
 from chassis.metrics import Metrics
 from collector.errors import BreakerOpenError, CollectedMeanwhileError, SourceError, SourceLimitedError

@@ -1,6 +1,6 @@
 """Wishes for a collection, from any replica to the one that collects."""
 
-from chassis.database import Database
+from chassis.db.database import Database
 from collector.errors import NoSuchAirportError
 from collector.messages import collection_requested
 from collector.model import OUTBOX

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Row, String, case, cast, func, select
 from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
-from chassis.database import Database
+from chassis.db.database import Database
 from collector.airlines import name_of, operator_of
 from collector.errors import BadCursorError, NoSuchInterestError
 from collector.interests import Wish, check_effective_from, require_airport

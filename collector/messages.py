@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from chassis.outbox import Message
+from chassis.db.outbox import Message
 from collector.opensky import Flight
 from domain.interests import Direction, Interest
 from towerwatch.collection.v1 import events_pb2 as collection_pb

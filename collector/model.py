@@ -7,8 +7,8 @@ from uuid import UUID
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaData, String, UniqueConstraint, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from chassis.database import TABLE_OPTIONS, UtcDateTime
-from chassis.outbox import Outbox
+from chassis.db.database import TABLE_OPTIONS, UtcDateTime
+from chassis.db.outbox import Outbox
 from domain.interests import Direction, Interest
 from domain.windows import Window
 

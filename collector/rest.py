@@ -9,7 +9,7 @@ from uuid import UUID
 from flask import Blueprint, Response, request, url_for
 
 from chassis.errors import DatabaseAwayError
-from chassis.http import (
+from chassis.web.http import (
     IF_MATCH,
     ProblemKind,
     Reply,
@@ -19,7 +19,7 @@ from chassis.http import (
     parsed_body,
     parsed_query,
 )
-from chassis.openapi import Answer, describe
+from chassis.web.openapi import Answer, describe
 from collector.collection_requests import CollectionRequests
 from collector.errors import (
     BadCursorError,

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from chassis.database import DatabaseSettings
+from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
 from collector.credentials import Credentials, read_credentials
 from collector.intervals import FARTHEST_BACK

@@ -7,7 +7,7 @@ from typing import Final
 from sqlalchemy import select
 
 from chassis.clock import Clock
-from chassis.database import Database
+from chassis.db.database import Database
 from collector.ledger import Ledger
 from collector.model import CoverageRow
 from collector.planner import Account, Flow, calls_in_order, planned

@@ -8,7 +8,7 @@ from sqlalchemy import delete, exists, or_, select
 from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
-from chassis.database import Database
+from chassis.db.database import Database
 from collector.intervals import day_of
 from collector.model import CoverageRow, FlightRow, InterestRow
 from domain.interests import Direction

@@ -10,7 +10,7 @@ from typing import Final, NewType
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from chassis.database import Database
+from chassis.db.database import Database
 from collector.errors import DeposedError
 from collector.model import LeadershipRow
 

@@ -19,9 +19,9 @@ from aiokafka.errors import KafkaError
 from chassis import logs
 from chassis.clock import SystemClock
 from chassis.errors import ChassisError
+from chassis.faust.app import run_worker
 from chassis.process import settings_or_exit
 from chassis.settings import Settings
-from chassis.stream_app import run_worker
 from notifier.app import SERVICE, create_app
 from notifier.commands import list_letters, requeue_letters, show_letter
 from notifier.dead_letter_facts import SOURCES

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from faust.types import EventT, StreamT, TopicT
 
-from chassis.stream_app import dead_letter
+from chassis.faust.app import dead_letter
 from notifier.confirmations import Confirmations
 from notifier.delivery import Arrival
 from notifier.dispatch import Dispatch

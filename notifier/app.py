@@ -10,10 +10,10 @@ import structlog
 
 from chassis.breaker import State
 from chassis.clock import Clock, SystemClock
+from chassis.faust.app import crash_worker, create_stream_app, is_still_ours, serve_health_and_metrics
+from chassis.faust.table import DirectTable, add_table
+from chassis.faust.worker import StreamApp
 from chassis.metrics import Identity, Metrics
-from chassis.stream_app import crash_worker, create_stream_app, is_still_ours, serve_health_and_metrics
-from chassis.stream_table import DirectTable, add_table
-from chassis.stream_worker import StreamApp
 from notifier.agents import Agents, KafkaTopics
 from notifier.confirmations import Confirmations
 from notifier.contacts import Contacts

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from faust.types import EventT
 
-from chassis.stream_table import Write, turn_to
+from chassis.faust.table import Write, turn_to
 from notifier.people import Person
 
 log = structlog.get_logger()
@@ -30,7 +30,7 @@ class Fate(StrEnum):
 
 
 class Table(Protocol):
-    """A table as it is used here: `chassis.stream_table.DirectTable`."""
+    """A table as it is used here: `chassis.faust.table.DirectTable`."""
 
     def get(self, key: bytes, /) -> bytes | None: ...
     def write(self, event: EventT[bytes], key: bytes, entry: bytes | None) -> None: ...

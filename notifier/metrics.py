@@ -13,7 +13,7 @@ _ALERTS: Final = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
 class NotifierMetrics:
-    """The notifier's own metrics; those of its framework are in `chassis.stream_metrics`."""
+    """The notifier's own metrics; those of its framework are in `chassis.faust.internals.metrics`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -9,8 +9,8 @@ from typing import Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 
+from chassis.faust.app import StreamSettings
 from chassis.settings import Port
-from chassis.stream_app import StreamSettings
 from notifier.mail import SigningKey
 
 

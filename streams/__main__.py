@@ -15,9 +15,9 @@ from aiokafka.errors import KafkaError
 
 from chassis import logs
 from chassis.errors import ChassisError
+from chassis.faust.app import run_worker
 from chassis.process import settings_or_exit
 from chassis.settings import Settings
-from chassis.stream_app import run_worker
 from streams.app import SERVICE, create_app
 from streams.replay import default_group, output_topic, replay
 from streams.settings import StreamsSettings

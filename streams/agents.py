@@ -13,9 +13,9 @@ from aiokafka.errors import KafkaError
 from faust.exceptions import FaustError
 from faust.types import EventT, StreamT, TopicT
 
+from chassis.faust.app import dead_letter
+from chassis.faust.table import turn_to
 from chassis.kafka import sequence_in
-from chassis.stream_app import dead_letter
-from chassis.stream_table import turn_to
 from domain.alerts import Alert
 from streams.desk import Desk, Outcome
 from streams.errors import MisroutedError, UnsequencedError, UnusableEventError

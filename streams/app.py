@@ -4,8 +4,7 @@ from collections.abc import Awaitable
 
 import faust
 
-from chassis.metrics import Identity, Metrics
-from chassis.stream_app import (
+from chassis.faust.app import (
     crash_worker,
     create_stream_app,
     is_still_ours,
@@ -13,7 +12,8 @@ from chassis.stream_app import (
     send_record,
     serve_health_and_metrics,
 )
-from chassis.stream_table import add_table
+from chassis.faust.table import add_table
+from chassis.metrics import Identity, Metrics
 from domain.interests import Direction
 from domain.windows import instant
 from streams.agents import Join, Tables

@@ -13,7 +13,7 @@ _FOLD_SECONDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 
 
 
 class StreamMetrics:
-    """The stream's own metrics; those of its framework are in `chassis.stream_metrics`."""
+    """The stream's own metrics; those of its framework are in `chassis.faust.internals.metrics`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

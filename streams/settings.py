@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from chassis.stream_app import StreamSettings
+from chassis.faust.app import StreamSettings
 from streams.desk import DEFAULT_HISTORY_DAYS
 from streams.state import LONGEST_HISTORY_DAYS
 

@@ -5,7 +5,7 @@ from contextvars import copy_context
 
 from faust.types import EventT
 
-from chassis.stream_table import DirectTable, turn_to
+from chassis.faust.table import DirectTable, turn_to
 from streams.state import sequence_of
 
 

@@ -5,18 +5,19 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 
-from chassis import logs, openapi
+from chassis import logs
 from chassis.clock import SystemClock
+from chassis.db.migrations import Schema
+from chassis.db.outbox import OutboxRelay
 from chassis.errors import ChassisError
-from chassis.http import create_app
 from chassis.metrics import Identity, Metrics
-from chassis.migrations import Schema
-from chassis.outbox import OutboxRelay
 from chassis.periodic import every
 from chassis.process import refuse_to_start, serve, settings_or_exit
 from chassis.rpc import GrpcServer
 from chassis.topics import ensure_topics
-from chassis.wsgi import HttpServer
+from chassis.web import openapi
+from chassis.web.http import create_app
+from chassis.web.wsgi import HttpServer
 from towerwatch.topics import CATALOGUE
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 from user_manager import pages, rest, rpc

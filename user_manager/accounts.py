@@ -12,7 +12,7 @@ from uuid import UUID
 import structlog
 from sqlalchemy import and_, func, or_, select, update
 
-from chassis.database import Database
+from chassis.db.database import Database
 from user_manager import tokens
 from user_manager.access import EXISTS, Access, owner, require_account
 from user_manager.addresses import lookup_key

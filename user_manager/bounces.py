@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 
 from chassis.clock import Clock
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.metrics import Metrics
 from user_manager.access import account_of
 

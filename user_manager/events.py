@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from chassis.outbox import Message
+from chassis.db.outbox import Message
 from towerwatch.topics import USERS_CHANGED, partition_of
 from towerwatch.users.v1.events_pb2 import UserChanged, UserConfirmed, UserDeleted, UserRegistered
 

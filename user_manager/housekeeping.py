@@ -3,7 +3,7 @@
 from time import perf_counter
 
 from chassis.clock import Clock
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.metrics import Metrics
 from user_manager.accounts import Accounts
 from user_manager.idempotency import IdempotentAnswers

@@ -6,8 +6,8 @@ from uuid import UUID
 from sqlalchemy import Index, LargeBinary, MetaData, String, UniqueConstraint, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from chassis.database import TABLE_OPTIONS, UtcDateTime
-from chassis.outbox import Outbox
+from chassis.db.database import TABLE_OPTIONS, UtcDateTime
+from chassis.db.outbox import Outbox
 
 SCHEMA = MetaData()
 

@@ -4,8 +4,8 @@ from typing import Final
 
 from flask import Blueprint, Response, make_response, render_template, request
 
-from chassis.http import ProblemKind
-from chassis.openapi import Answer, describe
+from chassis.web.http import ProblemKind
+from chassis.web.openapi import Answer, describe
 from user_manager.accounts import Accounts
 from user_manager.registration import Registrations
 from user_manager.rest import PROBLEMS

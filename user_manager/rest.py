@@ -10,7 +10,7 @@ from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
 from chassis.errors import DatabaseAwayError
-from chassis.http import (
+from chassis.web.http import (
     IDEMPOTENCY_KEY,
     IF_MATCH,
     ProblemKind,
@@ -22,8 +22,8 @@ from chassis.http import (
     parsed_body,
     parsed_query,
 )
-from chassis.limits import ClientLimit
-from chassis.openapi import Answer, describe
+from chassis.web.limits import ClientLimit
+from chassis.web.openapi import Answer, describe
 from user_manager.accounts import Account, Accounts
 from user_manager.addresses import Address, parse_address
 from user_manager.deletion import Deletions, DeletionStatus

@@ -6,9 +6,9 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
-from chassis.database import DatabaseSettings
-from chassis.limits import ClientLimit
+from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
+from chassis.web.limits import ClientLimit
 from user_manager.idempotency import LIFE
 
 

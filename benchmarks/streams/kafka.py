@@ -14,8 +14,8 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from benchmarks.streams.progress import Appended
 from benchmarks.streams.traffic import Record
+from chassis.faust.app import changelogs
 from chassis.kafka import SEQUENCE_HEADER
-from chassis.stream_app import changelogs
 from chassis.topics import TopicLike
 from streams.app import SERVICE, create_app
 from streams.settings import StreamsSettings

@@ -16,7 +16,7 @@ from aiohttp.web import Request, Response
 from pydantic import ValidationError
 
 from chassis.clock import Clock
-from chassis.stream_app import is_ready
+from chassis.faust.app import is_ready
 from domain.airports import airport as known_airport, unknown
 from domain.interests import Interest
 from domain.windows import Window

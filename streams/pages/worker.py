@@ -12,7 +12,7 @@ import faust
 from faust.types import TP
 from pydantic import TypeAdapter
 
-from chassis.stream_app import is_ready
+from chassis.faust.app import is_ready
 from streams.pages.pulse import LoopLag, Pulse
 from streams.routing import Workers, worker_name
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, JOIN_PARTITIONS

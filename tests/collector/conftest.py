@@ -10,12 +10,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from chassis import openapi
 from chassis.clock import Clock
-from chassis.database import Database
-from chassis.http import create_app
+from chassis.db.database import Database
+from chassis.db.outbox import Message
 from chassis.metrics import Identity, Metrics
-from chassis.outbox import Message
+from chassis.web import openapi
+from chassis.web.http import create_app
 from collector.collection_requests import CollectionRequests
 from collector.flights import Flights
 from collector.interests import Interests, Wish

@@ -13,7 +13,7 @@ from hypothesis import given, settings, strategies as st
 from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.metrics import Identity, Metrics
 from collector.collection import Collection
 from collector.errors import BreakerOpenError, DeposedError, SourceAwayError, SourceLimitedError, SourceRefusedError

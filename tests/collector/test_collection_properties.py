@@ -17,10 +17,10 @@ from uuid import uuid4
 from hypothesis import Phase, given, note, settings, strategies as st
 from sqlalchemy import event, select
 
-from chassis.database import Database
+from chassis.db.database import Database
+from chassis.db.outbox import LEASE_S, Sequenced
 from chassis.errors import DatabaseAwayError
 from chassis.metrics import Identity, Metrics
-from chassis.outbox import LEASE_S, Sequenced
 from collector.collection import Collection
 from collector.errors import DeposedError, SourceAwayError
 from collector.interests import Interests

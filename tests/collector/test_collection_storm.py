@@ -14,10 +14,10 @@ import stamina
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import select
 
-from chassis.database import Database
+from chassis.db.database import Database
+from chassis.db.outbox import OutboxRelay
 from chassis.kafka import sequence_in
 from chassis.metrics import Identity, Metrics
-from chassis.outbox import OutboxRelay
 from collector.collection import Collection
 from collector.interests import Interests
 from collector.intervals import DAY, Lags

@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
-from chassis.database import Database
+from chassis.db.database import Database
+from chassis.db.outbox import Message
 from chassis.errors import ContendedError, DatabaseAwayError
-from chassis.outbox import Message
 from collector.collection_requests import CollectionRequests
 from collector.errors import NoSuchAirportError, NoSuchInterestError, VersionMismatchError
 from collector.interests import FARTHEST_AHEAD, Change, Interests

@@ -26,10 +26,10 @@ from sqlalchemy import (
     select,
 )
 
-from chassis.database import Database, UtcDateTime
-from chassis.migrations import upgrade
+from chassis.db.database import Database, UtcDateTime
+from chassis.db.migrations import upgrade
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow, InterestRow
-from tests.chassis.migrations import (
+from tests.chassis.db.migration_checks import (
     KilledError,
     differences,
     killed_after_change,

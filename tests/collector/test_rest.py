@@ -8,7 +8,7 @@ import grpc
 import pytest
 from flask.testing import FlaskClient
 
-from chassis.database import Database
+from chassis.db.database import Database
 from collector.users import Users
 from domain.interests import HIGHEST_THRESHOLD, MOST_WINDOWS, Direction
 from tests.collector.conftest import (

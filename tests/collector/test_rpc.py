@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import grpc
 import pytest
 
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.metrics import Identity, Metrics
 from chassis.rpc import GrpcServer, channel
 from collector.interests import Interests

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.errors import DatabaseAwayError
 from chassis.metrics import Identity, Metrics
 from collector.errors import SourceLimitedError

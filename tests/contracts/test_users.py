@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.rpc import GrpcServer
 from notifier.contacts import MOST_IN_A_REQUEST, Contacts
 from tests.ports import free_port

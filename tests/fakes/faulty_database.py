@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 from sqlalchemy.orm import Session
 
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.errors import DatabaseAwayError
 
 

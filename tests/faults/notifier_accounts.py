@@ -9,7 +9,7 @@ from uuid import UUID
 import httpx
 from sqlalchemy import delete, func, select, update
 
-from chassis.database import Database
+from chassis.db.database import Database
 from tests.faults.notifier_people import Life, Person
 from tests.ports import free_port
 from tests.user_manager.process import Process, Start, starting

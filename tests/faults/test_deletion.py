@@ -22,7 +22,7 @@ import httpx
 import pytest
 from sqlalchemy import Select, select
 
-from chassis.database import Database
+from chassis.db.database import Database
 from collector import model as interests_model
 from collector.model import InterestRow
 from tests.collector import process as collector_process

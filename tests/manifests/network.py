@@ -7,7 +7,7 @@ from ipaddress import ip_address, ip_network
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
-from chassis.database import DatabaseSettings
+from chassis.db.database import DatabaseSettings
 from tests.manifests.environment import SETTINGS, mounted, variables
 from tests.manifests.picture import flows
 from tests.manifests.rendering import NAMESPACE, Rendered, Resource, matches

@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from chassis.database import Pool
-from chassis.stream_worker import STOP_WITHIN_S
-from chassis.wsgi import DRAIN_S
+from chassis.db.database import Pool
+from chassis.faust.worker import STOP_WITHIN_S
+from chassis.web.wsgi import DRAIN_S
 from local.kafka.jars import KAFKA_VERSION
 from tests.manifests.environment import mounted
 from tests.manifests.rendering import SERVICES, Pod, Rendered

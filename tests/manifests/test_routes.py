@@ -9,9 +9,9 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 from flask import Flask
 
-from chassis import openapi
-from chassis.http import create_app
 from chassis.metrics import Identity, Metrics
+from chassis.web import openapi
+from chassis.web.http import create_app
 from collector import rest as collector_rest
 from tests.manifests.rendering import Rendered, Resource
 from user_manager import pages, rest as accounts_rest

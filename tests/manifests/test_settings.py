@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from chassis.faust.settings import StreamSettings
 from chassis.settings import load
-from chassis.stream_settings import StreamSettings
 from local.processes import ROOT
 from tests.manifests.environment import SETTINGS, mounted, on_disk, referred_to, variables
 from tests.manifests.rendering import Rendered

@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
-from chassis.stream_app import dead_letter
+from chassis.faust.app import dead_letter
 from domain.alerts import Alert
 from notifier.messages import Retry, decode_raised, encode_retry
 from streams.messages import encode_alert

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from flask import Flask
 
-from chassis import openapi
-from chassis.http import path_template
-from chassis.wsgi import HttpServer
+from chassis.web import openapi
+from chassis.web.http import path_template
+from chassis.web.wsgi import HttpServer
 from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]

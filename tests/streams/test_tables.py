@@ -16,7 +16,7 @@ from faust.types import TP, FutureMessage
 from faust.types.tuples import RecordMetadata
 from hypothesis import given, strategies as st
 
-from chassis.stream_app import changelogs
+from chassis.faust.app import changelogs
 from chassis.topics import ensure_topics
 from local.kafka import Broker
 from streams import app as streams_app

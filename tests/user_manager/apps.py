@@ -2,8 +2,8 @@
 
 from flask import Flask
 
-from chassis import openapi
-from chassis.http import create_app
+from chassis.web import openapi
+from chassis.web.http import create_app
 from tests.user_manager.conftest import Service
 from user_manager.pages import pages
 from user_manager.rest import DESCRIPTION, PROBLEMS, users

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.metrics import Identity, Metrics
 from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeInterests

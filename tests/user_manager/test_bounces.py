@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import event
 
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.errors import DatabaseAwayError
 from tests.user_manager.apps import app_of
 from tests.user_manager.bounces import (

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings, strategies as st
 from sqlalchemy import select
 
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.errors import DatabaseAwayError
 from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeInterests

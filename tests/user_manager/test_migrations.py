@@ -26,9 +26,9 @@ from sqlalchemy import (
     text,
 )
 
-from chassis.database import Database, UtcDateTime
-from chassis.migrations import upgrade
-from tests.chassis.migrations import (
+from chassis.db.database import Database, UtcDateTime
+from chassis.db.migrations import upgrade
+from tests.chassis.db.migration_checks import (
     KilledError,
     differences,
     killed_after_change,

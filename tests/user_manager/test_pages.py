@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
-from chassis.database import Database
+from chassis.db.database import Database
 from tests.user_manager.apps import app_of
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 from user_manager.links import CONFIRMATION_LIFE

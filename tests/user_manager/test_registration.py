@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 from sqlalchemy import event, select, text
 
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.errors import DatabaseAwayError
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
 from towerwatch.topics import USERS_CHANGED, partition_of

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from sqlalchemy import event, select
 
-from chassis.database import Database
+from chassis.db.database import Database
 from tests.mariadb_fixture import OwnServer, Server, require_installed
 from tests.user_manager.conftest import Service
 from tests.user_manager.process import Process, Start, starting

@@ -12,7 +12,7 @@ from flask.testing import FlaskClient
 from sqlalchemy import event
 from werkzeug.test import TestResponse
 
-from chassis.database import Database
+from chassis.db.database import Database
 from chassis.errors import DatabaseAwayError
 from tests.user_manager.apps import app_of
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service

@@ -1,6 +1,6 @@
 """What alembic runs to apply this service's revisions."""
 
-from chassis import migrations
+from chassis.db import migrations
 from user_manager.model import SCHEMA
 
 migrations.run(SCHEMA)

@@ -13,8 +13,8 @@ from sqlalchemy import (
     Uuid,
 )
 
-from chassis.database import UtcDateTime
-from chassis.migrations import compare_letter_by_letter, create_index, create_table, require_foreign_key
+from chassis.db.database import UtcDateTime
+from chassis.db.migrations import compare_letter_by_letter, create_index, create_table, require_foreign_key
 
 revision = "0001"
 down_revision = None

@@ -2,8 +2,8 @@
 
 from sqlalchemy import BigInteger, Column, Float, Integer, String
 
-from chassis.database import UtcDateTime
-from chassis.migrations import add_column, create_table
+from chassis.db.database import UtcDateTime
+from chassis.db.migrations import add_column, create_table
 
 revision = "0002"
 down_revision = "0001"

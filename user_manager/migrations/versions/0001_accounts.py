@@ -12,8 +12,8 @@ from sqlalchemy import (
     Uuid,
 )
 
-from chassis.database import UtcDateTime
-from chassis.migrations import compare_letter_by_letter, create_table
+from chassis.db.database import UtcDateTime
+from chassis.db.migrations import compare_letter_by_letter, create_table
 
 revision = "0001"
 down_revision = None

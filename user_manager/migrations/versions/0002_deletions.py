@@ -3,8 +3,8 @@
 from alembic import op
 from sqlalchemy import Column, Integer, LargeBinary, String, UniqueConstraint, Uuid
 
-from chassis.database import UtcDateTime
-from chassis.migrations import add_column, create_index, create_table, require
+from chassis.db.database import UtcDateTime
+from chassis.db.migrations import add_column, create_index, create_table, require
 
 revision = "0002"
 down_revision = "0001"

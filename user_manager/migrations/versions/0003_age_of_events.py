@@ -2,7 +2,7 @@
 
 from sqlalchemy import Column, Float
 
-from chassis.migrations import add_column
+from chassis.db.migrations import add_column
 
 revision = "0003"
 down_revision = "0002"

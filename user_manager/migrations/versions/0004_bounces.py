@@ -2,8 +2,8 @@
 
 from sqlalchemy import Column
 
-from chassis.database import UtcDateTime
-from chassis.migrations import add_column
+from chassis.db.database import UtcDateTime
+from chassis.db.migrations import add_column
 
 revision = "0004"
 down_revision = "0003"

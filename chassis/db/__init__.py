@@ -1,0 +1,1 @@
+"""Relational databases: connections and transactions, migrations, the transactional outbox."""

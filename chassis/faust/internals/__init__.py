@@ -1,0 +1,1 @@
+"""Corrections of Faust's own machinery. Only `chassis.faust` imports this package."""

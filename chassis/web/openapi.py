@@ -1,0 +1,234 @@
+"""A service's description (OpenAPI 3.1), generated from its routes, and a page that shows it.
+
+What a route takes and gives stands once, in `describe` beside the route. The models there are those that read the
+request and make the answer, so the description cannot say anything else. See docs/adr/0009.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache, wraps
+from http import HTTPStatus
+from importlib.metadata import distribution
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from flask import Blueprint, Flask, Response, current_app, jsonify, make_response, render_template, send_from_directory
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from werkzeug.routing import Rule
+
+from chassis.web.http import HeaderField, ProblemDetails, Reply, path_template
+
+_REFERENCE: Final = "#/components/schemas/{model}"
+
+_PROBLEM_HEADERS: Final = {
+    401: ("WWW-Authenticate", "How to identify yourself (RFC 6750)."),
+    429: ("Retry-After", "Seconds to wait."),
+    503: ("Retry-After", "Seconds to wait."),
+}
+"""The header that a problem of this status always has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one status of a route comes with."""
+
+    body: type[BaseModel] | Literal["text/html"] | None = None
+    says: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """What each header of the answer says, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What `describe` was told."""
+
+    summary: str
+    answers: Mapping[int, Answer]
+    problems: frozenset[int]
+    body: type[BaseModel] | None
+    query: type[BaseModel] | None
+    headers: tuple[HeaderField, ...]
+    path: Mapping[str, Mapping[str, object]]
+    auth: Literal["user", "operator"] | None
+
+
+def describe(
+    summary: str,
+    *,
+    answers: Mapping[int, Answer],
+    problems: tuple[int, ...] = (),
+    body: type[BaseModel] | None = None,
+    query: type[BaseModel] | None = None,
+    headers: tuple[HeaderField, ...] = (),
+    path: Mapping[str, Mapping[str, object]] | None = None,
+    auth: Literal["user", "operator"] | None = None,
+) -> Callable[[Callable[..., Reply | Response]], Callable[..., Response]]:
+    """Describe a route; it stands between the route's decorator and its function, whose name identifies the operation.
+
+    The function returns a Reply, whose status and model must be described here, or, for a page, a Response.
+    `problems` are the statuses besides those that follow from the rest: 401 and 403 for `auth`, 400, 413, 415 and 422
+    for a `body`, 422 for a `query`, 400 for `headers`. `path` gives the schema of a parameter in the path where its
+    converter says too little.
+    """
+    said = {
+        *problems,
+        *((401, 403) if auth else ()),
+        *((400, 413, 415, 422) if body else ()),
+        *((422,) if query else ()),
+        *((400,) if headers else ()),
+    }
+    operation = Operation(summary, answers, frozenset(said), body, query, headers, path or {}, auth)
+
+    def decorate(view: Callable[..., Reply | Response]) -> Callable[..., Response]:
+        @wraps(view)
+        def answer(**values: object) -> Response:
+            reply = view(**values)
+            if isinstance(reply, Response):
+                return reply
+            described = answers[reply.status].body
+            if (None if reply.body is None else type(reply.body)) is not described:
+                raise TypeError(f"{view.__name__} answers {reply.status} with another body than it describes")
+            return reply.response()
+
+        answer.operation = operation  # type: ignore[attr-defined]
+        return answer
+
+    return decorate
+
+
+def document(app: Flask, title: str, version: str, description: str) -> dict[str, object]:
+    """The OpenAPI document of all described routes of the app."""
+    found = list(_operations(app))
+    models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(ProblemDetails, "serialization")]
+    for _, _, operation in found:
+        if operation.body:
+            models.append((operation.body, "validation"))
+        models += [
+            (answer.body, "serialization")
+            for answer in operation.answers.values()
+            if isinstance(answer.body, type) and (answer.body, "serialization") not in models
+        ]
+    _, definitions = models_json_schema(models, ref_template=_REFERENCE)
+    paths: dict[str, dict[str, object]] = {}
+    for rule, method, operation in found:
+        paths.setdefault(path_template(rule), {})[method.lower()] = _shown(rule, operation)
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": version, "description": description},
+        "paths": paths,
+        "components": {
+            "schemas": definitions["$defs"],
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
+    for rule in app.url_map.iter_rules():
+        operation = getattr(app.view_functions[rule.endpoint], "operation", None)
+        if operation is not None:
+            for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}):
+                yield rule, method, operation
+
+
+def _shown(rule: Rule, operation: Operation) -> dict[str, object]:
+    group, _, name = rule.endpoint.rpartition(".")
+    responses = {status: _answer(status, answer) for status, answer in operation.answers.items()}
+    responses |= {status: _problem(status) for status in operation.problems if status not in responses}
+    shown: dict[str, object] = {
+        "operationId": name,
+        "summary": operation.summary,
+        "tags": [group],
+        "parameters": list(_parameters(rule, operation)),
+        "responses": {str(status): responses[status] for status in sorted(responses)},
+    }
+    if operation.body:
+        schema = {"$ref": _REFERENCE.format(model=operation.body.__name__)}
+        shown["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
+    if operation.auth:
+        # OpenAPI 3.1, 4.8.30: what stands beside a scheme that is not OAuth is the role that is needed
+        shown["security"] = [{"bearer": ["operator"] if operation.auth == "operator" else []}]
+    return shown
+
+
+def _parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, object]]:
+    for converter, name in re.findall(r"<(?:(\w+)[^<>:]*:)?([^<>]+)>", rule.rule):
+        schema = operation.path.get(name) or {"type": "string"} | ({"format": "uuid"} if converter == "uuid" else {})
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+    for header in operation.headers:
+        schema = {"type": "string", "pattern": header.pattern, "examples": [header.example]}
+        yield {
+            "name": header.name, "in": "header", "required": header.required, "description": header.says,
+            "schema": schema,
+        }  # fmt: skip
+    if operation.query:
+        described = operation.query.model_json_schema()
+        for name, schema in described["properties"].items():
+            yield {"name": name, "in": "query", "required": name in described.get("required", ()), "schema": schema}
+
+
+def _answer(status: int, answer: Answer) -> dict[str, object]:
+    shown: dict[str, object] = {"description": answer.says or HTTPStatus(status).phrase}
+    if answer.headers:
+        shown["headers"] = {
+            name: {"description": says, "required": True, "schema": {"type": "string"}}
+            for name, says in answer.headers.items()
+        }
+    if isinstance(answer.body, str):
+        shown["content"] = {answer.body: {"schema": {"type": "string"}}}
+    elif answer.body is not None:
+        schema = {"$ref": _REFERENCE.format(model=answer.body.__name__)}
+        shown["content"] = {"application/json": {"schema": schema}}
+    return shown
+
+
+def _problem(status: int) -> dict[str, object]:
+    headers = dict([_PROBLEM_HEADERS[status]]) if status in _PROBLEM_HEADERS else {}
+    schema = {"$ref": _REFERENCE.format(model=ProblemDetails.__name__)}
+    return _answer(status, Answer(headers=headers)) | {"content": {"application/problem+json": {"schema": schema}}}
+
+
+_SWAGGER_UI: Final = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))
+_OUR_FILES: Final = Path(__file__).parent / "docs"
+_FILES: Final = {
+    "swagger-ui.css": _SWAGGER_UI,
+    "swagger-ui-bundle.js": _SWAGGER_UI,
+    "favicon-32x32.png": _SWAGGER_UI,
+    "start.js": _OUR_FILES,
+}
+_POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def routes(title: str, version: str, description: str) -> Blueprint:
+    """GET /openapi.json, and GET /docs: a page that shows it (Swagger UI) and loads nothing from elsewhere."""
+    blueprint = Blueprint("openapi", __name__, template_folder="docs")
+
+    @cache
+    def described() -> dict[str, Any]:
+        return document(current_app, title, version, description)
+
+    @blueprint.get("/openapi.json")
+    def openapi() -> Response:
+        return jsonify(described())
+
+    @blueprint.get("/docs")
+    def page() -> Response:
+        return make_response(render_template("docs.html", title=title))
+
+    @blueprint.get("/docs/<any({}):name>".format(", ".join(f'"{name}"' for name in _FILES)))
+    def file(name: str) -> Response:
+        return send_from_directory(_FILES[name], name)
+
+    @blueprint.after_request
+    def secure(response: Response) -> Response:
+        response.headers["Content-Security-Policy"] = _POLICY
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        return response
+
+    return blueprint

@@ -1,0 +1,208 @@
+"""Preparing the schema: who waits says so sparingly, and nobody touches what another is at work on or knows better."""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+from structlog.testing import capture_logs
+
+from chassis.db import migrations
+from chassis.db.database import Database
+from chassis.db.migrations import LONGEST_PAUSE_S, prepare, upgrade
+from chassis.errors import SchemaBusyError, SchemaTooNewError
+from tests.mariadb_fixture import Server
+from tests.waiting import eventually
+
+ENV = """
+from chassis.db import migrations
+from sqlalchemy import MetaData
+
+migrations.run(MetaData())
+"""
+
+REVISION = """
+import threading
+from pathlib import Path
+
+from chassis.db.migrations import create_table
+from sqlalchemy import Column, Integer
+
+revision = "{number}"
+down_revision = {before!r}
+
+
+def upgrade() -> None:
+    create_table("first_{number}", Column("id", Integer, primary_key=True))
+    if (hanging := Path(__file__).with_suffix(".hang")).exists():
+        hanging.write_text("I am in the middle")
+        threading.Event().wait()
+    create_table("second_{number}", Column("id", Integer, primary_key=True))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A service's revisions: one so far. In a folder whose name is special to alembic's configuration."""
+    made = tmp_path / "100%(here)s"
+    (made / "versions").mkdir(parents=True)
+    (made / "env.py").write_text(ENV)
+    add_revision(made, "0001", None)
+    return made
+
+
+def add_revision(folder: Path, number: str, before: str | None) -> Path:
+    file = folder / "versions" / f"{number}_more.py"
+    file.write_text(REVISION.format(number=number, before=before))
+    return file
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url)
+    yield made
+    made.close()
+
+
+def tables(database: Database) -> list[str]:
+    return sorted(set(inspect(database.engine).get_table_names()) - {"alembic_version"})
+
+
+class ImpatientEvent(threading.Event):
+    """Nobody waits for it; it is set after so many waits."""
+
+    def __init__(self, waits: int) -> None:
+        super().__init__()
+        self._waits = waits
+        self.pauses: list[float | None] = []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.pauses.append(timeout)
+        if len(self.pauses) == self._waits:
+            self.set()
+        return self.is_set()
+
+
+def test_each_start_makes_what_is_missing_and_says_so_once(database: Database, folder: Path) -> None:
+    """From nothing, and from where the version before has left it."""
+    for newest, made in (("0001", 2), ("0001", 2), ("0002", 4)):
+        if newest == "0002":
+            add_revision(folder, "0002", "0001")
+        with capture_logs() as logs:
+            prepare(database, str(folder), threading.Event())
+        assert [(entry["event"], entry["after"]) for entry in logs] in ([], [("schema.upgraded", newest)])
+        assert len(tables(database)) == made
+
+
+def test_waiting_makes_no_flood_and_ends_when_told(tmp_path: Path, folder: Path) -> None:
+    """Growing pauses, one line for each; without the path of the database, which may be an address with a password."""
+    stopping = ImpatientEvent(9)
+    with capture_logs() as logs:
+        prepare(Database(f"sqlite:///{tmp_path}/missing/service.db"), str(folder), stopping)
+    assert stopping.pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+    assert [entry["again_in_s"] for entry in logs] == stopping.pauses
+    assert {entry["event"] for entry in logs} == {"database.waiting"}
+    assert "missing" not in str(logs)
+
+
+def test_a_database_of_a_later_version_is_left_alone(database: Database, folder: Path) -> None:
+    """One sentence for the operator, again and again but not often; the service goes on waiting."""
+    newer = add_revision(folder, "0002", "0001")
+    upgrade(database, str(folder))
+    newer.unlink()
+    with pytest.raises(SchemaTooNewError, match="0002"):
+        upgrade(database, str(folder))
+    stopping = ImpatientEvent(3)
+    with capture_logs() as logs:
+        prepare(database, str(folder), stopping)
+    assert [entry["event"] for entry in logs] == ["database.waiting"] * 3
+    assert "0002" in logs[0]["reason"]
+    assert len(tables(database)) == 4
+
+
+def test_once_the_later_version_is_there_the_wait_is_over(database: Database, folder: Path) -> None:
+    """Nobody has to restart what waits."""
+    newer = add_revision(folder, "0002", "0001")
+    upgrade(database, str(folder))
+    newer.unlink()
+
+    class Deploying(ImpatientEvent):
+        def wait(self, timeout: float | None = None) -> bool:
+            add_revision(folder, "0002", "0001")
+            return super().wait(timeout)
+
+    stopping = Deploying(2)
+    prepare(database, str(folder), stopping)
+    assert len(stopping.pauses) == 1
+
+
+def _upgrade(url: str, folder: str) -> None:
+    upgrade(Database(url), folder)
+
+
+@pytest.mark.mariadb
+def test_a_replica_that_is_killed_at_it_leaves_the_rest_to_the_next(
+    mariadb_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it lives the others wait; once it is dead its lock is gone, and half a revision is made whole."""
+    monkeypatch.setattr(migrations, "_LOCK_WAIT_S", 0)
+    hanging = folder / "versions" / "0001_more.hang"
+    hanging.touch()
+    database = Database(mariadb_url)
+    process = multiprocessing.get_context("forkserver").Process(target=_upgrade, args=(mariadb_url, str(folder)))
+    process.start()
+    try:
+        eventually(hanging.read_text, "the middle of the upgrade")
+        hanging.unlink()
+        with pytest.raises(SchemaBusyError):
+            upgrade(database, str(folder))
+        assert tables(database) == ["first_0001"]
+    finally:
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGKILL)
+        process.join(60)
+    prepare(database, str(folder), threading.Event())
+    assert tables(database) == ["first_0001", "second_0001"]
+    database.close()
+
+
+@pytest.mark.mariadb
+def test_databases_of_one_server_do_not_wait_for_each_other(
+    mariadb_server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A named lock is the whole server's: its name must hold the database's."""
+    monkeypatch.setattr(migrations, "_LOCK_WAIT_S", 0)
+    with mariadb_server.database() as one_url, mariadb_server.database() as other_url:
+        one, other = Database(one_url), Database(other_url)
+        _while_one_is_upgraded(one, other, str(folder))
+        one.close()
+        other.close()
+
+
+def _while_one_is_upgraded(one: Database, other: Database, folder: str) -> None:
+    with one.ddl_connection() as connection, migrations._alone(connection):
+        upgrade(other, folder)
+        with pytest.raises(SchemaBusyError):
+            upgrade(one, folder)
+    upgrade(one, folder)
+    assert len(tables(one)) == len(tables(other)) == 2
+
+
+def test_a_service_is_ready_once_its_tables_are_there(database: Database, folder: Path) -> None:
+    """Not before, though the database answers; and not when it goes away."""
+
+    async def run() -> None:
+        schema = migrations.Schema(database, str(folder))
+        assert not schema.ready()
+        assert database.ready()
+        await asyncio.gather(schema.made(), schema.make())
+        assert schema.ready()
+
+    asyncio.run(run())
+    with database.transaction() as session:
+        session.execute(text("SELECT * FROM second_0001"))

@@ -1,0 +1,202 @@
+"""The relay on a real broker: in order, once numbered the same, whatever happens to the broker."""
+
+import asyncio
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from sqlalchemy import MetaData
+
+from chassis.db.database import Database
+from chassis.db.outbox import LEASE_S, Message, Outbox, OutboxRelay
+from chassis.kafka import sequence_in
+from chassis.metrics import Identity, Metrics
+from chassis.topics import ensure_topics
+from local.kafka import Broker
+from tests.ports import free_port
+from tests.waiting import eventually
+from towerwatch.topics import Topic
+
+PARTITIONS = 3
+
+
+class Service:
+    """A service with an outbox."""
+
+    def __init__(self, url: str) -> None:
+        schema = MetaData()
+        self.outbox = Outbox(schema)
+        self.database = Database(url)
+        schema.create_all(self.database.engine)
+        self.topic = Topic(f"relayed.{uuid.uuid4()}", PARTITIONS, {})  # the broker is one for several tests
+        self.metrics = [Metrics(Identity("test", f"relay-{number}")) for number in range(2)]
+        self._written = 0
+
+    def write(self, count: int) -> None:
+        with self.database.transaction() as session:
+            numbers = range(self._written, self._written + count)
+            self.outbox.add(
+                session, [Message(self.topic.name, n % PARTITIONS, b"key", str(n).encode()) for n in numbers]
+            )
+        self._written += count
+
+    def backlog(self) -> int:
+        with self.database.transaction() as session:
+            return self.outbox.backlog(session)
+
+    def relay(self, bootstrap_servers: str, number: int = 0) -> OutboxRelay:
+        return OutboxRelay(self.database, self.outbox, bootstrap_servers, self.metrics[number])
+
+    def metric(self, name: str) -> float:
+        labels = {"service": "test", "node": "relay-0"}
+        return self.metrics[0].registry.get_sample_value(name, labels) or 0.0
+
+
+@contextmanager
+def running(*relays: OutboxRelay) -> Iterator[None]:
+    """Relays at work in a thread of their own: a broker ends with the thread that started it, so that is the test's."""
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(relay.run()) for relay in relays]
+        await asyncio.to_thread(stopping.wait)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    stopping = threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(run(),))
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(60)
+    assert not thread.is_alive()
+
+
+async def read(bootstrap_servers: str, topic: str) -> dict[int, list[ConsumerRecord]]:
+    """Everything on the topic, by partition."""
+    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
+    await consumer.start()
+    try:
+        consumer.assign(partitions)
+        ends = await consumer.end_offsets(partitions)
+        found: dict[int, list[ConsumerRecord]] = {number: [] for number in range(PARTITIONS)}
+        while [p for p in partitions if await consumer.position(p) < ends[p]]:
+            for partition, records in (await consumer.getmany(timeout_ms=200)).items():
+                found[partition.partition] += records
+        return found
+    finally:
+        await consumer.stop()
+
+
+def first_occurrences(records: list[ConsumerRecord]) -> list[int]:
+    """What a reader keeps who drops every sequence that is not greater than the last."""
+    kept, last = [], 0
+    for record in records:
+        sequence = sequence_in(record.headers)
+        assert sequence is not None
+        if sequence > last:
+            kept.append(int(record.value))
+            last = sequence
+    return kept
+
+
+def test_a_broker_that_goes_away_costs_no_event_and_no_order(tmp_path: Path, database_url: str) -> None:
+    """Killed with -9 and restarted in the middle: each partition's events come in their order, none is missing."""
+    service = Service(database_url)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    broker = Broker(tmp_path / "kafka", port, topics=(service.topic,))
+    broker.start()
+
+    try:
+        with running(service.relay(broker.bootstrap_servers)):
+            service.write(2_000)
+            eventually(lambda: service.backlog() <= 1_500)
+            os.kill(broker.pid, signal.SIGKILL)
+            service.write(1_000)  # REST goes on
+            broker.start()
+            service.write(1)
+            eventually(lambda: service.backlog() == 0)
+        found = asyncio.run(read(broker.bootstrap_servers, service.topic.name))
+    finally:
+        broker.stop()
+    for partition, records in found.items():
+        assert first_occurrences(records) == list(range(partition, 3_001, PARTITIONS))
+
+
+def test_two_relays_publish_each_event_once_and_in_order(kafka: Broker, database_url: str) -> None:
+    """Replicas share an outbox: while the lease holds, one of them works."""
+    service = Service(database_url)
+    asyncio.run(ensure_topics(kafka.bootstrap_servers, [service.topic]))
+
+    with running(*(service.relay(kafka.bootstrap_servers, number) for number in range(2))):
+        for _ in range(10):
+            service.write(200)
+            eventually(lambda: service.backlog() < 400)
+        eventually(lambda: service.backlog() == 0)
+    for partition, records in asyncio.run(read(kafka.bootstrap_servers, service.topic.name)).items():
+        assert [int(record.value) for record in records] == list(range(partition, 2_000, PARTITIONS))
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    """A broker of the test's own, not started yet."""
+    made = Broker(tmp_path / "kafka", free_port())
+    yield made
+    made.stop()
+
+
+def test_while_kafka_is_away_the_backlog_is_in_the_metrics(broker: Broker, tmp_path: Path) -> None:
+    """It is measured on, with the age of the oldest event; then all of it is published in order."""
+    service = Service(f"sqlite:///{tmp_path}/service.db")
+    broker.start()
+    asyncio.run(ensure_topics(broker.bootstrap_servers, [service.topic]))
+    with running(service.relay(broker.bootstrap_servers)):
+        service.write(10)
+        eventually(lambda: service.backlog() == 0)
+        broker.stop()
+        service.write(1_500)
+        eventually(lambda: service.metric("outbox_backlog") == 1_500)
+        eventually(lambda: service.metric("outbox_oldest_age_seconds") > 3)
+        service.write(500)
+        eventually(lambda: service.metric("outbox_backlog") == 2_000)
+        broker.start()
+        eventually(lambda: service.backlog() == 0)
+        eventually(lambda: service.metric("outbox_backlog") == service.metric("outbox_oldest_age_seconds") == 0)
+    for partition, records in asyncio.run(read(broker.bootstrap_servers, service.topic.name)).items():
+        assert first_occurrences(records) == list(range(partition, 2_010, PARTITIONS))
+
+
+def test_a_broker_that_stands_still_has_nothing_of_a_relay_whose_lease_is_over(broker: Broker, tmp_path: Path) -> None:
+    """The round is given up before the lease ends, and its producer does not send it again."""
+    service = Service(f"sqlite:///{tmp_path}/service.db")
+    broker.start()
+    asyncio.run(ensure_topics(broker.bootstrap_servers, [service.topic]))
+    publishing = structlog.testing.capture_logs()
+    with publishing as logged, running(service.relay(broker.bootstrap_servers)):
+        service.write(10)
+        eventually(lambda: service.backlog() == 0)
+        os.kill(broker.pid, signal.SIGSTOP)
+        try:
+            service.write(100)
+            began = time.monotonic()
+            eventually(lambda: [each for each in logged if each["event"] == "outbox.not_published"])
+            assert time.monotonic() - began < LEASE_S
+        finally:
+            os.kill(broker.pid, signal.SIGCONT)
+        eventually(lambda: service.backlog() == 0)
+    for partition, records in asyncio.run(read(broker.bootstrap_servers, service.topic.name)).items():
+        assert first_occurrences(records) == list(range(partition, 110, PARTITIONS))

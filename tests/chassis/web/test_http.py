@@ -1,0 +1,395 @@
+"""HTTP answers: problem details for whatever goes wrong, preconditions, metrics by route template, health."""
+
+import json
+import re
+from uuid import UUID
+
+import pytest
+from flask import Flask, Response, jsonify
+from flask.testing import FlaskClient
+from hypothesis import given, strategies as st
+from pydantic import BaseModel, ConfigDict
+from werkzeug.routing import Map, Rule
+from werkzeug.test import TestResponse
+
+from chassis.metrics import Identity, Metrics
+from chassis.web.http import (
+    BODY_LIMIT,
+    IF_MATCH,
+    Problem,
+    ProblemKind,
+    Reply,
+    bearer_token,
+    create_app,
+    entity_tag,
+    idempotency_key,
+    if_match,
+    parsed_body,
+    parsed_query,
+    path_template,
+)
+
+
+class Level(BaseModel):
+    """A body with two fields."""
+
+    airport: str
+    high: int
+
+
+class Strict(BaseModel):
+    """A body that takes nothing else."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    airport: str
+
+
+class Range(BaseModel):
+    """A query with two parameters."""
+
+    first: str = "none"
+    last: int = 7
+
+
+class NoSuchThingError(Exception):
+    """A service's own error."""
+
+
+class BusyError(Exception):
+    """Another one, which knows when it is over."""
+
+    retry_after_s = 42
+
+
+class Readiness:
+    """Ready until told otherwise."""
+
+    def __init__(self) -> None:
+        self.ready = True
+
+    def __call__(self) -> bool:
+        return self.ready
+
+
+@pytest.fixture
+def readiness() -> Readiness:
+    return Readiness()
+
+
+@pytest.fixture
+def app(readiness: Readiness) -> Flask:
+    problems: dict[type[Exception], ProblemKind] = {
+        NoSuchThingError: ProblemKind(404, {"Retry-After": "7"}),
+        BusyError: ProblemKind(429),
+    }
+    app = create_app("example", Metrics(Identity("example", "node-1")), problems, readiness)
+
+    @app.post("/levels")
+    def levels() -> Response:
+        return jsonify(high=parsed_body(Level).high)
+
+    @app.post("/strict")
+    def strict() -> Response:
+        return jsonify(airport=parsed_body(Strict).airport)
+
+    @app.get("/range")
+    def in_range() -> Response:
+        return Reply(parsed_query(Range)).response()
+
+    @app.get("/things/<name>")
+    def things(name: str) -> Response:
+        raise NoSuchThingError("There is no such thing.")
+
+    @app.get("/paths/<path:name>")
+    def paths(name: str) -> Response:
+        return jsonify(name=name)
+
+    @app.delete("/things/<name>")
+    def nothing(name: str) -> Response:
+        return Reply(status=204).response()
+
+    @app.get("/busy")
+    def busy() -> Response:
+        raise BusyError("Not now.")
+
+    @app.put("/versioned")
+    def versioned() -> Response:
+        tags = if_match()
+        return jsonify(star=tags.star_tag, matches="1" in tags)
+
+    @app.post("/once")
+    def once() -> Response:
+        return jsonify(key=idempotency_key())
+
+    @app.get("/surrogate")
+    def surrogate() -> Response:
+        raise Problem(400, "half of a pair: \ud800")
+
+    @app.get("/whoami")
+    def whoami() -> Response:
+        return jsonify(token=bearer_token())
+
+    @app.get("/broken")
+    def broken() -> Response:
+        raise RuntimeError("the password is hunter2")
+
+    return app
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    return app.test_client()
+
+
+def assert_problem(response: TestResponse, status: int) -> dict[str, object]:
+    """It is problem details (RFC 9457) of this status, and says something."""
+    assert response.status_code == status
+    assert response.content_type == "application/problem+json"
+    body = json.loads(response.text)
+    assert body["status"] == status
+    assert body["title"]
+    assert body["detail"]
+    assert "Traceback" not in response.text
+    return dict(body)
+
+
+def test_an_unknown_path_is_a_problem(client: FlaskClient) -> None:
+    """404, as problem details and not as HTML."""
+    assert_problem(client.get("/nowhere"), 404)
+
+
+def test_a_wrong_method_is_a_problem_that_names_the_right_ones(client: FlaskClient) -> None:
+    """405 keeps the Allow header (RFC 9110, 15.5.6)."""
+    response = client.get("/levels")
+    assert_problem(response, 405)
+    assert "POST" in response.headers["Allow"]
+
+
+def test_a_body_above_the_limit_is_not_read(client: FlaskClient) -> None:
+    """413, whatever is in it."""
+    assert_problem(client.post("/levels", data=b"x" * (BODY_LIMIT + 1), content_type="application/json"), 413)
+
+
+def test_a_body_that_is_not_json_is_refused_by_its_type(client: FlaskClient) -> None:
+    """415."""
+    assert_problem(client.post("/levels", data="high=3"), 415)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"text"', b"null", b"\xff\xfe"], ids=repr)
+def test_a_body_that_is_no_json_object_is_refused(client: FlaskClient, body: bytes) -> None:
+    """400 for each."""
+    assert_problem(client.post("/levels", data=body, content_type="application/json"), 400)
+
+
+def test_json_that_is_nested_too_deep_is_the_senders_fault(client: FlaskClient) -> None:
+    """400 and not 500: the parser gives up on some bodies that are below the limit."""
+    body = b'{"high": ' + b"[" * 30_000
+    assert_problem(client.post("/levels", data=body, content_type="application/json"), 400)
+
+
+def test_every_fault_of_a_body_is_said_at_once(client: FlaskClient) -> None:
+    """422 with one entry for each field."""
+    body = assert_problem(client.post("/levels", json={"airport": 7, "high": "many"}), 422)
+    errors = body["errors"]
+    assert isinstance(errors, list)
+    assert {fault["field"] for fault in errors} == {"airport", "high"}
+
+
+def test_the_faults_that_are_said_are_bounded(client: FlaskClient) -> None:
+    """A body with thousands of them is not answered at length."""
+    body = assert_problem(client.post("/strict", json={f"member-{number}": 1 for number in range(3000)}), 422)
+    assert isinstance(body["errors"], list)
+    assert len(body["errors"]) == 20
+
+
+def test_what_utf_8_cannot_spell_is_no_fault_of_ours(client: FlaskClient) -> None:
+    """JSON can spell half of a surrogate pair, as a value and as a name; an answer that repeats it must not fail."""
+    headers = {"Content-Type": "application/json"}
+    assert_problem(client.post("/strict", data=rb'{"airport": "KJFK", "\ud800": 1}', headers=headers), 422)
+    assert_problem(client.post("/strict", data=rb'{"\ud800\udc00": 1}', headers=headers), 422)
+    assert_problem(client.get("/surrogate"), 400)
+
+
+@given(st.binary() | st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: (
+    st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["airport", "high"]), inner)
+)).map(lambda value: json.dumps(value).encode()))  # fmt: skip
+def test_no_body_is_a_bug(body: bytes) -> None:
+    """Whatever is sent, it is taken or refused."""
+    app = create_app("example", Metrics(Identity("example", "node-1")), {}, lambda: True)
+    app.post("/levels")(lambda: jsonify(high=parsed_body(Level).high))
+    response = app.test_client().post("/levels", data=body, content_type="application/json")
+    assert response.status_code in (200, 400, 422)
+
+
+@pytest.mark.parametrize(
+    ("query", "seen"),
+    [("", ["none", 7]), ("first=a&last=8", ["a", 8]), ("first=", ["", 7]), ("other=1&other=2", ["none", 7])],
+)
+def test_a_query_is_read_as_its_model_says(client: FlaskClient, query: str, seen: list[object]) -> None:
+    """What the model does not know is not looked at."""
+    assert client.get(f"/range?{query}").json == dict(zip(("first", "last"), seen, strict=True))
+
+
+@pytest.mark.parametrize("query", ["last=x", "last=", "first=1&first=2", "last=%00", "last=%F0%28"])
+def test_a_query_that_is_wrong_or_says_two_things_is_refused(client: FlaskClient, query: str) -> None:
+    """422 that names the parameter."""
+    body = assert_problem(client.get(f"/range?{query}"), 422)
+    assert isinstance(body["errors"], list)
+    assert [fault["field"] for fault in body["errors"]] == [query.partition("=")[0]]
+
+
+def test_a_bug_is_answered_without_its_text(client: FlaskClient) -> None:
+    """500 tells nothing of what went wrong."""
+    response = client.get("/broken")
+    assert_problem(response, 500)
+    assert "hunter2" not in response.text
+    assert "RuntimeError" not in response.text
+
+
+def test_a_services_own_error_is_answered_by_its_table(client: FlaskClient) -> None:
+    """The table gives status and headers, the error its text."""
+    response = client.get("/things/7")
+    assert assert_problem(response, 404)["detail"] == "There is no such thing."
+    assert response.headers["Retry-After"] == "7"
+
+
+def test_an_error_may_know_when_it_is_over(client: FlaskClient) -> None:
+    """Then the answer says it."""
+    response = client.get("/busy")
+    assert_problem(response, 429)
+    assert response.headers["Retry-After"] == "42"
+
+
+def test_an_answer_without_a_body_has_no_type(client: FlaskClient) -> None:
+    """RFC 9110, 8.3: a type is the type of something."""
+    response = client.delete("/things/7")
+    assert (response.status_code, response.data) == (204, b"")
+    assert "Content-Type" not in response.headers
+
+
+@pytest.mark.parametrize("path", ["/paths/a//b", "/paths/a%2F%2Fb"])
+def test_slashes_in_a_value_are_kept(client: FlaskClient, path: str) -> None:
+    """And not answered with a redirect."""
+    assert client.get(path).json == {"name": "a//b"}
+
+
+@pytest.mark.parametrize("path", ["/%", "/%zz", "/%ff", "/things/%00/x", "/\x7f", "/static/x", "//nowhere"])
+def test_a_path_that_is_none_is_not_found(client: FlaskClient, path: str) -> None:
+    """404, whatever it is."""
+    assert_problem(client.get(path), 404)
+
+
+def test_a_method_that_a_route_has_by_itself(client: FlaskClient) -> None:
+    """HEAD where there is GET; OPTIONS everywhere, with what is allowed (RFC 9110, 9.3.7)."""
+    assert client.head("/health/live").data == b""
+    assert set(client.options("/things/7").headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "DELETE"}
+
+
+@pytest.mark.parametrize(
+    ("header", "star", "matches"),
+    [
+        ('"1"', False, True),
+        ('"0","1"', False, True),
+        ('"0" \t, \t"1"', False, True),
+        ("*", True, True),
+        ('W/"1"', False, False),
+        ('"11"', False, False),
+        ('""', False, False),
+        ('"*"', False, False),
+    ],
+)
+def test_which_versions_a_request_is_for(client: FlaskClient, header: str, star: bool, matches: bool) -> None:
+    """A list of tags, or any; a weak one matches nothing (RFC 9110, 8.8.3.2 and 13.1.1)."""
+    response = client.put("/versioned", headers={"If-Match": header})
+    assert response.json == {"star": star, "matches": matches}
+
+
+def test_without_a_precondition_nothing_is_changed(client: FlaskClient) -> None:
+    """428 (RFC 6585, 3)."""
+    assert_problem(client.put("/versioned"), 428)
+
+
+@pytest.mark.parametrize("header", ["", "1", '"1', '1"', "W/1", '"1" "1"', '"1",', ',"1"', '"a b"', '*, "1"', '"ü"'])
+def test_a_precondition_that_is_none_is_refused(client: FlaskClient, header: str) -> None:
+    """400, rather than a guess."""
+    assert_problem(client.put("/versioned", headers={"If-Match": header}), 400)
+
+
+def test_an_entity_tag_is_one() -> None:
+    """What an answer gives, a request may give back."""
+    assert entity_tag(1) == '"1"'
+    assert re.fullmatch(IF_MATCH.pattern, entity_tag(10**9))
+
+
+KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
+
+
+@pytest.mark.parametrize(("header", "key"), [(None, None), (f'"{KEY}"', KEY), (KEY, KEY), (f'"{KEY.upper()}"', KEY)])
+def test_an_idempotency_key_is_a_uuid(client: FlaskClient, header: str | None, key: str | None) -> None:
+    """In double quotes, as the draft has it, or without."""
+    assert client.post("/once", headers={} if header is None else {"Idempotency-Key": header}).json == {"key": key}
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", '""', "7", f'"{KEY}', f'{KEY}"', f"'{KEY}'", f"{{{KEY}}}", UUID(KEY).hex, f'"{KEY}", "{KEY}"', f'"{KEY}";a'],
+)
+def test_what_is_no_uuid_is_no_idempotency_key(client: FlaskClient, header: str) -> None:
+    """400."""
+    assert_problem(client.post("/once", headers={"Idempotency-Key": header}), 400)
+
+
+@pytest.mark.parametrize(
+    ("rule", "template"),
+    [
+        ("/", "/"),
+        ("/things/<name>", "/things/{name}"),
+        ("/things/<path:name>/parts", "/things/{name}/parts"),
+        ("/<uuid:one>/<string(length=2):two>", "/{one}/{two}"),
+        ('/<any("a.b", "c"):file>', "/{file}"),
+    ],
+)
+def test_a_template_is_written_as_openapi_has_it(rule: str, template: str) -> None:
+    """Whatever converts its values."""
+    made = Rule(rule)
+    Map([made])
+    assert path_template(made) == template
+
+
+@pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz"])
+def test_without_a_bearer_token_the_answer_says_how_to_send_one(client: FlaskClient, header: str | None) -> None:
+    """401 carries the challenge that RFC 9110, 15.5.2 demands."""
+    response = client.get("/whoami", headers={} if header is None else {"Authorization": header})
+    assert_problem(response, 401)
+    assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize("header", ["Bearer abc", "bearer abc", "BEARER  abc "])
+def test_the_scheme_is_read_without_case(client: FlaskClient, header: str) -> None:
+    """Authentication schemes are case-insensitive (RFC 9110, 11.1)."""
+    assert client.get("/whoami", headers={"Authorization": header}).json == {"token": "abc"}
+
+
+def test_metrics_are_labelled_by_the_routes_template(client: FlaskClient) -> None:
+    """A path may hold an address; no part of it and no invented method becomes a label."""
+    client.get("/things/ann@example.org")
+    client.get("/nowhere/ann@example.org")
+    client.open("/things/7", method="ANN@EXAMPLE.ORG")
+    exposition = client.get("/metrics").text
+    assert 'endpoint="/things/{name}"' in exposition
+    assert 'endpoint="unmatched"' in exposition
+    assert 'method="other"' in exposition
+    assert 'service="example"' in exposition
+    assert 'node="node-1"' in exposition
+    assert "ann" not in exposition.lower()
+
+
+def test_readiness_follows_what_the_service_says_and_liveness_does_not(
+    client: FlaskClient, readiness: Readiness
+) -> None:
+    """A database that is away makes a service not ready; it stays alive."""
+    assert client.get("/health/ready").status_code == 200
+    readiness.ready = False
+    assert_problem(client.get("/health/ready"), 503)
+    assert client.get("/health/live").status_code == 200
