@@ -23,13 +23,13 @@ from chassis.db.database import Database
 from chassis.db.outbox import OutboxRelay
 from chassis.metrics import Identity, Metrics
 from chassis.topics import ensure_topics
-from collector.collection import Collection
 from collector.interests import Interests, Wish
 from collector.intervals import DAY, Lags
-from collector.ledger import Ledger
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
-from collector.opensky import Flight
-from collector.schedule import Timing
+from collector.settled.collection import Collection
+from collector.settled.quota import Ledger
+from collector.settled.schedule import Timing
+from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 from domain.windows import Window
 from local.kafka import Broker

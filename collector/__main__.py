@@ -15,22 +15,23 @@ from chassis.rpc import GrpcServer
 from chassis.web import openapi
 from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
-from collector import rest, rpc
-from collector.collection import Collection
+from collector import rpc
 from collector.collection_requests import CollectionRequests
 from collector.flights import Flights
 from collector.gauges import SchedulerGauges
 from collector.interests import Interests
 from collector.intervals import Lags
-from collector.leadership import Leadership
-from collector.ledger import Ledger
+from collector.leadership.election import Leadership
 from collector.model import OUTBOX
-from collector.opensky import OpenSkyClient, Timeouts
-from collector.schedule import Timing
+from collector.rest import routes as rest
+from collector.rest.users import Users
+from collector.retention import Sweep
 from collector.settings import CollectorSettings
-from collector.status import SchedulerStatus
-from collector.sweep import Sweep
-from collector.users import Users
+from collector.settled.collection import Collection
+from collector.settled.quota import Ledger
+from collector.settled.schedule import Timing
+from collector.settled.status import SchedulerStatus
+from collector.sources.opensky.client import OpenSkyClient, Timeouts
 from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
 from towerwatch.topics import CATALOGUE
 

@@ -1,7 +1,7 @@
 """Gauges of the schedule. Every replica reads them from the database, so all say the same, whoever leads."""
 
 from chassis.metrics import Metrics
-from collector.status import SchedulerStatus
+from collector.settled.status import SchedulerStatus
 from domain.interests import Direction
 
 

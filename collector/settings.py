@@ -9,9 +9,9 @@ from pydantic_settings import NoDecode
 
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
-from collector.credentials import Credentials, read_credentials
 from collector.intervals import FARTHEST_BACK
-from collector.planner import ACCOUNT_PER_DAY, ANONYMOUS_PER_DAY, SMALLEST_BUDGET
+from collector.settled.planner import ACCOUNT_PER_DAY, ANONYMOUS_PER_DAY, SMALLEST_BUDGET
+from collector.sources.opensky.credentials import Credentials, read_credentials
 
 
 def _http_url(url: str) -> str:

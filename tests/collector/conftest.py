@@ -20,12 +20,12 @@ from collector.collection_requests import CollectionRequests
 from collector.flights import Flights
 from collector.interests import Interests, Wish
 from collector.intervals import Lags
-from collector.ledger import Ledger
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
-from collector.rest import DESCRIPTION, PROBLEMS, blueprint
-from collector.schedule import Timing
-from collector.status import SchedulerStatus
-from collector.users import Users
+from collector.rest.routes import DESCRIPTION, PROBLEMS, blueprint
+from collector.rest.users import Users
+from collector.settled.quota import Ledger
+from collector.settled.schedule import Timing
+from collector.settled.status import SchedulerStatus
 from domain.interests import Direction, Interest
 from domain.windows import Window
 from tests.fakes.authority import FakeAuthority

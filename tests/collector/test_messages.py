@@ -12,7 +12,7 @@ from collector.messages import (
     interest_removed,
     interest_set,
 )
-from collector.opensky import Flight
+from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 from tests.collector.conftest import Service, wish
 from towerwatch.collection.v1.events_pb2 import CollectionRequested

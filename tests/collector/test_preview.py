@@ -12,7 +12,7 @@ from collector.interests import Wish
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import flights_observed, interest_set
 from collector.model import CoverageRow, FlightRow
-from collector.opensky import Flight
+from collector.sources.opensky.client import Flight
 from domain.alerts import Alert
 from domain.interests import Direction, Interest
 from domain.windows import Window

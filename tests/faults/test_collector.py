@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from chassis.clock import Clock, ScaledClock
-from collector.leadership import SESSION_S
+from collector.leadership.election import SESSION_S
 from local.kafka import Broker
 from local.opensky.flights import Flight
 from tests.collector.process import Process

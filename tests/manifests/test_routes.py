@@ -12,7 +12,7 @@ from flask import Flask
 from chassis.metrics import Identity, Metrics
 from chassis.web import openapi
 from chassis.web.http import create_app
-from collector import rest as collector_rest
+from collector.rest import routes as collector_rest
 from tests.manifests.rendering import Rendered, Resource
 from user_manager import pages, rest as accounts_rest
 

@@ -18,13 +18,13 @@ from chassis.db.database import Database
 from chassis.db.outbox import OutboxRelay
 from chassis.kafka import sequence_in
 from chassis.metrics import Identity, Metrics
-from collector.collection import Collection
 from collector.interests import Interests
 from collector.intervals import DAY, Lags
-from collector.ledger import Ledger
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
-from collector.opensky import OpenSkyClient, Timeouts
-from collector.schedule import Timing
+from collector.settled.collection import Collection
+from collector.settled.quota import Ledger
+from collector.settled.schedule import Timing
+from collector.sources.opensky.client import OpenSkyClient, Timeouts
 from domain.interests import Direction
 from local.kafka import Broker
 from local.opensky import faults, flights as timetable

@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from collector.intervals import DAY, day_of
-from collector.users import Users
+from collector.rest.users import Users
 from domain.interests import Direction
 from tests.collector.conftest import ANN, ANNS, NOON, ON_SQLITE, OPERATOR, Service, app_of, wish
 from tests.fakes.authority import FakeAuthority

@@ -12,7 +12,7 @@ import stamina
 
 from chassis.metrics import Identity, Metrics
 from collector.errors import BreakerOpenError, SourceError, SourceLimitedError
-from collector.opensky import Flight, OpenSkyClient, Timeouts
+from collector.sources.opensky.client import Flight, OpenSkyClient, Timeouts
 from domain.interests import Direction
 from local.opensky import faults, flights as timetable
 from local.opensky.access import Credentials

@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from collector.errors import NotAuthenticatedError, UserManagerAwayError
-from collector.users import Caller, Users
+from collector.rest.users import Caller, Users
 from tests.fakes.authority import FakeAuthority
 from tests.waiting import eventually
 from towerwatch.users.v1.user_service_pb2 import AuthenticateResponse
@@ -151,7 +151,7 @@ def test_nobodys_token_is_asked_for_each_time(users: Users, authority: FakeAutho
 
 def test_what_is_remembered_is_bounded(users: Users, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many users do not fill the memory."""
-    monkeypatch.setattr("collector.users._REMEMBERED", 2)
+    monkeypatch.setattr("collector.rest.users._REMEMBERED", 2)
     for number in range(5):
         authority.users[f"{number}"] = (UUID(int=number), True)
         assert users.authenticate(f"{number}").user_id == UUID(int=number)
@@ -192,7 +192,7 @@ def test_a_user_manager_that_is_slow_is_away_at_the_deadline(
     users: Users, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A person waits for the answer."""
-    monkeypatch.setattr("collector.users._DEADLINE_S", 0.5)
+    monkeypatch.setattr("collector.rest.users._DEADLINE_S", 0.5)
     authority.prompt.clear()
     began = time.monotonic()
     with pytest.raises(UserManagerAwayError):
@@ -202,7 +202,7 @@ def test_a_user_manager_that_is_slow_is_away_at_the_deadline(
 
 def test_a_user_manager_that_says_nothing_is_away_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     """It takes the connection and that is all."""
-    monkeypatch.setattr("collector.users._DEADLINE_S", 0.5)
+    monkeypatch.setattr("collector.rest.users._DEADLINE_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()

@@ -5,10 +5,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import func, select, text
 
-from collector import sweep as sweep_module
+from collector import retention as sweep_module
 from collector.intervals import day_of
 from collector.model import CoverageRow, FlightRow
-from collector.sweep import Sweep
+from collector.retention import Sweep
 from domain.interests import Direction
 from tests.collector.conftest import NOON, Service, wish
 

@@ -17,14 +17,14 @@ from chassis.errors import DatabaseAwayError
 from chassis.metrics import Metrics
 from collector.errors import BreakerOpenError, CollectedMeanwhileError, SourceError, SourceLimitedError
 from collector.intervals import DAY, Interval, corrected_by
-from collector.ledger import Ledger
+from collector.leadership.terms import Term, begin_term, require_term
 from collector.messages import coverage_gap, flights_observed
 from collector.model import OUTBOX, CoverageRow, FlightRow, TurnRow
-from collector.novelties import FlightKey, Known, known_of, newest_versions, novelties
-from collector.opensky import Flight
-from collector.planner import Call, calls_in_order, may_ask, planned, price
-from collector.schedule import Timing, flows_wanted
-from collector.terms import Term, begin_term, require_term
+from collector.settled.differences import FlightKey, Known, known_of, newest_versions, novelties
+from collector.settled.planner import Call, calls_in_order, may_ask, planned, price
+from collector.settled.quota import Ledger
+from collector.settled.schedule import Timing, flows_wanted
+from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 
 log = structlog.get_logger()

@@ -33,7 +33,7 @@ from collector.errors import (
 )
 from collector.flights import Flights
 from collector.interests import Interests
-from collector.rest_answers import (
+from collector.rest.answers import (
     Averages,
     Coverage,
     Flight,
@@ -46,7 +46,7 @@ from collector.rest_answers import (
     RequestedCollection,
     Scheduler,
 )
-from collector.rest_requests import (
+from collector.rest.requests import (
     AIRPORT,
     AirportQuery,
     AverageQuery,
@@ -56,8 +56,8 @@ from collector.rest_requests import (
     WantedCollection,
     WantedInterest,
 )
-from collector.status import SchedulerState
-from collector.users import Caller, Users
+from collector.rest.users import Caller, Users
+from collector.settled.status import SchedulerState
 from domain import interests as domain
 
 _SOON: Final = {"Retry-After": "5"}

@@ -3,7 +3,7 @@
 Kafka's group protocol is the election; when the leader dies, its partition moves to another replica within the
 session timeout. A leader that is cut off stops by itself before that: it collects only while the broker has confirmed
 not long ago that the partition is its own. And one that stood still, and so could not even stop, is fenced by the
-database: each leader begins a term there, and nothing of an earlier one is stored (`collector.terms`).
+database: each leader begins a term there, and nothing of an earlier one is stored (`collector.leadership.terms`).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ from prometheus_client import Gauge
 from chassis.errors import DatabaseAwayError
 from chassis.metrics import Metrics
 from collector.errors import DeposedError
-from collector.terms import Term
+from collector.leadership.terms import Term
 from towerwatch.collection.v1.events_pb2 import CollectionRequested
 from towerwatch.topics import COLLECTIONS_REQUESTED
 

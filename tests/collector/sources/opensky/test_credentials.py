@@ -7,8 +7,8 @@ import pytest
 
 from chassis.errors import SettingsError
 from chassis.settings import load
-from collector.credentials import read_credentials
 from collector.settings import CollectorSettings
+from collector.sources.opensky.credentials import read_credentials
 
 SECRET = "hunter2-the-secret"
 REQUIRED = {

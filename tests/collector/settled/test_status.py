@@ -11,11 +11,11 @@ from chassis.metrics import Identity, Metrics
 from collector.errors import SourceLimitedError
 from collector.gauges import SchedulerGauges
 from collector.intervals import DAY, day_of
-from collector.ledger import Ledger
-from collector.status import SHOWN, FlowCoverage, PlannedQuestion, SchedulerStatus
+from collector.settled.quota import Ledger
+from collector.settled.status import SHOWN, FlowCoverage, PlannedQuestion, SchedulerStatus
 from domain.interests import Direction
 from tests.collector.conftest import NOON, NOWHERE, Service, wish
-from tests.collector.test_collection import LAGS, TIMING, FakeSource, a_collection, run
+from tests.collector.settled.test_collection import LAGS, TIMING, FakeSource, a_collection, run
 
 TODAY = day_of(NOON)
 

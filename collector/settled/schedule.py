@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from collector.intervals import Lags, correction_due, known_until, resumption
 from collector.model import CoverageRow, InterestRow, TurnRow
-from collector.planner import Flow
+from collector.settled.planner import Flow
 from domain.interests import Direction
 
 

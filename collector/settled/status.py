@@ -8,10 +8,10 @@ from sqlalchemy import select
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from collector.ledger import Ledger
 from collector.model import CoverageRow
-from collector.planner import Account, Flow, calls_in_order, planned
-from collector.schedule import Timing, flows_wanted
+from collector.settled.planner import Account, Flow, calls_in_order, planned
+from collector.settled.quota import Ledger
+from collector.settled.schedule import Timing, flows_wanted
 from domain.interests import Direction
 
 SHOWN: Final = 100

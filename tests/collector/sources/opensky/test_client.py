@@ -19,7 +19,7 @@ from pydantic import ValidationError
 from chassis.breaker import State
 from chassis.metrics import Identity, Metrics
 from collector.errors import BreakerOpenError, SourceAwayError, SourceError, SourceLimitedError, SourceRefusedError
-from collector.opensky import PATIENCE, Flight, OpenSkyClient, Timeouts
+from collector.sources.opensky.client import PATIENCE, Flight, OpenSkyClient, Timeouts
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from collector.intervals import day_of
 from collector.model import CreditsRow
-from collector.planner import Account, unaccounted
+from collector.settled.planner import Account, unaccounted
 
 _ROW: Final = 1
 

@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from chassis.db.database import Database
-from collector.users import Users
+from collector.rest.users import Users
 from domain.interests import HIGHEST_THRESHOLD, MOST_WINDOWS, Direction
 from tests.collector.conftest import (
     ANNS,

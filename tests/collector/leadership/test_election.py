@@ -14,8 +14,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from chassis.errors import DatabaseAwayError
 from chassis.metrics import Identity, Metrics
 from collector.errors import DeposedError
-from collector.leadership import OFFICE_S, SESSION_S, Leadership
-from collector.terms import Term
+from collector.leadership.election import OFFICE_S, SESSION_S, Leadership
+from collector.leadership.terms import Term
 from local.kafka import Broker
 from tests.ports import free_port
 from towerwatch.collection.v1.events_pb2 import CollectionRequested

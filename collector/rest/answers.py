@@ -6,8 +6,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, Field
 
-from collector import flights as queries, status
-from collector.rest_requests import SAYS_FOR_WINDOWS, SAYS_HIGH, SAYS_LOW, SAYS_REPEAT
+from collector import flights as queries
+from collector.rest.requests import SAYS_FOR_WINDOWS, SAYS_HIGH, SAYS_LOW, SAYS_REPEAT
+from collector.settled import status
 from domain import interests as domain, preview as domain_preview
 from domain.alerts import Alert, Bound, State
 from domain.interests import Direction

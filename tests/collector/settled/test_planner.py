@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from collector.intervals import DAY, Interval, Lags, day_of, known_until
-from collector.planner import (
+from collector.settled.planner import (
     OLD_PRICE,
     RECENT_PRICE,
     SMALLEST_BUDGET,

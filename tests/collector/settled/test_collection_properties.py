@@ -21,17 +21,17 @@ from chassis.db.database import Database
 from chassis.db.outbox import LEASE_S, Sequenced
 from chassis.errors import DatabaseAwayError
 from chassis.metrics import Identity, Metrics
-from collector.collection import Collection
 from collector.errors import DeposedError, SourceAwayError
 from collector.interests import Interests
 from collector.intervals import Lags
-from collector.ledger import Ledger
+from collector.leadership.terms import Term
 from collector.model import OUTBOX, SCHEMA, CoverageRow, CreditsRow, FlightRow
-from collector.opensky import Flight
-from collector.planner import calls_in_order
-from collector.schedule import Timing, flows_wanted
-from collector.sweep import Sweep
-from collector.terms import Term
+from collector.retention import Sweep
+from collector.settled.collection import Collection
+from collector.settled.planner import calls_in_order
+from collector.settled.quota import Ledger
+from collector.settled.schedule import Timing, flows_wanted
+from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 from tests.collector.conftest import NOON, wish
 from tests.fakes.clock import FakeClock

@@ -15,16 +15,16 @@ from sqlalchemy.orm import Session
 
 from chassis.db.database import Database
 from chassis.metrics import Identity, Metrics
-from collector.collection import Collection
 from collector.errors import BreakerOpenError, DeposedError, SourceAwayError, SourceLimitedError, SourceRefusedError
 from collector.interests import Interests
 from collector.intervals import DAY, Lags, day_of, known_until
-from collector.ledger import Ledger
+from collector.leadership.terms import Term
 from collector.messages import BATCH
 from collector.model import SCHEMA, CoverageRow, FlightRow
-from collector.opensky import Flight
-from collector.schedule import Timing
-from collector.terms import Term
+from collector.settled.collection import Collection
+from collector.settled.quota import Ledger
+from collector.settled.schedule import Timing
+from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 from domain.traffic import Coverage, Flow, Observation
 from tests.collector.conftest import NOON, NOWHERE, Service, outbox, wish
