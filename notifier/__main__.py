@@ -23,9 +23,9 @@ from chassis.faust.app import run_worker
 from chassis.process import settings_or_exit
 from chassis.settings import Settings
 from notifier.app import SERVICE, create_app
-from notifier.commands import list_letters, requeue_letters, show_letter
-from notifier.dead_letter_facts import SOURCES
-from notifier.dead_letters import Filter, moment_in, place_in
+from notifier.dead_letters.commands import list_letters, requeue_letters, show_letter
+from notifier.dead_letters.dead_letter import Filter, moment_in, place_in
+from notifier.dead_letters.decoding import SOURCES
 from notifier.settings import NotifierSettings
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, CATALOGUE
 

@@ -11,14 +11,14 @@ import structlog
 from faust.types import EventT, StreamT, TopicT
 
 from chassis.faust.app import dead_letter
-from notifier.confirmations import Confirmations
-from notifier.delivery import Arrival
-from notifier.dispatch import Dispatch
+from notifier.delivery.batching import Bundle
+from notifier.delivery.confirmations import Confirmations
+from notifier.delivery.dispatch import Dispatch
+from notifier.delivery.interfaces import Arrival
+from notifier.delivery.store import Ledger
 from notifier.errors import TooLargeToWaitError, UndecodableError
-from notifier.ledger import Ledger
 from notifier.messages import REQUEUED_FROM, Retry, decode_raised, decode_retry, decode_wish, encode_retry
 from notifier.metrics import NotifierMetrics
-from notifier.waiting import Bundle
 from towerwatch.topics import ALERTS_RETRY, partition_of
 
 log = structlog.get_logger()

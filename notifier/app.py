@@ -15,18 +15,18 @@ from chassis.faust.table import DirectTable, add_table
 from chassis.faust.worker import StreamApp
 from chassis.metrics import Identity, Metrics
 from notifier.agents import Agents, KafkaTopics
-from notifier.confirmations import Confirmations
 from notifier.contacts import Contacts
-from notifier.delivery import Manner
-from notifier.dispatch import Dispatch
-from notifier.doubt import Doubts
-from notifier.ledger import REMEMBERED, Ledger
+from notifier.delivery.batching import Waiting
+from notifier.delivery.confirmations import Confirmations
+from notifier.delivery.deliver import Mailroom
+from notifier.delivery.dispatch import Dispatch
+from notifier.delivery.in_flight import Doubts
+from notifier.delivery.interfaces import Manner
+from notifier.delivery.store import REMEMBERED, Ledger
 from notifier.mail import signed
-from notifier.mailroom import Mailroom
 from notifier.metrics import NotifierMetrics
 from notifier.settings import NotifierSettings
 from notifier.smtp import MailServer
-from notifier.waiting import Waiting
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
 
 log = structlog.get_logger()

@@ -61,7 +61,7 @@ class UndecodableError(Exception):
 
 
 class MalformedHeaderError(ValueError):
-    """A header that `notifier.alert_header` did not write."""
+    """A header that `notifier.mail.alert_header` did not write."""
 
 
 class NotSent(Exception):

@@ -36,7 +36,7 @@ from local.stack import (
     with_mailbox,
     with_replay,
 )
-from notifier.alert_header import ToldAlert
+from notifier.mail.alert_header import ToldAlert
 
 STORY_S: Final = 40
 """Real seconds that the story's days take."""

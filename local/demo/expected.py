@@ -12,7 +12,7 @@ from domain.traffic import Coverage, Observation
 from domain.windows import seconds
 from local.demo.options import Wanted
 from local.opensky.flights import Timetable
-from notifier.alert_header import ToldAlert, told
+from notifier.mail.alert_header import ToldAlert, told
 
 NOBODY = UUID(int=0)
 DAY = timedelta(days=1)

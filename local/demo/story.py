@@ -21,7 +21,7 @@ from local.errors import LocalError
 from local.mailbox.reading import Mail, confirmation_link, mails, text
 from local.ports import HOST, Ports
 from local.stack import streams_workers
-from notifier.alert_header import ALERT_HEADER, CAUSE_HEADER, ToldAlert, parse_alert_header, parse_cause_header
+from notifier.mail.alert_header import ALERT_HEADER, CAUSE_HEADER, ToldAlert, parse_alert_header, parse_cause_header
 
 EMAIL: Final = "ada@towerwatch.test"
 _LOOK_EVERY_S: Final = 0.1

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from local.mailbox.reading import confirmation_link, mails
-from notifier.alert_header import ALERT_HEADER
+from notifier.mail.alert_header import ALERT_HEADER
 
 
 def as_json(maildir: Path) -> str:

@@ -14,7 +14,7 @@ from local.demo.options import Wanted
 from local.demo.screen import Screen
 from local.demo.story import body_of
 from local.errors import LocalError
-from notifier.alert_header import ToldAlert, parse_alert_header
+from notifier.mail.alert_header import ToldAlert, parse_alert_header
 
 EMAIL: Final = "ada@towerwatch.test"
 _LOOK_EVERY_S: Final = 1.0

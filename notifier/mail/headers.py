@@ -13,7 +13,7 @@ from uuid import UUID, uuid5
 from domain.alerts import Alert
 from notifier.errors import PermanentlyRefused, Reason
 from notifier.mail.contact import ENCODED_WORD, Contact, link, printable
-from notifier.mail.wire import Letter, sender_header
+from notifier.mail.serialization import Letter, sender_header
 
 _NAMESPACE: Final = UUID("a3c1de4e-4a0f-5d0e-9a6a-3a6b0f7f6c52")
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from notifier.mail.wire import Letter
+from notifier.mail.serialization import Letter
 
 _LINE: Final = 76
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from uuid import UUID
 
 from domain.alerts import Alert, State
-from notifier.alert_header import ALERT_HEADER, ToldAlert, parse_alert_header, told
+from notifier.mail.alert_header import ALERT_HEADER, ToldAlert, parse_alert_header, told
 from notifier.mail.headers import id_of_alerts
 from notifier.messages import decode_raised, decode_retry
 from tests.faults.notifier_people import CHANGING, NEVER_MAILED, Cast, Life, Person, alerts_of

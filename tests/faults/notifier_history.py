@@ -6,8 +6,8 @@ from uuid import UUID
 
 from aiokafka.structs import ConsumerRecord
 
+from notifier.delivery.user_state import Person, name_of
 from notifier.messages import decode_raised, decode_retry
-from notifier.people import Person, name_of
 from tests.faults.notifier_account import Accepted
 from tests.streams.process import records
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, Topic

@@ -21,18 +21,18 @@ import structlog
 
 from chassis.metrics import Identity, Metrics
 from domain.alerts import Alert, State
-from notifier import mailroom as mailroom_module, waiting as waiting_module
 from notifier.agents import Agents, KafkaTopics
-from notifier.confirmations import Confirmations
-from notifier.delivery import Manner
-from notifier.dispatch import Dispatch
-from notifier.doubt import Doubts
-from notifier.ledger import Ledger
+from notifier.delivery import batching as waiting_module, deliver as mailroom_module
+from notifier.delivery.batching import Waiting
+from notifier.delivery.confirmations import Confirmations
+from notifier.delivery.deliver import Mailroom
+from notifier.delivery.dispatch import Dispatch
+from notifier.delivery.in_flight import Doubts
+from notifier.delivery.interfaces import Manner
+from notifier.delivery.store import Ledger
 from notifier.mail import Contact
-from notifier.mailroom import Mailroom
 from notifier.messages import REQUEUED_FROM
 from notifier.metrics import NotifierMetrics
-from notifier.waiting import Waiting
 from tests.fakes.hurried_loop import run
 from tests.notifier.alerts import ALERT, SENDER
 from tests.notifier.weather import Ways, Weather

@@ -11,12 +11,12 @@ import pytest
 
 from chassis.metrics import Identity, Metrics
 from notifier.agents import Agents, KafkaTopics
-from notifier.delivery import Arrival
+from notifier.delivery.batching import Bundle
+from notifier.delivery.interfaces import Arrival
+from notifier.delivery.user_state import Person, name_of
 from notifier.errors import TooLargeToWaitError
 from notifier.messages import REQUEUED_FROM, ConfirmationWish, Retry, decode_raised, decode_retry, encode_retry
 from notifier.metrics import NotifierMetrics
-from notifier.people import Person, name_of
-from notifier.waiting import Bundle
 from streams.messages import encode_alert
 from tests.fakes.stream import Deed, FakeStream, FakeTopic, an_event
 from tests.notifier.alerts import ALERT, CAUSE, NOW

@@ -14,7 +14,7 @@ import pytest
 from domain.alerts import Alert
 from local.kafka import Broker
 from local.mailbox.reading import Mail, confirmation_link, mails
-from notifier.alert_header import CAUSE_HEADER, parse_alert_header, parse_cause_header, told
+from notifier.mail.alert_header import CAUSE_HEADER, parse_alert_header, parse_cause_header, told
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService

@@ -7,9 +7,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from chassis.errors import SettingsError
 from chassis.settings import load
-from notifier.retries import LONGEST
+from notifier.delivery.batching import OVERDUE
+from notifier.delivery.retries import LONGEST
 from notifier.settings import NotifierSettings
-from notifier.waiting import OVERDUE
 from tests.fakes.tls import server_context
 
 ENOUGH = {

@@ -14,7 +14,7 @@ from local.demo.expected import difference, expected_alerts
 from local.demo.options import Wanted, parse_interest
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
-from notifier.alert_header import ToldAlert
+from notifier.mail.alert_header import ToldAlert
 from tests.domain.brute_force import Log, Wish, everything_to_be_said
 from tests.local.demo.blizzard import BOS, JFK, statements
 

@@ -1,0 +1,68 @@
+"""One person's alerts and the core that mails them, in a world of their own."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from domain.alerts import Alert
+from notifier.delivery.user_state import Person
+from notifier.messages import REQUEUED_FROM, Retry, decode_retry
+from tests.fakes.hurried_loop import run
+from tests.notifier.alerts import ALERT
+from tests.notifier.story import Worker
+from tests.notifier.weather import Ways, Weather
+from tests.notifier.world import World
+
+
+class Scene:
+    """One person's alerts, by number."""
+
+    def __init__(self, ways: Ways) -> None:
+        self.world = World(1, Weather(), ways, 1)
+        self.worker = Worker(self.world)
+        self.worker.begin()
+
+    def alert(self, number: int) -> Alert:
+        window_start = ALERT.window_start + timedelta(hours=number)
+        return replace(ALERT, alert_id=UUID(int=number), user_id=self.world.users[0], window_start=window_start)
+
+    def bring(self, *numbers: int, requeued: bool = False) -> None:
+        for number in numbers:
+            self.world.raise_alert(self.alert(number), {REQUEUED_FROM: b"3:1"} if requeued else None)
+
+    async def restart(self) -> None:
+        """As after kill -9."""
+        self.worker.crash()
+        await self.world.end_tasks()
+        self.worker = Worker(self.world)
+        self.worker.begin()
+
+    @property
+    def told(self) -> list[set[int]]:
+        return [{each.int for each in mail.alert_ids} for mail in self.world.mails]
+
+    @property
+    def retries(self) -> list[Retry]:
+        return [decode_retry(each.value) for each in self.world.retry.records]
+
+    @property
+    def dead(self) -> list[tuple[int, str]]:
+        return [(alert_id.int, reason) for alert_id, reason in self.world.buried()]
+
+    @property
+    def person(self) -> Person:
+        return Person.decoded(self.world.kept["people"].get(str(self.world.users[0]).encode()))
+
+
+def scene(doing: Callable[[Scene], Coroutine[Any, Any, None]], ways: Ways | None = None) -> None:
+    """In hurried time; in the end all is acknowledged."""
+
+    async def with_it() -> None:
+        it = Scene(ways or Ways())
+        await doing(it)
+        assert it.world.all_acknowledged
+        await it.world.end_tasks()
+
+    run(with_it())
