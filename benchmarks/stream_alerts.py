@@ -47,8 +47,8 @@ from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S
 from local.kafka import running_broker
 from streams.app import SERVICE
-from streams.desk import Outcome
-from streams.state import encode_interest
+from streams.entries import encode_interest
+from streams.join_state import Outcome
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, partition_of
 

@@ -21,9 +21,9 @@ from typing import Final
 from benchmarks.streams.figures import median, progress, report
 from benchmarks.streams.traffic import Record, airports, flight_records, past_records, quiet_interests
 from benchmarks.streams.work import Folding
-from streams.desk import Desk
+from streams.entries import encode_interest
+from streams.join_state import Desk
 from streams.messages import decode_flights
-from streams.state import encode_interest
 
 NAME: Final = "stream_fold"
 AIRPORTS: Final = 24

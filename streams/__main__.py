@@ -19,9 +19,9 @@ from chassis.faust.app import run_worker
 from chassis.process import settings_or_exit
 from chassis.settings import Settings
 from streams.app import SERVICE, create_app
-from streams.replay import default_group, output_topic, replay
+from streams.replay.replay import default_group, output_topic, replay
+from streams.replay.verify import compare
 from streams.settings import StreamsSettings
-from streams.verify import compare
 from towerwatch.topics import ALERTS_RAISED, CATALOGUE, FLIGHTS_OBSERVED, INTERESTS_CHANGED
 
 

@@ -17,12 +17,12 @@ from chassis.faust.app import dead_letter
 from chassis.faust.table import turn_to
 from chassis.kafka import sequence_in
 from domain.alerts import Alert
-from streams.desk import Desk, Outcome
 from streams.errors import MisroutedError, UnsequencedError, UnusableEventError
+from streams.join_state import Desk, Outcome
 from streams.messages import decode_flights, decode_interest_key, encode_alert
 from streams.metrics import StreamMetrics
+from streams.recent_activity import Ticker
 from streams.tables import SequencedTable
-from streams.ticker import Ticker
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
 log = structlog.get_logger()

@@ -17,12 +17,12 @@ from chassis.metrics import Identity, Metrics
 from domain.interests import Direction
 from domain.windows import instant
 from streams.agents import Join, Tables
-from streams.desk import Desk
+from streams.join_state import Desk
 from streams.metrics import StreamMetrics
 from streams.pages import serve_pages
+from streams.recent_activity import Ticker
 from streams.settings import StreamsSettings
 from streams.tables import SequencedTable
-from streams.ticker import Ticker
 from towerwatch.topics import (
     ALERTS_DEAD_LETTER,
     ALERTS_RAISED,

@@ -7,7 +7,7 @@ from typing import Final
 from chassis.metrics import Metrics
 from domain.alerts import Alert
 from domain.interests import Direction
-from streams.desk import Outcome
+from streams.join_state import Outcome
 
 _FOLD_SECONDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1)
 

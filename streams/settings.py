@@ -3,8 +3,8 @@
 from pydantic import Field
 
 from chassis.faust.app import StreamSettings
-from streams.desk import DEFAULT_HISTORY_DAYS
-from streams.state import LONGEST_HISTORY_DAYS
+from streams.entries import LONGEST_HISTORY_DAYS
+from streams.join_state import DEFAULT_HISTORY_DAYS
 
 
 class StreamsSettings(StreamSettings):

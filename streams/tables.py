@@ -6,7 +6,7 @@ from contextvars import copy_context
 from faust.types import EventT
 
 from chassis.faust.table import DirectTable, turn_to
-from streams.state import sequence_of
+from streams.entries import sequence_of
 
 
 class SequencedTable(DirectTable):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from benchmarks.streams.traffic import Record
-from streams.state import sequence_of
+from streams.entries import sequence_of
 
 
 class Appended(NamedTuple):

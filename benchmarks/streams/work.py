@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from benchmarks.streams.traffic import airports, quiet_interests, watching_interests
-from streams.desk import Desk, Outcome
+from streams.entries import encode_interest
+from streams.join_state import Desk, Outcome
 from streams.messages import decode_flights, encode_alert
-from streams.state import encode_interest
 from towerwatch.topics import ALERTS_RAISED, partition_of
 
 AIRPORTS = 24

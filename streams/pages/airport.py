@@ -16,9 +16,9 @@ from domain.interests import Direction, Interest
 from domain.thresholds import InForce
 from domain.traffic import RETAINED_HOURS, Flow, HourlyCounts, Traffic
 from domain.windows import HOUR_S, Window, instant, seconds
-from streams.desk import Desk
+from streams.join_state import Desk
 from streams.pages.overview import BreachShown
-from streams.ticker import AlertGroup
+from streams.recent_activity import AlertGroup
 
 SHOWN_WINDOWS: Final = {Window.ONE_HOUR: 72, Window.SIX_HOURS: 56, Window.ONE_DAY: 90}
 """How many of the last windows a chart shows: three days, two weeks, and all that is kept."""

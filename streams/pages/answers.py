@@ -20,7 +20,7 @@ from chassis.faust.app import is_ready
 from domain.airports import airport as known_airport, unknown
 from domain.interests import Interest
 from domain.windows import Window
-from streams.desk import Desk
+from streams.join_state import Desk
 from streams.messages import is_icao
 from streams.pages import rendering
 from streams.pages.airport import DETAIL, airport_detail
@@ -36,8 +36,8 @@ from streams.pages.overview import (
 )
 from streams.pages.pulse import Pulse
 from streams.pages.worker import GRAPH, STATE, counts_of, graph_of, worker_state
+from streams.recent_activity import Ticker
 from streams.routing import ASKED_BY, Answer, Workers, worker_name
-from streams.ticker import Ticker
 
 HEADERS: Final = {
     "Content-Security-Policy": (

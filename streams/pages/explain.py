@@ -13,7 +13,7 @@ from domain.alerts import Bound, State
 from domain.explanation import Knowledge, Verdict, verdicts
 from domain.interests import Direction, Interest
 from domain.windows import Window
-from streams.desk import Desk
+from streams.join_state import Desk
 from streams.pages.airport import Series, is_said, series_of
 from streams.pages.wording import flights, limit, number, plural
 

@@ -13,9 +13,9 @@ from domain.alerts import Bound
 from domain.interests import Direction
 from domain.traffic import Flow
 from domain.windows import HOUR_S, Window, instant, seconds
-from streams.desk import Desk
+from streams.join_state import Desk
 from streams.pages.wording import iso_minute
-from streams.ticker import RATE_OVER_S, AlertGroup, Ticker
+from streams.recent_activity import RATE_OVER_S, AlertGroup, Ticker
 
 SHOWN_HOURS: Final = 48
 """How many of the last covered hours an airport is shown with."""

@@ -12,12 +12,12 @@ from aiohttp.web import Request, Response
 
 from chassis.clock import Clock
 from domain.windows import Window
-from streams.desk import Desk
+from streams.join_state import Desk
 from streams.pages import rendering
 from streams.pages.answers import HEADERS, Pages, Sorry, as_json, html
 from streams.pages.overview import AIRPORTS, OVERVIEW
+from streams.recent_activity import Ticker
 from streams.routing import ASKED_BY
-from streams.ticker import Ticker
 
 
 def serve_pages(

@@ -5,7 +5,7 @@ import pytest
 from benchmarks.streams.progress import Appended, rate_after, sequences_of, times_done
 from benchmarks.streams.traffic import Record
 from domain.traffic import Traffic
-from streams.state import Airport, encode_airport
+from streams.entries import Airport, encode_airport
 
 
 def _state(at: float, airport: bytes, sequence: int) -> Appended:

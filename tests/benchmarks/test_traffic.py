@@ -19,8 +19,8 @@ from benchmarks.streams.work import Folding
 from domain.alerts import Alert
 from domain.interests import Direction
 from domain.windows import HOUR_S
+from streams.entries import encode_interest
 from streams.messages import decode_interest
-from streams.state import encode_interest
 from towerwatch.topics import FLIGHTS_OBSERVED, JOIN_PARTITIONS, partition_of
 
 

@@ -1,7 +1,7 @@
 """A desk and its tables, without Kafka and Faust."""
 
 from domain.alerts import Alert
-from streams.desk import Desk, Outcome
+from streams.join_state import Desk, Outcome
 from streams.messages import decode_flights
 from tests.streams.events import Event
 from towerwatch.topics import FLIGHTS_OBSERVED

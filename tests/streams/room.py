@@ -7,9 +7,9 @@ from typing import Any
 from chassis.clock import SystemClock
 from chassis.metrics import Identity, Metrics
 from streams.agents import Join, Tables
-from streams.desk import Desk
+from streams.join_state import Desk
 from streams.metrics import StreamMetrics
-from streams.ticker import Ticker
+from streams.recent_activity import Ticker
 from tests.domain.logs import an_interest
 from tests.domain.test_judgement import seen
 from tests.fakes.stream import Deed, FakeStream, FakeTable, FakeTopic, an_event

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from chassis.kafka import sequence_in
 from streams import agents
-from streams.desk import Desk, Outcome
+from streams.join_state import Desk, Outcome
 from tests.domain.logs import an_interest
 from tests.domain.test_judgement import seen
 from tests.streams.events import interest_removed, interest_set, observed

@@ -20,8 +20,8 @@ from chassis.faust.app import changelogs
 from chassis.topics import ensure_topics
 from local.kafka import Broker
 from streams import app as streams_app
+from streams.entries import encode_interest
 from streams.settings import StreamsSettings
-from streams.state import encode_interest
 from streams.tables import SequencedTable
 from tests.fakes.stream import FakeEvent
 

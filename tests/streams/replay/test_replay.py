@@ -10,8 +10,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from chassis.topics import ensure_topics
 from local.kafka import Broker
-from streams import inputs, replay
 from streams.__main__ import main
+from streams.replay import log as inputs, replay
 from tests.ports import free_port
 from tests.streams.commands import replayed, streams
 from tests.streams.events import Event

@@ -14,9 +14,7 @@ from domain.changes import NOTHING_KNOWN, Change, alert_of, alerts_between
 from domain.interests import Direction, Interest
 from domain.thresholds import Finding, Thresholds
 from domain.traffic import Day, HourlyCounts, Traffic
-from streams.errors import UndecodableError
-from streams.messages import ObservedFlights, decode_interest, decode_interest_key
-from streams.state import (
+from streams.entries import (
     LONGEST_HISTORY_DAYS,
     Airport,
     decode_airport,
@@ -26,6 +24,8 @@ from streams.state import (
     encode_interest,
     past_key,
 )
+from streams.errors import UndecodableError
+from streams.messages import ObservedFlights, decode_interest, decode_interest_key
 
 DEFAULT_HISTORY_DAYS: Final = 90
 _STEP: Final = 2_000

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from domain.alerts import Alert, Bound, State
 from domain.interests import Direction
 from domain.windows import Window
-from streams.ticker import MOST_GROUPS, REMEMBERED_S, Ticker
+from streams.recent_activity import MOST_GROUPS, REMEMBERED_S, Ticker
 from tests.domain.logs import BASE
 
 

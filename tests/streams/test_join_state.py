@@ -9,8 +9,8 @@ from hypothesis import given, settings, strategies as st
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage
 from domain.windows import HOUR_S, seconds
-from streams.desk import Desk
 from streams.errors import UndecodableError
+from streams.join_state import Desk
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
 from tests.domain.test_judgement import seen
 from tests.streams.bench import Bench

@@ -40,13 +40,13 @@ from streams.pages.rendering import (
     stats_page,
 )
 from streams.pages.worker import AgentShown, MemberShown, RecoveryShown, TableShown, TopicShown, WorkerState, graph_of
+from streams.recent_activity import Ticker
 from streams.settings import StreamsSettings
-from streams.ticker import Ticker
 from tests.domain.logs import BASE, an_interest
 from tests.domain.test_judgement import seen
 from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
-from tests.streams.test_ticker import Seconds, an_alert
+from tests.streams.test_recent_activity import Seconds, an_alert
 
 NOW = BASE + timedelta(hours=102)
 HOSTILE = "<script>alert(1)</script>"

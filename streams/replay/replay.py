@@ -15,7 +15,8 @@ from aiokafka.structs import ConsumerRecord
 from chassis.kafka import started_producer
 from chassis.topics import ensure_topics
 from streams.errors import ReplayRefusedError
-from streams.inputs import (
+from streams.messages import encode_alert
+from streams.replay.log import (
     INPUTS,
     NUMBERS,
     Fate,
@@ -32,7 +33,6 @@ from streams.inputs import (
     records,
     require_topics,
 )
-from streams.messages import encode_alert
 from towerwatch.topics import ALERTS_RAISED, CATALOGUE, FLIGHTS_OBSERVED, Topic, partition_of
 
 _NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}", re.ASCII)

@@ -2,7 +2,7 @@
 
 Two sets of alert ids are compared: those that a replay computes, and those on alerts.raised.v1. What one of them holds
 and the other does not is a difference, unless the log no longer tells, or never told, which of the two is right: each
-such reason is one of `streams.grounds.Reason`.
+such reason is one of `streams.replay.exemptions.Reason`.
 """
 
 from collections import Counter
@@ -15,8 +15,8 @@ from google.protobuf.message import DecodeError
 
 from domain.windows import instant
 from streams.errors import LogUnreadableError
-from streams.grounds import Grounds, Reason, Statement, decode_statement, statement_of
-from streams.inputs import (
+from streams.replay.exemptions import Grounds, Reason, Statement, decode_statement, statement_of
+from streams.replay.log import (
     INPUTS,
     NUMBERS,
     Offsets,
@@ -31,7 +31,7 @@ from streams.inputs import (
     records,
     require_topics,
 )
-from streams.replay import Tally, default_group, is_complete
+from streams.replay.replay import Tally, default_group, is_complete
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, Topic
 
 GROUP: Final = "streams"

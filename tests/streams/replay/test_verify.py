@@ -13,9 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 
 from local.kafka import Broker, running_broker
-from streams.inputs import INPUTS, partitions
-from streams.replay import default_group, output_topic, replay
-from streams.verify import SHOWN, compare
+from streams.replay.log import INPUTS, partitions
+from streams.replay.replay import default_group, output_topic, replay
+from streams.replay.verify import SHOWN, compare
 from tests.domain.logs import BASE, an_interest
 from tests.domain.test_judgement import seen
 from tests.streams.commands import streams

@@ -1,6 +1,6 @@
 """The log of the stream's two inputs, read from its beginning and folded once more, without Faust.
 
-The rule is the stream's own (`streams.desk`); all that surrounds it there is not here: no tables on disk, no
+The rule is the stream's own (`streams.join_state`); all that surrounds it there is not here: no tables on disk, no
 changelogs, no rebalances, no recovery. So where the two say the same, it is not because both are wrong alike.
 """
 
@@ -19,8 +19,8 @@ from aiokafka.structs import ConsumerRecord
 from chassis.kafka import sequence_in, stop_consumer
 from chassis.topics import wait_for_broker
 from domain.alerts import Alert
-from streams.desk import Desk, Outcome
 from streams.errors import LogUnreadableError, MisroutedError, UnsequencedError, UnusableEventError
+from streams.join_state import Desk, Outcome
 from streams.messages import ObservedFlights, decode_flights, decode_interest_key
 from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, JOIN_PARTITIONS, Topic, partition_of
 

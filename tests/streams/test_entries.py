@@ -5,7 +5,7 @@ from hypothesis import given, settings, strategies as st
 from domain.interests import Direction
 from domain.traffic import DAY_HOURS, Observation
 from domain.windows import HOUR_S, seconds
-from streams.state import (
+from streams.entries import (
     Airport,
     decode_airport,
     decode_interest_entry,

@@ -14,9 +14,9 @@ from hypothesis import given, settings, strategies as st
 from domain.alerts import Alert
 from domain.interests import Interest
 from domain.traffic import Coverage, Observation
-from streams.grounds import Grounds, Reason, Statement, decode_statement, statement_of
-from streams.inputs import Refold
 from streams.messages import encode_alert
+from streams.replay.exemptions import Grounds, Reason, Statement, decode_statement, statement_of
+from streams.replay.log import Refold
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
 from tests.domain.test_judgement import seen
 from tests.streams.events import Event, interest_removed, interest_set, observed

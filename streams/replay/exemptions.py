@@ -10,7 +10,7 @@ from domain.alerts import Alert, Bound, State
 from domain.interests import Direction
 from domain.traffic import Coverage
 from domain.windows import HOUR_S, Window, seconds
-from streams.inputs import Step
+from streams.replay.log import Step
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
