@@ -20,17 +20,18 @@ from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
 from towerwatch.topics import CATALOGUE
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
-from user_manager import pages, rest, rpc
+from user_manager import rpc
 from user_manager.access import Access
 from user_manager.accounts import Accounts
 from user_manager.bounces import Bounces
 from user_manager.collector_client import CollectorClient
-from user_manager.deletion import CARRY_ON_EVERY_S, Deletions
+from user_manager.deletion.saga import CARRY_ON_EVERY_S, Deletions
 from user_manager.housekeeping import COUNT_EVERY_S, SWEEP_EVERY_S, Housekeeping
 from user_manager.idempotency import IdempotentAnswers
 from user_manager.links import Links
 from user_manager.model import OUTBOX
 from user_manager.registration import Registrations
+from user_manager.rest import pages, routes as rest
 from user_manager.settings import UserManagerSettings
 
 SERVICE = "user_manager"

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from user_manager import tokens
 from user_manager.addresses import lookup_key
+from user_manager.deletion.steps import Step
 from user_manager.errors import (
     AccountUnknownError,
     LinkOrphanedError,
@@ -17,7 +18,6 @@ from user_manager.errors import (
     TokenUnknownError,
 )
 from user_manager.model import Deletion, User
-from user_manager.steps import Step
 
 EXISTS: Final[ColumnElement[bool]] = ~exists().where(
     Deletion.user_id == User.user_id, Deletion.step != Step.DELETE_INTERESTS

@@ -33,9 +33,9 @@ from tests.waiting import eventually
 from towerwatch.topics import INTERESTS_CHANGED, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager import model as accounts_model
+from user_manager.deletion.steps import Step
 from user_manager.links import Links
 from user_manager.model import Deletion, User
-from user_manager.steps import Step
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
@@ -47,7 +47,8 @@ BELIEVED_S: Final = 5
 # may believe a token. Here it believes it for seconds, so seconds will do.
 PROGRAM: Final = """
 from datetime import timedelta
-from user_manager import deletion, steps
+from user_manager.deletion import saga as deletion
+from user_manager.deletion import steps
 steps.BEGINS_AFTER[steps.Step.DELETE_LATE_INTERESTS] = timedelta(seconds=15)
 {more}
 from user_manager.__main__ import main

@@ -14,7 +14,7 @@ from chassis.web import openapi
 from chassis.web.http import create_app
 from collector.rest import routes as collector_rest
 from tests.manifests.rendering import Rendered, Resource
-from user_manager import pages, rest as accounts_rest
+from user_manager.rest import pages, routes as accounts_rest
 
 _HIDDEN = ("/health/live", "/health/ready", "/metrics")
 _DOCUMENT = "/openapi.json"

@@ -5,8 +5,8 @@ from flask import Flask
 from chassis.web import openapi
 from chassis.web.http import create_app
 from tests.user_manager.conftest import Service
-from user_manager.pages import pages
-from user_manager.rest import DESCRIPTION, PROBLEMS, users
+from user_manager.rest.pages import pages
+from user_manager.rest.routes import DESCRIPTION, PROBLEMS, users
 
 
 def app_of(

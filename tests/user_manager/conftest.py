@@ -15,7 +15,7 @@ from user_manager.access import Access
 from user_manager.accounts import Accounts
 from user_manager.addresses import Address
 from user_manager.bounces import Bounces
-from user_manager.deletion import Deletions
+from user_manager.deletion.saga import Deletions
 from user_manager.idempotency import IdempotentAnswers
 from user_manager.links import Links
 from user_manager.model import OUTBOX, SCHEMA

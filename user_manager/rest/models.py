@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.json_schema import SkipJsonSchema
 
 from user_manager.accounts import Account, Change
-from user_manager.deletion import DeletionStatus
+from user_manager.deletion.saga import DeletionStatus
 
 LONGEST_NAME: Final = 100
 """Characters."""

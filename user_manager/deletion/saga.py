@@ -25,10 +25,10 @@ from chassis.errors import DatabaseAwayError
 from chassis.metrics import Metrics
 from user_manager import events
 from user_manager.access import Access
+from user_manager.deletion.steps import BEGINS_AFTER, Step, retry_after
 from user_manager.errors import CollectorAwayError, CollectorRefusedError, DeletionUnknownError
 from user_manager.idempotency import forget_answers_about
 from user_manager.model import OUTBOX, Deletion, User
-from user_manager.steps import BEGINS_AFTER, Step, retry_after
 
 log = structlog.get_logger()
 

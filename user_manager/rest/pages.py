@@ -8,7 +8,7 @@ from chassis.web.http import ProblemKind
 from chassis.web.openapi import Answer, describe
 from user_manager.accounts import Accounts
 from user_manager.registration import Registrations
-from user_manager.rest import PROBLEMS
+from user_manager.rest.routes import PROBLEMS
 
 _HEADERS: Final = {
     "Content-Security-Policy": (

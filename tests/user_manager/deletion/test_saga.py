@@ -17,7 +17,8 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeInterests
 from tests.fakes.faulty_database import Fault, Faults, FaultyDatabase, Killed
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
-from user_manager.deletion import HELD, DeletionStatus
+from user_manager.deletion.saga import HELD, DeletionStatus
+from user_manager.deletion.steps import BEGINS_AFTER, LONGEST_PAUSE, Step
 from user_manager.errors import (
     AccountUnknownError,
     CollectorAwayError,
@@ -27,7 +28,6 @@ from user_manager.errors import (
 )
 from user_manager.model import OUTBOX, Deletion, IdempotencyRecord, User
 from user_manager.registration import Registration
-from user_manager.steps import BEGINS_AFTER, LONGEST_PAUSE, Step
 
 ANN = "ann@example.org"
 

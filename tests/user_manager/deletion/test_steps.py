@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from hypothesis import given, strategies as st
 
-from user_manager.steps import BEGINS_AFTER, LONGEST_PAUSE, Step, retry_after
+from user_manager.deletion.steps import BEGINS_AFTER, LONGEST_PAUSE, Step, retry_after
 
 
 def test_the_pivot_is_first_and_the_record_goes_last() -> None:

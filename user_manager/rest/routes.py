@@ -26,7 +26,7 @@ from chassis.web.limits import ClientLimit
 from chassis.web.openapi import Answer, describe
 from user_manager.accounts import Account, Accounts
 from user_manager.addresses import Address, parse_address
-from user_manager.deletion import Deletions, DeletionStatus
+from user_manager.deletion.saga import Deletions, DeletionStatus
 from user_manager.errors import (
     AccountUnknownError,
     AddressInvalidError,
@@ -48,7 +48,7 @@ from user_manager.errors import (
     VersionMismatchError,
 )
 from user_manager.registration import Registrations
-from user_manager.rest_models import (
+from user_manager.rest.models import (
     ChangedUser,
     DeletionState,
     Existence,
