@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 from domain.alerts import Alert, Bound, State, alert_id
 from domain.episodes import Lookback
 from domain.interests import Direction, Interest
-from domain.judgement import ANY, BEYOND, NO_HIGH, NO_LOW, NOTHING, Said, Stretch, first_window, high_said, low_said
-from domain.standing import Windows
+from domain.rule import ANY, BEYOND, NO_HIGH, NO_LOW, NOTHING, Said, Stretch, first_window, high_said, low_said
 from domain.traffic import DAY_HOURS, Flow, Traffic
+from domain.window_counts import Windows
 from domain.windows import HOUR_S, Window, instant
 
 NOTHING_KNOWN: Final = Traffic()

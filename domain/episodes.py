@@ -7,7 +7,7 @@ found once and shared, however many people are told.
 from typing import Final
 
 from domain.alerts import Bound
-from domain.standing import Windows
+from domain.window_counts import Windows
 
 EARLIER_WINDOWS: Final = 12
 """Windows before an alert's own whose counts it carries, at most."""

@@ -7,9 +7,9 @@ from enum import StrEnum
 
 from domain.alerts import State
 from domain.interests import Interest
-from domain.judgement import Said, first_window, high_said, low_said
-from domain.standing import Windows
+from domain.rule import Said, first_window, high_said, low_said
 from domain.traffic import Traffic
+from domain.window_counts import Windows
 from domain.windows import HOUR_S, instant
 
 

@@ -1,6 +1,6 @@
 """What an interest would have said of traffic that is already known, so that a person can choose its thresholds.
 
-There is one alert rule, `domain.judgement`, and one fold, `domain.traffic`: what is stored of an airport is told to
+There is one alert rule, `domain.rule`, and one fold, `domain.traffic`: what is stored of an airport is told to
 them as if the collector had just observed it, and what they say is what the stream says of an interest set now.
 """
 

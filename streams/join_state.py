@@ -12,7 +12,7 @@ from uuid import UUID
 from domain.alerts import Alert
 from domain.changes import NOTHING_KNOWN, Change, alert_of, alerts_between
 from domain.interests import Direction, Interest
-from domain.thresholds import Finding, Thresholds
+from domain.threshold_index import Finding, Thresholds
 from domain.traffic import Day, HourlyCounts, Traffic
 from streams.entries import (
     LONGEST_HISTORY_DAYS,

@@ -13,7 +13,7 @@ from domain.airports import airport
 from domain.alerts import Bound, State
 from domain.explanation import verdicts
 from domain.interests import Direction, Interest
-from domain.thresholds import InForce
+from domain.threshold_index import InForce
 from domain.traffic import RETAINED_HOURS, Flow, HourlyCounts, Traffic
 from domain.windows import HOUR_S, Window, instant, seconds
 from streams.join_state import Desk

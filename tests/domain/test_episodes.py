@@ -11,7 +11,7 @@ from domain.interests import Direction
 from domain.traffic import Coverage, Traffic
 from domain.windows import Window
 from tests.domain.logs import BASE, an_interest, facts, interests, interleaved, to_be_said
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 
 HOUR = timedelta(hours=1)
 

@@ -9,7 +9,7 @@ from domain.explanation import Knowledge, verdicts
 from domain.interests import Direction
 from domain.traffic import Coverage
 from tests.domain.logs import BASE, an_interest, interests, interleaved, to_be_said
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 
 HOUR = timedelta(hours=1)
 

@@ -13,7 +13,7 @@ from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, Window, seconds
 from tests.domain.brute_force import LENGTHS
 from tests.domain.logs import BASE, an_interest, expected_ids, facts, interests, interleaved
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
 

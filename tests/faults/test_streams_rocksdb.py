@@ -18,7 +18,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from domain.windows import Window
 from local.kafka import Broker, running_broker
 from tests.domain.logs import an_interest, expected_ids
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.faults.test_streams import assert_exact, parts, paused, wait_until_done
 from tests.streams.commands import verified
 from tests.streams.crew import Crew, a_crew

@@ -11,7 +11,7 @@ from streams.join_state import Desk
 from streams.metrics import StreamMetrics
 from streams.recent_activity import Ticker
 from tests.domain.logs import an_interest
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.fakes.stream import Deed, FakeStream, FakeTable, FakeTopic, an_event
 from tests.streams.events import Event, interest_set, observed
 

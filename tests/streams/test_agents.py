@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.events import observed
 from tests.streams.room import INTEREST, THREE, Room, a_room_with, settle
 

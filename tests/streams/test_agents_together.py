@@ -7,7 +7,7 @@ from chassis.kafka import sequence_in
 from streams import agents
 from streams.join_state import Desk, Outcome
 from tests.domain.logs import an_interest
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.events import interest_removed, interest_set, observed
 from tests.streams.room import INTEREST, THREE, Room, a_room_with, settle
 

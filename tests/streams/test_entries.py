@@ -16,7 +16,7 @@ from streams.entries import (
     sequence_of,
 )
 from tests.domain.logs import BASE, an_interest, interests, interleaved, with_late_flights
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.events import interest_message
 
 sequences = st.integers(0, 2**63 - 1)

@@ -12,7 +12,7 @@ from domain.windows import HOUR_S, seconds
 from streams.errors import UndecodableError
 from streams.join_state import Desk
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.bench import Bench
 from tests.streams.events import AIRPORTS, Event, interest_removed, interest_set, observed
 

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from chassis.metrics import Identity, Metrics
 from domain.interests import Direction
 from streams.metrics import StreamMetrics
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.bench import Bench
 from tests.streams.events import observed
 

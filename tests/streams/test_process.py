@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from domain.airports import airport
 from local.kafka import Broker
 from tests.domain.logs import an_interest, expected_ids
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.events import Event, interest_removed, interest_set, observed
 from tests.streams.process import (
     alert_ids,

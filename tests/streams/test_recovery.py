@@ -8,7 +8,7 @@ import pytest
 
 from local.kafka import Broker
 from tests.domain.logs import an_interest, expected_ids
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.ports import free_port
 from tests.streams.events import interest_set, observed
 from tests.streams.process import (

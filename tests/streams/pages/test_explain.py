@@ -12,7 +12,7 @@ from domain.traffic import Coverage, Observation
 from streams.pages.explain import EXPLAINED, WINDOWS_A_PAGE, Explained, explained, in_words
 from streams.pages.rendering import explain_page
 from tests.domain.logs import BASE, an_interest, interests, interleaved, to_be_said
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
 

@@ -43,7 +43,7 @@ from streams.pages.worker import AgentShown, MemberShown, RecoveryShown, TableSh
 from streams.recent_activity import Ticker
 from streams.settings import StreamsSettings
 from tests.domain.logs import BASE, an_interest
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
 from tests.streams.test_recent_activity import Seconds, an_alert

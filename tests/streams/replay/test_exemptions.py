@@ -18,7 +18,7 @@ from streams.messages import encode_alert
 from streams.replay.exemptions import Grounds, Reason, Statement, decode_statement, statement_of
 from streams.replay.log import Refold
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.events import Event, interest_removed, interest_set, observed
 from towerwatch.topics import FLIGHTS_OBSERVED, partition_of
 

@@ -17,7 +17,7 @@ from streams.replay.log import INPUTS, partitions
 from streams.replay.replay import default_group, output_topic, replay
 from streams.replay.verify import SHOWN, compare
 from tests.domain.logs import BASE, an_interest
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 from tests.streams.commands import streams
 from tests.streams.events import interest_set, observed
 from tests.streams.process import GROUP, publish, records

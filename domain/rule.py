@@ -3,13 +3,13 @@ corners.
 
 What is said of a window is the same for all interests that count the same flights, but for their thresholds. So the
 rule speaks of stretches of thresholds ("FIRING for all from 12 up to 30"), and who has one of those is found in a
-sorted index (`domain.thresholds`), or asked of a single interest (`domain.changes.alerts_between`).
+sorted index (`domain.threshold_index`), or asked of a single interest (`domain.changes.alerts_between`).
 """
 
 from typing import Final, NamedTuple
 
 from domain.interests import HIGHEST_THRESHOLD, Interest
-from domain.standing import Windows
+from domain.window_counts import Windows
 from domain.windows import HOUR_S, seconds
 
 

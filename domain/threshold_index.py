@@ -15,9 +15,9 @@ from uuid import UUID
 from domain.alerts import Bound
 from domain.changes import Change, News
 from domain.interests import Direction, Interest
-from domain.judgement import Stretch, first_window, high_said, low_said
-from domain.standing import Windows
+from domain.rule import Stretch, first_window, high_said, low_said
 from domain.traffic import Traffic
+from domain.window_counts import Windows
 from domain.windows import HOUR_S, Window
 
 _ENTRY_BYTES: Final = 4

@@ -11,10 +11,10 @@ from domain.alerts import Alert
 from domain.changes import NOTHING_KNOWN, Change, alert_of, alerts_between
 from domain.explanation import verdicts
 from domain.interests import Direction, Interest
-from domain.thresholds import Thresholds
+from domain.threshold_index import Thresholds
 from domain.windows import Window
 from tests.domain.logs import an_interest, interests, interleaved, with_late_flights
-from tests.domain.test_judgement import seen
+from tests.domain.test_rule import seen
 
 people = st.lists(interests, min_size=1, max_size=12).map(
     lambda wishes: [replace(wish, interest_id=UUID(int=number)) for number, wish in enumerate(wishes)]
