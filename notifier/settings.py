@@ -49,10 +49,10 @@ class NotifierSettings(StreamSettings):
     person_mails_per_hour: int = Field(default=12, ge=0)
     """With alerts; what is more is told in the next one. 0: no limit."""
     stuck_after_s: float = Field(default=600.0, ge=480.0)
-    """An alert that waits for its time is in hand, and not acknowledged: for up to `notifier.delivery.retries.LONGEST`, and
-    `notifier.delivery.batching.OVERDUE` more. That is no standstill."""
+    """An alert that waits for its time is in hand, and not acknowledged: for up to `notifier.delivery.retries.LONGEST`,
+    and `notifier.delivery.batching.OVERDUE` more. That is no standstill."""
     retry_base_s: float = Field(default=5.0, gt=0, le=300)
-    """Seconds until the first further try; each later pause is twice as long, up to `notifier.delivery.retries.LONGEST`."""
+    """Seconds until the second attempt; each later pause is twice as long, up to `delivery.retries.LONGEST`."""
     retry_lifetime_s: float = Field(default=86_400.0, ge=60, le=604_800)
     """Seconds after its first try for which an alert is news. The topics keep it for seven days."""
     contact_cache_s: float = Field(default=5.0, ge=0, le=60)

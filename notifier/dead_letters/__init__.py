@@ -1,0 +1,1 @@
+"""Dead letters: reading, showing and requeueing them (`python -m notifier dead-letters`)."""

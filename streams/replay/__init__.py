@@ -1,0 +1,1 @@
+"""The log folded anew without Faust: `python -m streams replay` and `verify`."""

@@ -1,0 +1,1 @@
+"""The deletion saga: its steps, and the process that carries them forward."""

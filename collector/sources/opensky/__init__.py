@@ -1,0 +1,1 @@
+"""The OpenSky Network: the client of its REST API and its credentials."""
