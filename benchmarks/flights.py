@@ -21,7 +21,7 @@ from sqlalchemy import insert
 from chassis.clock import ScaledClock
 from chassis.db.database import Database
 from chassis.db.outbox import OutboxRelay
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.topics import ensure_topics
 from collector.interests import Interests, Wish
 from collector.intervals import DAY, Lags
@@ -120,7 +120,7 @@ async def _collecting(database: Database) -> tuple[float, int]:
         wish = Wish(airport, Direction.BOTH, Window.ONE_HOUR, 40, None, 1, False, NOW - DAYS * DAY)
         interests.set(uuid4(), wish)
     timing = Timing(Lags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(0))
-    metrics = Metrics(Identity("benchmark", "local"))
+    metrics = Metrics(ServiceIdentity("benchmark", "local"))
     collection = Collection(database, PromptSource(), clock, timing, Ledger(1_000_000_000), metrics)
     term = await collection.begin_term()
     began = time.perf_counter()
@@ -137,7 +137,7 @@ async def _collecting(database: Database) -> tuple[float, int]:
 async def _publishing(database: Database, bootstrap_servers: str, flights: int) -> float:
     """Flights a second, until the outbox is empty."""
     await ensure_topics(bootstrap_servers, CATALOGUE, 1)
-    relay = OutboxRelay(database, OUTBOX, bootstrap_servers, Metrics(Identity("benchmark", "local")))
+    relay = OutboxRelay(database, OUTBOX, bootstrap_servers, Metrics(ServiceIdentity("benchmark", "local")))
     began = time.perf_counter()
     task = asyncio.create_task(relay.run())
     while await asyncio.to_thread(_waiting, database):

@@ -38,7 +38,7 @@ import uvloop
 from benchmarks.mail_sink import HOST, REPLY_MS, Sink, running_sink
 from benchmarks.streams.figures import median, progress, report
 from benchmarks.streams.traffic import airports
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.mail import Contact, alerts_mail
@@ -207,7 +207,7 @@ def _alert_mail(number: int) -> EmailMessage:
         window=Window.ONE_HOUR,
         window_start=NOW - timedelta(hours=2),
         bound=Bound.HIGH,
-        state=State.FIRING,
+        state=AlertState.FIRING,
         count=level + 4,
         threshold=level,
         for_windows=1,

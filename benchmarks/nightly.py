@@ -38,7 +38,7 @@ from benchmarks.mails import LOGIN, Scene
 from benchmarks.streams.figures import progress, report
 from benchmarks.streams.kafka import Cluster
 from benchmarks.streams.traffic import Record
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from local.kafka import running_broker
@@ -136,7 +136,7 @@ def _records(people: int) -> Iterator[Record]:
                 window=Window.ONE_HOUR,
                 window_start=end - timedelta(hours=ALERTS_EACH - number),
                 bound=Bound.HIGH,
-                state=State.FIRING,
+                state=AlertState.FIRING,
                 count=level + 1 + number,
                 threshold=level,
                 for_windows=1,

@@ -14,7 +14,7 @@ from typing import Final
 _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     """What happens to a call."""
 
     CLOSED = "closed"
@@ -26,7 +26,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class BreakerPolicy:
     """How much it takes to leave a server alone, and for how long."""
 
     failures_to_open: int = 5
@@ -47,8 +47,8 @@ class Breaker:
     comes from before the last change of state says nothing about the server of today, and changes nothing.
     """
 
-    patience: Patience = Patience()
-    state: State = State.CLOSED
+    patience: BreakerPolicy = BreakerPolicy()
+    state: BreakerState = BreakerState.CLOSED
     generation: int = 0
     """Grows with every change of state."""
     failures: int = 0
@@ -60,40 +60,40 @@ class Breaker:
 
     def admitted(self, now: datetime) -> "Breaker | None":
         """The breaker once a call has gone out; None where none may. Each one that goes out needs an outcome."""
-        if self.state is State.CLOSED:
+        if self.state is BreakerState.CLOSED:
             return self
-        if self.state is State.OPEN and now >= self.until:
-            return self._changed(State.HALF_OPEN)
+        if self.state is BreakerState.OPEN and now >= self.until:
+            return self._changed(BreakerState.HALF_OPEN)
         return None
 
     def succeeded(self, generation: int) -> "Breaker":
         """The server has answered, whatever it said."""
         if generation != self.generation:
             return self
-        if self.state is State.CLOSED:
+        if self.state is BreakerState.CLOSED:
             return replace(self, failures=0)
-        return self._changed(State.CLOSED, openings=0)
+        return self._changed(BreakerState.CLOSED, openings=0)
 
     def failed(self, generation: int, now: datetime, chance: float) -> "Breaker":
         """The server has failed. `chance`, from 0 to 1, is the jitter, so that not all come back at once."""
         if generation != self.generation:
             return self
         failures = self.failures + 1
-        if self.state is State.CLOSED and failures < self.patience.failures_to_open:
+        if self.state is BreakerState.CLOSED and failures < self.patience.failures_to_open:
             return replace(self, failures=failures)
         opening = self.patience.opening(self.openings) * (0.5 + chance / 2)
-        return self._changed(State.OPEN, openings=self.openings + 1, until=now + opening)
+        return self._changed(BreakerState.OPEN, openings=self.openings + 1, until=now + opening)
 
     def abandoned(self, generation: int, now: datetime) -> "Breaker":
         """Nobody waited for the outcome. A probe leaves its place to the next call."""
-        if generation != self.generation or self.state is State.CLOSED:
+        if generation != self.generation or self.state is BreakerState.CLOSED:
             return self
-        return self._changed(State.OPEN, until=now)
+        return self._changed(BreakerState.OPEN, until=now)
 
     def wait(self, now: datetime) -> timedelta:
         """How long no call may go out, as far as is known: a probe may come back at any moment."""
-        return max(self.until - now, timedelta(0)) if self.state is State.OPEN else timedelta(0)
+        return max(self.until - now, timedelta(0)) if self.state is BreakerState.OPEN else timedelta(0)
 
-    def _changed(self, state: State, openings: int | None = None, until: datetime = _LONG_AGO) -> "Breaker":
+    def _changed(self, state: BreakerState, openings: int | None = None, until: datetime = _LONG_AGO) -> "Breaker":
         openings = self.openings if openings is None else openings
         return Breaker(self.patience, state, self.generation + 1, failures=0, openings=openings, until=until)

@@ -14,13 +14,13 @@ class SettingsError(ChassisError):
     """The environment does not hold what the service needs; the text lists every fault, one a line."""
 
 
-class DatabaseAwayError(ChassisError):
+class DatabaseUnavailableError(ChassisError):
     """The database does not answer, or gave up on the transaction. Nothing was changed, unless it went on commit."""
 
     transient = True
 
 
-class ContendedError(DatabaseAwayError):
+class ContendedError(DatabaseUnavailableError):
     """Another transaction holds what this one needs, for too long or crosswise (a deadlock). Nothing was changed."""
 
 

@@ -13,7 +13,7 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ServiceIdentity:
     """Who reports."""
 
     service: str
@@ -23,7 +23,7 @@ class Identity:
 class Labelled(Generic[M]):
     """A metric that adds `service` and `node` to the labels that its user gives."""
 
-    def __init__(self, metric: M, identity: Identity) -> None:
+    def __init__(self, metric: M, identity: ServiceIdentity) -> None:
         self._metric: M = metric
         self._identity = identity
 
@@ -35,7 +35,7 @@ class Labelled(Generic[M]):
 class Metrics:
     """Makes metrics in a registry of their own, so that tests and several apps in one process do not clash."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: ServiceIdentity) -> None:
         self._identity = identity
         self.registry = CollectorRegistry()
 

@@ -8,7 +8,7 @@ from chassis.db.migrations import Schema
 from chassis.db.outbox import OutboxRelay
 from chassis.errors import ChassisError
 from chassis.kafka import topics_made
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import every
 from chassis.process import refuse_to_start, serve, settings_or_exit
 from chassis.rpc import GrpcServer
@@ -52,7 +52,7 @@ def main() -> None:
 
 
 async def _run(settings: CollectorSettings) -> None:
-    metrics = Metrics(Identity(SERVICE, settings.k8s_node_name))
+    metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.clock()
     database = settings.database()
     schema = Schema(database, "collector:migrations")

@@ -22,7 +22,7 @@ from collector.interests import Wish, check_effective_from, require_airport
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import CoverageRow, FlightRow, InterestRow
 from domain.interests import Direction, Interest, check_thresholds
-from domain.preview import History, Preview, preview
+from domain.preview import FlightHistory, Preview, preview
 from domain.windows import EPOCH, seconds
 
 _COLUMNS: Final = (
@@ -307,7 +307,7 @@ def _runs(days: Sequence[datetime]) -> Iterator[tuple[datetime, datetime]]:
         yield begin, end
 
 
-def _history(session: Session, icao: str, part: Direction, covered: Covered, effective_from: datetime) -> History:
+def _history(session: Session, icao: str, part: Direction, covered: Covered, effective_from: datetime) -> FlightHistory:
     # By the hour, as they are counted; SQLite keeps a text, to which MySQL's cast is alike: 2013-02-13 10:00:00.000000
     hour = func.substr(cast(FlightRow.event_time, String(26)), 1, 13)
     # What lies before effective_from is not judged, and what lies after the cursor was collected since it was read.
@@ -315,7 +315,7 @@ def _history(session: Session, icao: str, part: Direction, covered: Covered, eff
     flights = ((seconds(datetime.fromisoformat(f"{text}:00+00:00")), count) for text, count in session.execute(query))
     begin = seconds(covered.begin)
     times = [at for hour_begin, count in sorted(flights) for at in repeat(max(hour_begin, begin), count)]
-    return History(part, begin, seconds(covered.end), times)
+    return FlightHistory(part, begin, seconds(covered.end), times)
 
 
 def _seen(part: Direction, row: Row[*tuple[Any, ...]]) -> SeenFlight:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from chassis.db.outbox import Message
+from chassis.db.outbox import OutboxMessage
 from collector.sources.opensky.client import Flight
 from domain.interests import Direction, Interest
 from towerwatch.collection.v1 import events_pb2 as collection_pb
@@ -15,7 +15,7 @@ BATCH = 1_000
 """Flights in one message at most."""
 
 
-def interest_set(interest: Interest) -> Message:
+def interest_set(interest: Interest) -> OutboxMessage:
     value = interests_pb.InterestSet(
         interest_id=str(interest.interest_id),
         user_id=str(interest.user_id),
@@ -32,20 +32,20 @@ def interest_set(interest: Interest) -> Message:
     return _about_interest(interest, value.SerializeToString())
 
 
-def interest_removed(interest: Interest) -> Message:
+def interest_removed(interest: Interest) -> OutboxMessage:
     """A tombstone."""
     return _about_interest(interest, None)
 
 
-def _about_interest(interest: Interest, value: bytes | None) -> Message:
+def _about_interest(interest: Interest, value: bytes | None) -> OutboxMessage:
     partition = partition_of(interest.airport, INTERESTS_CHANGED)
     key = f"{interest.airport}/{interest.interest_id}".encode()
-    return Message(INTERESTS_CHANGED.name, partition, key, value)
+    return OutboxMessage(INTERESTS_CHANGED.name, partition, key, value)
 
 
 def flights_observed(
     airport: str, direction: Direction, begin: datetime, end: datetime, flights: Sequence[Flight]
-) -> Iterator[Message]:
+) -> Iterator[OutboxMessage]:
     """The batches of one collected interval; the last one says that it is covered. At least one, for that."""
     for start in range(0, max(len(flights), 1), BATCH):
         last = start + BATCH >= len(flights)
@@ -60,7 +60,7 @@ def flights_observed(
         yield _about_flights(value)
 
 
-def coverage_gap(airport: str, direction: Direction, begin: datetime, end: datetime) -> Message:
+def coverage_gap(airport: str, direction: Direction, begin: datetime, end: datetime) -> OutboxMessage:
     """[begin, end) will never be collected, and nobody shall wait for it."""
     return _about_flights(_observed(airport, direction, begin, end, flights_pb.COVERAGE_GAP))
 
@@ -74,15 +74,15 @@ def _observed(
     return value
 
 
-def _about_flights(value: flights_pb.FlightsObserved) -> Message:
+def _about_flights(value: flights_pb.FlightsObserved) -> OutboxMessage:
     partition = partition_of(value.airport, FLIGHTS_OBSERVED)
-    return Message(FLIGHTS_OBSERVED.name, partition, value.airport.encode(), value.SerializeToString())
+    return OutboxMessage(FLIGHTS_OBSERVED.name, partition, value.airport.encode(), value.SerializeToString())
 
 
-def collection_requested(airport: str) -> Message:
+def collection_requested(airport: str) -> OutboxMessage:
     """A wish for a collection at once; an empty airport means all."""
     value = collection_pb.CollectionRequested(airport=airport).SerializeToString()
-    return Message(COLLECTIONS_REQUESTED.name, 0, airport.encode(), value)
+    return OutboxMessage(COLLECTIONS_REQUESTED.name, 0, airport.encode(), value)
 
 
 def _direction(direction: Direction) -> flights_pb.Direction.ValueType:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import grpc
 
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from collector.errors import BadUserIdError, CallerGoneError
 from collector.interests import Interests
 from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest, DeleteInterestsResponse
@@ -17,7 +17,7 @@ SERVICE_NAME: Final = "towerwatch.interests.v1.InterestService"
 STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     BadUserIdError: grpc.StatusCode.INVALID_ARGUMENT,
     CallerGoneError: grpc.StatusCode.DEADLINE_EXCEEDED,
-    DatabaseAwayError: grpc.StatusCode.UNAVAILABLE,
+    DatabaseUnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 
 

@@ -18,7 +18,7 @@ class Bound(StrEnum):
     LOW = "low"
 
 
-class State(StrEnum):
+class AlertState(StrEnum):
     """What is said, by comparison with the window before."""
 
     FIRING = "FIRING"
@@ -40,7 +40,7 @@ class Alert:
     window: Window
     window_start: datetime
     bound: Bound
-    state: State
+    state: AlertState
     count: int
     """Distinct flights in the window; of a window that was still open, those with which the threshold was passed."""
     threshold: int
@@ -53,6 +53,6 @@ class Alert:
     """The alert_id of the FIRING with which the breach began that this is of: its own with FIRING; None: not told."""
 
 
-def alert_id(interest_id: UUID, version: int, bound: Bound, window_start: datetime, state: State) -> UUID:
+def alert_id(interest_id: UUID, version: int, bound: Bound, window_start: datetime, state: AlertState) -> UUID:
     """The same statement has the same id, whenever and however often it is computed (UUIDv5, RFC 9562)."""
     return uuid5(_NAMESPACE, f"{interest_id}|{version}|{bound}|{window_start.isoformat()}|{state}")

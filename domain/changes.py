@@ -9,24 +9,35 @@ from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from domain.alerts import Alert, Bound, State, alert_id
+from domain.alerts import Alert, AlertState, Bound, alert_id
 from domain.episodes import Lookback
 from domain.interests import Direction, Interest
-from domain.rule import ANY, BEYOND, NO_HIGH, NO_LOW, NOTHING, Said, Stretch, first_window, high_said, low_said
-from domain.traffic import DAY_HOURS, Flow, Traffic
-from domain.window_counts import Windows
+from domain.rule import (
+    ANY_THRESHOLD,
+    BEYOND,
+    NO_HIGH,
+    NO_LOW,
+    NO_STATES,
+    StateRanges,
+    ThresholdRange,
+    first_window,
+    judge_high,
+    judge_low,
+)
+from domain.traffic import DAY_HOURS, DirectionTraffic, Traffic
+from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, Window, instant
 
-NOTHING_KNOWN: Final = Traffic()
+NO_TRAFFIC: Final = Traffic()
 
 
-class News(NamedTuple):
+class RangeAlert(NamedTuple):
     """Something that is to be said of a window now and was not before, of all thresholds of a stretch."""
 
     number: int
     bound: Bound
-    state: State
-    stretch: Stretch
+    state: AlertState
+    stretch: ThresholdRange
     is_first: bool
     """Of the interests whose first window is `for_windows` - 1 before this one; else of those that began earlier."""
     for_repeat: bool
@@ -58,7 +69,7 @@ class _Extent(NamedTuple):
     """All that is known is news, because one of the flows is covered for the first time."""
 
 
-class Change:
+class TrafficChange:
     """What became of an airport's traffic, and so what is to be said. With `before` = NOTHING_KNOWN: all so far."""
 
     def __init__(self, before: Traffic, after: Traffic) -> None:
@@ -68,7 +79,7 @@ class Change:
             Direction.DEPARTURES: _changed_hours(before.departures, after.departures),
         }
         self._extents = {direction: self._extent(direction, changes) for direction in Direction}
-        self._windows: dict[tuple[Direction, Window], tuple[Windows, Windows]] = {}
+        self._windows: dict[tuple[Direction, Window], tuple[WindowCounts, WindowCounts]] = {}
         self._lookbacks: dict[tuple[Direction, Window], tuple[Lookback, Lookback]] = {}
 
     def _extent(self, direction: Direction, all_changes: Mapping[Direction, tuple[int, int] | None]) -> _Extent | None:
@@ -86,12 +97,12 @@ class Change:
             from_the_beginning=covered_before is None,
         )
 
-    def _pair(self, direction: Direction, window: Window) -> tuple[Windows, Windows]:
+    def _pair(self, direction: Direction, window: Window) -> tuple[WindowCounts, WindowCounts]:
         """The windows before and after."""
         key = direction, window
         pair = self._windows.get(key)
         if pair is None:
-            pair = self._windows[key] = Windows(self._before, *key), Windows(self._after, *key)
+            pair = self._windows[key] = WindowCounts(self._before, *key), WindowCounts(self._after, *key)
         return pair
 
     def touched(self, direction: Direction, window: Window, for_windows: int) -> list[int]:
@@ -137,7 +148,7 @@ class Change:
 
     def crossings(
         self, direction: Direction, window: Window, for_windows: int, ready: Container[int]
-    ) -> Iterator[tuple[int, Stretch, Stretch]]:
+    ) -> Iterator[tuple[int, ThresholdRange, ThresholdRange]]:
         """By window the high and the low thresholds that its counts may have crossed, for runs of up to `for_windows`.
 
         There is nothing new to be said of any other, but for STILL to those who asked for it. `ready`: the windows
@@ -146,7 +157,9 @@ class Change:
         for number in self.touched(direction, window, for_windows):
             yield number, *_crossed(*self._pair(direction, window), number, for_windows, number in ready)
 
-    def news(self, direction: Direction, window: Window, number: int, for_windows: int, bound: Bound) -> list[News]:
+    def news(
+        self, direction: Direction, window: Window, number: int, for_windows: int, bound: Bound
+    ) -> list[RangeAlert]:
         """What is to be said of a window, in the order in which it is."""
         news = _high_news if bound is Bound.HIGH else _low_news
         return [*news(*self._pair(direction, window), number, for_windows)]
@@ -171,7 +184,7 @@ def _covered_to(traffic: Traffic, direction: Direction) -> int | None:
     return covered
 
 
-def _last_hour(flow: Flow) -> int:
+def _last_hour(flow: DirectionTraffic) -> int:
     """The last hour that has flights, or is covered."""
     counts = flow.counts
     covered = (flow.watermark or 0) // HOUR_S
@@ -181,10 +194,12 @@ def _last_hour(flow: Flow) -> int:
     return max(covered, next((counts.end_hour - back for back in range(1, DAY_HOURS + 1) if last[-back]), 0))
 
 
-def _crossed(then: Windows, now: Windows, number: int, for_windows: int, is_ready: bool) -> tuple[Stretch, Stretch]:
+def _crossed(
+    then: WindowCounts, now: WindowCounts, number: int, for_windows: int, is_ready: bool
+) -> tuple[ThresholdRange, ThresholdRange]:
     standing, before = now[number], then[number]
     if standing.lost:
-        return ANY, ANY
+        return ANY_THRESHOLD, ANY_THRESHOLD
     last = now[number - 1]
     flights, earlier = standing.flights, before.flights
     least = most = last.flights
@@ -192,7 +207,7 @@ def _crossed(then: Windows, now: Windows, number: int, for_windows: int, is_read
     for back in range(number - for_windows, number):
         each = now[back]
         if each.lost:
-            return ANY, ANY
+            return ANY_THRESHOLD, ANY_THRESHOLD
         if each.flights < least:
             least = each.flights
         elif each.flights > most:
@@ -205,19 +220,19 @@ def _crossed(then: Windows, now: Windows, number: int, for_windows: int, is_read
     if last.closed:
         # FIRING needs one of the windows before not to pass the threshold, RESOLVED that the last one does.
         if not standing.closed:
-            high = Stretch(max(least, passed), flights)
+            high = ThresholdRange(max(least, passed), flights)
         else:
-            high = Stretch(min(least, flights), max(last.flights, flights))
+            high = ThresholdRange(min(least, flights), max(last.flights, flights))
             # What was said of a low count may have to be withdrawn.
-            low = Stretch(0 if before.closed else min(flights, last.flights) + 1, max(flights, most) + 1)
+            low = ThresholdRange(0 if before.closed else min(flights, last.flights) + 1, max(flights, most) + 1)
     if is_ready:  # for some no window before was a breach
-        high = Stretch(min(high.begin, passed) if last.closed else passed, max(high.end, flights))
+        high = ThresholdRange(min(high.begin, passed) if last.closed else passed, max(high.end, flights))
         if standing.closed:
-            low = Stretch(min(low.begin, flights + 1), BEYOND)
+            low = ThresholdRange(min(low.begin, flights + 1), BEYOND)
     return high, low
 
 
-def _changed_hours(old: Flow, new: Flow) -> tuple[int, int] | None:
+def _changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[int, int] | None:
     """The first and the last hour in which two states of a flow differ, or None."""
     if old is new:
         return None
@@ -232,12 +247,12 @@ def _changed_hours(old: Flow, new: Flow) -> tuple[int, int] | None:
     return (min(hours), max(hours)) if hours else None
 
 
-def _high_news(then: Windows, now: Windows, number: int, for_windows: int) -> Iterator[News]:
+def _high_news(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
     for is_first in (False, True):
-        new = high_said(now, number, for_windows, is_first)
-        if new is NOTHING:
+        new = judge_high(now, number, for_windows, is_first)
+        if new is NO_STATES:
             continue
-        old = high_said(then, number, for_windows, is_first)
+        old = judge_high(then, number, for_windows, is_first)
         if new == old:
             continue
         window = now[number]
@@ -245,43 +260,43 @@ def _high_news(then: Windows, now: Windows, number: int, for_windows: int) -> It
         count = window.flights if window.closed else None
         for state, stretches in _differences(new, old):
             for stretch in stretches:
-                yield News(number, Bound.HIGH, state, stretch, is_first, state is State.STILL, count)
+                yield RangeAlert(number, Bound.HIGH, state, stretch, is_first, state is AlertState.STILL, count)
 
 
-def _low_news(then: Windows, now: Windows, number: int, for_windows: int) -> Iterator[News]:
+def _low_news(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
     for is_first in (False, True):
-        old = low_said(then, number, for_windows, is_first)
-        new = low_said(now, number, for_windows, is_first)
+        old = judge_low(then, number, for_windows, is_first)
+        new = judge_low(now, number, for_windows, is_first)
         if new == old:
             continue
         count = now[number].flights
-        if old is not NOTHING:
+        if old is not NO_STATES:
             # Counts only grow, so what was in breach and still is has a higher threshold than what no longer is.
-            in_breach = BEYOND if new is NOTHING else min(new.firing.begin, new.still.begin)
+            in_breach = BEYOND if new is NO_STATES else min(new.firing.begin, new.still.begin)
             said = then[number].flights
             for stretch, for_repeat in ((old.firing, False), (old.still, True)):
-                gone = Stretch(stretch.begin, min(stretch.end, in_breach))
+                gone = ThresholdRange(stretch.begin, min(stretch.end, in_breach))
                 if gone.begin < gone.end:
-                    yield News(number, Bound.LOW, State.WITHDRAWN, gone, is_first, for_repeat, count, said)
+                    yield RangeAlert(number, Bound.LOW, AlertState.WITHDRAWN, gone, is_first, for_repeat, count, said)
         for state, stretches in _differences(new, old):
             for stretch in stretches:
-                yield News(number, Bound.LOW, state, stretch, is_first, state is State.STILL, count)
+                yield RangeAlert(number, Bound.LOW, state, stretch, is_first, state is AlertState.STILL, count)
 
 
-def _differences(new: Said, old: Said) -> Iterator[tuple[State, list[Stretch]]]:
+def _differences(new: StateRanges, old: StateRanges) -> Iterator[tuple[AlertState, list[ThresholdRange]]]:
     """By state: the thresholds of which it is said now and was not."""
-    yield State.FIRING, _without(new.firing, old.firing)
-    yield State.RESOLVED, _without(new.resolved, old.resolved)
-    yield State.STILL, _without(new.still, old.still)
+    yield AlertState.FIRING, _without(new.firing, old.firing)
+    yield AlertState.RESOLVED, _without(new.resolved, old.resolved)
+    yield AlertState.STILL, _without(new.still, old.still)
 
 
-def _without(new: Stretch, old: Stretch) -> list[Stretch]:
+def _without(new: ThresholdRange, old: ThresholdRange) -> list[ThresholdRange]:
     """What is in `new` and not in `old`."""
     if new.begin >= new.end:
         return []
     if old.begin >= old.end or old.end <= new.begin or new.end <= old.begin:
         return [new]
-    parts = (Stretch(new.begin, old.begin), Stretch(old.end, new.end))
+    parts = (ThresholdRange(new.begin, old.begin), ThresholdRange(old.end, new.end))
     return [part for part in parts if part.begin < part.end]
 
 
@@ -296,7 +311,7 @@ def alerts_between(interest: Interest, before: Traffic, after: Traffic) -> Itera
         for bound, threshold in ((Bound.HIGH, interest.high), (Bound.LOW, interest.low))
         if threshold is not None
     }
-    change, kind = Change(before, after), (interest.direction, interest.window)
+    change, kind = TrafficChange(before, after), (interest.direction, interest.window)
     for number in change.touched(*kind, interest.for_windows):
         if number < first:
             continue  # before it was for it
@@ -308,15 +323,17 @@ def alerts_between(interest: Interest, before: Traffic, after: Traffic) -> Itera
                     yield alert_of(interest, change, news, threshold)
 
 
-def alert_of(interest: Interest, change: Change, news: News, threshold: int) -> Alert:
+def alert_of(interest: Interest, change: TrafficChange, news: RangeAlert, threshold: int) -> Alert:
     """The alert that tells news of a change to somebody who has this threshold."""
     start = _start(interest, news.number)
     own_id = alert_id(interest.interest_id, interest.version, news.bound, start, news.state)
     then, now = change.lookbacks(interest.direction, interest.window)
     episode_id = own_id
-    if news.state is not State.FIRING:
-        began = _episode_begin(interest, then if news.state is State.WITHDRAWN else now, news, threshold)
-        episode_id = alert_id(interest.interest_id, interest.version, news.bound, _start(interest, began), State.FIRING)
+    if news.state is not AlertState.FIRING:
+        began = _episode_begin(interest, then if news.state is AlertState.WITHDRAWN else now, news, threshold)
+        episode_id = alert_id(
+            interest.interest_id, interest.version, news.bound, _start(interest, began), AlertState.FIRING
+        )
     return Alert(
         alert_id=own_id,
         interest_id=interest.interest_id,
@@ -341,9 +358,9 @@ def _start(interest: Interest, number: int) -> datetime:
     return instant(number * interest.window.hours * HOUR_S)
 
 
-def _episode_begin(interest: Interest, lookback: Lookback, news: News, threshold: int) -> int:
+def _episode_begin(interest: Interest, lookback: Lookback, news: RangeAlert, threshold: int) -> int:
     """The window of the FIRING with which the breach began that the news is of; the news is no FIRING itself."""
-    if news.state is State.WITHDRAWN and not news.for_repeat:
+    if news.state is AlertState.WITHDRAWN and not news.for_repeat:
         return news.number  # what is withdrawn was a FIRING: a STILL is only for those who want to be told again
     # A breach needs so many windows in a row, all of them the interest's; with the last of the first ones it began.
     begin = max(lookback.run_begin(news.bound, threshold, news.number), first_window(interest))

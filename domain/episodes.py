@@ -7,7 +7,7 @@ found once and shared, however many people are told.
 from typing import Final
 
 from domain.alerts import Bound
-from domain.window_counts import Windows
+from domain.window_counts import WindowCounts
 
 EARLIER_WINDOWS: Final = 12
 """Windows before an alert's own whose counts it carries, at most."""
@@ -16,7 +16,7 @@ EARLIER_WINDOWS: Final = 12
 class Lookback:
     """What lies behind the windows of one length and direction. Of use as long as their traffic is what is known."""
 
-    def __init__(self, windows: Windows) -> None:
+    def __init__(self, windows: WindowCounts) -> None:
         self._windows = windows
         self._earlier: dict[int, tuple[int | None, ...]] = {}
         self._begins: dict[tuple[Bound, int, int], int] = {}

@@ -1,15 +1,15 @@
 """Why an interest was told something, or was not: window by window."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from domain.alerts import State
+from domain.alerts import AlertState
 from domain.interests import Interest
-from domain.rule import Said, first_window, high_said, low_said
+from domain.rule import StateRanges, first_window, judge_high, judge_low
 from domain.traffic import Traffic
-from domain.window_counts import Windows
+from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, instant
 
 
@@ -27,7 +27,7 @@ class Knowledge(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class WindowVerdict:
     """What the rule makes of one window."""
 
     start: datetime
@@ -35,14 +35,14 @@ class Verdict:
     count: int
     """Distinct flights that are known."""
     knowledge: Knowledge
-    high: State | None
+    high: AlertState | None
     """What is to be said of the high threshold; STILL is mailed only to those who asked for it."""
-    low: State | None
+    low: AlertState | None
 
 
-def verdicts(interest: Interest, traffic: Traffic) -> Iterator[Verdict]:
+def verdicts(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdict]:
     """From as many windows before the first that is judged as a run takes, to the last of which something is known."""
-    windows = Windows(traffic, interest.direction, interest.window)
+    windows = WindowCounts(traffic, interest.direction, interest.window)
     first, covered, closed_until = first_window(interest), windows.first, windows.closed_until
     if covered is None or closed_until is None:
         return
@@ -51,22 +51,22 @@ def verdicts(interest: Interest, traffic: Traffic) -> Iterator[Verdict]:
     last = max(closed_until - 1, _last_with_flights(windows, counted // hours, closed_until))
     for number in range(max(first, covered) - interest.for_windows, last + 1):
         standing = windows[number]
-        yield Verdict(
+        yield WindowVerdict(
             start=instant(number * hours * HOUR_S),
             end=instant((number + 1) * hours * HOUR_S),
             count=standing.flights,
             knowledge=_knowledge(windows, number, first),
-            high=_said(interest, windows, number, first, interest.high, high_said),
-            low=_said(interest, windows, number, first, interest.low, low_said),
+            high=_said(interest, windows, number, first, interest.high, judge_high),
+            low=_said(interest, windows, number, first, interest.low, judge_low),
         )
 
 
-def _last_with_flights(windows: Windows, last: int, closed_until: int) -> int:
+def _last_with_flights(windows: WindowCounts, last: int, closed_until: int) -> int:
     """The last window beyond the closed ones that has flights."""
     return next((number for number in range(last, closed_until - 1, -1) if windows[number].flights), closed_until - 1)
 
 
-def _knowledge(windows: Windows, number: int, first: int) -> Knowledge:
+def _knowledge(windows: WindowCounts, number: int, first: int) -> Knowledge:
     standing = windows[number]
     if standing.closed:
         return Knowledge.CLOSED if number >= first else Knowledge.EARLY
@@ -77,12 +77,23 @@ def _knowledge(windows: Windows, number: int, first: int) -> Knowledge:
     return Knowledge.GAP if standing.lost else Knowledge.OPEN
 
 
-def _said(interest: Interest, windows: Windows, number: int, first: int, threshold: int | None, say) -> State | None:  # type: ignore[no-untyped-def]
+def _said(
+    interest: Interest,
+    windows: WindowCounts,
+    number: int,
+    first: int,
+    threshold: int | None,
+    say: Callable[[WindowCounts, int, int, bool], StateRanges],
+) -> AlertState | None:
     ready = first + interest.for_windows - 1
     if threshold is None or number < ready:
         return None
-    said: Said = say(windows, number, interest.for_windows, number == ready)
-    for state, stretch in ((State.FIRING, said.firing), (State.RESOLVED, said.resolved), (State.STILL, said.still)):
+    said: StateRanges = say(windows, number, interest.for_windows, number == ready)
+    for state, stretch in (
+        (AlertState.FIRING, said.firing),
+        (AlertState.RESOLVED, said.resolved),
+        (AlertState.STILL, said.still),
+    ):
         if stretch.begin <= threshold < stretch.end:
             return state
     return None

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from domain.alerts import Alert
-from domain.changes import NOTHING_KNOWN, alerts_between
+from domain.changes import NO_TRAFFIC, alerts_between
 from domain.interests import Direction, Interest
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation, Traffic
 from domain.windows import HOUR_S, seconds
@@ -21,7 +21,7 @@ _WEEK: Final = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class FlightHistory:
     """What is stored of one direction: in [begin, end), but for the gaps, all flights that the source will give."""
 
     direction: Direction
@@ -66,14 +66,14 @@ class Preview:
         return len(self.alerts) * (_WEEK / known) if known else None
 
 
-def preview(interest: Interest, histories: Iterable[History]) -> Preview:
+def preview(interest: Interest, histories: Iterable[FlightHistory]) -> Preview:
     """What an interest, were it set now, would say at once; of a direction without a history nothing is known."""
-    traffic = NOTHING_KNOWN
+    traffic = NO_TRAFFIC
     for history in histories:
         for observation in history.observations():
             traffic = traffic.fold(observation)
     return Preview(
-        alerts=tuple(alerts_between(interest, NOTHING_KNOWN, traffic)),
+        alerts=tuple(alerts_between(interest, NO_TRAFFIC, traffic)),
         counts=tuple(_counts(interest, traffic)),
         window=interest.window.length,
     )

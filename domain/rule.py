@@ -9,11 +9,11 @@ sorted index (`domain.threshold_index`), or asked of a single interest (`domain.
 from typing import Final, NamedTuple
 
 from domain.interests import HIGHEST_THRESHOLD, Interest
-from domain.window_counts import Windows
+from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, seconds
 
 
-class Stretch(NamedTuple):
+class ThresholdRange(NamedTuple):
     """The thresholds from `begin` up to, but not including, `end`."""
 
     begin: int
@@ -21,25 +21,25 @@ class Stretch(NamedTuple):
 
 
 BEYOND: Final = HIGHEST_THRESHOLD + 1
-NO_HIGH: Final = Stretch(0, 0)
+NO_HIGH: Final = ThresholdRange(0, 0)
 """No high threshold, and none below."""
-NO_LOW: Final = Stretch(BEYOND, BEYOND)
+NO_LOW: Final = ThresholdRange(BEYOND, BEYOND)
 """No low threshold, and none above."""
-ANY: Final = Stretch(0, BEYOND)
+ANY_THRESHOLD: Final = ThresholdRange(0, BEYOND)
 
 
-class Said(NamedTuple):
+class StateRanges(NamedTuple):
     """What is said of one bound in one window: for each state, of which thresholds."""
 
-    firing: Stretch
-    resolved: Stretch
-    still: Stretch
+    firing: ThresholdRange
+    resolved: ThresholdRange
+    still: ThresholdRange
 
 
-NOTHING: Final = Said(NO_HIGH, NO_HIGH, NO_HIGH)
+NO_STATES: Final = StateRanges(NO_HIGH, NO_HIGH, NO_HIGH)
 
 
-def high_said(windows: Windows, number: int, for_windows: int, is_first: bool) -> Said:
+def judge_high(windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
     """What is said of the high threshold in a window.
 
     `is_first`: for the interests whose first window is so late that this is the first one in which a run can be
@@ -49,34 +49,34 @@ def high_said(windows: Windows, number: int, for_windows: int, is_first: bool) -
     """
     window = windows[number]
     if not window.begun:
-        return NOTHING
+        return NO_STATES
     run = window.flights  # thresholds below it are passed by this window and by all others of its run
     for back in range(1, for_windows):
         each = windows[number - back]
         if not (each.closed or each.lost):
-            return NOTHING
+            return NO_STATES
         run = min(run, 0 if each.lost else each.flights)
     before = 0
     if not is_first:
         oldest = windows[number - for_windows]
         if not (oldest.closed or oldest.lost):
-            return NOTHING
+            return NO_STATES
         before = 0 if oldest.lost else oldest.flights
         for back in range(1, for_windows):
             each = windows[number - back]
             before = min(before, 0 if each.lost else each.flights)
-    return Said(
-        firing=Stretch(before, run),
-        resolved=Stretch(run, before) if window.closed else NO_HIGH,
-        still=Stretch(0, min(run, before)),
+    return StateRanges(
+        firing=ThresholdRange(before, run),
+        resolved=ThresholdRange(run, before) if window.closed else NO_HIGH,
+        still=ThresholdRange(0, min(run, before)),
     )
 
 
-def low_said(windows: Windows, number: int, for_windows: int, is_first: bool) -> Said:
-    """What is said of the low threshold in a window: only once it is closed. `is_first`: as for `high_said`."""
+def judge_low(windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
+    """What is said of the low threshold in a window: only once it is closed. `is_first`: as for `judge_high`."""
     window = windows[number]
     if not window.closed:
-        return NOTHING
+        return NO_STATES
     run = window.flights + 1  # thresholds from it on are not reached by this window nor by any other of its run
     before = 0
     for back in range(1, for_windows):
@@ -88,10 +88,10 @@ def low_said(windows: Windows, number: int, for_windows: int, is_first: bool) ->
     else:
         oldest = windows[number - for_windows]
         before = max(before, oldest.flights + 1 if oldest.closed else BEYOND)
-    return Said(
-        firing=Stretch(run, before),
-        resolved=Stretch(before, run),
-        still=Stretch(max(run, before), BEYOND),
+    return StateRanges(
+        firing=ThresholdRange(run, before),
+        resolved=ThresholdRange(before, run),
+        still=ThresholdRange(max(run, before), BEYOND),
     )
 
 

@@ -13,18 +13,18 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from domain.alerts import Bound
-from domain.changes import Change, News
+from domain.changes import RangeAlert, TrafficChange
 from domain.interests import Direction, Interest
-from domain.rule import Stretch, first_window, high_said, low_said
+from domain.rule import ThresholdRange, first_window, judge_high, judge_low
 from domain.traffic import Traffic
-from domain.window_counts import Windows
+from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, Window
 
 _ENTRY_BYTES: Final = 4
 _LAST_WINDOW: Final = 2 ** (8 * _ENTRY_BYTES) - 1
 
 
-class Group(NamedTuple):
+class ThresholdGroup(NamedTuple):
     """Interests of which the same is said but for their thresholds, and when they began."""
 
     direction: Direction
@@ -32,12 +32,12 @@ class Group(NamedTuple):
     for_windows: int
 
 
-class Finding(NamedTuple):
+class InterestAlert(NamedTuple):
     """News that concerns one interest."""
 
     interest_id: UUID
-    group: Group
-    news: News
+    group: ThresholdGroup
+    news: RangeAlert
     threshold: int
 
     @property
@@ -46,7 +46,7 @@ class Finding(NamedTuple):
         return self.news.number * self.group.window.hours * HOUR_S
 
 
-class InForce(NamedTuple):
+class ThresholdInForce(NamedTuple):
     """A threshold and how many interests have it."""
 
     direction: Direction
@@ -161,7 +161,7 @@ class _Kind:
         self.lowest_high = highs[0] if highs else None
         self.highest_low = lows[-1] if lows else None
 
-    def is_crossed(self, bound: Bound, stretch: Stretch) -> bool:
+    def is_crossed(self, bound: Bound, stretch: ThresholdRange) -> bool:
         """Whether somebody has one of these thresholds, or one that is passed all the while and wants to be told."""
         marks = self.marks[bound]
         at = bisect_left(marks, stretch.begin)
@@ -174,7 +174,7 @@ class _Kind:
         )
 
 
-class Thresholds:
+class ThresholdIndex:
     """The thresholds of one airport."""
 
     def __init__(self) -> None:
@@ -186,7 +186,7 @@ class Thresholds:
         return self._interests
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Thresholds) and self._kinds == other._kinds
+        return isinstance(other, ThresholdIndex) and self._kinds == other._kinds
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
@@ -208,13 +208,13 @@ class Thresholds:
             del self._kinds[key]
         self._interests -= 1
 
-    def findings(self, change: Change) -> list[Finding]:
+    def findings(self, change: TrafficChange) -> list[InterestAlert]:
         """What a change makes to be said, to whom; in the order of the windows, of one interest in that of the rule.
 
         What nobody's threshold is crossed by costs a look into one sorted list for each window, however many
         interests there are.
         """
-        found: list[Finding] = []
+        found: list[InterestAlert] = []
         for key, kind in self._kinds.items():
             if change.is_quiet(*key, kind.longest, kind.highest_low, kind.lowest_high):
                 continue
@@ -229,34 +229,38 @@ class Thresholds:
         """Arrivals, departures or both, whose flights somebody wants counted."""
         return frozenset(part for direction, _ in self._kinds for part in direction.parts)
 
-    def in_force(self) -> list[InForce]:
+    def in_force(self) -> list[ThresholdInForce]:
         """Each threshold that somebody has, in order."""
-        interests: Counter[tuple[Group, Bound, int]] = Counter()
+        interests: Counter[tuple[ThresholdGroup, Bound, int]] = Counter()
         for group, (bound, _), ladder in self._ladders():
             for threshold, entries in ladder.entries.items():
                 interests[group, bound, threshold] += len(entries)
-        return sorted(InForce(*group, bound, threshold, n) for (group, bound, threshold), n in interests.items())
+        return sorted(
+            ThresholdInForce(*group, bound, threshold, n) for (group, bound, threshold), n in interests.items()
+        )
 
     def in_breach(self, traffic: Traffic) -> dict[tuple[Direction, Window, Bound], int]:
         """How many interests stand in breach: by the last window that is closed, or by the open one already."""
         breaches: Counter[tuple[Direction, Window, Bound]] = Counter()
         for group, (bound, _), ladder in self._ladders():
-            windows = Windows(traffic, group.direction, group.window)
+            windows = WindowCounts(traffic, group.direction, group.window)
             if windows.closed_until is not None:
                 breaches[group.direction, group.window, bound] += _standing(ladder, group, bound, windows)
         return {key: count for key, count in breaches.items() if count}
 
-    def _ladders(self) -> Iterator[tuple[Group, tuple[Bound, bool], _Ladder]]:
+    def _ladders(self) -> Iterator[tuple[ThresholdGroup, tuple[Bound, bool], _Ladder]]:
         for key, kind in self._kinds.items():
             for for_windows, ladders in kind.ladders.items():
                 for which, ladder in ladders.items():
-                    yield Group(*key, for_windows), which, ladder
+                    yield ThresholdGroup(*key, for_windows), which, ladder
 
 
-def _found(kind: _Kind, key: tuple[Direction, Window], number: int, bound: Bound, change: Change) -> Iterator[Finding]:
+def _found(
+    kind: _Kind, key: tuple[Direction, Window], number: int, bound: Bound, change: TrafficChange
+) -> Iterator[InterestAlert]:
     """All that is to be said of one bound in one window."""
     for for_windows, ladders in kind.ladders.items():
-        group = Group(*key, for_windows)
+        group = ThresholdGroup(*key, for_windows)
         seldom, again = ladders.get((bound, False)), ladders.get((bound, True))
         if seldom is None and again is None:
             continue
@@ -267,7 +271,7 @@ def _found(kind: _Kind, key: tuple[Direction, Window], number: int, bound: Bound
                 yield from _met(again, group, news)
 
 
-def _by_window(finding: Finding) -> int:
+def _by_window(finding: InterestAlert) -> int:
     return finding.window_start
 
 
@@ -283,21 +287,21 @@ def _packed(number: int) -> bytes:
     return min(max(number, 0), _LAST_WINDOW).to_bytes(_ENTRY_BYTES, "big")
 
 
-def _met(ladder: _Ladder, group: Group, news: News) -> Iterator[Finding]:
-    """Those whom news concerns (`News.concerns`)."""
+def _met(ladder: _Ladder, group: ThresholdGroup, news: RangeAlert) -> Iterator[InterestAlert]:
+    """Those whom news concerns (`RangeAlert.concerns`)."""
     begins = news.number - group.for_windows
     for threshold in ladder.within(*news.stretch):
         end = ladder.begun(threshold, begins + 1 if news.is_first else begins)
         begin = ladder.begun(threshold, begins) if news.is_first else 0
         for entry in ladder.entries[threshold][begin:end]:
-            yield Finding(UUID(bytes=entry[_ENTRY_BYTES:]), group, news, threshold)
+            yield InterestAlert(UUID(bytes=entry[_ENTRY_BYTES:]), group, news, threshold)
 
 
-def _standing(ladder: _Ladder, group: Group, bound: Bound, windows: Windows) -> int:
+def _standing(ladder: _Ladder, group: ThresholdGroup, bound: Bound, windows: WindowCounts) -> int:
     """How many of a ladder are in breach by the last closed window, or by the next."""
     last_closed = (windows.closed_until or 0) - 1
     met: dict[int, list[tuple[int, int]]] = {}
-    say = high_said if bound is Bound.HIGH else low_said
+    say = judge_high if bound is Bound.HIGH else judge_low
     for number in (last_closed, last_closed + 1):
         begins = number - group.for_windows
         for is_first in (False, True):

@@ -165,7 +165,7 @@ class HourlyCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
+class DirectionTraffic:
     """The traffic of one direction."""
 
     counts: HourlyCounts = HourlyCounts()
@@ -176,7 +176,7 @@ class Flow:
     gaps: tuple[tuple[int, int], ...] = ()
     """Stretches [begin, end) that the source will never give, in order, merged."""
 
-    def fold(self, seen: Observation) -> "Flow":
+    def fold(self, seen: Observation) -> "DirectionTraffic":
         """The flow after an observation."""
         # What the collector jumped over is a stretch that nobody will tell of.
         flow = self._missing(seen.begin)
@@ -189,7 +189,7 @@ class Flow:
                 pass
         return flow._forgetting()._counted(seen)
 
-    def _counted(self, seen: Observation) -> "Flow":
+    def _counted(self, seen: Observation) -> "DirectionTraffic":
         hours = Counter([at // HOUR_S for at in seen.within_reach()])
         if self.covered_from is not None:
             # A log that goes forward never comes to the second limit; one that jumps back for years must not cost us
@@ -202,12 +202,12 @@ class Flow:
         counts = kept.plus({hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS})
         return self if counts is self.counts else replace(self, counts=counts)
 
-    def _covered(self, begin: int, end: int) -> "Flow":
+    def _covered(self, begin: int, end: int) -> "DirectionTraffic":
         if self.watermark is None:
             return replace(self, covered_from=begin, watermark=end)
         return replace(self, watermark=max(self.watermark, end))
 
-    def _missing(self, end: int) -> "Flow":
+    def _missing(self, end: int) -> "DirectionTraffic":
         if self.watermark is None or end <= self.watermark:
             return self  # before the first coverage all is unknown anyway, and what was covered stays so
         begin, earlier = self.watermark, self.gaps
@@ -215,7 +215,7 @@ class Flow:
             begin, earlier = earlier[-1][0], earlier[:-1]
         return replace(self, gaps=(*earlier, (begin, end)), watermark=end)
 
-    def _forgetting(self) -> "Flow":
+    def _forgetting(self) -> "DirectionTraffic":
         if self.watermark is None or self.covered_from is None:
             return self
         oldest = self.watermark // _DAY_S * _DAY_S - RETAINED_HOURS * HOUR_S
@@ -233,10 +233,10 @@ class Flow:
 class Traffic:
     """The traffic of one airport."""
 
-    arrivals: Flow = Flow()
-    departures: Flow = Flow()
+    arrivals: DirectionTraffic = DirectionTraffic()
+    departures: DirectionTraffic = DirectionTraffic()
 
-    def flows(self, direction: Direction) -> tuple[Flow, ...]:
+    def flows(self, direction: Direction) -> tuple[DirectionTraffic, ...]:
         """The flows that a direction is made of."""
         if direction is Direction.BOTH:
             return (self.arrivals, self.departures)

@@ -7,7 +7,7 @@ from domain.traffic import DAY_HOURS, Traffic
 from domain.windows import HOUR_S, Window
 
 
-class Standing(NamedTuple):
+class WindowCount(NamedTuple):
     """What is known of one window, by whichever interest."""
 
     flights: int
@@ -19,10 +19,10 @@ class Standing(NamedTuple):
     """It can never be known: it counts as no breach for its neighbours."""
 
 
-_LOST: Final = Standing(0, begun=False, closed=False, lost=True)
+_LOST: Final = WindowCount(0, begun=False, closed=False, lost=True)
 
 
-class Windows:
+class WindowCounts:
     """The windows of one length over the flows of one direction. A window is named by its number since 1970."""
 
     def __init__(self, traffic: Traffic, direction: Direction, window: Window) -> None:
@@ -37,7 +37,7 @@ class Windows:
             covered_to = flow.watermark if covered_to is None else min(covered_to, flow.watermark)
         self._covered_to = covered_to if covered else None
         self._first = -(-earliest // (self._hours * HOUR_S))
-        self._standings: dict[int, Standing] = {}
+        self._standings: dict[int, WindowCount] = {}
 
     @property
     def first(self) -> int | None:
@@ -49,7 +49,7 @@ class Windows:
         """The first window that is not over by the watermarks; None before all flows are covered."""
         return None if self._covered_to is None else self._covered_to // (self._hours * HOUR_S)
 
-    def __getitem__(self, number: int) -> Standing:
+    def __getitem__(self, number: int) -> WindowCount:
         if number < self._first:
             return _LOST
         standing = self._standings.get(number)
@@ -57,7 +57,7 @@ class Windows:
             standing = self._standings[number] = self._look(number)
         return standing
 
-    def _look(self, number: int) -> Standing:
+    def _look(self, number: int) -> WindowCount:
         day, start = divmod(number * self._hours, DAY_HOURS)
         flights = 0
         gap = False
@@ -70,4 +70,4 @@ class Windows:
                 gap = gap or flow.has_gap_in(begin, begin + self._hours * HOUR_S)
         begun = self._covered_to is not None
         closed = begun and not gap and (number + 1) * self._hours * HOUR_S <= (self._covered_to or 0)
-        return Standing(flights, begun, closed, gap)
+        return WindowCount(flights, begun, closed, gap)

@@ -8,12 +8,12 @@ from typing import Final, cast
 import faust
 import structlog
 
-from chassis.breaker import State
+from chassis.breaker import BreakerState
 from chassis.clock import Clock, SystemClock
 from chassis.faust.app import crash_worker, create_stream_app, is_still_ours, serve_health_and_metrics
 from chassis.faust.table import DirectTable, add_table
 from chassis.faust.worker import StreamApp
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from notifier.agents import Agents, KafkaTopics
 from notifier.contacts import Contacts
 from notifier.delivery.batching import Waiting
@@ -46,7 +46,7 @@ _PURGES_EVERY_S: Final = 3600.0
 
 def create_app(settings: NotifierSettings) -> faust.App:
     """The app, ready to be run by a worker; nothing connects before."""
-    metrics = Metrics(Identity(SERVICE, settings.k8s_node_name))
+    metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = SystemClock()  # mail and retries live in real time, whatever time the flights are from
     app = create_stream_app(SERVICE, settings, ALERTS_RAISED.partitions)
     app.conf.producer_linger = 0.0  # each mail waits for its record; there is nothing to gather
@@ -82,10 +82,10 @@ def create_app(settings: NotifierSettings) -> faust.App:
         oldest = waiting.oldest
         return 0.0 if oldest is None else (clock.now() - oldest).total_seconds()
 
-    counted.watch(lambda: float(len(waiting)), oldest_s, lambda: server.state is not State.CLOSED)
+    counted.watch(lambda: float(len(waiting)), oldest_s, lambda: server.state is not BreakerState.CLOSED)
     serve_health_and_metrics(app, metrics)
     cast(StreamApp, app).health.others_are_away = lambda: (
-        server.state is not State.CLOSED or dispatch.is_resting or confirmations.are_waiting_for_others
+        server.state is not BreakerState.CLOSED or dispatch.is_resting or confirmations.are_waiting_for_others
     )
     return app
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.errors import UndecodableError
@@ -136,7 +136,7 @@ def _raised(message: alerts_pb.AlertRaised) -> RaisedAlert:
         window=_member(Window, interests_pb.Window.Name, message.window, "WINDOW_"),
         window_start=window_start,
         bound=_member(Bound, alerts_pb.Bound.Name, message.bound, "BOUND_"),
-        state=_member(State, alerts_pb.State.Name, message.state, "STATE_"),
+        state=_member(AlertState, alerts_pb.State.Name, message.state, "STATE_"),
         count=message.count,
         threshold=message.threshold,
         for_windows=max(message.for_windows, 1),

@@ -14,7 +14,7 @@ from faust.exceptions import FaustError
 from faust.types import EventT, StreamT, TopicT
 
 from chassis.faust.app import dead_letter
-from chassis.faust.table import turn_to
+from chassis.faust.table import set_current_event
 from chassis.kafka import sequence_in
 from domain.alerts import Alert
 from streams.errors import MisroutedError, UnsequencedError, UnusableEventError
@@ -161,7 +161,7 @@ class Join:
     def _are_many(self, event: EventT[bytes], work: "_Work") -> bool:
         """Add what follows from an event; whether that is so much that it has to be done before the next one."""
         topic = event.message.topic
-        turn_to(event)
+        set_current_event(event)
         try:
             with self._metrics.fold_seconds.time():
                 key, outcome = self._outcome(event)
@@ -227,7 +227,7 @@ class Join:
             return False
         for (topic, key), (event, entry) in work.entries.items():
             if entry is None:
-                turn_to(event)
+                set_current_event(event)
                 entry = self._tables[topic][key]
             self._tables[topic].write(event, key, entry)
             self._desk.settle(key, entry)
@@ -254,7 +254,9 @@ class Join:
 
     def _next_of(self, alerts: Iterator[tuple[Alert, datetime]], work: _Work) -> tuple[tuple[Alert, datetime], ...]:
         if work.done:
-            turn_to(work.done[-1])  # where there are many, they are of the last event, and its interests are read now
+            set_current_event(
+                work.done[-1]
+            )  # where there are many, they are of the last event, and its interests are read now
         return tuple(islice(alerts, _ALERTS_AT_ONCE))
 
     async def _send(self, alerts: tuple[tuple[Alert, datetime], ...]) -> None:

@@ -13,7 +13,7 @@ from chassis.faust.app import (
     serve_health_and_metrics,
 )
 from chassis.faust.table import add_table
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from domain.interests import Direction
 from domain.windows import instant
 from streams.agents import Join, Tables
@@ -37,7 +37,7 @@ SERVICE = "streams"
 
 def create_app(settings: StreamsSettings) -> faust.App:
     """The app, ready to be run by a worker; nothing connects before."""
-    metrics = Metrics(Identity(SERVICE, settings.k8s_node_name))
+    metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.clock()
     app = create_stream_app(SERVICE, settings, JOIN_PARTITIONS)
     tables = Tables(

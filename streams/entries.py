@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from domain.changes import NOTHING_KNOWN
+from domain.changes import NO_TRAFFIC
 from domain.interests import Direction, Interest
-from domain.traffic import DAY_HOURS, Day, Flow, HourlyCounts, Traffic
+from domain.traffic import DAY_HOURS, Day, DirectionTraffic, HourlyCounts, Traffic
 from domain.windows import HOUR_S
 from streams.errors import UndecodableError
 from streams.messages import interest_of
@@ -34,7 +34,7 @@ class Airport:
 
     sequence: int = 0
     """Of the last batch that was folded."""
-    traffic: Traffic = NOTHING_KNOWN
+    traffic: Traffic = NO_TRAFFIC
     moving: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
     """The days that stand in the airport's own entry, of arrivals and of departures."""
 
@@ -71,25 +71,25 @@ class Airport:
                 for day in range(last - since_days, min(last, now - history_days)):
                     yield past_key(airport, direction, day)
 
-    def _flows(self, after: Traffic) -> Iterable[tuple[Flow, Flow]]:
+    def _flows(self, after: Traffic) -> Iterable[tuple[DirectionTraffic, DirectionTraffic]]:
         return (self.traffic.arrivals, after.arrivals), (self.traffic.departures, after.departures)
 
 
 _PARTS: Final = Direction.BOTH.parts
 
 
-def _first_moving(flow: Flow) -> int | None:
+def _first_moving(flow: DirectionTraffic) -> int | None:
     """The first day that still changes: the one before that of the watermark. None: all of them."""
     return None if flow.watermark is None else flow.watermark // _DAY_S - 1
 
 
-def _moves(old: Flow, new: Flow) -> bool:
+def _moves(old: DirectionTraffic, new: DirectionTraffic) -> bool:
     """Whether days move: whenever there is another first one that still changes."""
     last, now = _first_moving(old), _first_moving(new)
     return now is not None and (last is None or last < now)
 
 
-def _has_moved_past(old: Flow, new: Flow, day: int) -> bool:
+def _has_moved_past(old: DirectionTraffic, new: DirectionTraffic, day: int) -> bool:
     return _moves(old, new) and day < (_first_moving(new) or 0)
 
 
@@ -126,7 +126,7 @@ def decode_airport(entry: bytes, past: Callable[[Direction, int], bytes | None])
     return Airport(state.sequence, Traffic(arrivals, departures), (moving[0], moving[1]))
 
 
-def _write_flow(into: state_pb2.FlowState, flow: Flow, days: Iterable[int]) -> None:
+def _write_flow(into: state_pb2.FlowState, flow: DirectionTraffic, days: Iterable[int]) -> None:
     if flow.covered_from is not None:
         into.covered_from = flow.covered_from
     if flow.watermark is not None:
@@ -137,7 +137,7 @@ def _write_flow(into: state_pb2.FlowState, flow: Flow, days: Iterable[int]) -> N
         into.days.add(day=day, counts=flow.counts.day(day))
 
 
-def _read_flow(state: state_pb2.FlowState, past: Callable[[int], bytes | None]) -> Flow:
+def _read_flow(state: state_pb2.FlowState, past: Callable[[int], bytes | None]) -> DirectionTraffic:
     covered_from = state.covered_from if state.HasField("covered_from") else None
     watermark = state.watermark if state.HasField("watermark") else None
     days: dict[int, Day] = {}
@@ -147,7 +147,7 @@ def _read_flow(state: state_pb2.FlowState, past: Callable[[int], bytes | None]) 
             if entry is not None:
                 days[day] = decode_past_day(entry)
     days |= {each.day: tuple(each.counts) for each in state.days}
-    return Flow(
+    return DirectionTraffic(
         counts=HourlyCounts.of(days),
         covered_from=covered_from,
         watermark=watermark,

@@ -10,9 +10,9 @@ from typing import Final
 from uuid import UUID
 
 from domain.alerts import Alert
-from domain.changes import NOTHING_KNOWN, Change, alert_of, alerts_between
+from domain.changes import NO_TRAFFIC, TrafficChange, alert_of, alerts_between
 from domain.interests import Direction, Interest
-from domain.threshold_index import Finding, Thresholds
+from domain.threshold_index import InterestAlert, ThresholdIndex
 from domain.traffic import Day, HourlyCounts, Traffic
 from streams.entries import (
     LONGEST_HISTORY_DAYS,
@@ -49,9 +49,9 @@ class Outcome:
     airport: str
     known: Airport | InterestChange
     """What the entry means."""
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[InterestAlert, ...] = ()
     """What a batch makes to be said; `Desk.alerts` tells it in full."""
-    change: Change | None = field(default=None, compare=False)
+    change: TrafficChange | None = field(default=None, compare=False)
     """What a batch changed: the findings are made of it."""
     alerts: tuple[Alert, ...] = ()
     """What an interest that was set makes to be said."""
@@ -86,7 +86,7 @@ class Desk:
         self._airports: dict[str, Airport] = {}
         self._swept: set[str] = set()
         self._unwritten: dict[bytes, bytes] = {}
-        self._thresholds: dict[str, Thresholds] = {}
+        self._thresholds: dict[str, ThresholdIndex] = {}
         self._deriving: Iterator[None] | None = self._derived()
 
     def forget(self) -> None:
@@ -110,7 +110,7 @@ class Desk:
                 yield
             _, interest = decode_interest_entry(entry)
             if interest is not None:
-                self._thresholds.setdefault(interest.airport, Thresholds()).add(interest)
+                self._thresholds.setdefault(interest.airport, ThresholdIndex()).add(interest)
 
     def traffic(self, airport: str) -> tuple[int, Traffic]:
         """The sequence of the last batch folded, and the traffic; (0, NOTHING_KNOWN) where there is none."""
@@ -137,7 +137,7 @@ class Desk:
                 days[day] = decode_past_day(entry)
         return HourlyCounts.of(days | {day: counts.day(day) for day in range(counts.first_day, counts.end_day)})
 
-    def thresholds(self, airport: str) -> Thresholds:
+    def thresholds(self, airport: str) -> ThresholdIndex:
         """The thresholds of the interests in force at an airport. Not to be changed."""
         while self.derive():
             pass
@@ -175,7 +175,7 @@ class Desk:
         if sequence <= before.sequence:
             return None
         after = before.followed_by(sequence, before.traffic.fold(batch.observation))
-        change = Change(before.traffic, after.traffic)
+        change = TrafficChange(before.traffic, after.traffic)
         findings = self.thresholds(airport).findings(change)
         seen = batch.observation
         within = seen.within_reach()
@@ -220,7 +220,7 @@ class Desk:
             encode_interest(sequence, value),
             airport,
             InterestChange(present, interest),
-            alerts=tuple(alerts_between(interest, NOTHING_KNOWN, self._airport(airport).traffic)),
+            alerts=tuple(alerts_between(interest, NO_TRAFFIC, self._airport(airport).traffic)),
         )
 
     def alerts(self, outcome: Outcome) -> Iterator[Alert]:
@@ -263,7 +263,7 @@ class Desk:
             return
         if self._deriving is not None:
             return  # forgotten since: the change will be found in the table
-        thresholds = self._thresholds.setdefault(outcome.airport, Thresholds())
+        thresholds = self._thresholds.setdefault(outcome.airport, ThresholdIndex())
         if outcome.known.before is not None:
             thresholds.remove(outcome.known.before)
         if outcome.known.now is not None:
@@ -272,4 +272,4 @@ class Desk:
             del self._thresholds[outcome.airport]
 
 
-_NOBODYS: Final = Thresholds()
+_NOBODYS: Final = ThresholdIndex()

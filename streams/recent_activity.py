@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from chassis.clock import Clock
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 
@@ -23,7 +23,7 @@ RATE_OVER_S: Final = 10
 
 MOST_GROUPS: Final = 200
 
-_Key = tuple[str, Direction, Window, datetime, Bound, State, int]
+_Key = tuple[str, Direction, Window, datetime, Bound, AlertState, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class AlertGroup:
     window: Window
     window_start: datetime
     bound: Bound
-    state: State
+    state: AlertState
     for_windows: int
     count: int
     """Flights: the most that one of the alerts told."""

@@ -5,7 +5,7 @@ from contextvars import copy_context
 
 from faust.types import EventT
 
-from chassis.faust.table import DirectTable, turn_to
+from chassis.faust.table import DirectTable, set_current_event
 from streams.entries import sequence_of
 
 
@@ -29,7 +29,7 @@ class SequencedTable(DirectTable):
             key, value = event.message.key or b"", event.message.value
             sequence = sequence_of(value) if value else None
             if key not in newest and sequence is not None:
-                turn_to(event)  # else a table on disk looks for the key in each of its partitions
+                set_current_event(event)  # else a table on disk looks for the key in each of its partitions
                 entry = self.data.get(key)
                 newest[key] = sequence_of(entry) if entry else 0
             if sequence is None or sequence >= newest[key]:

@@ -10,7 +10,7 @@ from chassis.clock import SystemClock
 from chassis.db.migrations import Schema
 from chassis.db.outbox import OutboxRelay
 from chassis.errors import ChassisError
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import every
 from chassis.process import refuse_to_start, serve, settings_or_exit
 from chassis.rpc import GrpcServer
@@ -50,7 +50,7 @@ def main() -> None:
 async def _run(settings: UserManagerSettings) -> None:
     # The machine's clock, also in a story that is told faster: accounts are people's business, who live in real time.
     clock = SystemClock()
-    metrics = Metrics(Identity(SERVICE, settings.k8s_node_name))
+    metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     database = settings.database()
     schema = Schema(database, "user_manager:migrations")
     links = Links(settings.signing_key.get_secret_value(), settings.public_url)

@@ -6,7 +6,7 @@ from typing import Final
 
 import grpc
 
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from towerwatch.users.v1.user_service_pb2 import (
     AuthenticateRequest,
     AuthenticateResponse,
@@ -29,7 +29,7 @@ STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     TokenUnknownError: grpc.StatusCode.UNAUTHENTICATED,
     TooManyUsersError: grpc.StatusCode.INVALID_ARGUMENT,
     BadInstantError: grpc.StatusCode.INVALID_ARGUMENT,
-    DatabaseAwayError: grpc.StatusCode.UNAVAILABLE,
+    DatabaseUnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 
 

@@ -23,7 +23,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
-from chassis.errors import ContendedError, DatabaseAwayError, SettingsError
+from chassis.errors import ContendedError, DatabaseUnavailableError, SettingsError
 from chassis.settings import Settings
 
 log = structlog.get_logger()
@@ -203,14 +203,14 @@ def said_of(error: DBAPIError | PoolExhaustedError) -> dict[str, object]:
     return {"error": type(cause).__name__, "number": _mysql_number(error)}
 
 
-def _away(error: DBAPIError | PoolExhaustedError) -> DatabaseAwayError | None:
+def _away(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | None:
     """The error of ours for what may succeed later; None for the rest."""
     number = _mysql_number(error)
     if number in _CONTENDED or _is_sqlite_busy(error):
         return ContendedError("Another request is changing the same; try again shortly.")
     # No table: it is not made yet. SQLite and MySQL call that by different names.
     if isinstance(error, OperationalError | InterfaceError | PoolExhaustedError) or number == _NO_SUCH_TABLE:
-        return DatabaseAwayError("The database does not answer; try again shortly.")
+        return DatabaseUnavailableError("The database does not answer; try again shortly.")
     return None
 
 

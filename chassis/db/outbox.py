@@ -47,7 +47,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.db.database import TABLE_OPTIONS, Database
-from chassis.errors import ChassisError, DatabaseAwayError
+from chassis.errors import ChassisError, DatabaseUnavailableError
 from chassis.kafka import SEQUENCE_HEADER
 from chassis.metrics import Metrics
 from chassis.periodic import every
@@ -87,7 +87,7 @@ _BYTES = LargeBinary(1 << 24)  # LONGBLOB on MySQL, whose plain BLOB ends at 64 
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class OutboxMessage:
     """One event to publish. `value` None is a tombstone."""
 
     topic: str
@@ -101,7 +101,7 @@ class Sequenced:
     """A message that has its place: the relay publishes in this order and never changes the number."""
 
     sequence: Sequence
-    message: Message
+    message: OutboxMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class Outbox:
             **TABLE_OPTIONS,
         )
 
-    def add(self, session: Session, messages: Iterable[Message]) -> None:
+    def add(self, session: Session, messages: Iterable[OutboxMessage]) -> None:
         """Record events in the caller's transaction; they are published once it has committed."""
         now = time.time()
         rows = [
@@ -199,7 +199,7 @@ class Outbox:
         rows = session.execute(
             select(self.rows).where(self.rows.c.sequence >= 0).order_by(self.rows.c.sequence).limit(CHUNK)
         )
-        return [Sequenced(Sequence(r.sequence), Message(r.topic, r.partition, r.key, r.value)) for r in rows]
+        return [Sequenced(Sequence(r.sequence), OutboxMessage(r.topic, r.partition, r.key, r.value)) for r in rows]
 
     def forget(self, session: Session, published: Iterable[Sequenced]) -> None:
         """Delete what the broker has acknowledged.
@@ -258,7 +258,7 @@ class OutboxRelay:
                 busy = await self._round(producer)
             except LeaseEndingError:
                 log.warning("outbox.round_too_long", lease_s=LEASE_S)
-            except DatabaseAwayError:
+            except DatabaseUnavailableError:
                 await asyncio.sleep(FAILED_S)
             else:
                 if not busy:
@@ -297,7 +297,7 @@ class OutboxRelay:
         try:
             with self._database.transaction() as session:
                 self._outbox.release(session, self._owner)
-        except DatabaseAwayError:
+        except DatabaseUnavailableError:
             log.warning("outbox.lease_not_released", ends_in_s=LEASE_S)
 
 

@@ -29,7 +29,7 @@ _LAG_SAMPLES: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ProgressSample:
     """What one look at a worker found, while the broker answered."""
 
     doing: str = "nothing"
@@ -51,7 +51,7 @@ class Progress:
         self._since = 0.0
         self._waiting: dict[TP, tuple[int, float]] = {}
 
-    def looked(self, at: float, look: Look | None) -> str | None:
+    def looked(self, at: float, look: ProgressSample | None) -> str | None:
         """Why the worker is stuck, or None. `look` None: the broker does not answer, and nothing can get on.
 
         Nothing is held against a worker from before the broker was away, or before it did something else.
@@ -147,19 +147,21 @@ class Health(Service):
             log.info("worker.no_longer_stuck")
         self.stuck = stuck
 
-    async def _found(self) -> Look:
+    async def _found(self) -> ProgressSample:
         app = self._app
         recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # not in the interface
         if app.in_recovery:
             await self._broker.answers()
-            return Look("recovery", self._stuck_after_s, _as_set(recovery.active_offsets))
+            return ProgressSample("recovery", self._stuck_after_s, _as_set(recovery.active_offsets))
         if app.rebalancing or not recovery.completed.is_set():
             await self._broker.answers()
-            return Look("a rebalance", self._join_within_s, app.consumer_generation_id)
+            return ProgressSample("a rebalance", self._join_within_s, app.consumer_generation_id)
         sources = [tp for tp in app.assignor.assigned_actives() if tp.topic in app.topics.acking_topics]
         behind = await self._broker.behind(app.conf.id, sources)
         self.waiting = {tp: max(end - acknowledged, 0) for tp, (acknowledged, end) in behind.items()}
-        return Look(backlog={tp: acknowledged for tp, (acknowledged, end) in behind.items() if acknowledged < end})
+        return ProgressSample(
+            backlog={tp: acknowledged for tp, (acknowledged, end) in behind.items() if acknowledged < end}
+        )
 
 
 class _Broker:

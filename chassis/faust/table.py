@@ -19,7 +19,7 @@ Write = asyncio.Future[RecordMetadata]
 """A record of a changelog; done once the broker has it."""
 
 
-def turn_to(event: EventT[bytes]) -> None:
+def set_current_event(event: EventT[bytes]) -> None:
     """From here on, this task reads and writes tables in the partition of `event`.
 
     Faust takes the partition of the event that a stream gave last, which is another where several are in hand.
@@ -36,7 +36,7 @@ class DirectTable(faust.Table[bytes, bytes]):
 
     def write(self, event: EventT[bytes], key: bytes, entry: bytes | None) -> None:
         """Write an entry, or delete it (None), because of an event: into its partition, whichever came after it."""
-        turn_to(event)
+        set_current_event(event)
         if entry is not None:
             self[key] = entry
         else:

@@ -31,7 +31,7 @@ _PROBLEM_HEADERS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ResponseDescription:
     """What one status of a route comes with."""
 
     body: type[BaseModel] | Literal["text/html"] | None = None
@@ -45,7 +45,7 @@ class Operation:
     """What `describe` was told."""
 
     summary: str
-    answers: Mapping[int, Answer]
+    answers: Mapping[int, ResponseDescription]
     problems: frozenset[int]
     body: type[BaseModel] | None
     query: type[BaseModel] | None
@@ -57,7 +57,7 @@ class Operation:
 def describe(
     summary: str,
     *,
-    answers: Mapping[int, Answer],
+    answers: Mapping[int, ResponseDescription],
     problems: tuple[int, ...] = (),
     body: type[BaseModel] | None = None,
     query: type[BaseModel] | None = None,
@@ -169,7 +169,7 @@ def _parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, object]]
             yield {"name": name, "in": "query", "required": name in described.get("required", ()), "schema": schema}
 
 
-def _answer(status: int, answer: Answer) -> dict[str, object]:
+def _answer(status: int, answer: ResponseDescription) -> dict[str, object]:
     shown: dict[str, object] = {"description": answer.says or HTTPStatus(status).phrase}
     if answer.headers:
         shown["headers"] = {
@@ -187,7 +187,9 @@ def _answer(status: int, answer: Answer) -> dict[str, object]:
 def _problem(status: int) -> dict[str, object]:
     headers = dict([_PROBLEM_HEADERS[status]]) if status in _PROBLEM_HEADERS else {}
     schema = {"$ref": _REFERENCE.format(model=ProblemDetails.__name__)}
-    return _answer(status, Answer(headers=headers)) | {"content": {"application/problem+json": {"schema": schema}}}
+    return _answer(status, ResponseDescription(headers=headers)) | {
+        "content": {"application/problem+json": {"schema": schema}}
+    }
 
 
 _SWAGGER_UI: Final = Path(str(distribution("swagger-ui-py").locate_file("swagger_ui/static")))

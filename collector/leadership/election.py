@@ -18,7 +18,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from google.protobuf.message import DecodeError
 from prometheus_client import Gauge
 
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
 from collector.errors import DeposedError
 from collector.leadership.terms import Term
@@ -86,7 +86,7 @@ class _Office:
             try:
                 term = await self._collector.begin_term()
                 await self._serve(term, confirmed_at)
-            except DatabaseAwayError:
+            except DatabaseUnavailableError:
                 log.warning("leadership.without_database")
             await asyncio.sleep(AGAIN_S)
 

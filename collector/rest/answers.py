@@ -10,7 +10,7 @@ from collector import flights as queries
 from collector.rest.requests import SAYS_FOR_WINDOWS, SAYS_HIGH, SAYS_LOW, SAYS_REPEAT
 from collector.settled import status
 from domain import interests as domain, preview as domain_preview
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 
@@ -171,7 +171,7 @@ class PreviewedAlert(BaseModel):
 
     window_start: datetime
     bound: Bound
-    state: State
+    state: AlertState
     count: int = Field(
         description="Flights in the window; of one that has not ended, those with which the threshold was passed."
     )

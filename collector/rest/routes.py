@@ -8,7 +8,7 @@ from uuid import UUID
 
 from flask import Blueprint, Response, request, url_for
 
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from chassis.web.http import (
     IF_MATCH,
     ProblemKind,
@@ -19,7 +19,7 @@ from chassis.web.http import (
     parsed_body,
     parsed_query,
 )
-from chassis.web.openapi import Answer, describe
+from chassis.web.openapi import ResponseDescription, describe
 from collector.collection_requests import CollectionRequests
 from collector.errors import (
     BadCursorError,
@@ -72,7 +72,7 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     NoSuchAirportError: ProblemKind(422),
     domain.InterestError: ProblemKind(422),
     UserManagerAwayError: ProblemKind(503, _SOON),
-    DatabaseAwayError: ProblemKind(503, _SOON),
+    DatabaseUnavailableError: ProblemKind(503, _SOON),
 }
 
 DESCRIPTION: Final = (
@@ -119,8 +119,8 @@ def blueprint(
         auth="user",
         body=WantedInterest,
         answers={
-            200: Answer(Interest, "It was there, and is now as you wish.", {**_LOCATION, **_ETAG}),
-            201: Answer(Interest, "It is set.", {**_LOCATION, **_ETAG}),
+            200: ResponseDescription(Interest, "It was there, and is now as you wish.", {**_LOCATION, **_ETAG}),
+            201: ResponseDescription(Interest, "It is set.", {**_LOCATION, **_ETAG}),
         },
         problems=(503,),
     )
@@ -131,7 +131,7 @@ def blueprint(
         return _one(interest, 201 if is_new else 200, {"Location": location})
 
     @routes.get("/interests")
-    @describe("List your interests", auth="user", answers={200: Answer(InterestsList)}, problems=(503,))
+    @describe("List your interests", auth="user", answers={200: ResponseDescription(InterestsList)}, problems=(503,))
     def list_interests() -> Reply:
         found = interests.of_user(reader().user_id)
         return Reply(InterestsList(interests=[Interest.of(interest) for interest in found]))
@@ -141,7 +141,7 @@ def blueprint(
         "Remove your interests in an airport",
         auth="user",
         query=AirportQuery,
-        answers={204: Answer(says="You have none there.")},
+        answers={204: ResponseDescription(says="You have none there.")},
         problems=(503,),
     )
     def remove_interests_of_airport() -> Reply:
@@ -150,7 +150,12 @@ def blueprint(
         return Reply(status=204)
 
     @routes.get("/interests/<uuid:interest_id>")
-    @describe("Show an interest", auth="user", answers={200: Answer(Interest, headers=_ETAG)}, problems=(404, 503))
+    @describe(
+        "Show an interest",
+        auth="user",
+        answers={200: ResponseDescription(Interest, headers=_ETAG)},
+        problems=(404, 503),
+    )
     def one_interest(interest_id: UUID) -> Reply:
         return _one(interests.one(reader().user_id, interest_id))
 
@@ -160,7 +165,7 @@ def blueprint(
         auth="user",
         headers=(IF_MATCH,),
         body=ChangedInterest,
-        answers={200: Answer(Interest, headers=_ETAG)},
+        answers={200: ResponseDescription(Interest, headers=_ETAG)},
         problems=(404, 412, 428, 503),
     )
     def change_interest(interest_id: UUID) -> Reply:
@@ -174,7 +179,9 @@ def blueprint(
         return _one(interests.change(user_id, interest_id, None if wanted.star_tag else seen.version, change))
 
     @routes.delete("/interests/<uuid:interest_id>")
-    @describe("Remove an interest", auth="user", answers={204: Answer(says="Removed.")}, problems=(404, 503))
+    @describe(
+        "Remove an interest", auth="user", answers={204: ResponseDescription(says="Removed.")}, problems=(404, 503)
+    )
     def remove_interest(interest_id: UUID) -> Reply:
         interests.remove(writer().user_id, interest_id)
         return Reply(status=204)
@@ -184,7 +191,7 @@ def blueprint(
         "Say what an interest would have said of the flights that are known; nothing is set",
         auth="user",
         body=WantedInterest,
-        answers={200: Answer(Preview)},
+        answers={200: ResponseDescription(Preview)},
         problems=(503,),
     )
     def preview_interest() -> Reply:
@@ -197,7 +204,7 @@ def blueprint(
         auth="user",
         path=_AIRPORT,
         query=FlightsQuery,
-        answers={200: Answer(FlightsPage, f"A page of flights. {_NEXT}")},
+        answers={200: ResponseDescription(FlightsPage, f"A page of flights. {_NEXT}")},
         problems=(400, 404, 503),
     )
     def list_flights(icao: str) -> Reply:
@@ -218,7 +225,7 @@ def blueprint(
         "Show the latest arrival and the latest departure",
         auth="user",
         path=_AIRPORT,
-        answers={200: Answer(LatestFlights)},
+        answers={200: ResponseDescription(LatestFlights)},
         problems=(404, 422, 503),
     )
     def latest_flights(icao: str) -> Reply:
@@ -230,7 +237,7 @@ def blueprint(
         auth="user",
         path=_AIRPORT,
         query=AverageQuery,
-        answers={200: Answer(Averages)},
+        answers={200: ResponseDescription(Averages)},
         problems=(404, 503),
     )
     def average_flights(icao: str) -> Reply:
@@ -244,7 +251,7 @@ def blueprint(
         auth="user",
         path=_AIRPORT,
         query=OperatorsQuery,
-        answers={200: Answer(Operators)},
+        answers={200: ResponseDescription(Operators)},
         problems=(404, 503),
     )
     def airlines(icao: str) -> Reply:
@@ -258,7 +265,7 @@ def blueprint(
         "Say of which stretch all flights are known",
         auth="user",
         path=_AIRPORT,
-        answers={200: Answer(Coverage)},
+        answers={200: ResponseDescription(Coverage)},
         problems=(404, 422, 503),
     )
     def coverage(icao: str) -> Reply:
@@ -269,7 +276,7 @@ def blueprint(
         "Collect what is due, at once",
         auth="operator",
         body=WantedCollection,
-        answers={202: Answer(RequestedCollection)},
+        answers={202: ResponseDescription(RequestedCollection)},
         problems=(503,),
     )
     def collect() -> Reply:
@@ -282,7 +289,7 @@ def blueprint(
     @describe(
         "Show what the day's credits are, how far everything is collected, and what is asked next",
         auth="operator",
-        answers={200: Answer(Scheduler)},
+        answers={200: ResponseDescription(Scheduler)},
         problems=(503,),
     )
     def scheduler_status() -> Reply:

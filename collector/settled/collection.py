@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
 from collector.errors import BreakerOpenError, CollectedMeanwhileError, SourceError, SourceLimitedError
 from collector.intervals import DAY, Interval, corrected_by
@@ -77,7 +77,7 @@ class Collection:
         """
         try:
             await self._collect_in_order(term, await asyncio.to_thread(self._calls, airport))
-        except DatabaseAwayError:
+        except DatabaseUnavailableError:
             log.warning("collection.without_database")
 
     async def _collect_in_order(self, term: Term, calls: list[Call]) -> None:

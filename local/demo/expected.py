@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from domain.alerts import Alert, Bound, State
-from domain.changes import NOTHING_KNOWN, alerts_between
+from domain.alerts import Alert, AlertState, Bound
+from domain.changes import NO_TRAFFIC, alerts_between
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.windows import seconds
@@ -34,7 +34,7 @@ def expected_alerts(timetable: Timetable, wanted: Wanted, begin: datetime, end: 
         version=1,
     )
     alerts: list[Alert] = []
-    traffic, day = NOTHING_KNOWN, begin
+    traffic, day = NO_TRAFFIC, begin
     while day < end:  # traffic is not remembered for ever, so each day is judged when it is over
         after = traffic
         for direction in wanted.direction.parts:
@@ -81,6 +81,6 @@ def difference(expected: Iterable[ToldAlert], mailed: Iterable[ToldAlert]) -> Di
 def _agree(expected: ToldAlert, mailed: ToldAlert) -> bool:
     if replace(expected, count=mailed.count) != mailed:
         return False
-    if mailed.bound is Bound.HIGH and mailed.state in (State.FIRING, State.STILL):
+    if mailed.bound is Bound.HIGH and mailed.state in (AlertState.FIRING, AlertState.STILL):
         return mailed.threshold < mailed.count <= expected.count
     return mailed.count == expected.count

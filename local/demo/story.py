@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 
 from chassis.clock import Clock
-from domain.alerts import State
+from domain.alerts import AlertState
 from domain.interests import Direction
 from local.demo.options import Options, Wanted
 from local.demo.screen import Screen
@@ -60,7 +60,7 @@ class Story:
         self._screen = screen
         self._http = httpx.Client(timeout=15)
         self._seen: list[Mail] = []
-        self._shown_states: set[State] = set()
+        self._shown_states: set[AlertState] = set()
 
     def tell(self) -> Told:
         """Register, confirm, set interests, and watch until all is covered and mailed. Raises LocalError."""

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from faust.types import EventT
 
-from chassis.faust.table import Write, turn_to
+from chassis.faust.table import Write, set_current_event
 from notifier.delivery.user_state import Person
 
 log = structlog.get_logger()
@@ -59,7 +59,7 @@ class Ledger:
         return self._fate(event, _confirmation(confirmation_id)) is Fate.MAILED
 
     def person(self, event: EventT[bytes], user_id: UUID) -> Person:
-        turn_to(event)
+        set_current_event(event)
         return Person.decoded(self._people.get(_key(user_id)))
 
     def remember(self, event: EventT[bytes], user_id: UUID, person: Person) -> None:
@@ -106,7 +106,7 @@ class Ledger:
         return fates + await self._people.purge(lambda entry: Person.decoded(entry).is_over(now))
 
     def _fate(self, event: EventT[bytes], key: bytes) -> Fate | None:
-        turn_to(event)
+        set_current_event(event)
         entry = self._fates.get(key)
         if entry is None:
             return None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.errors import MalformedHeaderError
@@ -28,7 +28,7 @@ class ToldAlert:
     direction: Direction
     window: Window
     bound: Bound
-    state: State
+    state: AlertState
     window_start: datetime
     """UTC, to the second."""
     count: int
@@ -59,7 +59,7 @@ def parse_alert_header(value: str) -> ToldAlert:
             direction=Direction(told_as["direction"]),
             window=Window(told_as["window"]),
             bound=Bound(told_as["bound"]),
-            state=State(told_as["state"]),
+            state=AlertState(told_as["state"]),
             window_start=_instant(told_as["window_start"]),
             count=int(told_as["count"]),
             threshold=int(told_as["threshold"]),

@@ -10,7 +10,7 @@ from typing import Final
 from uuid import uuid5
 from zoneinfo import ZoneInfo
 
-from domain.alerts import Alert, State
+from domain.alerts import Alert, AlertState
 from domain.windows import Window
 from notifier.mail import headers, wording
 from notifier.mail.alert_header import ALERT_HEADER, CAUSE_HEADER, alert_header, cause_header, told
@@ -131,7 +131,7 @@ def _one(alert: Alert, clock: Clock, picture: Picture | None) -> dict[str, objec
         "count": wording.number(alert.count),
         "flights": wording.flights(alert.direction, alert.count),
         "comparison": wording.comparison(alert),
-        "taken_back": wording.taken_back(alert) if alert.state is State.WITHDRAWN else "",
+        "taken_back": wording.taken_back(alert) if alert.state is AlertState.WITHDRAWN else "",
         "statement": wording.statement(alert),
         "watched": wording.what_is_watched(alert),
         "times": wording.times(alert, clock),
@@ -157,7 +157,7 @@ def _many(ordered: Sequence[Topic], clock: Clock, pictures: dict[Topic, Picture]
 
 def _is_over(topic: Topic) -> bool:
     """Whether nothing is the matter any more."""
-    return topic.latest.state in (State.RESOLVED, State.WITHDRAWN)
+    return topic.latest.state in (AlertState.RESOLVED, AlertState.WITHDRAWN)
 
 
 def _section(topic: Topic, clock: Clock, picture: Picture | None) -> Section:

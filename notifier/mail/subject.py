@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from domain.alerts import Alert, State
+from domain.alerts import Alert, AlertState
 from domain.windows import Window
 from notifier.mail.summary import Topic, extent
 from notifier.mail.times import Clock, hours
@@ -21,13 +21,13 @@ def subject(alert: Alert, clock: Clock) -> str:
     run = f" for {windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
     when = _when(alert.window_start, alert.window_start + alert.window.length, clock)
     match alert.state:
-        case State.FIRING:
+        case AlertState.FIRING:
             text = f"{said}, {limit}{run}, {when}"
-        case State.STILL:
+        case AlertState.STILL:
             text = f"{said}, still {limit}, {when}"
-        case State.RESOLVED:
+        case AlertState.RESOLVED:
             text = f"back to normal, {said}, not {limit}, {when}"
-        case State.WITHDRAWN:
+        case AlertState.WITHDRAWN:
             before = f" (not {number(alert.withdrawn_count)})" if alert.withdrawn_count is not None else ""
             text = f"correction, {said}{before}, not {limit}, {when}"
     return f"{alert.airport}: {text}"
@@ -39,7 +39,7 @@ def subject_of_many(topics: Sequence[Topic], clock: Clock) -> str:
     when = _when(*extent(alerts), clock)
     if len(topics) == 1 and len(spells := topics[0].spells()) == 1:
         return f"{alerts[0].airport}: {story(spells[0], topics[0])}, {when}"
-    first = sorted(topics, key=lambda topic: topic.latest.state in (State.RESOLVED, State.WITHDRAWN))
+    first = sorted(topics, key=lambda topic: topic.latest.state in (AlertState.RESOLVED, AlertState.WITHDRAWN))
     standing = list(dict.fromkeys(_stands(topic.latest) for topic in first))
     told = standing[:1]
     while len(told) < len(standing) and len(", ".join((*told, standing[len(told)]))) <= _LONGEST_LIST:
@@ -50,11 +50,11 @@ def subject_of_many(topics: Sequence[Topic], clock: Clock) -> str:
 
 def _stands(alert: Alert) -> str:
     match alert.state:
-        case State.FIRING | State.STILL:
+        case AlertState.FIRING | AlertState.STILL:
             return f"{alert.airport} {level(alert.bound, alert.threshold)}"
-        case State.RESOLVED:
+        case AlertState.RESOLVED:
             return f"{alert.airport} back to normal"
-        case State.WITHDRAWN:
+        case AlertState.WITHDRAWN:
             return f"{alert.airport} not {level(alert.bound, alert.threshold)}"
 
 

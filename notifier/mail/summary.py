@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from domain.alerts import Alert, State
+from domain.alerts import Alert, AlertState
 
 MOST_SHOWN: Final = 36
 """Windows in a chart, at most: the latest."""
 
-_AT_ONE_TIME: Final = {State.WITHDRAWN: 0, State.RESOLVED: 1, State.FIRING: 2, State.STILL: 3}
+_AT_ONE_TIME: Final = {AlertState.WITHDRAWN: 0, AlertState.RESOLVED: 1, AlertState.FIRING: 2, AlertState.STILL: 3}
 """What is taken back is told before what is said in its place."""
 
 
@@ -23,17 +23,17 @@ class Spell:
 
     @property
     def is_correction(self) -> bool:
-        return self.alerts[0].state is State.WITHDRAWN
+        return self.alerts[0].state is AlertState.WITHDRAWN
 
     @property
     def resolved(self) -> Alert | None:
         """The one that says that the breach is over."""
-        return self.alerts[-1] if self.alerts[-1].state is State.RESOLVED else None
+        return self.alerts[-1] if self.alerts[-1].state is AlertState.RESOLVED else None
 
     @property
     def breaches(self) -> tuple[Alert, ...]:
         """Those that say that it is going on; none where only the end is told."""
-        return tuple(each for each in self.alerts if each.state in (State.FIRING, State.STILL))
+        return tuple(each for each in self.alerts if each.state in (AlertState.FIRING, AlertState.STILL))
 
     @property
     def begin(self) -> datetime:
@@ -129,14 +129,14 @@ def _goes_on(before: Alert, alert: Alert) -> bool:
     """Whether an alert belongs to the line of the one before it."""
     follows = alert.window_start == before.window_start + before.window.length
     match alert.state:
-        case State.FIRING:
+        case AlertState.FIRING:
             return False
-        case State.WITHDRAWN:
-            return before.state is State.WITHDRAWN and follows
-        case State.STILL:
-            return before.state in (State.FIRING, State.STILL) and follows
-        case State.RESOLVED:
-            in_breach = before.state in (State.FIRING, State.STILL)
+        case AlertState.WITHDRAWN:
+            return before.state is AlertState.WITHDRAWN and follows
+        case AlertState.STILL:
+            return before.state in (AlertState.FIRING, AlertState.STILL) and follows
+        case AlertState.RESOLVED:
+            in_breach = before.state in (AlertState.FIRING, AlertState.STILL)
             same = alert.episode_id == before.episode_id if alert.episode_id and before.episode_id else follows
             return in_breach and same
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from domain.airports import airport
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.mail.summary import Spell, Topic
@@ -76,24 +76,24 @@ def place_in_a_sentence(icao: str) -> str:
 def status(alert: Alert) -> str:
     """What is so since an alert, in a few words."""
     match alert.state:
-        case State.FIRING:
+        case AlertState.FIRING:
             return f"{_SHORT[alert.bound].capitalize()} your level"
-        case State.STILL:
+        case AlertState.STILL:
             return f"Still {_SHORT[alert.bound]} your level"
-        case State.RESOLVED:
+        case AlertState.RESOLVED:
             return "Back to normal"
-        case State.WITHDRAWN:
+        case AlertState.WITHDRAWN:
             return "Correction"
 
 
 def tone(alert: Alert) -> str:
     """The colour that goes with the status, by the name of its class in the templates."""
     match alert.state:
-        case State.RESOLVED:
+        case AlertState.RESOLVED:
             return "calm"
-        case State.WITHDRAWN:
+        case AlertState.WITHDRAWN:
             return "plain"
-        case State.FIRING | State.STILL:
+        case AlertState.FIRING | AlertState.STILL:
             return alert.bound.value
 
 
@@ -101,13 +101,13 @@ def comparison(alert: Alert) -> str:
     """The count against the threshold, to be read after the count."""
     said = f"{_LONG[alert.bound]} your level of {number(alert.threshold)}"
     match alert.state:
-        case State.FIRING:
+        case AlertState.FIRING:
             return said
-        case State.STILL:
+        case AlertState.STILL:
             return f"still {said}"
-        case State.RESOLVED:
+        case AlertState.RESOLVED:
             return f"no longer {said}"
-        case State.WITHDRAWN:
+        case AlertState.WITHDRAWN:
             return f"not {said}"
 
 
@@ -115,11 +115,11 @@ def statement(alert: Alert) -> str:
     """The whole alert in a sentence or two."""
     where, what = place_in_a_sentence(alert.airport), counted(alert.direction, alert.count)
     match alert.state:
-        case State.FIRING | State.STILL:
+        case AlertState.FIRING | AlertState.STILL:
             return f"{where} had {what}: {comparison(alert)}."
-        case State.RESOLVED:
+        case AlertState.RESOLVED:
             return f"{where} is back to normal. It had {what}: {comparison(alert)}."
-        case State.WITHDRAWN:
+        case AlertState.WITHDRAWN:
             return f"{taken_back(alert)} {where} had {what}: {comparison(alert)}."
 
 
@@ -149,7 +149,7 @@ def story(spell: Spell, topic: Topic) -> str:
         return f"back to normal: {counted(last.direction, last.count)}, not {limit}"
     how_many = (spell.end - spell.begin) // first.window.length
     run = f" for {windows(first.window, how_many)}" if how_many > 1 else ""
-    still = "still " if first.state is State.STILL else ""
+    still = "still " if first.state is AlertState.STILL else ""
     counts = topic.counts_within(spell)
     open_end = first.bound is Bound.HIGH and counts == [first.threshold + 1] and spell.resolved is None
     breach = f"{still}{limit}{run}: {'at least ' if open_end else ''}{_range(counts, first)}"
@@ -166,23 +166,23 @@ def _range(counts: Sequence[int], alert: Alert) -> str:
 def background(alert: Alert, now: datetime) -> list[str]:
     """What happened before, and what else is to be known; a sentence each."""
     said = []
-    if alert.bound is Bound.HIGH and alert.state in (State.FIRING, State.STILL) and _may_be_early(alert):
+    if alert.bound is Bound.HIGH and alert.state in (AlertState.FIRING, AlertState.STILL) and _may_be_early(alert):
         ended = now >= alert.window_start + alert.window.length
         said.append(EARLY if ended else "The window has not ended yet; its final count may be higher.")
     run = _run_before(alert)
-    if alert.state is State.FIRING and alert.for_windows > 1:
+    if alert.state is AlertState.FIRING and alert.for_windows > 1:
         said.append(
             f"It has been so for {windows(alert.window, alert.for_windows)} in a row, which is when you wanted to know."
         )
-    elif alert.state is State.STILL and run:
+    elif alert.state is AlertState.STILL and run:
         said.append(f"It has been {level(alert.bound, alert.threshold)} {_for(alert, run + 1)} now.")
-    elif alert.state is State.RESOLVED and run:
+    elif alert.state is AlertState.RESOLVED and run:
         past = [each for each in alert.earlier[-run:] if each is not None]
         peak = max(past) if alert.bound is Bound.HIGH else min(past)
         most = f", with {number(peak)} at {'most' if alert.bound is Bound.HIGH else 'least'}" if run > 1 else ""
         said.append(f"Before, it was {level(alert.bound, alert.threshold)} {_for(alert, run)}{most}.")
     known = [each for each in alert.earlier if each is not None]
-    if known and alert.earlier[-1] is not None and not (alert.state is State.RESOLVED and run):
+    if known and alert.earlier[-1] is not None and not (alert.state is AlertState.RESOLVED and run):
         said.append(f"The {_ONE[alert.window]} before had {number(alert.earlier[-1])}.")
     if len(known) > 1:
         low, high = min(known), max(known)

@@ -13,7 +13,7 @@ from typing import Final
 
 import structlog
 
-from chassis.breaker import Breaker, Patience, State
+from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 from chassis.clock import Clock, SystemClock
 from notifier.errors import MailServerAway, PermanentlyRefused, Reason
 from notifier.smtp.connection import Access, BeforeContent, Connection, Refused, Security, Timeouts
@@ -50,7 +50,7 @@ class MailServer:
         mails_per_minute: int | None = None,
         sign: Sign | None = None,
         clock: Clock | None = None,
-        patience: Patience | None = None,
+        patience: BreakerPolicy | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
         """`starttls` and `tls` verify the server's certificate; `plaintext` sends as it is. Logs in with a username.
@@ -65,7 +65,7 @@ class MailServer:
         self._pace = Pace(mails_per_minute) if mails_per_minute is not None else None
         self._sign = sign
         self._clock = clock or SystemClock()
-        self._breaker = Breaker(patience or Patience())
+        self._breaker = Breaker(patience or BreakerPolicy())
         self._slots = asyncio.Semaphore(connections)
         self._idle: list[tuple[Connection, datetime]] = []
         """With the time since when; the one used last is used next, so that no more stay open than are needed."""
@@ -124,7 +124,7 @@ class MailServer:
                     self._breaker = self._breaker.abandoned(generation, self._clock.now())
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """Whether the server is being left alone, for metrics."""
         return self._breaker.state
 

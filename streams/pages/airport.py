@@ -10,11 +10,11 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from domain.airports import airport
-from domain.alerts import Bound, State
+from domain.alerts import AlertState, Bound
 from domain.explanation import verdicts
 from domain.interests import Direction, Interest
-from domain.threshold_index import InForce
-from domain.traffic import RETAINED_HOURS, Flow, HourlyCounts, Traffic
+from domain.threshold_index import ThresholdInForce
+from domain.traffic import RETAINED_HOURS, DirectionTraffic, HourlyCounts, Traffic
 from domain.windows import HOUR_S, Window, instant, seconds
 from streams.join_state import Desk
 from streams.pages.overview import BreachShown
@@ -70,7 +70,7 @@ class Statement:
 
     start: datetime
     bound: Bound
-    state: State
+    state: AlertState
     threshold: int
     for_windows: int
     interests: int
@@ -158,7 +158,7 @@ def _by_length(each: ThresholdShown) -> tuple[int, int, Bound, int, int]:
     return order, each.window.hours, each.bound, each.threshold, each.for_windows
 
 
-def _shown(each: InForce) -> ThresholdShown:
+def _shown(each: ThresholdInForce) -> ThresholdShown:
     return ThresholdShown(each.direction, each.window, each.bound, each.threshold, each.for_windows, each.interests)
 
 
@@ -216,7 +216,7 @@ def _series(
     )
 
 
-def _window(number: int, window: Window, flows: list[tuple[Flow, HourlyCounts]]) -> WindowShown:
+def _window(number: int, window: Window, flows: list[tuple[DirectionTraffic, HourlyCounts]]) -> WindowShown:
     hour = number * window.hours
     start, end = hour * HOUR_S, (hour + window.hours) * HOUR_S
     known = {_known(flow, past, hour, start, end) for flow, past in flows}
@@ -224,7 +224,7 @@ def _window(number: int, window: Window, flows: list[tuple[Flow, HourlyCounts]])
     return WindowShown(instant(start), sum(past.total(hour, window.hours) for _, past in flows), worst)
 
 
-def _known(flow: Flow, past: HourlyCounts, hour: int, start: int, end: int) -> Known:
+def _known(flow: DirectionTraffic, past: HourlyCounts, hour: int, start: int, end: int) -> Known:
     if flow.covered_from is None or flow.watermark is None:
         return Known.UNCOVERED
     if start < flow.covered_from:
@@ -257,7 +257,7 @@ def _statements(threshold: ThresholdShown, traffic: Traffic, numbers: range) -> 
     )
     for verdict in verdicts(stand_in, traffic):
         state = verdict.high if threshold.bound is Bound.HIGH else verdict.low
-        if state is not None and state is not State.STILL and verdict.start >= first:
+        if state is not None and state is not AlertState.STILL and verdict.start >= first:
             yield Statement(
                 verdict.start, threshold.bound, state, threshold.threshold, threshold.for_windows, threshold.interests
             )
@@ -282,9 +282,9 @@ def series_of(interest: Interest, traffic: Traffic, past: Mapping[Direction, Hou
     return replace(series, statements=statements)
 
 
-def is_said(interest: Interest, state: State) -> bool:
+def is_said(interest: Interest, state: AlertState) -> bool:
     """Whether it makes an alert: STILL is told only to those who want to be told again."""
-    return state is not State.STILL or interest.repeat
+    return state is not AlertState.STILL or interest.repeat
 
 
 def _coverage(direction: Direction, traffic: Traffic, now: datetime) -> CoverageShown:

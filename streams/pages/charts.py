@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from domain.alerts import Bound, State
+from domain.alerts import AlertState, Bound
 from domain.windows import Window
 from streams.pages.airport import Known, Series, Statement, ThresholdShown, WindowShown
 from streams.pages.wording import (
@@ -244,7 +244,7 @@ def _lines(thresholds: Sequence[ThresholdShown], top: int) -> tuple[Line, ...]:
     return tuple(lines)
 
 
-_RANK: Final = (State.FIRING, State.WITHDRAWN, State.RESOLVED, State.STILL)
+_RANK: Final = (AlertState.FIRING, AlertState.WITHDRAWN, AlertState.RESOLVED, AlertState.STILL)
 
 
 def _signs(series: Series, slot: float) -> tuple[Sign, ...]:
@@ -292,7 +292,7 @@ def _time_axis(windows: Sequence[WindowShown], window: Window, slot: float) -> t
 def _summary(series: Series, most: int) -> str:
     first, last = series.windows[0], series.windows[-1]
     span = f"{window_of(first.start, series.window)} to {window_of(last.start, series.window)} UTC"
-    fired = sum(each.state is State.FIRING for each in series.statements)
+    fired = sum(each.state is AlertState.FIRING for each in series.statements)
     closed = [each for each in series.windows if each.known in (Known.CLOSED, Known.KEPT)]
     newest = f"{number(closed[-1].count)} in the last closed window, " if closed else ""
     return (

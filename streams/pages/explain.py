@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import TypeAdapter
 
 from domain.airports import airport
-from domain.alerts import Bound, State
-from domain.explanation import Knowledge, Verdict, verdicts
+from domain.alerts import AlertState, Bound
+from domain.explanation import Knowledge, WindowVerdict, verdicts
 from domain.interests import Direction, Interest
 from domain.windows import Window
 from streams.join_state import Desk
@@ -25,7 +25,7 @@ class BoundExplained:
     """What one threshold makes of a window."""
 
     bound: Bound
-    state: State | None
+    state: AlertState | None
     said: bool
     """Whether an alert was due."""
     is_past: bool
@@ -108,7 +108,7 @@ def explained(desk: Desk, interest: Interest, now: datetime) -> Explained:
     )
 
 
-def _windows(interest: Interest, judged: list[Verdict]) -> Iterator[WindowExplained]:
+def _windows(interest: Interest, judged: list[WindowVerdict]) -> Iterator[WindowExplained]:
     runs = dict.fromkeys(Bound, 0)
     for verdict in judged:
         bounds = []
@@ -133,13 +133,15 @@ def _is_past(bound: Bound, count: int, threshold: int) -> bool:
     return count > threshold if bound is Bound.HIGH else count < threshold
 
 
-def _counts_in_run(bound: Bound, verdict: Verdict, threshold: int) -> bool:
+def _counts_in_run(bound: Bound, verdict: WindowVerdict, threshold: int) -> bool:
     """Whether the window counts in a run of windows past the threshold."""
     known = (Knowledge.CLOSED, Knowledge.OPEN) if bound is Bound.HIGH else (Knowledge.CLOSED,)
     return verdict.knowledge in known and _is_past(bound, verdict.count, threshold)
 
 
-def _why(interest: Interest, bound: Bound, threshold: int, verdict: Verdict, state: State | None, run: int) -> str:
+def _why(
+    interest: Interest, bound: Bound, threshold: int, verdict: WindowVerdict, state: AlertState | None, run: int
+) -> str:
     """One sentence."""
     match verdict.knowledge:
         case Knowledge.EARLY:
@@ -160,15 +162,15 @@ def _why(interest: Interest, bound: Bound, threshold: int, verdict: Verdict, sta
     is_past = _is_past(bound, verdict.count, threshold)
     says = limit(bound, threshold)
     match state:
-        case State.FIRING if many:
+        case AlertState.FIRING if many:
             return f"{count} is {says}, and so were the windows before: {interest.for_windows} in a row."
-        case State.FIRING:
+        case AlertState.FIRING:
             return f"{count} is {says}; the window before was not in breach."
-        case State.STILL if interest.repeat:
+        case AlertState.STILL if interest.repeat:
             return f"{count} is still {says}, and the interest wants to be told again."
-        case State.STILL:
+        case AlertState.STILL:
             return f"{count} is still {says}; it was said when the breach began."
-        case State.RESOLVED:
+        case AlertState.RESOLVED:
             return f"{count} is no longer {says}."
     if is_past and many and run < interest.for_windows:
         return f"{count} is {says}: {run} of the {interest.for_windows} windows in a row that it takes."

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from domain.airports import airport
 from domain.alerts import Bound
 from domain.interests import Direction
-from domain.traffic import Flow
+from domain.traffic import DirectionTraffic
 from domain.windows import HOUR_S, Window, instant, seconds
 from streams.join_state import Desk
 from streams.pages.wording import iso_minute
@@ -158,7 +158,7 @@ def airport_shown(desk: Desk, icao: str, now: datetime) -> AirportShown:
     )
 
 
-def _flow_shown(flow: Flow, now: datetime) -> FlowShown:
+def _flow_shown(flow: DirectionTraffic, now: datetime) -> FlowShown:
     if flow.watermark is None or flow.covered_from is None:
         return FlowShown(None, ())
     last = flow.watermark // HOUR_S

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from domain.alerts import Bound, State
+from domain.alerts import AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 
@@ -109,13 +109,13 @@ def run(for_windows: int) -> str:
 
 
 SIGNS: Final = {
-    (Bound.HIGH, State.FIRING): "▲",
-    (Bound.LOW, State.FIRING): "▼",
-    (Bound.HIGH, State.STILL): "△",
-    (Bound.LOW, State.STILL): "▽",
-    (Bound.HIGH, State.RESOLVED): "✓",
-    (Bound.LOW, State.RESOLVED): "✓",
-    (Bound.HIGH, State.WITHDRAWN): "✕",
-    (Bound.LOW, State.WITHDRAWN): "✕",
+    (Bound.HIGH, AlertState.FIRING): "▲",
+    (Bound.LOW, AlertState.FIRING): "▼",
+    (Bound.HIGH, AlertState.STILL): "△",
+    (Bound.LOW, AlertState.STILL): "▽",
+    (Bound.HIGH, AlertState.RESOLVED): "✓",
+    (Bound.LOW, AlertState.RESOLVED): "✓",
+    (Bound.HIGH, AlertState.WITHDRAWN): "✕",
+    (Bound.LOW, AlertState.WITHDRAWN): "✕",
 }
 """A form beside each colour, for those who do not tell colours apart."""

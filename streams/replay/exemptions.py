@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.traffic import Coverage
 from domain.windows import HOUR_S, Window, seconds
@@ -42,7 +42,7 @@ class Statement:
     window_start: int
     """Seconds since 1970."""
     bound: Bound
-    state: State
+    state: AlertState
     for_windows: int
     partition: int
     """Where it lies, or would lie, on alerts.raised.v1."""
@@ -86,7 +86,7 @@ def decode_statement(value: bytes) -> Statement:
         window=Window[interests_pb.Window.Name(alert.window).removeprefix("WINDOW_")],
         window_start=alert.window_start.seconds,
         bound=Bound[alerts_pb.Bound.Name(alert.bound).removeprefix("BOUND_")],
-        state=State[alerts_pb.State.Name(alert.state).removeprefix("STATE_")],
+        state=AlertState[alerts_pb.State.Name(alert.state).removeprefix("STATE_")],
         for_windows=alert.for_windows,
         partition=partition_of(alert.user_id, ALERTS_RAISED),
         cause_ms=alert.cause_published_at.ToMilliseconds(),

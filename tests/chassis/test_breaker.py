@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
-from chassis.breaker import Breaker, Patience, State
+from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 
-FAILURES_TO_OPEN = Patience().failures_to_open
-FIRST_OPENING = Patience().first_opening
-LONGEST_OPENING = Patience().longest_opening
+FAILURES_TO_OPEN = BreakerPolicy().failures_to_open
+FIRST_OPENING = BreakerPolicy().first_opening
+LONGEST_OPENING = BreakerPolicy().longest_opening
 NOW = datetime(2013, 2, 13, 12, tzinfo=UTC)
 chances = st.floats(0, 1)
 
@@ -35,9 +35,9 @@ def test_it_opens_at_the_last_of_so_many_failures_in_a_row() -> None:
     for _ in range(2):
         for _ in range(FAILURES_TO_OPEN - 1):
             breaker = breaker.failed(breaker.generation, NOW, 0.5)
-            assert breaker.state is State.CLOSED
+            assert breaker.state is BreakerState.CLOSED
         breaker = breaker.succeeded(breaker.generation)
-    assert opened(breaker, NOW).state is State.OPEN
+    assert opened(breaker, NOW).state is BreakerState.OPEN
 
 
 @given(chances)
@@ -50,7 +50,7 @@ def test_open_means_that_nothing_goes_out_until_its_time_is_over(chance: float) 
     assert breaker.admitted(NOW + opening - timedelta(microseconds=1)) is None
     probing = breaker.admitted(NOW + opening)
     assert probing is not None
-    assert probing.state is State.HALF_OPEN
+    assert probing.state is BreakerState.HALF_OPEN
     assert probing.admitted(NOW + LONGEST_OPENING * 9) is None
 
 
@@ -60,11 +60,11 @@ def test_openings_in_a_row_grow_up_to_a_bound(jitters: list[float], failures: in
     longest; and it takes as many failures as were asked for.
     """
     first, longest = timedelta(seconds=first_s), timedelta(seconds=first_s + longer_s)
-    breaker = Breaker(Patience(failures, first, longest))
+    breaker = Breaker(BreakerPolicy(failures, first, longest))
     for _ in range(failures):
-        assert breaker.state is State.CLOSED
+        assert breaker.state is BreakerState.CLOSED
         breaker = breaker.failed(breaker.generation, NOW, jitters[0])
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
     assert first / 2 <= breaker.until - NOW <= first
     most = first
     for chance in jitters[1:]:
@@ -80,7 +80,7 @@ def test_a_probe_that_succeeds_closes_and_forgets() -> None:
     probing = breaker.admitted(breaker.until)
     assert probing is not None
     closed = probing.succeeded(probing.generation)
-    assert (closed.state, closed.failures) == (State.CLOSED, 0)
+    assert (closed.state, closed.failures) == (BreakerState.CLOSED, 0)
     assert opened(closed, NOW).wait(NOW) == FIRST_OPENING
 
 
@@ -95,14 +95,14 @@ def test_a_probe_that_nobody_waits_for_leaves_its_place() -> None:
 
 
 @pytest.mark.parametrize("outcome", ["succeeded", "failed", "abandoned"])
-@pytest.mark.parametrize("state", [State.OPEN, State.HALF_OPEN, State.CLOSED])
-def test_an_outcome_from_before_the_last_change_changes_nothing(outcome: str, state: State) -> None:
+@pytest.mark.parametrize("state", [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED])
+def test_an_outcome_from_before_the_last_change_changes_nothing(outcome: str, state: BreakerState) -> None:
     """A straggler of the time before is no probe."""
     before = Breaker()
     breaker = opened(before, NOW)
-    if state is not State.OPEN:
+    if state is not BreakerState.OPEN:
         breaker = breaker.admitted(breaker.until) or breaker
-    if state is State.CLOSED:
+    if state is BreakerState.CLOSED:
         breaker = breaker.succeeded(breaker.generation)
     assert breaker.state is state
     after = {
@@ -130,11 +130,11 @@ class Calls(RuleBasedStateMachine):
     def call(self) -> object:
         admitted = self.breaker.admitted(self.now)
         if admitted is None:
-            assert self.breaker.state is not State.CLOSED
+            assert self.breaker.state is not BreakerState.CLOSED
             return multiple()
-        assert self.breaker.state is State.CLOSED or self.breaker.wait(self.now) == timedelta(0)
+        assert self.breaker.state is BreakerState.CLOSED or self.breaker.wait(self.now) == timedelta(0)
         self.breaker = admitted
-        if admitted.state is State.HALF_OPEN:
+        if admitted.state is BreakerState.HALF_OPEN:
             assert admitted.generation not in self.probes, "a second probe of the same half-open state"
             self.probes.add(admitted.generation)
         self.waiting.append(admitted.generation)
@@ -150,7 +150,7 @@ class Calls(RuleBasedStateMachine):
         self.waiting.remove(generation)
         before, self.breaker = self.breaker, self.breaker.succeeded(generation)
         if generation == before.generation:
-            assert self.breaker.state is State.CLOSED
+            assert self.breaker.state is BreakerState.CLOSED
             assert self.breaker.failures == self.breaker.openings == 0
 
     @rule(generation=consumes(out))
@@ -168,13 +168,13 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def half_open_means_that_one_probe_is_out(self) -> None:
-        if self.breaker.state is State.HALF_OPEN:
+        if self.breaker.state is BreakerState.HALF_OPEN:
             assert self.waiting.count(self.breaker.generation) == 1
 
     @invariant()
     def nobody_is_locked_out_for_good(self) -> None:
         assert self.breaker.wait(self.now) <= LONGEST_OPENING
-        if self.breaker.state is not State.HALF_OPEN:
+        if self.breaker.state is not BreakerState.HALF_OPEN:
             assert self.breaker.admitted(self.now + LONGEST_OPENING) is not None
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from chassis.periodic import LONGEST_PAUSE_S, every
 
 
@@ -45,13 +45,13 @@ def test_work_is_done_again_after_each_rest(rests: list[float]) -> None:
 
 def test_what_fails_for_now_is_done_again_later(rests: list[float]) -> None:
     """Each pause is twice as long, up to a bound; a success ends that."""
-    run(5.0, [DatabaseAwayError("away")] * 5 + [None, DatabaseAwayError("away")])
+    run(5.0, [DatabaseUnavailableError("away")] * 5 + [None, DatabaseUnavailableError("away")])
     assert rests == [10.0, 20.0, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S, 5.0, 10.0]
 
 
 def test_slow_work_is_not_hurried_by_failing(rests: list[float]) -> None:
     """The bound never shortens the pause that was asked for."""
-    run(60.0, [DatabaseAwayError("away"), None])
+    run(60.0, [DatabaseUnavailableError("away"), None])
     assert rests == [60.0, 60.0]
 
 

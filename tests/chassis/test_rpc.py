@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, GrpcServer, channel
 from tests.ports import free_port
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest, AuthenticateResponse
@@ -50,7 +50,7 @@ class Served:
 
     def __init__(self) -> None:
         self.servicer = Servicer()
-        self.metrics = Metrics(Identity("service", "node"))
+        self.metrics = Metrics(ServiceIdentity("service", "node"))
         port = free_port()
         self.target = f"127.0.0.1:{port}"
         self.server = GrpcServer(
@@ -182,7 +182,7 @@ def test_a_server_that_comes_back_is_found_again(served: Served) -> None:
             int(port),
             {SERVICE: partial(add_UserServiceServicer_to_server, Servicer())},
             {},
-            Metrics(Identity("service", "node")),
+            Metrics(ServiceIdentity("service", "node")),
         )
         again.start()
         assert stub.Authenticate(AuthenticateRequest(), timeout=30, wait_for_ready=True).user_id == "u"

@@ -12,8 +12,8 @@ from werkzeug.test import TestResponse
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from chassis.db.outbox import Message
-from chassis.metrics import Identity, Metrics
+from chassis.db.outbox import OutboxMessage
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web import openapi
 from chassis.web.http import create_app
 from collector.collection_requests import CollectionRequests
@@ -58,11 +58,11 @@ def wish(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, **c
     return Wish(airport, direction, **(fields | changes))  # type: ignore[arg-type]
 
 
-def outbox(database: Database, topic: str) -> list[Message]:
+def outbox(database: Database, topic: str) -> list[OutboxMessage]:
     """What waits in the outbox for a topic, oldest first."""
     with database.transaction() as session:
         rows = session.execute(OUTBOX.rows.select().order_by(OUTBOX.rows.c.id)).all()
-    return [Message(row.topic, row.partition, row.key, row.value) for row in rows if row.topic == topic]
+    return [OutboxMessage(row.topic, row.partition, row.key, row.value) for row in rows if row.topic == topic]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ def users(authority: FakeAuthority) -> Iterator[Users]:
 
 def app_of(database: Database, clock: Clock, users: Users) -> Flask:
     """Everything that the collector serves over HTTP, as `__main__` wires it."""
-    app = create_app("collector", Metrics(Identity("collector", "local")), PROBLEMS, ready=lambda: True)
+    app = create_app("collector", Metrics(ServiceIdentity("collector", "local")), PROBLEMS, ready=lambda: True)
     timing = Timing(Lags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(days=2))
     app.register_blueprint(
         blueprint(

@@ -9,7 +9,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import select
 
 from chassis.db.database import Database
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from chassis.kafka import sequence_in
 from collector.model import CoverageRow
 from local.kafka import Broker
@@ -36,7 +36,7 @@ def covered(folder: Path) -> dict[str, datetime]:
     try:
         with database.reading() as session:
             rows = session.scalars(select(CoverageRow).where(CoverageRow.airport == AIRPORT)).all()
-    except DatabaseAwayError:
+    except DatabaseUnavailableError:
         return {}  # there are no tables yet
     finally:
         database.close()

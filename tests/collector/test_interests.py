@@ -15,8 +15,8 @@ from sqlalchemy import event, text
 from sqlalchemy.exc import IntegrityError
 
 from chassis.db.database import Database
-from chassis.db.outbox import Message
-from chassis.errors import ContendedError, DatabaseAwayError
+from chassis.db.outbox import OutboxMessage
+from chassis.errors import ContendedError, DatabaseUnavailableError
 from collector.collection_requests import CollectionRequests
 from collector.errors import NoSuchAirportError, NoSuchInterestError, VersionMismatchError
 from collector.interests import FARTHEST_AHEAD, Change, Interests
@@ -321,7 +321,7 @@ def test_an_event_that_cannot_be_recorded_is_no_change(service: Service) -> None
     """The outbox refuses: the interest is not there either."""
     with service.database.transaction() as session:
         session.execute(text("DROP TABLE outbox"))
-    with pytest.raises(DatabaseAwayError):
+    with pytest.raises(DatabaseUnavailableError):
         service.set(wish(), ANN)
     assert service.interests.of_user(ANN) == []
 
@@ -386,7 +386,7 @@ def test_requests_of_all_kinds_at_the_same_time_agree(service: Service) -> None:
     rounds = 40
     wishes = [wish(airport, direction) for airport in ("KJFK", "LICC") for direction in Direction]
     failed: list[BaseException] = []
-    published: dict[int, Message] = {}
+    published: dict[int, OutboxMessage] = {}
     over = threading.Event()
 
     def repeatedly(act: Callable[[random.Random, int], object], seed: int) -> None:
@@ -429,7 +429,7 @@ def test_requests_of_all_kinds_at_the_same_time_agree(service: Service) -> None:
     def relay(owner: str) -> None:
         try:
             while not over.is_set():
-                with suppress(DatabaseAwayError, IntegrityError):
+                with suppress(DatabaseUnavailableError, IntegrityError):
                     publish(owner)
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             failed.append(error)
@@ -480,7 +480,7 @@ def test_a_database_that_is_away_is_said_without_its_text(service: Service) -> N
         lambda: interests.change(ANN, uuid4(), None, {"high": 1}),
         lambda: CollectionRequests(Database(NOWHERE)).request(None),
     ):
-        with pytest.raises(DatabaseAwayError) as caught:
+        with pytest.raises(DatabaseUnavailableError) as caught:
             act()
         assert caught.value.transient
         assert "nowhere" not in str(caught.value)

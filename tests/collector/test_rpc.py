@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from chassis.db.database import Database
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.rpc import GrpcServer, channel
 from collector.interests import Interests
 from collector.rpc import SERVICE_NAME, STATUSES, InterestService
@@ -35,7 +35,7 @@ def serving(interests: Interests) -> Iterator[InterestServiceStub]:
         port,
         {SERVICE_NAME: partial(add_InterestServiceServicer_to_server, InterestService(interests))},
         STATUSES,
-        Metrics(Identity("collector", "local")),
+        Metrics(ServiceIdentity("collector", "local")),
     )
     server.start()
     with channel(f"127.0.0.1:{port}") as connection:

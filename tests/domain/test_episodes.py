@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from hypothesis import given, settings
 
-from domain.alerts import Bound, State, alert_id
-from domain.changes import NOTHING_KNOWN, Change, alerts_between
+from domain.alerts import AlertState, Bound, alert_id
+from domain.changes import NO_TRAFFIC, TrafficChange, alerts_between
 from domain.episodes import EARLIER_WINDOWS
 from domain.interests import Direction
 from domain.traffic import Coverage, Traffic
@@ -17,7 +17,7 @@ HOUR = timedelta(hours=1)
 
 
 def folded(log) -> Traffic:
-    traffic = NOTHING_KNOWN
+    traffic = NO_TRAFFIC
     for event in log:
         traffic = traffic.fold(event)
     return traffic
@@ -28,18 +28,20 @@ def folded(log) -> Traffic:
 def test_an_episode_is_the_last_firing_that_the_model_says(log, interest):
     """Of all that the brute-force model has to say: each alert belongs to the last FIRING of its bound until then."""
     said = sorted((start, bound) for bound, state, start in to_be_said(interest, log) if state == "FIRING")
-    for alert in alerts_between(interest, NOTHING_KNOWN, folded(log)):
+    for alert in alerts_between(interest, NO_TRAFFIC, folded(log)):
         began = [start for start, bound in said if bound == alert.bound and start <= alert.window_start][-1]
-        assert alert.episode_id == alert_id(interest.interest_id, interest.version, alert.bound, began, State.FIRING)
-        assert (alert.episode_id == alert.alert_id) == (alert.state is State.FIRING)
+        assert alert.episode_id == alert_id(
+            interest.interest_id, interest.version, alert.bound, began, AlertState.FIRING
+        )
+        assert (alert.episode_id == alert.alert_id) == (alert.state is AlertState.FIRING)
 
 
 @settings(max_examples=250, deadline=None)
 @given(log=interleaved(), interest=interests)
 def test_the_episode_does_not_depend_on_where_the_log_was_cut(log, interest):
     """Told event by event, or all at once: the same alert is of the same episode."""
-    at_once = {each.alert_id: each.episode_id for each in alerts_between(interest, NOTHING_KNOWN, folded(log))}
-    traffic = NOTHING_KNOWN
+    at_once = {each.alert_id: each.episode_id for each in alerts_between(interest, NO_TRAFFIC, folded(log))}
+    traffic = NO_TRAFFIC
     for event in log:
         after = traffic.fold(event)
         for alert in alerts_between(interest, traffic, after):
@@ -63,7 +65,7 @@ def test_earlier_counts_are_those_of_the_model(log, interest):
             for each in kept
         )
 
-    for alert in alerts_between(interest, NOTHING_KNOWN, folded(log)):
+    for alert in alerts_between(interest, NO_TRAFFIC, folded(log)):
         starts = [alert.window_start - back * length for back in range(EARLIER_WINDOWS, 0, -1)]
         counts = [
             sum(start <= flight < start + length for each in kept for flight in each.flights) if known(start) else None
@@ -81,28 +83,28 @@ def test_a_withdrawn_alert_belongs_to_what_it_takes_back():
         repeat: an_interest(high=None, low=1, repeat=repeat, effective_from=BASE - HOUR) for repeat in (False, True)
     }
 
-    def id_of(hour, state=State.FIRING):
+    def id_of(hour, state=AlertState.FIRING):
         return alert_id(told[True].interest_id, 1, Bound.LOW, BASE + hour * HOUR, state)
 
     late = before.fold(seen(3, 4, (1.5,)))
-    taken_back = [a for a in alerts_between(told[False], before, late) if a.state is State.WITHDRAWN]
+    taken_back = [a for a in alerts_between(told[False], before, late) if a.state is AlertState.WITHDRAWN]
     assert [(each.window_start, each.episode_id) for each in taken_back] == [(BASE + HOUR, id_of(1))]
     later = before.fold(seen(3, 4, (2.5,)))
-    taken_back = [a for a in alerts_between(told[True], before, later) if a.state is State.WITHDRAWN]
+    taken_back = [a for a in alerts_between(told[True], before, later) if a.state is AlertState.WITHDRAWN]
     assert [(each.window_start, each.episode_id) for each in taken_back] == [(BASE + 2 * HOUR, id_of(1))]
 
 
 def test_what_is_not_known_is_not_counted():
     """A gap stands as such between counts; what was before the first coverage is left out."""
     log = [seen(-3, -1, (-2.5, -1.5, -1.4)), seen(-1, 0, coverage=Coverage.GAP), seen(0, 2, (0.1, 1.1, 1.2, 1.3))]
-    [alert] = alerts_between(an_interest(effective_from=BASE), NOTHING_KNOWN, folded(log))
+    [alert] = alerts_between(an_interest(effective_from=BASE), NO_TRAFFIC, folded(log))
     assert (alert.count, alert.earlier) == (3, (1, 2, None, 1))
 
 
 def test_all_who_are_told_share_what_came_before():
     """A batch that alerts everybody looks back once for each window, not once for each person."""
     traffic = folded([seen(hour, hour + 1, (hour + 0.5,) * 3) for hour in range(20)])
-    change = Change(NOTHING_KNOWN, traffic)
+    change = TrafficChange(NO_TRAFFIC, traffic)
     _, now = change.lookbacks(Direction.DEPARTURES, Window.ONE_HOUR)
     assert now.earlier(19) is now.earlier(19)
     assert now is change.lookbacks(Direction.DEPARTURES, Window.ONE_HOUR)[1]

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from hypothesis import given, settings
 
-from domain.changes import NOTHING_KNOWN
+from domain.changes import NO_TRAFFIC
 from domain.explanation import Knowledge, verdicts
 from domain.interests import Direction
 from domain.traffic import Coverage
@@ -18,7 +18,7 @@ HOUR = timedelta(hours=1)
 @given(log=interleaved(), interest=interests)
 def test_it_explains_all_that_is_to_be_said_and_nothing_else(log, interest):
     """The states by window are those of the brute-force model."""
-    traffic = NOTHING_KNOWN
+    traffic = NO_TRAFFIC
     for event in log:
         traffic = traffic.fold(event)
     explained = {
@@ -33,7 +33,7 @@ def test_it_explains_all_that_is_to_be_said_and_nothing_else(log, interest):
 def test_each_window_says_what_is_known_of_it():
     """From before the first that is judged to the one that is open."""
     log = [seen(-2, 1, (0.5,)), seen(1, 2, coverage=Coverage.GAP), seen(2, 3.5, (2.5, 3.1, 3.2, 3.3))]
-    traffic = NOTHING_KNOWN
+    traffic = NO_TRAFFIC
     for event in log:
         traffic = traffic.fold(event)
     found = list(verdicts(an_interest(), traffic))
@@ -50,5 +50,5 @@ def test_each_window_says_what_is_known_of_it():
 
 def test_before_all_directions_are_covered_there_is_nothing_to_explain():
     """Of both, one half is no count."""
-    traffic = NOTHING_KNOWN.fold(seen(0, 5, (1.5,)))
+    traffic = NO_TRAFFIC.fold(seen(0, 5, (1.5,)))
     assert list(verdicts(an_interest(direction=Direction.BOTH), traffic)) == []

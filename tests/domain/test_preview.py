@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from domain.alerts import State
+from domain.alerts import AlertState
 from domain.interests import Direction, Interest
-from domain.preview import History, Preview, percentile, preview
+from domain.preview import FlightHistory, Preview, percentile, preview
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, Window, seconds
 from tests.domain.brute_force import LENGTHS
@@ -20,10 +20,10 @@ from tests.streams.events import interest_set, observed
 HOUR = timedelta(hours=1)
 
 
-def stored(log: list[Observation], direction: Direction) -> list[History]:
+def stored(log: list[Observation], direction: Direction) -> list[FlightHistory]:
     """What a collector has in its database after publishing a log."""
     return [
-        History(
+        FlightHistory(
             part,
             seconds(fact.covered[0]),
             seconds(fact.covered[1]),
@@ -44,13 +44,15 @@ def _merged(gaps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return merged
 
 
-def history(begin: float, end: float, times: Iterable[float] = (), gaps: Iterable[tuple[float, float]] = ()) -> History:
+def history(
+    begin: float, end: float, times: Iterable[float] = (), gaps: Iterable[tuple[float, float]] = ()
+) -> FlightHistory:
     """Of departures; in hours after BASE."""
 
     def at(hour: float) -> int:
         return seconds(BASE + timedelta(hours=hour))
 
-    return History(
+    return FlightHistory(
         Direction.DEPARTURES, at(begin), at(end), [at(each) for each in times], [(at(b), at(e)) for b, e in gaps]
     )
 
@@ -87,7 +89,7 @@ def test_a_long_history_is_judged_as_far_as_anything_is_remembered():
     """The stream forgets what is older than its memory: such windows are not judged for who comes now."""
     long_ago = history(0, 24 * 60, [24 * day + 1 for day in range(60)])
     shown = preview(an_interest(window=Window.ONE_DAY, high=0, repeat=True), [long_ago])
-    assert [alert.state for alert in shown.alerts] == [State.FIRING, *[State.STILL] * 39]
+    assert [alert.state for alert in shown.alerts] == [AlertState.FIRING, *[AlertState.STILL] * 39]
     assert shown.counts == (1,) * 40
 
 
@@ -145,7 +147,7 @@ def test_the_counts_are_those_of_the_plain_model(log: list[Observation], interes
 )
 def test_every_flight_of_the_history_is_observed_once(begin: int, length: int, times: list[int]):
     """However long the history is; intervals follow each other without a hole."""
-    observations = list(History(Direction.ARRIVALS, begin, begin + length, sorted(times)).observations())
+    observations = list(FlightHistory(Direction.ARRIVALS, begin, begin + length, sorted(times)).observations())
     assert [each.begin for each in observations] == [begin, *(each.end for each in observations[:-1])]
     assert observations[-1].end == begin + length
     observed = [at for each in observations for at in each.event_times]

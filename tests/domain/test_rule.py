@@ -5,8 +5,8 @@ from datetime import timedelta
 
 from hypothesis import given, settings, strategies as st
 
-from domain.alerts import Alert, Bound, State
-from domain.changes import NOTHING_KNOWN, alerts_between
+from domain.alerts import Alert, AlertState, Bound
+from domain.changes import NO_TRAFFIC, alerts_between
 from domain.interests import MOST_WINDOWS, Direction, Interest
 from domain.traffic import LONGEST_INTERVAL_S, RETAINED_HOURS, Coverage, Observation, Traffic
 from domain.windows import HOUR_S, Window, seconds
@@ -23,7 +23,7 @@ def seen(begin, end, times=(), coverage=Coverage.COMPLETE, direction=Direction.D
 
 def told(interest: Interest, log: list[Observation]) -> list[Alert]:
     """What an interest that was set first is told, event by event."""
-    traffic, alerts = NOTHING_KNOWN, []
+    traffic, alerts = NO_TRAFFIC, []
     for event in log:
         after = traffic.fold(event)
         alerts += alerts_between(interest, traffic, after)
@@ -115,7 +115,7 @@ def test_a_late_flight_may_fire_high_and_withdraws_low_with_both_counts():
     assert brief(alerts) == [("high", "FIRING", 0, 3), ("high", "RESOLVED", 1, 2)]
     withdrawn = told(an_interest(high=None, low=3), log)[-1:]
     assert brief(withdrawn) == [("low", "FIRING", 1, 2)]  # the window after is now the first in breach
-    first = [a for a in told(an_interest(high=None, low=3), log) if a.state is State.WITHDRAWN]
+    first = [a for a in told(an_interest(high=None, low=3), log) if a.state is AlertState.WITHDRAWN]
     assert [(a.bound, a.count, a.withdrawn_count) for a in first] == [(Bound.LOW, 3, 2)]
 
 
@@ -134,10 +134,10 @@ def test_forgetting_old_hours_says_nothing():
 def test_what_is_said_is_the_brute_force_models_wherever_the_interest_came(log, interest, position):
     """Set before, amid or after the flights, in any interleaving: the same alerts, those of the plain model."""
     position = min(position, len(log))
-    traffic = NOTHING_KNOWN
+    traffic = NO_TRAFFIC
     for event in log[:position]:
         traffic = traffic.fold(event)
-    alerts = list(alerts_between(interest, NOTHING_KNOWN, traffic))
+    alerts = list(alerts_between(interest, NO_TRAFFIC, traffic))
     for event in log[position:]:
         after = traffic.fold(event)
         alerts += alerts_between(interest, traffic, after)
@@ -151,7 +151,7 @@ def test_what_is_said_is_the_brute_force_models_wherever_the_interest_came(log, 
 def test_what_each_event_adds_is_what_the_brute_force_model_adds(log, interest):
     """Late flights too: after each event what the plain model says of the log so far and did not say before; and of a
     low breach that it no longer says, that it is withdrawn."""
-    traffic, before = NOTHING_KNOWN, set()
+    traffic, before = NO_TRAFFIC, set()
     everything = replace(interest, repeat=True)
     for number, event in enumerate(log, start=1):
         after = traffic.fold(event)

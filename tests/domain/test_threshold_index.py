@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert
-from domain.changes import NOTHING_KNOWN, Change, alert_of, alerts_between
+from domain.changes import NO_TRAFFIC, TrafficChange, alert_of, alerts_between
 from domain.explanation import verdicts
 from domain.interests import Direction, Interest
-from domain.threshold_index import Thresholds
+from domain.threshold_index import ThresholdIndex
 from domain.windows import Window
 from tests.domain.logs import an_interest, interests, interleaved, with_late_flights
 from tests.domain.test_rule import seen
@@ -21,14 +21,14 @@ people = st.lists(interests, min_size=1, max_size=12).map(
 )
 
 
-def of(wanted: list[Interest]) -> Thresholds:
-    thresholds = Thresholds()
+def of(wanted: list[Interest]) -> ThresholdIndex:
+    thresholds = ThresholdIndex()
     for interest in wanted:
         thresholds.add(interest)
     return thresholds
 
 
-def told(thresholds: Thresholds, wanted: list[Interest], change: Change) -> list[Alert]:
+def told(thresholds: ThresholdIndex, wanted: list[Interest], change: TrafficChange) -> list[Alert]:
     by_id = {interest.interest_id: interest for interest in wanted}
     found = thresholds.findings(change)
     return [alert_of(by_id[each.interest_id], change, each.news, each.threshold) for each in found]
@@ -38,19 +38,19 @@ def told(thresholds: Thresholds, wanted: list[Interest], change: Change) -> list
 @given(log=interleaved().flatmap(with_late_flights), wanted=people)
 def test_what_is_found_is_what_the_rule_says_to_each(log, wanted):
     """After each event: for every interest the same alerts in the same order, and for nobody another."""
-    thresholds, traffic = of(wanted), NOTHING_KNOWN
+    thresholds, traffic = of(wanted), NO_TRAFFIC
     for event in log:
         after = traffic.fold(event)
-        found = told(thresholds, wanted, Change(traffic, after))
+        found = told(thresholds, wanted, TrafficChange(traffic, after))
         for interest in wanted:
             mine = [alert for alert in found if alert.interest_id == interest.interest_id]
             assert mine == list(alerts_between(interest, traffic, after))
         assert [alert.window_start for alert in found] == sorted(alert.window_start for alert in found)
         traffic = after
     # And all at once, as for a log that was cut elsewhere.
-    whole = told(thresholds, wanted, Change(NOTHING_KNOWN, traffic))
+    whole = told(thresholds, wanted, TrafficChange(NO_TRAFFIC, traffic))
     assert Counter(alert.alert_id for alert in whole) == Counter(
-        alert.alert_id for interest in wanted for alert in alerts_between(interest, NOTHING_KNOWN, traffic)
+        alert.alert_id for interest in wanted for alert in alerts_between(interest, NO_TRAFFIC, traffic)
     )
 
 
@@ -94,7 +94,7 @@ def test_the_thresholds_in_force_are_counted_not_named():
 @given(log=interleaved(), wanted=people)
 def test_those_in_breach_are_those_whose_last_known_window_is(log, wanted):
     """By the last closed window, or, of the high bound, already by the one that is open."""
-    traffic = NOTHING_KNOWN
+    traffic = NO_TRAFFIC
     for event in log:
         traffic = traffic.fold(event)
     expected: Counter[tuple[str, str, str]] = Counter()
@@ -115,9 +115,9 @@ def test_those_in_breach_are_those_whose_last_known_window_is(log, wanted):
 def test_only_the_thresholds_that_were_crossed_are_met():
     """Of a thousand interests beyond the count of before, those below the count of now."""
     thresholds = of([an_interest(interest_id=UUID(int=number), high=100 + number % 50) for number in range(1000)])
-    before = NOTHING_KNOWN.fold(seen(0, 1, [0.5] * 99))
+    before = NO_TRAFFIC.fold(seen(0, 1, [0.5] * 99))
     after = before.fold(seen(1, 2, [1.5] * 101))
-    found = thresholds.findings(Change(before, after))
+    found = thresholds.findings(TrafficChange(before, after))
     assert {each.threshold for each in found} == {100}
     assert len(found) == 20
 
@@ -125,7 +125,7 @@ def test_only_the_thresholds_that_were_crossed_are_met():
 def test_what_was_low_is_withdrawn_though_no_count_is_past_a_threshold_any_more():
     """The quick answer, that nothing is past a threshold, is not enough where counts of closed windows grow."""
     thresholds = of([an_interest(high=None, low=3)])
-    before = NOTHING_KNOWN.fold(seen(0, 1, (0.1, 0.2)))
+    before = NO_TRAFFIC.fold(seen(0, 1, (0.1, 0.2)))
     after = before.fold(seen(0, 1, (0.3,)))
-    (found,) = thresholds.findings(Change(before, after))
+    (found,) = thresholds.findings(TrafficChange(before, after))
     assert (found.news.state, found.news.flights, found.news.withdrawn_flights) == ("WITHDRAWN", 3, 2)

@@ -3,7 +3,7 @@
 from hypothesis import example, given, strategies as st
 
 from domain.interests import Direction
-from domain.traffic import LONGEST_INTERVAL_S, MOST_DAYS, Coverage, Flow, Observation
+from domain.traffic import LONGEST_INTERVAL_S, MOST_DAYS, Coverage, DirectionTraffic, Observation
 from domain.windows import HOUR_S, seconds
 from tests.domain.logs import BASE
 
@@ -18,7 +18,7 @@ def seen(begin: int, end: int, *times: int, coverage: Coverage = Coverage.COMPLE
 
 def test_a_late_flight_counts_and_one_out_of_reach_does_not():
     """A flight may lie before its interval, as late ones do; one after it, or forty days before, is an error."""
-    flow = Flow().fold(seen(NOON, NOON + HOUR_S))
+    flow = DirectionTraffic().fold(seen(NOON, NOON + HOUR_S))
     late = seen(NOON + HOUR_S, NOON + 2 * HOUR_S, NOON, NOON + 2 * HOUR_S, YEAR_9999, 0, -(10**12))
     assert flow.fold(late).counts.total(0, 10**7) == 1
     assert [at in late.reach for at in late.event_times] == [True, False, False, False, False]
@@ -26,7 +26,7 @@ def test_a_late_flight_counts_and_one_out_of_reach_does_not():
 
 def test_what_the_collector_jumps_over_is_a_gap_as_soon_as_it_does():
     """It matters not whether the first batch beyond the jump is a part of its interval, or all of it."""
-    flow = Flow().fold(seen(NOON, NOON + HOUR_S))
+    flow = DirectionTraffic().fold(seen(NOON, NOON + HOUR_S))
     begin, end = NOON + 3 * HOUR_S, NOON + 4 * HOUR_S
     partial = flow.fold(seen(begin, end, begin, coverage=Coverage.PARTIAL))
     assert partial.gaps == ((NOON + HOUR_S, begin),)
@@ -49,7 +49,7 @@ def hostile(draw) -> Observation:
 @given(log=st.lists(hostile(), max_size=8))
 def test_no_log_takes_more_memory_than_what_is_retained_and_one_interval(log):
     """Times of the year 1970 or 9999 do not make an airport remember the hours in between."""
-    flow = Flow()
+    flow = DirectionTraffic()
     for each in log:
         flow = flow.fold(each)
         assert len(flow.counts.days) <= MOST_DAYS + 1

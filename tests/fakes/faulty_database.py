@@ -7,7 +7,7 @@ from enum import Enum, auto
 from sqlalchemy.orm import Session
 
 from chassis.db.database import Database
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 
 
 class Killed(BaseException):
@@ -46,10 +46,10 @@ class FaultyDatabase(Database):
         with self._sound.transaction() as session:
             yield session
             if fault is Fault.REFUSED:
-                raise DatabaseAwayError("as planned")
+                raise DatabaseUnavailableError("as planned")
             if fault is Fault.KILLED_BEFORE:
                 raise Killed
         if fault is Fault.LOST:
-            raise DatabaseAwayError("as planned")
+            raise DatabaseUnavailableError("as planned")
         if fault is Fault.KILLED_AFTER:
             raise Killed

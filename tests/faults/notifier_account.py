@@ -7,7 +7,7 @@ from email.message import EmailMessage
 from functools import cached_property
 from uuid import UUID
 
-from domain.alerts import Alert, State
+from domain.alerts import Alert, AlertState
 from notifier.mail.alert_header import ALERT_HEADER, ToldAlert, parse_alert_header, told
 from notifier.mail.headers import id_of_alerts
 from notifier.messages import decode_raised, decode_retry
@@ -105,7 +105,7 @@ class Account:
         wrong = []
         for alert in alerts_of(self.cast.people).values():
             assert alert.episode_id is not None
-            if alert.state is State.FIRING or alert.alert_id not in first or alert.episode_id in self.dead:
+            if alert.state is AlertState.FIRING or alert.alert_id not in first or alert.episode_id in self.dead:
                 continue
             if alert.episode_id not in first or first[alert.episode_id] > first[alert.alert_id]:
                 wrong.append(alert)

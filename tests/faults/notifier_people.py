@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Final
 from uuid import UUID
 
-from domain.alerts import Alert, State
+from domain.alerts import Alert, AlertState
 from domain.interests import Direction
 from domain.windows import Window
 from streams.messages import encode_alert
@@ -112,7 +112,7 @@ def one_more(person: Person) -> Person:
     last = person.alerts[-1]
     key = UUID(int=person.user_id.int ^ 1)
     alert = replace(
-        last, alert_id=key, episode_id=key, interest_id=key, state=State.FIRING, threshold=1_000, count=1_001
+        last, alert_id=key, episode_id=key, interest_id=key, state=AlertState.FIRING, threshold=1_000, count=1_001
     )
     return replace(person, alerts=(*person.alerts, alert))
 
@@ -155,18 +155,18 @@ def _alerts(chance: random.Random, user_id: UUID, count: int) -> Iterator[Alert]
                 return
             episode, alert_id = firing.get(interest.interest_id), _uuid(chance)
             if episode is None:
-                state, firing[interest.interest_id] = State.FIRING, alert_id
+                state, firing[interest.interest_id] = AlertState.FIRING, alert_id
             elif chance.random() < 0.5:
-                state = State.STILL
+                state = AlertState.STILL
             else:
-                state = State.RESOLVED
+                state = AlertState.RESOLVED
                 del firing[interest.interest_id]
             yield replace(
                 interest,
                 alert_id=alert_id,
                 state=state,
                 episode_id=episode or alert_id,
-                count=interest.threshold + (-3 if state is State.RESOLVED else 5),
+                count=interest.threshold + (-3 if state is AlertState.RESOLVED else 5),
                 window_start=_BEGIN + timedelta(hours=hour),
             )
             told += 1

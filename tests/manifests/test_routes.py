@@ -9,7 +9,7 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 from flask import Flask
 
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web import openapi
 from chassis.web.http import create_app
 from collector.rest import routes as collector_rest
@@ -58,7 +58,9 @@ def reached(rendered: Rendered, path: str) -> Reached | None:
 
 
 def _accounts() -> Flask:
-    app = create_app("user_manager", Metrics(Identity("user_manager", "test")), accounts_rest.PROBLEMS, lambda: True)
+    app = create_app(
+        "user_manager", Metrics(ServiceIdentity("user_manager", "test")), accounts_rest.PROBLEMS, lambda: True
+    )
     app.register_blueprint(
         accounts_rest.users(Mock(), Mock(), Mock(), allow_test_addresses=False, registration_limit="1/minute")
     )
@@ -68,7 +70,7 @@ def _accounts() -> Flask:
 
 
 def _flights() -> Flask:
-    app = create_app("collector", Metrics(Identity("collector", "test")), collector_rest.PROBLEMS, lambda: True)
+    app = create_app("collector", Metrics(ServiceIdentity("collector", "test")), collector_rest.PROBLEMS, lambda: True)
     app.register_blueprint(collector_rest.blueprint(Mock(), Mock(), Mock(), "token", Mock(), Mock()))
     app.register_blueprint(openapi.routes("flights", "1", ""))
     return app

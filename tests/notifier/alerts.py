@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from hypothesis import strategies as st
 
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.mail import Contact
@@ -29,7 +29,7 @@ ALERT = Alert(
     window=Window.ONE_HOUR,
     window_start=datetime(2013, 2, 8, tzinfo=UTC),
     bound=Bound.HIGH,
-    state=State.FIRING,
+    state=AlertState.FIRING,
     count=24,
     threshold=20,
     for_windows=1,
@@ -79,11 +79,11 @@ def a_day_at_five_airports(end: datetime) -> list[Alert]:
             was = before > threshold if bound is Bound.HIGH else before < threshold
             if not (past or was):
                 continue
-            state = State.STILL if past and was else State.FIRING if past else State.RESOLVED
+            state = AlertState.STILL if past and was else AlertState.FIRING if past else AlertState.RESOLVED
             if airport == "ZBAA":
-                state = State.WITHDRAWN
+                state = AlertState.WITHDRAWN
             alert_id = UUID(int=number * 100 + hour)
-            episode_id = alert_id if state is State.FIRING else episode_id
+            episode_id = alert_id if state is AlertState.FIRING else episode_id
             found.append(
                 replace(
                     ALERT,
@@ -123,7 +123,7 @@ alerts = st.builds(
         lambda moment: moment.replace(minute=0, second=0, microsecond=0, tzinfo=UTC)
     ),
     bound=st.sampled_from(Bound),
-    state=st.sampled_from(State),
+    state=st.sampled_from(AlertState),
     count=st.integers(0, 2**32 - 1),
     threshold=st.integers(0, 2**32 - 1),
     for_windows=st.integers(1, 365),

@@ -19,8 +19,8 @@ from uuid import UUID
 
 import structlog
 
-from chassis.metrics import Identity, Metrics
-from domain.alerts import Alert, State
+from chassis.metrics import Metrics, ServiceIdentity
+from domain.alerts import Alert, AlertState
 from notifier.agents import Agents, KafkaTopics
 from notifier.delivery import batching as waiting_module, deliver as mailroom_module
 from notifier.delivery.batching import Waiting
@@ -54,7 +54,7 @@ class Worker:
         crashed: list[BaseException] = []
         ledger = Ledger(self.tables["fates"], self.tables["people"], crashed.append)
         self.waiting = Waiting(ways.group_wait)
-        every = Metrics(Identity("notifier", "story"))
+        every = Metrics(ServiceIdentity("notifier", "story"))
         metrics, self.registry = NotifierMetrics(every), every.registry
         topics = KafkaTopics(
             PublishedTo(life, world.retry),  # type: ignore[arg-type]
@@ -126,7 +126,7 @@ def episodes(world: World, how_many: int) -> list[tuple[float, Alert]]:
                     replace(
                         firing,
                         alert_id=UUID(int=number * 10 + 2),
-                        state=State.RESOLVED,
+                        state=AlertState.RESOLVED,
                         window_start=ALERT.window_start + timedelta(hours=1),
                     ),
                 )
@@ -227,7 +227,7 @@ def judge(world: World, people: dict[bytes, bytes]) -> None:
                 assert alert_id in world.refused, f"{alert_id.int}: {reason}"
             else:
                 assert reason.startswith("gave up after"), f"{alert_id.int}: {reason}"
-        if alert.state is State.RESOLVED and alert_id in first_told and alert.episode_id is not None:
+        if alert.state is AlertState.RESOLVED and alert_id in first_told and alert.episode_id is not None:
             firing = alert.episode_id
             ended = reasons[firing] or alert.user_id in world.not_mailable
             assert ended or first_told[firing] <= first_told[alert_id], f"{alert_id.int} before {firing.int}"

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from notifier.agents import Agents, KafkaTopics
 from notifier.delivery.batching import Bundle
 from notifier.delivery.interfaces import Arrival
@@ -44,7 +44,7 @@ class Scene:
             FakeTopic("dead letter", self.deeds, refuse_later=refusals),  # type: ignore[arg-type]
             lambda event: self.ours,
         )
-        metrics = NotifierMetrics(Metrics(Identity("notifier", "test")))
+        metrics = NotifierMetrics(Metrics(ServiceIdentity("notifier", "test")))
         self.agents = Agents(self, _Wishes(self), self, self.topics, metrics)  # type: ignore[arg-type]
 
     async def room(self, is_retry: bool = False) -> None:

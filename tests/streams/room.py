@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from chassis.clock import SystemClock
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from streams.agents import Join, Tables
 from streams.join_state import Desk
 from streams.metrics import StreamMetrics
@@ -29,7 +29,7 @@ class Room:
         self.desk = Desk(self.airports, self.interests, self.history)
         self.still_ours: Callable[[Any], bool] = lambda _event: True
         self.crashes: list[BaseException] = []
-        self.metrics = Metrics(Identity("streams", "test"))
+        self.metrics = Metrics(ServiceIdentity("streams", "test"))
         self.alerts = FakeTopic("alert", self.deeds, **refusals)
         self.join = Join(
             self.desk,

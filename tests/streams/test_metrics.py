@@ -2,7 +2,7 @@
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from domain.interests import Direction
 from streams.metrics import StreamMetrics
 from tests.domain.test_rule import seen
@@ -24,7 +24,7 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
 
 def test_a_batch_is_counted_by_what_is_in_it() -> None:
     """Flights, late ones among them, and strays beside them."""
-    metrics = Metrics(Identity("streams", "test"))
+    metrics = Metrics(ServiceIdentity("streams", "test"))
     counted, bench = StreamMetrics(metrics), Bench()
     for event in (observed("KJFK", 1, seen(0, 5, (0.5,))), observed("KJFK", 2, seen(5, 6, (1.5, 5.5, 99)))):
         outcome = bench.outcome(event)
@@ -41,7 +41,7 @@ def test_a_batch_is_counted_by_what_is_in_it() -> None:
 
 def test_an_event_is_counted_by_its_fate_and_a_dead_letter_by_its_reason() -> None:
     """Few values each, whatever the events hold."""
-    metrics = Metrics(Identity("streams", "test"))
+    metrics = Metrics(ServiceIdentity("streams", "test"))
     counted = StreamMetrics(metrics)
     counted.event("flights.observed.v1", "duplicate")
     counted.event("flights.observed.v1", "duplicate")
@@ -53,7 +53,7 @@ def test_an_event_is_counted_by_its_fate_and_a_dead_letter_by_its_reason() -> No
 
 def test_the_watermark_lag_is_asked_for_when_it_is_read() -> None:
     """It grows while nothing comes, which is when it is wanted."""
-    metrics = Metrics(Identity("streams", "test"))
+    metrics = Metrics(ServiceIdentity("streams", "test"))
     lag = {Direction.ARRIVALS: 10.0, Direction.DEPARTURES: 0.0}
     StreamMetrics(metrics).watch(lag.__getitem__)
     assert samples(metrics)["stream_watermark_lag_seconds", "arrivals"] == 10.0

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 
 from hypothesis import given, strategies as st
 
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from streams.recent_activity import MOST_GROUPS, REMEMBERED_S, Ticker
@@ -45,7 +45,7 @@ def an_alert(**changes) -> Alert:
         "window": Window.ONE_HOUR,
         "window_start": BASE,
         "bound": Bound.HIGH,
-        "state": State.FIRING,
+        "state": AlertState.FIRING,
         "count": 21,
         "threshold": 20,
         "for_windows": 1,
@@ -101,7 +101,7 @@ def test_whatever_differs_but_the_interest_is_a_line_of_its_own() -> None:
     kinds = product(("KJFK", "EGLL"), Direction, Window, (BASE, BASE + timedelta(days=1)), Bound)
     for airport, direction, window, start, bound in kinds:
         ticker.raised(an_alert(airport=airport, direction=direction, window=window, window_start=start, bound=bound))
-    ticker.raised(an_alert(state=State.RESOLVED))
+    ticker.raised(an_alert(state=AlertState.RESOLVED))
     ticker.raised(an_alert(for_windows=2))
     assert len(ticker.recent_alerts()) == 2 * 3 * 3 * 2 * 2 + 2
 

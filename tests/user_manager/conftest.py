@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from chassis.db.database import Database
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeInterests
 from towerwatch.users.v1.events_pb2 import UserChanged
@@ -38,7 +38,7 @@ class Service:
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
-        self.metrics = Metrics(Identity("user_manager", "local"))
+        self.metrics = Metrics(ServiceIdentity("user_manager", "local"))
         self.links = Links(SIGNING_KEY, PUBLIC_URL)
         self.answers = IdempotentAnswers(SIGNING_KEY)
         access = Access(OPERATOR_TOKEN)

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from chassis.db.database import Database
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from tests.user_manager.apps import app_of
 from tests.user_manager.bounces import (
     ANN,
@@ -291,5 +291,5 @@ def test_over_http_the_owner_sees_it_and_finds_the_way_out(service: Service) -> 
 def test_a_database_that_is_away_is_said(service: Service) -> None:
     """Transient: the notifier reports it again."""
     away = Service(Database("sqlite:////nowhere/at/all.db"))
-    with pytest.raises(DatabaseAwayError):
+    with pytest.raises(DatabaseUnavailableError):
         away.bounces.report(str(uuid4()), away.clock.now())

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from sqlalchemy import event, select, text
 
 from chassis.db.database import Database
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
 from towerwatch.topics import USERS_CHANGED, partition_of
 from user_manager.addresses import Address
@@ -51,7 +51,7 @@ def test_a_registration_that_fails_leaves_nothing(service: Service) -> None:
     """The outbox refuses the event: neither the account nor the answer is there."""
     with service.database.engine.begin() as connection:
         connection.execute(text("DROP TABLE outbox"))
-    with pytest.raises(DatabaseAwayError):
+    with pytest.raises(DatabaseUnavailableError):
         service.register()
     with service.database.transaction() as session:
         assert session.scalars(select(User)).all() == []
@@ -266,7 +266,7 @@ def test_pauses_between_confirmation_mails_grow_up_to_a_day(asked: int) -> None:
 def test_a_database_that_is_away_is_said_without_its_text(service: Service) -> None:
     """The error is transient and ours; it shows neither SQL nor a path."""
     away = Service(Database("sqlite:////nowhere/at/all.db"))
-    with pytest.raises(DatabaseAwayError) as caught:
+    with pytest.raises(DatabaseUnavailableError) as caught:
         away.registrations.register(Address("ann@example.org"), "Ann", "UTC")
     assert caught.value.transient
     assert "nowhere" not in str(caught.value)

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.rpc import GrpcServer, channel
 from tests.ports import free_port
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
@@ -34,7 +34,7 @@ def stub(service: Service) -> Iterator[UserServiceStub]:
         port,
         {SERVICE_NAME: partial(add_UserServiceServicer_to_server, servicer)},
         STATUSES,
-        Metrics(Identity("user_manager", "local")),
+        Metrics(ServiceIdentity("user_manager", "local")),
     )
     server.start()
     with channel(f"127.0.0.1:{port}") as connection:

@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
 from user_manager import events
 from user_manager.access import Access
@@ -97,11 +97,11 @@ class Deletions:
                 if goes_on is None:
                     raise
                 return goes_on
-            except DatabaseAwayError:  # the pivot succeeded; that it did could not be recorded
+            except DatabaseUnavailableError:  # the pivot succeeded; that it did could not be recorded
                 return deletion.deletion_id
         try:
             self._do(deletion, Step.ERASE)
-        except DatabaseAwayError:
+        except DatabaseUnavailableError:
             return deletion.deletion_id
         return None
 
@@ -125,7 +125,7 @@ class Deletions:
             for deletion in taken:
                 try:
                     self._do(deletion, deletion.step)
-                except (CollectorAwayError, CollectorRefusedError, DatabaseAwayError) as error:
+                except (CollectorAwayError, CollectorRefusedError, DatabaseUnavailableError) as error:
                     self._put_off(deletion, error)
             taken_up += len(taken)
             if len(taken) < _AT_ONCE:

@@ -5,7 +5,7 @@ from typing import Final
 from flask import Blueprint, Response, make_response, render_template, request
 
 from chassis.web.http import ProblemKind
-from chassis.web.openapi import Answer, describe
+from chassis.web.openapi import ResponseDescription, describe
 from user_manager.accounts import Accounts
 from user_manager.registration import Registrations
 from user_manager.rest.routes import PROBLEMS
@@ -20,10 +20,10 @@ _HEADERS: Final = {
 }
 
 _ANSWERS: Final = {
-    200: Answer("text/html"),
-    400: Answer("text/html", "The link is not one of ours, or a part of it is missing."),
-    410: Answer("text/html", "The link has expired, or its account is gone."),
-    503: Answer("text/html", headers={"Retry-After": "Seconds to wait."}),
+    200: ResponseDescription("text/html"),
+    400: ResponseDescription("text/html", "The link is not one of ours, or a part of it is missing."),
+    410: ResponseDescription("text/html", "The link has expired, or its account is gone."),
+    503: ResponseDescription("text/html", headers={"Retry-After": "Seconds to wait."}),
 }
 
 

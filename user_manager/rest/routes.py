@@ -9,7 +9,7 @@ from flask import Blueprint, Response, url_for
 from flask.blueprints import BlueprintSetupState
 from werkzeug.routing import BaseConverter
 
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from chassis.web.http import (
     IDEMPOTENCY_KEY,
     IF_MATCH,
@@ -23,7 +23,7 @@ from chassis.web.http import (
     parsed_query,
 )
 from chassis.web.limits import ClientLimit
-from chassis.web.openapi import Answer, describe
+from chassis.web.openapi import ResponseDescription, describe
 from user_manager.accounts import Account, Accounts
 from user_manager.addresses import Address, parse_address
 from user_manager.deletion.saga import Deletions, DeletionStatus
@@ -82,7 +82,7 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     TooSoonError: ProblemKind(429),
     CollectorRefusedError: ProblemKind(502),
     CollectorAwayError: ProblemKind(503, _SOON),
-    DatabaseAwayError: ProblemKind(503, _SOON),
+    DatabaseUnavailableError: ProblemKind(503, _SOON),
 }
 
 DESCRIPTION: Final = (
@@ -137,7 +137,7 @@ def users(
         body=NewUser,
         headers=(IDEMPOTENCY_KEY,),
         answers={
-            201: Answer(
+            201: ResponseDescription(
                 Registered,
                 "Registered. The address gets a mail with a link that confirms it.",
                 {"Location": "Where the account is.", **_ETAG},
@@ -161,7 +161,7 @@ def users(
         "List all accounts",
         auth="operator",
         query=PageQuery,
-        answers={200: Answer(Users, f"A page of accounts. {_NEXT}")},
+        answers={200: ResponseDescription(Users, f"A page of accounts. {_NEXT}")},
         problems=(400, 503),
     )
     def list_users() -> Reply:
@@ -179,7 +179,7 @@ def users(
         "Show an account",
         auth="user",
         path=_EMAIL,
-        answers={200: Answer(OneUser, headers=_ETAG)},
+        answers={200: ResponseDescription(OneUser, headers=_ETAG)},
         problems=(404, 503),
     )
     def get_user(email: str) -> Reply:
@@ -192,7 +192,7 @@ def users(
         path=_EMAIL,
         headers=(IF_MATCH,),
         body=ChangedUser,
-        answers={200: Answer(OneUser, headers=_ETAG)},
+        answers={200: ResponseDescription(OneUser, headers=_ETAG)},
         problems=(404, 412, 428, 503),
     )
     def change_user(email: str) -> Reply:
@@ -211,8 +211,8 @@ def users(
         auth="user",
         path=_EMAIL,
         answers={
-            204: Answer(says="Deleted."),
-            202: Answer(
+            204: ResponseDescription(says="Deleted."),
+            202: ResponseDescription(
                 DeletionState,
                 "It will be deleted, and its token is void; not everything could be done at once.",
                 {"Location": "Where to see how far it is."},
@@ -229,7 +229,7 @@ def users(
         return Reply(state, 202, {"Location": location})
 
     @blueprint.get("/deletions/<uuid:deletion_id>")
-    @describe("Show how far a deletion is", answers={200: Answer(DeletionState)}, problems=(404, 503))
+    @describe("Show how far a deletion is", answers={200: ResponseDescription(DeletionState)}, problems=(404, 503))
     def get_deletion(deletion_id: UUID) -> Reply:
         # No token: that one is void. The id cannot be guessed, and the answer tells nothing about a person.
         return Reply(DeletionState(deletion_id=deletion_id, status=deletions.status(deletion_id)))
@@ -239,7 +239,7 @@ def users(
         "Replace the token; the one before is void from now on",
         auth="user",
         path=_EMAIL,
-        answers={200: Answer(NewToken)},
+        answers={200: ResponseDescription(NewToken)},
         problems=(404, 503),
     )
     def rotate_token(email: str) -> Reply:
@@ -250,7 +250,7 @@ def users(
         "Say whether an account has this address",
         auth="operator",
         path=_EMAIL,
-        answers={200: Answer(Existence)},
+        answers={200: ResponseDescription(Existence)},
         problems=(404, 503),
     )
     def verify_user(email: str) -> Reply:
@@ -261,7 +261,7 @@ def users(
         "Ask for another confirmation mail",
         auth="user",
         path=_EMAIL,
-        answers={202: Answer(says="It will be sent, also to an address that mail came back from.")},
+        answers={202: ResponseDescription(says="It will be sent, also to an address that mail came back from.")},
         problems=(404, 409, 429, 503),
     )
     def ask_confirmation(email: str) -> Reply:

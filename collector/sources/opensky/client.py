@@ -19,7 +19,7 @@ import stamina
 import structlog
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from chassis.breaker import Breaker, Patience, State
+from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 from chassis.clock import Clock
 from chassis.metrics import Metrics
 from collector.errors import BreakerOpenError, SourceAwayError, SourceError, SourceLimitedError, SourceRefusedError
@@ -27,7 +27,7 @@ from domain.interests import Direction
 
 log = structlog.get_logger()
 
-PATIENCE: Final = Patience(first_opening=timedelta(seconds=30), longest_opening=timedelta(minutes=15))
+PATIENCE: Final = BreakerPolicy(first_opening=timedelta(seconds=30), longest_opening=timedelta(minutes=15))
 """With the source."""
 
 _ATTEMPTS: Final = 3
@@ -215,13 +215,13 @@ class OpenSkyClient:
         if breaker.state is before.state:
             return
         self._show_state()
-        if breaker.state is State.OPEN:
+        if breaker.state is BreakerState.OPEN:
             log.warning("opensky.breaker_opened", for_s=breaker.wait(self._clock.now()).total_seconds())
-        elif breaker.state is State.CLOSED:
+        elif breaker.state is BreakerState.CLOSED:
             log.info("opensky.breaker_closed")
 
     def _show_state(self) -> None:
-        for state in State:
+        for state in BreakerState:
             self._state.labels(state=state.value).set(state is self._breaker.state)
 
     async def _asked(self, request: httpx.Request) -> list[Flight]:

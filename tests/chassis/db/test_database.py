@@ -11,7 +11,7 @@ from sqlalchemy.pool import QueuePool
 from structlog.testing import capture_logs
 
 from chassis.db.database import LOCK_WAIT_S, TABLE_OPTIONS, Database, DatabaseSettings, Pool, UtcDateTime
-from chassis.errors import ContendedError, DatabaseAwayError, SettingsError
+from chassis.errors import ContendedError, DatabaseUnavailableError, SettingsError
 from chassis.settings import load
 from tests.ports import free_port
 
@@ -109,7 +109,7 @@ def test_a_database_that_is_away_is_said_without_its_text(place: str) -> None:
     """Transient, and without SQL, address or password; also in the log."""
     database = Database(place.format(port=free_port()))
     assert not database.ready()
-    with capture_logs() as logs, pytest.raises(DatabaseAwayError) as caught:
+    with capture_logs() as logs, pytest.raises(DatabaseUnavailableError) as caught:
         numbers(database)
     assert caught.value.transient
     assert not isinstance(caught.value, ContendedError)
@@ -121,7 +121,7 @@ def test_a_database_that_is_away_is_said_without_its_text(place: str) -> None:
 def test_tables_that_are_not_made_yet_are_a_database_that_is_away(database: Database) -> None:
     """The servers do not wait for the schema; MySQL's driver calls it our programming error."""
     SCHEMA.drop_all(database.engine)
-    with pytest.raises(DatabaseAwayError):
+    with pytest.raises(DatabaseUnavailableError):
         numbers(database)
     assert database.ready()
 
@@ -151,7 +151,7 @@ def test_a_connection_lost_in_a_transaction_is_a_database_that_is_away(mariadb: 
                 killing.execute(text(f"KILL {session.scalar(text('SELECT CONNECTION_ID()'))}"))
             session.execute(insert(NOTES).values(name="never either"))
 
-    with pytest.raises(DatabaseAwayError):
+    with pytest.raises(DatabaseUnavailableError):
         change()
     other.close()
     assert numbers(mariadb) == {}
@@ -180,7 +180,7 @@ def test_who_waits_too_long_for_anothers_row_is_told_so(database: Database, data
             waiting.execute(update(NOTES).values(number=2))
     other.close()
     assert caught.value.transient
-    assert isinstance(caught.value, DatabaseAwayError)
+    assert isinstance(caught.value, DatabaseUnavailableError)
     assert logs[0]["event"] == "database.contended"
     assert numbers(database) == {"wanted": 1}
 
@@ -257,7 +257,7 @@ def test_an_exhausted_pool_is_a_database_that_is_away(mariadb_url: str) -> None:
     with database.transaction() as session:
         session.execute(text("SELECT 1"))
         assert not database.ready()
-        with pytest.raises(DatabaseAwayError), database.transaction() as other:
+        with pytest.raises(DatabaseUnavailableError), database.transaction() as other:
             other.execute(text("SELECT 1"))
     assert database.ready()
     database.close()
@@ -288,7 +288,7 @@ def test_who_only_reads_waits_for_no_writer(database: Database) -> None:
 def test_reading_says_what_goes_wrong_as_a_transaction_does() -> None:
     """An error of ours, without the driver's text."""
     away = Database("sqlite:////nowhere/at/all.db")
-    with pytest.raises(DatabaseAwayError) as caught, away.reading() as session:
+    with pytest.raises(DatabaseUnavailableError) as caught, away.reading() as session:
         session.execute(select(NOTES))
     assert "nowhere" not in str(caught.value)
 

@@ -11,15 +11,25 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from sqlalchemy import MetaData, delete, event, insert, update
 
 from chassis.db.database import Database
-from chassis.db.outbox import CHUNK, LEASE_S, Backlog, LeaseEndingError, Message, Outbox, Sequence, Sequenced, publish
+from chassis.db.outbox import (
+    CHUNK,
+    LEASE_S,
+    Backlog,
+    LeaseEndingError,
+    Outbox,
+    OutboxMessage,
+    Sequence,
+    Sequenced,
+    publish,
+)
 
 NOW = 1_360_713_600.0
 """Some instant, in seconds since the epoch."""
 
 
-def message(text: str) -> Message:
+def message(text: str) -> OutboxMessage:
     """A message that is recognised by its value."""
-    return Message("events.v1", 0, b"key", text.encode())
+    return OutboxMessage("events.v1", 0, b"key", text.encode())
 
 
 def values(claimed: list[Sequenced]) -> list[str]:
@@ -195,7 +205,9 @@ def test_a_round_is_bounded(service: Service) -> None:
 def test_a_tombstone_is_no_empty_value(service: Service) -> None:
     """Compaction removes a key on a null value only."""
     with service.database.transaction() as session:
-        service.outbox.add(session, [Message("events.v1", 3, b"key", None), Message("events.v1", 3, b"key", b"")])
+        service.outbox.add(
+            session, [OutboxMessage("events.v1", 3, b"key", None), OutboxMessage("events.v1", 3, b"key", b"")]
+        )
     assert [each.message.value for each in service.relay().claim()] == [None, b""]
 
 
@@ -204,7 +216,7 @@ def test_a_value_comes_back_as_it_was(service: Service, size: int) -> None:
     """Any bytes, and more than the 64 KiB that MySQL's plain BLOB takes."""
     value = bytes(range(256)) * (size // 256)
     with service.database.transaction() as session:
-        service.outbox.add(session, [Message("events.v1", 0, value[:512], value)])
+        service.outbox.add(session, [OutboxMessage("events.v1", 0, value[:512], value)])
     (claimed,) = service.relay().claim()
     assert (claimed.message.key, claimed.message.value) == (value[:512], value)
 
@@ -296,7 +308,7 @@ def test_no_batch_is_sent_when_the_lease_may_end_before_its_answer(monkeypatch: 
     """Each looks at the clock before it is sent; what is left is for the next round."""
     clock = [100.0]
     monkeypatch.setattr("chassis.db.outbox.time.monotonic", lambda: clock[0])
-    rows = [Sequenced(Sequence(number), Message("events.v1", 0, b"", b"")) for number in range(20)]
+    rows = [Sequenced(Sequence(number), OutboxMessage("events.v1", 0, b"", b"")) for number in range(20)]
     producer = FakeProducer(clock)
     with pytest.raises(LeaseEndingError):
         asyncio.run(publish(producer, rows, send_before=106.0))  # type: ignore[arg-type]

@@ -17,9 +17,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from sqlalchemy import MetaData
 
 from chassis.db.database import Database
-from chassis.db.outbox import LEASE_S, Message, Outbox, OutboxRelay
+from chassis.db.outbox import LEASE_S, Outbox, OutboxMessage, OutboxRelay
 from chassis.kafka import sequence_in
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.topics import ensure_topics
 from local.kafka import Broker
 from tests.ports import free_port
@@ -38,14 +38,14 @@ class Service:
         self.database = Database(url)
         schema.create_all(self.database.engine)
         self.topic = Topic(f"relayed.{uuid.uuid4()}", PARTITIONS, {})  # the broker is one for several tests
-        self.metrics = [Metrics(Identity("test", f"relay-{number}")) for number in range(2)]
+        self.metrics = [Metrics(ServiceIdentity("test", f"relay-{number}")) for number in range(2)]
         self._written = 0
 
     def write(self, count: int) -> None:
         with self.database.transaction() as session:
             numbers = range(self._written, self._written + count)
             self.outbox.add(
-                session, [Message(self.topic.name, n % PARTITIONS, b"key", str(n).encode()) for n in numbers]
+                session, [OutboxMessage(self.topic.name, n % PARTITIONS, b"key", str(n).encode()) for n in numbers]
             )
         self._written += count
 

@@ -21,7 +21,7 @@ from faust.types import StreamT
 
 from chassis import logs
 from chassis.faust.app import StreamSettings, create_stream_app, run_worker, serve_health_and_metrics
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.process import settings_or_exit
 from tests.ports import free_port
 from tests.streams.process import Worker
@@ -75,7 +75,7 @@ def create_app(settings: ExampleSettings) -> faust.App:
             await events.ack(event)
 
     app.agent(app.topic(settings.topic.name, value_serializer="raw"), name="count")(count)
-    serve_health_and_metrics(app, Metrics(Identity(settings.service, "here")))
+    serve_health_and_metrics(app, Metrics(ServiceIdentity(settings.service, "here")))
 
     @app.page("/counts")
     async def shown(_view, _request):  # type: ignore[no-untyped-def]

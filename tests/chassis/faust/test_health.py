@@ -14,7 +14,7 @@ import pytest
 from faust.types import TP
 
 from chassis.faust import health as stream_health
-from chassis.faust.health import Health, Look, Progress
+from chassis.faust.health import Health, Progress, ProgressSample
 from local.kafka import Broker
 from tests.chassis.faust.example_app import ExampleSettings, begun, counted, create_app, publish
 from tests.streams.process import Worker
@@ -29,13 +29,13 @@ def progress() -> Progress:
     return Progress(STUCK_AFTER_S)
 
 
-def behind(**offsets: int) -> Look:
+def behind(**offsets: int) -> ProgressSample:
     """Events wait after these offsets."""
-    return Look(backlog={TP("flights", int(name[1:])): offset for name, offset in offsets.items()})
+    return ProgressSample(backlog={TP("flights", int(name[1:])): offset for name, offset in offsets.items()})
 
 
-def recovering(position: int) -> Look:
-    return Look("recovery", STUCK_AFTER_S, position)
+def recovering(position: int) -> ProgressSample:
+    return ProgressSample("recovery", STUCK_AFTER_S, position)
 
 
 def test_events_that_wait_and_are_not_acknowledged_are_a_stall(progress: Progress) -> None:
@@ -65,7 +65,7 @@ def test_one_partition_that_stands_still_is_enough(progress: Progress) -> None:
 def test_a_partition_without_a_backlog_begins_anew(progress: Progress) -> None:
     """What was idle for an hour has not been stuck for an hour when the next event comes; nor has what came back."""
     progress.looked(0, behind(p0=5))
-    assert progress.looked(5, Look()) is None
+    assert progress.looked(5, ProgressSample()) is None
     assert progress.looked(3600, behind(p0=5)) is None
     assert progress.looked(3609, behind(p0=5)) is None
     assert progress.looked(3610, behind(p0=5)) is not None
@@ -93,11 +93,11 @@ def test_a_recovery_has_to_get_on(progress: Progress) -> None:
 
 def test_a_rebalance_may_take_its_own_time(progress: Progress) -> None:
     """As the group does for members that do not answer; but it does not last for ever."""
-    joining = Look("a rebalance", 55.0, 3)
+    joining = ProgressSample("a rebalance", 55.0, 3)
     progress.looked(0, joining)
     assert progress.looked(54, joining) is None
     assert progress.looked(55, joining) == "a rebalance has not got on for 55 s"
-    assert progress.looked(56, Look("a rebalance", 55.0, 4)) is None, "the next generation"
+    assert progress.looked(56, ProgressSample("a rebalance", 55.0, 4)) is None, "the next generation"
 
 
 def test_while_others_are_away_nothing_is_held_against_a_worker(
@@ -110,7 +110,7 @@ def test_while_others_are_away_nothing_is_held_against_a_worker(
     now = [1000.0]
     monkeypatch.setattr(stream_health, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
-    async def found() -> Look:
+    async def found() -> ProgressSample:
         return behind(p0=5)
 
     async def looks() -> None:

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from werkzeug.routing import Map, Rule
 from werkzeug.test import TestResponse
 
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web.http import (
     BODY_LIMIT,
     IF_MATCH,
@@ -83,7 +83,7 @@ def app(readiness: Readiness) -> Flask:
         NoSuchThingError: ProblemKind(404, {"Retry-After": "7"}),
         BusyError: ProblemKind(429),
     }
-    app = create_app("example", Metrics(Identity("example", "node-1")), problems, readiness)
+    app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), problems, readiness)
 
     @app.post("/levels")
     def levels() -> Response:
@@ -216,7 +216,7 @@ def test_what_utf_8_cannot_spell_is_no_fault_of_ours(client: FlaskClient) -> Non
 )).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_no_body_is_a_bug(body: bytes) -> None:
     """Whatever is sent, it is taken or refused."""
-    app = create_app("example", Metrics(Identity("example", "node-1")), {}, lambda: True)
+    app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), {}, lambda: True)
     app.post("/levels")(lambda: jsonify(high=parsed_body(Level).high))
     response = app.test_client().post("/levels", data=body, content_type="application/json")
     assert response.status_code in (200, 400, 422)

@@ -8,10 +8,10 @@ from flask import Blueprint, Flask, Response
 from flask.testing import FlaskClient
 from pydantic import BaseModel, ConfigDict, Field
 
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web import openapi
 from chassis.web.http import IF_MATCH, ProblemKind, Reply, bearer_token, create_app, parsed_body, parsed_query
-from chassis.web.openapi import Answer, describe
+from chassis.web.openapi import ResponseDescription, describe
 
 
 class NewThing(BaseModel):
@@ -45,7 +45,7 @@ def blueprint() -> Blueprint:
         auth="user",
         body=NewThing,
         headers=(IF_MATCH,),
-        answers={200: Answer(Thing, "Changed.", {"ETag": "Its version."})},
+        answers={200: ResponseDescription(Thing, "Changed.", {"ETag": "Its version."})},
         problems=(404, 412, 428, 503),
     )
     def change_thing(thing_id: UUID) -> Reply:
@@ -53,27 +53,29 @@ def blueprint() -> Blueprint:
         return Reply(Thing(thing_id=thing_id, size=parsed_body(NewThing).size), headers={"ETag": '"1"'})
 
     @routes.get("/things")
-    @describe("List", auth="operator", query=Which, answers={200: Answer(Thing)})
+    @describe("List", auth="operator", query=Which, answers={200: ResponseDescription(Thing)})
     def list_things() -> Reply:
         return Reply(Thing(thing_id=UUID(int=1), size=parsed_query(Which).most))
 
     @routes.get("/pages/<name>")
-    @describe("Show", path={"name": {"type": "string", "maxLength": 7}}, answers={200: Answer("text/html")})
+    @describe(
+        "Show", path={"name": {"type": "string", "maxLength": 7}}, answers={200: ResponseDescription("text/html")}
+    )
     def page(name: str) -> Response:
         return Response("<p>", content_type="text/html")
 
     @routes.delete("/things")
-    @describe("Delete", answers={204: Answer()})
+    @describe("Delete", answers={204: ResponseDescription()})
     def delete_things() -> Reply:
         return Reply(status=204)
 
     @routes.get("/lies/status")
-    @describe("Lie", answers={200: Answer(Thing)})
+    @describe("Lie", answers={200: ResponseDescription(Thing)})
     def lie_about_status() -> Reply:
         return Reply(Thing(thing_id=UUID(int=1), size=1), status=201)
 
     @routes.get("/lies/body")
-    @describe("Lie", answers={200: Answer(Thing)})
+    @describe("Lie", answers={200: ResponseDescription(Thing)})
     def lie_about_body() -> Reply:
         return Reply(NewThing(size=1))
 
@@ -87,7 +89,7 @@ def blueprint() -> Blueprint:
 @pytest.fixture
 def app() -> Flask:
     problems: dict[type[Exception], ProblemKind] = {}
-    app = create_app("example", Metrics(Identity("example", "node-1")), problems, lambda: True)
+    app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), problems, lambda: True)
     app.register_blueprint(blueprint())
     app.register_blueprint(openapi.routes("Things", "7", "What there is."))
     return app

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
-from chassis.errors import DatabaseAwayError
-from chassis.metrics import Identity, Metrics
+from chassis.errors import DatabaseUnavailableError
+from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import DeposedError
 from collector.leadership.election import OFFICE_S, SESSION_S, Leadership
 from collector.leadership.terms import Term
@@ -40,7 +40,7 @@ class FakeCollection:
     async def begin_term(self) -> Term:
         if self.database_away:
             self.database_away -= 1
-            raise DatabaseAwayError("as planned")
+            raise DatabaseUnavailableError("as planned")
         self.terms.append(Term(len(self.terms) + 1))
         return self.terms[-1]
 
@@ -61,7 +61,7 @@ class Replica:
 
     def __init__(self, kafka: Broker, poll_interval_s: float = A_LONG_TIME_S) -> None:
         self.collection = FakeCollection()
-        self._metrics = Metrics(Identity("collector", "local"))
+        self._metrics = Metrics(ServiceIdentity("collector", "local"))
         self._leadership = Leadership(self.collection, kafka.bootstrap_servers, poll_interval_s, self._metrics)
 
     @property

@@ -14,7 +14,7 @@ from sqlalchemy import event, select, text
 from sqlalchemy.orm import Session
 
 from chassis.db.database import Database
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import BreakerOpenError, DeposedError, SourceAwayError, SourceLimitedError, SourceRefusedError
 from collector.interests import Interests
 from collector.intervals import DAY, Lags, day_of, known_until
@@ -26,7 +26,7 @@ from collector.settled.quota import Ledger
 from collector.settled.schedule import Timing
 from collector.sources.opensky.client import Flight
 from domain.interests import Direction
-from domain.traffic import Coverage, Flow, Observation
+from domain.traffic import Coverage, DirectionTraffic, Observation
 from tests.collector.conftest import NOON, NOWHERE, Service, outbox, wish
 from tests.fakes.clock import FakeClock
 from towerwatch.flights.v1 import events_pb2 as flights_pb
@@ -139,7 +139,7 @@ def a_collection(
     metrics: Metrics | None = None,
 ) -> Collection:
     return Collection(
-        database, source, clock, timing, Ledger(budget), metrics or Metrics(Identity("collector", "local"))
+        database, source, clock, timing, Ledger(budget), metrics or Metrics(ServiceIdentity("collector", "local"))
     )
 
 
@@ -411,7 +411,7 @@ def test_who_loses_the_race_for_the_first_interval_tells_nothing(service: Servic
 def test_the_metrics_tell_what_was_stored(service: Service) -> None:
     """How many flights, by direction, and how long it took."""
     service.set()
-    metrics = Metrics(Identity("collector", "local"))
+    metrics = Metrics(ServiceIdentity("collector", "local"))
     source = FakeSource(service.clock, [flight(YESTERDAY, number=number) for number in range(3)])
     run(collection_of(service, source, metrics))
     labels = {"service": "collector", "node": "local"}
@@ -541,7 +541,7 @@ def test_of_two_versions_in_one_answer_the_longer_is_taken(service: Service) -> 
 def test_covered_again_is_harmless_to_the_stream() -> None:
     """What corrections rest on: a batch of an old day moves no watermark, makes no gap and counts only its flights."""
     day = 86_400
-    covered = Flow().fold(Observation(Direction.DEPARTURES, 0, 4 * day, (10, 20), Coverage.COMPLETE))
+    covered = DirectionTraffic().fold(Observation(Direction.DEPARTURES, 0, 4 * day, (10, 20), Coverage.COMPLETE))
     again = covered.fold(Observation(Direction.DEPARTURES, day, 2 * day, (), Coverage.COMPLETE))
     assert again == covered
     late = covered.fold(Observation(Direction.DEPARTURES, day, 2 * day, (day + 5,), Coverage.COMPLETE))

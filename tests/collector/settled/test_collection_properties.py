@@ -19,8 +19,8 @@ from sqlalchemy import event, select
 
 from chassis.db.database import Database
 from chassis.db.outbox import LEASE_S, Sequenced
-from chassis.errors import DatabaseAwayError
-from chassis.metrics import Identity, Metrics
+from chassis.errors import DatabaseUnavailableError
+from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import DeposedError, SourceAwayError
 from collector.interests import Interests
 from collector.intervals import Lags
@@ -170,11 +170,11 @@ class World:
             self.terms.append(term)
             await collection.collect(term)
 
-        with suppress(Killed, DatabaseAwayError):
+        with suppress(Killed, DatabaseUnavailableError):
             asyncio.run(lead())
 
     def collection(self, database: Database, source: Source, budget: int) -> Collection:
-        metrics = Metrics(Identity("collector", "local"))
+        metrics = Metrics(ServiceIdentity("collector", "local"))
         return Collection(database, source, self.clock, TIMING, Ledger(budget), metrics)
 
     def collect_deposed(self) -> None:

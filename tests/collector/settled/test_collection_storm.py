@@ -17,7 +17,7 @@ from sqlalchemy import select
 from chassis.db.database import Database
 from chassis.db.outbox import OutboxRelay
 from chassis.kafka import sequence_in
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from collector.interests import Interests
 from collector.intervals import DAY, Lags
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
@@ -97,7 +97,7 @@ def collected(kafka: Broker, folder: Path, storm: Faults | None) -> Left:
     interests = Interests(database, clock)
     for airport in AIRPORTS:
         interests.set(UUID(int=1), wish(airport, Direction.BOTH, effective_from=BEGIN))
-    metrics = Metrics(Identity("collector", "local"))
+    metrics = Metrics(ServiceIdentity("collector", "local"))
 
     async def week(url: str) -> None:
         client = OpenSkyClient(f"{url}/api", f"{url}{TOKEN_PATH}", CREDENTIALS, clock, metrics, IMPATIENT)

@@ -6,8 +6,8 @@ from datetime import timedelta
 import pytest
 
 from chassis.db.database import Database
-from chassis.errors import DatabaseAwayError
-from chassis.metrics import Identity, Metrics
+from chassis.errors import DatabaseUnavailableError
+from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import SourceLimitedError
 from collector.gauges import SchedulerGauges
 from collector.intervals import DAY, day_of
@@ -114,7 +114,7 @@ def test_of_a_long_plan_the_beginning_is_shown(service: Service) -> None:
 
 def test_without_a_database_there_is_no_state(service: Service) -> None:
     """The caller answers that it is away."""
-    with pytest.raises(DatabaseAwayError):
+    with pytest.raises(DatabaseUnavailableError):
         SchedulerStatus(Database(NOWHERE), service.clock, TIMING, Ledger(400)).show()
 
 
@@ -128,7 +128,7 @@ def test_the_gauges_say_the_same_on_every_replica(service: Service) -> None:
         await collection.collect(await collection.begin_term(), "KJFK")
 
     asyncio.run(collect_one())
-    metrics = Metrics(Identity("collector", "local"))
+    metrics = Metrics(ServiceIdentity("collector", "local"))
     SchedulerGauges(status_of(service), metrics).measure()
     labels = {"service": "collector", "node": "local"}
     value = metrics.registry.get_sample_value

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from domain.alerts import Bound, State
+from domain.alerts import AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window, instant, seconds
 from local.demo.expected import difference, expected_alerts
@@ -79,7 +79,7 @@ def test_any_airport_days_and_thresholds_are_the_brute_force_models(
 
 def told(**changes) -> ToldAlert:
     alert = ToldAlert(
-        "KJFK", Direction.DEPARTURES, Window.ONE_HOUR, Bound.HIGH, State.FIRING, BEGIN, count=24, threshold=20
+        "KJFK", Direction.DEPARTURES, Window.ONE_HOUR, Bound.HIGH, AlertState.FIRING, BEGIN, count=24, threshold=20
     )
     return replace(alert, **changes)
 
@@ -89,7 +89,7 @@ def test_an_early_high_may_carry_the_count_at_that_moment():
     assert not difference([told()], [told(count=21)])
     assert difference([told()], [told(count=20)])
     assert difference([told()], [told(count=25)])
-    assert difference([told(state=State.RESOLVED, count=15)], [told(state=State.RESOLVED, count=14)])
+    assert difference([told(state=AlertState.RESOLVED, count=15)], [told(state=AlertState.RESOLVED, count=14)])
 
 
 def test_a_mail_too_many_and_a_mail_too_few_are_told_apart():

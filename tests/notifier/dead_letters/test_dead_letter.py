@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import example, given, strategies as st
 
-from domain.alerts import State
+from domain.alerts import AlertState
 from notifier.dead_letters.dead_letter import (
     NEWS_FOR,
     Entry,
@@ -264,7 +264,7 @@ def test_an_alert_is_requeued_byte_by_byte() -> None:
 
 def test_all_alerts_of_a_mail_that_was_given_up_are_requeued() -> None:
     """Each by itself."""
-    alerts = [new_alert(user_id=ALERT.user_id, state=state) for state in State]
+    alerts = [new_alert(user_id=ALERT.user_id, state=state) for state in AlertState]
     found = requeued(retry(*alerts))
     assert [each.original for each in found] == [encode_alert(each, CAUSE) for each in alerts]
 

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from domain.alerts import Alert, State
+from domain.alerts import Alert, AlertState
 from notifier.delivery.batching import MOST_ALERTS, OVERDUE, REUNITED_WITHIN, Bundle, Mail, Waiting
 from notifier.delivery.retries import LONGEST
 from notifier.delivery.user_state import Person, name_of
@@ -384,7 +384,7 @@ def test_nothing_is_lost_or_told_early_or_twice(
 def test_resolved_never_overtakes_firing_of_the_same_instant() -> None:
     """Both came within a millisecond, and were read again in the wrong order from two topics."""
     waiting = Waiting(timedelta(0))
-    resolved = replace(alert(2).alert, state=State.RESOLVED)
+    resolved = replace(alert(2).alert, state=AlertState.RESOLVED)
     waiting.add(Bundle((raised(resolved),), None, at(0), 1, at(9)), at(1), Person())
     waiting.add(retry(1, until=9), at(2), Person())
     assert told(waiting.next(at(9))) == [1]

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from notifier.delivery.confirmations import Confirmations
 from notifier.delivery.in_flight import Doubts
 from notifier.delivery.interfaces import Arrival, Manner
@@ -54,7 +54,7 @@ class Scene:
         self.ours = True
         clock, manner = LoopClock(), Manner(SENDER)
         ledger = Ledger(self.table, self.table, lambda error: None)
-        self.metrics = Metrics(Identity("notifier", "test"))
+        self.metrics = Metrics(ServiceIdentity("notifier", "test"))
         counted = NotifierMetrics(self.metrics)
         self.confirmations = Confirmations(ledger, self, self, self, manner, Doubts(1), clock, counted)
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from chassis.breaker import Patience
+from chassis.breaker import BreakerPolicy
 from chassis.clock import ScaledClock
 from notifier.delivery.retries import next_try
 from notifier.errors import HardBounce, LostAfterData, MailServerAway, NotSent, PermanentlyRefused, Reason
@@ -192,7 +192,7 @@ def test_every_mail_arrives_once_or_is_refused_for_its_own_reason(
             connections=CONNECTIONS,
             mails_per_connection=7,
             clock=clock,
-            patience=Patience(longest_opening=timedelta(seconds=20)),
+            patience=BreakerPolicy(longest_opening=timedelta(seconds=20)),
             timeouts=Timeouts(connect_s=2, command_s=2, content_s=5),
         )
         doubts = asyncio.Semaphore(IN_DOUBT)

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from domain.alerts import Alert, Bound, State
+from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.errors import PermanentlyRefused
@@ -48,10 +48,10 @@ def page(*given: Alert, to: Contact = CONTACT) -> str:
     [
         (ALERT, "KJFK: 24 departures, above 20, Fri 8 Feb 2013 00:00–01:00 UTC"),
         (
-            replace(ALERT, state=State.RESOLVED, count=15, window_start=datetime(2013, 2, 8, 1, tzinfo=UTC)),
+            replace(ALERT, state=AlertState.RESOLVED, count=15, window_start=datetime(2013, 2, 8, 1, tzinfo=UTC)),
             "KJFK: back to normal, 15 departures, not above 20, Fri 8 Feb 2013 01:00–02:00 UTC",
         ),
-        (replace(ALERT, state=State.STILL), "KJFK: 24 departures, still above 20, Fri 8 Feb 2013 00:00–01:00 UTC"),
+        (replace(ALERT, state=AlertState.STILL), "KJFK: 24 departures, still above 20, Fri 8 Feb 2013 00:00–01:00 UTC"),
         (
             replace(
                 ALERT,
@@ -66,7 +66,7 @@ def page(*given: Alert, to: Contact = CONTACT) -> str:
             "KBOS: 0 arrivals, below 10, Sat 9 Feb 2013 UTC",
         ),
         (
-            replace(ALERT, bound=Bound.LOW, state=State.WITHDRAWN, withdrawn_count=19),
+            replace(ALERT, bound=Bound.LOW, state=AlertState.WITHDRAWN, withdrawn_count=19),
             "KJFK: correction, 24 departures (not 19), not below 20, Fri 8 Feb 2013 00:00–01:00 UTC",
         ),
         (
@@ -135,17 +135,20 @@ def test_the_text_holds_the_link_that_stops_it() -> None:
     ("changes", "sentence"),
     [
         ({"for_windows": 3}, "so for 3 hours in a row"),
-        ({"state": State.STILL, "earlier": (30, 12, 22, 25)}, "It has been above 20 for 3 hours now."),
-        ({"state": State.STILL, "earlier": (22, 25)}, "It has been above 20 for at least 3 hours now."),
+        ({"state": AlertState.STILL, "earlier": (30, 12, 22, 25)}, "It has been above 20 for 3 hours now."),
+        ({"state": AlertState.STILL, "earlier": (22, 25)}, "It has been above 20 for at least 3 hours now."),
         (
-            {"state": State.RESOLVED, "count": 9, "earlier": (5, 22, 25)},
+            {"state": AlertState.RESOLVED, "count": 9, "earlier": (5, 22, 25)},
             "Before, it was above 20 for 2 hours, with 25 at most.",
         ),
         (
-            {"state": State.RESOLVED, "bound": Bound.LOW, "earlier": (30, None, 3, 2)},
+            {"state": AlertState.RESOLVED, "bound": Bound.LOW, "earlier": (30, None, 3, 2)},
             "Before, it was below 20 for 2 hours, with 2 at least.",
         ),
-        ({"state": State.WITHDRAWN, "bound": Bound.LOW, "withdrawn_count": 7}, "flights turned up late. We wrote 7."),
+        (
+            {"state": AlertState.WITHDRAWN, "bound": Bound.LOW, "withdrawn_count": 7},
+            "flights turned up late. We wrote 7.",
+        ),
         ({"count": 21}, "its final count may be higher"),
         ({"count": 21, "window_start": NOW}, "The window has not ended yet"),
     ],
@@ -217,19 +220,24 @@ def test_a_night_at_five_airports_is_one_readable_mail() -> None:
     ("states", "line"),
     [
         (
-            [(State.FIRING, 24), (State.STILL, 30), (State.RESOLVED, 9)],
+            [(AlertState.FIRING, 24), (AlertState.STILL, 30), (AlertState.RESOLVED, 9)],
             "KJFK: above 20 for 2 hours: 24 to 30 departures, then back to normal with 9, 00:00–03:00 UTC",
         ),
-        ([(State.FIRING, 24), (State.STILL, 24)], "KJFK: above 20 for 2 hours: 24 departures, 00:00–02:00 UTC"),
         (
-            [(State.FIRING, 24), (State.RESOLVED, 9), (State.FIRING, 21)],
+            [(AlertState.FIRING, 24), (AlertState.STILL, 24)],
+            "KJFK: above 20 for 2 hours: 24 departures, 00:00–02:00 UTC",
+        ),
+        (
+            [(AlertState.FIRING, 24), (AlertState.RESOLVED, 9), (AlertState.FIRING, 21)],
             "KJFK above 20 (3 alerts, 00:00–03:00 UTC)",
         ),
-        ([(State.WITHDRAWN, 24), (State.WITHDRAWN, 22)], "KJFK: correction: 22 to 24 departures; not above 20, "
-         "00:00–02:00 UTC"),
+        (
+            [(AlertState.WITHDRAWN, 24), (AlertState.WITHDRAWN, 22)],
+            "KJFK: correction: 22 to 24 departures; not above 20, 00:00–02:00 UTC",
+        ),
     ],
 )  # fmt: skip
-def test_the_subject_of_several_tells_how_it_stands(states: list[tuple[State, int]], line: str) -> None:
+def test_the_subject_of_several_tells_how_it_stands(states: list[tuple[AlertState, int]], line: str) -> None:
     """One breach is told from beginning to end; of several, what is so now."""
     given = [
         replace(ALERT, alert_id=UUID(int=n), state=state, count=count, window_start=NOW.replace(hour=n))

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from domain.alerts import Alert, State
+from domain.alerts import Alert, AlertState
 from notifier.errors import PermanentlyRefused
 from notifier.mail import Contact, alert_mail, alerts_mail, confirmation_mail
 from tests.notifier.alerts import (
@@ -69,7 +69,7 @@ def unfolded(mail: EmailMessage) -> list[tuple[str, str]]:
     "mail",
     [
         alert_mail(ALERT, READER, SENDER, NOW, CAUSE),
-        alert_mail(replace(ALERT, state=State.RESOLVED, episode_id=ROOT), READER, SENDER, NOW, CAUSE),
+        alert_mail(replace(ALERT, state=AlertState.RESOLVED, episode_id=ROOT), READER, SENDER, NOW, CAUSE),
         alerts_mail(a_day_at_five_airports(NOW), READER, SENDER, NOW, CAUSE),
         alerts_mail(a_day_at_five_airports(NOW), replace(READER, name="Zoë, Ålesund" * 4), SENDER, NOW, CAUSE),
         confirmation_mail(READER, "1", SENDER, NOW),
@@ -137,18 +137,18 @@ def test_what_follows_is_threaded_with_the_first_mail() -> None:
     """STILL, RESOLVED and WITHDRAWN refer to the mail with which the breach began; that one refers to none."""
     first = mailed(replace(ALERT, episode_id=ALERT.alert_id))
     assert not {"References", "In-Reply-To"} & {*first.keys()}
-    for state in (State.STILL, State.RESOLVED, State.WITHDRAWN):
+    for state in (AlertState.STILL, AlertState.RESOLVED, AlertState.WITHDRAWN):
         later = mailed(replace(ALERT, alert_id=UUID(int=7), state=state, episode_id=ALERT.alert_id))
         assert later["References"] == later["In-Reply-To"] == first["Message-ID"]
-    assert "References" not in mailed(replace(ALERT, state=State.RESOLVED))  # an older stream does not tell it
+    assert "References" not in mailed(replace(ALERT, state=AlertState.RESOLVED))  # an older stream does not tell it
 
 
 def test_a_mail_of_several_is_threaded_with_what_follows() -> None:
     """Who refers later to a beginning that was told among others, refers to what that mail refers to, too."""
     first = replace(ALERT, episode_id=ALERT.alert_id)
-    other = replace(ALERT, alert_id=UUID(int=8), airport="KBOS", state=State.RESOLVED, episode_id=ROOT)
+    other = replace(ALERT, alert_id=UUID(int=8), airport="KBOS", state=AlertState.RESOLVED, episode_id=ROOT)
     group = mailed(first, other)
-    later = mailed(replace(ALERT, alert_id=UUID(int=9), state=State.RESOLVED, episode_id=ALERT.alert_id))
+    later = mailed(replace(ALERT, alert_id=UUID(int=9), state=AlertState.RESOLVED, episode_id=ALERT.alert_id))
     assert later["In-Reply-To"] in group["References"].split()
     assert group["In-Reply-To"] == id_of(ROOT)  # only that was told in an earlier mail
     assert len(mailed(*(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from domain.alerts import Bound, State
+from domain.alerts import AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.mail import alert_mail, alerts_mail, confirmation_mail
@@ -31,7 +31,7 @@ FIRING = replace(ALERT, window_start=TODAY, earlier=EARLIER)
 MAILS = {
     "firing": alert_mail(FIRING, READER, SENDER, NOW, CAUSE),
     "resolved": alert_mail(
-        replace(FIRING, state=State.RESOLVED, count=11, earlier=(*EARLIER[2:], 24, 31)), READER, SENDER, NOW, CAUSE
+        replace(FIRING, state=AlertState.RESOLVED, count=11, earlier=(*EARLIER[2:], 24, 31)), READER, SENDER, NOW, CAUSE
     ),
     "low-in-a-year": alert_mail(
         replace(
@@ -41,7 +41,7 @@ MAILS = {
             window=Window.ONE_DAY,
             window_start=datetime(2013, 2, 9, tzinfo=UTC),
             bound=Bound.LOW,
-            state=State.STILL,
+            state=AlertState.STILL,
             count=0,
             threshold=1_200,
             for_windows=3,
@@ -56,7 +56,7 @@ MAILS = {
         replace(
             FIRING,
             bound=Bound.LOW,
-            state=State.WITHDRAWN,
+            state=AlertState.WITHDRAWN,
             withdrawn_count=19,
             window=Window.SIX_HOURS,
             window_start=TODAY - timedelta(hours=9),

@@ -10,7 +10,7 @@ from email.policy import SMTP
 import pytest
 from structlog.testing import capture_logs
 
-from chassis.breaker import State
+from chassis.breaker import BreakerState
 from notifier.errors import (
     HardBounce,
     LostAfterData,
@@ -272,7 +272,7 @@ def test_an_outage_costs_no_storm_of_connections(fake: FakeSmtpServer) -> None:
         outcomes = await asyncio.gather(*(outcome_of(server, a_mail(n)) for n in range(200)))
         assert {type(outcome) for outcome in outcomes} == {MailServerAway}
         assert fake.connections < 5 + 4, "more than it takes to see it, and those under way"
-        assert server.state is State.OPEN
+        assert server.state is BreakerState.OPEN
         [away] = {outcome.retry_at for outcome in outcomes[50:] if outcome is not None}
         assert away is not None
         clock.advance(away - clock.now())

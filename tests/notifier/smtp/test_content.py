@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chassis.breaker import State
+from chassis.breaker import BreakerState
 from notifier.errors import HardBounce, LostAfterData, MailServerAway, NotSent, Reason, TemporarilyRefused
 from notifier.smtp import MailServer, Timeouts
 from tests.fakes.smtp_server import HANG_UP, RESET, STALL, TAKEN_THEN_GONE, TAKEN_THEN_STALL, THEN_GONE, FakeSmtpServer
@@ -162,7 +162,7 @@ def test_an_error_of_the_caller_comes_out(fake: FakeSmtpServer) -> None:
         for number in range(9):
             with pytest.raises(Lost):
                 await server.send(a_mail(number), before_content=give_up)
-        assert server.state is State.CLOSED
+        assert server.state is BreakerState.CLOSED
         await server.send(a_mail(9))
         await server.close()
 

@@ -10,7 +10,7 @@ from email.policy import SMTP
 
 import pytest
 
-from chassis.breaker import Patience
+from chassis.breaker import BreakerPolicy
 from chassis.clock import SystemClock
 from notifier.delivery.retries import next_try
 from notifier.errors import HardBounce, MailServerAway, NotSent, PermanentlyRefused, Reason
@@ -144,7 +144,7 @@ def test_it_is_stopped_and_started_in_mid_run(postfix: Postfix) -> None:
     """Every mail arrives; twice only what was lost after its last line, which here at most each connection can be."""
 
     async def sending() -> int:
-        patience = Patience(first_opening=timedelta(seconds=0.2), longest_opening=timedelta(seconds=0.5))
+        patience = BreakerPolicy(first_opening=timedelta(seconds=0.2), longest_opening=timedelta(seconds=0.5))
         server = server_of(postfix, patience=patience)
         tasks = [asyncio.create_task(insist(server, a_mail(n, f"u{n}@example.net"))) for n in range(300)]
         while sum(task.done() for task in tasks) < 40:

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from domain.alerts import Bound, State
+from domain.alerts import AlertState, Bound
 from domain.interests import Direction
 from domain.traffic import Coverage, Traffic
 from domain.windows import Window
@@ -226,9 +226,9 @@ def test_a_threshold_far_above_the_counts_is_named_and_not_drawn() -> None:
 def test_what_is_said_is_a_sign_with_its_words() -> None:
     """The gravest first; forms differ, not only colours."""
     said = [
-        Statement(BASE, Bound.LOW, State.RESOLVED, 1, 1, 3),
-        Statement(BASE, Bound.HIGH, State.FIRING, 20, 2, 1),
-        Statement(BASE + HOUR, Bound.LOW, State.FIRING, 1, 1, 3),
+        Statement(BASE, Bound.LOW, AlertState.RESOLVED, 1, 1, 3),
+        Statement(BASE, Bound.HIGH, AlertState.FIRING, 20, 2, 1),
+        Statement(BASE + HOUR, Bound.LOW, AlertState.FIRING, 1, 1, 3),
     ]
     first, second = chart(a_series([30, 0, 5], statements=said)).signs
     assert (first.sign, first.kind, second.sign) == ("▲", "firing high", "▼")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, note, settings, strategies as st
 from sqlalchemy import select
 
 from chassis.db.database import Database
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeInterests
 from tests.fakes.faulty_database import Fault, Faults, FaultyDatabase, Killed
@@ -235,7 +235,7 @@ def test_the_background_survives_what_the_request_does(world: World, fault: Faul
         world.replica(None, Fault.KILLED_BEFORE).deletions.delete(registration.token, ANN)
     doomed = world.replica(*repeat(None, after), fault)
     world.clock.advance(HELD)
-    with suppress(Killed, DatabaseAwayError):
+    with suppress(Killed, DatabaseUnavailableError):
         while doomed.deletions.carry_on():
             world.clock.advance(BEGINS_AFTER[Step.FORGET])
     world.let_time_pass()
@@ -381,10 +381,10 @@ def test_every_story_converges(
                     promised = True
                 except (CollectorAwayError, TokenUnknownError, AccountUnknownError):
                     pass
-                except (DatabaseAwayError, Killed):
+                except (DatabaseUnavailableError, Killed):
                     uncertain = True
             case Asked.BACKGROUND:
-                with suppress(Killed, DatabaseAwayError):
+                with suppress(Killed, DatabaseUnavailableError):
                     replica.deletions.carry_on()
             case Asked.SET_INTEREST:
                 with suppress(TokenUnknownError):

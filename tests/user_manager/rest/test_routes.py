@@ -13,7 +13,7 @@ from sqlalchemy import event
 from werkzeug.test import TestResponse
 
 from chassis.db.database import Database
-from chassis.errors import DatabaseAwayError
+from chassis.errors import DatabaseUnavailableError
 from tests.user_manager.apps import app_of
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 from user_manager.errors import CollectorAwayError, CollectorRefusedError, StillInFlightError
@@ -469,7 +469,7 @@ def test_a_deletion_that_is_carried_on_says_where_to_look(
     headers = bearer(token_of(client.post("/users", json=ANN)))
 
     def away(_deletion: object) -> None:
-        raise DatabaseAwayError("The database does not answer.")
+        raise DatabaseUnavailableError("The database does not answer.")
 
     with monkeypatch.context() as outage:
         outage.setattr(service.deletions, "_erase", away)

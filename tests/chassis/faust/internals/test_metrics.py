@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from chassis.faust.app import StreamSettings, create_stream_app, serve_health_and_metrics
 from chassis.faust.internals import metrics as stream_metrics
 from chassis.faust.internals.metrics import Durations
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from tests.chassis.promtool import complaints
 
 FLIGHTS = TP("flights", 3)
@@ -27,7 +27,7 @@ class Told:
     def __init__(self, data_dir: Path) -> None:
         settings = StreamSettings(kafka_bootstrap_servers="a:1", web_port=1, data_dir=data_dir)
         self.app: faust.App = create_stream_app("example", settings, 12)
-        self._metrics = Metrics(Identity("example", "node1"))
+        self._metrics = Metrics(ServiceIdentity("example", "node1"))
         serve_health_and_metrics(self.app, self._metrics)
         (durations,) = (each for each in self.app.sensors if isinstance(each, Durations))
         self.durations: Any = durations

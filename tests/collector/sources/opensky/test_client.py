@@ -16,8 +16,8 @@ import structlog
 from hypothesis import given, settings, strategies as st
 from pydantic import ValidationError
 
-from chassis.breaker import State
-from chassis.metrics import Identity, Metrics
+from chassis.breaker import BreakerState
+from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import BreakerOpenError, SourceAwayError, SourceError, SourceLimitedError, SourceRefusedError
 from collector.sources.opensky.client import PATIENCE, Flight, OpenSkyClient, Timeouts
 from domain.interests import Direction
@@ -61,7 +61,7 @@ class Asking:
         credentials: tuple[str, str] | None = None,
         timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
     ) -> None:
-        self.metrics = Metrics(Identity("collector", "local"))
+        self.metrics = Metrics(ServiceIdentity("collector", "local"))
         self.client = OpenSkyClient(url, token_url, credentials, clock, self.metrics, timeouts)
         self._loop = asyncio.new_event_loop()  # one for all questions, as connections and token are kept
 
@@ -85,9 +85,9 @@ class Asking:
             self.ask()
         return caught.value
 
-    def breaker_state(self) -> State:
+    def breaker_state(self) -> BreakerState:
         """The one of which the metric is 1; of the others it is 0."""
-        shown = {state: self.counted("opensky_breaker_state", state=state.value) for state in State}
+        shown = {state: self.counted("opensky_breaker_state", state=state.value) for state in BreakerState}
         assert sorted(shown.values()) == [0, 0, 1]
         return max(shown, key=shown.__getitem__)
 
@@ -651,11 +651,11 @@ def test_a_source_that_fails_again_and_again_is_left_alone(
 ) -> None:
     """After so many questions in a row, each tried three times, none goes out; then one does, and all is well."""
     server.script = [answer(503)] * 3 * FAILURES_TO_OPEN
-    assert anonymous.breaker_state() is State.CLOSED
+    assert anonymous.breaker_state() is BreakerState.CLOSED
     with structlog.testing.capture_logs() as logs:
         anonymous.fail(FAILURES_TO_OPEN)
     assert [entry["event"] for entry in logs if entry["event"].startswith("opensky.")] == ["opensky.breaker_opened"]
-    assert anonymous.breaker_state() is State.OPEN
+    assert anonymous.breaker_state() is BreakerState.OPEN
     asked = len(server.asked)
     refused = anonymous.refused_by_breaker()
     assert refused.transient
@@ -666,7 +666,7 @@ def test_a_source_that_fails_again_and_again_is_left_alone(
     clock.advance(timedelta(milliseconds=1))
     assert anonymous.ask() == []
     assert len(server.asked) == asked + 1
-    assert anonymous.breaker_state() is State.CLOSED
+    assert anonymous.breaker_state() is BreakerState.CLOSED
 
 
 def test_a_probe_that_fails_doubles_the_time(anonymous: Asking, server: ScriptedOpenSky, clock: FakeClock) -> None:
@@ -694,7 +694,7 @@ def test_while_a_probe_is_out_no_other_question_is(
         probe = asyncio.create_task(anonymous.client.flights("LICC", Direction.DEPARTURES, BEGIN, END))
         while len(server.asked) == asked:
             await asyncio.sleep(0)
-        assert anonymous.breaker_state() is State.HALF_OPEN
+        assert anonymous.breaker_state() is BreakerState.HALF_OPEN
         for direction in FLOWS:
             with pytest.raises(BreakerOpenError) as caught:
                 await anonymous.client.flights("KJFK", direction, BEGIN, END)
@@ -742,7 +742,7 @@ def test_an_answer_is_no_failure_of_the_server(
         with suppress(SourceLimitedError, SourceRefusedError):
             anonymous.ask()
         clock.advance(timedelta(minutes=1))
-    assert anonymous.breaker_state() is State.CLOSED
+    assert anonymous.breaker_state() is BreakerState.CLOSED
 
 
 def test_refused_credentials_do_not_hide_behind_the_breaker(known: Asking, server: ScriptedOpenSky) -> None:
@@ -751,7 +751,7 @@ def test_refused_credentials_do_not_hide_behind_the_breaker(known: Asking, serve
     for _ in range(FAILURES_TO_OPEN + 1):
         with pytest.raises(SourceRefusedError):
             known.ask()
-    assert known.breaker_state() is State.CLOSED
+    assert known.breaker_state() is BreakerState.CLOSED
 
 
 def test_a_token_server_that_is_away_opens_the_breaker_too(known: Asking, server: ScriptedOpenSky) -> None:

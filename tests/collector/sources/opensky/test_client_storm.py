@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import pytest
 import stamina
 
-from chassis.metrics import Identity, Metrics
+from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import BreakerOpenError, SourceError, SourceLimitedError
 from collector.sources.opensky.client import Flight, OpenSkyClient, Timeouts
 from domain.interests import Direction
@@ -76,7 +76,7 @@ def without_pauses() -> Iterator[None]:
 async def asking(
     url: str, clock: FakeClock, credentials: tuple[str, str] | None, timeouts: Timeouts
 ) -> AsyncIterator[OpenSkyClient]:
-    metrics = Metrics(Identity("collector", "local"))
+    metrics = Metrics(ServiceIdentity("collector", "local"))
     client = OpenSkyClient(f"{url}/api", f"{url}{TOKEN_PATH}", credentials, clock, metrics, timeouts)
     yield client
     await client.close()
