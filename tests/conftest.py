@@ -1,13 +1,36 @@
-"""What all tests share."""
+"""Fixtures, Hypothesis profiles and the closing sentence of all tests."""
 
 import os
 
+import pytest
 from hypothesis import settings
+
+from tests.skips import summarize_skips
 
 pytest_plugins = ["tests.kafka_fixture", "tests.mariadb_fixture"]
 
 # No deadline: a timed assertion on a shared machine tests the machine. In CI the examples are the same for the same
-# code, so that what is submitted is judged by what it changes; everywhere else each run looks at new ones.
-settings.register_profile("here", deadline=None)
+# code, so that what is submitted is judged by what it changes. Everywhere else each run draws new ones, and CI runs the
+# properties once more with those of the day: `--hypothesis-profile=fresh --hypothesis-seed=N` repeats a run.
+settings.register_profile("fresh", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=True)
-settings.load_profile("ci" if os.environ.get("CI") else "here")
+settings.load_profile("ci" if os.environ.get("CI") else "fresh")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what was skipped, and how to run it."""
+    skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()) if report.longrepr]
+    sentence = summarize_skips(skipped, sum(len(terminalreporter.stats.get(each, ())) for each in _OUTCOMES))
+    if sentence is not None:
+        terminalreporter.write_line(sentence)
+
+
+_OUTCOMES = ("passed", "failed", "skipped", "error", "xfailed", "xpassed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start the slowest folders first, so that no worker ends a run alone with one of them."""
+    items.sort(key=lambda item: not item.nodeid.startswith(_SLOWEST))
+
+
+_SLOWEST = ("tests/image/", "tests/e2e/", "tests/manifests/test_services", "tests/prometheus/")
