@@ -7,9 +7,9 @@ however it was cut, repeated or interrupted.
 
 from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
-from domain.alerts import Alert, AlertState, Bound, alert_id
+from domain.alerts import Alert, AlertState, Bound, alert_id, list_thresholds
 from domain.episodes import Lookback
 from domain.interests import Direction, Interest
 from domain.rule import (
@@ -161,8 +161,14 @@ class TrafficChange:
         self, direction: Direction, window: Window, number: int, for_windows: int, bound: Bound
     ) -> list[RangeAlert]:
         """What is to be said of a window, in the order in which it is."""
-        news = _high_news if bound is Bound.HIGH else _low_news
-        return [*news(*self._pair(direction, window), number, for_windows)]
+        then, now = self._pair(direction, window)
+        match bound:
+            case Bound.HIGH:
+                return [*_high_news(then, now, number, for_windows)]
+            case Bound.LOW:
+                return [*_low_news(then, now, number, for_windows)]
+            case _:
+                assert_never(bound)
 
     def lookbacks(self, direction: Direction, window: Window) -> tuple[Lookback, Lookback]:
         """What lay behind the windows before the change, and what does after it."""
@@ -306,16 +312,12 @@ def alerts_between(interest: Interest, before: Traffic, after: Traffic) -> Itera
     With `before` = NOTHING_KNOWN: all that is to be said so far, for an interest that was just set.
     """
     first = first_window(interest)
-    thresholds = {
-        bound: threshold
-        for bound, threshold in ((Bound.HIGH, interest.high), (Bound.LOW, interest.low))
-        if threshold is not None
-    }
+    thresholds = list_thresholds(interest)
     change, kind = TrafficChange(before, after), (interest.direction, interest.window)
     for number in change.touched(*kind, interest.for_windows):
         if number < first:
             continue  # before it was for it
-        for bound, threshold in thresholds.items():
+        for bound, threshold in thresholds:
             for news in change.news(*kind, number, interest.for_windows, bound):
                 if news.stretch.begin <= threshold < news.stretch.end and news.concerns(
                     first, interest.for_windows, interest.repeat

@@ -49,4 +49,4 @@ class Lookback:
         window = self._windows[number]
         if not window.closed:  # a window that is never known counts as no breach for its neighbours
             return False
-        return window.flights > threshold if bound is Bound.HIGH else window.flights < threshold
+        return bound.is_breached(window.flights, threshold)

@@ -1,13 +1,14 @@
 """Why an interest was told something, or was not: window by window."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import assert_never
 
-from domain.alerts import AlertState
+from domain.alerts import AlertState, Bound
 from domain.interests import Interest
-from domain.rule import StateRanges, first_window, judge_high, judge_low
+from domain.rule import first_window, judge
 from domain.traffic import Traffic
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, instant
@@ -39,6 +40,16 @@ class WindowVerdict:
     """What is to be said of the high threshold; STILL is mailed only to those who asked for it."""
     low: AlertState | None
 
+    def state_of(self, bound: Bound) -> AlertState | None:
+        """Return the state of one bound in the window; None if no alert follows from the rule."""
+        match bound:
+            case Bound.HIGH:
+                return self.high
+            case Bound.LOW:
+                return self.low
+            case _:
+                assert_never(bound)
+
 
 def verdicts(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdict]:
     """From as many windows before the first that is judged as a run takes, to the last of which something is known."""
@@ -56,8 +67,8 @@ def verdicts(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdict]:
             end=instant((number + 1) * hours * HOUR_S),
             count=standing.flights,
             knowledge=_knowledge(windows, number, first),
-            high=_said(interest, windows, number, first, interest.high, judge_high),
-            low=_said(interest, windows, number, first, interest.low, judge_low),
+            high=_said(interest, windows, number, first, Bound.HIGH),
+            low=_said(interest, windows, number, first, Bound.LOW),
         )
 
 
@@ -77,18 +88,12 @@ def _knowledge(windows: WindowCounts, number: int, first: int) -> Knowledge:
     return Knowledge.GAP if standing.lost else Knowledge.OPEN
 
 
-def _said(
-    interest: Interest,
-    windows: WindowCounts,
-    number: int,
-    first: int,
-    threshold: int | None,
-    say: Callable[[WindowCounts, int, int, bool], StateRanges],
-) -> AlertState | None:
+def _said(interest: Interest, windows: WindowCounts, number: int, first: int, bound: Bound) -> AlertState | None:
+    threshold = bound.threshold_of(interest)
     ready = first + interest.for_windows - 1
     if threshold is None or number < ready:
         return None
-    said: StateRanges = say(windows, number, interest.for_windows, number == ready)
+    said = judge(bound, windows, number, interest.for_windows, number == ready)
     for state, stretch in (
         (AlertState.FIRING, said.firing),
         (AlertState.RESOLVED, said.resolved),

@@ -6,8 +6,9 @@ rule speaks of stretches of thresholds ("FIRING for all from 12 up to 30"), and 
 sorted index (`domain.threshold_index`), or asked of a single interest (`domain.changes.alerts_between`).
 """
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
+from domain.alerts import Bound
 from domain.interests import HIGHEST_THRESHOLD, Interest
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, seconds
@@ -37,6 +38,17 @@ class StateRanges(NamedTuple):
 
 
 NO_STATES: Final = StateRanges(NO_HIGH, NO_HIGH, NO_HIGH)
+
+
+def judge(bound: Bound, windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
+    """Return the states of one bound in a window, for all thresholds (`judge_high`, `judge_low`)."""
+    match bound:
+        case Bound.HIGH:
+            return judge_high(windows, number, for_windows, is_first)
+        case Bound.LOW:
+            return judge_low(windows, number, for_windows, is_first)
+        case _:
+            assert_never(bound)
 
 
 def judge_high(windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:

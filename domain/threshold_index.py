@@ -9,13 +9,13 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 from uuid import UUID
 
-from domain.alerts import Bound
+from domain.alerts import Bound, list_thresholds
 from domain.changes import RangeAlert, TrafficChange
 from domain.interests import Direction, Interest
-from domain.rule import ThresholdRange, first_window, judge_high, judge_low
+from domain.rule import ThresholdRange, first_window, judge
 from domain.traffic import Traffic
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, Window
@@ -123,7 +123,7 @@ class _Kind:
         if ladders is None:
             ladders = self.ladders[interest.for_windows] = {}
             self.longest = max(self.longest, interest.for_windows)
-        for bound, threshold in _bounds(interest):
+        for bound, threshold in list_thresholds(interest):
             ladder = ladders.get((bound, interest.repeat))
             if ladder is None:
                 ladder = ladders[bound, interest.repeat] = _Ladder()
@@ -137,7 +137,7 @@ class _Kind:
         first = first_window(interest)
         entry = _packed(first) + interest.interest_id.bytes
         ladders = self.ladders[interest.for_windows]
-        for bound, threshold in _bounds(interest):
+        for bound, threshold in list_thresholds(interest):
             key = bound, interest.repeat
             ladders[key].remove(threshold, entry)
             if not ladders[key].thresholds:
@@ -167,11 +167,14 @@ class _Kind:
         at = bisect_left(marks, stretch.begin)
         if at < len(marks) and marks[at] < stretch.end:
             return True
-        return any(
-            again.thresholds[0] < stretch.end if bound is Bound.HIGH else again.thresholds[-1] >= stretch.begin
-            for ladders in self.ladders.values()
-            if (again := ladders.get((bound, True))) is not None
-        )
+        repeating = (ladder for ladders in self.ladders.values() if (ladder := ladders.get((bound, True))) is not None)
+        match bound:
+            case Bound.HIGH:
+                return any(ladder.thresholds[0] < stretch.end for ladder in repeating)
+            case Bound.LOW:
+                return any(ladder.thresholds[-1] >= stretch.begin for ladder in repeating)
+            case _:
+                assert_never(bound)
 
 
 class ThresholdIndex:
@@ -275,13 +278,6 @@ def _by_window(finding: InterestAlert) -> int:
     return finding.window_start
 
 
-def _bounds(interest: Interest) -> Iterator[tuple[Bound, int]]:
-    if interest.high is not None:
-        yield Bound.HIGH, interest.high
-    if interest.low is not None:
-        yield Bound.LOW, interest.low
-
-
 def _packed(number: int) -> bytes:
     """The number of a window, so that the order of the bytes is that of the numbers. Windows before 1970 have none."""
     return min(max(number, 0), _LAST_WINDOW).to_bytes(_ENTRY_BYTES, "big")
@@ -301,11 +297,10 @@ def _standing(ladder: _Ladder, group: ThresholdGroup, bound: Bound, windows: Win
     """How many of a ladder are in breach by the last closed window, or by the next."""
     last_closed = (windows.closed_until or 0) - 1
     met: dict[int, list[tuple[int, int]]] = {}
-    say = judge_high if bound is Bound.HIGH else judge_low
     for number in (last_closed, last_closed + 1):
         begins = number - group.for_windows
         for is_first in (False, True):
-            said = say(windows, number, group.for_windows, is_first)
+            said = judge(bound, windows, number, group.for_windows, is_first)
             for stretch in (said.firing, said.still):
                 for threshold in ladder.within(*stretch):
                     end = ladder.begun(threshold, begins + 1 if is_first else begins)

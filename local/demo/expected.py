@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from domain.alerts import Alert, AlertState, Bound
+from domain.alerts import Alert, AlertState
 from domain.changes import NO_TRAFFIC, alerts_between
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
@@ -81,6 +81,6 @@ def difference(expected: Iterable[ToldAlert], mailed: Iterable[ToldAlert]) -> Di
 def _agree(expected: ToldAlert, mailed: ToldAlert) -> bool:
     if replace(expected, count=mailed.count) != mailed:
         return False
-    if mailed.bound is Bound.HIGH and mailed.state in (AlertState.FIRING, AlertState.STILL):
-        return mailed.threshold < mailed.count <= expected.count
+    if mailed.bound.can_breach_while_open and mailed.state in (AlertState.FIRING, AlertState.STILL):
+        return mailed.bound.is_breached(mailed.count, mailed.threshold) and mailed.count <= expected.count
     return mailed.count == expected.count

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
 from domain.airports import airport
-from domain.alerts import AlertState, Bound
+from domain.alerts import AlertState, Bound, list_thresholds
 from domain.explanation import verdicts
 from domain.interests import Direction, Interest
 from domain.threshold_index import ThresholdInForce
@@ -242,25 +242,37 @@ def _statements(threshold: ThresholdShown, traffic: Traffic, numbers: range) -> 
         return
     length_s = threshold.window.hours * HOUR_S
     first = instant(numbers.start * length_s)
+    high, low = _high_and_low(threshold)
     stand_in = Interest(
         interest_id=_NOBODY,
         user_id=_NOBODY,
         airport="",
         direction=threshold.direction,
         window=threshold.window,
-        high=threshold.threshold if threshold.bound is Bound.HIGH else None,
-        low=threshold.threshold if threshold.bound is Bound.LOW else None,
+        high=high,
+        low=low,
         for_windows=threshold.for_windows,
         repeat=False,
         effective_from=instant((numbers.start - threshold.for_windows) * length_s),
         version=1,
     )
     for verdict in verdicts(stand_in, traffic):
-        state = verdict.high if threshold.bound is Bound.HIGH else verdict.low
+        state = verdict.state_of(threshold.bound)
         if state is not None and state is not AlertState.STILL and verdict.start >= first:
             yield Statement(
                 verdict.start, threshold.bound, state, threshold.threshold, threshold.for_windows, threshold.interests
             )
+
+
+def _high_and_low(threshold: ThresholdShown) -> tuple[int | None, int | None]:
+    """Return the high and the low threshold of an interest that has this threshold alone."""
+    match threshold.bound:
+        case Bound.HIGH:
+            return threshold.threshold, None
+        case Bound.LOW:
+            return None, threshold.threshold
+        case _:
+            assert_never(threshold.bound)
 
 
 def series_of(interest: Interest, traffic: Traffic, past: Mapping[Direction, HourlyCounts]) -> Series:
@@ -268,15 +280,14 @@ def series_of(interest: Interest, traffic: Traffic, past: Mapping[Direction, Hou
     numbers = shown_windows(traffic, {part: past[part] for part in interest.direction.parts}, interest.window)
     own = {
         bound: ThresholdShown(interest.direction, interest.window, bound, threshold, interest.for_windows, 1)
-        for bound, threshold in ((Bound.HIGH, interest.high), (Bound.LOW, interest.low))
-        if threshold is not None
+        for bound, threshold in list_thresholds(interest)
     }
     first = instant(numbers.start * interest.window.hours * HOUR_S)
     statements = tuple(
         Statement(verdict.start, bound, state, own[bound].threshold, interest.for_windows, 1)
         for verdict in verdicts(interest, traffic)
-        for bound, state in ((Bound.HIGH, verdict.high), (Bound.LOW, verdict.low))
-        if state is not None and is_said(interest, state) and verdict.start >= first
+        for bound in Bound
+        if (state := verdict.state_of(bound)) is not None and is_said(interest, state) and verdict.start >= first
     )
     series = _series(traffic, past, interest.direction, interest.window, numbers, own.values())
     return replace(series, statements=statements)
