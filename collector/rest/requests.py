@@ -20,7 +20,7 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from collector.interests import Change, Wish
-from domain.airports import airport, unknown
+from domain.airports import describe_unknown_code, find_airport
 from domain.interests import HIGHEST_THRESHOLD, MOST_WINDOWS, Direction
 from domain.windows import Window
 
@@ -36,8 +36,8 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def _airport_code(code: str) -> str:
-    if airport(code) is None:
-        raise ValueError(unknown(code))
+    if find_airport(code) is None:
+        raise ValueError(describe_unknown_code(code))
     return code
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, assert_never
 
-from domain.airports import airport
+from domain.airports import find_airport
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
@@ -83,7 +83,7 @@ def what_is_watched(alert: Alert) -> str:
 
 def place(icao: str) -> tuple[str, str]:
     """The name and the city of an airport; the code and the empty text of one that is not known."""
-    known = airport(icao)
+    known = find_airport(icao)
     return (known.name, known.city) if known is not None else (icao, "")
 
 

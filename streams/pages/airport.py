@@ -9,7 +9,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from domain.airports import airport
+from domain.airports import find_airport
 from domain.alerts import AlertState, Bound, list_thresholds
 from domain.explanation import verdicts
 from domain.interests import Direction, Interest
@@ -131,7 +131,7 @@ def airport_detail(desk: Desk, icao: str, window: Window, now: datetime, alerts:
     thresholds = desk.thresholds(icao)
     in_force = tuple(sorted((_shown(each) for each in thresholds.in_force()), key=_by_length))
     breaches = thresholds.in_breach(traffic)
-    known = airport(icao)
+    known = find_airport(icao)
     past = {direction: desk.past(icao, direction) for direction in (Direction.DEPARTURES, Direction.ARRIVALS)}
     directions = [Direction.DEPARTURES, Direction.ARRIVALS]
     if any(each.direction is Direction.BOTH and each.window is window for each in in_force):

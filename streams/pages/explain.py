@@ -8,7 +8,7 @@ from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from domain.airports import airport
+from domain.airports import find_airport
 from domain.alerts import AlertState, Bound, list_thresholds
 from domain.explanation import Knowledge, WindowVerdict, verdicts
 from domain.interests import Direction, Interest
@@ -87,7 +87,7 @@ EXPLAINED: Final = TypeAdapter(Explained)
 def explained(desk: Desk, interest: Interest, now: datetime) -> Explained:
     """What the rule makes of each window for an interest, as it stands now."""
     _, traffic = desk.traffic(interest.airport)
-    known = airport(interest.airport)
+    known = find_airport(interest.airport)
     past = {part: desk.past(interest.airport, part) for part in interest.direction.parts}
     windows = list(_windows(interest, list(verdicts(interest, traffic))))
     return Explained(

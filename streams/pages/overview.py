@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from domain.airports import airport
+from domain.airports import find_airport
 from domain.alerts import Bound
 from domain.interests import Direction
 from domain.traffic import DirectionTraffic
@@ -144,7 +144,7 @@ def airport_shown(desk: Desk, icao: str, now: datetime) -> AirportShown:
     """What is known of one airport."""
     _, traffic = desk.traffic(icao)
     thresholds = desk.thresholds(icao)
-    known = airport(icao)
+    known = find_airport(icao)
     breaches = thresholds.in_breach(traffic)
     return AirportShown(
         icao=icao,
