@@ -21,7 +21,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from collector.interests import Change, Wish
 from domain.airports import describe_unknown_code, find_airport
-from domain.interests import HIGHEST_THRESHOLD, MOST_WINDOWS, Direction
+from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
 from domain.windows import Window
 
 LONGEST_PAGE: Final = 1_000
@@ -86,7 +86,7 @@ Icao = Annotated[
     Field(json_schema_extra=dict(AIRPORT), description="The ICAO code of an airport, in any case."),
 ]
 Count = Annotated[int, Field(strict=True, ge=0, le=HIGHEST_THRESHOLD)]
-ForWindows = Annotated[int, Field(strict=True, ge=1, le=MOST_WINDOWS)]
+ForWindows = Annotated[int, Field(strict=True, ge=1, le=MAX_FOR_WINDOWS)]
 Strictly = Annotated[bool, Field(strict=True)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc)]
 AnyDirection = Annotated[Direction, WithJsonSchema({"type": "string", "enum": [each.value for each in Direction]})]

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from domain.airports import find_airport
 from domain.alerts import AlertState, Bound, list_thresholds
-from domain.explanation import Knowledge, WindowVerdict, verdicts
+from domain.explanation import Knowledge, WindowVerdict, judge_windows
 from domain.interests import Direction, Interest
 from domain.windows import Window
 from streams.join_state import Desk
@@ -89,7 +89,7 @@ def explained(desk: Desk, interest: Interest, now: datetime) -> Explained:
     _, traffic = desk.traffic(interest.airport)
     known = find_airport(interest.airport)
     past = {part: desk.past(interest.airport, part) for part in interest.direction.parts}
-    windows = list(_windows(interest, list(verdicts(interest, traffic))))
+    windows = list(_windows(interest, list(judge_windows(interest, traffic))))
     return Explained(
         interest_id=interest.interest_id,
         airport=interest.airport,

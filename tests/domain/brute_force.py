@@ -1,4 +1,4 @@
-"""DESIGN.md section 4 once more, as slowly and plainly as it reads: the model that the rule is tested against.
+"""A slow and plain model of the alert rule (`docs/design.md`), which the rule is tested against.
 
 Shares no code with the rule: it sees the whole log at once, keeps every flight, and asks each window.
 """

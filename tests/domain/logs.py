@@ -6,7 +6,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from domain.alerts import AlertState, Bound, alert_id
+from domain.alerts import AlertState, Bound, compute_alert_id
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.windows import Window, instant, seconds
@@ -139,6 +139,6 @@ def to_be_said(interest: Interest, log: list[Observation]) -> set[tuple[str, str
 def expected_ids(interest: Interest, log: list[Observation]) -> set[UUID]:
     """The ids of the alerts that the brute-force model has to say."""
     return {
-        alert_id(interest.interest_id, interest.version, Bound(bound), start, AlertState(state))
+        compute_alert_id(interest.interest_id, interest.version, Bound(bound), start, AlertState(state))
         for bound, state, start in to_be_said(interest, log)
     }

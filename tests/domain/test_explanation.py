@@ -5,7 +5,7 @@ from datetime import timedelta
 from hypothesis import given, settings
 
 from domain.changes import NO_TRAFFIC
-from domain.explanation import Knowledge, verdicts
+from domain.explanation import Knowledge, judge_windows
 from domain.interests import Direction
 from domain.traffic import Coverage
 from tests.domain.logs import BASE, an_interest, interests, interleaved, to_be_said
@@ -23,7 +23,7 @@ def test_it_explains_all_that_is_to_be_said_and_nothing_else(log, interest):
         traffic = traffic.fold(event)
     explained = {
         (bound, state.value, verdict.start)
-        for verdict in verdicts(interest, traffic)
+        for verdict in judge_windows(interest, traffic)
         for bound, state in (("high", verdict.high), ("low", verdict.low))
         if state is not None and (state.value != "STILL" or interest.repeat)
     }
@@ -36,7 +36,7 @@ def test_each_window_says_what_is_known_of_it():
     traffic = NO_TRAFFIC
     for event in log:
         traffic = traffic.fold(event)
-    found = list(verdicts(an_interest(), traffic))
+    found = list(judge_windows(an_interest(), traffic))
     assert [((each.start - BASE) // HOUR, each.knowledge, each.count, each.high) for each in found] == [
         (-1, Knowledge.EARLY, 0, None),
         (0, Knowledge.CLOSED, 1, None),
@@ -44,11 +44,11 @@ def test_each_window_says_what_is_known_of_it():
         (2, Knowledge.CLOSED, 1, None),
         (3, Knowledge.OPEN, 3, "FIRING"),
     ]
-    first = next(verdicts(an_interest(effective_from=BASE - 9 * HOUR), traffic))
+    first = next(judge_windows(an_interest(effective_from=BASE - 9 * HOUR), traffic))
     assert (first.start - BASE, first.knowledge) == (-3 * HOUR, Knowledge.UNCOVERED)
 
 
 def test_before_all_directions_are_covered_there_is_nothing_to_explain():
     """Of both, one half is no count."""
     traffic = NO_TRAFFIC.fold(seen(0, 5, (1.5,)))
-    assert list(verdicts(an_interest(direction=Direction.BOTH), traffic)) == []
+    assert list(judge_windows(an_interest(direction=Direction.BOTH), traffic)) == []

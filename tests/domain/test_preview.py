@@ -8,7 +8,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from domain.alerts import AlertState
 from domain.interests import Direction, Interest
-from domain.preview import FlightHistory, Preview, percentile, preview
+from domain.preview import FlightHistory, Preview, compute_percentile, preview
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, Window, seconds
 from tests.domain.brute_force import LENGTHS
@@ -147,18 +147,18 @@ def test_the_counts_are_those_of_the_plain_model(log: list[Observation], interes
 )
 def test_every_flight_of_the_history_is_observed_once(begin: int, length: int, times: list[int]):
     """However long the history is; intervals follow each other without a hole."""
-    observations = list(FlightHistory(Direction.ARRIVALS, begin, begin + length, sorted(times)).observations())
+    observations = list(FlightHistory(Direction.ARRIVALS, begin, begin + length, sorted(times)).to_observations())
     assert [each.begin for each in observations] == [begin, *(each.end for each in observations[:-1])]
     assert observations[-1].end == begin + length
     observed = [at for each in observations for at in each.event_times]
     assert observed == sorted(at for at in times if begin <= at < begin + length)
-    assert all(at in each.reach for each in observations for at in each.event_times)
+    assert all(at in each.valid_times for each in observations for at in each.event_times)
 
 
 @given(counts=st.lists(st.integers(0, 50), min_size=1), percent=st.integers(0, 100))
 def test_a_percentile_is_the_smallest_count_that_is_enough(counts: list[int], percent: int):
     """So many percent of all windows had no more, and with one flight less that is not so."""
-    found = percentile(counts, percent)
+    found = compute_percentile(counts, percent)
     assert found in counts
     assert sum(count <= found for count in counts) * 100 >= percent * len(counts)
     assert sum(count < found for count in counts) * 100 < percent * len(counts) or found == min(counts)
@@ -167,4 +167,4 @@ def test_a_percentile_is_the_smallest_count_that_is_enough(counts: list[int], pe
 def test_nothing_has_no_percentile():
     """It is no zero."""
     with pytest.raises(ValueError):
-        percentile([], 50)
+        compute_percentile([], 50)

@@ -6,8 +6,8 @@ from datetime import timedelta
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
-from domain.changes import NO_TRAFFIC, alerts_between
-from domain.interests import MOST_WINDOWS, Direction, Interest
+from domain.changes import NO_TRAFFIC, compute_alerts
+from domain.interests import MAX_FOR_WINDOWS, Direction, Interest
 from domain.traffic import LONGEST_INTERVAL_S, RETAINED_HOURS, Coverage, Observation, Traffic
 from domain.windows import HOUR_S, Window, seconds
 from tests.domain.logs import BASE, an_interest, interests, interleaved, to_be_said, with_late_flights
@@ -26,7 +26,7 @@ def told(interest: Interest, log: list[Observation]) -> list[Alert]:
     traffic, alerts = NO_TRAFFIC, []
     for event in log:
         after = traffic.fold(event)
-        alerts += alerts_between(interest, traffic, after)
+        alerts += compute_alerts(interest, traffic, after)
         traffic = after
     return alerts
 
@@ -137,10 +137,10 @@ def test_what_is_said_is_the_brute_force_models_wherever_the_interest_came(log, 
     traffic = NO_TRAFFIC
     for event in log[:position]:
         traffic = traffic.fold(event)
-    alerts = list(alerts_between(interest, NO_TRAFFIC, traffic))
+    alerts = list(compute_alerts(interest, NO_TRAFFIC, traffic))
     for event in log[position:]:
         after = traffic.fold(event)
-        alerts += alerts_between(interest, traffic, after)
+        alerts += compute_alerts(interest, traffic, after)
         traffic = after
     assert {(a.bound.value, a.state.value, a.window_start) for a in alerts} == to_be_said(interest, log)
     assert len({a.alert_id for a in alerts}) == len(alerts), "nothing is said twice"
@@ -155,7 +155,7 @@ def test_what_each_event_adds_is_what_the_brute_force_model_adds(log, interest):
     everything = replace(interest, repeat=True)
     for number, event in enumerate(log, start=1):
         after = traffic.fold(event)
-        alerts = list(alerts_between(interest, traffic, after))
+        alerts = list(compute_alerts(interest, traffic, after))
         now = to_be_said(everything, log[:number])
         in_breach = {start for bound, state, start in now if bound == "low" and state != "RESOLVED"}
         expected = {
@@ -184,22 +184,22 @@ def test_a_traffic_is_the_sum_of_its_log(log):
 
 
 def test_what_is_remembered_is_enough_for_the_longest_run():
-    """A new window looks back at MOST_WINDOWS of the longest, from the beginning of the longest interval."""
-    assert (MOST_WINDOWS + 1) * Window.ONE_DAY.hours + LONGEST_INTERVAL_S // HOUR_S <= RETAINED_HOURS
+    """A new window looks back at MAX_FOR_WINDOWS of the longest, from the beginning of the longest interval."""
+    assert (MAX_FOR_WINDOWS + 1) * Window.ONE_DAY.hours + LONGEST_INTERVAL_S // HOUR_S <= RETAINED_HOURS
 
 
 @settings(max_examples=30, deadline=None)
 @given(
     days=st.lists(st.integers(0, 3), min_size=45, max_size=70),
     step=st.integers(1, 7),
-    for_windows=st.integers(1, MOST_WINDOWS),
+    for_windows=st.integers(1, MAX_FOR_WINDOWS),
     repeat=st.booleans(),
     longest=st.booleans(),
 )
 def test_forgetting_changes_nothing_of_what_is_said(days, step, for_windows, repeat, longest):
     """A log that is longer than what is remembered, with runs up to the longest, says what the plain model says."""
     if longest:
-        for_windows = MOST_WINDOWS
+        for_windows = MAX_FOR_WINDOWS
     log = [
         seen(
             24 * day,
@@ -216,5 +216,5 @@ def test_forgetting_changes_nothing_of_what_is_said(days, step, for_windows, rep
 def test_a_run_that_outlasts_the_memory_is_said_once():
     """The thirtieth day and all after it find the days before remembered: no FIRING every morning."""
     log = [seen(24 * day, 24 * (day + 1), [24 * day + 1] * 3) for day in range(60)]
-    alerts = told(an_interest(window=Window.ONE_DAY, for_windows=MOST_WINDOWS), log)
-    assert brief(alerts) == [("high", "FIRING", 24 * (MOST_WINDOWS - 1), 3)]
+    alerts = told(an_interest(window=Window.ONE_DAY, for_windows=MAX_FOR_WINDOWS), log)
+    assert brief(alerts) == [("high", "FIRING", 24 * (MAX_FOR_WINDOWS - 1), 3)]

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert
-from domain.changes import NO_TRAFFIC, TrafficChange, alert_of, alerts_between
-from domain.explanation import verdicts
+from domain.changes import NO_TRAFFIC, TrafficChange, build_alert, compute_alerts
+from domain.explanation import judge_windows
 from domain.interests import Direction, Interest
 from domain.threshold_index import ThresholdIndex
 from domain.windows import Window
@@ -30,8 +30,8 @@ def of(wanted: list[Interest]) -> ThresholdIndex:
 
 def told(thresholds: ThresholdIndex, wanted: list[Interest], change: TrafficChange) -> list[Alert]:
     by_id = {interest.interest_id: interest for interest in wanted}
-    found = thresholds.findings(change)
-    return [alert_of(by_id[each.interest_id], change, each.news, each.threshold) for each in found]
+    found = thresholds.find_alerts(change)
+    return [build_alert(by_id[each.interest_id], change, each.range_alert, each.threshold) for each in found]
 
 
 @settings(max_examples=250, deadline=None)
@@ -44,13 +44,13 @@ def test_what_is_found_is_what_the_rule_says_to_each(log, wanted):
         found = told(thresholds, wanted, TrafficChange(traffic, after))
         for interest in wanted:
             mine = [alert for alert in found if alert.interest_id == interest.interest_id]
-            assert mine == list(alerts_between(interest, traffic, after))
+            assert mine == list(compute_alerts(interest, traffic, after))
         assert [alert.window_start for alert in found] == sorted(alert.window_start for alert in found)
         traffic = after
     # And all at once, as for a log that was cut elsewhere.
     whole = told(thresholds, wanted, TrafficChange(NO_TRAFFIC, traffic))
     assert Counter(alert.alert_id for alert in whole) == Counter(
-        alert.alert_id for interest in wanted for alert in alerts_between(interest, NO_TRAFFIC, traffic)
+        alert.alert_id for interest in wanted for alert in compute_alerts(interest, NO_TRAFFIC, traffic)
     )
 
 
@@ -64,10 +64,10 @@ def test_who_is_taken_out_leaves_no_trace(wanted, data):
     left = [interest for interest in wanted if interest not in gone]
     assert thresholds == of(data.draw(st.permutations(left)))
     assert len(thresholds) == len(left)
-    assert sum(each.interests for each in thresholds.in_force()) == sum(
+    assert sum(each.interests for each in thresholds.list_in_force()) == sum(
         (interest.high is not None) + (interest.low is not None) for interest in left
     )
-    assert thresholds.directions() == {part for interest in left for part in interest.direction.parts}
+    assert thresholds.list_directions() == {part for interest in left for part in interest.direction.parts}
 
 
 def test_who_is_not_in_there_cannot_be_taken_out():
@@ -83,7 +83,7 @@ def test_the_thresholds_in_force_are_counted_not_named():
         an_interest(interest_id=UUID(int=2), high=20, repeat=True),
         an_interest(interest_id=UUID(int=3), high=9, window=Window.ONE_DAY, direction=Direction.BOTH),
     ]
-    assert [tuple(each) for each in of(wanted).in_force()] == [
+    assert [tuple(each) for each in of(wanted).list_in_force()] == [
         ("both", "1d", 1, "high", 9, 1),
         ("departures", "1h", 1, "high", 20, 2),
         ("departures", "1h", 1, "low", 3, 1),
@@ -99,17 +99,17 @@ def test_those_in_breach_are_those_whose_last_known_window_is(log, wanted):
         traffic = traffic.fold(event)
     expected: Counter[tuple[str, str, str]] = Counter()
     for interest in wanted:
-        flows = traffic.flows(interest.direction)
+        flows = traffic.select_directions(interest.direction)
         if any(flow.watermark is None for flow in flows):
             continue
         length = interest.window.hours * 3600
         closed_until = min(flow.watermark for flow in flows) // length
-        standing = {verdict.start.timestamp() // length: verdict for verdict in verdicts(interest, traffic)}
+        standing = {verdict.start.timestamp() // length: verdict for verdict in judge_windows(interest, traffic)}
         for bound in ("high", "low"):
             states = [getattr(standing.get(number), bound, None) for number in (closed_until - 1, closed_until)]
             if {"FIRING", "STILL"} & set(states):
                 expected[interest.direction, interest.window, bound] += 1
-    assert of(wanted).in_breach(traffic) == expected
+    assert of(wanted).count_in_breach(traffic) == expected
 
 
 def test_only_the_thresholds_that_were_crossed_are_met():
@@ -117,7 +117,7 @@ def test_only_the_thresholds_that_were_crossed_are_met():
     thresholds = of([an_interest(interest_id=UUID(int=number), high=100 + number % 50) for number in range(1000)])
     before = NO_TRAFFIC.fold(seen(0, 1, [0.5] * 99))
     after = before.fold(seen(1, 2, [1.5] * 101))
-    found = thresholds.findings(TrafficChange(before, after))
+    found = thresholds.find_alerts(TrafficChange(before, after))
     assert {each.threshold for each in found} == {100}
     assert len(found) == 20
 
@@ -127,5 +127,9 @@ def test_what_was_low_is_withdrawn_though_no_count_is_past_a_threshold_any_more(
     thresholds = of([an_interest(high=None, low=3)])
     before = NO_TRAFFIC.fold(seen(0, 1, (0.1, 0.2)))
     after = before.fold(seen(0, 1, (0.3,)))
-    (found,) = thresholds.findings(TrafficChange(before, after))
-    assert (found.news.state, found.news.flights, found.news.withdrawn_flights) == ("WITHDRAWN", 3, 2)
+    (found,) = thresholds.find_alerts(TrafficChange(before, after))
+    assert (found.range_alert.state, found.range_alert.flights, found.range_alert.withdrawn_flights) == (
+        "WITHDRAWN",
+        3,
+        2,
+    )

@@ -3,7 +3,7 @@
 from hypothesis import example, given, strategies as st
 
 from domain.interests import Direction
-from domain.traffic import LONGEST_INTERVAL_S, MOST_DAYS, Coverage, DirectionTraffic, Observation
+from domain.traffic import LONGEST_INTERVAL_S, MAX_DAYS, Coverage, DirectionTraffic, Observation
 from domain.windows import HOUR_S, seconds
 from tests.domain.logs import BASE
 
@@ -21,7 +21,7 @@ def test_a_late_flight_counts_and_one_out_of_reach_does_not():
     flow = DirectionTraffic().fold(seen(NOON, NOON + HOUR_S))
     late = seen(NOON + HOUR_S, NOON + 2 * HOUR_S, NOON, NOON + 2 * HOUR_S, YEAR_9999, 0, -(10**12))
     assert flow.fold(late).counts.total(0, 10**7) == 1
-    assert [at in late.reach for at in late.event_times] == [True, False, False, False, False]
+    assert [at in late.valid_times for at in late.event_times] == [True, False, False, False, False]
 
 
 def test_what_the_collector_jumps_over_is_a_gap_as_soon_as_it_does():
@@ -52,5 +52,5 @@ def test_no_log_takes_more_memory_than_what_is_retained_and_one_interval(log):
     flow = DirectionTraffic()
     for each in log:
         flow = flow.fold(each)
-        assert len(flow.counts.days) <= MOST_DAYS + 1
+        assert len(flow.counts.days) <= MAX_DAYS + 1
         assert len(flow.gaps) <= len(log) * 2
