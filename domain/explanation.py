@@ -15,7 +15,7 @@ from domain.windows import HOUR_S, instant
 
 
 class Knowledge(StrEnum):
-    """How much is known of a window's flights, and whether the window counts for an interest."""
+    """The knowledge of a window's flights: all, some, or none; or that an interest ignores the window."""
 
     CLOSED = "closed"
     """All its flights."""
