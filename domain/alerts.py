@@ -25,7 +25,7 @@ class HasThresholds(Protocol):
 
 
 class Bound(StrEnum):
-    """The side of a threshold on which a count is a breach; all comparisons of counts with thresholds are here."""
+    """The side of a threshold on which a count is a breach. Its methods alone compare a count with a threshold."""
 
     HIGH = "high"
     """More flights than the threshold are a breach."""
@@ -78,6 +78,7 @@ class Bound(StrEnum):
 
 
 _BOUNDS: Final = tuple(Bound)
+"""All bounds; iterating over a tuple is faster than over an enum."""
 
 
 class AlertState(StrEnum):

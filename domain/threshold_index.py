@@ -174,7 +174,9 @@ class _WindowThresholds:
         at = bisect_left(thresholds, crossed.begin)
         if at < len(thresholds) and thresholds[at] < crossed.end:
             return True
-        repeating = (entries for by in self.by_run_length.values() if (entries := by.get((bound, True))) is not None)
+        repeating = (
+            entries for by_bound in self.by_run_length.values() if (entries := by_bound.get((bound, True))) is not None
+        )
         match bound:
             case Bound.HIGH:
                 return any(entries.thresholds[0] < crossed.end for entries in repeating)
@@ -203,18 +205,18 @@ class ThresholdIndex:
     def add(self, interest: Interest) -> None:
         """Add an interest that is not in the index. Cost: a binary search and an insertion into a sorted list."""
         key = interest.direction, interest.window
-        of_windows = self._by_windows.get(key)
-        if of_windows is None:
-            of_windows = self._by_windows[key] = _WindowThresholds()
-        of_windows.add(interest)
+        window_thresholds = self._by_windows.get(key)
+        if window_thresholds is None:
+            window_thresholds = self._by_windows[key] = _WindowThresholds()
+        window_thresholds.add(interest)
         self._interests += 1
 
     def remove(self, interest: Interest) -> None:
         """Remove an interest, given exactly as it was added. Raises KeyError if it is not in the index."""
         key = interest.direction, interest.window
-        of_windows = self._by_windows[key]
-        of_windows.remove(interest)
-        if not of_windows.by_run_length:
+        window_thresholds = self._by_windows[key]
+        window_thresholds.remove(interest)
+        if not window_thresholds.by_run_length:
             del self._by_windows[key]
         self._interests -= 1
 
@@ -225,15 +227,17 @@ class ThresholdIndex:
         search for each window, however many interests there are.
         """
         found: list[InterestAlert] = []
-        for key, of_windows in self._by_windows.items():
-            if change.has_no_breach(*key, of_windows.longest_run, of_windows.highest_low, of_windows.lowest_high):
+        for key, window_thresholds in self._by_windows.items():
+            if change.has_no_breach(
+                *key, window_thresholds.longest_run, window_thresholds.highest_low, window_thresholds.lowest_high
+            ):
                 continue
             for number, *ranges in change.find_crossed_thresholds(
-                *key, of_windows.longest_run, of_windows.first_complete
+                *key, window_thresholds.longest_run, window_thresholds.first_complete
             ):
                 for bound, crossed in zip(Bound, ranges, strict=True):
-                    if of_windows.may_have_alerts(bound, crossed):
-                        found += _find_alerts_of_window(of_windows, key, number, bound, change)
+                    if window_thresholds.may_have_alerts(bound, crossed):
+                        found += _find_alerts_of_window(window_thresholds, key, number, bound, change)
         found.sort(key=_get_window_start)
         return found
 
@@ -265,24 +269,28 @@ class ThresholdIndex:
 
     def _iterate_entries(self) -> Iterator[tuple[ThresholdGroup, tuple[Bound, bool], _SortedEntries]]:
         """Return all sorted entries, each with its group, its bound and its `repeat`."""
-        for key, of_windows in self._by_windows.items():
-            for for_windows, by_bound in of_windows.by_run_length.items():
+        for key, window_thresholds in self._by_windows.items():
+            for for_windows, by_bound in window_thresholds.by_run_length.items():
                 for bound_and_repeat, entries in by_bound.items():
                     yield ThresholdGroup(*key, for_windows), bound_and_repeat, entries
 
 
 def _find_alerts_of_window(
-    of_windows: _WindowThresholds, key: tuple[Direction, Window], number: int, bound: Bound, change: TrafficChange
+    window_thresholds: _WindowThresholds,
+    key: tuple[Direction, Window],
+    number: int,
+    bound: Bound,
+    change: TrafficChange,
 ) -> Iterator[InterestAlert]:
     """Return the new alerts of one bound in window `number`, of all interests."""
-    for for_windows, by_bound in of_windows.by_run_length.items():
+    for for_windows, by_bound in window_thresholds.by_run_length.items():
         group = ThresholdGroup(*key, for_windows)
-        once, repeating = by_bound.get((bound, False)), by_bound.get((bound, True))
-        if once is None and repeating is None:
+        reported_once, repeating = by_bound.get((bound, False)), by_bound.get((bound, True))
+        if reported_once is None and repeating is None:
             continue
         for range_alert in change.find_range_alerts(*key, number, for_windows, bound):
-            if once is not None and not range_alert.for_repeat:
-                yield from _select_interests(once, group, range_alert)
+            if reported_once is not None and not range_alert.for_repeat:
+                yield from _select_interests(reported_once, group, range_alert)
             if repeating is not None:
                 yield from _select_interests(repeating, group, range_alert)
 

@@ -32,6 +32,7 @@ Day = tuple[int, ...]
 """Distinct flights in each of the 24 hours of a day (UTC)."""
 
 EMPTY_DAY: Final[Day] = (0,) * DAY_HOURS
+"""A day without flights."""
 
 
 class Coverage(StrEnum):

@@ -23,13 +23,13 @@ class _BoundWords(NamedTuple):
     """The words for one bound in sentences about a threshold or a count."""
 
     beyond: str
-    """Of a count that breaches the threshold, before the threshold: "above 20"."""
+    """The word for a count in breach, before the threshold: "above" 20."""
     breach: str
-    """Of the flights that are a breach, before the threshold: "more than 20"."""
+    """The words for flights in breach, before the threshold: "more than" 20."""
     within: str
-    """Of the flights that are no breach, before the threshold: "at most 20"."""
+    """The words for flights that are no breach, before the threshold: "at most" 20."""
     worst: str
-    """Of the worst count, after "at": "at most"."""
+    """The word for the worst of some counts, after "at": 35 at "most"."""
 
 
 def _words_for(bound: Bound) -> _BoundWords:
