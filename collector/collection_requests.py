@@ -4,7 +4,7 @@ from chassis.db.database import Database
 from collector.errors import NoSuchAirportError
 from collector.messages import collection_requested
 from collector.model import OUTBOX
-from domain.airports import airport
+from domain.airports import find_airport
 
 
 class CollectionRequests:
@@ -15,7 +15,7 @@ class CollectionRequests:
 
     def request(self, icao: str | None) -> None:
         """Ask for a collection of one airport, or of all. Raises NoSuchAirportError, DatabaseAwayError."""
-        if icao is not None and airport(icao) is None:
+        if icao is not None and find_airport(icao) is None:
             raise NoSuchAirportError(f"{icao} is no airport's ICAO code; ICAO codes look like KJFK.")
         with self._database.transaction() as session:
             OUTBOX.add(session, [collection_requested(icao or "")])

@@ -24,7 +24,7 @@ from collector.errors import (
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import collection_requested, interest_removed, interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
-from domain.airports import airport, unknown
+from domain.airports import describe_unknown_code, find_airport
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
 
@@ -207,8 +207,8 @@ def _again_where_lost(work: Callable[[], T]) -> T:
 
 def require_airport(icao: str) -> None:
     """Raises NoSuchAirportError unless it is an airport's ICAO code, and then says which may be meant."""
-    if airport(icao) is None:
-        raise NoSuchAirportError(f"{icao[:_SHOWN]}: {unknown(icao)}")
+    if find_airport(icao) is None:
+        raise NoSuchAirportError(f"{icao[:_SHOWN]}: {describe_unknown_code(icao)}")
 
 
 def _id_of_same(user_id: UUID, wish: Wish) -> Select[UUID]:

@@ -1,1 +1,1 @@
-"""The rules: airports, windows, traffic, interests, alerts. Pure and frozen: no clock, no I/O, no framework."""
+"""The rules of alerting: airports, windows, traffic, interests, alerts. Pure: no clock, no I/O, no framework."""

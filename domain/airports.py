@@ -1,4 +1,4 @@
-"""Airports, by ICAO code (source: the `airportsdata` package)."""
+"""Airports by ICAO code, and suggestions for a mistyped code (source: the `airportsdata` package)."""
 
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -7,19 +7,19 @@ from typing import Final
 
 import airportsdata
 
-MOST_NEAR: Final = 5
-"""Airports that are named to who mistyped a code."""
+MAX_SUGGESTIONS: Final = 5
+"""Airports that are suggested for a mistyped code, at most."""
 
-_LIKE: Final = 0.7
-"""What two codes have in common at least, as difflib counts it: three letters of four, or all three of an IATA code."""
+_MIN_SIMILARITY: Final = 0.7
+"""The least difflib ratio of two similar codes: three letters of four in common, or all three of an IATA code."""
 
-_LONGEST_SLIP: Final = 6
-"""Characters; what is longer is no slip of the pen, and looked for nowhere."""
+_MAX_MISTYPED_LENGTH: Final = 6
+"""Characters; a longer text is no mistyped code, and no similar code is searched for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Airport:
-    """An airport that exists."""
+    """An airport that exists, with its codes, its place and its time zone."""
 
     icao: str
     name: str
@@ -27,11 +27,12 @@ class Airport:
     time_zone: str
     """IANA name."""
     iata: str = ""
-    """IATA code; empty where it has none, as most that no airline flies to."""
+    """IATA code; empty if the airport has none, as most airports without airline traffic."""
 
 
 @cache
-def _all() -> dict[str, Airport]:
+def _load_airports() -> dict[str, Airport]:
+    """Return all airports by ICAO code; the first call reads the table of `airportsdata`."""
     return {
         icao: Airport(icao, row["name"], row["city"], row["tz"], row["iata"])
         for icao, row in airportsdata.load("ICAO").items()
@@ -40,39 +41,46 @@ def _all() -> dict[str, Airport]:
 
 
 @cache
-def _by_iata() -> dict[str, Airport]:
-    return {each.iata: each for each in _all().values() if each.iata}
+def _load_airports_by_iata() -> dict[str, Airport]:
+    """Return the airports that have an IATA code, by that code."""
+    return {airport.iata: airport for airport in _load_airports().values() if airport.iata}
 
 
-def airport(icao: str) -> Airport | None:
-    """The airport of an upper-case ICAO code, or None where there is none. The first call reads the table."""
-    return _all().get(icao)
+def find_airport(icao: str) -> Airport | None:
+    """Return the airport with an upper-case ICAO code, or None if no airport has it. The first call reads the table."""
+    return _load_airports().get(icao)
 
 
 @lru_cache(maxsize=1024)
-def near(code: str) -> tuple[Airport, ...]:
-    """The airports that may be meant by an upper-case code that is none, the likeliest first.
+def find_similar_airports(code: str) -> tuple[Airport, ...]:
+    """Return up to MAX_SUGGESTIONS airports that an unknown upper-case code may stand for, the likeliest first.
 
-    One with this IATA code; else those with a similar ICAO code, the more of its beginning, which tells the country,
-    the better. Of those that airlines fly to (the ones with an IATA code), for there are others for every slip.
+    The airport with this IATA code; else the airports with a similar ICAO code, a longer common beginning (which
+    names the country) first. Only airports with an IATA code (airline traffic) are searched, because almost every
+    mistyped code is similar to the code of some small airfield.
     """
-    if (meant := _by_iata().get(code)) is not None:
+    by_iata = _load_airports_by_iata()
+    if (meant := by_iata.get(code)) is not None:
         return (meant,)
-    if len(code) > _LONGEST_SLIP:
+    if len(code) > _MAX_MISTYPED_LENGTH:
         return ()
-    alike = get_close_matches(code, [each.icao for each in _by_iata().values()], n=100, cutoff=_LIKE)
-    return tuple(_all()[icao] for icao in sorted(alike, key=lambda icao: (-_common(icao, code), icao))[:MOST_NEAR])
+    codes = [airport.icao for airport in by_iata.values()]
+    similar = get_close_matches(code, codes, n=100, cutoff=_MIN_SIMILARITY)
+    likeliest = sorted(similar, key=lambda icao: (-_count_common_prefix(icao, code), icao))[:MAX_SUGGESTIONS]
+    return tuple(_load_airports()[icao] for icao in likeliest)
 
 
-def _common(one: str, other: str) -> int:
-    """How many letters two codes begin with alike."""
+def _count_common_prefix(one: str, other: str) -> int:
+    """Return the number of letters at the beginning that two codes have in common."""
     return next(
         (index for index, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(map(len, (one, other)))
     )
 
 
-def unknown(code: str) -> str:
-    """What to say to who gave an upper-case code that is no airport's."""
-    meant = ", ".join(f"{each.icao} ({each.city or each.name})" for each in near(code))
-    hint = f"did you mean {meant}?" if meant else "ICAO codes look like KJFK."
+def describe_unknown_code(code: str) -> str:
+    """Return the error message for an upper-case code that no airport has, with suggestions of similar airports."""
+    suggestions = ", ".join(
+        f"{airport.icao} ({airport.city or airport.name})" for airport in find_similar_airports(code)
+    )
+    hint = f"did you mean {suggestions}?" if suggestions else "ICAO codes look like KJFK."
     return f"no airport has this ICAO code; {hint}"

@@ -1,26 +1,26 @@
-"""What is to be said because an airport's traffic has become another.
+"""The alerts that follow from a change of an airport's traffic.
 
-Everything that has ever to be said follows from the traffic alone, so what an event adds is the difference between
-the traffic before and after it, and no memory of former alerts is needed: the same log gives the same alert ids,
-however it was cut, repeated or interrupted.
+All alerts follow from the traffic alone. So an event adds the difference between the alerts of the traffic before it
+and of the traffic after it, and no record of former alerts is needed: the same log gives the same alert ids, however
+it was cut, repeated or interrupted.
 """
 
 from collections.abc import Container, Iterator, Mapping
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
-from domain.alerts import Alert, AlertState, Bound, alert_id
+from domain.alerts import Alert, AlertState, Bound, compute_alert_id, list_thresholds
 from domain.episodes import Lookback
 from domain.interests import Direction, Interest
 from domain.rule import (
     ANY_THRESHOLD,
-    BEYOND,
     NO_HIGH,
     NO_LOW,
     NO_STATES,
+    THRESHOLDS_END,
     StateRanges,
     ThresholdRange,
-    first_window,
+    find_first_window,
     judge_high,
     judge_low,
 )
@@ -29,217 +29,244 @@ from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, Window, instant
 
 NO_TRAFFIC: Final = Traffic()
+"""An airport's traffic before the first observation: no flights, no coverage."""
 
 
 class RangeAlert(NamedTuple):
-    """Something that is to be said of a window now and was not before, of all thresholds of a stretch."""
+    """A new alert of one window for all thresholds in a range: it follows from the traffic now, and did not before."""
 
     number: int
+    """The window's number since 1970."""
     bound: Bound
     state: AlertState
-    stretch: ThresholdRange
+    thresholds: ThresholdRange
     is_first: bool
-    """Of the interests whose first window is `for_windows` - 1 before this one; else of those that began earlier."""
+    """True: only for interests whose first window is `for_windows` - 1 before this window. False: only for interests
+    that began earlier."""
     for_repeat: bool
-    """Only of interests that want to be told again in each window."""
+    """True: only for interests with `repeat`. False: for all."""
     flights: int | None
-    """In the window; None: so many as passed the threshold, because the window is still open."""
+    """Flights in the window; None: the first count that breaches the threshold, because the window is still open."""
     withdrawn_flights: int | None = None
-    """With WITHDRAWN: of how many the withdrawn alert spoke."""
+    """With WITHDRAWN: the count of the withdrawn alert. None: another state."""
 
-    def concerns(self, first_window: int, for_windows: int, repeat: bool) -> bool:
-        """Whether an interest is meant, by its first window; its threshold is another question."""
+    def applies_to(self, first_window: int, for_windows: int, repeat: bool) -> bool:
+        """Return True if an interest with these values has the alert, False if not. Its threshold is not compared."""
         if self.for_repeat and not repeat:
             return False
-        begins = self.number - for_windows
-        return first_window == begins + 1 if self.is_first else first_window <= begins
+        oldest = self.number - for_windows  # the window before the run
+        return first_window == oldest + 1 if self.is_first else first_window <= oldest
 
 
-class _Extent(NamedTuple):
-    """Of what changed in a direction: from which hour to which, and how far it is known. Hours since 1970."""
+class _ChangedHours(NamedTuple):
+    """The hours in which one direction's traffic changed, and the coverage before and after. Hours since 1970."""
 
     first: int
     last: int
-    covered_before: int | None
-    """Up to where (seconds) all of its flows were covered before; None: not all were."""
-    covered: int
-    last_with_flights: int
+    covered_until_before: int | None
+    """The end of coverage of all its parts (seconds) before the change; None: not all parts were covered."""
+    covered_until: int
+    """The end of coverage of all its parts (seconds) after the change."""
+    last_known: int
     """The last hour that is covered, or has flights."""
-    from_the_beginning: bool
-    """All that is known is news, because one of the flows is covered for the first time."""
+    is_first_coverage: bool
+    """True if one of the parts is covered for the first time, so that all windows are new."""
 
 
 class TrafficChange:
-    """What became of an airport's traffic, and so what is to be said. With `before` = NOTHING_KNOWN: all so far."""
+    """A change of an airport's traffic, and the alerts that follow. With `before` = NO_TRAFFIC: all alerts so far."""
 
     def __init__(self, before: Traffic, after: Traffic) -> None:
         self._before, self._after = before, after
-        changes = {
-            Direction.ARRIVALS: _changed_hours(before.arrivals, after.arrivals),
-            Direction.DEPARTURES: _changed_hours(before.departures, after.departures),
+        hours = {
+            Direction.ARRIVALS: _find_changed_hours(before.arrivals, after.arrivals),
+            Direction.DEPARTURES: _find_changed_hours(before.departures, after.departures),
         }
-        self._extents = {direction: self._extent(direction, changes) for direction in Direction}
-        self._windows: dict[tuple[Direction, Window], tuple[WindowCounts, WindowCounts]] = {}
+        self._changed_hours = {direction: self._combine_changed_hours(direction, hours) for direction in Direction}
+        self._window_counts: dict[tuple[Direction, Window], tuple[WindowCounts, WindowCounts]] = {}
         self._lookbacks: dict[tuple[Direction, Window], tuple[Lookback, Lookback]] = {}
 
-    def _extent(self, direction: Direction, all_changes: Mapping[Direction, tuple[int, int] | None]) -> _Extent | None:
-        """None where there is nothing to be said: nothing changed, or not all of its flows are covered yet."""
-        changes = [change for part in direction.parts if (change := all_changes[part]) is not None]
-        covered, covered_before = _covered_to(self._after, direction), _covered_to(self._before, direction)
-        if not changes or covered is None:
+    def _combine_changed_hours(
+        self, direction: Direction, hours: Mapping[Direction, tuple[int, int] | None]
+    ) -> _ChangedHours | None:
+        """Return the changed hours of all parts of a direction; None if nothing changed or a part is not covered."""
+        changed = [part_hours for part in direction.parts if (part_hours := hours[part]) is not None]
+        covered_until = _find_coverage_end(self._after, direction)
+        covered_until_before = _find_coverage_end(self._before, direction)
+        if not changed or covered_until is None:
             return None
-        return _Extent(
-            first=min([first for first, _ in changes]),
-            last=max([last for _, last in changes]),
-            covered_before=covered_before,
-            covered=covered,
-            last_with_flights=max([_last_hour(flow) for flow in self._after.flows(direction)]),
-            from_the_beginning=covered_before is None,
+        return _ChangedHours(
+            first=min([first for first, _ in changed]),
+            last=max([last for _, last in changed]),
+            covered_until_before=covered_until_before,
+            covered_until=covered_until,
+            last_known=max([_find_last_known_hour(part) for part in self._after.select_directions(direction)]),
+            is_first_coverage=covered_until_before is None,
         )
 
-    def _pair(self, direction: Direction, window: Window) -> tuple[WindowCounts, WindowCounts]:
-        """The windows before and after."""
+    def _get_window_counts(self, direction: Direction, window: Window) -> tuple[WindowCounts, WindowCounts]:
+        """Return the counts of the windows before and after the change, from a cache if they were requested before."""
         key = direction, window
-        pair = self._windows.get(key)
+        pair = self._window_counts.get(key)
         if pair is None:
-            pair = self._windows[key] = WindowCounts(self._before, *key), WindowCounts(self._after, *key)
+            pair = self._window_counts[key] = WindowCounts(self._before, *key), WindowCounts(self._after, *key)
         return pair
 
-    def touched(self, direction: Direction, window: Window, for_windows: int) -> list[int]:
-        """The windows of which something else may be said, in order: those that changed, and that look back at them."""
-        extent = self._extents[direction]
-        if extent is None:
-            return []
-        _, now = self._pair(direction, window)
-        first, last = now.first or 0, extent.last_with_flights // window.hours
-        # With its first coverage a direction makes all that is known of the other worth judging; later, only what it
-        # adds.
-        if not extent.from_the_beginning:
-            first, last = max(first, extent.first // window.hours), min(last, extent.last // window.hours + for_windows)
-        # Nothing is said of a window that is open and has no flights yet.
-        return [number for number in range(first, last + 1) if (each := now[number]).closed or each.flights]
+    def list_affected_windows(self, direction: Direction, window: Window, for_windows: int) -> list[int]:
+        """Return, in order, the windows whose alerts may differ: changed windows, and windows whose runs include them.
 
-    def is_quiet(
+        `for_windows`: the length of the longest run.
+        """
+        changed = self._changed_hours[direction]
+        if changed is None:
+            return []
+        _, after = self._get_window_counts(direction, window)
+        first, last = after.first or 0, changed.last_known // window.hours
+        # The first coverage of one part makes all known windows of the other ready to be judged; a later change
+        # affects only the changed windows and the runs that follow.
+        if not changed.is_first_coverage:
+            first = max(first, changed.first // window.hours)
+            last = min(last, changed.last // window.hours + for_windows)
+        # An open window without flights has no alerts yet.
+        return [number for number in range(first, last + 1) if (count := after[number]).is_closed or count.flights]
+
+    def has_no_breach(
         self, direction: Direction, window: Window, for_windows: int, low: int | None, high: int | None
     ) -> bool:
-        """Whether for sure none of the counts that matter is past any threshold: a quick answer, and mostly enough.
+        """Return True if certainly no relevant count breaches a threshold, so that there are no new alerts.
 
+        Returns False if a breach is possible. This quick check is enough for most changes.
         `low` and `high`: the highest low threshold and the lowest high one; None: there is none.
         """
-        extent = self._extents[direction]
-        if extent is None:
+        changed = self._changed_hours[direction]
+        if changed is None:
             return True
         hours = window.hours
         length = hours * HOUR_S
-        first, last = extent.first // hours, extent.last_with_flights // hours
-        closed_until = extent.covered // length
-        if extent.covered_before is None or first < extent.covered_before // length:
-            return False  # what was said of closed windows may be another now
-        if closed_until != extent.covered_before // length:
-            first -= for_windows  # what closes now is compared with the windows before it
+        first, last = changed.first // hours, changed.last_known // hours
+        closed_until = changed.covered_until // length
+        if changed.covered_until_before is None or first < changed.covered_until_before // length:
+            return False  # alerts of windows that were closed before may be different now
+        if closed_until != changed.covered_until_before // length:
+            first -= for_windows  # a window that closes now is compared with the windows before it
         most = least = 0
-        for flow in self._after.flows(direction):
-            counts = flow.counts.between(first * hours, (last + 1) * hours)
+        for part in self._after.select_directions(direction):
+            counts = part.counts.list_hours(first * hours, (last + 1) * hours)
             if hours > 1:
                 counts = tuple([sum(counts[at : at + hours]) for at in range(0, len(counts), hours)])
             most += max(counts)
             least += min(counts[: closed_until - first], default=0)
         return (high is None or most <= high) and (low is None or closed_until <= first or least >= low)
 
-    def crossings(
-        self, direction: Direction, window: Window, for_windows: int, ready: Container[int]
+    def find_crossed_thresholds(
+        self, direction: Direction, window: Window, for_windows: int, first_complete: Container[int]
     ) -> Iterator[tuple[int, ThresholdRange, ThresholdRange]]:
-        """By window the high and the low thresholds that its counts may have crossed, for runs of up to `for_windows`.
+        """Return, by affected window, the ranges of high and of low thresholds that may have new alerts.
 
-        There is nothing new to be said of any other, but for STILL to those who asked for it. `ready`: the windows
-        that are the first ones in which runs of some interests can be complete.
+        Interests with other thresholds have no new alerts, except for STILL. `for_windows`: the length of the longest
+        run. `first_complete`: the windows in which the runs of some interests can be complete for the first time.
         """
-        for number in self.touched(direction, window, for_windows):
-            yield number, *_crossed(*self._pair(direction, window), number, for_windows, number in ready)
+        for number in self.list_affected_windows(direction, window, for_windows):
+            before, after = self._get_window_counts(direction, window)
+            yield number, *_find_crossed_ranges(before, after, number, for_windows, number in first_complete)
 
-    def news(
+    def find_range_alerts(
         self, direction: Direction, window: Window, number: int, for_windows: int, bound: Bound
     ) -> list[RangeAlert]:
-        """What is to be said of a window, in the order in which it is."""
-        news = _high_news if bound is Bound.HIGH else _low_news
-        return [*news(*self._pair(direction, window), number, for_windows)]
+        """Return the new alerts of one bound in window `number`, in the order in which they are raised."""
+        before, after = self._get_window_counts(direction, window)
+        match bound:
+            case Bound.HIGH:
+                return [*_find_high_alerts(before, after, number, for_windows)]
+            case Bound.LOW:
+                return [*_find_low_alerts(before, after, number, for_windows)]
+            case _:
+                assert_never(bound)
 
-    def lookbacks(self, direction: Direction, window: Window) -> tuple[Lookback, Lookback]:
-        """What lay behind the windows before the change, and what does after it."""
+    def get_lookbacks(self, direction: Direction, window: Window) -> tuple[Lookback, Lookback]:
+        """Return the lookbacks into the traffic before and after the change, the same objects for each call."""
         key = direction, window
         lookbacks = self._lookbacks.get(key)
         if lookbacks is None:
-            then, now = self._pair(direction, window)
-            lookbacks = self._lookbacks[key] = Lookback(then), Lookback(now)
+            before, after = self._get_window_counts(direction, window)
+            lookbacks = self._lookbacks[key] = Lookback(before), Lookback(after)
         return lookbacks
 
 
-def _covered_to(traffic: Traffic, direction: Direction) -> int | None:
-    """Up to where (seconds) all flows of a direction are covered; None: not all are."""
-    covered: int | None = None
-    for flow in traffic.flows(direction):
-        if flow.watermark is None:
+def _find_coverage_end(traffic: Traffic, direction: Direction) -> int | None:
+    """Return the end of coverage of all parts of a direction (seconds since 1970); None if a part is not covered."""
+    covered_until: int | None = None
+    for part in traffic.select_directions(direction):
+        if part.watermark is None:
             return None
-        covered = flow.watermark if covered is None else min(covered, flow.watermark)
-    return covered
+        covered_until = part.watermark if covered_until is None else min(covered_until, part.watermark)
+    return covered_until
 
 
-def _last_hour(flow: DirectionTraffic) -> int:
-    """The last hour that has flights, or is covered."""
-    counts = flow.counts
-    covered = (flow.watermark or 0) // HOUR_S
+def _find_last_known_hour(traffic: DirectionTraffic) -> int:
+    """Return the last hour that has flights or is covered, in hours since 1970."""
+    counts = traffic.counts
+    covered_until = (traffic.watermark or 0) // HOUR_S
     if not counts.days:
-        return covered
-    last = counts.days[-1]
-    return max(covered, next((counts.end_hour - back for back in range(1, DAY_HOURS + 1) if last[-back]), 0))
+        return covered_until
+    last_day = counts.days[-1]
+    last_hour = next((counts.end_hour - back for back in range(1, DAY_HOURS + 1) if last_day[-back]), 0)
+    return max(covered_until, last_hour)
 
 
-def _crossed(
-    then: WindowCounts, now: WindowCounts, number: int, for_windows: int, is_ready: bool
+def _find_crossed_ranges(
+    then: WindowCounts, now: WindowCounts, number: int, for_windows: int, is_first_complete: bool
 ) -> tuple[ThresholdRange, ThresholdRange]:
-    standing, before = now[number], then[number]
-    if standing.lost:
+    """Return the ranges of high and of low thresholds that may have new alerts in window `number`.
+
+    The ranges hold every such threshold of all run lengths up to `for_windows`, and may hold more. `then` and `now`:
+    the counts before and after the change. `is_first_complete`: True if some interests' runs can be complete in this
+    window for the first time.
+    """
+    window, window_then = now[number], then[number]
+    if window.is_lost:
         return ANY_THRESHOLD, ANY_THRESHOLD
     last = now[number - 1]
-    flights, earlier = standing.flights, before.flights
+    flights, flights_then = window.flights, window_then.flights
     least = most = last.flights
-    as_before = True
+    are_earlier_unchanged = True
     for back in range(number - for_windows, number):
-        each = now[back]
-        if each.lost:
+        earlier = now[back]
+        if earlier.is_lost:
             return ANY_THRESHOLD, ANY_THRESHOLD
-        if each.flights < least:
-            least = each.flights
-        elif each.flights > most:
-            most = each.flights
-        as_before = as_before and each == then[back]
-    if as_before and standing == before:
+        if earlier.flights < least:
+            least = earlier.flights
+        elif earlier.flights > most:
+            most = earlier.flights
+        are_earlier_unchanged = are_earlier_unchanged and earlier == then[back]
+    if are_earlier_unchanged and window == window_then:
         return NO_HIGH, NO_LOW
     high, low = NO_HIGH, NO_LOW
-    passed = earlier if as_before else 0  # what was passed before, has fired
-    if last.closed:
-        # FIRING needs one of the windows before not to pass the threshold, RESOLVED that the last one does.
-        if not standing.closed:
-            high = ThresholdRange(max(least, passed), flights)
+    fired = flights_then if are_earlier_unchanged else 0  # lower thresholds were breached before, and have fired
+    if last.is_closed:
+        # FIRING needs a window before that does not breach the threshold, RESOLVED needs the last one to breach it.
+        if not window.is_closed:
+            high = ThresholdRange(max(least, fired), flights)
         else:
             high = ThresholdRange(min(least, flights), max(last.flights, flights))
-            # What was said of a low count may have to be withdrawn.
-            low = ThresholdRange(0 if before.closed else min(flights, last.flights) + 1, max(flights, most) + 1)
-    if is_ready:  # for some no window before was a breach
-        high = ThresholdRange(min(high.begin, passed) if last.closed else passed, max(high.end, flights))
-        if standing.closed:
-            low = ThresholdRange(min(low.begin, flights + 1), BEYOND)
+            # An alert of a low count may have to be withdrawn.
+            begin = 0 if window_then.is_closed else min(flights, last.flights) + 1
+            low = ThresholdRange(begin, max(flights, most) + 1)
+    if is_first_complete:  # for some interests there was no breach before
+        high = ThresholdRange(min(high.begin, fired) if last.is_closed else fired, max(high.end, flights))
+        if window.is_closed:
+            low = ThresholdRange(min(low.begin, flights + 1), THRESHOLDS_END)
     return high, low
 
 
-def _changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[int, int] | None:
-    """The first and the last hour in which two states of a flow differ, or None."""
+def _find_changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[int, int] | None:
+    """Return the first and the last hour in which counts or coverage differ (since 1970), or None if all are equal."""
     if old is new:
         return None
     hours: list[int] = []
     if old.watermark != new.watermark:
         hours += [(old.watermark or new.covered_from or 0) // HOUR_S, (new.watermark or 0) // HOUR_S]
-    days = new.counts.changed_since(old.counts)
+    days = new.counts.find_changed_days(old.counts)
     for day in days[:1] + days[-1:]:
         earlier, later = old.counts.day(day), new.counts.day(day)
         changed = [at for at in range(DAY_HOURS) if earlier[at] != later[at]]
@@ -247,7 +274,8 @@ def _changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[int, i
     return (min(hours), max(hours)) if hours else None
 
 
-def _high_news(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
+def _find_high_alerts(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
+    """Return the alerts of high thresholds in window `number` that follow from the counts now and did not then."""
     for is_first in (False, True):
         new = judge_high(now, number, for_windows, is_first)
         if new is NO_STATES:
@@ -256,14 +284,18 @@ def _high_news(then: WindowCounts, now: WindowCounts, number: int, for_windows: 
         if new == old:
             continue
         window = now[number]
-        # An early high tells the count that passed the threshold, whatever else came in the same batch.
-        count = window.flights if window.closed else None
-        for state, stretches in _differences(new, old):
-            for stretch in stretches:
-                yield RangeAlert(number, Bound.HIGH, state, stretch, is_first, state is AlertState.STILL, count)
+        # An early high has the first count that breaches the threshold, whatever else came in the same batch.
+        count = window.flights if window.is_closed else None
+        for state, ranges in _subtract_states(new, old):
+            for thresholds in ranges:
+                yield RangeAlert(number, Bound.HIGH, state, thresholds, is_first, state is AlertState.STILL, count)
 
 
-def _low_news(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
+def _find_low_alerts(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
+    """Return the alerts of low thresholds in window `number` that follow from the counts now and did not then.
+
+    WITHDRAWN comes first, for the alerts that followed from the counts then and do not now.
+    """
     for is_first in (False, True):
         old = judge_low(then, number, for_windows, is_first)
         new = judge_low(now, number, for_windows, is_first)
@@ -271,27 +303,36 @@ def _low_news(then: WindowCounts, now: WindowCounts, number: int, for_windows: i
             continue
         count = now[number].flights
         if old is not NO_STATES:
-            # Counts only grow, so what was in breach and still is has a higher threshold than what no longer is.
-            in_breach = BEYOND if new is NO_STATES else min(new.firing.begin, new.still.begin)
-            said = then[number].flights
-            for stretch, for_repeat in ((old.firing, False), (old.still, True)):
-                gone = ThresholdRange(stretch.begin, min(stretch.end, in_breach))
-                if gone.begin < gone.end:
-                    yield RangeAlert(number, Bound.LOW, AlertState.WITHDRAWN, gone, is_first, for_repeat, count, said)
-        for state, stretches in _differences(new, old):
-            for stretch in stretches:
-                yield RangeAlert(number, Bound.LOW, state, stretch, is_first, state is AlertState.STILL, count)
+            # Counts only grow, so the thresholds still in breach are higher than the thresholds no longer in breach.
+            breach_begin = THRESHOLDS_END if new is NO_STATES else min(new.firing.begin, new.still.begin)
+            withdrawn_count = then[number].flights
+            for breached, for_repeat in ((old.firing, False), (old.still, True)):
+                ended = ThresholdRange(breached.begin, min(breached.end, breach_begin))
+                if ended.begin < ended.end:
+                    yield RangeAlert(
+                        number,
+                        Bound.LOW,
+                        AlertState.WITHDRAWN,
+                        ended,
+                        is_first,
+                        for_repeat,
+                        count,
+                        withdrawn_count,
+                    )
+        for state, ranges in _subtract_states(new, old):
+            for thresholds in ranges:
+                yield RangeAlert(number, Bound.LOW, state, thresholds, is_first, state is AlertState.STILL, count)
 
 
-def _differences(new: StateRanges, old: StateRanges) -> Iterator[tuple[AlertState, list[ThresholdRange]]]:
-    """By state: the thresholds of which it is said now and was not."""
-    yield AlertState.FIRING, _without(new.firing, old.firing)
-    yield AlertState.RESOLVED, _without(new.resolved, old.resolved)
-    yield AlertState.STILL, _without(new.still, old.still)
+def _subtract_states(new: StateRanges, old: StateRanges) -> Iterator[tuple[AlertState, list[ThresholdRange]]]:
+    """Return, by state, the thresholds that are in this state in `new` and were not in `old`."""
+    yield AlertState.FIRING, _subtract_range(new.firing, old.firing)
+    yield AlertState.RESOLVED, _subtract_range(new.resolved, old.resolved)
+    yield AlertState.STILL, _subtract_range(new.still, old.still)
 
 
-def _without(new: ThresholdRange, old: ThresholdRange) -> list[ThresholdRange]:
-    """What is in `new` and not in `old`."""
+def _subtract_range(new: ThresholdRange, old: ThresholdRange) -> list[ThresholdRange]:
+    """Return the parts of `new` that are not in `old`: none, one or two ranges."""
     if new.begin >= new.end:
         return []
     if old.begin >= old.end or old.end <= new.begin or new.end <= old.begin:
@@ -300,39 +341,35 @@ def _without(new: ThresholdRange, old: ThresholdRange) -> list[ThresholdRange]:
     return [part for part in parts if part.begin < part.end]
 
 
-def alerts_between(interest: Interest, before: Traffic, after: Traffic) -> Iterator[Alert]:
-    """What is to be said of an interest because `before` has become `after`, in the order of the windows.
+def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Iterator[Alert]:
+    """Return the new alerts of one interest after its airport's traffic changed, in the order of the windows.
 
-    With `before` = NOTHING_KNOWN: all that is to be said so far, for an interest that was just set.
+    With `before` = NO_TRAFFIC: all alerts so far, for an interest that was just set.
     """
-    first = first_window(interest)
-    thresholds = {
-        bound: threshold
-        for bound, threshold in ((Bound.HIGH, interest.high), (Bound.LOW, interest.low))
-        if threshold is not None
-    }
-    change, kind = TrafficChange(before, after), (interest.direction, interest.window)
-    for number in change.touched(*kind, interest.for_windows):
+    first = find_first_window(interest)
+    thresholds = list_thresholds(interest)
+    change, key = TrafficChange(before, after), (interest.direction, interest.window)
+    for number in change.list_affected_windows(*key, interest.for_windows):
         if number < first:
-            continue  # before it was for it
-        for bound, threshold in thresholds.items():
-            for news in change.news(*kind, number, interest.for_windows, bound):
-                if news.stretch.begin <= threshold < news.stretch.end and news.concerns(
-                    first, interest.for_windows, interest.repeat
-                ):
-                    yield alert_of(interest, change, news, threshold)
+            continue  # before the interest is in effect
+        for bound, threshold in thresholds:
+            for range_alert in change.find_range_alerts(*key, number, interest.for_windows, bound):
+                begin, end = range_alert.thresholds
+                if begin <= threshold < end and range_alert.applies_to(first, interest.for_windows, interest.repeat):
+                    yield build_alert(interest, change, range_alert, threshold)
 
 
-def alert_of(interest: Interest, change: TrafficChange, news: RangeAlert, threshold: int) -> Alert:
-    """The alert that tells news of a change to somebody who has this threshold."""
-    start = _start(interest, news.number)
-    own_id = alert_id(interest.interest_id, interest.version, news.bound, start, news.state)
-    then, now = change.lookbacks(interest.direction, interest.window)
+def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAlert, threshold: int) -> Alert:
+    """Return the alert of one interest from a range alert that applies to it and holds its threshold."""
+    start = _compute_window_start(interest, range_alert.number)
+    own_id = compute_alert_id(interest.interest_id, interest.version, range_alert.bound, start, range_alert.state)
+    before, after = change.get_lookbacks(interest.direction, interest.window)
     episode_id = own_id
-    if news.state is not AlertState.FIRING:
-        began = _episode_begin(interest, then if news.state is AlertState.WITHDRAWN else now, news, threshold)
-        episode_id = alert_id(
-            interest.interest_id, interest.version, news.bound, _start(interest, began), AlertState.FIRING
+    if range_alert.state is not AlertState.FIRING:
+        lookback = before if range_alert.state is AlertState.WITHDRAWN else after
+        episode_start = _compute_window_start(interest, _find_episode_start(interest, lookback, range_alert, threshold))
+        episode_id = compute_alert_id(
+            interest.interest_id, interest.version, range_alert.bound, episode_start, AlertState.FIRING
         )
     return Alert(
         alert_id=own_id,
@@ -343,25 +380,26 @@ def alert_of(interest: Interest, change: TrafficChange, news: RangeAlert, thresh
         direction=interest.direction,
         window=interest.window,
         window_start=start,
-        bound=news.bound,
-        state=news.state,
-        count=threshold + 1 if news.flights is None else news.flights,
+        bound=range_alert.bound,
+        state=range_alert.state,
+        count=threshold + 1 if range_alert.flights is None else range_alert.flights,
         threshold=threshold,
         for_windows=interest.for_windows,
-        withdrawn_count=news.withdrawn_flights,
-        earlier=now.earlier(news.number),
+        withdrawn_count=range_alert.withdrawn_flights,
+        earlier=after.list_earlier_counts(range_alert.number),
         episode_id=episode_id,
     )
 
 
-def _start(interest: Interest, number: int) -> datetime:
+def _compute_window_start(interest: Interest, number: int) -> datetime:
+    """Return the start of the interest's window `number`."""
     return instant(number * interest.window.hours * HOUR_S)
 
 
-def _episode_begin(interest: Interest, lookback: Lookback, news: RangeAlert, threshold: int) -> int:
-    """The window of the FIRING with which the breach began that the news is of; the news is no FIRING itself."""
-    if news.state is AlertState.WITHDRAWN and not news.for_repeat:
-        return news.number  # what is withdrawn was a FIRING: a STILL is only for those who want to be told again
-    # A breach needs so many windows in a row, all of them the interest's; with the last of the first ones it began.
-    begin = max(lookback.run_begin(news.bound, threshold, news.number), first_window(interest))
-    return begin + interest.for_windows - 1
+def _find_episode_start(interest: Interest, lookback: Lookback, range_alert: RangeAlert, threshold: int) -> int:
+    """Return the window of the FIRING with which the breach of an alert began; the alert itself is not FIRING."""
+    if range_alert.state is AlertState.WITHDRAWN and not range_alert.for_repeat:
+        return range_alert.number  # the withdrawn alert was FIRING: only STILL is limited to interests with `repeat`
+    # A breach needs `for_windows` consecutive windows, none before the interest's first; it fires in the last of them.
+    run_start = lookback.find_run_start(range_alert.bound, threshold, range_alert.number)
+    return max(run_start, find_first_window(interest)) + interest.for_windows - 1

@@ -1,34 +1,37 @@
-"""Why an interest was told something, or was not: window by window."""
+"""Explanations of an interest's alerts: for each window its count, how much of it is known, and its states."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import assert_never
 
-from domain.alerts import AlertState
+from domain.alerts import AlertState, Bound
 from domain.interests import Interest
-from domain.rule import StateRanges, first_window, judge_high, judge_low
+from domain.rule import find_first_window, judge
 from domain.traffic import Traffic
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, instant
 
 
 class Knowledge(StrEnum):
-    """What is known of a window."""
+    """The knowledge of a window's flights: all, some, or none; or that an interest ignores the window."""
 
     CLOSED = "closed"
     """All its flights."""
     OPEN = "open"
-    """Some of its flights; more may come."""
+    """Some of its flights; more may follow."""
     GAP = "gap"
     """Some of its flights; the rest will never be known."""
     UNCOVERED = "before coverage"
+    """No flights: the window starts before the first coverage."""
     EARLY = "before effective_from"
+    """The window starts before the interest is in effect, and is not judged."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowVerdict:
-    """What the rule makes of one window."""
+    """The result of the alert rule for one interest and one window."""
 
     start: datetime
     end: datetime
@@ -36,64 +39,74 @@ class WindowVerdict:
     """Distinct flights that are known."""
     knowledge: Knowledge
     high: AlertState | None
-    """What is to be said of the high threshold; STILL is mailed only to those who asked for it."""
+    """The state of the high threshold, None if there is none; STILL is mailed only to interests with `repeat`."""
     low: AlertState | None
+    """The state of the low threshold, as `high`."""
+
+    def state_of(self, bound: Bound) -> AlertState | None:
+        """Return the state of the interest's threshold of one bound; None if the window has no state for the bound."""
+        match bound:
+            case Bound.HIGH:
+                return self.high
+            case Bound.LOW:
+                return self.low
+            case _:
+                assert_never(bound)
 
 
-def verdicts(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdict]:
-    """From as many windows before the first that is judged as a run takes, to the last of which something is known."""
+def judge_windows(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdict]:
+    """Return the verdicts of an interest's windows in order of time, to the last window of which anything is known.
+
+    The first is `for_windows` windows before the first window that can be judged. Empty before all directions of the
+    interest are covered.
+    """
     windows = WindowCounts(traffic, interest.direction, interest.window)
-    first, covered, closed_until = first_window(interest), windows.first, windows.closed_until
+    first, covered, closed_until = find_first_window(interest), windows.first, windows.closed_until
     if covered is None or closed_until is None:
         return
     hours = interest.window.hours
-    counted = max(flow.counts.end_hour for flow in traffic.flows(interest.direction))
-    last = max(closed_until - 1, _last_with_flights(windows, counted // hours, closed_until))
+    counted_until = max(part.counts.end_hour for part in traffic.select_directions(interest.direction))
+    last = max(closed_until - 1, _find_last_with_flights(windows, counted_until // hours, closed_until))
     for number in range(max(first, covered) - interest.for_windows, last + 1):
-        standing = windows[number]
         yield WindowVerdict(
             start=instant(number * hours * HOUR_S),
             end=instant((number + 1) * hours * HOUR_S),
-            count=standing.flights,
-            knowledge=_knowledge(windows, number, first),
-            high=_said(interest, windows, number, first, interest.high, judge_high),
-            low=_said(interest, windows, number, first, interest.low, judge_low),
+            count=windows[number].flights,
+            knowledge=_classify_knowledge(windows, number, first),
+            high=_find_state(interest, windows, number, first, Bound.HIGH),
+            low=_find_state(interest, windows, number, first, Bound.LOW),
         )
 
 
-def _last_with_flights(windows: WindowCounts, last: int, closed_until: int) -> int:
-    """The last window beyond the closed ones that has flights."""
+def _find_last_with_flights(windows: WindowCounts, last: int, closed_until: int) -> int:
+    """Return the last window up to `last` that has flights; the last closed window if no later window has any."""
     return next((number for number in range(last, closed_until - 1, -1) if windows[number].flights), closed_until - 1)
 
 
-def _knowledge(windows: WindowCounts, number: int, first: int) -> Knowledge:
-    standing = windows[number]
-    if standing.closed:
+def _classify_knowledge(windows: WindowCounts, number: int, first: int) -> Knowledge:
+    """Return how much is known of window `number`, for an interest whose first window is `first`."""
+    window = windows[number]
+    if window.is_closed:
         return Knowledge.CLOSED if number >= first else Knowledge.EARLY
-    if not standing.begun:
+    if not window.is_covered:
         return Knowledge.UNCOVERED
     if number < first:
         return Knowledge.EARLY
-    return Knowledge.GAP if standing.lost else Knowledge.OPEN
+    return Knowledge.GAP if window.is_lost else Knowledge.OPEN
 
 
-def _said(
-    interest: Interest,
-    windows: WindowCounts,
-    number: int,
-    first: int,
-    threshold: int | None,
-    say: Callable[[WindowCounts, int, int, bool], StateRanges],
-) -> AlertState | None:
-    ready = first + interest.for_windows - 1
-    if threshold is None or number < ready:
+def _find_state(interest: Interest, windows: WindowCounts, number: int, first: int, bound: Bound) -> AlertState | None:
+    """Return the state of the interest's threshold of a bound in window `number`; None if the rule gives no state."""
+    threshold = bound.threshold_of(interest)
+    first_complete_run = first + interest.for_windows - 1
+    if threshold is None or number < first_complete_run:
         return None
-    said: StateRanges = say(windows, number, interest.for_windows, number == ready)
-    for state, stretch in (
-        (AlertState.FIRING, said.firing),
-        (AlertState.RESOLVED, said.resolved),
-        (AlertState.STILL, said.still),
+    states = judge(bound, windows, number, interest.for_windows, number == first_complete_run)
+    for state, thresholds in (
+        (AlertState.FIRING, states.firing),
+        (AlertState.RESOLVED, states.resolved),
+        (AlertState.STILL, states.still),
     ):
-        if stretch.begin <= threshold < stretch.end:
+        if thresholds.begin <= threshold < thresholds.end:
             return state
     return None

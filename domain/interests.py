@@ -1,4 +1,4 @@
-"""What a person wants to be told: an airport, a direction, a window length and one or two thresholds."""
+"""Interests: an airport, a direction, a window length and one or two thresholds, set by a person."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,14 +8,15 @@ from uuid import UUID
 from domain.windows import Window
 
 HIGHEST_THRESHOLD = 100_000
-"""No airport comes near it in a day; a larger number is a slip."""
+"""Flights; no airport has nearly as many in a day, so a larger threshold is a typing error."""
 
-MOST_WINDOWS = 30
-"""A month of days: traffic is not remembered for much longer (`domain.traffic.RETAINED_HOURS`)."""
+MAX_FOR_WINDOWS = 30
+"""Windows in a row that an interest may require at most: a month of days.
+Hourly counts are not retained for much longer (`domain.traffic.RETAINED_HOURS`)."""
 
 
 class Direction(StrEnum):
-    """Which flights count: those that end at the airport, those that begin there, or both."""
+    """The flights that count: flights that end at the airport, flights that begin there, or both."""
 
     ARRIVALS = "arrivals"
     DEPARTURES = "departures"
@@ -23,17 +24,17 @@ class Direction(StrEnum):
 
     @property
     def parts(self) -> "tuple[Direction, ...]":
-        """The directions in which flights are collected: both is two."""
+        """The directions in which flights are collected: BOTH consists of two, each other direction of itself."""
         return (Direction.ARRIVALS, Direction.DEPARTURES) if self is Direction.BOTH else (self,)
 
 
 class InterestError(ValueError):
-    """What a person asked for contradicts itself; the text says what to change."""
+    """Values of an interest are out of range or contradict each other; the message names the correction."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """One version of an interest. Airport, direction and window never change; a change of the rest is a version."""
+    """One version of an interest. Airport, direction and window never change; any other change makes a new version."""
 
     interest_id: UUID
     user_id: UUID
@@ -41,20 +42,21 @@ class Interest:
     direction: Direction
     window: Window
     high: int | None
-    """More flights than this are a breach."""
+    """The threshold of which more flights are a breach; None: no high threshold."""
     low: int | None
-    """Fewer flights than this are a breach."""
+    """The threshold of which fewer flights are a breach; None: no low threshold."""
     for_windows: int
-    """So many windows in a row must be past the threshold."""
+    """The number of consecutive windows that must breach the threshold."""
     repeat: bool
-    """Whether to say again, in each window, that a breach lasts."""
+    """True if each window of a lasting breach is reported (STILL), False if only its beginning and its end are."""
     effective_from: datetime
-    """Windows that start before are not judged."""
+    """Windows that start before this instant are not judged."""
     version: int
+    """Grows with each change."""
 
 
 def check_thresholds(high: int | None, low: int | None, for_windows: int) -> None:
-    """Raises InterestError unless at least one threshold is given and they fit together."""
+    """Raise InterestError if both thresholds are None, a value is out of range, or `low` is not below `high`."""
     if high is None and low is None:
         raise InterestError("give a high or a low threshold, or both")
     for name, value in (("high", high), ("low", low)):
@@ -62,5 +64,5 @@ def check_thresholds(high: int | None, low: int | None, for_windows: int) -> Non
             raise InterestError(f"{name} must be from 0 to {HIGHEST_THRESHOLD}")
     if high is not None and low is not None and low >= high:
         raise InterestError("high must be above low")
-    if not 1 <= for_windows <= MOST_WINDOWS:
-        raise InterestError(f"for must be from 1 to {MOST_WINDOWS} windows")
+    if not 1 <= for_windows <= MAX_FOR_WINDOWS:
+        raise InterestError(f"for must be from 1 to {MAX_FOR_WINDOWS} windows")

@@ -1,7 +1,7 @@
-"""What an interest would have said of traffic that is already known, so that a person can choose its thresholds.
+"""Previews: the alerts that an interest would raise on stored flights, so that a person can choose its thresholds.
 
-There is one alert rule, `domain.rule`, and one fold, `domain.traffic`: what is stored of an airport is told to
-them as if the collector had just observed it, and what they say is what the stream says of an interest set now.
+There is one alert rule, `domain.rule`, and one fold, `domain.traffic`. The stored flights of an airport are folded as
+if the collector had just observed them, so a preview has the same alerts as the stream has for an interest set now.
 """
 
 import math
@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Final
 
 from domain.alerts import Alert
-from domain.changes import NO_TRAFFIC, alerts_between
+from domain.changes import NO_TRAFFIC, compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation, Traffic
 from domain.windows import HOUR_S, seconds
@@ -22,27 +22,28 @@ _WEEK: Final = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class FlightHistory:
-    """What is stored of one direction: in [begin, end), but for the gaps, all flights that the source will give."""
+    """The stored flights of one direction: in [begin, end), except the gaps, all flights that the source will give."""
 
     direction: Direction
     begin: int
-    """Seconds since 1970, as are all times here."""
+    """Seconds since 1970, as all times here."""
     end: int
     event_times: Sequence[int]
     """One for each distinct flight, in order."""
     gaps: Sequence[tuple[int, int]] = ()
-    """Stretches [begin, end) that the source will never give, in order."""
+    """Intervals [begin, end) that the source will never give, in order."""
 
-    def observations(self) -> Iterator[Observation]:
-        """The history as the collector may have published it."""
+    def to_observations(self) -> Iterator[Observation]:
+        """Return the history as observations that the collector may have published, in order of time."""
         at = self.begin
         for gap_begin, gap_end in self.gaps:
-            yield from self._interval(at, gap_begin, Coverage.COMPLETE)
-            yield from self._interval(gap_begin, gap_end, Coverage.GAP)
+            yield from self._observe_interval(at, gap_begin, Coverage.COMPLETE)
+            yield from self._observe_interval(gap_begin, gap_end, Coverage.GAP)
             at = gap_end
-        yield from self._interval(at, self.end, Coverage.COMPLETE)
+        yield from self._observe_interval(at, self.end, Coverage.COMPLETE)
 
-    def _interval(self, begin: int, end: int, coverage: Coverage) -> Iterator[Observation]:
+    def _observe_interval(self, begin: int, end: int, coverage: Coverage) -> Iterator[Observation]:
+        """Return the observations of [begin, end), cut into intervals of at most LONGEST_INTERVAL_S."""
         for start in range(begin, end, LONGEST_INTERVAL_S):
             stop = min(start + LONGEST_INTERVAL_S, end)
             times = self.event_times[bisect_left(self.event_times, start) : bisect_left(self.event_times, stop)]
@@ -51,52 +52,59 @@ class FlightHistory:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What would have been said."""
+    """The alerts that an interest would raise on stored flights, and the counts that its windows had."""
 
     alerts: tuple[Alert, ...]
-    """All of it, in the order of the windows. Each is a mail."""
+    """All alerts, in the order of their windows. Each is a mail."""
     counts: tuple[int, ...]
     """Flights of each window that can be judged to its end, in order of time."""
     window: timedelta
+    """The length of one window."""
 
     @property
     def mails_a_week(self) -> float | None:
-        """As many as in the windows that can be judged; None where there are none."""
+        """The average number of alerts in seven days of windows that can be judged; None if no window can be."""
         known = len(self.counts) * self.window
         return len(self.alerts) * (_WEEK / known) if known else None
 
 
 def preview(interest: Interest, histories: Iterable[FlightHistory]) -> Preview:
-    """What an interest, were it set now, would say at once; of a direction without a history nothing is known."""
+    """Return the alerts that an interest would raise at once if it were set now, computed from stored flights.
+
+    `histories`: at most one for each direction; a direction without a history is not covered.
+    """
     traffic = NO_TRAFFIC
     for history in histories:
-        for observation in history.observations():
+        for observation in history.to_observations():
             traffic = traffic.fold(observation)
     return Preview(
-        alerts=tuple(alerts_between(interest, NO_TRAFFIC, traffic)),
-        counts=tuple(_counts(interest, traffic)),
+        alerts=tuple(compute_alerts(interest, NO_TRAFFIC, traffic)),
+        counts=tuple(_list_counts(interest, traffic)),
         window=interest.window.length,
     )
 
 
-def _counts(interest: Interest, traffic: Traffic) -> Iterator[int]:
-    """By window that is known from its beginning to its end, and that the interest is for."""
-    flows = traffic.flows(interest.direction)
-    begins = [flow.covered_from for flow in flows if flow.covered_from is not None]
-    ends = [flow.watermark for flow in flows if flow.watermark is not None]
-    if len(begins) < len(flows) or len(ends) < len(flows):
+def _list_counts(interest: Interest, traffic: Traffic) -> Iterator[int]:
+    """Return the flights of each window since `effective_from` that is covered to its end and touched by no gap."""
+    parts = traffic.select_directions(interest.direction)
+    begins = [part.covered_from for part in parts if part.covered_from is not None]
+    ends = [part.watermark for part in parts if part.watermark is not None]
+    if len(begins) < len(parts) or len(ends) < len(parts):
         return
     hours = interest.window.hours
     length = hours * HOUR_S
     first = -(-max(*begins, seconds(interest.effective_from)) // length)
     for number in range(first, min(ends) // length):
         start = number * length
-        if not any(flow.has_gap_in(start, start + length) for flow in flows):
-            yield sum(flow.counts.total(number * hours, hours) for flow in flows)
+        if not any(part.has_gap_in(start, start + length) for part in parts):
+            yield sum(part.counts.total(number * hours, hours) for part in parts)
 
 
-def percentile(counts: Iterable[int], percent: int) -> int:
-    """The smallest count that so many percent of all counts do not exceed (nearest rank). Raises ValueError on none."""
+def compute_percentile(counts: Iterable[int], percent: int) -> int:
+    """Return the smallest count that at least `percent` % of all counts do not exceed (nearest rank).
+
+    Raises ValueError if `counts` is empty.
+    """
     ordered = sorted(counts)
     if not ordered:
         raise ValueError("there is no percentile of nothing")

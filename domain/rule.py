@@ -1,35 +1,38 @@
-"""The alert rule: what the standing of windows says about thresholds. DESIGN.md section 4 is its text, ADR 0014 its
-corners.
+"""The alert rule: the states that follow from the counts of windows, for ranges of thresholds.
 
-What is said of a window is the same for all interests that count the same flights, but for their thresholds. So the
-rule speaks of stretches of thresholds ("FIRING for all from 12 up to 30"), and who has one of those is found in a
-sorted index (`domain.threshold_index`), or asked of a single interest (`domain.changes.alerts_between`).
+Its text is `docs/design.md` ("The alert rule"), its corners are in ADR 0014. The states of a window are the same for
+all interests that count the same flights, except for their thresholds. So the rule returns ranges of thresholds
+("FIRING for all from 12 up to 30"), and the interests with such a threshold are found in a sorted index
+(`domain.threshold_index`), or a single interest is compared with the ranges (`domain.changes.compute_alerts`).
 """
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 
+from domain.alerts import Bound
 from domain.interests import HIGHEST_THRESHOLD, Interest
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, seconds
 
 
 class ThresholdRange(NamedTuple):
-    """The thresholds from `begin` up to, but not including, `end`."""
+    """A half-open range of thresholds: from `begin` up to, but not including, `end`."""
 
     begin: int
     end: int
 
 
-BEYOND: Final = HIGHEST_THRESHOLD + 1
+THRESHOLDS_END: Final = HIGHEST_THRESHOLD + 1
+"""The first number above all thresholds."""
 NO_HIGH: Final = ThresholdRange(0, 0)
-"""No high threshold, and none below."""
-NO_LOW: Final = ThresholdRange(BEYOND, BEYOND)
-"""No low threshold, and none above."""
-ANY_THRESHOLD: Final = ThresholdRange(0, BEYOND)
+"""An empty range below all high thresholds."""
+NO_LOW: Final = ThresholdRange(THRESHOLDS_END, THRESHOLDS_END)
+"""An empty range above all low thresholds."""
+ANY_THRESHOLD: Final = ThresholdRange(0, THRESHOLDS_END)
+"""The range of all thresholds."""
 
 
 class StateRanges(NamedTuple):
-    """What is said of one bound in one window: for each state, of which thresholds."""
+    """The states of one bound in one window: for each state the range of thresholds that are in this state."""
 
     firing: ThresholdRange
     resolved: ThresholdRange
@@ -37,64 +40,79 @@ class StateRanges(NamedTuple):
 
 
 NO_STATES: Final = StateRanges(NO_HIGH, NO_HIGH, NO_HIGH)
+"""No threshold is in any state."""
+
+
+def judge(bound: Bound, windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
+    """Return the states of one bound in window `number`, for all thresholds (`judge_high`, `judge_low`)."""
+    match bound:
+        case Bound.HIGH:
+            return judge_high(windows, number, for_windows, is_first)
+        case Bound.LOW:
+            return judge_low(windows, number, for_windows, is_first)
+        case _:
+            assert_never(bound)
 
 
 def judge_high(windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
-    """What is said of the high threshold in a window.
+    """Return the states of all high thresholds in window `number`.
 
-    `is_first`: for the interests whose first window is so late that this is the first one in which a run can be
-    complete; the window before their first counts as no breach. A gap hides flights but cannot undo those that were
-    counted, so a window that a gap touches may still fire (ADR 0003); it never resolves, and for its neighbours it
-    is unknown.
+    `is_first`: True for the interests whose first window is `for_windows` - 1 before this window, so that a run can be
+    complete here for the first time; the window before their first one counts as no breach. A gap hides flights but
+    cannot undo the counted flights, so a window that a gap touches may still fire (ADR 0003); such a window never
+    resolves, and for its neighbours its count is unknown.
     """
     window = windows[number]
-    if not window.begun:
+    if not window.is_covered:
         return NO_STATES
-    run = window.flights  # thresholds below it are passed by this window and by all others of its run
+    run = window.flights  # this window and all others of its run breach the thresholds below
     for back in range(1, for_windows):
-        each = windows[number - back]
-        if not (each.closed or each.lost):
+        earlier = windows[number - back]
+        if not (earlier.is_closed or earlier.is_lost):
             return NO_STATES
-        run = min(run, 0 if each.lost else each.flights)
+        run = min(run, 0 if earlier.is_lost else earlier.flights)
     before = 0
     if not is_first:
         oldest = windows[number - for_windows]
-        if not (oldest.closed or oldest.lost):
+        if not (oldest.is_closed or oldest.is_lost):
             return NO_STATES
-        before = 0 if oldest.lost else oldest.flights
+        before = 0 if oldest.is_lost else oldest.flights
         for back in range(1, for_windows):
-            each = windows[number - back]
-            before = min(before, 0 if each.lost else each.flights)
+            earlier = windows[number - back]
+            before = min(before, 0 if earlier.is_lost else earlier.flights)
     return StateRanges(
         firing=ThresholdRange(before, run),
-        resolved=ThresholdRange(run, before) if window.closed else NO_HIGH,
+        resolved=ThresholdRange(run, before) if window.is_closed else NO_HIGH,
         still=ThresholdRange(0, min(run, before)),
     )
 
 
 def judge_low(windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
-    """What is said of the low threshold in a window: only once it is closed. `is_first`: as for `judge_high`."""
+    """Return the states of all low thresholds in window `number`; NO_STATES until the window is closed.
+
+    `is_first`: see `judge_high`.
+    """
     window = windows[number]
-    if not window.closed:
+    if not window.is_closed:
         return NO_STATES
-    run = window.flights + 1  # thresholds from it on are not reached by this window nor by any other of its run
+    run = window.flights + 1  # this window and all others of its run breach the thresholds from here on
     before = 0
     for back in range(1, for_windows):
-        each = windows[number - back]
-        level = each.flights + 1 if each.closed else BEYOND
+        earlier = windows[number - back]
+        level = earlier.flights + 1 if earlier.is_closed else THRESHOLDS_END
         run, before = max(run, level), max(before, level)
     if is_first:
-        before = BEYOND
+        before = THRESHOLDS_END
     else:
         oldest = windows[number - for_windows]
-        before = max(before, oldest.flights + 1 if oldest.closed else BEYOND)
+        before = max(before, oldest.flights + 1 if oldest.is_closed else THRESHOLDS_END)
     return StateRanges(
         firing=ThresholdRange(run, before),
         resolved=ThresholdRange(before, run),
-        still=ThresholdRange(max(run, before), BEYOND),
+        still=ThresholdRange(max(run, before), THRESHOLDS_END),
     )
 
 
-def first_window(interest: Interest) -> int:
-    """The number of the first window that an interest is for."""
+def find_first_window(interest: Interest) -> int:
+    """Return the number of the first window that starts at or after the interest's `effective_from`."""
     return -(-seconds(interest.effective_from) // (interest.window.hours * HOUR_S))

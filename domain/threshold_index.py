@@ -1,31 +1,33 @@
-"""The thresholds of one airport's interests, sorted, so that what fires between two counts is a range look-up.
+"""An index of the thresholds of one airport's interests, sorted, so that new alerts are found by range look-ups.
 
-An interest takes one entry for each bound: a string of 20 bytes in a sorted list, beside others of the same
-direction, window length, run length and threshold. Nothing else of it is kept here; who it is for stands in the
-table of interests and is read when there is something to say.
+An interest has one entry for each of its bounds: 20 bytes in a sorted list, with other interests of the same
+direction, window length, run length and threshold. The index holds nothing else of an interest; its user is stored
+in the table of interests, which is read when there is an alert.
 """
 
 from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, assert_never
 from uuid import UUID
 
-from domain.alerts import Bound
+from domain.alerts import Bound, list_thresholds
 from domain.changes import RangeAlert, TrafficChange
 from domain.interests import Direction, Interest
-from domain.rule import ThresholdRange, first_window, judge_high, judge_low
+from domain.rule import ThresholdRange, find_first_window, judge
 from domain.traffic import Traffic
 from domain.window_counts import WindowCounts
 from domain.windows import HOUR_S, Window
 
-_ENTRY_BYTES: Final = 4
-_LAST_WINDOW: Final = 2 ** (8 * _ENTRY_BYTES) - 1
+_NUMBER_BYTES: Final = 4
+"""The bytes of an entry that hold the number of its interest's first window; the interest's id follows."""
+_LAST_WINDOW: Final = 2 ** (8 * _NUMBER_BYTES) - 1
+"""The largest window number that fits."""
 
 
 class ThresholdGroup(NamedTuple):
-    """Interests of which the same is said but for their thresholds, and when they began."""
+    """A group of interests that differ only in thresholds, `repeat` and first window: same windows and run length."""
 
     direction: Direction
     window: Window
@@ -33,21 +35,21 @@ class ThresholdGroup(NamedTuple):
 
 
 class InterestAlert(NamedTuple):
-    """News that concerns one interest."""
+    """A new alert of one interest: the range alert that applies to the interest, and the interest's threshold."""
 
     interest_id: UUID
     group: ThresholdGroup
-    news: RangeAlert
+    range_alert: RangeAlert
     threshold: int
 
     @property
     def window_start(self) -> int:
         """Seconds since 1970."""
-        return self.news.number * self.group.window.hours * HOUR_S
+        return self.range_alert.number * self.group.window.hours * HOUR_S
 
 
 class ThresholdInForce(NamedTuple):
-    """A threshold and how many interests have it."""
+    """A threshold, and the number of interests that have it."""
 
     direction: Direction
     window: Window
@@ -58,13 +60,15 @@ class ThresholdInForce(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Ladder:
-    """The entries of one bound by threshold: what has the same threshold is in the order of the first window."""
+class _SortedEntries:
+    """The entries of one bound, by threshold. Entries with the same threshold are in order of their first window."""
 
     thresholds: list[int] = field(default_factory=list)
+    """Each threshold once, in order."""
     entries: dict[int, list[bytes]] = field(default_factory=dict)
 
     def add(self, threshold: int, entry: bytes) -> None:
+        """Add an entry to a threshold, in order."""
         entries = self.entries.get(threshold)
         if entries is None:
             insort(self.thresholds, threshold)
@@ -75,6 +79,7 @@ class _Ladder:
             insort(entries, entry)
 
     def remove(self, threshold: int, entry: bytes) -> None:
+        """Remove an entry from a threshold. Raises KeyError if the threshold does not have the entry."""
         entries = self.entries.get(threshold, [])
         at = bisect_left(entries, entry)
         if at == len(entries) or entries[at] != entry:
@@ -84,240 +89,254 @@ class _Ladder:
             del self.entries[threshold]
             del self.thresholds[bisect_left(self.thresholds, threshold)]
 
-    def within(self, begin: int, end: int) -> list[int]:
-        """The thresholds from `begin` up to, but not including, `end`."""
+    def list_thresholds_between(self, begin: int, end: int) -> list[int]:
+        """Return, in order, the thresholds from `begin` up to, but not including, `end`."""
         first = bisect_left(self.thresholds, begin)
         if first == len(self.thresholds) or self.thresholds[first] >= end:
             return []
         return self.thresholds[first : bisect_left(self.thresholds, end, first)]
 
-    def begun(self, threshold: int, number: int) -> int:
-        """How many of a threshold have their first window at `number` or before."""
+    def count_begun(self, threshold: int, number: int) -> int:
+        """Return how many entries of a threshold have their first window at or before window `number`."""
         if number < 0:
             return 0
-        return bisect_right(self.entries[threshold], _packed(number + 1))
+        return bisect_right(self.entries[threshold], _encode_window_number(number + 1))
 
 
 @dataclass(slots=True)
-class _Kind:
-    """The interests that count the same flights in the same windows."""
+class _WindowThresholds:
+    """The thresholds of all interests that count the same flights in the same windows, of any run length."""
 
-    ladders: dict[int, dict[tuple[Bound, bool], _Ladder]] = field(default_factory=dict)
-    """By the length of the run. Those that want to be told again are apart: only they are looked up while a breach
-    goes on."""
-    marks: dict[Bound, list[int]] = field(default_factory=lambda: {bound: [] for bound in Bound})
-    """By bound all thresholds, of whatever run, once each, in order."""
-    marked: Counter[tuple[Bound, int]] = field(default_factory=Counter)
-    """How many entries each threshold has."""
-    ready: Counter[int] = field(default_factory=Counter)
-    """By window: of how many interests it is the first one in which a run can be complete."""
-    longest: int = 0
+    by_run_length: dict[int, dict[tuple[Bound, bool], _SortedEntries]] = field(default_factory=dict)
+    """The entries by `for_windows`, then by bound and `repeat`. Interests with `repeat` are separate, because only they
+    are looked up while a breach lasts."""
+    thresholds: dict[Bound, list[int]] = field(default_factory=lambda: {bound: [] for bound in Bound})
+    """By bound each threshold once, of any run length, in order."""
+    entry_counts: Counter[tuple[Bound, int]] = field(default_factory=Counter)
+    """The number of entries of each threshold."""
+    first_complete: Counter[int] = field(default_factory=Counter)
+    """By window: the number of interests whose run can be complete in this window for the first time."""
+    longest_run: int = 0
     lowest_high: int | None = None
     highest_low: int | None = None
 
     def add(self, interest: Interest) -> None:
-        first = first_window(interest)
-        entry = _packed(first) + interest.interest_id.bytes
-        self.ready[first + interest.for_windows - 1] += 1
-        ladders = self.ladders.get(interest.for_windows)
-        if ladders is None:
-            ladders = self.ladders[interest.for_windows] = {}
-            self.longest = max(self.longest, interest.for_windows)
-        for bound, threshold in _bounds(interest):
-            ladder = ladders.get((bound, interest.repeat))
-            if ladder is None:
-                ladder = ladders[bound, interest.repeat] = _Ladder()
-            ladder.add(threshold, entry)
-            self.marked[bound, threshold] += 1
-            if self.marked[bound, threshold] == 1:
-                insort(self.marks[bound], threshold)
-                self._keep_bounds()
+        """Add the entries of an interest."""
+        first = find_first_window(interest)
+        entry = _encode_window_number(first) + interest.interest_id.bytes
+        self.first_complete[first + interest.for_windows - 1] += 1
+        by_bound = self.by_run_length.get(interest.for_windows)
+        if by_bound is None:
+            by_bound = self.by_run_length[interest.for_windows] = {}
+            self.longest_run = max(self.longest_run, interest.for_windows)
+        for bound, threshold in list_thresholds(interest):
+            entries = by_bound.get((bound, interest.repeat))
+            if entries is None:
+                entries = by_bound[bound, interest.repeat] = _SortedEntries()
+            entries.add(threshold, entry)
+            self.entry_counts[bound, threshold] += 1
+            if self.entry_counts[bound, threshold] == 1:
+                insort(self.thresholds[bound], threshold)
+                self._update_extremes()
 
     def remove(self, interest: Interest) -> None:
-        first = first_window(interest)
-        entry = _packed(first) + interest.interest_id.bytes
-        ladders = self.ladders[interest.for_windows]
-        for bound, threshold in _bounds(interest):
+        """Remove the entries of an interest. Raises KeyError if the interest has no such entries."""
+        first = find_first_window(interest)
+        entry = _encode_window_number(first) + interest.interest_id.bytes
+        by_bound = self.by_run_length[interest.for_windows]
+        for bound, threshold in list_thresholds(interest):
             key = bound, interest.repeat
-            ladders[key].remove(threshold, entry)
-            if not ladders[key].thresholds:
-                del ladders[key]
-            self.marked[bound, threshold] -= 1
-            if not self.marked[bound, threshold]:
-                del self.marked[bound, threshold]
-                del self.marks[bound][bisect_left(self.marks[bound], threshold)]
-        if not ladders:
-            del self.ladders[interest.for_windows]
-            self.longest = max(self.ladders, default=0)
-        ready = first + interest.for_windows - 1
-        self.ready[ready] -= 1
-        if not self.ready[ready]:
-            del self.ready[ready]
-        self._keep_bounds()
+            by_bound[key].remove(threshold, entry)
+            if not by_bound[key].thresholds:
+                del by_bound[key]
+            self.entry_counts[bound, threshold] -= 1
+            if not self.entry_counts[bound, threshold]:
+                del self.entry_counts[bound, threshold]
+                del self.thresholds[bound][bisect_left(self.thresholds[bound], threshold)]
+        if not by_bound:
+            del self.by_run_length[interest.for_windows]
+            self.longest_run = max(self.by_run_length, default=0)
+        first_complete = first + interest.for_windows - 1
+        self.first_complete[first_complete] -= 1
+        if not self.first_complete[first_complete]:
+            del self.first_complete[first_complete]
+        self._update_extremes()
 
-    def _keep_bounds(self) -> None:
-        """Keep at hand what is asked for with every batch."""
-        highs, lows = self.marks[Bound.HIGH], self.marks[Bound.LOW]
+    def _update_extremes(self) -> None:
+        """Set `lowest_high` and `highest_low`, which every batch of flights is compared with."""
+        highs, lows = self.thresholds[Bound.HIGH], self.thresholds[Bound.LOW]
         self.lowest_high = highs[0] if highs else None
         self.highest_low = lows[-1] if lows else None
 
-    def is_crossed(self, bound: Bound, stretch: ThresholdRange) -> bool:
-        """Whether somebody has one of these thresholds, or one that is passed all the while and wants to be told."""
-        marks = self.marks[bound]
-        at = bisect_left(marks, stretch.begin)
-        if at < len(marks) and marks[at] < stretch.end:
+    def may_have_alerts(self, bound: Bound, crossed: ThresholdRange) -> bool:
+        """Return True if an interest has a threshold in the crossed range, or may have a STILL; False if none does."""
+        thresholds = self.thresholds[bound]
+        at = bisect_left(thresholds, crossed.begin)
+        if at < len(thresholds) and thresholds[at] < crossed.end:
             return True
-        return any(
-            again.thresholds[0] < stretch.end if bound is Bound.HIGH else again.thresholds[-1] >= stretch.begin
-            for ladders in self.ladders.values()
-            if (again := ladders.get((bound, True))) is not None
+        repeating = (
+            entries for by_bound in self.by_run_length.values() if (entries := by_bound.get((bound, True))) is not None
         )
+        match bound:
+            case Bound.HIGH:
+                return any(entries.thresholds[0] < crossed.end for entries in repeating)
+            case Bound.LOW:
+                return any(entries.thresholds[-1] >= crossed.begin for entries in repeating)
+            case _:
+                assert_never(bound)
 
 
 class ThresholdIndex:
-    """The thresholds of one airport."""
+    """An index of the thresholds of one airport's interests, which finds the interests that have new alerts."""
 
     def __init__(self) -> None:
-        self._kinds: dict[tuple[Direction, Window], _Kind] = {}
+        self._by_windows: dict[tuple[Direction, Window], _WindowThresholds] = {}
         self._interests = 0
 
     def __len__(self) -> int:
-        """How many interests there are."""
+        """Return the number of interests in the index."""
         return self._interests
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ThresholdIndex) and self._kinds == other._kinds
+        return isinstance(other, ThresholdIndex) and self._by_windows == other._by_windows
 
     __hash__ = None  # type: ignore[assignment]  # it changes
 
     def add(self, interest: Interest) -> None:
-        """Take in an interest that is not in here. Cost: a binary search and a place in a sorted list."""
+        """Add an interest that is not in the index. Cost: a binary search and an insertion into a sorted list."""
         key = interest.direction, interest.window
-        kind = self._kinds.get(key)
-        if kind is None:
-            kind = self._kinds[key] = _Kind()
-        kind.add(interest)
+        window_thresholds = self._by_windows.get(key)
+        if window_thresholds is None:
+            window_thresholds = self._by_windows[key] = _WindowThresholds()
+        window_thresholds.add(interest)
         self._interests += 1
 
     def remove(self, interest: Interest) -> None:
-        """Take out an interest, as it was when it was added. Raises KeyError where it is not in here."""
+        """Remove an interest, given exactly as it was added. Raises KeyError if it is not in the index."""
         key = interest.direction, interest.window
-        kind = self._kinds[key]
-        kind.remove(interest)
-        if not kind.ladders:
-            del self._kinds[key]
+        window_thresholds = self._by_windows[key]
+        window_thresholds.remove(interest)
+        if not window_thresholds.by_run_length:
+            del self._by_windows[key]
         self._interests -= 1
 
-    def findings(self, change: TrafficChange) -> list[InterestAlert]:
-        """What a change makes to be said, to whom; in the order of the windows, of one interest in that of the rule.
+    def find_alerts(self, change: TrafficChange) -> list[InterestAlert]:
+        """Return the new alerts of all interests after a change of traffic, in the order of the windows.
 
-        What nobody's threshold is crossed by costs a look into one sorted list for each window, however many
-        interests there are.
+        The alerts of one interest are in the order of the rule. A change that crosses no threshold costs one binary
+        search for each window, however many interests there are.
         """
         found: list[InterestAlert] = []
-        for key, kind in self._kinds.items():
-            if change.is_quiet(*key, kind.longest, kind.highest_low, kind.lowest_high):
+        for key, window_thresholds in self._by_windows.items():
+            if change.has_no_breach(
+                *key, window_thresholds.longest_run, window_thresholds.highest_low, window_thresholds.lowest_high
+            ):
                 continue
-            for number, *stretches in change.crossings(*key, kind.longest, kind.ready):
-                for bound, stretch in zip(Bound, stretches, strict=True):
-                    if kind.is_crossed(bound, stretch):
-                        found += _found(kind, key, number, bound, change)
-        found.sort(key=_by_window)
+            for number, *ranges in change.find_crossed_thresholds(
+                *key, window_thresholds.longest_run, window_thresholds.first_complete
+            ):
+                for bound, crossed in zip(Bound, ranges, strict=True):
+                    if window_thresholds.may_have_alerts(bound, crossed):
+                        found += _find_alerts_of_window(window_thresholds, key, number, bound, change)
+        found.sort(key=_get_window_start)
         return found
 
-    def directions(self) -> frozenset[Direction]:
-        """Arrivals, departures or both, whose flights somebody wants counted."""
-        return frozenset(part for direction, _ in self._kinds for part in direction.parts)
+    def list_directions(self) -> frozenset[Direction]:
+        """Return the directions whose flights some interest counts: ARRIVALS, DEPARTURES, both of them, or none."""
+        return frozenset(part for direction, _ in self._by_windows for part in direction.parts)
 
-    def in_force(self) -> list[ThresholdInForce]:
-        """Each threshold that somebody has, in order."""
+    def list_in_force(self) -> list[ThresholdInForce]:
+        """Return each threshold that an interest has, with the number of its interests, in order."""
         interests: Counter[tuple[ThresholdGroup, Bound, int]] = Counter()
-        for group, (bound, _), ladder in self._ladders():
-            for threshold, entries in ladder.entries.items():
+        for group, (bound, _), sorted_entries in self._iterate_entries():
+            for threshold, entries in sorted_entries.entries.items():
                 interests[group, bound, threshold] += len(entries)
         return sorted(
             ThresholdInForce(*group, bound, threshold, n) for (group, bound, threshold), n in interests.items()
         )
 
-    def in_breach(self, traffic: Traffic) -> dict[tuple[Direction, Window, Bound], int]:
-        """How many interests stand in breach: by the last window that is closed, or by the open one already."""
+    def count_in_breach(self, traffic: Traffic) -> dict[tuple[Direction, Window, Bound], int]:
+        """Return the number of interests in breach, by direction, window length and bound; zeros are left out.
+
+        An interest is in breach if the last closed window or the open window after it is FIRING or STILL.
+        """
         breaches: Counter[tuple[Direction, Window, Bound]] = Counter()
-        for group, (bound, _), ladder in self._ladders():
+        for group, (bound, _), entries in self._iterate_entries():
             windows = WindowCounts(traffic, group.direction, group.window)
             if windows.closed_until is not None:
-                breaches[group.direction, group.window, bound] += _standing(ladder, group, bound, windows)
+                breaches[group.direction, group.window, bound] += _count_breaches(entries, group, bound, windows)
         return {key: count for key, count in breaches.items() if count}
 
-    def _ladders(self) -> Iterator[tuple[ThresholdGroup, tuple[Bound, bool], _Ladder]]:
-        for key, kind in self._kinds.items():
-            for for_windows, ladders in kind.ladders.items():
-                for which, ladder in ladders.items():
-                    yield ThresholdGroup(*key, for_windows), which, ladder
+    def _iterate_entries(self) -> Iterator[tuple[ThresholdGroup, tuple[Bound, bool], _SortedEntries]]:
+        """Return all sorted entries, each with its group, its bound and its `repeat`."""
+        for key, window_thresholds in self._by_windows.items():
+            for for_windows, by_bound in window_thresholds.by_run_length.items():
+                for bound_and_repeat, entries in by_bound.items():
+                    yield ThresholdGroup(*key, for_windows), bound_and_repeat, entries
 
 
-def _found(
-    kind: _Kind, key: tuple[Direction, Window], number: int, bound: Bound, change: TrafficChange
+def _find_alerts_of_window(
+    window_thresholds: _WindowThresholds,
+    key: tuple[Direction, Window],
+    number: int,
+    bound: Bound,
+    change: TrafficChange,
 ) -> Iterator[InterestAlert]:
-    """All that is to be said of one bound in one window."""
-    for for_windows, ladders in kind.ladders.items():
+    """Return the new alerts of one bound in window `number`, of all interests."""
+    for for_windows, by_bound in window_thresholds.by_run_length.items():
         group = ThresholdGroup(*key, for_windows)
-        seldom, again = ladders.get((bound, False)), ladders.get((bound, True))
-        if seldom is None and again is None:
+        reported_once, repeating = by_bound.get((bound, False)), by_bound.get((bound, True))
+        if reported_once is None and repeating is None:
             continue
-        for news in change.news(*key, number, for_windows, bound):
-            if seldom is not None and not news.for_repeat:
-                yield from _met(seldom, group, news)
-            if again is not None:
-                yield from _met(again, group, news)
+        for range_alert in change.find_range_alerts(*key, number, for_windows, bound):
+            if reported_once is not None and not range_alert.for_repeat:
+                yield from _select_interests(reported_once, group, range_alert)
+            if repeating is not None:
+                yield from _select_interests(repeating, group, range_alert)
 
 
-def _by_window(finding: InterestAlert) -> int:
-    return finding.window_start
+def _get_window_start(alert: InterestAlert) -> int:
+    """Return an alert's window start, as a sort key."""
+    return alert.window_start
 
 
-def _bounds(interest: Interest) -> Iterator[tuple[Bound, int]]:
-    if interest.high is not None:
-        yield Bound.HIGH, interest.high
-    if interest.low is not None:
-        yield Bound.LOW, interest.low
+def _encode_window_number(number: int) -> bytes:
+    """Return the number of a window as bytes that sort in the order of the numbers. Windows before 1970 become 0."""
+    return min(max(number, 0), _LAST_WINDOW).to_bytes(_NUMBER_BYTES, "big")
 
 
-def _packed(number: int) -> bytes:
-    """The number of a window, so that the order of the bytes is that of the numbers. Windows before 1970 have none."""
-    return min(max(number, 0), _LAST_WINDOW).to_bytes(_ENTRY_BYTES, "big")
+def _select_interests(
+    entries: _SortedEntries, group: ThresholdGroup, range_alert: RangeAlert
+) -> Iterator[InterestAlert]:
+    """Return the alerts of the interests to which a range alert applies (`RangeAlert.applies_to`)."""
+    oldest = range_alert.number - group.for_windows  # the window before the run
+    for threshold in entries.list_thresholds_between(*range_alert.thresholds):
+        end = entries.count_begun(threshold, oldest + 1 if range_alert.is_first else oldest)
+        begin = entries.count_begun(threshold, oldest) if range_alert.is_first else 0
+        for entry in entries.entries[threshold][begin:end]:
+            yield InterestAlert(UUID(bytes=entry[_NUMBER_BYTES:]), group, range_alert, threshold)
 
 
-def _met(ladder: _Ladder, group: ThresholdGroup, news: RangeAlert) -> Iterator[InterestAlert]:
-    """Those whom news concerns (`RangeAlert.concerns`)."""
-    begins = news.number - group.for_windows
-    for threshold in ladder.within(*news.stretch):
-        end = ladder.begun(threshold, begins + 1 if news.is_first else begins)
-        begin = ladder.begun(threshold, begins) if news.is_first else 0
-        for entry in ladder.entries[threshold][begin:end]:
-            yield InterestAlert(UUID(bytes=entry[_ENTRY_BYTES:]), group, news, threshold)
-
-
-def _standing(ladder: _Ladder, group: ThresholdGroup, bound: Bound, windows: WindowCounts) -> int:
-    """How many of a ladder are in breach by the last closed window, or by the next."""
+def _count_breaches(entries: _SortedEntries, group: ThresholdGroup, bound: Bound, windows: WindowCounts) -> int:
+    """Return the number of entries that are FIRING or STILL in the last closed window or in the window after it."""
     last_closed = (windows.closed_until or 0) - 1
-    met: dict[int, list[tuple[int, int]]] = {}
-    say = judge_high if bound is Bound.HIGH else judge_low
+    places: dict[int, list[tuple[int, int]]] = {}
     for number in (last_closed, last_closed + 1):
-        begins = number - group.for_windows
+        oldest = number - group.for_windows  # the window before the run
         for is_first in (False, True):
-            said = say(windows, number, group.for_windows, is_first)
-            for stretch in (said.firing, said.still):
-                for threshold in ladder.within(*stretch):
-                    end = ladder.begun(threshold, begins + 1 if is_first else begins)
-                    begin = ladder.begun(threshold, begins) if is_first else 0
-                    met.setdefault(threshold, []).append((begin, end))
-    return sum(_together(places) for places in met.values())
+            states = judge(bound, windows, number, group.for_windows, is_first)
+            for breached in (states.firing, states.still):
+                for threshold in entries.list_thresholds_between(*breached):
+                    end = entries.count_begun(threshold, oldest + 1 if is_first else oldest)
+                    begin = entries.count_begun(threshold, oldest) if is_first else 0
+                    places.setdefault(threshold, []).append((begin, end))
+    return sum(_count_places(intervals) for intervals in places.values())
 
 
-def _together(places: list[tuple[int, int]]) -> int:
-    """How many places lie in at least one of these stretches."""
+def _count_places(intervals: list[tuple[int, int]]) -> int:
+    """Return the number of places in a list that lie in at least one of the intervals [begin, end)."""
     count = reached = 0
-    for begin, end in sorted(places):
+    for begin, end in sorted(intervals):
         count += max(end - max(begin, reached), 0)
         reached = max(reached, end)
     return count

@@ -1,6 +1,6 @@
-"""Traffic: what is known of the flights at one airport. A pure fold of what the collector observed.
+"""Traffic: the hourly flight counts and the coverage of one airport, folded from the collector's observations.
 
-Inside, time is whole hours and whole seconds since 1970 (UTC), because this is the hot path.
+The fold is pure. Times are whole hours and whole seconds since 1970 (UTC), because this is the hot path.
 """
 
 from bisect import bisect_left
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 
 from domain.interests import Direction
 from domain.windows import HOUR_S
@@ -17,71 +17,78 @@ DAY_HOURS: Final = 24
 _DAY_S: Final = DAY_HOURS * HOUR_S
 
 LONGEST_INTERVAL_S: Final = 7 * 24 * HOUR_S
-"""No batch of flights is of a longer interval; the source itself gives two days at a time."""
+"""The longest interval that one batch of flights covers; the source itself gives two days at a time."""
 
 RETAINED_HOURS: Final = 40 * 24
-"""Hourly counts older than this before the watermark are forgotten: windows there are closed and judged.
-It exceeds the age that an interest's `effective_from` may have, and all that the judgement of a new window looks back
-at: the longest interval, and before it MOST_WINDOWS of the longest windows and one more."""
+"""Hours before the watermark for which hourly counts are retained: all windows before are closed and judged.
+It exceeds the age that an interest's `effective_from` may have, and the time that the rule looks back from a new
+window: the longest interval, and before it MAX_FOR_WINDOWS of the longest windows and one more."""
 
 
-MOST_DAYS: Final = RETAINED_HOURS // DAY_HOURS + 1 + LONGEST_INTERVAL_S // HOUR_S // DAY_HOURS
-"""Days that are counted at once: what is retained, the day that is going on, and an interval."""
+MAX_DAYS: Final = RETAINED_HOURS // DAY_HOURS + 1 + LONGEST_INTERVAL_S // HOUR_S // DAY_HOURS
+"""Days that have counts at the same time, at most: the retained days, the current day, and the longest interval."""
 
 Day = tuple[int, ...]
 """Distinct flights in each of the 24 hours of a day (UTC)."""
 
 EMPTY_DAY: Final[Day] = (0,) * DAY_HOURS
+"""A day without flights."""
 
 
 class Coverage(StrEnum):
-    """What an observation says of its interval."""
+    """The coverage that an observation states for its interval."""
 
     PARTIAL = "partial"
+    """More observations of the interval follow."""
     COMPLETE = "complete"
+    """All flights of the interval that the source will give have been published."""
     GAP = "gap"
+    """The source will never give all flights of the interval."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """Flights of one direction, seen for the first time, and what is now known of the interval [begin, end)."""
+    """A batch of new flights of one direction, with the interval [begin, end) that was collected and its coverage."""
 
     direction: Direction
     begin: int
     """Seconds since 1970."""
     end: int
     event_times: tuple[int, ...]
-    """Seconds since 1970, one for each distinct flight. What lies out of `reach` is not counted."""
+    """Seconds since 1970, one for each distinct flight. Times outside `valid_times` are not counted."""
     coverage: Coverage
 
     @property
-    def reach(self) -> range:
-        """The seconds in which its flights can lie: in the interval, or late, but not too late to matter.
+    def valid_times(self) -> range:
+        """The seconds in which its flights may lie: in the interval, or late, but still within the retained hours.
 
-        The collector keeps to it; a time beyond is somebody's error, and one flight of the year 9999 must neither
-        change a window that nobody has heard of yet nor take the memory of all the hours in between.
+        The collector publishes no other times. A time outside is an error, and one flight of the year 9999 must neither
+        change a window of the far future nor take the memory of all the hours until then.
         """
         return range(self.begin - RETAINED_HOURS * HOUR_S, min(self.end, self.begin + LONGEST_INTERVAL_S))
 
-    def within_reach(self) -> tuple[int, ...]:
-        """The event times that count."""
-        times, reach = self.event_times, self.reach
-        if not times or (min(times) >= reach.start and max(times) < reach.stop):
+    def list_valid_times(self) -> tuple[int, ...]:
+        """Return the event times that lie within `valid_times`; only these flights are counted."""
+        times, valid = self.event_times, self.valid_times
+        if not times or (min(times) >= valid.start and max(times) < valid.stop):
             return times
-        return tuple(at for at in times if at in reach)
+        return tuple(at for at in times if at in valid)
 
 
 @dataclass(frozen=True, slots=True)
 class HourlyCounts:
-    """Distinct flights by hour, kept by day (UTC); hours outside have none. A day that does not change is shared."""
+    """The number of distinct flights in each hour, stored by day (UTC); hours outside the days have no flights.
+
+    A changed copy shares the tuples of the days that did not change.
+    """
 
     first_day: int = 0
     """Days since 1970."""
     days: tuple[Day, ...] = ()
 
     @classmethod
-    def of(cls, days: Mapping[int, Day]) -> "HourlyCounts":
-        """Days by their number; those that are missing in between had no flights."""
+    def from_days(cls, days: Mapping[int, Day]) -> "HourlyCounts":
+        """Return the counts of days given by their number since 1970; missing days in between had no flights."""
         if not days:
             return cls()
         first, last = min(days), max(days)
@@ -89,39 +96,41 @@ class HourlyCounts:
 
     @property
     def end_day(self) -> int:
+        """The day after the last day with counts, in days since 1970."""
         return self.first_day + len(self.days)
 
     @property
     def first_hour(self) -> int:
-        """Hours since 1970."""
+        """The first hour of the first day, in hours since 1970."""
         return self.first_day * DAY_HOURS
 
     @property
     def end_hour(self) -> int:
+        """The hour after the last hour of the last day, in hours since 1970."""
         return self.end_day * DAY_HOURS
 
     def day(self, day: int) -> Day:
-        """The counts of one day."""
+        """Return the counts of one day, by its number since 1970."""
         return self.days[day - self.first_day] if self.first_day <= day < self.end_day else EMPTY_DAY
 
     def total(self, hour: int, hours: int) -> int:
-        """Flights in the `hours` hours from `hour` on."""
+        """Return the number of flights in `hours` hours, of which `hour` (since 1970) is the first."""
         day, start = divmod(hour, DAY_HOURS)
         if start + hours <= DAY_HOURS:  # as every window lies
             return sum(self.day(day)[start : start + hours])
         within = range(max(hour, self.first_hour), min(hour + hours, self.end_hour))
         return sum(self.day(each // DAY_HOURS)[each % DAY_HOURS] for each in within)
 
-    def between(self, begin: int, end: int) -> tuple[int, ...]:
-        """The counts of the hours from `begin` up to, but not including, `end`."""
+    def list_hours(self, begin: int, end: int) -> tuple[int, ...]:
+        """Return the counts of the hours from `begin` up to, but not including, `end` (hours since 1970)."""
         first, last = begin // DAY_HOURS, (end - 1) // DAY_HOURS
         hours: tuple[int, ...] = ()
         for day in range(first, last + 1):
             hours += self.day(day)
         return hours[begin - first * DAY_HOURS : end - first * DAY_HOURS]
 
-    def plus(self, hours: Mapping[int, int]) -> "HourlyCounts":
-        """With more flights: how many, by hour."""
+    def with_flights(self, hours: Mapping[int, int]) -> "HourlyCounts":
+        """Return a copy with additional flights; `hours`: their number by hour since 1970."""
         if not hours:
             return self
         changed: dict[int, list[int]] = {}
@@ -141,8 +150,8 @@ class HourlyCounts:
             days[day - first] = tuple(counts)
         return HourlyCounts(first, tuple(days))
 
-    def changed_since(self, earlier: "HourlyCounts") -> list[int]:
-        """The days, in order, whose counts are not those of `earlier`; what was forgotten has not changed."""
+    def find_changed_days(self, earlier: "HourlyCounts") -> list[int]:
+        """Return, in order, the days whose counts differ from `earlier`; days discarded since then are no change."""
         if self is earlier:
             return []
         shift = self.first_day - earlier.first_day
@@ -155,67 +164,76 @@ class HourlyCounts:
         more = range(self.first_day + len(before), self.end_day)
         return [day for day in [*found, *more] if self.day(day) != earlier.day(day)]
 
-    def since(self, day: int) -> "HourlyCounts":
-        """Without what lies before `day`."""
+    def without_days_before(self, day: int) -> "HourlyCounts":
+        """Return a copy without the days before `day`; the copy begins with a day that has flights."""
         if day <= self.first_day or not self.days:
             return self
-        # What is kept begins with a day that has flights, so that the same counts are the same value.
+        # The copy begins with a day that has flights, so that equal counts are equal values.
         first = next((index for index in range(day, self.end_day) if any(self.day(index))), self.end_day)
         return HourlyCounts(first, self.days[first - self.first_day :]) if first < self.end_day else HourlyCounts()
 
 
 @dataclass(frozen=True, slots=True)
 class DirectionTraffic:
-    """The traffic of one direction."""
+    """The traffic of one direction at one airport: hourly counts, and the time for which they are complete."""
 
     counts: HourlyCounts = HourlyCounts()
     covered_from: int | None = None
-    """Where coverage began (seconds); None before the first coverage."""
+    """The start of coverage (seconds since 1970); None before the first coverage."""
     watermark: int | None = None
-    """Up to where coverage reaches (seconds)."""
+    """The end of coverage (seconds since 1970); None before the first coverage."""
     gaps: tuple[tuple[int, int], ...] = ()
-    """Stretches [begin, end) that the source will never give, in order, merged."""
+    """Intervals [begin, end) that the source will never give, in order; adjacent intervals are merged."""
 
-    def fold(self, seen: Observation) -> "DirectionTraffic":
-        """The flow after an observation."""
-        # What the collector jumped over is a stretch that nobody will tell of.
-        flow = self._missing(seen.begin)
-        match seen.coverage:
+    def fold(self, observation: Observation) -> "DirectionTraffic":
+        """Return the traffic after an observation: flights counted, coverage or gap added, expired hours discarded."""
+        # An interval that the collector skipped is a gap: no later observation will cover it.
+        after = self._with_gap_until(observation.begin)
+        match observation.coverage:
             case Coverage.COMPLETE:
-                flow = flow._covered(seen.begin, seen.end)
+                after = after._with_coverage(observation.begin, observation.end)
             case Coverage.GAP:
-                flow = flow._missing(seen.end)
+                after = after._with_gap_until(observation.end)
             case Coverage.PARTIAL:
                 pass
-        return flow._forgetting()._counted(seen)
+            case _:
+                assert_never(observation.coverage)
+        return after._without_expired_coverage()._with_flights_of(observation)
 
-    def _counted(self, seen: Observation) -> "DirectionTraffic":
-        hours = Counter([at // HOUR_S for at in seen.within_reach()])
+    def _with_flights_of(self, observation: Observation) -> "DirectionTraffic":
+        """Return a copy that counts the observation's flights and retains no days that are too old."""
+        hours = Counter([at // HOUR_S for at in observation.list_valid_times()])
         if self.covered_from is not None:
-            # A log that goes forward never comes to the second limit; one that jumps back for years must not cost us
+            # The second limit is never reached if times go forward; a log that jumps back for years must not take
             # the memory of all the days in between.
             end = max([self.counts.end_day, *(hour // DAY_HOURS + 1 for hour in hours)])
-            oldest = max(self.covered_from // _DAY_S, end - MOST_DAYS)
+            oldest = max(self.covered_from // _DAY_S, end - MAX_DAYS)
         else:
-            oldest = max(seen.begin // _DAY_S, self.counts.end_day - 1) - RETAINED_HOURS // DAY_HOURS
-        kept = self.counts.since(oldest)
-        counts = kept.plus({hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS})
+            oldest = max(observation.begin // _DAY_S, self.counts.end_day - 1) - RETAINED_HOURS // DAY_HOURS
+        retained = self.counts.without_days_before(oldest)
+        counts = retained.with_flights({hour: more for hour, more in hours.items() if hour >= oldest * DAY_HOURS})
         return self if counts is self.counts else replace(self, counts=counts)
 
-    def _covered(self, begin: int, end: int) -> "DirectionTraffic":
+    def _with_coverage(self, begin: int, end: int) -> "DirectionTraffic":
+        """Return a copy in which [begin, end) is covered: coverage begins there, or the watermark moves on to `end`."""
         if self.watermark is None:
             return replace(self, covered_from=begin, watermark=end)
         return replace(self, watermark=max(self.watermark, end))
 
-    def _missing(self, end: int) -> "DirectionTraffic":
-        if self.watermark is None or end <= self.watermark:
-            return self  # before the first coverage all is unknown anyway, and what was covered stays so
-        begin, earlier = self.watermark, self.gaps
-        if earlier and earlier[-1][1] == begin:
-            begin, earlier = earlier[-1][0], earlier[:-1]
-        return replace(self, gaps=(*earlier, (begin, end)), watermark=end)
+    def _with_gap_until(self, end: int) -> "DirectionTraffic":
+        """Return a copy with a gap from the watermark to `end`, which becomes the watermark.
 
-    def _forgetting(self) -> "DirectionTraffic":
+        Returns the same value before the first coverage (all is unknown there) or if `end` is covered already.
+        """
+        if self.watermark is None or end <= self.watermark:
+            return self
+        begin, gaps_before = self.watermark, self.gaps
+        if gaps_before and gaps_before[-1][1] == begin:
+            begin, gaps_before = gaps_before[-1][0], gaps_before[:-1]
+        return replace(self, gaps=(*gaps_before, (begin, end)), watermark=end)
+
+    def _without_expired_coverage(self) -> "DirectionTraffic":
+        """Return a copy whose coverage and gaps begin RETAINED_HOURS before the watermark's day, or later."""
         if self.watermark is None or self.covered_from is None:
             return self
         oldest = self.watermark // _DAY_S * _DAY_S - RETAINED_HOURS * HOUR_S
@@ -224,28 +242,28 @@ class DirectionTraffic:
         return replace(self, covered_from=oldest, gaps=tuple(gap for gap in self.gaps if gap[1] > oldest))
 
     def has_gap_in(self, begin: int, end: int) -> bool:
-        """Whether a gap touches [begin, end)."""
-        before_end = bisect_left(self.gaps, (end,))  # they are in order and apart
+        """Return True if a gap overlaps [begin, end) (seconds since 1970), False if none does."""
+        before_end = bisect_left(self.gaps, (end,))  # gaps are in order and do not overlap
         return before_end > 0 and begin < self.gaps[before_end - 1][1]
 
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """The traffic of one airport."""
+    """The traffic of one airport: arrivals and departures."""
 
     arrivals: DirectionTraffic = DirectionTraffic()
     departures: DirectionTraffic = DirectionTraffic()
 
-    def flows(self, direction: Direction) -> tuple[DirectionTraffic, ...]:
-        """The flows that a direction is made of."""
+    def select_directions(self, direction: Direction) -> tuple[DirectionTraffic, ...]:
+        """Return the traffic of each part of a direction: arrivals and departures for BOTH, else one."""
         if direction is Direction.BOTH:
             return (self.arrivals, self.departures)
         return (self.arrivals,) if direction is Direction.ARRIVALS else (self.departures,)
 
-    def fold(self, seen: Observation) -> "Traffic":
-        """The traffic after an observation."""
-        if seen.direction is Direction.ARRIVALS:
-            return replace(self, arrivals=self.arrivals.fold(seen))
-        if seen.direction is Direction.DEPARTURES:
-            return replace(self, departures=self.departures.fold(seen))
+    def fold(self, observation: Observation) -> "Traffic":
+        """Return the traffic after an observation. Raises ValueError if the observation's direction is BOTH."""
+        if observation.direction is Direction.ARRIVALS:
+            return replace(self, arrivals=self.arrivals.fold(observation))
+        if observation.direction is Direction.DEPARTURES:
+            return replace(self, departures=self.departures.fold(observation))
         raise ValueError("an observation is of arrivals or of departures, not of both")

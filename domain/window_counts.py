@@ -1,4 +1,4 @@
-"""What is known of the windows of some traffic: how many flights, and whether there may be more."""
+"""The counts of windows: how many flights each window has, and whether more flights may follow."""
 
 from typing import Final, NamedTuple
 
@@ -8,66 +8,68 @@ from domain.windows import HOUR_S, Window
 
 
 class WindowCount(NamedTuple):
-    """What is known of one window, by whichever interest."""
+    """The number of flights in one window, and how final the number is. The same for all interests."""
 
     flights: int
-    begun: bool
-    """Its flows were covered when it began."""
-    closed: bool
-    """Its count is final (late flights aside)."""
-    lost: bool
-    """It can never be known: it counts as no breach for its neighbours."""
+    is_covered: bool
+    """True if coverage of all counted directions had begun when the window started."""
+    is_closed: bool
+    """True if the count is final (except for late flights)."""
+    is_lost: bool
+    """True if the full count can never be known; such a window counts as no breach for its neighbours."""
 
 
-_LOST: Final = WindowCount(0, begun=False, closed=False, lost=True)
+_LOST: Final = WindowCount(0, is_covered=False, is_closed=False, is_lost=True)
 
 
 class WindowCounts:
-    """The windows of one length over the flows of one direction. A window is named by its number since 1970."""
+    """A cached view of some traffic as windows of one length and direction, each named by its number since 1970."""
 
     def __init__(self, traffic: Traffic, direction: Direction, window: Window) -> None:
-        self._flows = traffic.flows(direction)
+        self._directions = traffic.select_directions(direction)
         self._hours = window.hours
-        earliest, covered_to, covered = 0, None, True
-        for flow in self._flows:
-            if flow.covered_from is None or flow.watermark is None:
-                covered = False
+        covered_from, covered_until, are_all_covered = 0, None, True
+        for part in self._directions:
+            if part.covered_from is None or part.watermark is None:
+                are_all_covered = False
                 continue
-            earliest = max(earliest, flow.covered_from)
-            covered_to = flow.watermark if covered_to is None else min(covered_to, flow.watermark)
-        self._covered_to = covered_to if covered else None
-        self._first = -(-earliest // (self._hours * HOUR_S))
-        self._standings: dict[int, WindowCount] = {}
+            covered_from = max(covered_from, part.covered_from)
+            covered_until = part.watermark if covered_until is None else min(covered_until, part.watermark)
+        self._covered_until = covered_until if are_all_covered else None
+        self._first = -(-covered_from // (self._hours * HOUR_S))
+        self._counts: dict[int, WindowCount] = {}
 
     @property
     def first(self) -> int | None:
-        """The first window that is covered from its beginning; None before all flows are covered."""
-        return None if self._covered_to is None else self._first
+        """The first window that is covered from its start; None before all directions are covered."""
+        return None if self._covered_until is None else self._first
 
     @property
     def closed_until(self) -> int | None:
-        """The first window that is not over by the watermarks; None before all flows are covered."""
-        return None if self._covered_to is None else self._covered_to // (self._hours * HOUR_S)
+        """The first window that ends after the watermark; None before all directions are covered."""
+        return None if self._covered_until is None else self._covered_until // (self._hours * HOUR_S)
 
     def __getitem__(self, number: int) -> WindowCount:
+        """Return the count of window `number`; a window before the first coverage is lost."""
         if number < self._first:
             return _LOST
-        standing = self._standings.get(number)
-        if standing is None:
-            standing = self._standings[number] = self._look(number)
-        return standing
+        count = self._counts.get(number)
+        if count is None:
+            count = self._counts[number] = self._count_window(number)
+        return count
 
-    def _look(self, number: int) -> WindowCount:
+    def _count_window(self, number: int) -> WindowCount:
+        """Count the flights of window `number` in all directions, and compare the window with watermark and gaps."""
         day, start = divmod(number * self._hours, DAY_HOURS)
         flights = 0
-        gap = False
-        for flow in self._flows:
-            counts = flow.counts
+        has_gap = False
+        for part in self._directions:
+            counts = part.counts
             if counts.first_day <= day < counts.first_day + len(counts.days):
                 flights += sum(counts.days[day - counts.first_day][start : start + self._hours])
-            if flow.gaps:
+            if part.gaps:
                 begin = number * self._hours * HOUR_S
-                gap = gap or flow.has_gap_in(begin, begin + self._hours * HOUR_S)
-        begun = self._covered_to is not None
-        closed = begun and not gap and (number + 1) * self._hours * HOUR_S <= (self._covered_to or 0)
-        return WindowCount(flights, begun, closed, gap)
+                has_gap = has_gap or part.has_gap_in(begin, begin + self._hours * HOUR_S)
+        is_covered = self._covered_until is not None
+        is_closed = is_covered and not has_gap and (number + 1) * self._hours * HOUR_S <= (self._covered_until or 0)
+        return WindowCount(flights, is_covered, is_closed, has_gap)

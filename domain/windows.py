@@ -1,15 +1,17 @@
-"""Windows: half-open stretches of time, aligned to UTC, in which flights are counted."""
+"""Windows: half-open intervals of time, aligned to UTC, in which flights are counted; and conversions of instants."""
 
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""The instant from which seconds, hours, days and windows are counted."""
 HOUR_S: Final = 3600
+"""Seconds in an hour."""
 
 
 class Window(StrEnum):
-    """How long a window is. Each length divides the day, so windows are aligned to UTC midnight."""
+    """The length of a window. Each length divides the day, so windows are aligned to UTC midnight."""
 
     ONE_HOUR = "1h"
     SIX_HOURS = "6h"
@@ -17,14 +19,16 @@ class Window(StrEnum):
 
     @property
     def hours(self) -> int:
+        """The length in hours."""
         return _HOURS[self]
 
     @property
     def length(self) -> timedelta:
+        """The length as a difference of times."""
         return timedelta(hours=self.hours)
 
     def start_of(self, instant: datetime) -> datetime:
-        """The start of the window that `instant` lies in."""
+        """Return the start of the window that contains `instant`."""
         return EPOCH + (instant - EPOCH) // self.length * self.length
 
 
@@ -32,10 +36,10 @@ _HOURS: Final = {Window.ONE_HOUR: 1, Window.SIX_HOURS: 6, Window.ONE_DAY: 24}
 
 
 def seconds(instant: datetime) -> int:
-    """Whole seconds from the epoch to `instant`, rounded down."""
+    """Return the whole seconds from 1970 to `instant`, rounded down."""
     return (instant - EPOCH) // timedelta(seconds=1)
 
 
 def instant(seconds_since_epoch: int) -> datetime:
-    """The instant so many seconds after the epoch."""
+    """Return the aware UTC datetime of `seconds_since_epoch` seconds after 1970."""
     return EPOCH + timedelta(seconds=seconds_since_epoch)

@@ -43,7 +43,7 @@ class Airport:
         moving = tuple(
             frozenset(
                 day
-                for day in days.union(new.counts.changed_since(old.counts))
+                for day in days.union(new.counts.find_changed_days(old.counts))
                 if not _has_moved_past(old, new, day) and any(new.counts.day(day))
             )
             for days, (old, new) in zip(self.moving, self._flows(after), strict=True)
@@ -55,7 +55,7 @@ class Airport:
         for direction, days, (old, new) in zip(_PARTS, self.moving, self._flows(after.traffic), strict=True):
             if not _moves(old, new):
                 continue
-            for day in sorted(days.union(new.counts.changed_since(old.counts))):
+            for day in sorted(days.union(new.counts.find_changed_days(old.counts))):
                 if _has_moved_past(old, new, day) and day >= (_first_moving(new) or 0) - history_days:
                     counts = new.counts if new.counts.first_day <= day else old.counts
                     yield past_key(airport, direction, day), _past_entry(after.sequence, counts.day(day))
@@ -148,7 +148,7 @@ def _read_flow(state: state_pb2.FlowState, past: Callable[[int], bytes | None]) 
                 days[day] = decode_past_day(entry)
     days |= {each.day: tuple(each.counts) for each in state.days}
     return DirectionTraffic(
-        counts=HourlyCounts.of(days),
+        counts=HourlyCounts.from_days(days),
         covered_from=covered_from,
         watermark=watermark,
         gaps=tuple((gap.begin, gap.end) for gap in state.gaps),

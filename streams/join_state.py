@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from domain.alerts import Alert
-from domain.changes import NO_TRAFFIC, TrafficChange, alert_of, alerts_between
+from domain.changes import NO_TRAFFIC, TrafficChange, build_alert, compute_alerts
 from domain.interests import Direction, Interest
 from domain.threshold_index import InterestAlert, ThresholdIndex
 from domain.traffic import Day, HourlyCounts, Traffic
@@ -129,13 +129,13 @@ class Desk:
 
     def past(self, airport: str, direction: Direction) -> HourlyCounts:
         """The flights of arrivals or departures as far back as they are kept."""
-        counts = self._airport(airport).traffic.flows(direction)[0].counts
+        counts = self._airport(airport).traffic.select_directions(direction)[0].counts
         days: dict[int, Day] = {}
         for day in range(counts.end_day - self._history_days - 2, counts.first_day):  # two days are not closed yet
             entry = self._history_table.get(past_key(airport, direction, day))
             if entry is not None:
                 days[day] = decode_past_day(entry)
-        return HourlyCounts.of(days | {day: counts.day(day) for day in range(counts.first_day, counts.end_day)})
+        return HourlyCounts.from_days(days | {day: counts.day(day) for day in range(counts.first_day, counts.end_day)})
 
     def thresholds(self, airport: str) -> ThresholdIndex:
         """The thresholds of the interests in force at an airport. Not to be changed."""
@@ -154,9 +154,9 @@ class Desk:
         if self._deriving is not None:
             return None
         watermarks = (
-            self._airport(airport).traffic.flows(direction)[0].watermark
+            self._airport(airport).traffic.select_directions(direction)[0].watermark
             for airport, thresholds in self._thresholds.items()
-            if direction in thresholds.directions()
+            if direction in thresholds.list_directions()
         )
         return min((each for each in watermarks if each is not None), default=None)
 
@@ -176,9 +176,9 @@ class Desk:
             return None
         after = before.followed_by(sequence, before.traffic.fold(batch.observation))
         change = TrafficChange(before.traffic, after.traffic)
-        findings = self.thresholds(airport).findings(change)
+        findings = self.thresholds(airport).find_alerts(change)
         seen = batch.observation
-        within = seen.within_reach()
+        within = seen.list_valid_times()
         return Outcome(
             key=airport.encode(),
             entry=encode_airport(after),
@@ -220,7 +220,7 @@ class Desk:
             encode_interest(sequence, value),
             airport,
             InterestChange(present, interest),
-            alerts=tuple(alerts_between(interest, NO_TRAFFIC, self._airport(airport).traffic)),
+            alerts=tuple(compute_alerts(interest, NO_TRAFFIC, self._airport(airport).traffic)),
         )
 
     def alerts(self, outcome: Outcome) -> Iterator[Alert]:
@@ -235,7 +235,7 @@ class Desk:
             interest = self.interest(outcome.airport, finding.interest_id)
             if interest is None:
                 raise LookupError("the index has an interest that its table has not")
-            yield alert_of(interest, outcome.change, finding.news, finding.threshold)
+            yield build_alert(interest, outcome.change, finding.range_alert, finding.threshold)
 
     def follow(self, outcome: Outcome) -> None:
         """Take an outcome for what is, before it is written; what follows from the next event, follows from it.

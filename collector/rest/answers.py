@@ -200,7 +200,9 @@ class Percentiles(BaseModel):
 
     @classmethod
     def of(cls, counts: tuple[int, ...]) -> "Percentiles":
-        percents = {f"p{percent}": domain_preview.percentile(counts, percent) for percent in (50, 75, 90, 95, 99)}
+        percents = {
+            f"p{percent}": domain_preview.compute_percentile(counts, percent) for percent in (50, 75, 90, 95, 99)
+        }
         return cls(**percents, max=max(counts))
 
 

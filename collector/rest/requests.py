@@ -20,8 +20,8 @@ from pydantic import (
 from pydantic.json_schema import SkipJsonSchema
 
 from collector.interests import Change, Wish
-from domain.airports import airport, unknown
-from domain.interests import HIGHEST_THRESHOLD, MOST_WINDOWS, Direction
+from domain.airports import describe_unknown_code, find_airport
+from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
 from domain.windows import Window
 
 LONGEST_PAGE: Final = 1_000
@@ -36,8 +36,8 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def _airport_code(code: str) -> str:
-    if airport(code) is None:
-        raise ValueError(unknown(code))
+    if find_airport(code) is None:
+        raise ValueError(describe_unknown_code(code))
     return code
 
 
@@ -86,7 +86,7 @@ Icao = Annotated[
     Field(json_schema_extra=dict(AIRPORT), description="The ICAO code of an airport, in any case."),
 ]
 Count = Annotated[int, Field(strict=True, ge=0, le=HIGHEST_THRESHOLD)]
-ForWindows = Annotated[int, Field(strict=True, ge=1, le=MOST_WINDOWS)]
+ForWindows = Annotated[int, Field(strict=True, ge=1, le=MAX_FOR_WINDOWS)]
 Strictly = Annotated[bool, Field(strict=True)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc)]
 AnyDirection = Annotated[Direction, WithJsonSchema({"type": "string", "enum": [each.value for each in Direction]})]

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from domain.alerts import Alert, AlertState, Bound
-from domain.changes import NO_TRAFFIC, alerts_between
+from domain.alerts import Alert, AlertState
+from domain.changes import NO_TRAFFIC, compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.windows import seconds
@@ -40,7 +40,7 @@ def expected_alerts(timetable: Timetable, wanted: Wanted, begin: datetime, end: 
         for direction in wanted.direction.parts:
             times = _event_times(timetable, wanted.airport, direction, day, day + DAY)
             after = after.fold(Observation(direction, seconds(day), seconds(day + DAY), times, Coverage.COMPLETE))
-        alerts += alerts_between(interest, traffic, after)
+        alerts += compute_alerts(interest, traffic, after)
         traffic, day = after, day + DAY
     return [told(alert) for alert in alerts]
 
@@ -81,6 +81,6 @@ def difference(expected: Iterable[ToldAlert], mailed: Iterable[ToldAlert]) -> Di
 def _agree(expected: ToldAlert, mailed: ToldAlert) -> bool:
     if replace(expected, count=mailed.count) != mailed:
         return False
-    if mailed.bound is Bound.HIGH and mailed.state in (AlertState.FIRING, AlertState.STILL):
-        return mailed.threshold < mailed.count <= expected.count
+    if mailed.bound.can_breach_while_open and mailed.state in (AlertState.FIRING, AlertState.STILL):
+        return mailed.bound.is_breached(mailed.count, mailed.threshold) and mailed.count <= expected.count
     return mailed.count == expected.count

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from domain.airports import airport
+from domain.airports import find_airport
 from domain.interests import Direction, InterestError, check_thresholds
 from domain.windows import Window
 from local.errors import LocalError
@@ -138,7 +138,7 @@ def parse_interest(text: str) -> Wanted:
     if len(parts) < 3:
         raise wrong("airport, direction and window are needed")
     icao = parts[0].upper()
-    if airport(icao) is None:
+    if find_airport(icao) is None:
         raise wrong(f"{parts[0]} is no airport's ICAO code (four characters, as KJFK)")
     try:
         direction = Direction(parts[1])

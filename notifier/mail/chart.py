@@ -8,12 +8,12 @@ all colours takes as long as the rest, and with half a byte for a pixel it is pa
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from io import BytesIO
-from typing import Final
+from typing import Final, assert_never
 
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from domain.alerts import Bound
-from notifier.mail.wording import is_past, level, number
+from notifier.mail.wording import level, number
 
 WIDTH: Final = 560
 """In a page's pixels; twice as many in the picture, for screens that show them."""
@@ -43,7 +43,6 @@ _GROUND, _TEXT, _FAINT, _PAST, _BAR, _RULE = 0, _STEPS, 2 * _STEPS, 3 * _STEPS, 
 _GROUND_COLOUR: Final = "#1b2430"
 _LETTERS: Final = ("#e8edf3", "#9dabbc")
 _SHAPES: Final = ("#8195ad", "#333f4f")
-_PAST_COLOUR: Final = {Bound.HIGH: "#ff9b5e", Bound.LOW: "#62b5ff"}
 _SHADES: Final = (_TEXT, _FAINT)
 """Of the two clocks."""
 
@@ -74,12 +73,23 @@ def drawn(chart: Chart) -> bytes:
 
 
 @cache
+def _breach_colour(bound: Bound) -> str:
+    """Return the colour of counts that breach a threshold of this bound."""
+    match bound:
+        case Bound.HIGH:
+            return "#ff9b5e"
+        case Bound.LOW:
+            return "#62b5ff"
+        case _:
+            assert_never(bound)
+
+
 def _palette(bound: Bound) -> bytes:
     """Red, green and blue of each place."""
     ground = ImageColor.getrgb(_GROUND_COLOUR)
     steps = [
         round(from_ground + (to_letter - from_ground) * step / _STEPS)
-        for colour in (*_LETTERS, _PAST_COLOUR[bound])
+        for colour in (*_LETTERS, _breach_colour(bound))
         for step in range(1, _STEPS + 1)
         for from_ground, to_letter in zip(ground, ImageColor.getrgb(colour), strict=True)
     ]
@@ -114,7 +124,7 @@ class _Sheet:
         if count is None:
             self._text(middle, self._base - 11, "?", _SMALL, _FAINT, "mm")
             return
-        past = is_past(self._chart.bound, self._chart.threshold, count)
+        past = self._chart.bound.is_breached(count, self._chart.threshold)
         top = min(self._y(count), self._base - _LEAST_BAR)
         self._draw.rounded_rectangle(
             [self._px(middle - width / 2), self._px(top), self._px(middle + width / 2) - 1, self._px(self._base) - 1],
@@ -150,7 +160,7 @@ class _Sheet:
             self._draw.rectangle(
                 [self._px(x - half), self._px(y - 7), self._px(x + half), self._px(y + 7)], fill=_GROUND
             )
-            past = is_past(self._chart.bound, self._chart.threshold, count)
+            past = self._chart.bound.is_breached(count, self._chart.threshold)
             self._text(x, y, text, _LABEL, _PAST if past else _TEXT, "mm")
 
     def _times(self) -> None:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, NamedTuple, assert_never
 
-from domain.airports import airport
+from domain.airports import find_airport
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
@@ -14,12 +14,33 @@ from notifier.mail.times import Clock
 _ONE: Final = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "day"}
 _MANY: Final = {Window.ONE_HOUR: "hours", Window.SIX_HOURS: "six-hour windows", Window.ONE_DAY: "days"}
 _EVERY: Final = {Window.ONE_HOUR: "in an hour", Window.SIX_HOURS: "in six hours", Window.ONE_DAY: "in a day"}
-_SHORT: Final = {Bound.HIGH: "above", Bound.LOW: "below"}
-_LONG: Final = {Bound.HIGH: "more than", Bound.LOW: "fewer than"}
-_MOST: Final = {Bound.HIGH: "at most", Bound.LOW: "at least"}
 
 EARLY: Final = "That was counted before the window ended; its final count may be higher."
 """Said where it may be so."""
+
+
+class _BoundWords(NamedTuple):
+    """The words for one bound in sentences about a threshold or a count."""
+
+    beyond: str
+    """The word for a count in breach, before the threshold: "above" 20."""
+    breach: str
+    """The words for flights in breach, before the threshold: "more than" 20."""
+    within: str
+    """The words for flights that are no breach, before the threshold: "at most" 20."""
+    worst: str
+    """The word for the worst of some counts, after "at": 35 at "most"."""
+
+
+def _words_for(bound: Bound) -> _BoundWords:
+    """Return the words for a bound."""
+    match bound:
+        case Bound.HIGH:
+            return _BoundWords("above", "more than", "at most", "most")
+        case Bound.LOW:
+            return _BoundWords("below", "fewer than", "at least", "least")
+        case _:
+            assert_never(bound)
 
 
 def number(value: int) -> str:
@@ -50,19 +71,19 @@ def windows(window: Window, how_many: int) -> str:
 
 def level(bound: Bound, threshold: int) -> str:
     """A threshold in two words."""
-    return f"{_SHORT[bound]} {number(threshold)}"
+    return f"{_words_for(bound).beyond} {number(threshold)}"
 
 
 def what_is_watched(alert: Alert) -> str:
     """The interest's side that an alert is about: "Departures in an hour, more than 20"."""
     run = f", {windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
     what = flights(alert.direction).capitalize()
-    return f"{what} {_EVERY[alert.window]}: {_LONG[alert.bound]} {number(alert.threshold)}{run}"
+    return f"{what} {_EVERY[alert.window]}: {_words_for(alert.bound).breach} {number(alert.threshold)}{run}"
 
 
 def place(icao: str) -> tuple[str, str]:
     """The name and the city of an airport; the code and the empty text of one that is not known."""
-    known = airport(icao)
+    known = find_airport(icao)
     return (known.name, known.city) if known is not None else (icao, "")
 
 
@@ -77,9 +98,9 @@ def status(alert: Alert) -> str:
     """What is so since an alert, in a few words."""
     match alert.state:
         case AlertState.FIRING:
-            return f"{_SHORT[alert.bound].capitalize()} your level"
+            return f"{_words_for(alert.bound).beyond.capitalize()} your level"
         case AlertState.STILL:
-            return f"Still {_SHORT[alert.bound]} your level"
+            return f"Still {_words_for(alert.bound).beyond} your level"
         case AlertState.RESOLVED:
             return "Back to normal"
         case AlertState.WITHDRAWN:
@@ -99,7 +120,7 @@ def tone(alert: Alert) -> str:
 
 def comparison(alert: Alert) -> str:
     """The count against the threshold, to be read after the count."""
-    said = f"{_LONG[alert.bound]} your level of {number(alert.threshold)}"
+    said = f"{_words_for(alert.bound).breach} your level of {number(alert.threshold)}"
     match alert.state:
         case AlertState.FIRING:
             return said
@@ -151,7 +172,7 @@ def story(spell: Spell, topic: Topic) -> str:
     run = f" for {windows(first.window, how_many)}" if how_many > 1 else ""
     still = "still " if first.state is AlertState.STILL else ""
     counts = topic.counts_within(spell)
-    open_end = first.bound is Bound.HIGH and counts == [first.threshold + 1] and spell.resolved is None
+    open_end = first.bound.can_breach_while_open and counts == [first.threshold + 1] and spell.resolved is None
     breach = f"{still}{limit}{run}: {'at least ' if open_end else ''}{_range(counts, first)}"
     return f"{breach}, then back to normal with {number(last.count)}" if spell.resolved is not None else breach
 
@@ -166,7 +187,11 @@ def _range(counts: Sequence[int], alert: Alert) -> str:
 def background(alert: Alert, now: datetime) -> list[str]:
     """What happened before, and what else is to be known; a sentence each."""
     said = []
-    if alert.bound is Bound.HIGH and alert.state in (AlertState.FIRING, AlertState.STILL) and _may_be_early(alert):
+    if (
+        alert.bound.can_breach_while_open
+        and alert.state in (AlertState.FIRING, AlertState.STILL)
+        and _may_be_early(alert)
+    ):
         ended = now >= alert.window_start + alert.window.length
         said.append(EARLY if ended else "The window has not ended yet; its final count may be higher.")
     run = _run_before(alert)
@@ -178,8 +203,8 @@ def background(alert: Alert, now: datetime) -> list[str]:
         said.append(f"It has been {level(alert.bound, alert.threshold)} {_for(alert, run + 1)} now.")
     elif alert.state is AlertState.RESOLVED and run:
         past = [each for each in alert.earlier[-run:] if each is not None]
-        peak = max(past) if alert.bound is Bound.HIGH else min(past)
-        most = f", with {number(peak)} at {'most' if alert.bound is Bound.HIGH else 'least'}" if run > 1 else ""
+        peak = alert.bound.worst_of(past)
+        most = f", with {number(peak)} at {_words_for(alert.bound).worst}" if run > 1 else ""
         said.append(f"Before, it was {level(alert.bound, alert.threshold)} {_for(alert, run)}{most}.")
     known = [each for each in alert.earlier if each is not None]
     if known and alert.earlier[-1] is not None and not (alert.state is AlertState.RESOLVED and run):
@@ -204,7 +229,7 @@ def times(alert: Alert, clock: Clock) -> list[tuple[str, str, str]]:
 def chart_in_words(alert: Alert, counts: list[int | None]) -> str:
     """What a chart shows, for those who do not see it."""
     shown = ", ".join("unknown" if each is None else number(each) for each in counts)
-    limit = f"{_MOST[alert.bound]} {number(alert.threshold)}"
+    limit = f"{_words_for(alert.bound).within} {number(alert.threshold)}"
     return (
         f"{flights(alert.direction).capitalize()} at {alert.airport} {_EVERY[alert.window]}, the latest last: {shown}. "
         f"Within your level: {limit}."
@@ -220,15 +245,10 @@ def _run_before(alert: Alert) -> int:
     """How many of the windows right before were past the threshold, as far as they are told."""
     run = 0
     for count in reversed(alert.earlier):
-        if count is None or not is_past(alert.bound, alert.threshold, count):
+        if count is None or not alert.bound.is_breached(count, alert.threshold):
             break
         run += 1
     return run
-
-
-def is_past(bound: Bound, threshold: int, count: int) -> bool:
-    """Whether a count is past a threshold."""
-    return count > threshold if bound is Bound.HIGH else count < threshold
 
 
 def _for(alert: Alert, run: int) -> str:

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Final
+from typing import Final, assert_never
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from domain.airports import airport
-from domain.alerts import AlertState, Bound
-from domain.explanation import verdicts
+from domain.airports import find_airport
+from domain.alerts import AlertState, Bound, list_thresholds
+from domain.explanation import judge_windows
 from domain.interests import Direction, Interest
 from domain.threshold_index import ThresholdInForce
 from domain.traffic import RETAINED_HOURS, DirectionTraffic, HourlyCounts, Traffic
@@ -129,9 +129,9 @@ def airport_detail(desk: Desk, icao: str, window: Window, now: datetime, alerts:
     """What is known of an airport, by windows of one length."""
     _, traffic = desk.traffic(icao)
     thresholds = desk.thresholds(icao)
-    in_force = tuple(sorted((_shown(each) for each in thresholds.in_force()), key=_by_length))
-    breaches = thresholds.in_breach(traffic)
-    known = airport(icao)
+    in_force = tuple(sorted((_shown(each) for each in thresholds.list_in_force()), key=_by_length))
+    breaches = thresholds.count_in_breach(traffic)
+    known = find_airport(icao)
     past = {direction: desk.past(icao, direction) for direction in (Direction.DEPARTURES, Direction.ARRIVALS)}
     directions = [Direction.DEPARTURES, Direction.ARRIVALS]
     if any(each.direction is Direction.BOTH and each.window is window for each in in_force):
@@ -166,7 +166,7 @@ def shown_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], wind
     """The numbers of the windows that a chart shows: the same for all directions, so that they can be compared."""
     begins, ends = [], []
     for direction, counts in past.items():
-        flow = traffic.flows(direction)[0]
+        flow = traffic.select_directions(direction)[0]
         if flow.covered_from is not None and flow.watermark is not None:
             begins.append(flow.covered_from // HOUR_S)
             ends.append(-(-flow.watermark // HOUR_S))
@@ -200,7 +200,7 @@ def _series(
     numbers: range,
     in_force: Iterable[ThresholdShown],
 ) -> Series:
-    flows = [(traffic.flows(part)[0], past[part]) for part in direction.parts]
+    flows = [(traffic.select_directions(part)[0], past[part]) for part in direction.parts]
     fitting = [each for each in in_force if each.direction is direction and each.window is window]
     charted = tuple(sorted(fitting, key=lambda each: -each.interests)[:CHARTED_THRESHOLDS])
     return Series(
@@ -242,25 +242,37 @@ def _statements(threshold: ThresholdShown, traffic: Traffic, numbers: range) -> 
         return
     length_s = threshold.window.hours * HOUR_S
     first = instant(numbers.start * length_s)
+    high, low = _high_and_low(threshold)
     stand_in = Interest(
         interest_id=_NOBODY,
         user_id=_NOBODY,
         airport="",
         direction=threshold.direction,
         window=threshold.window,
-        high=threshold.threshold if threshold.bound is Bound.HIGH else None,
-        low=threshold.threshold if threshold.bound is Bound.LOW else None,
+        high=high,
+        low=low,
         for_windows=threshold.for_windows,
         repeat=False,
         effective_from=instant((numbers.start - threshold.for_windows) * length_s),
         version=1,
     )
-    for verdict in verdicts(stand_in, traffic):
-        state = verdict.high if threshold.bound is Bound.HIGH else verdict.low
+    for verdict in judge_windows(stand_in, traffic):
+        state = verdict.state_of(threshold.bound)
         if state is not None and state is not AlertState.STILL and verdict.start >= first:
             yield Statement(
                 verdict.start, threshold.bound, state, threshold.threshold, threshold.for_windows, threshold.interests
             )
+
+
+def _high_and_low(threshold: ThresholdShown) -> tuple[int | None, int | None]:
+    """Return the high and the low threshold of an interest that has this threshold alone."""
+    match threshold.bound:
+        case Bound.HIGH:
+            return threshold.threshold, None
+        case Bound.LOW:
+            return None, threshold.threshold
+        case _:
+            assert_never(threshold.bound)
 
 
 def series_of(interest: Interest, traffic: Traffic, past: Mapping[Direction, HourlyCounts]) -> Series:
@@ -268,15 +280,14 @@ def series_of(interest: Interest, traffic: Traffic, past: Mapping[Direction, Hou
     numbers = shown_windows(traffic, {part: past[part] for part in interest.direction.parts}, interest.window)
     own = {
         bound: ThresholdShown(interest.direction, interest.window, bound, threshold, interest.for_windows, 1)
-        for bound, threshold in ((Bound.HIGH, interest.high), (Bound.LOW, interest.low))
-        if threshold is not None
+        for bound, threshold in list_thresholds(interest)
     }
     first = instant(numbers.start * interest.window.hours * HOUR_S)
     statements = tuple(
         Statement(verdict.start, bound, state, own[bound].threshold, interest.for_windows, 1)
-        for verdict in verdicts(interest, traffic)
-        for bound, state in ((Bound.HIGH, verdict.high), (Bound.LOW, verdict.low))
-        if state is not None and is_said(interest, state) and verdict.start >= first
+        for verdict in judge_windows(interest, traffic)
+        for bound in Bound
+        if (state := verdict.state_of(bound)) is not None and is_said(interest, state) and verdict.start >= first
     )
     series = _series(traffic, past, interest.direction, interest.window, numbers, own.values())
     return replace(series, statements=statements)
@@ -288,7 +299,7 @@ def is_said(interest: Interest, state: AlertState) -> bool:
 
 
 def _coverage(direction: Direction, traffic: Traffic, now: datetime) -> CoverageShown:
-    flow = traffic.flows(direction)[0]
+    flow = traffic.select_directions(direction)[0]
     return CoverageShown(
         direction=direction,
         covered_from=_instant(flow.covered_from),

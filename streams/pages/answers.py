@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from chassis.clock import Clock
 from chassis.faust.app import is_ready
-from domain.airports import airport as known_airport, unknown
+from domain.airports import describe_unknown_code, find_airport
 from domain.interests import Interest
 from domain.windows import Window
 from streams.join_state import Desk
@@ -148,7 +148,7 @@ class Pages:
     async def of_airport(self, request: Request, icao: str, own: Callable[[], Response]) -> Response:
         """The answer about an airport: `own` where it is this worker's, else its owner's. Raises Sorry."""
         if not is_icao(icao):
-            raise Sorry(HTTPStatus.NOT_FOUND, f"{icao[:20]}: {unknown(icao[:20])}")
+            raise Sorry(HTTPStatus.NOT_FOUND, f"{icao[:20]}: {describe_unknown_code(icao[:20])}")
         if self._is_owned(icao):
             if not is_ready(self._app):
                 raise Sorry(HTTPStatus.SERVICE_UNAVAILABLE, f"The worker that has {icao} {_RECOVERING}.")
@@ -253,9 +253,9 @@ def _overview_in(answer: Answer | None) -> Overview | None:
 
 
 def _nothing_known(icao: str) -> str:
-    known = known_airport(icao)
+    known = find_airport(icao)
     if known is None:
-        return f"{icao}: {unknown(icao)}"
+        return f"{icao}: {describe_unknown_code(icao)}"
     return f"{known.name} ({icao}) is not watched: no interest names it, and no flights of it were observed."
 
 

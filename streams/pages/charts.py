@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, assert_never
 
 from domain.alerts import AlertState, Bound
 from domain.windows import Window
@@ -192,15 +192,24 @@ def _kind(window: WindowShown, thresholds: Sequence[ThresholdShown]) -> str:
     kind = {Known.GAP: "gap", Known.OPEN: "open", Known.UNCOVERED: "not-covered", Known.KEPT: "kept"}.get(
         window.known, "closed"
     )
-    if window.known is not Known.UNCOVERED and any(
-        each.bound is Bound.HIGH and window.count > each.threshold for each in thresholds
-    ):
-        return f"{kind} over"
-    if window.known in (Known.CLOSED, Known.KEPT) and any(
-        each.bound is Bound.LOW and window.count < each.threshold for each in thresholds
-    ):
-        return f"{kind} under"
+    for bound in Bound:
+        name, judged = _breach_class(bound)
+        if window.known in judged and any(
+            each.bound is bound and bound.is_breached(window.count, each.threshold) for each in thresholds
+        ):
+            return f"{kind} {name}"
     return kind
+
+
+def _breach_class(bound: Bound) -> tuple[str, tuple[Known, ...]]:
+    """Return the CSS class of a window in breach of a bound, and what must be known of a window to show its breach."""
+    match bound:
+        case Bound.HIGH:
+            return "over", (Known.CLOSED, Known.KEPT, Known.OPEN, Known.GAP)
+        case Bound.LOW:
+            return "under", (Known.CLOSED, Known.KEPT)
+        case _:
+            assert_never(bound)
 
 
 def _bands(windows: Sequence[WindowShown], slot: float) -> tuple[Band, ...]:
@@ -226,7 +235,15 @@ def _lines(thresholds: Sequence[ThresholdShown], top: int) -> tuple[Line, ...]:
     lines = []
     for each in thresholds:
         y = _y(each.threshold, top)
-        above = each.bound is Bound.HIGH
+        band_top: float
+        band_bottom: float
+        match each.bound:
+            case Bound.HIGH:
+                band_top, band_bottom = PLOT_TOP, y
+            case Bound.LOW:
+                band_top, band_bottom = y, PLOT_TOP + PLOT_HEIGHT
+            case _:
+                assert_never(each.bound)
         place = y - 5
         has_room = all(abs(place - other) >= _LABEL_APART for other in named)
         if has_room:
@@ -235,8 +252,8 @@ def _lines(thresholds: Sequence[ThresholdShown], top: int) -> tuple[Line, ...]:
             Line(
                 y=y,
                 bound=each.bound,
-                band_y=PLOT_TOP if above else y,
-                band_height=_px(y - PLOT_TOP if above else PLOT_TOP + PLOT_HEIGHT - y),
+                band_y=band_top,
+                band_height=_px(band_bottom - band_top),
                 label=f"{limit(each.bound, each.threshold)}{run(each.for_windows)}",
                 label_y=place if has_room else None,
             )

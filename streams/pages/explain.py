@@ -3,14 +3,14 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Final, assert_never
 from uuid import UUID
 
 from pydantic import TypeAdapter
 
-from domain.airports import airport
-from domain.alerts import AlertState, Bound
-from domain.explanation import Knowledge, WindowVerdict, verdicts
+from domain.airports import find_airport
+from domain.alerts import AlertState, Bound, list_thresholds
+from domain.explanation import Knowledge, WindowVerdict, judge_windows
 from domain.interests import Direction, Interest
 from domain.windows import Window
 from streams.join_state import Desk
@@ -87,9 +87,9 @@ EXPLAINED: Final = TypeAdapter(Explained)
 def explained(desk: Desk, interest: Interest, now: datetime) -> Explained:
     """What the rule makes of each window for an interest, as it stands now."""
     _, traffic = desk.traffic(interest.airport)
-    known = airport(interest.airport)
+    known = find_airport(interest.airport)
     past = {part: desk.past(interest.airport, part) for part in interest.direction.parts}
-    windows = list(_windows(interest, list(verdicts(interest, traffic))))
+    windows = list(_windows(interest, list(judge_windows(interest, traffic))))
     return Explained(
         interest_id=interest.interest_id,
         airport=interest.airport,
@@ -112,12 +112,8 @@ def _windows(interest: Interest, judged: list[WindowVerdict]) -> Iterator[Window
     runs = dict.fromkeys(Bound, 0)
     for verdict in judged:
         bounds = []
-        for bound, threshold, state in (
-            (Bound.HIGH, interest.high, verdict.high),
-            (Bound.LOW, interest.low, verdict.low),
-        ):
-            if threshold is None:
-                continue
+        for bound, threshold in list_thresholds(interest):
+            state = verdict.state_of(bound)
             is_past = _counts_in_run(bound, verdict, threshold)
             runs[bound] = runs[bound] + 1 if is_past else 0
             said = state is not None and is_said(interest, state)
@@ -129,14 +125,10 @@ def _windows(interest: Interest, judged: list[WindowVerdict]) -> Iterator[Window
         yield WindowExplained(verdict.start, verdict.end, verdict.count, verdict.knowledge, tuple(bounds))
 
 
-def _is_past(bound: Bound, count: int, threshold: int) -> bool:
-    return count > threshold if bound is Bound.HIGH else count < threshold
-
-
 def _counts_in_run(bound: Bound, verdict: WindowVerdict, threshold: int) -> bool:
     """Whether the window counts in a run of windows past the threshold."""
-    known = (Knowledge.CLOSED, Knowledge.OPEN) if bound is Bound.HIGH else (Knowledge.CLOSED,)
-    return verdict.knowledge in known and _is_past(bound, verdict.count, threshold)
+    known = (Knowledge.CLOSED, Knowledge.OPEN) if bound.can_breach_while_open else (Knowledge.CLOSED,)
+    return verdict.knowledge in known and bound.is_breached(verdict.count, threshold)
 
 
 def _why(
@@ -155,11 +147,11 @@ def _why(
             )
         case Knowledge.GAP:
             return "A gap in coverage touches it: its count will never be known, so it counts as no breach."
-        case Knowledge.OPEN if bound is Bound.LOW:
-            return f"It is open; whether there are fewer than {threshold} is known when it closes."
+        case Knowledge.OPEN if not bound.can_breach_while_open:
+            return f"It is open; whether there are {limit(bound, threshold)} is known when it closes."
     count = number(verdict.count)
     many = interest.for_windows > 1
-    is_past = _is_past(bound, verdict.count, threshold)
+    is_past = bound.is_breached(verdict.count, threshold)
     says = limit(bound, threshold)
     match state:
         case AlertState.FIRING if many:
@@ -177,17 +169,17 @@ def _why(
     if is_past:
         return f"{count} is {says}; it is said as soon as the window before is closed."
     so_far = " so far" if verdict.knowledge is Knowledge.OPEN else ""
-    if bound is Bound.HIGH and interest.low is not None and not so_far and verdict.count >= interest.low:
-        return f"{count} is neither {says} nor {limit(Bound.LOW, interest.low)}."
-    return f"{count}{so_far} is not {says}."
+    match bound:
+        case Bound.HIGH if interest.low is not None and not so_far and verdict.count >= interest.low:
+            return f"{count} is neither {says} nor {limit(Bound.LOW, interest.low)}."
+        case Bound.HIGH | Bound.LOW:
+            return f"{count}{so_far} is not {says}."
+        case _:
+            assert_never(bound)
 
 
 def in_words(interest: Explained) -> str:
     """What the interest asks for."""
-    limits = [
-        limit(bound, threshold)
-        for bound, threshold in ((Bound.HIGH, interest.high), (Bound.LOW, interest.low))
-        if threshold is not None
-    ]
+    limits = [limit(bound, threshold) for bound, threshold in list_thresholds(interest)]
     run = f", {interest.for_windows} windows in a row" if interest.for_windows > 1 else ""
     return f"{' or '.join(limits)} {flights(interest.direction)}{run}"

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import TypeAdapter
 
-from domain.airports import airport
+from domain.airports import find_airport
 from domain.alerts import Bound
 from domain.interests import Direction
 from domain.traffic import DirectionTraffic
@@ -144,8 +144,8 @@ def airport_shown(desk: Desk, icao: str, now: datetime) -> AirportShown:
     """What is known of one airport."""
     _, traffic = desk.traffic(icao)
     thresholds = desk.thresholds(icao)
-    known = airport(icao)
-    breaches = thresholds.in_breach(traffic)
+    known = find_airport(icao)
+    breaches = thresholds.count_in_breach(traffic)
     return AirportShown(
         icao=icao,
         name=known.name if known else "",
@@ -153,7 +153,7 @@ def airport_shown(desk: Desk, icao: str, now: datetime) -> AirportShown:
         arrivals=_flow_shown(traffic.arrivals, now),
         departures=_flow_shown(traffic.departures, now),
         interests=len(thresholds),
-        thresholds=len(thresholds.in_force()),
+        thresholds=len(thresholds.list_in_force()),
         breaches=tuple(BreachShown(*key, breaches[key]) for key in sorted(breaches)),
     )
 

@@ -1,4 +1,4 @@
-"""The pages' addresses. Read-only, for operators, not routed from outside (DESIGN.md section 6)."""
+"""The pages' addresses. Read-only, for operators, not routed from outside (`docs/design.md`, "Who may do what")."""
 
 import json
 from collections.abc import Awaitable, Callable, Iterable

@@ -1,7 +1,7 @@
 """Numbers, durations, times and thresholds as people read them. All times are UTC."""
 
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, assert_never
 
 from domain.alerts import AlertState, Bound
 from domain.interests import Direction
@@ -100,7 +100,13 @@ def counted(count: int, direction: Direction) -> str:
 
 def limit(bound: Bound, threshold: int | str) -> str:
     """What a threshold says: more than 20, fewer than 5."""
-    return f"{'more' if bound is Bound.HIGH else 'fewer'} than {threshold}"
+    match bound:
+        case Bound.HIGH:
+            return f"more than {threshold}"
+        case Bound.LOW:
+            return f"fewer than {threshold}"
+        case _:
+            assert_never(bound)
 
 
 def run(for_windows: int) -> str:
@@ -108,14 +114,24 @@ def run(for_windows: int) -> str:
     return f", {for_windows} windows in a row" if for_windows > 1 else ""
 
 
-SIGNS: Final = {
-    (Bound.HIGH, AlertState.FIRING): "▲",
-    (Bound.LOW, AlertState.FIRING): "▼",
-    (Bound.HIGH, AlertState.STILL): "△",
-    (Bound.LOW, AlertState.STILL): "▽",
-    (Bound.HIGH, AlertState.RESOLVED): "✓",
-    (Bound.LOW, AlertState.RESOLVED): "✓",
-    (Bound.HIGH, AlertState.WITHDRAWN): "✕",
-    (Bound.LOW, AlertState.WITHDRAWN): "✕",
-}
+def _sign(bound: Bound, state: AlertState) -> str:
+    """Return the sign of an alert: filled while FIRING, hollow while STILL, and pointing to the side of the breach."""
+    match state:
+        case AlertState.RESOLVED:
+            return "✓"
+        case AlertState.WITHDRAWN:
+            return "✕"
+        case AlertState.FIRING | AlertState.STILL:
+            match bound:
+                case Bound.HIGH:
+                    return "▲" if state is AlertState.FIRING else "△"
+                case Bound.LOW:
+                    return "▼" if state is AlertState.FIRING else "▽"
+                case _:
+                    assert_never(bound)
+        case _:
+            assert_never(state)
+
+
+SIGNS: Final = {(bound, state): _sign(bound, state) for bound in Bound for state in AlertState}
 """A form beside each colour, for those who do not tell colours apart."""

@@ -96,7 +96,7 @@ class Refold:
         else:
             batch = decode_flights(record.value)
             _require_partition(record, batch.airport)
-            (flow,) = self._desk.traffic(batch.airport)[1].flows(batch.observation.direction)
+            (flow,) = self._desk.traffic(batch.airport)[1].select_directions(batch.observation.direction)
             watermark = flow.watermark
             outcome = self._desk.flights_observed(sequence, batch)
         if outcome is None:

@@ -80,7 +80,7 @@ def connection(served: Served) -> Iterator[grpc.Channel]:
 
 
 def test_the_settings_are_the_designs() -> None:
-    """DESIGN.md section 7, to the number."""
+    """Keepalive and retries have exactly these values: clients survive a restart of the server (`docs/design.md`)."""
     client, server = dict(CHANNEL_OPTIONS), dict(SERVER_OPTIONS)
     assert client["grpc.keepalive_time_ms"] == 10_000
     assert client["grpc.keepalive_timeout_ms"] == 5_000

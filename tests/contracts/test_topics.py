@@ -31,7 +31,7 @@ EVENTS = (
 
 
 def test_the_catalogue_is_the_designs():
-    """Names, counts and cleanup as DESIGN.md section 2 has them."""
+    """Names, partition counts and cleanup are those of the table in `docs/design.md` ("Data flow")."""
     days = {
         "flights.observed.v1": 30,
         "alerts.raised.v1": 7,

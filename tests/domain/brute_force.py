@@ -1,28 +1,32 @@
-"""DESIGN.md section 4 once more, as slowly and plainly as it reads: the model that the rule is tested against.
+"""A slow and plain model of the alert rule (`docs/design.md`), which the rule is tested against.
 
-Shares no code with the rule: it sees the whole log at once, keeps every flight, and asks each window.
+The model shares no code with the rule: it has the whole log at once, keeps every flight, and judges each window alone.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-Said = tuple[str, str, datetime]
+ModelAlert = tuple[str, str, datetime]
 """Bound, state, window start."""
 
 LENGTHS = {"1h": timedelta(hours=1), "6h": timedelta(hours=6), "1d": timedelta(days=1)}
+"""The length of a window, by its name."""
 
 
 @dataclass
 class Log:
-    """Everything that one direction of one airport will ever be known to have."""
+    """All flights, the coverage and the gaps of one direction at one airport."""
 
     flights: list[datetime]
     covered: tuple[datetime, datetime] | None
+    """Start and end of coverage; None: never covered."""
     gaps: list[tuple[datetime, datetime]]
 
 
 @dataclass
-class Wish:
+class ModelInterest:
+    """The values of an interest on which its alerts depend."""
+
     window: str
     high: int | None
     low: int | None
@@ -31,10 +35,11 @@ class Wish:
     effective_from: datetime
 
 
-def everything_to_be_said(logs: list[Log], wish: Wish) -> set[Said]:
+def compute_model_alerts(logs: list[Log], interest: ModelInterest) -> set[ModelAlert]:
+    """Return all alerts of an interest that follow from the logs of its directions (one or two)."""
     if any(log.covered is None for log in logs):
         return set()
-    length = LENGTHS[wish.window]
+    length = LENGTHS[interest.window]
     midnight = min(log.covered[0] for log in logs).replace(hour=0, minute=0, second=0) - timedelta(days=1)
     last = max(max([log.covered[1], *log.flights]) for log in logs)
     starts = []
@@ -45,8 +50,8 @@ def everything_to_be_said(logs: list[Log], wish: Wish) -> set[Said]:
     def count(start):
         return sum(1 for log in logs for flight in log.flights if start <= flight < start + length)
 
-    def never(start):
-        if start < wish.effective_from:
+    def is_never_judged(start):
+        if start < interest.effective_from:
             return True
         for log in logs:
             if start < log.covered[0]:
@@ -55,29 +60,29 @@ def everything_to_be_said(logs: list[Log], wish: Wish) -> set[Said]:
                 return True
         return False
 
-    def closed(start):
-        return not never(start) and all(log.covered[1] >= start + length for log in logs)
+    def is_closed(start):
+        return not is_never_judged(start) and all(log.covered[1] >= start + length for log in logs)
 
-    said: set[Said] = set()
+    alerts: set[ModelAlert] = set()
     for start in starts:
-        before = [start - i * length for i in range(1, wish.for_windows + 1)]
-        too_early = start < wish.effective_from or any(start < log.covered[0] for log in logs)
-        if wish.high is not None and not too_early and all(never(b) or closed(b) for b in before):
-            over = [not never(b) and count(b) > wish.high for b in before]
-            if count(start) > wish.high and all(over[: wish.for_windows - 1]):
+        before = [start - i * length for i in range(1, interest.for_windows + 1)]
+        is_early = start < interest.effective_from or any(start < log.covered[0] for log in logs)
+        if interest.high is not None and not is_early and all(is_never_judged(b) or is_closed(b) for b in before):
+            over = [not is_never_judged(b) and count(b) > interest.high for b in before]
+            if count(start) > interest.high and all(over[: interest.for_windows - 1]):
                 if not all(over):
-                    said.add(("high", "FIRING", start))
-                elif wish.repeat:
-                    said.add(("high", "STILL", start))
-            elif all(over) and closed(start):
-                said.add(("high", "RESOLVED", start))
-        if wish.low is not None and closed(start):
-            under = [closed(b) and count(b) < wish.low for b in before]
-            if count(start) < wish.low and all(under[: wish.for_windows - 1]):
+                    alerts.add(("high", "FIRING", start))
+                elif interest.repeat:
+                    alerts.add(("high", "STILL", start))
+            elif all(over) and is_closed(start):
+                alerts.add(("high", "RESOLVED", start))
+        if interest.low is not None and is_closed(start):
+            under = [is_closed(b) and count(b) < interest.low for b in before]
+            if count(start) < interest.low and all(under[: interest.for_windows - 1]):
                 if not all(under):
-                    said.add(("low", "FIRING", start))
-                elif wish.repeat:
-                    said.add(("low", "STILL", start))
+                    alerts.add(("low", "FIRING", start))
+                elif interest.repeat:
+                    alerts.add(("low", "STILL", start))
             elif all(under):
-                said.add(("low", "RESOLVED", start))
-    return said
+                alerts.add(("low", "RESOLVED", start))
+    return alerts

@@ -1,4 +1,4 @@
-"""Logs of what a collector may publish, for tests: strategies for all of them, and what the brute-force model says."""
+"""Logs as a collector may publish them: hypothesis strategies for logs, and the model's alerts of a log."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -6,16 +6,18 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from domain.alerts import AlertState, Bound, alert_id
+from domain.alerts import AlertState, Bound, compute_alert_id
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.windows import Window, instant, seconds
-from tests.domain.brute_force import Log, Wish, everything_to_be_said
+from tests.domain.brute_force import Log, ModelInterest, compute_model_alerts
 
 BASE = datetime(2013, 2, 8, tzinfo=UTC)
+"""The midnight from which the hours of tests are counted."""
 
 
 def an_interest(**changes) -> Interest:
+    """Return an interest in more than two departures an hour from KJFK, with the fields in `changes` replaced."""
     values = {
         "interest_id": UUID(int=1),
         "user_id": UUID(int=2),
@@ -33,8 +35,8 @@ def an_interest(**changes) -> Interest:
 
 
 @st.composite
-def one_direction(draw, direction: Direction, longest: int = 14) -> list[Observation]:
-    """A log of one direction as a collector may write it: intervals in order, some in parts, some gaps, some jumps."""
+def direction_logs(draw, direction: Direction, longest: int = 14) -> list[Observation]:
+    """Draw a log of one direction as a collector may write it: intervals in order, partial ones, gaps, skipped time."""
     at = seconds(BASE) + draw(st.integers(-30, 30)) * 600
     log = []
     for _ in range(draw(st.integers(0, longest))):
@@ -56,11 +58,11 @@ def one_direction(draw, direction: Direction, longest: int = 14) -> list[Observa
 
 @st.composite
 def interleaved(draw, longest: int = 14) -> list[Observation]:
-    """The logs of both directions, shuffled together, each in its own order."""
-    left = draw(one_direction(Direction.ARRIVALS, longest))
-    right = draw(one_direction(Direction.DEPARTURES, longest))
+    """Draw a log of both directions: their logs interleaved, each in its own order."""
+    left = draw(direction_logs(Direction.ARRIVALS, longest))
+    right = draw(direction_logs(Direction.DEPARTURES, longest))
     if draw(st.integers(0, 3)) == 0:
-        return [*right, *left]  # as when one direction is wanted long after the other
+        return [*right, *left]  # one direction is collected long after the other
     log = []
     while left or right:
         log.append((left if left and (not right or draw(st.booleans())) else right).pop(0))
@@ -69,7 +71,7 @@ def interleaved(draw, longest: int = 14) -> list[Observation]:
 
 @st.composite
 def with_late_flights(draw, log: list[Observation]) -> list[Observation]:
-    """A log in which some batches also bring flights of long before, that the source did not have in time."""
+    """Draw a log in which some batches also hold late flights, of up to 50 hours before their interval."""
     late = []
     for observation in log:
         hours = draw(st.lists(st.integers(1, 100), max_size=3)) if draw(st.booleans()) else []
@@ -78,14 +80,16 @@ def with_late_flights(draw, log: list[Observation]) -> list[Observation]:
     return late
 
 
-def _with_a_threshold(high: int | None, low: int | None, **values) -> Interest:
+def _build_valid_interest(high: int | None, low: int | None, **values) -> Interest:
+    """Return an interest with at least one threshold; a low one that is not below the high one is left out."""
     if high is None and low is None:
         high = 1
     return an_interest(high=high, low=low if high is None or (low or 0) < high else None, **values)
 
 
+# Valid interests of any kind.
 interests = st.builds(
-    _with_a_threshold,
+    _build_valid_interest,
     direction=st.sampled_from(Direction),
     window=st.sampled_from(Window),
     high=st.none() | st.integers(0, 8),
@@ -96,12 +100,13 @@ interests = st.builds(
 )
 
 
-def facts(log: list[Observation], direction: Direction) -> list[Log]:
-    """The log as the brute-force model takes it."""
-    return [_facts([event for event in log if event.direction is part]) for part in direction.parts]
+def build_model_logs(log: list[Observation], direction: Direction) -> list[Log]:
+    """Return the log as the brute-force model takes it: one model log for each part of a direction."""
+    return [_build_model_log([event for event in log if event.direction is part]) for part in direction.parts]
 
 
-def _facts(log: list[Observation]) -> Log:
+def _build_model_log(log: list[Observation]) -> Log:
+    """Return the flights, the coverage and the gaps that the observations of one direction state."""
     begin = end = None
     gaps = []
     for event in log:
@@ -109,7 +114,7 @@ def _facts(log: list[Observation]) -> Log:
             begin = end = event.begin
         if begin is None:
             continue
-        if event.begin > end:  # jumped over
+        if event.begin > end:  # the collector skipped an interval
             gaps.append((instant(end), instant(event.begin)))
             end = event.begin
         if event.coverage is Coverage.GAP:
@@ -123,9 +128,9 @@ def _facts(log: list[Observation]) -> Log:
     )
 
 
-def to_be_said(interest: Interest, log: list[Observation]) -> set[tuple[str, str, datetime]]:
-    """Bound, state and window start of everything that the brute-force model has to say."""
-    wish = Wish(
+def compute_expected_alerts(interest: Interest, log: list[Observation]) -> set[tuple[str, str, datetime]]:
+    """Return bound, state and window start of all alerts that the brute-force model derives from a log."""
+    model_interest = ModelInterest(
         interest.window.value,
         interest.high,
         interest.low,
@@ -133,12 +138,12 @@ def to_be_said(interest: Interest, log: list[Observation]) -> set[tuple[str, str
         interest.repeat,
         interest.effective_from,
     )
-    return everything_to_be_said(facts(log, interest.direction), wish)
+    return compute_model_alerts(build_model_logs(log, interest.direction), model_interest)
 
 
 def expected_ids(interest: Interest, log: list[Observation]) -> set[UUID]:
-    """The ids of the alerts that the brute-force model has to say."""
+    """Return the ids of all alerts that the brute-force model derives from a log."""
     return {
-        alert_id(interest.interest_id, interest.version, Bound(bound), start, AlertState(state))
-        for bound, state, start in to_be_said(interest, log)
+        compute_alert_id(interest.interest_id, interest.version, Bound(bound), start, AlertState(state))
+        for bound, state, start in compute_expected_alerts(interest, log)
     }

@@ -1,4 +1,4 @@
-"""The preview says what the stream would say, by the plain model and by the stream's own desk."""
+"""Tests of the preview: its alerts are those of the brute-force model and those of the stream."""
 
 from collections.abc import Iterable
 from datetime import timedelta
@@ -8,11 +8,11 @@ from hypothesis import example, given, settings, strategies as st
 
 from domain.alerts import AlertState
 from domain.interests import Direction, Interest
-from domain.preview import FlightHistory, Preview, percentile, preview
+from domain.preview import FlightHistory, Preview, compute_percentile, preview
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, Window, seconds
 from tests.domain.brute_force import LENGTHS
-from tests.domain.logs import BASE, an_interest, expected_ids, facts, interests, interleaved
+from tests.domain.logs import BASE, an_interest, build_model_logs, expected_ids, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
@@ -20,22 +20,23 @@ from tests.streams.events import interest_set, observed
 HOUR = timedelta(hours=1)
 
 
-def stored(log: list[Observation], direction: Direction) -> list[FlightHistory]:
-    """What a collector has in its database after publishing a log."""
+def build_histories(log: list[Observation], direction: Direction) -> list[FlightHistory]:
+    """Return the histories that a collector has stored after it published a log."""
     return [
         FlightHistory(
             part,
             seconds(fact.covered[0]),
             seconds(fact.covered[1]),
             sorted(seconds(at) for at in fact.flights),
-            _merged((seconds(begin), seconds(end)) for begin, end in fact.gaps),
+            _merge_gaps((seconds(begin), seconds(end)) for begin, end in fact.gaps),
         )
-        for part, fact in zip(direction.parts, facts(log, direction), strict=True)
+        for part, fact in zip(direction.parts, build_model_logs(log, direction), strict=True)
         if fact.covered is not None
     ]
 
 
-def _merged(gaps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merge_gaps(gaps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the gaps with adjacent ones merged."""
     merged: list[tuple[int, int]] = []
     for begin, end in gaps:
         if merged and merged[-1][1] == begin:
@@ -47,7 +48,7 @@ def _merged(gaps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 def history(
     begin: float, end: float, times: Iterable[float] = (), gaps: Iterable[tuple[float, float]] = ()
 ) -> FlightHistory:
-    """Of departures; in hours after BASE."""
+    """Return a history of departures; all times in hours after BASE."""
 
     def at(hour: float) -> int:
         return seconds(BASE + timedelta(hours=hour))
@@ -57,20 +58,21 @@ def history(
     )
 
 
-def brief(shown: Preview) -> list[tuple[str, str, int, int]]:
+def summarize(shown: Preview) -> list[tuple[str, str, int, int]]:
+    """Return bound, state, window (hours after BASE) and count of each alert."""
     return [(a.bound.value, a.state.value, (a.window_start - BASE) // HOUR, a.count) for a in shown.alerts]
 
 
-def test_a_preview_is_what_would_be_said_and_the_counts():
-    """Three flights, none, one: high above two fires and ends."""
+def test_a_preview_has_the_alerts_and_the_counts():
+    """Windows with three flights, none and one: more than two fires, then resolves, and all three counts are shown."""
     shown = preview(an_interest(), [history(0, 3, (0.1, 0.2, 0.3, 2.5))])
-    assert brief(shown) == [("high", "FIRING", 0, 3), ("high", "RESOLVED", 1, 0)]
+    assert summarize(shown) == [("high", "FIRING", 0, 3), ("high", "RESOLVED", 1, 0)]
     assert shown.counts == (3, 0, 1)
     assert shown.mails_a_week == 2 * (7 * 24 / 3)
 
 
-def test_what_cannot_be_judged_is_in_no_count():
-    """Before effective_from, before and after coverage, and where a gap touches."""
+def test_a_window_that_cannot_be_judged_has_no_count():
+    """Windows before effective_from, before or after coverage, or touched by a gap have no count."""
     interest = an_interest(effective_from=BASE + HOUR)
     known = history(0, 5.5, (0.5, 1.5, 2.5, 3.5, 4.1, 4.2, 5.1), [(2.9, 3.1)])
     assert preview(interest, [known]).counts == (1, 2)
@@ -78,15 +80,15 @@ def test_what_cannot_be_judged_is_in_no_count():
 
 
 def test_of_a_direction_without_a_history_nothing_is_known():
-    """Neither zero flights nor what the other direction has."""
+    """A direction without a history counts neither as zero flights nor as the other direction alone."""
     both = an_interest(direction=Direction.BOTH, high=None, low=100)
     for histories in ([], [history(0, 24)]):
         shown = preview(both, histories)
         assert (shown.alerts, shown.counts, shown.mails_a_week) == ((), (), None)
 
 
-def test_a_long_history_is_judged_as_far_as_anything_is_remembered():
-    """The stream forgets what is older than its memory: such windows are not judged for who comes now."""
+def test_a_long_history_is_judged_within_the_retained_hours():
+    """The stream retains 40 days of counts: older windows are not judged for an interest that is set now."""
     long_ago = history(0, 24 * 60, [24 * day + 1 for day in range(60)])
     shown = preview(an_interest(window=Window.ONE_DAY, high=0, repeat=True), [long_ago])
     assert [alert.state for alert in shown.alerts] == [AlertState.FIRING, *[AlertState.STILL] * 39]
@@ -95,14 +97,14 @@ def test_a_long_history_is_judged_as_far_as_anything_is_remembered():
 
 @settings(max_examples=400, deadline=None)
 @example(
-    # a run across a gap that no window of its own is lost to
+    # a run across a gap, none of whose own windows is lost
     log=[seen(0, 2, (0.1, 0.2, 0.3)), seen(2, 4, coverage=Coverage.GAP), seen(4, 8, (5.5, 6.5))],
     interest=an_interest(high=0, for_windows=2),
 )
 @given(log=interleaved(), interest=interests)
-def test_the_preview_says_what_the_plain_model_says(log: list[Observation], interest: Interest):
-    """Of any log: the ids of its alerts, each once, and in order."""
-    shown = preview(interest, stored(log, interest.direction))
+def test_a_preview_has_the_alerts_of_the_model(log: list[Observation], interest: Interest):
+    """A preview of any log has the alerts of the brute-force model, each once, in order."""
+    shown = preview(interest, build_histories(log, interest.direction))
     ids = [alert.alert_id for alert in shown.alerts]
     assert set(ids) == expected_ids(interest, log)
     assert len(set(ids)) == len(ids)
@@ -111,19 +113,19 @@ def test_the_preview_says_what_the_plain_model_says(log: list[Observation], inte
 
 @settings(max_examples=400, deadline=None)
 @given(log=interleaved(), interest=interests)
-def test_the_preview_says_what_the_stream_says_at_once(log: list[Observation], interest: Interest):
-    """The desk that has folded the same flights, when the same interest is set: the same alerts, with their counts."""
+def test_a_preview_has_the_alerts_of_the_stream(log: list[Observation], interest: Interest):
+    """A preview equals the stream's alerts for the same interest, set after the same flights were folded."""
     bench = Bench()
     for sequence, observation in enumerate(log, start=1):
         bench.fold(observed("KJFK", sequence, observation))
-    assert preview(interest, stored(log, interest.direction)).alerts == bench.fold(interest_set(interest, 1))
+    assert preview(interest, build_histories(log, interest.direction)).alerts == bench.fold(interest_set(interest, 1))
 
 
 @settings(max_examples=200, deadline=None)
 @given(log=interleaved(), interest=interests)
-def test_the_counts_are_those_of_the_plain_model(log: list[Observation], interest: Interest):
-    """One for each window that is covered to its end by all directions, and touched by no gap."""
-    parts = facts(log, interest.direction)
+def test_the_counts_are_those_of_the_model(log: list[Observation], interest: Interest):
+    """A preview has one count for each window that all directions cover to its end and that no gap touches."""
+    parts = build_model_logs(log, interest.direction)
     counts = []
     if all(part.covered is not None for part in parts):
         length = LENGTHS[interest.window.value]
@@ -137,7 +139,7 @@ def test_the_counts_are_those_of_the_plain_model(log: list[Observation], interes
             ):
                 counts.append(sum(start <= flight < end for part in parts for flight in part.flights))
             start = end
-    assert preview(interest, stored(log, interest.direction)).counts == tuple(counts)
+    assert preview(interest, build_histories(log, interest.direction)).counts == tuple(counts)
 
 
 @given(
@@ -146,25 +148,25 @@ def test_the_counts_are_those_of_the_plain_model(log: list[Observation], interes
     times=st.lists(st.integers(0, 60 * 24 * HOUR_S), max_size=30),
 )
 def test_every_flight_of_the_history_is_observed_once(begin: int, length: int, times: list[int]):
-    """However long the history is; intervals follow each other without a hole."""
-    observations = list(FlightHistory(Direction.ARRIVALS, begin, begin + length, sorted(times)).observations())
+    """A history of any length becomes adjacent intervals, and each of its flights is in one of them."""
+    observations = list(FlightHistory(Direction.ARRIVALS, begin, begin + length, sorted(times)).to_observations())
     assert [each.begin for each in observations] == [begin, *(each.end for each in observations[:-1])]
     assert observations[-1].end == begin + length
     observed = [at for each in observations for at in each.event_times]
     assert observed == sorted(at for at in times if begin <= at < begin + length)
-    assert all(at in each.reach for each in observations for at in each.event_times)
+    assert all(at in each.valid_times for each in observations for at in each.event_times)
 
 
 @given(counts=st.lists(st.integers(0, 50), min_size=1), percent=st.integers(0, 100))
 def test_a_percentile_is_the_smallest_count_that_is_enough(counts: list[int], percent: int):
-    """So many percent of all windows had no more, and with one flight less that is not so."""
-    found = percentile(counts, percent)
+    """At least `percent` % of all counts do not exceed the percentile, and no smaller count has this property."""
+    found = compute_percentile(counts, percent)
     assert found in counts
     assert sum(count <= found for count in counts) * 100 >= percent * len(counts)
     assert sum(count < found for count in counts) * 100 < percent * len(counts) or found == min(counts)
 
 
 def test_nothing_has_no_percentile():
-    """It is no zero."""
+    """The percentile of no counts is not zero: ValueError is raised."""
     with pytest.raises(ValueError):
-        percentile([], 50)
+        compute_percentile([], 50)

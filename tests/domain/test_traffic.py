@@ -1,9 +1,9 @@
-"""Traffic: what counts, and what no log can make it forget or hoard."""
+"""Tests of traffic: the flights that count, gaps, and the limit of its memory."""
 
 from hypothesis import example, given, strategies as st
 
 from domain.interests import Direction
-from domain.traffic import LONGEST_INTERVAL_S, MOST_DAYS, Coverage, DirectionTraffic, Observation
+from domain.traffic import LONGEST_INTERVAL_S, MAX_DAYS, Coverage, DirectionTraffic, Observation
 from domain.windows import HOUR_S, seconds
 from tests.domain.logs import BASE
 
@@ -13,19 +13,20 @@ YEAR_9999 = 253_370_764_800
 
 
 def seen(begin: int, end: int, *times: int, coverage: Coverage = Coverage.COMPLETE) -> Observation:
+    """Return an observation of departures; all times in seconds since 1970."""
     return Observation(DEPARTURES, begin, end, times, coverage)
 
 
-def test_a_late_flight_counts_and_one_out_of_reach_does_not():
-    """A flight may lie before its interval, as late ones do; one after it, or forty days before, is an error."""
+def test_a_late_flight_counts_and_one_at_an_invalid_time_does_not():
+    """A flight before its interval counts, as late flights do; one after it, or forty days before, does not."""
     flow = DirectionTraffic().fold(seen(NOON, NOON + HOUR_S))
     late = seen(NOON + HOUR_S, NOON + 2 * HOUR_S, NOON, NOON + 2 * HOUR_S, YEAR_9999, 0, -(10**12))
     assert flow.fold(late).counts.total(0, 10**7) == 1
-    assert [at in late.reach for at in late.event_times] == [True, False, False, False, False]
+    assert [at in late.valid_times for at in late.event_times] == [True, False, False, False, False]
 
 
-def test_what_the_collector_jumps_over_is_a_gap_as_soon_as_it_does():
-    """It matters not whether the first batch beyond the jump is a part of its interval, or all of it."""
+def test_a_skipped_interval_is_a_gap_at_once():
+    """An interval that the collector skips is a gap from the next batch on, be that batch partial or complete."""
     flow = DirectionTraffic().fold(seen(NOON, NOON + HOUR_S))
     begin, end = NOON + 3 * HOUR_S, NOON + 4 * HOUR_S
     partial = flow.fold(seen(begin, end, begin, coverage=Coverage.PARTIAL))
@@ -35,7 +36,8 @@ def test_what_the_collector_jumps_over_is_a_gap_as_soon_as_it_does():
 
 
 @st.composite
-def hostile(draw) -> Observation:
+def hostile_observations(draw) -> Observation:
+    """Draw an observation with any interval up to the year 9999 and any event times."""
     begin = draw(st.integers(0, YEAR_9999) | st.integers(NOON - 10**7, NOON + 10**7))
     end = begin + draw(st.integers(1, LONGEST_INTERVAL_S))
     coverage = draw(st.sampled_from(Coverage))
@@ -46,11 +48,11 @@ def hostile(draw) -> Observation:
 
 
 @example(log=[seen(NOON, NOON + 1, NOON, coverage=Coverage.PARTIAL), seen(0, 1, 0)])
-@given(log=st.lists(hostile(), max_size=8))
-def test_no_log_takes_more_memory_than_what_is_retained_and_one_interval(log):
-    """Times of the year 1970 or 9999 do not make an airport remember the hours in between."""
+@given(log=st.lists(hostile_observations(), max_size=8))
+def test_no_log_takes_more_memory_than_the_retained_days_and_one_interval(log):
+    """Event times of the years 1970 and 9999 do not make an airport store all the hours in between."""
     flow = DirectionTraffic()
     for each in log:
         flow = flow.fold(each)
-        assert len(flow.counts.days) <= MOST_DAYS + 1
+        assert len(flow.counts.days) <= MAX_DAYS + 1
         assert len(flow.gaps) <= len(log) * 2

@@ -74,9 +74,9 @@ def a_day_at_five_airports(end: datetime) -> list[Alert]:
         threshold = {"KJFK": 20, "KBOS": 6, "EGLL": 35, "LICC": 12, "ZBAA": 5}[airport]
         episode_id = None
         for hour, count in enumerate(levels):
-            past = count > threshold if bound is Bound.HIGH else count < threshold
+            past = bound.is_breached(count, threshold)
             before = levels[hour - 1] if hour else threshold
-            was = before > threshold if bound is Bound.HIGH else before < threshold
+            was = bound.is_breached(before, threshold)
             if not (past or was):
                 continue
             state = AlertState.STILL if past and was else AlertState.FIRING if past else AlertState.RESOLVED

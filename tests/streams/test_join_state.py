@@ -53,7 +53,7 @@ def test_an_older_version_does_not_overwrite_a_newer_one(bench):
     bench.fold(interest_set(newer, 1))
     assert bench.outcome(interest_set(older, 2)) is None
     assert bench.desk.interest("KJFK", newer.interest_id) == newer
-    assert [each.threshold for each in bench.desk.thresholds("KJFK").in_force()] == [5]
+    assert [each.threshold for each in bench.desk.thresholds("KJFK").list_in_force()] == [5]
 
 
 def test_a_repeat_does_not_bring_a_removed_interest_back(bench):

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from domain.interests import HIGHEST_THRESHOLD, MOST_WINDOWS
+from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS
 from domain.traffic import LONGEST_INTERVAL_S, Coverage
 from domain.windows import Window, seconds
 from streams.errors import UndecodableError
@@ -101,7 +101,7 @@ def test_a_gap_may_be_long():
         {"window": 0},
         {"window": 7},
         {"for_windows": 0},
-        {"for_windows": MOST_WINDOWS + 1},
+        {"for_windows": MAX_FOR_WINDOWS + 1},
         {"for_windows": 2**32 - 1},
         {"high": HIGHEST_THRESHOLD + 1},
         {"low": 2},

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from domain.airports import airport
+from domain.airports import find_airport
 from local.kafka import Broker
 from tests.domain.logs import an_interest, expected_ids
 from tests.domain.test_rule import seen
@@ -22,7 +22,7 @@ from tests.streams.traffic import a_scene
 from tests.waiting import eventually
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
-LICC = airport("LICC")
+LICC = find_airport("LICC")
 pytestmark = pytest.mark.timeout(240)
 
 

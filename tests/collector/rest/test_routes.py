@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 
 from chassis.db.database import Database
 from collector.rest.users import Users
-from domain.interests import HIGHEST_THRESHOLD, MOST_WINDOWS, Direction
+from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
 from tests.collector.conftest import (
     ANNS,
     BOBS,
@@ -77,7 +77,7 @@ def test_everything_may_be_said(client: FlaskClient) -> None:
     """In any case and with blanks around the airport; instants in any zone."""
     said = {
         "airport_icao": " licc ", "direction": "both", "window": "1d", "high_value": 1, "low_value": 0,
-        "for_windows": MOST_WINDOWS, "repeat": True, "effective_from": "2013-02-10T02:00:00+02:00",
+        "for_windows": MAX_FOR_WINDOWS, "repeat": True, "effective_from": "2013-02-10T02:00:00+02:00",
     }  # fmt: skip
     shown = json_of(client.post("/interests", json=said, headers=ANNS))
     assert {name: shown[name] for name in said} == said | {
@@ -94,7 +94,7 @@ NO_COUNTS = (True, False, "5", 5.0, 5.5, -1, [], {}, HIGHEST_THRESHOLD + 1, 2**3
     [
         *({name: value} for name in ("high_value", "low_value", "for_windows") for value in NO_COUNTS),
         {"for_windows": 0},
-        {"for_windows": MOST_WINDOWS + 1},
+        {"for_windows": MAX_FOR_WINDOWS + 1},
         {"for_windows": None},
         {"high_value": None},
         {"low_value": 30},

@@ -15,7 +15,7 @@ from local.demo.options import Wanted, parse_interest
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
 from notifier.mail.alert_header import ToldAlert
-from tests.domain.brute_force import Log, Wish, everything_to_be_said
+from tests.domain.brute_force import Log, ModelInterest, compute_model_alerts
 from tests.local.demo.blizzard import BOS, JFK, statements
 
 BEGIN, END = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
@@ -66,8 +66,8 @@ def test_any_airport_days_and_thresholds_are_the_brute_force_models(
         found = find(icao, seconds(begin), seconds(end) - 1)
         times = [instant(f.first_seen if part is Direction.DEPARTURES else f.last_seen) for f in found]
         logs.append(Log(times, (begin, end), []))
-    wish = Wish(window.value, *limits, for_windows, repeat, begin)
-    expected = everything_to_be_said(logs, wish)
+    wish = ModelInterest(window.value, *limits, for_windows, repeat, begin)
+    expected = compute_model_alerts(logs, wish)
     said = expected_alerts(timetable, wanted, begin, end)
     assert {(a.bound.value, a.state.value, a.window_start) for a in said} == expected
     for alert in said:

@@ -28,7 +28,7 @@ from streams.pages.airport import (
 )
 from streams.pages.charts import PLOT_HEIGHT, PLOT_TOP, chart, spark
 from streams.pages.rendering import airport_page
-from tests.domain.logs import BASE, an_interest, interests, interleaved, to_be_said
+from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
@@ -112,7 +112,7 @@ def test_what_is_said_to_an_interest_is_on_the_chart(log, wish) -> None:
     series = next((each for each in detail.series if each.direction is wish.direction), None)
     assert series is not None
     shown = {(each.bound.value, each.state.value, each.start) for each in series.statements}
-    expected = to_be_said(wish, log)
+    expected = compute_expected_alerts(wish, log)
     first = series.windows[0].start if series.windows else NOW
     assert shown == {each for each in expected if each[2] >= first}
     assert all(each.interests == 1 for each in series.statements)

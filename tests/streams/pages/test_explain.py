@@ -11,7 +11,7 @@ from domain.interests import Direction
 from domain.traffic import Coverage, Observation
 from streams.pages.explain import EXPLAINED, WINDOWS_A_PAGE, Explained, explained, in_words
 from streams.pages.rendering import explain_page
-from tests.domain.logs import BASE, an_interest, interests, interleaved, to_be_said
+from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
@@ -39,7 +39,7 @@ def test_what_is_said_is_what_the_brute_force_model_says(log, wish) -> None:
         for bound in each.bounds
         if bound.said
     }
-    assert said == to_be_said(wish, log)
+    assert said == compute_expected_alerts(wish, log)
     assert told.alerts == len(said)
     signs = {(each.bound.value, each.state.value, each.start) for each in told.series.statements}
     first = told.series.windows[0].start if told.series.windows else NOW

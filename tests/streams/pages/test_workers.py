@@ -17,7 +17,7 @@ from domain.interests import Direction
 from domain.windows import HOUR_S, seconds
 from local.kafka import Broker
 from streams.pages.rendering import UPDATE_S
-from tests.domain.logs import BASE, to_be_said
+from tests.domain.logs import BASE, compute_expected_alerts
 from tests.streams import blizzard
 from tests.streams.browser import PHONE, SCREENSHOTS, WIDE, require_installed, running_browser, visit
 from tests.streams.process import Worker, begun_worker, everything_acknowledged, publish
@@ -138,7 +138,7 @@ def test_an_interest_is_explained_by_either_worker(workers, asked_worker) -> Non
         for bound in each["bounds"]
         if bound["said"]
     }
-    assert said == to_be_said(wish, blizzard.logs()["KJFK"]) != set()
+    assert said == compute_expected_alerts(wish, blizzard.logs()["KJFK"]) != set()
     status, _, page = workers[asked_worker].get(f"/explain/{wish.interest_id}")
     assert status == 200
     assert "More than 20 or fewer than 1 departures" in page
