@@ -47,8 +47,8 @@ from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S
 from local.kafka import running_broker
 from streams.app import SERVICE
-from streams.entries import encode_interest
-from streams.join_state import Outcome
+from streams.entries import encode_interest_entry
+from streams.join_state import FoldResult
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, partition_of
 
@@ -114,7 +114,7 @@ def _latency(cluster: Cluster, folder: Path, messages: int, seconds: float) -> N
 
 def _burst(cluster: Cluster, folder: Path, interests: int) -> None:
     (airport,) = airports(1)
-    table = {key: encode_interest(1, value) for key, value in alarmed_interests(airport, interests, HIGH)}
+    table = {key: encode_interest_entry(1, value) for key, value in alarmed_interests(airport, interests, HIGH)}
     _fill_table(cluster, table)
     sequence = count(1)
     cluster.fill(FLIGHTS_OBSERVED.name, records_of(past(Direction.DEPARTURES), [airport], sequence))
@@ -152,7 +152,7 @@ def _burst(cluster: Cluster, folder: Path, interests: int) -> None:
     report(NAME, f"{interests:,} alerts at once", median(rates), "alerts/s", (beside, median(bare)))
 
 
-def _outcome(folding: Folding, record: Record) -> Outcome:
+def _outcome(folding: Folding, record: Record) -> FoldResult:
     outcome = folding.outcome(record.sequence, record.value)
     if outcome is None:
         raise SystemExit("a batch was taken for a duplicate")
@@ -182,7 +182,7 @@ async def _sent_bare(bootstrap_servers: str, folding: Folding, batch: Record) ->
 
 def _recovery(cluster: Cluster, folder: Path, interests: int) -> None:
     names = airports(AIRPORTS)
-    _fill_table(cluster, {key: encode_interest(1, value) for key, value in quiet_interests(names, interests)})
+    _fill_table(cluster, {key: encode_interest_entry(1, value) for key, value in quiet_interests(names, interests)})
     progress(f"{interests:,} interests are in the changelog")
     sequence = count(1)
     before = past_records(names[:1], sequence)

@@ -1,10 +1,10 @@
 """`python -m benchmarks.stream_fold`: the pure fold, without Kafka: what a flight costs, and what an interest weighs.
 
-Batches are decoded and folded by the stream's own `Desk`, on dicts in place of tables, at airports that were watched
-for six weeks and have 0 to a million interests, none of which fires. The sizes of batches are the collector's: an hour
-of a busy airport (30 to 60 flights), a day that is collected at night (some 600), the most that it sends (1,000). All
-numbers of interests take turns in short rounds; medians are shown, with their share of the figure without interests.
-The clock is the processor time of this process, which does nothing else: others on the machine do not count.
+Batches are decoded and folded by the stream's own `JoinState`, on dicts in place of tables, at airports that were
+watched for six weeks and have 0 to a million interests, none of which fires. The sizes of batches are the collector's:
+an hour of a busy airport (30 to 60 flights), a day that is collected at night (some 600), the most that it sends
+(1,000). All numbers of interests take turns in short rounds; medians are shown, with their share of the figure without
+interests. The clock is the processor time of this process, which does nothing else: others on the machine do not count.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from typing import Final
 from benchmarks.streams.figures import median, progress, report
 from benchmarks.streams.traffic import Record, airports, flight_records, past_records, quiet_interests
 from benchmarks.streams.work import Folding
-from streams.entries import encode_interest
-from streams.join_state import Desk
+from streams.entries import encode_interest_entry
+from streams.join_state import JoinState
 from streams.messages import decode_flights
 
 NAME: Final = "stream_fold"
@@ -69,11 +69,11 @@ def main() -> int:
 
 def _entries(names: list[str], number: int) -> dict[bytes, bytes]:
     """A table of interests."""
-    return {key: encode_interest(1, value) for key, value in quiet_interests(names, number)}
+    return {key: encode_interest_entry(1, value) for key, value in quiet_interests(names, number)}
 
 
-def _derive(desk: Desk) -> None:
-    while desk.derive():
+def _derive(desk: JoinState) -> None:
+    while desk.index_more_interests():
         pass
 
 
@@ -81,7 +81,7 @@ def _weigh(table: dict[bytes, bytes]) -> None:
     """Memory of the index, apart from what the table itself holds."""
     gc.collect()
     tracemalloc.start()
-    desk = Desk({}, table, {})
+    desk = JoinState({}, table, {})
     _derive(desk)
     gc.collect()
     weight, _ = tracemalloc.get_traced_memory()
@@ -126,14 +126,14 @@ def _fold(foldings: dict[int, Folding], names: list[str], size: int, rounds: int
     report(NAME, f"decoding alone, batches of {size:,}", median(alone), "flights/s", base)
 
 
-def _seconds(desk: Desk, records: Sequence[Record]) -> float:
+def _seconds(desk: JoinState, records: Sequence[Record]) -> float:
     """Decode, fold and encode."""
     began = time.process_time()
     for record in records:
-        outcome = desk.flights_observed(record.sequence, decode_flights(record.value))
-        if outcome is None or outcome.findings:
+        outcome = desk.fold_flights(record.sequence, decode_flights(record.value))
+        if outcome is None or outcome.interest_alerts:
             raise SystemExit("a batch was dropped, or made an interest fire: this is not what was to be measured")
-        desk.written(outcome)
+        desk.apply_after_write(outcome)
     return time.process_time() - began
 
 

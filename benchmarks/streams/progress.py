@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from benchmarks.streams.traffic import Record
-from streams.entries import sequence_of
+from streams.entries import read_sequence
 
 
 class Appended(NamedTuple):
@@ -47,7 +47,7 @@ def times_done(changelog: Iterable[Appended], sequences: Mapping[bytes, Sequence
     times: list[float] = []
     for record in sorted(changelog, key=lambda each: each.at):
         of_airport = sequences.get(record.key, ())
-        now = bisect_right(of_airport, sequence_of(record.value))
+        now = bisect_right(of_airport, read_sequence(record.value))
         if now > done.get(record.key, 0):
             times += [record.at] * (now - done[record.key])
             done[record.key] = now

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from benchmarks.streams.traffic import airports, quiet_interests, watching_interests
-from streams.entries import encode_interest
-from streams.join_state import Desk, Outcome
+from streams.entries import encode_interest_entry
+from streams.join_state import FoldResult, JoinState
 from streams.messages import decode_flights, encode_alert
 from towerwatch.topics import ALERTS_RAISED, partition_of
 
@@ -54,9 +54,9 @@ def interest_entries(names: list[str], at_each: int) -> Iterator[tuple[bytes, by
     """Keys and entries of the table of interests, with those that fire now and then among them."""
     watching = at_each * WATCHING // 1000
     for key, value in watching_interests(names, watching * len(names)):
-        yield key, encode_interest(1, value)
+        yield key, encode_interest_entry(1, value)
     for key, value in quiet_interests(names, (at_each - watching) * len(names)):
-        yield key, encode_interest(1, value)
+        yield key, encode_interest_entry(1, value)
 
 
 @dataclass(slots=True)
@@ -92,7 +92,7 @@ class Folding:
         """`interests`: their table. `known`: begin with the airports as they are there."""
         self._airports: dict[bytes, bytes] = dict(known._airports) if known else {}
         self._history: dict[bytes, bytes] = dict(known._history) if known else {}
-        self.desk = Desk(self._airports, interests, self._history)
+        self.desk = JoinState(self._airports, interests, self._history)
 
     def knows(self, airport: bytes) -> bool:
         return airport in self._airports
@@ -102,23 +102,23 @@ class Folding:
         if entry is not None:
             self._airports[airport] = entry
 
-    def outcome(self, sequence: int, value: bytes) -> Outcome | None:
+    def outcome(self, sequence: int, value: bytes) -> FoldResult | None:
         """What follows from a message."""
-        return self.desk.flights_observed(sequence, decode_flights(value))
+        return self.desk.fold_flights(sequence, decode_flights(value))
 
-    def alerts(self, outcome: Outcome, cause_published_ms: int) -> Iterator[tuple[bytes, bytes, int]]:
+    def alerts(self, outcome: FoldResult, cause_published_ms: int) -> Iterator[tuple[bytes, bytes, int]]:
         """Key, value and partition of each alert."""
         cause_published_at = datetime.fromtimestamp(cause_published_ms / 1000, UTC)
-        for alert in self.desk.alerts(outcome):
+        for alert in self.desk.build_alerts(outcome):
             user_id = str(alert.user_id)
             yield user_id.encode(), encode_alert(alert, cause_published_at), partition_of(user_id, ALERTS_RAISED)
 
-    def write(self, outcome: Outcome) -> None:
+    def write(self, outcome: FoldResult) -> None:
         """Take the state into the dict, as a table would."""
-        for key, entry in outcome.past.items():
+        for key, entry in outcome.history_entries.items():
             if entry is None:
                 self._history.pop(key, None)
             else:
                 self._history[key] = entry
         self._airports[outcome.key] = outcome.entry
-        self.desk.written(outcome)
+        self.desk.apply_after_write(outcome)

@@ -5,11 +5,11 @@ import pytest
 from benchmarks.streams.progress import Appended, rate_after, sequences_of, times_done
 from benchmarks.streams.traffic import Record
 from domain.traffic import Traffic
-from streams.entries import Airport, encode_airport
+from streams.entries import AirportState, encode_airport_entry
 
 
 def _state(at: float, airport: bytes, sequence: int) -> Appended:
-    return Appended(at, airport, encode_airport(Airport().followed_by(sequence, Traffic())))
+    return Appended(at, airport, encode_airport_entry(AirportState().after_batch(sequence, Traffic())))
 
 
 AIRPORTS = (b"KJFK", b"LICC", b"KJFK", b"LICC", b"KJFK", b"LICC")

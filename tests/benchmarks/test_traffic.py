@@ -19,19 +19,19 @@ from benchmarks.streams.work import Folding
 from domain.alerts import Alert
 from domain.interests import Direction
 from domain.windows import HOUR_S
-from streams.entries import encode_interest
+from streams.entries import encode_interest_entry
 from streams.messages import decode_interest
 from towerwatch.topics import FLIGHTS_OBSERVED, JOIN_PARTITIONS, partition_of
 
 
 def _alerts(interests, names, size, messages) -> list[Alert]:
     """What is raised at the airports by their past and by batches of `size`."""
-    folding = Folding({key: encode_interest(1, value) for key, value in interests})
+    folding = Folding({key: encode_interest_entry(1, value) for key, value in interests})
     sequence = count(1)
     raised: list[Alert] = []
     for record in [*past_records(names, sequence), *flight_records(names, size, messages, sequence)]:
         outcome = folding.outcome(record.sequence, record.value)
-        raised += folding.desk.alerts(outcome)
+        raised += folding.desk.build_alerts(outcome)
         folding.write(outcome)
     return raised
 

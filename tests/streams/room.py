@@ -7,9 +7,9 @@ from typing import Any
 from chassis.clock import SystemClock
 from chassis.metrics import Metrics, ServiceIdentity
 from streams.agents import Join, Tables
-from streams.join_state import Desk
+from streams.join_state import JoinState
 from streams.metrics import StreamMetrics
-from streams.recent_activity import Ticker
+from streams.recent_activity import RecentActivity
 from tests.domain.logs import an_interest
 from tests.domain.test_rule import seen
 from tests.fakes.stream import Deed, FakeStream, FakeTable, FakeTopic, an_event
@@ -26,8 +26,8 @@ class Room:
         self.deeds: list[Deed] = []
         self.airports, self.interests = FakeTable(self.deeds), FakeTable(self.deeds)
         self.history = FakeTable(self.deeds, "past written")
-        self.desk = Desk(self.airports, self.interests, self.history)
-        self.still_ours: Callable[[Any], bool] = lambda _event: True
+        self.desk = JoinState(self.airports, self.interests, self.history)
+        self.is_still_owned: Callable[[Any], bool] = lambda _event: True
         self.crashes: list[BaseException] = []
         self.metrics = Metrics(ServiceIdentity("streams", "test"))
         self.alerts = FakeTopic("alert", self.deeds, **refusals)
@@ -37,8 +37,8 @@ class Room:
             self.alerts.send_record,
             FakeTopic("dead letter", self.deeds, **refusals),
             StreamMetrics(self.metrics),
-            Ticker(SystemClock()),
-            lambda event: self.still_ours(event),
+            RecentActivity(SystemClock()),
+            lambda event: self.is_still_owned(event),
             self.crashes.append,
         )
 

@@ -125,10 +125,10 @@ def test_an_event_whose_partition_was_taken_away_is_neither_written_nor_acknowle
 
     async def story() -> None:
         room = await a_room_with(INTEREST)
-        room.still_ours = lambda _event: "alert" not in room.order
+        room.is_still_owned = lambda _event: "alert" not in room.order
         await room.run(THREE)
         assert room.order == ["alert"]
-        assert room.desk.traffic("KJFK")[0] == 0
+        assert room.desk.read_traffic("KJFK")[0] == 0
 
     asyncio.run(story())
 
@@ -139,7 +139,7 @@ def test_an_event_whose_partition_was_taken_away_before_its_state_was_kept_is_no
     async def story() -> None:
         room = await a_room_with(INTEREST)
         await room.run(THREE)
-        room.still_ours = lambda _event: False
+        room.is_still_owned = lambda _event: False
         room.airports.keep()
         await settle()
         assert room.order == ["alert", "written", "kept"]
@@ -168,7 +168,7 @@ def test_a_bug_costs_one_event_and_keeps_it_as_evidence(monkeypatch) -> None:
     async def story() -> None:
         room = await a_room_with(INTEREST)
         with monkeypatch.context() as patch:
-            patch.setattr(room.desk, "flights_observed", mock.Mock(side_effect=ZeroDivisionError))
+            patch.setattr(room.desk, "fold_flights", mock.Mock(side_effect=ZeroDivisionError))
             await room.run(THREE)
         await room.run(THREE)
         assert room.order == ["dead letter", "acknowledged", "alert", "written"]

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from chassis.kafka import sequence_in
 from streams import agents
-from streams.join_state import Desk, Outcome
+from streams.join_state import FoldResult, JoinState
 from tests.domain.logs import an_interest
 from tests.domain.test_rule import seen
 from tests.streams.events import interest_removed, interest_set, observed
@@ -23,7 +23,7 @@ def test_more_alerts_than_memory_should_hold_go_out_some_at_a_time(monkeypatch) 
         await room.run(THREE)
         assert room.order == [*["alert"] * 5, "written"]
         room.deeds.clear()
-        room.still_ours = lambda _event: len(room.deeds) < 2
+        room.is_still_owned = lambda _event: len(room.deeds) < 2
         await room.run(observed("KJFK", 3, seen(1, 2)))
         assert room.order == ["alert"] * 2
 
@@ -39,10 +39,10 @@ def test_events_that_wait_together_take_each_step_together() -> None:
         await room.run(THREE, INTEREST, after, observed("LICC", 1, seen(0, 1)))
         assert room.order == ["alert", "alert", "written", "written", "written"]
         assert [what for _, what in room.deeds[2:]] == [b"KJFK", INTEREST.key, b"LICC"]
-        assert room.desk.traffic("KJFK")[0] == 3
-        fresh = Desk(room.airports, room.interests, room.history)
-        assert fresh.traffic("KJFK") == room.desk.traffic("KJFK")
-        assert fresh.thresholds("KJFK") == room.desk.thresholds("KJFK")
+        assert room.desk.read_traffic("KJFK")[0] == 3
+        fresh = JoinState(room.airports, room.interests, room.history)
+        assert fresh.read_traffic("KJFK") == room.desk.read_traffic("KJFK")
+        assert fresh.find_thresholds("KJFK") == room.desk.find_thresholds("KJFK")
 
     asyncio.run(story())
 
@@ -59,7 +59,7 @@ def test_a_repeat_of_what_is_not_written_yet_does_not_bring_back_what_was_before
         await room.run(first, second, first, second)
         assert room.order == ["alert", "alert", "written"]
         assert room.airports[b"KJFK"] != old
-        assert Desk(room.airports, room.interests, room.history).traffic("KJFK")[0] == 4
+        assert JoinState(room.airports, room.interests, room.history).read_traffic("KJFK")[0] == 4
         room.deeds.clear()
         room.hold_alerts()
         third = observed("KJFK", 5, seen(2, 3, (2.1, 2.2, 2.3)))
@@ -68,7 +68,7 @@ def test_a_repeat_of_what_is_not_written_yet_does_not_bring_back_what_was_before
         room.release_alerts()
         await running
         assert room.order == ["alert", "written", "written"]
-        assert Desk(room.airports, room.interests, room.history).traffic("KJFK")[0] == 5
+        assert JoinState(room.airports, room.interests, room.history).read_traffic("KJFK")[0] == 5
 
     asyncio.run(story())
 
@@ -80,8 +80,11 @@ def test_an_interest_that_is_set_and_removed_while_it_waits_leaves_its_mark() ->
         room = Room()
         await room.run(INTEREST, interest_removed(an_interest(), 2), INTEREST, THREE)
         assert room.order == ["written", "written"]
-        assert len(room.desk.thresholds("KJFK")) == 0
-        assert Desk(room.airports, room.interests, room.history).interest("KJFK", an_interest().interest_id) is None
+        assert len(room.desk.find_thresholds("KJFK")) == 0
+        assert (
+            JoinState(room.airports, room.interests, room.history).find_interest("KJFK", an_interest().interest_id)
+            is None
+        )
 
     asyncio.run(story())
 
@@ -106,11 +109,11 @@ def test_what_was_folded_upon_what_is_forgotten_is_void() -> None:
         running = asyncio.create_task(room.run_late(THREE, observed("KJFK", 3, seen(1, 2))))
         await settle()
         await settle()
-        room.still_ours = lambda event: sequence_in(event.message.headers) != THREE.sequence
+        room.is_still_owned = lambda event: sequence_in(event.message.headers) != THREE.sequence
         room.release_alerts()
         await running
         assert room.airports == {}
-        assert room.desk.traffic("KJFK")[0] == 0
+        assert room.desk.read_traffic("KJFK")[0] == 0
 
     asyncio.run(story())
 
@@ -121,14 +124,14 @@ def test_what_comes_after_a_rebalance_does_not_share_the_fate_of_what_came_befor
     async def story() -> None:
         monkeypatch.setattr(agents, "_YIELD_AFTER_S", -1.0)
         room = Room()
-        follow = room.desk.follow
+        apply = room.desk.apply_before_write
 
-        def followed(outcome: Outcome) -> None:
-            follow(outcome)
-            monkeypatch.setattr(room.desk, "follow", follow)
-            asyncio.get_running_loop().call_soon(room.desk.forget)
+        def followed(outcome: FoldResult) -> None:
+            apply(outcome)
+            monkeypatch.setattr(room.desk, "apply_before_write", apply)
+            asyncio.get_running_loop().call_soon(room.desk.discard_indexes)
 
-        monkeypatch.setattr(room.desk, "follow", followed)
+        monkeypatch.setattr(room.desk, "apply_before_write", followed)
         await room.run(INTEREST, THREE)
         assert [each for each in room.deeds if each[0] == "written"] == [("written", b"KJFK")]
 
@@ -140,13 +143,13 @@ def test_what_was_followed_and_not_written_is_forgotten() -> None:
 
     async def story() -> None:
         room = Room()
-        room.still_ours = lambda _event: "alert" not in room.order
+        room.is_still_owned = lambda _event: "alert" not in room.order
         await room.run(INTEREST, THREE)
         assert room.order == ["alert"]
         assert (room.airports, room.interests) == ({}, {})
         first = room.deeds[0]
         room.deeds.clear()
-        room.still_ours = lambda _event: True
+        room.is_still_owned = lambda _event: True
         await room.run(INTEREST, THREE)
         assert room.order == ["alert", "written", "written"]
         assert room.deeds[0] == first

@@ -10,7 +10,7 @@ from domain.interests import Direction, Interest
 from domain.traffic import Coverage
 from domain.windows import HOUR_S, seconds
 from streams.errors import UndecodableError
-from streams.join_state import Desk
+from streams.join_state import JoinState
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.bench import Bench
@@ -30,8 +30,8 @@ def test_what_follows_from_an_event_is_not_done_by_asking(bench):
         first = bench.outcome(event)
         assert (bench.airports, bench.interests) == ({}, {}) or bench.airports == {}
         assert bench.outcome(event) == first
-        alerts = list(bench.desk.alerts(first))
-        assert alerts == list(bench.desk.alerts(first))
+        alerts = list(bench.desk.build_alerts(first))
+        assert alerts == list(bench.desk.build_alerts(first))
         bench.write(event, first)
     assert len(alerts) == 1
 
@@ -52,8 +52,8 @@ def test_an_older_version_does_not_overwrite_a_newer_one(bench):
     newer, older = an_interest(version=2, high=5), an_interest(version=1)
     bench.fold(interest_set(newer, 1))
     assert bench.outcome(interest_set(older, 2)) is None
-    assert bench.desk.interest("KJFK", newer.interest_id) == newer
-    assert [each.threshold for each in bench.desk.thresholds("KJFK").in_force()] == [5]
+    assert bench.desk.find_interest("KJFK", newer.interest_id) == newer
+    assert [each.threshold for each in bench.desk.find_thresholds("KJFK").in_force()] == [5]
 
 
 def test_a_repeat_does_not_bring_a_removed_interest_back(bench):
@@ -61,10 +61,10 @@ def test_a_repeat_does_not_bring_a_removed_interest_back(bench):
     bench.fold(interest_set(an_interest(), 1))
     bench.fold(interest_removed(an_interest(), 2))
     assert bench.outcome(interest_set(an_interest(), 1)) is None
-    bench.desk.forget()
+    bench.desk.discard_indexes()
     assert bench.outcome(interest_set(an_interest(), 1)) is None
-    assert len(bench.desk.thresholds("KJFK")) == 0
-    assert bench.desk.interest("KJFK", an_interest().interest_id) is None
+    assert len(bench.desk.find_thresholds("KJFK")) == 0
+    assert bench.desk.find_interest("KJFK", an_interest().interest_id) is None
     assert bench.fold(observed("KJFK", 3, THREE)) == ()
 
 
@@ -100,7 +100,7 @@ def test_a_key_that_is_none_is_refused(bench, key, is_set):
 def test_hostile_keys_are_refused_and_nothing_else_happens(key, value):
     """Whatever the bytes are: UndecodableError, for no random bytes are an interest's key."""
     with pytest.raises(UndecodableError):
-        Bench().desk.interest_changed(1, key, value)
+        Bench().desk.fold_interest(1, key, value)
 
 
 def test_an_interest_under_the_key_of_another_is_refused(bench):
@@ -118,11 +118,11 @@ def test_the_indexes_are_those_of_the_tables(bench):
         bench.fold(interest_set(interest, 1))
         bench.fold(observed(airport, 1, THREE))
     fresh = bench.new_desk()
-    bench.desk.forget()
+    bench.desk.discard_indexes()
     for airport in AIRPORTS:
-        assert bench.desk.thresholds(airport) == fresh.thresholds(airport)
-        assert len(fresh.thresholds(airport)) == 1
-        assert bench.desk.traffic(airport) == fresh.traffic(airport)
+        assert bench.desk.find_thresholds(airport) == fresh.find_thresholds(airport)
+        assert len(fresh.find_thresholds(airport)) == 1
+        assert bench.desk.read_traffic(airport) == fresh.read_traffic(airport)
 
 
 def test_forgotten_indexes_follow_tables_that_changed_under_them(bench):
@@ -134,10 +134,10 @@ def test_forgotten_indexes_follow_tables_that_changed_under_them(bench):
     other.fold(interest_set(an_interest(), 3))
     bench.airports.update(other.airports)
     bench.interests.update(other.interests)
-    bench.desk.forget()
-    assert bench.desk.traffic("KJFK") == other.desk.traffic("KJFK")
-    assert bench.desk.thresholds("KJFK") == other.desk.thresholds("KJFK")
-    assert len(bench.desk.thresholds("KJFK")) == 1
+    bench.desk.discard_indexes()
+    assert bench.desk.read_traffic("KJFK") == other.desk.read_traffic("KJFK")
+    assert bench.desk.find_thresholds("KJFK") == other.desk.find_thresholds("KJFK")
+    assert len(bench.desk.find_thresholds("KJFK")) == 1
 
 
 def test_flights_out_of_reach_are_told_apart(bench):
@@ -146,22 +146,24 @@ def test_flights_out_of_reach_are_told_apart(bench):
     batch = replace(THREE, event_times=(*THREE.event_times, 0, 253_370_764_800), coverage=Coverage.COMPLETE)
     outcome = bench.outcome(observed("KJFK", 1, batch))
     assert (outcome.flights, outcome.stray_flights) == (3, 2)
-    assert outcome.known.traffic.departures.counts.total(hour, 1) == 3
+    assert outcome.state.traffic.departures.counts.total(hour, 1) == 3
     assert len(outcome.entry) < 100
 
 
 def test_the_oldest_watermark_is_that_of_what_is_watched(bench):
     """Who is not watched any more lags behind for ever, and that is no fault; nor is what was never covered."""
-    assert bench.desk.oldest_watermark(Direction.DEPARTURES) is None
+    assert bench.desk.find_oldest_watermark(Direction.DEPARTURES) is None
     for number, (airport, until) in enumerate((("KJFK", 5), ("LICC", 3), ("EGLL", 1))):
         bench.fold(observed(airport, 1, seen(0, until)))
         if airport != "EGLL":
             bench.fold(interest_set(an_interest(interest_id=UUID(int=number), airport=airport), 1))
     bench.fold(interest_set(an_interest(interest_id=UUID(int=9), airport="LIMC"), 1))
-    assert bench.desk.oldest_watermark(Direction.DEPARTURES) == seconds(BASE) + 3 * HOUR_S
-    assert bench.desk.oldest_watermark(Direction.ARRIVALS) is None
-    bench.desk.forget()
-    assert bench.desk.oldest_watermark(Direction.DEPARTURES) is None, "not known yet, and not asked for at any price"
+    assert bench.desk.find_oldest_watermark(Direction.DEPARTURES) == seconds(BASE) + 3 * HOUR_S
+    assert bench.desk.find_oldest_watermark(Direction.ARRIVALS) is None
+    bench.desk.discard_indexes()
+    assert bench.desk.find_oldest_watermark(Direction.DEPARTURES) is None, (
+        "not known yet, and not asked for at any price"
+    )
 
 
 def test_late_flights_are_told_apart(bench):
@@ -176,11 +178,11 @@ def test_history_is_kept_as_long_as_the_setting_says_also_after_it_was_lowered(b
     for day in range(100):
         bench.fold(observed("KJFK", day + 1, seen(24 * day, 24 * (day + 1), (24 * day + 5,))))
     assert len(bench.history) == 90
-    assert bench.desk.past("KJFK", Direction.DEPARTURES).total(0, 10**7) == 91, "and the day that still changes"
-    bench.desk = Desk(bench.airports, bench.interests, bench.history, history_days=50)
+    assert bench.desk.read_history("KJFK", Direction.DEPARTURES).total(0, 10**7) == 91, "and the day that still changes"
+    bench.desk = JoinState(bench.airports, bench.interests, bench.history, history_days=50)
     bench.fold(observed("KJFK", 101, seen(24 * 100, 24 * 101)))
     assert len(bench.history) == 50
-    assert bench.desk.traffic("KJFK") == bench.new_desk().traffic("KJFK")
+    assert bench.desk.read_traffic("KJFK") == bench.new_desk().read_traffic("KJFK")
 
 
 # The law, for any log.
@@ -240,7 +242,7 @@ def test_the_alerts_are_a_function_of_the_log(world, data):
         partition = data.draw(st.sampled_from(unread))
         event = partition.log[partition.read]
         outcome = bench.outcome(event)
-        for alert in bench.desk.alerts(outcome) if outcome else ():
+        for alert in bench.desk.build_alerts(outcome) if outcome else ():
             said.setdefault(alert.interest_id, []).append(alert.alert_id)
         fate = data.draw(st.integers(0, 9)) if crashes < 4 else 9
         if outcome is not None and fate == 0:  # it crashes between the alerts and the state
@@ -251,14 +253,14 @@ def test_the_alerts_are_a_function_of_the_log(world, data):
         partition.read += 1
         if fate <= 1:
             crashes += 1
-            bench.desk.forget()
+            bench.desk.discard_indexes()
             for each in partitions:
                 each.acknowledged = each.read = data.draw(st.integers(each.acknowledged, min(each.read, len(each.log))))
             if fate == 0:
                 partition.acknowledged = partition.read = min(partition.read, partition.log.index(event))
         fresh = bench.new_desk()
-        assert bench.desk.thresholds(event.airport) == fresh.thresholds(event.airport)
-        assert bench.desk.traffic(event.airport) == fresh.traffic(event.airport)
+        assert bench.desk.find_thresholds(event.airport) == fresh.find_thresholds(event.airport)
+        assert bench.desk.read_traffic(event.airport) == fresh.read_traffic(event.airport)
     assert {interest_id: set(ids) for interest_id, ids in said.items() if interest_id in expected} == expected
     if not crashes:
         assert all(len(ids) == len(set(ids)) for ids in said.values()), "without a crash nothing is said twice"

@@ -30,7 +30,7 @@ def test_a_batch_is_counted_by_what_is_in_it() -> None:
         outcome = bench.outcome(event)
         assert outcome is not None
         bench.write(event, outcome)
-        counted.folded(outcome)
+        counted.count_batch(outcome)
     found = samples(metrics)
     assert found["stream_batches_total", "departures"] == 2
     assert found["stream_batches_total", "arrivals"] == 0
@@ -43,9 +43,9 @@ def test_an_event_is_counted_by_its_fate_and_a_dead_letter_by_its_reason() -> No
     """Few values each, whatever the events hold."""
     metrics = Metrics(ServiceIdentity("streams", "test"))
     counted = StreamMetrics(metrics)
-    counted.event("flights.observed.v1", "duplicate")
-    counted.event("flights.observed.v1", "duplicate")
-    counted.dead_letter("flights.observed.v1", "MisroutedError")
+    counted.count_event("flights.observed.v1", "duplicate")
+    counted.count_event("flights.observed.v1", "duplicate")
+    counted.count_dead_letter("flights.observed.v1", "MisroutedError")
     found = samples(metrics)
     assert found["stream_events_total", "duplicate", "flights.observed.v1"] == 2
     assert found["stream_dead_letters_total", "MisroutedError", "flights.observed.v1"] == 1
@@ -55,7 +55,7 @@ def test_the_watermark_lag_is_asked_for_when_it_is_read() -> None:
     """It grows while nothing comes, which is when it is wanted."""
     metrics = Metrics(ServiceIdentity("streams", "test"))
     lag = {Direction.ARRIVALS: 10.0, Direction.DEPARTURES: 0.0}
-    StreamMetrics(metrics).watch(lag.__getitem__)
+    StreamMetrics(metrics).add_lag_gauge(lag.__getitem__)
     assert samples(metrics)["stream_watermark_lag_seconds", "arrivals"] == 10.0
     lag[Direction.ARRIVALS] = 99.0
     assert samples(metrics)["stream_watermark_lag_seconds", "arrivals"] == 99.0

@@ -1,4 +1,4 @@
-"""The ticker: rates over whole seconds, alike alerts in one line, and never more memory."""
+"""The recent activity: rates over whole seconds, alike alerts in one line, and never more memory."""
 
 from datetime import timedelta
 from itertools import product
@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
-from streams.recent_activity import MOST_GROUPS, REMEMBERED_S, Ticker
+from streams.recent_activity import KEPT_SECONDS, MAX_GROUPS, RecentActivity
 from tests.domain.logs import BASE
 
 
@@ -29,9 +29,9 @@ class Seconds:
         return duration.total_seconds()
 
 
-def a_ticker() -> tuple[Ticker, Seconds]:
+def an_activity() -> tuple[RecentActivity, Seconds]:
     seconds = Seconds()
-    return Ticker(seconds, seconds), seconds
+    return RecentActivity(seconds, seconds), seconds
 
 
 def an_alert(**changes) -> Alert:
@@ -55,73 +55,74 @@ def an_alert(**changes) -> Alert:
 
 def test_what_is_counted_in_a_second_is_told_when_the_second_is_over() -> None:
     """Half a second beside whole ones would look like a lull."""
-    ticker, seconds = a_ticker()
-    ticker.folded("KJFK", 7)
-    ticker.folded("LICC", 3)
-    assert ticker.flights_by_second(3) == (0, 0, 0)
+    activity, seconds = an_activity()
+    activity.record_flights("KJFK", 7)
+    activity.record_flights("LICC", 3)
+    assert activity.count_flights_by_second(3) == (0, 0, 0)
     seconds.at += 1
-    ticker.folded("KJFK", 1)
-    assert ticker.flights_by_second(3) == (0, 0, 10)
+    activity.record_flights("KJFK", 1)
+    assert activity.count_flights_by_second(3) == (0, 0, 10)
     seconds.at += 2
-    assert ticker.flights_by_second(3) == (10, 1, 0)
+    assert activity.count_flights_by_second(3) == (10, 1, 0)
 
 
-@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50)), max_size=40), st.integers(1, REMEMBERED_S))
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50)), max_size=40), st.integers(1, KEPT_SECONDS))
 def test_the_last_seconds_are_those_of_a_count_that_forgets_nothing(steps, shown) -> None:
     """However long nothing came in between."""
-    ticker, seconds = a_ticker()
+    activity, seconds = an_activity()
     counted: dict[int, int] = {}
     for pause, flights in steps:
         seconds.at += pause
-        ticker.folded("KJFK", flights)
+        activity.record_flights("KJFK", flights)
         counted[int(seconds.at)] = counted.get(int(seconds.at), 0) + flights
     now = int(seconds.at)
-    assert ticker.flights_by_second(shown) == tuple(counted.get(each, 0) for each in range(now - shown, now))
+    assert activity.count_flights_by_second(shown) == tuple(counted.get(each, 0) for each in range(now - shown, now))
 
 
 def test_alerts_that_say_the_same_of_a_window_are_one_line() -> None:
     """A hundred thousand at once must not wash away all others."""
-    ticker, seconds = a_ticker()
-    ticker.raised(an_alert(airport="LICC"))
+    activity, seconds = an_activity()
+    activity.record_alert(an_alert(airport="LICC"))
     for number in range(1000):
-        ticker.raised(an_alert(threshold=10 + number % 7, count=11 + number % 7))
+        activity.record_alert(an_alert(threshold=10 + number % 7, count=11 + number % 7))
     seconds.at += 1
-    newest, oldest = ticker.recent_alerts()
+    newest, oldest = activity.list_alert_groups()
     assert (newest.airport, newest.alerts, newest.least_threshold, newest.most_threshold) == ("KJFK", 1000, 10, 16)
     assert newest.count == 17
     assert newest.raised_at == BASE + timedelta(seconds=1000.25)
     assert (oldest.airport, oldest.alerts) == ("LICC", 1)
-    assert ticker.recent_alerts("LICC") == (oldest,)
-    assert ticker.alerts_by_second(1) == (1001,)
+    assert activity.list_alert_groups("LICC") == (oldest,)
+    assert activity.count_alerts_by_second(1) == (1001,)
 
 
 def test_whatever_differs_but_the_interest_is_a_line_of_its_own() -> None:
     """Airport, direction, window, its start, bound, state and run."""
-    ticker, _ = a_ticker()
+    activity, _ = an_activity()
     kinds = product(("KJFK", "EGLL"), Direction, Window, (BASE, BASE + timedelta(days=1)), Bound)
     for airport, direction, window, start, bound in kinds:
-        ticker.raised(an_alert(airport=airport, direction=direction, window=window, window_start=start, bound=bound))
-    ticker.raised(an_alert(state=AlertState.RESOLVED))
-    ticker.raised(an_alert(for_windows=2))
-    assert len(ticker.recent_alerts()) == 2 * 3 * 3 * 2 * 2 + 2
+        alert = an_alert(airport=airport, direction=direction, window=window, window_start=start, bound=bound)
+        activity.record_alert(alert)
+    activity.record_alert(an_alert(state=AlertState.RESOLVED))
+    activity.record_alert(an_alert(for_windows=2))
+    assert len(activity.list_alert_groups()) == 2 * 3 * 3 * 2 * 2 + 2
 
 
 def test_the_oldest_lines_are_forgotten() -> None:
     """A worker runs for months."""
-    ticker, _ = a_ticker()
-    for hour in range(MOST_GROUPS + 5):
-        ticker.raised(an_alert(window_start=BASE + timedelta(hours=hour)))
-    kept = ticker.recent_alerts()
-    assert len(kept) == MOST_GROUPS
-    assert kept[0].window_start == BASE + timedelta(hours=MOST_GROUPS + 4)
+    activity, _ = an_activity()
+    for hour in range(MAX_GROUPS + 5):
+        activity.record_alert(an_alert(window_start=BASE + timedelta(hours=hour)))
+    kept = activity.list_alert_groups()
+    assert len(kept) == MAX_GROUPS
+    assert kept[0].window_start == BASE + timedelta(hours=MAX_GROUPS + 4)
     assert kept[-1].window_start == BASE + timedelta(hours=5)
 
 
 def test_no_line_names_a_person_or_an_interest() -> None:
     """The pages are for operators."""
-    ticker, _ = a_ticker()
+    activity, _ = an_activity()
     alert = an_alert()
-    ticker.raised(alert)
-    told = repr(ticker.recent_alerts())
+    activity.record_alert(alert)
+    told = repr(activity.list_alert_groups())
     assert str(alert.user_id) not in told
     assert str(alert.interest_id) not in told

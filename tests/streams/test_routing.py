@@ -32,15 +32,15 @@ def test_an_airport_is_with_the_worker_that_has_its_partition() -> None:
     workers = workers_of({OWN: [0, 1, 2, 3], LEFT: [4, 5, 6, 7], RIGHT: [8, 9, 10, 11]})
     for airport in ("KJFK", "LICC", "EGLL", "KBOS", "ZZZ9"):
         expected = (OWN, LEFT, RIGHT)[partition_of(airport, FLIGHTS_OBSERVED) // 4]
-        assert workers.owner_of(airport) == URL(expected)
-    assert workers.others() == (URL(LEFT), URL(RIGHT))
-    assert workers.partitions()[URL(LEFT)] == (4, 5, 6, 7)
+        assert workers.find_owner(airport) == URL(expected)
+    assert workers.list_others() == (URL(LEFT), URL(RIGHT))
+    assert workers.list_partitions()[URL(LEFT)] == (4, 5, 6, 7)
 
 
 def test_an_airport_may_be_with_nobody() -> None:
     """Before the first assignment, and amid rebalances."""
-    assert workers_of({}).owner_of("KJFK") is None
-    assert workers_of({}).others() == ()
+    assert workers_of({}).find_owner("KJFK") is None
+    assert workers_of({}).list_others() == ()
 
 
 @asynccontextmanager
@@ -66,18 +66,19 @@ def test_a_question_says_who_asks_and_keeps_its_query() -> None:
         asked.append((request.path_qs, request.headers[ASKED_BY]))
         return web.Response(status=404, text="none such", content_type="text/html")
 
-    async def ask():
+    async def request():
         async with served(answer) as url, ClientSession() as client:
-            return await workers_of({OWN: [], str(url): []}, client=client).ask(url, "/airports/KJFK?window=6h&x=%2F")
+            workers = workers_of({OWN: [], str(url): []}, client=client)
+            return await workers.request(url, "/airports/KJFK?window=6h&x=%2F")
 
-    found = asyncio.run(ask())
+    found = asyncio.run(request())
     assert asked == [("/airports/KJFK?window=6h&x=%2F", worker_name(URL(OWN)))]
     assert (found.status, found.content_type, found.body) == (404, "text/html; charset=utf-8", b"none such")
 
 
 def test_who_does_not_answer_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that is gone, one that hangs, one that sends elsewhere; and the others are heard all the same."""
-    monkeypatch.setattr(routing, "PATIENCE_S", 4.0)  # only who hangs is waited for so long, whatever the machine does
+    monkeypatch.setattr(routing, "REQUEST_TIMEOUT_S", 4.0)  # only the worker that hangs waits for so long
     release = asyncio.Event()
 
     async def hangs(_request: web.Request) -> web.Response:
@@ -94,7 +95,7 @@ def test_who_does_not_answer_is_no_error(monkeypatch: pytest.MonkeyPatch) -> Non
         gone = URL(f"http://{HOST}:{free_port()}")
         async with served(hangs) as slow, served(redirects) as sly, served(answers) as good, ClientSession() as client:
             workers = workers_of({OWN: [], **{str(each): [] for each in (gone, slow, sly, good)}}, client=client)
-            found = await workers.ask_others("/api/airports")
+            found = await workers.request_others("/api/airports")
             release.set()
             return [found[each] for each in (gone, slow, sly, good)]
 

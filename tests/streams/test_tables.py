@@ -20,7 +20,7 @@ from chassis.faust.app import changelogs
 from chassis.topics import ensure_topics
 from local.kafka import Broker
 from streams import app as streams_app
-from streams.entries import encode_interest
+from streams.entries import encode_interest_entry
 from streams.settings import StreamsSettings
 from streams.tables import SequencedTable
 from tests.fakes.stream import FakeEvent
@@ -41,7 +41,7 @@ def records(*pairs: tuple[bytes, int], partition: int = 0) -> list[Any]:
     for offset, (key, sequence) in enumerate(pairs):
         event: Any = an_event(partition, offset)
         event.key = event.message.key = key
-        event.value = event.message.value = encode_interest(sequence, None)
+        event.value = event.message.value = encode_interest_entry(sequence, None)
         found.append(event)
     return found
 
@@ -74,7 +74,7 @@ def test_the_highest_sequence_is_recovered_wherever_it_lies_in_the_changelog(log
     for begin, end in pairwise(bounds):
         table.apply_changelog_batch(events[begin:end])
     highest = {key: max(sequence for other, sequence in log if other == key) for key, _ in log}
-    assert dict(table.data) == {key: encode_interest(sequence, None) for key, sequence in highest.items()}
+    assert dict(table.data) == {key: encode_interest_entry(sequence, None) for key, sequence in highest.items()}
 
 
 def test_a_table_on_disk_recovers_the_highest_sequence_too(tmp_path: Path) -> None:
@@ -87,8 +87,8 @@ def test_a_table_on_disk_recovers_the_highest_sequence_too(tmp_path: Path) -> No
         table.apply_changelog_batch(records((b"a", 1), partition=4))
         found = {number: dict(table.data._visible_items(db)) for number, db in table.data._dbs.items()}  # type: ignore[attr-defined]
         assert found == {
-            3: {b"a": encode_interest(5, None), b"b": encode_interest(3, None)},
-            4: {b"a": encode_interest(1, None)},
+            3: {b"a": encode_interest_entry(5, None), b"b": encode_interest_entry(3, None)},
+            4: {b"a": encode_interest_entry(1, None)},
         }
         assert current_event() is None
 
@@ -267,7 +267,7 @@ def test_a_table_on_disk_knows_from_where_it_is_to_be_recovered(tmp_path: Path, 
 
 def recovered(tp: TP, offset: int) -> Any:
     event: Any = an_event(tp.partition, offset)
-    event.message.tp, event.message.key, event.message.value = tp, b"a", encode_interest(offset, None)
+    event.message.tp, event.message.key, event.message.value = tp, b"a", encode_interest_entry(offset, None)
     return event
 
 

@@ -40,7 +40,7 @@ from streams.pages.rendering import (
     stats_page,
 )
 from streams.pages.worker import AgentShown, MemberShown, RecoveryShown, TableShown, TopicShown, WorkerState, graph_of
-from streams.recent_activity import Ticker
+from streams.recent_activity import RecentActivity
 from streams.settings import StreamsSettings
 from tests.domain.logs import BASE, an_interest
 from tests.domain.test_rule import seen
@@ -60,8 +60,8 @@ def a_bench(airport: str, *log) -> Bench:
     return bench
 
 
-def an_overview(*airports, ticker: Ticker | None = None, name: str = "10.0.0.1:80") -> Overview:
-    ticker = ticker or Ticker(Seconds(), Seconds())
+def an_overview(*airports, ticker: RecentActivity | None = None, name: str = "10.0.0.1:80") -> Overview:
+    ticker = ticker or RecentActivity(Seconds(), Seconds())
     return overview_of(airports, ticker, NOW, [WorkerShown(name, 12, answered=True)])
 
 
@@ -134,12 +134,12 @@ def test_an_airport_that_is_in_no_list_is_shown_by_its_code() -> None:
 def test_workers_together_know_what_each_knows() -> None:
     """Sums of rates, airports by code, the newest alerts first; who is silent is named."""
     left, right = Seconds(), Seconds()
-    first, second = Ticker(left, left), Ticker(right, right)
-    first.folded("KJFK", 30)
-    second.folded("LICC", 20)
-    first.raised(an_alert())
+    first, second = RecentActivity(left, left), RecentActivity(right, right)
+    first.record_flights("KJFK", 30)
+    second.record_flights("LICC", 20)
+    first.record_alert(an_alert())
     right.at += 1
-    second.raised(an_alert(airport="LICC"))
+    second.record_alert(an_alert(airport="LICC"))
     left.at += 2
     right.at += 1
     jfk = airport_shown(a_bench("KJFK", seen(0, 1)).desk, "KJFK", NOW)
@@ -162,8 +162,8 @@ def test_workers_together_know_what_each_knows() -> None:
 
 def test_workers_understand_each_other_and_newer_ones() -> None:
     """The overview goes from worker to worker as JSON; a newer version may add to it."""
-    ticker = Ticker(Seconds(), Seconds())
-    ticker.raised(an_alert())
+    ticker = RecentActivity(Seconds(), Seconds())
+    ticker.record_alert(an_alert())
     overview = an_overview(airport_shown(a_bench("KJFK", seen(0, 1)).desk, "KJFK", NOW), ticker=ticker)
     told = json.loads(OVERVIEW.dump_json(overview))
     told["airports"][0]["weather"] = "fine"
@@ -218,11 +218,11 @@ PAGES = ("overview", "airport", "explain", "stats", "graph", "sorry")
 def pages(called: str = "KJFK") -> dict[str, str]:
     """Every page, of an airport and a worker that are called so."""
     log = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 3, (1.5,), Coverage.GAP), seen(3, 100, (50.5,))]
-    ticker = Ticker(Seconds(), Seconds())
-    ticker.raised(an_alert(airport=called))
+    ticker = RecentActivity(Seconds(), Seconds())
+    ticker.record_alert(an_alert(airport=called))
     desk = a_bench("KJFK", *log).desk
     shown = replace(airport_shown(desk, "KJFK", NOW), icao=called, name=called, city=called)
-    detail = airport_detail(desk, "KJFK", Window.ONE_HOUR, NOW, ticker.recent_alerts())
+    detail = airport_detail(desk, "KJFK", Window.ONE_HOUR, NOW, ticker.list_alert_groups())
     why = explained(desk, an_interest(low=1), NOW)
     return {
         "overview": overview_page(an_overview(shown, ticker=ticker, name=called), 1, False, called),

@@ -15,8 +15,14 @@ from domain.alerts import Alert
 from domain.interests import Interest
 from domain.traffic import Coverage, Observation
 from streams.messages import encode_alert
-from streams.replay.exemptions import Grounds, Reason, Statement, decode_statement, statement_of
-from streams.replay.log import Refold
+from streams.replay.exemptions import (
+    ComparedAlert,
+    Exemption,
+    ExemptionFinder,
+    build_compared_alert,
+    decode_compared_alert,
+)
+from streams.replay.log import PartitionReplay
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.events import Event, interest_removed, interest_set, observed
@@ -39,20 +45,20 @@ def as_record(event: Event, offset: int = 0) -> Any:
     )
 
 
-def told(events: Iterable[Event], grounds: Grounds | None = None) -> dict[UUID, Alert]:
+def told(events: Iterable[Event], grounds: ExemptionFinder | None = None) -> dict[UUID, Alert]:
     """What a fold of the events says."""
-    refold, said = Refold(), {}
+    refold, said = PartitionReplay(), {}
     for offset, event in enumerate(events):
-        step = refold.step(as_record(event, offset))
-        said |= {alert.alert_id: alert for alert in refold.alerts(step)}
-        refold.write(step)
+        step = refold.fold_event(as_record(event, offset))
+        said |= {alert.alert_id: alert for alert in refold.build_alerts(step)}
+        refold.write_result(step)
         if grounds is not None:
-            grounds.add(step)
+            grounds.add_event(step)
     return said
 
 
-def statements(alerts: dict[UUID, Alert]) -> dict[UUID, Statement]:
-    return {alert_id: statement_of(alert, 0) for alert_id, alert in alerts.items()}
+def statements(alerts: dict[UUID, Alert]) -> dict[UUID, ComparedAlert]:
+    return {alert_id: build_compared_alert(alert, 0) for alert_id, alert in alerts.items()}
 
 
 @given(log=interleaved(), wishes=st.lists(interests, min_size=1, max_size=3), turns=st.randoms(use_true_random=False))
@@ -117,23 +123,23 @@ def lives(draw, *, are_changed: bool) -> Life:
 def test_an_honest_stream_is_never_accused(life, chance, is_compacted) -> None:
     """However its topics met, whatever came late, was changed, removed, compacted or deleted since."""
     raised = statements(told(life.merged(chance, life.flights, life.wishes)))
-    grounds = Grounds(TRUNCATED if life.deleted else ())
+    grounds = ExemptionFinder(TRUNCATED if life.deleted else ())
     wishes = life.kept_wishes() if is_compacted else life.wishes
     computed = statements(told(life.merged(chance, life.flights[life.deleted :], wishes), grounds))
     for alert_id in raised.keys() ^ computed.keys():
-        assert grounds.excuse(raised.get(alert_id) or computed[alert_id]) is not None
+        assert grounds.find_exemption(raised.get(alert_id) or computed[alert_id]) is not None
 
 
 TWO_HOURS = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 2, ())]
 
 
-def grounds_of(*events: Event, truncated: tuple[int, ...] = ()) -> Grounds:
-    grounds = Grounds(truncated)
+def grounds_of(*events: Event, truncated: tuple[int, ...] = ()) -> ExemptionFinder:
+    grounds = ExemptionFinder(truncated)
     told(events, grounds)
     return grounds
 
 
-def an_alert(interest: Interest | None = None, log: Iterable[Observation] = TWO_HOURS) -> Statement:
+def an_alert(interest: Interest | None = None, log: Iterable[Observation] = TWO_HOURS) -> ComparedAlert:
     """The first thing to be said of an interest."""
     events = [interest_set(interest or an_interest(), 1)]
     events += [observed(AIRPORT, number + 1, event) for number, event in enumerate(log)]
@@ -146,28 +152,28 @@ def flights(log: Iterable[Observation]) -> list[Event]:
 
 def test_where_the_log_has_all_nothing_is_excused() -> None:
     """An alert that is lost there is a loss."""
-    assert grounds_of(interest_set(an_interest(), 1), *flights(TWO_HOURS)).excuse(an_alert()) is None
+    assert grounds_of(interest_set(an_interest(), 1), *flights(TWO_HOURS)).find_exemption(an_alert()) is None
 
 
 @pytest.mark.parametrize(
     ("wishes", "reason"),
     [
-        ([], Reason.INTEREST_GONE),
-        ([interest_set(an_interest(version=2), 2)], Reason.INTEREST_GONE),
-        ([interest_removed(an_interest(), 2)], Reason.INTEREST_GONE),
-        ([interest_set(an_interest(), 1), interest_set(an_interest(version=2), 2)], Reason.INTEREST_CHANGED),
-        ([interest_set(an_interest(), 1), interest_removed(an_interest(), 2)], Reason.INTEREST_CHANGED),
+        ([], Exemption.INTEREST_GONE),
+        ([interest_set(an_interest(version=2), 2)], Exemption.INTEREST_GONE),
+        ([interest_removed(an_interest(), 2)], Exemption.INTEREST_GONE),
+        ([interest_set(an_interest(), 1), interest_set(an_interest(version=2), 2)], Exemption.INTEREST_CHANGED),
+        ([interest_set(an_interest(), 1), interest_removed(an_interest(), 2)], Exemption.INTEREST_CHANGED),
     ],
 )
 def test_an_interest_that_is_not_what_it_was_excuses(wishes, reason) -> None:
     """Its key is compacted; and how far an earlier version was judged depended on when it was changed."""
-    assert grounds_of(*wishes, *flights(TWO_HOURS)).excuse(an_alert()) is reason
+    assert grounds_of(*wishes, *flights(TWO_HOURS)).find_exemption(an_alert()) is reason
 
 
 def test_a_version_that_came_too_late_to_be_taken_changes_nothing() -> None:
     """The stream dropped it, and so it is no change."""
     wishes = [interest_set(an_interest(version=2), 1), interest_set(an_interest(version=1), 2)]
-    assert grounds_of(*wishes, *flights(TWO_HOURS)).excuse(an_alert(an_interest(version=2))) is None
+    assert grounds_of(*wishes, *flights(TWO_HOURS)).find_exemption(an_alert(an_interest(version=2))) is None
 
 
 def test_a_late_flight_excuses_what_looks_at_its_hour_and_nothing_else() -> None:
@@ -177,8 +183,8 @@ def test_a_late_flight_excuses_what_looks_at_its_hour_and_nothing_else() -> None
     first, *_, last = sorted(
         statements(told([interest_set(an_interest(), 1), *flights(log)])).values(), key=lambda each: each.window_start
     )
-    assert grounds.excuse(first) is Reason.LATE_FLIGHTS
-    assert grounds.excuse(last) is None
+    assert grounds.find_exemption(first) is Exemption.LATE_FLIGHTS
+    assert grounds.find_exemption(last) is None
 
 
 def test_where_the_beginning_of_the_log_was_deleted_the_windows_that_it_may_have_counted_in_are_excused() -> None:
@@ -188,10 +194,15 @@ def test_where_the_beginning_of_the_log_was_deleted_the_windows_that_it_may_have
     wishes = [interest_set(an_interest(), 1), interest_set(run, 2)]
     grounds = grounds_of(*wishes, *flights(later)[2:], truncated=TRUNCATED)
     excused = {
-        (each.interest_id.int, (each.window_start - 1_360_281_600) // 3600): grounds.excuse(each)
+        (each.interest_id.int, (each.window_start - 1_360_281_600) // 3600): grounds.find_exemption(each)
         for each in statements(told([*wishes, *flights(later)])).values()
     }
-    assert {key for key, reason in excused.items() if reason is Reason.FLIGHTS_GONE} == {(1, 1), (1, 2), (1, 3), (7, 1)}
+    assert {key for key, reason in excused.items() if reason is Exemption.FLIGHTS_GONE} == {
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (7, 1),
+    }
     assert {key for key, reason in excused.items() if reason is None} == {(1, 4), (1, 5), (1, 6), (1, 7)}
 
 
@@ -200,17 +211,20 @@ def test_an_interval_of_which_a_part_was_deleted_is_in_doubt_to_its_end() -> Non
     parts = [seen(0, 1, (0.1, 0.2), Coverage.PARTIAL), seen(0, 1, (0.3,))]
     wish = interest_set(an_interest(), 1)
     (alert,) = statements(told([wish, *flights(parts)])).values()
-    assert grounds_of(wish, flights(parts)[1], truncated=TRUNCATED).excuse(alert) is Reason.FLIGHTS_GONE
+    assert grounds_of(wish, flights(parts)[1], truncated=TRUNCATED).find_exemption(alert) is Exemption.FLIGHTS_GONE
 
 
 def test_of_an_airport_that_is_no_longer_in_the_log_nothing_can_be_told() -> None:
     """Its alerts may still be on their topic."""
-    assert grounds_of(interest_set(an_interest(), 1), truncated=TRUNCATED).excuse(an_alert()) is Reason.FLIGHTS_GONE
+    assert (
+        grounds_of(interest_set(an_interest(), 1), truncated=TRUNCATED).find_exemption(an_alert())
+        is Exemption.FLIGHTS_GONE
+    )
 
 
 def test_an_alert_is_the_same_statement_computed_or_read() -> None:
     """Else the two sides could not be compared."""
     (alert,) = told([interest_set(an_interest(), 1), *flights(TWO_HOURS[:1])]).values()
     published_at = BASE + timedelta(seconds=5)
-    read = decode_statement(encode_alert(alert, published_at))
-    assert read == statement_of(alert, round(published_at.timestamp() * 1000))
+    read = decode_compared_alert(encode_alert(alert, published_at))
+    assert read == build_compared_alert(alert, round(published_at.timestamp() * 1000))

@@ -44,8 +44,8 @@ def output(name: str) -> Topic:
 
 def committed(kafka: Broker, group: str) -> Mapping[TopicPartition, int]:
     async def asking() -> Mapping[TopicPartition, int]:
-        async with inputs.administration(kafka.bootstrap_servers) as admin:
-            return await inputs.committed(admin, group)
+        async with inputs.open_admin_client(kafka.bootstrap_servers) as admin:
+            return await inputs.fetch_committed_offsets(admin, group)
 
     return asyncio.run(asking())
 
@@ -75,7 +75,7 @@ def all_of(kafka: Broker, topic: Topic) -> list:
 def test_its_group_is_new_and_has_committed_all_when_it_is_done(kafka: Broker, scene: Scene) -> None:
     """So that one that was interrupted can be told; the stream's own group is left alone."""
     replayed(kafka.bootstrap_servers, "again.2", "--group", "somebodys")
-    ends: dict[TopicPartition, int] = dict.fromkeys(inputs.partitions(FLIGHTS_OBSERVED, INTERESTS_CHANGED), 0)
+    ends: dict[TopicPartition, int] = dict.fromkeys(inputs.list_partitions(FLIGHTS_OBSERVED, INTERESTS_CHANGED), 0)
     for topic in (FLIGHTS_OBSERVED, INTERESTS_CHANGED):
         for record in all_of(kafka, topic):
             ends[TopicPartition(topic.name, record.partition)] = record.offset + 1
@@ -125,7 +125,7 @@ def test_one_that_is_interrupted_is_told_by_what_its_group_has_committed(
 ) -> None:
     """Nothing is compared with it."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
-    monkeypatch.setattr(replay, "NUMBERS", range(5))
+    monkeypatch.setattr(replay, "PARTITION_NUMBERS", range(5))
     assert main(["replay", "--from-beginning", "--output", "half"]) == 0
     assert {each.partition for each in committed(kafka, "replay-of-half")} == set(range(5))
     assert main(["verify", "--against", "half"]) == 2

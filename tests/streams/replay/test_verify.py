@@ -13,9 +13,9 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import ConsumerRecord
 
 from local.kafka import Broker, running_broker
-from streams.replay.log import INPUTS, partitions
-from streams.replay.replay import default_group, output_topic, replay
-from streams.replay.verify import SHOWN, compare
+from streams.replay.log import INPUTS, list_partitions
+from streams.replay.replay import build_group_name, build_output_topic, replay
+from streams.replay.verify import MAX_SHOWN_DIFFERENCES, compare
 from tests.domain.logs import BASE, an_interest
 from tests.domain.test_rule import seen
 from tests.streams.commands import streams
@@ -42,7 +42,7 @@ def acknowledged(broker: Broker, offsets: Mapping[TopicPartition, int] | None = 
         consumer = AIOKafkaConsumer(bootstrap_servers=broker.bootstrap_servers, group_id=GROUP)
         await consumer.start()
         try:
-            everything = partitions(*INPUTS)
+            everything = list_partitions(*INPUTS)
             consumer.assign(list(everything))
             await consumer.commit(await consumer.end_offsets(everything) if offsets is None else dict(offsets))
         finally:
@@ -64,14 +64,14 @@ def say(broker: Broker, alerts: Iterable[ConsumerRecord]) -> None:
 
 def verified(broker: Broker, against: str | None = None) -> dict[str, Any]:
     """What `verify --json` says."""
-    topic = output_topic(against) if against else None
+    topic = build_output_topic(against) if against else None
     return asyncio.run(compare(broker.bootstrap_servers, topic)).as_json()
 
 
 def replayed(broker: Broker, name: str) -> list[ConsumerRecord]:
     """What a replay sends to a topic of this name."""
-    asyncio.run(replay(broker.bootstrap_servers, output_topic(name), default_group(name), 1))
-    return records(broker.bootstrap_servers, output_topic(name))
+    asyncio.run(replay(broker.bootstrap_servers, build_output_topic(name), build_group_name(name), 1))
+    return records(broker.bootstrap_servers, build_output_topic(name))
 
 
 def delete_before(broker: Broker, topic: Topic, offsets: Mapping[int, int]) -> None:
@@ -107,7 +107,7 @@ def test_what_is_missing_extra_or_repeated_is_told_and_what_is_pending_is_not_a_
     acknowledged(broker)
     silent = verified(broker)
     assert (silent["equal"], silent["missing"], silent["same"]) == (False, len(scene.alert_ids), 0)
-    assert len(silent["differences"]) == SHOWN
+    assert len(silent["differences"]) == MAX_SHOWN_DIFFERENCES
 
     invented = AlertRaised.FromString(alerts[0].value)
     invented.alert_id = str(uuid4())
