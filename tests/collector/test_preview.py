@@ -17,8 +17,8 @@ from domain.alerts import Alert
 from domain.interests import Direction, Interest
 from domain.windows import Window
 from tests.collector.conftest import ANN, ANNS, BOBS, NOON, Service, json_of, outbox, status_of, wish
-from tests.streams.bench import Bench
 from tests.streams.events import Event
+from tests.streams.join_state_on_dicts import Bench
 from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, INTERESTS_CHANGED
 
 DEPARTURES = Direction.DEPARTURES

@@ -14,8 +14,8 @@ from domain.windows import HOUR_S, Window, seconds
 from tests.domain.brute_force import LENGTHS
 from tests.domain.logs import BASE, an_interest, expected_ids, facts, interests, interleaved
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
+from tests.streams.join_state_on_dicts import Bench
 
 HOUR = timedelta(hours=1)
 

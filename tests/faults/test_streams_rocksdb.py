@@ -21,7 +21,7 @@ from tests.domain.logs import an_interest, expected_ids
 from tests.domain.test_rule import seen
 from tests.faults.test_streams import assert_exact, parts, paused, wait_until_done
 from tests.streams.commands import verified
-from tests.streams.crew import Crew, a_crew
+from tests.streams.disk_workers import Crew, a_crew
 from tests.streams.events import interest_set, observed
 from tests.streams.process import alert_ids, everything_acknowledged, publish, records
 from tests.streams.traffic import a_scene

@@ -7,7 +7,7 @@ import pytest
 
 from tests.domain.test_rule import seen
 from tests.streams.events import observed
-from tests.streams.room import INTEREST, THREE, Room, a_room_with, settle
+from tests.streams.join_with_fakes import INTEREST, THREE, Room, a_room_with, settle
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from streams.join_state import FoldResult, JoinState
 from tests.domain.logs import an_interest
 from tests.domain.test_rule import seen
 from tests.streams.events import interest_removed, interest_set, observed
-from tests.streams.room import INTEREST, THREE, Room, a_room_with, settle
+from tests.streams.join_with_fakes import INTEREST, THREE, Room, a_room_with, settle
 
 
 def test_more_alerts_than_memory_should_hold_go_out_some_at_a_time(monkeypatch) -> None:

@@ -13,8 +13,8 @@ from streams.errors import UndecodableError
 from streams.join_state import JoinState
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import AIRPORTS, Event, interest_removed, interest_set, observed
+from tests.streams.join_state_on_dicts import Bench
 
 THREE = seen(0, 1, (0.1, 0.2, 0.3))
 

@@ -6,8 +6,8 @@ from chassis.metrics import Metrics, ServiceIdentity
 from domain.interests import Direction
 from streams.metrics import StreamMetrics
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import observed
+from tests.streams.join_state_on_dicts import Bench
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:

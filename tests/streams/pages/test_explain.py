@@ -13,8 +13,8 @@ from streams.pages.explain import EXPLAINED, WINDOWS_A_PAGE, Explained, explaine
 from streams.pages.rendering import explain_page
 from tests.domain.logs import BASE, an_interest, interests, interleaved, to_be_said
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
+from tests.streams.join_state_on_dicts import Bench
 
 NOW = BASE + timedelta(days=3)
 HOUR = timedelta(hours=1)

@@ -44,8 +44,8 @@ from streams.recent_activity import RecentActivity
 from streams.settings import StreamsSettings
 from tests.domain.logs import BASE, an_interest
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
+from tests.streams.join_state_on_dicts import Bench
 from tests.streams.test_recent_activity import Seconds, an_alert
 
 NOW = BASE + timedelta(hours=102)
