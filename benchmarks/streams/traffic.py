@@ -10,7 +10,7 @@ from typing import Final
 from domain.interests import Direction
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S, Window, seconds
-from tests.streams.events import flights_message
+from tests.streams.events import build_flights_message
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
 from towerwatch.topics import FLIGHTS_OBSERVED, JOIN_PARTITIONS, partition_of
@@ -88,7 +88,7 @@ def _event_times(direction: Direction) -> Iterator[int]:
 def records_of(observations: Iterable[Observation], names: list[str], sequence: Iterator[int]) -> Iterator[Record]:
     """Each observation at each of the airports, with sequences from `sequence`."""
     for seen in observations:
-        yield from _records(flights_message("", seen), names, sequence)
+        yield from _records(build_flights_message("", seen), names, sequence)
 
 
 def past_records(names: list[str], sequence: Iterator[int]) -> list[Record]:

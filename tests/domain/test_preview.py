@@ -15,7 +15,7 @@ from tests.domain.brute_force import LENGTHS
 from tests.domain.logs import BASE, an_interest, expected_ids, facts, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.events import interest_set, observed
-from tests.streams.join_state_on_dicts import Bench
+from tests.streams.join_state_on_dicts import JoinStateOnDicts
 
 HOUR = timedelta(hours=1)
 
@@ -113,7 +113,7 @@ def test_the_preview_says_what_the_plain_model_says(log: list[Observation], inte
 @given(log=interleaved(), interest=interests)
 def test_the_preview_says_what_the_stream_says_at_once(log: list[Observation], interest: Interest):
     """The desk that has folded the same flights, when the same interest is set: the same alerts, with their counts."""
-    bench = Bench()
+    bench = JoinStateOnDicts()
     for sequence, observation in enumerate(log, start=1):
         bench.fold(observed("KJFK", sequence, observation))
     assert preview(interest, stored(log, interest.direction)).alerts == bench.fold(interest_set(interest, 1))

@@ -11,10 +11,10 @@ import pytest
 from aiokafka.errors import KafkaError
 
 from local.kafka import Broker, running_broker
-from tests.streams.commands import verified
+from tests.streams.commands import run_verify
 from tests.streams.events import Event
-from tests.streams.process import Worker, alert_ids, everything_acknowledged, publish, running_worker
-from tests.streams.traffic import Scene, a_scene
+from tests.streams.process import Worker, is_everything_acknowledged, publish, read_alert_ids, running_worker
+from tests.streams.traffic import GeneratedTraffic, generate_traffic
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
@@ -30,25 +30,25 @@ def paused(pid: int) -> Iterator[None]:
         os.kill(pid, signal.SIGCONT)
 
 
-def parts(scene: Scene, count: int) -> list[tuple[Event, ...]]:
+def parts(scene: GeneratedTraffic, count: int) -> list[tuple[Event, ...]]:
     """The scene's events in so many pieces, in their order."""
     size = len(scene.events) // count + 1
     return [scene.events[begin : begin + size] for begin in range(0, len(scene.events), size)]
 
 
-def thirds(scene: Scene) -> tuple[Callable[[Broker], object], ...]:
+def thirds(scene: GeneratedTraffic) -> tuple[Callable[[Broker], object], ...]:
     """What publishes the scene, a third at a time."""
     return tuple(lambda broker, part=part: publish(broker.bootstrap_servers, part) for part in parts(scene, 3))  # type: ignore[misc]
 
 
-def said_so_far(broker: Broker, scene: Scene) -> int:
-    return len(alert_ids(broker.bootstrap_servers, scene.interest_ids))
+def said_so_far(broker: Broker, scene: GeneratedTraffic) -> int:
+    return len(read_alert_ids(broker.bootstrap_servers, scene.interest_ids))
 
 
 def wait_until_done(broker: Broker) -> None:
     def done() -> bool:
         try:
-            return everything_acknowledged(broker.bootstrap_servers)
+            return is_everything_acknowledged(broker.bootstrap_servers)
         except KafkaError as error:
             # A broker that stood still is fenced for a moment when it goes on, and names no broker, not even itself.
             if not error.retriable:
@@ -58,10 +58,10 @@ def wait_until_done(broker: Broker) -> None:
     eventually(done, "the acknowledgement of everything", within_s=150)
 
 
-def assert_exact(broker: Broker, scene: Scene) -> None:
+def assert_exact(broker: Broker, scene: GeneratedTraffic) -> None:
     """Every alert that there is to raise, and no other."""
     wait_until_done(broker)
-    said = alert_ids(broker.bootstrap_servers, scene.interest_ids)
+    said = read_alert_ids(broker.bootstrap_servers, scene.interest_ids)
     assert (len(scene.alert_ids - said), len(said - scene.alert_ids)) == (0, 0)
 
 
@@ -73,7 +73,7 @@ def share(*workers: Worker) -> bool:
 
 def test_partitions_go_and_come_back(kafka: Broker, tmp_path: Path) -> None:
     """A worker joins in the middle and leaves again: the first one goes on from what its guest wrote."""
-    scene = a_scene(seed=12, airports=16)
+    scene = generate_traffic(seed=12, airports=16)
     first, second, last = thirds(scene)
     with running_worker(tmp_path, kafka.bootstrap_servers, STORE="rocksdb") as stays:
         first(kafka)
@@ -87,12 +87,12 @@ def test_partitions_go_and_come_back(kafka: Broker, tmp_path: Path) -> None:
             assert guest.terminate() == 0, guest.log()
         assert_exact(kafka, scene)
         eventually(lambda: set(scene.airports) <= stays.airports().keys())
-    assert verified(kafka.bootstrap_servers)["same"] == len(scene.alert_ids)
+    assert run_verify(kafka.bootstrap_servers)["same"] == len(scene.alert_ids)
 
 
 def test_a_worker_that_was_paused_does_not_know_that_it_was_replaced(kafka: Broker, tmp_path: Path) -> None:
     """What it still writes when it wakes up is older than what its successor wrote, and undoes nothing of that."""
-    scene = a_scene(seed=13, airports=16)
+    scene = generate_traffic(seed=13, airports=16)
     first, second, last = thirds(scene)
     with running_worker(tmp_path, kafka.bootstrap_servers) as sleeper:
         first(kafka)
@@ -112,7 +112,7 @@ def test_a_worker_that_was_paused_does_not_know_that_it_was_replaced(kafka: Brok
 
 def test_the_broker_stands_still_and_then_the_worker_is_killed(tmp_path: Path) -> None:
     """No changelog record is given up while the broker is away, however long: the next worker would miss it."""
-    scene = a_scene(seed=14)
+    scene = generate_traffic(seed=14)
     first, second, last = thirds(scene)
     with running_broker(tmp_path / "kafka") as broker:
         with running_worker(tmp_path, broker.bootstrap_servers) as worker:

@@ -20,11 +20,11 @@ from local.kafka import Broker, running_broker
 from tests.domain.logs import an_interest, expected_ids
 from tests.domain.test_rule import seen
 from tests.faults.test_streams import assert_exact, parts, paused, wait_until_done
-from tests.streams.commands import verified
-from tests.streams.disk_workers import Crew, a_crew
+from tests.streams.commands import run_verify
+from tests.streams.disk_workers import DiskWorkers, running_disk_workers
 from tests.streams.events import interest_set, observed
-from tests.streams.process import alert_ids, everything_acknowledged, publish, records
-from tests.streams.traffic import a_scene
+from tests.streams.process import is_everything_acknowledged, publish, read_alert_ids, read_records
+from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
 from towerwatch.topics import JOIN_PARTITIONS, Topic
 
@@ -33,48 +33,48 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 ROUNDS = int(os.environ.get("TOWERWATCH_STREAMS_FAULT_ROUNDS", "1"))
 
 
-def killed(crew: Crew, name: str, _chance: random.Random) -> None:
+def killed(crew: DiskWorkers, name: str, _chance: random.Random) -> None:
     """kill -9; what it had on disk is there when it is begun again."""
     crew.kill(name)
     crew.begin(name)
 
 
-def killed_and_wiped(crew: Crew, name: str, _chance: random.Random) -> None:
+def killed_and_wiped(crew: DiskWorkers, name: str, _chance: random.Random) -> None:
     """kill -9, and its disk is lost; it is begun again on an empty one."""
     crew.kill(name)
     crew.wipe(name)
     crew.begin(name)
 
 
-def gone_and_come(crew: Crew, name: str, chance: random.Random) -> None:
+def gone_and_come(crew: DiskWorkers, name: str, chance: random.Random) -> None:
     """It leaves in an orderly way, and comes back later: two rebalances."""
     crew.let_go(name)
     crew.work_on(chance, 5)
     crew.begin(name)
 
 
-def stood_still(crew: Crew, name: str, chance: random.Random) -> None:
+def stood_still(crew: DiskWorkers, name: str, chance: random.Random) -> None:
     """It stands still, for less or more than its session lasts, and goes on with what it takes for its own."""
     with paused(crew.running[name].process.pid):
         crew.work_on(chance, 12)
 
 
-Fault = Callable[[Crew, str, random.Random], None]
+Fault = Callable[[DiskWorkers, str, random.Random], None]
 EVERY_FAULT: tuple[Fault, ...] = (killed, killed_and_wiped, gone_and_come, stood_still)
 
 
 def assert_exact_under(faults: tuple[Fault, ...], seed: int, broker: Broker, folder: Path) -> None:
     """Publish a scene in pieces, with a fault at a random moment after each; then nothing is missing or too much."""
     chance = random.Random(seed)
-    scene = a_scene(seed)
-    with a_crew(folder, broker, "left", "right") as crew:
+    scene = generate_traffic(seed)
+    with running_disk_workers(folder, broker, "left", "right") as crew:
         eventually(lambda: all(each.is_ready() for each in crew.running.values()))
         for piece in parts(scene, 3):
             publish(broker.bootstrap_servers, piece)
             crew.work_on(chance, 5)
             chance.choice(faults)(crew, chance.choice(("left", "right")), chance)
         assert_exact(broker, scene)
-    found = verified(broker.bootstrap_servers)
+    found = run_verify(broker.bootstrap_servers)
     assert (found["missing"], found["extra"], sum(found["not_comparable"].values())) == (0, 0, 0), found
     assert found["same"] == found["computed"] == found["raised"] >= len(scene.alert_ids)
 
@@ -122,7 +122,7 @@ def _configure(broker: Broker, config: dict[str, str]) -> None:
 
 
 def in_changelogs(broker: Broker) -> int:
-    return sum(len(records(broker.bootstrap_servers, Topic(name, JOIN_PARTITIONS))) for name in CHANGELOGS)
+    return sum(len(read_records(broker.bootstrap_servers, Topic(name, JOIN_PARTITIONS))) for name in CHANGELOGS)
 
 
 def test_what_a_worker_wrote_to_its_disk_alone_is_not_lost_with_that_disk(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_what_a_worker_wrote_to_its_disk_alone_is_not_lost_with_that_disk(tmp_pa
     log = [morning, *(seen(hour, hour + 1, [hour + 0.5]) for hour in range(18, 72))]
     expected = expected_ids(wish, log)
     assert len(expected) == 1, "the first day has more than 20, with the morning's"
-    with running_broker(tmp_path / "kafka") as broker, a_crew(tmp_path, broker, "only") as crew:
+    with running_broker(tmp_path / "kafka") as broker, running_disk_workers(tmp_path, broker, "only") as crew:
         for event in (interest_set(wish, 1), observed(AIRPORT, 1, morning)):
             eventually(crew.running["only"].is_ready)
             before = in_changelogs(broker)
@@ -144,14 +144,14 @@ def test_what_a_worker_wrote_to_its_disk_alone_is_not_lost_with_that_disk(tmp_pa
                 publish(broker.bootstrap_servers, [event])
                 crew.await_crash("only")
             assert in_changelogs(broker) == before
-            assert not everything_acknowledged(broker.bootstrap_servers)
+            assert not is_everything_acknowledged(broker.bootstrap_servers)
             crew.begin("only")
             wait_until_done(broker)
-        assert alert_ids(broker.bootstrap_servers, [wish.interest_id]) == set()
+        assert read_alert_ids(broker.bootstrap_servers, [wish.interest_id]) == set()
         crew.kill("only")
         crew.wipe("only")
         crew.begin("only")
         publish(broker.bootstrap_servers, [observed(AIRPORT, n + 2, each) for n, each in enumerate(log[1:])])
         wait_until_done(broker)
-        assert alert_ids(broker.bootstrap_servers, [wish.interest_id]) == expected
-        assert verified(broker.bootstrap_servers)["same"] == len(expected)
+        assert read_alert_ids(broker.bootstrap_servers, [wish.interest_id]) == expected
+        assert run_verify(broker.bootstrap_servers)["same"] == len(expected)

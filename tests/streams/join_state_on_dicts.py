@@ -1,4 +1,4 @@
-"""A desk and its tables, without Kafka and Faust."""
+"""A join state whose tables are dicts, for tests without Kafka and Faust."""
 
 from domain.alerts import Alert
 from streams.join_state import FoldResult, JoinState
@@ -7,45 +7,46 @@ from tests.streams.events import Event
 from towerwatch.topics import FLIGHTS_OBSERVED
 
 
-class Bench:
-    """A desk and its tables, written as the agent writes them."""
+class JoinStateOnDicts:
+    """A join state and its tables, which are dicts and are written in the order of the agent."""
 
     def __init__(self) -> None:
         self.airports: dict[bytes, bytes] = {}
         self.interests: dict[bytes, bytes] = {}
         self.history: dict[bytes, bytes] = {}
-        self.desk = self.new_desk()
+        self.state = self.new_state()
 
-    def new_desk(self) -> JoinState:
-        """A desk that knows nothing but the tables."""
+    def new_state(self) -> JoinState:
+        """Return a new join state on the same tables, with empty indexes."""
         return JoinState(self.airports, self.interests, self.history)
 
-    def outcome(self, event: Event) -> FoldResult | None:
-        """What follows from an event; nothing is written."""
+    def compute_result(self, event: Event) -> FoldResult | None:
+        """Return the result of an event (None: a duplicate) and write nothing."""
         assert event.sequence is not None
         if event.topic is FLIGHTS_OBSERVED:
-            return self.desk.fold_flights(event.sequence, decode_flights(event.value))
-        return self.desk.fold_interest(event.sequence, event.key or b"", event.value)
+            return self.state.fold_flights(event.sequence, decode_flights(event.value))
+        return self.state.fold_interest(event.sequence, event.key or b"", event.value)
 
-    def write_past(self, outcome: FoldResult) -> None:
-        """The entries that come before all else; a crash may follow."""
-        for key, entry in outcome.history_entries.items():
+    def write_history(self, result: FoldResult) -> None:
+        """Write the history entries of a result, which come before its table entry; a crash may follow."""
+        for key, entry in result.history_entries.items():
             if entry is None:
                 del self.history[key]
             else:
                 self.history[key] = entry
 
-    def write(self, event: Event, outcome: FoldResult) -> None:
-        self.write_past(outcome)
+    def write_result(self, event: Event, result: FoldResult) -> None:
+        """Write all entries of an event's result, and apply the result to the join state."""
+        self.write_history(result)
         table = self.airports if event.topic is FLIGHTS_OBSERVED else self.interests
-        table[outcome.key] = outcome.entry
-        self.desk.apply_after_write(outcome)
+        table[result.key] = result.entry
+        self.state.apply_after_write(result)
 
     def fold(self, event: Event) -> tuple[Alert, ...]:
-        """The alerts of an event that is folded; none of one that is a duplicate."""
-        outcome = self.outcome(event)
-        if outcome is None:
+        """Fold an event, write its result and return its alerts; a duplicate has none."""
+        result = self.compute_result(event)
+        if result is None:
             return ()
-        alerts = tuple(self.desk.build_alerts(outcome))
-        self.write(event, outcome)
+        alerts = tuple(self.state.build_alerts(result))
+        self.write_result(event, result)
         return alerts

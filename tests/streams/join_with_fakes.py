@@ -1,4 +1,4 @@
-"""The agent among fakes: what it does, in which order."""
+"""The agent of the stream with fakes around it, which record the agent's actions in their order."""
 
 import asyncio
 from collections.abc import Callable
@@ -19,23 +19,24 @@ THREE = observed("KJFK", 2, seen(0, 1, (0.1, 0.2, 0.3)))
 INTEREST = interest_set(an_interest(), 1)
 
 
-class Room:
-    """An agent among fakes."""
+class JoinWithFakes:
+    """A `Join` with a fake stream, fake tables and fake topics."""
 
     def __init__(self, **refusals: int) -> None:
-        self.deeds: list[Deed] = []
-        self.airports, self.interests = FakeTable(self.deeds), FakeTable(self.deeds)
-        self.history = FakeTable(self.deeds, "past written")
-        self.desk = JoinState(self.airports, self.interests, self.history)
+        """`refusals`: arguments of `FakeTopic`, the number of sends that the broker refuses first."""
+        self.actions: list[Deed] = []
+        self.airports, self.interests = FakeTable(self.actions), FakeTable(self.actions)
+        self.history = FakeTable(self.actions, "past written")
+        self.state = JoinState(self.airports, self.interests, self.history)
         self.is_still_owned: Callable[[Any], bool] = lambda _event: True
         self.crashes: list[BaseException] = []
         self.metrics = Metrics(ServiceIdentity("streams", "test"))
-        self.alerts = FakeTopic("alert", self.deeds, **refusals)
-        self.join = Join(
-            self.desk,
+        self.alerts = FakeTopic("alert", self.actions, **refusals)
+        self.agent = Join(
+            self.state,
             Tables(self.airports, self.interests, self.history),
             self.alerts.send_record,
-            FakeTopic("dead letter", self.deeds, **refusals),
+            FakeTopic("dead letter", self.actions, **refusals),
             StreamMetrics(self.metrics),
             RecentActivity(SystemClock()),
             lambda event: self.is_still_owned(event),
@@ -43,48 +44,49 @@ class Room:
         )
 
     async def run(self, *events: Event) -> None:
-        """Let the agent read these, up to where it waits for the changelog."""
-        await self.join.run(FakeStream(map(self._given, events), self.deeds))
-        await settle()
+        """Let the agent read the events, which all wait already, until it waits for the changelog."""
+        await self.agent.run(FakeStream(map(self._make_faust_event, events), self.actions))
+        await run_pending_tasks()
 
     @staticmethod
-    def _given(each: Event) -> Any:
+    def _make_faust_event(event: Event) -> Any:
         return an_event(
-            each.topic.name,
-            each.partition,
-            each.key,
-            each.value,
-            {} if each.sequence is None else {"sequence": str(each.sequence).encode()},
+            event.topic.name,
+            event.partition,
+            event.key,
+            event.value,
+            {} if event.sequence is None else {"sequence": str(event.sequence).encode()},
         )
 
-    async def run_late(self, *events: Event) -> None:
-        """The same, but each event comes only when what followed from the one before is on its way."""
-        await self.join.run(FakeStream(map(self._given, events), self.deeds, late=True))
-        await settle()
+    async def run_one_by_one(self, *events: Event) -> None:
+        """Let the agent read the events, each of which comes once the effects of the event before are in flight."""
+        await self.agent.run(FakeStream(map(self._make_faust_event, events), self.actions, late=True))
+        await run_pending_tasks()
 
     def hold_alerts(self) -> None:
-        """The broker takes its time with alerts, until they are released."""
+        """Let the broker delay alerts until `release_alerts`."""
         self.alerts.held.clear()
 
     def release_alerts(self) -> None:
         self.alerts.held.set()
 
     @property
-    def order(self) -> list[str]:
-        return [what for what, _ in self.deeds]
+    def action_names(self) -> list[str]:
+        """Names of the agent's actions so far, in their order."""
+        return [name for name, _ in self.actions]
 
 
-async def settle() -> None:
-    """Everything runs that can."""
+async def run_pending_tasks() -> None:
+    """Let all other tasks run as far as they can."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def a_room_with(interest: Event, **refusals: int) -> Room:
-    """A room in which an interest is set, and in which nothing was done yet."""
-    room = Room(**refusals)
-    await room.run(interest)
-    room.interests.keep()
-    await settle()
-    room.deeds.clear()
-    return room
+async def join_with_interest(interest: Event, **refusals: int) -> JoinWithFakes:
+    """Return a join in which an interest is set and stored, with no action recorded yet."""
+    join = JoinWithFakes(**refusals)
+    await join.run(interest)
+    join.interests.keep()
+    await run_pending_tasks()
+    join.actions.clear()
+    return join

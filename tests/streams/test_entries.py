@@ -17,7 +17,7 @@ from streams.entries import (
 )
 from tests.domain.logs import BASE, an_interest, interests, interleaved, with_late_flights
 from tests.domain.test_rule import seen
-from tests.streams.events import interest_message
+from tests.streams.events import build_interest_message
 
 sequences = st.integers(0, 2**63 - 1)
 FIRST_DAY = seconds(BASE) // (DAY_HOURS * HOUR_S)
@@ -116,7 +116,7 @@ def test_history_expires_however_the_log_jumps(steps):
 @given(interest=st.none() | interests, sequence=sequences)
 def test_an_interest_is_read_as_it_was_written_and_a_removed_one_is_remembered(interest, sequence):
     """The entry of a removed interest stays, with the sequence of its removal."""
-    value = interest_message(interest).SerializeToString() if interest is not None else None
+    value = build_interest_message(interest).SerializeToString() if interest is not None else None
     entry = encode_interest_entry(sequence, value)
     assert decode_interest_entry(entry) == (sequence, interest)
     assert read_sequence(entry) == sequence
@@ -124,6 +124,6 @@ def test_an_interest_is_read_as_it_was_written_and_a_removed_one_is_remembered(i
 
 def test_an_interest_that_is_refused_today_stops_nobody():
     """A rule that became stricter meets what was written before it did."""
-    message = interest_message(an_interest())
+    message = build_interest_message(an_interest())
     message.for_windows = 365
     assert decode_interest_entry(encode_interest_entry(3, message.SerializeToString())) == (3, None)

@@ -15,7 +15,7 @@ from streams.errors import UndecodableError
 from streams.messages import decode_flights, decode_interest, encode_alert
 from tests.domain.logs import BASE, an_interest, interests, interleaved
 from tests.notifier.alerts import alerts
-from tests.streams.events import damaged, flights_message, interest_message
+from tests.streams.events import build_flights_message, build_interest_message, damaged
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
@@ -41,7 +41,7 @@ def batch(**changes) -> flights_pb.FlightsObserved:
 def test_a_batch_says_what_was_observed(log):
     """Departures count when first seen, arrivals when last seen."""
     for seen in log:
-        decoded = decode_flights(flights_message("KJFK", seen).SerializeToString())
+        decoded = decode_flights(build_flights_message("KJFK", seen).SerializeToString())
         assert (decoded.airport, decoded.observation) == ("KJFK", seen)
 
 
@@ -49,14 +49,14 @@ def test_a_batch_says_what_was_observed(log):
 def test_an_interest_says_what_was_wished(interest, version):
     """Every field of the interest is in its event."""
     interest = replace(interest, version=version)
-    assert decode_interest(interest_message(interest).SerializeToString()) == interest
+    assert decode_interest(build_interest_message(interest).SerializeToString()) == interest
 
 
 def test_unknown_fields_pass():
     """A newer collector may say more than this version understands."""
     unknown = bytes.fromhex("9a3e0568656c6c6f")  # field 995, a string
     assert decode_flights(batch().SerializeToString() + unknown).airport == "KJFK"
-    assert decode_interest(interest_message(an_interest()).SerializeToString() + unknown) == an_interest()
+    assert decode_interest(build_interest_message(an_interest()).SerializeToString() + unknown) == an_interest()
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_a_gap_may_be_long():
 )
 def test_an_interest_that_cannot_be_is_refused(changes):
     """What a person could not have wished for costs nobody's time later."""
-    message = interest_message(an_interest())
+    message = build_interest_message(an_interest())
     for name, value in changes.items():
         if name == "effective_from":
             message.effective_from.seconds = value
@@ -123,7 +123,7 @@ def test_an_interest_that_cannot_be_is_refused(changes):
 
 def test_an_interest_without_a_threshold_is_refused():
     """There is nothing that it could ever say."""
-    message = interest_message(an_interest())
+    message = build_interest_message(an_interest())
     message.ClearField("high")
     with pytest.raises(UndecodableError):
         decode_interest(message.SerializeToString())
@@ -161,7 +161,7 @@ any_interest = st.fixed_dictionaries(
         "version": st.integers(0, 2**64 - 1),
     }
 ).map(lambda fields: interests_pb.InterestSet(**fields).SerializeToString())
-whole = st.sampled_from([batch().SerializeToString(), interest_message(an_interest()).SerializeToString()])
+whole = st.sampled_from([batch().SerializeToString(), build_interest_message(an_interest()).SerializeToString()])
 
 
 @settings(max_examples=500)

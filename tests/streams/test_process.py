@@ -11,14 +11,14 @@ from tests.domain.logs import an_interest, expected_ids
 from tests.domain.test_rule import seen
 from tests.streams.events import Event, interest_removed, interest_set, observed
 from tests.streams.process import (
-    alert_ids,
-    alerts,
-    dead_letters,
-    everything_acknowledged,
+    is_everything_acknowledged,
     publish,
+    read_alert_ids,
+    read_alerts,
+    read_dead_letters,
     running_worker,
 )
-from tests.streams.traffic import a_scene
+from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
@@ -35,17 +35,17 @@ def worker(kafka: Broker, tmp_path_factory: pytest.TempPathFactory):
 
 def test_the_alerts_are_those_of_the_brute_force_model(kafka: Broker, worker) -> None:
     """Interests of all kinds, set before, amid and after their flights, and repeats of both: exactly these ids."""
-    scene = a_scene(seed=1)
+    scene = generate_traffic(seed=1)
     publish(kafka.bootstrap_servers, scene.events)
-    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
-    raised = alerts(kafka.bootstrap_servers, scene.interest_ids)
+    eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
+    raised = read_alerts(kafka.bootstrap_servers, scene.interest_ids)
     assert {each.alert_id for each in raised} == {str(each) for each in scene.alert_ids}
     assert len(raised) == len(scene.alert_ids) > 300, "nothing is raised twice where nothing crashed"
 
     # All of it once more raises nothing: the repeats are behind what was folded.
     publish(kafka.bootstrap_servers, scene.events)
-    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
-    assert len(alerts(kafka.bootstrap_servers, scene.interest_ids)) == len(raised)
+    eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
+    assert len(read_alerts(kafka.bootstrap_servers, scene.interest_ids)) == len(raised)
     sums = {icao: each["interests"] for icao, each in worker.airports().items()}
     assert {sums[airport] for airport in scene.airports} == {6}
 
@@ -69,10 +69,10 @@ def test_what_cannot_be_folded_is_put_aside_and_blocks_nothing(kafka: Broker, wo
     assert partition_of("ZZZ2", FLIGHTS_OBSERVED) != good.partition
     whole = [interest_set(interest, 1), good, observed("ZZZ1", 2, log[1])]
     places = publish(kafka.bootstrap_servers, [*bad, *whole])
-    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
-    assert alert_ids(kafka.bootstrap_servers, [interest.interest_id]) == expected_ids(interest, log) != set()
+    eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
+    assert read_alert_ids(kafka.bootstrap_servers, [interest.interest_id]) == expected_ids(interest, log) != set()
 
-    letters = dead_letters(kafka.bootstrap_servers)
+    letters = read_dead_letters(kafka.bootstrap_servers)
     for event, place in zip(bad, places, strict=False):
         letter = letters[place]
         headers = {name: value.decode() for name, value in letter.headers}
@@ -94,7 +94,7 @@ def test_the_pages_tell_the_state(kafka: Broker, worker) -> None:
         kafka.bootstrap_servers,
         [interest_set(interest, 1), *(observed("LICC", n + 1, e) for n, e in enumerate(flights))],
     )
-    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
+    eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
     shown = worker.airports()["LICC"]
     assert (shown["departures"]["watermark"], shown["departures"]["hours"]) == ("2013-02-08T03:00Z", [3, 0, 1])
     assert (shown["arrivals"]["watermark"], shown["arrivals"]["hours"]) == (None, [])

@@ -12,14 +12,14 @@ from tests.domain.test_rule import seen
 from tests.ports import free_port
 from tests.streams.events import interest_set, observed
 from tests.streams.process import (
-    alert_ids,
-    begun_worker,
-    dead_letters,
-    everything_acknowledged,
+    is_everything_acknowledged,
     publish,
+    read_alert_ids,
+    read_dead_letters,
     running_worker,
+    started_worker,
 )
-from tests.streams.traffic import a_scene
+from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
 from towerwatch.topics import CATALOGUE
 
@@ -28,16 +28,16 @@ pytestmark = pytest.mark.timeout(240)
 
 def test_a_killed_worker_goes_on_where_it_was(kafka: Broker, tmp_path: Path) -> None:
     """kill -9 in the middle: the next worker recovers the state from the changelog, and the ids are the model's."""
-    scene = a_scene(seed=2, airports=4)
+    scene = generate_traffic(seed=2, airports=4)
     with running_worker(tmp_path, kafka.bootstrap_servers) as first:
         publish(kafka.bootstrap_servers, scene.events)
-        eventually(lambda: alert_ids(kafka.bootstrap_servers, scene.interest_ids))
+        eventually(lambda: read_alert_ids(kafka.bootstrap_servers, scene.interest_ids))
         first.kill()
-    before = alert_ids(kafka.bootstrap_servers, scene.interest_ids)
+    before = read_alert_ids(kafka.bootstrap_servers, scene.interest_ids)
     assert before < scene.alert_ids
     with running_worker(tmp_path, kafka.bootstrap_servers):
-        eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
-    assert alert_ids(kafka.bootstrap_servers, scene.interest_ids) == scene.alert_ids
+        eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
+    assert read_alert_ids(kafka.bootstrap_servers, scene.interest_ids) == scene.alert_ids
 
 
 def test_it_waits_for_its_broker_and_stops_when_told(tmp_path: Path) -> None:
@@ -45,16 +45,16 @@ def test_it_waits_for_its_broker_and_stops_when_told(tmp_path: Path) -> None:
     broker = Broker(tmp_path / "kafka", port=free_port(), topics=CATALOGUE)
     interest = an_interest(interest_id=uuid4(), user_id=uuid4())
     log = [seen(0, 1, (0.1, 0.2, 0.3))]
-    with begun_worker(tmp_path, broker.bootstrap_servers) as worker:
+    with started_worker(tmp_path, broker.bootstrap_servers) as worker:
         assert not worker.is_ready()
         try:
             broker.start()
             publish(broker.bootstrap_servers, [interest_set(interest, 1), observed("KJFK", 1, log[0])])
             eventually(worker.is_ready)
-            eventually(lambda: alert_ids(broker.bootstrap_servers, [interest.interest_id]))
-            assert alert_ids(broker.bootstrap_servers, [interest.interest_id]) == expected_ids(interest, log)
+            eventually(lambda: read_alert_ids(broker.bootstrap_servers, [interest.interest_id]))
+            assert read_alert_ids(broker.bootstrap_servers, [interest.interest_id]) == expected_ids(interest, log)
             # A table that is written before the cluster knows its changelog fails, and its event is put aside.
-            assert dead_letters(broker.bootstrap_servers) == {}
+            assert read_dead_letters(broker.bootstrap_servers) == {}
             stopping = time.monotonic()
             assert worker.terminate() == 0, worker.log()
             assert time.monotonic() - stopping < 8

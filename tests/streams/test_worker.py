@@ -7,8 +7,8 @@ import pytest
 
 from local.kafka import Broker
 from tests.chassis.promtool import complaints
-from tests.streams.process import Worker, alert_ids, everything_acknowledged, publish, running_worker
-from tests.streams.traffic import a_scene
+from tests.streams.process import Worker, is_everything_acknowledged, publish, read_alert_ids, running_worker
+from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
@@ -16,20 +16,20 @@ pytestmark = pytest.mark.timeout(240)
 
 def test_tables_on_disk_outlast_the_worker(kafka: Broker, tmp_path: Path) -> None:
     """Half of the scene by a new worker, which is killed; half by the next, which finds its directory."""
-    scene = a_scene(seed=21, airports=4)
+    scene = generate_traffic(seed=21, airports=4)
     half = len(scene.events) // 2
     on_disk = {"STORE": "rocksdb", "DATA_DIR": str(tmp_path / "data")}
     with running_worker(tmp_path, kafka.bootstrap_servers, **on_disk) as first:
         publish(kafka.bootstrap_servers, scene.events[:half])
-        eventually(lambda: len(alert_ids(kafka.bootstrap_servers, scene.interest_ids)) > 20)
+        eventually(lambda: len(read_alert_ids(kafka.bootstrap_servers, scene.interest_ids)) > 20)
         first.kill()
     with running_worker(tmp_path, kafka.bootstrap_servers, **on_disk) as second:
         publish(kafka.bootstrap_servers, scene.events[half:])
-        eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
+        eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
         assert second.get("/health/live")[0] == 200
         assert_metrics(second)
         assert second.terminate() == 0, second.log()
-    assert alert_ids(kafka.bootstrap_servers, scene.interest_ids) == scene.alert_ids
+    assert read_alert_ids(kafka.bootstrap_servers, scene.interest_ids) == scene.alert_ids
 
 
 def assert_metrics(worker: Worker) -> None:

@@ -13,10 +13,10 @@ from local.kafka import Broker
 from streams.__main__ import main
 from streams.replay import log as inputs, replay
 from tests.ports import free_port
-from tests.streams.commands import replayed, streams
+from tests.streams.commands import run_command, run_replay
 from tests.streams.events import Event
-from tests.streams.process import GROUP, publish, records
-from tests.streams.traffic import Scene, a_scene
+from tests.streams.process import GROUP, publish, read_records
+from tests.streams.traffic import GeneratedTraffic, generate_traffic
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, Topic, partition_of
 
@@ -31,9 +31,9 @@ def logging_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def scene(kafka: Broker) -> Scene:
+def scene(kafka: Broker) -> GeneratedTraffic:
     """All that is on the topics of the module's broker, but for one event that no stream can use."""
-    scene = a_scene(seed=3, airports=6)
+    scene = generate_traffic(seed=3, airports=6)
     publish(kafka.bootstrap_servers, [Event(FLIGHTS_OBSERVED, "ZZZ1", b"ZZZ1", b"\xff", 1), *scene.events])
     return scene
 
@@ -50,10 +50,10 @@ def committed(kafka: Broker, group: str) -> Mapping[TopicPartition, int]:
     return asyncio.run(asking())
 
 
-def test_what_is_computed_again_is_the_brute_force_models(kafka: Broker, scene: Scene) -> None:
+def test_what_is_computed_again_is_the_brute_force_models(kafka: Broker, scene: GeneratedTraffic) -> None:
     """Each alert once, in the form of those that were raised, to the topic that was named and to no other."""
-    done = replayed(kafka.bootstrap_servers, "again.1")
-    found = records(kafka.bootstrap_servers, output("again.1"))
+    done = run_replay(kafka.bootstrap_servers, "again.1")
+    found = read_records(kafka.bootstrap_servers, output("again.1"))
     alerts = [AlertRaised.FromString(record.value) for record in found]
     assert {UUID(each.alert_id) for each in alerts} == scene.alert_ids
     assert len(alerts) == len(scene.alert_ids) > 200
@@ -69,12 +69,12 @@ def test_what_is_computed_again_is_the_brute_force_models(kafka: Broker, scene: 
 
 
 def all_of(kafka: Broker, topic: Topic) -> list:
-    return records(kafka.bootstrap_servers, topic)
+    return read_records(kafka.bootstrap_servers, topic)
 
 
-def test_its_group_is_new_and_has_committed_all_when_it_is_done(kafka: Broker, scene: Scene) -> None:
+def test_its_group_is_new_and_has_committed_all_when_it_is_done(kafka: Broker, scene: GeneratedTraffic) -> None:
     """So that one that was interrupted can be told; the stream's own group is left alone."""
-    replayed(kafka.bootstrap_servers, "again.2", "--group", "somebodys")
+    run_replay(kafka.bootstrap_servers, "again.2", "--group", "somebodys")
     ends: dict[TopicPartition, int] = dict.fromkeys(inputs.list_partitions(FLIGHTS_OBSERVED, INTERESTS_CHANGED), 0)
     for topic in (FLIGHTS_OBSERVED, INTERESTS_CHANGED):
         for record in all_of(kafka, topic):
@@ -82,7 +82,7 @@ def test_its_group_is_new_and_has_committed_all_when_it_is_done(kafka: Broker, s
     assert committed(kafka, "somebodys") == ends
     assert 0 in ends.values(), "also of a partition that holds nothing"
     assert committed(kafka, GROUP) == {}
-    again = streams(
+    again = run_command(
         kafka.bootstrap_servers, "replay", "--from-beginning", "--output", "again.3", "--group", "somebodys"
     )
     assert (again.returncode, again.stdout) == (2, "")
@@ -121,7 +121,7 @@ def test_a_group_that_is_at_work_is_not_joined(kafka: Broker, monkeypatch, capsy
 
 
 def test_one_that_is_interrupted_is_told_by_what_its_group_has_committed(
-    kafka: Broker, scene: Scene, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    kafka: Broker, scene: GeneratedTraffic, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nothing is compared with it."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
@@ -132,18 +132,20 @@ def test_one_that_is_interrupted_is_told_by_what_its_group_has_committed(
     assert "the replay to half was interrupted" in capsys.readouterr().err
 
 
-def test_a_topic_that_holds_something_is_not_mixed_with_a_replay(kafka: Broker, scene: Scene) -> None:
+def test_a_topic_that_holds_something_is_not_mixed_with_a_replay(kafka: Broker, scene: GeneratedTraffic) -> None:
     """Not even with another replay's."""
-    replayed(kafka.bootstrap_servers, "again.4")
-    done = streams(kafka.bootstrap_servers, "replay", "--from-beginning", "--output", "again.4", "--group", "another")
+    run_replay(kafka.bootstrap_servers, "again.4")
+    done = run_command(
+        kafka.bootstrap_servers, "replay", "--from-beginning", "--output", "again.4", "--group", "another"
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert "again.4 holds records already" in done.stderr
 
 
-def test_a_topic_of_another_partition_count_is_refused(kafka: Broker, scene: Scene) -> None:
+def test_a_topic_of_another_partition_count_is_refused(kafka: Broker, scene: GeneratedTraffic) -> None:
     """Alerts would not lie where those that were raised lie."""
     asyncio.run(ensure_topics(kafka.bootstrap_servers, [Topic("narrow", 3)]))
-    done = streams(kafka.bootstrap_servers, "replay", "--from-beginning", "--output", "narrow")
+    done = run_command(kafka.bootstrap_servers, "replay", "--from-beginning", "--output", "narrow")
     assert done.returncode == 2
     assert "narrow has 3 partitions where 12 are needed" in done.stderr
 

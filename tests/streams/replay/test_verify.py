@@ -18,10 +18,10 @@ from streams.replay.replay import build_group_name, build_output_topic, replay
 from streams.replay.verify import MAX_SHOWN_DIFFERENCES, compare
 from tests.domain.logs import BASE, an_interest
 from tests.domain.test_rule import seen
-from tests.streams.commands import streams
+from tests.streams.commands import run_command
 from tests.streams.events import interest_set, observed
-from tests.streams.process import GROUP, publish, records
-from tests.streams.traffic import Scene, a_scene
+from tests.streams.process import GROUP, publish, read_records
+from tests.streams.traffic import GeneratedTraffic, generate_traffic
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, Topic
 
@@ -71,7 +71,7 @@ def verified(broker: Broker, against: str | None = None) -> dict[str, Any]:
 def replayed(broker: Broker, name: str) -> list[ConsumerRecord]:
     """What a replay sends to a topic of this name."""
     asyncio.run(replay(broker.bootstrap_servers, build_output_topic(name), build_group_name(name), 1))
-    return records(broker.bootstrap_servers, build_output_topic(name))
+    return read_records(broker.bootstrap_servers, build_output_topic(name))
 
 
 def delete_before(broker: Broker, topic: Topic, offsets: Mapping[int, int]) -> None:
@@ -90,7 +90,7 @@ def delete_before(broker: Broker, topic: Topic, offsets: Mapping[int, int]) -> N
     asyncio.run(deleting())
 
 
-def computed(broker: Broker, scene: Scene) -> list[ConsumerRecord]:
+def computed(broker: Broker, scene: GeneratedTraffic) -> list[ConsumerRecord]:
     """Publish a scene; the alerts that follow, of which none is raised yet."""
     publish(broker.bootstrap_servers, scene.events)
     return replayed(broker, "computed")
@@ -98,7 +98,7 @@ def computed(broker: Broker, scene: Scene) -> list[ConsumerRecord]:
 
 def test_what_is_missing_extra_or_repeated_is_told_and_what_is_pending_is_not_a_difference(broker: Broker) -> None:
     """From nothing raised to all of it, and one too many; against the log, and against an earlier replay."""
-    scene = a_scene(seed=4, airports=2)
+    scene = generate_traffic(seed=4, airports=2)
     alerts = computed(broker, scene)
     pending = verified(broker)
     assert pending["equal"]
@@ -124,7 +124,7 @@ def test_what_is_missing_extra_or_repeated_is_told_and_what_is_pending_is_not_a_
         assert kinds["missing"]["airport"] == lost.airport
         assert kinds["missing"]["window_start"] == f"{lost.window_start.ToDatetime():%Y-%m-%dT%H:%MZ}"
 
-    told = streams(broker.bootstrap_servers, "verify")
+    told = run_command(broker.bootstrap_servers, "verify")
     assert told.returncode == 1
     assert told.stdout.rstrip().endswith("DIFFERENT")
     for text in (lost.alert_id, lost.airport, invented.alert_id, "missing", "extra"):
@@ -133,7 +133,7 @@ def test_what_is_missing_extra_or_repeated_is_told_and_what_is_pending_is_not_a_
     assert not [each for each in users if each in told.stdout], "nobody is named"
 
     # What comes after a replay was not in it, and is no fault of the stream.
-    more = a_scene(seed=5, airports=1)
+    more = generate_traffic(seed=5, airports=1)
     publish(broker.bootstrap_servers, more.events)
     ids = {str(each) for each in more.alert_ids}
     say(broker, [each for each in replayed(broker, "later") if AlertRaised.FromString(each.value).alert_id in ids])
@@ -173,13 +173,13 @@ def test_what_has_left_the_topics_is_counted_with_its_reason_and_the_rest_is_sti
     assert (found["missing"], found["extra"], found["same"]) == (1, 0, len(alerts) - len(wishes) * 30 - 1)
     assert found["differences"][0]["window_start"] == last
 
-    told = streams(broker.bootstrap_servers, "verify")
+    told = run_command(broker.bootstrap_servers, "verify")
     assert "flights of its windows have left the log" in told.stdout
 
 
 def test_an_alert_that_was_deleted_by_retention_is_not_missing(broker: Broker) -> None:
     """Those that were raised before the oldest one that is left may have been deleted as well."""
-    scene = a_scene(seed=6, airports=2)
+    scene = generate_traffic(seed=6, airports=2)
     alerts = computed(broker, scene)
     acknowledged(broker)
     say(broker, alerts)
@@ -194,7 +194,7 @@ def test_an_alert_that_was_deleted_by_retention_is_not_missing(broker: Broker) -
 
 def test_interests_that_are_no_longer_what_they_were_are_counted(broker: Broker) -> None:
     """An alert of an interest that the log does not know, which compaction may have taken."""
-    scene = a_scene(seed=7, airports=2)
+    scene = generate_traffic(seed=7, airports=2)
     alerts = computed(broker, scene)
     acknowledged(broker)
     stranger = AlertRaised.FromString(alerts[0].value)
@@ -203,16 +203,16 @@ def test_interests_that_are_no_longer_what_they_were_are_counted(broker: Broker)
     found = verified(broker)
     assert found["equal"]
     assert found["not_comparable"]["interest_gone"] == 1
-    told = streams(broker.bootstrap_servers, "verify")
+    told = run_command(broker.bootstrap_servers, "verify")
     assert told.returncode == 0
     assert told.stdout.rstrip().endswith("equal as far as it can be compared")
 
 
 def test_a_record_that_is_no_alert_is_named(broker: Broker) -> None:
     """Nothing is said about the rest: who wrote that may have written more."""
-    scene = a_scene(seed=8, airports=1)
+    scene = generate_traffic(seed=8, airports=1)
     alerts = computed(broker, scene)
     say(broker, [ConsumerRecord(**{**vars_of(alerts[0]), "value": b"\xff\xff"})])
-    done = streams(broker.bootstrap_servers, "verify")
+    done = run_command(broker.bootstrap_servers, "verify")
     assert (done.returncode, done.stdout) == (2, "")
     assert f"alerts.raised.v1, partition {alerts[0].partition}, offset 0: this is no alert" in done.stderr
