@@ -1,4 +1,4 @@
-"""The recent activity: rates over whole seconds, alike alerts in one line, and never more memory."""
+"""Tests of the recent activity: counts of whole seconds, groups of similar alerts, and bounded memory."""
 
 from datetime import timedelta
 from itertools import product
@@ -14,7 +14,7 @@ from tests.domain.logs import BASE
 
 
 class Seconds:
-    """A clock of the machine and of the stack, moved by hand."""
+    """A fake of both clocks, the machine's and the stack's, which tests advance by hand."""
 
     def __init__(self) -> None:
         self.at = 1000.25
@@ -29,12 +29,14 @@ class Seconds:
         return duration.total_seconds()
 
 
-def an_activity() -> tuple[RecentActivity, Seconds]:
+def make_activity() -> tuple[RecentActivity, Seconds]:
+    """Return an empty activity and its clock."""
     seconds = Seconds()
     return RecentActivity(seconds, seconds), seconds
 
 
 def an_alert(**changes) -> Alert:
+    """Return an alert with these fields changed; its ids are new."""
     values = {
         "alert_id": uuid4(),
         "interest_id": uuid4(),
@@ -53,9 +55,9 @@ def an_alert(**changes) -> Alert:
     return Alert(**(values | changes))
 
 
-def test_what_is_counted_in_a_second_is_told_when_the_second_is_over() -> None:
-    """Half a second beside whole ones would look like a lull."""
-    activity, seconds = an_activity()
+def test_the_count_of_a_second_is_shown_once_the_second_is_over() -> None:
+    """An unfinished second beside whole seconds would look like a lull."""
+    activity, seconds = make_activity()
     activity.record_flights("KJFK", 7)
     activity.record_flights("LICC", 3)
     assert activity.count_flights_by_second(3) == (0, 0, 0)
@@ -67,9 +69,9 @@ def test_what_is_counted_in_a_second_is_told_when_the_second_is_over() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50)), max_size=40), st.integers(1, KEPT_SECONDS))
-def test_the_last_seconds_are_those_of_a_count_that_forgets_nothing(steps, shown) -> None:
-    """However long nothing came in between."""
-    activity, seconds = an_activity()
+def test_the_ring_of_seconds_equals_a_count_without_a_limit(steps, shown) -> None:
+    """Pauses of any length between the batches give the right counts."""
+    activity, seconds = make_activity()
     counted: dict[int, int] = {}
     for pause, flights in steps:
         seconds.at += pause
@@ -79,9 +81,9 @@ def test_the_last_seconds_are_those_of_a_count_that_forgets_nothing(steps, shown
     assert activity.count_flights_by_second(shown) == tuple(counted.get(each, 0) for each in range(now - shown, now))
 
 
-def test_alerts_that_say_the_same_of_a_window_are_one_line() -> None:
-    """A hundred thousand at once must not wash away all others."""
-    activity, seconds = an_activity()
+def test_similar_alerts_about_a_window_are_one_group() -> None:
+    """A hundred thousand alerts at once must not push out all others."""
+    activity, seconds = make_activity()
     activity.record_alert(an_alert(airport="LICC"))
     for number in range(1000):
         activity.record_alert(an_alert(threshold=10 + number % 7, count=11 + number % 7))
@@ -95,9 +97,9 @@ def test_alerts_that_say_the_same_of_a_window_are_one_line() -> None:
     assert activity.count_alerts_by_second(1) == (1001,)
 
 
-def test_whatever_differs_but_the_interest_is_a_line_of_its_own() -> None:
-    """Airport, direction, window, its start, bound, state and run."""
-    activity, _ = an_activity()
+def test_alerts_that_differ_in_more_than_the_interest_are_separate_groups() -> None:
+    """A group has one airport, direction, window, window start, bound, state and run length."""
+    activity, _ = make_activity()
     kinds = product(("KJFK", "EGLL"), Direction, Window, (BASE, BASE + timedelta(days=1)), Bound)
     for airport, direction, window, start, bound in kinds:
         alert = an_alert(airport=airport, direction=direction, window=window, window_start=start, bound=bound)
@@ -107,9 +109,9 @@ def test_whatever_differs_but_the_interest_is_a_line_of_its_own() -> None:
     assert len(activity.list_alert_groups()) == 2 * 3 * 3 * 2 * 2 + 2
 
 
-def test_the_oldest_lines_are_forgotten() -> None:
-    """A worker runs for months."""
-    activity, _ = an_activity()
+def test_the_oldest_groups_are_removed() -> None:
+    """A worker runs for months with bounded memory."""
+    activity, _ = make_activity()
     for hour in range(MAX_GROUPS + 5):
         activity.record_alert(an_alert(window_start=BASE + timedelta(hours=hour)))
     kept = activity.list_alert_groups()
@@ -118,11 +120,11 @@ def test_the_oldest_lines_are_forgotten() -> None:
     assert kept[-1].window_start == BASE + timedelta(hours=5)
 
 
-def test_no_line_names_a_person_or_an_interest() -> None:
-    """The pages are for operators."""
-    activity, _ = an_activity()
+def test_no_group_names_a_user_or_an_interest() -> None:
+    """The pages are for operators, who need neither."""
+    activity, _ = make_activity()
     alert = an_alert()
     activity.record_alert(alert)
-    told = repr(activity.list_alert_groups())
-    assert str(alert.user_id) not in told
-    assert str(alert.interest_id) not in told
+    shown = repr(activity.list_alert_groups())
+    assert str(alert.user_id) not in shown
+    assert str(alert.interest_id) not in shown
