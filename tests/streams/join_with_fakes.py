@@ -50,6 +50,7 @@ class JoinWithFakes:
 
     @staticmethod
     def _make_faust_event(event: Event) -> Any:
+        """Return an event as Faust gives it to an agent."""
         return an_event(
             event.topic.name,
             event.partition,

@@ -78,7 +78,7 @@ def read_all(kafka: Broker, topic: Topic) -> list:
 def test_the_group_of_a_replay_has_committed_all_partitions_at_the_end(
     kafka: Broker, traffic: GeneratedTraffic
 ) -> None:
-    """An interrupted replay is recognised by missing commits. The stream's group is unchanged; a used group is refused."""
+    """Missing commits identify an interrupted replay. The stream's group stays unchanged; a used group is refused."""
     run_replay(kafka.bootstrap_servers, "again.2", "--group", "somebodys")
     ends: dict[TopicPartition, int] = dict.fromkeys(inputs.list_partitions(FLIGHTS_OBSERVED, INTERESTS_CHANGED), 0)
     for topic in (FLIGHTS_OBSERVED, INTERESTS_CHANGED):
