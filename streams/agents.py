@@ -125,7 +125,7 @@ class Join:
                 task.cancel()
 
     async def _repeat_until_cancelled(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Repeat a step for ever. Crash the worker when the step raises an error."""
+        """Repeat a step for ever, and crash the worker if the step raises an error."""
         try:
             while True:
                 await step()

@@ -88,8 +88,8 @@ class JoinState:
         self._history_table = history
         self._history_days = history_days
         self._airports: dict[str, AirportState] = {}
-        self._expired_airports: set[str] = set()
-        """Airports whose history was searched for expired days as far back as any setting keeps them."""
+        self._cleaned_airports: set[str] = set()
+        """Airports whose history has no more expired days of an earlier setting, which may have kept more days."""
         self._unwritten: dict[bytes, bytes] = {}
         """By key, entries of interests that are applied here and not yet written to the table."""
         self._thresholds: dict[str, ThresholdIndex] = {}
@@ -100,7 +100,7 @@ class JoinState:
         """Discard the indexes, because the tables may have changed under them (a rebalance, a recovery)."""
         self.epoch += 1
         self._airports.clear()
-        self._expired_airports.clear()
+        self._cleaned_airports.clear()
         self._unwritten.clear()
         self._thresholds = {}
         self._indexing = self._index_interests()
@@ -216,7 +216,7 @@ class JoinState:
     ) -> Mapping[bytes, bytes | None]:
         """Return the entries of the history table to write, and with None those to delete, because days closed."""
         # Another setting may have kept more days; days that were deleted once are not looked for again.
-        since_days = self._history_days if airport in self._expired_airports else LONGEST_HISTORY_DAYS
+        since_days = self._history_days if airport in self._cleaned_airports else LONGEST_HISTORY_DAYS
         expired = before.list_expired_keys(after, airport, self._history_days, since_days)
         changes: dict[bytes, bytes | None] = {key: None for key in expired if key in self._history_table}
         return changes | dict(before.build_history_entries(after, airport, self._history_days))
@@ -285,7 +285,7 @@ class JoinState:
         if isinstance(result.state, AirportState):
             self._airports[result.airport] = result.state
             if result.history_entries:
-                self._expired_airports.add(result.airport)
+                self._cleaned_airports.add(result.airport)
             return
         if self._indexing is not None:
             return  # discarded since: the indexing will find the change in the table

@@ -1,4 +1,4 @@
-"""The rules that exempt an alert from the comparison: when only one side has it, and the log cannot tell why."""
+"""The rules that exempt an alert from the comparison: only one side has the alert, and the log cannot show why."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -129,7 +129,7 @@ class ExemptionFinder:
         self._versions.setdefault(interest_id, []).append(version)
 
     def find_exemption(self, alert: ComparedAlert) -> Exemption | None:
-        """Return the reason why the log cannot tell whether the alert was due. None: the log can tell."""
+        """Return the reason why the log cannot show whether the alert was due. None: the log can show it."""
         versions = self._versions.get(alert.interest_id, [])
         if alert.version not in versions:
             return Exemption.INTEREST_GONE

@@ -85,9 +85,7 @@ class PartitionReplay:
             return self._fold(record)
         except UnusableEventError:
             return FoldedEvent(record, EventStatus.DEAD_LETTERED)
-        except (
-            Exception
-        ) as error:  # the stream dead-letters an event that hits a bug in the rule, and so must its replay
+        except Exception as error:  # the stream dead-letters an event that hits a bug, and so must its replay
             log.error("replay.failed", error=type(error).__name__, exc_info=error)
             return FoldedEvent(record, EventStatus.DEAD_LETTERED)
 

@@ -1,7 +1,7 @@
 """The command `python -m streams verify`, which compares the published alerts with the alerts that the log implies.
 
 Two sets of alert ids are compared: the ids that a replay computes, and the ids on alerts.raised.v1. An alert in only
-one of the sets is a difference, unless the log cannot tell (any more, or ever) which set is right: each such reason is
+one of the sets is a difference, unless the log cannot show (any more, or ever) which set is right: each such reason is
 a member of `streams.replay.exemptions.Exemption`.
 """
 
@@ -83,7 +83,7 @@ class Comparison:
     computed: int
     raised: int
     same: int
-    repeats: int
+    duplicates: int
     """Records of alerts.raised.v1 whose id came before; a crash may cause them, and they cause no mail."""
     differences: list[Difference] = field(default_factory=list)
     """Sorted by airport, then window."""
@@ -107,7 +107,7 @@ class Comparison:
             "computed": self.computed,
             "raised": self.raised,
             "same": self.same,
-            "repeats": self.repeats,
+            "repeats": self.duplicates,
             "missing": self.count_differences("missing"),
             "extra": self.count_differences("extra"),
             "not_comparable": {exemption.name.lower(): self.not_comparable[exemption] for exemption in Exemption},
@@ -121,7 +121,7 @@ class Comparison:
             ("the same", self.same, ""),
             ("missing", self.count_differences("missing"), "computed, and not raised"),
             ("extra", self.count_differences("extra"), "raised, and not computed"),
-            ("repeated", self.repeats, "the same alert once more: allowed, and known by its id"),
+            ("repeated", self.duplicates, "the same alert once more: allowed, and known by its id"),
             ("not comparable", self.not_comparable.total(), "only on one side, and the log cannot tell which is right"),
         ]
         lines = [str(self.counts), "", *(f"  {name:<16}{number:>12,}  {note}".rstrip() for name, number, note in rows)]
@@ -146,8 +146,8 @@ class Comparison:
 class _AlertsTopic:
     """The alerts on one topic."""
 
-    values: dict[UUID, bytes]
-    """By id, the value of the first record."""
+    values_by_id: dict[UUID, bytes]
+    """By alert id, the value of the first record."""
     duplicates: int
     oldest_ms: dict[int, float]
     """By partition whose beginning was deleted, the time of its oldest record (ms since 1970; infinite: no record)."""
@@ -209,10 +209,10 @@ async def _read_alerts(consumer: AIOKafkaConsumer, topic: Topic) -> _AlertsTopic
             except (DecodeError, ValueError, KeyError, TypeError):
                 place = f"{record.topic}, partition {record.partition}, offset {record.offset}"
                 raise LogUnreadableError(f"{place}: this is no alert") from None
-            if alert_id in found.values:
+            if alert_id in found.values_by_id:
                 found.duplicates += 1
             else:
-                found.values[alert_id] = record.value
+                found.values_by_id[alert_id] = record.value
             if record.partition in oldest_ms:
                 oldest_ms[record.partition] = min(oldest_ms[record.partition], record.timestamp)
     return found
@@ -248,7 +248,7 @@ async def _compute_alerts(
                 computed.ids.add(alert.alert_id)
                 if not is_replayed:
                     computed.after_replay.add(alert.alert_id)
-                if alert.alert_id not in raised.values:
+                if alert.alert_id not in raised.values_by_id:
                     computed.not_raised[alert.alert_id] = build_compared_alert(alert, record.timestamp)
                     if not is_acknowledged:
                         computed.pending.add(alert.alert_id)
@@ -267,28 +267,28 @@ def _compare_alerts(
     against: str | None,
 ) -> Comparison:
     """Compare the raised alerts with the expected alerts: those of `reference`, or without it the computed alerts."""
-    expected = computed.ids if reference is None else reference.values.keys()
+    expected = computed.ids if reference is None else reference.values_by_id.keys()
     found = Comparison(
         counts,
         against,
         computed=len(expected),
-        raised=len(raised.values),
-        same=len(expected & raised.values.keys()),
-        repeats=raised.duplicates,
+        raised=len(raised.values_by_id),
+        same=len(expected & raised.values_by_id.keys()),
+        duplicates=raised.duplicates,
     )
-    for alert_id in expected - raised.values.keys():
+    for alert_id in expected - raised.values_by_id.keys():
         if reference is None:
             alert = computed.not_raised[alert_id]
         else:
-            alert = decode_compared_alert(reference.values[alert_id])
+            alert = decode_compared_alert(reference.values_by_id[alert_id])
         exemption = exemptions.find_exemption(alert)
         if alert_id in computed.pending:
             exemption = Exemption.PENDING
         elif alert.cause_ms < raised.oldest_ms.get(alert.partition, 0.0) + MAX_CLOCK_SKEW_MS:
             exemption = Exemption.ALERT_GONE
         _add_difference(found, "missing", alert, exemption)
-    for alert_id in raised.values.keys() - expected:
-        alert = decode_compared_alert(raised.values[alert_id])
+    for alert_id in raised.values_by_id.keys() - expected:
+        alert = decode_compared_alert(raised.values_by_id[alert_id])
         is_after_replay = reference is not None and alert_id in computed.after_replay
         exemption = Exemption.AFTER_REPLAY if is_after_replay else exemptions.find_exemption(alert)
         _add_difference(found, "extra", alert, exemption)

@@ -156,7 +156,7 @@ def test_a_topic_of_another_partition_count_is_refused(kafka: Broker, traffic: G
 
 
 @pytest.mark.parametrize(
-    ("name", "says"),
+    ("name", "expected"),
     [
         *((topic.name, "one of Towerwatch's own topics") for topic in (ALERTS_RAISED, FLIGHTS_OBSERVED)),
         ("alerts.dead-letter.v1", "one of Towerwatch's own topics"),
@@ -167,10 +167,12 @@ def test_a_topic_of_another_partition_count_is_refused(kafka: Broker, traffic: G
         ("", "no topic's name"),
     ],
 )
-def test_a_topic_of_a_service_is_refused_as_output(name: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_topic_of_a_service_is_refused_as_output(
+    name: str, expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Users would get their mails again; the refusal comes before any request to a broker."""
     assert main(["replay", "--from-beginning", "--output", name]) == 2
-    assert says in capsys.readouterr().err
+    assert expected in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
