@@ -218,9 +218,10 @@ async def _fill_queues(
     unread: set[TopicPartition],
     ends: Offsets,
 ) -> None:
-    """Poll until each empty queue has a record or its partition is read to the end; then take it out of `unread`.
+    """Poll until each empty queue has a record or its partition is read to the end.
 
-    Raises LogUnreadableError after a minute without records.
+    Partitions that are read to the end are removed from `unread`. Raises LogUnreadableError after a minute without
+    records.
     """
     for _ in range(_MAX_SILENT_POLLS):
         empty = [partition for partition in unread if not queues[partition]]
