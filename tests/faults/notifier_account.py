@@ -10,7 +10,7 @@ from uuid import UUID
 from domain.alerts import Alert, AlertState
 from notifier.mail.alert_header import ALERT_HEADER, ToldAlert, parse_alert_header, told
 from notifier.mail.headers import id_of_alerts
-from notifier.messages import decode_raised, decode_retry
+from notifier.messages import decode_raised_alert, decode_retry
 from tests.faults.notifier_people import CHANGING, NEVER_MAILED, Cast, Life, Person, alerts_of
 from tests.streams.process import records
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RETRY
@@ -133,7 +133,7 @@ def account_of(cast: Cast, delivered: Sequence[tuple[str, EmailMessage]], bootst
             continue
         letter = {name: value.decode() for name, value in record.headers}
         is_retry = letter["source-topic"] == ALERTS_RETRY.name
-        raised = decode_retry(record.value).raised if is_retry else (decode_raised(record.value),)
+        raised = decode_retry(record.value).alerts if is_retry else (decode_raised_alert(record.value),)
         for each in raised:
             account.dead[each.alert.alert_id].add(letter["reason"])
     return account

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from aiokafka.structs import ConsumerRecord
 
-from notifier.delivery.user_state import Person, name_of
-from notifier.messages import decode_raised, decode_retry
+from notifier.delivery.user_state import UserState, compute_batch_id
+from notifier.messages import decode_raised_alert, decode_retry
 from tests.faults.notifier_account import Accepted
 from tests.streams.process import records
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, Topic
@@ -39,17 +39,18 @@ def history(
 
 def _events(bootstrap_servers: str, wanted: frozenset[UUID]) -> Iterator[_Told]:
     for record in records(bootstrap_servers, ALERTS_RAISED):
-        raised = decode_raised(record.value)
+        raised = decode_raised_alert(record.value)
         if raised.alert.user_id in wanted:
             alert_ids = frozenset({raised.alert.alert_id})
             yield _at(record), raised.alert.user_id, alert_ids, f"{_where(record)} raised {_short(alert_ids)}"
     for record in records(bootstrap_servers, ALERTS_RETRY):
         retry = decode_retry(record.value)
-        user_id = retry.raised[0].alert.user_id
+        user_id = retry.alerts[0].alert.user_id
         if user_id in wanted:
-            alert_ids = frozenset(each.alert.alert_id for each in retry.raised)
+            alert_ids = frozenset(each.alert.alert_id for each in retry.alerts)
+            batch_id = str(compute_batch_id(alert_ids))[:8]
             text = (
-                f"{_where(record)} retry {str(name_of(alert_ids))[:8]} {_short(alert_ids)} attempt {retry.attempt} "
+                f"{_where(record)} retry {batch_id} {_short(alert_ids)} attempt {retry.attempt} "
                 f"not before {retry.not_before:%H:%M:%S.%f}{' sealed' if retry.sealed else ''}"
             )
             yield _at(record), user_id, alert_ids, text
@@ -59,10 +60,10 @@ def _kept(bootstrap_servers: str, wanted: frozenset[UUID]) -> Iterator[_Told]:
     for record in _changelog(bootstrap_servers, "people"):
         user_id = UUID(record.key.decode())
         if user_id in wanted:
-            person = Person.decoded(record.value)
-            put_off = [f"{str(name)[:8]} until {until:%H:%M:%S.%f}" for name, until in person.put_off]
-            text = f"{_where(record)} person: on its way {_short(person.on_its_way)}, put off {put_off}"
-            yield _at(record), user_id, person.on_its_way, text
+            person = UserState.decode(record.value)
+            put_off = [f"{str(name)[:8]} until {until:%H:%M:%S.%f}" for name, until in person.deferred_batches]
+            text = f"{_where(record)} person: on its way {_short(person.in_flight_ids)}, put off {put_off}"
+            yield _at(record), user_id, person.in_flight_ids, text
 
 
 def _fates(bootstrap_servers: str) -> Iterator[tuple[datetime, str, str]]:

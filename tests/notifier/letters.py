@@ -12,7 +12,7 @@ from aiokafka.structs import ConsumerRecord
 
 from chassis.faust.app import dead_letter
 from domain.alerts import Alert
-from notifier.messages import Retry, decode_raised, encode_retry
+from notifier.messages import Retry, decode_raised_alert, encode_retry
 from streams.messages import encode_alert
 from tests.notifier.alerts import CAUSE, NOW
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, Topic, partition_of
@@ -36,7 +36,7 @@ def raised(alert: Alert, reason: str = "the server refused the recipient: 550") 
 
 def retry(*alerts: Alert, reason: str = "gave up after 361 tries: no answer", sealed: bool = False) -> Aside:
     """A mail of these alerts that was tried again."""
-    values = tuple(decode_raised(encode_alert(each, CAUSE)) for each in alerts)
+    values = tuple(decode_raised_alert(encode_alert(each, CAUSE)) for each in alerts)
     value = encode_retry(Retry(values, 361, NOW, NOW - timedelta(days=1), sealed))
     return Aside(ALERTS_RETRY, str(alerts[0].user_id).encode(), value, reason)
 

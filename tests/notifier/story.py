@@ -22,14 +22,14 @@ import structlog
 from chassis.metrics import Metrics, ServiceIdentity
 from domain.alerts import Alert, AlertState
 from notifier.agents import Agents, KafkaTopics
-from notifier.delivery import batching as waiting_module, deliver as mailroom_module
-from notifier.delivery.batching import Waiting
-from notifier.delivery.confirmations import Confirmations
-from notifier.delivery.deliver import Mailroom
-from notifier.delivery.dispatch import Dispatch
-from notifier.delivery.in_flight import Doubts
-from notifier.delivery.interfaces import Manner
-from notifier.delivery.store import Ledger
+from notifier.delivery import batching as batching_module, deliver as deliver_module
+from notifier.delivery.batching import MailQueue
+from notifier.delivery.confirmations import ConfirmationDelivery
+from notifier.delivery.deliver import AlertDelivery
+from notifier.delivery.dispatch import MailDispatcher
+from notifier.delivery.in_flight import InFlightLimit
+from notifier.delivery.policy import MailPolicy
+from notifier.delivery.store import DeliveryStore
 from notifier.mail import Contact
 from notifier.messages import REQUEUED_FROM
 from notifier.metrics import NotifierMetrics
@@ -52,8 +52,8 @@ class Worker:
         self.life = life = Life(world)
         self.tables = {name: Table(life, kept) for name, kept in world.kept.items()}
         crashed: list[BaseException] = []
-        ledger = Ledger(self.tables["fates"], self.tables["people"], crashed.append)
-        self.waiting = Waiting(ways.group_wait)
+        store = DeliveryStore(self.tables["statuses"], self.tables["users"], crashed.append)
+        self.queue = MailQueue(ways.group_wait)
         every = Metrics(ServiceIdentity("notifier", "story"))
         metrics, self.registry = NotifierMetrics(every), every.registry
         topics = KafkaTopics(
@@ -61,23 +61,23 @@ class Worker:
             PublishedTo(life, world.dead_letters),  # type: ignore[arg-type]
             lambda event: life.ours and event.message.generation_id == life.generation,
         )
-        manner = Manner(SENDER, mails_per_hour=ways.mails_per_hour, lifetime=ways.lifetime)
-        contacts, server, doubts = People(life), Server(life), Doubts(ways.in_doubt)
-        room = Mailroom(
-            self.waiting, ledger, contacts, server, topics, manner, doubts, ways.connections, world.clock, metrics
+        policy = MailPolicy(SENDER, mails_per_hour=ways.mails_per_hour, lifetime=ways.lifetime)
+        contacts, server, in_flight = People(life), Server(life), InFlightLimit(ways.in_doubt)
+        delivery = AlertDelivery(
+            self.queue, store, contacts, server, topics, policy, in_flight, ways.connections, world.clock, metrics
         )
-        confirmations = Confirmations(ledger, contacts, server, topics, manner, doubts, world.clock, metrics)
-        self.dispatch = Dispatch(self.waiting, room, world.clock, ways.connections, ways.most_waiting)
-        self.agents = Agents(self.dispatch, confirmations, ledger, topics, metrics)
+        confirmations = ConfirmationDelivery(store, contacts, server, topics, policy, in_flight, world.clock, metrics)
+        self.dispatcher = MailDispatcher(self.queue, delivery, world.clock, ways.connections, ways.most_waiting)
+        self.agents = Agents(self.dispatcher, confirmations, store, topics, metrics)
         self._reading: list[asyncio.Task[None]] = []
 
     def begin(self) -> None:
-        self._running = asyncio.create_task(self.dispatch.run())
+        self._running = asyncio.create_task(self.dispatcher.run())
         self._read()
 
     def _read(self) -> None:
         streams = ReadFrom(self.life, self.world.raised), ReadFrom(self.life, self.world.retry)
-        takes = self.agents.raised, self.agents.retried
+        takes = self.agents.consume_alerts, self.agents.consume_retries
         self._reading = [
             asyncio.create_task(take(stream))  # type: ignore[arg-type]
             for take, stream in zip(takes, streams, strict=True)
@@ -86,7 +86,7 @@ class Worker:
     async def rebalance(self) -> None:
         """The partitions go, and come back."""
         self.life.ours = False
-        await self.dispatch.let_go(8.0)
+        await self.dispatcher.stop_and_drain(8.0)
         for task in self._reading:
             task.cancel()
         await asyncio.wait(self._reading)
@@ -95,7 +95,7 @@ class Worker:
         self.life.generation += 1
         self.life.ours = True
         self.world.lose_uncommitted()
-        self.dispatch.go_on()
+        self.dispatcher.resume()
         self._read()
 
     def crash(self) -> None:
@@ -188,15 +188,15 @@ async def tell(world: World, alerts: list[tuple[float, Alert]], requeues: bool) 
             for alert_id in {each for each, _ in world.buried()}:
                 world.requeued.add(alert_id)
                 world.raise_alert(world.alerts[alert_id], {REQUEUED_FROM: b"0:0"})
-        if bringing.done() and not world.storms and world.all_acknowledged and not requeues and not len(worker.waiting):
+        if bringing.done() and not world.storms and world.all_acknowledged and not requeues and not len(worker.queue):
             break
     await bringing
     left = {log.name: sorted(set(range(len(log.records))) - log.acknowledged) for log in (world.raised, world.retry)}
-    people = dict(world.kept["people"])
+    people = dict(world.kept["users"])
     worker.crash()
     await world.end_tasks()
     assert not any(left.values()), f"never acknowledged: {left}"
-    assert len(worker.waiting) == 0, "all is done, and something waits"
+    assert len(worker.queue) == 0, "all is done, and something waits"
     judge(world, people)
 
 
@@ -299,9 +299,9 @@ def tell_story(seed: int) -> World:
         await tell(world, episodes(world, how_many), requeues)
 
     with (
-        mock.patch.object(mailroom_module, "alerts_mail", written),
-        mock.patch.object(mailroom_module, "MOST_ALERTS", ways.most_alerts),
-        mock.patch.object(waiting_module, "MOST_ALERTS", ways.most_alerts),
+        mock.patch.object(deliver_module, "alerts_mail", written),
+        mock.patch.object(deliver_module, "MAX_ALERTS_PER_MAIL", ways.most_alerts),
+        mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", ways.most_alerts),
         mock.patch.object(random, "random", random.Random(seed).random),
     ):
         run(story())

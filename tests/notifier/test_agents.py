@@ -11,11 +11,11 @@ import pytest
 
 from chassis.metrics import Metrics, ServiceIdentity
 from notifier.agents import Agents, KafkaTopics
-from notifier.delivery.batching import Bundle
-from notifier.delivery.interfaces import Arrival
-from notifier.delivery.user_state import Person, name_of
+from notifier.delivery.batching import AlertBatch
+from notifier.delivery.interfaces import PendingEvent
+from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import TooLargeToWaitError
-from notifier.messages import REQUEUED_FROM, ConfirmationWish, Retry, decode_raised, decode_retry, encode_retry
+from notifier.messages import REQUEUED_FROM, ConfirmationRequest, Retry, decode_raised_alert, decode_retry, encode_retry
 from notifier.metrics import NotifierMetrics
 from streams.messages import encode_alert
 from tests.fakes.stream import Deed, FakeStream, FakeTopic, an_event
@@ -25,7 +25,7 @@ from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 ALERT_VALUE = encode_alert(ALERT, CAUSE)
 USER = str(ALERT.user_id)
-PERSON = Person().mailed(NOW, (), 12)
+PERSON = UserState().with_mail_sent(NOW, (), 12)
 
 
 class Scene:
@@ -33,8 +33,8 @@ class Scene:
 
     def __init__(self, refusals: int = 0) -> None:
         self.deeds: list[Deed] = []
-        self.taken: list[tuple[Bundle, Person]] = []
-        self.wishes: list[tuple[Arrival, ConfirmationWish]] = []
+        self.taken: list[tuple[AlertBatch, UserState]] = []
+        self.wishes: list[tuple[PendingEvent, ConfirmationRequest]] = []
         self.rooms: list[bool] = []
         self.ours = True
         self.bug: Exception | None = None
@@ -47,15 +47,15 @@ class Scene:
         metrics = NotifierMetrics(Metrics(ServiceIdentity("notifier", "test")))
         self.agents = Agents(self, _Wishes(self), self, self.topics, metrics)  # type: ignore[arg-type]
 
-    async def room(self, is_retry: bool = False) -> None:
+    async def wait_for_capacity(self, is_retry: bool = False) -> None:
         self.rooms.append(is_retry)
         if self.bug is not None:
             raise self.bug
 
-    def take(self, bundle: Bundle, person: Person) -> None:
-        self.taken.append((bundle, person))
+    def enqueue(self, batch: AlertBatch, person: UserState) -> None:
+        self.taken.append((batch, person))
 
-    def person(self, event: Any, user_id: UUID) -> Person:
+    def load_user_state(self, event: Any, user_id: UUID) -> UserState:
         assert user_id == ALERT.user_id
         return self.remembered
 
@@ -67,7 +67,7 @@ class _Wishes:
     def __init__(self, scene: Scene) -> None:
         self._scene = scene
 
-    async def take(self, arrival: Arrival, wish: ConfirmationWish) -> None:
+    async def start(self, arrival: PendingEvent, wish: ConfirmationRequest) -> None:
         self._scene.wishes.append((arrival, wish))
 
 
@@ -80,14 +80,14 @@ def test_an_alert_is_taken_in_hand_and_acknowledged_by_whoever_is_done_with_it()
 
     async def scene() -> None:
         it = Scene()
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
-        [(bundle, person)] = it.taken
-        assert ([each.alert for each in bundle.raised], person) == ([ALERT], PERSON)
-        assert bundle.since.timestamp() == 1_360_281_600.0
+        await it.agents.consume_alerts(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        [(batch, person)] = it.taken
+        assert ([each.alert for each in batch.alerts], person) == ([ALERT], PERSON)
+        assert batch.lifetime_start.timestamp() == 1_360_281_600.0
         assert (it.deeds, it.rooms) == ([], [False])
-        assert isinstance(bundle.origin, Arrival)
-        assert not bundle.origin.requeued
-        await bundle.origin.acknowledge()
+        assert isinstance(batch.pending_event, PendingEvent)
+        assert not batch.pending_event.requeued
+        await batch.pending_event.acknowledge()
         assert it.deeds == [("acknowledged", 7)]
 
     run(scene)
@@ -98,12 +98,12 @@ def test_a_retry_is_taken_in_hand_as_it_was_put_off() -> None:
 
     async def scene() -> None:
         it = Scene()
-        raised = decode_raised(ALERT_VALUE)
+        raised = decode_raised_alert(ALERT_VALUE)
         retry = Retry((raised,), 3, NOW + timedelta(seconds=30), NOW - timedelta(hours=1), sealed=True)
-        await it.agents.retried(it.stream(ALERTS_RETRY.name, encode_retry(retry)))
-        [(bundle, _)] = it.taken
-        assert (bundle.raised, bundle.attempt, bundle.not_before) == (retry.raised, 3, retry.not_before)
-        assert (bundle.since, bundle.sealed, it.rooms) == (retry.first_attempt_at, True, [True])
+        await it.agents.consume_retries(it.stream(ALERTS_RETRY.name, encode_retry(retry)))
+        [(batch, _)] = it.taken
+        assert (batch.alerts, batch.attempt, batch.not_before) == (retry.alerts, 3, retry.not_before)
+        assert (batch.lifetime_start, batch.sealed, it.rooms) == (retry.first_attempt_at, True, [True])
 
     run(scene)
 
@@ -113,13 +113,13 @@ def test_a_retry_that_was_put_off_again_is_acknowledged() -> None:
 
     async def scene() -> None:
         it = Scene()
-        raised = decode_raised(ALERT_VALUE)
+        raised = decode_raised_alert(ALERT_VALUE)
         until = NOW + timedelta(seconds=30)
-        it.remembered = PERSON.putting_off((name_of([ALERT.alert_id]),), until, NOW)
+        it.remembered = PERSON.with_deferred_batches((compute_batch_id([ALERT.alert_id]),), until, NOW)
         values = [encode_retry(Retry((raised,), 1, each, NOW)) for each in (NOW, until)]
-        await it.agents.retried(it.stream(ALERTS_RETRY.name, *values))
-        [(bundle, _)] = it.taken
-        assert bundle.not_before == until
+        await it.agents.consume_retries(it.stream(ALERTS_RETRY.name, *values))
+        [(batch, _)] = it.taken
+        assert batch.not_before == until
         assert it.deeds == [("acknowledged", 7)]
 
     run(scene)
@@ -130,10 +130,10 @@ def test_what_was_requeued_says_so() -> None:
 
     async def scene() -> None:
         it = Scene()
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, ALERT_VALUE, headers={REQUEUED_FROM: b"3:7"}))
-        [(bundle, _)] = it.taken
-        assert isinstance(bundle.origin, Arrival)
-        assert bundle.origin.requeued
+        await it.agents.consume_alerts(it.stream(ALERTS_RAISED.name, ALERT_VALUE, headers={REQUEUED_FROM: b"3:7"}))
+        [(batch, _)] = it.taken
+        assert isinstance(batch.pending_event, PendingEvent)
+        assert batch.pending_event.requeued
 
     run(scene)
 
@@ -144,7 +144,7 @@ def test_a_wish_is_taken_in_hand_and_other_changes_are_passed_over() -> None:
     async def scene() -> None:
         it = Scene()
         wish = UserChanged(user_id=USER, registered=UserRegistered(confirmation_id="c1")).SerializeToString()
-        await it.agents.users_changed(it.stream(USERS_CHANGED.name, None, wish))
+        await it.agents.consume_user_changes(it.stream(USERS_CHANGED.name, None, wish))
         assert [each.confirmation_id for _, each in it.wishes] == ["c1"]
         assert it.deeds == [("acknowledged", 7)]
 
@@ -157,7 +157,7 @@ def test_what_is_no_event_is_a_dead_letter(value: bytes | None) -> None:
 
     async def scene() -> None:
         it = Scene()
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, value, ALERT_VALUE))
+        await it.agents.consume_alerts(it.stream(ALERTS_RAISED.name, value, ALERT_VALUE))
         assert it.deeds == [("dead letter", value), ("acknowledged", 7)]
         assert len(it.taken) == 1
 
@@ -170,7 +170,7 @@ def test_a_bug_costs_one_event_kept_as_evidence() -> None:
     async def scene() -> None:
         it = Scene()
         it.bug = ZeroDivisionError()
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        await it.agents.consume_alerts(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
         assert it.deeds == [("dead letter", ALERT_VALUE), ("acknowledged", 7)]
 
     run(scene)
@@ -182,8 +182,8 @@ def test_what_is_not_ours_any_more_is_neither_taken_nor_acknowledged() -> None:
     async def scene() -> None:
         it = Scene()
         it.ours = False
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
-        await it.agents.users_changed(it.stream(USERS_CHANGED.name, None))
+        await it.agents.consume_alerts(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        await it.agents.consume_user_changes(it.stream(USERS_CHANGED.name, None))
         assert (it.taken, it.deeds) == ([], [])
 
     run(scene)
@@ -194,11 +194,11 @@ def test_a_broker_that_refuses_is_asked_until_it_takes() -> None:
 
     async def scene() -> None:
         it = Scene(refusals=1)
-        retry = Retry((decode_raised(ALERT_VALUE),), 1, NOW, NOW)
-        await it.topics.put_off(ALERT.user_id, retry)
+        retry = Retry((decode_raised_alert(ALERT_VALUE),), 1, NOW, NOW)
+        await it.topics.publish_retry(ALERT.user_id, retry)
         assert [name for name, _ in it.deeds] == ["retry refused", "retry refused", "retry"]
         assert decode_retry(it.deeds[-1][1]) == retry
-        await it.topics.bury(an_event(ALERTS_RAISED.name, 0, b"", ALERT_VALUE, {}), "because")
+        await it.topics.publish_dead_letter(an_event(ALERTS_RAISED.name, 0, b"", ALERT_VALUE, {}), "because")
         assert it.deeds[-2:] == [("dead letter refused", None), ("dead letter", ALERT_VALUE)]
 
     run(scene)
@@ -209,12 +209,12 @@ def test_what_no_record_can_hold_is_not_tried_for_ever() -> None:
 
     async def scene() -> None:
         it = Scene()
-        raised = decode_raised(ALERT_VALUE)
+        raised = decode_raised_alert(ALERT_VALUE)
         large = Retry(
             (replace(raised, original=ALERT_VALUE + b"\xfa\x07\x80\xad\xe2\x04" + bytes(10_000_000)),), 1, NOW, NOW
         )
         with pytest.raises(TooLargeToWaitError):
-            await it.topics.put_off(ALERT.user_id, large)
+            await it.topics.publish_retry(ALERT.user_id, large)
         assert it.deeds == []
 
     run(scene)

@@ -9,8 +9,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from notifier import contacts as module
-from notifier.contacts import MOST_IN_A_REQUEST, Contacts
-from notifier.errors import UserManagerAway
+from notifier.contacts import MAX_USERS_PER_REQUEST, Contacts
+from notifier.errors import UserManagerUnavailable
 from notifier.mail import Contact
 from tests.notifier.users import USER, UserService, a_contact, people, run, until
 from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage
@@ -30,7 +30,7 @@ def ask(target: str, *user_ids: UUID, cache_s: float = 60) -> list[Contact | Non
 
     async def asking(contacts: Contacts) -> None:
         for user_id in user_ids:
-            answers.append(await contacts.of(user_id))
+            answers.append(await contacts.find_contact(user_id))
 
     run(target, asking, cache_s)
     return answers
@@ -73,27 +73,27 @@ def test_a_suppressed_contact_says_so(users: UserService) -> None:
 def test_a_user_manager_that_is_away_is_transient(users: UserService) -> None:
     """An error and a port where nobody listens are the same to the mails."""
     users.away.set()
-    with pytest.raises(UserManagerAway):
+    with pytest.raises(UserManagerUnavailable):
         ask(users.target, USER)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with pytest.raises(UserManagerAway):
+        with pytest.raises(UserManagerUnavailable):
             ask(f"127.0.0.1:{free.getsockname()[1]}", USER)
 
 
 def test_many_are_asked_for_in_requests_that_the_contract_allows(users: UserService) -> None:
     """500 each, nobody twice; whoever does not exist is left out; nobody is asked for when nobody is wanted."""
-    known, unknown = people(users, 2 * MOST_IN_A_REQUEST + 1), [uuid4() for _ in range(3)]
+    known, unknown = people(users, 2 * MAX_USERS_PER_REQUEST + 1), [uuid4() for _ in range(3)]
 
     async def asking(contacts: Contacts) -> None:
-        assert await contacts.of_many([]) == {}
-        found = await contacts.of_many([*known, *unknown, *known])
+        assert await contacts.find_contacts([]) == {}
+        found = await contacts.find_contacts([*known, *unknown, *known])
         assert set(found) == set(known)
         assert all(contact.user_id == user_id for user_id, contact in found.items())
-        assert await contacts.of_many(known) == found
+        assert await contacts.find_contacts(known) == found
 
     run(users.target, asking)
-    assert sorted(map(len, users.requests)) == [4, MOST_IN_A_REQUEST, MOST_IN_A_REQUEST]
+    assert sorted(map(len, users.requests)) == [4, MAX_USERS_PER_REQUEST, MAX_USERS_PER_REQUEST]
     assert sorted(users.asked) == sorted(map(str, [*known, *unknown]))
 
 
@@ -102,7 +102,7 @@ def test_mails_of_one_turn_share_a_request(users: UserService) -> None:
     ids = people(users, 300)
 
     async def asking(contacts: Contacts) -> None:
-        found = await asyncio.gather(*(contacts.of(user_id) for user_id in ids))
+        found = await asyncio.gather(*(contacts.find_contact(user_id) for user_id in ids))
         assert [contact.user_id for contact in found if contact is not None] == ids
 
     run(users.target, asking)
@@ -115,10 +115,10 @@ def test_mails_that_begin_while_a_request_is_under_way_share_the_next(users: Use
 
     async def asking(contacts: Contacts) -> None:
         users.open.clear()
-        asked = [asyncio.create_task(contacts.of(first))]
+        asked = [asyncio.create_task(contacts.find_contact(first))]
         await until(lambda: len(users.requests) == 1, "the first request is under way")
         for user_id in others:
-            asked.append(asyncio.create_task(contacts.of(user_id)))
+            asked.append(asyncio.create_task(contacts.find_contact(user_id)))
             await asyncio.sleep(0)
         assert len(users.requests) == 1
         users.open.set()
@@ -134,13 +134,13 @@ def test_who_asks_again_right_after_an_answer_shares_the_next_request(users: Use
 
     async def asking(contacts: Contacts) -> None:
         async def two_mails(one: UUID, other: UUID) -> None:
-            assert await contacts.of(one) is not None
-            assert await contacts.of(other) is not None
+            assert await contacts.find_contact(one) is not None
+            assert await contacts.find_contact(other) is not None
 
         users.open.clear()
         mails = [asyncio.create_task(two_mails(*pair)) for pair in zip(first, second, strict=True)]
         await until(lambda: len(users.requests) == 1, "the first request is under way")
-        another = asyncio.create_task(contacts.of_many(late))
+        another = asyncio.create_task(contacts.find_contacts(late))
         await asyncio.sleep(0)
         users.open.set()
         await asyncio.gather(another, *mails)
@@ -155,10 +155,10 @@ def test_no_answer_is_older_than_the_question(users: UserService) -> None:
 
     async def asking(contacts: Contacts) -> None:
         users.open.clear()
-        before = asyncio.create_task(contacts.of(USER))
+        before = asyncio.create_task(contacts.find_contact(USER))
         await until(lambda: len(users.asked) == 1, "the answer is looked up")
         users.add(a_contact(confirmed=True))
-        after = asyncio.create_task(contacts.of(USER))
+        after = asyncio.create_task(contacts.find_contact(USER))
         await asyncio.sleep(0)
         users.open.set()
         old, new = await asyncio.gather(before, after)
@@ -175,9 +175,9 @@ def test_who_was_answered_meanwhile_is_not_asked_for_again(users: UserService) -
 
     async def asking(contacts: Contacts) -> None:
         users.open.clear()
-        asked = [asyncio.create_task(contacts.of(USER))]
+        asked = [asyncio.create_task(contacts.find_contact(USER))]
         await until(lambda: len(users.asked) == 1, "the request is under way")
-        asked += [asyncio.create_task(contacts.of(USER)) for _ in range(20)]
+        asked += [asyncio.create_task(contacts.find_contact(USER)) for _ in range(20)]
         await asyncio.sleep(0)
         users.open.set()
         assert all(contact is not None for contact in await asyncio.gather(*asked))
@@ -192,10 +192,12 @@ def test_a_request_that_fails_fails_all_who_waited_for_it_and_no_others(users: U
 
     async def asking(contacts: Contacts) -> None:
         users.refused = {str(first)}
-        failed = await asyncio.gather(contacts.of(first), contacts.of(second), return_exceptions=True)
-        assert [type(error) for error in failed] == [UserManagerAway] * 2
+        failed = await asyncio.gather(
+            contacts.find_contact(first), contacts.find_contact(second), return_exceptions=True
+        )
+        assert [type(error) for error in failed] == [UserManagerUnavailable] * 2
         users.refused = set()
-        found = await contacts.of_many([first, second, third])
+        found = await contacts.find_contacts([first, second, third])
         assert len(found) == 3
 
     run(users.target, asking)
@@ -204,17 +206,17 @@ def test_a_request_that_fails_fails_all_who_waited_for_it_and_no_others(users: U
 
 def test_of_several_requests_one_may_fail(users: UserService) -> None:
     """Whoever needs nothing of it gets their answer."""
-    ids = people(users, MOST_IN_A_REQUEST + 1)
+    ids = people(users, MAX_USERS_PER_REQUEST + 1)
     users.refused = {str(ids[0])}
 
     async def asking(contacts: Contacts) -> None:
-        answers = await asyncio.gather(*(contacts.of(user_id) for user_id in ids), return_exceptions=True)
+        answers = await asyncio.gather(*(contacts.find_contact(user_id) for user_id in ids), return_exceptions=True)
         failed = {str(user_id) for user_id, answer in zip(ids, answers, strict=True) if not isinstance(answer, Contact)}
         (refused,) = (request for request in users.requests if str(ids[0]) in request)
         assert failed == set(refused)
-        assert all(isinstance(answer, Contact | UserManagerAway) for answer in answers)
-        with pytest.raises(UserManagerAway):
-            await contacts.of_many(ids)
+        assert all(isinstance(answer, Contact | UserManagerUnavailable) for answer in answers)
+        with pytest.raises(UserManagerUnavailable):
+            await contacts.find_contacts(ids)
 
     run(users.target, asking)
 
@@ -225,15 +227,18 @@ def test_who_is_cancelled_leaves_the_question_to_the_others(users: UserService) 
 
     async def asking(contacts: Contacts) -> None:
         users.open.clear()
-        leaving, staying = asyncio.create_task(contacts.of(first)), asyncio.create_task(contacts.of(second))
+        leaving, staying = (
+            asyncio.create_task(contacts.find_contact(first)),
+            asyncio.create_task(contacts.find_contact(second)),
+        )
         await until(lambda: len(users.requests) == 1, "the request is under way")
-        alone = asyncio.create_task(contacts.of(uuid4()))
+        alone = asyncio.create_task(contacts.find_contact(uuid4()))
         await asyncio.sleep(0)
         leaving.cancel()
         alone.cancel()
         users.open.set()
         assert (await staying) is not None
-        assert await contacts.of(first) is not None
+        assert await contacts.find_contact(first) is not None
         assert leaving.cancelled()
         assert alone.cancelled()
 
@@ -247,9 +252,9 @@ def test_a_user_manager_that_says_nothing_is_away(users: UserService, monkeypatc
     first, second = people(users, 2)
 
     async def asking(contacts: Contacts) -> None:
-        asked = [asyncio.create_task(contacts.of(first))]
+        asked = [asyncio.create_task(contacts.find_contact(first))]
         await until(lambda: len(users.requests) == 1, "the first request is under way")
-        asked.append(asyncio.create_task(contacts.of(second)))
+        asked.append(asyncio.create_task(contacts.find_contact(second)))
         errors = await asyncio.gather(*asked, return_exceptions=True)
         assert [str(error) for error in errors] == ["user_manager answered DEADLINE_EXCEEDED"] * 2
 
@@ -263,21 +268,21 @@ def test_nobody_waits_for_a_client_that_is_closed(users: UserService, begun: boo
     first, second = people(users, 2)
 
     async def asking(contacts: Contacts) -> None:
-        asked = [asyncio.create_task(contacts.of(first))]
+        asked = [asyncio.create_task(contacts.find_contact(first))]
         if begun:
             await until(lambda: len(users.requests) == 1, "the request is under way")
-        asked.append(asyncio.create_task(contacts.of(second)))
+        asked.append(asyncio.create_task(contacts.find_contact(second)))
         await asyncio.sleep(0)
         await contacts.close()
         errors = await asyncio.gather(*asked, return_exceptions=True)
-        assert [type(error) for error in errors] == [UserManagerAway] * 2
+        assert [type(error) for error in errors] == [UserManagerUnavailable] * 2
 
     run(users.target, asking)
 
 
 def test_what_is_remembered_is_bounded(users: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who was remembered first is forgotten first."""
-    monkeypatch.setattr(module, "_MOST_CACHED", 3)
+    monkeypatch.setattr(module, "_MAX_CACHED", 3)
     ids = people(users, 4)
     ask(users.target, *ids, *reversed(ids[1:]), ids[0])
     assert users.asked == [str(user_id) for user_id in (*ids, ids[0])]
@@ -302,16 +307,16 @@ def test_who_bounced_is_not_remembered(users: UserService, away: bool) -> None:
     users.add(a_contact())
 
     async def reporting(contacts: Contacts) -> None:
-        await contacts.of(USER)
+        await contacts.find_contact(USER)
         if away:
             users.away.set()
-            with pytest.raises(UserManagerAway):
+            with pytest.raises(UserManagerUnavailable):
                 await contacts.report_bounce(USER, datetime.now(UTC))
             users.away.clear()
         else:
             await contacts.report_bounce(USER, datetime.now(UTC))
         users.add(a_contact(suppressed=True))
-        contact = await contacts.of(USER)
+        contact = await contacts.find_contact(USER)
         assert contact is not None
         assert contact.suppressed
 
@@ -324,12 +329,12 @@ def test_an_answer_from_before_the_bounce_is_not_remembered(users: UserService) 
 
     async def reporting(contacts: Contacts) -> None:
         users.open.clear()
-        before = asyncio.create_task(contacts.of(USER))
+        before = asyncio.create_task(contacts.find_contact(USER))
         await until(lambda: len(users.asked) == 1, "the answer is looked up")
         await contacts.report_bounce(USER, datetime.now(UTC))
         users.add(a_contact(suppressed=True))
         users.open.set()
-        old, new = await before, await contacts.of(USER)
+        old, new = await before, await contacts.find_contact(USER)
         assert old is not None
         assert new is not None
         assert (old.suppressed, new.suppressed) == (False, True)

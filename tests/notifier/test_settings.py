@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from chassis.errors import SettingsError
 from chassis.settings import load
-from notifier.delivery.batching import OVERDUE
-from notifier.delivery.retries import LONGEST
+from notifier.delivery.batching import MISSING_RETRY_TIMEOUT
+from notifier.delivery.retries import MAX_PAUSE
 from notifier.settings import NotifierSettings
 from tests.fakes.tls import server_context
 
@@ -32,7 +32,7 @@ def test_mail_is_encrypted_unless_plaintext_is_asked_for_by_name(monkeypatch: py
     """A forgotten setting must not send people's addresses in the clear."""
     settings = loaded(monkeypatch)
     assert settings.smtp_security == "starttls"
-    assert str(settings.sender()) == "Towerwatch <alerts@example.org>"
+    assert str(settings.parse_sender()) == "Towerwatch <alerts@example.org>"
 
 
 @pytest.mark.parametrize(
@@ -94,19 +94,19 @@ def test_what_one_person_gets_is_grouped_and_limited_unless_it_is_said(monkeypat
 
 def test_an_event_that_waits_in_hand_is_no_standstill(monkeypatch: pytest.MonkeyPatch) -> None:
     """It waits for its own pause, or for what was put off before it; only then is it told, and acknowledged."""
-    longest = LONGEST + OVERDUE + timedelta(seconds=60)
+    longest = MAX_PAUSE + MISSING_RETRY_TIMEOUT + timedelta(seconds=60)
     assert loaded(monkeypatch, STUCK_AFTER_S="480").stuck_after_s > longest.total_seconds()
 
 
 def test_bounces_come_back_to_whom_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     """Else to the mailbox that mails come from."""
-    assert loaded(monkeypatch).bounce_address() is None
-    assert str(loaded(monkeypatch, BOUNCES_TO="bounces@example.org").bounce_address()) == "bounces@example.org"
+    assert loaded(monkeypatch).parse_bounce_address() is None
+    assert str(loaded(monkeypatch, BOUNCES_TO="bounces@example.org").parse_bounce_address()) == "bounces@example.org"
 
 
 def test_mails_are_signed_when_it_is_said_with_what(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The key may be in a file, and does not show."""
-    assert loaded(monkeypatch).signing_key() is None
+    assert loaded(monkeypatch).build_signing_key() is None
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
@@ -114,5 +114,5 @@ def test_mails_are_signed_when_it_is_said_with_what(monkeypatch: pytest.MonkeyPa
     (tmp_path / "key.pem").write_bytes(pem)
     changes = {"DKIM_DOMAIN": "example.org", "DKIM_SELECTOR": "s1", "DKIM_KEY_FILE": str(tmp_path / "key.pem")}
     settings = loaded(monkeypatch, **changes)
-    assert settings.signing_key() is not None
+    assert settings.build_signing_key() is not None
     assert "PRIVATE" not in repr(settings)

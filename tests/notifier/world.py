@@ -16,17 +16,17 @@ from uuid import UUID
 
 from domain.alerts import Alert
 from notifier.errors import (
+    FailureReason,
     HardBounce,
     LostAfterData,
-    MailServerAway,
+    MailServerUnavailable,
     NotSent,
     PermanentlyRefused,
-    Reason,
     TemporarilyRefused,
-    UserManagerAway,
+    UserManagerUnavailable,
 )
 from notifier.mail import Contact
-from notifier.messages import decode_raised, decode_retry
+from notifier.messages import decode_raised_alert, decode_retry
 from streams.messages import encode_alert
 from tests.fakes.hurried_loop import BEGIN, LoopClock
 from tests.fakes.stream import FakeEvent
@@ -243,7 +243,7 @@ class World:
         self.users = [UUID(int=1000 + each) for each in range(users)]
         self.raised, self.retry = Log(ALERTS_RAISED.name), Log(ALERTS_RETRY.name)
         self.dead_letters = Log("dead letters")
-        self.kept: dict[str, dict[bytes, bytes]] = {"fates": {}, "people": {}}
+        self.kept: dict[str, dict[bytes, bytes]] = {"statuses": {}, "users": {}}
         self.alerts: dict[UUID, Alert] = {}
         self.mails: list[Taken] = []
         self.refused: set[UUID] = set()
@@ -299,9 +299,9 @@ class World:
         """Alerts that are dead letters, and why."""
         for letter in self.dead_letters.records:
             raised = (
-                (decode_raised(letter.value),)
+                (decode_raised_alert(letter.value),)
                 if letter.from_topic == ALERTS_RAISED.name
-                else decode_retry(letter.value).raised
+                else decode_retry(letter.value).alerts
             )
             for each in raised:
                 yield each.alert.alert_id, letter.headers["reason"].decode()
@@ -321,9 +321,9 @@ class Server:
             return
         if world.happens(weather.left_alone):
             retry_at = world.clock.now() + timedelta(seconds=world.chance.uniform(0, 20))
-            raise MailServerAway("left alone", Reason.BREAKER_OPEN, world.chance.choice((None, retry_at)))
+            raise MailServerUnavailable("left alone", FailureReason.BREAKER_OPEN, world.chance.choice((None, retry_at)))
         if world.happens(weather.server_away):
-            raise MailServerAway("unreachable")
+            raise MailServerUnavailable("unreachable")
         if world.happens(weather.bounce):
             world.refused |= mail.alert_ids
             raise HardBounce("the server refused the recipient: 550")
@@ -364,11 +364,11 @@ class People:
     def __init__(self, life: Life) -> None:
         self._life = life
 
-    async def of(self, user_id: UUID) -> Contact | None:
+    async def find_contact(self, user_id: UUID) -> Contact | None:
         world = self._life.world
         await self._life.step()
         if world.happens(world.weather.user_manager_away):
-            raise UserManagerAway("UNAVAILABLE")
+            raise UserManagerUnavailable("UNAVAILABLE")
         if world.happens(world.weather.paused):
             world.not_mailable.add(user_id)
             none = [None, replace(CONTACT, paused=True), replace(CONTACT, confirmed=False)]
@@ -378,5 +378,5 @@ class People:
     async def report_bounce(self, user_id: UUID, at: datetime) -> None:
         await self._life.step()
         if self._life.world.happens(0.3):
-            raise UserManagerAway("UNAVAILABLE")
+            raise UserManagerUnavailable("UNAVAILABLE")
         self._life.world.bounces.append(user_id)

@@ -24,7 +24,7 @@ from notifier.dead_letters.dead_letter import (
     summary,
 )
 from notifier.dead_letters.decoding import SOURCES
-from notifier.delivery.store import REMEMBERED
+from notifier.delivery.store import STATUS_RETENTION
 from notifier.errors import NotRequeuable
 from notifier.messages import RaisedAlert
 from streams.messages import encode_alert
@@ -278,7 +278,7 @@ def test_a_mail_that_the_server_may_have_is_requeued_only_by_name() -> None:
 
 def test_an_old_letter_is_not_requeued() -> None:
     """While the notifier remembers what it mailed to whom, to repeat a command is harmless; later it would not be."""
-    assert NEWS_FOR < REMEMBERED
+    assert NEWS_FOR < STATUS_RETENTION
     assert requeued(raised(ALERT), at=NOW - NEWS_FOR)
     with pytest.raises(NotRequeuable, match="older than 7 days"):
         requeued(raised(ALERT), at=NOW - NEWS_FOR - timedelta(seconds=1), named=True)

@@ -11,22 +11,23 @@ from uuid import UUID
 import pytest
 
 from chassis.metrics import Metrics, ServiceIdentity
-from notifier.delivery.confirmations import Confirmations
-from notifier.delivery.in_flight import Doubts
-from notifier.delivery.interfaces import Arrival, Manner
-from notifier.delivery.retries import CONFIRMATION_TRIES
-from notifier.delivery.store import Ledger
+from notifier.delivery.confirmations import ConfirmationDelivery
+from notifier.delivery.in_flight import InFlightLimit
+from notifier.delivery.interfaces import PendingEvent
+from notifier.delivery.policy import MailPolicy
+from notifier.delivery.retries import MAX_CONFIRMATION_ATTEMPTS
+from notifier.delivery.store import DeliveryStore
 from notifier.errors import (
+    FailureReason,
     HardBounce,
-    MailServerAway,
+    MailServerUnavailable,
     NotSent,
     PermanentlyRefused,
-    Reason,
     TemporarilyRefused,
-    UserManagerAway,
+    UserManagerUnavailable,
 )
 from notifier.mail import Contact
-from notifier.messages import ConfirmationWish
+from notifier.messages import ConfirmationRequest
 from notifier.metrics import NotifierMetrics
 from tests.fakes.hurried_loop import BEGIN, LoopClock, run
 from tests.fakes.stream import FakeEvent
@@ -48,28 +49,28 @@ class Scene:
         self.mailed: list[str] = []
         self.at_work = 0
         self.takes_s = 0.0
-        self.buried: list[str] = []
+        self.dead_letters: list[str] = []
         self.bounces: list[UUID] = []
         self.acknowledged: list[str] = []
         self.ours = True
-        clock, manner = LoopClock(), Manner(SENDER)
-        ledger = Ledger(self.table, self.table, lambda error: None)
+        clock, policy = LoopClock(), MailPolicy(SENDER)
+        store = DeliveryStore(self.table, self.table, lambda error: None)
         self.metrics = Metrics(ServiceIdentity("notifier", "test"))
         counted = NotifierMetrics(self.metrics)
-        self.confirmations = Confirmations(ledger, self, self, self, manner, Doubts(1), clock, counted)
+        self.confirmations = ConfirmationDelivery(store, self, self, self, policy, InFlightLimit(1), clock, counted)
 
-    async def wish(self, wanted: str, user: UUID = ADA) -> None:
+    async def request(self, wanted: str, user: UUID = ADA) -> None:
         message = SimpleNamespace(topic="users", partition=0, timestamp=BEGIN.timestamp(), generation_id=0, name=wanted)
 
         async def acknowledge() -> None:
             self.acknowledged.append(wanted)
 
         event: Any = FakeEvent(message)
-        await self.confirmations.take(Arrival(event, acknowledge), ConfirmationWish(user, wanted))
+        await self.confirmations.start(PendingEvent(event, acknowledge), ConfirmationRequest(user, wanted))
 
-    async def of(self, user_id: UUID) -> Contact | None:
+    async def find_contact(self, user_id: UUID) -> Contact | None:
         await asyncio.sleep(0.01)
-        if self.failures.get(user_id) and isinstance(self.failures[user_id][0], UserManagerAway):
+        if self.failures.get(user_id) and isinstance(self.failures[user_id][0], UserManagerUnavailable):
             raise self.failures[user_id].pop(0)
         return replace(self.contact, user_id=user_id) if self.contact is not None else None
 
@@ -86,13 +87,13 @@ class Scene:
                 raise self.failures[user].pop(0)
         self.mailed.append(mail["Message-ID"])
 
-    async def put_off(self, user_id: UUID, retry: object) -> None:
+    async def publish_retry(self, user_id: UUID, retry: object) -> None:
         raise NotImplementedError
 
-    async def bury(self, event: Any, reason: str) -> None:
-        self.buried.append(f"{event.message.name}: {reason}")
+    async def publish_dead_letter(self, event: Any, reason: str) -> None:
+        self.dead_letters.append(f"{event.message.name}: {reason}")
 
-    def are_ours(self, event: object) -> bool:
+    def is_still_ours(self, event: object) -> bool:
         return self.ours
 
 
@@ -108,7 +109,7 @@ def test_a_wish_is_mailed_at_once_and_once_and_the_next_wish_again() -> None:
 
     async def doing(it: Scene) -> None:
         for wanted in ("one", "one", "two"):
-            await it.wish(wanted)
+            await it.request(wanted)
         await asyncio.sleep(1)
         assert len(set(it.mailed)) == len(it.mailed) == 2
         assert it.acknowledged == ["one", "one", "two"]
@@ -122,7 +123,7 @@ def test_nobody_is_asked_to_confirm_in_vain(contact: Contact | None) -> None:
 
     async def doing(it: Scene) -> None:
         it.contact = contact
-        await it.wish("one")
+        await it.request("one")
         await asyncio.sleep(1)
         assert (it.mailed, it.acknowledged) == ([], ["one"])
 
@@ -133,11 +134,11 @@ def test_who_alone_is_refused_holds_up_nobody_and_may_ask_again() -> None:
     """After some tries in place the wish becomes a dead letter."""
 
     async def doing(it: Scene) -> None:
-        it.failures[ADA] = [TemporarilyRefused("450")] * CONFIRMATION_TRIES
-        await it.wish("one", ADA)
+        it.failures[ADA] = [TemporarilyRefused("450")] * MAX_CONFIRMATION_ATTEMPTS
+        await it.request("one", ADA)
         await asyncio.sleep(75)
-        assert it.buried == [f"one: gave up after {CONFIRMATION_TRIES} tries: 450"]
-        await it.wish("two", BOB)
+        assert it.dead_letters == [f"one: gave up after {MAX_CONFIRMATION_ATTEMPTS} tries: 450"]
+        await it.request("two", BOB)
         await asyncio.sleep(1)
         assert len(it.mailed) == 1
         assert it.acknowledged == ["one", "two"]
@@ -151,14 +152,14 @@ def test_an_outage_costs_no_confirmation_within_a_day(hours: int, is_mailed: boo
     waits for user_manager is not one that is stuck."""
 
     async def doing(it: Scene) -> None:
-        it.failures[ADA] = [UserManagerAway("UNAVAILABLE")] * 2000
-        await it.wish("one")
+        it.failures[ADA] = [UserManagerUnavailable("UNAVAILABLE")] * 2000
+        await it.request("one")
         await asyncio.sleep(hours * 3600)
-        assert it.confirmations.are_waiting_for_others == is_mailed
+        assert it.confirmations.is_blocked_by_outage == is_mailed
         it.failures.clear()
         await asyncio.sleep(300)
-        assert (len(it.mailed), len(it.buried)) == (is_mailed, not is_mailed)
-        assert not it.confirmations.are_waiting_for_others
+        assert (len(it.mailed), len(it.dead_letters)) == (is_mailed, not is_mailed)
+        assert not it.confirmations.is_blocked_by_outage
 
     scene(doing)
 
@@ -169,22 +170,22 @@ def test_what_is_hopeless_is_a_dead_letter_at_once(failure: NotSent) -> None:
 
     async def doing(it: Scene) -> None:
         it.failures[ADA] = [failure]
-        await it.wish("one")
+        await it.request("one")
         await asyncio.sleep(1)
-        assert it.buried == [f"one: {failure}"]
+        assert it.dead_letters == [f"one: {failure}"]
         assert it.bounces == ([ADA] if isinstance(failure, HardBounce) else [])
         assert it.acknowledged == ["one"]
 
     scene(doing)
 
 
-@pytest.mark.parametrize(("reason", "counts"), [(Reason.UNREACHABLE, True), (Reason.BREAKER_OPEN, False)])
-def test_a_failure_is_counted_where_the_server_was_asked(reason: Reason, counts: bool) -> None:
+@pytest.mark.parametrize(("reason", "counts"), [(FailureReason.UNREACHABLE, True), (FailureReason.BREAKER_OPEN, False)])
+def test_a_failure_is_counted_where_the_server_was_asked(reason: FailureReason, counts: bool) -> None:
     """As with alerts: else each look at a server that is left alone would raise the rate of failures."""
 
     async def doing(it: Scene) -> None:
-        it.failures[ADA] = [MailServerAway("away", reason)]
-        await it.wish("one")
+        it.failures[ADA] = [MailServerUnavailable("away", reason)]
+        await it.request("one")
         await asyncio.sleep(60)
         assert len(it.mailed) == 1
         assert ('status="failure"' in it.metrics.exposition()[0].decode()) == counts
@@ -196,14 +197,14 @@ def test_letting_go_ends_the_mail_under_way_and_breaks_off_what_waits() -> None:
     """What waits for another try is not acknowledged: whoever has it then sees to it."""
 
     async def doing(it: Scene) -> None:
-        it.failures[ADA] = [MailServerAway("away")] * 3
-        await it.wish("waits", ADA)
+        it.failures[ADA] = [MailServerUnavailable("away")] * 3
+        await it.request("waits", ADA)
         await asyncio.sleep(1)
         it.failures.clear()
         it.takes_s = 3
-        await it.wish("under way", BOB)
+        await it.request("under way", BOB)
         await asyncio.sleep(0.5)
-        await it.confirmations.let_go(8.0)
+        await it.confirmations.stop_and_drain(8.0)
         assert len(it.mailed) == 1
         await asyncio.sleep(600)
         assert (len(it.mailed), it.acknowledged) == (1, ["under way"])
@@ -216,10 +217,10 @@ def test_letting_go_waits_for_no_second_try() -> None:
 
     async def doing(it: Scene) -> None:
         it.takes_s, it.failures[ADA] = 1, [TemporarilyRefused("450")] * 3
-        await it.wish("one")
+        await it.request("one")
         await asyncio.sleep(0.5)
         began = LoopClock().now()
-        await it.confirmations.let_go(8.0)
+        await it.confirmations.stop_and_drain(8.0)
         assert LoopClock().now() - began < timedelta(seconds=1)
         await asyncio.sleep(600)
         assert (len(it.failures[ADA]), it.mailed, it.acknowledged) == (2, [], [])
@@ -232,10 +233,10 @@ def test_a_wish_that_is_not_ours_any_more_is_left_to_others() -> None:
 
     async def doing(it: Scene) -> None:
         it.failures[ADA] = [TemporarilyRefused("450")]
-        await it.wish("one")
+        await it.request("one")
         await asyncio.sleep(1)
         it.ours = False
-        await it.wish("two", BOB)
+        await it.request("two", BOB)
         await asyncio.sleep(600)
         assert (it.mailed, it.acknowledged) == ([], [])
 

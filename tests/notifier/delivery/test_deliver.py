@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from notifier.delivery import deliver as mailroom
+from notifier.delivery import deliver as deliver_module
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
 from tests.notifier.mail.rendered import Scene, scene
@@ -18,7 +18,7 @@ from tests.notifier.weather import Ways
 
 @pytest.fixture(autouse=True)
 def _mails_are_what_they_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailroom, "alerts_mail", written)
+    monkeypatch.setattr(deliver_module, "alerts_mail", written)
 
 
 def test_alerts_of_one_person_are_one_mail_recorded_and_acknowledged() -> None:
@@ -30,8 +30,8 @@ def test_alerts_of_one_person_are_one_mail_recorded_and_acknowledged() -> None:
         it.bring(2)
         await asyncio.sleep(6)
         assert it.told == [{1, 2}]
-        assert len(it.world.kept["fates"]) == 2
-        assert (len(it.person.mailed_at), it.person.on_its_way) == (1, frozenset())
+        assert len(it.world.kept["statuses"]) == 2
+        assert (len(it.person.mailed_at), it.person.in_flight_ids) == (1, frozenset())
 
     scene(doing, Ways(mails_per_hour=12))
 
@@ -43,7 +43,7 @@ def test_what_a_mail_tells_is_written_down_before_it_is_sent() -> None:
         it.world.script.append("never answers")
         it.bring(1, 2)
         await asyncio.sleep(6)
-        assert {each.int for each in it.person.on_its_way} == {1, 2}
+        assert {each.int for each in it.person.in_flight_ids} == {1, 2}
         it.bring(3)
         await it.restart()
         await asyncio.sleep(20)
@@ -56,14 +56,14 @@ def test_a_mail_of_which_any_record_is_kept_is_not_sent_again() -> None:
     """All of them are recorded together, so the others' records were only lost on their way."""
 
     async def doing(it: Scene) -> None:
-        it.worker.tables["fates"].held = True
+        it.worker.tables["statuses"].held = True
         it.bring(1, 2)
         await asyncio.sleep(6)
-        it.world.kept["fates"][str(UUID(int=2)).encode()] = b"2026-11-23T00:00:05+00:00"
+        it.world.kept["statuses"][str(UUID(int=2)).encode()] = b"2026-11-23T00:00:05+00:00"
         await it.restart()
         await asyncio.sleep(20)
         assert it.told == [{1, 2}]
-        assert len(it.world.kept["fates"]) == 2
+        assert len(it.world.kept["statuses"]) == 2
         assert len(it.person.mailed_at) == 1
 
     scene(doing, Ways(mails_per_hour=12))
@@ -74,10 +74,10 @@ def test_which_mail_it_was_is_forgotten_only_once_its_record_is_kept() -> None:
     alerts in another mail, together with what came since."""
 
     async def doing(it: Scene) -> None:
-        it.worker.tables["fates"].held = True
+        it.worker.tables["statuses"].held = True
         it.bring(1, 2)
         await asyncio.sleep(20)
-        assert {each.int for each in it.person.on_its_way} == {1, 2}
+        assert {each.int for each in it.person.in_flight_ids} == {1, 2}
         it.bring(3)
         await it.restart()
         await asyncio.sleep(20)
@@ -91,7 +91,7 @@ def test_a_mail_costs_two_entries_of_its_person() -> None:
 
     async def doing(it: Scene) -> None:
         await asyncio.sleep(0.1234567)
-        table = it.worker.tables["people"]
+        table = it.worker.tables["users"]
         written_people: list[bytes | None] = []
         write = table.write
 
@@ -137,10 +137,10 @@ def test_a_bug_costs_one_mail_kept_as_evidence(monkeypatch: pytest.MonkeyPatch) 
         raise ZeroDivisionError
 
     async def doing(it: Scene) -> None:
-        monkeypatch.setattr(mailroom, "alerts_mail", buggy)
+        monkeypatch.setattr(deliver_module, "alerts_mail", buggy)
         it.bring(1)
         await asyncio.sleep(6)
-        monkeypatch.setattr(mailroom, "alerts_mail", written)
+        monkeypatch.setattr(deliver_module, "alerts_mail", written)
         it.bring(2)
         await asyncio.sleep(6)
         assert it.dead == [(1, "ZeroDivisionError in the notifier")]

@@ -7,15 +7,15 @@ from uuid import UUID
 
 import pytest
 
-from notifier.delivery import deliver as mailroom
+from notifier.delivery import deliver as deliver_module
 from notifier.errors import (
+    FailureReason,
     HardBounce,
     LostAfterData,
-    MailServerAway,
+    MailServerUnavailable,
     PermanentlyRefused,
-    Reason,
     TemporarilyRefused,
-    UserManagerAway,
+    UserManagerUnavailable,
 )
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
@@ -27,7 +27,7 @@ from tests.notifier.world import People
 
 @pytest.fixture(autouse=True)
 def _mails_are_what_they_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailroom, "alerts_mail", written)
+    monkeypatch.setattr(deliver_module, "alerts_mail", written)
 
 
 def test_a_temporary_refusal_puts_off_and_holds_back_what_comes_after() -> None:
@@ -44,7 +44,7 @@ def test_a_temporary_refusal_puts_off_and_holds_back_what_comes_after() -> None:
         assert it.told == []
         await asyncio.sleep(20)
         assert it.told == [{1, 2}]
-        assert it.person.put_off == ()
+        assert it.person.deferred_batches == ()
 
     scene(doing)
 
@@ -59,7 +59,7 @@ def test_what_waits_of_a_person_is_put_off_along() -> None:
         await asyncio.sleep(3600)
         assert it.told == []
         assert it.world.raised.next_offset == 3
-        attempts = {each.raised[0].alert.alert_id.int: each.attempt for each in it.retries}
+        attempts = {each.alerts[0].alert.alert_id.int: each.attempt for each in it.retries}
         assert attempts[1] > 15, "only the first is tried"
         assert (attempts[2], attempts[3]) == (0, 0)
         first, second, third = (each.not_before for each in it.retries[:3])
@@ -82,7 +82,7 @@ def test_after_silence_the_same_mail_is_sent_again_alone() -> None:
         it.bring(3)
         await asyncio.sleep(30)
         [retry] = it.retries
-        assert (retry.sealed, len(retry.raised)) == (True, 2)
+        assert (retry.sealed, len(retry.alerts)) == (True, 2)
         assert it.told == [{1, 2}, {1, 2}, {3}]
 
     scene(doing)
@@ -104,11 +104,11 @@ def test_after_silence_an_older_record_of_the_alerts_does_not_pass_for_them() ->
         it.world.script.append(TemporarilyRefused("450"))
         sealed = it.world.retry.records.pop()
         await it.restart()
-        it.worker.tables["people"].held = True
+        it.worker.tables["users"].held = True
         await asyncio.sleep(0.5)
         it.world.retry.add(sealed)  # it is read while the older one is on its way
         await asyncio.sleep(0.5)
-        it.worker.tables["people"].held = False
+        it.worker.tables["users"].held = False
         await asyncio.sleep(60)
         assert it.told == [{1, 2}, {1, 2}, {3}]
 
@@ -235,7 +235,9 @@ def test_while_the_server_is_left_alone_nothing_is_tried() -> None:
 
     async def doing(it: Scene) -> None:
         now = it.world.clock.now()
-        it.world.script.append(MailServerAway("left alone", Reason.BREAKER_OPEN, now + timedelta(minutes=4)))
+        it.world.script.append(
+            MailServerUnavailable("left alone", FailureReason.BREAKER_OPEN, now + timedelta(minutes=4))
+        )
         it.bring(1)
         await asyncio.sleep(6)
         it.bring(2)
@@ -251,7 +253,7 @@ def test_a_server_that_cannot_be_reached_was_tried() -> None:
     """Whether it is worth another try is for the breaker to say."""
 
     async def doing(it: Scene) -> None:
-        it.world.script.append(MailServerAway("no answer from the server to the connection"))
+        it.world.script.append(MailServerUnavailable("no answer from the server to the connection"))
         it.bring(1)
         await asyncio.sleep(20)
         assert [each.attempt for each in it.retries] == [1]
@@ -262,23 +264,23 @@ def test_a_server_that_cannot_be_reached_was_tried() -> None:
 
 def test_while_user_manager_is_away_everybody_rests_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those who find it out at the same time rest together, and for a second only: it was one failure, not many."""
-    answers = People.of
+    answers = People.find_contact
 
     async def away(_self: People, _user_id: UUID) -> Contact | None:
         await asyncio.sleep(1)
-        raise UserManagerAway("UNAVAILABLE")
+        raise UserManagerUnavailable("UNAVAILABLE")
 
-    monkeypatch.setattr(People, "of", away)
+    monkeypatch.setattr(People, "find_contact", away)
 
     async def doing(it: Scene) -> None:
         for number in range(1, 11):
             it.world.raise_alert(replace(it.alert(number), user_id=UUID(int=1000 + number)))
         await asyncio.sleep(1.2)
-        resting = it.worker.dispatch.is_resting
+        resting = it.worker.dispatcher.is_paused
         assert resting
-        monkeypatch.setattr(People, "of", answers)
+        monkeypatch.setattr(People, "find_contact", answers)
         await asyncio.sleep(1.1)
-        resting = it.worker.dispatch.is_resting
+        resting = it.worker.dispatcher.is_paused
         assert not resting
         await asyncio.sleep(10)
         assert len(it.told) == 10

@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from notifier.delivery.store import REMEMBERED, Fate, Ledger
-from notifier.delivery.user_state import Person
+from notifier.delivery.store import STATUS_RETENTION, DeliveryStatus, DeliveryStore
+from notifier.delivery.user_state import UserState
 from tests.fakes.stream import Deed, FakeTable, an_event
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -37,101 +37,109 @@ class PurgedTable(FakeTable):
         return len(over)
 
 
-class Kept:
-    """A ledger, and its tables."""
+class StoreFixture:
+    """A store, and its tables."""
 
     def __init__(self) -> None:
         self.deeds: list[Deed] = []
-        self.fates, self.people = PurgedTable(self.deeds, "fate"), PurgedTable(self.deeds, "person")
+        self.statuses, self.users = PurgedTable(self.deeds, "status"), PurgedTable(self.deeds, "user")
         self.crashes: list[BaseException] = []
-        self.ledger = Ledger(self.fates, self.people, self.crashes.append)  # type: ignore[arg-type]
+        self.store = DeliveryStore(self.statuses, self.users, self.crashes.append)  # type: ignore[arg-type]
 
 
 @in_a_loop
 async def test_fates() -> None:
     """Mailed is for good; dead until somebody wants it to be tried again."""
-    ledger = Kept().ledger
-    assert ledger.fate(EVENT, A) is None
-    ledger.mailed(EVENT, (A,), NOW)
-    ledger.buried(EVENT, (A, B), NOW)
-    assert (ledger.fate(EVENT, A), ledger.fate(EVENT, B)) == (Fate.MAILED, Fate.DEAD)
-    ledger.revived(EVENT, (A, B, C))
-    assert (ledger.fate(EVENT, A), ledger.fate(EVENT, B)) == (Fate.MAILED, None)
+    store = StoreFixture().store
+    assert store.find_status(EVENT, A) is None
+    store.mark_mailed(EVENT, (A,), NOW)
+    store.mark_dead_lettered(EVENT, (A, B), NOW)
+    assert (store.find_status(EVENT, A), store.find_status(EVENT, B)) == (
+        DeliveryStatus.MAILED,
+        DeliveryStatus.DEAD_LETTERED,
+    )
+    store.clear_dead_lettered(EVENT, (A, B, C))
+    assert (store.find_status(EVENT, A), store.find_status(EVENT, B)) == (DeliveryStatus.MAILED, None)
 
 
 @in_a_loop
 async def test_confirmations_are_remembered_apart() -> None:
     """By what tells one wish from the next."""
-    ledger = Kept().ledger
-    ledger.confirmation_mailed(EVENT, str(A), NOW)
-    assert ledger.confirmation_was_mailed(EVENT, str(A))
-    assert not ledger.confirmation_was_mailed(EVENT, str(B))
-    assert ledger.fate(EVENT, A) is None
+    store = StoreFixture().store
+    store.mark_confirmation_mailed(EVENT, str(A), NOW)
+    assert store.was_confirmation_mailed(EVENT, str(A))
+    assert not store.was_confirmation_mailed(EVENT, str(B))
+    assert store.find_status(EVENT, A) is None
 
 
 @in_a_loop
 async def test_people_are_remembered() -> None:
     """Of whom nothing is left to be remembered has no entry."""
-    it = Kept()
-    person = Person().sending((A,))
-    it.ledger.remember(EVENT, B, person)
-    assert it.ledger.person(EVENT, B) == person
-    it.ledger.remember(EVENT, B, Person())
-    assert it.ledger.person(EVENT, B) == Person()
-    assert not it.people
+    it = StoreFixture()
+    user = UserState().with_mail_in_flight((A,))
+    it.store.save_user_state(EVENT, B, user)
+    assert it.store.load_user_state(EVENT, B) == user
+    it.store.save_user_state(EVENT, B, UserState())
+    assert it.store.load_user_state(EVENT, B) == UserState()
+    assert not it.users
 
 
 @in_a_loop
 async def test_kept_waits_for_both_tables() -> None:
     """And for nothing, where nothing was written."""
-    it = Kept()
-    await it.ledger.kept(EVENT)
-    it.ledger.mailed(EVENT, (A,), NOW)
-    it.ledger.remember(EVENT, B, Person().mailed(NOW, (), 12))
-    waits = asyncio.create_task(it.ledger.kept(EVENT))
-    it.fates.keep()
+    it = StoreFixture()
+    await it.store.wait_until_persisted(EVENT)
+    it.store.mark_mailed(EVENT, (A,), NOW)
+    it.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
+    waiting = asyncio.create_task(it.store.wait_until_persisted(EVENT))
+    it.statuses.keep()
     await asyncio.sleep(0.01)
-    assert not waits.done()
-    it.people.keep()
-    await asyncio.wait_for(waits, 5)
+    assert not waiting.done()
+    it.users.keep()
+    await asyncio.wait_for(waiting, 5)
 
 
-@pytest.mark.parametrize("failing", ["fates", "people"])
+@pytest.mark.parametrize("failing", ["statuses", "users"])
 @in_a_loop
 async def test_what_the_broker_will_never_have_ends_the_worker(failing: str) -> None:
     """And nothing is acknowledged before: the table here holds what no other would recover."""
-    it = Kept()
-    it.ledger.mailed(EVENT, (A,), NOW)
-    it.ledger.remember(EVENT, B, Person().mailed(NOW, (), 12))
-    waits = asyncio.create_task(it.ledger.kept(EVENT))
-    tables: dict[str, Any] = {"fates": it.fates, "people": it.people}
+    it = StoreFixture()
+    it.store.mark_mailed(EVENT, (A,), NOW)
+    it.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
+    waiting = asyncio.create_task(it.store.wait_until_persisted(EVENT))
+    tables: dict[str, Any] = {"statuses": it.statuses, "users": it.users}
     for name, table in tables.items():
         table.keep(KafkaTimeoutError() if name == failing else None)
     await asyncio.sleep(0.01)
-    assert not waits.done()
+    assert not waiting.done()
     assert [type(each) for each in it.crashes] == [KafkaTimeoutError]
-    waits.cancel()
+    waiting.cancel()
 
 
 @in_a_loop
 async def test_old_fates_are_let_go() -> None:
     """Of the dead too, and nobody else's; the topics have let go of the alerts themselves by then."""
-    it = Kept()
-    long_ago = NOW - REMEMBERED - timedelta(seconds=1)
-    it.ledger.mailed(EVENT, (A,), long_ago)
-    it.ledger.buried(EVENT, (B,), long_ago)
-    it.ledger.mailed(EVENT, (C,), NOW - REMEMBERED)
-    it.ledger.buried(EVENT, (UUID(int=4),), NOW)
-    assert await it.ledger.purge(NOW) == 2
-    assert [it.ledger.fate(EVENT, UUID(int=each)) for each in (1, 2, 3, 4)] == [None, None, Fate.MAILED, Fate.DEAD]
+    it = StoreFixture()
+    long_ago = NOW - STATUS_RETENTION - timedelta(seconds=1)
+    it.store.mark_mailed(EVENT, (A,), long_ago)
+    it.store.mark_dead_lettered(EVENT, (B,), long_ago)
+    it.store.mark_mailed(EVENT, (C,), NOW - STATUS_RETENTION)
+    it.store.mark_dead_lettered(EVENT, (UUID(int=4),), NOW)
+    assert await it.store.purge_expired(NOW) == 2
+    assert [it.store.find_status(EVENT, UUID(int=each)) for each in (1, 2, 3, 4)] == [
+        None,
+        None,
+        DeliveryStatus.MAILED,
+        DeliveryStatus.DEAD_LETTERED,
+    ]
 
 
 @in_a_loop
 async def test_people_of_whom_nothing_matters_any_more_are_let_go() -> None:
     """Else there would be one for everybody who was ever mailed, also of accounts that are gone."""
-    it = Kept()
-    it.ledger.remember(EVENT, A, Person().mailed(NOW - timedelta(hours=1), (), 12))
-    it.ledger.remember(EVENT, B, Person().mailed(NOW, (), 12))
-    it.ledger.remember(EVENT, C, Person().sending((A,)))
-    assert await it.ledger.purge(NOW) == 1
-    assert [it.ledger.person(EVENT, each) == Person() for each in (A, B, C)] == [True, False, False]
+    it = StoreFixture()
+    it.store.save_user_state(EVENT, A, UserState().with_mail_sent(NOW - timedelta(hours=1), (), 12))
+    it.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
+    it.store.save_user_state(EVENT, C, UserState().with_mail_in_flight((A,)))
+    assert await it.store.purge_expired(NOW) == 1
+    assert [it.store.load_user_state(EVENT, each) == UserState() for each in (A, B, C)] == [True, False, False]

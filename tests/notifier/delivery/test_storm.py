@@ -14,8 +14,8 @@ import pytest
 
 from chassis.breaker import BreakerPolicy
 from chassis.clock import ScaledClock
-from notifier.delivery.retries import next_try
-from notifier.errors import HardBounce, LostAfterData, MailServerAway, NotSent, PermanentlyRefused, Reason
+from notifier.delivery.retries import compute_next_attempt_time
+from notifier.errors import FailureReason, HardBounce, LostAfterData, MailServerUnavailable, NotSent, PermanentlyRefused
 from notifier.smtp import MailServer, Timeouts
 from tests.fakes.smtp_server import HANG_UP, RESET, STALL, TAKEN_THEN_GONE, TAKEN_THEN_STALL, FakeSmtpServer, Script
 from tests.fakes.tls import server_context
@@ -44,15 +44,15 @@ FOR_NOW: Final = {
     "CONTENT": ("421 4.3.2 busy", "450 4.2.0 later", "451 4.7.0 grey", "452 4.3.1 full", "535 5.7.8 log in"),
 }
 FOR_GOOD: Final = (
-    ("RCPT", "550 5.1.1 unknown", HardBounce, Reason.MAILBOX_UNKNOWN),
-    ("RCPT", "550", HardBounce, Reason.MAILBOX_UNKNOWN),
-    ("RCPT", "550 5.7.1 policy", PermanentlyRefused, Reason.POLICY),
-    ("RCPT", "552 5.2.2 full", PermanentlyRefused, Reason.MAILBOX_FULL),
-    ("DATA", "554 5.7.1 policy", PermanentlyRefused, Reason.POLICY),
-    ("DATA", "552", PermanentlyRefused, Reason.TOO_LARGE),
-    ("CONTENT", "552 5.3.4 big", PermanentlyRefused, Reason.TOO_LARGE),
-    ("CONTENT", "554", PermanentlyRefused, Reason.REFUSED),
-    ("CONTENT", "554 5.6.0 bad", PermanentlyRefused, Reason.CONTENT),
+    ("RCPT", "550 5.1.1 unknown", HardBounce, FailureReason.MAILBOX_UNKNOWN),
+    ("RCPT", "550", HardBounce, FailureReason.MAILBOX_UNKNOWN),
+    ("RCPT", "550 5.7.1 policy", PermanentlyRefused, FailureReason.POLICY),
+    ("RCPT", "552 5.2.2 full", PermanentlyRefused, FailureReason.MAILBOX_FULL),
+    ("DATA", "554 5.7.1 policy", PermanentlyRefused, FailureReason.POLICY),
+    ("DATA", "552", PermanentlyRefused, FailureReason.TOO_LARGE),
+    ("CONTENT", "552 5.3.4 big", PermanentlyRefused, FailureReason.TOO_LARGE),
+    ("CONTENT", "554", PermanentlyRefused, FailureReason.REFUSED),
+    ("CONTENT", "554 5.6.0 bad", PermanentlyRefused, FailureReason.CONTENT),
 )
 
 
@@ -60,7 +60,7 @@ FOR_GOOD: Final = (
 class Plan:
     """What the server will do to each mail, and what must come of it."""
 
-    refused: dict[str, tuple[type[NotSent], Reason]] = field(default_factory=dict)
+    refused: dict[str, tuple[type[NotSent], FailureReason]] = field(default_factory=dict)
     """By address; all others arrive."""
     copies: Counter[str] = field(default_factory=Counter)
     """How often the server takes a mail and does not say so."""
@@ -156,9 +156,9 @@ async def insist(server: MailServer, clock: ScaledClock, mail: EmailMessage, dou
             fate.error = failure
             return fate
         fate.unknown += isinstance(failure, LostAfterData)
-        assert isinstance(failure, MailServerAway) is failure.concerns_all
+        assert isinstance(failure, MailServerUnavailable) is failure.affects_all_mails
         now, base = clock.now(), timedelta(seconds=2)
-        again = next_try(now, min(attempt, 5), began, base, random.random(), failure.retry_at)
+        again = compute_next_attempt_time(now, min(attempt, 5), began, base, random.random(), failure.retry_at)
         assert again is not None, f"{mail['To']} was never taken: {failure}"
         await asyncio.sleep(clock.real_seconds(again - now))
 

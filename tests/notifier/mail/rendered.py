@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from domain.alerts import Alert
-from notifier.delivery.user_state import Person
+from notifier.delivery.user_state import UserState
 from notifier.messages import REQUEUED_FROM, Retry, decode_retry
 from tests.fakes.hurried_loop import run
 from tests.notifier.alerts import ALERT
@@ -52,8 +52,8 @@ class Scene:
         return [(alert_id.int, reason) for alert_id, reason in self.world.buried()]
 
     @property
-    def person(self) -> Person:
-        return Person.decoded(self.world.kept["people"].get(str(self.world.users[0]).encode()))
+    def person(self) -> UserState:
+        return UserState.decode(self.world.kept["users"].get(str(self.world.users[0]).encode()))
 
 
 def scene(doing: Callable[[Scene], Coroutine[Any, Any, None]], ways: Ways | None = None) -> None:
