@@ -10,7 +10,7 @@ import httpx
 from sqlalchemy import delete, func, select, update
 
 from chassis.db.database import Database
-from tests.faults.notifier_people import Life, Person
+from tests.faults.notifier_users import Life, Person
 from tests.ports import free_port
 from tests.user_manager.process import Process, Start, starting
 from tests.waiting import eventually

@@ -8,7 +8,7 @@ from aiokafka.structs import ConsumerRecord
 
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.messages import decode_raised_alert, decode_retry
-from tests.faults.notifier_account import Accepted
+from tests.faults.notifier_outcomes import Accepted
 from tests.streams.process import records
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, Topic
 

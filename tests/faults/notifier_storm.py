@@ -19,7 +19,7 @@ from tests.fakes.smtp_server import (
     FakeSmtpServer,
 )
 from tests.fakes.tls import server_context
-from tests.faults.notifier_people import Refusal
+from tests.faults.notifier_users import Refusal
 
 LOGIN: Final = ("towerwatch", "right")
 

@@ -15,13 +15,13 @@ from uuid import UUID
 import pytest
 
 from local.kafka import Broker
-from tests.faults.notifier_account import account_of
 from tests.faults.notifier_accounts import Accounts, running_accounts
 from tests.faults.notifier_history import history
-from tests.faults.notifier_people import CHANGING, NEVER_MAILED, Cast, Life, a_cast, one_more, raised
+from tests.faults.notifier_outcomes import account_of
 from tests.faults.notifier_storm import LOGIN, StormyServer
-from tests.notifier.crew import Crew, a_crew
+from tests.faults.notifier_users import CHANGING, NEVER_MAILED, Cast, Life, a_cast, one_more, raised
 from tests.notifier.process import everything_acknowledged, publish
+from tests.notifier.worker_group import Crew, a_crew
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

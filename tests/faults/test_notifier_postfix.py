@@ -15,12 +15,12 @@ import pytest
 
 from local.kafka import Broker
 from tests.fakes.postfix import Postfix, running_postfix
-from tests.faults.notifier_account import account_of
 from tests.faults.notifier_accounts import running_accounts
-from tests.faults.notifier_people import BOUNCES, Life, a_cast
+from tests.faults.notifier_outcomes import account_of
+from tests.faults.notifier_users import BOUNCES, Life, a_cast
 from tests.faults.test_notifier import ROUNDS, is_quiet
-from tests.notifier.crew import a_crew
 from tests.notifier.process import publish
+from tests.notifier.worker_group import a_crew
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]

@@ -25,7 +25,7 @@ from notifier.__main__ import main
 from notifier.dead_letters import commands
 from streams.messages import encode_alert
 from tests.notifier.alerts import CAUSE, new_alert
-from tests.notifier.letters import Aside, put_aside, raised, retry
+from tests.notifier.dead_letter_records import Aside, put_aside, raised, retry
 from tests.streams.process import records
 from towerwatch.topics import (
     ALERTS_DEAD_LETTER,

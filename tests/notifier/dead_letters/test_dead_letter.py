@@ -29,7 +29,7 @@ from notifier.errors import NotRequeuable
 from notifier.messages import RaisedAlert
 from streams.messages import encode_alert
 from tests.notifier.alerts import ALERT, CAUSE, NOW, new_alert
-from tests.notifier.letters import Aside, plain_record, raised, record, retry
+from tests.notifier.dead_letter_records import Aside, plain_record, raised, record, retry
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.flights.v1.events_pb2 import DIRECTION_ARRIVALS, Flight, FlightsObserved
 from towerwatch.interests.v1.events_pb2 import InterestSet

@@ -15,7 +15,7 @@ from streams.messages import encode_alert
 from tests.fakes.smtp_server import FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
 from tests.notifier.alerts import CAUSE, new_alert
-from tests.notifier.letters import put_aside, retry
+from tests.notifier.dead_letter_records import put_aside, retry
 from tests.notifier.process import Event, contact, dead_letters, publish, running_notifier
 from tests.waiting import eventually
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED

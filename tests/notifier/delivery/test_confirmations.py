@@ -32,8 +32,8 @@ from notifier.metrics import NotifierMetrics
 from tests.fakes.hurried_loop import BEGIN, LoopClock, run
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT, SENDER
-from tests.notifier.weather import Ways, Weather
-from tests.notifier.world import Life, Table, World
+from tests.notifier.simulated_services import Life, Table, World
+from tests.notifier.simulation_settings import Ways, Weather
 
 UNCONFIRMED = replace(CONTACT, confirmed=False, confirm_url="https://example.org/c?t=1")
 ADA, BOB = UUID(int=1), UUID(int=2)

@@ -12,8 +12,8 @@ from notifier.delivery import deliver as deliver_module
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
 from tests.notifier.mail.rendered import Scene, scene
-from tests.notifier.story import written
-from tests.notifier.weather import Ways
+from tests.notifier.simulation import written
+from tests.notifier.simulation_settings import Ways
 
 
 @pytest.fixture(autouse=True)

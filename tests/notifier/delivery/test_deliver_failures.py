@@ -20,9 +20,9 @@ from notifier.errors import (
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
 from tests.notifier.mail.rendered import Scene, scene
-from tests.notifier.story import Worker, written
-from tests.notifier.weather import Ways
-from tests.notifier.world import People
+from tests.notifier.simulated_services import People
+from tests.notifier.simulation import Worker, written
+from tests.notifier.simulation_settings import Ways
 
 
 @pytest.fixture(autouse=True)

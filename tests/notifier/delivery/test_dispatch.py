@@ -13,7 +13,7 @@ from notifier.delivery.user_state import UserState
 from tests.fakes.hurried_loop import LoopClock, run
 from tests.notifier.alerts import new_alert
 from tests.notifier.delivery.test_batching import raised
-from tests.notifier.story import tell_story
+from tests.notifier.simulation import tell_story
 
 SEEDS = range(120)
 

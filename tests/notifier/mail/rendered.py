@@ -11,9 +11,9 @@ from notifier.delivery.user_state import UserState
 from notifier.messages import REQUEUED_FROM, Retry, decode_retry
 from tests.fakes.hurried_loop import run
 from tests.notifier.alerts import ALERT
-from tests.notifier.story import Worker
-from tests.notifier.weather import Ways, Weather
-from tests.notifier.world import World
+from tests.notifier.simulated_services import World
+from tests.notifier.simulation import Worker
+from tests.notifier.simulation_settings import Ways, Weather
 
 
 class Scene:

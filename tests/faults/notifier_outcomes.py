@@ -11,7 +11,7 @@ from domain.alerts import Alert, AlertState
 from notifier.mail.alert_header import ALERT_HEADER, ToldAlert, parse_alert_header, told
 from notifier.mail.headers import id_of_alerts
 from notifier.messages import decode_raised_alert, decode_retry
-from tests.faults.notifier_people import CHANGING, NEVER_MAILED, Cast, Life, Person, alerts_of
+from tests.faults.notifier_users import CHANGING, NEVER_MAILED, Cast, Life, Person, alerts_of
 from tests.streams.process import records
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RETRY
 

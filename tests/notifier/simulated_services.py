@@ -31,7 +31,7 @@ from streams.messages import encode_alert
 from tests.fakes.hurried_loop import BEGIN, LoopClock
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT
-from tests.notifier.weather import Ways, Weather
+from tests.notifier.simulation_settings import Ways, Weather
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY
 
 

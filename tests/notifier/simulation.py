@@ -2,7 +2,7 @@
 
 After a stormy time everything works, and goes on until nothing is left to be done. Thousands of them:
 
-    python -m tests.notifier.story 0 3000
+    python -m tests.notifier.simulation 0 3000
 """
 
 import asyncio
@@ -35,8 +35,8 @@ from notifier.messages import REQUEUED_FROM
 from notifier.metrics import NotifierMetrics
 from tests.fakes.hurried_loop import run
 from tests.notifier.alerts import ALERT, SENDER
-from tests.notifier.weather import Ways, Weather
-from tests.notifier.world import Life, People, PublishedTo, ReadFrom, Server, Table, World
+from tests.notifier.simulated_services import Life, People, PublishedTo, ReadFrom, Server, Table, World
+from tests.notifier.simulation_settings import Ways, Weather
 
 
 def written(alerts: list[Alert], contact: Contact, *_: object) -> Any:
