@@ -1,7 +1,7 @@
 """`python -m benchmarks.mail_sink FOLDER`: a mail server that takes every mail and forgets it, in a process of its own.
 
 It costs as little as it can, so that what is measured is the sender. It lets in whoever logs in, encrypts with the
-certificate in the folder, and listens on one port for each of its `WAYS`. Its ports are its first line of output; for
+certificate in the folder, and listens on one port for each of its `VARIANTS`. Its ports are its first line of output; for
 each line of input it tells how many mails it has taken, and in how much processor time. It ends with its input.
 """
 
@@ -23,12 +23,12 @@ import uvloop
 HOST: Final = "127.0.0.1"
 REPLY_MS: Final = (0, 5)
 """Before each reply, as a server waits that is some milliseconds away and has a disk."""
-WAYS: Final = tuple(product((True, False), REPLY_MS))
+VARIANTS: Final = tuple(product((True, False), REPLY_MS))
 """With PIPELINING or without; how long it waits."""
 
 
 @dataclass(frozen=True)
-class Sink:
+class MailSink:
     """One that runs."""
 
     ports: dict[tuple[bool, int], int]
@@ -45,12 +45,12 @@ class Sink:
 
 
 @contextmanager
-def running_sink(folder: Path) -> Iterator[Sink]:
+def running_sink(folder: Path) -> Iterator[MailSink]:
     """Runs inside of the block. The folder holds `trusted.pem` and `key.pem`."""
     command = [sys.executable, "-m", "benchmarks.mail_sink", str(folder)]
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
         questions, answers = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
-        yield Sink(dict(zip(WAYS, json.loads(answers.readline()), strict=True)), questions, answers)
+        yield MailSink(dict(zip(VARIANTS, json.loads(answers.readline()), strict=True)), questions, answers)
 
 
 class _Conversation(asyncio.Protocol):
@@ -127,7 +127,7 @@ async def _serve(folder: Path) -> None:
     context.load_cert_chain(folder / "trusted.pem", folder / "key.pem")
     loop = asyncio.get_running_loop()
     ports = []
-    for pipelining, reply_ms in WAYS:
+    for pipelining, reply_ms in VARIANTS:
 
         def conversation(pipelining: bool = pipelining, reply_ms: int = reply_ms) -> _Conversation:
             return _Conversation(context, pipelining, reply_ms)

@@ -35,7 +35,7 @@ from uuid import UUID
 
 import uvloop
 
-from benchmarks.mail_sink import HOST, REPLY_MS, Sink, running_sink
+from benchmarks.mail_sink import HOST, REPLY_MS, MailSink, running_sink
 from benchmarks.streams.figures import median, progress, report
 from benchmarks.streams.traffic import airports
 from domain.alerts import Alert, AlertState, Bound
@@ -68,19 +68,19 @@ ALERTS: Final = "pool of 16, alerts with page and chart, written on the way"
 
 
 @dataclass(frozen=True)
-class Scene:
+class SinkTarget:
     """Where the mails go."""
 
-    sink: Sink
+    sink: MailSink
     security: Security
     reply_ms: int
     trusted: Path
 
-    def one_by_one(self, count: int) -> "Speed":
+    def one_by_one(self, count: int) -> "MailRate":
         """In the original's shape."""
         context = ssl.create_default_context(cafile=self.trusted)
         mails = [_plain_mail(number) for number in range(count)]
-        watch = Watch(self.sink)
+        watch = Stopwatch(self.sink)
         for mail in mails:
             with smtplib.SMTP(HOST, self.sink.ports[True, self.reply_ms], local_hostname="benchmark") as client:
                 if self.security == "starttls":
@@ -89,19 +89,19 @@ class Scene:
                 client.sendmail(SENDER.addr_spec, [mail["To"].addresses[0].addr_spec], mail.as_bytes())
         return watch.speed(count)
 
-    def pooled(self, count: int, connections: int, pipelining: bool = True) -> "Speed":
+    def pooled(self, count: int, connections: int, pipelining: bool = True) -> "MailRate":
         """The same mails over kept-open connections."""
         mails = [_plain_mail(number) for number in range(count)]
         return self._sent(iter(mails), count, connections, pipelining)
 
-    def alerts(self, count: int) -> "Speed":
+    def alerts(self, count: int) -> "MailRate":
         """Their writing included."""
         return self._sent((_alert_mail(number) for number in range(count)), count, 16, True)
 
-    def _sent(self, mails: Iterator[EmailMessage], count: int, connections: int, pipelining: bool) -> "Speed":
+    def _sent(self, mails: Iterator[EmailMessage], count: int, connections: int, pipelining: bool) -> "MailRate":
         port = self.sink.ports[pipelining, self.reply_ms]
 
-        async def sending() -> Speed:
+        async def sending() -> MailRate:
             server = MailServer(HOST, port, self.security, *LOGIN, ca_file=self.trusted, connections=connections)
 
             async def sender() -> None:
@@ -109,7 +109,7 @@ class Scene:
                     await server.send(mail)
 
             await asyncio.gather(*(server.send(_plain_mail(number)) for number in range(AT_A_TIME)))
-            watch = Watch(self.sink)
+            watch = Stopwatch(self.sink)
             await asyncio.gather(*(sender() for _ in range(AT_A_TIME)))
             speed = watch.speed(count)
             await server.close()
@@ -119,7 +119,7 @@ class Scene:
 
 
 @dataclass(frozen=True)
-class Speed:
+class MailRate:
     """What came of a round."""
 
     per_s: float
@@ -128,21 +128,21 @@ class Speed:
     """Share of its processor that the sink was busy."""
 
 
-class Watch:
+class Stopwatch:
     """Runs from when it is made."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: MailSink) -> None:
         self._sink = sink
         self._taken, self._used = sink.so_far()
         self._began = time.perf_counter()
 
-    def speed(self, mails: int) -> Speed:
+    def speed(self, mails: int) -> MailRate:
         """Raises RuntimeError unless so many mails have arrived meanwhile."""
         took = time.perf_counter() - self._began
         taken, used = self._sink.so_far()
         if taken - self._taken != mails:
             raise RuntimeError(f"{taken - self._taken:,} of {mails:,} mails have arrived")
-        return Speed(mails / took, (used - self._used) / took)
+        return MailRate(mails / took, (used - self._used) / took)
 
 
 def main() -> int:
@@ -156,14 +156,14 @@ def main() -> int:
         with running_sink(folder) as sink:
             for reply_ms in REPLY_MS:
                 for security in ("starttls", "plaintext"):
-                    _show(Scene(sink, security, reply_ms, trusted), seconds, rounds)
+                    _show(SinkTarget(sink, security, reply_ms, trusted), seconds, rounds)
     return 0
 
 
-def _show(scene: Scene, seconds: float, rounds: int) -> None:
+def _show(scene: SinkTarget, seconds: float, rounds: int) -> None:
     where = f"{scene.security}, {f'{scene.reply_ms} ms before each reply' if scene.reply_ms else 'replies at once'}"
     progress(where)
-    contenders: dict[str, Callable[[int], Speed]] = {
+    contenders: dict[str, Callable[[int], MailRate]] = {
         ORIGINAL: scene.one_by_one,
         UNPIPELINED: lambda count: scene.pooled(count, 4, pipelining=False),
         POOL: lambda count: scene.pooled(count, 4),
@@ -173,7 +173,7 @@ def _show(scene: Scene, seconds: float, rounds: int) -> None:
     for send in contenders.values():
         send(8)  # so that what is found out once, or drawn once, is
     sizes = {name: max(int(send(24).per_s * seconds), 24) for name, send in contenders.items()}
-    found: dict[str, list[Speed]] = {name: [] for name in contenders}
+    found: dict[str, list[MailRate]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name in contenders if number % 2 == 0 else reversed(contenders):
             found[name].append(contenders[name](sizes[name]))

@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from benchmarks.mail_sink import HOST, Sink, running_sink
-from benchmarks.mails import LOGIN, Scene
+from benchmarks.mail_sink import HOST, MailSink, running_sink
+from benchmarks.mails import LOGIN, SinkTarget
 from benchmarks.streams.figures import progress, report
 from benchmarks.streams.kafka import Cluster
 from benchmarks.streams.traffic import Record
@@ -89,10 +89,10 @@ def main() -> int:
     return 0
 
 
-def _show(cluster: Cluster, folder: Path, sink: Sink, trusted: Path, target: str, people: int) -> None:
+def _show(cluster: Cluster, folder: Path, sink: MailSink, trusted: Path, target: str, people: int) -> None:
     for reply_ms, ways in _WAYS.items():
         where = f"{reply_ms} ms before each reply" if reply_ms else "replies at once"
-        scene = Scene(sink, "starttls", reply_ms, trusted)
+        scene = SinkTarget(sink, "starttls", reply_ms, trusted)
         original = (f"{where}: a connection for each alert", scene.one_by_one(60 if reply_ms else 600).per_s)
         report(NAME, original[0], original[1], "alerts/s")
         for what, (share, settings) in ways.items():

@@ -10,7 +10,7 @@ import httpx
 from sqlalchemy import delete, func, select, update
 
 from chassis.db.database import Database
-from tests.faults.notifier_users import Life, Person
+from tests.faults.notifier_users import TestUser, UserKind
 from tests.ports import free_port
 from tests.user_manager.process import Process, Start, starting
 from tests.waiting import eventually
@@ -36,14 +36,14 @@ class Accounts:
         self.process.kill()
         self.process = self._start()
 
-    def open(self, people: Iterable[Person]) -> None:
+    def open(self, people: Iterable[TestUser]) -> None:
         """Make the accounts of all who have one."""
         now = datetime.now(UTC) - timedelta(days=1)
         with self._database.transaction() as session:
             for person in people:
-                if person.life is Life.UNKNOWN:
+                if person.life is UserKind.UNKNOWN:
                     continue
-                confirmed = person.life is not Life.UNCONFIRMED
+                confirmed = person.life is not UserKind.UNCONFIRMED
                 session.add(
                     User(
                         user_id=person.user_id,
@@ -52,7 +52,7 @@ class Accounts:
                         name="Ann",
                         time_zone="Europe/Rome",
                         confirmed=confirmed,
-                        paused=person.life is Life.PAUSED,
+                        paused=person.life is UserKind.PAUSED,
                         created_at=now,
                         version=1,
                         token_sha256=tokens.digest(tokens.new_token()),
@@ -62,13 +62,13 @@ class Accounts:
                     )
                 )
 
-    def change(self, people: Iterable[Person]) -> None:
+    def change(self, people: Iterable[TestUser]) -> None:
         """Pause, or delete, those who are to be."""
         with self._database.transaction() as session:
             for person in people:
-                if person.life is Life.PAUSES:
+                if person.life is UserKind.PAUSES:
                     session.execute(update(User).where(User.user_id == person.user_id).values(paused=True))
-                if person.life is Life.LEAVES:
+                if person.life is UserKind.LEAVES:
                     session.execute(delete(User).where(User.user_id == person.user_id))
 
     def register(self, email: str) -> UUID:

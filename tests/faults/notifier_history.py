@@ -8,7 +8,7 @@ from aiokafka.structs import ConsumerRecord
 
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.messages import decode_raised_alert, decode_retry
-from tests.faults.notifier_outcomes import Accepted
+from tests.faults.notifier_outcomes import AcceptedMail
 from tests.streams.process import records
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, Topic
 
@@ -16,8 +16,8 @@ _Told = tuple[datetime, UUID, frozenset[UUID], str]
 """When, of whom, which alerts, and what."""
 
 
-def history(
-    bootstrap_servers: str, user_ids: Iterable[UUID], mails: Sequence[Accepted], taken_at: Sequence[datetime]
+def describe_history(
+    bootstrap_servers: str, user_ids: Iterable[UUID], mails: Sequence[AcceptedMail], taken_at: Sequence[datetime]
 ) -> str:
     """What the broker and the mail server have of these people, by time: a line for each record, and for each mail.
 

@@ -11,13 +11,13 @@ from domain.alerts import Alert, AlertState
 from notifier.mail.alert_header import ALERT_HEADER, ToldAlert, parse_alert_header, told
 from notifier.mail.headers import id_of_alerts
 from notifier.messages import decode_raised_alert, decode_retry
-from tests.faults.notifier_users import CHANGING, NEVER_MAILED, Cast, Life, Person, alerts_of
+from tests.faults.notifier_users import CHANGING, NEVER_MAILED, TestUser, UserGroup, UserKind, alerts_by_id
 from tests.streams.process import records
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RETRY
 
 
 @dataclass(frozen=True, slots=True)
-class Accepted:
+class AcceptedMail:
     """A mail that the server took."""
 
     to: str
@@ -28,11 +28,11 @@ class Accepted:
 
 
 @dataclass
-class Account:
+class DeliveryOutcome:
     """What the mail server accepted, in that order, and what was put aside."""
 
-    cast: Cast
-    mails: list[Accepted] = field(default_factory=list)
+    cast: UserGroup
+    mails: list[AcceptedMail] = field(default_factory=list)
     others: list[tuple[str, str]] = field(default_factory=list)
     """Address and Message-ID of mails that tell no alert."""
     dead: defaultdict[UUID, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -56,7 +56,7 @@ class Account:
     @property
     def told_twice(self) -> frozenset[UUID]:
         """Those who were told an alert by two mails that are not the same."""
-        known = alerts_of(self.cast.people)
+        known = alerts_by_id(self.cast.people)
         return frozenset(known[alert_id].user_id for alert_id, ids in self.mailed.items() if len(ids) > 1)
 
     def assert_exact(self, too_late: Iterable[UUID]) -> None:
@@ -72,12 +72,12 @@ class Account:
                 if fault:
                     by_fate[f"{person.life}: {fault}"].append(alert)
         assert not by_fate, {fate: (len(alerts), alerts[:3]) for fate, alerts in by_fate.items()}
-        unknown = (mailed.keys() | self.dead.keys()) - alerts_of(self.cast.people).keys()
+        unknown = (mailed.keys() | self.dead.keys()) - alerts_by_id(self.cast.people).keys()
         assert not unknown
         assert not self.told_twice, "told by two mails"
         self._assert_in_order()
 
-    def _fault(self, person: Person, alert_id: UUID, too_late: bool) -> str:
+    def _fault(self, person: TestUser, alert_id: UUID, too_late: bool) -> str:
         """What is wrong with the fate of an alert; empty: nothing."""
         mailed, reasons = alert_id in self._mailed_ids, self.dead.get(alert_id, set())
         if person.life in NEVER_MAILED or too_late:
@@ -88,7 +88,11 @@ class Account:
             return f"put aside: {reasons}" if reasons else "" if mailed else "lost"
         if mailed:
             return "mailed"
-        if not reasons and person.life is Life.BOUNCES and any(each.alert_id in self.dead for each in person.alerts):
+        if (
+            not reasons
+            and person.life is UserKind.BOUNCES
+            and any(each.alert_id in self.dead for each in person.alerts)
+        ):
             return ""  # dropped, for mail to the address had come back before
         return "" if reasons == {person.refusal.reason} else f"put aside for {reasons}, not {person.refusal.reason}"
 
@@ -103,7 +107,7 @@ class Account:
             for alert_id in mail.alert_ids:
                 first.setdefault(alert_id, place)
         wrong = []
-        for alert in alerts_of(self.cast.people).values():
+        for alert in alerts_by_id(self.cast.people).values():
             assert alert.episode_id is not None
             if alert.state is AlertState.FIRING or alert.alert_id not in first or alert.episode_id in self.dead:
                 continue
@@ -112,9 +116,11 @@ class Account:
         assert not wrong, f"{len(wrong)} before the beginning of their episodes: {wrong[:3]}"
 
 
-def account_of(cast: Cast, delivered: Sequence[tuple[str, EmailMessage]], bootstrap_servers: str) -> Account:
+def read_outcome(
+    cast: UserGroup, delivered: Sequence[tuple[str, EmailMessage]], bootstrap_servers: str
+) -> DeliveryOutcome:
     """Read the mails, each with the address that it went to, and the dead letters."""
-    account = Account(cast)
+    account = DeliveryOutcome(cast)
     for place, (to, mail) in enumerate(delivered):
         assert not mail.defects, mail.defects
         assert str(mail["To"].addresses[0].addr_spec) == to
@@ -126,7 +132,7 @@ def account_of(cast: Cast, delivered: Sequence[tuple[str, EmailMessage]], bootst
         alerts = list(_told(cast.by_address[to], headers))
         assert message_id == f"<{id_of_alerts(alerts)}@example.org>", "a mail is named by what it tells"
         _assert_refers(mail, alerts)
-        account.mails.append(Accepted(to, message_id, frozenset(each.alert_id for each in alerts), place))
+        account.mails.append(AcceptedMail(to, message_id, frozenset(each.alert_id for each in alerts), place))
     keys = {str(person.user_id).encode() for person in cast.people}
     for record in records(bootstrap_servers, ALERTS_DEAD_LETTER):
         if record.key not in keys:
@@ -139,7 +145,7 @@ def account_of(cast: Cast, delivered: Sequence[tuple[str, EmailMessage]], bootst
     return account
 
 
-def _told(person: Person, headers: Iterable[str]) -> Iterator[Alert]:
+def _told(person: TestUser, headers: Iterable[str]) -> Iterator[Alert]:
     known: Mapping[ToldAlert, Alert] = {told(alert): alert for alert in person.alerts}
     assert len(known) == len(person.alerts)
     for header in headers:

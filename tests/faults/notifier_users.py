@@ -14,14 +14,14 @@ from domain.interests import Direction
 from domain.windows import Window
 from streams.messages import encode_alert
 from tests.notifier.alerts import ALERT, CAUSE
-from tests.notifier.process import Event
+from tests.notifier.process import UserEvent
 from towerwatch.topics import ALERTS_RAISED
 
 _AIRPORTS: Final = ("KJFK", "LICC", "EDDF", "EGLL", "KBOS", "ZBAA")
 _BEGIN: Final = datetime(2013, 2, 8, tzinfo=UTC)
 
 
-class Life(StrEnum):
+class UserKind(StrEnum):
     """What is the matter with a person."""
 
     READS = "reads"
@@ -40,8 +40,8 @@ class Life(StrEnum):
     """Later: the account is deleted."""
 
 
-NEVER_MAILED: Final = (Life.UNCONFIRMED, Life.PAUSED, Life.UNKNOWN)
-CHANGING: Final = (Life.PAUSES, Life.LEAVES)
+NEVER_MAILED: Final = (UserKind.UNCONFIRMED, UserKind.PAUSED, UserKind.UNKNOWN)
+CHANGING: Final = (UserKind.PAUSES, UserKind.LEAVES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,45 +69,45 @@ REFUSALS: Final = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Person:
+class TestUser:
     """Somebody, and all alerts about whose interests there are to be, in their order."""
 
     user_id: UUID
     email: str
-    life: Life
+    life: UserKind
     refusal: Refusal | None
     alerts: tuple[Alert, ...]
 
 
 @dataclass(frozen=True)
-class Cast:
+class UserGroup:
     """All people of a scene."""
 
-    people: tuple[Person, ...]
+    people: tuple[TestUser, ...]
 
-    def bursts(self, count: int) -> Iterator[list[Event]]:
+    def bursts(self, count: int) -> Iterator[list[UserEvent]]:
         """All alerts in so many pieces, each with some of everybody's; a person's are in order."""
         for number in range(count):
             pieces = [
                 person.alerts[len(person.alerts) * number // count : len(person.alerts) * (number + 1) // count]
                 for person in self.people
             ]
-            yield [raised(alert) for piece in pieces for alert in piece]
+            yield [to_event(alert) for piece in pieces for alert in piece]
 
-    def of(self, *lives: Life) -> list[Person]:
+    def of(self, *lives: UserKind) -> list[TestUser]:
         return [person for person in self.people if person.life in lives]
 
     @cached_property
-    def by_address(self) -> Mapping[str, Person]:
+    def by_address(self) -> Mapping[str, TestUser]:
         return {person.email: person for person in self.people}
 
 
-def raised(alert: Alert) -> Event:
+def to_event(alert: Alert) -> UserEvent:
     """Its event as the stream publishes it."""
-    return Event(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
+    return UserEvent(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
 
 
-def one_more(person: Person) -> Person:
+def with_one_more_alert(person: TestUser) -> TestUser:
     """The same person, with one more alert."""
     last = person.alerts[-1]
     key = UUID(int=person.user_id.int ^ 1)
@@ -117,20 +117,22 @@ def one_more(person: Person) -> Person:
     return replace(person, alerts=(*person.alerts, alert))
 
 
-def a_cast(chance: random.Random, alerts: int, lives: Mapping[Life, int], bounces: Sequence[Refusal] = BOUNCES) -> Cast:
+def build_users(
+    chance: random.Random, alerts: int, lives: Mapping[UserKind, int], bounces: Sequence[Refusal] = BOUNCES
+) -> UserGroup:
     """So many people of each kind, and so many alerts about them all. `bounces`: what a server says to unknown ones."""
     kinds = [life for life, count in lives.items() for _ in range(count)]
     chance.shuffle(kinds)
-    people: list[Person] = []
+    people: list[TestUser] = []
     for number, life in enumerate(kinds):
         quota = alerts * (number + 1) // len(kinds) - alerts * number // len(kinds)
-        refusals = {Life.BOUNCES: bounces, Life.REFUSED: REFUSALS}.get(life)
+        refusals = {UserKind.BOUNCES: bounces, UserKind.REFUSED: REFUSALS}.get(life)
         refusal = refusals[len(people) % len(refusals)] if refusals else None
         user_id = _uuid(chance)
-        prefix = "nobody" if life is Life.BOUNCES else "u"
+        prefix = "nobody" if life is UserKind.BOUNCES else "u"
         email = f"{prefix}{user_id.hex[:12]}@example.net"
-        people.append(Person(user_id, email, life, refusal, tuple(_alerts(chance, user_id, quota))))
-    return Cast(tuple(people))
+        people.append(TestUser(user_id, email, life, refusal, tuple(_alerts(chance, user_id, quota))))
+    return UserGroup(tuple(people))
 
 
 def _alerts(chance: random.Random, user_id: UUID, count: int) -> Iterator[Alert]:
@@ -176,6 +178,6 @@ def _uuid(chance: random.Random) -> UUID:
     return UUID(int=chance.getrandbits(128), version=4)
 
 
-def alerts_of(people: Iterable[Person]) -> dict[UUID, Alert]:
+def alerts_by_id(people: Iterable[TestUser]) -> dict[UUID, Alert]:
     """Their alerts, by id."""
     return {alert.alert_id: alert for person in people for alert in person.alerts}

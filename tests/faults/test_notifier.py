@@ -16,12 +16,20 @@ import pytest
 
 from local.kafka import Broker
 from tests.faults.notifier_accounts import Accounts, running_accounts
-from tests.faults.notifier_history import history
-from tests.faults.notifier_outcomes import account_of
+from tests.faults.notifier_history import describe_history
+from tests.faults.notifier_outcomes import read_outcome
 from tests.faults.notifier_storm import LOGIN, StormyServer
-from tests.faults.notifier_users import CHANGING, NEVER_MAILED, Cast, Life, a_cast, one_more, raised
-from tests.notifier.process import everything_acknowledged, publish
-from tests.notifier.worker_group import Crew, a_crew
+from tests.faults.notifier_users import (
+    CHANGING,
+    NEVER_MAILED,
+    UserGroup,
+    UserKind,
+    build_users,
+    to_event,
+    with_one_more_alert,
+)
+from tests.notifier.process import is_everything_acknowledged, publish
+from tests.notifier.worker_group import WorkerGroup, running_workers
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -30,15 +38,15 @@ ROUNDS = int(os.environ.get("TOWERWATCH_NOTIFIER_FAULT_ROUNDS", "1"))
 
 ALERTS: Final = 5_000
 BURSTS: Final = 10
-LIVES: Final[Mapping[Life, int]] = {
-    Life.READS: 330,
-    Life.REFUSED: 35,
-    Life.BOUNCES: 16,
-    Life.UNCONFIRMED: 15,
-    Life.PAUSED: 15,
-    Life.UNKNOWN: 9,
-    Life.PAUSES: 20,
-    Life.LEAVES: 20,
+LIVES: Final[Mapping[UserKind, int]] = {
+    UserKind.READS: 330,
+    UserKind.REFUSED: 35,
+    UserKind.BOUNCES: 16,
+    UserKind.UNCONFIRMED: 15,
+    UserKind.PAUSED: 15,
+    UserKind.UNKNOWN: 9,
+    UserKind.PAUSES: 20,
+    UserKind.LEAVES: 20,
 }
 NEWCOMERS: Final = 12
 """People who register meanwhile."""
@@ -53,38 +61,38 @@ SETTINGS: Final = {
 }
 
 
-def killed(crew: Crew, _accounts: Accounts, name: str) -> None:
+def killed(crew: WorkerGroup, _accounts: Accounts, name: str) -> None:
     """kill -9 of a worker, which is begun again."""
     crew.kill(name)
     crew.begin(name)
 
 
-def authority_killed(_crew: Crew, accounts: Accounts, _name: str) -> None:
+def authority_killed(_crew: WorkerGroup, accounts: Accounts, _name: str) -> None:
     """kill -9 of user_manager, which is begun again."""
     accounts.restart()
 
 
-def gone_and_come(crew: Crew, _accounts: Accounts, name: str) -> None:
+def gone_and_come(crew: WorkerGroup, _accounts: Accounts, name: str) -> None:
     """SIGTERM, and a new worker in its place."""
     crew.let_go(name)
     crew.begin(name)
 
 
-def joined(crew: Crew, _accounts: Accounts, _name: str) -> None:
+def joined(crew: WorkerGroup, _accounts: Accounts, _name: str) -> None:
     """One worker more."""
     crew.begin("third")
 
 
-Fault = Callable[[Crew, Accounts, str], None]
+Fault = Callable[[WorkerGroup, Accounts, str], None]
 FAULTS: Final[tuple[Fault, ...]] = (
     killed, killed, killed, killed, authority_killed, authority_killed, gone_and_come, joined,
 )  # fmt: skip
 
 
-def is_quiet(kafka: Broker, accounts: Accounts, crew: Crew) -> bool:
+def is_quiet(kafka: Broker, accounts: Accounts, crew: WorkerGroup) -> bool:
     """Whether everything is done that there was to do."""
     crew.assert_alive()
-    return accounts.has_announced_everything() and everything_acknowledged(kafka.bootstrap_servers)
+    return accounts.has_announced_everything() and is_everything_acknowledged(kafka.bootstrap_servers)
 
 
 @pytest.mark.parametrize("seed", range(60, 60 + ROUNDS))
@@ -96,7 +104,7 @@ def test_every_alert_of_a_storm(seed: int, kafka: Broker, tmp_path: Path) -> Non
     """
     print(f"seed {seed}")
     chance = random.Random(seed)
-    cast = a_cast(chance, ALERTS, LIVES)
+    cast = build_users(chance, ALERTS, LIVES)
     refusals = {person.email: person.refusal for person in cast.people if person.refusal is not None}
     storm = StormyServer(tmp_path, chance, refusals)
     storm.begin_storm(person.email for person in cast.people if person.life not in NEVER_MAILED)
@@ -105,7 +113,7 @@ def test_every_alert_of_a_storm(seed: int, kafka: Broker, tmp_path: Path) -> Non
     with (
         storm.running(),
         running_accounts(tmp_path, kafka.bootstrap_servers) as accounts,
-        a_crew(
+        running_workers(
             tmp_path, kafka.bootstrap_servers, accounts.target, storm.port, "left", "right",
             SMTP_CA_FILE=str(storm.ca_file), **SETTINGS,
         ) as crew,
@@ -117,14 +125,16 @@ def test_every_alert_of_a_storm(seed: int, kafka: Broker, tmp_path: Path) -> Non
         eventually(lambda: is_quiet(kafka, accounts, crew), "the end of everything", within_s=240)
         quiet = time.monotonic()
         # Nobody may have been there to be told of a bounce: then the next mail finds it out once more.
-        cast = replace(cast, people=tuple(one_more(p) if p.life is Life.BOUNCES else p for p in cast.people))
-        publish(kafka.bootstrap_servers, [raised(person.alerts[-1]) for person in cast.of(Life.BOUNCES)])
+        cast = replace(
+            cast, people=tuple(with_one_more_alert(p) if p.life is UserKind.BOUNCES else p for p in cast.people)
+        )
+        publish(kafka.bootstrap_servers, [to_event(person.alerts[-1]) for person in cast.of(UserKind.BOUNCES)])
         eventually(lambda: is_quiet(kafka, accounts, crew), "the end of everything", within_s=60)
         for name in tuple(crew.running):
             crew.let_go(name)
-        assert accounts.suppressed() == {person.user_id for person in cast.of(Life.BOUNCES)}
+        assert accounts.suppressed() == {person.user_id for person in cast.of(UserKind.BOUNCES)}
     recipients = [rcpt.partition("<")[2].partition(">")[0] for _, rcpt in storm.envelopes]
-    account = account_of(cast, list(zip(recipients, storm.mails, strict=True)), kafka.bootstrap_servers)
+    account = read_outcome(cast, list(zip(recipients, storm.mails, strict=True)), kafka.bootstrap_servers)
     print(
         f"{len(account.mails)} mails, {account.repeats.total()} of them again; {crew.kills} workers killed, "
         f"{storm.lost_after_data.total()} connections lost after the mail; {len(account.dead)} alerts put aside; "
@@ -132,7 +142,7 @@ def test_every_alert_of_a_storm(seed: int, kafka: Broker, tmp_path: Path) -> Non
         f"quiet; came of the faults: { ({phase: f'{share:.0%}' for phase, share in came.items()}) }"
     )
     if account.told_twice:
-        print(history(kafka.bootstrap_servers, account.told_twice, account.mails, storm.taken_at))
+        print(describe_history(kafka.bootstrap_servers, account.told_twice, account.mails, storm.taken_at))
     account.assert_exact(too_late)
     assert (account.repeats - storm.lost_after_data).total() <= crew.kills, "one mail was in doubt at a time"
     assert {to for to, _ in account.others} == set(newcomers), "each newcomer's confirmation mail, and no other"
@@ -144,11 +154,11 @@ def test_every_alert_of_a_storm(seed: int, kafka: Broker, tmp_path: Path) -> Non
 
 def publish_under_faults(
     chance: random.Random,
-    cast: Cast,
+    cast: UserGroup,
     kafka: Broker,
     storm: StormyServer,
     accounts: Accounts,
-    crew: Crew,
+    crew: WorkerGroup,
     newcomers: dict[str, UUID],
 ) -> list[UUID]:
     """Publish all alerts in bursts, with a fault at a random moment after each.

@@ -16,17 +16,22 @@ import pytest
 from local.kafka import Broker
 from tests.fakes.postfix import Postfix, running_postfix
 from tests.faults.notifier_accounts import running_accounts
-from tests.faults.notifier_outcomes import account_of
-from tests.faults.notifier_users import BOUNCES, Life, a_cast
+from tests.faults.notifier_outcomes import read_outcome
+from tests.faults.notifier_users import BOUNCES, UserKind, build_users
 from tests.faults.test_notifier import ROUNDS, is_quiet
 from tests.notifier.process import publish
-from tests.notifier.worker_group import a_crew
+from tests.notifier.worker_group import running_workers
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 ALERTS: Final = 1_000
-LIVES: Final[Mapping[Life, int]] = {Life.READS: 150, Life.BOUNCES: 8, Life.PAUSED: 6, Life.UNKNOWN: 3}
+LIVES: Final[Mapping[UserKind, int]] = {
+    UserKind.READS: 150,
+    UserKind.BOUNCES: 8,
+    UserKind.PAUSED: 6,
+    UserKind.UNKNOWN: 3,
+}
 SETTINGS: Final = {
     "SMTP_SECURITY": "starttls",
     "SMTP_CONNECTIONS": "4",
@@ -75,13 +80,13 @@ def test_postfix_comes_and_goes(seed: int, kafka: Broker, postfix: Postfix, tmp_
     midst of a mail, left in doubt."""
     print(f"seed {seed}")
     chance = random.Random(seed)
-    cast = a_cast(chance, ALERTS, LIVES, BOUNCES[:1])
+    cast = build_users(chance, ALERTS, LIVES, BOUNCES[:1])
     stops = 0
     with ExitStack() as stack:
         accounts = stack.enter_context(running_accounts(tmp_path, kafka.bootstrap_servers))
         accounts.open(cast.people)
         crew = stack.enter_context(
-            a_crew(
+            running_workers(
                 tmp_path, kafka.bootstrap_servers, accounts.target, postfix.port, "only",
                 STORE="rocksdb", SMTP_CA_FILE=str(postfix.ca_file), **SETTINGS,
             )
@@ -100,12 +105,12 @@ def test_postfix_comes_and_goes(seed: int, kafka: Broker, postfix: Postfix, tmp_
                 postfix.start()
         eventually(lambda: is_quiet(kafka, accounts, crew), "the end of everything", within_s=180)
         crew.let_go("only")
-        wanted = {alert.alert_id for person in cast.of(Life.READS) for alert in person.alerts}
+        wanted = {alert.alert_id for person in cast.of(UserKind.READS) for alert in person.alerts}
         eventually(
-            lambda: wanted <= account_of(cast, as_accepted(postfix), kafka.bootstrap_servers).mailed.keys(),
+            lambda: wanted <= read_outcome(cast, as_accepted(postfix), kafka.bootstrap_servers).mailed.keys(),
             "the delivery of everything",
         )
-    account = account_of(cast, as_accepted(postfix), kafka.bootstrap_servers)
+    account = read_outcome(cast, as_accepted(postfix), kafka.bootstrap_servers)
     print(f"{len(account.mails)} mails, {account.repeats.total()} of them again; {crew.kills} kills, {stops} stops")
     account.assert_exact(())
     assert account.repeats.total() <= crew.kills + stops

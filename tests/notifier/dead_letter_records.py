@@ -21,7 +21,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
+class DeadLetteredEvent:
     """An event that is put aside."""
 
     topic: Topic
@@ -30,19 +30,21 @@ class Aside:
     reason: str = "the server refused the recipient: 550"
 
 
-def raised(alert: Alert, reason: str = "the server refused the recipient: 550") -> Aside:
-    return Aside(ALERTS_RAISED, str(alert.user_id).encode(), encode_alert(alert, CAUSE), reason)
+def dead_lettered_alert(alert: Alert, reason: str = "the server refused the recipient: 550") -> DeadLetteredEvent:
+    return DeadLetteredEvent(ALERTS_RAISED, str(alert.user_id).encode(), encode_alert(alert, CAUSE), reason)
 
 
-def retry(*alerts: Alert, reason: str = "gave up after 361 tries: no answer", sealed: bool = False) -> Aside:
+def dead_lettered_retry(
+    *alerts: Alert, reason: str = "gave up after 361 tries: no answer", sealed: bool = False
+) -> DeadLetteredEvent:
     """A mail of these alerts that was tried again."""
     values = tuple(decode_raised_alert(encode_alert(each, CAUSE)) for each in alerts)
     value = encode_retry(Retry(values, 361, NOW, NOW - timedelta(days=1), sealed))
-    return Aside(ALERTS_RETRY, str(alerts[0].user_id).encode(), value, reason)
+    return DeadLetteredEvent(ALERTS_RETRY, str(alerts[0].user_id).encode(), value, reason)
 
 
-def record(
-    aside: Aside, offset: int = 0, at: datetime = NOW, partition: int = 3, headers: Headers | None = None
+def build_record(
+    aside: DeadLetteredEvent, offset: int = 0, at: datetime = NOW, partition: int = 3, headers: Headers | None = None
 ) -> ConsumerRecord:
     """The letter's record; `headers` in place of those that tell all."""
     told: Headers = [
@@ -52,10 +54,10 @@ def record(
         ("reason", aside.reason.encode()),
         ("dead-lettered-at", at.isoformat(timespec="seconds").encode()),
     ]
-    return plain_record(aside.key, aside.value, told if headers is None else headers, offset, at, partition)
+    return build_plain_record(aside.key, aside.value, told if headers is None else headers, offset, at, partition)
 
 
-def plain_record(
+def build_plain_record(
     key: bytes | None, value: bytes | None, headers: Headers, offset: int, at: datetime | int, partition: int = 3
 ) -> ConsumerRecord:
     """`at`: or milliseconds since 1970."""
@@ -66,7 +68,7 @@ def plain_record(
     )
 
 
-def put_aside(bootstrap_servers: str, dead_letters: Topic, asides: Iterable[Aside]) -> list[str]:
+def publish_dead_letters(bootstrap_servers: str, dead_letters: Topic, asides: Iterable[DeadLetteredEvent]) -> list[str]:
     """Put events aside one after the other, as both services do, to a topic of letters. Their ids."""
     ids: list[str] = []
 

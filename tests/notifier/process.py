@@ -24,7 +24,7 @@ from towerwatch.users.v1.user_service_pb2 import Contact
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class UserEvent:
     """One Kafka record of a user."""
 
     topic: Topic
@@ -33,7 +33,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetterRecord:
     """A record of alerts.dead-letter.v1."""
 
     key: bytes
@@ -41,7 +41,7 @@ class DeadLetter:
     headers: dict[str, str]
 
 
-def contact(user_id: UUID, **changes: object) -> Contact:
+def build_contact(user_id: UUID, **changes: object) -> Contact:
     """A confirmed contact whose address tells the user."""
     fields: dict[str, object] = {
         "user_id": str(user_id),
@@ -53,7 +53,7 @@ def contact(user_id: UUID, **changes: object) -> Contact:
     return Contact(**(fields | changes))  # type: ignore[arg-type]
 
 
-def publish(bootstrap_servers: str, events: Iterable[Event]) -> None:
+def publish(bootstrap_servers: str, events: Iterable[UserEvent]) -> None:
     """Publish in order, as the services do; returns once the broker has all."""
 
     async def publishing() -> None:
@@ -66,10 +66,10 @@ def publish(bootstrap_servers: str, events: Iterable[Event]) -> None:
     asyncio.run(publishing())
 
 
-def dead_letters(bootstrap_servers: str, user_id: UUID) -> list[DeadLetter]:
+def read_dead_letters(bootstrap_servers: str, user_id: UUID) -> list[DeadLetterRecord]:
     """The dead letters of a user, in order."""
 
-    async def reading() -> list[DeadLetter]:
+    async def reading() -> list[DeadLetterRecord]:
         partition = TopicPartition(ALERTS_DEAD_LETTER.name, partition_of(str(user_id), ALERTS_DEAD_LETTER))
         found = []
         async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers) as consumer:
@@ -80,7 +80,7 @@ def dead_letters(bootstrap_servers: str, user_id: UUID) -> list[DeadLetter]:
                 record = await consumer.getone()
                 if record.key == str(user_id).encode():
                     headers = {name: value.decode() for name, value in record.headers}
-                    found.append(DeadLetter(record.key, record.value, headers))
+                    found.append(DeadLetterRecord(record.key, record.value, headers))
         return found
 
     return asyncio.run(reading())
@@ -128,7 +128,7 @@ class NotifierProcess:
 
 
 @contextmanager
-def begun_notifier(
+def started_notifier(
     folder: Path, bootstrap_servers: str, user_manager: str, smtp_port: int, **settings: str
 ) -> Iterator[NotifierProcess]:
     """A worker that was just begun; killed at the end of the block if it still runs."""
@@ -167,12 +167,12 @@ def running_notifier(
     folder: Path, bootstrap_servers: str, user_manager: str, smtp_port: int, **settings: str
 ) -> Iterator[NotifierProcess]:
     """A worker that is ready; killed at the end of the block if it still runs."""
-    with begun_notifier(folder, bootstrap_servers, user_manager, smtp_port, **settings) as running:
+    with started_notifier(folder, bootstrap_servers, user_manager, smtp_port, **settings) as running:
         eventually(running.is_ready)
         yield running
 
 
-def everything_acknowledged(bootstrap_servers: str) -> bool:
+def is_everything_acknowledged(bootstrap_servers: str) -> bool:
     """Whether the workers have acknowledged all that is in their topics, so that nothing waits for another try.
 
     What is tried again is on the broker before that is acknowledged of which it is another try. So what was

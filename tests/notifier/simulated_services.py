@@ -31,12 +31,12 @@ from streams.messages import encode_alert
 from tests.fakes.hurried_loop import BEGIN, LoopClock
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT
-from tests.notifier.simulation_settings import Ways, Weather
+from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY
 
 
 @dataclass(slots=True)
-class Record:
+class LogRecord:
     key: bytes
     value: bytes
     at: datetime
@@ -46,11 +46,11 @@ class Record:
 
 
 @dataclass(slots=True)
-class Log:
+class SimulatedLog:
     """A topic of one partition."""
 
     name: str
-    records: list[Record] = field(default_factory=list)
+    records: list[LogRecord] = field(default_factory=list)
     acknowledged: set[int] = field(default_factory=set)
     committed: int = 0
     grown: asyncio.Event = field(default_factory=asyncio.Event)
@@ -63,7 +63,7 @@ class Log:
             offset += 1
         return offset
 
-    def add(self, record: Record) -> None:
+    def add(self, record: LogRecord) -> None:
         self.records.append(record)
         self.grown.set()
 
@@ -73,49 +73,49 @@ class Log:
         self.acknowledged = set(range(self.committed))
 
 
-class Life:
+class SimulatedProcess:
     """One process. Dead, it changes nothing any more."""
 
-    def __init__(self, world: "World") -> None:
-        self.world = world
-        self.dead = False
-        self.ours = True
+    def __init__(self, simulation: "Simulation") -> None:
+        self.simulation = simulation
+        self.is_dead = False
+        self.owns_partitions = True
         self.generation = 0
 
     async def step(self) -> None:
         """A moment of the event loop, and of time; the process may be killed in it."""
-        self.world.steps += 1
-        if self.world.steps in self.world.crash_at and not self.dead:
-            self.world.crash_at.discard(self.world.steps)
-            self.dead = True
-            self.world.killed.set()
-        if self.dead:
+        self.simulation.steps += 1
+        if self.simulation.steps in self.simulation.crash_at_steps and not self.is_dead:
+            self.simulation.crash_at_steps.discard(self.simulation.steps)
+            self.is_dead = True
+            self.simulation.killed.set()
+        if self.is_dead:
             await asyncio.Event().wait()
-        await asyncio.sleep(self.world.chance.choice((0, 0, 0.001, 0.02)))
-        if self.dead:
+        await asyncio.sleep(self.simulation.chance.choice((0, 0, 0.001, 0.02)))
+        if self.is_dead:
             await asyncio.Event().wait()
 
 
-class Table:
+class SimulatedTable:
     """A table with its changelog: what the broker has is in `kept`."""
 
-    def __init__(self, life: Life, kept: dict[bytes, bytes]) -> None:
-        self._life = life
-        self._kept = kept
-        self._entries = dict(kept)
+    def __init__(self, process: SimulatedProcess, changelog: dict[bytes, bytes]) -> None:
+        self._process = process
+        self._changelog = changelog
+        self._entries = dict(changelog)
         self._pending: list[tuple[bytes, bytes | None, asyncio.Future[None]]] = []
         self._last: asyncio.Future[None] | None = None
         self._sending: asyncio.Task[None] | None = None
-        self.held = False
+        self.is_blocked = False
         """Its changelog takes nothing."""
 
     def get(self, key: bytes) -> bytes | None:
         return self._entries.get(key)
 
     def write(self, event: Any, key: bytes, entry: bytes | None) -> None:
-        if self._life.dead:
+        if self._process.is_dead:
             return
-        assert event.message.generation_id == self._life.generation, "a write for a partition that may be another's"
+        assert event.message.generation_id == self._process.generation, "a write for a partition that may be another's"
         if entry is None:
             del self._entries[key]
         else:
@@ -134,76 +134,76 @@ class Table:
     async def _send(self) -> None:
         try:
             while self._pending:
-                await self._life.step()
-                while self.held:
+                await self._process.step()
+                while self.is_blocked:
                     await asyncio.sleep(0.1)
-                self._keep(len(self._pending) if self._life.world.chance.random() < 0.5 else 1)
+                self._acknowledge(len(self._pending) if self._process.simulation.chance.random() < 0.5 else 1)
         finally:
             self._sending = None
 
-    def _keep(self, how_many: int) -> None:
+    def _acknowledge(self, how_many: int) -> None:
         for key, entry, write in self._pending[:how_many]:
             if entry is None:
-                self._kept.pop(key, None)
+                self._changelog.pop(key, None)
             else:
-                self._kept[key] = entry
+                self._changelog[key] = entry
             if not write.done():
                 write.set_result(None)
         del self._pending[:how_many]
 
     def crash(self) -> None:
         """Some of what was handed over arrives nevertheless, in its order."""
-        if not self.held:
-            self._keep(self._life.world.chance.randint(0, len(self._pending)))
+        if not self.is_blocked:
+            self._acknowledge(self._process.simulation.chance.randint(0, len(self._pending)))
 
 
-class PublishedTo:
+class SimulatedTopic:
     """Publishes to a log; slow, and sometimes refusing."""
 
-    def __init__(self, life: Life, log: Log) -> None:
-        self._life = life
+    def __init__(self, process: SimulatedProcess, log: SimulatedLog) -> None:
+        self._process = process
         self._log = log
 
     async def send(self, *, key: Any, value: Any, partition: Any = None, headers: Any = None) -> Awaitable[None]:
-        world, headers = self._life.world, headers or {}
-        record = Record(key or b"", value or b"", world.clock.now(), {})
+        simulation, headers = self._process.simulation, headers or {}
+        record = LogRecord(key or b"", value or b"", simulation.clock.now(), {})
         if headers:
             record.headers = dict(headers)
             record.from_topic = headers["source-topic"].decode()
             record.from_offset = int(headers["source-offset"])
 
         async def sent() -> None:
-            if world.chance.random() < 0.5:
-                await self._life.step()
-            if self._life.dead:
+            if simulation.chance.random() < 0.5:
+                await self._process.step()
+            if self._process.is_dead:
                 return
             self._log.add(record)
-            await self._life.step()
+            await self._process.step()
 
-        await self._life.step()
+        await self._process.step()
         return sent()
 
 
-class ReadFrom:
+class SimulatedStream:
     """Reads a log from where it goes on, and acknowledges."""
 
-    def __init__(self, life: Life, log: Log) -> None:
-        self._life, self._log = life, log
-        self._generation = life.generation
+    def __init__(self, process: SimulatedProcess, log: SimulatedLog) -> None:
+        self._process, self._log = process, log
+        self._generation = process.generation
 
-    def noack(self) -> "ReadFrom":
+    def noack(self) -> "SimulatedStream":
         return self
 
     async def events(self) -> AsyncIterator[FakeEvent]:
-        offset, chance = self._log.next_offset, self._life.world.chance
-        is_late = chance.random() < self._life.world.weather.lags
+        offset, chance = self._log.next_offset, self._process.simulation.chance
+        is_late = chance.random() < self._process.simulation.fault_rates.late_readers
         late_at = offset + chance.choice((0, chance.randint(0, 30))) if is_late else None
         while True:
             while offset >= len(self._log.records):
                 self._log.grown.clear()
                 await self._log.grown.wait()
             record = self._log.records[offset]
-            await self._life.step()
+            await self._process.step()
             if offset == late_at:
                 await asyncio.sleep(chance.uniform(0, 40))
             message = SimpleNamespace(
@@ -220,12 +220,12 @@ class ReadFrom:
             offset += 1
 
     async def ack(self, event: Any) -> None:
-        if not self._life.dead:
+        if not self._process.is_dead:
             self._log.acknowledged.add(event.message.offset)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class AcceptedMail:
     """A mail that the server has."""
 
     user_id: UUID
@@ -233,150 +233,154 @@ class Taken:
     at: datetime
 
 
-class World:
+class Simulation:
     """All that outlives a process."""
 
-    def __init__(self, seed: int, weather: Weather, ways: Ways, users: int) -> None:
+    def __init__(self, seed: int, fault_rates: FaultRates, settings: DeliverySettings, users: int) -> None:
         self.chance = random.Random(seed)
-        self.weather, self.ways = weather, ways
+        self.fault_rates, self.settings = fault_rates, settings
         self.clock = LoopClock()
         self.users = [UUID(int=1000 + each) for each in range(users)]
-        self.raised, self.retry = Log(ALERTS_RAISED.name), Log(ALERTS_RETRY.name)
-        self.dead_letters = Log("dead letters")
-        self.kept: dict[str, dict[bytes, bytes]] = {"statuses": {}, "users": {}}
+        self.raised_log, self.retry_log = SimulatedLog(ALERTS_RAISED.name), SimulatedLog(ALERTS_RETRY.name)
+        self.dead_letters = SimulatedLog("dead letters")
+        self.changelogs: dict[str, dict[bytes, bytes]] = {"statuses": {}, "users": {}}
         self.alerts: dict[UUID, Alert] = {}
-        self.mails: list[Taken] = []
-        self.refused: set[UUID] = set()
+        self.mails: list[AcceptedMail] = []
+        self.refused_ids: set[UUID] = set()
         """Alerts in mails that the server refused for good."""
-        self.not_mailable: set[UUID] = set()
+        self.unmailable_users: set[UUID] = set()
         """Whoever was once."""
-        self.silences = 0
+        self.lost_after_data = 0
         self.crashes = 0
         self.rebalances = 0
-        self.requeued: set[UUID] = set()
+        self.requeued_ids: set[UUID] = set()
         self.script: deque[NotSent | str] = deque()
-        """What the mail server does with the next mails, whatever the weather: fail, "take" or "never answers". It has
+        """What the mail server does with the next mails, whatever the fault_rates: fail, "take" or "never answers". It has
         the mail when it fails with LostAfterData."""
         self.contact: Contact | None = CONTACT
         """Everybody's, while it does not storm."""
         self.bounces: list[UUID] = []
         """Of whom user_manager was told that the address does not exist."""
         self.steps = 0
-        self.crash_at: set[int] = set()
+        self.crash_at_steps: set[int] = set()
         self.killed = asyncio.Event()
-        self.outlives: set[asyncio.Task[None]] = set()
+        self.outer_tasks: set[asyncio.Task[None]] = set()
         """The tasks that are of no process."""
 
     @property
-    def storms(self) -> bool:
-        return self.clock.now() - BEGIN < self.weather.storm
+    def is_storm(self) -> bool:
+        return self.clock.now() - BEGIN < self.fault_rates.storm
 
-    def happens(self, likely: float) -> bool:
-        return self.storms and self.chance.random() < likely
+    def draw_fault(self, rate: float) -> bool:
+        return self.is_storm and self.chance.random() < rate
 
-    def raise_alert(self, alert: Alert, headers: dict[str, bytes] | None = None) -> None:
+    def publish_alert(self, alert: Alert, headers: dict[str, bytes] | None = None) -> None:
         self.alerts[alert.alert_id] = alert
         value = encode_alert(alert, self.clock.now())
-        self.raised.add(Record(str(alert.user_id).encode(), value, self.clock.now(), headers or {}))
+        self.raised_log.add(LogRecord(str(alert.user_id).encode(), value, self.clock.now(), headers or {}))
 
-    def lose_uncommitted(self) -> None:
+    def lose_uncommitted_offsets(self) -> None:
         """What whoever reads next begins with."""
-        for log in (self.raised, self.retry):
+        for log in (self.raised_log, self.retry_log):
             log.lose(self.chance)
 
-    async def end_tasks(self) -> None:
+    async def cancel_process_tasks(self) -> None:
         """All that a process was doing."""
-        while tasks := asyncio.all_tasks() - self.outlives - {asyncio.current_task()}:
+        while tasks := asyncio.all_tasks() - self.outer_tasks - {asyncio.current_task()}:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
 
     @property
-    def all_acknowledged(self) -> bool:
-        return all(log.next_offset == len(log.records) for log in (self.raised, self.retry))
+    def is_all_acknowledged(self) -> bool:
+        return all(log.next_offset == len(log.records) for log in (self.raised_log, self.retry_log))
 
-    def buried(self) -> Iterator[tuple[UUID, str]]:
+    def list_dead_letters(self) -> Iterator[tuple[UUID, str]]:
         """Alerts that are dead letters, and why."""
-        for letter in self.dead_letters.records:
+        for record in self.dead_letters.records:
             raised = (
-                (decode_raised_alert(letter.value),)
-                if letter.from_topic == ALERTS_RAISED.name
-                else decode_retry(letter.value).alerts
+                (decode_raised_alert(record.value),)
+                if record.from_topic == ALERTS_RAISED.name
+                else decode_retry(record.value).alerts
             )
             for each in raised:
-                yield each.alert.alert_id, letter.headers["reason"].decode()
+                yield each.alert.alert_id, record.headers["reason"].decode()
 
 
-class Server:
-    """The mail server; it does what the weather says."""
+class SimulatedMailServer:
+    """The mail server; it does what the fault_rates says."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, process: SimulatedProcess) -> None:
+        self._process = process
 
     async def send(self, mail: Any, envelope_from: str | None = None, before_content: Any = None) -> None:
-        world, weather = self._life.world, self._life.world.weather
-        await self._life.step()
-        if world.script:
-            await self._scripted(mail, before_content, world.script.popleft())
+        simulation, fault_rates = self._process.simulation, self._process.simulation.fault_rates
+        await self._process.step()
+        if simulation.script:
+            await self._scripted(mail, before_content, simulation.script.popleft())
             return
-        if world.happens(weather.left_alone):
-            retry_at = world.clock.now() + timedelta(seconds=world.chance.uniform(0, 20))
-            raise MailServerUnavailable("left alone", FailureReason.BREAKER_OPEN, world.chance.choice((None, retry_at)))
-        if world.happens(weather.server_away):
+        if simulation.draw_fault(fault_rates.circuit_open):
+            retry_at = simulation.clock.now() + timedelta(seconds=simulation.chance.uniform(0, 20))
+            raise MailServerUnavailable(
+                "left alone", FailureReason.BREAKER_OPEN, simulation.chance.choice((None, retry_at))
+            )
+        if simulation.draw_fault(fault_rates.server_unavailable):
             raise MailServerUnavailable("unreachable")
-        if world.happens(weather.bounce):
-            world.refused |= mail.alert_ids
+        if simulation.draw_fault(fault_rates.bounce):
+            simulation.refused_ids |= mail.alert_ids
             raise HardBounce("the server refused the recipient: 550")
-        if world.happens(weather.temporary):
+        if simulation.draw_fault(fault_rates.temporary):
             raise TemporarilyRefused("the server refused the recipient: 450")
         await before_content()
-        await self._life.step()
-        if world.happens(weather.permanent):
-            world.refused |= mail.alert_ids
+        await self._process.step()
+        if simulation.draw_fault(fault_rates.permanent):
+            simulation.refused_ids |= mail.alert_ids
             raise PermanentlyRefused("the server refused the mail: 554")
-        if world.happens(weather.lost_not_taken):
-            world.silences += 1
+        if simulation.draw_fault(fault_rates.lost_before_acceptance):
+            simulation.lost_after_data += 1
             raise LostAfterData("no answer from the server to the mail")
-        if self._life.dead:
+        if self._process.is_dead:
             await asyncio.Event().wait()
-        world.mails.append(Taken(mail.user_id, mail.alert_ids, world.clock.now()))
-        await self._life.step()
-        if world.happens(weather.stalls):
-            await asyncio.sleep(world.chance.uniform(0, 30))
-        if world.happens(weather.lost_taken):
-            world.silences += 1
+        simulation.mails.append(AcceptedMail(mail.user_id, mail.alert_ids, simulation.clock.now()))
+        await self._process.step()
+        if simulation.draw_fault(fault_rates.slow_replies):
+            await asyncio.sleep(simulation.chance.uniform(0, 30))
+        if simulation.draw_fault(fault_rates.lost_after_acceptance):
+            simulation.lost_after_data += 1
             raise LostAfterData("no answer from the server to the mail")
 
     async def _scripted(self, mail: Any, before_content: Callable[[], Awaitable[None]], does: "NotSent | str") -> None:
         if isinstance(does, NotSent) and not isinstance(does, LostAfterData):
             raise does
         await before_content()
-        self._life.world.mails.append(Taken(mail.user_id, mail.alert_ids, self._life.world.clock.now()))
+        self._process.simulation.mails.append(
+            AcceptedMail(mail.user_id, mail.alert_ids, self._process.simulation.clock.now())
+        )
         if does == "never answers":
             await asyncio.Event().wait()
         if isinstance(does, NotSent):
             raise does
 
 
-class People:
+class SimulatedUserManager:
     """user_manager."""
 
-    def __init__(self, life: Life) -> None:
-        self._life = life
+    def __init__(self, process: SimulatedProcess) -> None:
+        self._process = process
 
     async def find_contact(self, user_id: UUID) -> Contact | None:
-        world = self._life.world
-        await self._life.step()
-        if world.happens(world.weather.user_manager_away):
+        simulation = self._process.simulation
+        await self._process.step()
+        if simulation.draw_fault(simulation.fault_rates.user_manager_unavailable):
             raise UserManagerUnavailable("UNAVAILABLE")
-        if world.happens(world.weather.paused):
-            world.not_mailable.add(user_id)
+        if simulation.draw_fault(simulation.fault_rates.paused):
+            simulation.unmailable_users.add(user_id)
             none = [None, replace(CONTACT, paused=True), replace(CONTACT, confirmed=False)]
-            return world.chance.choice([*none, replace(CONTACT, suppressed=True)])
-        return replace(world.contact, user_id=user_id) if world.contact is not None else None
+            return simulation.chance.choice([*none, replace(CONTACT, suppressed=True)])
+        return replace(simulation.contact, user_id=user_id) if simulation.contact is not None else None
 
     async def report_bounce(self, user_id: UUID, at: datetime) -> None:
-        await self._life.step()
-        if self._life.world.happens(0.3):
+        await self._process.step()
+        if self._process.simulation.draw_fault(0.3):
             raise UserManagerUnavailable("UNAVAILABLE")
-        self._life.world.bounces.append(user_id)
+        self._process.simulation.bounces.append(user_id)

@@ -1,6 +1,6 @@
 """What one worker of the notifier lives through, drawn from a seed; and whether all that became of the alerts adds up.
 
-After a stormy time everything works, and goes on until nothing is left to be done. Thousands of them:
+After a stormy time everything works, and goes on until nothing is unacknowledged to be done. Thousands of them:
 
     python -m tests.notifier.simulation 0 3000
 """
@@ -35,39 +35,64 @@ from notifier.messages import REQUEUED_FROM
 from notifier.metrics import NotifierMetrics
 from tests.fakes.hurried_loop import run
 from tests.notifier.alerts import ALERT, SENDER
-from tests.notifier.simulated_services import Life, People, PublishedTo, ReadFrom, Server, Table, World
-from tests.notifier.simulation_settings import Ways, Weather
+from tests.notifier.simulated_services import (
+    SimulatedMailServer,
+    SimulatedProcess,
+    SimulatedStream,
+    SimulatedTable,
+    SimulatedTopic,
+    SimulatedUserManager,
+    Simulation,
+)
+from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 
 
-def written(alerts: list[Alert], contact: Contact, *_: object) -> Any:
-    """In place of the mail itself, which takes long to write."""
+def build_fake_mail(alerts: list[Alert], contact: Contact, *_: object) -> Any:
+    """In place of the mail itself, which consumers long to write."""
     return SimpleNamespace(user_id=contact.user_id, alert_ids=frozenset(each.alert_id for each in alerts))
 
 
-class Worker:
+class SimulatedWorker:
     """The core as `notifier.app` wires it."""
 
-    def __init__(self, world: World) -> None:
-        self.world, ways = world, world.ways
-        self.life = life = Life(world)
-        self.tables = {name: Table(life, kept) for name, kept in world.kept.items()}
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation, settings = simulation, simulation.settings
+        self.process = process = SimulatedProcess(simulation)
+        self.tables = {name: SimulatedTable(process, changelog) for name, changelog in simulation.changelogs.items()}
         crashed: list[BaseException] = []
         store = DeliveryStore(self.tables["statuses"], self.tables["users"], crashed.append)
-        self.queue = MailQueue(ways.group_wait)
+        self.queue = MailQueue(settings.group_wait)
         every = Metrics(ServiceIdentity("notifier", "story"))
         metrics, self.registry = NotifierMetrics(every), every.registry
         topics = KafkaTopics(
-            PublishedTo(life, world.retry),  # type: ignore[arg-type]
-            PublishedTo(life, world.dead_letters),  # type: ignore[arg-type]
-            lambda event: life.ours and event.message.generation_id == life.generation,
+            SimulatedTopic(process, simulation.retry_log),  # type: ignore[arg-type]
+            SimulatedTopic(process, simulation.dead_letters),  # type: ignore[arg-type]
+            lambda event: process.owns_partitions and event.message.generation_id == process.generation,
         )
-        policy = MailPolicy(SENDER, mails_per_hour=ways.mails_per_hour, lifetime=ways.lifetime)
-        contacts, server, in_flight = People(life), Server(life), InFlightLimit(ways.in_doubt)
+        policy = MailPolicy(SENDER, mails_per_hour=settings.mails_per_hour, lifetime=settings.lifetime)
+        contacts, server, in_flight = (
+            SimulatedUserManager(process),
+            SimulatedMailServer(process),
+            InFlightLimit(settings.max_in_flight),
+        )
         delivery = AlertDelivery(
-            self.queue, store, contacts, server, topics, policy, in_flight, ways.connections, world.clock, metrics
+            self.queue,
+            store,
+            contacts,
+            server,
+            topics,
+            policy,
+            in_flight,
+            settings.connections,
+            simulation.clock,
+            metrics,
         )
-        confirmations = ConfirmationDelivery(store, contacts, server, topics, policy, in_flight, world.clock, metrics)
-        self.dispatcher = MailDispatcher(self.queue, delivery, world.clock, ways.connections, ways.most_waiting)
+        confirmations = ConfirmationDelivery(
+            store, contacts, server, topics, policy, in_flight, simulation.clock, metrics
+        )
+        self.dispatcher = MailDispatcher(
+            self.queue, delivery, simulation.clock, settings.connections, settings.max_queued_alerts
+        )
         self.agents = Agents(self.dispatcher, confirmations, store, topics, metrics)
         self._reading: list[asyncio.Task[None]] = []
 
@@ -76,39 +101,42 @@ class Worker:
         self._read()
 
     def _read(self) -> None:
-        streams = ReadFrom(self.life, self.world.raised), ReadFrom(self.life, self.world.retry)
-        takes = self.agents.consume_alerts, self.agents.consume_retries
+        streams = (
+            SimulatedStream(self.process, self.simulation.raised_log),
+            SimulatedStream(self.process, self.simulation.retry_log),
+        )
+        consumers = self.agents.consume_alerts, self.agents.consume_retries
         self._reading = [
-            asyncio.create_task(take(stream))  # type: ignore[arg-type]
-            for take, stream in zip(takes, streams, strict=True)
+            asyncio.create_task(consume(stream))  # type: ignore[arg-type]
+            for consume, stream in zip(consumers, streams, strict=True)
         ]
 
     async def rebalance(self) -> None:
         """The partitions go, and come back."""
-        self.life.ours = False
+        self.process.owns_partitions = False
         await self.dispatcher.stop_and_drain(8.0)
         for task in self._reading:
             task.cancel()
         await asyncio.wait(self._reading)
-        if self.life.dead:
+        if self.process.is_dead:
             return
-        self.life.generation += 1
-        self.life.ours = True
-        self.world.lose_uncommitted()
+        self.process.generation += 1
+        self.process.owns_partitions = True
+        self.simulation.lose_uncommitted_offsets()
         self.dispatcher.resume()
         self._read()
 
     def crash(self) -> None:
-        self.life.dead = True
+        self.process.is_dead = True
         for table in self.tables.values():
             table.crash()
 
 
-def episodes(world: World, how_many: int) -> list[tuple[float, Alert]]:
+def build_alerts(simulation: Simulation, how_many: int) -> list[tuple[float, Alert]]:
     """FIRINGs, most with their RESOLVED, and seconds after the beginning when they are raised."""
-    chance, found = world.chance, []
+    chance, found = simulation.chance, []
     for number in range(how_many):
-        user, interest = chance.choice(world.users), UUID(int=number << 64 | 7)
+        user, interest = chance.choice(simulation.users), UUID(int=number << 64 | 7)
         firing = replace(
             ALERT,
             alert_id=UUID(int=number * 10 + 1),
@@ -134,184 +162,202 @@ def episodes(world: World, how_many: int) -> list[tuple[float, Alert]]:
     return sorted(found, key=lambda each: (each[0], each[1].alert_id))
 
 
-async def tell(world: World, alerts: list[tuple[float, Alert]], requeues: bool) -> None:
-    """From the first alert until nothing is left to be done."""
-    weather, chance = world.weather, world.chance
-    world.crash_at = {chance.randint(1, 60 + 12 * len(alerts)) for _ in range(weather.crashes)}
-    rebalance_at = sorted(chance.uniform(0, 120) for _ in range(weather.rebalances))
-    worker = Worker(world)
+async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert]], requeues: bool) -> None:
+    """From the first alert until nothing is unacknowledged to be done."""
+    fault_rates, chance = simulation.fault_rates, simulation.chance
+    simulation.crash_at_steps = {chance.randint(1, 60 + 12 * len(alerts)) for _ in range(fault_rates.crashes)}
+    rebalance_at = sorted(chance.uniform(0, 120) for _ in range(fault_rates.rebalances))
+    worker = SimulatedWorker(simulation)
     worker.begin()
 
-    async def raising() -> None:
+    async def publish_alerts() -> None:
         for at, alert in alerts:
             await asyncio.sleep(max(at - asyncio.get_running_loop().time(), 0))
-            world.raise_alert(alert)
+            simulation.publish_alert(alert)
             if chance.random() < 0.05:
-                world.raise_alert(alert)  # the stream's own repeat
+                simulation.publish_alert(alert)  # the stream's own repeat
 
-    bringing = asyncio.create_task(raising())
-    world.outlives.add(bringing)
+    publishing = asyncio.create_task(publish_alerts())
+    simulation.outer_tasks.add(publishing)
     deadline = asyncio.get_running_loop().time() + 40 * 3600
-    silences = 0
+    lost_after_data = 0
     while asyncio.get_running_loop().time() < deadline:
         now = asyncio.get_running_loop().time()
-        pause = 1.0 if now < 200 or world.storms else 60.0
-        if world.silences > silences:
-            silences = world.silences
-            if chance.random() < weather.restless:
+        pause = 1.0 if now < 200 or simulation.is_storm else 60.0
+        if simulation.lost_after_data > lost_after_data:
+            lost_after_data = simulation.lost_after_data
+            if chance.random() < fault_rates.rebalance_after_loss:
                 rebalance_at.insert(0, now + chance.uniform(0, 3))
         if rebalance_at:
             pause = min(pause, max(rebalance_at[0] - now, 0))
         with suppress(TimeoutError):
-            await asyncio.wait_for(world.killed.wait(), pause)
-        if rebalance_at and asyncio.get_running_loop().time() >= rebalance_at[0] and not world.killed.is_set():
+            await asyncio.wait_for(simulation.killed.wait(), pause)
+        if rebalance_at and asyncio.get_running_loop().time() >= rebalance_at[0] and not simulation.killed.is_set():
             rebalance_at.pop(0)
-            world.rebalances += 1
+            simulation.rebalances += 1
             going = asyncio.create_task(worker.rebalance())
-            killing = asyncio.create_task(world.killed.wait())
+            killing = asyncio.create_task(simulation.killed.wait())
             await asyncio.wait((going, killing), return_when=asyncio.FIRST_COMPLETED)
             killing.cancel()
-            if world.killed.is_set():
+            if simulation.killed.is_set():
                 going.cancel()
                 with suppress(asyncio.CancelledError):
                     await going
-        if world.killed.is_set():
-            world.killed.clear()
-            world.crashes += 1
+        if simulation.killed.is_set():
+            simulation.killed.clear()
+            simulation.crashes += 1
             worker.crash()
-            await world.end_tasks()
-            world.lose_uncommitted()
-            worker = Worker(world)
+            await simulation.cancel_process_tasks()
+            simulation.lose_uncommitted_offsets()
+            worker = SimulatedWorker(simulation)
             worker.begin()
-        if requeues and not world.storms:
+        if requeues and not simulation.is_storm:
             requeues = False
-            for alert_id in {each for each, _ in world.buried()}:
-                world.requeued.add(alert_id)
-                world.raise_alert(world.alerts[alert_id], {REQUEUED_FROM: b"0:0"})
-        if bringing.done() and not world.storms and world.all_acknowledged and not requeues and not len(worker.queue):
+            for alert_id in {each for each, _ in simulation.list_dead_letters()}:
+                simulation.requeued_ids.add(alert_id)
+                simulation.publish_alert(simulation.alerts[alert_id], {REQUEUED_FROM: b"0:0"})
+        if (
+            publishing.done()
+            and not simulation.is_storm
+            and simulation.is_all_acknowledged
+            and not requeues
+            and not len(worker.queue)
+        ):
             break
-    await bringing
-    left = {log.name: sorted(set(range(len(log.records))) - log.acknowledged) for log in (world.raised, world.retry)}
-    people = dict(world.kept["users"])
+    await publishing
+    unacknowledged = {
+        log.name: sorted(set(range(len(log.records))) - log.acknowledged)
+        for log in (simulation.raised_log, simulation.retry_log)
+    }
+    people = dict(simulation.changelogs["users"])
     worker.crash()
-    await world.end_tasks()
-    assert not any(left.values()), f"never acknowledged: {left}"
+    await simulation.cancel_process_tasks()
+    assert not any(unacknowledged.values()), f"never acknowledged: {unacknowledged}"
     assert len(worker.queue) == 0, "all is done, and something waits"
-    judge(world, people)
+    check_results(simulation, people)
 
 
-def judge(world: World, people: dict[bytes, bytes]) -> None:
+def check_results(simulation: Simulation, people: dict[bytes, bytes]) -> None:
     """Whether it adds up."""
-    sets_of: dict[UUID, set[frozenset[UUID]]] = defaultdict(set)
-    first_told: dict[UUID, int] = {}
-    times: dict[frozenset[UUID], int] = defaultdict(int)
-    for number, mail in enumerate(world.mails):
-        times[mail.alert_ids] += 1
+    mails_by_alert: dict[UUID, set[frozenset[UUID]]] = defaultdict(set)
+    first_mail: dict[UUID, int] = {}
+    copies: dict[frozenset[UUID], int] = defaultdict(int)
+    for number, mail in enumerate(simulation.mails):
+        copies[mail.alert_ids] += 1
         for each in mail.alert_ids:
-            sets_of[each].add(mail.alert_ids)
-            first_told.setdefault(each, number)
+            mails_by_alert[each].add(mail.alert_ids)
+            first_mail.setdefault(each, number)
     reasons: dict[UUID, list[str]] = defaultdict(list)
-    for alert_id, reason in world.buried():
+    for alert_id, reason in simulation.list_dead_letters():
         reasons[alert_id].append(reason)
-    uncertain = world.crashes + world.rebalances
-    for alert_id, alert in world.alerts.items():
-        if len(sets_of[alert_id]) > 1 and alert_id not in world.requeued:
-            raise AssertionError(f"{alert_id.int} told in different mails: {as_numbers(sets_of[alert_id])}")
-        assert alert_id in first_told or reasons[alert_id] or alert.user_id in world.not_mailable, (
+    uncertain = simulation.crashes + simulation.rebalances
+    for alert_id, alert in simulation.alerts.items():
+        if len(mails_by_alert[alert_id]) > 1 and alert_id not in simulation.requeued_ids:
+            raise AssertionError(
+                f"{alert_id.int} told in different mails: {to_sorted_numbers(mails_by_alert[alert_id])}"
+            )
+        assert alert_id in first_mail or reasons[alert_id] or alert.user_id in simulation.unmailable_users, (
             f"{alert_id.int} lost"
         )
-        if not uncertain and not world.requeued:
-            assert not (alert_id in first_told and reasons[alert_id] and not world.silences), f"{alert_id.int} twice"
+        if not uncertain and not simulation.requeued_ids:
+            assert not (alert_id in first_mail and reasons[alert_id] and not simulation.lost_after_data), (
+                f"{alert_id.int} twice"
+            )
         for reason in reasons[alert_id]:
             if reason.startswith(("the server refused the recipient: 550", "the server refused the mail: 554")):
-                assert alert_id in world.refused, f"{alert_id.int}: {reason}"
+                assert alert_id in simulation.refused_ids, f"{alert_id.int}: {reason}"
             else:
                 assert reason.startswith("gave up after"), f"{alert_id.int}: {reason}"
-        if alert.state is AlertState.RESOLVED and alert_id in first_told and alert.episode_id is not None:
+        if alert.state is AlertState.RESOLVED and alert_id in first_mail and alert.episode_id is not None:
             firing = alert.episode_id
-            ended = reasons[firing] or alert.user_id in world.not_mailable
-            assert ended or first_told[firing] <= first_told[alert_id], f"{alert_id.int} before {firing.int}"
-    repeated = sum(times.values()) - len(times)
-    assert repeated <= uncertain * world.ways.in_doubt + world.silences, f"{repeated} repeats"
-    for alert_id in world.requeued:
-        again = alert_id in first_told or world.alerts[alert_id].user_id in world.not_mailable
+            ended = reasons[firing] or alert.user_id in simulation.unmailable_users
+            assert ended or first_mail[firing] <= first_mail[alert_id], f"{alert_id.int} before {firing.int}"
+    repeated = sum(copies.values()) - len(copies)
+    assert repeated <= uncertain * simulation.settings.max_in_flight + simulation.lost_after_data, f"{repeated} repeats"
+    for alert_id in simulation.requeued_ids:
+        again = alert_id in first_mail or simulation.alerts[alert_id].user_id in simulation.unmailable_users
         assert again or len(reasons[alert_id]) > 1, f"{alert_id.int} requeued, and lost"
-    if world.ways.mails_per_hour is not None and not uncertain and not world.silences:
-        for user in world.users:
-            at = [mail.at for mail in world.mails if mail.user_id == user]
-            for one, later in zip(at, at[world.ways.mails_per_hour :], strict=False):
+    if simulation.settings.mails_per_hour is not None and not uncertain and not simulation.lost_after_data:
+        for user in simulation.users:
+            at = [mail.at for mail in simulation.mails if mail.user_id == user]
+            for one, later in zip(at, at[simulation.settings.mails_per_hour :], strict=False):
                 assert later - one >= timedelta(minutes=59, seconds=59), "too many in an hour"
 
 
-def as_numbers(sets: set[frozenset[UUID]]) -> list[list[int]]:
+def to_sorted_numbers(sets: set[frozenset[UUID]]) -> list[list[int]]:
     return [sorted(each.int for each in one) for one in sets]
 
 
-def drawn(seed: int) -> tuple[Weather, Ways, int, int, bool]:
-    """A story's weather, ways, people, episodes, and whether what died is requeued."""
+def draw_parameters(seed: int) -> tuple[FaultRates, DeliverySettings, int, int, bool]:
+    """A story's fault_rates, settings, people, episodes, and whether what died is requeued."""
     chance = random.Random(seed)
 
     def maybe(most: float) -> float:
         return chance.choice((0.0, 0.0, chance.uniform(0, most)))
 
     if chance.random() < 0.2:  # the same mails in doubt again and again, for ever other readers
-        weather = Weather(
-            storm=timedelta(seconds=300), temporary=0.4, lost_taken=0.3, lags=0.5, restless=0.7, rebalances=2
+        fault_rates = FaultRates(
+            storm=timedelta(seconds=300),
+            temporary=0.4,
+            lost_after_acceptance=0.3,
+            late_readers=0.5,
+            rebalance_after_loss=0.7,
+            rebalances=2,
         )
-        ways = Ways(group_wait=timedelta(seconds=chance.choice((0, 5))), in_doubt=2)
-        return weather, ways, 1, chance.randint(2, 8), False
-    weather = Weather(
+        settings = DeliverySettings(group_wait=timedelta(seconds=chance.choice((0, 5))), max_in_flight=2)
+        return fault_rates, settings, 1, chance.randint(2, 8), False
+    fault_rates = FaultRates(
         storm=timedelta(seconds=chance.choice((0, 30, 300, 3000, 6000))),
         temporary=maybe(0.7),
         permanent=maybe(0.1),
         bounce=maybe(0.1),
-        server_away=maybe(0.4),
-        left_alone=maybe(0.5),
-        lost_taken=maybe(0.3),
-        lost_not_taken=maybe(0.3),
-        stalls=maybe(0.3),
-        user_manager_away=maybe(0.5),
+        server_unavailable=maybe(0.4),
+        circuit_open=maybe(0.5),
+        lost_after_acceptance=maybe(0.3),
+        lost_before_acceptance=maybe(0.3),
+        slow_replies=maybe(0.3),
+        user_manager_unavailable=maybe(0.5),
         paused=chance.choice((0.0, 0.0, 0.0, 0.1)),
-        lags=chance.choice((0.0, 0.5)),
+        late_readers=chance.choice((0.0, 0.5)),
         crashes=chance.choice((0, 0, 1, 1, 2, 4)),
         rebalances=chance.choice((0, 0, 1, 2)),
     )
-    ways = Ways(
+    settings = DeliverySettings(
         group_wait=timedelta(seconds=chance.choice((0, 5, 5, 60))),
         mails_per_hour=chance.choice((None, None, 1, 2, 12)),
-        in_doubt=chance.choice((1, 1, 2)),
+        max_in_flight=chance.choice((1, 1, 2)),
         connections=chance.choice((1, 2, 4)),
-        most_alerts=chance.choice((200, 200, 2)),
-        most_waiting=chance.choice((1000, 1000, 40)),
+        max_alerts_per_mail=chance.choice((200, 200, 2)),
+        max_queued_alerts=chance.choice((1000, 1000, 40)),
         lifetime=timedelta(seconds=chance.choice((86_400, 86_400, 600))),
     )
-    return weather, ways, chance.randint(1, 3), chance.randint(1, 8), chance.random() < 0.2
+    return fault_rates, settings, chance.randint(1, 3), chance.randint(1, 8), chance.random() < 0.2
 
 
-def tell_story(seed: int) -> World:
+def run_seed(seed: int) -> Simulation:
     """Live through what a seed says. Raises AssertionError where it does not add up."""
-    weather, ways, users, how_many, requeues = drawn(seed)
-    worlds: list[World] = []
+    fault_rates, settings, users, how_many, requeues = draw_parameters(seed)
+    simulations: list[Simulation] = []
 
     async def story() -> None:
-        world = World(seed, weather, ways, users)
-        worlds.append(world)
-        await tell(world, episodes(world, how_many), requeues)
+        simulation = Simulation(seed, fault_rates, settings, users)
+        simulations.append(simulation)
+        await run_simulation(simulation, build_alerts(simulation, how_many), requeues)
 
     with (
-        mock.patch.object(deliver_module, "alerts_mail", written),
-        mock.patch.object(deliver_module, "MAX_ALERTS_PER_MAIL", ways.most_alerts),
-        mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", ways.most_alerts),
+        mock.patch.object(deliver_module, "alerts_mail", build_fake_mail),
+        mock.patch.object(deliver_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
+        mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(random, "random", random.Random(seed).random),
     ):
         run(story())
-    return worlds[0]
+    return simulations[0]
 
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
-    for told in range(int(sys.argv[1]), int(sys.argv[2])):
+    for seed in range(int(sys.argv[1]), int(sys.argv[2])):
         try:
-            tell_story(told)
+            run_seed(seed)
         except AssertionError as error:
-            print(f"seed {told}: {error}")
+            print(f"seed {seed}: {error}")

@@ -19,7 +19,7 @@ from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
 from tests.notifier.alerts import CAUSE, new_alert
-from tests.notifier.process import Event, contact, dead_letters, publish, running_notifier
+from tests.notifier.process import UserEvent, build_contact, publish, read_dead_letters, running_notifier
 from tests.ports import free_port
 from tests.waiting import eventually
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
@@ -54,13 +54,13 @@ def running_mailbox(maildir: Path) -> Iterator[int]:
             process.kill()
 
 
-def raised(alert: Alert) -> Event:
-    return Event(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
+def raised(alert: Alert) -> UserEvent:
+    return UserEvent(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
 
 
-def registered(user_id: UUID, confirmation_id: str) -> Event:
+def registered(user_id: UUID, confirmation_id: str) -> UserEvent:
     change = UserChanged(user_id=str(user_id), registered=UserRegistered(confirmation_id=confirmation_id))
-    return Event(USERS_CHANGED, user_id, change.SerializeToString())
+    return UserEvent(USERS_CHANGED, user_id, change.SerializeToString())
 
 
 def message_ids(delivered: list[Mail]) -> list[str]:
@@ -77,10 +77,10 @@ def test_each_alert_is_mailed_once_to_whom_it_may_concern(
     """Duplicates are mailed once; bytes that are no alert are put aside and hold nothing up; who is unconfirmed,
     paused or gone gets nothing; a registration gets its link; and no log, label or topic tells who anybody is."""
     known = new_alert()
-    users.add(contact(known.user_id))
+    users.add(build_contact(known.user_id))
     unconfirmed, paused, gone = new_alert(), new_alert(), new_alert()
-    users.add(contact(unconfirmed.user_id, confirmed=False, confirm_url="https://example.org/confirm?t=token7"))
-    users.add(contact(paused.user_id, paused=True))
+    users.add(build_contact(unconfirmed.user_id, confirmed=False, confirm_url="https://example.org/confirm?t=token7"))
+    users.add(build_contact(paused.user_id, paused=True))
     last = new_alert(user_id=known.user_id)
     with (
         running_mailbox(tmp_path / "mail") as port,
@@ -89,11 +89,11 @@ def test_each_alert_is_mailed_once_to_whom_it_may_concern(
         publish(
             kafka.bootstrap_servers,
             [
-                Event(ALERTS_RAISED, known.user_id, b"\xffnonsense"),
-                Event(ALERTS_RETRY, known.user_id, b"\xffnonsense"),
-                Event(USERS_CHANGED, known.user_id, b"\xffnonsense"),
-                Event(USERS_CHANGED, known.user_id, None),
-                Event(ALERTS_RAISED, known.user_id, None),
+                UserEvent(ALERTS_RAISED, known.user_id, b"\xffnonsense"),
+                UserEvent(ALERTS_RETRY, known.user_id, b"\xffnonsense"),
+                UserEvent(USERS_CHANGED, known.user_id, b"\xffnonsense"),
+                UserEvent(USERS_CHANGED, known.user_id, None),
+                UserEvent(ALERTS_RAISED, known.user_id, None),
                 raised(known),
                 raised(known),
                 raised(unconfirmed),
@@ -120,7 +120,7 @@ def test_each_alert_is_mailed_once_to_whom_it_may_concern(
     assert parse_alert_header(mail.message["X-Towerwatch-Alert"]) == told(known)
     assert parse_cause_header(mail.message[CAUSE_HEADER]) == CAUSE
     assert [link for mail in delivered if (link := confirmation_link(mail))] == ["https://example.org/confirm?t=token7"]
-    aside = dead_letters(kafka.bootstrap_servers, known.user_id)
+    aside = read_dead_letters(kafka.bootstrap_servers, known.user_id)
     assert Counter((letter.headers["source-topic"], letter.value) for letter in aside) == {
         (ALERTS_RAISED.name, b"\xffnonsense"): 1,
         (ALERTS_RETRY.name, b"\xffnonsense"): 1,
@@ -139,8 +139,10 @@ def test_refusals_hold_up_nobody_else(
     behind either goes out meanwhile."""
     later, never, lost, asks, behind = (new_alert() for _ in range(5))
     for alert in (later, never, lost, behind):
-        users.add(contact(alert.user_id, email=f"{alert.user_id}@example.net"))
-    users.add(contact(asks.user_id, confirmed=False, confirm_url="https://x.example.org/", email="asks@example.net"))
+        users.add(build_contact(alert.user_id, email=f"{alert.user_id}@example.net"))
+    users.add(
+        build_contact(asks.user_id, confirmed=False, confirm_url="https://x.example.org/", email="asks@example.net")
+    )
     smtp.to[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 3
     smtp.to[f"{never.user_id}@example.net"] = [f"550 5.1.1 {never.user_id}@example.net unknown"]
     smtp.to[f"{lost.user_id}@example.net"] = [HANG_UP]
@@ -154,7 +156,7 @@ def test_refusals_hold_up_nobody_else(
         order = [str(mail["Message-ID"]) for mail in smtp.mails]
         assert set(order) >= {message_id(alert) for alert in (later, lost, behind)}
         assert order.index(message_id(behind)) < order.index(message_id(later))
-        [aside] = eventually(lambda: dead_letters(kafka.bootstrap_servers, never.user_id))
+        [aside] = eventually(lambda: read_dead_letters(kafka.bootstrap_servers, never.user_id))
         assert aside.value == encode_alert(never, CAUSE)
         assert aside.headers["reason"] == "the server refused the recipient: 550 5.1.1"
         assert 'status="failure"' in notifier.page("/metrics")
@@ -162,7 +164,7 @@ def test_refusals_hold_up_nobody_else(
 
         users.away.set()
         meanwhile = new_alert()
-        users.add(contact(meanwhile.user_id))
+        users.add(build_contact(meanwhile.user_id))
         publish(kafka.bootstrap_servers, [raised(meanwhile)])
         eventually(lambda: str(meanwhile.user_id) in users.asked)
         eventually(lambda: notifier.log().count("UNAVAILABLE") >= 2)
@@ -175,7 +177,7 @@ def test_a_stop_loses_no_alert_that_waits(
 ) -> None:
     """Faust would acknowledge the event that a stop interrupts; a retry in its pause must be there after a restart."""
     alert = new_alert()
-    users.add(contact(alert.user_id, email="later@example.net"))
+    users.add(build_contact(alert.user_id, email="later@example.net"))
     smtp.to["later@example.net"] = ["450 later"]
     started = time.monotonic()
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, RETRY_BASE_S="20") as notifier:
@@ -194,7 +196,7 @@ def test_a_stop_loses_no_alert_that_waits(
 def test_kill_9_mails_nothing_twice(kafka: Broker, users: FakeUserService, tmp_path: Path) -> None:
     """What went out is remembered across a crash; only the mail of the very instant may come again, as the same one."""
     user_id = uuid4()
-    users.add(contact(user_id))
+    users.add(build_contact(user_id))
     burst = [new_alert(user_id=user_id) for _ in range(300)]
     with running_mailbox(tmp_path / "mail") as port:
         with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, port) as notifier:

@@ -19,7 +19,7 @@ from towerwatch.users.v1.user_service_pb2 import (
 )
 
 USER: Final = uuid4()
-PATIENCE_S: Final = 10.0
+TIMEOUT_S: Final = 10.0
 
 
 class UserService(FakeUserService):
@@ -43,7 +43,7 @@ class UserService(FakeUserService):
         if not self.refused.isdisjoint(request.user_ids):
             context.abort(grpc.StatusCode.INTERNAL, "refused")
         answer = super().GetContacts(request, context)
-        assert self.open.wait(PATIENCE_S)
+        assert self.open.wait(TIMEOUT_S)
         return answer
 
     def ReportBounce(  # noqa: N802 - gRPC's name
@@ -54,7 +54,7 @@ class UserService(FakeUserService):
         return answer
 
 
-def a_contact(**changes: object) -> ContactMessage:
+def build_contact(**changes: object) -> ContactMessage:
     fields: dict[str, object] = {
         "user_id": str(USER),
         "email": "ada@example.net",
@@ -65,28 +65,28 @@ def a_contact(**changes: object) -> ContactMessage:
     return ContactMessage(**(fields | changes))  # type: ignore[arg-type]
 
 
-def people(users: FakeUserService, number: int) -> list[UUID]:
+def add_users(users: FakeUserService, number: int) -> list[UUID]:
     """So many users who exist."""
     ids = [uuid4() for _ in range(number)]
     for user_id in ids:
-        users.add(a_contact(user_id=str(user_id)))
+        users.add(build_contact(user_id=str(user_id)))
     return ids
 
 
-def run(target: str, story: Callable[[Contacts], Awaitable[None]], cache_s: float = 60) -> None:
+def run_with_contacts(target: str, story: Callable[[Contacts], Awaitable[None]], cache_s: float = 60) -> None:
     async def telling() -> None:
         contacts = Contacts(target, cache_s)
         try:
-            await asyncio.wait_for(story(contacts), 4 * PATIENCE_S)
+            await asyncio.wait_for(story(contacts), 4 * TIMEOUT_S)
         finally:
             await contacts.close()
 
     asyncio.run(telling())
 
 
-async def until(true: Callable[[], bool], what: str) -> None:
+async def wait_until(true: Callable[[], bool], what: str) -> None:
     """Let the event loop run until something is so."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(TIMEOUT_S):
         while not true():
             await asyncio.sleep(0.001)
     assert true(), what

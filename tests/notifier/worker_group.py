@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from tests.notifier.process import NotifierProcess, begun_notifier
+from tests.notifier.process import NotifierProcess, started_notifier
 from tests.waiting import eventually
 
 
-class Crew:
+class WorkerGroup:
     """Workers by name, each with a directory of its own that outlives its process."""
 
     def __init__(
@@ -24,7 +24,7 @@ class Crew:
     def begin(self, name: str) -> None:
         """Begin a worker, or one that was ended again; it need not be ready when this returns."""
         broker, user_manager, smtp_port = self._address
-        worker = begun_notifier(self._folder / name, broker, user_manager, smtp_port, **self._settings)
+        worker = started_notifier(self._folder / name, broker, user_manager, smtp_port, **self._settings)
         self.running[name] = self._stack.enter_context(worker)
 
     def kill(self, name: str) -> None:
@@ -49,12 +49,12 @@ class Crew:
 
 
 @contextmanager
-def a_crew(
+def running_workers(
     folder: Path, broker: str, user_manager: str, smtp_port: int, *names: str, **settings: str
-) -> Iterator[Crew]:
+) -> Iterator[WorkerGroup]:
     """Workers that are ready; killed at the end of the block."""
     with ExitStack() as stack:
-        crew = Crew(folder, broker, user_manager, smtp_port, settings, stack)
+        crew = WorkerGroup(folder, broker, user_manager, smtp_port, settings, stack)
         for name in names:
             crew.begin(name)
         eventually(crew.is_at_work, "the workers' readiness")

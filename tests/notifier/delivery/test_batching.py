@@ -27,13 +27,13 @@ WAIT = timedelta(seconds=5)
 ADA, BOB = UUID(int=1), UUID(int=2)
 
 
-def raised(alert: Alert) -> RaisedAlert:
+def to_raised_alert(alert: Alert) -> RaisedAlert:
     return RaisedAlert(alert, CAUSE, b"")
 
 
 def alert(number: int, user: UUID = ADA) -> RaisedAlert:
     window_start = ALERT.window_start + timedelta(hours=number)
-    return raised(replace(ALERT, alert_id=UUID(int=number), user_id=user, window_start=window_start))
+    return to_raised_alert(replace(ALERT, alert_id=UUID(int=number), user_id=user, window_start=window_start))
 
 
 def ids(*numbers: int) -> frozenset[UUID]:
@@ -406,7 +406,7 @@ def test_resolved_never_overtakes_firing_of_the_same_instant() -> None:
     """Both came within a millisecond, and were read again in the wrong order from two topics."""
     queue = MailQueue(timedelta(0))
     resolved = replace(alert(2).alert, state=AlertState.RESOLVED)
-    queue.add(AlertBatch((raised(resolved),), None, at(0), 1, at(9)), at(1), UserState())
+    queue.add(AlertBatch((to_raised_alert(resolved),), None, at(0), 1, at(9)), at(1), UserState())
     queue.add(retry(1, until=9), at(2), UserState())
     assert told(queue.pop_due_mail(at(9))) == [1]
 
@@ -416,5 +416,5 @@ def test_what_was_put_off_together_keeps_its_order() -> None:
     queue = MailQueue(timedelta(0))
     for number, until in ((2, 10.001), (1, 10)):
         same = replace(alert(number).alert, window_start=ALERT.window_start)
-        queue.add(AlertBatch((raised(same),), None, at(0), 1, at(until)), at(1), UserState())
+        queue.add(AlertBatch((to_raised_alert(same),), None, at(0), 1, at(until)), at(1), UserState())
     assert told(queue.pop_due_mail(at(11))) == [1]

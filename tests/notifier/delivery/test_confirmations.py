@@ -32,18 +32,18 @@ from notifier.metrics import NotifierMetrics
 from tests.fakes.hurried_loop import BEGIN, LoopClock, run
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT, SENDER
-from tests.notifier.simulated_services import Life, Table, World
-from tests.notifier.simulation_settings import Ways, Weather
+from tests.notifier.simulated_services import SimulatedProcess, SimulatedTable, Simulation
+from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 
 UNCONFIRMED = replace(CONTACT, confirmed=False, confirm_url="https://example.org/c?t=1")
 ADA, BOB = UUID(int=1), UUID(int=2)
 
 
-class Scene:
+class ConfirmationFixture:
     """Wishes of some users, and what the server does with their mails."""
 
     def __init__(self) -> None:
-        self.table = Table(Life(World(1, Weather(), Ways(), 1)), {})
+        self.table = SimulatedTable(SimulatedProcess(Simulation(1, FaultRates(), DeliverySettings(), 1)), {})
         self.contact: Contact | None = UNCONFIRMED
         self.failures: dict[UUID, list[NotSent]] = {}
         self.mailed: list[str] = []
@@ -52,21 +52,23 @@ class Scene:
         self.dead_letters: list[str] = []
         self.bounces: list[UUID] = []
         self.acknowledged: list[str] = []
-        self.ours = True
+        self.owns_partitions = True
         clock, policy = LoopClock(), MailPolicy(SENDER)
         store = DeliveryStore(self.table, self.table, lambda error: None)
         self.metrics = Metrics(ServiceIdentity("notifier", "test"))
         counted = NotifierMetrics(self.metrics)
         self.confirmations = ConfirmationDelivery(store, self, self, self, policy, InFlightLimit(1), clock, counted)
 
-    async def request(self, wanted: str, user: UUID = ADA) -> None:
-        message = SimpleNamespace(topic="users", partition=0, timestamp=BEGIN.timestamp(), generation_id=0, name=wanted)
+    async def request(self, confirmation_id: str, user: UUID = ADA) -> None:
+        message = SimpleNamespace(
+            topic="users", partition=0, timestamp=BEGIN.timestamp(), generation_id=0, name=confirmation_id
+        )
 
         async def acknowledge() -> None:
-            self.acknowledged.append(wanted)
+            self.acknowledged.append(confirmation_id)
 
         event: Any = FakeEvent(message)
-        await self.confirmations.start(PendingEvent(event, acknowledge), ConfirmationRequest(user, wanted))
+        await self.confirmations.start(PendingEvent(event, acknowledge), ConfirmationRequest(user, confirmation_id))
 
     async def find_contact(self, user_id: UUID) -> Contact | None:
         await asyncio.sleep(0.01)
@@ -94,46 +96,46 @@ class Scene:
         self.dead_letters.append(f"{event.message.name}: {reason}")
 
     def is_still_ours(self, event: object) -> bool:
-        return self.ours
+        return self.owns_partitions
 
 
-def scene(doing: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
-    async def with_it() -> None:
-        await doing(Scene())
+def run_check(doing: Callable[[ConfirmationFixture], Coroutine[Any, Any, None]]) -> None:
+    async def check() -> None:
+        await doing(ConfirmationFixture())
 
-    run(with_it())
+    run(check())
 
 
 def test_a_wish_is_mailed_at_once_and_once_and_the_next_wish_again() -> None:
     """Each wish for a mail is one mail; a repeat of the same, even at the same time, is none."""
 
-    async def doing(it: Scene) -> None:
-        for wanted in ("one", "one", "two"):
-            await it.request(wanted)
+    async def doing(it: ConfirmationFixture) -> None:
+        for confirmation_id in ("one", "one", "two"):
+            await it.request(confirmation_id)
         await asyncio.sleep(1)
         assert len(set(it.mailed)) == len(it.mailed) == 2
         assert it.acknowledged == ["one", "one", "two"]
 
-    scene(doing)
+    run_check(doing)
 
 
 @pytest.mark.parametrize("contact", [None, CONTACT, replace(UNCONFIRMED, confirm_url="")])
 def test_nobody_is_asked_to_confirm_in_vain(contact: Contact | None) -> None:
     """Who is gone or has confirmed meanwhile gets no link."""
 
-    async def doing(it: Scene) -> None:
+    async def doing(it: ConfirmationFixture) -> None:
         it.contact = contact
         await it.request("one")
         await asyncio.sleep(1)
         assert (it.mailed, it.acknowledged) == ([], ["one"])
 
-    scene(doing)
+    run_check(doing)
 
 
 def test_who_alone_is_refused_holds_up_nobody_and_may_ask_again() -> None:
     """After some tries in place the wish becomes a dead letter."""
 
-    async def doing(it: Scene) -> None:
+    async def doing(it: ConfirmationFixture) -> None:
         it.failures[ADA] = [TemporarilyRefused("450")] * MAX_CONFIRMATION_ATTEMPTS
         await it.request("one", ADA)
         await asyncio.sleep(75)
@@ -143,7 +145,7 @@ def test_who_alone_is_refused_holds_up_nobody_and_may_ask_again() -> None:
         assert len(it.mailed) == 1
         assert it.acknowledged == ["one", "two"]
 
-    scene(doing)
+    run_check(doing)
 
 
 @pytest.mark.parametrize(("hours", "is_mailed"), [(2, True), (25, False)])
@@ -151,7 +153,7 @@ def test_an_outage_costs_no_confirmation_within_a_day(hours: int, is_mailed: boo
     """While nobody could be mailed, waiting costs the others nothing; yesterday's link is of no use. And a worker that
     waits for user_manager is not one that is stuck."""
 
-    async def doing(it: Scene) -> None:
+    async def doing(it: ConfirmationFixture) -> None:
         it.failures[ADA] = [UserManagerUnavailable("UNAVAILABLE")] * 2000
         await it.request("one")
         await asyncio.sleep(hours * 3600)
@@ -161,14 +163,14 @@ def test_an_outage_costs_no_confirmation_within_a_day(hours: int, is_mailed: boo
         assert (len(it.mailed), len(it.dead_letters)) == (is_mailed, not is_mailed)
         assert not it.confirmations.is_blocked_by_outage
 
-    scene(doing)
+    run_check(doing)
 
 
 @pytest.mark.parametrize("failure", [PermanentlyRefused("554"), HardBounce("550")])
 def test_what_is_hopeless_is_a_dead_letter_at_once(failure: NotSent) -> None:
     """And an address that does not exist is reported."""
 
-    async def doing(it: Scene) -> None:
+    async def doing(it: ConfirmationFixture) -> None:
         it.failures[ADA] = [failure]
         await it.request("one")
         await asyncio.sleep(1)
@@ -176,27 +178,27 @@ def test_what_is_hopeless_is_a_dead_letter_at_once(failure: NotSent) -> None:
         assert it.bounces == ([ADA] if isinstance(failure, HardBounce) else [])
         assert it.acknowledged == ["one"]
 
-    scene(doing)
+    run_check(doing)
 
 
 @pytest.mark.parametrize(("reason", "counts"), [(FailureReason.UNREACHABLE, True), (FailureReason.BREAKER_OPEN, False)])
 def test_a_failure_is_counted_where_the_server_was_asked(reason: FailureReason, counts: bool) -> None:
     """As with alerts: else each look at a server that is left alone would raise the rate of failures."""
 
-    async def doing(it: Scene) -> None:
+    async def doing(it: ConfirmationFixture) -> None:
         it.failures[ADA] = [MailServerUnavailable("away", reason)]
         await it.request("one")
         await asyncio.sleep(60)
         assert len(it.mailed) == 1
         assert ('status="failure"' in it.metrics.exposition()[0].decode()) == counts
 
-    scene(doing)
+    run_check(doing)
 
 
 def test_letting_go_ends_the_mail_under_way_and_breaks_off_what_waits() -> None:
     """What waits for another try is not acknowledged: whoever has it then sees to it."""
 
-    async def doing(it: Scene) -> None:
+    async def doing(it: ConfirmationFixture) -> None:
         it.failures[ADA] = [MailServerUnavailable("away")] * 3
         await it.request("waits", ADA)
         await asyncio.sleep(1)
@@ -209,13 +211,13 @@ def test_letting_go_ends_the_mail_under_way_and_breaks_off_what_waits() -> None:
         await asyncio.sleep(600)
         assert (len(it.mailed), it.acknowledged) == (1, ["under way"])
 
-    scene(doing)
+    run_check(doing)
 
 
 def test_letting_go_waits_for_no_second_try() -> None:
     """A try that fails meanwhile is the last one here."""
 
-    async def doing(it: Scene) -> None:
+    async def doing(it: ConfirmationFixture) -> None:
         it.takes_s, it.failures[ADA] = 1, [TemporarilyRefused("450")] * 3
         await it.request("one")
         await asyncio.sleep(0.5)
@@ -225,19 +227,19 @@ def test_letting_go_waits_for_no_second_try() -> None:
         await asyncio.sleep(600)
         assert (len(it.failures[ADA]), it.mailed, it.acknowledged) == (2, [], [])
 
-    scene(doing)
+    run_check(doing)
 
 
 def test_a_wish_that_is_not_ours_any_more_is_left_to_others() -> None:
     """A rebalance began while it waited: another worker may be mailing it now."""
 
-    async def doing(it: Scene) -> None:
+    async def doing(it: ConfirmationFixture) -> None:
         it.failures[ADA] = [TemporarilyRefused("450")]
         await it.request("one")
         await asyncio.sleep(1)
-        it.ours = False
+        it.owns_partitions = False
         await it.request("two", BOB)
         await asyncio.sleep(600)
         assert (it.mailed, it.acknowledged) == ([], [])
 
-    scene(doing)
+    run_check(doing)

@@ -12,13 +12,13 @@ from notifier.delivery import deliver as deliver_module
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
 from tests.notifier.mail.rendered import Scene, scene
-from tests.notifier.simulation import written
-from tests.notifier.simulation_settings import Ways
+from tests.notifier.simulation import build_fake_mail
+from tests.notifier.simulation_settings import DeliverySettings
 
 
 @pytest.fixture(autouse=True)
 def _mails_are_what_they_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deliver_module, "alerts_mail", written)
+    monkeypatch.setattr(deliver_module, "alerts_mail", build_fake_mail)
 
 
 def test_alerts_of_one_person_are_one_mail_recorded_and_acknowledged() -> None:
@@ -30,17 +30,17 @@ def test_alerts_of_one_person_are_one_mail_recorded_and_acknowledged() -> None:
         it.bring(2)
         await asyncio.sleep(6)
         assert it.told == [{1, 2}]
-        assert len(it.world.kept["statuses"]) == 2
+        assert len(it.simulation.changelogs["statuses"]) == 2
         assert (len(it.person.mailed_at), it.person.in_flight_ids) == (1, frozenset())
 
-    scene(doing, Ways(mails_per_hour=12))
+    scene(doing, DeliverySettings(mails_per_hour=12))
 
 
 def test_what_a_mail_tells_is_written_down_before_it_is_sent() -> None:
     """And the broker has it by then: whoever comes after a crash makes the same mail again, and nothing joins it."""
 
     async def doing(it: Scene) -> None:
-        it.world.script.append("never answers")
+        it.simulation.script.append("never answers")
         it.bring(1, 2)
         await asyncio.sleep(6)
         assert {each.int for each in it.person.in_flight_ids} == {1, 2}
@@ -56,17 +56,17 @@ def test_a_mail_of_which_any_record_is_kept_is_not_sent_again() -> None:
     """All of them are recorded together, so the others' records were only lost on their way."""
 
     async def doing(it: Scene) -> None:
-        it.worker.tables["statuses"].held = True
+        it.worker.tables["statuses"].is_blocked = True
         it.bring(1, 2)
         await asyncio.sleep(6)
-        it.world.kept["statuses"][str(UUID(int=2)).encode()] = b"2026-11-23T00:00:05+00:00"
+        it.simulation.changelogs["statuses"][str(UUID(int=2)).encode()] = b"2026-11-23T00:00:05+00:00"
         await it.restart()
         await asyncio.sleep(20)
         assert it.told == [{1, 2}]
-        assert len(it.world.kept["statuses"]) == 2
+        assert len(it.simulation.changelogs["statuses"]) == 2
         assert len(it.person.mailed_at) == 1
 
-    scene(doing, Ways(mails_per_hour=12))
+    scene(doing, DeliverySettings(mails_per_hour=12))
 
 
 def test_which_mail_it_was_is_forgotten_only_once_its_record_is_kept() -> None:
@@ -74,7 +74,7 @@ def test_which_mail_it_was_is_forgotten_only_once_its_record_is_kept() -> None:
     alerts in another mail, together with what came since."""
 
     async def doing(it: Scene) -> None:
-        it.worker.tables["statuses"].held = True
+        it.worker.tables["statuses"].is_blocked = True
         it.bring(1, 2)
         await asyncio.sleep(20)
         assert {each.int for each in it.person.in_flight_ids} == {1, 2}
@@ -120,7 +120,7 @@ def test_who_may_not_be_mailed_is_not(contact: Contact | None, reason: str) -> N
     """Who is deleted, unconfirmed, paused or suppressed gets no alert; it is counted why."""
 
     async def doing(it: Scene) -> None:
-        it.world.contact = contact
+        it.simulation.contact = contact
         it.bring(1, 2)
         await asyncio.sleep(6)
         assert (it.told, it.retries, it.dead) == ([], [], [])
@@ -140,7 +140,7 @@ def test_a_bug_costs_one_mail_kept_as_evidence(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(deliver_module, "alerts_mail", buggy)
         it.bring(1)
         await asyncio.sleep(6)
-        monkeypatch.setattr(deliver_module, "alerts_mail", written)
+        monkeypatch.setattr(deliver_module, "alerts_mail", build_fake_mail)
         it.bring(2)
         await asyncio.sleep(6)
         assert it.dead == [(1, "ZeroDivisionError in the notifier")]
@@ -149,19 +149,19 @@ def test_a_bug_costs_one_mail_kept_as_evidence(monkeypatch: pytest.MonkeyPatch) 
     scene(doing)
 
 
-@pytest.mark.parametrize("most", [1, 2])
-def test_so_many_mails_are_in_doubt_at_a_time(most: int) -> None:
+@pytest.mark.parametrize("limit", [1, 2])
+def test_so_many_mails_are_in_doubt_at_a_time(limit: int) -> None:
     """A crash repeats no more than that, however many are under way."""
 
     async def doing(it: Scene) -> None:
-        it.world.script.extend(["never answers"] * 9)
+        it.simulation.script.extend(["never answers"] * 9)
         for number in range(1, 6):
-            it.world.raise_alert(replace(it.alert(number), user_id=UUID(int=1000 + number)))
+            it.simulation.publish_alert(replace(it.alert(number), user_id=UUID(int=1000 + number)))
         await asyncio.sleep(6)
-        assert len(it.told) == most
-        it.world.script.clear()
+        assert len(it.told) == limit
+        it.simulation.script.clear()
         await it.restart()
         await asyncio.sleep(10)
-        assert sum(map(len, it.told)) == 5 + most
+        assert sum(map(len, it.told)) == 5 + limit
 
-    scene(doing, Ways(group_wait=timedelta(0), in_doubt=most, connections=4))
+    scene(doing, DeliverySettings(group_wait=timedelta(0), max_in_flight=limit, connections=4))

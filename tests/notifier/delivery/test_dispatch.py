@@ -12,8 +12,8 @@ from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.user_state import UserState
 from tests.fakes.hurried_loop import LoopClock, run
 from tests.notifier.alerts import new_alert
-from tests.notifier.delivery.test_batching import raised
-from tests.notifier.simulation import tell_story
+from tests.notifier.delivery.test_batching import to_raised_alert
+from tests.notifier.simulation import run_seed
 
 SEEDS = range(120)
 
@@ -28,7 +28,7 @@ def test_whatever_happens_each_alert_is_told_once_or_dead_with_its_reason(seeds:
     """
     for seed in seeds:
         try:
-            tell_story(seed)
+            run_seed(seed)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
 
@@ -77,7 +77,7 @@ def scene(
 
 def a_batch(is_retry: bool = False) -> AlertBatch:
     now = LoopClock().now()
-    return AlertBatch((raised(new_alert()),), None, now, not_before=now if is_retry else None)
+    return AlertBatch((to_raised_alert(new_alert()),), None, now, not_before=now if is_retry else None)
 
 
 async def a_moment() -> None:
