@@ -1,4 +1,4 @@
-"""What became of every alert, compared with what was to become of it."""
+"""The outcome of a fault test: what became of each alert, compared with what should become of it."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,42 +11,42 @@ from domain.alerts import Alert, AlertState
 from notifier.mail.alert_header import ALERT_HEADER, ToldAlert, parse_alert_header, told
 from notifier.mail.headers import id_of_alerts
 from notifier.messages import decode_raised_alert, decode_retry
-from tests.faults.notifier_users import CHANGING, NEVER_MAILED, TestUser, UserGroup, UserKind, alerts_by_id
+from tests.faults.notifier_users import CHANGING, NEVER_MAILED, SimulatedUser, UserGroup, UserKind, alerts_by_id
 from tests.streams.process import records
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RETRY
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMail:
-    """A mail that the server took."""
+    """A mail that the server accepted."""
 
     to: str
     message_id: str
     alert_ids: frozenset[UUID]
-    place: int
-    """Among all that it took."""
+    position: int
+    """The position among all accepted mails."""
 
 
 @dataclass
 class DeliveryOutcome:
-    """What the mail server accepted, in that order, and what was put aside."""
+    """The mails that the mail server accepted, in that order, and the dead letters."""
 
-    cast: UserGroup
+    users: UserGroup
     mails: list[AcceptedMail] = field(default_factory=list)
-    others: list[tuple[str, str]] = field(default_factory=list)
-    """Address and Message-ID of mails that tell no alert."""
-    dead: defaultdict[UUID, set[str]] = field(default_factory=lambda: defaultdict(set))
-    """The reasons, by alert."""
+    confirmation_mails: list[tuple[str, str]] = field(default_factory=list)
+    """The address and Message-ID of each mail without alerts."""
+    dead_letter_reasons: defaultdict[UUID, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """The reasons of the dead letters, by alert."""
 
     @property
-    def repeats(self) -> Counter[str]:
-        """How many mails were sent that had been taken before, by address."""
-        told = [(mail.to, mail.message_id) for mail in self.mails] + self.others
+    def duplicates(self) -> Counter[str]:
+        """Return the number of mails that had been accepted before, by address."""
+        told = [(mail.to, mail.message_id) for mail in self.mails] + self.confirmation_mails
         return Counter(to for to, _ in told) - Counter(to for to, _ in set(told))
 
     @property
-    def mailed(self) -> Mapping[UUID, Counter[str]]:
-        """The Message-IDs of the mails that told an alert, by alert."""
+    def message_ids_by_alert(self) -> Mapping[UUID, Counter[str]]:
+        """Return the Message-IDs of the mails that contain an alert, by alert."""
         found: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
         for mail in self.mails:
             for alert_id in mail.alert_ids:
@@ -54,62 +54,67 @@ class DeliveryOutcome:
         return found
 
     @property
-    def told_twice(self) -> frozenset[UUID]:
-        """Those who were told an alert by two mails that are not the same."""
-        known = alerts_by_id(self.cast.people)
-        return frozenset(known[alert_id].user_id for alert_id, ids in self.mailed.items() if len(ids) > 1)
+    def users_mailed_twice(self) -> frozenset[UUID]:
+        """Return the users who received an alert in two different mails."""
+        known = alerts_by_id(self.users.members)
+        return frozenset(known[alert_id].user_id for alert_id, ids in self.message_ids_by_alert.items() if len(ids) > 1)
 
-    def assert_exact(self, too_late: Iterable[UUID]) -> None:
-        """Each alert was mailed, put aside or dropped as it was to be, and none for two of these.
+    def assert_exact(self, too_late_ids: Iterable[UUID]) -> None:
+        """Assert that each alert was mailed, dead-lettered or dropped as it should be, and in the right order.
 
-        `too_late`: the alerts that were published after their people had paused or left.
+        `too_late_ids`: the alerts that were published after their users had paused or deleted their accounts.
         """
-        mailed, late = self.mailed, frozenset(too_late)
-        by_fate: dict[str, list[Alert]] = defaultdict(list)
-        for person in self.cast.people:
-            for alert in person.alerts:
-                fault = self._fault(person, alert.alert_id, alert.alert_id in late)
+        mailed, late = self.message_ids_by_alert, frozenset(too_late_ids)
+        alerts_by_fault: dict[str, list[Alert]] = defaultdict(list)
+        for user in self.users.members:
+            for alert in user.alerts:
+                fault = self._describe_fault(user, alert.alert_id, alert.alert_id in late)
                 if fault:
-                    by_fate[f"{person.life}: {fault}"].append(alert)
-        assert not by_fate, {fate: (len(alerts), alerts[:3]) for fate, alerts in by_fate.items()}
-        unknown = (mailed.keys() | self.dead.keys()) - alerts_by_id(self.cast.people).keys()
+                    alerts_by_fault[f"{user.kind}: {fault}"].append(alert)
+        assert not alerts_by_fault, {fault: (len(alerts), alerts[:3]) for fault, alerts in alerts_by_fault.items()}
+        unknown = (mailed.keys() | self.dead_letter_reasons.keys()) - alerts_by_id(self.users.members).keys()
         assert not unknown
-        assert not self.told_twice, "told by two mails"
+        assert not self.users_mailed_twice, "told by two mails"
         self._assert_in_order()
 
-    def _fault(self, person: TestUser, alert_id: UUID, too_late: bool) -> str:
-        """What is wrong with the fate of an alert; empty: nothing."""
-        mailed, reasons = alert_id in self._mailed_ids, self.dead.get(alert_id, set())
-        if person.life in NEVER_MAILED or too_late:
+    def _describe_fault(self, user: SimulatedUser, alert_id: UUID, is_too_late: bool) -> str:
+        """Return what is wrong with an alert's outcome; empty if it is right."""
+        mailed, reasons = alert_id in self._mailed_ids, self.dead_letter_reasons.get(alert_id, set())
+        if user.kind in NEVER_MAILED or is_too_late:
             return "mailed" if mailed else f"put aside: {reasons}" if reasons else ""
-        if person.life in CHANGING:
+        if user.kind in CHANGING:
             return f"put aside: {reasons}" if reasons else ""
-        if person.refusal is None:
+        if user.refusal is None:
             return f"put aside: {reasons}" if reasons else "" if mailed else "lost"
         if mailed:
             return "mailed"
         if (
             not reasons
-            and person.life is UserKind.BOUNCES
-            and any(each.alert_id in self.dead for each in person.alerts)
+            and user.kind is UserKind.BOUNCES
+            and any(each.alert_id in self.dead_letter_reasons for each in user.alerts)
         ):
             return ""  # dropped, for mail to the address had come back before
-        return "" if reasons == {person.refusal.reason} else f"put aside for {reasons}, not {person.refusal.reason}"
+        return "" if reasons == {user.refusal.reason} else f"put aside for {reasons}, not {user.refusal.reason}"
 
     @cached_property
     def _mailed_ids(self) -> frozenset[UUID]:
         return frozenset(alert_id for mail in self.mails for alert_id in mail.alert_ids)
 
     def _assert_in_order(self) -> None:
-        """No later alert of an episode was taken in an earlier mail than its first one, unless that was put aside."""
+        """Assert that no later alert of an episode was accepted before the first one, unless the first was
+        dead-lettered."""
         first: dict[UUID, int] = {}
-        for place, mail in enumerate(self.mails):
+        for position, mail in enumerate(self.mails):
             for alert_id in mail.alert_ids:
-                first.setdefault(alert_id, place)
+                first.setdefault(alert_id, position)
         wrong = []
-        for alert in alerts_by_id(self.cast.people).values():
+        for alert in alerts_by_id(self.users.members).values():
             assert alert.episode_id is not None
-            if alert.state is AlertState.FIRING or alert.alert_id not in first or alert.episode_id in self.dead:
+            if (
+                alert.state is AlertState.FIRING
+                or alert.alert_id not in first
+                or alert.episode_id in self.dead_letter_reasons
+            ):
                 continue
             if alert.episode_id not in first or first[alert.episode_id] > first[alert.alert_id]:
                 wrong.append(alert)
@@ -117,23 +122,23 @@ class DeliveryOutcome:
 
 
 def read_outcome(
-    cast: UserGroup, delivered: Sequence[tuple[str, EmailMessage]], bootstrap_servers: str
+    users: UserGroup, delivered: Sequence[tuple[str, EmailMessage]], bootstrap_servers: str
 ) -> DeliveryOutcome:
-    """Read the mails, each with the address that it went to, and the dead letters."""
-    account = DeliveryOutcome(cast)
-    for place, (to, mail) in enumerate(delivered):
+    """Read the accepted mails, each with its recipient's address, and the dead letters."""
+    outcome = DeliveryOutcome(users)
+    for position, (to, mail) in enumerate(delivered):
         assert not mail.defects, mail.defects
         assert str(mail["To"].addresses[0].addr_spec) == to
         message_id = str(mail["Message-ID"]).strip()
         headers = mail.get_all(ALERT_HEADER, [])
         if not headers:
-            account.others.append((to, message_id))
+            outcome.confirmation_mails.append((to, message_id))
             continue
-        alerts = list(_told(cast.by_address[to], headers))
+        alerts = list(_find_alerts(users.by_address[to], headers))
         assert message_id == f"<{id_of_alerts(alerts)}@example.org>", "a mail is named by what it tells"
-        _assert_refers(mail, alerts)
-        account.mails.append(AcceptedMail(to, message_id, frozenset(each.alert_id for each in alerts), place))
-    keys = {str(person.user_id).encode() for person in cast.people}
+        _assert_references(mail, alerts)
+        outcome.mails.append(AcceptedMail(to, message_id, frozenset(each.alert_id for each in alerts), position))
+    keys = {str(user.user_id).encode() for user in users.members}
     for record in records(bootstrap_servers, ALERTS_DEAD_LETTER):
         if record.key not in keys:
             continue
@@ -141,19 +146,20 @@ def read_outcome(
         is_retry = letter["source-topic"] == ALERTS_RETRY.name
         raised = decode_retry(record.value).alerts if is_retry else (decode_raised_alert(record.value),)
         for each in raised:
-            account.dead[each.alert.alert_id].add(letter["reason"])
-    return account
+            outcome.dead_letter_reasons[each.alert.alert_id].add(letter["reason"])
+    return outcome
 
 
-def _told(person: TestUser, headers: Iterable[str]) -> Iterator[Alert]:
-    known: Mapping[ToldAlert, Alert] = {told(alert): alert for alert in person.alerts}
-    assert len(known) == len(person.alerts)
+def _find_alerts(user: SimulatedUser, headers: Iterable[str]) -> Iterator[Alert]:
+    """Yield the user's alerts that these headers describe."""
+    known: Mapping[ToldAlert, Alert] = {told(alert): alert for alert in user.alerts}
+    assert len(known) == len(user.alerts)
     for header in headers:
         yield known[parse_alert_header(str(header))]
 
 
-def _assert_refers(mail: EmailMessage, alerts: Sequence[Alert]) -> None:
-    """To the beginnings of the episodes that it tells, itself excepted."""
+def _assert_references(mail: EmailMessage, alerts: Sequence[Alert]) -> None:
+    """Assert that the mail refers to the first alerts of the episodes in it, except itself."""
     roots = {str(alert.episode_id) for alert in alerts}
     if len(alerts) == 1:
         roots -= {str(alerts[0].alert_id)}

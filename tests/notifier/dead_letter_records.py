@@ -1,4 +1,4 @@
-"""Dead letters for tests, as they lie in their topic."""
+"""Dead letters for tests: their events, their records, and a publisher."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -22,7 +22,7 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 @dataclass(frozen=True, slots=True)
 class DeadLetteredEvent:
-    """An event that is put aside."""
+    """An event that is dead-lettered, and the reason."""
 
     topic: Topic
     key: bytes | None
@@ -31,13 +31,14 @@ class DeadLetteredEvent:
 
 
 def dead_lettered_alert(alert: Alert, reason: str = "the server refused the recipient: 550") -> DeadLetteredEvent:
+    """Return a dead-lettered event of alerts.raised.v1."""
     return DeadLetteredEvent(ALERTS_RAISED, str(alert.user_id).encode(), encode_alert(alert, CAUSE), reason)
 
 
 def dead_lettered_retry(
     *alerts: Alert, reason: str = "gave up after 361 tries: no answer", sealed: bool = False
 ) -> DeadLetteredEvent:
-    """A mail of these alerts that was tried again."""
+    """Return a dead-lettered event of alerts.retry.v1 with these alerts."""
     values = tuple(decode_raised_alert(encode_alert(each, CAUSE)) for each in alerts)
     value = encode_retry(Retry(values, 361, NOW, NOW - timedelta(days=1), sealed))
     return DeadLetteredEvent(ALERTS_RETRY, str(alerts[0].user_id).encode(), value, reason)
@@ -46,7 +47,7 @@ def dead_lettered_retry(
 def build_record(
     aside: DeadLetteredEvent, offset: int = 0, at: datetime = NOW, partition: int = 3, headers: Headers | None = None
 ) -> ConsumerRecord:
-    """The letter's record; `headers` in place of those that tell all."""
+    """Return the record of a dead letter. `headers` replace the headers that a complete record has."""
     told: Headers = [
         ("source-topic", aside.topic.name.encode()),
         ("source-partition", b"5"),
@@ -60,7 +61,7 @@ def build_record(
 def build_plain_record(
     key: bytes | None, value: bytes | None, headers: Headers, offset: int, at: datetime | int, partition: int = 3
 ) -> ConsumerRecord:
-    """`at`: or milliseconds since 1970."""
+    """Return a record of the dead-letter topic. `at`: a datetime, or milliseconds since 1970."""
     timestamp = at if isinstance(at, int) else int(at.timestamp() * 1000)
     sizes = len(key or b""), len(value or b"")
     return ConsumerRecord(
@@ -69,7 +70,8 @@ def build_plain_record(
 
 
 def publish_dead_letters(bootstrap_servers: str, dead_letters: Topic, asides: Iterable[DeadLetteredEvent]) -> list[str]:
-    """Put events aside one after the other, as both services do, to a topic of letters. Their ids."""
+    """Publish events as dead letters, one after the other, as both services do; return their ids in the dead-letter
+    topic."""
     ids: list[str] = []
 
     async def putting() -> None:

@@ -1,7 +1,7 @@
-"""What surrounds the notifier's core, for tests: logs, tables, a mail server, user_manager, time, and crashes.
+"""Simulated services around the notifier's core: topics, tables, a mail server, user_manager, time and process crashes.
 
-All that the core awaits is awaited here, and may take its time, fail, or be where the process is killed. What a broker
-has not acknowledged by then, a crash may lose; what is not acknowledged to it comes again.
+Every await of the core ends here, and may take time, fail, or be the point at which the process is killed. A crash may
+lose whatever the broker had not acknowledged; events that were not acknowledged to the broker are read again.
 """
 
 import asyncio
@@ -37,6 +37,8 @@ from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY
 
 @dataclass(slots=True)
 class LogRecord:
+    """A record of a simulated log."""
+
     key: bytes
     value: bytes
     at: datetime
@@ -47,7 +49,7 @@ class LogRecord:
 
 @dataclass(slots=True)
 class SimulatedLog:
-    """A topic of one partition."""
+    """A topic with one partition, and the offsets that its reader has acknowledged and committed."""
 
     name: str
     records: list[LogRecord] = field(default_factory=list)
@@ -57,7 +59,7 @@ class SimulatedLog:
 
     @property
     def next_offset(self) -> int:
-        """Where a new reader goes on."""
+        """Return the offset from which a new reader continues."""
         offset = 0
         while offset in self.acknowledged:
             offset += 1
@@ -68,13 +70,13 @@ class SimulatedLog:
         self.grown.set()
 
     def lose(self, chance: random.Random) -> None:
-        """Of what was acknowledged some is not committed when its reader goes: it comes again."""
+        """Drop some acknowledgements that were not committed, so that their records are read again."""
         self.committed = chance.choice((self.next_offset, chance.randint(self.committed, self.next_offset)))
         self.acknowledged = set(range(self.committed))
 
 
 class SimulatedProcess:
-    """One process. Dead, it changes nothing any more."""
+    """One worker process. After it is dead it changes nothing."""
 
     def __init__(self, simulation: "Simulation") -> None:
         self.simulation = simulation
@@ -83,7 +85,7 @@ class SimulatedProcess:
         self.generation = 0
 
     async def step(self) -> None:
-        """A moment of the event loop, and of time; the process may be killed in it."""
+        """Let some time pass, during which the process may be killed; a dead process never returns from here."""
         self.simulation.steps += 1
         if self.simulation.steps in self.simulation.crash_at_steps and not self.is_dead:
             self.simulation.crash_at_steps.discard(self.simulation.steps)
@@ -97,7 +99,7 @@ class SimulatedProcess:
 
 
 class SimulatedTable:
-    """A table with its changelog: what the broker has is in `kept`."""
+    """A table with its changelog: entries that the broker has are in the `changelog`."""
 
     def __init__(self, process: SimulatedProcess, changelog: dict[bytes, bytes]) -> None:
         self._process = process
@@ -107,7 +109,7 @@ class SimulatedTable:
         self._last: asyncio.Future[None] | None = None
         self._sending: asyncio.Task[None] | None = None
         self.is_blocked = False
-        """Its changelog takes nothing."""
+        """True: the changelog acknowledges nothing."""
 
     def get(self, key: bytes) -> bytes | None:
         return self._entries.get(key)
@@ -132,6 +134,7 @@ class SimulatedTable:
         raise NotImplementedError
 
     async def _send(self) -> None:
+        """Send pending writes to the changelog until none is left."""
         try:
             while self._pending:
                 await self._process.step()
@@ -142,6 +145,7 @@ class SimulatedTable:
             self._sending = None
 
     def _acknowledge(self, how_many: int) -> None:
+        """Store the first pending writes in the changelog and complete their futures."""
         for key, entry, write in self._pending[:how_many]:
             if entry is None:
                 self._changelog.pop(key, None)
@@ -152,19 +156,20 @@ class SimulatedTable:
         del self._pending[:how_many]
 
     def crash(self) -> None:
-        """Some of what was handed over arrives nevertheless, in its order."""
+        """Let a random number of pending writes, in order, still arrive in the changelog."""
         if not self.is_blocked:
             self._acknowledge(self._process.simulation.chance.randint(0, len(self._pending)))
 
 
 class SimulatedTopic:
-    """Publishes to a log; slow, and sometimes refusing."""
+    """A topic that publishes to a log, slowly."""
 
     def __init__(self, process: SimulatedProcess, log: SimulatedLog) -> None:
         self._process = process
         self._log = log
 
     async def send(self, *, key: Any, value: Any, partition: Any = None, headers: Any = None) -> Awaitable[None]:
+        """Publish a record; return an awaitable that ends once the log has it."""
         simulation, headers = self._process.simulation, headers or {}
         record = LogRecord(key or b"", value or b"", simulation.clock.now(), {})
         if headers:
@@ -185,7 +190,7 @@ class SimulatedTopic:
 
 
 class SimulatedStream:
-    """Reads a log from where it goes on, and acknowledges."""
+    """A stream that reads a log from its next offset, and acknowledges events."""
 
     def __init__(self, process: SimulatedProcess, log: SimulatedLog) -> None:
         self._process, self._log = process, log
@@ -195,6 +200,7 @@ class SimulatedStream:
         return self
 
     async def events(self) -> AsyncIterator[FakeEvent]:
+        """Yield the events of the log, sometimes late, and wait for new ones without end."""
         offset, chance = self._log.next_offset, self._process.simulation.chance
         is_late = chance.random() < self._process.simulation.fault_rates.late_readers
         late_at = offset + chance.choice((0, chance.randint(0, 30))) if is_late else None
@@ -226,7 +232,7 @@ class SimulatedStream:
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMail:
-    """A mail that the server has."""
+    """A mail that the server has accepted."""
 
     user_id: UUID
     alert_ids: frozenset[UUID]
@@ -234,7 +240,7 @@ class AcceptedMail:
 
 
 class Simulation:
-    """All that outlives a process."""
+    """The state that outlives a process: logs, changelogs, clock, users, and the faults to inject."""
 
     def __init__(self, seed: int, fault_rates: FaultRates, settings: DeliverySettings, users: int) -> None:
         self.chance = random.Random(seed)
@@ -247,45 +253,48 @@ class Simulation:
         self.alerts: dict[UUID, Alert] = {}
         self.mails: list[AcceptedMail] = []
         self.refused_ids: set[UUID] = set()
-        """Alerts in mails that the server refused for good."""
+        """Alerts in mails that the server rejected permanently."""
         self.unmailable_users: set[UUID] = set()
-        """Whoever was once."""
+        """Users who were not mailable at least once."""
         self.lost_after_data = 0
         self.crashes = 0
         self.rebalances = 0
         self.requeued_ids: set[UUID] = set()
         self.script: deque[NotSent | str] = deque()
-        """What the mail server does with the next mails, whatever the fault_rates: fail, "take" or "never answers". It has
-        the mail when it fails with LostAfterData."""
+        """The actions of the mail server for the next mails, instead of random faults: an error to raise, "take" or
+        "never answers". Before it raises LostAfterData it accepts the mail."""
         self.contact: Contact | None = CONTACT
-        """Everybody's, while it does not storm."""
+        """The contact of every user; None: no user exists."""
         self.bounces: list[UUID] = []
-        """Of whom user_manager was told that the address does not exist."""
+        """The users whose bounces were reported to user_manager."""
         self.steps = 0
         self.crash_at_steps: set[int] = set()
         self.killed = asyncio.Event()
         self.outer_tasks: set[asyncio.Task[None]] = set()
-        """The tasks that are of no process."""
+        """The tasks that do not belong to a process."""
 
     @property
     def is_storm(self) -> bool:
+        """Return True while faults are injected."""
         return self.clock.now() - BEGIN < self.fault_rates.storm
 
     def draw_fault(self, rate: float) -> bool:
+        """Return True if a fault with this rate (0 to 1) happens now: never after the storm."""
         return self.is_storm and self.chance.random() < rate
 
     def publish_alert(self, alert: Alert, headers: dict[str, bytes] | None = None) -> None:
+        """Publish an alert to the log of raised alerts."""
         self.alerts[alert.alert_id] = alert
         value = encode_alert(alert, self.clock.now())
         self.raised_log.add(LogRecord(str(alert.user_id).encode(), value, self.clock.now(), headers or {}))
 
     def lose_uncommitted_offsets(self) -> None:
-        """What whoever reads next begins with."""
+        """Drop some uncommitted acknowledgements of both logs, as at the start of a new reader."""
         for log in (self.raised_log, self.retry_log):
             log.lose(self.chance)
 
     async def cancel_process_tasks(self) -> None:
-        """All that a process was doing."""
+        """Cancel all tasks of the process and wait for their ends."""
         while tasks := asyncio.all_tasks() - self.outer_tasks - {asyncio.current_task()}:
             for task in tasks:
                 task.cancel()
@@ -293,10 +302,11 @@ class Simulation:
 
     @property
     def is_all_acknowledged(self) -> bool:
+        """Return True if every record of both logs is acknowledged."""
         return all(log.next_offset == len(log.records) for log in (self.raised_log, self.retry_log))
 
     def list_dead_letters(self) -> Iterator[tuple[UUID, str]]:
-        """Alerts that are dead letters, and why."""
+        """Yield the id and the reason of each dead-lettered alert."""
         for record in self.dead_letters.records:
             raised = (
                 (decode_raised_alert(record.value),)
@@ -308,16 +318,17 @@ class Simulation:
 
 
 class SimulatedMailServer:
-    """The mail server; it does what the fault_rates says."""
+    """A mail server that fails with the rates of the simulation, or as its script prescribes."""
 
     def __init__(self, process: SimulatedProcess) -> None:
         self._process = process
 
     async def send(self, mail: Any, envelope_from: str | None = None, before_content: Any = None) -> None:
+        """Accept a mail, or raise NotSent."""
         simulation, fault_rates = self._process.simulation, self._process.simulation.fault_rates
         await self._process.step()
         if simulation.script:
-            await self._scripted(mail, before_content, simulation.script.popleft())
+            await self._play_script(mail, before_content, simulation.script.popleft())
             return
         if simulation.draw_fault(fault_rates.circuit_open):
             retry_at = simulation.clock.now() + timedelta(seconds=simulation.chance.uniform(0, 20))
@@ -349,26 +360,30 @@ class SimulatedMailServer:
             simulation.lost_after_data += 1
             raise LostAfterData("no answer from the server to the mail")
 
-    async def _scripted(self, mail: Any, before_content: Callable[[], Awaitable[None]], does: "NotSent | str") -> None:
-        if isinstance(does, NotSent) and not isinstance(does, LostAfterData):
-            raise does
+    async def _play_script(
+        self, mail: Any, before_content: Callable[[], Awaitable[None]], action: "NotSent | str"
+    ) -> None:
+        """Do what the script prescribes for this mail."""
+        if isinstance(action, NotSent) and not isinstance(action, LostAfterData):
+            raise action
         await before_content()
         self._process.simulation.mails.append(
             AcceptedMail(mail.user_id, mail.alert_ids, self._process.simulation.clock.now())
         )
-        if does == "never answers":
+        if action == "never answers":
             await asyncio.Event().wait()
-        if isinstance(does, NotSent):
-            raise does
+        if isinstance(action, NotSent):
+            raise action
 
 
 class SimulatedUserManager:
-    """user_manager."""
+    """A user_manager that is sometimes unavailable, and whose users sometimes may not be mailed."""
 
     def __init__(self, process: SimulatedProcess) -> None:
         self._process = process
 
     async def find_contact(self, user_id: UUID) -> Contact | None:
+        """Return the contact of a user. Raises UserManagerUnavailable."""
         simulation = self._process.simulation
         await self._process.step()
         if simulation.draw_fault(simulation.fault_rates.user_manager_unavailable):
@@ -380,6 +395,7 @@ class SimulatedUserManager:
         return replace(simulation.contact, user_id=user_id) if simulation.contact is not None else None
 
     async def report_bounce(self, user_id: UUID, at: datetime) -> None:
+        """Record that a bounce was reported. Raises UserManagerUnavailable."""
         await self._process.step()
         if self._process.simulation.draw_fault(0.3):
             raise UserManagerUnavailable("UNAVAILABLE")

@@ -1,6 +1,7 @@
-"""What one worker of the notifier lives through, drawn from a seed; and whether all that became of the alerts adds up.
+"""A simulation of one notifier worker with random faults from a seed, and the check that every alert was handled.
 
-After a stormy time everything works, and goes on until nothing is unacknowledged to be done. Thousands of them:
+After a storm of faults everything works, and the simulation continues until all events are acknowledged. To run
+thousands of seeds:
 
     python -m tests.notifier.simulation 0 3000
 """
@@ -48,12 +49,12 @@ from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 
 
 def build_fake_mail(alerts: list[Alert], contact: Contact, *_: object) -> Any:
-    """In place of the mail itself, which consumers long to write."""
+    """Return a substitute for a mail with alerts, because a real one takes long to write."""
     return SimpleNamespace(user_id=contact.user_id, alert_ids=frozenset(each.alert_id for each in alerts))
 
 
 class SimulatedWorker:
-    """The core as `notifier.app` wires it."""
+    """A worker: the notifier's core, connected like in `notifier.app`."""
 
     def __init__(self, simulation: Simulation) -> None:
         self.simulation, settings = simulation, simulation.settings
@@ -96,11 +97,13 @@ class SimulatedWorker:
         self.agents = Agents(self.dispatcher, confirmations, store, topics, metrics)
         self._reading: list[asyncio.Task[None]] = []
 
-    def begin(self) -> None:
+    def start(self) -> None:
+        """Start the dispatcher and the agents."""
         self._running = asyncio.create_task(self.dispatcher.run())
-        self._read()
+        self._start_reading()
 
-    def _read(self) -> None:
+    def _start_reading(self) -> None:
+        """Start the agents of alerts and retries."""
         streams = (
             SimulatedStream(self.process, self.simulation.raised_log),
             SimulatedStream(self.process, self.simulation.retry_log),
@@ -112,7 +115,7 @@ class SimulatedWorker:
         ]
 
     async def rebalance(self) -> None:
-        """The partitions go, and come back."""
+        """Revoke all partitions and assign them again."""
         self.process.owns_partitions = False
         await self.dispatcher.stop_and_drain(8.0)
         for task in self._reading:
@@ -124,16 +127,17 @@ class SimulatedWorker:
         self.process.owns_partitions = True
         self.simulation.lose_uncommitted_offsets()
         self.dispatcher.resume()
-        self._read()
+        self._start_reading()
 
     def crash(self) -> None:
+        """Kill the process; some pending writes still reach the broker."""
         self.process.is_dead = True
         for table in self.tables.values():
             table.crash()
 
 
 def build_alerts(simulation: Simulation, how_many: int) -> list[tuple[float, Alert]]:
-    """FIRINGs, most with their RESOLVED, and seconds after the beginning when they are raised."""
+    """Return FIRING alerts, most with their RESOLVED, each with the second at which it is raised, in that order."""
     chance, found = simulation.chance, []
     for number in range(how_many):
         user, interest = chance.choice(simulation.users), UUID(int=number << 64 | 7)
@@ -163,19 +167,22 @@ def build_alerts(simulation: Simulation, how_many: int) -> list[tuple[float, Ale
 
 
 async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert]], requeues: bool) -> None:
-    """From the first alert until nothing is unacknowledged to be done."""
+    """Run workers from the first alert until all events are acknowledged, then check the results.
+
+    `requeues`: after the storm an operator requeues all dead letters. Raises AssertionError.
+    """
     fault_rates, chance = simulation.fault_rates, simulation.chance
     simulation.crash_at_steps = {chance.randint(1, 60 + 12 * len(alerts)) for _ in range(fault_rates.crashes)}
     rebalance_at = sorted(chance.uniform(0, 120) for _ in range(fault_rates.rebalances))
     worker = SimulatedWorker(simulation)
-    worker.begin()
+    worker.start()
 
     async def publish_alerts() -> None:
         for at, alert in alerts:
             await asyncio.sleep(max(at - asyncio.get_running_loop().time(), 0))
             simulation.publish_alert(alert)
             if chance.random() < 0.05:
-                simulation.publish_alert(alert)  # the stream's own repeat
+                simulation.publish_alert(alert)  # a duplicate by the stream
 
     publishing = asyncio.create_task(publish_alerts())
     simulation.outer_tasks.add(publishing)
@@ -210,7 +217,7 @@ async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert
             await simulation.cancel_process_tasks()
             simulation.lose_uncommitted_offsets()
             worker = SimulatedWorker(simulation)
-            worker.begin()
+            worker.start()
         if requeues and not simulation.is_storm:
             requeues = False
             for alert_id in {each for each, _ in simulation.list_dead_letters()}:
@@ -238,7 +245,11 @@ async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert
 
 
 def check_results(simulation: Simulation, people: dict[bytes, bytes]) -> None:
-    """Whether it adds up."""
+    """Check that each alert was mailed once, or dead-lettered for the right reason, in the right order.
+
+    Raises AssertionError for a lost alert, for an alert in two different mails, for too many duplicates and for a mail
+    above the hourly limit. `people`: the changelog of user states.
+    """
     mails_by_alert: dict[UUID, set[frozenset[UUID]]] = defaultdict(set)
     first_mail: dict[UUID, int] = {}
     copies: dict[frozenset[UUID], int] = defaultdict(int)
@@ -285,17 +296,19 @@ def check_results(simulation: Simulation, people: dict[bytes, bytes]) -> None:
 
 
 def to_sorted_numbers(sets: set[frozenset[UUID]]) -> list[list[int]]:
+    """Return sets of alert ids as sorted lists of numbers, for messages."""
     return [sorted(each.int for each in one) for one in sets]
 
 
 def draw_parameters(seed: int) -> tuple[FaultRates, DeliverySettings, int, int, bool]:
-    """A story's fault_rates, settings, people, episodes, and whether what died is requeued."""
+    """Return fault rates, settings, the number of users, the number of episodes, and True if dead letters are
+    requeued."""
     chance = random.Random(seed)
 
-    def maybe(most: float) -> float:
-        return chance.choice((0.0, 0.0, chance.uniform(0, most)))
+    def draw_rate(maximum: float) -> float:
+        return chance.choice((0.0, 0.0, chance.uniform(0, maximum)))
 
-    if chance.random() < 0.2:  # the same mails in doubt again and again, for ever other readers
+    if chance.random() < 0.2:  # the same mails unconfirmed again and again, for ever new readers
         fault_rates = FaultRates(
             storm=timedelta(seconds=300),
             temporary=0.4,
@@ -308,15 +321,15 @@ def draw_parameters(seed: int) -> tuple[FaultRates, DeliverySettings, int, int, 
         return fault_rates, settings, 1, chance.randint(2, 8), False
     fault_rates = FaultRates(
         storm=timedelta(seconds=chance.choice((0, 30, 300, 3000, 6000))),
-        temporary=maybe(0.7),
-        permanent=maybe(0.1),
-        bounce=maybe(0.1),
-        server_unavailable=maybe(0.4),
-        circuit_open=maybe(0.5),
-        lost_after_acceptance=maybe(0.3),
-        lost_before_acceptance=maybe(0.3),
-        slow_replies=maybe(0.3),
-        user_manager_unavailable=maybe(0.5),
+        temporary=draw_rate(0.7),
+        permanent=draw_rate(0.1),
+        bounce=draw_rate(0.1),
+        server_unavailable=draw_rate(0.4),
+        circuit_open=draw_rate(0.5),
+        lost_after_acceptance=draw_rate(0.3),
+        lost_before_acceptance=draw_rate(0.3),
+        slow_replies=draw_rate(0.3),
+        user_manager_unavailable=draw_rate(0.5),
         paused=chance.choice((0.0, 0.0, 0.0, 0.1)),
         late_readers=chance.choice((0.0, 0.5)),
         crashes=chance.choice((0, 0, 1, 1, 2, 4)),
@@ -335,7 +348,7 @@ def draw_parameters(seed: int) -> tuple[FaultRates, DeliverySettings, int, int, 
 
 
 def run_seed(seed: int) -> Simulation:
-    """Live through what a seed says. Raises AssertionError where it does not add up."""
+    """Run the simulation of a seed and return it. Raises AssertionError if its results are wrong."""
     fault_rates, settings, users, how_many, requeues = draw_parameters(seed)
     simulations: list[Simulation] = []
 

@@ -1,4 +1,4 @@
-"""What happens around the notifier's core in a story, and how it is set."""
+"""The settings of a simulation of the notifier's core: rates of faults, and settings of the notifier."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,9 +6,10 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True)
 class FaultRates:
-    """How likely things go wrong while it storms, each from 0 to 1; the rest of the mails are taken."""
+    """The rates of the faults during the storm, each from 0 to 1, and the number of crashes and rebalances."""
 
     storm: timedelta = timedelta(0)
+    """How long faults are injected."""
     temporary: float = 0.0
     permanent: float = 0.0
     bounce: float = 0.0
@@ -20,16 +21,16 @@ class FaultRates:
     user_manager_unavailable: float = 0.0
     paused: float = 0.0
     late_readers: float = 0.0
-    """That a reader is late once."""
+    """The rate of readers that are late once."""
     crashes: int = 0
     rebalances: int = 0
     rebalance_after_loss: float = 0.0
-    """That there is one more after a server's silence."""
+    """The rate of a further rebalance after a connection was lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliverySettings:
-    """How the notifier is set."""
+    """The settings of the simulated notifier."""
 
     group_wait: timedelta = timedelta(seconds=5)
     mails_per_hour: int | None = None

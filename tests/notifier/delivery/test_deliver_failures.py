@@ -206,7 +206,7 @@ def test_what_may_have_been_taken_is_not_divided_by_age() -> None:
         await it.simulation.cancel_process_tasks()
         await asyncio.sleep(600 - 4)
         it.worker = SimulatedWorker(it.simulation)
-        it.worker.begin()
+        it.worker.start()
         await asyncio.sleep(1)
         assert it.told == [{1, 2}, {1, 2}]
         assert it.dead == []

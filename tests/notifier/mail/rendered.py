@@ -22,7 +22,7 @@ class Scene:
     def __init__(self, settings: DeliverySettings) -> None:
         self.simulation = Simulation(1, FaultRates(), settings, 1)
         self.worker = SimulatedWorker(self.simulation)
-        self.worker.begin()
+        self.worker.start()
 
     def alert(self, number: int) -> Alert:
         window_start = ALERT.window_start + timedelta(hours=number)
@@ -37,7 +37,7 @@ class Scene:
         self.worker.crash()
         await self.simulation.cancel_process_tasks()
         self.worker = SimulatedWorker(self.simulation)
-        self.worker.begin()
+        self.worker.start()
 
     @property
     def told(self) -> list[set[int]]:
