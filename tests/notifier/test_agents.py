@@ -1,4 +1,4 @@
-"""What the agents do with each event; what becomes of alerts and requests after that is in the tests of the core."""
+"""The agents: how each event is queued, acknowledged or dead-lettered. Later steps are in the tests of `delivery`."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -29,7 +29,7 @@ USER_STATE = UserState().with_mail_sent(NOW, (), 12)
 
 
 class AgentsFixture:
-    """Agents whose alerts and requests are only written down."""
+    """Agents with a fake dispatcher, store and confirmations that record their calls."""
 
     def __init__(self, refusals: int = 0) -> None:
         self.deeds: list[Deed] = []
@@ -64,6 +64,8 @@ class AgentsFixture:
 
 
 class _FakeConfirmations:
+    """A fake of `ConfirmationDelivery` that records requests."""
+
     def __init__(self, fixture: AgentsFixture) -> None:
         self._fixture = fixture
 
@@ -75,8 +77,8 @@ def run(check: Callable[[], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(check(), 20))
 
 
-def test_an_alert_is_taken_in_hand_and_acknowledged_by_whoever_is_done_with_it() -> None:
-    """Its lifetime began when it came to the broker."""
+def test_a_new_alert_is_queued_and_acknowledged_only_by_its_pending_event() -> None:
+    """Its lifetime starts at the time of its record in the broker."""
 
     async def check() -> None:
         it = AgentsFixture()
@@ -93,8 +95,8 @@ def test_an_alert_is_taken_in_hand_and_acknowledged_by_whoever_is_done_with_it()
     run(check)
 
 
-def test_a_retry_is_taken_in_hand_as_it_was_put_off() -> None:
-    """With its time, its tries, its seal, and the beginning of its lifetime."""
+def test_a_retry_is_queued_with_all_of_its_fields() -> None:
+    """The batch has the retry's time, number of attempts, seal and start of lifetime."""
 
     async def check() -> None:
         it = AgentsFixture()
@@ -108,8 +110,8 @@ def test_a_retry_is_taken_in_hand_as_it_was_put_off() -> None:
     run(check)
 
 
-def test_a_retry_that_was_put_off_again_is_acknowledged() -> None:
-    """It was before, but nobody had committed that. The other record comes after it."""
+def test_a_retry_that_a_later_record_replaced_is_acknowledged() -> None:
+    """The retry was completed before, but its offset was not committed; the later record is queued."""
 
     async def check() -> None:
         it = AgentsFixture()
@@ -125,8 +127,8 @@ def test_a_retry_that_was_put_off_again_is_acknowledged() -> None:
     run(check)
 
 
-def test_what_was_requeued_says_so() -> None:
-    """By its header."""
+def test_a_requeued_alert_is_marked_as_requeued() -> None:
+    """The header of the record marks the alert."""
 
     async def check() -> None:
         it = AgentsFixture()
@@ -138,8 +140,8 @@ def test_what_was_requeued_says_so() -> None:
     run(check)
 
 
-def test_a_wish_is_taken_in_hand_and_other_changes_are_passed_over() -> None:
-    """They are acknowledged at once."""
+def test_a_registration_starts_a_confirmation_and_other_changes_are_acknowledged() -> None:
+    """A tombstone is acknowledged at once; a registration is not."""
 
     async def check() -> None:
         it = AgentsFixture()
@@ -152,8 +154,8 @@ def test_a_wish_is_taken_in_hand_and_other_changes_are_passed_over() -> None:
 
 
 @pytest.mark.parametrize("value", [b"\xff", None])
-def test_what_is_no_event_is_a_dead_letter(value: bytes | None) -> None:
-    """And acknowledged after that; the agent goes on."""
+def test_an_undecodable_event_is_dead_lettered_and_then_acknowledged(value: bytes | None) -> None:
+    """The agent continues with the next event."""
 
     async def check() -> None:
         it = AgentsFixture()
@@ -164,8 +166,8 @@ def test_what_is_no_event_is_a_dead_letter(value: bytes | None) -> None:
     run(check)
 
 
-def test_a_bug_costs_one_event_kept_as_evidence() -> None:
-    """An exception that left the agent would be acknowledged by Faust, and the alert lost."""
+def test_a_bug_dead_letters_one_event() -> None:
+    """If an exception left the agent, Faust would acknowledge the event, and the alert would be lost."""
 
     async def check() -> None:
         it = AgentsFixture()
@@ -176,8 +178,8 @@ def test_a_bug_costs_one_event_kept_as_evidence() -> None:
     run(check)
 
 
-def test_what_is_not_ours_any_more_is_neither_taken_nor_acknowledged() -> None:
-    """A rebalance began while there was no room: it is read again, here or elsewhere."""
+def test_an_event_of_a_revoked_partition_is_neither_queued_nor_acknowledged() -> None:
+    """After a rebalance the partition's owner reads the event again."""
 
     async def check() -> None:
         it = AgentsFixture()
@@ -189,8 +191,8 @@ def test_what_is_not_ours_any_more_is_neither_taken_nor_acknowledged() -> None:
     run(check)
 
 
-def test_a_broker_that_refuses_is_asked_until_it_takes() -> None:
-    """A retry that nobody keeps would be a lost alert."""
+def test_publishing_is_repeated_until_the_broker_accepts() -> None:
+    """An alert whose retry is not published would be lost."""
 
     async def check() -> None:
         it = AgentsFixture(refusals=1)
@@ -204,8 +206,8 @@ def test_a_broker_that_refuses_is_asked_until_it_takes() -> None:
     run(check)
 
 
-def test_what_no_record_can_hold_is_not_tried_for_ever() -> None:
-    """The broker would never take it, and with it its mail would be on its way until the worker ends."""
+def test_a_retry_above_the_maximal_size_is_not_published() -> None:
+    """The broker would never accept it, and its mail would be in flight until the worker ends."""
 
     async def check() -> None:
         it = AgentsFixture()

@@ -1,4 +1,4 @@
-"""Contacts are asked for together, remembered for a short while, and never older than they may be."""
+"""The contacts client: requests are batched, contacts are cached briefly, and no response is older than its call."""
 
 import asyncio
 import socket
@@ -24,8 +24,8 @@ def users() -> Iterator[UserService]:
         service.open.set()
 
 
-def ask(target: str, *user_ids: UUID, cache_s: float = 60) -> list[Contact | None]:
-    """What `of` says of each, one after the other."""
+def find_contacts_in_turn(target: str, *user_ids: UUID, cache_s: float = 60) -> list[Contact | None]:
+    """Return what `find_contact` returns for each user, one after the other."""
     answers: list[Contact | None] = []
 
     async def asking(contacts: Contacts) -> None:
@@ -36,53 +36,54 @@ def ask(target: str, *user_ids: UUID, cache_s: float = 60) -> list[Contact | Non
     return answers
 
 
-def test_a_contact_is_asked_for_once_while_it_is_remembered(users: UserService) -> None:
-    """A burst of alerts to one person is one question."""
+def test_a_cached_contact_is_requested_once(users: UserService) -> None:
+    """Several alerts for one user cause one request."""
     users.add(build_contact(unsubscribe_url="https://example.org/u"))
     ada = Contact(USER, "ada@example.net", "Ada", "UTC", True, False, "", "https://example.org/u")
-    assert ask(users.target, USER, USER) == [ada] * 2
+    assert find_contacts_in_turn(users.target, USER, USER) == [ada] * 2
     assert users.asked == [str(USER)]
 
 
-def test_nothing_is_remembered_beyond_its_time(users: UserService) -> None:
-    """Deletions and pauses bite."""
+def test_a_contact_is_requested_again_after_the_cache_time(users: UserService) -> None:
+    """Deletions and pauses take effect."""
     users.add(build_contact())
-    ask(users.target, USER, USER, cache_s=0)
+    find_contacts_in_turn(users.target, USER, USER, cache_s=0)
     assert len(users.asked) == 2
 
 
 @pytest.mark.parametrize(
     "contact", [None, build_contact(confirmed=False), build_contact(paused=True), build_contact(suppressed=True)]
 )
-def test_who_cannot_be_mailed_is_asked_for_again(users: UserService, contact: ContactMessage | None) -> None:
-    """The alert that comes right after the confirmation must not meet the remembered state before it."""
+def test_a_user_who_cannot_be_mailed_is_not_cached(users: UserService, contact: ContactMessage | None) -> None:
+    """An alert right after the confirmation must not find the state before it."""
     if contact is not None:
         users.add(contact)
-    ask(users.target, USER, USER)
+    find_contacts_in_turn(users.target, USER, USER)
     assert len(users.asked) == 2
 
 
-def test_a_suppressed_contact_says_so(users: UserService) -> None:
-    """With the link, if its owner asked for one."""
+def test_a_suppressed_contact_is_returned_as_suppressed(users: UserService) -> None:
+    """The contact has the confirmation link if the user requested one."""
     users.add(build_contact(suppressed=True, confirm_url="https://example.org/c"))
-    (contact,) = ask(users.target, USER)
+    (contact,) = find_contacts_in_turn(users.target, USER)
     assert contact is not None
     assert (contact.suppressed, contact.confirm_url) == (True, "https://example.org/c")
 
 
-def test_a_user_manager_that_is_away_is_transient(users: UserService) -> None:
-    """An error and a port where nobody listens are the same to the mails."""
+def test_an_unavailable_user_manager_raises_a_transient_error(users: UserService) -> None:
+    """An error and a closed port raise the same error."""
     users.away.set()
     with pytest.raises(UserManagerUnavailable):
-        ask(users.target, USER)
+        find_contacts_in_turn(users.target, USER)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(UserManagerUnavailable):
-            ask(f"127.0.0.1:{free.getsockname()[1]}", USER)
+            find_contacts_in_turn(f"127.0.0.1:{free.getsockname()[1]}", USER)
 
 
-def test_many_are_asked_for_in_requests_that_the_contract_allows(users: UserService) -> None:
-    """500 each, nobody twice; whoever does not exist is left out; nobody is asked for when nobody is wanted."""
+def test_many_users_are_requested_in_requests_of_the_allowed_size(users: UserService) -> None:
+    """Each request has 500 users at most, no user is requested twice, users who do not exist are left out, and no users
+    cause no request."""
     known, unknown = add_users(users, 2 * MAX_USERS_PER_REQUEST + 1), [uuid4() for _ in range(3)]
 
     async def asking(contacts: Contacts) -> None:
@@ -97,8 +98,8 @@ def test_many_are_asked_for_in_requests_that_the_contract_allows(users: UserServ
     assert sorted(users.asked) == sorted(map(str, [*known, *unknown]))
 
 
-def test_mails_of_one_turn_share_a_request(users: UserService) -> None:
-    """300 mails that begin together are one question, though each asks for its own person."""
+def test_calls_in_one_loop_iteration_share_a_request(users: UserService) -> None:
+    """300 concurrent calls cause one request."""
     ids = add_users(users, 300)
 
     async def asking(contacts: Contacts) -> None:
@@ -109,8 +110,8 @@ def test_mails_of_one_turn_share_a_request(users: UserService) -> None:
     assert list(map(len, users.requests)) == [300]
 
 
-def test_mails_that_begin_while_a_request_is_under_way_share_the_next(users: UserService) -> None:
-    """However they are spread over its time: 301 mails are two requests."""
+def test_calls_during_a_request_share_the_next(users: UserService) -> None:
+    """301 calls, spread over the time of the first request, cause two requests."""
     first, *others = add_users(users, 301)
 
     async def asking(contacts: Contacts) -> None:
@@ -128,8 +129,8 @@ def test_mails_that_begin_while_a_request_is_under_way_share_the_next(users: Use
     assert [len(request) for request in users.requests] == [1, 300]
 
 
-def test_who_asks_again_right_after_an_answer_shares_the_next_request(users: UserService) -> None:
-    """Those who were answered together go on together, also where somebody else has waited for the next request."""
+def test_calls_right_after_a_response_share_the_next_request(users: UserService) -> None:
+    """Callers that shared a response share the next request, also if another call has waited for it."""
     first, second, late = add_users(users, 50), add_users(users, 50), add_users(users, 1)
 
     async def asking(contacts: Contacts) -> None:
@@ -149,8 +150,8 @@ def test_who_asks_again_right_after_an_answer_shares_the_next_request(users: Use
     assert [len(request) for request in users.requests] == [50, 51]
 
 
-def test_no_answer_is_older_than_the_question(users: UserService) -> None:
-    """Who confirms while a request for them is under way gets the alert that comes after that."""
+def test_no_response_is_older_than_its_call(users: UserService) -> None:
+    """A user who confirms during a request gets the alert that comes after the confirmation."""
     users.add(build_contact(confirmed=False))
 
     async def asking(contacts: Contacts) -> None:
@@ -169,8 +170,8 @@ def test_no_answer_is_older_than_the_question(users: UserService) -> None:
     run_with_contacts(users.target, asking)
 
 
-def test_who_was_answered_meanwhile_is_not_asked_for_again(users: UserService) -> None:
-    """Whoever can be mailed may be remembered, so a burst to one person is one question also while it is open."""
+def test_a_user_cached_meanwhile_is_not_requested_again(users: UserService) -> None:
+    """Several alerts for one user cause one request, also if they arrive during the request."""
     users.add(build_contact())
 
     async def asking(contacts: Contacts) -> None:
@@ -186,8 +187,8 @@ def test_who_was_answered_meanwhile_is_not_asked_for_again(users: UserService) -
     assert users.asked == [str(USER)]
 
 
-def test_a_request_that_fails_fails_all_who_waited_for_it_and_no_others(users: UserService) -> None:
-    """Those who come later ask again."""
+def test_a_failed_request_fails_exactly_its_own_calls(users: UserService) -> None:
+    """Later calls cause another request."""
     first, second, third = add_users(users, 3)
 
     async def asking(contacts: Contacts) -> None:
@@ -205,7 +206,7 @@ def test_a_request_that_fails_fails_all_who_waited_for_it_and_no_others(users: U
 
 
 def test_of_several_requests_one_may_fail(users: UserService) -> None:
-    """Whoever needs nothing of it gets their answer."""
+    """Calls whose users were in another request get their contacts."""
     ids = add_users(users, MAX_USERS_PER_REQUEST + 1)
     users.refused = {str(ids[0])}
 
@@ -221,8 +222,8 @@ def test_of_several_requests_one_may_fail(users: UserService) -> None:
     run_with_contacts(users.target, asking)
 
 
-def test_who_is_cancelled_leaves_the_question_to_the_others(users: UserService) -> None:
-    """Whoever asked first, and even when nobody is left to hear the answer."""
+def test_a_cancelled_call_does_not_affect_other_calls(users: UserService) -> None:
+    """The request continues, also if the cancelled call started it, and even if no call is left."""
     first, second = add_users(users, 2)
 
     async def asking(contacts: Contacts) -> None:
@@ -245,8 +246,8 @@ def test_who_is_cancelled_leaves_the_question_to_the_others(users: UserService) 
     run_with_contacts(users.target, asking)
 
 
-def test_a_user_manager_that_says_nothing_is_away(users: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request has its deadline: whoever came first waits for one, whoever came meanwhile for two."""
+def test_a_request_fails_at_its_deadline(users: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call waits for its own request, and for the rest of the request before it."""
     monkeypatch.setattr(module, "DEADLINE_S", 0.2)
     users.open.clear()
     first, second = add_users(users, 2)
@@ -262,8 +263,8 @@ def test_a_user_manager_that_says_nothing_is_away(users: UserService, monkeypatc
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["under way", "not begun"])
-def test_nobody_waits_for_a_client_that_is_closed(users: UserService, begun: bool) -> None:
-    """They hear that user_manager is away, so that their mails are put off."""
+def test_closing_the_client_fails_waiting_calls(users: UserService, begun: bool) -> None:
+    """The calls raise UserManagerUnavailable, so that their mails are deferred."""
     users.open.clear()
     first, second = add_users(users, 2)
 
@@ -280,16 +281,16 @@ def test_nobody_waits_for_a_client_that_is_closed(users: UserService, begun: boo
     run_with_contacts(users.target, asking)
 
 
-def test_what_is_remembered_is_bounded(users: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who was remembered first is forgotten first."""
+def test_the_cache_is_bounded(users: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contact that was cached first is removed first."""
     monkeypatch.setattr(module, "_MAX_CACHED", 3)
     ids = add_users(users, 4)
-    ask(users.target, *ids, *reversed(ids[1:]), ids[0])
+    find_contacts_in_turn(users.target, *ids, *reversed(ids[1:]), ids[0])
     assert users.asked == [str(user_id) for user_id in (*ids, ids[0])]
 
 
-def test_a_bounce_is_told_with_its_time(users: UserService) -> None:
-    """In UTC, whatever zone the caller's datetime has, to the microsecond."""
+def test_a_bounce_is_reported_with_its_time(users: UserService) -> None:
+    """The time is reported in UTC to the microsecond, whatever time zone the caller's datetime has."""
     at = datetime(2026, 2, 13, 12, 30, 15, 123456, tzinfo=timezone(timedelta(hours=2)))
 
     async def reporting(contacts: Contacts) -> None:
@@ -302,8 +303,9 @@ def test_a_bounce_is_told_with_its_time(users: UserService) -> None:
 
 
 @pytest.mark.parametrize("away", [False, True])
-def test_who_bounced_is_not_remembered(users: UserService, away: bool) -> None:
-    """The next alert asks again; also when the report failed, since then nobody knows whether it arrived."""
+def test_a_bounced_contact_is_not_cached(users: UserService, away: bool) -> None:
+    """The next alert requests the contact again, also if the report failed, because it may have arrived
+    nevertheless."""
     users.add(build_contact())
 
     async def reporting(contacts: Contacts) -> None:
@@ -323,8 +325,8 @@ def test_who_bounced_is_not_remembered(users: UserService, away: bool) -> None:
     run_with_contacts(users.target, reporting)
 
 
-def test_an_answer_from_before_the_bounce_is_not_remembered(users: UserService) -> None:
-    """It was looked up before the report, and comes after it."""
+def test_a_response_from_before_the_bounce_is_not_cached(users: UserService) -> None:
+    """The response was looked up before the report, and arrives after it."""
     users.add(build_contact())
 
     async def reporting(contacts: Contacts) -> None:

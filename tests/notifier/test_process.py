@@ -1,4 +1,4 @@
-"""The notifier as it runs: a real worker, a real broker, a real mailbox."""
+"""The notifier as a real process, with a real broker and a real mailbox."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def smtp() -> Iterator[FakeSmtpServer]:
 
 @contextmanager
 def running_mailbox(maildir: Path) -> Iterator[int]:
-    """The port of a real mailbox."""
+    """Run a real mailbox and yield its port."""
     port = free_port()
     command = [sys.executable, "-m", "local.mailbox", "--port", str(port), "--maildir", str(maildir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -71,11 +71,11 @@ def message_id(alert: Alert) -> str:
     return f"<{alert.alert_id}@example.org>"
 
 
-def test_each_alert_is_mailed_once_to_whom_it_may_concern(
+def test_each_alert_is_mailed_once_to_users_who_may_be_mailed(
     kafka: Broker, users: FakeUserService, tmp_path: Path
 ) -> None:
-    """Duplicates are mailed once; bytes that are no alert are put aside and hold nothing up; who is unconfirmed,
-    paused or gone gets nothing; a registration gets its link; and no log, label or topic tells who anybody is."""
+    """Duplicates are mailed once; undecodable events are dead-lettered and delay nothing; users who are unconfirmed,
+    paused or deleted get no alert; a registration gets its link; no log, label or topic reveals a user."""
     known = new_alert()
     users.add(build_contact(known.user_id))
     unconfirmed, paused, gone = new_alert(), new_alert(), new_alert()
@@ -132,11 +132,11 @@ def test_each_alert_is_mailed_once_to_whom_it_may_concern(
     )
 
 
-def test_refusals_hold_up_nobody_else(
+def test_rejected_mails_delay_no_other_mail(
     kafka: Broker, users: FakeUserService, smtp: FakeSmtpServer, tmp_path: Path
 ) -> None:
-    """What is refused for now is mailed later; what is refused for good becomes a dead letter at once; what stands
-    behind either goes out meanwhile."""
+    """A mail that is rejected temporarily is sent later, a mail that is rejected permanently is dead-lettered at once,
+    and the mails behind both are sent meanwhile."""
     later, never, lost, asks, behind = (new_alert() for _ in range(5))
     for alert in (later, never, lost, behind):
         users.add(build_contact(alert.user_id, email=f"{alert.user_id}@example.net"))
@@ -172,10 +172,10 @@ def test_refusals_hold_up_nobody_else(
         eventually(lambda: message_id(meanwhile) in [mail["Message-ID"] for mail in smtp.mails])
 
 
-def test_a_stop_loses_no_alert_that_waits(
+def test_a_stop_loses_no_queued_alert(
     kafka: Broker, users: FakeUserService, smtp: FakeSmtpServer, tmp_path: Path
 ) -> None:
-    """Faust would acknowledge the event that a stop interrupts; a retry in its pause must be there after a restart."""
+    """Faust would acknowledge the event that a stop interrupts; a retry in its pause must be mailed after a restart."""
     alert = new_alert()
     users.add(build_contact(alert.user_id, email="later@example.net"))
     smtp.to["later@example.net"] = ["450 later"]
@@ -194,7 +194,8 @@ def test_a_stop_loses_no_alert_that_waits(
 
 
 def test_kill_9_mails_nothing_twice(kafka: Broker, users: FakeUserService, tmp_path: Path) -> None:
-    """What went out is remembered across a crash; only the mail of the very instant may come again, as the same one."""
+    """Sent mails are recorded across a crash; only the mail that was in flight at the crash may be sent again,
+    unchanged."""
     user_id = uuid4()
     users.add(build_contact(user_id))
     burst = [new_alert(user_id=user_id) for _ in range(300)]
