@@ -74,6 +74,7 @@ class _FakeConfirmations:
 
 
 def run(check: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine; fail after 20 seconds."""
     asyncio.run(asyncio.wait_for(check(), 20))
 
 
@@ -81,16 +82,16 @@ def test_a_new_alert_is_queued_and_acknowledged_only_by_its_pending_event() -> N
     """Its lifetime starts at the time of its record in the broker."""
 
     async def check() -> None:
-        it = AgentsFixture()
-        await it.agents.consume_alerts(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
-        [(batch, user_state)] = it.taken
+        fixture = AgentsFixture()
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        [(batch, user_state)] = fixture.taken
         assert ([each.alert for each in batch.alerts], user_state) == ([ALERT], USER_STATE)
         assert batch.lifetime_start.timestamp() == 1_360_281_600.0
-        assert (it.deeds, it.capacity_waits) == ([], [False])
+        assert (fixture.deeds, fixture.capacity_waits) == ([], [False])
         assert isinstance(batch.pending_event, PendingEvent)
         assert not batch.pending_event.requeued
         await batch.pending_event.acknowledge()
-        assert it.deeds == [("acknowledged", 7)]
+        assert fixture.deeds == [("acknowledged", 7)]
 
     run(check)
 
@@ -99,13 +100,13 @@ def test_a_retry_is_queued_with_all_of_its_fields() -> None:
     """The batch has the retry's time, number of attempts, seal and start of lifetime."""
 
     async def check() -> None:
-        it = AgentsFixture()
+        fixture = AgentsFixture()
         raised = decode_raised_alert(ALERT_VALUE)
         retry = Retry((raised,), 3, NOW + timedelta(seconds=30), NOW - timedelta(hours=1), sealed=True)
-        await it.agents.consume_retries(it.stream(ALERTS_RETRY.name, encode_retry(retry)))
-        [(batch, _)] = it.taken
+        await fixture.agents.consume_retries(fixture.stream(ALERTS_RETRY.name, encode_retry(retry)))
+        [(batch, _)] = fixture.taken
         assert (batch.alerts, batch.attempt, batch.not_before) == (retry.alerts, 3, retry.not_before)
-        assert (batch.lifetime_start, batch.sealed, it.capacity_waits) == (retry.first_attempt_at, True, [True])
+        assert (batch.lifetime_start, batch.sealed, fixture.capacity_waits) == (retry.first_attempt_at, True, [True])
 
     run(check)
 
@@ -114,15 +115,15 @@ def test_a_retry_that_a_later_record_replaced_is_acknowledged() -> None:
     """The retry was completed before, but its offset was not committed; the later record is queued."""
 
     async def check() -> None:
-        it = AgentsFixture()
+        fixture = AgentsFixture()
         raised = decode_raised_alert(ALERT_VALUE)
         until = NOW + timedelta(seconds=30)
-        it.user_state = USER_STATE.with_deferred_batches((compute_batch_id([ALERT.alert_id]),), until, NOW)
+        fixture.user_state = USER_STATE.with_deferred_batches((compute_batch_id([ALERT.alert_id]),), until, NOW)
         values = [encode_retry(Retry((raised,), 1, each, NOW)) for each in (NOW, until)]
-        await it.agents.consume_retries(it.stream(ALERTS_RETRY.name, *values))
-        [(batch, _)] = it.taken
+        await fixture.agents.consume_retries(fixture.stream(ALERTS_RETRY.name, *values))
+        [(batch, _)] = fixture.taken
         assert batch.not_before == until
-        assert it.deeds == [("acknowledged", 7)]
+        assert fixture.deeds == [("acknowledged", 7)]
 
     run(check)
 
@@ -131,9 +132,11 @@ def test_a_requeued_alert_is_marked_as_requeued() -> None:
     """The header of the record marks the alert."""
 
     async def check() -> None:
-        it = AgentsFixture()
-        await it.agents.consume_alerts(it.stream(ALERTS_RAISED.name, ALERT_VALUE, headers={REQUEUED_FROM: b"3:7"}))
-        [(batch, _)] = it.taken
+        fixture = AgentsFixture()
+        await fixture.agents.consume_alerts(
+            fixture.stream(ALERTS_RAISED.name, ALERT_VALUE, headers={REQUEUED_FROM: b"3:7"})
+        )
+        [(batch, _)] = fixture.taken
         assert isinstance(batch.pending_event, PendingEvent)
         assert batch.pending_event.requeued
 
@@ -144,11 +147,11 @@ def test_a_registration_starts_a_confirmation_and_other_changes_are_acknowledged
     """A tombstone is acknowledged at once; a registration is not."""
 
     async def check() -> None:
-        it = AgentsFixture()
+        fixture = AgentsFixture()
         request = UserChanged(user_id=USER, registered=UserRegistered(confirmation_id="c1")).SerializeToString()
-        await it.agents.consume_user_changes(it.stream(USERS_CHANGED.name, None, request))
-        assert [each.confirmation_id for _, each in it.requests] == ["c1"]
-        assert it.deeds == [("acknowledged", 7)]
+        await fixture.agents.consume_user_changes(fixture.stream(USERS_CHANGED.name, None, request))
+        assert [each.confirmation_id for _, each in fixture.requests] == ["c1"]
+        assert fixture.deeds == [("acknowledged", 7)]
 
     run(check)
 
@@ -158,10 +161,10 @@ def test_an_undecodable_event_is_dead_lettered_and_then_acknowledged(value: byte
     """The agent continues with the next event."""
 
     async def check() -> None:
-        it = AgentsFixture()
-        await it.agents.consume_alerts(it.stream(ALERTS_RAISED.name, value, ALERT_VALUE))
-        assert it.deeds == [("dead letter", value), ("acknowledged", 7)]
-        assert len(it.taken) == 1
+        fixture = AgentsFixture()
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, value, ALERT_VALUE))
+        assert fixture.deeds == [("dead letter", value), ("acknowledged", 7)]
+        assert len(fixture.taken) == 1
 
     run(check)
 
@@ -170,10 +173,10 @@ def test_a_bug_dead_letters_one_event() -> None:
     """If an exception left the agent, Faust would acknowledge the event, and the alert would be lost."""
 
     async def check() -> None:
-        it = AgentsFixture()
-        it.bug = ZeroDivisionError()
-        await it.agents.consume_alerts(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
-        assert it.deeds == [("dead letter", ALERT_VALUE), ("acknowledged", 7)]
+        fixture = AgentsFixture()
+        fixture.bug = ZeroDivisionError()
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert fixture.deeds == [("dead letter", ALERT_VALUE), ("acknowledged", 7)]
 
     run(check)
 
@@ -182,11 +185,11 @@ def test_an_event_of_a_revoked_partition_is_neither_queued_nor_acknowledged() ->
     """After a rebalance the partition's owner reads the event again."""
 
     async def check() -> None:
-        it = AgentsFixture()
-        it.owns_partitions = False
-        await it.agents.consume_alerts(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
-        await it.agents.consume_user_changes(it.stream(USERS_CHANGED.name, None))
-        assert (it.taken, it.deeds) == ([], [])
+        fixture = AgentsFixture()
+        fixture.owns_partitions = False
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        await fixture.agents.consume_user_changes(fixture.stream(USERS_CHANGED.name, None))
+        assert (fixture.taken, fixture.deeds) == ([], [])
 
     run(check)
 
@@ -195,13 +198,13 @@ def test_publishing_is_repeated_until_the_broker_accepts() -> None:
     """An alert whose retry is not published would be lost."""
 
     async def check() -> None:
-        it = AgentsFixture(refusals=1)
+        fixture = AgentsFixture(refusals=1)
         retry = Retry((decode_raised_alert(ALERT_VALUE),), 1, NOW, NOW)
-        await it.topics.publish_retry(ALERT.user_id, retry)
-        assert [name for name, _ in it.deeds] == ["retry refused", "retry refused", "retry"]
-        assert decode_retry(it.deeds[-1][1]) == retry
-        await it.topics.publish_dead_letter(an_event(ALERTS_RAISED.name, 0, b"", ALERT_VALUE, {}), "because")
-        assert it.deeds[-2:] == [("dead letter refused", None), ("dead letter", ALERT_VALUE)]
+        await fixture.topics.publish_retry(ALERT.user_id, retry)
+        assert [name for name, _ in fixture.deeds] == ["retry refused", "retry refused", "retry"]
+        assert decode_retry(fixture.deeds[-1][1]) == retry
+        await fixture.topics.publish_dead_letter(an_event(ALERTS_RAISED.name, 0, b"", ALERT_VALUE, {}), "because")
+        assert fixture.deeds[-2:] == [("dead letter refused", None), ("dead letter", ALERT_VALUE)]
 
     run(check)
 
@@ -210,13 +213,13 @@ def test_a_retry_above_the_maximal_size_is_not_published() -> None:
     """The broker would never accept it, and its mail would be in flight until the worker ends."""
 
     async def check() -> None:
-        it = AgentsFixture()
+        fixture = AgentsFixture()
         raised = decode_raised_alert(ALERT_VALUE)
         large = Retry(
             (replace(raised, original=ALERT_VALUE + b"\xfa\x07\x80\xad\xe2\x04" + bytes(10_000_000)),), 1, NOW, NOW
         )
         with pytest.raises(TooLargeToWaitError):
-            await it.topics.publish_retry(ALERT.user_id, large)
-        assert it.deeds == []
+            await fixture.topics.publish_retry(ALERT.user_id, large)
+        assert fixture.deeds == []
 
     run(check)

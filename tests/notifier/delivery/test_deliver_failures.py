@@ -1,4 +1,4 @@
-"""What becomes of a mail that cannot go out now, or never: each rule by an example."""
+"""The handling of a mail that cannot be sent now, or never: each rule by an example."""
 
 import asyncio
 from dataclasses import replace
@@ -26,12 +26,13 @@ from tests.notifier.simulation_settings import DeliverySettings
 
 
 @pytest.fixture(autouse=True)
-def _mails_are_what_they_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the composition of mails, which takes long."""
     monkeypatch.setattr(deliver_module, "alerts_mail", build_fake_mail)
 
 
-def test_a_temporary_refusal_puts_off_and_holds_back_what_comes_after() -> None:
-    """RESOLVED never goes before its FIRING, also when the process is restarted meanwhile."""
+def test_a_temporary_rejection_defers_the_mail_and_later_alerts() -> None:
+    """RESOLVED is never mailed before its FIRING, also if the process is restarted meanwhile."""
 
     async def doing(it: Scene) -> None:
         it.simulation.script.append(TemporarilyRefused("450"))
@@ -49,9 +50,9 @@ def test_a_temporary_refusal_puts_off_and_holds_back_what_comes_after() -> None:
     scene(doing)
 
 
-def test_what_waits_of_a_person_is_put_off_along() -> None:
-    """Else an alert behind a mailbox that is full for hours would be in hand, unacknowledged, for as long, and the
-    worker would pass for one that is stuck."""
+def test_other_alerts_of_the_user_are_deferred_with_the_mail() -> None:
+    """Otherwise an alert behind a full mailbox would be unacknowledged for hours, and the worker would count as
+    stuck."""
 
     async def doing(it: Scene) -> None:
         it.simulation.script.extend([TemporarilyRefused("452")] * 40)
@@ -72,8 +73,8 @@ def test_what_waits_of_a_person_is_put_off_along() -> None:
     scene(doing, DeliverySettings(group_wait=timedelta(0)))
 
 
-def test_after_silence_the_same_mail_is_sent_again_alone() -> None:
-    """The server may have it; and it had."""
+def test_after_a_lost_connection_the_same_mail_is_sent_again_alone() -> None:
+    """The server may have accepted the mail, and here it has."""
 
     async def doing(it: Scene) -> None:
         it.simulation.script.append(LostAfterData("no answer from the server to the mail"))
@@ -88,9 +89,8 @@ def test_after_silence_the_same_mail_is_sent_again_alone() -> None:
     scene(doing)
 
 
-def test_after_silence_an_older_record_of_the_alerts_does_not_pass_for_them() -> None:
-    """Acknowledged, it comes again nevertheless, for it was not committed yet; and before the one that says that the
-    server may have the mail."""
+def test_after_a_lost_connection_an_older_retry_of_the_alerts_is_not_mailed_with_others() -> None:
+    """The older retry is read again because its acknowledgement was not committed, and before the sealed retry."""
 
     async def doing(it: Scene) -> None:
         it.simulation.script.extend([TemporarilyRefused("450"), LostAfterData("no answer from the server to the mail")])
@@ -115,8 +115,8 @@ def test_after_silence_an_older_record_of_the_alerts_does_not_pass_for_them() ->
     scene(doing)
 
 
-def test_whoever_may_have_been_told_and_wants_no_mail_any_more_is_not_told_in_other_company() -> None:
-    """When the stream repeats one of the alerts, and by then the person wants mails again."""
+def test_alerts_of_an_unconfirmed_mail_to_a_deleted_user_are_never_mailed_with_others() -> None:
+    """Not even if the stream publishes a duplicate of an alert after the user has returned."""
 
     async def doing(it: Scene) -> None:
         it.simulation.script.append("never answers")
@@ -133,8 +133,8 @@ def test_whoever_may_have_been_told_and_wants_no_mail_any_more_is_not_told_in_ot
     scene(doing)
 
 
-def test_a_permanent_refusal_is_a_dead_letter_of_each_alert() -> None:
-    """And a redelivery of one is dropped; unless somebody wants it to be tried again."""
+def test_a_permanent_rejection_dead_letters_each_alert() -> None:
+    """A duplicate of an alert is dropped, unless an operator requeued it."""
 
     async def doing(it: Scene) -> None:
         it.simulation.script.append(PermanentlyRefused("the server refused the mail: 554"))
@@ -151,8 +151,8 @@ def test_a_permanent_refusal_is_a_dead_letter_of_each_alert() -> None:
     scene(doing)
 
 
-def test_what_was_told_already_is_no_dead_letter() -> None:
-    """A repeat that is in one mail with an alert that is refused is only dropped."""
+def test_an_alert_that_was_mailed_is_not_dead_lettered() -> None:
+    """A duplicate in one mail with a rejected alert is only dropped."""
 
     async def doing(it: Scene) -> None:
         it.bring(1)
@@ -178,8 +178,8 @@ def test_an_address_that_does_not_exist_is_reported() -> None:
     scene(doing)
 
 
-def test_what_is_no_news_any_more_is_given_up() -> None:
-    """After its lifetime, with the number of its tries."""
+def test_an_alert_is_given_up_after_its_lifetime() -> None:
+    """The reason contains the number of attempts."""
 
     async def doing(it: Scene) -> None:
         it.simulation.script.extend([TemporarilyRefused("450")] * 1000)
@@ -193,8 +193,8 @@ def test_what_is_no_news_any_more_is_given_up() -> None:
     scene(doing)
 
 
-def test_what_may_have_been_taken_is_not_divided_by_age() -> None:
-    """One alert of it has become old, the others have not: sent without it they would be another mail."""
+def test_a_mail_that_may_have_been_sent_is_not_divided_by_age() -> None:
+    """One of its alerts has expired, the others have not: without it they would be another mail."""
 
     async def doing(it: Scene) -> None:
         it.simulation.script.append("never answers")
@@ -214,8 +214,8 @@ def test_what_may_have_been_taken_is_not_divided_by_age() -> None:
     scene(doing, DeliverySettings(lifetime=timedelta(minutes=10)))
 
 
-def test_a_person_gets_so_many_mails_an_hour() -> None:
-    """What is more comes with the next one, in one mail, and counts as no try."""
+def test_mails_to_a_user_are_limited_per_hour() -> None:
+    """Further alerts go into the next mail, all together, and the wait is not counted as an attempt."""
 
     async def doing(it: Scene) -> None:
         for number in range(1, 6):
@@ -230,8 +230,8 @@ def test_a_person_gets_so_many_mails_an_hour() -> None:
     scene(doing, DeliverySettings(mails_per_hour=2))
 
 
-def test_while_the_server_is_left_alone_nothing_is_tried() -> None:
-    """The mail waits on, in hand; what comes meanwhile joins it."""
+def test_while_the_circuit_is_open_no_mail_is_tried() -> None:
+    """The mail stays queued, and alerts that arrive meanwhile join it."""
 
     async def doing(it: Scene) -> None:
         now = it.simulation.clock.now()
@@ -249,8 +249,8 @@ def test_while_the_server_is_left_alone_nothing_is_tried() -> None:
     scene(doing)
 
 
-def test_a_server_that_cannot_be_reached_was_tried() -> None:
-    """Whether it is worth another try is for the breaker to say."""
+def test_an_unreachable_server_counts_as_an_attempt() -> None:
+    """The circuit breaker decides whether another attempt is made."""
 
     async def doing(it: Scene) -> None:
         it.simulation.script.append(MailServerUnavailable("no answer from the server to the connection"))
@@ -262,8 +262,8 @@ def test_a_server_that_cannot_be_reached_was_tried() -> None:
     scene(doing)
 
 
-def test_while_user_manager_is_away_everybody_rests_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those who find it out at the same time rest together, and for a second only: it was one failure, not many."""
+def test_an_unavailable_user_manager_pauses_all_mails_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mails that fail at the same time share one pause of a second: they are one failure, not many."""
     answers = SimulatedUserManager.find_contact
 
     async def away(_self: SimulatedUserManager, _user_id: UUID) -> Contact | None:

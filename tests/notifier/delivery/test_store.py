@@ -1,4 +1,4 @@
-"""What became of alerts, and when that is sure."""
+"""The store of delivery statuses and user states, and when its writes are durable."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -19,7 +19,9 @@ A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
 EVENT = an_event("alerts.raised.v1", 3, b"", b"", {})
 
 
-def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+def run_in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test in an event loop; fail after 20 seconds."""
+
     @wraps(test)
     def run(**values: Any) -> None:
         asyncio.run(asyncio.wait_for(test(**values), 20))
@@ -28,7 +30,7 @@ def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
 
 class PurgedTable(FakeTable):
-    """In memory, and purged like the real one."""
+    """A table in memory that can be purged like the real one."""
 
     async def purge(self, is_over: Callable[[bytes], bool]) -> int:
         over = [key for key, entry in self.items() if is_over(entry)]
@@ -38,7 +40,7 @@ class PurgedTable(FakeTable):
 
 
 class StoreFixture:
-    """A store, and its tables."""
+    """A store with its tables in memory."""
 
     def __init__(self) -> None:
         self.deeds: list[Deed] = []
@@ -47,9 +49,9 @@ class StoreFixture:
         self.store = DeliveryStore(self.statuses, self.users, self.crashes.append)  # type: ignore[arg-type]
 
 
-@in_a_loop
-async def test_fates() -> None:
-    """Mailed is for good; dead until somebody wants it to be tried again."""
+@run_in_loop
+async def test_delivery_statuses() -> None:
+    """MAILED is final; DEAD_LETTERED can be cleared."""
     store = StoreFixture().store
     assert store.find_status(EVENT, A) is None
     store.mark_mailed(EVENT, (A,), NOW)
@@ -62,9 +64,9 @@ async def test_fates() -> None:
     assert (store.find_status(EVENT, A), store.find_status(EVENT, B)) == (DeliveryStatus.MAILED, None)
 
 
-@in_a_loop
-async def test_confirmations_are_remembered_apart() -> None:
-    """By what tells one wish from the next."""
+@run_in_loop
+async def test_confirmations_are_stored_apart_from_alerts() -> None:
+    """A confirmation is stored by its own id."""
     store = StoreFixture().store
     store.mark_confirmation_mailed(EVENT, str(A), NOW)
     assert store.was_confirmation_mailed(EVENT, str(A))
@@ -72,61 +74,62 @@ async def test_confirmations_are_remembered_apart() -> None:
     assert store.find_status(EVENT, A) is None
 
 
-@in_a_loop
-async def test_people_are_remembered() -> None:
-    """Of whom nothing is left to be remembered has no entry."""
-    it = StoreFixture()
+@run_in_loop
+async def test_user_states_are_stored() -> None:
+    """An empty state has no entry."""
+    fixture = StoreFixture()
     user = UserState().with_mail_in_flight((A,))
-    it.store.save_user_state(EVENT, B, user)
-    assert it.store.load_user_state(EVENT, B) == user
-    it.store.save_user_state(EVENT, B, UserState())
-    assert it.store.load_user_state(EVENT, B) == UserState()
-    assert not it.users
+    fixture.store.save_user_state(EVENT, B, user)
+    assert fixture.store.load_user_state(EVENT, B) == user
+    fixture.store.save_user_state(EVENT, B, UserState())
+    assert fixture.store.load_user_state(EVENT, B) == UserState()
+    assert not fixture.users
 
 
-@in_a_loop
-async def test_kept_waits_for_both_tables() -> None:
-    """And for nothing, where nothing was written."""
-    it = StoreFixture()
-    await it.store.wait_until_persisted(EVENT)
-    it.store.mark_mailed(EVENT, (A,), NOW)
-    it.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
-    waiting = asyncio.create_task(it.store.wait_until_persisted(EVENT))
-    it.statuses.keep()
+@run_in_loop
+async def test_wait_until_persisted_waits_for_both_tables() -> None:
+    """It returns at once if nothing was written."""
+    fixture = StoreFixture()
+    await fixture.store.wait_until_persisted(EVENT)
+    fixture.store.mark_mailed(EVENT, (A,), NOW)
+    fixture.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
+    waiting = asyncio.create_task(fixture.store.wait_until_persisted(EVENT))
+    fixture.statuses.keep()
     await asyncio.sleep(0.01)
     assert not waiting.done()
-    it.users.keep()
+    fixture.users.keep()
     await asyncio.wait_for(waiting, 5)
 
 
 @pytest.mark.parametrize("failing", ["statuses", "users"])
-@in_a_loop
-async def test_what_the_broker_will_never_have_ends_the_worker(failing: str) -> None:
-    """And nothing is acknowledged before: the table here holds what no other would recover."""
-    it = StoreFixture()
-    it.store.mark_mailed(EVENT, (A,), NOW)
-    it.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
-    waiting = asyncio.create_task(it.store.wait_until_persisted(EVENT))
-    tables: dict[str, Any] = {"statuses": it.statuses, "users": it.users}
+@run_in_loop
+async def test_a_failed_write_crashes_the_worker(failing: str) -> None:
+    """No event is acknowledged after it: this worker's table contains an entry that another worker could not
+    recover."""
+    fixture = StoreFixture()
+    fixture.store.mark_mailed(EVENT, (A,), NOW)
+    fixture.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
+    waiting = asyncio.create_task(fixture.store.wait_until_persisted(EVENT))
+    tables: dict[str, Any] = {"statuses": fixture.statuses, "users": fixture.users}
     for name, table in tables.items():
         table.keep(KafkaTimeoutError() if name == failing else None)
     await asyncio.sleep(0.01)
     assert not waiting.done()
-    assert [type(each) for each in it.crashes] == [KafkaTimeoutError]
+    assert [type(each) for each in fixture.crashes] == [KafkaTimeoutError]
     waiting.cancel()
 
 
-@in_a_loop
-async def test_old_fates_are_let_go() -> None:
-    """Of the dead too, and nobody else's; the topics have let go of the alerts themselves by then."""
-    it = StoreFixture()
+@run_in_loop
+async def test_old_statuses_are_purged() -> None:
+    """Old dead-lettered statuses are purged, too, and no newer ones; the topics have deleted the alerts by then."""
+    fixture = StoreFixture()
     long_ago = NOW - STATUS_RETENTION - timedelta(seconds=1)
-    it.store.mark_mailed(EVENT, (A,), long_ago)
-    it.store.mark_dead_lettered(EVENT, (B,), long_ago)
-    it.store.mark_mailed(EVENT, (C,), NOW - STATUS_RETENTION)
-    it.store.mark_dead_lettered(EVENT, (UUID(int=4),), NOW)
-    assert await it.store.purge_expired(NOW) == 2
-    assert [it.store.find_status(EVENT, UUID(int=each)) for each in (1, 2, 3, 4)] == [
+    fixture.store.mark_mailed(EVENT, (A,), long_ago)
+    fixture.store.mark_dead_lettered(EVENT, (B,), long_ago)
+    fixture.store.mark_mailed(EVENT, (C,), NOW - STATUS_RETENTION)
+    fixture.store.mark_dead_lettered(EVENT, (UUID(int=4),), NOW)
+    assert await fixture.store.purge_expired(NOW) == 2
+    assert [fixture.store.find_status(EVENT, UUID(int=each)) for each in (1, 2, 3, 4)] == [
         None,
         None,
         DeliveryStatus.MAILED,
@@ -134,12 +137,12 @@ async def test_old_fates_are_let_go() -> None:
     ]
 
 
-@in_a_loop
-async def test_people_of_whom_nothing_matters_any_more_are_let_go() -> None:
-    """Else there would be one for everybody who was ever mailed, also of accounts that are gone."""
-    it = StoreFixture()
-    it.store.save_user_state(EVENT, A, UserState().with_mail_sent(NOW - timedelta(hours=1), (), 12))
-    it.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
-    it.store.save_user_state(EVENT, C, UserState().with_mail_in_flight((A,)))
-    assert await it.store.purge_expired(NOW) == 1
-    assert [it.store.load_user_state(EVENT, each) == UserState() for each in (A, B, C)] == [True, False, False]
+@run_in_loop
+async def test_expired_user_states_are_purged() -> None:
+    """Otherwise the table would keep an entry for every user ever mailed, also of deleted accounts."""
+    fixture = StoreFixture()
+    fixture.store.save_user_state(EVENT, A, UserState().with_mail_sent(NOW - timedelta(hours=1), (), 12))
+    fixture.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
+    fixture.store.save_user_state(EVENT, C, UserState().with_mail_in_flight((A,)))
+    assert await fixture.store.purge_expired(NOW) == 1
+    assert [fixture.store.load_user_state(EVENT, each) == UserState() for each in (A, B, C)] == [True, False, False]
