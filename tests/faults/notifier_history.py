@@ -65,8 +65,8 @@ def _read_user_states(bootstrap_servers: str, wanted: frozenset[UUID]) -> Iterat
         user_id = UUID(record.key.decode())
         if user_id in wanted:
             user = UserState.decode(record.value)
-            put_off = [f"{str(name)[:8]} until {until:%H:%M:%S.%f}" for name, until in user.deferred_batches]
-            text = f"{_where(record)} user: on its way {_short(user.in_flight_ids)}, put off {put_off}"
+            deferred = [f"{str(name)[:8]} until {until:%H:%M:%S.%f}" for name, until in user.deferred_batches]
+            text = f"{_where(record)} user: in flight {_short(user.in_flight_ids)}, deferred {deferred}"
             yield _at(record), user_id, user.in_flight_ids, text
 
 

@@ -41,8 +41,8 @@ class DeliveryOutcome:
     @property
     def duplicates(self) -> Counter[str]:
         """Return the number of mails that had been accepted before, by address."""
-        told = [(mail.to, mail.message_id) for mail in self.mails] + self.confirmation_mails
-        return Counter(to for to, _ in told) - Counter(to for to, _ in set(told))
+        sent = [(mail.to, mail.message_id) for mail in self.mails] + self.confirmation_mails
+        return Counter(to for to, _ in sent) - Counter(to for to, _ in set(sent))
 
     @property
     def message_ids_by_alert(self) -> Mapping[UUID, Counter[str]]:
@@ -74,18 +74,18 @@ class DeliveryOutcome:
         assert not alerts_by_fault, {fault: (len(alerts), alerts[:3]) for fault, alerts in alerts_by_fault.items()}
         unknown = (mailed.keys() | self.dead_letter_reasons.keys()) - alerts_by_id(self.users.members).keys()
         assert not unknown
-        assert not self.users_mailed_twice, "told by two mails"
+        assert not self.users_mailed_twice, "an alert in two different mails"
         self._assert_in_order()
 
     def _describe_fault(self, user: SimulatedUser, alert_id: UUID, is_too_late: bool) -> str:
         """Return what is wrong with an alert's outcome; empty if it is right."""
         mailed, reasons = alert_id in self._mailed_ids, self.dead_letter_reasons.get(alert_id, set())
         if user.kind in NEVER_MAILED or is_too_late:
-            return "mailed" if mailed else f"put aside: {reasons}" if reasons else ""
+            return "mailed" if mailed else f"dead-lettered: {reasons}" if reasons else ""
         if user.kind in CHANGING:
-            return f"put aside: {reasons}" if reasons else ""
+            return f"dead-lettered: {reasons}" if reasons else ""
         if user.refusal is None:
-            return f"put aside: {reasons}" if reasons else "" if mailed else "lost"
+            return f"dead-lettered: {reasons}" if reasons else "" if mailed else "lost"
         if mailed:
             return "mailed"
         if (
@@ -93,8 +93,8 @@ class DeliveryOutcome:
             and user.kind is UserKind.BOUNCES
             and any(each.alert_id in self.dead_letter_reasons for each in user.alerts)
         ):
-            return ""  # dropped, for mail to the address had come back before
-        return "" if reasons == {user.refusal.reason} else f"put aside for {reasons}, not {user.refusal.reason}"
+            return ""  # dropped: mail to the address bounced before
+        return "" if reasons == {user.refusal.reason} else f"dead-lettered for {reasons}, not {user.refusal.reason}"
 
     @cached_property
     def _mailed_ids(self) -> frozenset[UUID]:
@@ -118,7 +118,7 @@ class DeliveryOutcome:
                 continue
             if alert.episode_id not in first or first[alert.episode_id] > first[alert.alert_id]:
                 wrong.append(alert)
-        assert not wrong, f"{len(wrong)} before the beginning of their episodes: {wrong[:3]}"
+        assert not wrong, f"{len(wrong)} before the first alert of their episodes: {wrong[:3]}"
 
 
 def read_outcome(
@@ -135,18 +135,18 @@ def read_outcome(
             outcome.confirmation_mails.append((to, message_id))
             continue
         alerts = list(_find_alerts(users.by_address[to], headers))
-        assert message_id == f"<{id_of_alerts(alerts)}@example.org>", "a mail is named by what it tells"
+        assert message_id == f"<{id_of_alerts(alerts)}@example.org>", "a mail is named by its alerts"
         _assert_references(mail, alerts)
         outcome.mails.append(AcceptedMail(to, message_id, frozenset(each.alert_id for each in alerts), position))
     keys = {str(user.user_id).encode() for user in users.members}
     for record in records(bootstrap_servers, ALERTS_DEAD_LETTER):
         if record.key not in keys:
             continue
-        letter = {name: value.decode() for name, value in record.headers}
-        is_retry = letter["source-topic"] == ALERTS_RETRY.name
+        record_headers = {name: value.decode() for name, value in record.headers}
+        is_retry = record_headers["source-topic"] == ALERTS_RETRY.name
         raised = decode_retry(record.value).alerts if is_retry else (decode_raised_alert(record.value),)
         for each in raised:
-            outcome.dead_letter_reasons[each.alert.alert_id].add(letter["reason"])
+            outcome.dead_letter_reasons[each.alert.alert_id].add(record_headers["reason"])
     return outcome
 
 

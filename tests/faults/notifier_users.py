@@ -153,10 +153,10 @@ def _build_alerts(chance: random.Random, user_id: UUID, count: int) -> Iterator[
         for number in range(chance.randint(1, 3))
     ]
     firing: dict[UUID, UUID] = {}
-    told = 0
+    alert_count = 0
     for hour in range(count + 1):
         for interest in interests:
-            if told == count:
+            if alert_count == count:
                 return
             episode, alert_id = firing.get(interest.interest_id), _uuid(chance)
             if episode is None:
@@ -174,7 +174,7 @@ def _build_alerts(chance: random.Random, user_id: UUID, count: int) -> Iterator[
                 count=interest.threshold + (-3 if state is AlertState.RESOLVED else 5),
                 window_start=_BEGIN + timedelta(hours=hour),
             )
-            told += 1
+            alert_count += 1
 
 
 def _uuid(chance: random.Random) -> UUID:

@@ -98,7 +98,7 @@ def is_quiet(kafka: Broker, accounts: Accounts, workers: WorkerGroup) -> bool:
 
 @pytest.mark.parametrize("seed", range(60, 60 + ROUNDS))
 def test_every_alert_has_the_right_outcome_after_a_storm_of_faults(seed: int, kafka: Broker, tmp_path: Path) -> None:
-    """Each alert is mailed once, or dead-lettered for the right reason, or dropped because its user may have no mail.
+    """Every alert is mailed once, or dead-lettered for the right reason, or dropped because its user may have no mail.
 
     Only mails that were unconfirmed when a worker was killed or the server hung up are sent twice, with the same
     Message-ID. No end of a breach is mailed before its beginning.
@@ -137,16 +137,16 @@ def test_every_alert_has_the_right_outcome_after_a_storm_of_faults(seed: int, ka
     recipients = [rcpt.partition("<")[2].partition(">")[0] for _, rcpt in storm.envelopes]
     outcome = read_outcome(users, list(zip(recipients, storm.mails, strict=True)), kafka.bootstrap_servers)
     print(
-        f"{len(outcome.mails)} mails, {outcome.duplicates.total()} of them again; {workers.kills} workers killed, "
+        f"{len(outcome.mails)} mails, {outcome.duplicates.total()} of them duplicates; {workers.kills} workers killed, "
         f"{storm.lost_after_data.total()} connections lost after the mail; "
-        f"{len(outcome.dead_letter_reasons)} alerts put aside; "
+        f"{len(outcome.dead_letter_reasons)} alerts dead-lettered; "
         f"{storm.connections} connections; {published - began:.0f} s of storm, {quiet - published:.0f} s until all was "
         f"quiet; came of the faults: { ({phase: f'{share:.0%}' for phase, share in came.items()}) }"
     )
     if outcome.users_mailed_twice:
         print(describe_history(kafka.bootstrap_servers, outcome.users_mailed_twice, outcome.mails, storm.taken_at))
     outcome.assert_exact(too_late_ids)
-    assert (outcome.duplicates - storm.lost_after_data).total() <= workers.kills, "one mail was in doubt at a time"
+    assert (outcome.duplicates - storm.lost_after_data).total() <= workers.kills, "one mail was unconfirmed at a time"
     assert {to for to, _ in outcome.confirmation_mails} == set(newcomers), (
         "each newcomer's confirmation mail, and no other"
     )
@@ -190,8 +190,8 @@ def publish_under_faults(
         if faults:
             if chance.random() < 0.5:
                 eventually(workers.are_ready, "the workers' readiness")
-            some = len(storm.mails) + chance.randint(5, 150)
-            eventually(lambda some=some: len(storm.mails) >= some, "more mails", within_s=90)  # type: ignore[misc]
+            wanted = len(storm.mails) + chance.randint(5, 150)
+            eventually(lambda wanted=wanted: len(storm.mails) >= wanted, "more mails", within_s=90)  # type: ignore[misc]
             workers.assert_alive()
             faults.pop()(workers, accounts, chance.choice(("left", "right")))
             email = f"new{number}@tower.test"

@@ -79,7 +79,7 @@ def _queue_id(mail: EmailMessage) -> str:
 def test_every_alert_arrives_while_postfix_stops_and_starts(
     seed: int, kafka: Broker, postfix: Postfix, tmp_path: Path
 ) -> None:
-    """Each alert is delivered once, or dead-lettered with Postfix's reply. Only mails that were unconfirmed at a kill
+    """Every alert is delivered once, or dead-lettered with Postfix's reply. Only mails that were unconfirmed at a kill
     or a stop are sent twice."""
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -97,8 +97,10 @@ def test_every_alert_arrives_while_postfix_stops_and_starts(
         faults = ["kill", "stop", "kill", "stop", "kill"]
         for burst in users.split_into_bursts(len(faults)):
             publish(kafka.bootstrap_servers, burst)
-            some = len(list_accepted_queue_ids(postfix)) + chance.randint(5, 60)
-            eventually(lambda some=some: len(list_accepted_queue_ids(postfix)) >= some, "more mails")  # type: ignore[misc]
+            wanted_count = len(list_accepted_queue_ids(postfix)) + chance.randint(5, 60)
+            eventually(
+                lambda wanted_count=wanted_count: len(list_accepted_queue_ids(postfix)) >= wanted_count, "more mails"
+            )  # type: ignore[misc]
             if faults.pop(0) == "kill":
                 workers.kill("only")
                 workers.start("only")
@@ -120,7 +122,8 @@ def test_every_alert_arrives_while_postfix_stops_and_starts(
         )
     outcome = read_outcome(users, list_accepted_mails(postfix), kafka.bootstrap_servers)
     print(
-        f"{len(outcome.mails)} mails, {outcome.duplicates.total()} of them again; {workers.kills} kills, {stops} stops"
+        f"{len(outcome.mails)} mails, {outcome.duplicates.total()} of them duplicates; "
+        f"{workers.kills} kills, {stops} stops"
     )
     outcome.assert_exact(())
     assert outcome.duplicates.total() <= workers.kills + stops

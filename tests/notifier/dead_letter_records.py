@@ -45,17 +45,19 @@ def dead_lettered_retry(
 
 
 def build_record(
-    aside: DeadLetteredEvent, offset: int = 0, at: datetime = NOW, partition: int = 3, headers: Headers | None = None
+    event: DeadLetteredEvent, offset: int = 0, at: datetime = NOW, partition: int = 3, headers: Headers | None = None
 ) -> ConsumerRecord:
     """Return the record of a dead letter. `headers` replace the headers that a complete record has."""
-    told: Headers = [
-        ("source-topic", aside.topic.name.encode()),
+    default_headers: Headers = [
+        ("source-topic", event.topic.name.encode()),
         ("source-partition", b"5"),
         ("source-offset", b"77"),
-        ("reason", aside.reason.encode()),
+        ("reason", event.reason.encode()),
         ("dead-lettered-at", at.isoformat(timespec="seconds").encode()),
     ]
-    return build_plain_record(aside.key, aside.value, told if headers is None else headers, offset, at, partition)
+    return build_plain_record(
+        event.key, event.value, default_headers if headers is None else headers, offset, at, partition
+    )
 
 
 def build_plain_record(
@@ -69,7 +71,7 @@ def build_plain_record(
     )
 
 
-def publish_dead_letters(bootstrap_servers: str, dead_letters: Topic, asides: Iterable[DeadLetteredEvent]) -> list[str]:
+def publish_dead_letters(bootstrap_servers: str, dead_letters: Topic, events: Iterable[DeadLetteredEvent]) -> list[str]:
     """Publish events as dead letters, one after the other, as both services do; return their ids in the dead-letter
     topic."""
     ids: list[str] = []
@@ -83,7 +85,7 @@ def publish_dead_letters(bootstrap_servers: str, dead_letters: Topic, asides: It
                 ids.append(f"{written.partition}:{written.offset}")
                 return sent
 
-            for offset, each in enumerate(asides):
+            for offset, each in enumerate(events):
                 partition = partition_of((each.key or b"").decode(errors="replace"), each.topic)
                 message = SimpleNamespace(
                     topic=each.topic.name, partition=partition, offset=offset, key=each.key, value=each.value

@@ -115,9 +115,10 @@ class SimulatedTable:
         return self._entries.get(key)
 
     def write(self, event: Any, key: bytes, entry: bytes | None) -> None:
+        """Change an entry and start to send it to the changelog; a dead process writes nothing."""
         if self._process.is_dead:
             return
-        assert event.message.generation_id == self._process.generation, "a write for a partition that may be another's"
+        assert event.message.generation_id == self._process.generation, "a write for a partition that may be revoked"
         if entry is None:
             del self._entries[key]
         else:
@@ -333,7 +334,7 @@ class SimulatedMailServer:
         if simulation.draw_fault(fault_rates.circuit_open):
             retry_at = simulation.clock.now() + timedelta(seconds=simulation.chance.uniform(0, 20))
             raise MailServerUnavailable(
-                "left alone", FailureReason.BREAKER_OPEN, simulation.chance.choice((None, retry_at))
+                "circuit open", FailureReason.BREAKER_OPEN, simulation.chance.choice((None, retry_at))
             )
         if simulation.draw_fault(fault_rates.server_unavailable):
             raise MailServerUnavailable("unreachable")

@@ -63,8 +63,8 @@ class SimulatedWorker:
         crashed: list[BaseException] = []
         store = DeliveryStore(self.tables["statuses"], self.tables["users"], crashed.append)
         self.queue = MailQueue(settings.group_wait)
-        every = Metrics(ServiceIdentity("notifier", "story"))
-        metrics, self.registry = NotifierMetrics(every), every.registry
+        all_metrics = Metrics(ServiceIdentity("notifier", "story"))
+        metrics, self.registry = NotifierMetrics(all_metrics), all_metrics.registry
         topics = KafkaTopics(
             SimulatedTopic(process, simulation.retry_log),  # type: ignore[arg-type]
             SimulatedTopic(process, simulation.dead_letters),  # type: ignore[arg-type]
@@ -202,14 +202,14 @@ async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert
         if rebalance_at and asyncio.get_running_loop().time() >= rebalance_at[0] and not simulation.killed.is_set():
             rebalance_at.pop(0)
             simulation.rebalances += 1
-            going = asyncio.create_task(worker.rebalance())
+            rebalancing = asyncio.create_task(worker.rebalance())
             killing = asyncio.create_task(simulation.killed.wait())
-            await asyncio.wait((going, killing), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((rebalancing, killing), return_when=asyncio.FIRST_COMPLETED)
             killing.cancel()
             if simulation.killed.is_set():
-                going.cancel()
+                rebalancing.cancel()
                 with suppress(asyncio.CancelledError):
-                    await going
+                    await rebalancing
         if simulation.killed.is_set():
             simulation.killed.clear()
             simulation.crashes += 1
@@ -236,19 +236,19 @@ async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert
         log.name: sorted(set(range(len(log.records))) - log.acknowledged)
         for log in (simulation.raised_log, simulation.retry_log)
     }
-    people = dict(simulation.changelogs["users"])
+    user_states = dict(simulation.changelogs["users"])
     worker.crash()
     await simulation.cancel_process_tasks()
     assert not any(unacknowledged.values()), f"never acknowledged: {unacknowledged}"
-    assert len(worker.queue) == 0, "all is done, and something waits"
-    check_results(simulation, people)
+    assert len(worker.queue) == 0, "every event is acknowledged, and the queue is not empty"
+    check_results(simulation, user_states)
 
 
-def check_results(simulation: Simulation, people: dict[bytes, bytes]) -> None:
+def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> None:
     """Check that each alert was mailed once, or dead-lettered for the right reason, in the right order.
 
     Raises AssertionError for a lost alert, for an alert in two different mails, for too many duplicates and for a mail
-    above the hourly limit. `people`: the changelog of user states.
+    above the hourly limit. `user_states`: the changelog of user states.
     """
     mails_by_alert: dict[UUID, set[frozenset[UUID]]] = defaultdict(set)
     first_mail: dict[UUID, int] = {}
@@ -264,9 +264,7 @@ def check_results(simulation: Simulation, people: dict[bytes, bytes]) -> None:
     uncertain = simulation.crashes + simulation.rebalances
     for alert_id, alert in simulation.alerts.items():
         if len(mails_by_alert[alert_id]) > 1 and alert_id not in simulation.requeued_ids:
-            raise AssertionError(
-                f"{alert_id.int} told in different mails: {to_sorted_numbers(mails_by_alert[alert_id])}"
-            )
+            raise AssertionError(f"{alert_id.int} in different mails: {to_sorted_numbers(mails_by_alert[alert_id])}")
         assert alert_id in first_mail or reasons[alert_id] or alert.user_id in simulation.unmailable_users, (
             f"{alert_id.int} lost"
         )
@@ -283,8 +281,10 @@ def check_results(simulation: Simulation, people: dict[bytes, bytes]) -> None:
             firing = alert.episode_id
             ended = reasons[firing] or alert.user_id in simulation.unmailable_users
             assert ended or first_mail[firing] <= first_mail[alert_id], f"{alert_id.int} before {firing.int}"
-    repeated = sum(copies.values()) - len(copies)
-    assert repeated <= uncertain * simulation.settings.max_in_flight + simulation.lost_after_data, f"{repeated} repeats"
+    duplicates = sum(copies.values()) - len(copies)
+    assert duplicates <= uncertain * simulation.settings.max_in_flight + simulation.lost_after_data, (
+        f"{duplicates} duplicates"
+    )
     for alert_id in simulation.requeued_ids:
         again = alert_id in first_mail or simulation.alerts[alert_id].user_id in simulation.unmailable_users
         assert again or len(reasons[alert_id]) > 1, f"{alert_id.int} requeued, and lost"

@@ -33,7 +33,7 @@ class AgentsFixture:
 
     def __init__(self, refusals: int = 0) -> None:
         self.deeds: list[Deed] = []
-        self.taken: list[tuple[AlertBatch, UserState]] = []
+        self.enqueued: list[tuple[AlertBatch, UserState]] = []
         self.requests: list[tuple[PendingEvent, ConfirmationRequest]] = []
         self.capacity_waits: list[bool] = []
         self.owns_partitions = True
@@ -53,7 +53,7 @@ class AgentsFixture:
             raise self.bug
 
     def enqueue(self, batch: AlertBatch, user_state: UserState) -> None:
-        self.taken.append((batch, user_state))
+        self.enqueued.append((batch, user_state))
 
     def load_user_state(self, event: Any, user_id: UUID) -> UserState:
         assert user_id == ALERT.user_id
@@ -84,7 +84,7 @@ def test_a_new_alert_is_queued_and_acknowledged_only_by_its_pending_event() -> N
     async def check() -> None:
         fixture = AgentsFixture()
         await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
-        [(batch, user_state)] = fixture.taken
+        [(batch, user_state)] = fixture.enqueued
         assert ([each.alert for each in batch.alerts], user_state) == ([ALERT], USER_STATE)
         assert batch.lifetime_start.timestamp() == 1_360_281_600.0
         assert (fixture.deeds, fixture.capacity_waits) == ([], [False])
@@ -104,7 +104,7 @@ def test_a_retry_is_queued_with_all_of_its_fields() -> None:
         raised = decode_raised_alert(ALERT_VALUE)
         retry = Retry((raised,), 3, NOW + timedelta(seconds=30), NOW - timedelta(hours=1), sealed=True)
         await fixture.agents.consume_retries(fixture.stream(ALERTS_RETRY.name, encode_retry(retry)))
-        [(batch, _)] = fixture.taken
+        [(batch, _)] = fixture.enqueued
         assert (batch.alerts, batch.attempt, batch.not_before) == (retry.alerts, 3, retry.not_before)
         assert (batch.lifetime_start, batch.sealed, fixture.capacity_waits) == (retry.first_attempt_at, True, [True])
 
@@ -121,7 +121,7 @@ def test_a_retry_that_a_later_record_replaced_is_acknowledged() -> None:
         fixture.user_state = USER_STATE.with_deferred_batches((compute_batch_id([ALERT.alert_id]),), until, NOW)
         values = [encode_retry(Retry((raised,), 1, each, NOW)) for each in (NOW, until)]
         await fixture.agents.consume_retries(fixture.stream(ALERTS_RETRY.name, *values))
-        [(batch, _)] = fixture.taken
+        [(batch, _)] = fixture.enqueued
         assert batch.not_before == until
         assert fixture.deeds == [("acknowledged", 7)]
 
@@ -136,7 +136,7 @@ def test_a_requeued_alert_is_marked_as_requeued() -> None:
         await fixture.agents.consume_alerts(
             fixture.stream(ALERTS_RAISED.name, ALERT_VALUE, headers={REQUEUED_FROM: b"3:7"})
         )
-        [(batch, _)] = fixture.taken
+        [(batch, _)] = fixture.enqueued
         assert isinstance(batch.pending_event, PendingEvent)
         assert batch.pending_event.requeued
 
@@ -164,7 +164,7 @@ def test_an_undecodable_event_is_dead_lettered_and_then_acknowledged(value: byte
         fixture = AgentsFixture()
         await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, value, ALERT_VALUE))
         assert fixture.deeds == [("dead letter", value), ("acknowledged", 7)]
-        assert len(fixture.taken) == 1
+        assert len(fixture.enqueued) == 1
 
     run(check)
 
@@ -189,7 +189,7 @@ def test_an_event_of_a_revoked_partition_is_neither_queued_nor_acknowledged() ->
         fixture.owns_partitions = False
         await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
         await fixture.agents.consume_user_changes(fixture.stream(USERS_CHANGED.name, None))
-        assert (fixture.taken, fixture.deeds) == ([], [])
+        assert (fixture.enqueued, fixture.deeds) == ([], [])
 
     run(check)
 

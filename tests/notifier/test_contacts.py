@@ -82,7 +82,7 @@ def test_an_unavailable_user_manager_raises_a_transient_error(users: UserService
 
 
 def test_many_users_are_requested_in_requests_of_the_allowed_size(users: UserService) -> None:
-    """Each request has 500 users at most, no user is requested twice, users who do not exist are left out, and no users
+    """A request has 500 users at most, no user is requested twice, users who do not exist are left out, and no users
     cause no request."""
     known, unknown = add_users(users, 2 * MAX_USERS_PER_REQUEST + 1), [uuid4() for _ in range(3)]
 

@@ -117,7 +117,7 @@ def test_no_bytes_break_the_decoders(value: bytes) -> None:
 
 
 def test_a_retry_without_its_times_is_undecodable() -> None:
-    """Without its times a retry can be neither scheduled nor given up."""
+    """A retry without its times can be neither scheduled nor given up."""
     message = AlertRetry(attempt=1)
     message.alert.ParseFromString(encode_alert(ALERT, CAUSE))
     with pytest.raises(UndecodableError):
@@ -131,11 +131,11 @@ def test_only_registrations_request_a_confirmation_mail() -> None:
     assert decode_confirmation_request(UserChanged(user_id=user, confirmed=UserConfirmed()).SerializeToString()) is None
     assert decode_confirmation_request(UserChanged(user_id=user, deleted=UserDeleted()).SerializeToString()) is None
     assert decode_confirmation_request(UserChanged(user_id=user).SerializeToString()) is None
-    wish = decode_confirmation_request(
+    request = decode_confirmation_request(
         UserChanged(user_id=user, registered=UserRegistered(confirmation_id="c1")).SerializeToString()
     )
-    assert wish is not None
-    assert (wish.user_id, wish.confirmation_id) == (ALERT.user_id, "c1")
+    assert request is not None
+    assert (request.user_id, request.confirmation_id) == (ALERT.user_id, "c1")
 
 
 def test_times_of_a_retry_are_aware() -> None:

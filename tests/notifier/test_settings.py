@@ -86,8 +86,8 @@ def test_delivery_is_not_rate_limited_by_default(monkeypatch: pytest.MonkeyPatch
 
 
 def test_mails_to_one_user_are_grouped_and_limited_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default one mail contains the alerts of five seconds, and a user gets twelve an hour; 0 means one mail for
-    each alert, and no limit."""
+    """One mail contains the alerts of five seconds, and a user gets twelve an hour; 0 means one mail for each alert,
+    and no limit."""
     settings = loaded(monkeypatch)
     assert (settings.group_wait_s, settings.person_mails_per_hour, settings.smtp_mails_in_doubt) == (5.0, 12, 1)
     settings = loaded(monkeypatch, GROUP_WAIT_S="0", PERSON_MAILS_PER_HOUR="0", SMTP_MAILS_IN_DOUBT="4")
@@ -101,7 +101,7 @@ def test_a_queued_alert_does_not_make_a_worker_stuck(monkeypatch: pytest.MonkeyP
 
 
 def test_bounces_go_to_the_configured_mailbox(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By default they go to the mailbox that mails are sent from."""
+    """Bounces go to the sender's mailbox if no other is configured."""
     assert loaded(monkeypatch).parse_bounce_address() is None
     assert str(loaded(monkeypatch, BOUNCES_TO="bounces@example.org").parse_bounce_address()) == "bounces@example.org"
 

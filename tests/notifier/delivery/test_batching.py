@@ -114,7 +114,7 @@ def test_the_number_of_alerts_in_a_mail_is_limited() -> None:
 
 
 def test_new_alerts_wait_for_deferred_ones() -> None:
-    """So RESOLVED is not mailed before its FIRING; both go into one mail, in their order."""
+    """RESOLVED is not mailed before its FIRING; both go into one mail, in their order."""
     queue = MailQueue(WAIT)
     queue.add(deferred_batch(1, until=100), at(0), UserState())
     queue.add(new_batch(2, since=20), at(20), UserState())
@@ -162,7 +162,7 @@ def test_no_wait_exceeds_the_maximal_pause() -> None:
 
 
 def test_a_sealed_batch_is_sent_unchanged_and_alone() -> None:
-    """It is sent at its time; the user's other alerts wait for it."""
+    """The sealed batch is sent at its time; the user's other alerts wait for it."""
     queue = MailQueue(WAIT)
     queue.add(new_batch(3), at(0), UserState())
     queue.add(deferred_batch(1, 2, until=60, sealed=True), at(0), UserState())
@@ -175,7 +175,8 @@ def test_a_sealed_batch_is_sent_unchanged_and_alone() -> None:
 
 
 def test_a_mail_that_was_in_flight_at_a_crash_is_built_again() -> None:
-    """It is due once all of its alerts are read again, and contains no others, not even those of the same event."""
+    """The mail is due once all of its alerts are read again, and contains no others, not even those of the same
+    event."""
     user_state = UserState(in_flight_ids=ids(1, 2))
     queue = MailQueue(WAIT)
     queue.add(new_batch(1), at(0), user_state)
@@ -211,7 +212,7 @@ def test_missing_alerts_of_a_mail_in_flight_delay_the_others_only_for_the_timeou
 
 
 def test_a_mail_that_is_put_back_is_due_again() -> None:
-    """It was not tried; alerts that were added meanwhile join it."""
+    """The mail was not tried; alerts that were added meanwhile join it."""
     queue = MailQueue(WAIT)
     queue.add(new_batch(1), at(0), UserState())
     mail = queue.pop_due_mail(at(5))
@@ -254,7 +255,7 @@ def test_list_other_batches_groups_them_by_possible_mail() -> None:
 
 
 def test_thousands_of_alerts_of_one_user_take_linear_time() -> None:
-    """With quadratic time no other user would be mailed meanwhile: 40,000 alerts would need 800 million steps."""
+    """Quadratic time would delay all other users: 40,000 alerts would need 800 million steps."""
     looks = 0
 
     class Counted(list[object]):
@@ -413,7 +414,7 @@ def test_resolved_never_precedes_its_firing_of_the_same_time() -> None:
 
 
 def test_batches_deferred_together_keep_their_order() -> None:
-    """Of the same time and windows the batch with the earlier `not_before` goes first, in whatever order they are
+    """The batch with the earlier `not_before` goes first if times and windows are equal, in whatever order they are
     read."""
     queue = MailQueue(timedelta(0))
     for number, until in ((2, 10.001), (1, 10)):

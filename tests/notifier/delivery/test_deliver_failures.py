@@ -65,7 +65,9 @@ def test_other_alerts_of_the_user_are_deferred_with_the_mail() -> None:
         assert (attempts[2], attempts[3]) == (0, 0)
         first, second, third = (each.not_before for each in it.retries[:3])
         assert first < second < third, "so that they keep their order"
-        assert len(it.retries) - 3 == it.simulation.retry_log.next_offset, "only the last of each is in hand"
+        assert len(it.retries) - 3 == it.simulation.retry_log.next_offset, (
+            "only the last record of each is unacknowledged"
+        )
         it.simulation.script.clear()
         await asyncio.sleep(300)
         assert it.told == [{1}, {2}, {3}]
@@ -106,7 +108,7 @@ def test_after_a_lost_connection_an_older_retry_of_the_alerts_is_not_mailed_with
         await it.restart()
         it.worker.tables["users"].is_blocked = True
         await asyncio.sleep(0.5)
-        it.simulation.retry_log.add(sealed)  # it is read while the older one is on its way
+        it.simulation.retry_log.add(sealed)  # it is read while the older one is in flight
         await asyncio.sleep(0.5)
         it.worker.tables["users"].is_blocked = False
         await asyncio.sleep(60)
@@ -236,7 +238,7 @@ def test_while_the_circuit_is_open_no_mail_is_tried() -> None:
     async def doing(it: Scene) -> None:
         now = it.simulation.clock.now()
         it.simulation.script.append(
-            MailServerUnavailable("left alone", FailureReason.BREAKER_OPEN, now + timedelta(minutes=4))
+            MailServerUnavailable("circuit open", FailureReason.BREAKER_OPEN, now + timedelta(minutes=4))
         )
         it.bring(1)
         await asyncio.sleep(6)
@@ -276,12 +278,12 @@ def test_an_unavailable_user_manager_pauses_all_mails_briefly(monkeypatch: pytes
         for number in range(1, 11):
             it.simulation.publish_alert(replace(it.alert(number), user_id=UUID(int=1000 + number)))
         await asyncio.sleep(1.2)
-        resting = it.worker.dispatcher.is_paused
-        assert resting
+        is_paused = it.worker.dispatcher.is_paused
+        assert is_paused
         monkeypatch.setattr(SimulatedUserManager, "find_contact", answers)
         await asyncio.sleep(1.1)
-        resting = it.worker.dispatcher.is_paused
-        assert not resting
+        is_paused = it.worker.dispatcher.is_paused
+        assert not is_paused
         await asyncio.sleep(10)
         assert len(it.told) == 10
 

@@ -88,7 +88,7 @@ async def wait_a_moment() -> None:
 
 
 def test_the_number_of_concurrent_mails_is_limited() -> None:
-    """As many as the server takes, and twelve more."""
+    """The limit is the number that the server takes, and twelve more."""
 
     async def check(dispatcher: MailDispatcher, delivery: FakeDelivery, queue: MailQueue) -> None:
         for _ in range(30):

@@ -88,7 +88,7 @@ async def test_user_states_are_stored() -> None:
 
 @run_in_loop
 async def test_wait_until_persisted_waits_for_both_tables() -> None:
-    """It returns at once if nothing was written."""
+    """The method returns at once if nothing was written."""
     fixture = StoreFixture()
     await fixture.store.wait_until_persisted(EVENT)
     fixture.store.mark_mailed(EVENT, (A,), NOW)

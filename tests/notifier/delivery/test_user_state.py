@@ -25,7 +25,7 @@ people = st.builds(
 
 @given(people)
 def test_a_state_survives_encoding_and_decoding(person: UserState) -> None:
-    """To the millisecond."""
+    """Times are equal to the millisecond."""
     assert UserState.decode(person.encode()) == person
 
 
@@ -53,7 +53,7 @@ def test_no_bytes_break_the_decoder(entry: bytes) -> None:
 
 
 def test_a_batch_id_does_not_depend_on_the_order() -> None:
-    """Only the set of the alert ids matters."""
+    """The id depends on the set of the alert ids only."""
     assert compute_batch_id([A, B]) == compute_batch_id([B, A]) != compute_batch_id([A])
 
 
@@ -72,7 +72,7 @@ def test_no_hour_has_more_mails_than_the_limit(pauses: list[int], per_hour: int)
 
 
 def test_a_state_holds_no_more_times_than_the_limit_needs() -> None:
-    """Without a limit it holds none; otherwise each of thousands of mails in an hour would write the times of all
+    """A state without limit holds none; otherwise each of thousands of mails in an hour would write the times of all
     before it. Mails that are sent again add none."""
     person = unlimited = UserState()
     for _ in range(100):
@@ -82,8 +82,8 @@ def test_a_state_holds_no_more_times_than_the_limit_needs() -> None:
 
 
 def test_a_state_expires_after_an_hour_without_mail_in_flight() -> None:
-    """It expires an hour after the last mail and after the time of the last deferred batch, but never while a mail is
-    in flight."""
+    """A state expires an hour after the last mail and after the time of the last deferred batch, but never while a mail
+    is in flight."""
     mailed, put_off = UserState().with_mail_sent(NOW, (), 12), UserState().with_deferred_batches((A,), NOW, NOW)
     for person in (mailed, put_off):
         assert [person.is_expired(NOW + each) for each in (HOUR - timedelta(seconds=1), HOUR)] == [False, True]
@@ -107,7 +107,7 @@ def test_overdue_batches_are_dropped() -> None:
 
 
 def test_has_newer_retry_compares_times_to_the_millisecond() -> None:
-    """Of two records of the same batch the one with the later time is newer."""
+    """The record with the later time is newer than the other record of the same batch."""
     until = NOW + timedelta(microseconds=1_500)
     person = UserState().with_deferred_batches((A,), until, NOW)
     assert person.has_newer_retry(A, NOW)
