@@ -157,7 +157,7 @@ class AlertDelivery:
         return None
 
     def _begin_pause(self) -> datetime:
-        """Return the end of the pause after a failure of user_manager; mails that fail during a pause share it."""
+        """Begin a pause after a failure of user_manager, unless one is running already; return the end of the pause."""
         now = self._clock.now()
         if self._paused_until is None or self._paused_until <= now:
             self._user_manager_failures += 1

@@ -54,20 +54,20 @@ def running_mailbox(maildir: Path) -> Iterator[int]:
             process.kill()
 
 
-def raised(alert: Alert) -> UserEvent:
+def build_alert_event(alert: Alert) -> UserEvent:
     return UserEvent(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
 
 
-def registered(user_id: UUID, confirmation_id: str) -> UserEvent:
+def build_registration_event(user_id: UUID, confirmation_id: str) -> UserEvent:
     change = UserChanged(user_id=str(user_id), registered=UserRegistered(confirmation_id=confirmation_id))
     return UserEvent(USERS_CHANGED, user_id, change.SerializeToString())
 
 
-def message_ids(delivered: list[Mail]) -> list[str]:
+def get_message_ids(delivered: list[Mail]) -> list[str]:
     return [str(mail.message["Message-ID"]) for mail in delivered]
 
 
-def message_id(alert: Alert) -> str:
+def get_message_id(alert: Alert) -> str:
     return f"<{alert.alert_id}@example.org>"
 
 
@@ -94,16 +94,16 @@ def test_each_alert_is_mailed_once_to_users_who_may_be_mailed(
                 UserEvent(USERS_CHANGED, known.user_id, b"\xffnonsense"),
                 UserEvent(USERS_CHANGED, known.user_id, None),
                 UserEvent(ALERTS_RAISED, known.user_id, None),
-                raised(known),
-                raised(known),
-                raised(unconfirmed),
-                raised(paused),
-                raised(gone),
-                registered(unconfirmed.user_id, "first"),
-                registered(unconfirmed.user_id, "first"),
-                registered(known.user_id, "confirmed meanwhile"),
-                raised(known),
-                raised(last),
+                build_alert_event(known),
+                build_alert_event(known),
+                build_alert_event(unconfirmed),
+                build_alert_event(paused),
+                build_alert_event(gone),
+                build_registration_event(unconfirmed.user_id, "first"),
+                build_registration_event(unconfirmed.user_id, "first"),
+                build_registration_event(known.user_id, "confirmed meanwhile"),
+                build_alert_event(known),
+                build_alert_event(last),
             ],
         )
         eventually(lambda: len(mails(tmp_path / "mail")) >= 3)
@@ -114,9 +114,9 @@ def test_each_alert_is_mailed_once_to_users_who_may_be_mailed(
     assert "token7" not in log
     delivered = mails(tmp_path / "mail")
     told_mails = {str(mail.message["Message-ID"]): mail for mail in delivered if not confirmation_link(mail)}
-    assert sorted(message_ids(delivered)) == sorted(set(message_ids(delivered)))
-    assert set(told_mails) == {message_id(known), message_id(last)}
-    mail = told_mails[message_id(known)]
+    assert sorted(get_message_ids(delivered)) == sorted(set(get_message_ids(delivered)))
+    assert set(told_mails) == {get_message_id(known), get_message_id(last)}
+    mail = told_mails[get_message_id(known)]
     assert parse_alert_header(mail.message["X-Towerwatch-Alert"]) == told(known)
     assert parse_cause_header(mail.message[CAUSE_HEADER]) == CAUSE
     assert [link for mail in delivered if (link := confirmation_link(mail))] == ["https://example.org/confirm?t=token7"]
@@ -150,12 +150,15 @@ def test_rejected_mails_delay_no_other_mail(
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port) as notifier:
         publish(
             kafka.bootstrap_servers,
-            [registered(asks.user_id, "asks"), *(raised(alert) for alert in (later, never, lost, behind))],
+            [
+                build_registration_event(asks.user_id, "asks"),
+                *(build_alert_event(alert) for alert in (later, never, lost, behind)),
+            ],
         )
         eventually(lambda: len(smtp.mails) == 4)
         order = [str(mail["Message-ID"]) for mail in smtp.mails]
-        assert set(order) >= {message_id(alert) for alert in (later, lost, behind)}
-        assert order.index(message_id(behind)) < order.index(message_id(later))
+        assert set(order) >= {get_message_id(alert) for alert in (later, lost, behind)}
+        assert order.index(get_message_id(behind)) < order.index(get_message_id(later))
         [aside] = eventually(lambda: read_dead_letters(kafka.bootstrap_servers, never.user_id))
         assert aside.value == encode_alert(never, CAUSE)
         assert aside.headers["reason"] == "the server refused the recipient: 550 5.1.1"
@@ -165,11 +168,11 @@ def test_rejected_mails_delay_no_other_mail(
         users.away.set()
         meanwhile = new_alert()
         users.add(build_contact(meanwhile.user_id))
-        publish(kafka.bootstrap_servers, [raised(meanwhile)])
+        publish(kafka.bootstrap_servers, [build_alert_event(meanwhile)])
         eventually(lambda: str(meanwhile.user_id) in users.asked)
         eventually(lambda: notifier.log().count("UNAVAILABLE") >= 2)
         users.away.clear()
-        eventually(lambda: message_id(meanwhile) in [mail["Message-ID"] for mail in smtp.mails])
+        eventually(lambda: get_message_id(meanwhile) in [mail["Message-ID"] for mail in smtp.mails])
 
 
 def test_a_stop_loses_no_queued_alert(
@@ -181,7 +184,7 @@ def test_a_stop_loses_no_queued_alert(
     smtp.to["later@example.net"] = ["450 later"]
     started = time.monotonic()
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, RETRY_BASE_S="20") as notifier:
-        publish(kafka.bootstrap_servers, [raised(alert)])
+        publish(kafka.bootstrap_servers, [build_alert_event(alert)])
         eventually(lambda: "alerts.put_off" in notifier.events())
         stopping = time.monotonic()
         assert notifier.terminate() == 0
@@ -190,7 +193,7 @@ def test_a_stop_loses_no_queued_alert(
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port):
         eventually(lambda: smtp.mails, within_s=90)
     assert time.monotonic() - started > 10
-    assert [mail["Message-ID"] for mail in smtp.mails] == [message_id(alert)]
+    assert [mail["Message-ID"] for mail in smtp.mails] == [get_message_id(alert)]
 
 
 def test_kill_9_mails_nothing_twice(kafka: Broker, users: FakeUserService, tmp_path: Path) -> None:
@@ -201,17 +204,19 @@ def test_kill_9_mails_nothing_twice(kafka: Broker, users: FakeUserService, tmp_p
     burst = [new_alert(user_id=user_id) for _ in range(300)]
     with running_mailbox(tmp_path / "mail") as port:
         with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, port) as notifier:
-            publish(kafka.bootstrap_servers, [raised(alert) for alert in burst])
+            publish(kafka.bootstrap_servers, [build_alert_event(alert) for alert in burst])
             eventually(lambda: len(list((tmp_path / "mail" / "new").iterdir())) >= 60)
             notifier.kill()
-            before = set(message_ids(mails(tmp_path / "mail")))
+            before = set(get_message_ids(mails(tmp_path / "mail")))
             assert len(before) < len(burst)
         with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, port) as notifier:
             sentinel = new_alert(user_id=user_id)
-            publish(kafka.bootstrap_servers, [*(raised(alert) for alert in burst), raised(sentinel)])
-            eventually(lambda: message_id(sentinel) in message_ids(mails(tmp_path / "mail")), within_s=120)
-    counted = Counter(message_ids(mails(tmp_path / "mail")))
-    assert set(counted) == {message_id(alert) for alert in (*burst, sentinel)}
+            publish(
+                kafka.bootstrap_servers, [*(build_alert_event(alert) for alert in burst), build_alert_event(sentinel)]
+            )
+            eventually(lambda: get_message_id(sentinel) in get_message_ids(mails(tmp_path / "mail")), within_s=120)
+    counted = Counter(get_message_ids(mails(tmp_path / "mail")))
+    assert set(counted) == {get_message_id(alert) for alert in (*burst, sentinel)}
     repeated = {each: count for each, count in counted.items() if count > 1}
     assert sum(repeated.values()) <= 2
     assert set(repeated) <= before

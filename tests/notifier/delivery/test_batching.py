@@ -332,7 +332,18 @@ class ReferenceModel:
 operations = st.lists(
     st.tuples(
         st.sampled_from(
-            ("fresh", "retry", "sealed", "pop", "finish", "finish part", "put back", "clear", "in flight", "deferred")
+            (
+                "add new",
+                "add deferred",
+                "add sealed",
+                "pop",
+                "finish",
+                "finish part",
+                "put back",
+                "clear",
+                "in flight",
+                "deferred",
+            )
         ),
         st.integers(0, 90),
         st.integers(1, 12),
@@ -350,11 +361,11 @@ def test_no_alert_is_lost_or_early_or_duplicate_under_any_operations(
     queue, model, now = MailQueue(group_wait), ReferenceModel(group_wait), T0
     for operation, seconds, number, user in steps:
         now += timedelta(seconds=seconds / 10)
-        if operation in ("fresh", "retry", "sealed"):
+        if operation in ("add new", "add deferred", "add sealed"):
             since = now - timedelta(seconds=number)
             batch = AlertBatch((build_alert(number, user),), None, since, 0, None, False)
-            if operation != "fresh":
-                batch = replace(batch, not_before=now + timedelta(seconds=seconds), sealed=operation == "sealed")
+            if operation != "add new":
+                batch = replace(batch, not_before=now + timedelta(seconds=seconds), sealed=operation == "add sealed")
             added = queue.add(batch, now, model.users.get(user, UserState()))
             model.queued[id(added)] = (now, added)
         elif operation == "pop":
@@ -375,9 +386,7 @@ def test_no_alert_is_lost_or_early_or_duplicate_under_any_operations(
             queue.clear()
             model.queued.clear()
             model.in_flight.clear()
-        elif not model.batches_of(
-            user
-        ):  # what the table says of a user_state is in_flight_ids when the first alert comes
+        elif not model.batches_of(user):  # the stored state is used when a user's first batch is added
             user_state = UserState(in_flight_ids=ids(number, number + 1))
             if operation == "deferred":
                 user_state = UserState().with_deferred_batches(
@@ -388,10 +397,10 @@ def test_no_alert_is_lost_or_early_or_duplicate_under_any_operations(
     for mail in model.in_flight.values():
         queue.put_back(mail)
     model.in_flight.clear()
-    out = 0
+    mails = 0
     while model.queued:
-        out += 1
-        assert out < 200
+        mails += 1
+        assert mails < 200
         assert queue.next_due_at is not None, "a batch is queued, and no mail is due"
         now = max(now, queue.next_due_at)
         mail = queue.pop_due_mail(now)
