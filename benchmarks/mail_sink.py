@@ -1,8 +1,8 @@
-"""`python -m benchmarks.mail_sink FOLDER`: a mail server that takes every mail and forgets it, in a process of its own.
+"""`python -m benchmarks.mail_sink FOLDER`: a mail server that accepts and discards every mail, in a process of its own.
 
-It costs as little as it can, so that what is measured is the sender. It lets in whoever logs in, encrypts with the
-certificate in the folder, and listens on one port for each of its `WAYS`. Its ports are its first line of output; for
-each line of input it tells how many mails it has taken, and in how much processor time. It ends with its input.
+It costs as little as it can, so that the sender is measured. It accepts every login, encrypts with the certificate in
+the folder, and listens on one port for each of its `VARIANTS`. It prints its ports in the first line of output; for
+each line of input it prints how many mails it has taken, and in how much processor time. It ends with its input.
 """
 
 import asyncio
@@ -22,42 +22,42 @@ import uvloop
 
 HOST: Final = "127.0.0.1"
 REPLY_MS: Final = (0, 5)
-"""Before each reply, as a server waits that is some milliseconds away and has a disk."""
-WAYS: Final = tuple(product((True, False), REPLY_MS))
-"""With PIPELINING or without; how long it waits."""
+"""Milliseconds before each reply: 0, or 5 like a server that is some milliseconds away and has a disk."""
+VARIANTS: Final = tuple(product((True, False), REPLY_MS))
+"""With PIPELINING or without, and the milliseconds before each reply."""
 
 
 @dataclass(frozen=True)
-class Sink:
-    """One that runs."""
+class MailSink:
+    """A running sink."""
 
     ports: dict[tuple[bool, int], int]
-    """By way."""
-    questions: IO[str]
-    answers: IO[str]
+    """The port of each variant."""
+    requests: IO[str]
+    responses: IO[str]
 
-    def so_far(self) -> tuple[int, float]:
-        """Mails that it has taken, and seconds of processor time that it has used."""
-        self.questions.write("\n")
-        self.questions.flush()
-        mails, processor_s = json.loads(self.answers.readline())
+    def read_counters(self) -> tuple[int, float]:
+        """Return the number of mails that the sink has taken, and the seconds of processor time that it has used."""
+        self.requests.write("\n")
+        self.requests.flush()
+        mails, processor_s = json.loads(self.responses.readline())
         return mails, processor_s
 
 
 @contextmanager
-def running_sink(folder: Path) -> Iterator[Sink]:
-    """Runs inside of the block. The folder holds `trusted.pem` and `key.pem`."""
+def running_sink(folder: Path) -> Iterator[MailSink]:
+    """Run a sink until the end of the block. The folder contains `trusted.pem` and `key.pem`."""
     command = [sys.executable, "-m", "benchmarks.mail_sink", str(folder)]
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
-        questions, answers = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
-        yield Sink(dict(zip(WAYS, json.loads(answers.readline()), strict=True)), questions, answers)
+        requests, responses = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
+        yield MailSink(dict(zip(VARIANTS, json.loads(responses.readline()), strict=True)), requests, responses)
 
 
-class _Conversation(asyncio.Protocol):
-    """Says yes to everything. Replies to what came together go together."""
+class _SmtpSession(asyncio.Protocol):
+    """A server session that accepts everything; it sends the replies to pipelined commands together."""
 
     mails = 0
-    """Of all conversations."""
+    """The number of mails of all sessions."""
 
     def __init__(self, context: ssl.SSLContext, pipelining: bool, reply_ms: int) -> None:
         self._context = context
@@ -72,17 +72,18 @@ class _Conversation(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         if not self._greeted:  # once more when it is encrypted
             self._greeted = True
-            self._say(b"220 sink\r\n")
+            self._reply(b"220 sink\r\n")
 
     def data_received(self, data: bytes) -> None:
+        """Reply to all complete commands, and count a mail at the end of its content."""
         self._unread += data
-        said = b""
+        replies = b""
         while True:
             if self._content:
                 if self._unread.endswith(b"\r\n.\r\n"):
                     self._unread, self._content = b"", False
-                    said += b"250 taken\r\n"
-                    _Conversation.mails += 1
+                    replies += b"250 taken\r\n"
+                    _SmtpSession.mails += 1
                 break
             line, end, rest = self._unread.partition(b"\r\n")
             if not end:
@@ -90,32 +91,33 @@ class _Conversation(asyncio.Protocol):
             self._unread = rest
             match line[:4].upper():
                 case b"EHLO":
-                    said += self._hello
+                    replies += self._hello
                 case b"AUTH":
-                    said += b"235 welcome\r\n"
+                    replies += b"235 welcome\r\n"
                 case b"DATA":
                     self._content = True
-                    said += b"354 go on\r\n"
+                    replies += b"354 go on\r\n"
                 case b"STAR":
-                    said += b"220 go on\r\n"
-                    self._encrypting = asyncio.ensure_future(self._encrypt(said))
+                    replies += b"220 go on\r\n"
+                    self._encrypting = asyncio.ensure_future(self._encrypt(replies))
                     return
                 case b"QUIT":
-                    said += b"221 bye\r\n"
+                    replies += b"221 bye\r\n"
                 case _:
-                    said += b"250 ok\r\n"
-        if said:
-            self._say(said)
+                    replies += b"250 ok\r\n"
+        if replies:
+            self._reply(replies)
 
-    def _say(self, said: bytes) -> None:
+    def _reply(self, replies: bytes) -> None:
         if self._reply_s:
-            asyncio.get_running_loop().call_later(self._reply_s, self._transport.write, said)
+            asyncio.get_running_loop().call_later(self._reply_s, self._transport.write, replies)
         else:
-            self._transport.write(said)
+            self._transport.write(replies)
 
-    async def _encrypt(self, said: bytes) -> None:
+    async def _encrypt(self, replies: bytes) -> None:
+        """Send the replies, then start TLS on the connection."""
         await asyncio.sleep(self._reply_s)
-        self._transport.write(said)
+        self._transport.write(replies)
         loop = asyncio.get_running_loop()
         encrypted = await loop.start_tls(self._transport, self, self._context, server_side=True)
         if encrypted is not None:
@@ -123,28 +125,29 @@ class _Conversation(asyncio.Protocol):
 
 
 async def _serve(folder: Path) -> None:
+    """Listen on one port per variant, print the ports, and print the counters for each line of input until it ends."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "trusted.pem", folder / "key.pem")
     loop = asyncio.get_running_loop()
     ports = []
-    for pipelining, reply_ms in WAYS:
+    for pipelining, reply_ms in VARIANTS:
 
-        def conversation(pipelining: bool = pipelining, reply_ms: int = reply_ms) -> _Conversation:
-            return _Conversation(context, pipelining, reply_ms)
+        def create_session(pipelining: bool = pipelining, reply_ms: int = reply_ms) -> _SmtpSession:
+            return _SmtpSession(context, pipelining, reply_ms)
 
-        server = await loop.create_server(conversation, HOST, 0, backlog=512)
+        server = await loop.create_server(create_session, HOST, 0, backlog=512)
         ports.append(server.sockets[0].getsockname()[1])
     print(json.dumps(ports), flush=True)
     over = asyncio.Event()
 
-    def asked() -> None:
+    def answer_request() -> None:
         if not sys.stdin.readline():
             loop.remove_reader(sys.stdin)
             over.set()
             return
-        print(json.dumps((_Conversation.mails, time.process_time())), flush=True)
+        print(json.dumps((_SmtpSession.mails, time.process_time())), flush=True)
 
-    loop.add_reader(sys.stdin, asked)
+    loop.add_reader(sys.stdin, answer_request)
     await over.wait()
 
 

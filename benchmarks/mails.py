@@ -35,7 +35,7 @@ from uuid import UUID
 
 import uvloop
 
-from benchmarks.mail_sink import HOST, REPLY_MS, Sink, running_sink
+from benchmarks.mail_sink import HOST, REPLY_MS, MailSink, running_sink
 from benchmarks.streams.figures import median, progress, report
 from benchmarks.streams.traffic import choose_airports
 from domain.alerts import Alert, AlertState, Bound
@@ -49,9 +49,9 @@ from tests.fakes.tls import server_context
 NAME: Final = "mails"
 ROUNDS: Final = 3
 AT_A_TIME: Final = 64
-"""Mails that wait for a connection or are under way."""
+"""The number of mails that wait for a connection or are being sent."""
 SECONDS: Final = 0.25
-"""About so long a round takes; so many mails are taken for it."""
+"""The approximate duration of a round, which determines its number of mails."""
 LOGIN: Final = ("towerwatch", "secret")
 SENDER: Final = Address("Towerwatch", addr_spec="alerts@example.org")
 NOW: Final = datetime(2026, 11, 23, 5, tzinfo=UTC)
@@ -68,84 +68,88 @@ ALERTS: Final = "pool of 16, alerts with page and chart, written on the way"
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Where the mails go."""
+class SinkTarget:
+    """A sink as the target of mails: its security and its delay before each reply."""
 
-    sink: Sink
+    sink: MailSink
     security: Security
     reply_ms: int
     trusted: Path
 
-    def one_by_one(self, count: int) -> "Speed":
-        """In the original's shape."""
+    def send_one_by_one(self, count: int) -> "MailRate":
+        """Send mails in the original's shape, each over a connection of its own, and return the rate."""
         context = ssl.create_default_context(cafile=self.trusted)
-        mails = [_plain_mail(number) for number in range(count)]
-        watch = Watch(self.sink)
+        mails = [_build_plain_mail(number) for number in range(count)]
+        stopwatch = Stopwatch(self.sink)
         for mail in mails:
             with smtplib.SMTP(HOST, self.sink.ports[True, self.reply_ms], local_hostname="benchmark") as client:
                 if self.security == "starttls":
                     client.starttls(context=context)
                 client.login(*LOGIN)
                 client.sendmail(SENDER.addr_spec, [mail["To"].addresses[0].addr_spec], mail.as_bytes())
-        return watch.speed(count)
+        return stopwatch.rate(count)
 
-    def pooled(self, count: int, connections: int, pipelining: bool = True) -> "Speed":
-        """The same mails over kept-open connections."""
-        mails = [_plain_mail(number) for number in range(count)]
-        return self._sent(iter(mails), count, connections, pipelining)
+    def send_over_pool(self, count: int, connections: int, pipelining: bool = True) -> "MailRate":
+        """Send the same mails over kept-open connections and return the rate."""
+        mails = [_build_plain_mail(number) for number in range(count)]
+        return self._send_concurrently(iter(mails), count, connections, pipelining)
 
-    def alerts(self, count: int) -> "Speed":
-        """Their writing included."""
-        return self._sent((_alert_mail(number) for number in range(count)), count, 16, True)
+    def send_alerts(self, count: int) -> "MailRate":
+        """Write and send mails with alerts and return the rate."""
+        return self._send_concurrently((_build_alert_mail(number) for number in range(count)), count, 16, True)
 
-    def _sent(self, mails: Iterator[EmailMessage], count: int, connections: int, pipelining: bool) -> "Speed":
+    def _send_concurrently(
+        self, mails: Iterator[EmailMessage], count: int, connections: int, pipelining: bool
+    ) -> "MailRate":
+        """Send mails, AT_A_TIME of them concurrently, and return the rate; the connections are opened before."""
         port = self.sink.ports[pipelining, self.reply_ms]
 
-        async def sending() -> Speed:
+        async def sending() -> MailRate:
             server = MailServer(HOST, port, self.security, *LOGIN, ca_file=self.trusted, connections=connections)
 
             async def sender() -> None:
                 for mail in mails:
                     await server.send(mail)
 
-            await asyncio.gather(*(server.send(_plain_mail(number)) for number in range(AT_A_TIME)))
-            watch = Watch(self.sink)
+            await asyncio.gather(*(server.send(_build_plain_mail(number)) for number in range(AT_A_TIME)))
+            stopwatch = Stopwatch(self.sink)
             await asyncio.gather(*(sender() for _ in range(AT_A_TIME)))
-            speed = watch.speed(count)
+            rate = stopwatch.rate(count)
             await server.close()
-            return speed
+            return rate
 
         return uvloop.run(sending())  # as a worker does
 
 
 @dataclass(frozen=True)
-class Speed:
-    """What came of a round."""
+class MailRate:
+    """The result of a round."""
 
     per_s: float
-    """Mails."""
+    """Mails per second."""
     sink: float
-    """Share of its processor that the sink was busy."""
+    """The share of its processor that the sink was busy, from 0 to 1."""
 
 
-class Watch:
-    """Runs from when it is made."""
+class Stopwatch:
+    """A stopwatch for a round, started when it is created."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: MailSink) -> None:
         self._sink = sink
-        self._taken, self._used = sink.so_far()
+        self._taken, self._used = sink.read_counters()
         self._began = time.perf_counter()
 
-    def speed(self, mails: int) -> Speed:
-        """Raises RuntimeError unless so many mails have arrived meanwhile."""
+    def rate(self, mails: int) -> MailRate:
+        """Return the rate of a round of `mails` mails. Raises RuntimeError unless exactly so many have arrived."""
         took = time.perf_counter() - self._began
-        taken, used = self._sink.so_far()
+        taken, used = self._sink.read_counters()
         if taken - self._taken != mails:
             raise RuntimeError(f"{taken - self._taken:,} of {mails:,} mails have arrived")
-        return Speed(mails / took, (used - self._used) / took)
+        return MailRate(mails / took, (used - self._used) / took)
 
 
 def main() -> int:
+    """Measure all combinations of delay and security and report the rates; return the exit status 0."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
@@ -156,36 +160,37 @@ def main() -> int:
         with running_sink(folder) as sink:
             for reply_ms in REPLY_MS:
                 for security in ("starttls", "plaintext"):
-                    _show(Scene(sink, security, reply_ms, trusted), seconds, rounds)
+                    _measure_and_report(SinkTarget(sink, security, reply_ms, trusted), seconds, rounds)
     return 0
 
 
-def _show(scene: Scene, seconds: float, rounds: int) -> None:
-    where = f"{scene.security}, {f'{scene.reply_ms} ms before each reply' if scene.reply_ms else 'replies at once'}"
+def _measure_and_report(target: SinkTarget, seconds: float, rounds: int) -> None:
+    """Measure all contenders against a target, in turn, and report the medians."""
+    where = f"{target.security}, {f'{target.reply_ms} ms before each reply' if target.reply_ms else 'replies at once'}"
     progress(where)
-    contenders: dict[str, Callable[[int], Speed]] = {
-        ORIGINAL: scene.one_by_one,
-        UNPIPELINED: lambda count: scene.pooled(count, 4, pipelining=False),
-        POOL: lambda count: scene.pooled(count, 4),
-        LARGE_POOL: lambda count: scene.pooled(count, 16),
-        ALERTS: scene.alerts,
+    contenders: dict[str, Callable[[int], MailRate]] = {
+        ORIGINAL: target.send_one_by_one,
+        UNPIPELINED: lambda count: target.send_over_pool(count, 4, pipelining=False),
+        POOL: lambda count: target.send_over_pool(count, 4),
+        LARGE_POOL: lambda count: target.send_over_pool(count, 16),
+        ALERTS: target.send_alerts,
     }
     for send in contenders.values():
         send(8)  # so that what is found out once, or drawn once, is
     sizes = {name: max(int(send(24).per_s * seconds), 24) for name, send in contenders.items()}
-    found: dict[str, list[Speed]] = {name: [] for name in contenders}
+    found: dict[str, list[MailRate]] = {name: [] for name in contenders}
     for number in range(rounds):
         for name in contenders if number % 2 == 0 else reversed(contenders):
             found[name].append(contenders[name](sizes[name]))
-    beside = (f"{where}: {ORIGINAL}", median(each.per_s for each in found[ORIGINAL]))
-    for name, speeds in found.items():
-        ratio = beside if name != ORIGINAL else None
-        busy = round(median(each.sink for each in speeds), 2)
-        report(NAME, f"{where}: {name}", median(each.per_s for each in speeds), "mails/s", ratio, sink=busy)
+    baseline = (f"{where}: {ORIGINAL}", median(each.per_s for each in found[ORIGINAL]))
+    for name, rates in found.items():
+        ratio = baseline if name != ORIGINAL else None
+        busy = round(median(each.sink for each in rates), 2)
+        report(NAME, f"{where}: {name}", median(each.per_s for each in rates), "mails/s", ratio, sink=busy)
 
 
-def _plain_mail(number: int) -> EmailMessage:
-    """As the original writes it: some headers, some text."""
+def _build_plain_mail(number: int) -> EmailMessage:
+    """Return a mail like the original's: some headers and some text."""
     mail = addressed(replace(_READER, email=f"u{number}@example.net"), SENDER, NOW, f"<{number}@example.org>")
     mail["Subject"] = "Airport KJFK: more than 20 departures"
     mail["Content-Type"] = 'text/plain; charset="utf-8"'
@@ -193,8 +198,8 @@ def _plain_mail(number: int) -> EmailMessage:
     return mail
 
 
-def _alert_mail(number: int) -> EmailMessage:
-    """As a person gets it after a night, with what the twelve hours before had."""
+def _build_alert_mail(number: int) -> EmailMessage:
+    """Return a mail with one alert after a night, with the counts of the twelve hours before."""
     at = number % PEOPLE
     airport, level = AIRPORTS[at % len(AIRPORTS)], LEVELS[at // len(AIRPORTS) % len(LEVELS)]
     alert = Alert(

@@ -33,8 +33,8 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from benchmarks.mail_sink import HOST, Sink, running_sink
-from benchmarks.mails import LOGIN, Scene
+from benchmarks.mail_sink import HOST, MailSink, running_sink
+from benchmarks.mails import LOGIN, SinkTarget
 from benchmarks.streams.figures import progress, report
 from benchmarks.streams.kafka import Cluster
 from benchmarks.streams.traffic import Record
@@ -56,7 +56,7 @@ ALERTS_EACH: Final = 5
 _AIRPORTS: Final = ("KJFK", "LICC", "EGLL")
 _NIGHTS: Final = count()
 _SIXTEEN: Final = {"SMTP_MAILS_IN_DOUBT": "16", "SMTP_CONNECTIONS": "16"}
-_WAYS: Final[dict[int, dict[str, tuple[int, dict[str, str]]]]] = {
+_SCENARIOS: Final[dict[int, dict[str, tuple[int, dict[str, str]]]]] = {
     0: {
         "a mail for each person": (1, {}),
         "a mail for each person, 16 in doubt": (5, _SIXTEEN),
@@ -67,11 +67,12 @@ _WAYS: Final[dict[int, dict[str, tuple[int, dict[str, str]]]]] = {
         "a mail for each person, 16 in doubt": (20, _SIXTEEN),
     },
 }
-"""By milliseconds before each reply: what is done, with which share of the people, and with which settings."""
-_WITHIN_S: Final = 300.0
+"""The scenarios by milliseconds before each reply: the divisor of the number of people, and the settings."""
+_TIMEOUT_S: Final = 300.0
 
 
 def main() -> int:
+    """Measure all scenarios and report the rates; return the exit status 0."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
@@ -82,47 +83,50 @@ def main() -> int:
         with (
             running_broker(folder / "kafka") as broker,
             running_sink(folder) as sink,
-            _contacts(people) as target,
+            _running_user_manager(people) as user_manager,
         ):
             cluster = Cluster(broker.bootstrap_servers)
-            _show(cluster, folder, sink, trusted, target, people)
+            _measure_and_report(cluster, folder, sink, trusted, user_manager, people)
     return 0
 
 
-def _show(cluster: Cluster, folder: Path, sink: Sink, trusted: Path, target: str, people: int) -> None:
-    for reply_ms, ways in _WAYS.items():
+def _measure_and_report(
+    cluster: Cluster, folder: Path, sink: MailSink, trusted: Path, user_manager: str, people: int
+) -> None:
+    """Measure all scenarios and report alerts per second, in comparison with the original's shape."""
+    for reply_ms, scenarios in _SCENARIOS.items():
         where = f"{reply_ms} ms before each reply" if reply_ms else "replies at once"
-        scene = Scene(sink, "starttls", reply_ms, trusted)
-        original = (f"{where}: a connection for each alert", scene.one_by_one(60 if reply_ms else 600).per_s)
+        target = SinkTarget(sink, "starttls", reply_ms, trusted)
+        original = (f"{where}: a connection for each alert", target.send_one_by_one(60 if reply_ms else 600).per_s)
         report(NAME, original[0], original[1], "alerts/s")
-        for what, (share, settings) in ways.items():
+        for what, (share, settings) in scenarios.items():
             cluster.delete_records(ALERTS_RAISED.name)
-            some = people // share
-            records = list(_records(some))
+            user_count = people // share
+            records = list(_build_records(user_count))
             cluster.fill(ALERTS_RAISED.name, records)
             progress(f"{where}: {what}: {len(records):,} alerts are in the topic")
-            mails = len(records) if "GROUP_WAIT_S" in settings else some
+            mails = len(records) if "GROUP_WAIT_S" in settings else user_count
             environment = {
                 "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
-                "USER_MANAGER_GRPC_TARGET": target,
+                "USER_MANAGER_GRPC_TARGET": user_manager,
                 "SMTP_PORT": str(sink.ports[True, reply_ms]),
                 "SMTP_CA_FILE": str(trusted),
                 **settings,
             }
-            took = _taken(Path(tempfile.mkdtemp(dir=folder)), environment, mails)
+            took = _measure_seconds(Path(tempfile.mkdtemp(dir=folder)), environment, mails)
             circumstances = {"alerts": len(records), "mails": mails, "mails_per_s": round(mails / took)}
             report(NAME, f"{where}: {what}", len(records) / took, "alerts/s", original, **circumstances)
             if share == 1:
-                report(NAME, f"{where}: the time for {some:,} people's alerts of one night", took, "s")
+                report(NAME, f"{where}: the time for {user_count:,} people's alerts of one night", took, "s")
 
 
-def _records(people: int) -> Iterator[Record]:
-    """Each time of other alerts."""
+def _build_records(people: int) -> Iterator[Record]:
+    """Yield the records of one night's alerts for these people; each call is another night with other alert ids."""
     night = next(_NIGHTS)
     end = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(days=night)
     cause = datetime.now(UTC)
     for person in range(people):
-        user_id = _user(person)
+        user_id = _get_user_id(person)
         partition = partition_of(str(user_id), ALERTS_RAISED)
         for number in range(ALERTS_EACH):
             level = 10 + person % 7
@@ -146,29 +150,32 @@ def _records(people: int) -> Iterator[Record]:
             yield Record(partition, str(user_id).encode(), encode_alert(alert, cause), number + 1)
 
 
-def _user(person: int) -> UUID:
+def _get_user_id(person: int) -> UUID:
     return UUID(int=(7 << 64) + person)
 
 
 @contextmanager
-def _contacts(people: int) -> Iterator[str]:
-    """Where a user service answers that knows them all; in a process of its own."""
-    ours, its = multiprocessing.Pipe()
-    process = multiprocessing.get_context("spawn").Process(target=_serve_contacts, args=(its, people), daemon=True)
+def _running_user_manager(people: int) -> Iterator[str]:
+    """Run a fake user_manager that knows all people, in a process of its own; yield its gRPC target."""
+    parent, child = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(
+        target=_serve_user_manager, args=(child, people), daemon=True
+    )
     process.start()
     try:
-        yield str(ours.recv())
+        yield str(parent.recv())
     finally:
         process.kill()
         process.join()
 
 
-def _serve_contacts(told: Connection, people: int) -> None:
+def _serve_user_manager(connection: Connection, people: int) -> None:
+    """Run the fake user_manager and send its target over the connection; does not return."""
     with FakeUserService().running() as service:
         for person in range(people):
             service.add(
                 Contact(
-                    user_id=str(_user(person)),
+                    user_id=str(_get_user_id(person)),
                     email=f"u{person}@example.net",
                     name=f"Ada {person}",
                     time_zone="America/New_York",
@@ -176,12 +183,13 @@ def _serve_contacts(told: Connection, people: int) -> None:
                     unsubscribe_url=f"https://towerwatch.example/unsubscribe?u={person}",
                 )
             )
-        told.send(service.target)
+        connection.send(service.target)
         signal.pause()
 
 
-def _taken(folder: Path, environment: dict[str, str], mails: int) -> float:
-    """Seconds from the first mail that a fresh worker had taken to the last. Ends the benchmark if it fails."""
+def _measure_seconds(folder: Path, environment: dict[str, str], mails: int) -> float:
+    """Return the seconds from the first mail that a new worker sent to the last. Exits the benchmark if the worker
+    fails."""
     web_port = free_port()
     log = folder / "notifier.log"
     username, password = LOGIN
@@ -204,9 +212,9 @@ def _taken(folder: Path, environment: dict[str, str], mails: int) -> float:
             stderr=output,
         )
     try:
-        began, before, deadline = 0.0, 0, time.monotonic() + _WITHIN_S
+        began, before, deadline = 0.0, 0, time.monotonic() + _TIMEOUT_S
         while True:
-            taken = _mails_taken(web_port)
+            taken = _count_sent_mails(web_port)
             now = time.monotonic()
             if process.poll() is not None or now > deadline:
                 raise SystemExit(f"{taken} of {mails} mails were taken:\n{log.read_text()[-8000:]}")
@@ -224,7 +232,8 @@ def _taken(folder: Path, environment: dict[str, str], mails: int) -> float:
             process.wait()
 
 
-def _mails_taken(web_port: int) -> int:
+def _count_sent_mails(web_port: int) -> int:
+    """Return the number of mails that the worker has sent, by its metrics; 0 while it does not answer."""
     try:
         with urllib.request.urlopen(f"http://{HOST}:{web_port}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()

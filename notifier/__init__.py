@@ -1,1 +1,1 @@
-"""The notifier: alerts become mail, each once, and no failure of one holds up the others."""
+"""The notifier: it sends each alert as a mail once, and a failed mail delays no other user's mails."""

@@ -33,26 +33,29 @@ T = TypeVar("T")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status of a command; a worker exits by itself. Unknown options end the program as argparse does."""
+    """Run a worker, or the command that the arguments name; return the command's exit status.
+
+    A worker does not return. Invalid options end the program like argparse does.
+    """
     now = SystemClock().now()
-    parser = _parser(now)
+    parser = _build_parser(now)
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
-        _work()
+        _run_worker()
     if chosen.action == "requeue" and bool(chosen.ids) == chosen.all:
         parser.error("requeue needs letters: either their ids, or --all")
-    if chosen.action == "requeue" and chosen.ids and _filter(chosen) != Filter():
+    if chosen.action == "requeue" and chosen.ids and _build_filter(chosen) != Filter():
         parser.error("requeue: --reason, --topic, --since and --until go with --all, not with ids")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is printed is the answer
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of an outage it says ten lines a second, we one in all
     settings = settings_or_exit(SERVICE, Settings)
     try:
-        status = asyncio.run(_dead_letters(settings.kafka_bootstrap_servers, chosen, now))
+        status = asyncio.run(_run_command(settings.kafka_bootstrap_servers, chosen, now))
         sys.stdout.flush()
     except ChassisError as error:
-        return _refuse(str(error))
+        return _print_error(str(error))
     except KafkaError as error:
-        return _refuse(f"the broker did not do what was asked ({type(error).__name__}): try again when it is well")
+        return _print_error(f"the broker did not do what was asked ({type(error).__name__}): try again when it is well")
     except BrokenPipeError:  # who read the answer has seen enough of it; nor may the interpreter's end complain of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
@@ -61,32 +64,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _work() -> None:
+def _run_worker() -> None:
+    """Read the settings and run a worker until SIGTERM."""
     settings = settings_or_exit(SERVICE, NotifierSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, CATALOGUE)
 
 
-async def _dead_letters(bootstrap_servers: str, chosen: argparse.Namespace, now: datetime) -> int:
+async def _run_command(bootstrap_servers: str, chosen: argparse.Namespace, now: datetime) -> int:
+    """Run a dead-letters command against the broker; return its exit status."""
     if chosen.action == "show":
         return await show_letter(bootstrap_servers, chosen.id)
     if chosen.action == "requeue":
-        return await requeue_letters(bootstrap_servers, chosen.ids or _filter(chosen), now, dry_run=chosen.dry_run)
+        return await requeue_letters(
+            bootstrap_servers, chosen.ids or _build_filter(chosen), now, dry_run=chosen.dry_run
+        )
     return await list_letters(
-        bootstrap_servers, _filter(chosen), chosen.limit, only_summary=chosen.summary, as_json=chosen.json
+        bootstrap_servers, _build_filter(chosen), chosen.limit, only_summary=chosen.summary, as_json=chosen.json
     )
 
 
-def _filter(chosen: argparse.Namespace) -> Filter:
+def _build_filter(chosen: argparse.Namespace) -> Filter:
+    """Return the dead-letter filter that the options describe."""
     return Filter(chosen.reason, chosen.topic, chosen.since, chosen.until)
 
 
-def _refuse(sentence: str) -> int:
+def _print_error(sentence: str) -> int:
+    """Print an error message to standard error; return the exit status 1."""
     print(f"{SERVICE}: {sentence}", file=sys.stderr)
     return 1
 
 
-def _parser(now: datetime) -> argparse.ArgumentParser:
+def _build_parser(now: datetime) -> argparse.ArgumentParser:
+    """Return the parser of the command line. `now` resolves relative times."""
     whole = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m notifier", description=__doc__, formatter_class=whole, allow_abbrev=False
@@ -101,7 +111,7 @@ def _parser(now: datetime) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     actions = letters.add_subparsers(dest="action", metavar="ACTION", required=True)
-    filters = _filters(now)
+    filters = _build_filter_parser(now)
     listing = actions.add_parser(
         "list",
         parents=[filters],
@@ -110,11 +120,15 @@ def _parser(now: datetime) -> argparse.ArgumentParser:
         "and what it is about; [requeued WHEN] if it was; [again in ID] if an alert of it is in a later letter.",
         allow_abbrev=False,
     )
-    listing.add_argument("--limit", type=_said(_number), metavar="N", help="not more lines than that")
+    listing.add_argument(
+        "--limit", type=_with_error_text(_parse_positive_number), metavar="N", help="not more lines than that"
+    )
     listing.add_argument("--summary", action="store_true", help="only how many there are for which reason")
     listing.add_argument("--json", action="store_true", help="one JSON object a line, and no summary beside them")
     showing = actions.add_parser("show", help="everything about one letter", allow_abbrev=False)
-    showing.add_argument("id", type=_said(place_in), metavar="ID", help="partition:offset, as `list` shows it")
+    showing.add_argument(
+        "id", type=_with_error_text(place_in), metavar="ID", help="partition:offset, as `list` shows it"
+    )
     requeuing = actions.add_parser(
         "requeue",
         parents=[filters],
@@ -124,15 +138,16 @@ def _parser(now: datetime) -> argparse.ArgumentParser:
         "is said for each.",
         allow_abbrev=False,
     )
-    requeuing.add_argument("ids", nargs="*", type=_said(place_in), metavar="ID", help="partition:offset")
+    requeuing.add_argument("ids", nargs="*", type=_with_error_text(place_in), metavar="ID", help="partition:offset")
     requeuing.add_argument("--all", action="store_true", help="all that were not yet, and that the options name")
     requeuing.add_argument("--dry-run", action="store_true", help="only say what would be done")
     return parser
 
 
-def _filters(now: datetime) -> argparse.ArgumentParser:
+def _build_filter_parser(now: datetime) -> argparse.ArgumentParser:
+    """Return the parser of the filter options, which `list` and `requeue` share."""
     filters = argparse.ArgumentParser(add_help=False)
-    when = _said(lambda text: moment_in(text, now))
+    when = _with_error_text(lambda text: moment_in(text, now))
     filters.add_argument("--reason", default="", metavar="TEXT", help="whose reason holds this, in whatever case")
     filters.add_argument("--topic", choices=SOURCES, help="that come from this topic")
     filters.add_argument(
@@ -142,19 +157,20 @@ def _filters(now: datetime) -> argparse.ArgumentParser:
     return filters
 
 
-def _said(read: Callable[[str], T]) -> Callable[[str], T]:
-    """The same, whose ValueError argparse tells as it is."""
+def _with_error_text(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Return a parser of option values that makes argparse show the ValueError's own text."""
 
-    def reading(text: str) -> T:
+    def read_or_explain(text: str) -> T:
         try:
             return read(text)
         except ValueError as error:
             raise argparse.ArgumentTypeError(str(error)) from None
 
-    return reading
+    return read_or_explain
 
 
-def _number(text: str) -> int:
+def _parse_positive_number(text: str) -> int:
+    """Parse an integer from 1 to 999,999,999. Raises ValueError."""
     if not (text.isascii() and text.isdigit() and 0 < len(text) <= 9 and int(text)):
         raise ValueError(f"{text!r} is no number above 0")
     return int(text)

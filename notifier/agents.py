@@ -1,4 +1,4 @@
-"""The three agents, and where events go that are not done with: never outside of the loop."""
+"""The three agents of the notifier, and the topics for retries and dead letters. No failure leaves an agent's loop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,146 +11,175 @@ import structlog
 from faust.types import EventT, StreamT, TopicT
 
 from chassis.faust.app import dead_letter
-from notifier.delivery.batching import Bundle
-from notifier.delivery.confirmations import Confirmations
-from notifier.delivery.dispatch import Dispatch
-from notifier.delivery.interfaces import Arrival
-from notifier.delivery.store import Ledger
+from notifier.delivery.batching import AlertBatch
+from notifier.delivery.confirmations import ConfirmationDelivery
+from notifier.delivery.dispatch import MailDispatcher
+from notifier.delivery.interfaces import PendingEvent
+from notifier.delivery.store import DeliveryStore
 from notifier.errors import TooLargeToWaitError, UndecodableError
-from notifier.messages import REQUEUED_FROM, Retry, decode_raised, decode_retry, decode_wish, encode_retry
+from notifier.messages import (
+    REQUEUED_FROM,
+    Retry,
+    decode_confirmation_request,
+    decode_raised_alert,
+    decode_retry,
+    encode_retry,
+)
 from notifier.metrics import NotifierMetrics
 from towerwatch.topics import ALERTS_RETRY, partition_of
 
 log = structlog.get_logger()
 
-_LARGEST_RETRY: Final = 900_000
-"""Bytes. Brokers and producers take records of about a million; mails of ours need a tenth."""
+_MAX_RETRY_BYTES: Final = 900_000
+"""The maximal size of a retry record. Brokers and producers accept about a million bytes; our mails need a tenth."""
 
 
 class KafkaTopics:
-    """Where events go that are not done with."""
+    """The topics for events that cannot be completed now: retries and dead letters."""
 
-    def __init__(self, retries: TopicT, dead_letters: TopicT, are_ours: Callable[[EventT[Any]], bool]) -> None:
-        """`are_ours`: whether this worker still owns an event's partition, as it did when it received the event."""
+    def __init__(self, retries: TopicT, dead_letters: TopicT, is_still_ours: Callable[[EventT[Any]], bool]) -> None:
+        """`is_still_ours` returns True if this worker still owns an event's partition, False after a rebalance."""
         self._retries = retries
         self._dead_letters = dead_letters
-        self.are_ours = are_ours
+        self.is_still_ours = is_still_ours
 
-    async def put_off(self, user_id: UUID, retry: Retry) -> None:
-        """Publish what has to wait; returns once the broker has it. Raises TooLargeToWaitError."""
+    async def publish_retry(self, user_id: UUID, retry: Retry) -> None:
+        """Publish a mail that must be sent later; return once the broker has it. Raises TooLargeToWaitError."""
         key, value = str(user_id), encode_retry(retry)
-        if len(value) > _LARGEST_RETRY:
+        if len(value) > _MAX_RETRY_BYTES:
             raise TooLargeToWaitError(f"{len(value):,} bytes")
         partition = partition_of(key, ALERTS_RETRY)
-        await _insist(lambda: _acknowledged(self._retries, key.encode(), value, partition))
+        await _repeat_until_sent(lambda: _send_and_wait(self._retries, key.encode(), value, partition))
 
-    async def bury(self, event: EventT[bytes], reason: str) -> None:
-        """Make a dead letter of an event; returns once the broker has it."""
-        await _insist(lambda: dead_letter(self._dead_letters, event, reason))
+    async def publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
+        """Publish an event to the dead-letter topic; return once the broker has it."""
+        await _repeat_until_sent(lambda: dead_letter(self._dead_letters, event, reason))
 
 
 class Agents:
-    """Reads fresh alerts, retries and changes of accounts, each by an agent of its own, so that none waits for another.
+    """The agents for new alerts, retries and account updates: three separate streams, so that none waits for another.
 
-    They only take events in hand. An event is acknowledged by hand, once everything about it is done: Faust's own way
-    acknowledges what it interrupts at a stop, and an alert that was only waiting would be lost.
+    The agents only start the handling of an event. The event is acknowledged by hand once its handling is complete:
+    Faust itself would acknowledge the events that a stop interrupts, and alerts in the queue would be lost.
     """
 
     def __init__(
         self,
-        dispatch: Dispatch,
-        confirmations: Confirmations,
-        ledger: Ledger,
+        dispatcher: MailDispatcher,
+        confirmations: ConfirmationDelivery,
+        store: DeliveryStore,
         topics: KafkaTopics,
         metrics: NotifierMetrics,
     ) -> None:
-        self._dispatch = dispatch
+        self._dispatcher = dispatcher
         self._confirmations = confirmations
-        self._ledger = ledger
+        self._store = store
         self._topics = topics
         self._metrics = metrics
 
-    async def raised(self, stream: StreamT[bytes]) -> None:
-        """Mail fresh alerts."""
-        await self._each(stream, self._raised)
+    async def consume_alerts(self, stream: StreamT[bytes]) -> None:
+        """Queue new alerts from alerts.raised.v1 for mailing."""
+        await self._consume(stream, self._handle_alert)
 
-    async def retried(self, stream: StreamT[bytes]) -> None:
-        """Mail, at their time, alerts that could not be mailed before."""
-        await self._each(stream, self._retried)
+    async def consume_retries(self, stream: StreamT[bytes]) -> None:
+        """Queue deferred alerts from alerts.retry.v1 for mailing at their time."""
+        await self._consume(stream, self._handle_retry)
 
-    async def users_changed(self, stream: StreamT[bytes]) -> None:
-        """Mail confirmation links."""
-        await self._each(stream, self._user_changed)
+    async def consume_user_changes(self, stream: StreamT[bytes]) -> None:
+        """Start a confirmation mail for each registration in users.changed.v1."""
+        await self._consume(stream, self._handle_user_change)
 
-    async def _each(self, stream: StreamT[bytes], take: Callable[[Arrival], Awaitable[bool]]) -> None:
-        """`take` says whether it will acknowledge the event."""
+    async def _consume(self, stream: StreamT[bytes], handle: Callable[[PendingEvent], Awaitable[bool]]) -> None:
+        """Pass each event of a stream to `handle`; dead-letter events that are undecodable or hit a bug.
+
+        `handle` returns True if the event will be acknowledged later, False if it is complete: then it is acknowledged
+        here.
+        """
         events = stream.noack()  # type: ignore[attr-defined]  # the interface lacks what every stream has
         async for event in events.events():
-            arrival = Arrival(event, _acknowledging(events, event), REQUEUED_FROM in dict(event.message.headers or ()))
+            requeued = REQUEUED_FROM in dict(event.message.headers or ())
+            pending_event = PendingEvent(event, _create_acknowledge(events, event), requeued)
             try:
-                taken = await take(arrival)
+                will_be_acknowledged = await handle(pending_event)
             except UndecodableError as error:
-                await self._put_aside(event, "undecodable", f"undecodable: {error}")
-                taken = False
+                await self._dead_letter(event, "undecodable", f"undecodable: {error}")
+                will_be_acknowledged = False
             except Exception as error:  # a bug must cost one event, kept as evidence, and not the agent
                 log.error("notifier.failed", topic=event.message.topic, error=type(error).__name__, exc_info=error)
-                await self._put_aside(event, "bug", f"{type(error).__name__} in the notifier")
-                taken = False
-            if not taken and self._topics.are_ours(event):
-                await arrival.acknowledge()
+                await self._dead_letter(event, "bug", f"{type(error).__name__} in the notifier")
+                will_be_acknowledged = False
+            if not will_be_acknowledged and self._topics.is_still_ours(event):
+                await pending_event.acknowledge()
 
-    async def _raised(self, arrival: Arrival) -> bool:
-        raised = decode_raised(arrival.event.message.value)
-        since = datetime.fromtimestamp(arrival.event.message.timestamp, UTC)
-        return await self._take(Bundle((raised,), arrival, since))
+    async def _handle_alert(self, pending_event: PendingEvent) -> bool:
+        """Queue a new alert. The result is `_enqueue`'s. Raises UndecodableError."""
+        alert = decode_raised_alert(pending_event.event.message.value)
+        published_at = datetime.fromtimestamp(pending_event.event.message.timestamp, UTC)
+        return await self._enqueue(AlertBatch((alert,), pending_event, published_at))
 
-    async def _retried(self, arrival: Arrival) -> bool:
-        retry = decode_retry(arrival.event.message.value)
-        since = retry.first_attempt_at
-        return await self._take(Bundle(retry.raised, arrival, since, retry.attempt, retry.not_before, retry.sealed))
+    async def _handle_retry(self, pending_event: PendingEvent) -> bool:
+        """Queue the alerts of a retry. The result is `_enqueue`'s. Raises UndecodableError."""
+        retry = decode_retry(pending_event.event.message.value)
+        return await self._enqueue(
+            AlertBatch(
+                retry.alerts, pending_event, retry.first_attempt_at, retry.attempt, retry.not_before, retry.sealed
+            )
+        )
 
-    async def _take(self, bundle: Bundle) -> bool:
-        await self._dispatch.room(is_retry=bundle.not_before is not None)
-        assert isinstance(bundle.origin, Arrival)  # noqa: S101 - for mypy: it is what was put in
-        event = bundle.origin.event
-        if not self._topics.are_ours(event):  # a rebalance began meanwhile, and it is read again, here or elsewhere
+    async def _enqueue(self, batch: AlertBatch) -> bool:
+        """Queue a batch once there is capacity.
+
+        Returns True if the batch is queued, or if its partition is revoked: both must not be acknowledged now. Returns
+        False if a later retry record replaced it: then its event is complete.
+        """
+        await self._dispatcher.wait_for_capacity(is_retry=batch.not_before is not None)
+        assert isinstance(batch.pending_event, PendingEvent)  # noqa: S101 - for mypy: it is what was put in
+        event = batch.pending_event.event
+        if not self._topics.is_still_ours(event):  # after a rebalance the partition's owner reads the event again
             return True
-        person = self._ledger.person(event, bundle.user_id)
-        if bundle.not_before and bundle.name and person.has_put_off_again(bundle.name, bundle.not_before):
-            return False  # done with before, and not committed yet; its successor is in the topic
-        self._dispatch.take(bundle, person)
+        user = self._store.load_user_state(event, batch.user_id)
+        if batch.not_before and batch.batch_id and user.has_newer_retry(batch.batch_id, batch.not_before):
+            return False  # completed before, but its offset was not committed; the newer record is in the topic
+        self._dispatcher.enqueue(batch, user)
         return True
 
-    async def _user_changed(self, arrival: Arrival) -> bool:
-        wish = decode_wish(arrival.event.message.value)
-        if wish is None:
+    async def _handle_user_change(self, pending_event: PendingEvent) -> bool:
+        """Start a confirmation mail if the event is a registration.
+
+        Returns True then, False for every other account update. Raises UndecodableError.
+        """
+        request = decode_confirmation_request(pending_event.event.message.value)
+        if request is None:
             return False
-        await self._confirmations.take(arrival, wish)
+        await self._confirmations.start(pending_event, request)
         return True
 
-    async def _put_aside(self, event: EventT[bytes], label: str, reason: str) -> None:
-        await self._topics.bury(event, reason)
-        self._metrics.dead(label)
+    async def _dead_letter(self, event: EventT[bytes], label: str, reason: str) -> None:
+        """Publish an event to the dead-letter topic. `label`: the metric label; `reason`: the text in the header."""
+        await self._topics.publish_dead_letter(event, reason)
+        self._metrics.count_dead_letter(label)
 
 
-def _acknowledging(events: StreamT[bytes], event: EventT[bytes]) -> Callable[[], Awaitable[None]]:
+def _create_acknowledge(events: StreamT[bytes], event: EventT[bytes]) -> Callable[[], Awaitable[None]]:
+    """Return the function that acknowledges an event of a stream."""
+
     async def acknowledge() -> None:
         await events.ack(event)
 
     return acknowledge
 
 
-async def _insist(send: Callable[[], Awaitable[None]]) -> None:
-    """Send, and return once the broker has it; tries as long as it takes, since without it nothing else goes on."""
+async def _repeat_until_sent(send: Callable[[], Awaitable[None]]) -> None:
+    """Call `send` with a backoff until it raises nothing; the worker cannot go on without the record."""
     for attempt in count(1):
         try:
             await send()
             return
-        except Exception as error:  # noqa: BLE001 - a broker that is away raises many kinds, and none may get out
+        except Exception as error:  # noqa: BLE001 - an unavailable broker raises many kinds, and none may get out
             log.warning("broker.refused", error=type(error).__name__, attempt=attempt)
         await asyncio.sleep(min(timedelta(seconds=0.1) * 2 ** min(attempt, 7), timedelta(seconds=10)).total_seconds())
 
 
-async def _acknowledged(topic: TopicT, key: bytes, value: bytes, partition: int) -> None:
-    """Send, and return once the broker has it."""
+async def _send_and_wait(topic: TopicT, key: bytes, value: bytes, partition: int) -> None:
+    """Send a record and wait until the broker has it."""
     await (await topic.send(key=key, value=value, partition=partition))

@@ -1,4 +1,4 @@
-"""The Faust app of the notifier: its tables, its agents and its pages, put together."""
+"""The Faust app of the notifier: creates its parts and connects them."""
 
 import asyncio
 from datetime import timedelta
@@ -16,13 +16,13 @@ from chassis.faust.worker import StreamApp
 from chassis.metrics import Metrics, ServiceIdentity
 from notifier.agents import Agents, KafkaTopics
 from notifier.contacts import Contacts
-from notifier.delivery.batching import Waiting
-from notifier.delivery.confirmations import Confirmations
-from notifier.delivery.deliver import Mailroom
-from notifier.delivery.dispatch import Dispatch
-from notifier.delivery.in_flight import Doubts
-from notifier.delivery.interfaces import Manner
-from notifier.delivery.store import REMEMBERED, Ledger
+from notifier.delivery.batching import MailQueue
+from notifier.delivery.confirmations import ConfirmationDelivery
+from notifier.delivery.deliver import AlertDelivery
+from notifier.delivery.dispatch import MailDispatcher
+from notifier.delivery.in_flight import InFlightLimit
+from notifier.delivery.policy import MailPolicy
+from notifier.delivery.store import STATUS_RETENTION, DeliveryStore
 from notifier.mail import signed
 from notifier.metrics import NotifierMetrics
 from notifier.settings import NotifierSettings
@@ -33,70 +33,76 @@ log = structlog.get_logger()
 
 SERVICE = "notifier"
 
-_FOR_AS_LONG: Final = {
+_CHANGELOG_TOPIC_CONFIG: Final = {
     "cleanup.policy": "compact,delete",
-    "retention.ms": str(REMEMBERED // timedelta(milliseconds=1)),
+    "retention.ms": str(STATUS_RETENTION // timedelta(milliseconds=1)),
 }
 
-_LETS_GO_WITHIN_S: Final = 8.0
-"""Of a stop or a rebalance, for the mails under way; a rebalance waits for 30 s at most, a stop for 20 s."""
+_DRAIN_TIMEOUT_S: Final = 8.0
+"""Seconds that a stop or a rebalance waits for mails in progress. A rebalance may take 30 s, a stop 20 s."""
 
-_PURGES_EVERY_S: Final = 3600.0
+_PURGE_INTERVAL_S: Final = 3600.0
 
 
 def create_app(settings: NotifierSettings) -> faust.App:
-    """The app, ready to be run by a worker; nothing connects before."""
+    """Create the app, ready to be run by a worker; connects to nothing."""
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
-    clock = SystemClock()  # mail and retries live in real time, whatever time the flights are from
+    clock = SystemClock()  # mails and retries use real time, whatever time the flights are from
     app = create_stream_app(SERVICE, settings, ALERTS_RAISED.partitions)
     app.conf.producer_linger = 0.0  # each mail waits for its record; there is nothing to gather
-    ledger = Ledger(
-        _table(app, "sent", "What became of an alert or a confirmation, by its id"),
-        _table(app, "people", "The mails of one person, by user id"),
+    store = DeliveryStore(
+        _add_table(app, "sent", "What became of an alert or a confirmation, by its id"),
+        _add_table(app, "people", "The mails of one person, by user id"),
         partial(crash_worker, app),
     )
     contacts = Contacts(settings.user_manager_grpc_target, settings.contact_cache_s)
-    server = _mail_server(settings)
+    smtp = _create_smtp_client(settings)
     topics = KafkaTopics(
         app.topic(ALERTS_RETRY.name, value_serializer="raw"),
         app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw"),
         partial(is_still_ours, app),
     )
-    counted = NotifierMetrics(metrics)
-    doubts = Doubts(settings.smtp_mails_in_doubt)
-    manner = _manner(settings)
-    waiting = Waiting(timedelta(seconds=settings.group_wait_s))
-    mailroom = Mailroom(
-        waiting, ledger, contacts, server, topics, manner, doubts, settings.smtp_connections, clock, counted
+    notifier_metrics = NotifierMetrics(metrics)
+    in_flight = InFlightLimit(settings.smtp_mails_in_doubt)
+    policy = _create_mail_policy(settings)
+    queue = MailQueue(timedelta(seconds=settings.group_wait_s))
+    delivery = AlertDelivery(
+        queue, store, contacts, smtp, topics, policy, in_flight, settings.smtp_connections, clock, notifier_metrics
     )
-    confirmations = Confirmations(ledger, contacts, server, topics, manner, doubts, clock, counted)
-    dispatch = Dispatch(waiting, mailroom, clock, settings.smtp_connections)
-    agents = Agents(dispatch, confirmations, ledger, topics, counted)
-    app.agent(app.topic(ALERTS_RAISED.name, value_serializer="raw"), name="alerts_raised")(agents.raised)
-    app.agent(app.topic(ALERTS_RETRY.name, value_serializer="raw"), name="alerts_retried")(agents.retried)
-    app.agent(app.topic(USERS_CHANGED.name, value_serializer="raw"), name="users_changed")(agents.users_changed)
-    _run(app, dispatch, ledger, clock)
-    _let_go(app, dispatch, confirmations, server, contacts)
+    confirmations = ConfirmationDelivery(store, contacts, smtp, topics, policy, in_flight, clock, notifier_metrics)
+    dispatcher = MailDispatcher(queue, delivery, clock, settings.smtp_connections)
+    agents = Agents(dispatcher, confirmations, store, topics, notifier_metrics)
+    app.agent(app.topic(ALERTS_RAISED.name, value_serializer="raw"), name="alerts_raised")(agents.consume_alerts)
+    app.agent(app.topic(ALERTS_RETRY.name, value_serializer="raw"), name="alerts_retried")(agents.consume_retries)
+    app.agent(app.topic(USERS_CHANGED.name, value_serializer="raw"), name="users_changed")(agents.consume_user_changes)
+    _start_background_tasks(app, dispatcher, store, clock)
+    _drain_on_rebalance_and_stop(app, dispatcher, confirmations, smtp, contacts)
 
-    def oldest_s() -> float:
-        oldest = waiting.oldest
+    def oldest_age_s() -> float:
+        oldest = queue.oldest_queued_at
         return 0.0 if oldest is None else (clock.now() - oldest).total_seconds()
 
-    counted.watch(lambda: float(len(waiting)), oldest_s, lambda: server.state is not BreakerState.CLOSED)
+    notifier_metrics.register_gauges(
+        lambda: float(len(queue)), oldest_age_s, lambda: smtp.state is not BreakerState.CLOSED
+    )
     serve_health_and_metrics(app, metrics)
     cast(StreamApp, app).health.others_are_away = lambda: (
-        server.state is not BreakerState.CLOSED or dispatch.is_resting or confirmations.are_waiting_for_others
+        smtp.state is not BreakerState.CLOSED or dispatcher.is_paused or confirmations.is_blocked_by_outage
     )
     return app
 
 
-def _table(app: faust.App, name: str, says: str) -> DirectTable:
-    return add_table(app, DirectTable, name, ALERTS_RAISED.partitions, says, extra_topic_configs=_FOR_AS_LONG)
+def _add_table(app: faust.App, name: str, description: str) -> DirectTable:
+    """Add a table whose changelog keeps entries for STATUS_RETENTION."""
+    return add_table(
+        app, DirectTable, name, ALERTS_RAISED.partitions, description, extra_topic_configs=_CHANGELOG_TOPIC_CONFIG
+    )
 
 
-def _mail_server(settings: NotifierSettings) -> MailServer:
+def _create_smtp_client(settings: NotifierSettings) -> MailServer:
+    """Create the client of the mail server from the SMTP and DKIM settings."""
     password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
-    key = settings.signing_key()
+    key = settings.build_signing_key()
     return MailServer(
         settings.smtp_host,
         settings.smtp_port,
@@ -111,45 +117,54 @@ def _mail_server(settings: NotifierSettings) -> MailServer:
     )
 
 
-def _manner(settings: NotifierSettings) -> Manner:
-    return Manner(
-        sender=settings.sender(),
-        bounces_to=settings.bounce_address(),
+def _create_mail_policy(settings: NotifierSettings) -> MailPolicy:
+    """Create the mail policy from the settings; the hourly limit 0 becomes None."""
+    return MailPolicy(
+        sender=settings.parse_sender(),
+        bounces_to=settings.parse_bounce_address(),
         mails_per_hour=settings.person_mails_per_hour or None,
         retry_base=timedelta(seconds=settings.retry_base_s),
         lifetime=timedelta(seconds=settings.retry_lifetime_s),
     )
 
 
-def _run(app: faust.App, dispatch: Dispatch, ledger: Ledger, clock: Clock) -> None:
-    """What goes on beside the agents, for as long as the worker lives."""
+def _start_background_tasks(app: faust.App, dispatcher: MailDispatcher, store: DeliveryStore, clock: Clock) -> None:
+    """Run the dispatcher and the hourly purge for the lifetime of the worker."""
 
     async def purge() -> None:
-        purged = await ledger.purge(clock.now())
+        purged = await store.purge_expired(clock.now())
         if purged:
             log.info("ledger.purged", entries=purged)
 
-    app.task(dispatch.run)
-    app.timer(_PURGES_EVERY_S)(purge)
+    app.task(dispatcher.run)
+    app.timer(_PURGE_INTERVAL_S)(purge)
 
 
-def _let_go(
-    app: faust.App, dispatch: Dispatch, confirmations: Confirmations, server: MailServer, contacts: Contacts
+def _drain_on_rebalance_and_stop(
+    app: faust.App,
+    dispatcher: MailDispatcher,
+    confirmations: ConfirmationDelivery,
+    smtp: MailServer,
+    contacts: Contacts,
 ) -> None:
-    """Before partitions go elsewhere, and before the end, mails under way are finished and recorded; to break one off
-    could mean to send it twice. What waits is read again, by whoever has it then."""
+    """Finish and record the mails in progress before partitions are revoked and before the worker stops.
 
-    async def let_go(*_args: object, **_kwargs: object) -> None:
-        await asyncio.gather(dispatch.let_go(_LETS_GO_WITHIN_S), confirmations.let_go(_LETS_GO_WITHIN_S))
+    A mail that is cancelled might be sent twice. The partitions' next owner reads the queued alerts again.
+    """
 
-    async def go_on(*_args: object, **_kwargs: object) -> None:
-        dispatch.go_on()
+    async def drain(*_args: object, **_kwargs: object) -> None:
+        await asyncio.gather(
+            dispatcher.stop_and_drain(_DRAIN_TIMEOUT_S), confirmations.stop_and_drain(_DRAIN_TIMEOUT_S)
+        )
 
-    async def finish(*_args: object, **_kwargs: object) -> None:
-        await let_go()
-        await server.close()
+    async def resume(*_args: object, **_kwargs: object) -> None:
+        dispatcher.resume()
+
+    async def drain_and_close(*_args: object, **_kwargs: object) -> None:
+        await drain()
+        await smtp.close()
         await contacts.close()
 
-    app.on_partitions_revoked.connect(let_go, weak=False)
-    app.on_partitions_assigned.connect(go_on, weak=False)
-    app.on_before_shutdown.connect(finish, weak=False)
+    app.on_partitions_revoked.connect(drain, weak=False)
+    app.on_partitions_assigned.connect(resume, weak=False)
+    app.on_before_shutdown.connect(drain_and_close, weak=False)

@@ -1,4 +1,5 @@
-"""user_manager, asked at the moment of sending: it alone holds addresses and names."""
+"""The client of user_manager's contacts, which are requested when a mail is sent: only user_manager stores
+addresses."""
 
 import asyncio
 import time
@@ -12,181 +13,189 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.rpc import aio_channel
-from notifier.errors import UserManagerAway
+from notifier.errors import UserManagerUnavailable
 from notifier.mail import Contact
 from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage, GetContactsRequest, ReportBounceRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
 
 DEADLINE_S: Final = 3.0
 
-MOST_IN_A_REQUEST: Final = 500
-"""Users that the contract lets one request ask for."""
+MAX_USERS_PER_REQUEST: Final = 500
+"""The number of users that the contract allows in one request."""
 
-_MOST_CACHED: Final = 10_000
+_MAX_CACHED: Final = 10_000
 
 
-class _Round:
-    """Users who are asked for together: those that came up while the round before was under way."""
+class _RequestRound:
+    """The users whose contacts are requested together, collected while the round before is in progress."""
 
     def __init__(self) -> None:
         self.user_ids: set[UUID] = set()
-        self.ended = asyncio.Event()
-        """Set once every user of the round stands in `contacts` or in `failed`, or does not exist."""
+        self.is_done = asyncio.Event()
+        """Set once every user of the round is in `contacts` or in `failed`, or does not exist."""
         self.contacts: dict[UUID, Contact] = {}
         self.failed: dict[UUID, str] = {}
-        """Why, by user."""
+        """The error text by user."""
         self.outdated: set[UUID] = set()
-        """Who changed meanwhile: the answer is from before or after, and not to be remembered."""
+        """Users whose bounce was reported meanwhile: their response may be older, and must not be cached."""
 
 
 class Contacts:
-    """A client of UserService, for one event loop. Connects when first used.
+    """A client that reads contacts from user_manager over gRPC, for one event loop. Connects at the first request.
 
-    Many mails ask at once, so that who asks waits for company: one round of requests is under way at a time, and
-    whoever comes meanwhile shares the next. So no answer is older than the question, and a user_manager that is slow
-    gets fewer and larger requests.
+    Many mails request contacts at once, so requests are batched: one round of requests is in progress at a time, and
+    all calls meanwhile share the next round. So no response is older than its call, and a slow user_manager receives
+    fewer and larger requests.
     """
 
     def __init__(self, target: str, cache_s: float) -> None:
-        """`target` is host:port. A contact to whom alerts may go is remembered for `cache_s` seconds."""
+        """`target` is host:port. A contact who may receive alerts is cached for `cache_s` seconds."""
         self._target = target
         self._cache_s = cache_s
         self._channel: grpc.aio.Channel | None = None
-        self._known: dict[UUID, tuple[float, Contact]] = {}
-        """Who is remembered until when, by time.monotonic; the oldest first."""
-        self._gathering = _Round()
-        self._under_way: _Round | None = None
-        self._asking: asyncio.Task[None] | None = None
+        self._cache: dict[UUID, tuple[float, Contact]] = {}
+        """The cached contacts with their time of expiry (time.monotonic), the oldest first."""
+        self._next_round = _RequestRound()
+        self._current_round: _RequestRound | None = None
+        self._rounds_task: asyncio.Task[None] | None = None
 
-    async def of(self, user_id: UUID) -> Contact | None:
-        """The contact of a user, or None when there is no such user (any more). As `of_many`."""
-        return (await self.of_many([user_id])).get(user_id)
+    async def find_contact(self, user_id: UUID) -> Contact | None:
+        """Return the contact of a user, or None if the user does not exist. Otherwise like `find_contacts`."""
+        return (await self.find_contacts([user_id])).get(user_id)
 
-    async def of_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Contact]:
-        """The contacts of these users; who does not exist (any more) is left out.
+    async def find_contacts(self, user_ids: Collection[UUID]) -> Mapping[UUID, Contact]:
+        """Return the contacts of these users by id, without users who do not exist.
 
-        Returns within twice DEADLINE_S: what is left of the round under way, and the next. Raises UserManagerAway when
-        a request that asked for one of them failed. Cancelling it leaves others' requests alone.
+        Returns within twice DEADLINE_S: the rest of the round in progress, and the next round. Raises
+        UserManagerUnavailable if a request for one of these users failed. Cancelling the call does not affect other
+        calls.
         """
         wanted = set(user_ids)
-        known = self._remembered(wanted)
+        known = self._find_cached(wanted)
         missing = wanted - known.keys()
         if not missing:
             return known
-        joined = self._gathering
-        joined.user_ids |= missing
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask_round_by_round())
-        await joined.ended.wait()
-        for user_id in missing:  # which are few, and the round may be large
-            if user_id in joined.failed:
-                raise UserManagerAway(joined.failed[user_id])
-            if user_id in joined.contacts:
-                known[user_id] = joined.contacts[user_id]
+        joined_round = self._next_round
+        joined_round.user_ids |= missing
+        if self._rounds_task is None:
+            self._rounds_task = asyncio.create_task(self._run_rounds())
+        await joined_round.is_done.wait()
+        for user_id in missing:  # few, while the round may be large
+            if user_id in joined_round.failed:
+                raise UserManagerUnavailable(joined_round.failed[user_id])
+            if user_id in joined_round.contacts:
+                known[user_id] = joined_round.contacts[user_id]
         return known
 
     async def report_bounce(self, user_id: UUID, at: datetime) -> None:
-        """Tell that a mail server said at `at` (aware) that this user's address does not exist. Safe to repeat.
+        """Report that at `at` (aware) a mail server rejected the user's address as non-existent. Idempotent.
 
-        Returns within DEADLINE_S. Raises UserManagerAway.
+        Returns within DEADLINE_S. Raises UserManagerUnavailable.
         """
         bounced_at = Timestamp()
         bounced_at.FromDatetime(at)
         request = ReportBounceRequest(user_id=str(user_id), bounced_at=bounced_at)
         try:
-            await UserServiceStub(self._open()).ReportBounce(request, timeout=DEADLINE_S)
+            await UserServiceStub(self._get_channel()).ReportBounce(request, timeout=DEADLINE_S)
         except grpc.aio.AioRpcError as error:
-            raise UserManagerAway(f"user_manager answered {error.code().name}") from None
+            raise UserManagerUnavailable(f"user_manager answered {error.code().name}") from None
         finally:
-            self._forget(user_id)
+            self._evict(user_id)
 
     async def close(self) -> None:
-        """Whoever waits for an answer gets UserManagerAway."""
-        if self._asking is not None:
-            self._asking.cancel()
-            await asyncio.wait([self._asking])
-            self._end()  # of a task that was cancelled before its first step nothing ran, no `finally` either
+        """Close the connection; calls in progress raise UserManagerUnavailable."""
+        if self._rounds_task is not None:
+            self._rounds_task.cancel()
+            await asyncio.wait([self._rounds_task])
+            self._fail_waiting()  # a task that is cancelled before its first step runs no `finally`
         if self._channel is not None:
             await self._channel.close()
 
-    async def _ask_round_by_round(self) -> None:
+    async def _run_rounds(self) -> None:
+        """Request the contacts of one round after the other, until no call waits."""
         try:
-            while self._gathering.user_ids:
-                await asyncio.sleep(0)  # all who are about to ask in this turn of the event loop shall join
-                self._under_way, self._gathering = self._gathering, _Round()
-                await self._ask(self._under_way)
-                self._under_way.ended.set()
-                self._under_way = None
+            while self._next_round.user_ids:
+                await asyncio.sleep(0)  # all calls of this iteration of the event loop join the round
+                self._current_round, self._next_round = self._next_round, _RequestRound()
+                await self._request_round(self._current_round)
+                self._current_round.is_done.set()
+                self._current_round = None
         finally:
-            self._end()
+            self._fail_waiting()
 
-    def _end(self) -> None:
-        """Let nobody wait for what will not come."""
-        for broken_off in (self._under_way, self._gathering):
-            if broken_off is not None:
-                broken_off.failed |= dict.fromkeys(broken_off.user_ids, "the question was broken off")
-                broken_off.ended.set()
-        self._asking, self._under_way, self._gathering = None, None, _Round()
+    def _fail_waiting(self) -> None:
+        """Fail all calls that wait for a round that will not be completed."""
+        for unfinished in (self._current_round, self._next_round):
+            if unfinished is not None:
+                unfinished.failed |= dict.fromkeys(unfinished.user_ids, "the question was broken off")
+                unfinished.is_done.set()
+        self._rounds_task, self._current_round, self._next_round = None, None, _RequestRound()
 
-    async def _ask(self, this: _Round) -> None:
-        """All requests of a round at once."""
-        this.contacts |= self._remembered(this.user_ids)  # some may have been answered while it gathered
-        missing = iter(this.user_ids - this.contacts.keys())
+    async def _request_round(self, current: _RequestRound) -> None:
+        """Send all requests of a round concurrently, for the users whose contacts are not cached."""
+        current.contacts |= self._find_cached(current.user_ids)  # some may have been cached since they joined
+        missing = iter(current.user_ids - current.contacts.keys())
         requests = []
-        while together := list(islice(missing, MOST_IN_A_REQUEST)):
-            requests.append(self._request(this, together))
+        while user_ids := list(islice(missing, MAX_USERS_PER_REQUEST)):
+            requests.append(self._request_contacts(current, user_ids))
         await asyncio.gather(*requests)
 
-    async def _request(self, this: _Round, user_ids: Iterable[UUID]) -> None:
+    async def _request_contacts(self, current: _RequestRound, user_ids: Iterable[UUID]) -> None:
+        """Send one request and store the contacts, or the failure, in the round."""
         by_text = {str(user_id): user_id for user_id in user_ids}
         try:
-            answer = await UserServiceStub(self._open()).GetContacts(
+            response = await UserServiceStub(self._get_channel()).GetContacts(
                 GetContactsRequest(user_ids=by_text), timeout=DEADLINE_S
             )
         except grpc.aio.AioRpcError as error:
-            this.failed |= dict.fromkeys(by_text.values(), f"user_manager answered {error.code().name}")
+            current.failed |= dict.fromkeys(by_text.values(), f"user_manager answered {error.code().name}")
             return
-        for each in answer.contacts:
+        for each in response.contacts:
             user_id = by_text.get(each.user_id)
             if user_id is not None:
-                this.contacts[user_id] = _contact(user_id, each)
-                if user_id not in this.outdated:
-                    self._remember(this.contacts[user_id])
+                current.contacts[user_id] = _to_contact(user_id, each)
+                if user_id not in current.outdated:
+                    self._cache_contact(current.contacts[user_id])
 
-    def _remembered(self, user_ids: Iterable[UUID]) -> dict[UUID, Contact]:
+    def _find_cached(self, user_ids: Iterable[UUID]) -> dict[UUID, Contact]:
+        """Return the cached contacts of these users, and delete the expired ones."""
         now = time.monotonic()
         found = {}
         for user_id in user_ids:
-            expires, contact = self._known.get(user_id, (now, None))
+            expires, contact = self._cache.get(user_id, (now, None))
             if contact is None:
                 continue
             if now < expires:
                 found[user_id] = contact
             else:
-                del self._known[user_id]
+                del self._cache[user_id]
         return found
 
-    def _remember(self, contact: Contact) -> None:
-        self._known.pop(contact.user_id, None)
-        # Whoever cannot be mailed yet may be a second later: a remembered "not confirmed" would drop their first alert.
+    def _cache_contact(self, contact: Contact) -> None:
+        """Cache a contact if the user may be mailed, in place of the oldest one if the cache is full."""
+        self._cache.pop(contact.user_id, None)
+        # A user who cannot be mailed may confirm a second later: a cached "not confirmed" would drop the first alert.
         if not contact.confirmed or contact.paused or contact.suppressed:
             return
-        if len(self._known) >= _MOST_CACHED:
-            del self._known[next(iter(self._known))]
-        self._known[contact.user_id] = (time.monotonic() + self._cache_s, contact)
+        if len(self._cache) >= _MAX_CACHED:
+            del self._cache[next(iter(self._cache))]
+        self._cache[contact.user_id] = (time.monotonic() + self._cache_s, contact)
 
-    def _forget(self, user_id: UUID) -> None:
-        self._known.pop(user_id, None)
-        if self._under_way is not None:
-            self._under_way.outdated.add(user_id)
+    def _evict(self, user_id: UUID) -> None:
+        """Delete a user's contact from the cache, and do not cache the response of the request in progress."""
+        self._cache.pop(user_id, None)
+        if self._current_round is not None:
+            self._current_round.outdated.add(user_id)
 
-    def _open(self) -> grpc.aio.Channel:
+    def _get_channel(self) -> grpc.aio.Channel:
+        """Return the gRPC channel, created at the first call."""
         if self._channel is None:
             self._channel = aio_channel(self._target)
         return self._channel
 
 
-def _contact(user_id: UUID, message: ContactMessage) -> Contact:
+def _to_contact(user_id: UUID, message: ContactMessage) -> Contact:
+    """Convert the contract's contact message to a Contact."""
     return Contact(
         user_id=user_id,
         email=message.email,

@@ -1,4 +1,4 @@
-"""What can go wrong between an alert and a mail server's "250", and with dead letters. No text holds an address or a
+"""The errors between an alert and the mail server's "250", and those of dead letters. No text contains an address or a
 name."""
 
 from datetime import datetime
@@ -8,75 +8,76 @@ from typing import ClassVar
 from chassis.errors import ChassisError
 
 
-class Reason(StrEnum):
-    """Why a mail did not go out, as a class that a metric can count by."""
+class FailureReason(StrEnum):
+    """The reason why a mail was not sent; the values are metric labels."""
 
     UNREACHABLE = "unreachable"
-    """Nobody took our connection, or it broke before the server let us in."""
+    """No connection was accepted, or it broke before the login was complete."""
     NOT_WELCOME = "not_welcome"
-    """The server takes no mail, or none from this machine."""
+    """The server accepts no mail at all, or none from this machine."""
     TLS = "tls"
-    """No encryption, or none with somebody whose certificate can be believed."""
+    """The server offers no encryption, or its certificate is not trusted."""
     AUTHENTICATION = "authentication"
-    """Our name or password."""
+    """The server rejected our user name or password."""
     SENDER = "sender"
-    """Our own address."""
+    """The server rejected our own address."""
     BUSY = "busy"
-    """The server will take mail later."""
+    """The server will accept mails later."""
     ENOUGH_FOR_NOW = "enough_for_now"
-    """The person got as many mails as one may get in an hour."""
+    """The user has received the maximal number of mails of an hour."""
     BREAKER_OPEN = "breaker_open"
-    """The server was not asked: it is being left alone after failures."""
+    """No attempt was made: the circuit to the server is open after failures."""
     LOST = "lost"
-    """The connection broke, or the server fell silent, before it had the mail."""
+    """The connection broke, or the server timed out, before the mail was complete."""
     LOST_AFTER_DATA = "lost_after_data"
-    """The same after the mail's last line: nobody knows whether it was taken."""
+    """The connection broke, or the server timed out, after the mail's last line: the server may have accepted the
+    mail."""
     PROTOCOL = "protocol"
-    """We and the server do not understand each other."""
+    """The server's replies violate the protocol, or the server rejects our commands."""
     STORAGE = "storage"
-    """The server has no room."""
+    """The server has no disk space."""
     PUT_OFF = "put_off"
-    """This mail, later."""
+    """The server will accept this mail later."""
     POLICY_LATER = "policy_later"
-    """The same, for a rule of the server: greylisting, too many mails."""
+    """The server will accept this mail later, because of a rule: greylisting, too many mails."""
     MAILBOX_BUSY = "mailbox_busy"
-    """The same, for the mailbox."""
+    """The server will accept this mail later, because of the mailbox."""
     MAILBOX_FULL = "mailbox_full"
     MAILBOX_UNKNOWN = "mailbox_unknown"
-    """There is no such address."""
+    """The address does not exist."""
     ADDRESS = "address"
-    """An address that no mail can be written to, or not over this server (SMTPUTF8)."""
+    """The address is invalid, or this server cannot send to it (SMTPUTF8)."""
     TOO_LARGE = "too_large"
     POLICY = "policy"
-    """A rule of the server, for good."""
+    """A rule of the server forbids the mail permanently."""
     CONTENT = "content"
-    """What the mail holds, or how it is written."""
+    """The server rejected the content or the format of the mail."""
     REFUSED = "refused"
-    """For good, for no reason that we understand."""
+    """The server rejected the mail permanently, for an unknown reason."""
     USER_MANAGER = "user_manager"
 
 
 class UndecodableError(Exception):
-    """Bytes that are no event of the contract. Permanent: the event is put aside."""
+    """An event's bytes do not match the contract. Permanent: the event is dead-lettered."""
 
 
 class MalformedHeaderError(ValueError):
-    """A header that `notifier.mail.alert_header` did not write."""
+    """A header was not written by `notifier.mail.alert_header`."""
 
 
 class NotSent(Exception):
-    """A mail did not go out. The text is for logs and for the headers of a dead letter."""
+    """A mail was not sent. The text is for logs and for the headers of a dead letter."""
 
     permanent: ClassVar[bool]
-    """Whether a later try is useless."""
-    concerns_all: ClassVar[bool] = False
-    """Whether any other mail would have met the same."""
-    reason: Reason = Reason.REFUSED
+    """True if another attempt cannot succeed."""
+    affects_all_mails: ClassVar[bool] = False
+    """True if any other mail would have failed, too."""
+    reason: FailureReason = FailureReason.REFUSED
     retry_at: datetime | None = None
-    """No try before this instant can succeed; None where nobody knows."""
+    """No attempt before this time can succeed; None: unknown."""
 
-    def __init__(self, text: str = "", reason: Reason | None = None, retry_at: datetime | None = None) -> None:
-        """Without a `reason`, the usual one of the class."""
+    def __init__(self, text: str = "", reason: FailureReason | None = None, retry_at: datetime | None = None) -> None:
+        """`reason` None: the default reason of the class."""
         super().__init__(text)
         if reason is not None:
             self.reason = reason
@@ -84,59 +85,59 @@ class NotSent(Exception):
 
 
 class TemporarilyRefused(NotSent):
-    """The mail server would not take this mail now, or was lost before it had it."""
+    """The mail server rejected this mail temporarily, or the connection broke before the mail was complete."""
 
     permanent = False
-    reason = Reason.PUT_OFF
+    reason = FailureReason.PUT_OFF
 
 
 class LostAfterData(TemporarilyRefused):
-    """The server fell silent after the mail's last line: it may have taken it.
+    """The connection broke after the mail's last line: the server may have accepted the mail.
 
-    Sent again, under the same Message-ID: a mail twice is better than none (RFC 5321, 4.5.3.2.6).
+    It is sent again with the same Message-ID: a duplicate mail is better than a lost one (RFC 5321, 4.5.3.2.6).
     """
 
-    reason = Reason.LOST_AFTER_DATA
+    reason = FailureReason.LOST_AFTER_DATA
 
 
 class PermanentlyRefused(NotSent):
-    """This mail, as it is, will never be taken."""
+    """The mail server, or our own check, rejected this mail permanently."""
 
     permanent = True
 
 
 class HardBounce(PermanentlyRefused):
-    """There is no such address, says the server: nothing should ever be sent to it again."""
+    """The mail server reported that the address does not exist: no mail should be sent to it again."""
 
-    reason = Reason.MAILBOX_UNKNOWN
+    reason = FailureReason.MAILBOX_UNKNOWN
 
 
-class MailServerAway(NotSent):
-    """The mail server cannot be reached, is left alone, or does not let us in: our greeting, password or sender.
+class MailServerUnavailable(NotSent):
+    """The mail server is unreachable, its circuit is open, or it rejects our greeting, login or sender.
 
-    Transient although a server may say 5yz to it: our own mistake in the settings must cost nobody an alert.
+    Transient even after a 5yz reply: a mistake in our settings must not lose an alert.
     """
 
     permanent = False
-    concerns_all = True
-    reason = Reason.UNREACHABLE
+    affects_all_mails = True
+    reason = FailureReason.UNREACHABLE
 
 
-class UserManagerAway(NotSent):
-    """user_manager gave no answer in time, or an error."""
+class UserManagerUnavailable(NotSent):
+    """user_manager returned an error, or no response within the deadline."""
 
     permanent = False
-    concerns_all = True
-    reason = Reason.USER_MANAGER
+    affects_all_mails = True
+    reason = FailureReason.USER_MANAGER
 
 
 class TooLargeToWaitError(Exception):
-    """What has to wait is more than a record of the retry topic can hold."""
+    """A mail that must be deferred exceeds the maximal size of a record of the retry topic."""
 
 
 class NotRequeuable(Exception):
-    """A dead letter that cannot be handled again from here. The text says why, and what to do instead."""
+    """A dead letter cannot be requeued. The text explains why, and what to do instead."""
 
 
 class DeadLettersUnreadableError(ChassisError):
-    """The topic of dead letters is not there, or the broker gives less than there is."""
+    """The dead-letter topic does not exist, or the broker returned fewer records than it contains."""

@@ -1,4 +1,5 @@
-"""The contract's bytes to the domain's values, and retries back to bytes. Unknown fields pass and survive a retry."""
+"""The decoding of events into domain values, and the encoding of retries. Unknown fields are kept and survive a
+retry."""
 
 import re
 from collections.abc import Callable
@@ -25,74 +26,75 @@ E = TypeVar("E", bound=Enum)
 N = TypeVar("N", bound=int)
 
 REQUEUED_FROM: Final = "requeued-from"
-"""The header of an alert that was a dead letter, and that somebody wants to be tried again: the letter's id."""
+"""The header of an alert that an operator requeued from the dead-letter topic; its value is the dead letter's id."""
 
-_MOST_EARLIER: Final = 48
-"""Counts before an alert's own that are looked at: more than the stream tells, and not as many as a stranger likes."""
+_MAX_EARLIER_COUNTS: Final = 48
+"""The number of earlier counts of an alert that are read: more than the stream writes, but limited for foreign
+writers."""
 
 _ICAO: Final = re.compile(r"[A-Z0-9]{4}")
 
 
 @dataclass(frozen=True, slots=True)
 class RaisedAlert:
-    """An alert as the stream raised it."""
+    """An alert together with the event that raised it."""
 
     alert: Alert
     cause_published_at: datetime
     original: bytes
-    """The AlertRaised as it came."""
+    """The serialized AlertRaised message as it was received."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A mail that must be tried again, or that has to wait."""
+    """A deferred mail in the retry topic."""
 
-    raised: tuple[RaisedAlert, ...]
-    """What it tells, of one person; one at least."""
+    alerts: tuple[RaisedAlert, ...]
+    """The alerts of the mail: at least one, all for the same user."""
     attempt: int
-    """How many times it was tried."""
+    """The number of attempts to send it so far."""
     not_before: datetime
     first_attempt_at: datetime
-    """When the clock of its lifetime began."""
+    """The time from which the age of the mail is counted."""
     sealed: bool = False
-    """The mail server may have taken it already: it is sent as it is, and nothing joins it."""
+    """True if the mail server may already have the mail: it is sent again unchanged, without other alerts."""
 
 
 @dataclass(frozen=True, slots=True)
-class ConfirmationWish:
-    """Somebody registered, or asked for another confirmation mail."""
+class ConfirmationRequest:
+    """A request for a confirmation mail: a user registered, or requested another mail."""
 
     user_id: UUID
     confirmation_id: str
-    """Tells one wish from the next."""
+    """The id of this request; a duplicate of the event has the same id."""
 
 
-def decode_raised(value: bytes | None) -> RaisedAlert:
-    """A value of alerts.raised.v1. Raises UndecodableError."""
-    return _raised(_parsed(alerts_pb.AlertRaised, value))
+def decode_raised_alert(value: bytes | None) -> RaisedAlert:
+    """Decode a value of alerts.raised.v1. Raises UndecodableError."""
+    return _to_raised_alert(_parse_message(alerts_pb.AlertRaised, value))
 
 
 def decode_retry(value: bytes | None) -> Retry:
-    """A value of alerts.retry.v1. Raises UndecodableError."""
-    message = _parsed(alerts_pb.AlertRetry, value)
+    """Decode a value of alerts.retry.v1. Raises UndecodableError."""
+    message = _parse_message(alerts_pb.AlertRetry, value)
     if not (message.HasField("not_before") and message.HasField("first_attempt_at")):
         raise UndecodableError("AlertRetry without its times")
-    raised = tuple(_raised(each) for each in (message.alert, *message.others))
-    if len({each.alert.user_id for each in raised}) > 1:
+    alerts = tuple(_to_raised_alert(each) for each in (message.alert, *message.others))
+    if len({each.alert.user_id for each in alerts}) > 1:
         raise UndecodableError("AlertRetry of several people")
     return Retry(
-        raised=raised,
+        alerts=alerts,
         attempt=message.attempt,
-        not_before=_instant(message.not_before),
-        first_attempt_at=_instant(message.first_attempt_at),
+        not_before=_to_datetime(message.not_before),
+        first_attempt_at=_to_datetime(message.first_attempt_at),
         sealed=message.sealed,
     )
 
 
 def encode_retry(retry: Retry) -> bytes:
-    """A value of alerts.retry.v1."""
+    """Encode a value of alerts.retry.v1."""
     message = alerts_pb.AlertRetry(attempt=retry.attempt, sealed=retry.sealed)
-    first, *others = retry.raised
+    first, *others = retry.alerts
     message.alert.ParseFromString(first.original)
     for each in others:
         message.others.add().ParseFromString(each.original)
@@ -101,25 +103,27 @@ def encode_retry(retry: Retry) -> bytes:
     return message.SerializeToString()
 
 
-def decode_wish(value: bytes | None) -> ConfirmationWish | None:
-    """The wish for a confirmation mail in a value of users.changed.v1.
+def decode_confirmation_request(value: bytes | None) -> ConfirmationRequest | None:
+    """Decode the request for a confirmation mail in a value of users.changed.v1.
 
-    None for a tombstone and for every other change, also one that this version does not know. Raises UndecodableError.
+    Returns None for a tombstone and for every other change, also for one that this version does not know. Raises
+    UndecodableError.
     """
     if value is None:
         return None
-    message = _parsed(users_pb.UserChanged, value)
+    message = _parse_message(users_pb.UserChanged, value)
     if message.WhichOneof("change") != "registered":
         return None
     if not message.registered.confirmation_id:
         raise UndecodableError("UserRegistered without a confirmation_id")
-    return ConfirmationWish(_uuid(message.user_id), message.registered.confirmation_id)
+    return ConfirmationRequest(_parse_uuid(message.user_id), message.registered.confirmation_id)
 
 
-def _raised(message: alerts_pb.AlertRaised) -> RaisedAlert:
+def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
+    """Convert an AlertRaised message to a RaisedAlert. Raises UndecodableError if a field is missing or invalid."""
     if not (message.HasField("window_start") and message.HasField("cause_published_at")):
         raise UndecodableError("AlertRaised without its times")
-    window_start = _instant(message.window_start)
+    window_start = _to_datetime(message.window_start)
     if not 1970 <= window_start.year < 9999:  # windows before and after it must have a date, too
         raise UndecodableError("AlertRaised of a window out of all time")
     if not _ICAO.fullmatch(message.airport):
@@ -127,16 +131,16 @@ def _raised(message: alerts_pb.AlertRaised) -> RaisedAlert:
     if len(message.earlier_counts) != len(message.earlier_known):
         raise UndecodableError("AlertRaised with earlier counts of which it is not said whether they are known")
     alert = Alert(
-        alert_id=_uuid(message.alert_id),
-        interest_id=_uuid(message.interest_id),
-        user_id=_uuid(message.user_id),
+        alert_id=_parse_uuid(message.alert_id),
+        interest_id=_parse_uuid(message.interest_id),
+        user_id=_parse_uuid(message.user_id),
         version=message.version,
         airport=message.airport,
-        direction=_member(Direction, flights_pb.Direction.Name, message.direction, "DIRECTION_"),
-        window=_member(Window, interests_pb.Window.Name, message.window, "WINDOW_"),
+        direction=_to_enum_member(Direction, flights_pb.Direction.Name, message.direction, "DIRECTION_"),
+        window=_to_enum_member(Window, interests_pb.Window.Name, message.window, "WINDOW_"),
         window_start=window_start,
-        bound=_member(Bound, alerts_pb.Bound.Name, message.bound, "BOUND_"),
-        state=_member(AlertState, alerts_pb.State.Name, message.state, "STATE_"),
+        bound=_to_enum_member(Bound, alerts_pb.Bound.Name, message.bound, "BOUND_"),
+        state=_to_enum_member(AlertState, alerts_pb.State.Name, message.state, "STATE_"),
         count=message.count,
         threshold=message.threshold,
         for_windows=max(message.for_windows, 1),
@@ -144,15 +148,16 @@ def _raised(message: alerts_pb.AlertRaised) -> RaisedAlert:
         earlier=tuple(
             count if known else None
             for count, known in zip(
-                message.earlier_counts[-_MOST_EARLIER:], message.earlier_known[-_MOST_EARLIER:], strict=True
+                message.earlier_counts[-_MAX_EARLIER_COUNTS:], message.earlier_known[-_MAX_EARLIER_COUNTS:], strict=True
             )
         ),
-        episode_id=_uuid(message.episode_id) if message.episode_id else None,
+        episode_id=_parse_uuid(message.episode_id) if message.episode_id else None,
     )
-    return RaisedAlert(alert, _instant(message.cause_published_at), message.SerializeToString())
+    return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
 
 
-def _parsed(kind: Callable[[], M], value: bytes | None) -> M:
+def _parse_message(kind: Callable[[], M], value: bytes | None) -> M:
+    """Parse bytes as a protobuf message of this type. Raises UndecodableError, also for None."""
     if value is None:
         raise UndecodableError("no value")
     message = kind()
@@ -163,23 +168,28 @@ def _parsed(kind: Callable[[], M], value: bytes | None) -> M:
     return message
 
 
-def _uuid(text: str) -> UUID:
+def _parse_uuid(text: str) -> UUID:
+    """Parse a UUID. Raises UndecodableError."""
     try:
         return UUID(text)
     except ValueError:
         raise UndecodableError("an id that is no UUID") from None
 
 
-def _instant(timestamp: Timestamp) -> datetime:
+def _to_datetime(timestamp: Timestamp) -> datetime:
+    """Convert a protobuf timestamp to a UTC datetime. Raises UndecodableError if it is outside the calendar."""
     try:
         return timestamp.ToDatetime(UTC)
     except (ValueError, OverflowError):
         raise UndecodableError("a time outside of the calendar") from None
 
 
-def _member(kind: type[E], name_of: Callable[[N], str], number: N, prefix: str) -> E:
-    """The domain's member for a protobuf enum value: their names are the same but for the prefix."""
+def _to_enum_member(kind: type[E], get_name: Callable[[N], str], number: N, prefix: str) -> E:
+    """Return the domain's enum member for a protobuf enum value: their names are equal except for the prefix.
+
+    Raises UndecodableError for a value that this version does not know.
+    """
     try:
-        return kind[name_of(number).removeprefix(prefix)]
+        return kind[get_name(number).removeprefix(prefix)]
     except (ValueError, KeyError):
         raise UndecodableError(f"a {kind.__name__} that this version does not know") from None

@@ -1,11 +1,11 @@
-"""What the notifier counts."""
+"""The metrics of the notifier."""
 
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
 from chassis.metrics import Metrics
-from notifier.errors import Reason
+from notifier.errors import FailureReason
 from notifier.messages import RaisedAlert
 
 _SECONDS: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3_600, 14_400, 86_400)
@@ -13,7 +13,7 @@ _ALERTS: Final = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
 class NotifierMetrics:
-    """The notifier's own metrics; those of its framework are in `chassis.faust.internals.metrics`."""
+    """The notifier's own metrics; those of Faust are in `chassis.faust.internals.metrics`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -36,41 +36,55 @@ class NotifierMetrics:
             buckets=_SECONDS,
         ).labels()
 
-    def watch(self, waiting: Callable[[], float], oldest_s: Callable[[], float], is_open: Callable[[], bool]) -> None:
-        """Take gauges from where they are known: alerts that wait, the age in seconds of the one that has waited
-        longest, and whether the mail server is being left alone."""
-        self._metrics.gauge("alerts_waiting", "Alerts in hand that are not mailed").labels().set_function(waiting)
+    def register_gauges(
+        self,
+        alert_count: Callable[[], float],
+        oldest_age_s: Callable[[], float],
+        is_circuit_open: Callable[[], bool],
+    ) -> None:
+        """Register gauges that call these functions at each scrape: the number of queued alerts, the age in seconds of
+        the oldest queued alert, and True while the circuit to the mail server is open."""
+        self._metrics.gauge("alerts_waiting", "Alerts in hand that are not mailed").labels().set_function(alert_count)
         self._metrics.gauge(
             "oldest_alert_waiting_seconds", "How long the alert has been in hand that has waited longest"
-        ).labels().set_function(oldest_s)
+        ).labels().set_function(oldest_age_s)
         self._metrics.gauge(
             "mail_server_left_alone", "1 while the mail server is not asked after failures"
-        ).labels().set_function(lambda: float(is_open()))
+        ).labels().set_function(lambda: float(is_circuit_open()))
 
-    def sent(self, kind: str, took_s: float) -> None:
+    def count_sent_mail(self, kind: str, took_s: float) -> None:
+        """Count a mail that was sent and observe how long it took, in seconds. `kind`: "alerts" or "confirmation"."""
         self._emails.labels(status="success", kind=kind).inc()
         self._seconds.observe(took_s)
         self._last_seconds.set(took_s)
 
-    def not_sent(self, kind: str) -> None:
+    def count_failed_mail(self, kind: str) -> None:
+        """Count a failed attempt to send a mail."""
         self._emails.labels(status="failure", kind=kind).inc()
 
-    def told(self, raised: tuple[RaisedAlert, ...], now: datetime) -> None:
-        self._group.observe(len(raised))
-        for each in raised:
+    def observe_mailed_alerts(self, alerts: tuple[RaisedAlert, ...], now: datetime) -> None:
+        """Observe the number of alerts in a sent mail, and each alert's delay since the publication of its cause."""
+        self._group.observe(len(alerts))
+        for each in alerts:
             self._delay.observe(max((now - each.cause_published_at).total_seconds(), 0.0))
 
-    def put_off(self, kind: str, reason: Reason | str) -> None:
+    def count_deferred_mail(self, kind: str, reason: FailureReason | str) -> None:
+        """Count a mail that was deferred, by the reason of its failure."""
         self._retries.labels(kind=kind, reason=str(reason)).inc()
 
-    def dead(self, reason: str) -> None:
+    def count_dead_letter(self, reason: str) -> None:
+        """Count an event that was dead-lettered."""
         self._dead.labels(reason=reason).inc()
 
-    def dropped(self, reason: str, alerts: int = 1) -> None:
+    def count_dropped_alerts(self, reason: str, alerts: int = 1) -> None:
+        """Count alerts that need no mail."""
         self._dropped.labels(reason=reason).inc(alerts)
 
-    def confirmation_dropped(self, reason: str) -> None:
+    def count_dropped_confirmation(self, reason: str) -> None:
+        """Count a confirmation request that needs no mail."""
         self._confirmations_dropped.labels(reason=reason).inc()
 
-    def suppressed(self, outcome: str) -> None:
+    def count_bounce_report(self, outcome: str) -> None:
+        """Count an address that does not exist, by whether user_manager received our report ("told") or not
+        ("not_told")."""
         self._suppressed.labels(outcome=outcome).inc()

@@ -1,4 +1,4 @@
-"""The notifier's settings."""
+"""The settings of the notifier, read from environment variables."""
 
 import ssl
 from email.errors import MessageError
@@ -15,7 +15,7 @@ from notifier.mail import SigningKey
 
 
 class NotifierSettings(StreamSettings):
-    """Read from the environment in `__main__`."""
+    """The settings of the notifier; `__main__` reads them from the environment."""
 
     user_manager_grpc_target: str = Field(min_length=1, description="host:port")
     smtp_host: str = Field(min_length=1)
@@ -24,47 +24,54 @@ class NotifierSettings(StreamSettings):
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
     smtp_ca_file: FilePath | None = None
-    """PEM: whom to believe that a server is who it says, in place of those that the machine believes."""
+    """A PEM file with the CA certificates that verify the mail server, in place of the machine's CA certificates."""
     smtp_connections: int = Field(default=4, ge=1, le=100)
-    """Kept open at most, by one worker; as many mails are under way at a time."""
+    """The maximal number of open connections of one worker, and of mails that it sends at a time."""
     smtp_mails_per_connection: int = Field(default=100, ge=1)
-    """Then a connection is closed and another made: servers have a limit, and behind one name there may be several."""
+    """The number of mails after which a connection is replaced: servers limit it, and one name may have several
+    servers."""
     smtp_mails_per_minute: int | None = Field(default=None, ge=1, le=1_000_000)
-    """Of one worker. Unset: as many as the server takes."""
+    """The rate limit of one worker. Unset: as many as the server accepts."""
     smtp_mails_in_doubt: int = Field(default=1, ge=1, le=100)
-    """How many mails the server may have at a time without our record of it: so many are repeated at most, under the
-    same Message-ID, when a worker is killed. More is faster with a server that takes its time to accept a mail."""
+    """The maximal number of unconfirmed mails: sent, but not yet recorded as sent. If a worker is killed, so many
+    mails at most are sent twice, with the same Message-ID. A larger number is faster with a server that accepts
+    mails slowly."""
     dkim_domain: str | None = None
-    """With `dkim_selector` and `dkim_key`: mails are signed (RFC 6376)."""
+    """Signs mails with DKIM (RFC 6376); requires `dkim_selector` and `dkim_key`."""
     dkim_selector: str | None = None
     dkim_key: SecretStr | None = None
-    """PEM: an RSA private key."""
+    """An RSA private key in PEM."""
     mail_from: str
-    """A mailbox, `Towerwatch <alerts@example.org>`; its domain is also that of the Message-IDs."""
+    """The sender's mailbox, such as `Towerwatch <alerts@example.org>`; its domain is also the domain of the
+    Message-IDs."""
     bounces_to: str | None = None
-    """A mailbox, `bounces@example.org`: what comes back comes to it, as bounces+ada=example.net@example.org. Unset: to
-    the mailbox that mails come from."""
+    """The mailbox for bounces, such as `bounces@example.org`; they arrive at bounces+ada=example.net@example.org.
+    Unset: bounces go to the sender's mailbox."""
     group_wait_s: float = Field(default=5.0, ge=0, le=60)
-    """Seconds for which a person's first alert waits for others, to be told in one mail. 0: a mail for each alert."""
+    """Seconds for which a user's first alert waits for others, to be in one mail with them. 0: one mail for each
+    alert."""
     person_mails_per_hour: int = Field(default=12, ge=0)
-    """With alerts; what is more is told in the next one. 0: no limit."""
+    """The maximal number of mails with alerts to one user in an hour; further alerts go into the next mail. 0: no
+    limit."""
     stuck_after_s: float = Field(default=600.0, ge=480.0)
-    """An alert that waits for its time is in hand, and not acknowledged: for up to `notifier.delivery.retries.LONGEST`,
-    and `notifier.delivery.batching.OVERDUE` more. That is no standstill."""
+    """Seconds without an acknowledged event after which a worker counts as stuck. A queued alert is not acknowledged
+    for up to `notifier.delivery.retries.MAX_PAUSE` plus `notifier.delivery.batching.MISSING_RETRY_TIMEOUT`, which must
+    be less."""
     retry_base_s: float = Field(default=5.0, gt=0, le=300)
-    """Seconds until the second attempt; each later pause is twice as long, up to `delivery.retries.LONGEST`."""
+    """Seconds until the second attempt; each later pause is twice as long, up to `delivery.retries.MAX_PAUSE`."""
     retry_lifetime_s: float = Field(default=86_400.0, ge=60, le=604_800)
-    """Seconds after its first try for which an alert is news. The topics keep it for seven days."""
+    """Seconds after its first attempt at which an alert is given up. The topics keep it for seven days."""
     contact_cache_s: float = Field(default=5.0, ge=0, le=60)
-    """Seconds for which an address is remembered; so long may a deletion or a pause take to bite."""
+    """Seconds for which a contact is cached: a deletion or a pause may take so long to have an effect."""
 
     @field_validator("mail_from", "bounces_to")
     @classmethod
-    def _is_a_mailbox(cls, value: str | None) -> str | None:
+    def _validate_mailbox(cls, value: str | None) -> str | None:
+        """Require a mailbox in ASCII with a user name and a domain. Raises ValueError."""
         if value is None:
             return None
         try:
-            mailbox = _mailbox(value)
+            mailbox = _parse_mailbox(value)
         except (MessageError, ValueError, LookupError):  # `email` raises any of them for text that is no address
             mailbox = Address()
         if not (mailbox.username and mailbox.domain and mailbox.addr_spec.isascii()):
@@ -73,7 +80,8 @@ class NotifierSettings(StreamSettings):
 
     @field_validator("smtp_ca_file")
     @classmethod
-    def _holds_certificates(cls, value: Path | None) -> Path | None:
+    def _validate_ca_file(cls, value: Path | None) -> Path | None:
+        """Require a readable file with certificates. Raises ValueError."""
         if value is not None:
             try:
                 ssl.create_default_context(cafile=value)
@@ -82,7 +90,8 @@ class NotifierSettings(StreamSettings):
         return value
 
     @model_validator(mode="after")
-    def _keeps_the_password_secret(self) -> Self:
+    def _validate_login(self) -> Self:
+        """Require user name and password together, and encryption for them. Raises ValueError."""
         if (self.smtp_username is None) != (self.smtp_password is None):
             raise ValueError("SMTP_USERNAME and SMTP_PASSWORD: give both or neither")
         if self.smtp_username is not None and self.smtp_security == "plaintext":
@@ -90,28 +99,29 @@ class NotifierSettings(StreamSettings):
         return self
 
     @model_validator(mode="after")
-    def _signs_or_not(self) -> Self:
+    def _validate_dkim(self) -> Self:
+        """Require all three DKIM settings or none, and a key that can be loaded. Raises ValueError."""
         given = (self.dkim_domain, self.dkim_selector, self.dkim_key)
         if any(given) and not all(given):
             raise ValueError("DKIM_DOMAIN, DKIM_SELECTOR and DKIM_KEY: give all three or none")
-        self.signing_key()
+        self.build_signing_key()
         return self
 
-    def signing_key(self) -> SigningKey | None:
-        """What mails are signed with; None: they are not."""
+    def build_signing_key(self) -> SigningKey | None:
+        """Return the DKIM key that signs mails; None: mails are not signed."""
         if not (self.dkim_domain and self.dkim_selector and self.dkim_key):
             return None
         return SigningKey(self.dkim_domain, self.dkim_selector, self.dkim_key.get_secret_value().encode())
 
-    def bounce_address(self) -> Address | None:
-        """Who hears of what comes back; None: the sender."""
-        return _mailbox(self.bounces_to) if self.bounces_to is not None else None
+    def parse_bounce_address(self) -> Address | None:
+        """Return the mailbox for bounces; None: bounces go to the sender."""
+        return _parse_mailbox(self.bounces_to) if self.bounces_to is not None else None
 
-    def sender(self) -> Address:
-        """The mailbox that mails come from."""
-        return _mailbox(self.mail_from)
+    def parse_sender(self) -> Address:
+        """Return the mailbox that mails are sent from."""
+        return _parse_mailbox(self.mail_from)
 
 
-def _mailbox(text: str) -> Address:
+def _parse_mailbox(text: str) -> Address:
     name, address = parseaddr(text)
     return Address(name, addr_spec=address)

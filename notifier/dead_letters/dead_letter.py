@@ -22,7 +22,7 @@ from aiokafka.structs import ConsumerRecord
 from domain.windows import EPOCH
 from notifier.dead_letters.decoding import SOURCES, alert_ids, as_json, facts, message_of, printable, text_of, utc
 from notifier.errors import NotRequeuable, UndecodableError
-from notifier.messages import RaisedAlert, decode_raised, decode_retry
+from notifier.messages import RaisedAlert, decode_raised_alert, decode_retry
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, USERS_CHANGED
 
 NEWS_FOR: Final = timedelta(days=7)
@@ -205,13 +205,13 @@ def requeuable(letter: Letter, value: bytes | None, now: datetime, *, named: boo
         raise NotRequeuable("it holds nothing: the event itself had no value")
     try:
         if letter.source_topic == ALERTS_RAISED.name:
-            return (replace(decode_raised(value), original=value),)
+            return (replace(decode_raised_alert(value), original=value),)
         retry = decode_retry(value)
     except UndecodableError as error:
         raise NotRequeuable(f"it would be put aside again as undecodable: {error}") from None
     if retry.sealed and not named:
         raise NotRequeuable("the mail server may have taken its mail already: name its id to have it sent once more")
-    return retry.raised
+    return retry.alerts
 
 
 def shown(entry: Entry, record: ConsumerRecord) -> str:

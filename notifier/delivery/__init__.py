@@ -1,1 +1,1 @@
-"""From an alert to a delivered mail, in the order in which it passes: dispatch, batching, deliver, retries, store."""
+"""The delivery of mails, from a queued alert to a sent mail: dispatch, batching, deliver, retries, store."""

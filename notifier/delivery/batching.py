@@ -1,7 +1,7 @@
-"""Alerts that wait to be mailed: who is next, and what goes into one mail. Pure: the time is handed in.
+"""The queue of alerts per user: whose mail is due next, and which alerts it contains. Pure: the time is a parameter.
 
-A person's fresh alerts wait a little for each other, and for whatever of theirs was put off before: so one mail tells
-them together, and in their order. What a mail server may have already is sent alone, as it was.
+A user's new alerts wait a short time for each other, and for earlier alerts of the user that were deferred: one mail
+then contains all of them in their order. A mail that the server may already have is sent alone and unchanged.
 """
 
 import heapq
@@ -13,298 +13,334 @@ from itertools import count
 from typing import Final
 from uuid import UUID
 
-from notifier.delivery.retries import LIFETIME, LONGEST
-from notifier.delivery.user_state import Person, name_of
+from notifier.delivery.retries import ALERT_LIFETIME, MAX_PAUSE
+from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.messages import RaisedAlert
 
-MOST_ALERTS: Final = 200
-"""In one mail; what is more comes in the next."""
+MAX_ALERTS_PER_MAIL: Final = 200
+"""The maximal number of alerts in one mail; further alerts go into the next mail."""
 
-OVERDUE: Final = timedelta(minutes=2)
-"""What waits in the retry topic is waited for no longer than this after its time, or after the first alert that has to
-wait for it: it may never come."""
+MISSING_RETRY_TIMEOUT: Final = timedelta(minutes=2)
+"""How long a user's mails wait for a record of the retry topic that has not been read yet, which may never come.
+Counted from the record's time, or from the first alert that waits for it."""
 
-_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
-_NEVER: Final = datetime.max.replace(tzinfo=UTC)
+_DISTANT_PAST: Final = datetime.min.replace(tzinfo=UTC)
+_DISTANT_FUTURE: Final = datetime.max.replace(tzinfo=UTC)
 
-REUNITED_WITHIN: Final = timedelta(seconds=60)
-"""So long after a crash the alerts of a mail that was on its way are waited for, from the first one on. They are read
-again at once, and all of them, unless some were put aside."""
+IN_FLIGHT_RECOVERY_TIMEOUT: Final = timedelta(seconds=60)
+"""How long, after a crash, a mail that was in flight waits until all of its alerts are read again. Counted from the
+first of them. All are read again at once, unless some were dead-lettered."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bundle:
-    """Alerts of one person that came in one event."""
+class AlertBatch:
+    """The alerts of one user that arrived in one event."""
 
-    raised: tuple[RaisedAlert, ...]
-    origin: object
-    """The event; nothing here looks at it."""
-    since: datetime
-    """When the clock of their lifetime began."""
+    alerts: tuple[RaisedAlert, ...]
+    pending_event: object
+    """The event that contained the alerts. This module does not use it."""
+    lifetime_start: datetime
+    """The time from which the age of the alerts is counted."""
     attempt: int = 0
-    """How many times they were tried."""
+    """The number of attempts to mail the alerts so far."""
     not_before: datetime | None = None
-    """Of what was put off: until when. None: they are fresh."""
+    """The time before which a deferred batch must not be tried. None: the batch is new, not deferred."""
     sealed: bool = False
-    """A mail server may have them: they are sent as they are, and nothing joins them."""
+    """True if the mail server may already have these alerts: they are sent again unchanged, without other alerts."""
 
     alert_ids: frozenset[UUID] = field(init=False)
-    name: UUID | None = field(init=False)
-    """Of what was put off: what `Person.put_off` calls them."""
-    place: tuple[datetime, ...] = field(init=False)
-    """Where they stand among a person's: by time; of one instant what tells of earlier windows goes first, and of the
-    same windows what may be tried first."""
+    batch_id: UUID | None = field(init=False)
+    """The id of a deferred batch in `UserState.deferred_batches`. None: the batch is new."""
+    sort_key: tuple[datetime, ...] = field(init=False)
+    """The position among a user's batches: by start of lifetime, then by first and last window, then by the time of the
+    next attempt."""
 
     def __post_init__(self) -> None:
-        ids = frozenset(each.alert.alert_id for each in self.raised)
-        windows = [each.alert.window_start for each in self.raised]
+        ids = frozenset(each.alert.alert_id for each in self.alerts)
+        windows = [each.alert.window_start for each in self.alerts]
         object.__setattr__(self, "alert_ids", ids)
-        object.__setattr__(self, "name", name_of(ids) if self.not_before is not None else None)
-        object.__setattr__(self, "place", (self.since, min(windows), max(windows), _time_of(self)))
+        object.__setattr__(self, "batch_id", compute_batch_id(ids) if self.not_before is not None else None)
+        object.__setattr__(
+            self, "sort_key", (self.lifetime_start, min(windows), max(windows), _get_earliest_attempt_time(self))
+        )
 
     @property
     def user_id(self) -> UUID:
-        """Whose they are."""
-        return self.raised[0].alert.user_id
+        """The user who receives the alerts."""
+        return self.alerts[0].alert.user_id
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mail:
-    """What one mail shall tell a person."""
+class PlannedMail:
+    """A mail to one user that is due: the batches that it contains."""
 
     user_id: UUID
-    bundles: tuple[Bundle, ...]
-    again: bool
-    """A mail server may have this very mail."""
-    known: frozenset[UUID] = frozenset()
-    """The alerts of a mail that was on its way before. Others that came in the same events are not told with them.
-    Empty: all are told."""
+    batches: tuple[AlertBatch, ...]
+    may_be_duplicate: bool
+    """True if the mail server may already have this very mail."""
+    in_flight_ids: frozenset[UUID] = frozenset()
+    """The alert ids of the mail that was in flight before a crash: this mail contains only these alerts, not the others
+    of its batches. Empty: the mail contains all alerts of its batches."""
 
     @property
-    def raised(self) -> tuple[RaisedAlert, ...]:
-        """Its alerts, each once."""
-        told = {each.alert.alert_id: each for bundle in self.bundles for each in bundle.raised}
-        return tuple(each for alert_id, each in told.items() if not self.known or alert_id in self.known)
+    def alerts(self) -> tuple[RaisedAlert, ...]:
+        """The alerts of the mail, without duplicates."""
+        by_id = {each.alert.alert_id: each for batch in self.batches for each in batch.alerts}
+        return tuple(
+            each for alert_id, each in by_id.items() if not self.in_flight_ids or alert_id in self.in_flight_ids
+        )
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
-    """A bundle, and when it came."""
+class _QueuedBatch:
+    """A batch in the queue, and the time at which it was added."""
 
-    at: datetime
-    bundle: Bundle
+    queued_at: datetime
+    batch: AlertBatch
 
 
 @dataclass(slots=True)
-class _Box:
-    """One person's. Some have thousands of alerts at once, so what a due time is made of is kept as they come."""
+class _UserQueue:
+    """The queued batches of one user, with the values from which the due time of the next mail is computed.
 
-    person: Person
-    entries: list[_Entry] = field(default_factory=list)
-    """In their places; those of one place as they came."""
-    on_its_way: Mail | None = None
-    due: datetime | None = None
-    came: datetime = _NEVER
-    """When the first came."""
-    gathered: datetime = _NEVER
-    """When the first will have waited long enough for others."""
-    held_until: datetime = _LONG_AGO
-    """The latest time before which something that was put off must not be tried."""
-    names: set[UUID | None] = field(default_factory=set)
-    """Of what was put off."""
-    sealed: list[Bundle] = field(default_factory=list)
-    known: list[_Entry] = field(default_factory=list)
-    """Those that hold alerts of the mail that was on its way before."""
+    Some users have thousands of alerts at once, so these values are updated with each batch instead of computed anew.
+    """
 
-    def put(self, entry: _Entry, group_wait: timedelta) -> None:
-        insort(self.entries, entry, key=lambda each: each.bundle.place)
-        self._reckon_in(entry, group_wait)
+    user: UserState
+    entries: list[_QueuedBatch] = field(default_factory=list)
+    """Sorted by `sort_key`; batches with equal keys in the order in which they were added."""
+    mail_in_flight: PlannedMail | None = None
+    due_at: datetime | None = None
+    first_queued_at: datetime = _DISTANT_FUTURE
+    """The time at which the oldest queued batch was added."""
+    group_complete_at: datetime = _DISTANT_FUTURE
+    """The time at which the first new alerts have waited long enough for others."""
+    held_until: datetime = _DISTANT_PAST
+    """The latest `not_before` of the deferred batches."""
+    deferred_ids: set[UUID | None] = field(default_factory=set)
+    """The batch ids of the deferred batches."""
+    sealed_batches: list[AlertBatch] = field(default_factory=list)
+    in_flight_entries: list[_QueuedBatch] = field(default_factory=list)
+    """The batches with alerts of the mail that was in flight before a crash."""
 
-    def leave(self, gone: Iterable[Bundle], person: Person, group_wait: timedelta) -> None:
-        left = set(map(id, gone))
-        self.entries = [each for each in self.entries if id(each.bundle) not in left]
-        self.look_at(person, group_wait)
+    def insert(self, entry: _QueuedBatch, group_wait: timedelta) -> None:
+        """Add a batch at its position and update the due-time values."""
+        insort(self.entries, entry, key=lambda each: each.batch.sort_key)
+        self._update_due_values(entry, group_wait)
 
-    def look_at(self, person: Person, group_wait: timedelta) -> None:
-        """Reckon anew, with what is remembered of the person now."""
-        self.person = person
-        self.came, self.gathered, self.held_until = _NEVER, _NEVER, _LONG_AGO
-        self.names, self.sealed, self.known = set(), [], []
+    def remove_batches(self, removed: Iterable[AlertBatch], user: UserState, group_wait: timedelta) -> None:
+        """Remove batches, replace the user state and recompute the due-time values."""
+        removed_ids = set(map(id, removed))
+        self.entries = [each for each in self.entries if id(each.batch) not in removed_ids]
+        self.recompute(user, group_wait)
+
+    def recompute(self, user: UserState, group_wait: timedelta) -> None:
+        """Replace the user state and compute all due-time values anew."""
+        self.user = user
+        self.first_queued_at, self.group_complete_at, self.held_until = (
+            _DISTANT_FUTURE,
+            _DISTANT_FUTURE,
+            _DISTANT_PAST,
+        )
+        self.deferred_ids, self.sealed_batches, self.in_flight_entries = set(), [], []
         for entry in self.entries:
-            self._reckon_in(entry, group_wait)
+            self._update_due_values(entry, group_wait)
 
-    def missed_until(self) -> Iterator[datetime]:
-        """Until when to wait for each of what was put off and is not read yet; its time may also have passed while no
-        worker was there."""
-        for name, until in self.person.put_off:
-            if name not in self.names and self.came - until < LIFETIME:
-                yield min(max(until, self.came), self.came + LONGEST) + OVERDUE
+    def iter_missing_retry_deadlines(self) -> Iterator[datetime]:
+        """Yield, for each deferred batch that has not been read yet, the time until which the user's mails wait for it.
 
-    def _reckon_in(self, entry: _Entry, group_wait: timedelta) -> None:
-        at, bundle = entry.at, entry.bundle
-        self.came = min(self.came, at)
-        if bundle.not_before is None:
-            self.gathered = min(self.gathered, at + group_wait)
+        The batch's own time may have passed while no worker was running.
+        """
+        for batch_id, until in self.user.deferred_batches:
+            if batch_id not in self.deferred_ids and self.first_queued_at - until < ALERT_LIFETIME:
+                yield (min(max(until, self.first_queued_at), self.first_queued_at + MAX_PAUSE) + MISSING_RETRY_TIMEOUT)
+
+    def _update_due_values(self, entry: _QueuedBatch, group_wait: timedelta) -> None:
+        """Include one batch in the due-time values."""
+        queued_at, batch = entry.queued_at, entry.batch
+        self.first_queued_at = min(self.first_queued_at, queued_at)
+        if batch.not_before is None:
+            self.group_complete_at = min(self.group_complete_at, queued_at + group_wait)
         else:
-            self.gathered = min(self.gathered, bundle.not_before)
-            self.held_until = max(self.held_until, bundle.not_before)
-            self.names.add(bundle.name)
-        if bundle.sealed:
-            self.sealed.append(bundle)
-        if self.person.on_its_way and not self.person.on_its_way.isdisjoint(bundle.alert_ids):
-            self.known.append(entry)
+            self.group_complete_at = min(self.group_complete_at, batch.not_before)
+            self.held_until = max(self.held_until, batch.not_before)
+            self.deferred_ids.add(batch.batch_id)
+        if batch.sealed:
+            self.sealed_batches.append(batch)
+        if self.user.in_flight_ids and not self.user.in_flight_ids.isdisjoint(batch.alert_ids):
+            self.in_flight_entries.append(entry)
 
 
-class Waiting:
-    """Who waits, and who is next. At most one mail of a person is on its way at a time."""
+class MailQueue:
+    """A queue of alerts per user, ordered by due time. At most one mail of a user is in flight."""
 
     def __init__(self, group_wait: timedelta) -> None:
-        """`group_wait`: how long the first of a person's alerts waits for others. Zero: each is a mail of its own."""
+        """`group_wait`: how long a user's first alert waits for others. Zero: each batch is a mail of its own."""
         self._group_wait = group_wait
-        self._boxes: dict[UUID, _Box] = {}
-        self._queue: list[tuple[datetime, int, UUID]] = []
-        self._order = count()
-        self._alerts = 0
+        self._user_queues: dict[UUID, _UserQueue] = {}
+        self._due_heap: list[tuple[datetime, int, UUID]] = []
+        self._tie_breaker = count()
+        self._alert_count = 0
 
     def __len__(self) -> int:
-        """The alerts that wait or are on their way."""
-        return self._alerts
+        """Return the number of alerts that are queued or in flight."""
+        return self._alert_count
 
     @property
-    def oldest(self) -> datetime | None:
-        """When the alert came that has been here longest. Costs a look at each person."""
-        return min((box.came for box in self._boxes.values()), default=None)
+    def oldest_queued_at(self) -> datetime | None:
+        """The time at which the oldest queued alert was added; None: the queue is empty. Takes time linear in users."""
+        return min((each.first_queued_at for each in self._user_queues.values()), default=None)
 
-    def add(self, bundle: Bundle, now: datetime, person: Person) -> Bundle:
-        """Let alerts wait; they do so as what this returns. `person`: as remembered."""
-        if bundle.not_before is not None:  # whatever a clock that was wrong has put there
-            bundle = replace(bundle, not_before=min(bundle.not_before, now + LONGEST))
-        box = self._boxes.setdefault(bundle.user_id, _Box(person))
-        box.put(_Entry(now, bundle), self._group_wait)
-        self._alerts += len(bundle.raised)
-        self._reckon(bundle.user_id, box)
-        return bundle
+    def add(self, batch: AlertBatch, now: datetime, user: UserState) -> AlertBatch:
+        """Add a batch and return it as queued, with `not_before` limited to MAX_PAUSE from now.
 
-    def next(self, now: datetime) -> Mail | None:
-        """The mail that is due longest; None when none is. It is on its way until it is `done`, or goes `back`."""
-        while self._queue and self._queue[0][0] <= now:
-            due, _, user_id = heapq.heappop(self._queue)
-            box = self._boxes.get(user_id)
-            if box is None or box.due != due:
+        `user`: the stored state of the user; used if the user has no other batch in the queue.
+        """
+        if batch.not_before is not None:  # limits what a wrong clock wrote
+            batch = replace(batch, not_before=min(batch.not_before, now + MAX_PAUSE))
+        user_queue = self._user_queues.setdefault(batch.user_id, _UserQueue(user))
+        user_queue.insert(_QueuedBatch(now, batch), self._group_wait)
+        self._alert_count += len(batch.alerts)
+        self._schedule_user(batch.user_id, user_queue)
+        return batch
+
+    def pop_due_mail(self, now: datetime) -> PlannedMail | None:
+        """Return the mail that has been due longest; None if no mail is due.
+
+        The mail is in flight until `finish` or `put_back` is called with it.
+        """
+        while self._due_heap and self._due_heap[0][0] <= now:
+            due_at, _, user_id = heapq.heappop(self._due_heap)
+            user_queue = self._user_queues.get(user_id)
+            if user_queue is None or user_queue.due_at != due_at:
                 continue
-            box.due = None
-            mail = self._composed(user_id, box, now)
+            user_queue.due_at = None
+            mail = self._compose_mail(user_id, user_queue, now)
             if mail is not None:
-                box.on_its_way = mail
+                user_queue.mail_in_flight = mail
                 return mail
         return None
 
     @property
-    def next_at(self) -> datetime | None:
-        """When the next mail is due, if nothing comes meanwhile; None when nothing waits. It may turn out later."""
-        return self._queue[0][0] if self._queue else None
+    def next_due_at(self) -> datetime | None:
+        """The earliest time at which a mail may be due if no alert is added; None: the queue is empty."""
+        return self._due_heap[0][0] if self._due_heap else None
 
-    def rest(self, mail: Mail) -> tuple[tuple[Bundle, ...], ...]:
-        """What else waits of the person whose mail is on its way: in sets that may become one mail later."""
-        box = self._boxes.get(mail.user_id)
-        if box is None or box.on_its_way is not mail:
+    def list_other_batches(self, mail: PlannedMail) -> tuple[tuple[AlertBatch, ...], ...]:
+        """Return the user's queued batches that this mail in flight does not contain, grouped by possible mail."""
+        user_queue = self._user_queues.get(mail.user_id)
+        if user_queue is None or user_queue.mail_in_flight is not mail:
             return ()
-        among = set(map(id, mail.bundles))
-        rest = [each.bundle for each in box.entries if id(each.bundle) not in among]
-        alone = [bundle for bundle in rest if bundle.sealed or not self._group_wait]
-        together = tuple(bundle for bundle in rest if not bundle.sealed and self._group_wait)
-        return (*((bundle,) for bundle in alone), *((together,) if together else ()))
+        in_mail = set(map(id, mail.batches))
+        others = [each.batch for each in user_queue.entries if id(each.batch) not in in_mail]
+        alone = [batch for batch in others if batch.sealed or not self._group_wait]
+        grouped = tuple(batch for batch in others if not batch.sealed and self._group_wait)
+        return (*((batch,) for batch in alone), *((grouped,) if grouped else ()))
 
-    def done(self, mail: Mail, gone: Iterable[Bundle], person: Person) -> None:
-        """The mail is on its way no longer. What of it is `gone` waits no longer either; the rest does.
+    def finish(self, mail: PlannedMail, removed: Iterable[AlertBatch], user: UserState) -> None:
+        """End the flight of a mail and remove the batches that are `removed`; its other batches stay queued.
 
-        `person`: as remembered since.
+        `user`: the user state as stored after the mail. Does nothing if the queue was cleared since.
         """
-        box = self._boxes.get(mail.user_id)
-        if box is None or box.on_its_way is not mail:  # everything was forgotten meanwhile
+        user_queue = self._user_queues.get(mail.user_id)
+        if user_queue is None or user_queue.mail_in_flight is not mail:  # the queue was cleared meanwhile
             return
-        before = sum(len(each.bundle.raised) for each in box.entries)
-        box.leave(gone, person, self._group_wait)
-        self._alerts -= before - sum(len(each.bundle.raised) for each in box.entries)
-        box.on_its_way = None
-        if box.entries:
-            self._reckon(mail.user_id, box)
+        before = sum(len(each.batch.alerts) for each in user_queue.entries)
+        user_queue.remove_batches(removed, user, self._group_wait)
+        self._alert_count -= before - sum(len(each.batch.alerts) for each in user_queue.entries)
+        user_queue.mail_in_flight = None
+        if user_queue.entries:
+            self._schedule_user(mail.user_id, user_queue)
         else:
-            del self._boxes[mail.user_id]
+            del self._user_queues[mail.user_id]
 
-    def back(self, mail: Mail) -> None:
-        """It was not tried, and waits on."""
-        box = self._boxes.get(mail.user_id)
-        if box is not None and box.on_its_way is mail:
-            box.on_its_way = None
-            self._reckon(mail.user_id, box)
+    def put_back(self, mail: PlannedMail) -> None:
+        """End the flight of a mail that was not tried: all of its batches stay queued."""
+        user_queue = self._user_queues.get(mail.user_id)
+        if user_queue is not None and user_queue.mail_in_flight is mail:
+            user_queue.mail_in_flight = None
+            self._schedule_user(mail.user_id, user_queue)
 
-    def forget(self) -> None:
-        """All of it: it is, or comes, in other hands."""
-        self._boxes.clear()
-        self._queue.clear()
-        self._alerts = 0
+    def clear(self) -> None:
+        """Remove all alerts, because the partitions are revoked: their next owner reads the events again."""
+        self._user_queues.clear()
+        self._due_heap.clear()
+        self._alert_count = 0
 
-    def _reckon(self, user_id: UUID, box: _Box) -> None:
-        """Queue a person for when their next mail is due."""
-        due = None if box.on_its_way is not None else self._due(box)
-        if due != box.due:
-            box.due = due
-            if due is not None:
-                heapq.heappush(self._queue, (due, next(self._order), user_id))
+    def _schedule_user(self, user_id: UUID, user_queue: _UserQueue) -> None:
+        """Put the user into the heap with the due time of the next mail, if this time has changed."""
+        due_at = None if user_queue.mail_in_flight is not None else self._compute_due_time(user_queue)
+        if due_at != user_queue.due_at:
+            user_queue.due_at = due_at
+            if due_at is not None:
+                heapq.heappush(self._due_heap, (due_at, next(self._tie_breaker), user_id))
 
-    def _due(self, box: _Box) -> datetime:
-        known = box.person.on_its_way
-        if known:
-            first = min((each.at for each in box.known), default=box.came)
-            again = _made_again([each.bundle for each in box.known], known)
-            if again:
-                return max(first, *(each.not_before or first for each in again))
-            return max((first + REUNITED_WITHIN, *box.missed_until()))
-        if box.sealed:
-            return min(map(_time_of, box.sealed))
-        # Nothing of a person's goes out before what was put off, so that it comes in its order: whom a server turned
-        # away it would turn away again.
-        return max(box.gathered, box.came, box.held_until, *box.missed_until())
+    def _compute_due_time(self, user_queue: _UserQueue) -> datetime:
+        """Return the time at which the user's next mail is due."""
+        in_flight_ids = user_queue.user.in_flight_ids
+        if in_flight_ids:
+            first = min((each.queued_at for each in user_queue.in_flight_entries), default=user_queue.first_queued_at)
+            batches = _find_batches_of_mail([each.batch for each in user_queue.in_flight_entries], in_flight_ids)
+            if batches:
+                return max(first, *(each.not_before or first for each in batches))
+            return max((first + IN_FLIGHT_RECOVERY_TIMEOUT, *user_queue.iter_missing_retry_deadlines()))
+        if user_queue.sealed_batches:
+            return min(map(_get_earliest_attempt_time, user_queue.sealed_batches))
+        # No alert of a user is mailed before an earlier one that was deferred, so that they arrive in order; and a
+        # server that refused the user's last mail would refuse this one, too.
+        return max(
+            user_queue.group_complete_at,
+            user_queue.first_queued_at,
+            user_queue.held_until,
+            *user_queue.iter_missing_retry_deadlines(),
+        )
 
-    def _composed(self, user_id: UUID, box: _Box, now: datetime) -> Mail | None:
-        known = box.person.on_its_way
-        if known:
-            again = _made_again([each.bundle for each in box.known], known)
-            if again:
-                return Mail(user_id, again, again=True, known=known)
-            # Some have become dead letters, or old.
-            box.look_at(replace(box.person, on_its_way=frozenset()), self._group_wait)
-            self._reckon(user_id, box)
+    def _compose_mail(self, user_id: UUID, user_queue: _UserQueue, now: datetime) -> PlannedMail | None:
+        """Return the user's next mail.
+
+        None: a mail was in flight before a crash and some of its alerts did not come again in time. The user is then
+        scheduled anew, without that mail.
+        """
+        in_flight_ids = user_queue.user.in_flight_ids
+        if in_flight_ids:
+            batches = _find_batches_of_mail([each.batch for each in user_queue.in_flight_entries], in_flight_ids)
+            if batches:
+                return PlannedMail(user_id, batches, may_be_duplicate=True, in_flight_ids=in_flight_ids)
+            # Some of its alerts were dead-lettered, or have expired.
+            user_queue.recompute(replace(user_queue.user, in_flight_ids=frozenset()), self._group_wait)
+            self._schedule_user(user_id, user_queue)
             return None
-        sealed = [bundle for bundle in box.sealed if _time_of(bundle) <= now]
+        sealed = [batch for batch in user_queue.sealed_batches if _get_earliest_attempt_time(batch) <= now]
         if sealed:
-            return Mail(user_id, (min(sealed, key=_time_of),), again=True)
+            return PlannedMail(user_id, (min(sealed, key=_get_earliest_attempt_time),), may_be_duplicate=True)
         if not self._group_wait:
-            return Mail(user_id, (box.entries[0].bundle,), again=False)
-        return Mail(user_id, tuple(_together(each.bundle for each in box.entries)), again=False)
+            return PlannedMail(user_id, (user_queue.entries[0].batch,), may_be_duplicate=False)
+        batches = tuple(_take_batches_for_one_mail(each.batch for each in user_queue.entries))
+        return PlannedMail(user_id, batches, may_be_duplicate=False)
 
 
-def _time_of(bundle: Bundle) -> datetime:
-    return bundle.not_before or bundle.since
+def _get_earliest_attempt_time(batch: AlertBatch) -> datetime:
+    return batch.not_before or batch.lifetime_start
 
 
-def _made_again(bundles: Iterable[Bundle], known: frozenset[UUID]) -> tuple[Bundle, ...]:
-    """What a mail that told these alerts can be made of; nothing, where some are not here. Of the events that hold them
-    those that hold others besides are taken only if it must be."""
-    every = tuple(bundle for bundle in bundles if bundle.alert_ids & known)
-    alone = tuple(bundle for bundle in every if bundle.alert_ids <= known)
-    for some in (alone, every):
-        if known <= frozenset[UUID]().union(*(each.alert_ids for each in some)):
-            return some
+def _find_batches_of_mail(batches: Iterable[AlertBatch], alert_ids: frozenset[UUID]) -> tuple[AlertBatch, ...]:
+    """Return the batches that together contain all alerts of a mail; empty if some alerts are missing.
+
+    Returns batches with further alerts only if the batches without them do not contain all alerts of the mail.
+    """
+    overlapping = tuple(batch for batch in batches if batch.alert_ids & alert_ids)
+    contained = tuple(batch for batch in overlapping if batch.alert_ids <= alert_ids)
+    for candidates in (contained, overlapping):
+        if alert_ids <= frozenset[UUID]().union(*(each.alert_ids for each in candidates)):
+            return candidates
     return ()
 
 
-def _together(bundles: Iterable[Bundle]) -> Iterator[Bundle]:
-    """As many, from the first on, as one mail can tell; one at least."""
-    alerts = 0
-    for bundle in bundles:
-        alerts += len(bundle.raised)
-        if alerts > MOST_ALERTS and alerts > len(bundle.raised):
+def _take_batches_for_one_mail(batches: Iterable[AlertBatch]) -> Iterator[AlertBatch]:
+    """Yield the first batches, at least one, until the next would exceed MAX_ALERTS_PER_MAIL."""
+    alert_count = 0
+    for batch in batches:
+        alert_count += len(batch.alerts)
+        if alert_count > MAX_ALERTS_PER_MAIL and alert_count > len(batch.alerts):
             return
-        yield bundle
+        yield batch

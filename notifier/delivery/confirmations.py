@@ -1,4 +1,4 @@
-"""The use case: ask a person to confirm an address, once. Such a mail waits for no other."""
+"""The delivery of confirmation mails: each request is mailed once, and no request waits for another user's."""
 
 import asyncio
 import random
@@ -13,189 +13,215 @@ import structlog
 from faust.types import EventT
 
 from chassis.clock import Clock
-from notifier.delivery.in_flight import Doubts
-from notifier.delivery.interfaces import Arrival, ContactsLike, MailServerLike, Manner, Topics
-from notifier.delivery.retries import CONFIRMATION_TRIES, pause_after
-from notifier.delivery.store import Ledger
-from notifier.errors import HardBounce, NotSent, Reason, UserManagerAway
+from notifier.delivery.in_flight import InFlightLimit
+from notifier.delivery.interfaces import ContactsLike, EventTopics, PendingEvent, SmtpClientLike
+from notifier.delivery.policy import MailPolicy
+from notifier.delivery.retries import MAX_CONFIRMATION_ATTEMPTS, compute_backoff
+from notifier.delivery.store import DeliveryStore
+from notifier.errors import FailureReason, HardBounce, NotSent, UserManagerUnavailable
 from notifier.mail import confirmation_mail
-from notifier.messages import ConfirmationWish
+from notifier.messages import ConfirmationRequest
 from notifier.metrics import NotifierMetrics
 
 log = structlog.get_logger()
 
-_MOST_AT_ONCE: Final = 500
-"""So many may be tried again and again at a time; who comes later waits for one of them to be done."""
+_MAX_CONCURRENT_REQUESTS: Final = 500
+"""The maximal number of requests in progress, waiting for another attempt included. Further requests wait for a free
+place."""
 
 
-class Confirmations:
-    """Mails confirmation links. Those that are tried again hold up nobody else."""
+class ConfirmationDelivery:
+    """The use case that mails confirmation links; a request that is retried does not delay other users' requests."""
 
     def __init__(
         self,
-        ledger: Ledger,
+        store: DeliveryStore,
         contacts: ContactsLike,
-        server: MailServerLike,
-        topics: Topics,
-        manner: Manner,
-        doubts: Doubts,
+        smtp: SmtpClientLike,
+        topics: EventTopics,
+        policy: MailPolicy,
+        in_flight: InFlightLimit,
         clock: Clock,
         metrics: NotifierMetrics,
     ) -> None:
         """`clock` must show real time."""
-        self._ledger = ledger
+        self._store = store
         self._contacts = contacts
-        self._server = server
+        self._smtp = smtp
         self._topics = topics
-        self._manner = manner
-        self._doubts = doubts
+        self._policy = policy
+        self._in_flight = in_flight
         self._clock = clock
         self._metrics = metrics
-        self._places = asyncio.Semaphore(_MOST_AT_ONCE)
-        self._at_work: set[asyncio.Task[None]] = set()
-        self._last_of: dict[UUID, asyncio.Task[None]] = {}
-        """By user: each waits for the one before, which may be for the same wish."""
-        self._trying: set[asyncio.Task[None]] = set()
-        """Those that do not just wait for another try."""
-        self._outlasting: set[asyncio.Task[None]] = set()
-        """Those that could not mail anybody when they tried last."""
-        self._lets_go = False
+        self._capacity = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._last_task_by_user: dict[UUID, asyncio.Task[None]] = {}
+        """Each request waits for the user's request before it, which may be a duplicate of the same event."""
+        self._attempting: set[asyncio.Task[None]] = set()
+        """The tasks that are in an attempt, not in the pause before the next one."""
+        self._blocked: set[asyncio.Task[None]] = set()
+        """The tasks whose last attempt failed because of an outage that affects all mails."""
+        self._is_draining = False
 
     @property
-    def are_waiting_for_others(self) -> bool:
-        """Whether some could not be mailed because nobody could be."""
-        return bool(self._outlasting)
+    def is_blocked_by_outage(self) -> bool:
+        """True while a request waits because the mail server or user_manager is unavailable for all mails."""
+        return bool(self._blocked)
 
-    async def take(self, arrival: Arrival, wish: ConfirmationWish) -> None:
-        """See to a wish, in a task of its own; returns once there is room for it."""
-        await self._places.acquire()
-        before = self._last_of.get(wish.user_id)
-        task = self._last_of[wish.user_id] = asyncio.create_task(self._see_to(arrival, wish, before))
-        self._at_work.add(task)
-        task.add_done_callback(partial(self._ended, wish.user_id))
+    async def start(self, pending_event: PendingEvent, request: ConfirmationRequest) -> None:
+        """Start a task that handles a confirmation request; wait first while too many requests are in progress."""
+        await self._capacity.acquire()
+        previous = self._last_task_by_user.get(request.user_id)
+        task = self._last_task_by_user[request.user_id] = asyncio.create_task(
+            self._handle_request(pending_event, request, previous)
+        )
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._on_task_done, request.user_id))
 
-    async def let_go(self, within_s: float) -> None:
-        """Break off what only waits for another try, and after `within_s` seconds also what is under way; whoever has
-        the events now sees to them."""
-        self._lets_go = True
-        for task in self._at_work - self._trying:
+    async def stop_and_drain(self, within_s: float) -> None:
+        """Cancel the tasks that pause before an attempt, and wait until the attempts in progress have ended.
+
+        Cancels attempts that last longer than `within_s` seconds. Requests that were not completed are not
+        acknowledged: the partition's next owner reads them again.
+        """
+        self._is_draining = True
+        for task in self._tasks - self._attempting:
             task.cancel()
-        if self._trying:
-            await asyncio.wait(tuple(self._trying), timeout=within_s)
-        for task in self._at_work:
+        if self._attempting:
+            await asyncio.wait(tuple(self._attempting), timeout=within_s)
+        for task in self._tasks:
             task.cancel()
-        if self._at_work:
-            await asyncio.wait(tuple(self._at_work), timeout=1.0)
-        self._lets_go = False
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=1.0)
+        self._is_draining = False
 
-    def _ended(self, user_id: UUID, task: asyncio.Task[None]) -> None:
-        self._at_work.discard(task)
-        self._outlasting.discard(task)
-        if self._last_of.get(user_id) is task:
-            del self._last_of[user_id]
-        self._places.release()
+    def _on_task_done(self, user_id: UUID, task: asyncio.Task[None]) -> None:
+        """Remove a finished task and free its place."""
+        self._tasks.discard(task)
+        self._blocked.discard(task)
+        if self._last_task_by_user.get(user_id) is task:
+            del self._last_task_by_user[user_id]
+        self._capacity.release()
 
-    async def _see_to(self, arrival: Arrival, wish: ConfirmationWish, before: asyncio.Task[None] | None) -> None:
-        event = arrival.event
-        if before is not None:
-            await asyncio.wait((before,))
-        is_done = True
+    async def _handle_request(
+        self, pending_event: PendingEvent, request: ConfirmationRequest, previous: asyncio.Task[None] | None
+    ) -> None:
+        """Wait for the user's previous request, complete this one and acknowledge its event.
+
+        A bug in the handling dead-letters the event and raises nothing.
+        """
+        event = pending_event.event
+        if previous is not None:
+            await asyncio.wait((previous,))
+        is_completed = True
         try:
-            is_done = await self._ask(event, wish)
+            is_completed = await self._deliver_with_retries(event, request)
         except Exception as error:  # a bug must cost one mail, kept as evidence, and not the worker
             log.error("notifier.failed", error=type(error).__name__, exc_info=error)
-            await self._bury(event, "bug", f"{type(error).__name__} in the notifier")
-        if is_done and self._topics.are_ours(event):
-            await arrival.acknowledge()
+            await self._dead_letter(event, "bug", f"{type(error).__name__} in the notifier")
+        if is_completed and self._topics.is_still_ours(event):
+            await pending_event.acknowledge()
 
-    async def _ask(self, event: EventT[bytes], wish: ConfirmationWish) -> bool:
-        """Try in place, until the wish is done with; False: it is not, and whoever has the event then sees to it. The
-        contact is asked for again each time, so who is gone or has confirmed ends it.
+    async def _deliver_with_retries(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:
+        """Attempt the mail, with a backoff between attempts, until the request is mailed, dropped or dead-lettered.
 
-        While nobody could be mailed, others lose nothing by waiting, so it goes on for as long as the wish is news. A
-        recipient who alone is refused gets CONFIRMATION_TRIES, and may ask for another mail.
+        Returns True then; False if the attempts stopped because the partition is revoked: its next owner handles the
+        event. Each attempt requests the contact anew, so that the request is dropped once the user is deleted or
+        confirmed.
+
+        During an outage that affects all mails the attempts continue for the lifetime of the request, since they delay
+        nobody. A request whose own recipient is refused gets MAX_CONFIRMATION_ATTEMPTS; its user can request another
+        mail.
         """
-        task = _this_task()
-        wished_at = datetime.fromtimestamp(event.message.timestamp, UTC)
+        task = _get_current_task()
+        requested_at = datetime.fromtimestamp(event.message.timestamp, UTC)
         for attempt in count(1):
-            if self._is_others(event):
+            if self._should_stop(event):
                 return False
             try:
-                return await self._trying_once(event, wish)
+                return await self._run_attempt(event, request)
             except NotSent as error:
                 failed_at = self._clock.now()
                 if error.permanent:
-                    await self._bury(event, "refused", str(error))
-                    if isinstance(error, HardBounce):  # after it: a crash in between costs a report, and no letter
-                        await self._report_bounce(wish.user_id, failed_at)
+                    await self._dead_letter(event, "refused", str(error))
+                    # After the dead letter: a crash between the two loses only the report.
+                    if isinstance(error, HardBounce):
+                        await self._report_bounce(request.user_id, failed_at)
                     return True
-                too_old = failed_at - wished_at >= self._manner.lifetime
-                if too_old or (attempt >= CONFIRMATION_TRIES and not error.concerns_all):
-                    await self._bury(event, "gave_up", f"gave up after {attempt} tries: {error}")
+                is_too_old = failed_at - requested_at >= self._policy.lifetime
+                if is_too_old or (attempt >= MAX_CONFIRMATION_ATTEMPTS and not error.affects_all_mails):
+                    await self._dead_letter(event, "gave_up", f"gave up after {attempt} tries: {error}")
                     return True
-                if self._is_others(event):
+                if self._should_stop(event):
                     return False
-                self._metrics.put_off("confirmation", error.reason)
-                log.warning("confirmation.put_off", user_id=str(wish.user_id), attempt=attempt, reason=str(error))
-                pause = pause_after(attempt, self._manner.retry_base, random.random())
+                self._metrics.count_deferred_mail("confirmation", error.reason)
+                log.warning("confirmation.put_off", user_id=str(request.user_id), attempt=attempt, reason=str(error))
+                pause = compute_backoff(attempt, self._policy.retry_base, random.random())
                 if error.retry_at is not None:
                     pause = max(pause, error.retry_at - self._clock.now())
-                outlasts = error.concerns_all
-            if outlasts:
-                self._outlasting.add(task)
+                is_blocked = error.affects_all_mails
+            if is_blocked:
+                self._blocked.add(task)
             await asyncio.sleep(self._clock.real_seconds(pause))
-            self._outlasting.discard(task)
+            self._blocked.discard(task)
         raise AssertionError("unreachable: it counts without end")
 
-    def _is_others(self, event: EventT[bytes]) -> bool:
-        return self._lets_go or not self._topics.are_ours(event)
+    def _should_stop(self, event: EventT[bytes]) -> bool:
+        """Return True while the worker drains, or if it no longer owns the event's partition."""
+        return self._is_draining or not self._topics.is_still_ours(event)
 
-    async def _trying_once(self, event: EventT[bytes], wish: ConfirmationWish) -> bool:
-        task = _this_task()
-        self._trying.add(task)
+    async def _run_attempt(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:
+        """Make one attempt that `stop_and_drain` waits for instead of cancelling it; the result is `_attempt`'s."""
+        task = _get_current_task()
+        self._attempting.add(task)
         try:
-            return await self._try(event, wish)
+            return await self._attempt(event, request)
         finally:
-            self._trying.discard(task)
+            self._attempting.discard(task)
 
-    async def _try(self, event: EventT[bytes], wish: ConfirmationWish) -> bool:
-        """Whether the wish is done with. Raises NotSent."""
-        if self._ledger.confirmation_was_mailed(event, wish.confirmation_id):
-            self._metrics.confirmation_dropped("already_sent")
+    async def _attempt(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:
+        """Send the confirmation mail, or drop the request if the mail is not needed.
+
+        Returns True then; False if the partition is revoked before the mail is begun. Raises NotSent.
+        """
+        if self._store.was_confirmation_mailed(event, request.confirmation_id):
+            self._metrics.count_dropped_confirmation("already_sent")
             return True
-        contact = await self._contacts.of(wish.user_id)
+        contact = await self._contacts.find_contact(request.user_id)
         if contact is None or not contact.confirm_url:
-            self._metrics.confirmation_dropped("user_gone" if contact is None else "nothing_to_confirm")
+            self._metrics.count_dropped_confirmation("user_gone" if contact is None else "nothing_to_confirm")
             return True
-        letter = confirmation_mail(contact, wish.confirmation_id, self._manner.sender, self._clock.now())
+        message = confirmation_mail(contact, request.confirmation_id, self._policy.sender, self._clock.now())
         began = time.perf_counter()
-        if self._is_others(event):  # nobody is kept waiting for a mail that is not begun
+        if self._should_stop(event):  # a rebalance must not wait for a mail that is not begun
             return False
-        async with self._doubts.of_one_mail() as doubt:
+        async with self._in_flight.create_slot() as slot:
             try:
-                await self._server.send(letter, self._manner.envelope_from(contact), doubt.begin)
+                await self._smtp.send(message, self._policy.envelope_from(contact), slot.acquire)
             except NotSent as error:
-                if error.reason is not Reason.BREAKER_OPEN:
-                    self._metrics.not_sent("confirmation")
+                if error.reason is not FailureReason.BREAKER_OPEN:
+                    self._metrics.count_failed_mail("confirmation")
                 raise
-            self._ledger.confirmation_mailed(event, wish.confirmation_id, self._clock.now())
-            await self._ledger.kept(event)
-        self._metrics.sent("confirmation", time.perf_counter() - began)
+            self._store.mark_confirmation_mailed(event, request.confirmation_id, self._clock.now())
+            await self._store.wait_until_persisted(event)
+        self._metrics.count_sent_mail("confirmation", time.perf_counter() - began)
         return True
 
     async def _report_bounce(self, user_id: UUID, at: datetime) -> None:
+        """Report once to user_manager that the user's address does not exist, and count the result."""
         try:
             await self._contacts.report_bounce(user_id, at)
-            self._metrics.suppressed("told")
-        except UserManagerAway:
-            self._metrics.suppressed("not_told")
+            self._metrics.count_bounce_report("told")
+        except UserManagerUnavailable:
+            self._metrics.count_bounce_report("not_told")
 
-    async def _bury(self, event: EventT[bytes], label: str, reason: str) -> None:
-        await self._topics.bury(event, reason)
-        self._metrics.dead(label)
+    async def _dead_letter(self, event: EventT[bytes], label: str, reason: str) -> None:
+        """Publish an event to the dead-letter topic. `label`: the metric label; `reason`: the text in the header."""
+        await self._topics.publish_dead_letter(event, reason)
+        self._metrics.count_dead_letter(label)
 
 
-def _this_task() -> asyncio.Task[None]:
+def _get_current_task() -> asyncio.Task[None]:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - for mypy: a coroutine runs in a task
     return task

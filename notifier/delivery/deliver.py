@@ -1,8 +1,9 @@
-"""The use case: tell a person some alerts, once, and let none of them be lost.
+"""The delivery of one mail with alerts: each alert is mailed once, and none is lost.
 
-For each mail, in this order: what was told already is left out; who is gone, unconfirmed, paused or suppressed gets
-nothing; the people's table says which alerts are on their way; the server takes the mail; the tables say so; the events
-are acknowledged. Wherever that breaks off, the same mail is made again, and sent unless it is known to have been taken.
+The steps of each mail, in this order: drop alerts that were delivered before; drop the mail if the user does not exist
+or is unconfirmed, paused or suppressed; write to the user's state which alerts are in flight; send the mail; write that
+it was sent; acknowledge the events. After a crash between any two steps the same mail is built again, and sent unless
+it is recorded as sent.
 """
 
 import asyncio
@@ -18,326 +19,374 @@ import structlog
 from faust.types import EventT
 
 from chassis.clock import Clock
-from notifier.delivery.batching import MOST_ALERTS, Bundle, Mail, Waiting
-from notifier.delivery.in_flight import Doubts
-from notifier.delivery.interfaces import Arrival, ContactsLike, MailServerLike, Manner, Topics
-from notifier.delivery.retries import LONGEST, next_try, pause_after
-from notifier.delivery.store import Fate, Ledger
-from notifier.delivery.user_state import Person, name_of
-from notifier.errors import HardBounce, LostAfterData, MailServerAway, NotSent, Reason, UserManagerAway
+from notifier.delivery.batching import MAX_ALERTS_PER_MAIL, AlertBatch, MailQueue, PlannedMail
+from notifier.delivery.in_flight import InFlightLimit
+from notifier.delivery.interfaces import ContactsLike, EventTopics, PendingEvent, SmtpClientLike
+from notifier.delivery.policy import MailPolicy
+from notifier.delivery.retries import MAX_PAUSE, compute_backoff, compute_next_attempt_time
+from notifier.delivery.store import DeliveryStatus, DeliveryStore
+from notifier.delivery.user_state import UserState, compute_batch_id
+from notifier.errors import (
+    FailureReason,
+    HardBounce,
+    LostAfterData,
+    MailServerUnavailable,
+    NotSent,
+    UserManagerUnavailable,
+)
 from notifier.mail import Contact, alerts_mail
 from notifier.messages import RaisedAlert, Retry
 from notifier.metrics import NotifierMetrics
 
 log = structlog.get_logger()
 
-_SPAN: Final = timedelta(minutes=10)
-"""Alerts whose lifetimes began this close to each other may share a record of the retry topic, and the earliest."""
+_MAX_LIFETIME_SPREAD: Final = timedelta(minutes=10)
+"""The maximal difference between the starts of lifetime of alerts in one retry record, which stores the earliest."""
 
-_AFTER_EACH_OTHER: Final = timedelta(milliseconds=1)
-"""What is put off together keeps its order by this."""
+_RETRY_SPACING: Final = timedelta(milliseconds=1)
+"""The time between retry records that are published together, so that they keep their order."""
 
-_REPORTS: Final = 2
-"""Tries to tell user_manager of an address that does not exist. It will be found out again by the next mail."""
+_BOUNCE_REPORT_ATTEMPTS: Final = 2
+"""Attempts to report to user_manager that an address does not exist. If all fail, the next mail finds it out again."""
 
-_USER_MANAGER_RESTS: Final = timedelta(seconds=1)
-_LONGEST_REST: Final = timedelta(seconds=30)
+_USER_MANAGER_BASE_PAUSE: Final = timedelta(seconds=1)
+_USER_MANAGER_MAX_PAUSE: Final = timedelta(seconds=30)
 
 
-class Mailroom:
-    """Delivers mails, several at a time."""
+class AlertDelivery:
+    """The use case that delivers mails with alerts, several concurrently."""
 
     def __init__(
         self,
-        waiting: Waiting,
-        ledger: Ledger,
+        queue: MailQueue,
+        store: DeliveryStore,
         contacts: ContactsLike,
-        server: MailServerLike,
-        topics: Topics,
-        manner: Manner,
-        doubts: Doubts,
+        smtp: SmtpClientLike,
+        topics: EventTopics,
+        policy: MailPolicy,
+        in_flight: InFlightLimit,
         connections: int,
         clock: Clock,
         metrics: NotifierMetrics,
     ) -> None:
         """`connections`: how many mails the server takes at a time. `clock` must show real time."""
-        self._waiting = waiting
-        self._ledger = ledger
+        self._queue = queue
+        self._store = store
         self._contacts = contacts
-        self._server = server
+        self._smtp = smtp
         self._topics = topics
-        self._manner = manner
-        self._doubts = doubts
-        self._slots = asyncio.Semaphore(connections)
-        """So that no alerts queue at the server: a confirmation that comes is the next that it takes."""
+        self._policy = policy
+        self._in_flight = in_flight
+        self._connections = asyncio.Semaphore(connections)
+        """Limits mails with alerts, so that none waits inside the SMTP client and a confirmation mail is sent next."""
         self._clock = clock
         self._metrics = metrics
         self._user_manager_failures = 0
-        """In a row, each after a rest."""
-        self._rests_until: datetime | None = None
+        """The number of consecutive pauses after failures of user_manager."""
+        self._paused_until: datetime | None = None
 
-    async def deliver(self, mail: Mail) -> datetime | None:
-        """See a mail to its end: taken, put off, or aside. When nobody else's is worth a try either, until when.
+    async def deliver(self, mail: PlannedMail) -> datetime | None:
+        """Send, defer, drop or dead-letter a mail.
 
-        Raises nothing that the mail is to blame for.
+        Returns None, or, if the mail server or user_manager is unavailable for all mails, the time until which no other
+        mail should be tried. A bug in the handling of the mail dead-letters the mail and raises nothing.
         """
         try:
-            return await self._deliver(mail)
+            return await self._process(mail)
         except Exception as error:  # a bug must cost one mail, kept as evidence, and not the worker
             log.error("notifier.failed", error=type(error).__name__, exc_info=error)
-            await self._bury(mail, mail.bundles, "bug", f"{type(error).__name__} in the notifier")
+            await self._dead_letter(mail, mail.batches, "bug", f"{type(error).__name__} in the notifier")
             return None
 
-    async def _deliver(self, mail: Mail) -> datetime | None:
-        if not self._are_ours(mail):
+    async def _process(self, mail: PlannedMail) -> datetime | None:
+        """Finish a mail that was delivered before, has expired or exceeds the hourly limit; otherwise attempt it."""
+        if not self._is_still_ours(mail):
             return None
-        event, now = _event(mail), self._clock.now()
-        self._revive(mail.bundles)
-        person = self._ledger.person(event, mail.user_id)
-        raised = self._untold(mail)
-        taken = self._was_taken(mail)
-        if taken or not raised:
-            self._metrics.dropped("already_sent", len(mail.raised))
-            self._ledger.mailed(event, _ids(raised), now)  # none, unless the record of it was broken off
-            await self._ledger.kept(event)
-            gone = self._told_by(mail)
-            names = _names(gone)
-            await self._settled(mail, self._mailed(person, now, names) if taken else person.rid_of(names), gone)
+        event, now = _get_first_event(mail), self._clock.now()
+        self._clear_requeued_dead_letters(mail.batches)
+        user = self._store.load_user_state(event, mail.user_id)
+        undelivered = self._select_undelivered(mail)
+        was_sent = self._was_sent_before(mail)
+        if was_sent or not undelivered:
+            self._metrics.count_dropped_alerts("already_sent", len(mail.alerts))
+            self._store.mark_mailed(event, _get_alert_ids(undelivered), now)  # only if a crash lost their records
+            await self._store.wait_until_persisted(event)
+            completed = self._find_completed_batches(mail)
+            batch_ids = _get_batch_ids(completed)
+            new_state = self._with_mail_sent(user, now, batch_ids) if was_sent else user.without_batches(batch_ids)
+            await self._save_and_acknowledge(mail, new_state, completed)
             return None
-        untold = _ids(raised)
-        open_ = [bundle for bundle in mail.bundles if not untold.isdisjoint(bundle.alert_ids)]
-        old = [bundle for bundle in open_ if now - bundle.since >= self._manner.lifetime]
-        if old and (not mail.again or len(old) == len(open_)):  # what may have been taken stays together
-            text = f"gave up after {max(each.attempt for each in old)} tries: older than {self._manner.lifetime}"
-            await self._bury(mail, old, "gave_up", text)
+        undelivered_ids = _get_alert_ids(undelivered)
+        open_batches = [batch for batch in mail.batches if not undelivered_ids.isdisjoint(batch.alert_ids)]
+        expired = [batch for batch in open_batches if now - batch.lifetime_start >= self._policy.lifetime]
+        # A mail that the server may have is never divided: it expires as a whole.
+        if expired and (not mail.may_be_duplicate or len(expired) == len(open_batches)):
+            text = f"gave up after {max(each.attempt for each in expired)} tries: older than {self._policy.lifetime}"
+            await self._dead_letter(mail, expired, "gave_up", text)
             return None
-        if not mail.again and (at := person.next_mail_at(now, self._manner.mails_per_hour)) > now:
-            await self._put_off(mail, raised, person, min(at, now + LONGEST), Reason.ENOUGH_FOR_NOW)
+        if (
+            not mail.may_be_duplicate
+            and (allowed_at := user.compute_next_mail_time(now, self._policy.mails_per_hour)) > now
+        ):
+            until = min(allowed_at, now + MAX_PAUSE)
+            await self._defer(mail, undelivered, user, until, FailureReason.ENOUGH_FOR_NOW)
             return None
-        return await self._try(mail, raised, person)
+        return await self._attempt(mail, undelivered, user)
 
-    async def _try(self, mail: Mail, raised: Sequence[RaisedAlert], person: Person) -> datetime | None:
+    async def _attempt(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState) -> datetime | None:
+        """Request the contact and send the mail, or handle the failure; the result is that of `deliver`."""
         try:
-            contact = await self._contacts.of(mail.user_id)
+            contact = await self._contacts.find_contact(mail.user_id)
             self._user_manager_failures = 0
             if contact is None or not contact.confirmed or contact.paused or contact.suppressed:
-                self._metrics.dropped(_why_no_alert(contact), len(raised))
-                if mail.again:  # they may know: what comes of these alerts once more must not tell them otherwise
-                    self._ledger.mailed(_event(mail), _ids(raised), self._clock.now())
-                await self._settled(mail, person.rid_of(_names(mail.bundles)))
+                self._metrics.count_dropped_alerts(_choose_drop_reason(contact), len(alerts))
+                if mail.may_be_duplicate:  # the user may have them: a duplicate event must not mail them differently
+                    self._store.mark_mailed(_get_first_event(mail), _get_alert_ids(alerts), self._clock.now())
+                await self._save_and_acknowledge(mail, user.without_batches(_get_batch_ids(mail.batches)))
                 return None
-            await self._send(mail, raised, person, contact)
-        except MailServerAway as error:
-            if error.reason is Reason.BREAKER_OPEN:
-                self._waiting.back(mail)
+            await self._send(mail, alerts, user, contact)
+        except MailServerUnavailable as error:
+            if error.reason is FailureReason.BREAKER_OPEN:
+                self._queue.put_back(mail)
                 return error.retry_at
-            await self._failed(mail, raised, person, error)
+            await self._handle_failure(mail, alerts, user, error)
         except NotSent as error:
-            await self._failed(mail, raised, person, error)
-            if isinstance(error, UserManagerAway):
-                return self._rest()
+            await self._handle_failure(mail, alerts, user, error)
+            if isinstance(error, UserManagerUnavailable):
+                return self._begin_pause()
         return None
 
-    def _rest(self) -> datetime:
-        """Until when. Those who find user_manager away at the same time rest together."""
+    def _begin_pause(self) -> datetime:
+        """Begin a pause after a failure of user_manager, unless one is running already; return the end of the pause."""
         now = self._clock.now()
-        if self._rests_until is None or self._rests_until <= now:
+        if self._paused_until is None or self._paused_until <= now:
             self._user_manager_failures += 1
-            pause = pause_after(self._user_manager_failures, _USER_MANAGER_RESTS, random.random())
-            self._rests_until = now + min(pause, _LONGEST_REST)
-        return self._rests_until
+            pause = compute_backoff(self._user_manager_failures, _USER_MANAGER_BASE_PAUSE, random.random())
+            self._paused_until = now + min(pause, _USER_MANAGER_MAX_PAUSE)
+        return self._paused_until
 
-    async def _send(self, mail: Mail, raised: Sequence[RaisedAlert], person: Person, contact: Contact) -> None:
-        """Raises NotSent."""
-        event, began = _event(mail), time.perf_counter()
-        cause = min(each.cause_published_at for each in raised)
+    async def _send(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, contact: Contact) -> None:
+        """Write the in-flight state, send the mail, write that it was sent, acknowledge its events. Raises NotSent."""
+        event, began = _get_first_event(mail), time.perf_counter()
+        cause = min(each.cause_published_at for each in alerts)
         now = self._clock.now()
-        letter = alerts_mail([each.alert for each in raised], contact, self._manner.sender, now, cause)
-        sending = person.sending(_ids(raised))
-        if sending != person:
-            self._ledger.remember(event, mail.user_id, sending)
-            await self._ledger.kept(event)
-        async with self._slots, self._doubts.of_one_mail() as doubt:
-            if not self._are_ours(mail):
+        message = alerts_mail([each.alert for each in alerts], contact, self._policy.sender, now, cause)
+        in_flight_state = user.with_mail_in_flight(_get_alert_ids(alerts))
+        if in_flight_state != user:
+            self._store.save_user_state(event, mail.user_id, in_flight_state)
+            await self._store.wait_until_persisted(event)
+        async with self._connections, self._in_flight.create_slot() as slot:
+            if not self._is_still_ours(mail):
                 return
             try:
-                await self._server.send(letter, self._manner.envelope_from(contact), doubt.begin)
+                await self._smtp.send(message, self._policy.envelope_from(contact), slot.acquire)
             except NotSent as error:
-                if error.reason is not Reason.BREAKER_OPEN:
-                    self._metrics.not_sent("alerts")
+                if error.reason is not FailureReason.BREAKER_OPEN:
+                    self._metrics.count_failed_mail("alerts")
                 raise
             now = self._clock.now()
-            self._ledger.mailed(event, _ids(raised), now)
-            # Before the people's table forgets which mail it was: a crash between the two would let others join it.
-            await self._ledger.kept(event)
-        self._metrics.sent("alerts", time.perf_counter() - began)
-        self._metrics.told(tuple(raised), now)
-        gone = self._told_by(mail)
-        await self._settled(mail, self._mailed(person, now, _names(gone)), gone)
+            self._store.mark_mailed(event, _get_alert_ids(alerts), now)
+            # Before the user's state drops the in-flight ids: a crash between the two would let other alerts join them.
+            await self._store.wait_until_persisted(event)
+        self._metrics.count_sent_mail("alerts", time.perf_counter() - began)
+        self._metrics.observe_mailed_alerts(tuple(alerts), now)
+        completed = self._find_completed_batches(mail)
+        await self._save_and_acknowledge(mail, self._with_mail_sent(user, now, _get_batch_ids(completed)), completed)
 
-    async def _failed(self, mail: Mail, raised: Sequence[RaisedAlert], person: Person, error: NotSent) -> None:
+    async def _handle_failure(
+        self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, error: NotSent
+    ) -> None:
+        """Dead-letter a mail after a permanent failure or at the end of its lifetime; otherwise defer it."""
         now = self._clock.now()
         if error.permanent:
-            await self._bury(mail, mail.bundles, "refused", str(error))
-            # After it: a crash in between costs a report, which the next mail repeats.
+            await self._dead_letter(mail, mail.batches, "refused", str(error))
+            # After the dead letter: a crash between the two loses only the report, and the next mail repeats it.
             if isinstance(error, HardBounce):
                 await self._report_bounce(mail.user_id, now)
             return
-        attempt = max(bundle.attempt for bundle in mail.bundles) + 1
-        since = max(bundle.since for bundle in mail.bundles)
-        until = next_try(
-            now, attempt, since, self._manner.retry_base, random.random(), error.retry_at, self._manner.lifetime
+        attempt = max(batch.attempt for batch in mail.batches) + 1
+        lifetime_start = max(batch.lifetime_start for batch in mail.batches)
+        until = compute_next_attempt_time(
+            now,
+            attempt,
+            lifetime_start,
+            self._policy.retry_base,
+            random.random(),
+            error.retry_at,
+            self._policy.lifetime,
         )
         if until is None:
-            await self._bury(mail, mail.bundles, "gave_up", f"gave up after {attempt} tries: {error}")
+            await self._dead_letter(mail, mail.batches, "gave_up", f"gave up after {attempt} tries: {error}")
             return
-        log.warning("alerts.put_off", alerts=len(raised), attempt=attempt, reason=str(error))
-        sealed = mail.again or isinstance(error, LostAfterData)
-        await self._put_off(mail, raised, person, until, error.reason, tried=True, sealed=sealed)
+        log.warning("alerts.put_off", alerts=len(alerts), attempt=attempt, reason=str(error))
+        sealed = mail.may_be_duplicate or isinstance(error, LostAfterData)
+        await self._defer(mail, alerts, user, until, error.reason, tried=True, sealed=sealed)
 
-    async def _put_off(
+    async def _defer(
         self,
-        mail: Mail,
-        raised: Sequence[RaisedAlert],
-        person: Person,
+        mail: PlannedMail,
+        alerts: Sequence[RaisedAlert],
+        user: UserState,
         until: datetime,
-        reason: Reason,
+        reason: FailureReason,
         tried: bool = False,
         sealed: bool = False,
     ) -> None:
-        """Publish what the mail tells, to be read again when its time has come.
+        """Publish the mail's alerts to the retry topic, to be tried at `until`, and acknowledge their events.
 
-        What else waits of that person goes along, untried: it could not be told before, and an event that is in hand
-        for many pauses would pass for one that is stuck.
+        All other queued alerts of the user are deferred with the mail, as untried: they could not be mailed before it,
+        and an event that stays in memory for many pauses would make the worker count as stuck. `tried`: the mail counts
+        as attempted. `sealed`: the mail server may have the mail.
         """
-        rest = self._waiting.rest(mail)
-        gone = (*mail.bundles, *chain.from_iterable(rest))
-        self._revive(gone)
-        person, now = person.rid_of(_names(gone)), self._clock.now()
-        told = _ids(raised)
-        parts = [(mail.bundles, told, tried, sealed)]
-        left = self._open_of(gone) - told
-        parts += [(bundles, left, False, bundles[0].sealed) for bundles in (mail.bundles, *rest)]
-        for part, wanted, was_tried, is_sealed in parts:
-            for bundles in (part,) if is_sealed else _close_together(part):
-                every = {each.alert.alert_id: each for bundle in bundles for each in bundle.raised}
-                some = tuple(each for alert_id, each in every.items() if alert_id in wanted)
-                if some:
-                    wanted -= _ids(some)
-                    attempt = max(bundle.attempt for bundle in bundles) + was_tried
-                    retry = Retry(some, attempt, until, min(bundle.since for bundle in bundles), is_sealed)
-                    await self._topics.put_off(mail.user_id, retry)
-                    person = person.putting_off((name_of(_ids(some)),), until, now)
-                    until += _AFTER_EACH_OTHER
-        if sealed:  # else an older record of these alerts, read again, would let others join them
-            person = person.sending(_ids(raised))
-        self._metrics.put_off("alerts", reason)
-        await self._settled(mail, person, gone)
+        other_batches = self._queue.list_other_batches(mail)
+        deferred = (*mail.batches, *chain.from_iterable(other_batches))
+        self._clear_requeued_dead_letters(deferred)
+        user, now = user.without_batches(_get_batch_ids(deferred)), self._clock.now()
+        mail_ids = _get_alert_ids(alerts)
+        parts = [(mail.batches, mail_ids, tried, sealed)]
+        remaining_ids = self._find_open_alert_ids(deferred) - mail_ids
+        parts += [(batches, remaining_ids, False, batches[0].sealed) for batches in (mail.batches, *other_batches)]
+        for part, wanted_ids, was_tried, is_sealed in parts:
+            for batches in (part,) if is_sealed else _group_by_lifetime_start(part):
+                by_id = {each.alert.alert_id: each for batch in batches for each in batch.alerts}
+                selected = tuple(each for alert_id, each in by_id.items() if alert_id in wanted_ids)
+                if selected:
+                    wanted_ids -= _get_alert_ids(selected)
+                    attempt = max(batch.attempt for batch in batches) + was_tried
+                    first_attempt_at = min(batch.lifetime_start for batch in batches)
+                    retry = Retry(selected, attempt, until, first_attempt_at, is_sealed)
+                    await self._topics.publish_retry(mail.user_id, retry)
+                    user = user.with_deferred_batches((compute_batch_id(_get_alert_ids(selected)),), until, now)
+                    until += _RETRY_SPACING
+        if sealed:  # otherwise other alerts could join an older record of these alerts that is read again
+            user = user.with_mail_in_flight(_get_alert_ids(alerts))
+        self._metrics.count_deferred_mail("alerts", reason)
+        await self._save_and_acknowledge(mail, user, deferred)
 
-    async def _bury(self, mail: Mail, bundles: Sequence[Bundle], label: str, reason: str) -> None:
-        """Put some of a mail's alerts aside for good. The rest of them waits on."""
-        event, now = _event(mail), self._clock.now()
-        for bundle in bundles:
-            if not self._open_of((bundle,)):  # it was read twice, and the first time told, or put aside
+    async def _dead_letter(self, mail: PlannedMail, batches: Sequence[AlertBatch], label: str, reason: str) -> None:
+        """Publish some of a mail's batches to the dead-letter topic; the mail's other batches stay queued.
+
+        `label` is the metric label, `reason` the text in the dead letter's header.
+        """
+        event, now = _get_first_event(mail), self._clock.now()
+        for batch in batches:
+            if not self._find_open_alert_ids((batch,)):  # a duplicate: its alerts were mailed or dead-lettered before
                 continue
-            await self._topics.bury(_arrival(bundle).event, reason)
-            self._ledger.buried(event, bundle.alert_ids, now)
-            self._metrics.dead(label)
-        person = self._ledger.person(event, mail.user_id).rid_of(_names(bundles))
-        await self._settled(mail, person, bundles)
+            await self._topics.publish_dead_letter(_get_pending_event(batch).event, reason)
+            self._store.mark_dead_lettered(event, batch.alert_ids, now)
+            self._metrics.count_dead_letter(label)
+        user = self._store.load_user_state(event, mail.user_id).without_batches(_get_batch_ids(batches))
+        await self._save_and_acknowledge(mail, user, batches)
 
-    async def _settled(self, mail: Mail, person: Person, gone: Sequence[Bundle] | None = None) -> None:
-        """Remember the person, and acknowledge what is `gone`: done with, for good or until it comes again.
+    async def _save_and_acknowledge(
+        self, mail: PlannedMail, user: UserState, completed: Sequence[AlertBatch] | None = None
+    ) -> None:
+        """Save the user's state, remove the completed batches from the queue and acknowledge their events.
 
-        All of the mail, if nothing else is said; the rest of it waits on.
+        `completed` None: all batches of the mail. Its other batches stay queued. Does nothing after a rebalance.
         """
-        gone = mail.bundles if gone is None else gone
-        event = _event(mail)
-        if not self._are_ours(mail):
+        completed = mail.batches if completed is None else completed
+        event = _get_first_event(mail)
+        if not self._is_still_ours(mail):
             return
-        if person != self._ledger.person(event, mail.user_id):
-            self._ledger.remember(event, mail.user_id, person)
-        await self._ledger.kept(event)
-        self._waiting.done(mail, gone, person)
-        for bundle in gone:
-            await _arrival(bundle).acknowledge()
+        if user != self._store.load_user_state(event, mail.user_id):
+            self._store.save_user_state(event, mail.user_id, user)
+        await self._store.wait_until_persisted(event)
+        self._queue.finish(mail, completed, user)
+        for batch in completed:
+            await _get_pending_event(batch).acknowledge()
 
     async def _report_bounce(self, user_id: UUID, at: datetime) -> None:
-        for attempt in range(_REPORTS):
+        """Report to user_manager that the user's address does not exist; give up after _BOUNCE_REPORT_ATTEMPTS."""
+        for attempt in range(_BOUNCE_REPORT_ATTEMPTS):
             try:
                 await self._contacts.report_bounce(user_id, at)
-            except UserManagerAway:
-                if attempt + 1 < _REPORTS:
-                    await asyncio.sleep(self._clock.real_seconds(_USER_MANAGER_RESTS))
+            except UserManagerUnavailable:
+                if attempt + 1 < _BOUNCE_REPORT_ATTEMPTS:
+                    await asyncio.sleep(self._clock.real_seconds(_USER_MANAGER_BASE_PAUSE))
             else:
-                self._metrics.suppressed("told")
+                self._metrics.count_bounce_report("told")
                 return
-        self._metrics.suppressed("not_told")
+        self._metrics.count_bounce_report("not_told")
 
-    def _mailed(self, person: Person, now: datetime, names: frozenset[UUID]) -> Person:
-        return person.mailed(now, names, self._manner.mails_per_hour)
+    def _with_mail_sent(self, user: UserState, now: datetime, batch_ids: frozenset[UUID]) -> UserState:
+        return user.with_mail_sent(now, batch_ids, self._policy.mails_per_hour)
 
-    def _revive(self, bundles: Iterable[Bundle]) -> None:
-        for bundle in bundles:
-            if _arrival(bundle).requeued:
-                self._ledger.revived(_arrival(bundle).event, bundle.alert_ids)
+    def _clear_requeued_dead_letters(self, batches: Iterable[AlertBatch]) -> None:
+        """Delete the dead-lettered status of alerts that an operator requeued."""
+        for batch in batches:
+            if _get_pending_event(batch).requeued:
+                self._store.clear_dead_lettered(_get_pending_event(batch).event, batch.alert_ids)
 
-    def _untold(self, mail: Mail) -> tuple[RaisedAlert, ...]:
-        event = _event(mail)
-        return tuple(each for each in mail.raised if self._ledger.fate(event, each.alert.alert_id) is None)
+    def _select_undelivered(self, mail: PlannedMail) -> tuple[RaisedAlert, ...]:
+        """Return the alerts of the mail that have no delivery status yet."""
+        event = _get_first_event(mail)
+        return tuple(each for each in mail.alerts if self._store.find_status(event, each.alert.alert_id) is None)
 
-    def _open_of(self, bundles: Iterable[Bundle]) -> set[UUID]:
-        """Their alerts that nothing has become of yet."""
+    def _find_open_alert_ids(self, batches: Iterable[AlertBatch]) -> set[UUID]:
+        """Return the ids of the alerts in these batches that have no delivery status yet."""
         return {
             alert_id
-            for bundle in bundles
-            for alert_id in bundle.alert_ids
-            if self._ledger.fate(_arrival(bundle).event, alert_id) is None
+            for batch in batches
+            for alert_id in batch.alert_ids
+            if self._store.find_status(_get_pending_event(batch).event, alert_id) is None
         }
 
-    def _told_by(self, mail: Mail) -> tuple[Bundle, ...]:
-        """Its bundles of which nothing is left to be told."""
-        return tuple(bundle for bundle in mail.bundles if not self._open_of((bundle,)))
+    def _find_completed_batches(self, mail: PlannedMail) -> tuple[AlertBatch, ...]:
+        """Return the batches of the mail in which every alert has a delivery status."""
+        return tuple(batch for batch in mail.batches if not self._find_open_alert_ids((batch,)))
 
-    def _was_taken(self, mail: Mail) -> bool:
-        """Whether a mail that was on its way was recorded, at least in part: all of it is recorded together."""
-        return any(self._ledger.fate(_event(mail), each) is Fate.MAILED for each in mail.known)
+    def _was_sent_before(self, mail: PlannedMail) -> bool:
+        """Return True if the mail was in flight before a crash and one of its alerts at least is recorded as mailed.
 
-    def _are_ours(self, mail: Mail) -> bool:
-        return all(self._topics.are_ours(_arrival(bundle).event) for bundle in mail.bundles)
+        All alerts of a mail are recorded together, so one record proves that the mail was sent.
+        """
+        return any(
+            self._store.find_status(_get_first_event(mail), each) is DeliveryStatus.MAILED
+            for each in mail.in_flight_ids
+        )
 
-
-def _arrival(bundle: Bundle) -> Arrival:
-    assert isinstance(bundle.origin, Arrival)  # noqa: S101 - for mypy: `Waiting` does not look at it
-    return bundle.origin
-
-
-def _event(mail: Mail) -> EventT[bytes]:
-    return _arrival(mail.bundles[0]).event
+    def _is_still_ours(self, mail: PlannedMail) -> bool:
+        """Return True if this worker still owns the partitions of all events of the mail."""
+        return all(self._topics.is_still_ours(_get_pending_event(batch).event) for batch in mail.batches)
 
 
-def _ids(raised: Iterable[RaisedAlert]) -> set[UUID]:
-    return {each.alert.alert_id for each in raised}
+def _get_pending_event(batch: AlertBatch) -> PendingEvent:
+    assert isinstance(batch.pending_event, PendingEvent)  # noqa: S101 - for mypy: `MailQueue` does not use it
+    return batch.pending_event
 
 
-def _names(bundles: Iterable[Bundle]) -> frozenset[UUID]:
-    return frozenset(name for bundle in bundles if (name := bundle.name) is not None)
+def _get_first_event(mail: PlannedMail) -> EventT[bytes]:
+    return _get_pending_event(mail.batches[0]).event
 
 
-def _close_together(bundles: Iterable[Bundle]) -> Iterator[tuple[Bundle, ...]]:
-    """Bundles whose lifetimes began within _SPAN of each other, in their order."""
-    some: list[Bundle] = []
-    for bundle in sorted(bundles, key=lambda each: each.since):
-        full = sum(len(each.raised) for each in (*some, bundle)) > MOST_ALERTS
-        if some and (full or bundle.since - some[0].since > _SPAN):
-            yield tuple(some)
-            some = []
-        some.append(bundle)
-    if some:
-        yield tuple(some)
+def _get_alert_ids(alerts: Iterable[RaisedAlert]) -> set[UUID]:
+    return {each.alert.alert_id for each in alerts}
 
 
-def _why_no_alert(contact: Contact | None) -> str:
+def _get_batch_ids(batches: Iterable[AlertBatch]) -> frozenset[UUID]:
+    """Return the ids of those of these batches that were deferred."""
+    return frozenset(batch_id for batch in batches if (batch_id := batch.batch_id) is not None)
+
+
+def _group_by_lifetime_start(batches: Iterable[AlertBatch]) -> Iterator[tuple[AlertBatch, ...]]:
+    """Yield the batches in groups for one retry record each, ordered by start of lifetime.
+
+    A group spans _MAX_LIFETIME_SPREAD at most, and no more than MAX_ALERTS_PER_MAIL alerts unless it is one batch.
+    """
+    group: list[AlertBatch] = []
+    for batch in sorted(batches, key=lambda each: each.lifetime_start):
+        is_full = sum(len(each.alerts) for each in (*group, batch)) > MAX_ALERTS_PER_MAIL
+        if group and (is_full or batch.lifetime_start - group[0].lifetime_start > _MAX_LIFETIME_SPREAD):
+            yield tuple(group)
+            group = []
+        group.append(batch)
+    if group:
+        yield tuple(group)
+
+
+def _choose_drop_reason(contact: Contact | None) -> str:
+    """Return the metric label that explains why the contact gets no alerts."""
     if contact is None:
         return "user_gone"
     if contact.suppressed:

@@ -1,4 +1,4 @@
-"""Who is delivered to next, and how many at a time."""
+"""The dispatcher: takes due mails from the queue and delivers a limited number of them concurrently."""
 
 import asyncio
 from contextlib import suppress
@@ -6,110 +6,118 @@ from datetime import datetime
 from typing import Final
 
 from chassis.clock import Clock
-from notifier.delivery.batching import Bundle, Mail, Waiting
-from notifier.delivery.deliver import Mailroom
-from notifier.delivery.user_state import Person
+from notifier.delivery.batching import AlertBatch, MailQueue, PlannedMail
+from notifier.delivery.deliver import AlertDelivery
+from notifier.delivery.user_state import UserState
 
-MOST_WAITING: Final = 40_000
-"""Alerts in hand, of some kilobytes each; the rest waits in the broker."""
+MAX_QUEUED_ALERTS: Final = 40_000
+"""The maximal number of alerts in memory, of some kilobytes each; further alerts stay in the broker."""
 
-_READY_BESIDES: Final = 12
-"""Mails beyond those that the server takes at a time: they are asked about and written meanwhile."""
+_EXTRA_CONCURRENT_MAILS: Final = 12
+"""How many mails are processed beyond those that the server takes at a time: their contacts are requested and their
+texts written meanwhile."""
 
 
-class Dispatch:
-    """Takes what is due from `Waiting`, and has it delivered."""
+class MailDispatcher:
+    """A loop that takes due mails from a `MailQueue` and starts a delivery task for each."""
 
     def __init__(
         self,
-        waiting: Waiting,
-        mailroom: Mailroom,
+        queue: MailQueue,
+        delivery: AlertDelivery,
         clock: Clock,
         connections: int,
-        most_waiting: int = MOST_WAITING,
+        max_queued_alerts: int = MAX_QUEUED_ALERTS,
     ) -> None:
         """`connections`: how many mails the server takes at a time."""
-        self._waiting = waiting
-        self._mailroom = mailroom
+        self._queue = queue
+        self._delivery = delivery
         self._clock = clock
-        self._most_at_once = connections + _READY_BESIDES
-        self._most_waiting = most_waiting
-        self._at_work: set[asyncio.Task[None]] = set()
+        self._max_concurrent_mails = connections + _EXTRA_CONCURRENT_MAILS
+        self._max_queued_alerts = max_queued_alerts
+        self._tasks: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
-        self._has_room = asyncio.Event()
-        self._held = False
-        self._rests_until: datetime | None = None
+        self._has_capacity = asyncio.Event()
+        self._is_stopped = False
+        self._paused_until: datetime | None = None
 
     @property
-    def is_resting(self) -> bool:
-        """Whether nothing is delivered because nothing could be."""
-        return self._rests_until is not None and self._rests_until > self._clock.now()
+    def is_paused(self) -> bool:
+        """True while no mail is delivered because the mail server or user_manager is unavailable for all mails."""
+        return self._paused_until is not None and self._paused_until > self._clock.now()
 
-    async def room(self, is_retry: bool = False) -> None:
-        """Return once another alert may be taken in hand. Fresh ones leave half of the room to retries: all of them may
-        be waiting for some."""
-        most = self._most_waiting if is_retry else (self._most_waiting + 1) // 2
-        while len(self._waiting) >= most:
-            self._has_room.clear()
-            await self._has_room.wait()
+    async def wait_for_capacity(self, is_retry: bool = False) -> None:
+        """Wait until another alert may be queued.
 
-    def take(self, bundle: Bundle, person: Person) -> None:
-        """Have alerts delivered when their time comes. `person`: as remembered."""
-        self._waiting.add(bundle, self._clock.now(), person)
+        New alerts may use half of the capacity only; the other half is for retries, because all new alerts may be
+        waiting for some retry.
+        """
+        limit = self._max_queued_alerts if is_retry else (self._max_queued_alerts + 1) // 2
+        while len(self._queue) >= limit:
+            self._has_capacity.clear()
+            await self._has_capacity.wait()
+
+    def enqueue(self, batch: AlertBatch, user: UserState) -> None:
+        """Queue a batch; it is delivered when its mail is due. `user`: the stored state of the user."""
+        self._queue.add(batch, self._clock.now(), user)
         self._changed.set()
 
     async def run(self) -> None:
-        """Deliver, without end."""
+        """Deliver due mails in tasks, until cancelled."""
         while True:
             self._changed.clear()
-            mail = self._next()
+            mail = self._pop_next_mail()
             if mail is not None:
                 task = asyncio.create_task(self._deliver(mail))
-                self._at_work.add(task)
-                task.add_done_callback(self._ended)
+                self._tasks.add(task)
+                task.add_done_callback(self._on_task_done)
             else:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(self._pause_s()):  # `wait_for` may swallow the end of this task
+                    async with asyncio.timeout(self._compute_wait_s()):  # `wait_for` may swallow a cancellation
                         await self._changed.wait()
 
-    async def let_go(self, within_s: float) -> None:
-        """Begin nothing more, and return once what is under way has ended; what has not after `within_s` seconds is
-        broken off. Then nothing is waited for any more, until `go_on`."""
-        self._held = True
-        if self._at_work:
-            await asyncio.wait(tuple(self._at_work), timeout=within_s)
-        for task in tuple(self._at_work):
+    async def stop_and_drain(self, within_s: float) -> None:
+        """Start no more mails, wait until those in progress have ended, and clear the queue.
+
+        Cancels what is still in progress after `within_s` seconds. No mail is started before `resume` is called.
+        """
+        self._is_stopped = True
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=within_s)
+        for task in tuple(self._tasks):
             task.cancel()
-        if self._at_work:
-            await asyncio.wait(tuple(self._at_work), timeout=1.0)
-        self._waiting.forget()
-        self._has_room.set()
+        if self._tasks:
+            await asyncio.wait(tuple(self._tasks), timeout=1.0)
+        self._queue.clear()
+        self._has_capacity.set()
 
-    def go_on(self) -> None:
-        """After `let_go`."""
-        self._held = False
+    def resume(self) -> None:
+        """Start mails again after `stop_and_drain`."""
+        self._is_stopped = False
         self._changed.set()
 
-    def _next(self) -> Mail | None:
-        if self._held or self.is_resting or len(self._at_work) >= self._most_at_once:
+    def _pop_next_mail(self) -> PlannedMail | None:
+        """Return a due mail if one may be started now, otherwise None."""
+        if self._is_stopped or self.is_paused or len(self._tasks) >= self._max_concurrent_mails:
             return None
-        return self._waiting.next(self._clock.now())
+        return self._queue.pop_due_mail(self._clock.now())
 
-    def _pause_s(self) -> float | None:
-        """Until something may be due, if nothing changes before; None: for as long as nothing changes."""
-        due = self._waiting.next_at
-        if due is None or self._held or len(self._at_work) >= self._most_at_once:
+    def _compute_wait_s(self) -> float | None:
+        """Return the seconds until a mail may be due; None: wait until something changes."""
+        due_at = self._queue.next_due_at
+        if due_at is None or self._is_stopped or len(self._tasks) >= self._max_concurrent_mails:
             return None
-        if self._rests_until is not None:
-            due = max(due, self._rests_until)
-        return self._clock.real_seconds(due - self._clock.now()) + 0.001  # a timer may end a little early
+        if self._paused_until is not None:
+            due_at = max(due_at, self._paused_until)
+        return self._clock.real_seconds(due_at - self._clock.now()) + 0.001  # a timer may end a little early
 
-    async def _deliver(self, mail: Mail) -> None:
-        until = await self._mailroom.deliver(mail)
+    async def _deliver(self, mail: PlannedMail) -> None:
+        """Deliver a mail; pause all deliveries if its delivery found a service unavailable."""
+        until = await self._delivery.deliver(mail)
         if until is not None:
-            self._rests_until = max(until, self._rests_until or until)
+            self._paused_until = max(until, self._paused_until or until)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._at_work.discard(task)
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
         self._changed.set()
-        self._has_room.set()
+        self._has_capacity.set()

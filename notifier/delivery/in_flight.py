@@ -1,7 +1,7 @@
-"""Mails in doubt: those that the mail server may have, while no record of it is safe yet.
+"""The limit on unconfirmed mails: mails that the server may have accepted and that are not yet recorded as sent.
 
-Between the server's "250" and our record a crash repeats a mail. So many mails may be in that state at a time; the
-others hold their content back. It is what a crash may repeat at most.
+A crash between the server's "250" and our record sends a mail twice. The limit bounds how many mails a crash can
+duplicate: mails above the limit wait before they send their content.
 """
 
 import asyncio
@@ -9,29 +9,30 @@ from types import TracebackType
 from typing import Self
 
 
-class Doubts:
-    """The places for mails in doubt."""
+class InFlightLimit:
+    """A semaphore that limits the number of unconfirmed mails of a worker."""
 
-    def __init__(self, most: int) -> None:
-        self._places = asyncio.Semaphore(most)
+    def __init__(self, limit: int) -> None:
+        """`limit`: the maximal number of unconfirmed mails."""
+        self._semaphore = asyncio.Semaphore(limit)
 
-    def of_one_mail(self) -> "Doubt":
-        """To be entered around the sending and the recording of one mail."""
-        return Doubt(self._places)
+    def create_slot(self) -> "InFlightSlot":
+        """Return a context manager for sending and recording one mail."""
+        return InFlightSlot(self._semaphore)
 
 
-class Doubt:
-    """One mail's place, taken when its content is about to be sent, given back when the block ends."""
+class InFlightSlot:
+    """One mail's slot, acquired before the mail's content is sent and released at the end of the `async with` block."""
 
-    def __init__(self, places: asyncio.Semaphore) -> None:
-        self._places = places
-        self._taken = False
+    def __init__(self, semaphore: asyncio.Semaphore) -> None:
+        self._semaphore = semaphore
+        self._is_acquired = False
 
-    async def begin(self) -> None:
-        """Wait for a place. Once it has one it keeps it, also for another try of the same mail."""
-        if not self._taken:
-            await self._places.acquire()
-            self._taken = True
+    async def acquire(self) -> None:
+        """Wait for a free slot. A second call returns at once: another attempt of the same mail keeps its slot."""
+        if not self._is_acquired:
+            await self._semaphore.acquire()
+            self._is_acquired = True
 
     async def __aenter__(self) -> Self:
         return self
@@ -39,5 +40,5 @@ class Doubt:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._taken:
-            self._places.release()
+        if self._is_acquired:
+            self._semaphore.release()

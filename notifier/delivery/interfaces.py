@@ -1,76 +1,67 @@
-"""What delivering a mail needs, alerts and confirmations alike."""
+"""The protocols that mail delivery depends on (contacts, SMTP client, topics), and the event in processing."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from email.headerregistry import Address
+from datetime import datetime
 from email.message import EmailMessage
 from typing import Protocol
 from uuid import UUID
 
 from faust.types import EventT
 
-from notifier.mail import Contact, envelope_sender
+from notifier.mail import Contact
 from notifier.messages import Retry
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Arrival:
-    """An event, and how it is acknowledged."""
+class PendingEvent:
+    """An event that is being processed, and the function that acknowledges it."""
 
     event: EventT[bytes]
     acknowledge: Callable[[], Awaitable[None]]
     requeued: bool = False
-    """Somebody wants it to be tried again, although it became a dead letter once."""
+    """True if an operator requeued the event after it had become a dead letter."""
 
 
 class ContactsLike(Protocol):
-    """Who knows how to reach a user: `notifier.contacts.Contacts`."""
+    """A source of users' contacts, implemented by `notifier.contacts.Contacts`."""
 
-    async def of(self, user_id: UUID) -> Contact | None: ...
-    async def report_bounce(self, user_id: UUID, at: datetime) -> None: ...
+    async def find_contact(self, user_id: UUID) -> Contact | None:
+        """Return the contact of a user, or None if the user does not exist. Raises UserManagerUnavailable."""
+        ...
+
+    async def report_bounce(self, user_id: UUID, at: datetime) -> None:
+        """Report that the user's address does not exist. Raises UserManagerUnavailable."""
+        ...
 
 
-class MailServerLike(Protocol):
-    """Who takes a mail: `notifier.smtp.MailServer`."""
+class SmtpClientLike(Protocol):
+    """A client that sends mails, implemented by `notifier.smtp.MailServer`."""
 
     async def send(
         self,
         mail: EmailMessage,
         envelope_from: str | None = None,
         before_content: Callable[[], Awaitable[None]] | None = None,
-    ) -> None: ...
-
-
-class Topics(Protocol):
-    """Where events go that are not done with. Each returns once the broker has it, however long that takes."""
-
-    async def put_off(self, user_id: UUID, retry: Retry) -> None:
-        """Publish what has to wait. Raises TooLargeToWaitError."""
-        ...
-
-    async def bury(self, event: EventT[bytes], reason: str) -> None:
-        """Make a dead letter of an event."""
-        ...
-
-    def are_ours(self, event: EventT[bytes]) -> bool:
-        """Whether the event is still this worker's to handle."""
+    ) -> None:
+        """Send a mail; return once the server has accepted it. Raises NotSent."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How mails go out."""
+class EventTopics(Protocol):
+    """The topics for events that cannot be completed now: retries and dead letters.
 
-    sender: Address
-    bounces_to: Address | None = None
-    """Who hears of what comes back; each mail names its recipient in it. None: the sender."""
-    mails_per_hour: int | None = None
-    """To one person, with alerts."""
-    retry_base: timedelta = timedelta(seconds=5)
-    """The pause after a first failure; each later one is twice as long."""
-    lifetime: timedelta = timedelta(hours=24)
-    """For so long an alert, or the wish for a confirmation, is news."""
+    Each publish method returns once the broker has the record, however long that takes.
+    """
 
-    def envelope_from(self, contact: Contact) -> str | None:
-        return None if self.bounces_to is None else envelope_sender(self.bounces_to, contact.email)
+    async def publish_retry(self, user_id: UUID, retry: Retry) -> None:
+        """Publish a mail that must be sent later. Raises TooLargeToWaitError."""
+        ...
+
+    async def publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
+        """Publish an event to the dead-letter topic."""
+        ...
+
+    def is_still_ours(self, event: EventT[bytes]) -> bool:
+        """Return True if this worker still owns the event's partition, False after a rebalance."""
+        ...

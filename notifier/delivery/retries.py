@@ -1,50 +1,52 @@
-"""When to try again. Pure: time and chance are handed in."""
+"""The retry schedule: backoff and the time of the next attempt. Pure: the time and the random number are parameters."""
 
 from datetime import datetime, timedelta
 from typing import Final
 
-LONGEST: Final = timedelta(minutes=4)
-"""No pause is longer. What waits is in hand, and its event not acknowledged; a worker that acknowledges nothing for
-`stuck_after_s` (ten minutes, eight at least) is taken for stuck. Retries wait side by side, none behind another."""
+MAX_PAUSE: Final = timedelta(minutes=4)
+"""The longest pause before an attempt. A waiting alert is in memory and its event is not acknowledged; a worker that
+acknowledges no event for `stuck_after_s` (ten minutes by default, at least eight) counts as stuck. Retries wait side by
+side, none behind another."""
 
-LIFETIME: Final = timedelta(hours=24)
-"""So long after its first try an alert is news; later it becomes a dead letter."""
+ALERT_LIFETIME: Final = timedelta(hours=24)
+"""The default age, from the first attempt, at which an alert is given up and dead-lettered."""
 
-CONFIRMATION_TRIES: Final = 5
-"""Of one confirmation mail while its recipient alone is refused: within 75 s, with the first pause at its default of
-5 s. Nobody else's waits behind it."""
+MAX_CONFIRMATION_ATTEMPTS: Final = 5
+"""The number of attempts to send a confirmation mail while only its own recipient is refused: within 75 s, with the
+default first pause of 5 s. No other user's mail waits behind it."""
 
 
-def pause_after(attempt: int, base: timedelta, chance: float) -> timedelta:
-    """How long to wait after try number `attempt` (from 1) failed.
+def compute_backoff(attempt: int, base: timedelta, chance: float) -> timedelta:
+    """Return the pause after attempt number `attempt` (from 1) failed: exponential backoff with jitter.
 
-    Doubles from `base` to LONGEST. Half of it is fixed, half is `chance` (from 0 to 1), so that what failed together
-    does not come back together.
+    The pause doubles from `base` to MAX_PAUSE. One half is fixed, the other is multiplied by `chance` (from 0 to 1), so
+    that mails that failed together are not retried together.
     """
-    doublings = min(attempt - 1, 16)  # enough to pass LONGEST, and no overflow
-    full = min(base * float(2**doublings), LONGEST)
+    doublings = min(attempt - 1, 16)  # enough to pass MAX_PAUSE, and no overflow
+    full = min(base * float(2**doublings), MAX_PAUSE)
     return full / 2 + full / 2 * chance
 
 
-def next_try(
+def compute_next_attempt_time(
     now: datetime,
     attempt: int,
     first_attempt_at: datetime,
     base: timedelta,
     chance: float,
     not_before: datetime | None = None,
-    lifetime: timedelta = LIFETIME,
+    lifetime: timedelta = ALERT_LIFETIME,
 ) -> datetime | None:
-    """When to try again after try number `attempt` (from 1) failed `now`; None when it would come too late.
+    """Return the time of the next attempt after attempt number `attempt` (from 1) failed `now`; None: give up.
 
-    `not_before`, where known, is before when no try can succeed (`NotSent.retry_at`); it is honoured up to LONGEST from
-    now, and what waits for it comes spread over a pause, not all at once. The last try is at the end of the lifetime.
+    `not_before`, if known, is the time before which no attempt can succeed (`NotSent.retry_at`). It is respected up to
+    MAX_PAUSE from now, and mails that wait for it are spread over a further pause. The last attempt is at the end of
+    the lifetime.
     """
     end = first_attempt_at + lifetime
     if now >= end:
         return None
-    pause = pause_after(attempt, base, chance)
+    pause = compute_backoff(attempt, base, chance)
     wait = max(not_before - now, timedelta(0)) if not_before is not None else timedelta(0)
     if wait > pause:
-        pause = wait + min(pause_after(1, base, chance), wait)
-    return min(now + min(pause, LONGEST), end)
+        pause = wait + min(compute_backoff(1, base, chance), wait)
+    return min(now + min(pause, MAX_PAUSE), end)

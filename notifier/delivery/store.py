@@ -1,4 +1,4 @@
-"""What the notifier remembers, in two Faust tables that are written through to the broker."""
+"""The store of delivery statuses and user states: two Faust tables that are written through to the broker."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -11,26 +11,27 @@ import structlog
 from faust.types import EventT
 
 from chassis.faust.table import Write, set_current_event
-from notifier.delivery.user_state import Person
+from notifier.delivery.user_state import UserState
 
 log = structlog.get_logger()
 
-REMEMBERED: Final = timedelta(days=8)
-"""A day longer than the topics keep the alerts, so that no replay mails twice."""
+STATUS_RETENTION: Final = timedelta(days=8)
+"""How long a delivery status is kept: a day longer than the topics keep alerts, so that no replay mails an alert
+twice."""
 
-_DEAD: Final = b"dead "
+_DEAD_LETTER_PREFIX: Final = b"dead "
 
 
-class Fate(StrEnum):
-    """What became of an alert, for good."""
+class DeliveryStatus(StrEnum):
+    """The final status of an alert or a confirmation mail."""
 
     MAILED = "mailed"
-    DEAD = "dead"
-    """It is a dead letter."""
+    DEAD_LETTERED = "dead"
+    """Published to the dead-letter topic."""
 
 
 class Table(Protocol):
-    """A table as it is used here: `chassis.faust.table.DirectTable`."""
+    """The operations of a table that the store needs, implemented by `chassis.faust.table.DirectTable`."""
 
     def get(self, key: bytes, /) -> bytes | None: ...
     def write(self, event: EventT[bytes], key: bytes, entry: bytes | None) -> None: ...
@@ -38,57 +39,65 @@ class Table(Protocol):
     async def purge(self, is_over: Callable[[bytes], bool]) -> int: ...
 
 
-class Ledger:
-    """The fates of alerts and confirmations, and the people.
+class DeliveryStore:
+    """The delivery statuses of alerts and confirmation mails, and the states of users.
 
-    Everything is asked and written for an event, because Faust's tables are cut in partitions as the events are; what
-    is written is sure once `kept` has returned.
+    Each read and write names an event, because Faust's tables are partitioned like the events. A write is durable once
+    `wait_until_persisted` has returned.
     """
 
-    def __init__(self, fates: Table, people: Table, crash: Callable[[BaseException], None]) -> None:
-        """`crash` ends the worker, to be started again: when a table holds what its changelog will never have."""
-        self._fates = fates
-        self._people = people
+    def __init__(self, statuses: Table, users: Table, crash: Callable[[BaseException], None]) -> None:
+        """`crash` ends the worker, which is then restarted: called when a changelog will never contain a write."""
+        self._statuses = statuses
+        self._users = users
         self._crash = crash
 
-    def fate(self, event: EventT[bytes], alert_id: UUID) -> Fate | None:
-        """None: it is still to be mailed."""
-        return self._fate(event, _key(alert_id))
+    def find_status(self, event: EventT[bytes], alert_id: UUID) -> DeliveryStatus | None:
+        """Return the delivery status of an alert; None: it is neither mailed nor dead-lettered yet."""
+        return self._find_status_by_key(event, _encode_id(alert_id))
 
-    def confirmation_was_mailed(self, event: EventT[bytes], confirmation_id: str) -> bool:
-        return self._fate(event, _confirmation(confirmation_id)) is Fate.MAILED
+    def was_confirmation_mailed(self, event: EventT[bytes], confirmation_id: str) -> bool:
+        """Return True if the mail for this confirmation id was sent."""
+        return self._find_status_by_key(event, _confirmation_key(confirmation_id)) is DeliveryStatus.MAILED
 
-    def person(self, event: EventT[bytes], user_id: UUID) -> Person:
+    def load_user_state(self, event: EventT[bytes], user_id: UUID) -> UserState:
+        """Return the stored state of a user; an empty state if none is stored."""
         set_current_event(event)
-        return Person.decoded(self._people.get(_key(user_id)))
+        return UserState.decode(self._users.get(_encode_id(user_id)))
 
-    def remember(self, event: EventT[bytes], user_id: UUID, person: Person) -> None:
-        entry = person.encoded()
-        self._people.write(event, _key(user_id), entry or None)
+    def save_user_state(self, event: EventT[bytes], user_id: UUID, user: UserState) -> None:
+        """Write the state of a user; delete the entry if the state is empty."""
+        entry = user.encode()
+        self._users.write(event, _encode_id(user_id), entry or None)
 
-    def mailed(self, event: EventT[bytes], alert_ids: Iterable[UUID], at: datetime) -> None:
+    def mark_mailed(self, event: EventT[bytes], alert_ids: Iterable[UUID], at: datetime) -> None:
+        """Write that these alerts were mailed at `at`."""
         for each in alert_ids:
-            self._fates.write(event, _key(each), _time(at))
+            self._statuses.write(event, _encode_id(each), _encode_time(at))
 
-    def confirmation_mailed(self, event: EventT[bytes], confirmation_id: str, at: datetime) -> None:
-        self._fates.write(event, _confirmation(confirmation_id), _time(at))
+    def mark_confirmation_mailed(self, event: EventT[bytes], confirmation_id: str, at: datetime) -> None:
+        """Write that the mail for this confirmation id was sent at `at`."""
+        self._statuses.write(event, _confirmation_key(confirmation_id), _encode_time(at))
 
-    def buried(self, event: EventT[bytes], alert_ids: Iterable[UUID], at: datetime) -> None:
-        """They are dead letters; those that were mailed are not."""
+    def mark_dead_lettered(self, event: EventT[bytes], alert_ids: Iterable[UUID], at: datetime) -> None:
+        """Write that these alerts were dead-lettered at `at`, except those that were mailed."""
         for each in alert_ids:
-            if self.fate(event, each) is not Fate.MAILED:
-                self._fates.write(event, _key(each), _DEAD + _time(at))
+            if self.find_status(event, each) is not DeliveryStatus.MAILED:
+                self._statuses.write(event, _encode_id(each), _DEAD_LETTER_PREFIX + _encode_time(at))
 
-    def revived(self, event: EventT[bytes], alert_ids: Iterable[UUID]) -> None:
-        """Somebody wants dead letters to be tried again."""
+    def clear_dead_lettered(self, event: EventT[bytes], alert_ids: Iterable[UUID]) -> None:
+        """Delete the status of those of these alerts that are dead-lettered, so that they are mailed again."""
         for each in alert_ids:
-            if self.fate(event, each) is Fate.DEAD:
-                self._fates.write(event, _key(each), None)
+            if self.find_status(event, each) is DeliveryStatus.DEAD_LETTERED:
+                self._statuses.write(event, _encode_id(each), None)
 
-    async def kept(self, event: EventT[bytes]) -> None:
-        """Return once the broker has what was written for an event's partition."""
+    async def wait_until_persisted(self, event: EventT[bytes]) -> None:
+        """Wait until the broker has acknowledged all writes for the event's partition.
+
+        If a write failed, crashes the worker and never returns, so that no event is acknowledged after it.
+        """
         partition = event.message.partition
-        last = (self._fates.last_write(partition), self._people.last_write(partition))
+        last = (self._statuses.last_write(partition), self._users.last_write(partition))
         writes = {write for write in last if write is not None}
         if not writes:
             return
@@ -97,30 +106,31 @@ class Ledger:
         if error is not None:
             log.error("ledger.not_kept", error=type(error).__name__)
             self._crash(error)
-            await asyncio.Event().wait()  # the end comes from outside, and nothing may be done before
+            await asyncio.Event().wait()  # the worker is ended from outside; nothing may be done before
 
-    async def purge(self, now: datetime) -> int:
-        """Let go of fates that are older than REMEMBERED, and of people who are over; how many there were."""
-        oldest = _time(now - REMEMBERED)
-        fates = await self._fates.purge(lambda entry: entry.removeprefix(_DEAD) < oldest)
-        return fates + await self._people.purge(lambda entry: Person.decoded(entry).is_over(now))
+    async def purge_expired(self, now: datetime) -> int:
+        """Delete statuses older than STATUS_RETENTION and expired user states; return the number of deleted entries."""
+        oldest = _encode_time(now - STATUS_RETENTION)
+        statuses = await self._statuses.purge(lambda entry: entry.removeprefix(_DEAD_LETTER_PREFIX) < oldest)
+        return statuses + await self._users.purge(lambda entry: UserState.decode(entry).is_expired(now))
 
-    def _fate(self, event: EventT[bytes], key: bytes) -> Fate | None:
+    def _find_status_by_key(self, event: EventT[bytes], key: bytes) -> DeliveryStatus | None:
+        """Return the status that is stored under a table key; None: no entry."""
         set_current_event(event)
-        entry = self._fates.get(key)
+        entry = self._statuses.get(key)
         if entry is None:
             return None
-        return Fate.DEAD if entry.startswith(_DEAD) else Fate.MAILED
+        return DeliveryStatus.DEAD_LETTERED if entry.startswith(_DEAD_LETTER_PREFIX) else DeliveryStatus.MAILED
 
 
-def _key(of: UUID) -> bytes:
-    return str(of).encode()
+def _encode_id(alert_or_user_id: UUID) -> bytes:
+    return str(alert_or_user_id).encode()
 
 
-def _confirmation(confirmation_id: str) -> bytes:
+def _confirmation_key(confirmation_id: str) -> bytes:
     return b"confirmation/" + confirmation_id.encode()
 
 
-def _time(at: datetime) -> bytes:
-    """Sorts as the time does."""
+def _encode_time(at: datetime) -> bytes:
+    """Return a time as UTC text in ISO 8601 with seconds, which sorts like the time."""
     return at.astimezone(UTC).isoformat(timespec="seconds").encode()

@@ -1,4 +1,4 @@
-"""What the notifier remembers of a person, between one mail and the next. Pure."""
+"""The state that the notifier keeps of each user between mails, and its encoding. Pure."""
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -17,95 +17,119 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
-def name_of(alert_ids: Iterable[UUID]) -> UUID:
-    """What names some alerts together, in whatever order they are given."""
+def compute_batch_id(alert_ids: Iterable[UUID]) -> UUID:
+    """Return the id of a batch of alerts: a UUIDv5 of the set of its alert ids, independent of their order."""
     return uuid5(_NAMESPACE, " ".join(sorted(str(each) for each in alert_ids)))
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """One person's mails: the last hour's, the one on its way, and those that wait in the retry topic."""
+class UserState:
+    """The mails of one user: sent within the last hour, in flight, and deferred to the retry topic."""
 
     mailed_at: tuple[datetime, ...] = ()
-    """When mails with alerts were taken, in order, UTC; no more than the limit on them asks for."""
-    on_its_way: frozenset[UUID] = frozenset()
-    """The alerts of the mail that is being sent, or that waits in the retry topic although the server may have it. Who
-    finds them here sends the same mail again, whatever else of them comes, or comes again."""
-    put_off: tuple[tuple[UUID, datetime], ...] = ()
-    """What waits in the retry topic: the name of its alerts, and until when."""
+    """Times (UTC, ascending) at which the mail server accepted mails with alerts. Holds no more than the hourly limit
+    needs."""
+    in_flight_ids: frozenset[UUID] = frozenset()
+    """Ids of the alerts in the mail that is being sent, or in a mail of the retry topic that the server may already
+    have. A worker that finds ids here sends exactly the same mail again, even if more alerts, or duplicates, arrive."""
+    deferred_batches: tuple[tuple[UUID, datetime], ...] = ()
+    """The batches in the retry topic: each batch's id and the time before which it must not be tried."""
 
-    def next_mail_at(self, now: datetime, per_hour: int | None) -> datetime:
-        """When another mail may go out, of which there may be so many in any hour; `now`: at once."""
-        recent = self._recent(now)
+    def compute_next_mail_time(self, now: datetime, per_hour: int | None) -> datetime:
+        """Return the time from which another mail is allowed by a limit of `per_hour` mails in any hour.
+
+        Returns `now` when a mail is allowed immediately. `per_hour` None: no limit.
+        """
+        recent = self._find_recent_mail_times(now)
         if per_hour is None or len(recent) < per_hour:
             return now
         return recent[-per_hour] + HOUR
 
-    def sending(self, alert_ids: Iterable[UUID]) -> Self:
-        """With a mail on its way."""
-        return replace(self, on_its_way=frozenset(alert_ids))
+    def with_mail_in_flight(self, alert_ids: Iterable[UUID]) -> Self:
+        """Return a copy in which a mail with these alerts is in flight."""
+        return replace(self, in_flight_ids=frozenset(alert_ids))
 
-    def mailed(self, now: datetime, names: Collection[UUID], per_hour: int | None) -> Self:
-        """With a mail that was taken, which told all that waited under these names.
+    def with_mail_sent(self, now: datetime, batch_ids: Collection[UUID], per_hour: int | None) -> Self:
+        """Return a copy in which a mail was sent at `now` that contained all alerts of these deferred batches.
 
-        `per_hour`: as with `next_mail_at`, which needs so many.
+        `per_hour` is the limit of `compute_next_mail_time`: the copy holds no more times than this limit needs.
         """
-        recent = (*self._recent(now), _as_kept(now))[-per_hour:] if per_hour is not None else ()
-        return replace(self.rid_of(names), mailed_at=recent)
+        recent = (
+            (*self._find_recent_mail_times(now), _truncate_to_milliseconds(now))[-per_hour:]
+            if per_hour is not None
+            else ()
+        )
+        return replace(self.without_batches(batch_ids), mailed_at=recent)
 
-    def rid_of(self, names: Collection[UUID]) -> Self:
-        """With nothing on its way, and without what waited under these names."""
-        left = tuple(each for each in self.put_off if each[0] not in names)
-        return replace(self, on_its_way=frozenset(), put_off=left)
+    def without_batches(self, batch_ids: Collection[UUID]) -> Self:
+        """Return a copy without these deferred batches and without a mail in flight."""
+        others = tuple(each for each in self.deferred_batches if each[0] not in batch_ids)
+        return replace(self, in_flight_ids=frozenset(), deferred_batches=others)
 
-    def putting_off(self, names: Collection[UUID], until: datetime, now: datetime) -> Self:
-        """With what waits, under these names, in the retry topic until then. What is long overdue is forgotten."""
-        left = tuple(each for each in self.put_off if each[0] not in names and now - each[1] < HOUR)
-        return replace(self, on_its_way=frozenset(), put_off=(*left, *((each, _as_kept(until)) for each in names)))
+    def with_deferred_batches(self, batch_ids: Collection[UUID], until: datetime, now: datetime) -> Self:
+        """Return a copy in which these batches are deferred until `until` and no mail is in flight.
 
-    def has_put_off_again(self, name: UUID, until: datetime) -> bool:
-        """Whether what waited under this name until then waits for longer now, in another record."""
-        return any(each == name and _as_kept(until) < later for each, later in self.put_off)
+        The copy drops other batches whose time passed more than an hour before `now`.
+        """
+        others = tuple(each for each in self.deferred_batches if each[0] not in batch_ids and now - each[1] < HOUR)
+        added = ((each, _truncate_to_milliseconds(until)) for each in batch_ids)
+        return replace(self, in_flight_ids=frozenset(), deferred_batches=(*others, *added))
 
-    def is_over(self, now: datetime) -> bool:
-        """Whether nothing of it matters any more."""
-        return not (self.on_its_way or self._recent(now) or any(now - until < HOUR for _, until in self.put_off))
+    def has_newer_retry(self, batch_id: UUID, until: datetime) -> bool:
+        """Return True if a later record of the retry topic replaced the one that deferred this batch until `until`."""
+        return any(
+            each == batch_id and _truncate_to_milliseconds(until) < later for each, later in self.deferred_batches
+        )
 
-    def _recent(self, now: datetime) -> tuple[datetime, ...]:
+    def is_expired(self, now: datetime) -> bool:
+        """Return True if the state no longer affects any mail, so that it can be deleted."""
+        return not (
+            self.in_flight_ids
+            or self._find_recent_mail_times(now)
+            or any(now - until < HOUR for _, until in self.deferred_batches)
+        )
+
+    def _find_recent_mail_times(self, now: datetime) -> tuple[datetime, ...]:
+        """Return the times of the mails that were sent within the last hour."""
         return tuple(each for each in self.mailed_at if now - each < HOUR)
 
-    def encoded(self) -> bytes:
-        """As the table has it, in milliseconds."""
+    def encode(self) -> bytes:
+        """Return the table entry: a `PersonState` message with times in milliseconds since 1970."""
         return state_pb2.PersonState(
-            mailed_at=[_milliseconds(each) for each in self.mailed_at],
-            on_its_way=sorted(each.bytes for each in self.on_its_way),
-            put_off=[state_pb2.PutOff(name=name.bytes, until=_milliseconds(until)) for name, until in self.put_off],
+            mailed_at=[_to_milliseconds(each) for each in self.mailed_at],
+            on_its_way=sorted(each.bytes for each in self.in_flight_ids),
+            put_off=[
+                state_pb2.PutOff(name=batch_id.bytes, until=_to_milliseconds(until))
+                for batch_id, until in self.deferred_batches
+            ],
         ).SerializeToString()
 
     @classmethod
-    def decoded(cls, entry: bytes | None) -> Self:
-        """From a table's entry; nobody known where there is none, or one of another version that we cannot read."""
+    def decode(cls, entry: bytes | None) -> Self:
+        """Return the state in a table entry; an empty state if the entry is None or cannot be decoded."""
         if entry is None:
             return cls()
         try:
             state = state_pb2.PersonState.FromString(entry)
             return cls(
-                mailed_at=tuple(_instant(each) for each in state.mailed_at),
-                on_its_way=frozenset(UUID(bytes=each) for each in state.on_its_way),
-                put_off=tuple((UUID(bytes=each.name), _instant(each.until)) for each in state.put_off),
+                mailed_at=tuple(_from_milliseconds(each) for each in state.mailed_at),
+                in_flight_ids=frozenset(UUID(bytes=each) for each in state.on_its_way),
+                deferred_batches=tuple(
+                    (UUID(bytes=each.name), _from_milliseconds(each.until)) for each in state.put_off
+                ),
             )
         except (DecodeError, ValueError, OverflowError):
             return cls()
 
 
-def _as_kept(moment: datetime) -> datetime:
-    """As exactly as the table has it, so that what was written and what is read compare equal."""
-    return _instant(_milliseconds(moment))
+def _truncate_to_milliseconds(moment: datetime) -> datetime:
+    """Return a time with the precision of the table entry, so that a decoded state equals the encoded one."""
+    return _from_milliseconds(_to_milliseconds(moment))
 
 
-def _milliseconds(moment: datetime) -> int:
+def _to_milliseconds(moment: datetime) -> int:
     return (moment - _EPOCH) // _MILLISECOND
 
 
-def _instant(milliseconds: int) -> datetime:
+def _from_milliseconds(milliseconds: int) -> datetime:
     return _EPOCH + milliseconds * _MILLISECOND

@@ -11,7 +11,7 @@ from typing import Final
 from uuid import UUID, uuid5
 
 from domain.alerts import Alert
-from notifier.errors import PermanentlyRefused, Reason
+from notifier.errors import FailureReason, PermanentlyRefused
 from notifier.mail.contact import ENCODED_WORD, Contact, link, printable
 from notifier.mail.serialization import Letter, sender_header
 
@@ -93,4 +93,4 @@ def _recipient(contact: Contact) -> Address:
         local_part, _, domain = contact.email.rpartition("@")  # RFC 6531, which `addr_spec` refuses
         return Address(printable(contact.name), local_part, domain)
     except (MessageError, ValueError, LookupError):  # `email` raises any of them for text that is no address
-        raise PermanentlyRefused("the address cannot be written in a mail", Reason.ADDRESS) from None
+        raise PermanentlyRefused("the address cannot be written in a mail", FailureReason.ADDRESS) from None

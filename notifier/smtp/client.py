@@ -15,7 +15,7 @@ import structlog
 
 from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 from chassis.clock import Clock, SystemClock
-from notifier.errors import MailServerAway, PermanentlyRefused, Reason
+from notifier.errors import FailureReason, MailServerUnavailable, PermanentlyRefused
 from notifier.smtp.connection import Access, BeforeContent, Connection, Refused, Security, Timeouts
 from notifier.smtp.envelope import Envelope, Sign
 from notifier.smtp.outcomes import Kind
@@ -30,7 +30,7 @@ this is for the one that vanished, and for what forgets connections on the way t
 _PROBED_AGAIN: Final = timedelta(seconds=5)
 """Who finds a probe out to see whether the server is back, comes again after this."""
 
-_SILENCES: Final = (Reason.LOST, Reason.LOST_AFTER_DATA)
+_SILENCES: Final = (FailureReason.LOST, FailureReason.LOST_AFTER_DATA)
 
 
 class MailServer:
@@ -208,7 +208,7 @@ class MailServer:
         if self._breaker.state is not before.state:
             log.info("mail_server.back")
 
-    def _failed(self, generation: int, reason: Reason) -> None:
+    def _failed(self, generation: int, reason: FailureReason) -> None:
         before, self._breaker = self._breaker, self._breaker.failed(generation, self._clock.now(), random.random())
         if self._breaker.generation != before.generation:
             log.warning("mail_server.left_alone", reason=str(reason), until=self._breaker.until.isoformat())
@@ -218,8 +218,8 @@ class MailServer:
         if self._breaker.admitted(self._clock.now()) is None:
             raise self._left_alone()
 
-    def _left_alone(self) -> MailServerAway:
-        return MailServerAway("left alone after failures", Reason.BREAKER_OPEN, self._retry_at())
+    def _left_alone(self) -> MailServerUnavailable:
+        return MailServerUnavailable("left alone after failures", FailureReason.BREAKER_OPEN, self._retry_at())
 
     def _retry_at(self) -> datetime | None:
         """None while the server is not left alone."""

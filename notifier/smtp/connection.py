@@ -14,7 +14,7 @@ from typing import Final, Literal, cast
 
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
-from notifier.errors import PermanentlyRefused, Reason
+from notifier.errors import FailureReason, PermanentlyRefused
 from notifier.smtp.envelope import Envelope, stuffed
 from notifier.smtp.outcomes import Enhanced, Kind, Phase, classify
 from notifier.smtp.replies import Replies, Reply, Silence, enhanced_of
@@ -182,7 +182,7 @@ class Connection:
             finished = True
         except Refused as refused:
             outcome = refused.outcome
-            finished = outcome.kind in _GOES_ON and outcome.reason not in (Reason.LOST, Reason.PROTOCOL)
+            finished = outcome.kind in _GOES_ON and outcome.reason not in (FailureReason.LOST, FailureReason.PROTOCOL)
             raise
         finally:
             if not finished:
@@ -215,7 +215,7 @@ class Connection:
             parameters += " BODY=8BITMIME"
         if envelope.needs_smtputf8:
             if "smtputf8" not in self._offers:
-                raise PermanentlyRefused("the server takes no address in this alphabet", Reason.ADDRESS)
+                raise PermanentlyRefused("the server takes no address in this alphabet", FailureReason.ADDRESS)
             parameters += " SMTPUTF8"
         return [
             (Phase.MAIL, f"MAIL FROM:<{envelope.sender}>{parameters}\r\n".encode()),

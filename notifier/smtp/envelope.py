@@ -7,7 +7,7 @@ from email.errors import MessageError
 from email.message import EmailMessage
 from typing import Final, Self
 
-from notifier.errors import PermanentlyRefused, Reason
+from notifier.errors import FailureReason, PermanentlyRefused
 
 Sign = Callable[[bytes], bytes]
 """Adds a signature (DKIM) to a mail's final bytes, which have CRLF at the ends of lines."""
@@ -41,9 +41,9 @@ class Envelope:
             policy = mail.policy.clone(linesep="\r\n", utf8=True) if utf8 else mail.policy  # type: ignore[call-arg]
             content = mail.as_bytes(policy=policy)
         except (MessageError, ValueError, LookupError, AttributeError, TypeError) as error:
-            raise PermanentlyRefused(f"cannot be written: {type(error).__name__}", Reason.ADDRESS) from None
+            raise PermanentlyRefused(f"cannot be written: {type(error).__name__}", FailureReason.ADDRESS) from None
         if _NO_ADDRESS.search(recipient) or (sender and _NO_ADDRESS.search(sender)):
-            raise PermanentlyRefused("an address that SMTP cannot carry", Reason.ADDRESS)
+            raise PermanentlyRefused("an address that SMTP cannot carry", FailureReason.ADDRESS)
         return cls(sender, recipient, _finished(content, sign), mail, sign)
 
     @property

@@ -11,7 +11,7 @@ import pytest
 
 from chassis.db.database import Database
 from chassis.rpc import GrpcServer
-from notifier.contacts import MOST_IN_A_REQUEST, Contacts
+from notifier.contacts import MAX_USERS_PER_REQUEST, Contacts
 from tests.ports import free_port
 from tests.user_manager.conftest import Service
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
@@ -54,7 +54,7 @@ def tell(service: Service) -> Iterator[Callable[[Story], None]]:
 
 def test_the_notifier_asks_for_as_many_as_it_may() -> None:
     """The contract's bound stands once on each side, for no service imports another."""
-    assert MOST_IN_A_REQUEST == MOST_CONTACTS == 500
+    assert MAX_USERS_PER_REQUEST == MOST_CONTACTS == 500
 
 
 def test_a_contact_arrives_as_the_account_is(service: Service, tell: Callable[[Story], None]) -> None:
@@ -64,7 +64,7 @@ def test_a_contact_arrives_as_the_account_is(service: Service, tell: Callable[[S
     account = service.accounts.change(registration.token, "ann@example.org", None, Change(paused=True))
 
     async def story(contacts: Contacts) -> None:
-        found = await contacts.of_many([account.user_id, *(uuid4() for _ in range(MOST_IN_A_REQUEST))])
+        found = await contacts.find_contacts([account.user_id, *(uuid4() for _ in range(MAX_USERS_PER_REQUEST))])
         assert set(found) == {account.user_id}
         contact = found[account.user_id]
         assert (contact.user_id, contact.email, contact.name) == (account.user_id, "ann@example.org", "Ánn")
@@ -84,19 +84,19 @@ def test_a_reported_bounce_suppresses_until_it_is_answered(service: Service, tel
     service.clock.advance(timedelta(days=1))
 
     async def story(contacts: Contacts) -> None:
-        before = await contacts.of(user_id)
+        before = await contacts.find_contact(user_id)
         assert before is not None
         for _ in range(2):
             await contacts.report_bounce(user_id, service.clock.now())
-            contact = await contacts.of(user_id)
+            contact = await contacts.find_contact(user_id)
             assert contact is not None
             assert (contact.suppressed, contact.confirmed, contact.confirm_url) == (True, True, "")
         service.registrations.ask_confirmation(registration.token, "ann@example.org")
-        contact = await contacts.of(user_id)
+        contact = await contacts.find_contact(user_id)
         assert contact is not None
         assert contact.suppressed
         service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
-        assert await contacts.of(user_id) == before
+        assert await contacts.find_contact(user_id) == before
 
     tell(story)
 

@@ -1,4 +1,4 @@
-"""People's accounts, in the database of a real user_manager."""
+"""A real user_manager for the fault tests, and the accounts in its database."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ import httpx
 from sqlalchemy import delete, func, select, update
 
 from chassis.db.database import Database
-from tests.faults.notifier_people import Life, Person
+from tests.faults.notifier_users import SimulatedUser, UserKind
 from tests.ports import free_port
 from tests.user_manager.process import Process, Start, starting
 from tests.waiting import eventually
@@ -19,7 +19,7 @@ from user_manager.model import OUTBOX, User
 
 
 class Accounts:
-    """A user_manager that can be killed and begun again under the same address, and its database."""
+    """A user_manager that tests kill and restart at the same address, with its database."""
 
     def __init__(self, start: Start, database: Database) -> None:
         self._start = start
@@ -32,27 +32,27 @@ class Accounts:
         return self.process.grpc_target
 
     def restart(self) -> None:
-        """kill -9; the next one may not be ready when this returns."""
+        """Kill user_manager with SIGKILL and start another; it may not be ready when this returns."""
         self.process.kill()
         self.process = self._start()
 
-    def open(self, people: Iterable[Person]) -> None:
-        """Make the accounts of all who have one."""
+    def open(self, users: Iterable[SimulatedUser]) -> None:
+        """Create the accounts of all users who have one."""
         now = datetime.now(UTC) - timedelta(days=1)
         with self._database.transaction() as session:
-            for person in people:
-                if person.life is Life.UNKNOWN:
+            for user in users:
+                if user.kind is UserKind.UNKNOWN:
                     continue
-                confirmed = person.life is not Life.UNCONFIRMED
+                confirmed = user.kind is not UserKind.UNCONFIRMED
                 session.add(
                     User(
-                        user_id=person.user_id,
-                        email=person.email,
-                        address_key=person.email,
+                        user_id=user.user_id,
+                        email=user.email,
+                        address_key=user.email,
                         name="Ann",
                         time_zone="Europe/Rome",
                         confirmed=confirmed,
-                        paused=person.life is Life.PAUSED,
+                        paused=user.kind is UserKind.PAUSED,
                         created_at=now,
                         version=1,
                         token_sha256=tokens.digest(tokens.new_token()),
@@ -62,36 +62,36 @@ class Accounts:
                     )
                 )
 
-    def change(self, people: Iterable[Person]) -> None:
-        """Pause, or delete, those who are to be."""
+    def change(self, users: Iterable[SimulatedUser]) -> None:
+        """Pause or delete the accounts of the users whose kind requires it."""
         with self._database.transaction() as session:
-            for person in people:
-                if person.life is Life.PAUSES:
-                    session.execute(update(User).where(User.user_id == person.user_id).values(paused=True))
-                if person.life is Life.LEAVES:
-                    session.execute(delete(User).where(User.user_id == person.user_id))
+            for user in users:
+                if user.kind is UserKind.PAUSES:
+                    session.execute(update(User).where(User.user_id == user.user_id).values(paused=True))
+                if user.kind is UserKind.LEAVES:
+                    session.execute(delete(User).where(User.user_id == user.user_id))
 
     def register(self, email: str) -> UUID:
-        """As a person does it, who is then to get a confirmation mail."""
+        """Register an address like a user does; the user is then to get a confirmation mail. Returns the user id."""
         eventually(self.process.is_ready, "the readiness of user_manager")
         answer = httpx.post(f"{self.process.base_url}/users", json={"email": email, "name": "Ann"}, timeout=30)
         assert answer.status_code == 201, answer.text
         return UUID(answer.json()["user"]["user_id"])
 
     def has_announced_everything(self) -> bool:
-        """Whether nothing waits in its outbox."""
+        """Return True if no message waits in the outbox."""
         with self._database.reading() as session:
             return session.scalar(select(func.count()).select_from(OUTBOX.rows)) == 0
 
-    def suppressed(self) -> set[UUID]:
-        """Whose mail came back, as it knows."""
+    def find_suppressed(self) -> set[UUID]:
+        """Return the ids of the users whose bounces were reported."""
         with self._database.reading() as session:
             return {user.user_id for user in session.scalars(select(User)) if user.suppressed}
 
 
 @contextmanager
 def running_accounts(folder: Path, bootstrap_servers: str) -> Iterator[Accounts]:
-    """A user_manager that is ready; killed at the end of the block."""
+    """Start a user_manager and yield it once it is ready; kill it at the end of the block."""
     database = Database(f"sqlite:///{folder}/user_manager.db")
     ports = {"HTTP_PORT": str(free_port()), "GRPC_PORT": str(free_port())}
     try:

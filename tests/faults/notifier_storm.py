@@ -1,4 +1,4 @@
-"""A mail server that fails in every way and every phase, by a seeded script, until the storm is over."""
+"""A mail server that fails in every way and every phase, by a seeded script, until the storm ends."""
 
 import random
 import ssl
@@ -19,14 +19,14 @@ from tests.fakes.smtp_server import (
     FakeSmtpServer,
 )
 from tests.fakes.tls import server_context
-from tests.faults.notifier_people import Refusal
+from tests.faults.notifier_users import Refusal
 
 LOGIN: Final = ("towerwatch", "right")
 
 SLOWLY: Final = "<slowly>"
-"""Before an answer, or what is done in its place: take a second or so. Alone: before the usual answer."""
+"""A prefix of an answer or action: wait a second or so before it. Alone: wait before the usual answer."""
 OTHER_CERTIFICATE: Final = "<other certificate>"
-"""In place of a handshake: one with a certificate that the client does not trust."""
+"""Instead of the handshake: a handshake with a certificate that the client does not trust."""
 EXPIRED_CERTIFICATE: Final = "<expired certificate>"
 
 _BEFORE_A_MAIL: Final = {
@@ -38,7 +38,7 @@ _BEFORE_A_MAIL: Final = {
     "MAIL": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452 4.3.1 full", "550 5.7.1 not you", SLOWLY),
 }
 _USUAL_BETWEEN: Final = 20
-"""So many usual answers to a fault: with more faults the server is left alone, and there is no storm."""
+"""The number of usual answers for each fault: with more faults the circuit would be open, and no mail tried."""
 
 _FOR_NOW: Final = {
     "RCPT": (HANG_UP, RESET, "421 4.7.0 slow down", "450 4.2.1 busy", "450", "451 4.7.0 grey", "452 4.2.2 full"),
@@ -49,17 +49,17 @@ _FOR_NOW: Final = {
     ),
 }  # fmt: skip
 _MAILS_OF_A_STORM: Final = 4
-"""Of each person, over which the faults are strewn."""
+"""The number of each user's mails over which the faults are spread."""
 
 _TAKEN: Final = (TAKEN_THEN_GONE, TAKEN_THEN_STALL)
 _CERTIFICATES: Final = (OTHER_CERTIFICATE, EXPIRED_CERTIFICATE)
 
 
 class StormyServer(FakeSmtpServer):
-    """`FakeSmtpServer` over STARTTLS and with a login, that refuses some for good, and all others now and then."""
+    """A `FakeSmtpServer` with STARTTLS and login that rejects some users permanently, and all others now and then."""
 
     def __init__(self, folder: Path, chance: random.Random, refusals: Mapping[str, Refusal]) -> None:
-        """`refusals`: by address. Writes certificates into `folder`."""
+        """`refusals`: the permanent rejections by address. Writes certificates into `folder`."""
         self._certificates = threading.local()
         self._others = {
             OTHER_CERTIFICATE: _context(folder / "other"),
@@ -76,14 +76,14 @@ class StormyServer(FakeSmtpServer):
         """How many mails it took without saying so, by address."""
 
     def begin_storm(self, addresses: Iterable[str]) -> None:
-        """Write the script."""
+        """Write the script of faults for these addresses."""
         chance = self._chance
         for command, faults in _BEFORE_A_MAIL.items():
             mixed: list[str | None] = [*faults, *([None] * (_USUAL_BETWEEN * len(faults)))]
             self.script[command] = _shuffled(chance, mixed)
         for address in addresses:
             for command, faults in _FOR_NOW.items():
-                # Who is refused for good is not to be mailed, not even in doubt.
+                # A user who is rejected permanently must receive no mail, not even an unconfirmed one.
                 some = [each for each in faults if address not in self._refusals or not each.endswith(_TAKEN)]
                 answers: list[str | None] = [*chance.choices(some, k=chance.choice((0, 0, 1, 2)))]
                 answers += [None] * (_MAILS_OF_A_STORM - len(answers))
@@ -93,7 +93,8 @@ class StormyServer(FakeSmtpServer):
         self._planned = self._faults_to_come()
 
     def end_storm(self) -> dict[str, float]:
-        """From now on only those are refused who are for good. Which share of the script's faults came, by phase."""
+        """Remove all faults but the permanent rejections; return the share of the script's faults that happened, by
+        phase."""
         with self._told:
             left = self._faults_to_come()
             self.script.clear()
@@ -101,11 +102,12 @@ class StormyServer(FakeSmtpServer):
         return {phase: 1 - left[phase] / count for phase, count in self._planned.items()}
 
     def _faults_to_come(self) -> Counter[str]:
-        """By phase."""
+        """Return the number of faults that have not happened yet, by phase."""
         scripts = (self.script, *self.of.values())
         return Counter(phase for script in scripts for phase in script for fault in script[phase] if fault is not None)
 
     def answer(self, command: str, address: str | None = None) -> str | None:
+        """Return the next answer of the script to a command; None: the usual answer."""
         with self._told:
             said = super().answer(command, address)
         if said is not None and said.startswith(SLOWLY):
@@ -123,7 +125,8 @@ class StormyServer(FakeSmtpServer):
         return said
 
     def _choose_certificate(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        """Runs in the thread, and within the handshake, of the connection whose `answer` chose."""
+        """Replace the certificate during a handshake if `answer` chose another; runs in the thread of that
+        connection."""
         chosen = getattr(self._certificates, "next", None)
         self._certificates.next = None
         if chosen is not None:

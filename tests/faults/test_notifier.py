@@ -1,6 +1,6 @@
-"""The notifier under faults: whatever the mail server does, and whoever dies, each alert has the fate that is its own.
+"""The notifier under faults: the mail server fails, workers are killed, and each alert still has the right outcome.
 
-How often the story is told, each time with another seed, says TOWERWATCH_NOTIFIER_FAULT_ROUNDS (default 1).
+TOWERWATCH_NOTIFIER_FAULT_ROUNDS (default 1) is the number of seeds.
 """
 
 import os
@@ -15,13 +15,21 @@ from uuid import UUID
 import pytest
 
 from local.kafka import Broker
-from tests.faults.notifier_account import account_of
 from tests.faults.notifier_accounts import Accounts, running_accounts
-from tests.faults.notifier_history import history
-from tests.faults.notifier_people import CHANGING, NEVER_MAILED, Cast, Life, a_cast, one_more, raised
+from tests.faults.notifier_history import describe_history
+from tests.faults.notifier_outcomes import read_outcome
 from tests.faults.notifier_storm import LOGIN, StormyServer
-from tests.notifier.crew import Crew, a_crew
-from tests.notifier.process import everything_acknowledged, publish
+from tests.faults.notifier_users import (
+    CHANGING,
+    NEVER_MAILED,
+    UserGroup,
+    UserKind,
+    build_users,
+    to_event,
+    with_one_more_alert,
+)
+from tests.notifier.process import is_everything_acknowledged, publish
+from tests.notifier.worker_group import WorkerGroup, running_workers
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
@@ -30,18 +38,18 @@ ROUNDS = int(os.environ.get("TOWERWATCH_NOTIFIER_FAULT_ROUNDS", "1"))
 
 ALERTS: Final = 5_000
 BURSTS: Final = 10
-LIVES: Final[Mapping[Life, int]] = {
-    Life.READS: 330,
-    Life.REFUSED: 35,
-    Life.BOUNCES: 16,
-    Life.UNCONFIRMED: 15,
-    Life.PAUSED: 15,
-    Life.UNKNOWN: 9,
-    Life.PAUSES: 20,
-    Life.LEAVES: 20,
+USER_COUNTS: Final[Mapping[UserKind, int]] = {
+    UserKind.READS: 330,
+    UserKind.REFUSED: 35,
+    UserKind.BOUNCES: 16,
+    UserKind.UNCONFIRMED: 15,
+    UserKind.PAUSED: 15,
+    UserKind.UNKNOWN: 9,
+    UserKind.PAUSES: 20,
+    UserKind.LEAVES: 20,
 }
 NEWCOMERS: Final = 12
-"""People who register meanwhile."""
+"""The number of users who register during the test."""
 SETTINGS: Final = {
     "SMTP_SECURITY": "starttls",
     "SMTP_USERNAME": LOGIN[0],
@@ -53,121 +61,127 @@ SETTINGS: Final = {
 }
 
 
-def killed(crew: Crew, _accounts: Accounts, name: str) -> None:
-    """kill -9 of a worker, which is begun again."""
-    crew.kill(name)
-    crew.begin(name)
+def kill_worker(workers: WorkerGroup, _accounts: Accounts, name: str) -> None:
+    """Kill a worker with SIGKILL and start it again."""
+    workers.kill(name)
+    workers.start(name)
 
 
-def authority_killed(_crew: Crew, accounts: Accounts, _name: str) -> None:
-    """kill -9 of user_manager, which is begun again."""
+def kill_user_manager(_workers: WorkerGroup, accounts: Accounts, _name: str) -> None:
+    """Kill user_manager with SIGKILL and start it again."""
     accounts.restart()
 
 
-def gone_and_come(crew: Crew, _accounts: Accounts, name: str) -> None:
-    """SIGTERM, and a new worker in its place."""
-    crew.let_go(name)
-    crew.begin(name)
+def replace_worker(workers: WorkerGroup, _accounts: Accounts, name: str) -> None:
+    """Stop a worker with SIGTERM and start a new one in its place."""
+    workers.stop(name)
+    workers.start(name)
 
 
-def joined(crew: Crew, _accounts: Accounts, _name: str) -> None:
-    """One worker more."""
-    crew.begin("third")
+def add_worker(workers: WorkerGroup, _accounts: Accounts, _name: str) -> None:
+    """Start one more worker."""
+    workers.start("third")
 
 
-Fault = Callable[[Crew, Accounts, str], None]
+Fault = Callable[[WorkerGroup, Accounts, str], None]
 FAULTS: Final[tuple[Fault, ...]] = (
-    killed, killed, killed, killed, authority_killed, authority_killed, gone_and_come, joined,
+    kill_worker, kill_worker, kill_worker, kill_worker, kill_user_manager, kill_user_manager, replace_worker,
+    add_worker,
 )  # fmt: skip
 
 
-def is_quiet(kafka: Broker, accounts: Accounts, crew: Crew) -> bool:
-    """Whether everything is done that there was to do."""
-    crew.assert_alive()
-    return accounts.has_announced_everything() and everything_acknowledged(kafka.bootstrap_servers)
+def is_quiet(kafka: Broker, accounts: Accounts, workers: WorkerGroup) -> bool:
+    """Return True if every event is published and acknowledged."""
+    workers.assert_alive()
+    return accounts.has_announced_everything() and is_everything_acknowledged(kafka.bootstrap_servers)
 
 
 @pytest.mark.parametrize("seed", range(60, 60 + ROUNDS))
-def test_every_alert_of_a_storm(seed: int, kafka: Broker, tmp_path: Path) -> None:
-    """Is mailed once, or put aside for the right reason, or dropped because its person wants, or may have, no mail.
+def test_every_alert_has_the_right_outcome_after_a_storm_of_faults(seed: int, kafka: Broker, tmp_path: Path) -> None:
+    """Every alert is mailed once, or dead-lettered for the right reason, or dropped because its user may have no mail.
 
-    Twice is mailed only what a worker that was killed, or a server that hung up, left in doubt, under the same
-    Message-ID; and no end of a breach before its beginning.
+    Only mails that were unconfirmed when a worker was killed or the server hung up are sent twice, with the same
+    Message-ID. No end of a breach is mailed before its beginning.
     """
     print(f"seed {seed}")
     chance = random.Random(seed)
-    cast = a_cast(chance, ALERTS, LIVES)
-    refusals = {person.email: person.refusal for person in cast.people if person.refusal is not None}
+    users = build_users(chance, ALERTS, USER_COUNTS)
+    refusals = {user.email: user.refusal for user in users.members if user.refusal is not None}
     storm = StormyServer(tmp_path, chance, refusals)
-    storm.begin_storm(person.email for person in cast.people if person.life not in NEVER_MAILED)
+    storm.begin_storm(user.email for user in users.members if user.kind not in NEVER_MAILED)
     newcomers: dict[str, UUID] = {}
     began = time.monotonic()
     with (
         storm.running(),
         running_accounts(tmp_path, kafka.bootstrap_servers) as accounts,
-        a_crew(
+        running_workers(
             tmp_path, kafka.bootstrap_servers, accounts.target, storm.port, "left", "right",
             SMTP_CA_FILE=str(storm.ca_file), **SETTINGS,
-        ) as crew,
+        ) as workers,
     ):  # fmt: skip
-        accounts.open(cast.people)
-        too_late = publish_under_faults(chance, cast, kafka, storm, accounts, crew, newcomers)
+        accounts.open(users.members)
+        too_late_ids = publish_under_faults(chance, users, kafka, storm, accounts, workers, newcomers)
         published = time.monotonic()
         came = storm.end_storm()
-        eventually(lambda: is_quiet(kafka, accounts, crew), "the end of everything", within_s=240)
+        eventually(lambda: is_quiet(kafka, accounts, workers), "the end of everything", within_s=240)
         quiet = time.monotonic()
-        # Nobody may have been there to be told of a bounce: then the next mail finds it out once more.
-        cast = replace(cast, people=tuple(one_more(p) if p.life is Life.BOUNCES else p for p in cast.people))
-        publish(kafka.bootstrap_servers, [raised(person.alerts[-1]) for person in cast.of(Life.BOUNCES)])
-        eventually(lambda: is_quiet(kafka, accounts, crew), "the end of everything", within_s=60)
-        for name in tuple(crew.running):
-            crew.let_go(name)
-        assert accounts.suppressed() == {person.user_id for person in cast.of(Life.BOUNCES)}
+        # A bounce may not have been reported: then the next mail finds it out once more.
+        users = replace(
+            users, members=tuple(with_one_more_alert(p) if p.kind is UserKind.BOUNCES else p for p in users.members)
+        )
+        publish(kafka.bootstrap_servers, [to_event(user.alerts[-1]) for user in users.of_kind(UserKind.BOUNCES)])
+        eventually(lambda: is_quiet(kafka, accounts, workers), "the end of everything", within_s=60)
+        for name in tuple(workers.running):
+            workers.stop(name)
+        assert accounts.find_suppressed() == {user.user_id for user in users.of_kind(UserKind.BOUNCES)}
     recipients = [rcpt.partition("<")[2].partition(">")[0] for _, rcpt in storm.envelopes]
-    account = account_of(cast, list(zip(recipients, storm.mails, strict=True)), kafka.bootstrap_servers)
+    outcome = read_outcome(users, list(zip(recipients, storm.mails, strict=True)), kafka.bootstrap_servers)
     print(
-        f"{len(account.mails)} mails, {account.repeats.total()} of them again; {crew.kills} workers killed, "
-        f"{storm.lost_after_data.total()} connections lost after the mail; {len(account.dead)} alerts put aside; "
+        f"{len(outcome.mails)} mails, {outcome.duplicates.total()} of them duplicates; {workers.kills} workers killed, "
+        f"{storm.lost_after_data.total()} connections lost after the mail; "
+        f"{len(outcome.dead_letter_reasons)} alerts dead-lettered; "
         f"{storm.connections} connections; {published - began:.0f} s of storm, {quiet - published:.0f} s until all was "
         f"quiet; came of the faults: { ({phase: f'{share:.0%}' for phase, share in came.items()}) }"
     )
-    if account.told_twice:
-        print(history(kafka.bootstrap_servers, account.told_twice, account.mails, storm.taken_at))
-    account.assert_exact(too_late)
-    assert (account.repeats - storm.lost_after_data).total() <= crew.kills, "one mail was in doubt at a time"
-    assert {to for to, _ in account.others} == set(newcomers), "each newcomer's confirmation mail, and no other"
-    assert len(set(account.others)) == len(newcomers)
+    if outcome.users_mailed_twice:
+        print(describe_history(kafka.bootstrap_servers, outcome.users_mailed_twice, outcome.mails, storm.taken_at))
+    outcome.assert_exact(too_late_ids)
+    assert (outcome.duplicates - storm.lost_after_data).total() <= workers.kills, "one mail was unconfirmed at a time"
+    assert {to for to, _ in outcome.confirmation_mails} == set(newcomers), (
+        "each newcomer's confirmation mail, and no other"
+    )
+    assert len(set(outcome.confirmation_mails)) == len(newcomers)
     assert storm.lost_after_data.total() > 0
     assert min(came.values()) > 0.2, "too little of the storm came"
-    assert len(account.mails) > len(cast.people)
+    assert len(outcome.mails) > len(users.members)
 
 
 def publish_under_faults(
     chance: random.Random,
-    cast: Cast,
+    users: UserGroup,
     kafka: Broker,
     storm: StormyServer,
     accounts: Accounts,
-    crew: Crew,
+    workers: WorkerGroup,
     newcomers: dict[str, UUID],
 ) -> list[UUID]:
     """Publish all alerts in bursts, with a fault at a random moment after each.
 
-    Returns the alerts that were published after their people had paused or left.
+    Returns the ids of the alerts that were published after their users had paused or deleted their accounts.
     """
     faults = list(FAULTS)
     chance.shuffle(faults)
     change_before = chance.randint(3, BURSTS - 3)
-    too_late: list[UUID] = []
-    changing = {person.user_id for person in cast.of(*CHANGING)}
+    too_late_ids: list[UUID] = []
+    changing = {user.user_id for user in users.of_kind(*CHANGING)}
     position: dict[UUID, int] = {}
-    for number, burst in enumerate(cast.bursts(BURSTS)):
+    for number, burst in enumerate(users.split_into_bursts(BURSTS)):
         if number == change_before:
-            accounts.change(cast.of(*CHANGING))
-            too_late = [
+            accounts.change(users.of_kind(*CHANGING))
+            too_late_ids = [
                 alert.alert_id
-                for person in cast.of(*CHANGING)
-                for alert in person.alerts[position.get(person.user_id, 0) :]
+                for user in users.of_kind(*CHANGING)
+                for alert in user.alerts[position.get(user.user_id, 0) :]
             ]
         publish(kafka.bootstrap_servers, burst)
         for event in burst:
@@ -175,11 +189,11 @@ def publish_under_faults(
                 position[event.user_id] = position.get(event.user_id, 0) + 1
         if faults:
             if chance.random() < 0.5:
-                eventually(crew.is_at_work, "the workers' readiness")
-            some = len(storm.mails) + chance.randint(5, 150)
-            eventually(lambda some=some: len(storm.mails) >= some, "more mails", within_s=90)  # type: ignore[misc]
-            crew.assert_alive()
-            faults.pop()(crew, accounts, chance.choice(("left", "right")))
+                eventually(workers.are_ready, "the workers' readiness")
+            wanted = len(storm.mails) + chance.randint(5, 150)
+            eventually(lambda wanted=wanted: len(storm.mails) >= wanted, "more mails", within_s=90)  # type: ignore[misc]
+            workers.assert_alive()
+            faults.pop()(workers, accounts, chance.choice(("left", "right")))
             email = f"new{number}@tower.test"
             newcomers[email] = accounts.register(email)
-    return too_late
+    return too_late_ids

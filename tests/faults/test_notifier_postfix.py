@@ -1,6 +1,6 @@
-"""The notifier and a real mail server under faults: Postfix stops and starts, the worker dies, and each alert arrives.
+"""The notifier and a real mail server under faults: Postfix stops and starts, the worker is killed, each alert arrives.
 
-How often the story is told, each time with another seed, says TOWERWATCH_NOTIFIER_FAULT_ROUNDS (default 1).
+TOWERWATCH_NOTIFIER_FAULT_ROUNDS (default 1) is the number of seeds.
 """
 
 import random
@@ -15,18 +15,23 @@ import pytest
 
 from local.kafka import Broker
 from tests.fakes.postfix import Postfix, running_postfix
-from tests.faults.notifier_account import account_of
 from tests.faults.notifier_accounts import running_accounts
-from tests.faults.notifier_people import BOUNCES, Life, a_cast
+from tests.faults.notifier_outcomes import read_outcome
+from tests.faults.notifier_users import BOUNCES, UserKind, build_users
 from tests.faults.test_notifier import ROUNDS, is_quiet
-from tests.notifier.crew import a_crew
 from tests.notifier.process import publish
+from tests.notifier.worker_group import running_workers
 from tests.waiting import eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 ALERTS: Final = 1_000
-LIVES: Final[Mapping[Life, int]] = {Life.READS: 150, Life.BOUNCES: 8, Life.PAUSED: 6, Life.UNKNOWN: 3}
+USER_COUNTS: Final[Mapping[UserKind, int]] = {
+    UserKind.READS: 150,
+    UserKind.BOUNCES: 8,
+    UserKind.PAUSED: 6,
+    UserKind.UNKNOWN: 3,
+}
 SETTINGS: Final = {
     "SMTP_SECURITY": "starttls",
     "SMTP_CONNECTIONS": "4",
@@ -36,76 +41,89 @@ SETTINGS: Final = {
 
 _QUEUE_ID: Final = re.compile(r"with ESMTPS? id ([0-9A-Za-z]+)")
 _LOGGED: Final = re.compile(r"qmgr\[\d+\]: ([0-9A-Za-z]+): from=")
-"""A mail is in the queue: the server has taken it."""
+"""The log line of a mail in the queue: the server has accepted the mail."""
 
 
 @pytest.fixture
 def postfix(monkeypatch: pytest.MonkeyPatch) -> Iterator[Postfix]:
-    """It takes mails with many pictures, too."""
+    """Run a Postfix that also accepts mails with many pictures."""
     monkeypatch.setattr("tests.fakes.postfix.SIZE_LIMIT", 2_000_000)
     with running_postfix() as server:
         yield server
 
 
-def accepted(postfix: Postfix) -> list[str]:
-    """The queue ids of the mails that it took, in that order."""
+def list_accepted_queue_ids(postfix: Postfix) -> list[str]:
+    """Return the queue ids of the accepted mails, in that order."""
     return list(dict.fromkeys(_LOGGED.findall(postfix.log())))
 
 
-def as_accepted(postfix: Postfix) -> list[tuple[str, EmailMessage]]:
-    """The mails, each once for each time that it was taken, in that order; with the addresses that they went to.
+def list_accepted_mails(postfix: Postfix) -> list[tuple[str, EmailMessage]]:
+    """Return the address and the mail of each acceptance, in that order.
 
-    What Postfix itself delivers twice, for it was stopped in between, was taken once.
+    A mail that Postfix itself delivers twice, because it was stopped in between, was accepted once.
     """
     taken = {_queue_id(mail): mail for mail in postfix.mails()}
-    order = accepted(postfix)
+    order = list_accepted_queue_ids(postfix)
     assert taken.keys() <= set(order)
     return [(str(taken[each]["Delivered-To"]), taken[each]) for each in order if each in taken]
 
 
 def _queue_id(mail: EmailMessage) -> str:
+    """Return the queue id in a mail's Received header."""
     found = _QUEUE_ID.search(str(mail["Received"]))
     assert found is not None, mail["Received"]
     return found[1]
 
 
 @pytest.mark.parametrize("seed", range(80, 80 + ROUNDS))
-def test_postfix_comes_and_goes(seed: int, kafka: Broker, postfix: Postfix, tmp_path: Path) -> None:
-    """Each alert is delivered once, or put aside with what Postfix said; twice only what a kill, or a stop in the
-    midst of a mail, left in doubt."""
+def test_every_alert_arrives_while_postfix_stops_and_starts(
+    seed: int, kafka: Broker, postfix: Postfix, tmp_path: Path
+) -> None:
+    """Every alert is delivered once, or dead-lettered with Postfix's reply. Only mails that were unconfirmed at a kill
+    or a stop are sent twice."""
     print(f"seed {seed}")
     chance = random.Random(seed)
-    cast = a_cast(chance, ALERTS, LIVES, BOUNCES[:1])
+    users = build_users(chance, ALERTS, USER_COUNTS, BOUNCES[:1])
     stops = 0
     with ExitStack() as stack:
         accounts = stack.enter_context(running_accounts(tmp_path, kafka.bootstrap_servers))
-        accounts.open(cast.people)
-        crew = stack.enter_context(
-            a_crew(
+        accounts.open(users.members)
+        workers = stack.enter_context(
+            running_workers(
                 tmp_path, kafka.bootstrap_servers, accounts.target, postfix.port, "only",
                 STORE="rocksdb", SMTP_CA_FILE=str(postfix.ca_file), **SETTINGS,
             )
         )  # fmt: skip
         faults = ["kill", "stop", "kill", "stop", "kill"]
-        for burst in cast.bursts(len(faults)):
+        for burst in users.split_into_bursts(len(faults)):
             publish(kafka.bootstrap_servers, burst)
-            some = len(accepted(postfix)) + chance.randint(5, 60)
-            eventually(lambda some=some: len(accepted(postfix)) >= some, "more mails")  # type: ignore[misc]
+            wanted_count = len(list_accepted_queue_ids(postfix)) + chance.randint(5, 60)
+            eventually(
+                lambda wanted_count=wanted_count: len(list_accepted_queue_ids(postfix)) >= wanted_count, "more mails"
+            )  # type: ignore[misc]
             if faults.pop(0) == "kill":
-                crew.kill("only")
-                crew.begin("only")
+                workers.kill("only")
+                workers.start("only")
             else:
                 stops += 1
                 postfix.stop()
                 postfix.start()
-        eventually(lambda: is_quiet(kafka, accounts, crew), "the end of everything", within_s=180)
-        crew.let_go("only")
-        wanted = {alert.alert_id for person in cast.of(Life.READS) for alert in person.alerts}
+        eventually(lambda: is_quiet(kafka, accounts, workers), "the end of everything", within_s=180)
+        workers.stop("only")
+        wanted = {alert.alert_id for user in users.of_kind(UserKind.READS) for alert in user.alerts}
         eventually(
-            lambda: wanted <= account_of(cast, as_accepted(postfix), kafka.bootstrap_servers).mailed.keys(),
+            lambda: (
+                wanted
+                <= read_outcome(
+                    users, list_accepted_mails(postfix), kafka.bootstrap_servers
+                ).message_ids_by_alert.keys()
+            ),
             "the delivery of everything",
         )
-    account = account_of(cast, as_accepted(postfix), kafka.bootstrap_servers)
-    print(f"{len(account.mails)} mails, {account.repeats.total()} of them again; {crew.kills} kills, {stops} stops")
-    account.assert_exact(())
-    assert account.repeats.total() <= crew.kills + stops
+    outcome = read_outcome(users, list_accepted_mails(postfix), kafka.bootstrap_servers)
+    print(
+        f"{len(outcome.mails)} mails, {outcome.duplicates.total()} of them duplicates; "
+        f"{workers.kills} kills, {stops} stops"
+    )
+    outcome.assert_exact(())
+    assert outcome.duplicates.total() <= workers.kills + stops

@@ -1,4 +1,4 @@
-"""Alerts and contacts for tests: one of each that is plain, and strategies for all that are possible."""
+"""Alerts and contacts for tests: a plain example of each, and hypothesis strategies for all possible ones."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -47,18 +47,19 @@ CONTACT = Contact(
 
 
 EARLIER = (12, 15, None, 9, 8, 14, 17, 19, 18, 15, 13, 12)
-"""Counts before ALERT's window."""
+"""The counts of the windows before ALERT's window."""
 
 
 def delivered(mail: EmailMessage) -> EmailMessage:
-    """The mail as a recipient's program reads it."""
+    """Return the mail as a recipient's program parses it."""
     return message_from_bytes(mail.as_bytes(), EmailMessage, policy=default)
 
 
 def a_day_at_five_airports(end: datetime) -> list[Alert]:
-    """Over 100 alerts of one person, shuffled: 24 hours before `end` at five airports, which fare differently.
+    """Return over 100 alerts of one user, shuffled: the 24 hours before `end` at five airports.
 
-    One is above its level all day long, one below, one crosses it every other hour, one twice, and one was corrected.
+    At one airport the count is above its threshold all day, at one below, at one it crosses the threshold every other
+    hour, at one twice, and at one the alerts are withdrawn.
     """
     begin = end - timedelta(hours=24)
     counts = {
@@ -105,7 +106,7 @@ def a_day_at_five_airports(end: datetime) -> list[Alert]:
 
 
 def new_alert(**changes: object) -> Alert:
-    """ALERT under ids of its own, with these changes."""
+    """Return ALERT with new ids and these changes."""
     ids: dict[str, object] = {"alert_id": uuid4(), "interest_id": uuid4(), "user_id": uuid4()}
     return replace(ALERT, **(ids | changes))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""A real `python -m notifier` and what surrounds it, for tests."""
+"""A real `python -m notifier` process for tests, and functions that publish and read its topics."""
 
 import asyncio
 import json
@@ -24,8 +24,8 @@ from towerwatch.users.v1.user_service_pb2 import Contact
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One Kafka record of a user."""
+class UserEvent:
+    """A Kafka record of one user."""
 
     topic: Topic
     user_id: UUID
@@ -33,7 +33,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
+class DeadLetterRecord:
     """A record of alerts.dead-letter.v1."""
 
     key: bytes
@@ -41,8 +41,8 @@ class DeadLetter:
     headers: dict[str, str]
 
 
-def contact(user_id: UUID, **changes: object) -> Contact:
-    """A confirmed contact whose address tells the user."""
+def build_contact(user_id: UUID, **changes: object) -> Contact:
+    """Return a confirmed contact whose address contains the user id."""
     fields: dict[str, object] = {
         "user_id": str(user_id),
         "email": f"secret-{user_id}@example.net",
@@ -53,8 +53,8 @@ def contact(user_id: UUID, **changes: object) -> Contact:
     return Contact(**(fields | changes))  # type: ignore[arg-type]
 
 
-def publish(bootstrap_servers: str, events: Iterable[Event]) -> None:
-    """Publish in order, as the services do; returns once the broker has all."""
+def publish(bootstrap_servers: str, events: Iterable[UserEvent]) -> None:
+    """Publish events in order, like the services do; return once the broker has all."""
 
     async def publishing() -> None:
         async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, enable_idempotence=True) as producer:
@@ -66,10 +66,10 @@ def publish(bootstrap_servers: str, events: Iterable[Event]) -> None:
     asyncio.run(publishing())
 
 
-def dead_letters(bootstrap_servers: str, user_id: UUID) -> list[DeadLetter]:
-    """The dead letters of a user, in order."""
+def read_dead_letters(bootstrap_servers: str, user_id: UUID) -> list[DeadLetterRecord]:
+    """Return the dead letters of a user, in order."""
 
-    async def reading() -> list[DeadLetter]:
+    async def reading() -> list[DeadLetterRecord]:
         partition = TopicPartition(ALERTS_DEAD_LETTER.name, partition_of(str(user_id), ALERTS_DEAD_LETTER))
         found = []
         async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers) as consumer:
@@ -80,7 +80,7 @@ def dead_letters(bootstrap_servers: str, user_id: UUID) -> list[DeadLetter]:
                 record = await consumer.getone()
                 if record.key == str(user_id).encode():
                     headers = {name: value.decode() for name, value in record.headers}
-                    found.append(DeadLetter(record.key, record.value, headers))
+                    found.append(DeadLetterRecord(record.key, record.value, headers))
         return found
 
     return asyncio.run(reading())
@@ -95,7 +95,7 @@ class NotifierProcess:
         self._log = log
 
     def page(self, path: str) -> str:
-        """A page of the worker; empty while it does not answer with 200."""
+        """Return a page of the worker; empty if the worker does not answer with 200."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}{path}", timeout=5) as answer:
                 return str(answer.read().decode())
@@ -110,11 +110,11 @@ class NotifierProcess:
         return self._log.read_text()
 
     def events(self) -> list[str]:
-        """The names of the events that it logged."""
+        """Return the names of the events in the worker's log."""
         return [json.loads(line).get("event", "") for line in self.log().splitlines() if line.startswith("{")]
 
     def terminate(self) -> int:
-        """SIGTERM; the exit code. Fails when it does not end within 15 s."""
+        """Send SIGTERM and return the exit status. Fails if the worker does not end within 15 s."""
         self._process.send_signal(signal.SIGTERM)
         return self._process.wait(15)
 
@@ -122,16 +122,16 @@ class NotifierProcess:
         return self._process.poll() is not None
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL and wait for the end."""
         self._process.kill()
         self._process.wait(15)
 
 
 @contextmanager
-def begun_notifier(
+def started_notifier(
     folder: Path, bootstrap_servers: str, user_manager: str, smtp_port: int, **settings: str
 ) -> Iterator[NotifierProcess]:
-    """A worker that was just begun; killed at the end of the block if it still runs."""
+    """Start a worker and yield it at once; kill it at the end of the block."""
     folder.mkdir(parents=True, exist_ok=True)
     web_port = free_port()
     environment = os.environ | {
@@ -166,17 +166,18 @@ def begun_notifier(
 def running_notifier(
     folder: Path, bootstrap_servers: str, user_manager: str, smtp_port: int, **settings: str
 ) -> Iterator[NotifierProcess]:
-    """A worker that is ready; killed at the end of the block if it still runs."""
-    with begun_notifier(folder, bootstrap_servers, user_manager, smtp_port, **settings) as running:
+    """Start a worker and yield it once it is ready; kill it at the end of the block."""
+    with started_notifier(folder, bootstrap_servers, user_manager, smtp_port, **settings) as running:
         eventually(running.is_ready)
         yield running
 
 
-def everything_acknowledged(bootstrap_servers: str) -> bool:
-    """Whether the workers have acknowledged all that is in their topics, so that nothing waits for another try.
+def is_everything_acknowledged(bootstrap_servers: str) -> bool:
+    """Return True if the workers have acknowledged all events of their topics, so that no event waits for another
+    attempt.
 
-    What is tried again is on the broker before that is acknowledged of which it is another try. So what was
-    acknowledged is asked first: then nothing can be in neither of the two answers.
+    A retry record is on the broker before the event that it continues is acknowledged. So the committed offsets are
+    read first, and the end offsets after them: then no event can be missing from both.
     """
 
     async def looking() -> bool:

@@ -1,4 +1,4 @@
-"""What the agents do with each event; what becomes of alerts and wishes after that is in the tests of the core."""
+"""The agents: how each event is queued, acknowledged or dead-lettered. Later steps are in the tests of `delivery`."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -11,11 +11,11 @@ import pytest
 
 from chassis.metrics import Metrics, ServiceIdentity
 from notifier.agents import Agents, KafkaTopics
-from notifier.delivery.batching import Bundle
-from notifier.delivery.interfaces import Arrival
-from notifier.delivery.user_state import Person, name_of
+from notifier.delivery.batching import AlertBatch
+from notifier.delivery.interfaces import PendingEvent
+from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import TooLargeToWaitError
-from notifier.messages import REQUEUED_FROM, ConfirmationWish, Retry, decode_raised, decode_retry, encode_retry
+from notifier.messages import REQUEUED_FROM, ConfirmationRequest, Retry, decode_raised_alert, decode_retry, encode_retry
 from notifier.metrics import NotifierMetrics
 from streams.messages import encode_alert
 from tests.fakes.stream import Deed, FakeStream, FakeTopic, an_event
@@ -25,196 +25,201 @@ from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 ALERT_VALUE = encode_alert(ALERT, CAUSE)
 USER = str(ALERT.user_id)
-PERSON = Person().mailed(NOW, (), 12)
+USER_STATE = UserState().with_mail_sent(NOW, (), 12)
 
 
-class Scene:
-    """Agents whose alerts and wishes are only written down."""
+class AgentsFixture:
+    """Agents with a fake dispatcher, store and confirmations that record their calls."""
 
     def __init__(self, refusals: int = 0) -> None:
         self.deeds: list[Deed] = []
-        self.taken: list[tuple[Bundle, Person]] = []
-        self.wishes: list[tuple[Arrival, ConfirmationWish]] = []
-        self.rooms: list[bool] = []
-        self.ours = True
+        self.enqueued: list[tuple[AlertBatch, UserState]] = []
+        self.requests: list[tuple[PendingEvent, ConfirmationRequest]] = []
+        self.capacity_waits: list[bool] = []
+        self.owns_partitions = True
         self.bug: Exception | None = None
-        self.remembered = PERSON
+        self.user_state = USER_STATE
         self.topics = KafkaTopics(
             FakeTopic("retry", self.deeds, refuse_at_once=refusals, refuse_later=refusals),  # type: ignore[arg-type]
             FakeTopic("dead letter", self.deeds, refuse_later=refusals),  # type: ignore[arg-type]
-            lambda event: self.ours,
+            lambda event: self.owns_partitions,
         )
         metrics = NotifierMetrics(Metrics(ServiceIdentity("notifier", "test")))
-        self.agents = Agents(self, _Wishes(self), self, self.topics, metrics)  # type: ignore[arg-type]
+        self.agents = Agents(self, _FakeConfirmations(self), self, self.topics, metrics)  # type: ignore[arg-type]
 
-    async def room(self, is_retry: bool = False) -> None:
-        self.rooms.append(is_retry)
+    async def wait_for_capacity(self, is_retry: bool = False) -> None:
+        self.capacity_waits.append(is_retry)
         if self.bug is not None:
             raise self.bug
 
-    def take(self, bundle: Bundle, person: Person) -> None:
-        self.taken.append((bundle, person))
+    def enqueue(self, batch: AlertBatch, user_state: UserState) -> None:
+        self.enqueued.append((batch, user_state))
 
-    def person(self, event: Any, user_id: UUID) -> Person:
+    def load_user_state(self, event: Any, user_id: UUID) -> UserState:
         assert user_id == ALERT.user_id
-        return self.remembered
+        return self.user_state
 
     def stream(self, topic: str, *values: bytes | None, headers: dict[str, bytes] | None = None) -> Any:
         return FakeStream([an_event(topic, 0, USER.encode(), each, headers or {}) for each in values], self.deeds)
 
 
-class _Wishes:
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
+class _FakeConfirmations:
+    """A fake of `ConfirmationDelivery` that records requests."""
 
-    async def take(self, arrival: Arrival, wish: ConfirmationWish) -> None:
-        self._scene.wishes.append((arrival, wish))
+    def __init__(self, fixture: AgentsFixture) -> None:
+        self._fixture = fixture
 
-
-def run(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scene(), 20))
+    async def start(self, arrival: PendingEvent, request: ConfirmationRequest) -> None:
+        self._fixture.requests.append((arrival, request))
 
 
-def test_an_alert_is_taken_in_hand_and_acknowledged_by_whoever_is_done_with_it() -> None:
-    """Its lifetime began when it came to the broker."""
-
-    async def scene() -> None:
-        it = Scene()
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
-        [(bundle, person)] = it.taken
-        assert ([each.alert for each in bundle.raised], person) == ([ALERT], PERSON)
-        assert bundle.since.timestamp() == 1_360_281_600.0
-        assert (it.deeds, it.rooms) == ([], [False])
-        assert isinstance(bundle.origin, Arrival)
-        assert not bundle.origin.requeued
-        await bundle.origin.acknowledge()
-        assert it.deeds == [("acknowledged", 7)]
-
-    run(scene)
+def run(check: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine; fail after 20 seconds."""
+    asyncio.run(asyncio.wait_for(check(), 20))
 
 
-def test_a_retry_is_taken_in_hand_as_it_was_put_off() -> None:
-    """With its time, its tries, its seal, and the beginning of its lifetime."""
+def test_a_new_alert_is_queued_and_acknowledged_only_by_its_pending_event() -> None:
+    """Its lifetime starts at the time of its record in the broker."""
 
-    async def scene() -> None:
-        it = Scene()
-        raised = decode_raised(ALERT_VALUE)
+    async def check() -> None:
+        fixture = AgentsFixture()
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        [(batch, user_state)] = fixture.enqueued
+        assert ([each.alert for each in batch.alerts], user_state) == ([ALERT], USER_STATE)
+        assert batch.lifetime_start.timestamp() == 1_360_281_600.0
+        assert (fixture.deeds, fixture.capacity_waits) == ([], [False])
+        assert isinstance(batch.pending_event, PendingEvent)
+        assert not batch.pending_event.requeued
+        await batch.pending_event.acknowledge()
+        assert fixture.deeds == [("acknowledged", 7)]
+
+    run(check)
+
+
+def test_a_retry_is_queued_with_all_of_its_fields() -> None:
+    """The batch has the retry's time, number of attempts, seal and start of lifetime."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        raised = decode_raised_alert(ALERT_VALUE)
         retry = Retry((raised,), 3, NOW + timedelta(seconds=30), NOW - timedelta(hours=1), sealed=True)
-        await it.agents.retried(it.stream(ALERTS_RETRY.name, encode_retry(retry)))
-        [(bundle, _)] = it.taken
-        assert (bundle.raised, bundle.attempt, bundle.not_before) == (retry.raised, 3, retry.not_before)
-        assert (bundle.since, bundle.sealed, it.rooms) == (retry.first_attempt_at, True, [True])
+        await fixture.agents.consume_retries(fixture.stream(ALERTS_RETRY.name, encode_retry(retry)))
+        [(batch, _)] = fixture.enqueued
+        assert (batch.alerts, batch.attempt, batch.not_before) == (retry.alerts, 3, retry.not_before)
+        assert (batch.lifetime_start, batch.sealed, fixture.capacity_waits) == (retry.first_attempt_at, True, [True])
 
-    run(scene)
+    run(check)
 
 
-def test_a_retry_that_was_put_off_again_is_acknowledged() -> None:
-    """It was before, but nobody had committed that. The other record comes after it."""
+def test_a_retry_that_a_later_record_replaced_is_acknowledged() -> None:
+    """The retry was completed before, but its offset was not committed; the later record is queued."""
 
-    async def scene() -> None:
-        it = Scene()
-        raised = decode_raised(ALERT_VALUE)
+    async def check() -> None:
+        fixture = AgentsFixture()
+        raised = decode_raised_alert(ALERT_VALUE)
         until = NOW + timedelta(seconds=30)
-        it.remembered = PERSON.putting_off((name_of([ALERT.alert_id]),), until, NOW)
+        fixture.user_state = USER_STATE.with_deferred_batches((compute_batch_id([ALERT.alert_id]),), until, NOW)
         values = [encode_retry(Retry((raised,), 1, each, NOW)) for each in (NOW, until)]
-        await it.agents.retried(it.stream(ALERTS_RETRY.name, *values))
-        [(bundle, _)] = it.taken
-        assert bundle.not_before == until
-        assert it.deeds == [("acknowledged", 7)]
+        await fixture.agents.consume_retries(fixture.stream(ALERTS_RETRY.name, *values))
+        [(batch, _)] = fixture.enqueued
+        assert batch.not_before == until
+        assert fixture.deeds == [("acknowledged", 7)]
 
-    run(scene)
-
-
-def test_what_was_requeued_says_so() -> None:
-    """By its header."""
-
-    async def scene() -> None:
-        it = Scene()
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, ALERT_VALUE, headers={REQUEUED_FROM: b"3:7"}))
-        [(bundle, _)] = it.taken
-        assert isinstance(bundle.origin, Arrival)
-        assert bundle.origin.requeued
-
-    run(scene)
+    run(check)
 
 
-def test_a_wish_is_taken_in_hand_and_other_changes_are_passed_over() -> None:
-    """They are acknowledged at once."""
+def test_a_requeued_alert_is_marked_as_requeued() -> None:
+    """The header of the record marks the alert."""
 
-    async def scene() -> None:
-        it = Scene()
-        wish = UserChanged(user_id=USER, registered=UserRegistered(confirmation_id="c1")).SerializeToString()
-        await it.agents.users_changed(it.stream(USERS_CHANGED.name, None, wish))
-        assert [each.confirmation_id for _, each in it.wishes] == ["c1"]
-        assert it.deeds == [("acknowledged", 7)]
+    async def check() -> None:
+        fixture = AgentsFixture()
+        await fixture.agents.consume_alerts(
+            fixture.stream(ALERTS_RAISED.name, ALERT_VALUE, headers={REQUEUED_FROM: b"3:7"})
+        )
+        [(batch, _)] = fixture.enqueued
+        assert isinstance(batch.pending_event, PendingEvent)
+        assert batch.pending_event.requeued
 
-    run(scene)
+    run(check)
+
+
+def test_a_registration_starts_a_confirmation_and_other_changes_are_acknowledged() -> None:
+    """A tombstone is acknowledged at once; a registration is not."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        request = UserChanged(user_id=USER, registered=UserRegistered(confirmation_id="c1")).SerializeToString()
+        await fixture.agents.consume_user_changes(fixture.stream(USERS_CHANGED.name, None, request))
+        assert [each.confirmation_id for _, each in fixture.requests] == ["c1"]
+        assert fixture.deeds == [("acknowledged", 7)]
+
+    run(check)
 
 
 @pytest.mark.parametrize("value", [b"\xff", None])
-def test_what_is_no_event_is_a_dead_letter(value: bytes | None) -> None:
-    """And acknowledged after that; the agent goes on."""
+def test_an_undecodable_event_is_dead_lettered_and_then_acknowledged(value: bytes | None) -> None:
+    """The agent continues with the next event."""
 
-    async def scene() -> None:
-        it = Scene()
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, value, ALERT_VALUE))
-        assert it.deeds == [("dead letter", value), ("acknowledged", 7)]
-        assert len(it.taken) == 1
+    async def check() -> None:
+        fixture = AgentsFixture()
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, value, ALERT_VALUE))
+        assert fixture.deeds == [("dead letter", value), ("acknowledged", 7)]
+        assert len(fixture.enqueued) == 1
 
-    run(scene)
-
-
-def test_a_bug_costs_one_event_kept_as_evidence() -> None:
-    """An exception that left the agent would be acknowledged by Faust, and the alert lost."""
-
-    async def scene() -> None:
-        it = Scene()
-        it.bug = ZeroDivisionError()
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
-        assert it.deeds == [("dead letter", ALERT_VALUE), ("acknowledged", 7)]
-
-    run(scene)
+    run(check)
 
 
-def test_what_is_not_ours_any_more_is_neither_taken_nor_acknowledged() -> None:
-    """A rebalance began while there was no room: it is read again, here or elsewhere."""
+def test_a_bug_dead_letters_one_event() -> None:
+    """If an exception left the agent, Faust would acknowledge the event, and the alert would be lost."""
 
-    async def scene() -> None:
-        it = Scene()
-        it.ours = False
-        await it.agents.raised(it.stream(ALERTS_RAISED.name, ALERT_VALUE))
-        await it.agents.users_changed(it.stream(USERS_CHANGED.name, None))
-        assert (it.taken, it.deeds) == ([], [])
+    async def check() -> None:
+        fixture = AgentsFixture()
+        fixture.bug = ZeroDivisionError()
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        assert fixture.deeds == [("dead letter", ALERT_VALUE), ("acknowledged", 7)]
 
-    run(scene)
-
-
-def test_a_broker_that_refuses_is_asked_until_it_takes() -> None:
-    """A retry that nobody keeps would be a lost alert."""
-
-    async def scene() -> None:
-        it = Scene(refusals=1)
-        retry = Retry((decode_raised(ALERT_VALUE),), 1, NOW, NOW)
-        await it.topics.put_off(ALERT.user_id, retry)
-        assert [name for name, _ in it.deeds] == ["retry refused", "retry refused", "retry"]
-        assert decode_retry(it.deeds[-1][1]) == retry
-        await it.topics.bury(an_event(ALERTS_RAISED.name, 0, b"", ALERT_VALUE, {}), "because")
-        assert it.deeds[-2:] == [("dead letter refused", None), ("dead letter", ALERT_VALUE)]
-
-    run(scene)
+    run(check)
 
 
-def test_what_no_record_can_hold_is_not_tried_for_ever() -> None:
-    """The broker would never take it, and with it its mail would be on its way until the worker ends."""
+def test_an_event_of_a_revoked_partition_is_neither_queued_nor_acknowledged() -> None:
+    """After a rebalance the partition's owner reads the event again."""
 
-    async def scene() -> None:
-        it = Scene()
-        raised = decode_raised(ALERT_VALUE)
+    async def check() -> None:
+        fixture = AgentsFixture()
+        fixture.owns_partitions = False
+        await fixture.agents.consume_alerts(fixture.stream(ALERTS_RAISED.name, ALERT_VALUE))
+        await fixture.agents.consume_user_changes(fixture.stream(USERS_CHANGED.name, None))
+        assert (fixture.enqueued, fixture.deeds) == ([], [])
+
+    run(check)
+
+
+def test_publishing_is_repeated_until_the_broker_accepts() -> None:
+    """An alert whose retry is not published would be lost."""
+
+    async def check() -> None:
+        fixture = AgentsFixture(refusals=1)
+        retry = Retry((decode_raised_alert(ALERT_VALUE),), 1, NOW, NOW)
+        await fixture.topics.publish_retry(ALERT.user_id, retry)
+        assert [name for name, _ in fixture.deeds] == ["retry refused", "retry refused", "retry"]
+        assert decode_retry(fixture.deeds[-1][1]) == retry
+        await fixture.topics.publish_dead_letter(an_event(ALERTS_RAISED.name, 0, b"", ALERT_VALUE, {}), "because")
+        assert fixture.deeds[-2:] == [("dead letter refused", None), ("dead letter", ALERT_VALUE)]
+
+    run(check)
+
+
+def test_a_retry_above_the_maximal_size_is_not_published() -> None:
+    """The broker would never accept it, and its mail would be in flight until the worker ends."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        raised = decode_raised_alert(ALERT_VALUE)
         large = Retry(
             (replace(raised, original=ALERT_VALUE + b"\xfa\x07\x80\xad\xe2\x04" + bytes(10_000_000)),), 1, NOW, NOW
         )
         with pytest.raises(TooLargeToWaitError):
-            await it.topics.put_off(ALERT.user_id, large)
-        assert it.deeds == []
+            await fixture.topics.publish_retry(ALERT.user_id, large)
+        assert fixture.deeds == []
 
-    run(scene)
+    run(check)

@@ -1,4 +1,4 @@
-"""Contacts are asked for together, remembered for a short while, and never older than they may be."""
+"""The contacts client: requests are batched, contacts are cached briefly, and no response is older than its call."""
 
 import asyncio
 import socket
@@ -9,10 +9,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from notifier import contacts as module
-from notifier.contacts import MOST_IN_A_REQUEST, Contacts
-from notifier.errors import UserManagerAway
+from notifier.contacts import MAX_USERS_PER_REQUEST, Contacts
+from notifier.errors import UserManagerUnavailable
 from notifier.mail import Contact
-from tests.notifier.users import USER, UserService, a_contact, people, run, until
+from tests.notifier.users import USER, UserService, add_users, build_contact, run_with_contacts, wait_until
 from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage
 
 
@@ -24,141 +24,142 @@ def users() -> Iterator[UserService]:
         service.open.set()
 
 
-def ask(target: str, *user_ids: UUID, cache_s: float = 60) -> list[Contact | None]:
-    """What `of` says of each, one after the other."""
+def find_contacts_in_turn(target: str, *user_ids: UUID, cache_s: float = 60) -> list[Contact | None]:
+    """Return what `find_contact` returns for each user, one after the other."""
     answers: list[Contact | None] = []
 
     async def asking(contacts: Contacts) -> None:
         for user_id in user_ids:
-            answers.append(await contacts.of(user_id))
+            answers.append(await contacts.find_contact(user_id))
 
-    run(target, asking, cache_s)
+    run_with_contacts(target, asking, cache_s)
     return answers
 
 
-def test_a_contact_is_asked_for_once_while_it_is_remembered(users: UserService) -> None:
-    """A burst of alerts to one person is one question."""
-    users.add(a_contact(unsubscribe_url="https://example.org/u"))
+def test_a_cached_contact_is_requested_once(users: UserService) -> None:
+    """Several alerts for one user cause one request."""
+    users.add(build_contact(unsubscribe_url="https://example.org/u"))
     ada = Contact(USER, "ada@example.net", "Ada", "UTC", True, False, "", "https://example.org/u")
-    assert ask(users.target, USER, USER) == [ada] * 2
+    assert find_contacts_in_turn(users.target, USER, USER) == [ada] * 2
     assert users.asked == [str(USER)]
 
 
-def test_nothing_is_remembered_beyond_its_time(users: UserService) -> None:
-    """Deletions and pauses bite."""
-    users.add(a_contact())
-    ask(users.target, USER, USER, cache_s=0)
+def test_a_contact_is_requested_again_after_the_cache_time(users: UserService) -> None:
+    """Deletions and pauses take effect."""
+    users.add(build_contact())
+    find_contacts_in_turn(users.target, USER, USER, cache_s=0)
     assert len(users.asked) == 2
 
 
 @pytest.mark.parametrize(
-    "contact", [None, a_contact(confirmed=False), a_contact(paused=True), a_contact(suppressed=True)]
+    "contact", [None, build_contact(confirmed=False), build_contact(paused=True), build_contact(suppressed=True)]
 )
-def test_who_cannot_be_mailed_is_asked_for_again(users: UserService, contact: ContactMessage | None) -> None:
-    """The alert that comes right after the confirmation must not meet the remembered state before it."""
+def test_a_user_who_cannot_be_mailed_is_not_cached(users: UserService, contact: ContactMessage | None) -> None:
+    """An alert right after the confirmation must not find the state before it."""
     if contact is not None:
         users.add(contact)
-    ask(users.target, USER, USER)
+    find_contacts_in_turn(users.target, USER, USER)
     assert len(users.asked) == 2
 
 
-def test_a_suppressed_contact_says_so(users: UserService) -> None:
-    """With the link, if its owner asked for one."""
-    users.add(a_contact(suppressed=True, confirm_url="https://example.org/c"))
-    (contact,) = ask(users.target, USER)
+def test_a_suppressed_contact_is_returned_as_suppressed(users: UserService) -> None:
+    """The contact has the confirmation link if the user requested one."""
+    users.add(build_contact(suppressed=True, confirm_url="https://example.org/c"))
+    (contact,) = find_contacts_in_turn(users.target, USER)
     assert contact is not None
     assert (contact.suppressed, contact.confirm_url) == (True, "https://example.org/c")
 
 
-def test_a_user_manager_that_is_away_is_transient(users: UserService) -> None:
-    """An error and a port where nobody listens are the same to the mails."""
+def test_an_unavailable_user_manager_raises_a_transient_error(users: UserService) -> None:
+    """An error and a closed port raise the same error."""
     users.away.set()
-    with pytest.raises(UserManagerAway):
-        ask(users.target, USER)
+    with pytest.raises(UserManagerUnavailable):
+        find_contacts_in_turn(users.target, USER)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with pytest.raises(UserManagerAway):
-            ask(f"127.0.0.1:{free.getsockname()[1]}", USER)
+        with pytest.raises(UserManagerUnavailable):
+            find_contacts_in_turn(f"127.0.0.1:{free.getsockname()[1]}", USER)
 
 
-def test_many_are_asked_for_in_requests_that_the_contract_allows(users: UserService) -> None:
-    """500 each, nobody twice; whoever does not exist is left out; nobody is asked for when nobody is wanted."""
-    known, unknown = people(users, 2 * MOST_IN_A_REQUEST + 1), [uuid4() for _ in range(3)]
+def test_many_users_are_requested_in_requests_of_the_allowed_size(users: UserService) -> None:
+    """A request has 500 users at most, no user is requested twice, users who do not exist are left out, and no users
+    cause no request."""
+    known, unknown = add_users(users, 2 * MAX_USERS_PER_REQUEST + 1), [uuid4() for _ in range(3)]
 
     async def asking(contacts: Contacts) -> None:
-        assert await contacts.of_many([]) == {}
-        found = await contacts.of_many([*known, *unknown, *known])
+        assert await contacts.find_contacts([]) == {}
+        found = await contacts.find_contacts([*known, *unknown, *known])
         assert set(found) == set(known)
         assert all(contact.user_id == user_id for user_id, contact in found.items())
-        assert await contacts.of_many(known) == found
+        assert await contacts.find_contacts(known) == found
 
-    run(users.target, asking)
-    assert sorted(map(len, users.requests)) == [4, MOST_IN_A_REQUEST, MOST_IN_A_REQUEST]
+    run_with_contacts(users.target, asking)
+    assert sorted(map(len, users.requests)) == [4, MAX_USERS_PER_REQUEST, MAX_USERS_PER_REQUEST]
     assert sorted(users.asked) == sorted(map(str, [*known, *unknown]))
 
 
-def test_mails_of_one_turn_share_a_request(users: UserService) -> None:
-    """300 mails that begin together are one question, though each asks for its own person."""
-    ids = people(users, 300)
+def test_calls_in_one_loop_iteration_share_a_request(users: UserService) -> None:
+    """300 concurrent calls cause one request."""
+    ids = add_users(users, 300)
 
     async def asking(contacts: Contacts) -> None:
-        found = await asyncio.gather(*(contacts.of(user_id) for user_id in ids))
+        found = await asyncio.gather(*(contacts.find_contact(user_id) for user_id in ids))
         assert [contact.user_id for contact in found if contact is not None] == ids
 
-    run(users.target, asking)
+    run_with_contacts(users.target, asking)
     assert list(map(len, users.requests)) == [300]
 
 
-def test_mails_that_begin_while_a_request_is_under_way_share_the_next(users: UserService) -> None:
-    """However they are spread over its time: 301 mails are two requests."""
-    first, *others = people(users, 301)
+def test_calls_during_a_request_share_the_next(users: UserService) -> None:
+    """301 calls, spread over the time of the first request, cause two requests."""
+    first, *others = add_users(users, 301)
 
     async def asking(contacts: Contacts) -> None:
         users.open.clear()
-        asked = [asyncio.create_task(contacts.of(first))]
-        await until(lambda: len(users.requests) == 1, "the first request is under way")
+        asked = [asyncio.create_task(contacts.find_contact(first))]
+        await wait_until(lambda: len(users.requests) == 1, "the first request is under way")
         for user_id in others:
-            asked.append(asyncio.create_task(contacts.of(user_id)))
+            asked.append(asyncio.create_task(contacts.find_contact(user_id)))
             await asyncio.sleep(0)
         assert len(users.requests) == 1
         users.open.set()
         assert [contact.user_id for contact in await asyncio.gather(*asked) if contact is not None] == [first, *others]
 
-    run(users.target, asking)
+    run_with_contacts(users.target, asking)
     assert [len(request) for request in users.requests] == [1, 300]
 
 
-def test_who_asks_again_right_after_an_answer_shares_the_next_request(users: UserService) -> None:
-    """Those who were answered together go on together, also where somebody else has waited for the next request."""
-    first, second, late = people(users, 50), people(users, 50), people(users, 1)
+def test_calls_right_after_a_response_share_the_next_request(users: UserService) -> None:
+    """Callers that shared a response share the next request, also if another call has waited for it."""
+    first, second, late = add_users(users, 50), add_users(users, 50), add_users(users, 1)
 
     async def asking(contacts: Contacts) -> None:
         async def two_mails(one: UUID, other: UUID) -> None:
-            assert await contacts.of(one) is not None
-            assert await contacts.of(other) is not None
+            assert await contacts.find_contact(one) is not None
+            assert await contacts.find_contact(other) is not None
 
         users.open.clear()
         mails = [asyncio.create_task(two_mails(*pair)) for pair in zip(first, second, strict=True)]
-        await until(lambda: len(users.requests) == 1, "the first request is under way")
-        another = asyncio.create_task(contacts.of_many(late))
+        await wait_until(lambda: len(users.requests) == 1, "the first request is under way")
+        another = asyncio.create_task(contacts.find_contacts(late))
         await asyncio.sleep(0)
         users.open.set()
         await asyncio.gather(another, *mails)
 
-    run(users.target, asking)
+    run_with_contacts(users.target, asking)
     assert [len(request) for request in users.requests] == [50, 51]
 
 
-def test_no_answer_is_older_than_the_question(users: UserService) -> None:
-    """Who confirms while a request for them is under way gets the alert that comes after that."""
-    users.add(a_contact(confirmed=False))
+def test_no_response_is_older_than_its_call(users: UserService) -> None:
+    """A user who confirms during a request gets the alert that comes after the confirmation."""
+    users.add(build_contact(confirmed=False))
 
     async def asking(contacts: Contacts) -> None:
         users.open.clear()
-        before = asyncio.create_task(contacts.of(USER))
-        await until(lambda: len(users.asked) == 1, "the answer is looked up")
-        users.add(a_contact(confirmed=True))
-        after = asyncio.create_task(contacts.of(USER))
+        before = asyncio.create_task(contacts.find_contact(USER))
+        await wait_until(lambda: len(users.asked) == 1, "the answer is looked up")
+        users.add(build_contact(confirmed=True))
+        after = asyncio.create_task(contacts.find_contact(USER))
         await asyncio.sleep(0)
         users.open.set()
         old, new = await asyncio.gather(before, after)
@@ -166,172 +167,178 @@ def test_no_answer_is_older_than_the_question(users: UserService) -> None:
         assert new is not None
         assert (old.confirmed, new.confirmed) == (False, True)
 
-    run(users.target, asking)
+    run_with_contacts(users.target, asking)
 
 
-def test_who_was_answered_meanwhile_is_not_asked_for_again(users: UserService) -> None:
-    """Whoever can be mailed may be remembered, so a burst to one person is one question also while it is open."""
-    users.add(a_contact())
+def test_a_user_cached_meanwhile_is_not_requested_again(users: UserService) -> None:
+    """Several alerts for one user cause one request, also if they arrive during the request."""
+    users.add(build_contact())
 
     async def asking(contacts: Contacts) -> None:
         users.open.clear()
-        asked = [asyncio.create_task(contacts.of(USER))]
-        await until(lambda: len(users.asked) == 1, "the request is under way")
-        asked += [asyncio.create_task(contacts.of(USER)) for _ in range(20)]
+        asked = [asyncio.create_task(contacts.find_contact(USER))]
+        await wait_until(lambda: len(users.asked) == 1, "the request is under way")
+        asked += [asyncio.create_task(contacts.find_contact(USER)) for _ in range(20)]
         await asyncio.sleep(0)
         users.open.set()
         assert all(contact is not None for contact in await asyncio.gather(*asked))
 
-    run(users.target, asking)
+    run_with_contacts(users.target, asking)
     assert users.asked == [str(USER)]
 
 
-def test_a_request_that_fails_fails_all_who_waited_for_it_and_no_others(users: UserService) -> None:
-    """Those who come later ask again."""
-    first, second, third = people(users, 3)
+def test_a_failed_request_fails_exactly_its_own_calls(users: UserService) -> None:
+    """Later calls cause another request."""
+    first, second, third = add_users(users, 3)
 
     async def asking(contacts: Contacts) -> None:
         users.refused = {str(first)}
-        failed = await asyncio.gather(contacts.of(first), contacts.of(second), return_exceptions=True)
-        assert [type(error) for error in failed] == [UserManagerAway] * 2
+        failed = await asyncio.gather(
+            contacts.find_contact(first), contacts.find_contact(second), return_exceptions=True
+        )
+        assert [type(error) for error in failed] == [UserManagerUnavailable] * 2
         users.refused = set()
-        found = await contacts.of_many([first, second, third])
+        found = await contacts.find_contacts([first, second, third])
         assert len(found) == 3
 
-    run(users.target, asking)
+    run_with_contacts(users.target, asking)
     assert len(users.requests) == 2
 
 
 def test_of_several_requests_one_may_fail(users: UserService) -> None:
-    """Whoever needs nothing of it gets their answer."""
-    ids = people(users, MOST_IN_A_REQUEST + 1)
+    """Calls whose users were in another request get their contacts."""
+    ids = add_users(users, MAX_USERS_PER_REQUEST + 1)
     users.refused = {str(ids[0])}
 
     async def asking(contacts: Contacts) -> None:
-        answers = await asyncio.gather(*(contacts.of(user_id) for user_id in ids), return_exceptions=True)
+        answers = await asyncio.gather(*(contacts.find_contact(user_id) for user_id in ids), return_exceptions=True)
         failed = {str(user_id) for user_id, answer in zip(ids, answers, strict=True) if not isinstance(answer, Contact)}
         (refused,) = (request for request in users.requests if str(ids[0]) in request)
         assert failed == set(refused)
-        assert all(isinstance(answer, Contact | UserManagerAway) for answer in answers)
-        with pytest.raises(UserManagerAway):
-            await contacts.of_many(ids)
+        assert all(isinstance(answer, Contact | UserManagerUnavailable) for answer in answers)
+        with pytest.raises(UserManagerUnavailable):
+            await contacts.find_contacts(ids)
 
-    run(users.target, asking)
+    run_with_contacts(users.target, asking)
 
 
-def test_who_is_cancelled_leaves_the_question_to_the_others(users: UserService) -> None:
-    """Whoever asked first, and even when nobody is left to hear the answer."""
-    first, second = people(users, 2)
+def test_a_cancelled_call_does_not_affect_other_calls(users: UserService) -> None:
+    """The request continues, also if the cancelled call started it, and even if no call is left."""
+    first, second = add_users(users, 2)
 
     async def asking(contacts: Contacts) -> None:
         users.open.clear()
-        leaving, staying = asyncio.create_task(contacts.of(first)), asyncio.create_task(contacts.of(second))
-        await until(lambda: len(users.requests) == 1, "the request is under way")
-        alone = asyncio.create_task(contacts.of(uuid4()))
+        leaving, staying = (
+            asyncio.create_task(contacts.find_contact(first)),
+            asyncio.create_task(contacts.find_contact(second)),
+        )
+        await wait_until(lambda: len(users.requests) == 1, "the request is under way")
+        alone = asyncio.create_task(contacts.find_contact(uuid4()))
         await asyncio.sleep(0)
         leaving.cancel()
         alone.cancel()
         users.open.set()
         assert (await staying) is not None
-        assert await contacts.of(first) is not None
+        assert await contacts.find_contact(first) is not None
         assert leaving.cancelled()
         assert alone.cancelled()
 
-    run(users.target, asking)
+    run_with_contacts(users.target, asking)
 
 
-def test_a_user_manager_that_says_nothing_is_away(users: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each request has its deadline: whoever came first waits for one, whoever came meanwhile for two."""
+def test_a_request_fails_at_its_deadline(users: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call waits for its own request, and for the rest of the request before it."""
     monkeypatch.setattr(module, "DEADLINE_S", 0.2)
     users.open.clear()
-    first, second = people(users, 2)
+    first, second = add_users(users, 2)
 
     async def asking(contacts: Contacts) -> None:
-        asked = [asyncio.create_task(contacts.of(first))]
-        await until(lambda: len(users.requests) == 1, "the first request is under way")
-        asked.append(asyncio.create_task(contacts.of(second)))
+        asked = [asyncio.create_task(contacts.find_contact(first))]
+        await wait_until(lambda: len(users.requests) == 1, "the first request is under way")
+        asked.append(asyncio.create_task(contacts.find_contact(second)))
         errors = await asyncio.gather(*asked, return_exceptions=True)
         assert [str(error) for error in errors] == ["user_manager answered DEADLINE_EXCEEDED"] * 2
 
-    run(users.target, asking)
+    run_with_contacts(users.target, asking)
 
 
 @pytest.mark.parametrize("begun", [True, False], ids=["under way", "not begun"])
-def test_nobody_waits_for_a_client_that_is_closed(users: UserService, begun: bool) -> None:
-    """They hear that user_manager is away, so that their mails are put off."""
+def test_closing_the_client_fails_waiting_calls(users: UserService, begun: bool) -> None:
+    """The calls raise UserManagerUnavailable, so that their mails are deferred."""
     users.open.clear()
-    first, second = people(users, 2)
+    first, second = add_users(users, 2)
 
     async def asking(contacts: Contacts) -> None:
-        asked = [asyncio.create_task(contacts.of(first))]
+        asked = [asyncio.create_task(contacts.find_contact(first))]
         if begun:
-            await until(lambda: len(users.requests) == 1, "the request is under way")
-        asked.append(asyncio.create_task(contacts.of(second)))
+            await wait_until(lambda: len(users.requests) == 1, "the request is under way")
+        asked.append(asyncio.create_task(contacts.find_contact(second)))
         await asyncio.sleep(0)
         await contacts.close()
         errors = await asyncio.gather(*asked, return_exceptions=True)
-        assert [type(error) for error in errors] == [UserManagerAway] * 2
+        assert [type(error) for error in errors] == [UserManagerUnavailable] * 2
 
-    run(users.target, asking)
+    run_with_contacts(users.target, asking)
 
 
-def test_what_is_remembered_is_bounded(users: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who was remembered first is forgotten first."""
-    monkeypatch.setattr(module, "_MOST_CACHED", 3)
-    ids = people(users, 4)
-    ask(users.target, *ids, *reversed(ids[1:]), ids[0])
+def test_the_cache_is_bounded(users: UserService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The contact that was cached first is removed first."""
+    monkeypatch.setattr(module, "_MAX_CACHED", 3)
+    ids = add_users(users, 4)
+    find_contacts_in_turn(users.target, *ids, *reversed(ids[1:]), ids[0])
     assert users.asked == [str(user_id) for user_id in (*ids, ids[0])]
 
 
-def test_a_bounce_is_told_with_its_time(users: UserService) -> None:
-    """In UTC, whatever zone the caller's datetime has, to the microsecond."""
+def test_a_bounce_is_reported_with_its_time(users: UserService) -> None:
+    """The time is reported in UTC to the microsecond, whatever time zone the caller's datetime has."""
     at = datetime(2026, 2, 13, 12, 30, 15, 123456, tzinfo=timezone(timedelta(hours=2)))
 
     async def reporting(contacts: Contacts) -> None:
         await contacts.report_bounce(USER, at)
 
-    run(users.target, reporting)
+    run_with_contacts(users.target, reporting)
     (bounce,) = users.bounces
     assert bounce.user_id == str(USER)
     assert bounce.bounced_at.ToDatetime(tzinfo=UTC) == at
 
 
 @pytest.mark.parametrize("away", [False, True])
-def test_who_bounced_is_not_remembered(users: UserService, away: bool) -> None:
-    """The next alert asks again; also when the report failed, since then nobody knows whether it arrived."""
-    users.add(a_contact())
+def test_a_bounced_contact_is_not_cached(users: UserService, away: bool) -> None:
+    """The next alert requests the contact again, also if the report failed, because it may have arrived
+    nevertheless."""
+    users.add(build_contact())
 
     async def reporting(contacts: Contacts) -> None:
-        await contacts.of(USER)
+        await contacts.find_contact(USER)
         if away:
             users.away.set()
-            with pytest.raises(UserManagerAway):
+            with pytest.raises(UserManagerUnavailable):
                 await contacts.report_bounce(USER, datetime.now(UTC))
             users.away.clear()
         else:
             await contacts.report_bounce(USER, datetime.now(UTC))
-        users.add(a_contact(suppressed=True))
-        contact = await contacts.of(USER)
+        users.add(build_contact(suppressed=True))
+        contact = await contacts.find_contact(USER)
         assert contact is not None
         assert contact.suppressed
 
-    run(users.target, reporting)
+    run_with_contacts(users.target, reporting)
 
 
-def test_an_answer_from_before_the_bounce_is_not_remembered(users: UserService) -> None:
-    """It was looked up before the report, and comes after it."""
-    users.add(a_contact())
+def test_a_response_from_before_the_bounce_is_not_cached(users: UserService) -> None:
+    """The response was looked up before the report, and arrives after it."""
+    users.add(build_contact())
 
     async def reporting(contacts: Contacts) -> None:
         users.open.clear()
-        before = asyncio.create_task(contacts.of(USER))
-        await until(lambda: len(users.asked) == 1, "the answer is looked up")
+        before = asyncio.create_task(contacts.find_contact(USER))
+        await wait_until(lambda: len(users.asked) == 1, "the answer is looked up")
         await contacts.report_bounce(USER, datetime.now(UTC))
-        users.add(a_contact(suppressed=True))
+        users.add(build_contact(suppressed=True))
         users.open.set()
-        old, new = await before, await contacts.of(USER)
+        old, new = await before, await contacts.find_contact(USER)
         assert old is not None
         assert new is not None
         assert (old.suppressed, new.suppressed) == (False, True)
 
-    run(users.target, reporting)
+    run_with_contacts(users.target, reporting)

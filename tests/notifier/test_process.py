@@ -1,4 +1,4 @@
-"""The notifier as it runs: a real worker, a real broker, a real mailbox."""
+"""The notifier as a real process, with a real broker and a real mailbox."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
 from tests.notifier.alerts import CAUSE, new_alert
-from tests.notifier.process import Event, contact, dead_letters, publish, running_notifier
+from tests.notifier.process import UserEvent, build_contact, publish, read_dead_letters, running_notifier
 from tests.ports import free_port
 from tests.waiting import eventually
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
@@ -42,7 +42,7 @@ def smtp() -> Iterator[FakeSmtpServer]:
 
 @contextmanager
 def running_mailbox(maildir: Path) -> Iterator[int]:
-    """The port of a real mailbox."""
+    """Run a real mailbox and yield its port."""
     port = free_port()
     command = [sys.executable, "-m", "local.mailbox", "--port", str(port), "--maildir", str(maildir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -54,33 +54,33 @@ def running_mailbox(maildir: Path) -> Iterator[int]:
             process.kill()
 
 
-def raised(alert: Alert) -> Event:
-    return Event(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
+def build_alert_event(alert: Alert) -> UserEvent:
+    return UserEvent(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
 
 
-def registered(user_id: UUID, confirmation_id: str) -> Event:
+def build_registration_event(user_id: UUID, confirmation_id: str) -> UserEvent:
     change = UserChanged(user_id=str(user_id), registered=UserRegistered(confirmation_id=confirmation_id))
-    return Event(USERS_CHANGED, user_id, change.SerializeToString())
+    return UserEvent(USERS_CHANGED, user_id, change.SerializeToString())
 
 
-def message_ids(delivered: list[Mail]) -> list[str]:
+def get_message_ids(delivered: list[Mail]) -> list[str]:
     return [str(mail.message["Message-ID"]) for mail in delivered]
 
 
-def message_id(alert: Alert) -> str:
+def get_message_id(alert: Alert) -> str:
     return f"<{alert.alert_id}@example.org>"
 
 
-def test_each_alert_is_mailed_once_to_whom_it_may_concern(
+def test_each_alert_is_mailed_once_to_users_who_may_be_mailed(
     kafka: Broker, users: FakeUserService, tmp_path: Path
 ) -> None:
-    """Duplicates are mailed once; bytes that are no alert are put aside and hold nothing up; who is unconfirmed,
-    paused or gone gets nothing; a registration gets its link; and no log, label or topic tells who anybody is."""
+    """Duplicates are mailed once; undecodable events are dead-lettered and delay nothing; users who are unconfirmed,
+    paused or deleted get no alert; a registration gets its link; no log, label or topic reveals a user."""
     known = new_alert()
-    users.add(contact(known.user_id))
+    users.add(build_contact(known.user_id))
     unconfirmed, paused, gone = new_alert(), new_alert(), new_alert()
-    users.add(contact(unconfirmed.user_id, confirmed=False, confirm_url="https://example.org/confirm?t=token7"))
-    users.add(contact(paused.user_id, paused=True))
+    users.add(build_contact(unconfirmed.user_id, confirmed=False, confirm_url="https://example.org/confirm?t=token7"))
+    users.add(build_contact(paused.user_id, paused=True))
     last = new_alert(user_id=known.user_id)
     with (
         running_mailbox(tmp_path / "mail") as port,
@@ -89,21 +89,21 @@ def test_each_alert_is_mailed_once_to_whom_it_may_concern(
         publish(
             kafka.bootstrap_servers,
             [
-                Event(ALERTS_RAISED, known.user_id, b"\xffnonsense"),
-                Event(ALERTS_RETRY, known.user_id, b"\xffnonsense"),
-                Event(USERS_CHANGED, known.user_id, b"\xffnonsense"),
-                Event(USERS_CHANGED, known.user_id, None),
-                Event(ALERTS_RAISED, known.user_id, None),
-                raised(known),
-                raised(known),
-                raised(unconfirmed),
-                raised(paused),
-                raised(gone),
-                registered(unconfirmed.user_id, "first"),
-                registered(unconfirmed.user_id, "first"),
-                registered(known.user_id, "confirmed meanwhile"),
-                raised(known),
-                raised(last),
+                UserEvent(ALERTS_RAISED, known.user_id, b"\xffnonsense"),
+                UserEvent(ALERTS_RETRY, known.user_id, b"\xffnonsense"),
+                UserEvent(USERS_CHANGED, known.user_id, b"\xffnonsense"),
+                UserEvent(USERS_CHANGED, known.user_id, None),
+                UserEvent(ALERTS_RAISED, known.user_id, None),
+                build_alert_event(known),
+                build_alert_event(known),
+                build_alert_event(unconfirmed),
+                build_alert_event(paused),
+                build_alert_event(gone),
+                build_registration_event(unconfirmed.user_id, "first"),
+                build_registration_event(unconfirmed.user_id, "first"),
+                build_registration_event(known.user_id, "confirmed meanwhile"),
+                build_alert_event(known),
+                build_alert_event(last),
             ],
         )
         eventually(lambda: len(mails(tmp_path / "mail")) >= 3)
@@ -114,13 +114,13 @@ def test_each_alert_is_mailed_once_to_whom_it_may_concern(
     assert "token7" not in log
     delivered = mails(tmp_path / "mail")
     told_mails = {str(mail.message["Message-ID"]): mail for mail in delivered if not confirmation_link(mail)}
-    assert sorted(message_ids(delivered)) == sorted(set(message_ids(delivered)))
-    assert set(told_mails) == {message_id(known), message_id(last)}
-    mail = told_mails[message_id(known)]
+    assert sorted(get_message_ids(delivered)) == sorted(set(get_message_ids(delivered)))
+    assert set(told_mails) == {get_message_id(known), get_message_id(last)}
+    mail = told_mails[get_message_id(known)]
     assert parse_alert_header(mail.message["X-Towerwatch-Alert"]) == told(known)
     assert parse_cause_header(mail.message[CAUSE_HEADER]) == CAUSE
     assert [link for mail in delivered if (link := confirmation_link(mail))] == ["https://example.org/confirm?t=token7"]
-    aside = dead_letters(kafka.bootstrap_servers, known.user_id)
+    aside = read_dead_letters(kafka.bootstrap_servers, known.user_id)
     assert Counter((letter.headers["source-topic"], letter.value) for letter in aside) == {
         (ALERTS_RAISED.name, b"\xffnonsense"): 1,
         (ALERTS_RETRY.name, b"\xffnonsense"): 1,
@@ -132,15 +132,17 @@ def test_each_alert_is_mailed_once_to_whom_it_may_concern(
     )
 
 
-def test_refusals_hold_up_nobody_else(
+def test_rejected_mails_delay_no_other_mail(
     kafka: Broker, users: FakeUserService, smtp: FakeSmtpServer, tmp_path: Path
 ) -> None:
-    """What is refused for now is mailed later; what is refused for good becomes a dead letter at once; what stands
-    behind either goes out meanwhile."""
+    """A mail that is rejected temporarily is sent later, a mail that is rejected permanently is dead-lettered at once,
+    and the mails behind both are sent meanwhile."""
     later, never, lost, asks, behind = (new_alert() for _ in range(5))
     for alert in (later, never, lost, behind):
-        users.add(contact(alert.user_id, email=f"{alert.user_id}@example.net"))
-    users.add(contact(asks.user_id, confirmed=False, confirm_url="https://x.example.org/", email="asks@example.net"))
+        users.add(build_contact(alert.user_id, email=f"{alert.user_id}@example.net"))
+    users.add(
+        build_contact(asks.user_id, confirmed=False, confirm_url="https://x.example.org/", email="asks@example.net")
+    )
     smtp.to[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 3
     smtp.to[f"{never.user_id}@example.net"] = [f"550 5.1.1 {never.user_id}@example.net unknown"]
     smtp.to[f"{lost.user_id}@example.net"] = [HANG_UP]
@@ -148,13 +150,16 @@ def test_refusals_hold_up_nobody_else(
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port) as notifier:
         publish(
             kafka.bootstrap_servers,
-            [registered(asks.user_id, "asks"), *(raised(alert) for alert in (later, never, lost, behind))],
+            [
+                build_registration_event(asks.user_id, "asks"),
+                *(build_alert_event(alert) for alert in (later, never, lost, behind)),
+            ],
         )
         eventually(lambda: len(smtp.mails) == 4)
         order = [str(mail["Message-ID"]) for mail in smtp.mails]
-        assert set(order) >= {message_id(alert) for alert in (later, lost, behind)}
-        assert order.index(message_id(behind)) < order.index(message_id(later))
-        [aside] = eventually(lambda: dead_letters(kafka.bootstrap_servers, never.user_id))
+        assert set(order) >= {get_message_id(alert) for alert in (later, lost, behind)}
+        assert order.index(get_message_id(behind)) < order.index(get_message_id(later))
+        [aside] = eventually(lambda: read_dead_letters(kafka.bootstrap_servers, never.user_id))
         assert aside.value == encode_alert(never, CAUSE)
         assert aside.headers["reason"] == "the server refused the recipient: 550 5.1.1"
         assert 'status="failure"' in notifier.page("/metrics")
@@ -162,24 +167,24 @@ def test_refusals_hold_up_nobody_else(
 
         users.away.set()
         meanwhile = new_alert()
-        users.add(contact(meanwhile.user_id))
-        publish(kafka.bootstrap_servers, [raised(meanwhile)])
+        users.add(build_contact(meanwhile.user_id))
+        publish(kafka.bootstrap_servers, [build_alert_event(meanwhile)])
         eventually(lambda: str(meanwhile.user_id) in users.asked)
         eventually(lambda: notifier.log().count("UNAVAILABLE") >= 2)
         users.away.clear()
-        eventually(lambda: message_id(meanwhile) in [mail["Message-ID"] for mail in smtp.mails])
+        eventually(lambda: get_message_id(meanwhile) in [mail["Message-ID"] for mail in smtp.mails])
 
 
-def test_a_stop_loses_no_alert_that_waits(
+def test_a_stop_loses_no_queued_alert(
     kafka: Broker, users: FakeUserService, smtp: FakeSmtpServer, tmp_path: Path
 ) -> None:
-    """Faust would acknowledge the event that a stop interrupts; a retry in its pause must be there after a restart."""
+    """Faust would acknowledge the event that a stop interrupts; a retry in its pause must be mailed after a restart."""
     alert = new_alert()
-    users.add(contact(alert.user_id, email="later@example.net"))
+    users.add(build_contact(alert.user_id, email="later@example.net"))
     smtp.to["later@example.net"] = ["450 later"]
     started = time.monotonic()
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, RETRY_BASE_S="20") as notifier:
-        publish(kafka.bootstrap_servers, [raised(alert)])
+        publish(kafka.bootstrap_servers, [build_alert_event(alert)])
         eventually(lambda: "alerts.put_off" in notifier.events())
         stopping = time.monotonic()
         assert notifier.terminate() == 0
@@ -188,27 +193,30 @@ def test_a_stop_loses_no_alert_that_waits(
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port):
         eventually(lambda: smtp.mails, within_s=90)
     assert time.monotonic() - started > 10
-    assert [mail["Message-ID"] for mail in smtp.mails] == [message_id(alert)]
+    assert [mail["Message-ID"] for mail in smtp.mails] == [get_message_id(alert)]
 
 
 def test_kill_9_mails_nothing_twice(kafka: Broker, users: FakeUserService, tmp_path: Path) -> None:
-    """What went out is remembered across a crash; only the mail of the very instant may come again, as the same one."""
+    """Sent mails are recorded across a crash; only the mail that was in flight at the crash may be sent again,
+    unchanged."""
     user_id = uuid4()
-    users.add(contact(user_id))
+    users.add(build_contact(user_id))
     burst = [new_alert(user_id=user_id) for _ in range(300)]
     with running_mailbox(tmp_path / "mail") as port:
         with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, port) as notifier:
-            publish(kafka.bootstrap_servers, [raised(alert) for alert in burst])
+            publish(kafka.bootstrap_servers, [build_alert_event(alert) for alert in burst])
             eventually(lambda: len(list((tmp_path / "mail" / "new").iterdir())) >= 60)
             notifier.kill()
-            before = set(message_ids(mails(tmp_path / "mail")))
+            before = set(get_message_ids(mails(tmp_path / "mail")))
             assert len(before) < len(burst)
         with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, port) as notifier:
             sentinel = new_alert(user_id=user_id)
-            publish(kafka.bootstrap_servers, [*(raised(alert) for alert in burst), raised(sentinel)])
-            eventually(lambda: message_id(sentinel) in message_ids(mails(tmp_path / "mail")), within_s=120)
-    counted = Counter(message_ids(mails(tmp_path / "mail")))
-    assert set(counted) == {message_id(alert) for alert in (*burst, sentinel)}
+            publish(
+                kafka.bootstrap_servers, [*(build_alert_event(alert) for alert in burst), build_alert_event(sentinel)]
+            )
+            eventually(lambda: get_message_id(sentinel) in get_message_ids(mails(tmp_path / "mail")), within_s=120)
+    counted = Counter(get_message_ids(mails(tmp_path / "mail")))
+    assert set(counted) == {get_message_id(alert) for alert in (*burst, sentinel)}
     repeated = {each: count for each, count in counted.items() if count > 1}
     assert sum(repeated.values()) <= 2
     assert set(repeated) <= before

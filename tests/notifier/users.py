@@ -1,4 +1,4 @@
-"""A user_manager that a test of the client controls, and the people it knows."""
+"""A user_manager for tests of its client that holds or refuses requests, and its users."""
 
 import asyncio
 import threading
@@ -19,42 +19,47 @@ from towerwatch.users.v1.user_service_pb2 import (
 )
 
 USER: Final = uuid4()
-PATIENCE_S: Final = 10.0
+TIMEOUT_S: Final = 10.0
+"""Seconds."""
 
 
 class UserService(FakeUserService):
-    """Counts requests, holds them on the test's word, and keeps whole reports of bounces."""
+    """A fake user_manager that records requests and bounce reports, and holds responses until the test releases
+    them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.requests: list[list[str]] = []
-        """The user ids of each request, in order of their coming."""
+        """The user ids of each request, in order of arrival."""
         self.bounces: list[ReportBounceRequest] = []
         self.open = threading.Event()
-        """Requests are answered while it is set; each has looked up its answer before it waits."""
+        """While set, requests are answered; each request looks up its response before it waits."""
         self.open.set()
         self.refused: set[str] = set()
-        """A request that asks for one of them is answered with INTERNAL."""
+        """A request that contains one of these users fails with INTERNAL."""
 
     def GetContacts(  # noqa: N802 - gRPC's name
         self, request: GetContactsRequest, context: grpc.ServicerContext
     ) -> GetContactsResponse:
+        """Record the request and look up its response; return the response once `open` is set."""
         self.requests.append(list(request.user_ids))
         if not self.refused.isdisjoint(request.user_ids):
             context.abort(grpc.StatusCode.INTERNAL, "refused")
         answer = super().GetContacts(request, context)
-        assert self.open.wait(PATIENCE_S)
+        assert self.open.wait(TIMEOUT_S)
         return answer
 
     def ReportBounce(  # noqa: N802 - gRPC's name
         self, request: ReportBounceRequest, context: grpc.ServicerContext
     ) -> ReportBounceResponse:
+        """Record the bounce report."""
         answer = super().ReportBounce(request, context)
         self.bounces.append(request)
         return answer
 
 
-def a_contact(**changes: object) -> ContactMessage:
+def build_contact(**changes: object) -> ContactMessage:
+    """Return a confirmed contact of USER with these changes."""
     fields: dict[str, object] = {
         "user_id": str(USER),
         "email": "ada@example.net",
@@ -65,28 +70,30 @@ def a_contact(**changes: object) -> ContactMessage:
     return ContactMessage(**(fields | changes))  # type: ignore[arg-type]
 
 
-def people(users: FakeUserService, number: int) -> list[UUID]:
-    """So many users who exist."""
+def add_users(users: FakeUserService, number: int) -> list[UUID]:
+    """Add this number of users and return their ids."""
     ids = [uuid4() for _ in range(number)]
     for user_id in ids:
-        users.add(a_contact(user_id=str(user_id)))
+        users.add(build_contact(user_id=str(user_id)))
     return ids
 
 
-def run(target: str, story: Callable[[Contacts], Awaitable[None]], cache_s: float = 60) -> None:
-    async def telling() -> None:
+def run_with_contacts(target: str, check: Callable[[Contacts], Awaitable[None]], cache_s: float = 60) -> None:
+    """Run a coroutine with a client of this target, and close the client."""
+
+    async def run_and_close() -> None:
         contacts = Contacts(target, cache_s)
         try:
-            await asyncio.wait_for(story(contacts), 4 * PATIENCE_S)
+            await asyncio.wait_for(check(contacts), 4 * TIMEOUT_S)
         finally:
             await contacts.close()
 
-    asyncio.run(telling())
+    asyncio.run(run_and_close())
 
 
-async def until(true: Callable[[], bool], what: str) -> None:
-    """Let the event loop run until something is so."""
-    async with asyncio.timeout(PATIENCE_S):
-        while not true():
+async def wait_until(condition: Callable[[], bool], description: str) -> None:
+    """Let the event loop run until a condition is true; fail after TIMEOUT_S."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not condition():
             await asyncio.sleep(0.001)
-    assert true(), what
+    assert condition(), description

@@ -25,7 +25,12 @@ from notifier.__main__ import main
 from notifier.dead_letters import commands
 from streams.messages import encode_alert
 from tests.notifier.alerts import CAUSE, new_alert
-from tests.notifier.letters import Aside, put_aside, raised, retry
+from tests.notifier.dead_letter_records import (
+    DeadLetteredEvent,
+    dead_lettered_alert,
+    dead_lettered_retry,
+    publish_dead_letters,
+)
 from tests.streams.process import read_records as records
 from towerwatch.topics import (
     ALERTS_DEAD_LETTER,
@@ -107,17 +112,17 @@ def test_all_letters_are_listed_whatever_they_hold(kafka: Broker, letters: Topic
     """Of both services, in all partitions, the oldest first; undecodable, empty, huge, and hostile ones too."""
     alerts = [new_alert() for _ in range(40)]
     asides = [
-        *(raised(each) for each in alerts),
-        retry(new_alert(), new_alert()),
-        Aside(ALERTS_RAISED, b"u", b"\xffnonsense", "undecodable: no AlertRaised"),
-        Aside(ALERTS_RAISED, b"v", None, "undecodable: no value"),
-        Aside(ALERTS_RAISED, b"w", b"x" * 1_000_000, "undecodable: \x1b[2Jno AlertRaised"),
-        Aside(ALERTS_RAISED, b"w", b"x" * 890_000),
-        Aside(USERS_CHANGED, b"w", REGISTERED, "gave up after 5 tries: no"),
-        Aside(FLIGHTS_OBSERVED, b"KJFK", b"\xff", "no FlightsObserved"),
-        Aside(INTERESTS_CHANGED, f"KJFK/{uuid4()}".encode(), None, "no sequence among the headers"),
+        *(dead_lettered_alert(each) for each in alerts),
+        dead_lettered_retry(new_alert(), new_alert()),
+        DeadLetteredEvent(ALERTS_RAISED, b"u", b"\xffnonsense", "undecodable: no AlertRaised"),
+        DeadLetteredEvent(ALERTS_RAISED, b"v", None, "undecodable: no value"),
+        DeadLetteredEvent(ALERTS_RAISED, b"w", b"x" * 1_000_000, "undecodable: \x1b[2Jno AlertRaised"),
+        DeadLetteredEvent(ALERTS_RAISED, b"w", b"x" * 890_000),
+        DeadLetteredEvent(USERS_CHANGED, b"w", REGISTERED, "gave up after 5 tries: no"),
+        DeadLetteredEvent(FLIGHTS_OBSERVED, b"KJFK", b"\xff", "no FlightsObserved"),
+        DeadLetteredEvent(INTERESTS_CHANGED, f"KJFK/{uuid4()}".encode(), None, "no sequence among the headers"),
     ]
-    ids = put_aside(kafka.bootstrap_servers, letters, asides)
+    ids = publish_dead_letters(kafka.bootstrap_servers, letters, asides)
     assert len({each.partition(":")[0] for each in ids}) > 6
     status, out, err = shell("list")
     assert (status, err) == (0, [])
@@ -136,12 +141,12 @@ def test_all_letters_are_listed_whatever_they_hold(kafka: Broker, letters: Topic
 
 def test_a_list_is_cut_and_summarised_as_asked(kafka: Broker, letters: Topic, shell: Shell) -> None:
     """The summary is of all that is asked for, also of what is not shown."""
-    put_aside(
+    publish_dead_letters(
         kafka.bootstrap_servers,
         letters,
         [
-            *(raised(new_alert(), f"gave up after {each} tries: no answer") for each in range(7)),
-            retry(new_alert(), reason="the server refused the content: 554"),
+            *(dead_lettered_alert(new_alert(), f"gave up after {each} tries: no answer") for each in range(7)),
+            dead_lettered_retry(new_alert(), reason="the server refused the content: 554"),
         ],
     )
     status, out, err = shell("list", "--limit", "2", "--reason", "GAVE UP")
@@ -162,8 +167,10 @@ def test_a_list_is_cut_and_summarised_as_asked(kafka: Broker, letters: Topic, sh
 def test_one_letter_is_shown_with_all_that_it_holds(kafka: Broker, letters: Topic, shell: Shell) -> None:
     """And one that is not there is missed."""
     alert = new_alert()
-    first, second = put_aside(
-        kafka.bootstrap_servers, letters, [raised(alert), Aside(ALERTS_RAISED, b"u", b"\xff\x00", "undecodable: no")]
+    first, second = publish_dead_letters(
+        kafka.bootstrap_servers,
+        letters,
+        [dead_lettered_alert(alert), DeadLetteredEvent(ALERTS_RAISED, b"u", b"\xff\x00", "undecodable: no")],
     )
     status, out, _ = shell("show", first)
     assert status == 0
@@ -179,8 +186,8 @@ def test_alerts_are_raised_anew_where_the_catalogue_has_them(kafka: Broker, lett
     fresh, user_id = new_alert(), uuid4()
     several = [new_alert(user_id=user_id) for _ in range(3)]
     unknown_field = b"\xa2\x06\x01x"
-    aside = Aside(ALERTS_RAISED, str(fresh.user_id).encode(), unknown_field + encode_alert(fresh, CAUSE))
-    ids = put_aside(kafka.bootstrap_servers, letters, [aside, retry(*several)])
+    aside = DeadLetteredEvent(ALERTS_RAISED, str(fresh.user_id).encode(), unknown_field + encode_alert(fresh, CAUSE))
+    ids = publish_dead_letters(kafka.bootstrap_servers, letters, [aside, dead_lettered_retry(*several)])
     status, out, err = shell("requeue", *ids)
     assert (status, err) == (0, [])
     assert out[-1] == "letters requeued: 2; alerts of them: 4; letters left: 0"
@@ -200,7 +207,7 @@ def test_what_was_requeued_is_marked_and_left_alone_unless_it_is_named(
 ) -> None:
     """Nor does a letter of the same alert, put aside since, count as requeued."""
     alert, other = new_alert(), new_alert()
-    (first,) = put_aside(kafka.bootstrap_servers, letters, [raised(alert)])
+    (first,) = publish_dead_letters(kafka.bootstrap_servers, letters, [dead_lettered_alert(alert)])
     assert shell("requeue", "--all")[0] == 0
     (found,) = shell.listed()
     assert datetime.now(UTC) - datetime.fromisoformat(found["requeued_at"]) < timedelta(minutes=5)
@@ -210,7 +217,9 @@ def test_what_was_requeued_is_marked_and_left_alone_unless_it_is_named(
     assert shell("requeue", first)[0] == 0
     assert len(requeued_alerts(kafka)) == 2
 
-    again, another = put_aside(kafka.bootstrap_servers, letters, [raised(alert, "refused again"), raised(other)])
+    again, another = publish_dead_letters(
+        kafka.bootstrap_servers, letters, [dead_lettered_alert(alert, "refused again"), dead_lettered_alert(other)]
+    )
     by_id = {each["id"]: each for each in shell.listed()}
     assert (by_id[first]["again_in"], by_id[again]["again_in"]) == (again, None)
     assert [bool(by_id[each]["requeued_at"]) for each in (first, again, another)] == [True, False, False]
@@ -222,7 +231,11 @@ def test_an_alert_of_several_letters_is_requeued_once(kafka: Broker, letters: To
     """All of its letters are then done with."""
     twice = new_alert()
     once = new_alert(user_id=twice.user_id)
-    put_aside(kafka.bootstrap_servers, letters, [raised(twice), retry(once, twice), raised(twice)])
+    publish_dead_letters(
+        kafka.bootstrap_servers,
+        letters,
+        [dead_lettered_alert(twice), dead_lettered_retry(once, twice), dead_lettered_alert(twice)],
+    )
     assert shell("requeue", "--all")[1][-1] == "letters requeued: 3; alerts of them: 2; letters left: 0"
     assert sorted(each.value for each in requeued_alerts(kafka)) == sorted(
         encode_alert(a, CAUSE) for a in (twice, once)
@@ -232,8 +245,10 @@ def test_an_alert_of_several_letters_is_requeued_once(kafka: Broker, letters: To
 
 def test_a_dry_run_says_all_and_does_nothing(kafka: Broker, letters: Topic, shell: Shell) -> None:
     """Not even a note."""
-    (first, _) = put_aside(
-        kafka.bootstrap_servers, letters, [raised(new_alert()), Aside(USERS_CHANGED, b"u", REGISTERED)]
+    (first, _) = publish_dead_letters(
+        kafka.bootstrap_servers,
+        letters,
+        [dead_lettered_alert(new_alert()), DeadLetteredEvent(USERS_CHANGED, b"u", REGISTERED)],
     )
     before = len(records(kafka.bootstrap_servers, letters))
     status, out, err = shell("requeue", "--all", "--dry-run")
@@ -249,17 +264,17 @@ def test_what_cannot_be_requeued_is_told_and_holds_nothing_up(kafka: Broker, let
     """The exit status tells, too; nothing of it goes anywhere."""
     good: list[Alert] = [new_alert() for _ in range(3)]
     asides = [
-        raised(good[0]),
-        Aside(ALERTS_RAISED, b"u", b"\xff"),
-        Aside(USERS_CHANGED, b"u", REGISTERED),
-        raised(good[1]),
-        Aside(FLIGHTS_OBSERVED, b"KJFK", b"\xff"),
-        Aside(INTERESTS_CHANGED, f"KJFK/{uuid4()}".encode(), None),
-        Aside(ALERTS_RAISED, b"w", b"x" * 1_000_000),
-        retry(new_alert(), sealed=True),
-        raised(good[2]),
+        dead_lettered_alert(good[0]),
+        DeadLetteredEvent(ALERTS_RAISED, b"u", b"\xff"),
+        DeadLetteredEvent(USERS_CHANGED, b"u", REGISTERED),
+        dead_lettered_alert(good[1]),
+        DeadLetteredEvent(FLIGHTS_OBSERVED, b"KJFK", b"\xff"),
+        DeadLetteredEvent(INTERESTS_CHANGED, f"KJFK/{uuid4()}".encode(), None),
+        DeadLetteredEvent(ALERTS_RAISED, b"w", b"x" * 1_000_000),
+        dead_lettered_retry(new_alert(), sealed=True),
+        dead_lettered_alert(good[2]),
     ]
-    ids = put_aside(kafka.bootstrap_servers, letters, asides)
+    ids = publish_dead_letters(kafka.bootstrap_servers, letters, asides)
     before = {topic.name: len(records(kafka.bootstrap_servers, topic)) for topic in (USERS_CHANGED, FLIGHTS_OBSERVED)}
     status, out, err = shell("requeue", "--all")
     assert status == 1
@@ -278,10 +293,14 @@ def test_what_cannot_be_requeued_is_told_and_holds_nothing_up(kafka: Broker, let
 def test_only_what_the_options_name_is_requeued(kafka: Broker, letters: Topic, shell: Shell) -> None:
     """By reason, topic and time."""
     fresh, later, refused = new_alert(), new_alert(), new_alert()
-    put_aside(
+    publish_dead_letters(
         kafka.bootstrap_servers,
         letters,
-        [raised(fresh, "no answer"), retry(later, reason="no answer"), raised(refused, "refused: 550")],
+        [
+            dead_lettered_alert(fresh, "no answer"),
+            dead_lettered_retry(later, reason="no answer"),
+            dead_lettered_alert(refused, "refused: 550"),
+        ],
     )
     assert shell("requeue", "--all", "--until", "1h")[1][-1].startswith("letters requeued: 0;")
     assert shell("requeue", "--all", "--reason", "no answer", "--topic", ALERTS_RETRY.name, "--since", "1h")[0] == 0
@@ -294,7 +313,7 @@ def test_thousands_are_requeued_in_the_order_in_which_they_were_put_aside(
     """Each person's: what is resolved must not be told before what fired."""
     people = [uuid4() for _ in range(5)]
     alerts = [new_alert(user_id=people[each % 5]) for each in range(1_200)]
-    put_aside(kafka.bootstrap_servers, letters, [raised(each) for each in alerts])
+    publish_dead_letters(kafka.bootstrap_servers, letters, [dead_lettered_alert(each) for each in alerts])
     status, out, _ = shell("requeue", "--all")
     assert (status, out[-1]) == (0, "letters requeued: 1,200; alerts of them: 1,200; letters left: 0")
     found = requeued_alerts(kafka)
@@ -319,7 +338,7 @@ def test_alerts_are_not_sent_to_a_broker_that_has_no_place_for_them(
     kafka: Broker, letters: Topic, shell: Shell, monkeypatch
 ) -> None:
     """It would make the topic with partitions as it sees fit."""
-    put_aside(kafka.bootstrap_servers, letters, [raised(new_alert())])
+    publish_dead_letters(kafka.bootstrap_servers, letters, [dead_lettered_alert(new_alert())])
     monkeypatch.setattr(commands, "ALERTS_RAISED", Topic("nowhere.v1", 12))
     status, out, err = shell("requeue", "--all")
     assert (status, out) == (1, [])
@@ -334,7 +353,9 @@ def test_a_broker_that_dies_meanwhile_is_one_sentence(
     with running_broker(tmp_path) as broker:
         monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
         monkeypatch.setattr(commands, "_SILENT_POLLS", 3)
-        put_aside(broker.bootstrap_servers, ALERTS_DEAD_LETTER, [raised(new_alert()) for _ in range(3)])
+        publish_dead_letters(
+            broker.bootstrap_servers, ALERTS_DEAD_LETTER, [dead_lettered_alert(new_alert()) for _ in range(3)]
+        )
 
         async def begin_and_lose(bootstrap_servers: str) -> AIOKafkaProducer:
             producer = await begin(bootstrap_servers)
@@ -350,7 +371,7 @@ def test_a_broker_that_dies_meanwhile_is_one_sentence(
 def test_it_runs_as_an_operator_runs_it(kafka: Broker) -> None:
     """A process with the broker's setting alone, on the catalogue's topics, whose reader may go away."""
     alert = new_alert()
-    (letter,) = put_aside(kafka.bootstrap_servers, ALERTS_DEAD_LETTER, [raised(alert)])
+    (letter,) = publish_dead_letters(kafka.bootstrap_servers, ALERTS_DEAD_LETTER, [dead_lettered_alert(alert)])
     environment = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "PATH": os.environ["PATH"], "LC_ALL": "C"}
     command = [sys.executable, "-m", "notifier", "dead-letters"]
     done = subprocess.run(

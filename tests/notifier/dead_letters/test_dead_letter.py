@@ -24,12 +24,18 @@ from notifier.dead_letters.dead_letter import (
     summary,
 )
 from notifier.dead_letters.decoding import SOURCES
-from notifier.delivery.store import REMEMBERED
+from notifier.delivery.store import STATUS_RETENTION
 from notifier.errors import NotRequeuable
 from notifier.messages import RaisedAlert
 from streams.messages import encode_alert
 from tests.notifier.alerts import ALERT, CAUSE, NOW, new_alert
-from tests.notifier.letters import Aside, plain_record, raised, record, retry
+from tests.notifier.dead_letter_records import (
+    DeadLetteredEvent,
+    build_plain_record,
+    build_record,
+    dead_lettered_alert,
+    dead_lettered_retry,
+)
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.flights.v1.events_pb2 import DIRECTION_ARRIVALS, Flight, FlightsObserved
 from towerwatch.interests.v1.events_pb2 import InterestSet
@@ -42,11 +48,11 @@ BATCH.end.FromDatetime(datetime(2013, 2, 9, tzinfo=UTC))
 REGISTERED = UserChanged(user_id=str(ALERT.user_id), registered=UserRegistered(confirmation_id="c1"))
 INTEREST_KEY = f"KJFK/{ALERT.interest_id}".encode()
 WELL_FORMED = (
-    raised(ALERT),
-    retry(ALERT, new_alert(user_id=ALERT.user_id), sealed=True),
-    Aside(FLIGHTS_OBSERVED, b"LICC", BATCH.SerializeToString()),
-    Aside(INTERESTS_CHANGED, INTEREST_KEY, InterestSet(airport="KJFK").SerializeToString()),
-    Aside(USERS_CHANGED, b"u", REGISTERED.SerializeToString()),
+    dead_lettered_alert(ALERT),
+    dead_lettered_retry(ALERT, new_alert(user_id=ALERT.user_id), sealed=True),
+    DeadLetteredEvent(FLIGHTS_OBSERVED, b"LICC", BATCH.SerializeToString()),
+    DeadLetteredEvent(INTERESTS_CHANGED, INTEREST_KEY, InterestSet(airport="KJFK").SerializeToString()),
+    DeadLetteredEvent(USERS_CHANGED, b"u", REGISTERED.SerializeToString()),
 )
 ON_A_TERMINAL = re.compile(r"[ -~]*")
 
@@ -58,8 +64,10 @@ def entries(*records) -> list[Entry]:
     return letters.entries()
 
 
-def requeued(aside: Aside, at: datetime = NOW, named: bool = False, **headers: bytes) -> tuple[RaisedAlert, ...]:
-    letter = record(aside, at=at)
+def requeued(
+    aside: DeadLetteredEvent, at: datetime = NOW, named: bool = False, **headers: bytes
+) -> tuple[RaisedAlert, ...]:
+    letter = build_record(aside, at=at)
     letter.headers = (*letter.headers, *((name.replace("_", "-"), value) for name, value in headers.items()))
     return requeuable(entries(letter)[0].letter, letter.value, NOW, named=named)
 
@@ -82,22 +90,25 @@ def requeued(aside: Aside, at: datetime = NOW, named: bool = False, **headers: b
             "airport=LICC direction=arrivals begin=2013-02-08T00:00:00Z end=2013-02-09T00:00:00Z flights=2",
         ),
         (WELL_FORMED[3], f"interest=KJFK/{ALERT.interest_id}"),
-        (Aside(INTERESTS_CHANGED, INTEREST_KEY, None), f"interest=KJFK/{ALERT.interest_id}"),
+        (DeadLetteredEvent(INTERESTS_CHANGED, INTEREST_KEY, None), f"interest=KJFK/{ALERT.interest_id}"),
         (WELL_FORMED[4], f"change=registered user={ALERT.user_id}"),
-        (Aside(ALERTS_RAISED, b"u", b"\xff"), "nothing decoded"),
-        (Aside(ALERTS_RAISED, b"u", None), "nothing decoded"),
-        (Aside(ALERTS_RAISED, b"u", AlertRaised(airport="KJFK", state=9).SerializeToString()), "airport=KJFK state=9"),
+        (DeadLetteredEvent(ALERTS_RAISED, b"u", b"\xff"), "nothing decoded"),
+        (DeadLetteredEvent(ALERTS_RAISED, b"u", None), "nothing decoded"),
+        (
+            DeadLetteredEvent(ALERTS_RAISED, b"u", AlertRaised(airport="KJFK", state=9).SerializeToString()),
+            "airport=KJFK state=9",
+        ),
     ],
 )
-def test_a_line_tells_what_when_and_why(aside: Aside, about: str) -> None:
+def test_a_line_tells_what_when_and_why(aside: DeadLetteredEvent, about: str) -> None:
     """Also of events that contradict themselves, as far as they can be read."""
-    (entry,) = entries(record(aside, offset=17))
+    (entry,) = entries(build_record(aside, offset=17))
     assert entry.line() == f"3:17  2026-11-23T05:00:00Z  {aside.topic.name}  {aside.reason}  {about}"
 
 
 def test_the_whole_of_a_letter_is_shown() -> None:
     """Its headers, and its event as JSON; or, when it cannot be decoded, all its bytes."""
-    letter = record(raised(ALERT), offset=17)
+    letter = build_record(dead_lettered_alert(ALERT), offset=17)
     text = shown(entries(letter)[0], letter)
     assert "source   alerts.raised.v1, partition 5, offset 77\n" in text
     for name, value in letter.headers:
@@ -105,12 +116,12 @@ def test_the_whole_of_a_letter_is_shown() -> None:
     found = json.loads(text[text.index("{") :])
     assert found["alert_id"] == str(ALERT.alert_id)
     assert found["window_start"] == "2013-02-08T00:00:00Z"
-    garbage = record(Aside(ALERTS_RAISED, None, bytes(range(200, 256))))
+    garbage = build_record(DeadLetteredEvent(ALERTS_RAISED, None, bytes(range(200, 256))))
     text = shown(entries(garbage)[0], garbage)
     assert "key      none\n" in text
     assert "56 bytes that cannot be decoded\n" in text
     assert bytes.fromhex("".join(text.splitlines()[-2:])) == garbage.value
-    empty = record(Aside(ALERTS_RAISED, None, None))
+    empty = build_record(DeadLetteredEvent(ALERTS_RAISED, None, None))
     assert shown(entries(empty)[0], empty).endswith("value    none")
 
 
@@ -148,7 +159,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 @example(None, b"\x42\x0a\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f", [], ALERTS_RAISED.name, 0, True)
 def test_whatever_a_letter_holds_it_can_be_listed_shown_and_asked_for(key, value, pairs, topic, at, named) -> None:
     """And nothing in it reaches the terminal but printable ASCII; each is one line."""
-    letter = plain_record(key, value, [*pairs, ("source-topic", topic.encode())], 1, at)
+    letter = build_plain_record(key, value, [*pairs, ("source-topic", topic.encode())], 1, at)
     found = entries(letter)
     for entry in found:
         assert ON_A_TERMINAL.fullmatch(entry.line())
@@ -165,7 +176,9 @@ def test_whatever_a_letter_holds_it_can_be_listed_shown_and_asked_for(key, value
 def test_a_letter_cannot_give_orders_to_a_terminal() -> None:
     """Colours, titles, other lines, text from right to left: all of it is shown, and none of it done."""
     reason = "\x1b]0;owned\x07\x1b[2Jfine\r\nrequeued 5\u202e\x9b31m\x7f"
-    letter = record(Aside(ALERTS_RAISED, b"\x1b[31m", AlertRaised(airport="\x1b[8m").SerializeToString(), reason))
+    letter = build_record(
+        DeadLetteredEvent(ALERTS_RAISED, b"\x1b[31m", AlertRaised(airport="\x1b[8m").SerializeToString(), reason)
+    )
     (entry,) = entries(letter)
     escaped = r"\x1b]0;owned\x07\x1b[2Jfine\r\nrequeued 5\u202e\x9b31m\x7f"
     assert f"  {escaped}  " in entry.line()
@@ -178,14 +191,16 @@ def test_a_letter_cannot_give_orders_to_a_terminal() -> None:
 def test_a_huge_text_takes_no_whole_screen_and_no_memory() -> None:
     """The beginning of it tells enough."""
     (entry,) = entries(
-        record(Aside(ALERTS_RAISED, b"u", AlertRaised(airport="A" * 9_000).SerializeToString(), "r" * 9_000))
+        build_record(
+            DeadLetteredEvent(ALERTS_RAISED, b"u", AlertRaised(airport="A" * 9_000).SerializeToString(), "r" * 9_000)
+        )
     )
     assert len(entry.line()) < 700
 
 
 def test_headers_that_are_missing_are_made_up_for() -> None:
     """The record's own time stands for the letter's."""
-    (entry,) = entries(record(raised(ALERT), headers=[]))
+    (entry,) = entries(build_record(dead_lettered_alert(ALERT), headers=[]))
     assert entry.line().startswith("3:0  2026-11-23T05:00:00Z  unknown  no reason told  ")
     assert entry.letter.source == "unknown, partition unknown, offset unknown"
     with pytest.raises(NotRequeuable, match="does not say which"):
@@ -197,12 +212,12 @@ def test_the_oldest_come_first_and_later_letters_of_the_same_alert_are_named() -
     second, other = new_alert(), new_alert()
     at = [NOW + timedelta(seconds=each) for each in range(9)]
     found = entries(
-        record(raised(ALERT), 0, at[1]),
-        record(retry(second, other), 1, at[3]),
-        plain_record(b"u", b"", note(Place(3, 0), at[4]), 2, at[4]),
-        record(raised(ALERT), 3, at[5]),
-        record(raised(other), 0, at[0], partition=7),
-        record(raised(ALERT), 4, at[6]),
+        build_record(dead_lettered_alert(ALERT), 0, at[1]),
+        build_record(dead_lettered_retry(second, other), 1, at[3]),
+        build_plain_record(b"u", b"", note(Place(3, 0), at[4]), 2, at[4]),
+        build_record(dead_lettered_alert(ALERT), 3, at[5]),
+        build_record(dead_lettered_alert(other), 0, at[0], partition=7),
+        build_record(dead_lettered_alert(ALERT), 4, at[6]),
     )
     assert [str(each.letter.place) for each in found] == ["7:0", "3:0", "3:1", "3:3", "3:4"]
     assert [str(each.again_in or "") for each in found] == ["3:1", "3:4", "", "3:4", ""]
@@ -217,8 +232,11 @@ def test_the_summary_counts_by_topic_and_reason_whatever_the_number_of_tries() -
     """Else an outage would be hundreds of reasons."""
     reasons = [f"gave up after {each} tries: no answer, 421" for each in range(300, 312)]
     found = entries(
-        *(record(retry(new_alert(), reason=reason), offset) for offset, reason in enumerate(reasons)),
-        record(raised(ALERT, reasons[0]), 50),
+        *(
+            build_record(dead_lettered_retry(new_alert(), reason=reason), offset)
+            for offset, reason in enumerate(reasons)
+        ),
+        build_record(dead_lettered_alert(ALERT, reasons[0]), 50),
     )
     assert str(summary(found)).splitlines() == [
         "dead letters: 13; requeued: 0; again in a later one: 0",
@@ -235,7 +253,7 @@ def test_the_summary_counts_by_topic_and_reason_whatever_the_number_of_tries() -
 
 def test_a_filter_takes_what_all_its_parts_take() -> None:
     """`since` belongs to it, `until` does not; the case of a reason does not matter."""
-    (entry,) = entries(record(raised(ALERT)))
+    (entry,) = entries(build_record(dead_lettered_alert(ALERT)))
     instant = timedelta(seconds=1)
     for taken in (
         Filter(),
@@ -257,7 +275,7 @@ def test_a_filter_takes_what_all_its_parts_take() -> None:
 def test_an_alert_is_requeued_byte_by_byte() -> None:
     """Also with fields of a later version, wherever they stand."""
     unknown_first = b"\xa2\x06\x01x" + encode_alert(ALERT, CAUSE)
-    (found,) = requeued(Aside(ALERTS_RAISED, b"u", unknown_first))
+    (found,) = requeued(DeadLetteredEvent(ALERTS_RAISED, b"u", unknown_first))
     assert found.original == unknown_first
     assert found.alert == ALERT
 
@@ -265,42 +283,45 @@ def test_an_alert_is_requeued_byte_by_byte() -> None:
 def test_all_alerts_of_a_mail_that_was_given_up_are_requeued() -> None:
     """Each by itself."""
     alerts = [new_alert(user_id=ALERT.user_id, state=state) for state in AlertState]
-    found = requeued(retry(*alerts))
+    found = requeued(dead_lettered_retry(*alerts))
     assert [each.original for each in found] == [encode_alert(each, CAUSE) for each in alerts]
 
 
 def test_a_mail_that_the_server_may_have_is_requeued_only_by_name() -> None:
     """It may be read twice, and that is for a person to decide."""
     with pytest.raises(NotRequeuable, match="may have taken its mail already"):
-        requeued(retry(ALERT, sealed=True))
-    assert len(requeued(retry(ALERT, sealed=True), named=True)) == 1
+        requeued(dead_lettered_retry(ALERT, sealed=True))
+    assert len(requeued(dead_lettered_retry(ALERT, sealed=True), named=True)) == 1
 
 
 def test_an_old_letter_is_not_requeued() -> None:
     """While the notifier remembers what it mailed to whom, to repeat a command is harmless; later it would not be."""
-    assert NEWS_FOR < REMEMBERED
-    assert requeued(raised(ALERT), at=NOW - NEWS_FOR)
+    assert NEWS_FOR < STATUS_RETENTION
+    assert requeued(dead_lettered_alert(ALERT), at=NOW - NEWS_FOR)
     with pytest.raises(NotRequeuable, match="older than 7 days"):
-        requeued(raised(ALERT), at=NOW - NEWS_FOR - timedelta(seconds=1), named=True)
+        requeued(dead_lettered_alert(ALERT), at=NOW - NEWS_FOR - timedelta(seconds=1), named=True)
 
 
 @pytest.mark.parametrize(
     ("aside", "says"),
     [
-        (Aside(FLIGHTS_OBSERVED, b"LICC", BATCH.SerializeToString()), "streams verify"),
-        (Aside(INTERESTS_CHANGED, INTEREST_KEY, None), "next change of the interest by its owner"),
-        (Aside(USERS_CHANGED, b"u", REGISTERED.SerializeToString()), "may ask for another confirmation mail"),
-        (Aside(Topic("weather.v1", 1), b"u", b"x"), "does not say which of Towerwatch's topics"),
-        (Aside(ALERTS_RAISED, b"u", None), "the event itself had no value"),
-        (Aside(ALERTS_RAISED, b"u", b"\xff"), "put aside again as undecodable: no AlertRaised"),
-        (Aside(ALERTS_RETRY, b"u", b"\xff"), "put aside again as undecodable: no AlertRetry"),
+        (DeadLetteredEvent(FLIGHTS_OBSERVED, b"LICC", BATCH.SerializeToString()), "streams verify"),
+        (DeadLetteredEvent(INTERESTS_CHANGED, INTEREST_KEY, None), "next change of the interest by its owner"),
         (
-            Aside(ALERTS_RAISED, b"u", AlertRaised(airport="KJFK").SerializeToString()),
+            DeadLetteredEvent(USERS_CHANGED, b"u", REGISTERED.SerializeToString()),
+            "may ask for another confirmation mail",
+        ),
+        (DeadLetteredEvent(Topic("weather.v1", 1), b"u", b"x"), "does not say which of Towerwatch's topics"),
+        (DeadLetteredEvent(ALERTS_RAISED, b"u", None), "the event itself had no value"),
+        (DeadLetteredEvent(ALERTS_RAISED, b"u", b"\xff"), "put aside again as undecodable: no AlertRaised"),
+        (DeadLetteredEvent(ALERTS_RETRY, b"u", b"\xff"), "put aside again as undecodable: no AlertRetry"),
+        (
+            DeadLetteredEvent(ALERTS_RAISED, b"u", AlertRaised(airport="KJFK").SerializeToString()),
             "undecodable: AlertRaised without",
         ),
     ],
 )
-def test_what_cannot_be_requeued_says_why(aside: Aside, says: str) -> None:
+def test_what_cannot_be_requeued_says_why(aside: DeadLetteredEvent, says: str) -> None:
     """Named or not."""
     for named in (True, False):
         with pytest.raises(NotRequeuable, match=re.escape(says)):
@@ -310,8 +331,8 @@ def test_what_cannot_be_requeued_says_why(aside: Aside, says: str) -> None:
 def test_a_letter_without_its_bytes_says_where_they_are() -> None:
     """They were too many."""
     with pytest.raises(NotRequeuable, match=r"1,000,003 bytes .* at alerts.raised.v1, partition 5, offset 77,"):
-        requeued(Aside(ALERTS_RAISED, None, b""), left_out=b"1000003")
-    letter = record(Aside(ALERTS_RAISED, None, b""))
+        requeued(DeadLetteredEvent(ALERTS_RAISED, None, b""), left_out=b"1000003")
+    letter = build_record(DeadLetteredEvent(ALERTS_RAISED, None, b""))
     letter.headers = (*letter.headers, ("left-out", b"1000003"))
     assert entries(letter)[0].line().endswith("[1,000,003 bytes left out]")
 
@@ -361,7 +382,7 @@ def test_what_is_no_time_is_told(text: str) -> None:
 def test_json_holds_the_ids_of_all_alerts() -> None:
     """By which a program finds them in the notifier's log."""
     alerts = [new_alert(user_id=ALERT.user_id) for _ in range(3)]
-    (entry,) = entries(record(retry(*alerts), offset=17))
+    (entry,) = entries(build_record(dead_lettered_retry(*alerts), offset=17))
     found = json.loads(entry.as_json())
     assert [UUID(each) for each in found["alert_ids"]] == [each.alert_id for each in alerts]
     assert found | {"about": {}, "alert_ids": []} == {
@@ -381,7 +402,7 @@ def test_json_holds_the_ids_of_all_alerts() -> None:
 
 def test_a_repeated_header_does_not_hide_the_first() -> None:
     """What a service wrote comes first."""
-    letter = record(raised(ALERT))
+    letter = build_record(dead_lettered_alert(ALERT))
     letter.headers = (*letter.headers, ("reason", b"another"), ("source-topic", str(uuid4()).encode()))
     (entry,) = entries(letter)
     assert "another" not in entry.line()

@@ -15,8 +15,8 @@ from streams.messages import encode_alert
 from tests.fakes.smtp_server import FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
 from tests.notifier.alerts import CAUSE, new_alert
-from tests.notifier.letters import put_aside, retry
-from tests.notifier.process import Event, contact, dead_letters, publish, running_notifier
+from tests.notifier.dead_letter_records import dead_lettered_retry, publish_dead_letters
+from tests.notifier.process import UserEvent, build_contact, publish, read_dead_letters, running_notifier
 from tests.waiting import eventually
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED
 
@@ -59,7 +59,7 @@ def test_a_refused_alert_is_mailed_after_all_and_once(
     alert, user_id, last = new_alert(), uuid4(), new_alert()
     together = [new_alert(user_id=user_id) for _ in range(3)]
     for each in (alert.user_id, user_id, last.user_id):
-        users.add(contact(each, email=f"{each}@example.net"))
+        users.add(build_contact(each, email=f"{each}@example.net"))
     smtp.of[f"{alert.user_id}@example.net"]["CONTENT"] = ["554 5.7.1 not this", "554 5.7.1 not this"]
 
     def letters_of_alert() -> list[dict]:
@@ -69,21 +69,21 @@ def test_a_refused_alert_is_mailed_after_all_and_once(
         return [each for each in listed if each["alert_ids"] == [str(alert.alert_id)]]
 
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port) as notifier:
-        publish(kafka.bootstrap_servers, [Event(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))])
-        eventually(lambda: dead_letters(kafka.bootstrap_servers, alert.user_id))
+        publish(kafka.bootstrap_servers, [UserEvent(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))])
+        eventually(lambda: read_dead_letters(kafka.bootstrap_servers, alert.user_id))
         assert main(["dead-letters", "requeue", "--all", "--reason", "554"]) == 0
         first, again = eventually(lambda: len(found := letters_of_alert()) == 2 and found)
         assert (first["again_in"], again["again_in"], again["requeued_at"]) == (again["id"], None, None)
         assert first["requeued_at"] is not None
         assert smtp.mails == []
 
-        put_aside(kafka.bootstrap_servers, ALERTS_DEAD_LETTER, [retry(*together)])
+        publish_dead_letters(kafka.bootstrap_servers, ALERTS_DEAD_LETTER, [dead_lettered_retry(*together)])
         assert main(["dead-letters", "requeue", "--all"]) == 0
         told = {str(each.alert_id) for each in (alert, *together)}
         eventually(lambda: {mail["Message-ID"].partition("@")[0].strip("<") for mail in smtp.mails} >= told)
 
         assert main(["dead-letters", "requeue", first["id"], again["id"]]) == 0
         eventually(lambda: 'alerts_dropped_total{node="local",reason="already_sent"' in notifier.page("/metrics"))
-        publish(kafka.bootstrap_servers, [Event(ALERTS_RAISED, last.user_id, encode_alert(last, CAUSE))])
+        publish(kafka.bootstrap_servers, [UserEvent(ALERTS_RAISED, last.user_id, encode_alert(last, CAUSE))])
         eventually(lambda: len(smtp.mails) == 5)
     assert len({mail["Message-ID"] for mail in smtp.mails}) == 5

@@ -11,65 +11,69 @@ from uuid import UUID
 import pytest
 
 from chassis.metrics import Metrics, ServiceIdentity
-from notifier.delivery.confirmations import Confirmations
-from notifier.delivery.in_flight import Doubts
-from notifier.delivery.interfaces import Arrival, Manner
-from notifier.delivery.retries import CONFIRMATION_TRIES
-from notifier.delivery.store import Ledger
+from notifier.delivery.confirmations import ConfirmationDelivery
+from notifier.delivery.in_flight import InFlightLimit
+from notifier.delivery.interfaces import PendingEvent
+from notifier.delivery.policy import MailPolicy
+from notifier.delivery.retries import MAX_CONFIRMATION_ATTEMPTS
+from notifier.delivery.store import DeliveryStore
 from notifier.errors import (
+    FailureReason,
     HardBounce,
-    MailServerAway,
+    MailServerUnavailable,
     NotSent,
     PermanentlyRefused,
-    Reason,
     TemporarilyRefused,
-    UserManagerAway,
+    UserManagerUnavailable,
 )
 from notifier.mail import Contact
-from notifier.messages import ConfirmationWish
+from notifier.messages import ConfirmationRequest
 from notifier.metrics import NotifierMetrics
 from tests.fakes.hurried_loop import BEGIN, LoopClock, run
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT, SENDER
-from tests.notifier.weather import Ways, Weather
-from tests.notifier.world import Life, Table, World
+from tests.notifier.simulated_services import SimulatedProcess, SimulatedTable, Simulation
+from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 
 UNCONFIRMED = replace(CONTACT, confirmed=False, confirm_url="https://example.org/c?t=1")
 ADA, BOB = UUID(int=1), UUID(int=2)
 
 
-class Scene:
-    """Wishes of some users, and what the server does with their mails."""
+class ConfirmationFixture:
+    """A ConfirmationDelivery whose contacts, SMTP client and topics are this fixture."""
 
     def __init__(self) -> None:
-        self.table = Table(Life(World(1, Weather(), Ways(), 1)), {})
+        self.table = SimulatedTable(SimulatedProcess(Simulation(1, FaultRates(), DeliverySettings(), 1)), {})
         self.contact: Contact | None = UNCONFIRMED
         self.failures: dict[UUID, list[NotSent]] = {}
         self.mailed: list[str] = []
         self.at_work = 0
         self.takes_s = 0.0
-        self.buried: list[str] = []
+        self.dead_letters: list[str] = []
         self.bounces: list[UUID] = []
         self.acknowledged: list[str] = []
-        self.ours = True
-        clock, manner = LoopClock(), Manner(SENDER)
-        ledger = Ledger(self.table, self.table, lambda error: None)
+        self.owns_partitions = True
+        clock, policy = LoopClock(), MailPolicy(SENDER)
+        store = DeliveryStore(self.table, self.table, lambda error: None)
         self.metrics = Metrics(ServiceIdentity("notifier", "test"))
         counted = NotifierMetrics(self.metrics)
-        self.confirmations = Confirmations(ledger, self, self, self, manner, Doubts(1), clock, counted)
+        self.confirmations = ConfirmationDelivery(store, self, self, self, policy, InFlightLimit(1), clock, counted)
 
-    async def wish(self, wanted: str, user: UUID = ADA) -> None:
-        message = SimpleNamespace(topic="users", partition=0, timestamp=BEGIN.timestamp(), generation_id=0, name=wanted)
+    async def request(self, confirmation_id: str, user: UUID = ADA) -> None:
+        """Start a confirmation request."""
+        message = SimpleNamespace(
+            topic="users", partition=0, timestamp=BEGIN.timestamp(), generation_id=0, name=confirmation_id
+        )
 
         async def acknowledge() -> None:
-            self.acknowledged.append(wanted)
+            self.acknowledged.append(confirmation_id)
 
         event: Any = FakeEvent(message)
-        await self.confirmations.take(Arrival(event, acknowledge), ConfirmationWish(user, wanted))
+        await self.confirmations.start(PendingEvent(event, acknowledge), ConfirmationRequest(user, confirmation_id))
 
-    async def of(self, user_id: UUID) -> Contact | None:
+    async def find_contact(self, user_id: UUID) -> Contact | None:
         await asyncio.sleep(0.01)
-        if self.failures.get(user_id) and isinstance(self.failures[user_id][0], UserManagerAway):
+        if self.failures.get(user_id) and isinstance(self.failures[user_id][0], UserManagerUnavailable):
             raise self.failures[user_id].pop(0)
         return replace(self.contact, user_id=user_id) if self.contact is not None else None
 
@@ -77,6 +81,7 @@ class Scene:
         self.bounces.append(user_id)
 
     async def send(self, mail: Any, envelope_from: str | None = None, before_content: Any = None) -> None:
+        """Accept a mail after `takes_s` seconds, or raise the next failure."""
         await before_content()
         self.at_work += 1
         await asyncio.sleep(self.takes_s)
@@ -86,157 +91,159 @@ class Scene:
                 raise self.failures[user].pop(0)
         self.mailed.append(mail["Message-ID"])
 
-    async def put_off(self, user_id: UUID, retry: object) -> None:
+    async def publish_retry(self, user_id: UUID, retry: object) -> None:
         raise NotImplementedError
 
-    async def bury(self, event: Any, reason: str) -> None:
-        self.buried.append(f"{event.message.name}: {reason}")
+    async def publish_dead_letter(self, event: Any, reason: str) -> None:
+        self.dead_letters.append(f"{event.message.name}: {reason}")
 
-    def are_ours(self, event: object) -> bool:
-        return self.ours
-
-
-def scene(doing: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
-    async def with_it() -> None:
-        await doing(Scene())
-
-    run(with_it())
+    def is_still_ours(self, event: object) -> bool:
+        return self.owns_partitions
 
 
-def test_a_wish_is_mailed_at_once_and_once_and_the_next_wish_again() -> None:
-    """Each wish for a mail is one mail; a repeat of the same, even at the same time, is none."""
+def run_check(check: Callable[[ConfirmationFixture], Coroutine[Any, Any, None]]) -> None:
+    """Run a check with a fixture in accelerated time."""
 
-    async def doing(it: Scene) -> None:
-        for wanted in ("one", "one", "two"):
-            await it.wish(wanted)
+    async def run_with_fixture() -> None:
+        await check(ConfirmationFixture())
+
+    run(run_with_fixture())
+
+
+def test_each_request_is_mailed_once_and_at_once() -> None:
+    """A duplicate of a request, even at the same time, is not mailed; another request is."""
+
+    async def check(fixture: ConfirmationFixture) -> None:
+        for confirmation_id in ("one", "one", "two"):
+            await fixture.request(confirmation_id)
         await asyncio.sleep(1)
-        assert len(set(it.mailed)) == len(it.mailed) == 2
-        assert it.acknowledged == ["one", "one", "two"]
+        assert len(set(fixture.mailed)) == len(fixture.mailed) == 2
+        assert fixture.acknowledged == ["one", "one", "two"]
 
-    scene(doing)
+    run_check(check)
 
 
 @pytest.mark.parametrize("contact", [None, CONTACT, replace(UNCONFIRMED, confirm_url="")])
-def test_nobody_is_asked_to_confirm_in_vain(contact: Contact | None) -> None:
-    """Who is gone or has confirmed meanwhile gets no link."""
+def test_a_user_with_nothing_to_confirm_gets_no_mail(contact: Contact | None) -> None:
+    """A deleted or confirmed user gets no link."""
 
-    async def doing(it: Scene) -> None:
-        it.contact = contact
-        await it.wish("one")
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.contact = contact
+        await fixture.request("one")
         await asyncio.sleep(1)
-        assert (it.mailed, it.acknowledged) == ([], ["one"])
+        assert (fixture.mailed, fixture.acknowledged) == ([], ["one"])
 
-    scene(doing)
+    run_check(check)
 
 
-def test_who_alone_is_refused_holds_up_nobody_and_may_ask_again() -> None:
-    """After some tries in place the wish becomes a dead letter."""
+def test_a_rejected_recipient_delays_no_other_request() -> None:
+    """After some attempts the request is dead-lettered."""
 
-    async def doing(it: Scene) -> None:
-        it.failures[ADA] = [TemporarilyRefused("450")] * CONFIRMATION_TRIES
-        await it.wish("one", ADA)
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.failures[ADA] = [TemporarilyRefused("450")] * MAX_CONFIRMATION_ATTEMPTS
+        await fixture.request("one", ADA)
         await asyncio.sleep(75)
-        assert it.buried == [f"one: gave up after {CONFIRMATION_TRIES} tries: 450"]
-        await it.wish("two", BOB)
+        assert fixture.dead_letters == [f"one: gave up after {MAX_CONFIRMATION_ATTEMPTS} tries: 450"]
+        await fixture.request("two", BOB)
         await asyncio.sleep(1)
-        assert len(it.mailed) == 1
-        assert it.acknowledged == ["one", "two"]
+        assert len(fixture.mailed) == 1
+        assert fixture.acknowledged == ["one", "two"]
 
-    scene(doing)
+    run_check(check)
 
 
 @pytest.mark.parametrize(("hours", "is_mailed"), [(2, True), (25, False)])
 def test_an_outage_costs_no_confirmation_within_a_day(hours: int, is_mailed: bool) -> None:
-    """While nobody could be mailed, waiting costs the others nothing; yesterday's link is of no use. And a worker that
-    waits for user_manager is not one that is stuck."""
+    """During an outage a request waits for the lifetime, because it delays no other; and the worker does not count as
+    stuck."""
 
-    async def doing(it: Scene) -> None:
-        it.failures[ADA] = [UserManagerAway("UNAVAILABLE")] * 2000
-        await it.wish("one")
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.failures[ADA] = [UserManagerUnavailable("UNAVAILABLE")] * 2000
+        await fixture.request("one")
         await asyncio.sleep(hours * 3600)
-        assert it.confirmations.are_waiting_for_others == is_mailed
-        it.failures.clear()
+        assert fixture.confirmations.is_blocked_by_outage == is_mailed
+        fixture.failures.clear()
         await asyncio.sleep(300)
-        assert (len(it.mailed), len(it.buried)) == (is_mailed, not is_mailed)
-        assert not it.confirmations.are_waiting_for_others
+        assert (len(fixture.mailed), len(fixture.dead_letters)) == (is_mailed, not is_mailed)
+        assert not fixture.confirmations.is_blocked_by_outage
 
-    scene(doing)
+    run_check(check)
 
 
 @pytest.mark.parametrize("failure", [PermanentlyRefused("554"), HardBounce("550")])
-def test_what_is_hopeless_is_a_dead_letter_at_once(failure: NotSent) -> None:
-    """And an address that does not exist is reported."""
+def test_a_permanent_failure_is_dead_lettered_at_once(failure: NotSent) -> None:
+    """An address that does not exist is also reported."""
 
-    async def doing(it: Scene) -> None:
-        it.failures[ADA] = [failure]
-        await it.wish("one")
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.failures[ADA] = [failure]
+        await fixture.request("one")
         await asyncio.sleep(1)
-        assert it.buried == [f"one: {failure}"]
-        assert it.bounces == ([ADA] if isinstance(failure, HardBounce) else [])
-        assert it.acknowledged == ["one"]
+        assert fixture.dead_letters == [f"one: {failure}"]
+        assert fixture.bounces == ([ADA] if isinstance(failure, HardBounce) else [])
+        assert fixture.acknowledged == ["one"]
 
-    scene(doing)
+    run_check(check)
 
 
-@pytest.mark.parametrize(("reason", "counts"), [(Reason.UNREACHABLE, True), (Reason.BREAKER_OPEN, False)])
-def test_a_failure_is_counted_where_the_server_was_asked(reason: Reason, counts: bool) -> None:
-    """As with alerts: else each look at a server that is left alone would raise the rate of failures."""
+@pytest.mark.parametrize(("reason", "counts"), [(FailureReason.UNREACHABLE, True), (FailureReason.BREAKER_OPEN, False)])
+def test_a_failure_is_counted_unless_the_circuit_was_open(reason: FailureReason, counts: bool) -> None:
+    """An open circuit does not raise the rate of failures."""
 
-    async def doing(it: Scene) -> None:
-        it.failures[ADA] = [MailServerAway("away", reason)]
-        await it.wish("one")
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.failures[ADA] = [MailServerUnavailable("away", reason)]
+        await fixture.request("one")
         await asyncio.sleep(60)
-        assert len(it.mailed) == 1
-        assert ('status="failure"' in it.metrics.exposition()[0].decode()) == counts
+        assert len(fixture.mailed) == 1
+        assert ('status="failure"' in fixture.metrics.exposition()[0].decode()) == counts
 
-    scene(doing)
+    run_check(check)
 
 
-def test_letting_go_ends_the_mail_under_way_and_breaks_off_what_waits() -> None:
-    """What waits for another try is not acknowledged: whoever has it then sees to it."""
+def test_draining_finishes_mails_in_progress_and_cancels_pauses() -> None:
+    """A request in its pause is not acknowledged: the partition's next owner handles it."""
 
-    async def doing(it: Scene) -> None:
-        it.failures[ADA] = [MailServerAway("away")] * 3
-        await it.wish("waits", ADA)
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.failures[ADA] = [MailServerUnavailable("away")] * 3
+        await fixture.request("waits", ADA)
         await asyncio.sleep(1)
-        it.failures.clear()
-        it.takes_s = 3
-        await it.wish("under way", BOB)
+        fixture.failures.clear()
+        fixture.takes_s = 3
+        await fixture.request("under way", BOB)
         await asyncio.sleep(0.5)
-        await it.confirmations.let_go(8.0)
-        assert len(it.mailed) == 1
+        await fixture.confirmations.stop_and_drain(8.0)
+        assert len(fixture.mailed) == 1
         await asyncio.sleep(600)
-        assert (len(it.mailed), it.acknowledged) == (1, ["under way"])
+        assert (len(fixture.mailed), fixture.acknowledged) == (1, ["under way"])
 
-    scene(doing)
+    run_check(check)
 
 
-def test_letting_go_waits_for_no_second_try() -> None:
-    """A try that fails meanwhile is the last one here."""
+def test_draining_waits_for_no_second_attempt() -> None:
+    """An attempt that fails while the worker drains is the last one."""
 
-    async def doing(it: Scene) -> None:
-        it.takes_s, it.failures[ADA] = 1, [TemporarilyRefused("450")] * 3
-        await it.wish("one")
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.takes_s, fixture.failures[ADA] = 1, [TemporarilyRefused("450")] * 3
+        await fixture.request("one")
         await asyncio.sleep(0.5)
         began = LoopClock().now()
-        await it.confirmations.let_go(8.0)
+        await fixture.confirmations.stop_and_drain(8.0)
         assert LoopClock().now() - began < timedelta(seconds=1)
         await asyncio.sleep(600)
-        assert (len(it.failures[ADA]), it.mailed, it.acknowledged) == (2, [], [])
+        assert (len(fixture.failures[ADA]), fixture.mailed, fixture.acknowledged) == (2, [], [])
 
-    scene(doing)
+    run_check(check)
 
 
-def test_a_wish_that_is_not_ours_any_more_is_left_to_others() -> None:
-    """A rebalance began while it waited: another worker may be mailing it now."""
+def test_a_request_of_a_revoked_partition_is_not_continued() -> None:
+    """After a rebalance another worker may be mailing it."""
 
-    async def doing(it: Scene) -> None:
-        it.failures[ADA] = [TemporarilyRefused("450")]
-        await it.wish("one")
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.failures[ADA] = [TemporarilyRefused("450")]
+        await fixture.request("one")
         await asyncio.sleep(1)
-        it.ours = False
-        await it.wish("two", BOB)
+        fixture.owns_partitions = False
+        await fixture.request("two", BOB)
         await asyncio.sleep(600)
-        assert (it.mailed, it.acknowledged) == ([], [])
+        assert (fixture.mailed, fixture.acknowledged) == ([], [])
 
-    scene(doing)
+    run_check(check)

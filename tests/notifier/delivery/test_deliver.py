@@ -1,4 +1,4 @@
-"""One mail to its end, and what a crash makes of it. What chance makes of all rules together is in `test_dispatch`."""
+"""The delivery of one mail, and its repetition after a crash. Random faults are in `test_dispatch`."""
 
 import asyncio
 from dataclasses import replace
@@ -8,21 +8,22 @@ from uuid import UUID
 
 import pytest
 
-from notifier.delivery import deliver as mailroom
+from notifier.delivery import deliver as deliver_module
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
 from tests.notifier.mail.rendered import Scene, scene
-from tests.notifier.story import written
-from tests.notifier.weather import Ways
+from tests.notifier.simulation import build_fake_mail
+from tests.notifier.simulation_settings import DeliverySettings
 
 
 @pytest.fixture(autouse=True)
-def _mails_are_what_they_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailroom, "alerts_mail", written)
+def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the composition of mails, which takes long."""
+    monkeypatch.setattr(deliver_module, "alerts_mail", build_fake_mail)
 
 
-def test_alerts_of_one_person_are_one_mail_recorded_and_acknowledged() -> None:
-    """And a repeat of one finds it recorded."""
+def test_alerts_of_one_user_are_one_mail_recorded_and_acknowledged() -> None:
+    """A duplicate of an alert finds its record."""
 
     async def doing(it: Scene) -> None:
         it.bring(1, 2)
@@ -30,20 +31,20 @@ def test_alerts_of_one_person_are_one_mail_recorded_and_acknowledged() -> None:
         it.bring(2)
         await asyncio.sleep(6)
         assert it.told == [{1, 2}]
-        assert len(it.world.kept["fates"]) == 2
-        assert (len(it.person.mailed_at), it.person.on_its_way) == (1, frozenset())
+        assert len(it.simulation.changelogs["statuses"]) == 2
+        assert (len(it.person.mailed_at), it.person.in_flight_ids) == (1, frozenset())
 
-    scene(doing, Ways(mails_per_hour=12))
+    scene(doing, DeliverySettings(mails_per_hour=12))
 
 
-def test_what_a_mail_tells_is_written_down_before_it_is_sent() -> None:
-    """And the broker has it by then: whoever comes after a crash makes the same mail again, and nothing joins it."""
+def test_the_in_flight_ids_are_persisted_before_a_mail_is_sent() -> None:
+    """After a crash the same mail is built again, and no other alert joins it."""
 
     async def doing(it: Scene) -> None:
-        it.world.script.append("never answers")
+        it.simulation.script.append("never answers")
         it.bring(1, 2)
         await asyncio.sleep(6)
-        assert {each.int for each in it.person.on_its_way} == {1, 2}
+        assert {each.int for each in it.person.in_flight_ids} == {1, 2}
         it.bring(3)
         await it.restart()
         await asyncio.sleep(20)
@@ -52,32 +53,32 @@ def test_what_a_mail_tells_is_written_down_before_it_is_sent() -> None:
     scene(doing)
 
 
-def test_a_mail_of_which_any_record_is_kept_is_not_sent_again() -> None:
-    """All of them are recorded together, so the others' records were only lost on their way."""
+def test_a_mail_with_one_persisted_status_is_not_sent_again() -> None:
+    """All statuses of a mail are written together, so the missing ones were lost in the crash."""
 
     async def doing(it: Scene) -> None:
-        it.worker.tables["fates"].held = True
+        it.worker.tables["statuses"].is_blocked = True
         it.bring(1, 2)
         await asyncio.sleep(6)
-        it.world.kept["fates"][str(UUID(int=2)).encode()] = b"2026-11-23T00:00:05+00:00"
+        it.simulation.changelogs["statuses"][str(UUID(int=2)).encode()] = b"2026-11-23T00:00:05+00:00"
         await it.restart()
         await asyncio.sleep(20)
         assert it.told == [{1, 2}]
-        assert len(it.world.kept["fates"]) == 2
+        assert len(it.simulation.changelogs["statuses"]) == 2
         assert len(it.person.mailed_at) == 1
 
-    scene(doing, Ways(mails_per_hour=12))
+    scene(doing, DeliverySettings(mails_per_hour=12))
 
 
-def test_which_mail_it_was_is_forgotten_only_once_its_record_is_kept() -> None:
-    """The two tables are kept by different partitions. If the second were ahead, a crash between them would repeat the
-    alerts in another mail, together with what came since."""
+def test_the_in_flight_ids_are_removed_only_after_the_statuses_are_persisted() -> None:
+    """The two tables have different changelogs. If the user state were ahead, a crash between the two writes would mail
+    the alerts again together with newer ones."""
 
     async def doing(it: Scene) -> None:
-        it.worker.tables["fates"].held = True
+        it.worker.tables["statuses"].is_blocked = True
         it.bring(1, 2)
         await asyncio.sleep(20)
-        assert {each.int for each in it.person.on_its_way} == {1, 2}
+        assert {each.int for each in it.person.in_flight_ids} == {1, 2}
         it.bring(3)
         await it.restart()
         await asyncio.sleep(20)
@@ -86,12 +87,12 @@ def test_which_mail_it_was_is_forgotten_only_once_its_record_is_kept() -> None:
     scene(doing)
 
 
-def test_a_mail_costs_two_entries_of_its_person() -> None:
-    """Which mail it is, and that it went out: what is kept in milliseconds compares equal when it is read."""
+def test_a_mail_writes_the_user_state_twice() -> None:
+    """Once before it is sent and once after: times in milliseconds equal the decoded ones."""
 
     async def doing(it: Scene) -> None:
         await asyncio.sleep(0.1234567)
-        table = it.worker.tables["people"]
+        table = it.worker.tables["users"]
         written_people: list[bytes | None] = []
         write = table.write
 
@@ -116,11 +117,11 @@ def test_a_mail_costs_two_entries_of_its_person() -> None:
         (replace(CONTACT, suppressed=True), "suppressed"),
     ],
 )
-def test_who_may_not_be_mailed_is_not(contact: Contact | None, reason: str) -> None:
-    """Who is deleted, unconfirmed, paused or suppressed gets no alert; it is counted why."""
+def test_users_who_may_not_be_mailed_get_no_alert(contact: Contact | None, reason: str) -> None:
+    """Alerts for deleted, unconfirmed, paused and suppressed users are dropped, and counted by reason."""
 
     async def doing(it: Scene) -> None:
-        it.world.contact = contact
+        it.simulation.contact = contact
         it.bring(1, 2)
         await asyncio.sleep(6)
         assert (it.told, it.retries, it.dead) == ([], [], [])
@@ -130,17 +131,17 @@ def test_who_may_not_be_mailed_is_not(contact: Contact | None, reason: str) -> N
     scene(doing)
 
 
-def test_a_bug_costs_one_mail_kept_as_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not the worker."""
+def test_a_bug_dead_letters_one_mail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker continues."""
 
     def buggy(*_: object) -> object:
         raise ZeroDivisionError
 
     async def doing(it: Scene) -> None:
-        monkeypatch.setattr(mailroom, "alerts_mail", buggy)
+        monkeypatch.setattr(deliver_module, "alerts_mail", buggy)
         it.bring(1)
         await asyncio.sleep(6)
-        monkeypatch.setattr(mailroom, "alerts_mail", written)
+        monkeypatch.setattr(deliver_module, "alerts_mail", build_fake_mail)
         it.bring(2)
         await asyncio.sleep(6)
         assert it.dead == [(1, "ZeroDivisionError in the notifier")]
@@ -149,19 +150,19 @@ def test_a_bug_costs_one_mail_kept_as_evidence(monkeypatch: pytest.MonkeyPatch) 
     scene(doing)
 
 
-@pytest.mark.parametrize("most", [1, 2])
-def test_so_many_mails_are_in_doubt_at_a_time(most: int) -> None:
-    """A crash repeats no more than that, however many are under way."""
+@pytest.mark.parametrize("limit", [1, 2])
+def test_the_number_of_unconfirmed_mails_is_limited(limit: int) -> None:
+    """A crash duplicates no more mails than that, however many are in progress."""
 
     async def doing(it: Scene) -> None:
-        it.world.script.extend(["never answers"] * 9)
+        it.simulation.script.extend(["never answers"] * 9)
         for number in range(1, 6):
-            it.world.raise_alert(replace(it.alert(number), user_id=UUID(int=1000 + number)))
+            it.simulation.publish_alert(replace(it.alert(number), user_id=UUID(int=1000 + number)))
         await asyncio.sleep(6)
-        assert len(it.told) == most
-        it.world.script.clear()
+        assert len(it.told) == limit
+        it.simulation.script.clear()
         await it.restart()
         await asyncio.sleep(10)
-        assert sum(map(len, it.told)) == 5 + most
+        assert sum(map(len, it.told)) == 5 + limit
 
-    scene(doing, Ways(group_wait=timedelta(0), in_doubt=most, connections=4))
+    scene(doing, DeliverySettings(group_wait=timedelta(0), max_in_flight=limit, connections=4))

@@ -1,4 +1,4 @@
-"""The core as a whole: what it lives through by chance, and how it takes turns, stops and goes on."""
+"""The dispatcher: concurrency, pauses, draining; and the simulations of the whole core with random faults."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -7,198 +7,206 @@ from typing import Any
 
 import pytest
 
-from notifier.delivery.batching import Bundle, Mail, Waiting
-from notifier.delivery.dispatch import Dispatch
-from notifier.delivery.user_state import Person
+from notifier.delivery.batching import AlertBatch, MailQueue, PlannedMail
+from notifier.delivery.dispatch import MailDispatcher
+from notifier.delivery.user_state import UserState
 from tests.fakes.hurried_loop import LoopClock, run
 from tests.notifier.alerts import new_alert
-from tests.notifier.delivery.test_batching import raised
-from tests.notifier.story import tell_story
+from tests.notifier.delivery.test_batching import to_raised_alert
+from tests.notifier.simulation import run_seed
 
 SEEDS = range(120)
 
 
 @pytest.mark.parametrize("seeds", [SEEDS[at : at + 10] for at in range(0, len(SEEDS), 10)], ids=str)
-def test_whatever_happens_each_alert_is_told_once_or_dead_with_its_reason(seeds: range) -> None:
-    """Alerts of some people, while the mail server refuses, falls silent and is away, user_manager is away, people are
-    gone or paused, partitions come and go, and the process is killed at any await.
+def test_each_alert_is_mailed_once_or_dead_lettered_under_random_faults(seeds: range) -> None:
+    """Alerts of some users, while the mail server rejects, hangs up and is unavailable, user_manager is unavailable,
+    users are deleted or paused, partitions are revoked, and the process is killed at any await.
 
-    In the end nothing is left unacknowledged; no alert is lost, or told in two different mails; a mail is repeated once
-    at most for each kill and each silence of the server; no RESOLVED came before its FIRING.
+    At the end every event is acknowledged; no alert is lost, or in two different mails; a mail is sent twice at most
+    once for each kill and each lost connection; no RESOLVED is mailed before its FIRING.
     """
     for seed in seeds:
         try:
-            tell_story(seed)
+            run_seed(seed)
         except AssertionError as error:
             raise AssertionError(f"seed {seed}: {error}") from error
 
 
-class Room:
-    """Delivers when it is told to, and writes down what it was given."""
+class FakeDelivery:
+    """A delivery that records its mails, and finishes them when the test allows it."""
 
-    def __init__(self, waiting: Waiting) -> None:
-        self._waiting = waiting
-        self.begun: list[Mail] = []
-        self.answers = asyncio.Event()
-        self.rests_until: Any = None
-        self.broken_off = 0
+    def __init__(self, queue: MailQueue) -> None:
+        self._queue = queue
+        self.started: list[PlannedMail] = []
+        self.may_finish = asyncio.Event()
+        self.pause_until: Any = None
+        self.cancelled = 0
 
-    async def deliver(self, mail: Mail) -> Any:
-        self.begun.append(mail)
+    async def deliver(self, mail: PlannedMail) -> Any:
+        """Record a mail and finish it once `may_finish` is set."""
+        self.started.append(mail)
         try:
-            await self.answers.wait()
+            await self.may_finish.wait()
         except asyncio.CancelledError:
-            self.broken_off += 1
+            self.cancelled += 1
             raise
-        if self.rests_until is not None:
-            self._waiting.back(mail)
-            return self.rests_until
-        self._waiting.done(mail, mail.bundles, Person())
+        if self.pause_until is not None:
+            self._queue.put_back(mail)
+            return self.pause_until
+        self._queue.finish(mail, mail.batches, UserState())
         return None
 
 
-def scene(
-    doing: Callable[[Dispatch, Room, Waiting], Coroutine[Any, Any, None]], connections: int = 2, most_waiting: int = 100
+def run_with_dispatcher(
+    check: Callable[[MailDispatcher, FakeDelivery, MailQueue], Coroutine[Any, Any, None]],
+    connections: int = 2,
+    max_queued_alerts: int = 100,
 ) -> None:
-    async def with_it() -> None:
-        waiting = Waiting(timedelta(0))
-        room = Room(waiting)
-        dispatch = Dispatch(waiting, room, LoopClock(), connections, most_waiting)  # type: ignore[arg-type]
-        running = asyncio.create_task(dispatch.run())
-        await doing(dispatch, room, waiting)
+    """Run a check with a running dispatcher in accelerated time."""
+
+    async def run_check() -> None:
+        queue = MailQueue(timedelta(0))
+        delivery = FakeDelivery(queue)
+        dispatcher = MailDispatcher(queue, delivery, LoopClock(), connections, max_queued_alerts)  # type: ignore[arg-type]
+        running = asyncio.create_task(dispatcher.run())
+        await check(dispatcher, delivery, queue)
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
 
-    run(with_it())
+    run(run_check())
 
 
-def a_bundle(is_retry: bool = False) -> Bundle:
+def build_batch(is_retry: bool = False) -> AlertBatch:
     now = LoopClock().now()
-    return Bundle((raised(new_alert()),), None, now, not_before=now if is_retry else None)
+    return AlertBatch((to_raised_alert(new_alert()),), None, now, not_before=now if is_retry else None)
 
 
-async def a_moment() -> None:
+async def wait_a_moment() -> None:
     await asyncio.sleep(0.01)
 
 
-def test_so_many_at_a_time_and_the_next_when_one_is_done() -> None:
-    """As many as the server takes, and some more that are written meanwhile."""
+def test_the_number_of_concurrent_mails_is_limited() -> None:
+    """The limit is the number that the server takes, and twelve more."""
 
-    async def doing(dispatch: Dispatch, room: Room, waiting: Waiting) -> None:
+    async def check(dispatcher: MailDispatcher, delivery: FakeDelivery, queue: MailQueue) -> None:
         for _ in range(30):
-            dispatch.take(a_bundle(), Person())
-        await a_moment()
-        assert len(room.begun) == 2 + 12
-        room.answers.set()
-        await a_moment()
-        assert (len(room.begun), len(waiting)) == (30, 0)
+            dispatcher.enqueue(build_batch(), UserState())
+        await wait_a_moment()
+        assert len(delivery.started) == 2 + 12
+        delivery.may_finish.set()
+        await wait_a_moment()
+        assert (len(delivery.started), len(queue)) == (30, 0)
 
-    scene(doing)
+    run_with_dispatcher(check)
 
 
-def test_who_has_all_hands_full_takes_no_more_but_retries() -> None:
-    """Fresh alerts may wait for a retry of the same person: if they took all of the room, they would wait in vain."""
+def test_a_full_queue_accepts_only_retries() -> None:
+    """New alerts may wait for a retry of the same user; if they used all capacity, they would wait for ever."""
 
-    async def doing(dispatch: Dispatch, room: Room, waiting: Waiting) -> None:
+    async def check(dispatcher: MailDispatcher, delivery: FakeDelivery, queue: MailQueue) -> None:
         for _ in range(10):
-            await dispatch.room()
-            dispatch.take(a_bundle(), Person())
-        fresh, retry = asyncio.create_task(dispatch.room()), asyncio.create_task(dispatch.room(is_retry=True))
-        await a_moment()
+            await dispatcher.wait_for_capacity()
+            dispatcher.enqueue(build_batch(), UserState())
+        fresh, retry = (
+            asyncio.create_task(dispatcher.wait_for_capacity()),
+            asyncio.create_task(dispatcher.wait_for_capacity(is_retry=True)),
+        )
+        await wait_a_moment()
         assert (fresh.done(), retry.done()) == (False, True)
-        room.answers.set()
+        delivery.may_finish.set()
         await fresh
 
-    scene(doing, most_waiting=20)
+    run_with_dispatcher(check, max_queued_alerts=20)
 
 
-def test_while_nobody_could_be_mailed_nobody_is_tried() -> None:
-    """And what waited for it goes out when the rest is over, by itself."""
+def test_no_mail_is_started_during_a_pause() -> None:
+    """After the pause the queued mails are started without a further event."""
 
-    async def doing(dispatch: Dispatch, room: Room, waiting: Waiting) -> None:
-        room.answers.set()
-        room.rests_until = LoopClock().now() + timedelta(seconds=30)
-        dispatch.take(a_bundle(), Person())
-        await a_moment()
-        assert dispatch.is_resting
-        dispatch.take(a_bundle(), Person())
+    async def check(dispatcher: MailDispatcher, delivery: FakeDelivery, queue: MailQueue) -> None:
+        delivery.may_finish.set()
+        delivery.pause_until = LoopClock().now() + timedelta(seconds=30)
+        dispatcher.enqueue(build_batch(), UserState())
+        await wait_a_moment()
+        assert dispatcher.is_paused
+        dispatcher.enqueue(build_batch(), UserState())
         await asyncio.sleep(29)
-        assert len(room.begun) == 1
-        room.rests_until = None
+        assert len(delivery.started) == 1
+        delivery.pause_until = None
         await asyncio.sleep(1.1)
-        assert (len(room.begun), len(waiting), dispatch.is_resting) == (3, 0, False)
+        assert (len(delivery.started), len(queue), dispatcher.is_paused) == (3, 0, False)
 
-    scene(doing)
+    run_with_dispatcher(check)
 
 
-def test_a_longer_rest_is_not_cut_short_by_another() -> None:
-    """Two mails may find two different reasons to wait."""
+def test_a_shorter_pause_does_not_shorten_a_longer_one() -> None:
+    """Two mails may find two different reasons to pause."""
 
-    async def doing(dispatch: Dispatch, room: Room, waiting: Waiting) -> None:
+    async def check(dispatcher: MailDispatcher, delivery: FakeDelivery, queue: MailQueue) -> None:
         long = LoopClock().now() + timedelta(seconds=30)
         for _ in range(2):
-            dispatch.take(a_bundle(), Person())
-        await a_moment()
+            dispatcher.enqueue(build_batch(), UserState())
+        await wait_a_moment()
         for until in (long, long - timedelta(seconds=20)):
-            room.rests_until = until
-            room.answers.set()
-            await a_moment()
+            delivery.pause_until = until
+            delivery.may_finish.set()
+            await wait_a_moment()
         await asyncio.sleep(15)
-        assert dispatch.is_resting
+        assert dispatcher.is_paused
 
-    scene(doing)
+    run_with_dispatcher(check)
 
 
-def test_letting_go_begins_nothing_and_lets_end_what_is_under_way() -> None:
-    """What waits is forgotten: it is read again, here or by whoever has it then."""
+def test_draining_starts_no_mail_and_waits_for_those_in_progress() -> None:
+    """The queue is cleared: the partitions' next owner reads its alerts again."""
 
-    async def doing(dispatch: Dispatch, room: Room, waiting: Waiting) -> None:
-        dispatch.take(a_bundle(), Person())
-        await a_moment()
-        letting_go = asyncio.create_task(dispatch.let_go(8.0))
-        await a_moment()
-        dispatch.take(a_bundle(), Person())
+    async def check(dispatcher: MailDispatcher, delivery: FakeDelivery, queue: MailQueue) -> None:
+        dispatcher.enqueue(build_batch(), UserState())
+        await wait_a_moment()
+        draining = asyncio.create_task(dispatcher.stop_and_drain(8.0))
+        await wait_a_moment()
+        dispatcher.enqueue(build_batch(), UserState())
         await asyncio.sleep(5)
-        assert not letting_go.done()
-        room.answers.set()
-        await letting_go
-        assert (len(room.begun), room.broken_off, len(waiting)) == (1, 0, 0)
-        dispatch.take(a_bundle(), Person())
+        assert not draining.done()
+        delivery.may_finish.set()
+        await draining
+        assert (len(delivery.started), delivery.cancelled, len(queue)) == (1, 0, 0)
+        dispatcher.enqueue(build_batch(), UserState())
         await asyncio.sleep(60)
-        assert len(room.begun) == 1, "not before it goes on"
-        dispatch.go_on()
-        await a_moment()
-        assert len(room.begun) == 2
+        assert len(delivery.started) == 1, "not before it goes on"
+        dispatcher.resume()
+        await wait_a_moment()
+        assert len(delivery.started) == 2
 
-    scene(doing)
+    run_with_dispatcher(check)
 
 
-def test_what_does_not_end_in_time_is_broken_off() -> None:
-    """A rebalance waits for 30 seconds at most, and a stop for 20."""
+def test_draining_cancels_mails_after_its_timeout() -> None:
+    """A rebalance may take 30 seconds, and a stop 20."""
 
-    async def doing(dispatch: Dispatch, room: Room, waiting: Waiting) -> None:
-        dispatch.take(a_bundle(), Person())
-        await a_moment()
+    async def check(dispatcher: MailDispatcher, delivery: FakeDelivery, queue: MailQueue) -> None:
+        dispatcher.enqueue(build_batch(), UserState())
+        await wait_a_moment()
         began = LoopClock().now()
-        await dispatch.let_go(8.0)
-        assert room.broken_off == 1
+        await dispatcher.stop_and_drain(8.0)
+        assert delivery.cancelled == 1
         assert LoopClock().now() - began < timedelta(seconds=10)
 
-    scene(doing)
+    run_with_dispatcher(check)
 
 
-def test_a_stop_ends_it_even_when_something_changes_at_that_moment() -> None:
-    """`asyncio.wait_for` would swallow the cancellation then, and the worker would never end."""
+def test_cancellation_ends_the_dispatcher_also_at_the_moment_of_a_change() -> None:
+    """`asyncio.wait_for` would swallow the cancellation, and the worker would never end."""
 
-    async def doing() -> None:
-        waiting = Waiting(timedelta(0))
-        dispatch = Dispatch(waiting, Room(waiting), LoopClock(), 1)  # type: ignore[arg-type]
-        running = asyncio.create_task(dispatch.run())
-        await a_moment()
-        dispatch.go_on()
+    async def check() -> None:
+        queue = MailQueue(timedelta(0))
+        dispatcher = MailDispatcher(queue, FakeDelivery(queue), LoopClock(), 1)  # type: ignore[arg-type]
+        running = asyncio.create_task(dispatcher.run())
+        await wait_a_moment()
+        dispatcher.resume()
         running.cancel()
         await asyncio.sleep(0.1)
         assert running.cancelled()
 
-    run(doing())
+    run(check())

@@ -1,4 +1,4 @@
-"""What became of alerts, and when that is sure."""
+"""The store of delivery statuses and user states, and when its writes are durable."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -10,8 +10,8 @@ from uuid import UUID
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from notifier.delivery.store import REMEMBERED, Fate, Ledger
-from notifier.delivery.user_state import Person
+from notifier.delivery.store import STATUS_RETENTION, DeliveryStatus, DeliveryStore
+from notifier.delivery.user_state import UserState
 from tests.fakes.stream import Deed, FakeTable, an_event
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -19,7 +19,9 @@ A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
 EVENT = an_event("alerts.raised.v1", 3, b"", b"", {})
 
 
-def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+def run_in_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run an async test in an event loop; fail after 20 seconds."""
+
     @wraps(test)
     def run(**values: Any) -> None:
         asyncio.run(asyncio.wait_for(test(**values), 20))
@@ -28,7 +30,7 @@ def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
 
 class PurgedTable(FakeTable):
-    """In memory, and purged like the real one."""
+    """A table in memory that can be purged like the real one."""
 
     async def purge(self, is_over: Callable[[bytes], bool]) -> int:
         over = [key for key, entry in self.items() if is_over(entry)]
@@ -37,101 +39,110 @@ class PurgedTable(FakeTable):
         return len(over)
 
 
-class Kept:
-    """A ledger, and its tables."""
+class StoreFixture:
+    """A store with its tables in memory."""
 
     def __init__(self) -> None:
         self.deeds: list[Deed] = []
-        self.fates, self.people = PurgedTable(self.deeds, "fate"), PurgedTable(self.deeds, "person")
+        self.statuses, self.users = PurgedTable(self.deeds, "status"), PurgedTable(self.deeds, "user")
         self.crashes: list[BaseException] = []
-        self.ledger = Ledger(self.fates, self.people, self.crashes.append)  # type: ignore[arg-type]
+        self.store = DeliveryStore(self.statuses, self.users, self.crashes.append)  # type: ignore[arg-type]
 
 
-@in_a_loop
-async def test_fates() -> None:
-    """Mailed is for good; dead until somebody wants it to be tried again."""
-    ledger = Kept().ledger
-    assert ledger.fate(EVENT, A) is None
-    ledger.mailed(EVENT, (A,), NOW)
-    ledger.buried(EVENT, (A, B), NOW)
-    assert (ledger.fate(EVENT, A), ledger.fate(EVENT, B)) == (Fate.MAILED, Fate.DEAD)
-    ledger.revived(EVENT, (A, B, C))
-    assert (ledger.fate(EVENT, A), ledger.fate(EVENT, B)) == (Fate.MAILED, None)
+@run_in_loop
+async def test_delivery_statuses() -> None:
+    """MAILED is final; DEAD_LETTERED can be cleared."""
+    store = StoreFixture().store
+    assert store.find_status(EVENT, A) is None
+    store.mark_mailed(EVENT, (A,), NOW)
+    store.mark_dead_lettered(EVENT, (A, B), NOW)
+    assert (store.find_status(EVENT, A), store.find_status(EVENT, B)) == (
+        DeliveryStatus.MAILED,
+        DeliveryStatus.DEAD_LETTERED,
+    )
+    store.clear_dead_lettered(EVENT, (A, B, C))
+    assert (store.find_status(EVENT, A), store.find_status(EVENT, B)) == (DeliveryStatus.MAILED, None)
 
 
-@in_a_loop
-async def test_confirmations_are_remembered_apart() -> None:
-    """By what tells one wish from the next."""
-    ledger = Kept().ledger
-    ledger.confirmation_mailed(EVENT, str(A), NOW)
-    assert ledger.confirmation_was_mailed(EVENT, str(A))
-    assert not ledger.confirmation_was_mailed(EVENT, str(B))
-    assert ledger.fate(EVENT, A) is None
+@run_in_loop
+async def test_confirmations_are_stored_apart_from_alerts() -> None:
+    """A confirmation is stored by its own id."""
+    store = StoreFixture().store
+    store.mark_confirmation_mailed(EVENT, str(A), NOW)
+    assert store.was_confirmation_mailed(EVENT, str(A))
+    assert not store.was_confirmation_mailed(EVENT, str(B))
+    assert store.find_status(EVENT, A) is None
 
 
-@in_a_loop
-async def test_people_are_remembered() -> None:
-    """Of whom nothing is left to be remembered has no entry."""
-    it = Kept()
-    person = Person().sending((A,))
-    it.ledger.remember(EVENT, B, person)
-    assert it.ledger.person(EVENT, B) == person
-    it.ledger.remember(EVENT, B, Person())
-    assert it.ledger.person(EVENT, B) == Person()
-    assert not it.people
+@run_in_loop
+async def test_user_states_are_stored() -> None:
+    """An empty state has no entry."""
+    fixture = StoreFixture()
+    user = UserState().with_mail_in_flight((A,))
+    fixture.store.save_user_state(EVENT, B, user)
+    assert fixture.store.load_user_state(EVENT, B) == user
+    fixture.store.save_user_state(EVENT, B, UserState())
+    assert fixture.store.load_user_state(EVENT, B) == UserState()
+    assert not fixture.users
 
 
-@in_a_loop
-async def test_kept_waits_for_both_tables() -> None:
-    """And for nothing, where nothing was written."""
-    it = Kept()
-    await it.ledger.kept(EVENT)
-    it.ledger.mailed(EVENT, (A,), NOW)
-    it.ledger.remember(EVENT, B, Person().mailed(NOW, (), 12))
-    waits = asyncio.create_task(it.ledger.kept(EVENT))
-    it.fates.keep()
+@run_in_loop
+async def test_wait_until_persisted_waits_for_both_tables() -> None:
+    """The method returns at once if nothing was written."""
+    fixture = StoreFixture()
+    await fixture.store.wait_until_persisted(EVENT)
+    fixture.store.mark_mailed(EVENT, (A,), NOW)
+    fixture.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
+    waiting = asyncio.create_task(fixture.store.wait_until_persisted(EVENT))
+    fixture.statuses.keep()
     await asyncio.sleep(0.01)
-    assert not waits.done()
-    it.people.keep()
-    await asyncio.wait_for(waits, 5)
+    assert not waiting.done()
+    fixture.users.keep()
+    await asyncio.wait_for(waiting, 5)
 
 
-@pytest.mark.parametrize("failing", ["fates", "people"])
-@in_a_loop
-async def test_what_the_broker_will_never_have_ends_the_worker(failing: str) -> None:
-    """And nothing is acknowledged before: the table here holds what no other would recover."""
-    it = Kept()
-    it.ledger.mailed(EVENT, (A,), NOW)
-    it.ledger.remember(EVENT, B, Person().mailed(NOW, (), 12))
-    waits = asyncio.create_task(it.ledger.kept(EVENT))
-    tables: dict[str, Any] = {"fates": it.fates, "people": it.people}
+@pytest.mark.parametrize("failing", ["statuses", "users"])
+@run_in_loop
+async def test_a_failed_write_crashes_the_worker(failing: str) -> None:
+    """No event is acknowledged after it: this worker's table contains an entry that another worker could not
+    recover."""
+    fixture = StoreFixture()
+    fixture.store.mark_mailed(EVENT, (A,), NOW)
+    fixture.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
+    waiting = asyncio.create_task(fixture.store.wait_until_persisted(EVENT))
+    tables: dict[str, Any] = {"statuses": fixture.statuses, "users": fixture.users}
     for name, table in tables.items():
         table.keep(KafkaTimeoutError() if name == failing else None)
     await asyncio.sleep(0.01)
-    assert not waits.done()
-    assert [type(each) for each in it.crashes] == [KafkaTimeoutError]
-    waits.cancel()
+    assert not waiting.done()
+    assert [type(each) for each in fixture.crashes] == [KafkaTimeoutError]
+    waiting.cancel()
 
 
-@in_a_loop
-async def test_old_fates_are_let_go() -> None:
-    """Of the dead too, and nobody else's; the topics have let go of the alerts themselves by then."""
-    it = Kept()
-    long_ago = NOW - REMEMBERED - timedelta(seconds=1)
-    it.ledger.mailed(EVENT, (A,), long_ago)
-    it.ledger.buried(EVENT, (B,), long_ago)
-    it.ledger.mailed(EVENT, (C,), NOW - REMEMBERED)
-    it.ledger.buried(EVENT, (UUID(int=4),), NOW)
-    assert await it.ledger.purge(NOW) == 2
-    assert [it.ledger.fate(EVENT, UUID(int=each)) for each in (1, 2, 3, 4)] == [None, None, Fate.MAILED, Fate.DEAD]
+@run_in_loop
+async def test_old_statuses_are_purged() -> None:
+    """Old dead-lettered statuses are purged, too, and no newer ones; the topics have deleted the alerts by then."""
+    fixture = StoreFixture()
+    long_ago = NOW - STATUS_RETENTION - timedelta(seconds=1)
+    fixture.store.mark_mailed(EVENT, (A,), long_ago)
+    fixture.store.mark_dead_lettered(EVENT, (B,), long_ago)
+    fixture.store.mark_mailed(EVENT, (C,), NOW - STATUS_RETENTION)
+    fixture.store.mark_dead_lettered(EVENT, (UUID(int=4),), NOW)
+    assert await fixture.store.purge_expired(NOW) == 2
+    assert [fixture.store.find_status(EVENT, UUID(int=each)) for each in (1, 2, 3, 4)] == [
+        None,
+        None,
+        DeliveryStatus.MAILED,
+        DeliveryStatus.DEAD_LETTERED,
+    ]
 
 
-@in_a_loop
-async def test_people_of_whom_nothing_matters_any_more_are_let_go() -> None:
-    """Else there would be one for everybody who was ever mailed, also of accounts that are gone."""
-    it = Kept()
-    it.ledger.remember(EVENT, A, Person().mailed(NOW - timedelta(hours=1), (), 12))
-    it.ledger.remember(EVENT, B, Person().mailed(NOW, (), 12))
-    it.ledger.remember(EVENT, C, Person().sending((A,)))
-    assert await it.ledger.purge(NOW) == 1
-    assert [it.ledger.person(EVENT, each) == Person() for each in (A, B, C)] == [True, False, False]
+@run_in_loop
+async def test_expired_user_states_are_purged() -> None:
+    """Otherwise the table would keep an entry for every user ever mailed, also of deleted accounts."""
+    fixture = StoreFixture()
+    fixture.store.save_user_state(EVENT, A, UserState().with_mail_sent(NOW - timedelta(hours=1), (), 12))
+    fixture.store.save_user_state(EVENT, B, UserState().with_mail_sent(NOW, (), 12))
+    fixture.store.save_user_state(EVENT, C, UserState().with_mail_in_flight((A,)))
+    assert await fixture.store.purge_expired(NOW) == 1
+    assert [fixture.store.load_user_state(EVENT, each) == UserState() for each in (A, B, C)] == [True, False, False]

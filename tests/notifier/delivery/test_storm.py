@@ -1,4 +1,4 @@
-"""A mail server that fails in every way and every phase, by a seeded plan, while many mails are under way."""
+"""The SMTP client and the retries against a mail server that fails in every way and phase, by a seeded plan."""
 
 import asyncio
 import random
@@ -14,8 +14,8 @@ import pytest
 
 from chassis.breaker import BreakerPolicy
 from chassis.clock import ScaledClock
-from notifier.delivery.retries import next_try
-from notifier.errors import HardBounce, LostAfterData, MailServerAway, NotSent, PermanentlyRefused, Reason
+from notifier.delivery.retries import compute_next_attempt_time
+from notifier.errors import FailureReason, HardBounce, LostAfterData, MailServerUnavailable, NotSent, PermanentlyRefused
 from notifier.smtp import MailServer, Timeouts
 from tests.fakes.smtp_server import HANG_UP, RESET, STALL, TAKEN_THEN_GONE, TAKEN_THEN_STALL, FakeSmtpServer, Script
 from tests.fakes.tls import server_context
@@ -23,12 +23,12 @@ from tests.waiting import eventually
 
 MAILS: Final = 150
 CONNECTIONS: Final = 6
-IN_DOUBT: Final = 3
-"""Mails, at most, that the server may have taken without our knowing."""
+MAX_IN_FLIGHT: Final = 3
+"""The maximal number of unconfirmed mails."""
 SPEED: Final = 100.0
-"""Pauses and openings pass so many times as fast as outside."""
+"""How many times faster than real time pauses pass."""
 
-BEFORE_A_MAIL: Final = {
+FAULTS_BEFORE_A_MAIL: Final = {
     "CONNECT": (HANG_UP, RESET, "421 4.3.2 busy", "554 5.7.1 not you", "nonsense"),
     "EHLO": (HANG_UP, RESET, "421 4.3.2 busy", "550 5.7.1 not you"),
     "STARTTLS": (HANG_UP, RESET, "454 4.7.0 not now"),
@@ -37,39 +37,39 @@ BEFORE_A_MAIL: Final = {
     "MAIL": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452 4.3.1 full", "550 5.7.1 not you"),
 }
 STALLED: Final = ("CONNECT", "EHLO", "HANDSHAKE", "AUTH", "MAIL", "RCPT", "DATA")
-"""Each falls silent once."""
-FOR_NOW: Final = {
+"""The commands that get no answer once."""
+TEMPORARY_FAULTS: Final = {
     "RCPT": (HANG_UP, RESET, "421 4.7.0 slow down", "450 4.2.1 busy", "450", "451 4.7.0 grey", "452 4.2.2 full"),
     "DATA": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452"),
     "CONTENT": ("421 4.3.2 busy", "450 4.2.0 later", "451 4.7.0 grey", "452 4.3.1 full", "535 5.7.8 log in"),
 }
-FOR_GOOD: Final = (
-    ("RCPT", "550 5.1.1 unknown", HardBounce, Reason.MAILBOX_UNKNOWN),
-    ("RCPT", "550", HardBounce, Reason.MAILBOX_UNKNOWN),
-    ("RCPT", "550 5.7.1 policy", PermanentlyRefused, Reason.POLICY),
-    ("RCPT", "552 5.2.2 full", PermanentlyRefused, Reason.MAILBOX_FULL),
-    ("DATA", "554 5.7.1 policy", PermanentlyRefused, Reason.POLICY),
-    ("DATA", "552", PermanentlyRefused, Reason.TOO_LARGE),
-    ("CONTENT", "552 5.3.4 big", PermanentlyRefused, Reason.TOO_LARGE),
-    ("CONTENT", "554", PermanentlyRefused, Reason.REFUSED),
-    ("CONTENT", "554 5.6.0 bad", PermanentlyRefused, Reason.CONTENT),
+PERMANENT_FAULTS: Final = (
+    ("RCPT", "550 5.1.1 unknown", HardBounce, FailureReason.MAILBOX_UNKNOWN),
+    ("RCPT", "550", HardBounce, FailureReason.MAILBOX_UNKNOWN),
+    ("RCPT", "550 5.7.1 policy", PermanentlyRefused, FailureReason.POLICY),
+    ("RCPT", "552 5.2.2 full", PermanentlyRefused, FailureReason.MAILBOX_FULL),
+    ("DATA", "554 5.7.1 policy", PermanentlyRefused, FailureReason.POLICY),
+    ("DATA", "552", PermanentlyRefused, FailureReason.TOO_LARGE),
+    ("CONTENT", "552 5.3.4 big", PermanentlyRefused, FailureReason.TOO_LARGE),
+    ("CONTENT", "554", PermanentlyRefused, FailureReason.REFUSED),
+    ("CONTENT", "554 5.6.0 bad", PermanentlyRefused, FailureReason.CONTENT),
 )
 
 
 @dataclass
-class Plan:
-    """What the server will do to each mail, and what must come of it."""
+class ExpectedResults:
+    """The expected results of the server's script, by address."""
 
-    refused: dict[str, tuple[type[NotSent], Reason]] = field(default_factory=dict)
-    """By address; all others arrive."""
+    refused: dict[str, tuple[type[NotSent], FailureReason]] = field(default_factory=dict)
+    """The permanent rejections; all other mails arrive."""
     copies: Counter[str] = field(default_factory=Counter)
-    """How often the server takes a mail and does not say so."""
+    """How often the server accepts a mail without its reply arriving."""
 
 
-def planned(chance: random.Random, fake: FakeSmtpServer, addresses: list[str]) -> Plan:
-    """Write the server's script."""
-    plan = Plan()
-    for command, answers in BEFORE_A_MAIL.items():
+def write_script(chance: random.Random, fake: FakeSmtpServer, addresses: list[str]) -> ExpectedResults:
+    """Write the server's script of faults; return the expected results."""
+    expected = ExpectedResults()
+    for command, answers in FAULTS_BEFORE_A_MAIL.items():
         faults: list[str | None] = [*answers, *([STALL] if command in STALLED else [])]
         # A few usual answers in between, so that all phases have their turn; each connection is a chance to fail.
         usual: list[str | None] = [None] * (len(faults) * (20 if command == "MAIL" else 2))
@@ -80,54 +80,56 @@ def planned(chance: random.Random, fake: FakeSmtpServer, addresses: list[str]) -
     for number, address in enumerate(addresses):
         script = fake.of[address]
         if number % 4 == 3:
-            command, answer, kind, reason = FOR_GOOD[number // 4 % len(FOR_GOOD)]
-            _put_off(chance, script, command)
+            command, answer, kind, reason = PERMANENT_FAULTS[number // 4 % len(PERMANENT_FAULTS)]
+            _add_temporary_failures(chance, script, command)
             script[command].append(answer)
-            plan.refused[address] = (kind, reason)
+            expected.refused[address] = (kind, reason)
             continue
-        for command in FOR_NOW:
-            _put_off(chance, script, command)
+        for command in TEMPORARY_FAULTS:
+            _add_temporary_failures(chance, script, command)
         for _ in range(chance.choice((0, 0, 0, 1, 2))):
             script["CONTENT"].append(TAKEN_THEN_STALL if chance.random() < 0.1 else TAKEN_THEN_GONE)
-            plan.copies[address] += 1
+            expected.copies[address] += 1
         chance.shuffle(script["CONTENT"])
-    return plan
+    return expected
 
 
-def _put_off(chance: random.Random, script: Script, command: str) -> None:
-    script[command] += chance.choices(FOR_NOW[command], k=chance.choice((0, 0, 1, 2)))
+def _add_temporary_failures(chance: random.Random, script: Script, command: str) -> None:
+    """Add up to two temporary failures to the script of a command."""
+    script[command] += chance.choices(TEMPORARY_FAULTS[command], k=chance.choice((0, 0, 1, 2)))
 
 
 @dataclass
-class Fate:
-    """What a mail has been through."""
+class MailResult:
+    """The result of one mail after all attempts."""
 
     error: NotSent | None = None
-    """For good."""
+    """The permanent rejection; None: the mail was accepted."""
     unknown: int = 0
-    """How often nobody knew whether it was taken."""
-    begun: int = 0
-    """How often its content may have gone out."""
+    """The number of attempts after which the server may have accepted the mail."""
+    content_sent: int = 0
+    """The number of attempts in which the content may have been sent."""
 
 
 @dataclass
-class Holding:
-    """One of the places for mails in doubt, from the mail's content to the outcome."""
+class Slot:
+    """A slot of the in-flight limit, held from the mail's content to the outcome."""
 
-    places: asyncio.Semaphore
-    begun: bool = False
+    semaphore: asyncio.Semaphore
+    is_acquired: bool = False
 
-    async def begin(self) -> None:
-        if not self.begun:
-            await self.places.acquire()
-            self.begun = True
+    async def acquire(self) -> None:
+        if not self.is_acquired:
+            await self.semaphore.acquire()
+            self.is_acquired = True
 
-    def end(self) -> None:
-        if self.begun:
-            self.places.release()
+    def release(self) -> None:
+        if self.is_acquired:
+            self.semaphore.release()
 
 
-def a_mail(address: str) -> EmailMessage:
+def build_mail(address: str) -> EmailMessage:
+    """Return a mail with a line that contains only a dot."""
     mail = EmailMessage(policy=SMTP)
     mail["From"], mail["To"], mail["Subject"] = "alerts@example.org", address, "24 departures"
     mail["Message-ID"] = f"<{address.partition('@')[0]}@towerwatch.example>"
@@ -135,30 +137,32 @@ def a_mail(address: str) -> EmailMessage:
     return mail
 
 
-async def insist(server: MailServer, clock: ScaledClock, mail: EmailMessage, doubts: asyncio.Semaphore) -> Fate:
-    """Send again and again, as the agents do, until it is taken or refused for good."""
-    fate = Fate()
+async def send_until_final(
+    server: MailServer, clock: ScaledClock, mail: EmailMessage, semaphore: asyncio.Semaphore
+) -> MailResult:
+    """Send a mail again and again, like the notifier does, until it is accepted or permanently rejected."""
+    result = MailResult()
     began = clock.now()
     attempt = 0
     while True:
         attempt += 1
-        holding = Holding(doubts)
+        slot = Slot(semaphore)
         try:
-            await server.send(mail, before_content=holding.begin)
-            return fate
+            await server.send(mail, before_content=slot.acquire)
+            return result
         except NotSent as error:
             failure = error
         finally:
-            fate.begun += holding.begun
-            holding.end()
+            result.content_sent += slot.is_acquired
+            slot.release()
         assert "@" not in str(failure)
         if failure.permanent:
-            fate.error = failure
-            return fate
-        fate.unknown += isinstance(failure, LostAfterData)
-        assert isinstance(failure, MailServerAway) is failure.concerns_all
+            result.error = failure
+            return result
+        result.unknown += isinstance(failure, LostAfterData)
+        assert isinstance(failure, MailServerUnavailable) is failure.affects_all_mails
         now, base = clock.now(), timedelta(seconds=2)
-        again = next_try(now, min(attempt, 5), began, base, random.random(), failure.retry_at)
+        again = compute_next_attempt_time(now, min(attempt, 5), began, base, random.random(), failure.retry_at)
         assert again is not None, f"{mail['To']} was never taken: {failure}"
         await asyncio.sleep(clock.real_seconds(again - now))
 
@@ -167,21 +171,21 @@ PIPELINING: Final = ("PIPELINING", "SIZE 100000", "8BITMIME")
 
 
 @pytest.mark.parametrize(("seed", "extensions"), [(1, PIPELINING), (2, ()), (3, PIPELINING)])
-def test_every_mail_arrives_once_or_is_refused_for_its_own_reason(
+def test_every_mail_arrives_once_or_is_rejected_for_its_own_reason(
     tmp_path: Path, seed: int, extensions: tuple[str, ...]
 ) -> None:
-    """Copies come only from a connection that was lost after the mail's last line, and bear the same Message-ID.
+    """Duplicates come only from connections lost after a mail's last line, and have the same Message-ID.
 
-    Nothing of the storm is left: no connection, no mail in nobody's hands.
+    After the storm no connection is open and no mail is in progress.
     """
     context, trusted = server_context(tmp_path)
     fake = FakeSmtpServer(context, "starttls", ("towerwatch", "right"), extensions)
     addresses = [f"u{number}@example.net" for number in range(MAILS)]
-    plan = planned(random.Random(seed), fake, addresses)
-    to_be_said = {command: len(answers) for command, answers in fake.script.items()}
+    expected = write_script(random.Random(seed), fake, addresses)
+    script_lengths = {command: len(answers) for command, answers in fake.script.items()}
     clock = ScaledClock(datetime(2026, 11, 23, tzinfo=UTC), SPEED, datetime.now(UTC))
 
-    async def storm(port: int) -> list[Fate]:
+    async def storm(port: int) -> list[MailResult]:
         server = MailServer(
             "127.0.0.1",
             port,
@@ -195,30 +199,38 @@ def test_every_mail_arrives_once_or_is_refused_for_its_own_reason(
             patience=BreakerPolicy(longest_opening=timedelta(seconds=20)),
             timeouts=Timeouts(connect_s=2, command_s=2, content_s=5),
         )
-        doubts = asyncio.Semaphore(IN_DOUBT)
-        fates = await asyncio.gather(*(insist(server, clock, a_mail(address), doubts) for address in addresses))
+        semaphore = asyncio.Semaphore(MAX_IN_FLIGHT)
+        results = await asyncio.gather(
+            *(send_until_final(server, clock, build_mail(address), semaphore) for address in addresses)
+        )
         assert (server.mails_under_way, server.connections <= CONNECTIONS) == (0, True)
         await server.close()
-        return fates
+        return results
 
     with fake.running():
-        fates = asyncio.run(asyncio.wait_for(storm(fake.port), 150))
+        results = asyncio.run(asyncio.wait_for(storm(fake.port), 150))
         eventually(lambda: fake.open == 0, "the end of all connections", 10)
 
     refused = {
-        to: (type(fate.error), fate.error.reason) for to, fate in zip(addresses, fates, strict=True) if fate.error
+        to: (type(result.error), result.error.reason)
+        for to, result in zip(addresses, results, strict=True)
+        if result.error
     }
-    assert refused == plan.refused
+    assert refused == expected.refused
     taken = Counter(mail["To"] for mail in fake.mails)
-    assert taken == Counter(address for address in addresses if address not in plan.refused) + plan.copies
-    assert {to: fate.unknown for to, fate in zip(addresses, fates, strict=True) if fate.unknown} == plan.copies
-    assert all(taken[to] <= fate.begun for to, fate in zip(addresses, fates, strict=True)), "said before it was taken"
+    assert taken == Counter(address for address in addresses if address not in expected.refused) + expected.copies
+    assert {
+        to: result.unknown for to, result in zip(addresses, results, strict=True) if result.unknown
+    } == expected.copies
+    assert all(taken[to] <= result.content_sent for to, result in zip(addresses, results, strict=True)), (
+        "said before it was taken"
+    )
     for mail in fake.mails:
         assert mail["Message-ID"] == f"<{mail['To'].partition('@')[0]}@towerwatch.example>"
         assert mail.get_content().splitlines()[1] == "."
     assert fake.most_open <= CONNECTIONS * 2, (
         "for each open one, at most one of which the server has yet to see the end"
     )
-    assert all(not any(script.values()) for to, script in fake.of.items() if to not in plan.refused)
-    for command, answers in to_be_said.items():
+    assert all(not any(script.values()) for to, script in fake.of.items() if to not in expected.refused)
+    for command, answers in script_lengths.items():
         assert len(fake.script[command]) < answers / 2, f"too little of the storm came in {command}"

@@ -12,12 +12,12 @@ from structlog.testing import capture_logs
 
 from chassis.breaker import BreakerState
 from notifier.errors import (
+    FailureReason,
     HardBounce,
     LostAfterData,
-    MailServerAway,
+    MailServerUnavailable,
     NotSent,
     PermanentlyRefused,
-    Reason,
     TemporarilyRefused,
 )
 from notifier.smtp import MailServer, Timeouts
@@ -110,35 +110,35 @@ def test_many_mails_are_under_way_at_once_and_no_more_connections_than_allowed(f
 @pytest.mark.parametrize(
     ("command", "answer", "kind", "reason"),
     [
-        ("RCPT", "450 4.2.1 ada@example.net is busy", TemporarilyRefused, Reason.MAILBOX_BUSY),
-        ("RCPT", "550 5.1.1 ada@example.net unknown", HardBounce, Reason.MAILBOX_UNKNOWN),
-        ("RCPT", "550-5.7.1 ada@example.net\r\n550 5.7.1 is spam", PermanentlyRefused, Reason.POLICY),
-        ("RCPT", "530 5.7.0 authentication required", MailServerAway, Reason.AUTHENTICATION),
-        ("RCPT", "421 4.3.2 ada@example.net later", MailServerAway, Reason.BUSY),
-        ("RCPT", HANG_UP, TemporarilyRefused, Reason.LOST),
-        ("MAIL", "451 later", MailServerAway, Reason.BUSY),
-        ("MAIL", "550 5.7.1 not from you", MailServerAway, Reason.SENDER),
-        ("MAIL", "552 5.3.4 ada@example.net: too big", PermanentlyRefused, Reason.TOO_LARGE),
-        ("MAIL", HANG_UP, TemporarilyRefused, Reason.LOST),
-        ("MAIL", STALL, TemporarilyRefused, Reason.LOST),
-        ("DATA", "451 later", TemporarilyRefused, Reason.PUT_OFF),
-        ("DATA", "554 no", PermanentlyRefused, Reason.REFUSED),
-        ("DATA", RESET, TemporarilyRefused, Reason.LOST),
-        ("CONTENT", "452 disk full", TemporarilyRefused, Reason.STORAGE),
-        ("CONTENT", "554 5.6.0 no such mail please", PermanentlyRefused, Reason.CONTENT),
-        ("CONTENT", HANG_UP, LostAfterData, Reason.LOST_AFTER_DATA),
-        ("CONTENT", "nonsense", LostAfterData, Reason.LOST_AFTER_DATA),
-        ("CONNECT", "554 go away", MailServerAway, Reason.NOT_WELCOME),
-        ("CONNECT", "421 busy", MailServerAway, Reason.BUSY),
-        ("CONNECT", HANG_UP, MailServerAway, Reason.UNREACHABLE),
-        ("CONNECT", STALL, MailServerAway, Reason.UNREACHABLE),
-        ("EHLO", RESET, MailServerAway, Reason.UNREACHABLE),
-        ("EHLO", STALL, MailServerAway, Reason.UNREACHABLE),
-        ("EHLO", "550 not to you", MailServerAway, Reason.NOT_WELCOME),
+        ("RCPT", "450 4.2.1 ada@example.net is busy", TemporarilyRefused, FailureReason.MAILBOX_BUSY),
+        ("RCPT", "550 5.1.1 ada@example.net unknown", HardBounce, FailureReason.MAILBOX_UNKNOWN),
+        ("RCPT", "550-5.7.1 ada@example.net\r\n550 5.7.1 is spam", PermanentlyRefused, FailureReason.POLICY),
+        ("RCPT", "530 5.7.0 authentication required", MailServerUnavailable, FailureReason.AUTHENTICATION),
+        ("RCPT", "421 4.3.2 ada@example.net later", MailServerUnavailable, FailureReason.BUSY),
+        ("RCPT", HANG_UP, TemporarilyRefused, FailureReason.LOST),
+        ("MAIL", "451 later", MailServerUnavailable, FailureReason.BUSY),
+        ("MAIL", "550 5.7.1 not from you", MailServerUnavailable, FailureReason.SENDER),
+        ("MAIL", "552 5.3.4 ada@example.net: too big", PermanentlyRefused, FailureReason.TOO_LARGE),
+        ("MAIL", HANG_UP, TemporarilyRefused, FailureReason.LOST),
+        ("MAIL", STALL, TemporarilyRefused, FailureReason.LOST),
+        ("DATA", "451 later", TemporarilyRefused, FailureReason.PUT_OFF),
+        ("DATA", "554 no", PermanentlyRefused, FailureReason.REFUSED),
+        ("DATA", RESET, TemporarilyRefused, FailureReason.LOST),
+        ("CONTENT", "452 disk full", TemporarilyRefused, FailureReason.STORAGE),
+        ("CONTENT", "554 5.6.0 no such mail please", PermanentlyRefused, FailureReason.CONTENT),
+        ("CONTENT", HANG_UP, LostAfterData, FailureReason.LOST_AFTER_DATA),
+        ("CONTENT", "nonsense", LostAfterData, FailureReason.LOST_AFTER_DATA),
+        ("CONNECT", "554 go away", MailServerUnavailable, FailureReason.NOT_WELCOME),
+        ("CONNECT", "421 busy", MailServerUnavailable, FailureReason.BUSY),
+        ("CONNECT", HANG_UP, MailServerUnavailable, FailureReason.UNREACHABLE),
+        ("CONNECT", STALL, MailServerUnavailable, FailureReason.UNREACHABLE),
+        ("EHLO", RESET, MailServerUnavailable, FailureReason.UNREACHABLE),
+        ("EHLO", STALL, MailServerUnavailable, FailureReason.UNREACHABLE),
+        ("EHLO", "550 not to you", MailServerUnavailable, FailureReason.NOT_WELCOME),
     ],
 )
 def test_a_refusal_is_what_it_is_and_ends_with_its_mail(
-    fake: FakeSmtpServer, command: str, answer: str, kind: type[NotSent], reason: Reason
+    fake: FakeSmtpServer, command: str, answer: str, kind: type[NotSent], reason: FailureReason
 ) -> None:
     """Its class and its reason are right, the next mail goes out, and no reply's words get out."""
     fake.script[command] = [answer]
@@ -176,7 +176,7 @@ def test_a_reply_never_belongs_to_another_mail(fake: FakeSmtpServer) -> None:
     fake.script["RCPT"] = [STALL]
     refused, accepted = sent_in_turn(plain(fake), 2)
     assert refused is not None
-    assert (refused.reason, accepted) == (Reason.LOST, None)
+    assert (refused.reason, accepted) == (FailureReason.LOST, None)
     assert fake.connections == 2
 
 
@@ -270,7 +270,7 @@ def test_an_outage_costs_no_storm_of_connections(fake: FakeSmtpServer) -> None:
     async def sending() -> None:
         server = plain(fake, clock=clock, timeouts=Timeouts())
         outcomes = await asyncio.gather(*(outcome_of(server, a_mail(n)) for n in range(200)))
-        assert {type(outcome) for outcome in outcomes} == {MailServerAway}
+        assert {type(outcome) for outcome in outcomes} == {MailServerUnavailable}
         assert fake.connections < 5 + 4, "more than it takes to see it, and those under way"
         assert server.state is BreakerState.OPEN
         [away] = {outcome.retry_at for outcome in outcomes[50:] if outcome is not None}
@@ -318,15 +318,15 @@ def test_nobody_listens() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         [outcome] = sent_in_turn(MailServer("127.0.0.1", free.getsockname()[1], "plaintext"))
-    assert isinstance(outcome, MailServerAway)
-    assert outcome.reason is Reason.UNREACHABLE
+    assert isinstance(outcome, MailServerUnavailable)
+    assert outcome.reason is FailureReason.UNREACHABLE
 
 
 def test_a_server_without_starttls_gets_no_mail(fake: FakeSmtpServer) -> None:
     """Who asked for encryption never sends without, not even when a server (or who stands before it) offers none."""
     [outcome] = sent_in_turn(MailServer("127.0.0.1", fake.port, "starttls"))
-    assert isinstance(outcome, MailServerAway)
-    assert outcome.reason is Reason.TLS
+    assert isinstance(outcome, MailServerUnavailable)
+    assert outcome.reason is FailureReason.TLS
     assert "MAIL" not in fake.commands
 
 
@@ -374,7 +374,7 @@ def test_an_address_in_utf8_needs_a_server_that_takes_it() -> None:
         server = plain(fake)
         with pytest.raises(PermanentlyRefused) as refused:
             await server.send(a_mail(to="zoë@example.net"))
-        assert refused.value.reason is Reason.ADDRESS
+        assert refused.value.reason is FailureReason.ADDRESS
         await server.send(a_mail())
         await server.close()
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from chassis.breaker import BreakerState
-from notifier.errors import HardBounce, LostAfterData, MailServerAway, NotSent, Reason, TemporarilyRefused
+from notifier.errors import FailureReason, HardBounce, LostAfterData, MailServerUnavailable, NotSent, TemporarilyRefused
 from notifier.smtp import MailServer, Timeouts
 from tests.fakes.smtp_server import HANG_UP, RESET, STALL, TAKEN_THEN_GONE, TAKEN_THEN_STALL, THEN_GONE, FakeSmtpServer
 
@@ -173,14 +173,14 @@ def test_an_error_of_the_caller_comes_out(fake: FakeSmtpServer) -> None:
 @pytest.mark.parametrize(
     ("answer", "kind", "reason"),
     [
-        ("354 go on", TemporarilyRefused, Reason.LOST),
-        ("354 go on\r\n421 4.4.2 too slow", MailServerAway, Reason.BUSY),
-        ("354 go on\r\n451 4.4.2 too slow", TemporarilyRefused, Reason.PUT_OFF),
-        ("354 go on\r\nnonsense", TemporarilyRefused, Reason.LOST),
+        ("354 go on", TemporarilyRefused, FailureReason.LOST),
+        ("354 go on\r\n421 4.4.2 too slow", MailServerUnavailable, FailureReason.BUSY),
+        ("354 go on\r\n451 4.4.2 too slow", TemporarilyRefused, FailureReason.PUT_OFF),
+        ("354 go on\r\nnonsense", TemporarilyRefused, FailureReason.LOST),
     ],
 )
 def test_a_server_that_does_not_wait_has_no_mail(
-    fake: FakeSmtpServer, answer: str, kind: type[NotSent], reason: Reason
+    fake: FakeSmtpServer, answer: str, kind: type[NotSent], reason: FailureReason
 ) -> None:
     """It was gone before anything was written: the mail is not in doubt."""
 
@@ -209,7 +209,7 @@ def test_a_server_that_changes_its_mind_is_not_spoken_to_again(fake: FakeSmtpSer
         word.may_go.set()
         with pytest.raises(TemporarilyRefused) as refused:
             await server.send(a_mail(1), before_content=word)
-        assert (refused.value.reason, server.connections) == (Reason.PUT_OFF, 0)
+        assert (refused.value.reason, server.connections) == (FailureReason.PUT_OFF, 0)
         await server.send(a_mail(2))
         await server.close()
 

@@ -3,7 +3,14 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from notifier.errors import HardBounce, LostAfterData, MailServerAway, PermanentlyRefused, Reason, TemporarilyRefused
+from notifier.errors import (
+    FailureReason,
+    HardBounce,
+    LostAfterData,
+    MailServerUnavailable,
+    PermanentlyRefused,
+    TemporarilyRefused,
+)
 from notifier.smtp.outcomes import TABLE, Enhanced, Kind, Phase, classify
 
 ENTRY = (Phase.CONNECT, Phase.EHLO, Phase.STARTTLS, Phase.AUTH)
@@ -122,7 +129,7 @@ def test_what_is_missing_is_encryption_or_a_login(phase: Phase, code: int) -> No
     """The same code says either (RFC 3207, RFC 4954)."""
     outcome = classify(phase, code)
     assert outcome.kind is Kind.SERVER
-    assert outcome.reason is (Reason.TLS if phase is Phase.STARTTLS else Reason.AUTHENTICATION)
+    assert outcome.reason is (FailureReason.TLS if phase is Phase.STARTTLS else FailureReason.AUTHENTICATION)
 
 
 @pytest.mark.parametrize("phase", ENTRY)
@@ -160,7 +167,7 @@ def test_every_answer_has_a_meaning(phase: Phase, code: int | None, enhanced: En
         Kind.TEMPORARY: TemporarilyRefused,
         Kind.PERMANENT: PermanentlyRefused,
         Kind.HARD_BOUNCE: HardBounce,
-        Kind.SERVER: MailServerAway,
+        Kind.SERVER: MailServerUnavailable,
         Kind.UNKNOWN: LostAfterData,
     }
     assert type(error) is kinds[outcome.kind]

@@ -12,8 +12,8 @@ import pytest
 
 from chassis.breaker import BreakerPolicy
 from chassis.clock import SystemClock
-from notifier.delivery.retries import next_try
-from notifier.errors import HardBounce, MailServerAway, NotSent, PermanentlyRefused, Reason
+from notifier.delivery.retries import compute_next_attempt_time
+from notifier.errors import FailureReason, HardBounce, MailServerUnavailable, NotSent, PermanentlyRefused
 from notifier.smtp import MailServer
 from tests.fakes.postfix import SIZE_LIMIT, Postfix, running_postfix
 from tests.ports import HOST
@@ -59,7 +59,9 @@ async def insist(server: MailServer, mail: EmailMessage) -> int:
         attempt += 1
         assert not failure.permanent, failure
         now = CLOCK.now()
-        at = next_try(now, min(attempt, 3), began, timedelta(seconds=0.1), random.random(), failure.retry_at)
+        at = compute_next_attempt_time(
+            now, min(attempt, 3), began, timedelta(seconds=0.1), random.random(), failure.retry_at
+        )
         assert at is not None
         await asyncio.sleep(CLOCK.real_seconds(at - now))
 
@@ -108,10 +110,10 @@ def test_what_it_refuses_is_understood(postfix: Postfix) -> None:
     assert large is not None
     assert elsewhere is not None
     assert (type(unknown), unknown.reason, str(unknown)) == (
-        HardBounce, Reason.MAILBOX_UNKNOWN, "the server refused the recipient: 550 5.1.1",
+        HardBounce, FailureReason.MAILBOX_UNKNOWN, "the server refused the recipient: 550 5.1.1",
     )  # fmt: skip
-    assert (type(large), large.reason) == (PermanentlyRefused, Reason.TOO_LARGE)
-    assert (type(elsewhere), elsewhere.reason) == (PermanentlyRefused, Reason.POLICY)
+    assert (type(large), large.reason) == (PermanentlyRefused, FailureReason.TOO_LARGE)
+    assert (type(elsewhere), elsewhere.reason) == (PermanentlyRefused, FailureReason.POLICY)
     assert taken is None
     eventually(postfix.mails, "the mail", 30)
     [mail] = postfix.mails()
@@ -135,9 +137,9 @@ def test_an_address_in_another_alphabet(postfix: Postfix) -> None:
 
 def test_a_certificate_that_the_machine_does_not_know(postfix: Postfix) -> None:
     """Is refused, with a real server too."""
-    with pytest.raises(MailServerAway) as refused:
+    with pytest.raises(MailServerUnavailable) as refused:
         asyncio.run(MailServer(HOST, postfix.port, "starttls").send(a_mail(1)))
-    assert refused.value.reason is Reason.TLS
+    assert refused.value.reason is FailureReason.TLS
 
 
 def test_it_is_stopped_and_started_in_mid_run(postfix: Postfix) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier.errors import MailServerAway, NotSent, Reason
+from notifier.errors import FailureReason, MailServerUnavailable, NotSent
 from notifier.smtp import MailServer, Security, Timeouts
 from tests.fakes.smtp_server import HANG_UP, RESET, STALL, FakeSmtpServer
 from tests.fakes.tls import server_context
@@ -48,8 +48,8 @@ def test_a_certificate_that_cannot_be_believed_is_refused(tmp_path: Path, securi
     address = "127.0.0.2" if fault == "wrong host" else "127.0.0.1"
     context, trusted = server_context(tmp_path, address, timedelta(hours=-1 if fault == "expired" else 1))
     outcome, fake = over_tls(context, security, None if fault == "unknown" else trusted)
-    assert isinstance(outcome, MailServerAway)
-    assert outcome.reason is Reason.TLS
+    assert isinstance(outcome, MailServerUnavailable)
+    assert outcome.reason is FailureReason.TLS
     assert "AUTH" not in fake.commands
 
 
@@ -58,14 +58,14 @@ def test_a_handshake_that_comes_to_no_end(tmp_path: Path, fault: str) -> None:
     """Costs its timeout and no more."""
     context, trusted = server_context(tmp_path)
     outcome, _ = over_tls(context, "starttls", trusted, fault=fault)
-    assert isinstance(outcome, MailServerAway)
-    assert outcome.reason is Reason.TLS
+    assert isinstance(outcome, MailServerUnavailable)
+    assert outcome.reason is FailureReason.TLS
 
 
 def test_a_wrong_password_is_our_fault_and_costs_no_alert(tmp_path: Path) -> None:
     """535 is a 5yz, but it says nothing about the mail: it will be tried again."""
     context, trusted = server_context(tmp_path)
     outcome, _ = over_tls(context, "starttls", trusted, password="wrong")
-    assert isinstance(outcome, MailServerAway)
-    assert outcome.reason is Reason.AUTHENTICATION
+    assert isinstance(outcome, MailServerUnavailable)
+    assert outcome.reason is FailureReason.AUTHENTICATION
     assert "535 5.7.8" in str(outcome)

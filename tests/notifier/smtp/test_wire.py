@@ -10,7 +10,7 @@ from email.policy import SMTP, default
 import pytest
 from hypothesis import given, strategies as st
 
-from notifier.errors import PermanentlyRefused, Reason
+from notifier.errors import FailureReason, PermanentlyRefused
 from notifier.smtp.envelope import Envelope, stuffed
 from notifier.smtp.rate_limit import MINUTE, Pace
 from notifier.smtp.replies import LONGEST_REPLY, Replies, Reply, Silence
@@ -153,7 +153,7 @@ def test_what_smtp_cannot_carry_is_refused(mail: EmailMessage, sender: str | Non
     """Before anything of it is said."""
     with pytest.raises(PermanentlyRefused) as refused:
         Envelope.of(mail, sender)
-    assert refused.value.reason is Reason.ADDRESS
+    assert refused.value.reason is FailureReason.ADDRESS
 
 
 @given(st.integers(1, 20), st.lists(st.integers(0, 30_000), min_size=1, max_size=80))

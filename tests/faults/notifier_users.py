@@ -1,4 +1,4 @@
-"""People, the alerts that are theirs, and what is to become of each of them."""
+"""The users of the fault tests, their alerts, and what should become of each alert."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,39 +14,40 @@ from domain.interests import Direction
 from domain.windows import Window
 from streams.messages import encode_alert
 from tests.notifier.alerts import ALERT, CAUSE
-from tests.notifier.process import Event
+from tests.notifier.process import UserEvent
 from towerwatch.topics import ALERTS_RAISED
 
 _AIRPORTS: Final = ("KJFK", "LICC", "EDDF", "EGLL", "KBOS", "ZBAA")
 _BEGIN: Final = datetime(2013, 2, 8, tzinfo=UTC)
 
 
-class Life(StrEnum):
-    """What is the matter with a person."""
+class UserKind(StrEnum):
+    """The kind of a user, which determines what should become of the user's alerts."""
 
     READS = "reads"
-    """Nothing: all alerts are to be mailed."""
+    """An ordinary user: all alerts should be mailed."""
     REFUSED = "refused"
-    """The mail server refuses each mail for good."""
+    """The mail server permanently rejects each mail."""
     BOUNCES = "bounces"
-    """The same, because there is no such address."""
+    """The mail server permanently rejects each mail because the address does not exist."""
     UNCONFIRMED = "unconfirmed"
     PAUSED = "paused"
     UNKNOWN = "unknown"
-    """There is no such account."""
+    """The account does not exist."""
     PAUSES = "pauses"
-    """Later."""
+    """The account is paused during the test."""
     LEAVES = "leaves"
-    """Later: the account is deleted."""
+    """The account is deleted during the test."""
 
 
-NEVER_MAILED: Final = (Life.UNCONFIRMED, Life.PAUSED, Life.UNKNOWN)
-CHANGING: Final = (Life.PAUSES, Life.LEAVES)
+NEVER_MAILED: Final = (UserKind.UNCONFIRMED, UserKind.PAUSED, UserKind.UNKNOWN)
+CHANGING: Final = (UserKind.PAUSES, UserKind.LEAVES)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the server says to each mail for an address, in which phase, and the dead letter's reason for it."""
+    """The server's permanent rejection of an address: in which phase, with which reply, and the reason in the dead
+    letter."""
 
     command: str
     answer: str
@@ -69,72 +70,76 @@ REFUSALS: Final = (
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Person:
-    """Somebody, and all alerts about whose interests there are to be, in their order."""
+class SimulatedUser:
+    """A user, and all alerts for the user's interests, in their order."""
 
     user_id: UUID
     email: str
-    life: Life
+    kind: UserKind
     refusal: Refusal | None
     alerts: tuple[Alert, ...]
 
 
 @dataclass(frozen=True)
-class Cast:
-    """All people of a scene."""
+class UserGroup:
+    """All users of a fault test."""
 
-    people: tuple[Person, ...]
+    members: tuple[SimulatedUser, ...]
 
-    def bursts(self, count: int) -> Iterator[list[Event]]:
-        """All alerts in so many pieces, each with some of everybody's; a person's are in order."""
+    def split_into_bursts(self, count: int) -> Iterator[list[UserEvent]]:
+        """Yield all alerts in `count` bursts, each with a part of every user's alerts, in their order."""
         for number in range(count):
             pieces = [
-                person.alerts[len(person.alerts) * number // count : len(person.alerts) * (number + 1) // count]
-                for person in self.people
+                user.alerts[len(user.alerts) * number // count : len(user.alerts) * (number + 1) // count]
+                for user in self.members
             ]
-            yield [raised(alert) for piece in pieces for alert in piece]
+            yield [to_event(alert) for piece in pieces for alert in piece]
 
-    def of(self, *lives: Life) -> list[Person]:
-        return [person for person in self.people if person.life in lives]
+    def of_kind(self, *kinds: UserKind) -> list[SimulatedUser]:
+        """Return the users of these kinds."""
+        return [user for user in self.members if user.kind in kinds]
 
     @cached_property
-    def by_address(self) -> Mapping[str, Person]:
-        return {person.email: person for person in self.people}
+    def by_address(self) -> Mapping[str, SimulatedUser]:
+        return {user.email: user for user in self.members}
 
 
-def raised(alert: Alert) -> Event:
-    """Its event as the stream publishes it."""
-    return Event(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
+def to_event(alert: Alert) -> UserEvent:
+    """Return the event of an alert as the stream publishes it."""
+    return UserEvent(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))
 
 
-def one_more(person: Person) -> Person:
-    """The same person, with one more alert."""
-    last = person.alerts[-1]
-    key = UUID(int=person.user_id.int ^ 1)
+def with_one_more_alert(user: SimulatedUser) -> SimulatedUser:
+    """Return a copy of the user with one more alert."""
+    last = user.alerts[-1]
+    key = UUID(int=user.user_id.int ^ 1)
     alert = replace(
         last, alert_id=key, episode_id=key, interest_id=key, state=AlertState.FIRING, threshold=1_000, count=1_001
     )
-    return replace(person, alerts=(*person.alerts, alert))
+    return replace(user, alerts=(*user.alerts, alert))
 
 
-def a_cast(chance: random.Random, alerts: int, lives: Mapping[Life, int], bounces: Sequence[Refusal] = BOUNCES) -> Cast:
-    """So many people of each kind, and so many alerts about them all. `bounces`: what a server says to unknown ones."""
-    kinds = [life for life, count in lives.items() for _ in range(count)]
+def build_users(
+    chance: random.Random, alerts: int, counts: Mapping[UserKind, int], bounces: Sequence[Refusal] = BOUNCES
+) -> UserGroup:
+    """Return so many users of each kind, who share so many alerts. `bounces`: the server's rejections of unknown
+    addresses."""
+    kinds = [kind for kind, count in counts.items() for _ in range(count)]
     chance.shuffle(kinds)
-    people: list[Person] = []
-    for number, life in enumerate(kinds):
+    users: list[SimulatedUser] = []
+    for number, kind in enumerate(kinds):
         quota = alerts * (number + 1) // len(kinds) - alerts * number // len(kinds)
-        refusals = {Life.BOUNCES: bounces, Life.REFUSED: REFUSALS}.get(life)
-        refusal = refusals[len(people) % len(refusals)] if refusals else None
+        refusals = {UserKind.BOUNCES: bounces, UserKind.REFUSED: REFUSALS}.get(kind)
+        refusal = refusals[len(users) % len(refusals)] if refusals else None
         user_id = _uuid(chance)
-        prefix = "nobody" if life is Life.BOUNCES else "u"
+        prefix = "nobody" if kind is UserKind.BOUNCES else "u"
         email = f"{prefix}{user_id.hex[:12]}@example.net"
-        people.append(Person(user_id, email, life, refusal, tuple(_alerts(chance, user_id, quota))))
-    return Cast(tuple(people))
+        users.append(SimulatedUser(user_id, email, kind, refusal, tuple(_build_alerts(chance, user_id, quota))))
+    return UserGroup(tuple(users))
 
 
-def _alerts(chance: random.Random, user_id: UUID, count: int) -> Iterator[Alert]:
-    """Alerts of one person: of one to three interests, in the order of their windows, each told from all others."""
+def _build_alerts(chance: random.Random, user_id: UUID, count: int) -> Iterator[Alert]:
+    """Yield alerts of one user for one to three interests, all different, in the order of their windows."""
     interests = [
         replace(
             ALERT,
@@ -148,10 +153,10 @@ def _alerts(chance: random.Random, user_id: UUID, count: int) -> Iterator[Alert]
         for number in range(chance.randint(1, 3))
     ]
     firing: dict[UUID, UUID] = {}
-    told = 0
+    alert_count = 0
     for hour in range(count + 1):
         for interest in interests:
-            if told == count:
+            if alert_count == count:
                 return
             episode, alert_id = firing.get(interest.interest_id), _uuid(chance)
             if episode is None:
@@ -169,13 +174,13 @@ def _alerts(chance: random.Random, user_id: UUID, count: int) -> Iterator[Alert]
                 count=interest.threshold + (-3 if state is AlertState.RESOLVED else 5),
                 window_start=_BEGIN + timedelta(hours=hour),
             )
-            told += 1
+            alert_count += 1
 
 
 def _uuid(chance: random.Random) -> UUID:
     return UUID(int=chance.getrandbits(128), version=4)
 
 
-def alerts_of(people: Iterable[Person]) -> dict[UUID, Alert]:
-    """Their alerts, by id."""
-    return {alert.alert_id: alert for person in people for alert in person.alerts}
+def alerts_by_id(users: Iterable[SimulatedUser]) -> dict[UUID, Alert]:
+    """Return the alerts of these users by id."""
+    return {alert.alert_id: alert for user in users for alert in user.alerts}

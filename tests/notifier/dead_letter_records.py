@@ -1,4 +1,4 @@
-"""Dead letters for tests, as they lie in their topic."""
+"""Dead letters for tests: their events, their records, and a publisher."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -12,7 +12,7 @@ from aiokafka.structs import ConsumerRecord
 
 from chassis.faust.app import dead_letter
 from domain.alerts import Alert
-from notifier.messages import Retry, decode_raised, encode_retry
+from notifier.messages import Retry, decode_raised_alert, encode_retry
 from streams.messages import encode_alert
 from tests.notifier.alerts import CAUSE, NOW
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, Topic, partition_of
@@ -21,8 +21,8 @@ Headers = Sequence[tuple[str, bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Aside:
-    """An event that is put aside."""
+class DeadLetteredEvent:
+    """An event that is dead-lettered, and the reason."""
 
     topic: Topic
     key: bytes | None
@@ -30,35 +30,40 @@ class Aside:
     reason: str = "the server refused the recipient: 550"
 
 
-def raised(alert: Alert, reason: str = "the server refused the recipient: 550") -> Aside:
-    return Aside(ALERTS_RAISED, str(alert.user_id).encode(), encode_alert(alert, CAUSE), reason)
+def dead_lettered_alert(alert: Alert, reason: str = "the server refused the recipient: 550") -> DeadLetteredEvent:
+    """Return a dead-lettered event of alerts.raised.v1."""
+    return DeadLetteredEvent(ALERTS_RAISED, str(alert.user_id).encode(), encode_alert(alert, CAUSE), reason)
 
 
-def retry(*alerts: Alert, reason: str = "gave up after 361 tries: no answer", sealed: bool = False) -> Aside:
-    """A mail of these alerts that was tried again."""
-    values = tuple(decode_raised(encode_alert(each, CAUSE)) for each in alerts)
+def dead_lettered_retry(
+    *alerts: Alert, reason: str = "gave up after 361 tries: no answer", sealed: bool = False
+) -> DeadLetteredEvent:
+    """Return a dead-lettered event of alerts.retry.v1 with these alerts."""
+    values = tuple(decode_raised_alert(encode_alert(each, CAUSE)) for each in alerts)
     value = encode_retry(Retry(values, 361, NOW, NOW - timedelta(days=1), sealed))
-    return Aside(ALERTS_RETRY, str(alerts[0].user_id).encode(), value, reason)
+    return DeadLetteredEvent(ALERTS_RETRY, str(alerts[0].user_id).encode(), value, reason)
 
 
-def record(
-    aside: Aside, offset: int = 0, at: datetime = NOW, partition: int = 3, headers: Headers | None = None
+def build_record(
+    event: DeadLetteredEvent, offset: int = 0, at: datetime = NOW, partition: int = 3, headers: Headers | None = None
 ) -> ConsumerRecord:
-    """The letter's record; `headers` in place of those that tell all."""
-    told: Headers = [
-        ("source-topic", aside.topic.name.encode()),
+    """Return the record of a dead letter. `headers` replace the headers that a complete record has."""
+    default_headers: Headers = [
+        ("source-topic", event.topic.name.encode()),
         ("source-partition", b"5"),
         ("source-offset", b"77"),
-        ("reason", aside.reason.encode()),
+        ("reason", event.reason.encode()),
         ("dead-lettered-at", at.isoformat(timespec="seconds").encode()),
     ]
-    return plain_record(aside.key, aside.value, told if headers is None else headers, offset, at, partition)
+    return build_plain_record(
+        event.key, event.value, default_headers if headers is None else headers, offset, at, partition
+    )
 
 
-def plain_record(
+def build_plain_record(
     key: bytes | None, value: bytes | None, headers: Headers, offset: int, at: datetime | int, partition: int = 3
 ) -> ConsumerRecord:
-    """`at`: or milliseconds since 1970."""
+    """Return a record of the dead-letter topic. `at`: a datetime, or milliseconds since 1970."""
     timestamp = at if isinstance(at, int) else int(at.timestamp() * 1000)
     sizes = len(key or b""), len(value or b"")
     return ConsumerRecord(
@@ -66,8 +71,9 @@ def plain_record(
     )
 
 
-def put_aside(bootstrap_servers: str, dead_letters: Topic, asides: Iterable[Aside]) -> list[str]:
-    """Put events aside one after the other, as both services do, to a topic of letters. Their ids."""
+def publish_dead_letters(bootstrap_servers: str, dead_letters: Topic, events: Iterable[DeadLetteredEvent]) -> list[str]:
+    """Publish events as dead letters, one after the other, as both services do; return their ids in the dead-letter
+    topic."""
     ids: list[str] = []
 
     async def putting() -> None:
@@ -79,7 +85,7 @@ def put_aside(bootstrap_servers: str, dead_letters: Topic, asides: Iterable[Asid
                 ids.append(f"{written.partition}:{written.offset}")
                 return sent
 
-            for offset, each in enumerate(asides):
+            for offset, each in enumerate(events):
                 partition = partition_of((each.key or b"").decode(errors="replace"), each.topic)
                 message = SimpleNamespace(
                     topic=each.topic.name, partition=partition, offset=offset, key=each.key, value=each.value

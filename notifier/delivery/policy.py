@@ -1,0 +1,26 @@
+"""The policy of mail delivery: sender, limits and retry times."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from email.headerregistry import Address
+
+from notifier.mail import Contact, envelope_sender
+
+
+@dataclass(frozen=True, slots=True)
+class MailPolicy:
+    """The sender, the hourly limit and the retry times of all mails."""
+
+    sender: Address
+    bounces_to: Address | None = None
+    """The mailbox that receives bounces; each mail's envelope sender also names its recipient. None: the sender."""
+    mails_per_hour: int | None = None
+    """The maximal number of mails with alerts to one user in any hour. None: no limit."""
+    retry_base: timedelta = timedelta(seconds=5)
+    """The backoff after the first failure; it doubles with each further failure."""
+    lifetime: timedelta = timedelta(hours=24)
+    """The age at which an alert or a confirmation request is given up."""
+
+    def envelope_from(self, contact: Contact) -> str | None:
+        """Return the envelope sender of mails to this contact (VERP); None: the address of the From header."""
+        return None if self.bounces_to is None else envelope_sender(self.bounces_to, contact.email)

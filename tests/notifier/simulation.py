@@ -1,0 +1,376 @@
+"""A simulation of one notifier worker with random faults from a seed, and the check that every alert was handled.
+
+After a storm of faults everything works, and the simulation continues until all events are acknowledged. To run
+thousands of seeds:
+
+    python -m tests.notifier.simulation 0 3000
+"""
+
+import asyncio
+import random
+import sys
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+from uuid import UUID
+
+import structlog
+
+from chassis.metrics import Metrics, ServiceIdentity
+from domain.alerts import Alert, AlertState
+from notifier.agents import Agents, KafkaTopics
+from notifier.delivery import batching as batching_module, deliver as deliver_module
+from notifier.delivery.batching import MailQueue
+from notifier.delivery.confirmations import ConfirmationDelivery
+from notifier.delivery.deliver import AlertDelivery
+from notifier.delivery.dispatch import MailDispatcher
+from notifier.delivery.in_flight import InFlightLimit
+from notifier.delivery.policy import MailPolicy
+from notifier.delivery.store import DeliveryStore
+from notifier.mail import Contact
+from notifier.messages import REQUEUED_FROM
+from notifier.metrics import NotifierMetrics
+from tests.fakes.hurried_loop import run
+from tests.notifier.alerts import ALERT, SENDER
+from tests.notifier.simulated_services import (
+    SimulatedMailServer,
+    SimulatedProcess,
+    SimulatedStream,
+    SimulatedTable,
+    SimulatedTopic,
+    SimulatedUserManager,
+    Simulation,
+)
+from tests.notifier.simulation_settings import DeliverySettings, FaultRates
+
+
+def build_fake_mail(alerts: list[Alert], contact: Contact, *_: object) -> Any:
+    """Return a substitute for a mail with alerts, because a real one takes long to write."""
+    return SimpleNamespace(user_id=contact.user_id, alert_ids=frozenset(each.alert_id for each in alerts))
+
+
+class SimulatedWorker:
+    """A worker: the notifier's core, connected like in `notifier.app`."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation, settings = simulation, simulation.settings
+        self.process = process = SimulatedProcess(simulation)
+        self.tables = {name: SimulatedTable(process, changelog) for name, changelog in simulation.changelogs.items()}
+        crashed: list[BaseException] = []
+        store = DeliveryStore(self.tables["statuses"], self.tables["users"], crashed.append)
+        self.queue = MailQueue(settings.group_wait)
+        all_metrics = Metrics(ServiceIdentity("notifier", "story"))
+        metrics, self.registry = NotifierMetrics(all_metrics), all_metrics.registry
+        topics = KafkaTopics(
+            SimulatedTopic(process, simulation.retry_log),  # type: ignore[arg-type]
+            SimulatedTopic(process, simulation.dead_letters),  # type: ignore[arg-type]
+            lambda event: process.owns_partitions and event.message.generation_id == process.generation,
+        )
+        policy = MailPolicy(SENDER, mails_per_hour=settings.mails_per_hour, lifetime=settings.lifetime)
+        contacts, server, in_flight = (
+            SimulatedUserManager(process),
+            SimulatedMailServer(process),
+            InFlightLimit(settings.max_in_flight),
+        )
+        delivery = AlertDelivery(
+            self.queue,
+            store,
+            contacts,
+            server,
+            topics,
+            policy,
+            in_flight,
+            settings.connections,
+            simulation.clock,
+            metrics,
+        )
+        confirmations = ConfirmationDelivery(
+            store, contacts, server, topics, policy, in_flight, simulation.clock, metrics
+        )
+        self.dispatcher = MailDispatcher(
+            self.queue, delivery, simulation.clock, settings.connections, settings.max_queued_alerts
+        )
+        self.agents = Agents(self.dispatcher, confirmations, store, topics, metrics)
+        self._reading: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start the dispatcher and the agents."""
+        self._running = asyncio.create_task(self.dispatcher.run())
+        self._start_reading()
+
+    def _start_reading(self) -> None:
+        """Start the agents of alerts and retries."""
+        streams = (
+            SimulatedStream(self.process, self.simulation.raised_log),
+            SimulatedStream(self.process, self.simulation.retry_log),
+        )
+        consumers = self.agents.consume_alerts, self.agents.consume_retries
+        self._reading = [
+            asyncio.create_task(consume(stream))  # type: ignore[arg-type]
+            for consume, stream in zip(consumers, streams, strict=True)
+        ]
+
+    async def rebalance(self) -> None:
+        """Revoke all partitions and assign them again."""
+        self.process.owns_partitions = False
+        await self.dispatcher.stop_and_drain(8.0)
+        for task in self._reading:
+            task.cancel()
+        await asyncio.wait(self._reading)
+        if self.process.is_dead:
+            return
+        self.process.generation += 1
+        self.process.owns_partitions = True
+        self.simulation.lose_uncommitted_offsets()
+        self.dispatcher.resume()
+        self._start_reading()
+
+    def crash(self) -> None:
+        """Kill the process; some pending writes still reach the broker."""
+        self.process.is_dead = True
+        for table in self.tables.values():
+            table.crash()
+
+
+def build_alerts(simulation: Simulation, how_many: int) -> list[tuple[float, Alert]]:
+    """Return FIRING alerts, most with their RESOLVED, each with the second at which it is raised, in that order."""
+    chance, found = simulation.chance, []
+    for number in range(how_many):
+        user, interest = chance.choice(simulation.users), UUID(int=number << 64 | 7)
+        firing = replace(
+            ALERT,
+            alert_id=UUID(int=number * 10 + 1),
+            user_id=user,
+            interest_id=interest,
+            episode_id=UUID(int=number * 10 + 1),
+        )
+        at = chance.choice((0.0, 0.0, 1.0, chance.uniform(0, 600)))
+        found.append((at, firing))
+        if chance.random() < 0.7:
+            later = at + chance.choice((0.0, chance.uniform(0, 20), chance.uniform(0, 900)))
+            found.append(
+                (
+                    later,
+                    replace(
+                        firing,
+                        alert_id=UUID(int=number * 10 + 2),
+                        state=AlertState.RESOLVED,
+                        window_start=ALERT.window_start + timedelta(hours=1),
+                    ),
+                )
+            )
+    return sorted(found, key=lambda each: (each[0], each[1].alert_id))
+
+
+async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert]], requeues: bool) -> None:
+    """Run workers from the first alert until all events are acknowledged, then check the results.
+
+    `requeues`: after the storm an operator requeues all dead letters. Raises AssertionError.
+    """
+    fault_rates, chance = simulation.fault_rates, simulation.chance
+    simulation.crash_at_steps = {chance.randint(1, 60 + 12 * len(alerts)) for _ in range(fault_rates.crashes)}
+    rebalance_at = sorted(chance.uniform(0, 120) for _ in range(fault_rates.rebalances))
+    worker = SimulatedWorker(simulation)
+    worker.start()
+
+    async def publish_alerts() -> None:
+        for at, alert in alerts:
+            await asyncio.sleep(max(at - asyncio.get_running_loop().time(), 0))
+            simulation.publish_alert(alert)
+            if chance.random() < 0.05:
+                simulation.publish_alert(alert)  # a duplicate by the stream
+
+    publishing = asyncio.create_task(publish_alerts())
+    simulation.outer_tasks.add(publishing)
+    deadline = asyncio.get_running_loop().time() + 40 * 3600
+    lost_after_data = 0
+    while asyncio.get_running_loop().time() < deadline:
+        now = asyncio.get_running_loop().time()
+        pause = 1.0 if now < 200 or simulation.is_storm else 60.0
+        if simulation.lost_after_data > lost_after_data:
+            lost_after_data = simulation.lost_after_data
+            if chance.random() < fault_rates.rebalance_after_loss:
+                rebalance_at.insert(0, now + chance.uniform(0, 3))
+        if rebalance_at:
+            pause = min(pause, max(rebalance_at[0] - now, 0))
+        with suppress(TimeoutError):
+            await asyncio.wait_for(simulation.killed.wait(), pause)
+        if rebalance_at and asyncio.get_running_loop().time() >= rebalance_at[0] and not simulation.killed.is_set():
+            rebalance_at.pop(0)
+            simulation.rebalances += 1
+            rebalancing = asyncio.create_task(worker.rebalance())
+            killing = asyncio.create_task(simulation.killed.wait())
+            await asyncio.wait((rebalancing, killing), return_when=asyncio.FIRST_COMPLETED)
+            killing.cancel()
+            if simulation.killed.is_set():
+                rebalancing.cancel()
+                with suppress(asyncio.CancelledError):
+                    await rebalancing
+        if simulation.killed.is_set():
+            simulation.killed.clear()
+            simulation.crashes += 1
+            worker.crash()
+            await simulation.cancel_process_tasks()
+            simulation.lose_uncommitted_offsets()
+            worker = SimulatedWorker(simulation)
+            worker.start()
+        if requeues and not simulation.is_storm:
+            requeues = False
+            for alert_id in {each for each, _ in simulation.list_dead_letters()}:
+                simulation.requeued_ids.add(alert_id)
+                simulation.publish_alert(simulation.alerts[alert_id], {REQUEUED_FROM: b"0:0"})
+        if (
+            publishing.done()
+            and not simulation.is_storm
+            and simulation.is_all_acknowledged
+            and not requeues
+            and not len(worker.queue)
+        ):
+            break
+    await publishing
+    unacknowledged = {
+        log.name: sorted(set(range(len(log.records))) - log.acknowledged)
+        for log in (simulation.raised_log, simulation.retry_log)
+    }
+    user_states = dict(simulation.changelogs["users"])
+    worker.crash()
+    await simulation.cancel_process_tasks()
+    assert not any(unacknowledged.values()), f"never acknowledged: {unacknowledged}"
+    assert len(worker.queue) == 0, "every event is acknowledged, and the queue is not empty"
+    check_results(simulation, user_states)
+
+
+def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> None:
+    """Check that each alert was mailed once, or dead-lettered for the right reason, in the right order.
+
+    Raises AssertionError for a lost alert, for an alert in two different mails, for too many duplicates and for a mail
+    above the hourly limit. `user_states`: the changelog of user states.
+    """
+    mails_by_alert: dict[UUID, set[frozenset[UUID]]] = defaultdict(set)
+    first_mail: dict[UUID, int] = {}
+    copies: dict[frozenset[UUID], int] = defaultdict(int)
+    for number, mail in enumerate(simulation.mails):
+        copies[mail.alert_ids] += 1
+        for each in mail.alert_ids:
+            mails_by_alert[each].add(mail.alert_ids)
+            first_mail.setdefault(each, number)
+    reasons: dict[UUID, list[str]] = defaultdict(list)
+    for alert_id, reason in simulation.list_dead_letters():
+        reasons[alert_id].append(reason)
+    uncertain = simulation.crashes + simulation.rebalances
+    for alert_id, alert in simulation.alerts.items():
+        if len(mails_by_alert[alert_id]) > 1 and alert_id not in simulation.requeued_ids:
+            raise AssertionError(f"{alert_id.int} in different mails: {to_sorted_numbers(mails_by_alert[alert_id])}")
+        assert alert_id in first_mail or reasons[alert_id] or alert.user_id in simulation.unmailable_users, (
+            f"{alert_id.int} lost"
+        )
+        if not uncertain and not simulation.requeued_ids:
+            assert not (alert_id in first_mail and reasons[alert_id] and not simulation.lost_after_data), (
+                f"{alert_id.int} twice"
+            )
+        for reason in reasons[alert_id]:
+            if reason.startswith(("the server refused the recipient: 550", "the server refused the mail: 554")):
+                assert alert_id in simulation.refused_ids, f"{alert_id.int}: {reason}"
+            else:
+                assert reason.startswith("gave up after"), f"{alert_id.int}: {reason}"
+        if alert.state is AlertState.RESOLVED and alert_id in first_mail and alert.episode_id is not None:
+            firing = alert.episode_id
+            ended = reasons[firing] or alert.user_id in simulation.unmailable_users
+            assert ended or first_mail[firing] <= first_mail[alert_id], f"{alert_id.int} before {firing.int}"
+    duplicates = sum(copies.values()) - len(copies)
+    assert duplicates <= uncertain * simulation.settings.max_in_flight + simulation.lost_after_data, (
+        f"{duplicates} duplicates"
+    )
+    for alert_id in simulation.requeued_ids:
+        again = alert_id in first_mail or simulation.alerts[alert_id].user_id in simulation.unmailable_users
+        assert again or len(reasons[alert_id]) > 1, f"{alert_id.int} requeued, and lost"
+    if simulation.settings.mails_per_hour is not None and not uncertain and not simulation.lost_after_data:
+        for user in simulation.users:
+            at = [mail.at for mail in simulation.mails if mail.user_id == user]
+            for one, later in zip(at, at[simulation.settings.mails_per_hour :], strict=False):
+                assert later - one >= timedelta(minutes=59, seconds=59), "too many in an hour"
+
+
+def to_sorted_numbers(sets: set[frozenset[UUID]]) -> list[list[int]]:
+    """Return sets of alert ids as sorted lists of numbers, for messages."""
+    return [sorted(each.int for each in one) for one in sets]
+
+
+def draw_parameters(seed: int) -> tuple[FaultRates, DeliverySettings, int, int, bool]:
+    """Return fault rates, settings, the number of users, the number of episodes, and True if dead letters are
+    requeued."""
+    chance = random.Random(seed)
+
+    def draw_rate(maximum: float) -> float:
+        return chance.choice((0.0, 0.0, chance.uniform(0, maximum)))
+
+    if chance.random() < 0.2:  # the same mails unconfirmed again and again, for ever new readers
+        fault_rates = FaultRates(
+            storm=timedelta(seconds=300),
+            temporary=0.4,
+            lost_after_acceptance=0.3,
+            late_readers=0.5,
+            rebalance_after_loss=0.7,
+            rebalances=2,
+        )
+        settings = DeliverySettings(group_wait=timedelta(seconds=chance.choice((0, 5))), max_in_flight=2)
+        return fault_rates, settings, 1, chance.randint(2, 8), False
+    fault_rates = FaultRates(
+        storm=timedelta(seconds=chance.choice((0, 30, 300, 3000, 6000))),
+        temporary=draw_rate(0.7),
+        permanent=draw_rate(0.1),
+        bounce=draw_rate(0.1),
+        server_unavailable=draw_rate(0.4),
+        circuit_open=draw_rate(0.5),
+        lost_after_acceptance=draw_rate(0.3),
+        lost_before_acceptance=draw_rate(0.3),
+        slow_replies=draw_rate(0.3),
+        user_manager_unavailable=draw_rate(0.5),
+        paused=chance.choice((0.0, 0.0, 0.0, 0.1)),
+        late_readers=chance.choice((0.0, 0.5)),
+        crashes=chance.choice((0, 0, 1, 1, 2, 4)),
+        rebalances=chance.choice((0, 0, 1, 2)),
+    )
+    settings = DeliverySettings(
+        group_wait=timedelta(seconds=chance.choice((0, 5, 5, 60))),
+        mails_per_hour=chance.choice((None, None, 1, 2, 12)),
+        max_in_flight=chance.choice((1, 1, 2)),
+        connections=chance.choice((1, 2, 4)),
+        max_alerts_per_mail=chance.choice((200, 200, 2)),
+        max_queued_alerts=chance.choice((1000, 1000, 40)),
+        lifetime=timedelta(seconds=chance.choice((86_400, 86_400, 600))),
+    )
+    return fault_rates, settings, chance.randint(1, 3), chance.randint(1, 8), chance.random() < 0.2
+
+
+def run_seed(seed: int) -> Simulation:
+    """Run the simulation of a seed and return it. Raises AssertionError if its results are wrong."""
+    fault_rates, settings, users, how_many, requeues = draw_parameters(seed)
+    simulations: list[Simulation] = []
+
+    async def story() -> None:
+        simulation = Simulation(seed, fault_rates, settings, users)
+        simulations.append(simulation)
+        await run_simulation(simulation, build_alerts(simulation, how_many), requeues)
+
+    with (
+        mock.patch.object(deliver_module, "alerts_mail", build_fake_mail),
+        mock.patch.object(deliver_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
+        mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
+        mock.patch.object(random, "random", random.Random(seed).random),
+    ):
+        run(story())
+    return simulations[0]
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
+    for seed in range(int(sys.argv[1]), int(sys.argv[2])):
+        try:
+            run_seed(seed)
+        except AssertionError as error:
+            print(f"seed {seed}: {error}")
