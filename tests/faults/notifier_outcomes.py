@@ -12,7 +12,7 @@ from notifier.mail.alert_header import ALERT_HEADER, ToldAlert, parse_alert_head
 from notifier.mail.headers import id_of_alerts
 from notifier.messages import decode_raised_alert, decode_retry
 from tests.faults.notifier_users import CHANGING, NEVER_MAILED, SimulatedUser, UserGroup, UserKind, alerts_by_id
-from tests.streams.process import records
+from tests.streams.process import read_records
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RETRY
 
 
@@ -139,7 +139,7 @@ def read_outcome(
         _assert_references(mail, alerts)
         outcome.mails.append(AcceptedMail(to, message_id, frozenset(each.alert_id for each in alerts), position))
     keys = {str(user.user_id).encode() for user in users.members}
-    for record in records(bootstrap_servers, ALERTS_DEAD_LETTER):
+    for record in read_records(bootstrap_servers, ALERTS_DEAD_LETTER):
         if record.key not in keys:
             continue
         record_headers = {name: value.decode() for name, value in record.headers}
