@@ -57,7 +57,7 @@ async def _observed(kafka: Broker, until: dict[str, datetime]) -> list[flights_p
     found: list[flights_pb.FlightsObserved] = []
     waited_for = set(until)
     last = 0
-    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers) as consumer, asyncio.timeout(60):
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers) as consumer, asyncio.timeout(120):
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)
         while waited_for:

@@ -45,6 +45,8 @@ POLL: Final = timedelta(hours=3)
 TIMING: Final = Timing(Lags(timedelta(minutes=30), timedelta(hours=2)), POLL, corrections_after=timedelta(days=1))
 IMPATIENT: Final = Timeouts(total_s=0.25)
 """Some bodies never come: that costs so much real time, each time."""
+PUBLISH_TIMEOUT_S: Final = 120.0
+"""Generous, for other processes may keep the machine busy."""
 RATE: Final = 0.25
 
 
@@ -100,7 +102,8 @@ def collected(kafka: Broker, folder: Path, storm: Faults | None) -> Left:
     metrics = Metrics(ServiceIdentity("collector", "local"))
 
     async def week(url: str) -> None:
-        client = OpenSkyClient(f"{url}/api", f"{url}{TOKEN_PATH}", CREDENTIALS, clock, metrics, IMPATIENT)
+        timeouts = Timeouts() if storm is None else IMPATIENT  # in a calm week no answer is late, but a machine may be
+        client = OpenSkyClient(f"{url}/api", f"{url}{TOKEN_PATH}", CREDENTIALS, clock, metrics, timeouts)
         collection = Collection(database, client, clock, TIMING, Ledger(1_000_000), metrics)
         term = await collection.begin_term()
         while clock.now() < BEGIN + 10 * DAY:
@@ -132,7 +135,10 @@ async def _published(kafka: Broker, database: Database, metrics: Metrics) -> lis
     """What the relay publishes until the outbox is empty, as readers take it: repeats dropped by their sequence."""
     partitions = {TopicPartition(FLIGHTS_OBSERVED.name, partition_of(each, FLIGHTS_OBSERVED)) for each in AIRPORTS}
     events = []
-    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers) as consumer, asyncio.timeout(60):
+    async with (
+        AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers) as consumer,
+        asyncio.timeout(PUBLISH_TIMEOUT_S),
+    ):
         consumer.assign(list(partitions))
         begin = await consumer.end_offsets(partitions)
         relay = asyncio.create_task(OutboxRelay(database, OUTBOX, kafka.bootstrap_servers, metrics).run())
