@@ -19,12 +19,12 @@ from chassis.web.http import create_app
 from collector.collection_requests import CollectionRequests
 from collector.flights import Flights
 from collector.interests import Interests, Wish
-from collector.intervals import Lags
+from collector.intervals import SourceLags
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
 from collector.rest.routes import DESCRIPTION, PROBLEMS, blueprint
 from collector.rest.users import Users
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
 from domain.interests import Direction, Interest
 from domain.windows import Window
@@ -132,7 +132,9 @@ def users(authority: FakeAuthority) -> Iterator[Users]:
 def app_of(database: Database, clock: Clock, users: Users) -> Flask:
     """Everything that the collector serves over HTTP, as `__main__` wires it."""
     app = create_app("collector", Metrics(ServiceIdentity("collector", "local")), PROBLEMS, ready=lambda: True)
-    timing = Timing(Lags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(days=2))
+    timing = CollectionTiming(
+        SourceLags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(days=2)
+    )
     app.register_blueprint(
         blueprint(
             Interests(database, clock),
@@ -140,7 +142,7 @@ def app_of(database: Database, clock: Clock, users: Users) -> Flask:
             users,
             OPERATOR_TOKEN,
             Flights(database, clock),
-            SchedulerStatus(database, clock, timing, Ledger(BUDGET)).show,
+            SchedulerStatus(database, clock, timing, QuotaStore(BUDGET)).load_state,
         )
     )
     app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", DESCRIPTION))

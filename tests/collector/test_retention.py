@@ -5,10 +5,10 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import func, select, text
 
-from collector import retention as sweep_module
+from collector import retention as retention_module
 from collector.intervals import day_of
 from collector.model import CoverageRow, FlightRow
-from collector.retention import Sweep
+from collector.retention import FlightRetention
 from domain.interests import Direction
 from tests.collector.conftest import NOON, Service, wish
 
@@ -59,11 +59,11 @@ def test_only_old_flights_that_nobody_wants_are_forgotten(service: Service) -> N
     service.set(wish("LICC"))
     service.set(wish("EGLL", Direction.BOTH))
     service.set(wish("KBOS", Direction.ARRIVALS))
-    sweep = Sweep(service.database, service.clock, RETENTION)
+    retention = FlightRetention(service.database, service.clock, RETENTION)
     service.clock.advance(RETENTION)
-    assert sweep.run() == 0
+    assert retention.delete_expired() == 0
     service.clock.advance(timedelta(days=1))
-    assert sweep.run() == 2 * 24
+    assert retention.delete_expired() == 2 * 24
     assert [left(service, airport) for airport in ("KJFK", "KBOS", "LICC", "EGLL")] == [48, 48, 72, 72]
     with service.database.transaction() as session:
         cursor = session.get_one(CoverageRow, ("KJFK", "departures"))
@@ -77,7 +77,7 @@ def test_in_the_end_only_the_cursor_is_left(service: Service) -> None:
     """It says where the gap begins when somebody wants the airport again."""
     fill(service, "KJFK", days=3)
     service.clock.advance(RETENTION + timedelta(days=60))
-    Sweep(service.database, service.clock, RETENTION).run()
+    FlightRetention(service.database, service.clock, RETENTION).delete_expired()
     assert left(service) == 0
     with service.database.transaction() as session:
         cursor = session.get_one(CoverageRow, ("KJFK", "departures"))
@@ -86,10 +86,10 @@ def test_in_the_end_only_the_cursor_is_left(service: Service) -> None:
 
 def test_it_works_in_chunks(service: Service, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """No transaction deletes more."""
-    monkeypatch.setattr(sweep_module, "CHUNK", 10)
+    monkeypatch.setattr(retention_module, "CHUNK", 10)
     fill(service, "KJFK", days=1)
     service.clock.advance(RETENTION + timedelta(days=2))
-    assert Sweep(service.database, service.clock, RETENTION).run() == 24
+    assert FlightRetention(service.database, service.clock, RETENTION).delete_expired() == 24
     assert left(service) == 0
 
 
@@ -98,10 +98,10 @@ def test_an_interest_keeps_its_history(service: Service) -> None:
     fill(service, "KJFK", days=2)
     service.set(user_id=ANN)
     service.clock.advance(RETENTION + timedelta(days=30))
-    sweep = Sweep(service.database, service.clock, RETENTION)
-    assert sweep.run() == 0
+    retention = FlightRetention(service.database, service.clock, RETENTION)
+    assert retention.delete_expired() == 0
     service.interests.remove_all(ANN)
-    assert sweep.run() == 48
+    assert retention.delete_expired() == 48
 
 
 def test_it_finds_its_flights_by_an_index(service: Service) -> None:
@@ -126,4 +126,4 @@ def test_it_finds_its_flights_by_an_index(service: Service) -> None:
 def test_nothing_to_sweep_is_fine(service: Service) -> None:
     """Neither airports nor flights."""
     service.set(user_id=uuid4())
-    assert Sweep(service.database, service.clock, RETENTION).run() == 0
+    assert FlightRetention(service.database, service.clock, RETENTION).delete_expired() == 0

@@ -12,8 +12,8 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics, ServiceIdentity
-from collector.errors import DeposedError
-from collector.leadership.election import OFFICE_S, SESSION_S, Leadership
+from collector.errors import SupersededError
+from collector.leadership.election import CONFIRMATION_VALID_S, SESSION_S, LeaderElection
 from collector.leadership.terms import Term
 from local.kafka import Broker
 from tests.ports import free_port
@@ -63,7 +63,7 @@ class Replica:
     def __init__(self, kafka: Broker, poll_interval_s: float = A_LONG_TIME_S) -> None:
         self.collection = FakeCollection()
         self._metrics = Metrics(ServiceIdentity("collector", "local"))
-        self._leadership = Leadership(self.collection, kafka.bootstrap_servers, poll_interval_s, self._metrics)
+        self._leadership = LeaderElection(self.collection, kafka.bootstrap_servers, poll_interval_s, self._metrics)
 
     @property
     def leads(self) -> bool:
@@ -203,7 +203,7 @@ def test_who_was_deposed_but_holds_the_partition_begins_another_term(kafka: Brok
 
     async def story() -> None:
         async with Replica(kafka).running() as replica:
-            replica.collection.failure = DeposedError("as planned")
+            replica.collection.failure = SupersededError("as planned")
             await until(lambda: len(replica.collection.terms) >= 3)
             replica.collection.failure = None
             # The next term that begins is the first that lasts; what is asked for before, its first collection covers.
@@ -226,7 +226,7 @@ def test_a_leader_that_is_cut_off_from_kafka_stops_by_itself(late_broker: Broker
     The broker stands still until the leader has stopped: it cannot have told the leader anything. That the leader stops
     before its session ends is a matter of two constants; a stopwatch would measure the machine.
     """
-    assert OFFICE_S < SESSION_S
+    assert CONFIRMATION_VALID_S < SESSION_S
     late_broker.start()
 
     async def story() -> None:

@@ -15,15 +15,21 @@ from sqlalchemy.orm import Session
 
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
-from collector.errors import BreakerOpenError, DeposedError, SourceAwayError, SourceLimitedError, SourceRefusedError
+from collector.errors import (
+    BreakerOpenError,
+    SourceLimitedError,
+    SourceRefusedError,
+    SourceUnavailableError,
+    SupersededError,
+)
 from collector.interests import Interests
-from collector.intervals import DAY, Lags, day_of, known_until
+from collector.intervals import DAY, SourceLags, compute_available_until, day_of
 from collector.leadership.terms import Term
-from collector.messages import BATCH
+from collector.messages import MAX_FLIGHTS_PER_MESSAGE
 from collector.model import SCHEMA, CoverageRow, FlightRow
-from collector.settled.collection import Collection
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing
+from collector.settled.collection import FlightCollector
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming
 from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 from domain.traffic import Coverage, DirectionTraffic, Observation
@@ -32,8 +38,8 @@ from tests.fakes.clock import FakeClock
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.topics import FLIGHTS_OBSERVED
 
-LAGS = Lags(departures=timedelta(minutes=30), arrivals=timedelta(hours=2))
-TIMING = Timing(LAGS, poll_interval=timedelta(hours=1), corrections_after=timedelta(days=2))
+LAGS = SourceLags(departures=timedelta(minutes=30), arrivals=timedelta(hours=2))
+TIMING = CollectionTiming(LAGS, poll_interval=timedelta(hours=1), corrections_after=timedelta(days=2))
 PLENTY = 1_000_000
 """Credits a day."""
 YESTERDAY = day_of(NOON) - DAY
@@ -67,14 +73,14 @@ class FakeSource:
         """What happens elsewhere between a question and its answer."""
         self._clock = clock
 
-    async def flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
         self.asked.append((airport, direction, begin, end))
         self.remaining_credits = self.says_left
         if self.failures and (failure := self.failures.pop(0)):
             raise failure
         if airport in self.failing:
             raise self.failing[airport]
-        known = known_until(direction, self._clock.now(), LAGS)
+        known = compute_available_until(direction, self._clock.now(), LAGS)
         answer = [each for each in self.known if begin <= each.event_time(direction) < min(end, known)]
         await asyncio.to_thread(self.meanwhile)
         return answer + answer[::2]  # some twice
@@ -126,7 +132,7 @@ def _flights(session: Session) -> Iterable[FlightRow]:
     return session.scalars(select(FlightRow))
 
 
-def collection_of(service: Service, source: FakeSource, metrics: Metrics | None = None) -> Collection:
+def collection_of(service: Service, source: FakeSource, metrics: Metrics | None = None) -> FlightCollector:
     return a_collection(service.database, source, service.clock, metrics=metrics)
 
 
@@ -134,16 +140,16 @@ def a_collection(
     database: Database,
     source: FakeSource,
     clock: FakeClock,
-    timing: Timing = TIMING,
+    timing: CollectionTiming = TIMING,
     budget: int = PLENTY,
     metrics: Metrics | None = None,
-) -> Collection:
-    return Collection(
-        database, source, clock, timing, Ledger(budget), metrics or Metrics(ServiceIdentity("collector", "local"))
+) -> FlightCollector:
+    return FlightCollector(
+        database, source, clock, timing, QuotaStore(budget), metrics or Metrics(ServiceIdentity("collector", "local"))
     )
 
 
-def run(collection: Collection, airport: str | None = None) -> None:
+def run(collection: FlightCollector, airport: str | None = None) -> None:
     """A term, with one collection in it."""
 
     async def lead() -> None:
@@ -222,9 +228,11 @@ def test_an_empty_interval_is_told_too(service: Service) -> None:
 def test_many_flights_are_all_told(service: Service) -> None:
     """More than a batch holds, in the order of their event times."""
     service.set()
-    source = FakeSource(service.clock, [flight(YESTERDAY, number=number) for number in range(2 * BATCH + 1)])
+    source = FakeSource(
+        service.clock, [flight(YESTERDAY, number=number) for number in range(2 * MAX_FLIGHTS_PER_MESSAGE + 1)]
+    )
     run(collection_of(service, source))
-    assert len(told(service.database)[JFK_DEPARTURES].flights) == 2 * BATCH + 1
+    assert len(told(service.database)[JFK_DEPARTURES].flights) == 2 * MAX_FLIGHTS_PER_MESSAGE + 1
     assert_consistent(service.database, source.known)
 
 
@@ -244,7 +252,7 @@ def test_a_flight_whose_times_the_source_changed_is_told_once(service: Service) 
     assert arrivals.covered[-1] == (YESTERDAY + DAY, YESTERDAY + 2 * DAY)
 
 
-@pytest.mark.parametrize("failure", [SourceAwayError("away"), SourceRefusedError("refused")])
+@pytest.mark.parametrize("failure", [SourceUnavailableError("away"), SourceRefusedError("refused")])
 def test_an_airport_that_fails_does_not_stop_the_others(service: Service, failure: Exception) -> None:
     """Its later days wait for the failed one, or there would be a gap."""
     service.set(wish("KJFK", effective_from=NOON - timedelta(days=9)))
@@ -330,7 +338,7 @@ def test_of_two_collectors_one_stores(service: Service) -> None:
         run(collection_of(service, rival))
 
     source.meanwhile = collect_elsewhere
-    with pytest.raises(DeposedError):
+    with pytest.raises(SupersededError):
         run(collection_of(service, source))
     assert len(source.asked) == 1
     assert len(rival.asked) == 6
@@ -342,7 +350,7 @@ def test_what_a_deposed_collector_has_asked_for_is_not_stored(service: Service) 
     service.set()
     source = FakeSource(service.clock, [flight(YESTERDAY)])
     source.meanwhile = lambda: asyncio.run(collection_of(service, source).begin_term()) and None
-    with pytest.raises(DeposedError):
+    with pytest.raises(SupersededError):
         run(collection_of(service, source))
     assert told(service.database) == {}
     with service.database.transaction() as session:
@@ -356,9 +364,9 @@ def test_a_term_that_is_over_spends_nothing(service: Service) -> None:
     collection = collection_of(service, source)
     old = asyncio.run(collection.begin_term())
     asyncio.run(collection.begin_term())
-    with pytest.raises(DeposedError):
+    with pytest.raises(SupersededError):
         asyncio.run(collection.collect(old))
-    with pytest.raises(DeposedError):
+    with pytest.raises(SupersededError):
         asyncio.run(collection.collect(Term(old - 1)))
     assert source.asked == []
 
@@ -608,7 +616,7 @@ def test_a_question_without_an_answer_costs_nothing(service: Service) -> None:
     service.set()
     source = FakeSource(service.clock)
     for _ in range(30):
-        source.failures = [SourceAwayError("away")]
+        source.failures = [SourceUnavailableError("away")]
         collect_on(service, source, budget=400)
     assert spent(service) == 0
     source.asked.clear()
@@ -619,7 +627,7 @@ def test_a_question_without_an_answer_costs_nothing(service: Service) -> None:
 
 def spent(service: Service) -> int:
     with service.database.transaction() as session:
-        return Ledger(400).account(session, service.clock.now()).spent
+        return QuotaStore(400).load_balance(session, service.clock.now()).spent
 
 
 def test_the_source_is_believed_when_it_says_that_less_is_left(service: Service) -> None:
@@ -647,7 +655,7 @@ class KilledError(BaseException):
 
 
 FAILURES = st.sampled_from(
-    [None, None, SourceAwayError("away"), SourceRefusedError("refused"), SourceLimitedError(7200), KilledError()]
+    [None, None, SourceUnavailableError("away"), SourceRefusedError("refused"), SourceLimitedError(7200), KilledError()]
 )
 
 
@@ -697,7 +705,7 @@ def test_any_course_of_events_leaves_neither_gap_nor_double(flights: list[Flight
             Interests(database, clock).set(uuid4(), wish(airport, Direction.BOTH))
         source = FakeSource(clock, flights)
 
-        def begun() -> Collection:
+        def begun() -> FlightCollector:
             return a_collection(database, source, clock)
 
         collection = begun()
@@ -709,7 +717,7 @@ def test_any_course_of_events_leaves_neither_gap_nor_double(flights: list[Flight
                 run(collection, "KJFK" if step.one_airport else None)
             except KilledError:
                 collection = begun()
-            except DeposedError:
+            except SupersededError:
                 assert step.rival
             assert_consistent(database, flights)
         clock.advance(timedelta(days=1))
@@ -720,7 +728,7 @@ def test_any_course_of_events_leaves_neither_gap_nor_double(flights: list[Flight
             covered = {
                 row.covered_until for row in session.scalars(select(CoverageRow)) if row.direction == "departures"
             }
-        assert covered == {known_until(Direction.DEPARTURES, clock.now(), LAGS)}
+        assert covered == {compute_available_until(Direction.DEPARTURES, clock.now(), LAGS)}
         database.close()
 
 

@@ -21,16 +21,16 @@ from chassis.db.database import Database
 from chassis.db.outbox import LEASE_S, Sequenced
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics, ServiceIdentity
-from collector.errors import DeposedError, SourceAwayError
+from collector.errors import SourceUnavailableError, SupersededError
 from collector.interests import Interests
-from collector.intervals import Lags
+from collector.intervals import SourceLags
 from collector.leadership.terms import Term
 from collector.model import OUTBOX, SCHEMA, CoverageRow, CreditsRow, FlightRow
-from collector.retention import Sweep
-from collector.settled.collection import Collection
-from collector.settled.planner import calls_in_order
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing, flows_wanted
+from collector.retention import FlightRetention
+from collector.settled.collection import FlightCollector
+from collector.settled.planner import list_due_calls
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming, load_targets
 from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 from tests.collector.conftest import NOON, wish
@@ -41,8 +41,8 @@ from towerwatch.topics import FLIGHTS_OBSERVED
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 RETENTION = 40 * DAY
-TIMING = Timing(
-    Lags(departures=timedelta(minutes=30), arrivals=2 * HOUR), poll_interval=HOUR, corrections_after=2 * DAY
+TIMING = CollectionTiming(
+    SourceLags(departures=timedelta(minutes=30), arrivals=2 * HOUR), poll_interval=HOUR, corrections_after=2 * DAY
 )
 AIRPORTS = ("KJFK", "LICC")
 BUDGETS = (120, 400, 100_000)
@@ -80,9 +80,9 @@ class Source:
         self.remaining_credits: int | None = None
         self._clock = clock
 
-    async def flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
         if next(self.failing, False):
-            raise SourceAwayError("as planned")
+            raise SourceUnavailableError("as planned")
         now = self._clock.now()
         found = [
             Flight.model_validate(
@@ -173,9 +173,9 @@ class World:
         with suppress(Killed, DatabaseUnavailableError):
             asyncio.run(lead())
 
-    def collection(self, database: Database, source: Source, budget: int) -> Collection:
+    def collection(self, database: Database, source: Source, budget: int) -> FlightCollector:
         metrics = Metrics(ServiceIdentity("collector", "local"))
-        return Collection(database, source, self.clock, TIMING, Ledger(budget), metrics)
+        return FlightCollector(database, source, self.clock, TIMING, QuotaStore(budget), metrics)
 
     def collect_deposed(self) -> None:
         """A leader of long ago wakes up, where there is one: it neither stores nor spends, and is told so."""
@@ -183,7 +183,7 @@ class World:
             return
         before = self.spent()
         self.source.failing = iter(())
-        with suppress(DeposedError):
+        with suppress(SupersededError):
             asyncio.run(self.collection(self.database, self.source, 100_000_000).collect(self.terms[-2]))
             assert self.nothing_due(), "nobody told it"
         assert self.spent() == before
@@ -197,7 +197,7 @@ class World:
         """Whether a collection finds nothing to ask for."""
         now = self.clock.now()
         with self.database.reading() as session:
-            return calls_in_order(flows_wanted(session, TIMING, now), now, HOUR) == []
+            return list_due_calls(load_targets(session, TIMING, now), now, HOUR) == []
 
     def relay(self, owner: str, dies: bool) -> None:
         """A round of the outbox; a relay that dies has published, and forgotten nothing."""
@@ -320,7 +320,7 @@ def happens(world: World, step: Step) -> None:
             world.interests.set(world.users[airport], wanted)
             world.collect(step.faults, step.failing)
         case What.SWEEP:
-            Sweep(world.database, world.clock, RETENTION).run()
+            FlightRetention(world.database, world.clock, RETENTION).delete_expired()
         case What.LATE:
             become_known(world, now - (step.number % 70) * HOUR)
         case What.CORRECT:

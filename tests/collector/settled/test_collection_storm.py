@@ -19,12 +19,12 @@ from chassis.db.outbox import OutboxRelay
 from chassis.kafka import sequence_in
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.interests import Interests
-from collector.intervals import DAY, Lags
+from collector.intervals import DAY, SourceLags
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
-from collector.settled.collection import Collection
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing
-from collector.sources.opensky.client import OpenSkyClient, Timeouts
+from collector.settled.collection import FlightCollector
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming
+from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
 from domain.interests import Direction
 from local.kafka import Broker
 from local.opensky import faults, flights as timetable
@@ -42,8 +42,10 @@ DAYS: Final = 3
 AIRPORTS: Final = ("KJFK", "LICC")
 CREDENTIALS: Final = ("towerwatch", "a secret of the storm")
 POLL: Final = timedelta(hours=3)
-TIMING: Final = Timing(Lags(timedelta(minutes=30), timedelta(hours=2)), POLL, corrections_after=timedelta(days=1))
-IMPATIENT: Final = Timeouts(total_s=0.25)
+TIMING: Final = CollectionTiming(
+    SourceLags(timedelta(minutes=30), timedelta(hours=2)), POLL, corrections_after=timedelta(days=1)
+)
+IMPATIENT: Final = OpenSkyTimeouts(total_s=0.25)
 """Some bodies never come: that costs so much real time, each time."""
 PUBLISH_TIMEOUT_S: Final = 120.0
 """Generous, for other processes may keep the machine busy."""
@@ -102,9 +104,11 @@ def collected(kafka: Broker, folder: Path, storm: Faults | None) -> Left:
     metrics = Metrics(ServiceIdentity("collector", "local"))
 
     async def week(url: str) -> None:
-        timeouts = Timeouts() if storm is None else IMPATIENT  # in a calm week no answer is late, but a machine may be
+        timeouts = (
+            OpenSkyTimeouts() if storm is None else IMPATIENT
+        )  # in a calm week no answer is late, but a machine may be
         client = OpenSkyClient(f"{url}/api", f"{url}{TOKEN_PATH}", CREDENTIALS, clock, metrics, timeouts)
-        collection = Collection(database, client, clock, TIMING, Ledger(1_000_000), metrics)
+        collection = FlightCollector(database, client, clock, TIMING, QuotaStore(1_000_000), metrics)
         term = await collection.begin_term()
         while clock.now() < BEGIN + 10 * DAY:
             await collection.collect(term)

@@ -11,8 +11,8 @@ from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import SourceLimitedError
 from collector.gauges import SchedulerGauges
 from collector.intervals import DAY, day_of
-from collector.settled.quota import Ledger
-from collector.settled.status import SHOWN, FlowCoverage, PlannedQuestion, SchedulerStatus
+from collector.settled.quota import QuotaStore
+from collector.settled.status import MAX_SHOWN_CALLS, PlannedCall, SchedulerStatus, TargetCoverage
 from domain.interests import Direction
 from tests.collector.conftest import NOON, NOWHERE, Service, wish
 from tests.collector.settled.test_collection import LAGS, TIMING, FakeSource, a_collection, run
@@ -21,12 +21,12 @@ TODAY = day_of(NOON)
 
 
 def status_of(service: Service, budget: int = 400) -> SchedulerStatus:
-    return SchedulerStatus(service.database, service.clock, TIMING, Ledger(budget))
+    return SchedulerStatus(service.database, service.clock, TIMING, QuotaStore(budget))
 
 
 def test_without_interests_there_is_nothing_to_do(service: Service) -> None:
     """And all credits are left."""
-    state = status_of(service).show()
+    state = status_of(service).load_state()
     assert (state.at, state.budget, state.spent, state.left, state.due) == (NOON, 400, 0, 400, 0)
     assert (state.plan, state.coverage, state.deferred_until) == ((), (), None)
 
@@ -34,11 +34,11 @@ def test_without_interests_there_is_nothing_to_do(service: Service) -> None:
 def test_the_plan_has_what_comes_next_in_order_with_its_price(service: Service) -> None:
     """Before anything is collected."""
     service.set(wish(direction=Direction.BOTH))
-    state = status_of(service).show()
+    state = status_of(service).load_state()
     assert state.plan == (
-        PlannedQuestion("KJFK", Direction.ARRIVALS, TODAY - DAY, TODAY, 30, False),
-        PlannedQuestion("KJFK", Direction.DEPARTURES, TODAY - DAY, TODAY, 30, False),
-        PlannedQuestion("KJFK", Direction.DEPARTURES, TODAY, NOON - LAGS.departures, 4, False),
+        PlannedCall("KJFK", Direction.ARRIVALS, TODAY - DAY, TODAY, 30, False),
+        PlannedCall("KJFK", Direction.DEPARTURES, TODAY - DAY, TODAY, 30, False),
+        PlannedCall("KJFK", Direction.DEPARTURES, TODAY, NOON - LAGS.departures, 4, False),
     )
     assert state.deferred_until is None
     assert [(each.covered_from, each.covered_until, each.asked_at) for each in state.coverage] == [
@@ -51,10 +51,10 @@ def test_afterwards_it_has_what_was_spent_and_covered(service: Service) -> None:
     service.set()
     service.set()
     run(a_collection(service.database, FakeSource(service.clock), service.clock, budget=400))
-    state = status_of(service).show()
+    state = status_of(service).load_state()
     assert (state.spent, state.left, state.due) == (34, 366, 0)
     assert state.coverage == (
-        FlowCoverage(
+        TargetCoverage(
             airport="KJFK",
             direction=Direction.DEPARTURES,
             interests=2,
@@ -73,13 +73,13 @@ def test_a_lack_of_credits_is_said_and_until_when(service: Service) -> None:
     service.set(wish(effective_from=NOON - timedelta(days=9)))
     collection = a_collection(service.database, FakeSource(service.clock), service.clock, budget=200)
     run(collection)
-    state = status_of(service, budget=200).show()
+    state = status_of(service, budget=200).load_state()
     assert (state.spent, state.due) == (120, 6)
     assert state.deferred_until is not None
     assert NOON < state.deferred_until < TODAY + DAY
     service.clock.advance(state.deferred_until - NOON)
     run(collection)
-    assert status_of(service, budget=200).show().spent == 150
+    assert status_of(service, budget=200).load_state().spent == 150
 
 
 def test_a_pause_that_the_source_wants_is_said(service: Service) -> None:
@@ -88,7 +88,7 @@ def test_a_pause_that_the_source_wants_is_said(service: Service) -> None:
     source = FakeSource(service.clock)
     source.failures = [SourceLimitedError(3600)]
     run(a_collection(service.database, source, service.clock))
-    state = status_of(service).show()
+    state = status_of(service).load_state()
     assert (state.spent, state.deferred_until) == (0, NOON + timedelta(hours=1))
     source.asked.clear()
     run(a_collection(service.database, source, service.clock))
@@ -100,22 +100,22 @@ def test_a_new_day_has_all_its_credits(service: Service) -> None:
     service.set()
     run(a_collection(service.database, FakeSource(service.clock), service.clock))
     service.clock.advance(DAY)
-    assert status_of(service).show().spent == 0
+    assert status_of(service).load_state().spent == 0
 
 
 def test_of_a_long_plan_the_beginning_is_shown(service: Service) -> None:
     """And how long it is."""
     for airport in ("KJFK", "LICC", "EGLL", "KBOS"):
         service.set(wish(airport, effective_from=NOON - timedelta(days=29)))
-    state = status_of(service).show()
-    assert len(state.plan) == SHOWN
+    state = status_of(service).load_state()
+    assert len(state.plan) == MAX_SHOWN_CALLS
     assert state.due == 4 * 30
 
 
 def test_without_a_database_there_is_no_state(service: Service) -> None:
     """The caller answers that it is away."""
     with pytest.raises(DatabaseUnavailableError):
-        SchedulerStatus(Database(NOWHERE), service.clock, TIMING, Ledger(400)).show()
+        SchedulerStatus(Database(NOWHERE), service.clock, TIMING, QuotaStore(400)).load_state()
 
 
 def test_the_gauges_say_the_same_on_every_replica(service: Service) -> None:
@@ -129,7 +129,7 @@ def test_the_gauges_say_the_same_on_every_replica(service: Service) -> None:
 
     asyncio.run(collect_one())
     metrics = Metrics(ServiceIdentity("collector", "local"))
-    SchedulerGauges(status_of(service), metrics).measure()
+    SchedulerGauges(status_of(service), metrics).update()
     labels = {"service": "collector", "node": "local"}
     value = metrics.registry.get_sample_value
     assert value("opensky_credits_left", labels) == 400 - 34

@@ -18,8 +18,14 @@ from pydantic import ValidationError
 
 from chassis.breaker import BreakerState
 from chassis.metrics import Metrics, ServiceIdentity
-from collector.errors import BreakerOpenError, SourceAwayError, SourceError, SourceLimitedError, SourceRefusedError
-from collector.sources.opensky.client import PATIENCE, Flight, OpenSkyClient, Timeouts
+from collector.errors import (
+    BreakerOpenError,
+    SourceError,
+    SourceLimitedError,
+    SourceRefusedError,
+    SourceUnavailableError,
+)
+from collector.sources.opensky.client import BREAKER_POLICY, Flight, OpenSkyClient, OpenSkyTimeouts
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials
@@ -28,9 +34,9 @@ from tests.fakes.opensky import HANG_UP, RESET, TOKEN_PATH, Asked, ScriptedOpenS
 
 T = TypeVar("T")
 
-FAILURES_TO_OPEN: Final = PATIENCE.failures_to_open
-FIRST_OPENING: Final = PATIENCE.first_opening
-LONGEST_OPENING: Final = PATIENCE.longest_opening
+FAILURES_TO_OPEN: Final = BREAKER_POLICY.failures_to_open
+FIRST_OPENING: Final = BREAKER_POLICY.first_opening
+LONGEST_OPENING: Final = BREAKER_POLICY.longest_opening
 BEGIN = datetime(2013, 2, 12, tzinfo=UTC)
 END = BEGIN + timedelta(days=1)
 SECRET = "hunter2-the-secret"
@@ -59,7 +65,7 @@ class Asking:
         token_url: str,
         clock: FakeClock,
         credentials: tuple[str, str] | None = None,
-        timeouts: Timeouts = Timeouts(),  # noqa: B008 - frozen
+        timeouts: OpenSkyTimeouts = OpenSkyTimeouts(),  # noqa: B008 - frozen
     ) -> None:
         self.metrics = Metrics(ServiceIdentity("collector", "local"))
         self.client = OpenSkyClient(url, token_url, credentials, clock, self.metrics, timeouts)
@@ -68,7 +74,7 @@ class Asking:
     def ask(
         self, direction: Direction = Direction.DEPARTURES, begin: datetime = BEGIN, end: datetime = END
     ) -> list[Flight]:
-        return self.run(self.client.flights("KJFK", direction, begin, end))
+        return self.run(self.client.fetch_flights("KJFK", direction, begin, end))
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return self._loop.run_until_complete(work)
@@ -76,7 +82,7 @@ class Asking:
     def fail(self, times: int = 1) -> None:
         """As many questions that the source does not answer."""
         for _ in range(times):
-            with pytest.raises(SourceAwayError) as caught:
+            with pytest.raises(SourceUnavailableError) as caught:
                 self.ask()
             assert not isinstance(caught.value, BreakerOpenError)
 
@@ -315,11 +321,13 @@ def overtaken(asking: Asking, server: ScriptedOpenSky, late: bytes, soon: bytes)
     async def two() -> object:
         server.script = [late]
         before = len(server.asked)
-        first = asyncio.create_task(asking.client.flights("LICC", Direction.DEPARTURES, BEGIN, END))
+        first = asyncio.create_task(asking.client.fetch_flights("LICC", Direction.DEPARTURES, BEGIN, END))
         while len(server.asked) == before or server.script == [late]:
             await asyncio.sleep(0)
         server.script = [soon]
-        await asyncio.gather(asking.client.flights("KJFK", Direction.DEPARTURES, BEGIN, END), return_exceptions=True)
+        await asyncio.gather(
+            asking.client.fetch_flights("KJFK", Direction.DEPARTURES, BEGIN, END), return_exceptions=True
+        )
         other_ended.set()
         (outcome,) = await asyncio.gather(first, return_exceptions=True)
         return outcome
@@ -366,7 +374,7 @@ def test_a_bad_answer_is_tried_three_times_and_never_means_no_flights(
 ) -> None:
     """Transient: what is missing stays due."""
     server.script = [bad] * 4
-    with pytest.raises(SourceAwayError) as caught:
+    with pytest.raises(SourceUnavailableError) as caught:
         anonymous.ask()
     assert caught.value.transient
     assert len(server.asked) == 3
@@ -387,7 +395,7 @@ def test_nobody_there_is_a_source_that_is_away(clock: FakeClock) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     client = Asking(f"http://127.0.0.1:{port}", "", clock)
-    with pytest.raises(SourceAwayError, match="ConnectError"):
+    with pytest.raises(SourceUnavailableError, match="ConnectError"):
         client.ask()
     client.close()
 
@@ -398,8 +406,8 @@ def test_a_server_that_says_nothing_is_away(clock: FakeClock) -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        client = Asking(url, "", clock, timeouts=Timeouts(total_s=0.1))
-        with pytest.raises(SourceAwayError):
+        client = Asking(url, "", clock, timeouts=OpenSkyTimeouts(total_s=0.1))
+        with pytest.raises(SourceUnavailableError):
             client.ask()
         assert client.calls() == (3, 0, 3)
         client.close()
@@ -412,7 +420,7 @@ def test_a_question_has_a_deadline_with_all_its_attempts(clock: FakeClock) -> No
         silent.listen()
         client = Asking(f"http://127.0.0.1:{silent.getsockname()[1]}", "", clock)
         client.client._deadline_s = 0.05
-        with pytest.raises(SourceAwayError, match=r"no whole answer within 0\.05 s"):
+        with pytest.raises(SourceUnavailableError, match=r"no whole answer within 0\.05 s"):
             client.ask()
         assert client.calls() == (1, 0, 1)
         client.close()
@@ -436,8 +444,8 @@ def test_a_trickle_ends_at_the_timeout(clock: FakeClock) -> None:
 
         threading.Thread(target=trickle, daemon=True).start()
         url = f"http://127.0.0.1:{slow.getsockname()[1]}"
-        client = Asking(url, "", clock, timeouts=Timeouts(total_s=0.2))
-        with pytest.raises(SourceAwayError, match=r"no whole answer within 0\.2 s"):
+        client = Asking(url, "", clock, timeouts=OpenSkyTimeouts(total_s=0.2))
+        with pytest.raises(SourceUnavailableError, match=r"no whole answer within 0\.2 s"):
             client.ask()
         assert client.calls() == (3, 0, 3)
         client.close()
@@ -453,8 +461,8 @@ def test_a_host_that_takes_no_connection_is_away(clock: FakeClock) -> None:
             waiting.setblocking(False)
             waiting.connect_ex(full.getsockname())
         url = f"http://127.0.0.1:{full.getsockname()[1]}"
-        client = Asking(url, "", clock, timeouts=Timeouts(connect_s=0.1, total_s=PATIENCE_S))
-        with pytest.raises(SourceAwayError, match="ConnectTimeout"):
+        client = Asking(url, "", clock, timeouts=OpenSkyTimeouts(connect_s=0.1, total_s=PATIENCE_S))
+        with pytest.raises(SourceUnavailableError, match="ConnectTimeout"):
             client.ask()
         client.close()
 
@@ -574,7 +582,7 @@ def test_tasks_share_one_renewal(known: Asking, server: ScriptedOpenSky) -> None
     """The first token, and the one after it was revoked, are asked for once by all together."""
 
     async def many() -> list[list[Flight]]:
-        asked = (known.client.flights(f"KJ{i:02}", Direction.DEPARTURES, BEGIN, END) for i in range(8))
+        asked = (known.client.fetch_flights(f"KJ{i:02}", Direction.DEPARTURES, BEGIN, END) for i in range(8))
         return await asyncio.gather(*asked)
 
     assert known.run(many()) == [[]] * 8
@@ -596,8 +604,8 @@ def test_a_task_that_is_cancelled_in_a_renewal_leaves_it_to_the_next(known: Aski
     """Nobody waits for ever for somebody who has gone."""
 
     async def cancelled() -> list[Flight]:
-        first = asyncio.create_task(known.client.flights("KJFK", Direction.DEPARTURES, BEGIN, END))
-        second = asyncio.create_task(known.client.flights("LICC", Direction.DEPARTURES, BEGIN, END))
+        first = asyncio.create_task(known.client.fetch_flights("KJFK", Direction.DEPARTURES, BEGIN, END))
+        second = asyncio.create_task(known.client.fetch_flights("LICC", Direction.DEPARTURES, BEGIN, END))
         while not server.tokens_asked:
             await asyncio.sleep(0)
         first.cancel()
@@ -630,7 +638,7 @@ def test_refused_credentials_are_for_an_operator(known: Asking, server: Scripted
 def test_a_token_that_cannot_be_had_is_tried_three_times(known: Asking, server: ScriptedOpenSky, bad: bytes) -> None:
     """Transient; neither the error nor the log shows the token."""
     server.token_script = [bad] * 4
-    with structlog.testing.capture_logs() as logs, pytest.raises(SourceAwayError) as caught:
+    with structlog.testing.capture_logs() as logs, pytest.raises(SourceUnavailableError) as caught:
         known.ask()
     assert len(server.tokens_asked) == 3
     assert SECRET not in f"{caught.value}{logs}"
@@ -691,13 +699,13 @@ def test_while_a_probe_is_out_no_other_question_is(
     asked = len(server.asked)
 
     async def probe() -> list[Flight]:
-        probe = asyncio.create_task(anonymous.client.flights("LICC", Direction.DEPARTURES, BEGIN, END))
+        probe = asyncio.create_task(anonymous.client.fetch_flights("LICC", Direction.DEPARTURES, BEGIN, END))
         while len(server.asked) == asked:
             await asyncio.sleep(0)
         assert anonymous.breaker_state() is BreakerState.HALF_OPEN
         for direction in FLOWS:
             with pytest.raises(BreakerOpenError) as caught:
-                await anonymous.client.flights("KJFK", direction, BEGIN, END)
+                await anonymous.client.fetch_flights("KJFK", direction, BEGIN, END)
             assert caught.value.retry_after_s >= 1, "nobody asks again in a tight loop"
         others_refused.set()
         return await probe
@@ -718,7 +726,7 @@ def test_a_probe_that_is_cancelled_leaves_its_place(
     asked = len(server.asked)
 
     async def cancel() -> None:
-        probe = asyncio.create_task(anonymous.client.flights("KJFK", Direction.DEPARTURES, BEGIN, END))
+        probe = asyncio.create_task(anonymous.client.fetch_flights("KJFK", Direction.DEPARTURES, BEGIN, END))
         while len(server.asked) == asked:
             await asyncio.sleep(0)
         probe.cancel()

@@ -12,7 +12,7 @@ import stamina
 
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import BreakerOpenError, SourceError, SourceLimitedError
-from collector.sources.opensky.client import Flight, OpenSkyClient, Timeouts
+from collector.sources.opensky.client import Flight, OpenSkyClient, OpenSkyTimeouts
 from domain.interests import Direction
 from local.opensky import faults, flights as timetable
 from local.opensky.access import Credentials
@@ -27,7 +27,7 @@ NOW: Final = BEGIN + DAYS * DAY + DAY / 2
 AIRPORTS: Final = ("KJFK", "KBOS", "LICC")
 CREDENTIALS: Final = ("towerwatch", "a secret of the storm")
 RATE: Final = 0.6
-IMPATIENT: Final = Timeouts(total_s=0.4)
+IMPATIENT: Final = OpenSkyTimeouts(total_s=0.4)
 """Some bodies never come: that costs so much real time, each time. (An answer that is later is asked for again.)"""
 MANY: Final = 200
 """Rounds after which a storm counts as endless: some ten suffice."""
@@ -74,7 +74,7 @@ def without_pauses() -> Iterator[None]:
 
 @asynccontextmanager
 async def asking(
-    url: str, clock: FakeClock, credentials: tuple[str, str] | None, timeouts: Timeouts
+    url: str, clock: FakeClock, credentials: tuple[str, str] | None, timeouts: OpenSkyTimeouts
 ) -> AsyncIterator[OpenSkyClient]:
     metrics = Metrics(ServiceIdentity("collector", "local"))
     client = OpenSkyClient(f"{url}/api", f"{url}{TOKEN_PATH}", credentials, clock, metrics, timeouts)
@@ -83,7 +83,7 @@ async def asking(
 
 
 async def ask(client: OpenSkyClient, interval: Interval) -> list[Flight]:
-    return await client.flights(interval.airport, interval.direction, interval.begin, interval.begin + DAY)
+    return await client.fetch_flights(interval.airport, interval.direction, interval.begin, interval.begin + DAY)
 
 
 async def ask_until_answered(client: OpenSkyClient, interval: Interval, clock: FakeClock) -> list[Flight]:
@@ -107,7 +107,7 @@ def calm() -> dict[Interval, set[Flight]]:
     clock = FakeClock(NOW)
 
     async def collected(url: str) -> dict[Interval, set[Flight]]:
-        async with asking(url, clock, None, Timeouts()) as client:
+        async with asking(url, clock, None, OpenSkyTimeouts()) as client:
             return {interval: set(await ask(client, interval)) for interval in INTERVALS}
 
     with replay(traffic(), clock) as url:
@@ -204,7 +204,7 @@ def test_an_outage_is_waited_for_and_nothing_is_lost(calm: dict[Interval, set[Fl
                 pass
 
     async def collect(url: str) -> None:
-        async with asking(url, clock, CREDENTIALS, Timeouts()) as client:
+        async with asking(url, clock, CREDENTIALS, OpenSkyTimeouts()) as client:
             for _ in range(MANY):
                 clock.advance(timedelta(minutes=1))
                 await one_round(client)
