@@ -121,10 +121,10 @@ async def _collecting(database: Database) -> tuple[float, int]:
         interests.set(uuid4(), wish)
     timing = CollectionTiming(SourceLags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(0))
     metrics = Metrics(ServiceIdentity("benchmark", "local"))
-    collection = FlightCollector(database, PromptSource(), clock, timing, QuotaStore(1_000_000_000), metrics)
-    term = await collection.begin_term()
+    collector = FlightCollector(database, PromptSource(), clock, timing, QuotaStore(1_000_000_000), metrics)
+    term = await collector.begin_term()
     began = time.perf_counter()
-    await collection.collect(term)
+    await collector.collect(term)
     took = time.perf_counter() - began
     labels = {"service": "benchmark", "node": "local"}
     stored = sum(

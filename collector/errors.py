@@ -22,7 +22,7 @@ class NotConfirmedError(CollectorError):
 
 
 class NotAllowedError(CollectorError):
-    """Only the operator is allowed to do this."""
+    """The action is reserved for the operator."""
 
 
 class NoSuchAirportError(CollectorError):
@@ -88,7 +88,7 @@ class BreakerOpenError(SourceUnavailableError):
 
 
 class SourceLimitedError(SourceError):
-    """The source asks for a pause: it rejects API calls for some time (rate limit)."""
+    """The source requires a pause: it rejects API calls for some time (rate limit)."""
 
     transient = True
 

@@ -14,7 +14,7 @@ FARTHEST_BACK: Final = 30 * DAY
 """Maximum age of the begin of an airport's first collection."""
 
 CORRECTION_EXPIRES_AFTER: Final = 7 * DAY
-"""Time after which a correction that was due, and that the credits did not allow, is dropped: it helps nobody then."""
+"""Time after which a correction that was due, but that the credits did not allow, is dropped as useless."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,7 @@ from towerwatch.topics import COLLECTIONS_REQUESTED
 log = structlog.get_logger()
 
 GROUP: Final = "collector"
+"""Kafka consumer group of all replicas."""
 EVERY_AIRPORT: Final = ""
 """Value of the airport, in a request, that means all airports; as in the contract."""
 

@@ -57,7 +57,7 @@ class Users:
         self._channel.close()
 
     def authenticate(self, token: str, *, reads_only: bool = False) -> Caller:
-        """Whose token it is. Raises NotAuthenticatedError, UserManagerAwayError. Blocks for 3 s at most.
+        """Whose token it is. Raises NotAuthenticatedError, UserManagerUnavailableError. Blocks for 3 s at most.
 
         `reads_only`: for a request that changes nothing, an older answer will do where none comes.
         """
@@ -96,7 +96,7 @@ class Users:
         return Caller(UUID(answer.user_id), answer.confirmed)
 
     def _require_present(self) -> None:
-        """Raises UserManagerAwayError while it was found away a moment ago."""
+        """Raises UserManagerUnavailableError while it was found away a moment ago."""
         now = self._monotonic()
         with self._lock:
             if self._away_until is None:

@@ -92,7 +92,7 @@ class FlightCollector:
 
         If the source or the database is unavailable, that is logged, and the missing intervals stay due. If one
         interval fails, later intervals of the same airport and direction are skipped, other ones are not. If the
-        credits are used up for now, or the source asks for a pause, the remaining intervals stay due. Raises
+        credits are used up for now, or the source requires a pause, the remaining intervals stay due. Raises
         SupersededError.
         """
         try:

@@ -54,7 +54,7 @@ class QuotaBalance:
         return max(self.budget - self.spent, 0)
 
     def is_paused(self, now: datetime) -> bool:
-        """Return True while the source asks for a pause, False if API calls are allowed."""
+        """Return True while the source requires a pause, False if API calls are allowed."""
         return self.paused_until is not None and now < self.paused_until
 
     def can_spend(self, price: int, now: datetime) -> bool:

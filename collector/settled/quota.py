@@ -20,7 +20,7 @@ class QuotaStore:
         self._per_day = per_day
 
     def load_balance(self, session: Session, now: datetime) -> QuotaBalance:
-        """Return the credits granted and spent on the day of `now`, and the pause that the source asked for."""
+        """Return the credits granted and spent on the day of `now`, and the pause that the source required."""
         row = session.get(CreditsRow, _ROW_ID)
         if row is None:
             return QuotaBalance(self._per_day, 0)

@@ -1,4 +1,4 @@
-"""Which stretches of time to collect: the rules, for any instants."""
+"""Property tests of the rules for the intervals to collect."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -29,8 +29,8 @@ LAGS = st.builds(
 
 
 @given(SECONDS, st.timedeltas(timedelta(days=-2), timedelta(days=40)))
-def test_days_lie_end_to_end_and_fill_the_stretch(begin: datetime, length: timedelta) -> None:
-    """No hole, no overlap, no empty interval, and none crosses midnight."""
+def test_days_lie_end_to_end_and_fill_the_range(begin: datetime, length: timedelta) -> None:
+    """The intervals have no hole and no overlap, none is empty, and none crosses midnight."""
     end = begin + length
     intervals = list(split_by_days("KJFK", Direction.DEPARTURES, begin, end))
     assert bool(intervals) == (begin < end)
@@ -43,23 +43,23 @@ def test_days_lie_end_to_end_and_fill_the_stretch(begin: datetime, length: timed
 
 
 @given(INSTANTS, LAGS)
-def test_departures_are_known_once_their_lag_has_passed(now: datetime, lags: SourceLags) -> None:
-    """To the whole second, for the source knows no other."""
+def test_departures_are_available_after_their_lag(now: datetime, lags: SourceLags) -> None:
+    """The result is a whole second, because the source's times are."""
     until = compute_available_until(Direction.DEPARTURES, now, lags)
     assert until.microsecond == 0
     assert timedelta(0) <= now - lags.departures - until < timedelta(seconds=1)
 
 
 @given(INSTANTS, LAGS)
-def test_arrivals_are_known_of_days_whose_batch_is_done(now: datetime, lags: SourceLags) -> None:
-    """Up to a midnight that lies at least the lag behind, and the last such midnight."""
+def test_arrivals_are_available_of_days_whose_batch_is_complete(now: datetime, lags: SourceLags) -> None:
+    """The result is the last midnight that is at least the lag before now."""
     until = compute_available_until(Direction.ARRIVALS, now, lags)
     assert until == day_of(until)
     assert until + lags.arrivals <= now < until + DAY + lags.arrivals
 
 
 @given(INSTANTS, st.sampled_from([Direction.ARRIVALS, Direction.DEPARTURES]), LAGS, st.timedeltas(timedelta(0), DAY))
-def test_what_is_known_is_never_unknown_later(
+def test_available_until_never_goes_back(
     now: datetime, direction: Direction, lags: SourceLags, passed: timedelta
 ) -> None:
     """Coverage only grows."""
@@ -67,8 +67,8 @@ def test_what_is_known_is_never_unknown_later(
 
 
 @given(INSTANTS, INSTANTS)
-def test_a_first_collection_begins_with_what_is_wanted(wanted_from: datetime, now: datetime) -> None:
-    """With yesterday at the latest, so that a first mail can come at once; never farther back than allowed."""
+def test_a_first_collection_begins_with_the_earliest_interest(wanted_from: datetime, now: datetime) -> None:
+    """The begin is yesterday at the latest, so that a first mail can come at once, and never too early."""
     begin = compute_first_begin(wanted_from, now)
     assert begin == day_of(begin)
     assert day_of(now - FARTHEST_BACK) <= begin <= day_of(now) - DAY
@@ -76,18 +76,18 @@ def test_a_first_collection_begins_with_what_is_wanted(wanted_from: datetime, no
 
 
 @given(SECONDS, INSTANTS, INSTANTS)
-def test_collection_goes_on_at_its_cursor_or_where_a_first_one_would_begin(
+def test_the_next_collection_begins_at_the_cursor_or_where_a_first_one_would(
     covered_until: datetime, wanted_from: datetime, now: datetime
 ) -> None:
-    """Whichever is later; what lies between is a gap."""
+    """The later of the two counts; the range between them is a gap."""
     begin = compute_next_begin(covered_until, wanted_from, now)
     assert begin == max(covered_until, compute_first_begin(wanted_from, now))
     assert compute_next_begin(None, wanted_from, now) == compute_first_begin(wanted_from, now)
 
 
 @given(SECONDS, st.timedeltas(timedelta(0), FARTHEST_BACK - DAY))
-def test_what_was_wanted_all_along_has_no_gap(covered_until: datetime, outage: timedelta) -> None:
-    """After an outage of less than a month, for an interest from before it."""
+def test_an_interest_from_before_an_outage_has_no_gap(covered_until: datetime, outage: timedelta) -> None:
+    """After an outage of less than a month the collection continues at its cursor."""
     assert compute_next_begin(covered_until, covered_until - DAY, covered_until + outage) == covered_until
 
 
@@ -98,7 +98,7 @@ AFTER = st.timedeltas(timedelta(hours=1), timedelta(days=14))
 def test_a_correction_is_of_one_covered_day_that_is_old_enough(
     corrected_until: datetime, ahead: timedelta, now: datetime, after: timedelta
 ) -> None:
-    """And never so old that nobody acts upon it, nor of what was corrected."""
+    """A correction is never of a day that is too old to matter, nor of one that was corrected."""
     due = find_due_correction(corrected_until, corrected_until + ahead, now, after)
     if due is None:
         return
@@ -110,13 +110,13 @@ def test_a_correction_is_of_one_covered_day_that_is_old_enough(
 
 
 def test_without_a_delay_nothing_is_corrected() -> None:
-    """0 is never."""
+    """A delay of 0 means that no correction is ever due."""
     begin = datetime(2013, 2, 1, tzinfo=UTC)
     assert find_due_correction(begin, begin + 3 * DAY, begin + 9 * DAY, timedelta(0)) is None
 
 
 def test_days_are_corrected_one_after_the_other_until_none_is_due() -> None:
-    """Each once."""
+    """No day is corrected twice."""
     begin = datetime(2013, 2, 1, tzinfo=UTC)
     now, corrected, seen = begin + 6 * DAY, begin, []
     while due := find_due_correction(corrected, begin + 6 * DAY, now, 2 * DAY):
@@ -126,7 +126,7 @@ def test_days_are_corrected_one_after_the_other_until_none_is_due() -> None:
 
 
 def test_a_day_that_was_collected_in_parts_is_late_only_if_all_of_it_was() -> None:
-    """Its morning was collected in the morning, its evening days later: it is due to be corrected."""
+    """A day whose morning was collected in time and whose evening was collected late still needs a correction."""
     morning = datetime(2013, 2, 1, tzinfo=UTC)
     noon, midnight, late = morning + DAY / 2, morning + DAY, morning + 5 * DAY
     after_morning = advance_corrected_until(morning, morning, noon, noon, 2 * DAY)

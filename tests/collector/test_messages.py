@@ -1,4 +1,4 @@
-"""The events, as the contract has them."""
+"""Tests of the encoding of events."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -25,6 +25,7 @@ END = BEGIN + timedelta(days=1)
 
 
 def flight(number: int) -> Flight:
+    """Return a departure to LICC, seen `number` seconds after BEGIN."""
     at = int(BEGIN.timestamp()) + number
     return Flight.model_validate(
         {
@@ -48,8 +49,8 @@ def flight(number: int) -> Flight:
         2 * MAX_FLIGHTS_PER_MESSAGE + 1,
     ],
 )
-def test_an_interval_is_told_in_batches_of_which_the_last_says_it_is_covered(count: int) -> None:
-    """Also an interval without flights: silence would not say that there were none."""
+def test_an_interval_is_published_in_batches_and_the_last_marks_it_as_covered(count: int) -> None:
+    """An interval without flights is published too: without an event no reader knows that it had none."""
     flights = [flight(number) for number in range(count)]
     messages = list(encode_flights_observed("KJFK", Direction.DEPARTURES, BEGIN, END, flights))
     values = [flights_pb.FlightsObserved.FromString(message.value or b"") for message in messages]
@@ -67,7 +68,7 @@ def test_an_interval_is_told_in_batches_of_which_the_last_says_it_is_covered(cou
 
 
 def test_a_gap_has_no_flights() -> None:
-    """It says where and until when nobody will ever know."""
+    """A gap's event has the begin and the end of the range that will never be collected."""
     message = encode_coverage_gap("KJFK", Direction.ARRIVALS, BEGIN, END)
     assert (message.topic, message.key) == (FLIGHTS_OBSERVED.name, b"KJFK")
     assert message.partition == partition_of("KJFK", FLIGHTS_OBSERVED)
@@ -77,8 +78,8 @@ def test_a_gap_has_no_flights() -> None:
     assert (value.coverage, list(value.flights)) == (flights_pb.COVERAGE_GAP, [])
 
 
-def test_a_flight_tells_its_instants_and_the_airport_at_the_other_end() -> None:
-    """Of an arrival the origin, of a departure the destination."""
+def test_a_flight_has_its_times_and_the_other_airport() -> None:
+    """The other airport is the origin of an arrival, and the destination of a departure."""
     for direction, other in ((Direction.DEPARTURES, "LICC"), (Direction.ARRIVALS, "")):
         (message,) = encode_flights_observed("KJFK", direction, BEGIN, END, [flight(7)])
         (sent,) = flights_pb.FlightsObserved.FromString(message.value or b"").flights
@@ -88,7 +89,7 @@ def test_a_flight_tells_its_instants_and_the_airport_at_the_other_end() -> None:
 
 
 def test_an_interest_and_its_removal_share_key_and_partition(service: Service) -> None:
-    """Keyed by airport and interest, partitioned by the airport, as the join needs it; a removal is a tombstone."""
+    """The key is airport and interest, the partition the airport's, as the join needs; a removal is a tombstone."""
     interest = service.set(wish(low=2, for_windows=3, repeat=True))
     message = encode_interest_set(interest)
     assert (message.topic, message.key) == (INTERESTS_CHANGED.name, f"KJFK/{interest.interest_id}".encode())
@@ -106,14 +107,14 @@ def test_an_interest_and_its_removal_share_key_and_partition(service: Service) -
 
 
 def test_a_threshold_that_is_not_given_is_not_zero(service: Service) -> None:
-    """More than 0 is a wish, none is none."""
+    """A threshold of 0 is a valid threshold, so a missing one must stay missing."""
     value = interests_pb.InterestSet.FromString(encode_interest_set(service.set(wish(high=0))).value or b"")
     assert value.HasField("high")
     assert not value.HasField("low")
 
 
-def test_a_wish_for_a_collection_goes_to_the_one_partition() -> None:
-    """Whoever holds it collects."""
+def test_a_collection_request_goes_to_the_single_partition() -> None:
+    """The owner of that partition is the leader, which collects."""
     message = encode_collection_request("KJFK")
     assert message.partition == 0
     assert CollectionRequested.FromString(message.value or b"").airport == "KJFK"

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Self, assert_never
 
 import httpx
 import stamina
@@ -117,7 +117,7 @@ class OpenSkyTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A bearer token and the time at which to renew it."""
+    """A bearer token and the time at which to renew the token."""
 
     text: str
     renew_at: datetime
@@ -134,7 +134,7 @@ class _TokenRefusedError(SourceRefusedError):
 class OpenSkyClient:
     """A client of OpenSky's REST API, to be shared by all tasks of one event loop.
 
-    The tasks share the connections, the token, the pause that the source asked for, and the circuit breaker.
+    The tasks share the connections, the token, the pause that the source required, and the circuit breaker.
     """
 
     remaining_credits: int | None = None
@@ -185,7 +185,7 @@ class OpenSkyClient:
 
         A malformed flight is counted, logged and left out; a malformed answer is an error, never "no flights".
         Transient failures are retried: three attempts in all. Without an HTTP request, raises SourceLimitedError during
-        a pause that the source asked any task for, and BreakerOpenError while the circuit breaker is open. Raises
+        a pause that the source required of any task, and BreakerOpenError while the circuit breaker is open. Raises
         ValueError for an interval that the source would reject: one that touches more than two UTC days.
         """
         # The source takes whole seconds, both ends included.
@@ -236,10 +236,15 @@ class OpenSkyClient:
         if breaker.state is before.state:
             return
         self._update_breaker_gauge()
-        if breaker.state is BreakerState.OPEN:
-            log.warning("opensky.breaker_opened", for_s=breaker.wait(self._clock.now()).total_seconds())
-        elif breaker.state is BreakerState.CLOSED:
-            log.info("opensky.breaker_closed")
+        match breaker.state:
+            case BreakerState.OPEN:
+                log.warning("opensky.breaker_opened", for_s=breaker.wait(self._clock.now()).total_seconds())
+            case BreakerState.CLOSED:
+                log.info("opensky.breaker_closed")
+            case BreakerState.HALF_OPEN:
+                pass  # a probe is in flight: its outcome is logged
+            case _:
+                assert_never(breaker.state)
 
     def _update_breaker_gauge(self) -> None:
         """Set the gauge to 1 for the breaker's state, and to 0 for the other states."""
@@ -254,16 +259,16 @@ class OpenSkyClient:
         try:
             async with asyncio.timeout(self._deadline_s):
                 try:
-                    return await self._retrying(self._call, request)
+                    return await self._retrying(self._fetch_once, request)
                 except _TokenRefusedError as error:
                     if self._token is error.token:  # else another task has renewed the token already
                         self._token = None
                 # Revoked, or issued by a server that has lost it: one new token. After a second rejection, give up.
-                return await self._retrying(self._call, request)
+                return await self._retrying(self._fetch_once, request)
         except TimeoutError:
             raise SourceUnavailableError(f"the source gave no whole answer within {self._deadline_s:g} s") from None
 
-    async def _call(self, request: httpx.Request) -> list[Flight]:
+    async def _fetch_once(self, request: httpx.Request) -> list[Flight]:
         """Send the request once, with a token, and return the flights of the answer. Raises SourceError."""
         token = await self._get_token()
         if token is not None:
@@ -331,7 +336,7 @@ class OpenSkyClient:
         return answer
 
     def _require_no_pause(self) -> None:
-        """Raise SourceLimitedError during a pause that the source asked for."""
+        """Raise SourceLimitedError during a pause that the source required."""
         left = self._paused_until - self._clock.now()
         if left > timedelta(0):
             raise SourceLimitedError(left.total_seconds())
