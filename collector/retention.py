@@ -16,8 +16,7 @@ from domain.interests import Direction
 log = structlog.get_logger()
 
 CHUNK: Final = 1_000
-"""Maximum number of flights that one transaction deletes, so that other transactions wait for its locks only briefly.
-"""
+"""Maximum number of flights that one transaction deletes, so that its locks block other transactions only briefly."""
 
 
 class FlightRetention:

@@ -40,8 +40,7 @@ class FlightSource(Protocol):
     """The part of a client of the source of flights that the collector uses."""
 
     remaining_credits: int | None
-    """Credits left today, as the source last reported. A caller may set None, to see whether the next answer reports.
-    """
+    """Credits left today, as the source last reported; None: not reported since a caller last set None."""
 
     async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
         """Return all flights with an event time in [begin, end), possibly with duplicates. Raises SourceError."""
