@@ -24,11 +24,11 @@ from chassis.db.outbox import OutboxRelay
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.topics import ensure_topics
 from collector.interests import Interests, Wish
-from collector.intervals import DAY, Lags
+from collector.intervals import DAY, SourceLags
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
-from collector.settled.collection import Collection
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing
+from collector.settled.collection import FlightCollector
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming
 from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 from domain.windows import Window
@@ -48,7 +48,7 @@ class PromptSource:
 
     remaining_credits: int | None = None
 
-    async def flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
         step = DAY / FLIGHTS_A_DAY
         count = int((end - begin) / step)
         return [_flight(airport, direction, begin + number * step) for number in range(count)]
@@ -119,12 +119,12 @@ async def _collecting(database: Database) -> tuple[float, int]:
     for airport in AIRPORTS:
         wish = Wish(airport, Direction.BOTH, Window.ONE_HOUR, 40, None, 1, False, NOW - DAYS * DAY)
         interests.set(uuid4(), wish)
-    timing = Timing(Lags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(0))
+    timing = CollectionTiming(SourceLags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(0))
     metrics = Metrics(ServiceIdentity("benchmark", "local"))
-    collection = Collection(database, PromptSource(), clock, timing, Ledger(1_000_000_000), metrics)
-    term = await collection.begin_term()
+    collector = FlightCollector(database, PromptSource(), clock, timing, QuotaStore(1_000_000_000), metrics)
+    term = await collector.begin_term()
     began = time.perf_counter()
-    await collection.collect(term)
+    await collector.collect(term)
     took = time.perf_counter() - began
     labels = {"service": "benchmark", "node": "local"}
     stored = sum(

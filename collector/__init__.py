@@ -1,1 +1,1 @@
-"""Interests and flights: what people want to be told, and what the OpenSky Network saw."""
+"""The collector service: stores the interests of users, and collects flights from the OpenSky Network."""

@@ -1,4 +1,4 @@
-"""`python -m collector`: reads the settings, wires everything, serves until SIGTERM."""
+"""The entry point `python -m collector`: read the settings, wire everything, serve until SIGTERM."""
 
 import asyncio
 from functools import partial
@@ -20,29 +20,29 @@ from collector.collection_requests import CollectionRequests
 from collector.flights import Flights
 from collector.gauges import SchedulerGauges
 from collector.interests import Interests
-from collector.intervals import Lags
-from collector.leadership.election import Leadership
+from collector.intervals import SourceLags
+from collector.leadership.election import LeaderElection
 from collector.model import OUTBOX
 from collector.rest import routes as rest
 from collector.rest.users import Users
-from collector.retention import Sweep
+from collector.retention import FlightRetention
 from collector.settings import CollectorSettings
-from collector.settled.collection import Collection
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing
+from collector.settled.collection import FlightCollector
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
-from collector.sources.opensky.client import OpenSkyClient, Timeouts
+from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
 from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
 from towerwatch.topics import CATALOGUE
 
 SERVICE = "collector"
 
-_MEASURE_EVERY_S = 5.0
-_SWEEP_EVERY_S = 600.0
+_UPDATE_GAUGES_EVERY_S = 5.0
+_DELETE_EXPIRED_EVERY_S = 600.0
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT. Exits with code 2 when the settings or the ports are not usable."""
+    """Serve until SIGTERM or SIGINT. Exit with code 2 if the settings or the ports are not usable."""
     settings = settings_or_exit(SERVICE, CollectorSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
@@ -52,6 +52,7 @@ def main() -> None:
 
 
 async def _run(settings: CollectorSettings) -> None:
+    """Wire the service, and serve until SIGTERM. Raises ChassisError if a port is not usable."""
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.clock()
     database = settings.database()
@@ -64,17 +65,17 @@ async def _run(settings: CollectorSettings) -> None:
         settings.opensky_credentials(),
         clock,
         metrics,
-        Timeouts(settings.opensky_connect_timeout, settings.opensky_timeout),
+        OpenSkyTimeouts(settings.opensky_connect_timeout, settings.opensky_timeout),
     )
-    timing = Timing(
-        Lags(settings.departures_lag, settings.arrivals_lag), settings.poll_interval, settings.corrections_after
+    timing = CollectionTiming(
+        SourceLags(settings.departures_lag, settings.arrivals_lag), settings.poll_interval, settings.corrections_after
     )
-    ledger = Ledger(settings.budget())
-    status = SchedulerStatus(database, clock, timing, ledger)
+    quota = QuotaStore(settings.daily_budget())
+    status = SchedulerStatus(database, clock, timing, quota)
     gauges = SchedulerGauges(status, metrics)
-    sweep = Sweep(database, clock, settings.flights_retention)
-    leadership = Leadership(
-        Collection(database, source, clock, timing, ledger, metrics),
+    retention = FlightRetention(database, clock, settings.flights_retention)
+    election = LeaderElection(
+        FlightCollector(database, source, clock, timing, quota, metrics),
         settings.kafka_bootstrap_servers,
         clock.real_seconds(settings.poll_interval),
         metrics,
@@ -85,7 +86,7 @@ async def _run(settings: CollectorSettings) -> None:
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(
-            interests, CollectionRequests(database), users, operator_token, Flights(database, clock), status.show
+            interests, CollectionRequests(database), users, operator_token, Flights(database, clock), status.load_state
         )
     )
     app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", rest.DESCRIPTION))
@@ -98,33 +99,33 @@ async def _run(settings: CollectorSettings) -> None:
         metrics,
     )
 
-    async def surroundings() -> None:
+    async def prepare_schema_and_topics() -> None:
         await schema.made()
         # Created here and not by the first write: a topic that the broker makes by itself has other partitions.
         await topics_made(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
 
     async def relay_outbox() -> None:
-        await surroundings()
+        await prepare_schema_and_topics()
         await relay.run()
 
-    async def lead() -> None:
-        await surroundings()
-        await leadership.run()
+    async def run_election() -> None:
+        await prepare_schema_and_topics()
+        await election.run()
 
-    async def measure() -> None:
+    async def update_gauges() -> None:
         await schema.made()
-        await every(_MEASURE_EVERY_S, gauges.measure, "gauges")
+        await every(_UPDATE_GAUGES_EVERY_S, gauges.update, "gauges")
 
-    async def sweep_away() -> None:
+    async def delete_expired_flights() -> None:
         await schema.made()
-        await every(_SWEEP_EVERY_S, sweep.run, "sweep")
+        await every(_DELETE_EXPIRED_EVERY_S, retention.delete_expired, "sweep")
 
     background = {
         "schema": schema.make,
         "outbox": relay_outbox,
-        "leadership": lead,
-        "gauges": measure,
-        "sweep": sweep_away,
+        "leadership": run_election,
+        "gauges": update_gauges,
+        "sweep": delete_expired_flights,
     }
     try:
         await serve([http_server, grpc_server], background)

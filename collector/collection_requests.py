@@ -1,21 +1,24 @@
-"""Wishes for a collection, from any replica to the one that collects."""
+"""Requests for a collection at once, from any replica to the leader."""
 
 from chassis.db.database import Database
 from collector.errors import NoSuchAirportError
-from collector.messages import collection_requested
+from collector.messages import encode_collection_request
 from collector.model import OUTBOX
 from domain.airports import find_airport
 
 
 class CollectionRequests:
-    """Puts wishes on their way."""
+    """A sender of collection requests, through the outbox."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def request(self, icao: str | None) -> None:
-        """Ask for a collection of one airport, or of all. Raises NoSuchAirportError, DatabaseAwayError."""
+        """Request a collection of one airport, or of all (None), from the leader.
+
+        Raises NoSuchAirportError, DatabaseUnavailableError.
+        """
         if icao is not None and find_airport(icao) is None:
             raise NoSuchAirportError(f"{icao} is no airport's ICAO code; ICAO codes look like KJFK.")
         with self._database.transaction() as session:
-            OUTBOX.add(session, [collection_requested(icao or "")])
+            OUTBOX.add(session, [encode_collection_request(icao or "")])

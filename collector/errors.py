@@ -1,25 +1,28 @@
-"""Everything that the collector's own code raises. Each text is one sentence for the person or operator concerned."""
+"""The errors that the collector's own code raises. Each text is one sentence for the user or operator concerned."""
 
 from typing import ClassVar
 
 
 class CollectorError(Exception):
-    """The text may be shown: it holds no token, no secret, no SQL and nobody else's data."""
+    """The base of all errors of the collector.
+
+    The text may be shown to the caller: it holds no token, no secret, no SQL and nobody else's data.
+    """
 
     transient: ClassVar[bool] = False
-    """Whether the same may succeed later."""
+    """True if the same action may succeed later, False if it would fail again."""
 
 
 class NotAuthenticatedError(CollectorError):
-    """The token is nobody's."""
+    """The token belongs to no user."""
 
 
 class NotConfirmedError(CollectorError):
-    """The address is not confirmed yet."""
+    """The user's e-mail address is not confirmed yet."""
 
 
 class NotAllowedError(CollectorError):
-    """It is the operator's business."""
+    """The action is reserved for the operator."""
 
 
 class NoSuchAirportError(CollectorError):
@@ -27,62 +30,65 @@ class NoSuchAirportError(CollectorError):
 
 
 class NoSuchInterestError(CollectorError):
-    """The person has no such interest, whether somebody else has it or not."""
+    """The user has no such interest, whether another user has it or not."""
 
 
 class VersionMismatchError(CollectorError):
-    """The interest was changed since the caller looked at it."""
+    """The interest was changed since the caller read it."""
 
 
 class BadCursorError(CollectorError):
-    """A cursor that no page of ours ended with."""
+    """The page cursor is invalid: none of our pages ended with it."""
 
 
 class BadUserIdError(CollectorError):
-    """An id that is no UUID."""
+    """The user id is no UUID."""
 
 
 class CallerGoneError(CollectorError):
-    """Whoever asked has stopped waiting for the answer."""
+    """The caller has stopped waiting for the answer."""
 
     transient = True
 
 
-class UserManagerAwayError(CollectorError):
-    """Who may do what cannot be asked at present."""
+class UserManagerUnavailableError(CollectorError):
+    """The user_manager, which authenticates users, is unavailable."""
 
     transient = True
 
 
-class DeposedError(CollectorError):
-    """Another collector has begun a term since; nothing of this one's was stored, and nothing shall be asked."""
+class SupersededError(CollectorError):
+    """Another collector has begun a newer term.
+
+    Nothing of the superseded collector's transaction was stored, and it must make no API call.
+    """
 
 
-class CollectedMeanwhileError(CollectorError):
-    """Another collector has stored this interval, or is about to."""
+class ConcurrentCollectionError(CollectorError):
+    """Another collector has stored this interval, or is about to store it."""
 
 
 class SourceError(CollectorError):
-    """The source of flights gave no flights: never to be taken for "there are none"."""
+    """The source returned no flights because of an error: never to be taken for "there are none"."""
 
 
-class SourceAwayError(SourceError):
-    """The source cannot be reached, or answers with what cannot be read."""
+class SourceUnavailableError(SourceError):
+    """The source is unreachable, or its answer is unreadable."""
 
     transient = True
 
 
-class BreakerOpenError(SourceAwayError):
-    """The source has failed so often that it is left alone for a while: it was not asked."""
+class BreakerOpenError(SourceUnavailableError):
+    """The circuit breaker is open after too many failures of the source: the API call was not made."""
 
     def __init__(self, retry_after_s: float) -> None:
         super().__init__(f"the source fails, and is not asked for {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
-        """Seconds on the service's clock until it is worth asking again."""
+        """Seconds on the service's clock until the breaker may admit a call again."""
 
 
 class SourceLimitedError(SourceError):
-    """The source wants no request for a while."""
+    """The source requires a pause: it rejects API calls for some time (rate limit)."""
 
     transient = True
 
@@ -93,4 +99,4 @@ class SourceLimitedError(SourceError):
 
 
 class SourceRefusedError(SourceError):
-    """The source does not accept the credentials, or the request: an operator must look at it."""
+    """The source rejects the credentials or the request: an operator must look at it."""

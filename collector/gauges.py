@@ -1,4 +1,4 @@
-"""Gauges of the schedule. Every replica reads them from the database, so all say the same, whoever leads."""
+"""Gauges of the schedule. Every replica reads them from the database, so all replicas show the same values."""
 
 from chassis.metrics import Metrics
 from collector.settled.status import SchedulerStatus
@@ -6,7 +6,7 @@ from domain.interests import Direction
 
 
 class SchedulerGauges:
-    """Measures when it is told to."""
+    """The gauges of credits left and of coverage lag."""
 
     def __init__(self, status: SchedulerStatus, metrics: Metrics) -> None:
         self._status = status
@@ -19,10 +19,10 @@ class SchedulerGauges:
         for direction in Direction.BOTH.parts:
             self._lag.labels(direction=direction.value).set(0)
 
-    def measure(self) -> None:
-        """Raises DatabaseAwayError; the gauges then keep what they showed."""
-        state = self._status.show()
+    def update(self) -> None:
+        """Set the gauges from the database. Raises DatabaseUnavailableError; the gauges then keep their values."""
+        state = self._status.load_state()
         self._left.set(state.left)
         for direction in Direction.BOTH.parts:
-            lags = [each.lag_s for each in state.coverage if each.direction is direction]
+            lags = [target.lag_s for target in state.coverage if target.direction is direction]
             self._lag.labels(direction=direction.value).set(max(lags, default=0.0))

@@ -22,7 +22,7 @@ from collector.errors import (
     VersionMismatchError,
 )
 from collector.intervals import DAY, FARTHEST_BACK, day_of
-from collector.messages import collection_requested, interest_removed, interest_set
+from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
 from domain.airports import describe_unknown_code, find_airport
 from domain.interests import Direction, Interest, InterestError, check_thresholds
@@ -113,7 +113,7 @@ class Interests:
             session.add(row)
             _write(session, row, wish, now)
             # Its airport may never have been collected, and the first mail shall come at once.
-            OUTBOX.add(session, [collection_requested(wish.airport)])
+            OUTBOX.add(session, [encode_collection_request(wish.airport)])
             return row.value(), True
 
     def change(self, user_id: UUID, interest_id: UUID, version: int | None, change: Change) -> Interest:
@@ -256,11 +256,11 @@ def _write(session: Session, row: InterestRow, wish: Wish, now: datetime) -> Non
     row.for_windows, row.repeat = wish.for_windows, wish.repeat
     row.updated_at = now
     session.flush()
-    OUTBOX.add(session, [interest_set(row.value())])
+    OUTBOX.add(session, [encode_interest_set(row.value())])
 
 
 def _remove(session: Session, row: InterestRow) -> None:
-    OUTBOX.add(session, [interest_removed(row.value())])
+    OUTBOX.add(session, [encode_interest_removal(row.value())])
     session.delete(row)
 
 

@@ -1,4 +1,4 @@
-"""Which stretches of time to collect. Pure: no clock, no database."""
+"""Rules for the intervals to collect: begin, end, split by days, corrections. Pure: no clock, no database."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,24 +11,25 @@ from domain.windows import Window
 DAY: Final = timedelta(days=1)
 
 FARTHEST_BACK: Final = 30 * DAY
-"""How far before now the first collection of an airport may begin."""
+"""Maximum age of the begin of an airport's first collection."""
 
-CORRECTED_WITHIN: Final = 7 * DAY
-"""A correction that could not be afforded for so long after it was due is given up: nobody acts upon it any more."""
+CORRECTION_EXPIRES_AFTER: Final = 7 * DAY
+"""Time after which a correction that was due, but that the credits did not allow, is dropped as useless."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lags:
-    """How long the source takes to know."""
+class SourceLags:
+    """The delay after which the source has every flight."""
 
     departures: timedelta
+    """From the departure on."""
     arrivals: timedelta
-    """After midnight (UTC), for the nightly batch."""
+    """From the midnight (UTC) after the arrival on, when the source's nightly batch begins."""
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A stretch [begin, end) to collect, within one UTC day and in whole seconds."""
+    """A half-open interval [begin, end) of one airport and direction, within one UTC day and in whole seconds."""
 
     airport: str
     direction: Direction
@@ -37,54 +38,66 @@ class Interval:
 
 
 def day_of(instant: datetime) -> datetime:
-    """The UTC midnight that the instant's day begins with."""
+    """Return the UTC midnight at which the instant's day begins."""
     return Window.ONE_DAY.start_of(instant)
 
 
-def known_until(direction: Direction, now: datetime, lags: Lags) -> datetime:
-    """Up to where the source knows every flight: departures lag, arrivals are of closed days only."""
+def compute_available_until(direction: Direction, now: datetime, lags: SourceLags) -> datetime:
+    """Return the time before which the source has every flight of the direction.
+
+    For departures `now` minus the lag, in whole seconds; for arrivals a midnight (UTC), the end of the last closed day.
+    """
     if direction is Direction.DEPARTURES:
         return (now - lags.departures).replace(microsecond=0)
     return day_of(now - lags.arrivals)
 
 
-def first_begin(wanted_from: datetime, now: datetime) -> datetime:
-    """Where the first collection of an airport begins: with yesterday, or with the earliest day that somebody wants."""
-    return max(min(day_of(wanted_from), day_of(now) - DAY), day_of(now - FARTHEST_BACK))
+def compute_first_begin(effective_from: datetime, now: datetime) -> datetime:
+    """Return the UTC midnight at which the first collection of an airport begins.
+
+    The day of `effective_from` (the earliest of its interests), or yesterday if that is earlier; at most FARTHEST_BACK
+    before now.
+    """
+    return max(min(day_of(effective_from), day_of(now) - DAY), day_of(now - FARTHEST_BACK))
 
 
-def by_days(airport: str, direction: Direction, begin: datetime, end: datetime) -> Iterator[Interval]:
-    """[begin, end) split at UTC midnights, for the source answers (and charges) by the day."""
+def split_by_days(airport: str, direction: Direction, begin: datetime, end: datetime) -> Iterator[Interval]:
+    """Yield [begin, end) split at UTC midnights, because the source answers and charges by the day."""
     while begin < end:
         cut = min(day_of(begin) + DAY, end)
         yield Interval(airport, direction, begin, cut)
         begin = cut
 
 
-def resumption(covered_until: datetime | None, wanted_from: datetime, now: datetime) -> datetime:
-    """Where collection goes on: at the cursor, unless a first collection would begin later.
+def compute_next_begin(covered_until: datetime | None, effective_from: datetime, now: datetime) -> datetime:
+    """Return the begin of the next collection: the cursor, or the begin of a first collection if that is later.
 
-    What lies between the two is a gap: nobody wants it, or it lies too far back, and the source charges for every day.
+    `covered_until`: the cursor, or None if nothing is collected yet. A range between the cursor and the result is a
+    gap: no interest needs it, or it is too old, and the source charges for every day.
     """
-    begin = first_begin(wanted_from, now)
+    begin = compute_first_begin(effective_from, now)
     return begin if covered_until is None else max(covered_until, begin)
 
 
-def correction_due(
+def find_due_correction(
     corrected_until: datetime, covered_until: datetime, now: datetime, after: timedelta
 ) -> tuple[datetime, datetime] | None:
-    """The oldest stretch to collect once more: of one covered day, whose end is `after` behind. Never where it is 0."""
-    begin = max(corrected_until, day_of(now - after - CORRECTED_WITHIN))
+    """Return the oldest (begin, end) within one day to collect a second time, or None if no correction is due.
+
+    A correction is due once the whole day is covered and ended at least `after` ago. With `after` 0 none is ever due.
+    """
+    begin = max(corrected_until, day_of(now - after - CORRECTION_EXPIRES_AFTER))
     end = day_of(begin) + DAY
     return (begin, end) if after and end <= covered_until and end + after <= now else None
 
 
-def corrected_by(
+def advance_corrected_until(
     corrected_until: datetime, begin: datetime, end: datetime, now: datetime, after: timedelta
 ) -> datetime:
-    """`corrected_until` after a collection of [begin, end) of one day.
+    """Return the new value of `corrected_until` after [begin, end), within one day, was collected.
 
-    It corrects what it is a repetition of; and what is collected for the first time so late needs no repetition.
+    It is `end` if the collection is so late that late flights are in it: no correction is needed then. It stays the
+    same otherwise, or if an earlier interval still needs a correction.
     """
     late_enough = after and day_of(begin) + DAY + after <= now
     return end if corrected_until >= begin and late_enough else corrected_until

@@ -1,4 +1,4 @@
-"""The collector's events as the contract has them, ready for the outbox."""
+"""Encoding of the collector's events for the outbox, as the protobuf contract defines them."""
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -11,16 +11,17 @@ from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
 from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
-BATCH = 1_000
-"""Flights in one message at most."""
+MAX_FLIGHTS_PER_MESSAGE = 1_000
+"""Maximum number of flights in one `FlightsObserved` message."""
 
 
-def interest_set(interest: Interest) -> OutboxMessage:
+def encode_interest_set(interest: Interest) -> OutboxMessage:
+    """Return the `InterestSet` event of a new or changed interest."""
     value = interests_pb.InterestSet(
         interest_id=str(interest.interest_id),
         user_id=str(interest.user_id),
         airport=interest.airport,
-        direction=_direction(interest.direction),
+        direction=_encode_direction(interest.direction),
         window=interests_pb.Window.Value(f"WINDOW_{interest.window.name}"),
         high=interest.high,
         low=interest.low,
@@ -29,61 +30,67 @@ def interest_set(interest: Interest) -> OutboxMessage:
         version=interest.version,
     )
     value.effective_from.FromDatetime(interest.effective_from)
-    return _about_interest(interest, value.SerializeToString())
+    return _build_interest_message(interest, value.SerializeToString())
 
 
-def interest_removed(interest: Interest) -> OutboxMessage:
-    """A tombstone."""
-    return _about_interest(interest, None)
+def encode_interest_removal(interest: Interest) -> OutboxMessage:
+    """Return the tombstone of an interest that was removed."""
+    return _build_interest_message(interest, None)
 
 
-def _about_interest(interest: Interest, value: bytes | None) -> OutboxMessage:
+def _build_interest_message(interest: Interest, value: bytes | None) -> OutboxMessage:
+    """Return a message keyed by airport and interest, in the airport's partition. `value` None: a tombstone."""
     partition = partition_of(interest.airport, INTERESTS_CHANGED)
     key = f"{interest.airport}/{interest.interest_id}".encode()
     return OutboxMessage(INTERESTS_CHANGED.name, partition, key, value)
 
 
-def flights_observed(
+def encode_flights_observed(
     airport: str, direction: Direction, begin: datetime, end: datetime, flights: Sequence[Flight]
 ) -> Iterator[OutboxMessage]:
-    """The batches of one collected interval; the last one says that it is covered. At least one, for that."""
-    for start in range(0, max(len(flights), 1), BATCH):
-        last = start + BATCH >= len(flights)
+    """Yield the `FlightsObserved` events of one collected interval: batches of flights, at least one.
+
+    Only the last batch marks the interval as fully covered.
+    """
+    for start in range(0, max(len(flights), 1), MAX_FLIGHTS_PER_MESSAGE):
+        last = start + MAX_FLIGHTS_PER_MESSAGE >= len(flights)
         coverage = flights_pb.COVERAGE_COMPLETE if last else flights_pb.COVERAGE_PARTIAL
-        value = _observed(airport, direction, begin, end, coverage)
-        for flight in flights[start : start + BATCH]:
+        value = _build_observation(airport, direction, begin, end, coverage)
+        for flight in flights[start : start + MAX_FLIGHTS_PER_MESSAGE]:
             sent = value.flights.add(
                 icao24=flight.icao24, callsign=flight.callsign, other_airport=flight.other_airport(direction)
             )
             sent.first_seen.FromDatetime(flight.first_seen)
             sent.last_seen.FromDatetime(flight.last_seen)
-        yield _about_flights(value)
+        yield _build_flights_message(value)
 
 
-def coverage_gap(airport: str, direction: Direction, begin: datetime, end: datetime) -> OutboxMessage:
-    """[begin, end) will never be collected, and nobody shall wait for it."""
-    return _about_flights(_observed(airport, direction, begin, end, flights_pb.COVERAGE_GAP))
+def encode_coverage_gap(airport: str, direction: Direction, begin: datetime, end: datetime) -> OutboxMessage:
+    """Return the `FlightsObserved` event of a gap: [begin, end) will never be collected."""
+    return _build_flights_message(_build_observation(airport, direction, begin, end, flights_pb.COVERAGE_GAP))
 
 
-def _observed(
+def _build_observation(
     airport: str, direction: Direction, begin: datetime, end: datetime, coverage: flights_pb.Coverage.ValueType
 ) -> flights_pb.FlightsObserved:
-    value = flights_pb.FlightsObserved(airport=airport, direction=_direction(direction), coverage=coverage)
+    """Return an event without flights."""
+    value = flights_pb.FlightsObserved(airport=airport, direction=_encode_direction(direction), coverage=coverage)
     value.begin.FromDatetime(begin)
     value.end.FromDatetime(end)
     return value
 
 
-def _about_flights(value: flights_pb.FlightsObserved) -> OutboxMessage:
+def _build_flights_message(value: flights_pb.FlightsObserved) -> OutboxMessage:
+    """Return a message keyed and partitioned by the airport."""
     partition = partition_of(value.airport, FLIGHTS_OBSERVED)
     return OutboxMessage(FLIGHTS_OBSERVED.name, partition, value.airport.encode(), value.SerializeToString())
 
 
-def collection_requested(airport: str) -> OutboxMessage:
-    """A wish for a collection at once; an empty airport means all."""
+def encode_collection_request(airport: str) -> OutboxMessage:
+    """Return the `CollectionRequested` event: collect one airport at once, or all airports if `airport` is empty."""
     value = collection_pb.CollectionRequested(airport=airport).SerializeToString()
     return OutboxMessage(COLLECTIONS_REQUESTED.name, 0, airport.encode(), value)
 
 
-def _direction(direction: Direction) -> flights_pb.Direction.ValueType:
+def _encode_direction(direction: Direction) -> flights_pb.Direction.ValueType:
     return flights_pb.Direction.Value(f"DIRECTION_{direction.name}")

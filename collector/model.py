@@ -1,4 +1,4 @@
-"""The collector's tables."""
+"""The tables of the collector's database."""
 
 from datetime import datetime
 from typing import Final
@@ -19,11 +19,13 @@ _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGE
 
 
 class Base(DeclarativeBase):
+    """The base class of all tables."""
+
     metadata = SCHEMA
 
 
 class InterestRow(Base):
-    """An interest as its newest version has it."""
+    """An interest in its newest version."""
 
     __tablename__ = "interests"
     __table_args__ = (
@@ -47,7 +49,7 @@ class InterestRow(Base):
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
     def value(self) -> Interest:
-        """The interest as the domain has it."""
+        """Return the row as a domain `Interest`."""
         return Interest(
             interest_id=self.interest_id,
             user_id=self.user_id,
@@ -64,9 +66,9 @@ class InterestRow(Base):
 
 
 class CoverageRow(Base):
-    """The cursor of one airport and direction: all flights in [covered_from, covered_until) are stored, and told of.
+    """The cursor of one airport and direction: all flights in [covered_from, covered_until) are stored and published.
 
-    What is stored from before `covered_from` lies before a gap, or waits to be swept.
+    Stored flights from before `covered_from` are from before a gap, or will be deleted by the retention.
     """
 
     __tablename__ = "coverage"
@@ -77,13 +79,13 @@ class CoverageRow(Base):
     covered_from: Mapped[datetime] = mapped_column(UtcDateTime)
     covered_until: Mapped[datetime] = mapped_column(UtcDateTime)
     corrected_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """What lies before was collected once more, or late enough the first time. None: nothing was."""
+    """Flights before this time need no correction: collected twice, or late enough the first time. None: no flight."""
     incomplete_correction: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Where the last correction began whose answer lacked flights that are stored: it is asked for a second time."""
+    """Begin of the last correction whose answer lacked stored flights: that correction is made once more."""
 
 
 class FlightRow(Base):
-    """A flight, once for its departure and once for its arrival."""
+    """A departure or an arrival of a flight at an airport with coverage."""
 
     __tablename__ = "flights"
     __table_args__ = (
@@ -101,12 +103,12 @@ class FlightRow(Base):
     first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
     last_seen: Mapped[datetime] = mapped_column(UtcDateTime)
     event_time: Mapped[datetime] = mapped_column(UtcDateTime)
-    """What was first published: first_seen of a departure, last_seen of an arrival."""
+    """The event time as first published: first_seen of a departure, last_seen of an arrival. Never changed later."""
     other_airport: Mapped[str] = mapped_column(String(4))
 
 
-class TurnRow(Base):
-    """When an airport and direction was last asked for, whatever came of it: whose turn it is follows from that."""
+class LastPollRow(Base):
+    """The time of the last API call for an airport and direction, successful or not. The planner orders by it."""
 
     __tablename__ = "turns"
     __table_args__ = TABLE_OPTIONS
@@ -117,7 +119,7 @@ class TurnRow(Base):
 
 
 class CreditsRow(Base):
-    """What the source was paid on one day; there is one row, which knows its day."""
+    """The credits spent on one day. The table has one row, which is reset on a new day."""
 
     __tablename__ = "credits"
     __table_args__ = TABLE_OPTIONS
@@ -126,15 +128,15 @@ class CreditsRow(Base):
     day: Mapped[datetime] = mapped_column(UtcDateTime)
     """The UTC midnight that the day begins with, on the service's clock."""
     spent: Mapped[int]
-    """By us, as we count it."""
+    """Credits spent by us, by our own count."""
     unaccounted: Mapped[int]
-    """What is spent beyond that, as the source says."""
+    """Credits spent beyond our count, as the source reports."""
     paused_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Before then the source wants no request."""
+    """The source accepts no API call before this time. None: there was no pause yet."""
 
 
 class LeadershipRow(Base):
-    """The newest term of a leader; there is one row. Who stores holds its lock, and has this term."""
+    """The newest leader term. The table has one row; a transaction that stores flights holds its lock and this term."""
 
     __tablename__ = "leadership"
     __table_args__ = TABLE_OPTIONS

@@ -1,4 +1,4 @@
-"""The sweep: flights of airports that nobody wants any more are forgotten after a while."""
+"""Retention of flights: old flights are deleted once their airport and direction has no interest any more."""
 
 from datetime import timedelta
 from typing import Final
@@ -16,34 +16,40 @@ from domain.interests import Direction
 log = structlog.get_logger()
 
 CHUNK: Final = 1_000
-"""Flights that one transaction deletes: who waits for its locks shall not notice."""
+"""Maximum number of flights that one transaction deletes, so that its locks block other transactions only briefly."""
 
 
-class Sweep:
-    """May run on every replica, also at the same time."""
+class FlightRetention:
+    """Deletion of old flights that no interest needs. Safe to run on every replica at the same time."""
 
     def __init__(self, database: Database, clock: Clock, retention: timedelta) -> None:
-        """`retention` must exceed how far back an interest may begin, so that it never meets what is wanted anew."""
+        """`retention`: the minimum age of a deleted flight.
+
+        It must exceed the maximum age at which an interest may begin, so that no flight is deleted that a new interest
+        needs.
+        """
         self._database = database
         self._clock = clock
         self._retention = retention
 
-    def run(self) -> int:
-        """Forget what nobody wants and is older than the retention. Returns how many flights. Raises DatabaseAwayError.
+    def delete_expired(self) -> int:
+        """Delete the flights that no interest needs and that are older than the retention. Return how many.
 
-        The cursor stays: it says where the gap begins when the airport is wanted again.
+        The cursor of the airport and direction is kept: it marks where the gap begins if a new interest comes. Raises
+        DatabaseUnavailableError.
         """
         with self._database.reading() as session:
-            unwanted = _unwanted(session)
-        swept = 0
-        for airport, direction in unwanted:
-            while forgotten := self._forget_some(airport, direction):
-                swept += forgotten
-        if swept:
-            log.info("flights.swept", flights=swept)
-        return swept
+            unneeded = _list_targets_without_interest(session)
+        deleted = 0
+        for airport, direction in unneeded:
+            while deleted_in_chunk := self._delete_chunk(airport, direction):
+                deleted += deleted_in_chunk
+        if deleted:
+            log.info("flights.swept", flights=deleted)
+        return deleted
 
-    def _forget_some(self, airport: str, direction: str) -> int:
+    def _delete_chunk(self, airport: str, direction: str) -> int:
+        """Delete the oldest expired flights, at most CHUNK, and move `covered_from` past them. Return how many."""
         horizon = day_of(self._clock.now() - self._retention)
         with self._database.transaction() as session:
             cursor = session.get(CoverageRow, (airport, direction), with_for_update=True)
@@ -62,10 +68,11 @@ class Sweep:
         return len(ids)
 
 
-def _unwanted(session: Session) -> list[tuple[str, str]]:
-    wanted = exists().where(
+def _list_targets_without_interest(session: Session) -> list[tuple[str, str]]:
+    """Return every airport and direction that was collected and that has no interest any more."""
+    has_interest = exists().where(
         InterestRow.airport == CoverageRow.airport,
         or_(InterestRow.direction == CoverageRow.direction, InterestRow.direction == Direction.BOTH.value),
     )
-    query = select(CoverageRow.airport, CoverageRow.direction).where(~wanted)
+    query = select(CoverageRow.airport, CoverageRow.direction).where(~has_interest)
     return [(airport, direction) for airport, direction in session.execute(query)]

@@ -1,1 +1,1 @@
-"""Leader election among the replicas, and the terms that fence off a leader that was replaced."""
+"""Leader election among the replicas, and the terms (fencing tokens) that stop a superseded leader."""

@@ -1,9 +1,10 @@
-"""Leadership: whoever holds the single partition of `collections.requested.v1` schedules and collects.
+"""Leader election: the replica that owns the single partition of `collections.requested.v1` is the leader and collects.
 
-Kafka's group protocol is the election; when the leader dies, its partition moves to another replica within the
-session timeout. A leader that is cut off stops by itself before that: it collects only while the broker has confirmed
-not long ago that the partition is its own. And one that stood still, and so could not even stop, is fenced by the
-database: each leader begins a term there, and nothing of an earlier one is stored (`collector.leadership.terms`).
+Kafka's group protocol is the election: when the leader dies, its partition moves to another replica within the session
+timeout. A leader that loses its connection stops by itself before that: it collects only while the broker's last
+confirmation that it owns the partition is recent. A leader that was paused, and so could not even stop, is fenced by
+the database: each leader begins a term there, and no transaction of an earlier term commits
+(`collector.leadership.terms`).
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from prometheus_client import Gauge
 
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
-from collector.errors import DeposedError
+from collector.errors import SupersededError
 from collector.leadership.terms import Term
 from towerwatch.collection.v1.events_pb2 import CollectionRequested
 from towerwatch.topics import COLLECTIONS_REQUESTED
@@ -28,101 +29,118 @@ from towerwatch.topics import COLLECTIONS_REQUESTED
 log = structlog.get_logger()
 
 GROUP: Final = "collector"
+"""Kafka consumer group of all replicas."""
 EVERY_AIRPORT: Final = ""
-"""In place of an airport, as in the contract."""
+"""Value of the airport, in a request, that means all airports; as in the contract."""
 
 SESSION_S: Final = 10.0
-"""After so long without a sign of life the broker gives the partition to another replica."""
-OFFICE_S: Final = 8.0
-"""So long after a confirmation a leader still collects; less than the session, which that confirmation renewed."""
+"""Kafka's session timeout: after this time without a heartbeat the broker assigns the partition to another replica."""
+CONFIRMATION_VALID_S: Final = 8.0
+"""Time for which a leader collects after a confirmation; less than the session, which that confirmation renewed."""
 CONFIRM_EVERY_S: Final = 2.0
-AGAIN_S: Final = 0.5
-"""The pause before a broker or a database that is away is asked again, or another term begins."""
+"""Pause between two confirmations."""
+RETRY_PAUSE_S: Final = 0.5
+"""Pause before a retry after the broker or the database was unavailable, and before the next term."""
 
-Confirm = Callable[[], Awaitable[None]]
-"""Asks the broker to confirm that the partition is held. Raises KafkaError where it is not, or cannot be asked."""
+ConfirmOwnership = Callable[[], Awaitable[None]]
+"""A request to the broker to confirm that this replica owns the partition.
+
+Raises KafkaError if another replica owns it, or if the broker is unavailable.
+"""
 
 
 class Collector(Protocol):
-    """What a leader does. Calls never overlap, but may be cancelled."""
+    """The work of a leader. Calls of `collect` never overlap, but may be cancelled."""
 
     async def begin_term(self) -> Term:
-        """Depose whoever collected before. Raises DatabaseAwayError."""
+        """Begin a new term, which supersedes all earlier ones. Raises DatabaseUnavailableError."""
         ...
 
     async def collect(self, term: Term, airport: str | None = None) -> None:
-        """Collect all that is due, of one airport or of all. Raises DeposedError."""
+        """Collect all intervals that are due, of one airport or of all (None). Raises SupersededError."""
         ...
 
 
-class _Office:
-    """The time from the assignment of the partition to its revocation: of one term, or of several or none.
+class _LeaderSession:
+    """A leader's session, from the assignment of the partition to its revocation: it serves one term after another.
 
-    In a term everything is collected at once, then on schedule and on request.
+    In each term it collects all airports at once, then on schedule and on request. The session ends with `stop`.
     """
 
-    def __init__(self, collector: Collector, confirm: Confirm, poll_interval_s: float, leading: Gauge) -> None:
+    def __init__(
+        self, collector: Collector, confirm_ownership: ConfirmOwnership, poll_interval_s: float, leading: Gauge
+    ) -> None:
         self._collector = collector
-        self._confirm = confirm
+        self._confirm_ownership = confirm_ownership
         self._poll_interval_s = poll_interval_s
         self._leading = leading
         self._requested: set[str] = set()
-        self._woken = asyncio.Event()
-        self._task = asyncio.create_task(self._lead())
+        self._has_requests = asyncio.Event()
+        self._task = asyncio.create_task(self._serve_terms())
 
-    async def request(self, airport: str) -> None:
-        """Note a wish, without waiting for it; wishes for the same airport that wait are one."""
+    async def request_collection(self, airport: str) -> None:
+        """Add a request for an airport to the waiting requests, and return at once; duplicates are dropped."""
         self._requested.add(airport)
-        self._woken.set()
+        self._has_requests.set()
 
-    async def end(self) -> None:
-        """Stop collecting, also in the midst of it: nothing that is half done has been stored."""
+    async def stop(self) -> None:
+        """Cancel the running collection, if any, and end the session.
+
+        The interval in progress is stored as a whole or not at all.
+        """
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _lead(self) -> None:
+    async def _serve_terms(self) -> None:
+        """Wait for a confirmation of ownership, begin a term and serve it; repeat until cancelled."""
         while True:
-            confirmed_at = await self._confirmed_before(None)
+            confirmed_at = await self._wait_for_confirmation(None)
             try:
                 term = await self._collector.begin_term()
-                await self._serve(term, confirmed_at)
+                await self._serve_term(term, confirmed_at)
             except DatabaseUnavailableError:
                 log.warning("leadership.without_database")
-            await asyncio.sleep(AGAIN_S)
+            await asyncio.sleep(RETRY_PAUSE_S)
 
-    async def _confirmed_before(self, deadline: float | None) -> float | None:
-        """Ask for a confirmation until there is one, or the deadline has passed (None). Returns when it was asked for.
+    async def _wait_for_confirmation(self, deadline: float | None) -> float | None:
+        """Retry until the broker confirms the ownership. Return the time at which that confirmation was requested.
 
-        Instants are of `time.monotonic`, which is also the time of the event loop.
+        Return None if the deadline passes first; with `deadline` None it retries for ever. Times are of
+        `time.monotonic`, which is also the time of the event loop.
         """
         while deadline is None or time.monotonic() < deadline:
-            asked_at = time.monotonic()
+            requested_at = time.monotonic()
+            timeout_at = requested_at + CONFIRMATION_VALID_S
             try:
-                async with asyncio.timeout_at(min(asked_at + OFFICE_S, deadline or asked_at + OFFICE_S)):
-                    await self._confirm()
+                async with asyncio.timeout_at(min(timeout_at, deadline or timeout_at)):
+                    await self._confirm_ownership()
             except (KafkaError, TimeoutError) as error:
                 log.warning("leadership.not_confirmed", error=type(error).__name__)
-                await asyncio.sleep(AGAIN_S)
+                await asyncio.sleep(RETRY_PAUSE_S)
             else:
-                return asked_at
+                return requested_at
         return None
 
-    async def _serve(self, term: Term, confirmed_at: float | None) -> None:
-        """Serve a term until it is not confirmed any more, or another collector has begun one."""
+    async def _serve_term(self, term: Term, confirmed_at: float | None) -> None:
+        """Collect at once, then on schedule and on request, until the term ends.
+
+        The term ends when the last confirmation of ownership has expired, or another collector has begun a newer term.
+        `confirmed_at`: the time of the last confirmation, of `time.monotonic`.
+        """
         log.info("leadership.taken", term=term)
         scheduler = AsyncIOScheduler(timezone="UTC")
         scheduler.add_job(
-            self.request, "interval", args=[EVERY_AIRPORT], seconds=self._poll_interval_s, coalesce=True,
+            self.request_collection, "interval", args=[EVERY_AIRPORT], seconds=self._poll_interval_s, coalesce=True,
             misfire_grace_time=None,
         )  # fmt: skip
         self._leading.set(1)
-        await self.request(EVERY_AIRPORT)  # what the leader before has left
-        work = asyncio.create_task(self._collect_what_is_requested(term))
+        await self.request_collection(EVERY_AIRPORT)  # what the leader before has left
+        work = asyncio.create_task(self._collect_requested(term))
         scheduler.start()
         try:
             while confirmed_at is not None and not work.done():
                 await asyncio.wait({work}, timeout=CONFIRM_EVERY_S)
-                confirmed_at = await self._confirmed_before(confirmed_at + OFFICE_S)
+                confirmed_at = await self._wait_for_confirmation(confirmed_at + CONFIRMATION_VALID_S)
         finally:
             log.info("leadership.given_up", term=term)
             self._leading.set(0)
@@ -130,23 +148,24 @@ class _Office:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)
 
-    async def _collect_what_is_requested(self, term: Term) -> None:
+    async def _collect_requested(self, term: Term) -> None:
+        """Collect each requested airport, one after the other; return once another collector has begun a newer term."""
         while True:
-            await self._woken.wait()
-            self._woken.clear()
+            await self._has_requests.wait()
+            self._has_requests.clear()
             requested, self._requested = self._requested, set()
             for airport in [EVERY_AIRPORT] if EVERY_AIRPORT in requested else sorted(requested):
                 try:
                     await self._collector.collect(term, airport or None)
-                except DeposedError as error:
+                except SupersededError as error:
                     log.warning("leadership.deposed", term=term, reason=str(error))
                     return
                 except Exception as error:  # whatever it was, the next collection must not miss its leader
                     log.error("collection.unexpected_error", error=type(error).__name__, exc_info=error)
 
 
-class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]
-    """Takes part in the election, and while leading collects."""
+class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
+    """One replica's part in the leader election; it collects while it is the leader."""
 
     def __init__(self, collector: Collector, bootstrap_servers: str, poll_interval_s: float, metrics: Metrics) -> None:
         """`poll_interval_s`: real seconds between scheduled collections."""
@@ -155,12 +174,13 @@ class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._poll_interval_s = poll_interval_s
         self._leading = metrics.gauge("collector_leader", "1 while this replica collects").labels()
         self._consumer: AIOKafkaConsumer | None = None
-        self._office: _Office | None = None
+        self._session: _LeaderSession | None = None
 
     async def run(self) -> None:
-        """Take part until cancelled. The topic must be there. Raises KafkaError when the broker goes away at the start.
+        """Take part in the election until cancelled. Raises KafkaError if the broker becomes unavailable at the start.
 
-        Collections run beside this loop, which reads on: a consumer that does not is expelled from its group.
+        The topic must exist. Collections run in another task than this loop, which continues to read: the broker
+        expels a consumer that does not.
         """
         self._consumer = consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap_servers,
@@ -178,28 +198,37 @@ class Leadership(ConsumerRebalanceListener):  # type: ignore[misc]
                 except DecodeError:
                     log.warning("collection.undecodable_request", offset=message.offset)
                     continue
-                if self._office is not None:  # else the next leader begins with everything
-                    await self._office.request(requested.airport)
+                if self._session is not None:  # else the next leader begins with all airports
+                    await self._session.request_collection(requested.airport)
         finally:
-            await self._step_down()
+            await self._stop_session()
             await consumer.stop()
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        if assigned and self._office is None:
-            self._office = _Office(self._collector, self._confirm, self._poll_interval_s, self._leading)
+        """Begin a leader session if this replica now owns the partition."""
+        if assigned and self._session is None:
+            self._session = _LeaderSession(
+                self._collector, self._commit_positions, self._poll_interval_s, self._leading
+            )
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
+        """End the leader session if this replica has lost the partition."""
         if revoked:
-            await self._step_down()
+            await self._stop_session()
 
-    async def _confirm(self) -> None:
-        """Commit the position: the broker accepts that of the group's present member alone, and renews its session."""
+    async def _commit_positions(self) -> None:
+        """Commit the offset of the owned partition, as a confirmation of its ownership.
+
+        The broker accepts a commit only from a current member of the group, and the commit renews the member's session.
+        Raises KafkaError.
+        """
         consumer = self._consumer
         if consumer is not None:
             for partition in consumer.assignment():
                 await consumer.commit({partition: await consumer.position(partition)})
 
-    async def _step_down(self) -> None:
-        if self._office is not None:
-            office, self._office = self._office, None
-            await office.end()
+    async def _stop_session(self) -> None:
+        """End the leader session, if there is one."""
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.stop()

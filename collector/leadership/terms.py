@@ -1,8 +1,8 @@
-"""Terms of office: the database's own fence around what a leader may do.
+"""Leader terms: fencing tokens in the database that stop the transactions of a superseded leader.
 
-Kafka elects the leader, but cannot stop one that stood still for a minute and does not know that it was replaced. So
-each leader begins a term in the database, and each of its transactions requires, under the lock of the one row, that
-no other has begun since: what a deposed leader still does is refused whole.
+Kafka elects the leader, but cannot stop a leader that was paused for a minute and does not know that it was superseded.
+So each leader begins a term in the database. Each of its transactions requires, under the lock of the one row, that no
+newer term has begun; the transactions of a superseded leader are rejected as a whole.
 """
 
 from typing import Final, NewType
@@ -11,27 +11,32 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from chassis.db.database import Database
-from collector.errors import DeposedError
+from collector.errors import SupersededError
 from collector.model import LeadershipRow
 
 Term = NewType("Term", int)
+"""A fencing token: each leader's term is greater than all terms before."""
 
-_ROW: Final = 1
+_ROW_ID: Final = 1
 
 
 def begin_term(database: Database) -> Term:
-    """Begin a new term, once the transaction of another that is under way has ended. Raises DatabaseAwayError."""
+    """Begin a new term and return it; the term before is superseded. Raises DatabaseUnavailableError.
+
+    Blocks until a running transaction of the superseded leader has ended.
+    """
     try:
-        return _begin(database)
+        return _increment_term(database)
     except IntegrityError:
-        return _begin(database)  # another made the first term in the same instant
+        return _increment_term(database)  # another replica inserted the first term at the same moment
 
 
-def _begin(database: Database) -> Term:
+def _increment_term(database: Database) -> Term:
+    """Increment the stored term under its lock and return it; insert term 1 if there is none."""
     with database.transaction() as session:
-        row = session.get(LeadershipRow, _ROW, with_for_update=True)
+        row = session.get(LeadershipRow, _ROW_ID, with_for_update=True)
         if row is None:
-            row = LeadershipRow(id=_ROW, term=0)
+            row = LeadershipRow(id=_ROW_ID, term=0)
             session.add(row)
         row.term += 1
         session.flush()
@@ -39,7 +44,10 @@ def _begin(database: Database) -> Term:
 
 
 def require_term(session: Session, term: Term) -> None:
-    """Let nobody else begin a term until this transaction has ended. Raises DeposedError where somebody has."""
-    row = session.get(LeadershipRow, _ROW, with_for_update=True)
+    """Raise SupersededError unless `term` is the newest term.
+
+    Holds the lock of the term until the transaction ends: no newer term can begin before.
+    """
+    row = session.get(LeadershipRow, _ROW_ID, with_for_update=True)
     if row is None or row.term != term:
-        raise DeposedError("another collector has begun a term since")
+        raise SupersededError("another collector has begun a term since")

@@ -244,7 +244,7 @@ class PlannedQuestion(BaseModel):
     correction: bool = Field(description="Whether it was collected before, and is again for late flights.")
 
     @classmethod
-    def of(cls, question: status.PlannedQuestion) -> "PlannedQuestion":
+    def of(cls, question: status.PlannedCall) -> "PlannedQuestion":
         return cls(
             airport_icao=question.airport,
             direction=question.direction,
@@ -269,7 +269,7 @@ class FlowCoverage(BaseModel):
     lag_seconds: float = Field(description="From where it is covered up to now.")
 
     @classmethod
-    def of(cls, flow: status.FlowCoverage) -> "FlowCoverage":
+    def of(cls, flow: status.TargetCoverage) -> "FlowCoverage":
         return cls(
             airport_icao=flow.airport,
             direction=flow.direction,

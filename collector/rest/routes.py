@@ -28,7 +28,7 @@ from collector.errors import (
     NotAllowedError,
     NotAuthenticatedError,
     NotConfirmedError,
-    UserManagerAwayError,
+    UserManagerUnavailableError,
     VersionMismatchError,
 )
 from collector.flights import Flights
@@ -71,7 +71,7 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     VersionMismatchError: ProblemKind(412),
     NoSuchAirportError: ProblemKind(422),
     domain.InterestError: ProblemKind(422),
-    UserManagerAwayError: ProblemKind(503, _SOON),
+    UserManagerUnavailableError: ProblemKind(503, _SOON),
     DatabaseUnavailableError: ProblemKind(503, _SOON),
 }
 

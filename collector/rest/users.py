@@ -11,7 +11,7 @@ from uuid import UUID
 import grpc
 
 from chassis.rpc import channel
-from collector.errors import NotAuthenticatedError, UserManagerAwayError
+from collector.errors import NotAuthenticatedError, UserManagerUnavailableError
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
 
@@ -57,7 +57,7 @@ class Users:
         self._channel.close()
 
     def authenticate(self, token: str, *, reads_only: bool = False) -> Caller:
-        """Whose token it is. Raises NotAuthenticatedError, UserManagerAwayError. Blocks for 3 s at most.
+        """Whose token it is. Raises NotAuthenticatedError, UserManagerUnavailableError. Blocks for 3 s at most.
 
         `reads_only`: for a request that changes nothing, an older answer will do where none comes.
         """
@@ -73,7 +73,7 @@ class Users:
             with self._lock:
                 self._known.pop(digest, None)
             raise
-        except UserManagerAwayError:
+        except UserManagerUnavailableError:
             if reads_only and known is not None and self._monotonic() < asked_at + BELIEVED_S:
                 return known
             raise
@@ -91,18 +91,18 @@ class Users:
                 raise NotAuthenticatedError("This token is not valid.") from None
             if error.code() in _AWAY:
                 self._away_until = self._monotonic() + _REST_S
-            raise UserManagerAwayError("Accounts cannot be asked at present; try again shortly.") from None
+            raise UserManagerUnavailableError("Accounts cannot be asked at present; try again shortly.") from None
         self._away_until = None
         return Caller(UUID(answer.user_id), answer.confirmed)
 
     def _require_present(self) -> None:
-        """Raises UserManagerAwayError while it was found away a moment ago."""
+        """Raises UserManagerUnavailableError while it was found away a moment ago."""
         now = self._monotonic()
         with self._lock:
             if self._away_until is None:
                 return
             if now < self._away_until:
-                raise UserManagerAwayError("Accounts cannot be asked at present; try again shortly.")
+                raise UserManagerUnavailableError("Accounts cannot be asked at present; try again shortly.")
             self._away_until = now + _DEADLINE_S  # this thread looks; the others wait for what it finds
 
     def _remember(self, digest: bytes, asked_at: float, caller: Caller) -> None:

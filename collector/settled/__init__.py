@@ -1,1 +1,1 @@
-"""Collection of the settled record: what to ask the source for, at what price, and what its answers change."""
+"""Collection of the settled record: plan the API calls, charge the credit quota, store and publish the answers."""

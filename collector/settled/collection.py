@@ -1,4 +1,4 @@
-"""Collection: one question after the other, and for each answer the one transaction that stores it and says so."""
+"""The collector of the settled record: one API call after another, and one transaction that stores each answer."""
 
 import asyncio
 from collections.abc import Mapping
@@ -15,190 +15,233 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
-from collector.errors import BreakerOpenError, CollectedMeanwhileError, SourceError, SourceLimitedError
-from collector.intervals import DAY, Interval, corrected_by
+from collector.errors import BreakerOpenError, ConcurrentCollectionError, SourceError, SourceLimitedError
+from collector.intervals import DAY, Interval, advance_corrected_until
 from collector.leadership.terms import Term, begin_term, require_term
-from collector.messages import coverage_gap, flights_observed
-from collector.model import OUTBOX, CoverageRow, FlightRow, TurnRow
-from collector.settled.differences import FlightKey, Known, known_of, newest_versions, novelties
-from collector.settled.planner import Call, calls_in_order, may_ask, planned, price
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing, flows_wanted
+from collector.messages import encode_coverage_gap, encode_flights_observed
+from collector.model import OUTBOX, CoverageRow, FlightRow, LastPollRow
+from collector.settled.differences import (
+    FlightKey,
+    StoredFlight,
+    build_stored_flight,
+    compare_with_stored,
+    select_newest_versions,
+)
+from collector.settled.planner import ApiCall, build_plan, can_afford, compute_price, list_due_calls
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming, load_targets
 from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 
 log = structlog.get_logger()
 
 
-class Source(Protocol):
-    """What a collection needs of the source of flights."""
+class FlightSource(Protocol):
+    """The part of a client of the source of flights that the collector uses."""
 
     remaining_credits: int | None
-    """What the source last said is left of the day's credits. Whoever asks may set it to None, to see who said it."""
+    """Credits left today, as the source last reported; None: not reported since a caller last set None."""
 
-    async def flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
-        """All flights with an event time in [begin, end), perhaps more than once. Raises SourceError."""
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """Return all flights with an event time in [begin, end), possibly with duplicates. Raises SourceError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _Payment:
-    """What was spent for one question, and when."""
+class _Charge:
+    """The credits that were charged to the quota for one API call, and the time of the charge."""
 
     credits: int
     at: datetime
 
 
-class Collection:
-    """Collects what is due and what the credits allow. Of several at once, only the newest term's stores."""
+class FlightCollector:
+    """Collector of the intervals that are due, within the credit quota.
+
+    Of several collectors at once, only the one with the newest term can store.
+    """
 
     def __init__(
-        self, database: Database, source: Source, clock: Clock, timing: Timing, ledger: Ledger, metrics: Metrics
+        self,
+        database: Database,
+        source: FlightSource,
+        clock: Clock,
+        timing: CollectionTiming,
+        quota: QuotaStore,
+        metrics: Metrics,
     ) -> None:
         self._database = database
         self._source = source
         self._clock = clock
         self._timing = timing
-        self._ledger = ledger
+        self._quota = quota
         self._stored = metrics.counter("flights_stored_total", "Flights stored and published", "direction")
         self._changed = metrics.counter("flights_changed_total", "Stored flights that the source changed", "direction")
         self._seconds = metrics.histogram("flight_data_processing_seconds", "Time to store one interval").labels()
 
     async def begin_term(self) -> Term:
-        """Depose whoever collected before: nothing of theirs is stored from now on. Raises DatabaseAwayError."""
+        """Begin a new leader term; a collector with an earlier term can store nothing more.
+
+        Raises DatabaseUnavailableError.
+        """
         return await asyncio.to_thread(begin_term, self._database)
 
     async def collect(self, term: Term, airport: str | None = None) -> None:
-        """Collect all that is due and that the credits allow, of one airport or of all.
+        """Collect all intervals that are due and that the credits allow, of one airport or of all (None).
 
-        Source or database away: it is logged, and what is missing stays due. Where one interval fails, the airport's
-        later ones in this direction wait for it, but the other airports do not. Where the credits are at their end for
-        now, or the source wants a pause, the rest stays due. Raises DeposedError.
+        If the source or the database is unavailable, that is logged, and the missing intervals stay due. If one
+        interval fails, later intervals of the same airport and direction are skipped, other ones are not. If the
+        credits are used up for now, or the source requires a pause, the remaining intervals stay due. Raises
+        SupersededError.
         """
         try:
-            await self._collect_in_order(term, await asyncio.to_thread(self._calls, airport))
+            await self._make_calls(term, await asyncio.to_thread(self._load_due_calls, airport))
         except DatabaseUnavailableError:
             log.warning("collection.without_database")
 
-    async def _collect_in_order(self, term: Term, calls: list[Call]) -> None:
+    async def _make_calls(self, term: Term, calls: list[ApiCall]) -> None:
+        """Make the API calls in order, and stop at the first that the quota, the source or the breaker defers.
+
+        Raises SupersededError, DatabaseUnavailableError.
+        """
         failed: set[tuple[str, Direction]] = set()
         for number, call in enumerate(calls):
-            flow = call.interval.airport, call.interval.direction
-            if flow in failed:
+            target = call.interval.airport, call.interval.direction
+            if target in failed:
                 continue
-            payment = await asyncio.to_thread(self._pay, term, call)
-            if payment is None:
+            charge = await asyncio.to_thread(self._charge_and_record_poll, term, call)
+            if charge is None:
                 if not call.correction:
-                    await asyncio.to_thread(self._say_deferred, calls[number:])
+                    await asyncio.to_thread(self._log_deferred, calls[number:])
                 return
             try:
-                await self._collect(term, call, payment)
+                await self._make_call(term, call, charge)
             except SourceError as error:
-                await asyncio.to_thread(self._take_back, payment, error)
-                log.warning("collection.failed", airport=flow[0], direction=flow[1], reason=str(error))
+                await asyncio.to_thread(self._refund_failed_call, charge, error)
+                log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
                 if isinstance(error, SourceLimitedError | BreakerOpenError):
-                    return  # whoever is next would not be answered either
-                failed.add(flow)  # coverage has no holes
-            except CollectedMeanwhileError as error:
-                failed.add(flow)
-                log.warning("collection.failed", airport=flow[0], direction=flow[1], reason=str(error))
+                    return  # the next call would fail too
+                failed.add(target)  # coverage has no holes
+            except ConcurrentCollectionError as error:
+                failed.add(target)
+                log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
 
-    def _calls(self, airport: str | None) -> list[Call]:
+    def _load_due_calls(self, airport: str | None) -> list[ApiCall]:
+        """Return the API calls that are due now, in order. Raises DatabaseUnavailableError."""
         now = self._clock.now()
         with self._database.reading() as session:
-            return calls_in_order(flows_wanted(session, self._timing, now, airport), now, self._timing.poll_interval)
+            return list_due_calls(load_targets(session, self._timing, now, airport), now, self._timing.poll_interval)
 
-    def _pay(self, term: Term, call: Call) -> _Payment | None:
-        """Spend the call's credits before the question is asked; None where the account does not allow it.
+    def _charge_and_record_poll(self, term: Term, call: ApiCall) -> _Charge | None:
+        """Charge the quota for one API call and record the time of the poll, before the call is made.
 
-        So a crash may cost credits that were not used, and never spends one twice. Raises DeposedError.
+        Return None, and change nothing, if the credits or a pause of the source do not allow the call now. A crash
+        after the charge may lose credits that were not used, but never spends a credit twice. Raises SupersededError,
+        DatabaseUnavailableError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
             require_term(session, term)
-            account = self._ledger.account(session, now)
-            if account.paused(now) or not may_ask(call, account, now):
+            balance = self._quota.load_balance(session, now)
+            if balance.is_paused(now) or not can_afford(call, balance, now):
                 return None
-            payment = _Payment(price(call.interval.begin, now), now)
-            self._ledger.take(session, payment.credits, now)
-            session.merge(TurnRow(airport=call.interval.airport, direction=call.interval.direction.value, asked_at=now))
-        return payment
+            charge = _Charge(compute_price(call.interval.begin, now), now)
+            self._quota.charge(session, charge.credits, now)
+            session.merge(
+                LastPollRow(airport=call.interval.airport, direction=call.interval.direction.value, asked_at=now)
+            )
+        return charge
 
-    def _take_back(self, payment: _Payment, error: SourceError) -> None:
-        """A question without an answer costs nothing, unless the source says so; and it may want a pause."""
+    def _refund_failed_call(self, charge: _Charge, error: SourceError) -> None:
+        """Refund the charge of an API call that failed, and store the pause or the credits that the source reported.
+
+        Raises DatabaseUnavailableError.
+        """
         now = self._clock.now()
         with self._database.transaction() as session:
-            self._ledger.take_back(session, payment.credits, payment.at, now)
+            self._quota.refund(session, charge.credits, charge.at, now)
             if isinstance(error, SourceLimitedError):
-                self._ledger.pause(session, now + timedelta(seconds=error.retry_after_s), now)
+                self._quota.store_pause(session, now + timedelta(seconds=error.retry_after_s), now)
             else:
-                self._ledger.learn(session, self._source.remaining_credits, payment.at, now)
+                self._quota.reconcile_with_source(session, self._source.remaining_credits, charge.at, now)
 
-    def _say_deferred(self, waiting: list[Call]) -> None:
+    def _log_deferred(self, calls: list[ApiCall]) -> None:
+        """Log how many API calls are deferred, and until when. Raises DatabaseUnavailableError."""
         now = self._clock.now()
         with self._database.reading() as session:
-            account = self._ledger.account(session, now)
-        until = account.paused_until if account.paused(now) else planned(waiting, account, now).deferred_until
-        log.warning("collection.deferred", calls=len(waiting), credits_left=account.left, until=str(until))
+            balance = self._quota.load_balance(session, now)
+        until = balance.paused_until if balance.is_paused(now) else build_plan(calls, balance, now).deferred_until
+        log.warning("collection.deferred", calls=len(calls), credits_left=balance.left, until=str(until))
 
-    async def _collect(self, term: Term, call: Call, payment: _Payment) -> None:
+    async def _make_call(self, term: Term, call: ApiCall, charge: _Charge) -> None:
+        """Fetch the flights of one interval from the source, store and publish them, and count them.
+
+        Raises SourceError, SupersededError, ConcurrentCollectionError, DatabaseUnavailableError.
+        """
         interval = call.interval
         self._source.remaining_credits = None
-        flights = await self._source.flights(interval.airport, interval.direction, interval.begin, interval.end)
+        flights = await self._source.fetch_flights(interval.airport, interval.direction, interval.begin, interval.end)
         with self._seconds.time():
-            stored, changed = await asyncio.to_thread(self._store, term, call, flights, payment)
+            stored, changed = await asyncio.to_thread(self._store_answer, term, call, flights, charge)
         self._stored.labels(direction=interval.direction.value).inc(stored)
         self._changed.labels(direction=interval.direction.value).inc(changed)
 
-    def _store(self, term: Term, call: Call, flights: list[Flight], payment: _Payment) -> tuple[int, int]:
-        """Store what is new or changed, move the cursor and write the events, all or nothing. Returns how many of each.
+    def _store_answer(self, term: Term, call: ApiCall, flights: list[Flight], charge: _Charge) -> tuple[int, int]:
+        """Store new and changed flights, advance the cursor and write the events to the outbox, in one transaction.
 
-        Raises DeposedError, CollectedMeanwhileError, DatabaseAwayError.
+        Return the numbers of new and of changed flights. Raises SupersededError, ConcurrentCollectionError,
+        DatabaseUnavailableError.
         """
         interval, now = call.interval, self._clock.now()
         with self._database.transaction() as session:
             require_term(session, term)
-            self._ledger.learn(session, self._source.remaining_credits, payment.at, now)
-            cursor = _at_correction(session, interval) if call.correction else _at_cursor(session, call)
-            versions = newest_versions(flights)
-            rows = _stored(session, interval, versions)
-            found = novelties(interval.direction, versions, {key: known for key, (_, known) in rows.items()})
-            if found.new:
-                session.execute(insert(FlightRow), [_row(interval, flight) for flight in found.new])
-            if found.changed:
-                ids = [rows[flight.icao24, flight.first_seen][0] for flight in found.changed]
-                session.execute(update(FlightRow), _changes(interval, ids, found.changed))
-            if found.new or not call.correction:
+            self._quota.reconcile_with_source(session, self._source.remaining_credits, charge.at, now)
+            lock_cursor = _lock_cursor_for_correction if call.correction else _lock_cursor_for_collection
+            cursor = lock_cursor(session, call)
+            versions = select_newest_versions(flights)
+            rows = _load_stored_flights(session, interval, versions)
+            diff = compare_with_stored(interval.direction, versions, {key: stored for key, (_, stored) in rows.items()})
+            if diff.new:
+                session.execute(insert(FlightRow), [_build_flight_row(interval, flight) for flight in diff.new])
+            if diff.changed:
+                ids = [rows[flight.icao24, flight.first_seen][0] for flight in diff.changed]
+                session.execute(update(FlightRow), _build_row_updates(interval, ids, diff.changed))
+            if diff.new or not call.correction:
                 OUTBOX.add(
                     session,
-                    flights_observed(interval.airport, interval.direction, interval.begin, interval.end, found.new),
+                    encode_flights_observed(
+                        interval.airport, interval.direction, interval.begin, interval.end, diff.new
+                    ),
                 )
-            if call.correction and _is_to_be_repeated(session, cursor, interval, versions):
+            if call.correction and _should_repeat_correction(session, cursor, interval, versions):
                 cursor.incomplete_correction = interval.begin
             else:
-                _move(cursor, call, now, self._timing.corrections_after)
-        return len(found.new), len(found.changed)
+                _advance_cursor(cursor, call, now, self._timing.corrections_after)
+        return len(diff.new), len(diff.changed)
 
 
-def _at_cursor(session: Session, call: Call) -> CoverageRow:
-    """The locked cursor, which stands where it stood when the call was planned; new where there was none.
+def _lock_cursor_for_collection(session: Session, call: ApiCall) -> CoverageRow:
+    """Return the locked cursor of the call's target, unchanged since the call was planned; insert it if missing.
 
-    Where the interval begins behind the cursor, what lies between is declared a gap, and coverage begins anew. Raises
-    CollectedMeanwhileError.
+    If the interval begins after the cursor, the range between is published as a gap, and coverage begins anew. Raises
+    ConcurrentCollectionError if the cursor has changed.
     """
     interval = call.interval
     cursor = session.get(CoverageRow, (interval.airport, interval.direction.value), with_for_update=True)
-    if cursor is None and call.cursor is None:
-        return _new_cursor(session, interval)
-    if cursor is None or cursor.covered_until != call.cursor:
-        raise CollectedMeanwhileError("another collector has stored this interval meanwhile")
+    if cursor is None and call.expected_cursor is None:
+        return _insert_cursor(session, interval)
+    if cursor is None or cursor.covered_until != call.expected_cursor:
+        raise ConcurrentCollectionError("another collector has stored this interval meanwhile")
     if cursor.covered_until < interval.begin:
-        OUTBOX.add(session, [coverage_gap(interval.airport, interval.direction, cursor.covered_until, interval.begin)])
+        OUTBOX.add(
+            session, [encode_coverage_gap(interval.airport, interval.direction, cursor.covered_until, interval.begin)]
+        )
         cursor.covered_from = cursor.covered_until = cursor.corrected_until = interval.begin
     return cursor
 
 
-def _new_cursor(session: Session, interval: Interval) -> CoverageRow:
+def _insert_cursor(session: Session, interval: Interval) -> CoverageRow:
+    """Insert the cursor of a target that was never collected. Raises ConcurrentCollectionError if one exists now."""
     cursor = CoverageRow(
         airport=interval.airport,
         direction=interval.direction.value,
@@ -209,59 +252,69 @@ def _new_cursor(session: Session, interval: Interval) -> CoverageRow:
     session.add(cursor)
     try:
         session.flush()
-    except IntegrityError:  # made in the same instant
-        raise CollectedMeanwhileError("another collector has just begun with this airport") from None
+    except IntegrityError:  # inserted by another collector at the same moment
+        raise ConcurrentCollectionError("another collector has just begun with this airport") from None
     return cursor
 
 
-def _at_correction(session: Session, interval: Interval) -> CoverageRow:
-    """The locked cursor, behind which the interval lies. Raises CollectedMeanwhileError."""
+def _lock_cursor_for_correction(session: Session, call: ApiCall) -> CoverageRow:
+    """Return the locked cursor of the call's target, whose coverage holds the interval.
+
+    Raises ConcurrentCollectionError if the interval is not covered any more, or was corrected already.
+    """
+    interval = call.interval
     cursor = session.get(CoverageRow, (interval.airport, interval.direction.value), with_for_update=True)
     if (
         cursor is None
         or not cursor.covered_from <= interval.begin < interval.end <= cursor.covered_until
         or (cursor.corrected_until is not None and cursor.corrected_until > interval.begin)
     ):
-        raise CollectedMeanwhileError("another collector has corrected this interval, or declared it a gap, meanwhile")
+        raise ConcurrentCollectionError(
+            "another collector has corrected this interval, or declared it a gap, meanwhile"
+        )
     return cursor
 
 
-def _is_to_be_repeated(
+def _should_repeat_correction(
     session: Session, cursor: CoverageRow, interval: Interval, flights: Mapping[FlightKey, Flight]
 ) -> bool:
-    """Whether the answer lacks flights that the source gave before, and is the first to do so.
+    """Return True if stored flights are missing from the first answer of a correction, False if the answer stands.
 
-    What it holds is stored all the same. A second answer stands as it is: some flights are taken back for good.
+    An incomplete answer is stored all the same, and the correction is made once more. The second answer stands,
+    complete or not: the source removes some flights for good.
     """
     if cursor.incomplete_correction == interval.begin:
         return False
-    present = FlightRow.first_seen if interval.direction is Direction.DEPARTURES else FlightRow.last_seen
-    known = session.execute(
+    source_time = FlightRow.first_seen if interval.direction is Direction.DEPARTURES else FlightRow.last_seen
+    stored = session.execute(
         select(FlightRow.icao24, FlightRow.first_seen).where(
             FlightRow.airport == interval.airport,
             FlightRow.direction == interval.direction.value,
-            FlightRow.event_time.between(interval.begin - DAY, interval.end + DAY),  # for the index's sake
-            present >= interval.begin,
-            present < interval.end,
+            FlightRow.event_time.between(interval.begin - DAY, interval.end + DAY),  # so that the index is used
+            source_time >= interval.begin,
+            source_time < interval.end,
         )
     )
-    return any((icao24, first_seen) not in flights for icao24, first_seen in known)
+    return any((icao24, first_seen) not in flights for icao24, first_seen in stored)
 
 
-def _move(cursor: CoverageRow, call: Call, now: datetime, corrections_after: timedelta) -> None:
+def _advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, corrections_after: timedelta) -> None:
+    """Set what is covered and what is corrected, now that the call's answer is stored."""
     interval = call.interval
     corrected_until = cursor.corrected_until or cursor.covered_from
     if call.correction:
         cursor.corrected_until = interval.end
     else:
         cursor.covered_until = interval.end
-        cursor.corrected_until = corrected_by(corrected_until, interval.begin, interval.end, now, corrections_after)
+        cursor.corrected_until = advance_corrected_until(
+            corrected_until, interval.begin, interval.end, now, corrections_after
+        )
 
 
-def _stored(
+def _load_stored_flights(
     session: Session, interval: Interval, flights: Mapping[FlightKey, Flight]
-) -> dict[FlightKey, tuple[int, Known]]:
-    """Which of the flights are stored, with their rows' ids, and what is known of them."""
+) -> dict[FlightKey, tuple[int, StoredFlight]]:
+    """Return those of the given flights that are stored, by key, with row id and stored fields."""
     if not flights:
         return {}
     begins = [first_seen for _, first_seen in flights]
@@ -281,13 +334,14 @@ def _stored(
         )
     )
     return {
-        (row.icao24, row.first_seen): (row.id, Known(row.last_seen, row.callsign, row.other_airport))
+        (row.icao24, row.first_seen): (row.id, StoredFlight(row.last_seen, row.callsign, row.other_airport))
         for row in rows
         if (row.icao24, row.first_seen) in flights
     }
 
 
-def _row(interval: Interval, flight: Flight) -> dict[str, object]:
+def _build_flight_row(interval: Interval, flight: Flight) -> dict[str, object]:
+    """Return the column values of a new row of the flights table."""
     return {
         "airport": interval.airport,
         "direction": interval.direction.value,
@@ -300,17 +354,17 @@ def _row(interval: Interval, flight: Flight) -> dict[str, object]:
     }
 
 
-def _changes(interval: Interval, ids: list[int], flights: tuple[Flight, ...]) -> list[dict[str, object]]:
-    """By row; not the event time, which stays what was first published."""
-    changes = []
-    for row, flight in zip(ids, flights, strict=True):
-        now_known = known_of(interval.direction, flight)
-        changes.append(
+def _build_row_updates(interval: Interval, ids: list[int], flights: tuple[Flight, ...]) -> list[dict[str, object]]:
+    """Return the changed column values by row id; without the event time, which stays as first published."""
+    updates = []
+    for row_id, flight in zip(ids, flights, strict=True):
+        stored = build_stored_flight(interval.direction, flight)
+        updates.append(
             {
-                "id": row,
-                "last_seen": now_known.last_seen,
-                "callsign": now_known.callsign,
-                "other_airport": now_known.other_airport,
+                "id": row_id,
+                "last_seen": stored.last_seen,
+                "callsign": stored.callsign,
+                "other_airport": stored.other_airport,
             }
         )
-    return changes
+    return updates

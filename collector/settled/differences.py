@@ -1,4 +1,4 @@
-"""What an answer of the source brings: flights that were never told of, and flights that it now tells otherwise. Pure.
+"""Comparison of an answer of the source with the stored flights: which flights are new, and which changed. Pure.
 
 The rule, with an example, is in docs/adr/0012-corrections.md.
 """
@@ -11,12 +11,12 @@ from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 
 FlightKey = tuple[str, datetime]
-"""What a flight is recognised by at one airport and in one direction: icao24 and first_seen."""
+"""Identity of a flight at one airport and in one direction: icao24 and first_seen."""
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """What is stored of a flight and may be told otherwise later."""
+class StoredFlight:
+    """The stored fields of a flight that the source may change later."""
 
     last_seen: datetime
     callsign: str
@@ -24,31 +24,37 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class Novelties:
-    """What to do with an answer."""
+class AnswerDiff:
+    """The differences between an answer of the source and the stored flights."""
 
     new: tuple[Flight, ...]
-    """To be stored and told, in the order of their event times."""
+    """Flights to store and to publish, in the order of their event times."""
     changed: tuple[Flight, ...]
-    """To be stored in place of what is known, and not to be told: the count stays as it is."""
+    """Flights whose row is to be updated, and which are not published: the count stays the same."""
 
 
-def newest_versions(flights: Iterable[Flight]) -> dict[FlightKey, Flight]:
-    """Each flight once. Where an answer has two versions of one, the one that was seen longer is the newer."""
+def select_newest_versions(flights: Iterable[Flight]) -> dict[FlightKey, Flight]:
+    """Return each flight once, by its key; of two versions in one answer the one with the later last_seen."""
     newest: dict[FlightKey, Flight] = {}
     for flight in sorted(flights, key=lambda flight: (flight.last_seen, flight.callsign)):
         newest[flight.icao24, flight.first_seen] = flight
     return newest
 
 
-def novelties(direction: Direction, flights: Mapping[FlightKey, Flight], known: Mapping[FlightKey, Known]) -> Novelties:
-    """Compare an answer with what is stored, wherever in time that was counted."""
-    new = [flight for key, flight in flights.items() if key not in known]
+def compare_with_stored(
+    direction: Direction, flights: Mapping[FlightKey, Flight], stored: Mapping[FlightKey, StoredFlight]
+) -> AnswerDiff:
+    """Return which flights of an answer are new and which are changed, whatever event time they were stored with."""
+    new = [flight for key, flight in flights.items() if key not in stored]
     new.sort(key=lambda flight: (flight.event_time(direction), flight.icao24, flight.first_seen))
-    changed = [flight for key, flight in flights.items() if key in known and known_of(direction, flight) != known[key]]
-    return Novelties(tuple(new), tuple(changed))
+    changed = [
+        flight
+        for key, flight in flights.items()
+        if key in stored and build_stored_flight(direction, flight) != stored[key]
+    ]
+    return AnswerDiff(tuple(new), tuple(changed))
 
 
-def known_of(direction: Direction, flight: Flight) -> Known:
-    """What is stored of it."""
-    return Known(flight.last_seen, flight.callsign, flight.other_airport(direction))
+def build_stored_flight(direction: Direction, flight: Flight) -> StoredFlight:
+    """Return the fields of a flight that would be stored, for comparison with the stored ones."""
+    return StoredFlight(flight.last_seen, flight.callsign, flight.other_airport(direction))

@@ -1,6 +1,6 @@
-"""The credit planner: what to ask the source for, in which order, and what of it the day's credits allow. Pure.
+"""The credit planner: order the API calls that are due, and decide which of them the day's credits allow. Pure.
 
-What a question costs: "API credit usage" of OpenSky's REST documentation (July 2026), which gives anonymous users 400
+Prices of API calls: "API credit usage" of OpenSky's REST documentation (July 2026), which gives anonymous users 400
 credits a day, accounts 4,000. The rules, and why they are these, are in docs/adr/0013-credits.md.
 """
 
@@ -11,194 +11,217 @@ from datetime import datetime, timedelta
 from itertools import zip_longest
 from typing import Final
 
-from collector.intervals import DAY, Interval, by_days, day_of
+from collector.intervals import DAY, Interval, day_of, split_by_days
 from domain.interests import Direction
 
-ANONYMOUS_PER_DAY: Final = 400
-ACCOUNT_PER_DAY: Final = 4_000
+ANONYMOUS_CREDITS_PER_DAY: Final = 400
+ACCOUNT_CREDITS_PER_DAY: Final = 4_000
 
 RECENT_PRICE: Final = 4
-"""Of an interval that begins at most 24 hours before now."""
+"""Credits for an interval that begins at most 24 hours before now."""
 OLD_PRICE: Final = 30
-"""Of an older interval of one day, or of two."""
-_RECENT: Final = DAY - timedelta(minutes=10)
-"""Less than the source's 24 hours: its clock is another, and it looks when the question arrives."""
+"""Credits for an older interval of one day, or of two."""
+_RECENT_AGE: Final = DAY - timedelta(minutes=10)
+"""Age up to which we expect the recent price.
 
-AT_ONCE: Final = 4
-"""A quarter of the day's credits may be spent at any time; the rest becomes available evenly until midnight."""
+Less than the source's 24 hours: the source has another clock, and computes the age when the call arrives.
+"""
 
-SMALLEST_BUDGET: Final = AT_ONCE * OLD_PRICE
-"""With less, what may be spent at once would not pay for an old day."""
+UPFRONT_DIVISOR: Final = 4
+"""One quarter of the day's credits may be spent at any time; the rest becomes available evenly until midnight."""
 
-_CLOCKS_AGREE_AFTER: Final = timedelta(minutes=10)
+SMALLEST_BUDGET: Final = UPFRONT_DIVISOR * OLD_PRICE
+"""Credits per day that we need at least: with fewer, the upfront quarter does not pay for a call of an old day."""
+
+_MIDNIGHT_TOLERANCE: Final = timedelta(minutes=10)
+"""After midnight the source's clock may still be on the day before for this time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """The day's credits."""
+class QuotaBalance:
+    """The credits granted and spent on one day."""
 
     budget: int
+    """Credits granted for the day."""
     spent: int
-    """By us and, where the source says so, beyond that."""
+    """Credits spent by us, plus credits that the source reports as spent beyond that."""
     paused_until: datetime | None = None
-    """Before then the source wants no request."""
+    """The source accepts no API call before this time. None: there was no pause yet."""
 
     @property
     def left(self) -> int:
+        """Credits left today, never negative."""
         return max(self.budget - self.spent, 0)
 
-    def paused(self, now: datetime) -> bool:
-        """Whether the source wants no request now."""
+    def is_paused(self, now: datetime) -> bool:
+        """Return True while the source requires a pause, False if API calls are allowed."""
         return self.paused_until is not None and now < self.paused_until
 
-    def allows(self, price: int, now: datetime) -> bool:
-        """Whether so many more credits may be spent now."""
-        return self.spent + price <= available(self.budget, now)
+    def can_spend(self, price: int, now: datetime) -> bool:
+        """Return True if `price` more credits may be spent now, False if the call has to be deferred."""
+        return self.spent + price <= compute_allowance(self.budget, now)
 
-    def allows_from(self, price: int, now: datetime) -> datetime:
-        """The earliest instant from `now` on that so many credits may be spent at: tomorrow's first, if not today."""
+    def compute_spending_time(self, price: int, now: datetime) -> datetime:
+        """Return the earliest time from `now` on at which `price` credits may be spent.
+
+        The next midnight (UTC) if they may not be spent today.
+        """
         midnight = day_of(now)
         if self.spent + price > self.budget:
             return midnight + DAY
-        at_once = self.budget // AT_ONCE
-        share = max(self.spent + price - at_once, 0) / (self.budget - at_once)
-        # Rounded up to the second, and one more: what comes of fractions must not fall short of a credit.
+        upfront = self.budget // UPFRONT_DIVISOR
+        share = max(self.spent + price - upfront, 0) / (self.budget - upfront)
+        # Rounded up to the second, plus one: rounding errors must not make the result a credit too early.
         return max(midnight + timedelta(seconds=math.ceil(share * DAY.total_seconds()) + 1), now)
 
 
-def available(budget: int, now: datetime) -> int:
-    """What may have been spent of the day's budget by now, so that it lasts until midnight."""
-    at_once = budget // AT_ONCE
-    return at_once + (budget - at_once) * (now - day_of(now)) // DAY
+def compute_allowance(budget: int, now: datetime) -> int:
+    """Return how many of the day's credits may have been spent by `now`, so that the budget lasts until midnight."""
+    upfront = budget // UPFRONT_DIVISOR
+    return upfront + (budget - upfront) * (now - day_of(now)) // DAY
 
 
-def unaccounted(budget: int, spent: int, said_left: int, now: datetime) -> int:
-    """What was spent beyond what we know of, when the source says what is left. Never negative: our count stands too.
+def compute_unaccounted_credits(budget: int, spent: int, reported_left: int, now: datetime) -> int:
+    """Return how many credits were spent beyond our own count `spent`, given the rest that the source reports.
 
-    Just after midnight the source may still speak of yesterday, and yesterday's end must not cost us today.
+    Never negative: if the source reports more than we count, our count stands. 0 just after midnight, when the source
+    may still report the rest of yesterday, which must not reduce the credits of today.
     """
-    if now - day_of(now) < _CLOCKS_AGREE_AFTER:
+    if now - day_of(now) < _MIDNIGHT_TOLERANCE:
         return 0
-    return max(budget - said_left - spent, 0)
+    return max(budget - reported_left - spent, 0)
 
 
-def price(begin: datetime, now: datetime) -> int:
-    """What flights of an interval within one day cost, in credits."""
-    return RECENT_PRICE if begin >= now - _RECENT else OLD_PRICE
+def compute_price(begin: datetime, now: datetime) -> int:
+    """Return the credits that the source charges for an interval within one UTC day that starts at `begin`."""
+    return RECENT_PRICE if begin >= now - _RECENT_AGE else OLD_PRICE
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
-    """An airport and direction that somebody wants: what is missing of it, and whose turn it is."""
+class CollectionTarget:
+    """An airport and direction with at least one interest: which intervals are due, and when it was last polled."""
 
     airport: str
     direction: Direction
     interests: int
-    begin: datetime
-    """Where collection goes on."""
-    until: datetime
-    """Up to where the source knows; not after `begin` where nothing is due."""
-    cursor: datetime | None
-    """Up to where it is covered; what lies between this and `begin` will not be collected. None: never collected."""
+    """Number of interests."""
+    next_begin: datetime
+    """Begin of the next interval to collect."""
+    available_until: datetime
+    """End of the flights that the source already has; not after `next_begin` if nothing is due."""
+    covered_until: datetime | None
+    """The cursor: flights before this time are stored. None: never collected.
+
+    The range from here to `next_begin` will not be collected; it becomes a gap.
+    """
     correction: tuple[datetime, datetime] | None
-    """A stretch of one day that is to be collected once more."""
-    asked_at: datetime | None
-    """When the source was last asked for it. None: never."""
+    """Interval within one day to collect a second time, for late flights. None: no correction is due."""
+    polled_at: datetime | None
+    """Time of the last API call for this target. None: never polled."""
 
-    def urgency(self, now: datetime) -> tuple[float, int, float]:
-        """The greater, the earlier it is its turn.
+    def compute_urgency(self, now: datetime) -> tuple[float, int, float]:
+        """Return a sort key: the target with the greatest key is collected first.
 
-        Waiting time for each credit that its turn costs, so that each gets the same share of the credits, and the cheap
-        ones their turn more often; the more interests the more, but so slowly that no one waits for ever. Who was never
-        asked for comes first; among those the most interests, then the longest uncovered.
+        First comes the waiting time divided by the price of the next call, so that each target gets the same share of
+        the credits, and cheap ones are polled more often; the logarithm of the number of interests is a weight, so that
+        popular targets come earlier and no target starves. A target that was never polled comes before all others;
+        among those the one with most interests, then the one whose next interval begins earliest.
         """
-        waited = math.inf if self.asked_at is None else max((now - self.asked_at).total_seconds(), 0.0)
-        weight = (1 + math.log2(max(self.interests, 1))) / price(self.begin, now)
-        return waited * weight, self.interests, (now - self.begin).total_seconds()
+        waited_s = math.inf if self.polled_at is None else max((now - self.polled_at).total_seconds(), 0.0)
+        weight = (1 + math.log2(max(self.interests, 1))) / compute_price(self.next_begin, now)
+        return waited_s * weight, self.interests, (now - self.next_begin).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """One question to the source."""
+class ApiCall:
+    """One API call to make: the flights of one interval."""
 
     interval: Interval
     correction: bool
-    """Whether the interval was collected before."""
-    cursor: datetime | None
-    """Where the flow's cursor stands before the answer is stored; before the interval's begin: a gap is declared."""
-    kept: int = 0
-    """Credits that must be left after it."""
+    """True if the interval was collected before."""
+    expected_cursor: datetime | None
+    """Where the target's cursor must stand when the answer is stored; None: the target was never collected.
+
+    Before the interval's begin: the range between is declared a gap.
+    """
+    reserved_credits: int = 0
+    """Credits that must be left after this call."""
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedCall:
-    """A call with its price, as of now."""
+class PricedCall:
+    """An API call with its price, as of now."""
 
-    call: Call
+    call: ApiCall
     price: int
+    """Credits."""
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What is due, in the order of its turns."""
+class CollectionPlan:
+    """All API calls that are due, in the order in which they will be made."""
 
-    calls: tuple[PlannedCall, ...]
+    calls: tuple[PricedCall, ...]
     deferred_until: datetime | None
-    """When the credits allow the first call that they do not allow now; None where they allow all of them.
+    """Time at which the credits allow the first call that they do not allow now; None if they allow all calls.
 
-    Corrections wait for what is left over, and are nothing to tell of.
+    Deferred corrections are not counted: they use only credits that are left over.
     """
 
 
-def calls_in_order(flows: Iterable[Flow], now: datetime, poll_interval: timedelta) -> list[Call]:
-    """All that is due: one interval of each flow in turn, then their next ones; corrections after all of that."""
-    in_turn = sorted(flows, key=lambda flow: (flow.airport, flow.direction))
-    in_turn.sort(key=lambda flow: flow.urgency(now), reverse=True)
-    rounds = zip_longest(*(_missing(flow) for flow in in_turn))
-    calls = [call for turns in rounds for call in turns if call is not None]
-    kept = still_to_pay(in_turn, now, poll_interval)
-    for flow in in_turn:
-        if flow.correction is not None:
-            interval = Interval(flow.airport, flow.direction, *flow.correction)
-            calls.append(Call(interval, correction=True, cursor=flow.cursor, kept=kept))
+def list_due_calls(targets: Iterable[CollectionTarget], now: datetime, poll_interval: timedelta) -> list[ApiCall]:
+    """Return all API calls that are due, most urgent first, in rounds of one call per target; corrections come last."""
+    by_urgency = sorted(targets, key=lambda target: (target.airport, target.direction))
+    by_urgency.sort(key=lambda target: target.compute_urgency(now), reverse=True)
+    rounds = zip_longest(*(_list_uncollected_days(target) for target in by_urgency))
+    calls = [call for calls_of_round in rounds for call in calls_of_round if call is not None]
+    reserve = compute_reserve(by_urgency, now, poll_interval)
+    for target in by_urgency:
+        if target.correction is not None:
+            interval = Interval(target.airport, target.direction, *target.correction)
+            correction = ApiCall(
+                interval, correction=True, expected_cursor=target.covered_until, reserved_credits=reserve
+            )
+            calls.append(correction)
     return calls
 
 
-def _missing(flow: Flow) -> Iterator[Call]:
-    cursor = flow.cursor
-    for interval in by_days(flow.airport, flow.direction, flow.begin, flow.until):
-        yield Call(interval, correction=False, cursor=cursor)
+def _list_uncollected_days(target: CollectionTarget) -> Iterator[ApiCall]:
+    """Yield one API call for each UTC day, or part of a day, that was not collected yet, oldest first."""
+    cursor = target.covered_until
+    for interval in split_by_days(target.airport, target.direction, target.next_begin, target.available_until):
+        yield ApiCall(interval, correction=False, expected_cursor=cursor)
         cursor = interval.end
 
 
-def still_to_pay(flows: Iterable[Flow], now: datetime, poll_interval: timedelta) -> int:
-    """What the collections from now to midnight cost, once all that is due now is collected."""
+def compute_reserve(targets: Iterable[CollectionTarget], now: datetime, poll_interval: timedelta) -> int:
+    """Return the credits that the scheduled polls from now to midnight need, after all that is due now."""
     today = day_of(now)
     polls = max(math.ceil((today + DAY - now) / poll_interval) - 1, 0)
     total = 0
-    for flow in flows:
-        if flow.direction is Direction.DEPARTURES:
+    for target in targets:
+        if target.direction is Direction.DEPARTURES:
             total += polls * RECENT_PRICE
-        elif max(flow.begin, flow.until) < today:  # the batch of last night is not there yet
+        elif max(target.next_begin, target.available_until) < today:  # the source's batch of last night is not done
             total += OLD_PRICE
     return total
 
 
-def planned(calls: Sequence[Call], account: Account, now: datetime) -> Plan:
-    """The calls with their prices, and from when on the first that must wait is paid for."""
-    priced = tuple(PlannedCall(call, price(call.interval.begin, now)) for call in calls)
-    spent = account.spent
-    for each in priced:
-        if each.call.correction:
+def build_plan(calls: Sequence[ApiCall], balance: QuotaBalance, now: datetime) -> CollectionPlan:
+    """Return the calls with their prices, and the time at which the first call that must be deferred can be paid."""
+    priced_calls = tuple(PricedCall(call, compute_price(call.interval.begin, now)) for call in calls)
+    spent = balance.spent
+    for priced in priced_calls:
+        if priced.call.correction:
             break
-        then = Account(account.budget, spent)
-        if not then.allows(each.price, now):
-            return Plan(priced, then.allows_from(each.price, now))
-        spent += each.price
-    return Plan(priced, None)
+        balance_then = QuotaBalance(balance.budget, spent)
+        if not balance_then.can_spend(priced.price, now):
+            return CollectionPlan(priced_calls, balance_then.compute_spending_time(priced.price, now))
+        spent += priced.price
+    return CollectionPlan(priced_calls, None)
 
 
-def may_ask(call: Call, account: Account, now: datetime) -> bool:
-    """Whether the credits allow this call now."""
-    cost = price(call.interval.begin, now)
-    return account.allows(cost, now) and account.left - cost >= call.kept
+def can_afford(call: ApiCall, balance: QuotaBalance, now: datetime) -> bool:
+    """Return True if the credits allow the call now, False if the call has to be deferred."""
+    price = compute_price(call.interval.begin, now)
+    return balance.can_spend(price, now) and balance.left - price >= call.reserved_credits

@@ -1,4 +1,4 @@
-"""What is wanted and how far it is collected, read from the database for the planner."""
+"""Queries for the planner: which airports and directions have interests, and how far each is collected."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -7,63 +7,69 @@ from datetime import datetime, timedelta
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from collector.intervals import Lags, correction_due, known_until, resumption
-from collector.model import CoverageRow, InterestRow, TurnRow
-from collector.settled.planner import Flow
+from collector.intervals import SourceLags, compute_available_until, compute_next_begin, find_due_correction
+from collector.model import CoverageRow, InterestRow, LastPollRow
+from collector.settled.planner import CollectionTarget
 from domain.interests import Direction
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
-    """When to collect what."""
+class CollectionTiming:
+    """The settings that decide when an interval is due."""
 
-    lags: Lags
+    lags: SourceLags
     poll_interval: timedelta
-    """Between two scheduled collections, on the service's clock."""
+    """Time between two scheduled collections, on the service's clock."""
     corrections_after: timedelta
-    """So long after its end a day is collected once more; 0: never."""
+    """Time after the end of a day at which that day is collected a second time; 0: never."""
 
 
-def flows_wanted(session: Session, timing: Timing, now: datetime, airport: str | None = None) -> list[Flow]:
-    """Every airport and direction that somebody wants, of one airport or of all."""
-    covered = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
-    turns = {(row.airport, row.direction): row.asked_at for row in session.scalars(select(TurnRow))}
-    flows = []
-    for (icao, direction), (interests, wanted_from) in _wanted(session, airport).items():
-        row = covered.get((icao, direction.value))
-        flows.append(
-            Flow(
+def load_targets(
+    session: Session, timing: CollectionTiming, now: datetime, airport: str | None = None
+) -> list[CollectionTarget]:
+    """Return every airport and direction that has an interest; of one airport, or of all if `airport` is None."""
+    coverage = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
+    polls = {(row.airport, row.direction): row.asked_at for row in session.scalars(select(LastPollRow))}
+    targets = []
+    for (icao, direction), (interests, effective_from) in _load_interest_counts(session, airport).items():
+        row = coverage.get((icao, direction.value))
+        targets.append(
+            CollectionTarget(
                 airport=icao,
                 direction=direction,
                 interests=interests,
-                begin=resumption(row.covered_until if row else None, wanted_from, now),
-                until=known_until(direction, now, timing.lags),
-                cursor=row.covered_until if row else None,
-                correction=_correction(row, timing, now) if row else None,
-                asked_at=turns.get((icao, direction.value)),
+                next_begin=compute_next_begin(row.covered_until if row else None, effective_from, now),
+                available_until=compute_available_until(direction, now, timing.lags),
+                covered_until=row.covered_until if row else None,
+                correction=_find_correction(row, timing, now) if row else None,
+                polled_at=polls.get((icao, direction.value)),
             )
         )
-    return flows
+    return targets
 
 
-def _correction(row: CoverageRow, timing: Timing, now: datetime) -> tuple[datetime, datetime] | None:
-    return correction_due(
+def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) -> tuple[datetime, datetime] | None:
+    """Return the oldest interval of this coverage that is due for a correction, or None."""
+    return find_due_correction(
         max(row.corrected_until or row.covered_from, row.covered_from), row.covered_until, now, timing.corrections_after
     )
 
 
-def _wanted(session: Session, airport: str | None) -> dict[tuple[str, Direction], tuple[int, datetime]]:
-    """By airport and collected direction: how many interests, and the earliest instant that one is effective from."""
+def _load_interest_counts(session: Session, airport: str | None) -> dict[tuple[str, Direction], tuple[int, datetime]]:
+    """Return, by airport and direction, the number of interests and their earliest `effective_from`.
+
+    An interest in both directions counts for each of them.
+    """
     query = select(
         InterestRow.airport, InterestRow.direction, func.count(), func.min(InterestRow.effective_from)
     ).group_by(InterestRow.airport, InterestRow.direction)
     if airport is not None:
         query = query.where(InterestRow.airport == airport)
-    wanted: defaultdict[tuple[str, Direction], list[tuple[int, datetime]]] = defaultdict(list)
+    groups: defaultdict[tuple[str, Direction], list[tuple[int, datetime]]] = defaultdict(list)
     for icao, direction, interests, effective_from in session.execute(query):
         for part in Direction(direction).parts:
-            wanted[icao, part].append((interests, effective_from))
+            groups[icao, part].append((interests, effective_from))
     return {
-        key: (sum(interests for interests, _ in each), min(instant for _, instant in each))
-        for key, each in wanted.items()
+        key: (sum(interests for interests, _ in group), min(effective_from for _, effective_from in group))
+        for key, group in groups.items()
     }

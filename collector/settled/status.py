@@ -1,4 +1,4 @@
-"""The scheduler as an operator sees it, on any replica: all of it is read from the database."""
+"""The state of the scheduler for operators, read from the database, so that any replica can show it."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,126 +9,132 @@ from sqlalchemy import select
 from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.model import CoverageRow
-from collector.settled.planner import Account, Flow, calls_in_order, planned
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing, flows_wanted
+from collector.settled.planner import CollectionTarget, QuotaBalance, build_plan, list_due_calls
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming, load_targets
 from domain.interests import Direction
 
-SHOWN: Final = 100
-"""Questions of the plan that are shown at most."""
+MAX_SHOWN_CALLS: Final = 100
+"""Maximum number of planned API calls that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedQuestion:
-    """A question that will be asked: flights of [begin, end), half-open, UTC."""
+class PlannedCall:
+    """An API call that is due: the flights of [begin, end), half-open, UTC."""
 
     airport: str
     direction: Direction
     begin: datetime
     end: datetime
     price: int
-    """Credits, if it were asked now."""
+    """Credits, if the call were made now."""
     correction: bool
-    """Whether the interval was collected before, and is to be collected once more for late flights."""
+    """True if the interval was collected before, and is collected a second time for late flights."""
 
 
 @dataclass(frozen=True, slots=True)
-class FlowCoverage:
-    """How far an airport and direction that somebody wants is collected."""
+class TargetCoverage:
+    """The coverage of an airport and direction that has at least one interest."""
 
     airport: str
     direction: Direction
     interests: int
+    """Number of interests."""
     covered_from: datetime | None
     """None: nothing is collected yet."""
     covered_until: datetime | None
+    """None: nothing is collected yet."""
     goes_on_at: datetime
-    """Where the next collection begins; what lies between `covered_until` and this will be a gap."""
+    """Begin of the next interval to collect; the range from `covered_until` to here becomes a gap."""
     due_until: datetime
-    """Up to where the source knows."""
+    """End of the flights that the source already has."""
     asked_at: datetime | None
-    """When the source was last asked for it, whatever came of it."""
+    """Time of the last API call for this target, successful or not. None: never polled."""
     lag_s: float
-    """Seconds from where it is covered up to now."""
+    """Seconds from the begin of the next interval to now."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerState:
-    """What the scheduler has, has done and will do."""
+    """A snapshot of the scheduler: the credit quota, the API calls that are due, and the coverage."""
 
     at: datetime
+    """Time of the snapshot."""
     budget: int
     """Credits of the day (UTC)."""
     spent: int
-    """Today, by us and, where the source says so, beyond that."""
+    """Credits spent today by us, plus credits that the source reports as spent beyond that."""
     left: int
+    """Credits left today."""
     due: int
-    """Questions that are due, corrections included."""
-    plan: tuple[PlannedQuestion, ...]
-    """The first of them, in their order."""
+    """Number of API calls that are due, corrections included."""
+    plan: tuple[PlannedCall, ...]
+    """The first of the API calls that are due, in order; at most MAX_SHOWN_CALLS."""
     deferred_until: datetime | None
-    """Collection is deferred until then: for a lack of credits, or since the source wants a pause. None: it is not."""
-    coverage: tuple[FlowCoverage, ...]
-    """By airport and direction."""
+    """End of the deferral of collection, for lack of credits or for a pause of the source. None: not deferred."""
+    coverage: tuple[TargetCoverage, ...]
+    """Ordered by airport and direction."""
 
 
 class SchedulerStatus:
-    """Shows the state of the scheduler; may be asked by many threads at once."""
+    """A reader of the scheduler's state; safe to use from many threads at once."""
 
-    def __init__(self, database: Database, clock: Clock, timing: Timing, ledger: Ledger) -> None:
+    def __init__(self, database: Database, clock: Clock, timing: CollectionTiming, quota: QuotaStore) -> None:
         self._database = database
         self._clock = clock
         self._timing = timing
-        self._ledger = ledger
+        self._quota = quota
 
-    def show(self) -> SchedulerState:
-        """The state now. Raises DatabaseAwayError."""
+    def load_state(self) -> SchedulerState:
+        """Return the state now. Raises DatabaseUnavailableError."""
         now = self._clock.now()
         with self._database.reading() as session:
-            flows = flows_wanted(session, self._timing, now)
-            account = self._ledger.account(session, now)
+            targets = load_targets(session, self._timing, now)
+            balance = self._quota.load_balance(session, now)
             rows = session.scalars(select(CoverageRow)).all()
-        plan = planned(calls_in_order(flows, now, self._timing.poll_interval), account, now)
+        plan = build_plan(list_due_calls(targets, now, self._timing.poll_interval), balance, now)
         covered_from = {(row.airport, row.direction): row.covered_from for row in rows}
         return SchedulerState(
             at=now,
-            budget=account.budget,
-            spent=account.spent,
-            left=account.left,
+            budget=balance.budget,
+            spent=balance.spent,
+            left=balance.left,
             due=len(plan.calls),
             plan=tuple(
-                PlannedQuestion(
-                    airport=each.call.interval.airport,
-                    direction=each.call.interval.direction,
-                    begin=each.call.interval.begin,
-                    end=each.call.interval.end,
-                    price=each.price,
-                    correction=each.call.correction,
+                PlannedCall(
+                    airport=priced.call.interval.airport,
+                    direction=priced.call.interval.direction,
+                    begin=priced.call.interval.begin,
+                    end=priced.call.interval.end,
+                    price=priced.price,
+                    correction=priced.call.correction,
                 )
-                for each in plan.calls[:SHOWN]
+                for priced in plan.calls[:MAX_SHOWN_CALLS]
             ),
-            deferred_until=_later(plan.deferred_until, account, now),
+            deferred_until=_latest_deferral(plan.deferred_until, balance, now),
             coverage=tuple(
-                _coverage(flow, covered_from.get((flow.airport, flow.direction.value)), now)
-                for flow in sorted(flows, key=lambda flow: (flow.airport, flow.direction))
+                _build_coverage(target, covered_from.get((target.airport, target.direction.value)), now)
+                for target in sorted(targets, key=lambda target: (target.airport, target.direction))
             ),
         )
 
 
-def _later(deferred_until: datetime | None, account: Account, now: datetime) -> datetime | None:
-    paused_until = account.paused_until if account.paused(now) else None
-    return max((each for each in (deferred_until, paused_until) if each), default=None)
+def _latest_deferral(deferred_until: datetime | None, balance: QuotaBalance, now: datetime) -> datetime | None:
+    """Return the later of the credits' deferral and the source's pause; None if neither defers collection now."""
+    paused_until = balance.paused_until if balance.is_paused(now) else None
+    return max((until for until in (deferred_until, paused_until) if until), default=None)
 
 
-def _coverage(flow: Flow, covered_from: datetime | None, now: datetime) -> FlowCoverage:
-    return FlowCoverage(
-        airport=flow.airport,
-        direction=flow.direction,
-        interests=flow.interests,
-        covered_from=covered_from if flow.cursor else None,
-        covered_until=flow.cursor,
-        goes_on_at=flow.begin,
-        due_until=flow.until,
-        asked_at=flow.asked_at,
-        lag_s=max((now - flow.begin).total_seconds(), 0.0),
+def _build_coverage(target: CollectionTarget, covered_from: datetime | None, now: datetime) -> TargetCoverage:
+    """Return a target's coverage and its lag at `now`."""
+    return TargetCoverage(
+        airport=target.airport,
+        direction=target.direction,
+        interests=target.interests,
+        covered_from=covered_from if target.covered_until else None,
+        covered_until=target.covered_until,
+        goes_on_at=target.next_begin,
+        due_until=target.available_until,
+        asked_at=target.polled_at,
+        lag_s=max((now - target.next_begin).total_seconds(), 0.0),
     )

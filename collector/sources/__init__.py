@@ -1,1 +1,1 @@
-"""Clients of the places where flights come from. A client knows its source and nothing of our database."""
+"""Clients of the sources of flights. A client depends on its source alone, never on our database."""

@@ -1,4 +1,4 @@
-"""A collector on a database of its own, with a clock that the test moves."""
+"""Fixtures: a collector on a database of its own, with a clock that the test moves."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,12 +19,12 @@ from chassis.web.http import create_app
 from collector.collection_requests import CollectionRequests
 from collector.flights import Flights
 from collector.interests import Interests, Wish
-from collector.intervals import Lags
+from collector.intervals import SourceLags
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
 from collector.rest.routes import DESCRIPTION, PROBLEMS, blueprint
 from collector.rest.users import Users
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
 from domain.interests import Direction, Interest
 from domain.windows import Window
@@ -38,15 +38,15 @@ ANN, BOB, CARL = (UUID(int=number) for number in (1, 2, 3))
 ANNS, BOBS, UNCONFIRMED, OPERATOR = (
     {"Authorization": f"Bearer {token}"} for token in ("anns", "bobs", "unconfirmed", OPERATOR_TOKEN)
 )
-"""The headers of requests: Ann and Bob have confirmed their addresses."""
+"""Headers of requests. Ann and Bob have confirmed their addresses."""
 BUDGET = 400
-"""Credits of a day."""
+"""Credits per day."""
 NOWHERE = "sqlite:////nowhere/at/all.db"
-"""A database that is away."""
+"""URL of a database that is unavailable."""
 
 
 def wish(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, **changes: object) -> Wish:
-    """More than 5 flights in an hour, unless changed."""
+    """Return a request for an interest: more than 5 flights in an hour, with the given changes."""
     fields: dict[str, object] = {
         "window": Window.ONE_HOUR,
         "high": 5,
@@ -59,7 +59,7 @@ def wish(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, **c
 
 
 def outbox(database: Database, topic: str) -> list[OutboxMessage]:
-    """What waits in the outbox for a topic, oldest first."""
+    """Return the outbox's messages for a topic, oldest first."""
     with database.transaction() as session:
         rows = session.execute(OUTBOX.rows.select().order_by(OUTBOX.rows.c.id)).all()
     return [OutboxMessage(row.topic, row.partition, row.key, row.value) for row in rows if row.topic == topic]
@@ -67,7 +67,7 @@ def outbox(database: Database, topic: str) -> list[OutboxMessage]:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The use cases and what they stand on."""
+    """A collector's use cases, with their database and clock."""
 
     interests: Interests
     requests: CollectionRequests
@@ -79,14 +79,14 @@ class Service:
         return Flights(self.database, self.clock)
 
     def cover(self, direction: Direction, begin: datetime, end: datetime, airport: str = "KJFK") -> None:
-        """Say that all flights in [begin, end) are stored."""
+        """Store that all flights in [begin, end) are covered."""
         with self.database.transaction() as session:
             session.merge(
                 CoverageRow(airport=airport, direction=direction.value, covered_from=begin, covered_until=end)
             )
 
     def store(self, direction: Direction, *event_times: datetime, airport: str = "KJFK", **values: str) -> None:
-        """Store flights of an airport and direction that has coverage, each of another aircraft."""
+        """Store one flight per event time, each of another aircraft, at an airport that has coverage."""
         with self.database.transaction() as session:
             for number, at in enumerate(event_times):
                 first_seen = at if direction is Direction.DEPARTURES else at - timedelta(hours=2)
@@ -103,11 +103,13 @@ class Service:
                 )
 
     def set(self, wanted: Wish | None = None, user_id: UUID | None = None) -> Interest:
+        """Store an interest, of a new user if none is given."""
         return self.interests.set(user_id or uuid4(), wanted or wish())[0]
 
 
 @pytest.fixture
 def service(database_url: str) -> Iterator[Service]:
+    """Yield a collector on an empty database, at noon."""
     database = Database(database_url)
     SCHEMA.create_all(database.engine)
     clock = FakeClock(NOON)
@@ -124,15 +126,17 @@ def authority() -> Iterator[FakeAuthority]:
 
 @pytest.fixture
 def users(authority: FakeAuthority) -> Iterator[Users]:
-    made = Users(authority.target, cache_s=0)
-    yield made
-    made.close()
+    users = Users(authority.target, cache_s=0)
+    yield users
+    users.close()
 
 
 def app_of(database: Database, clock: Clock, users: Users) -> Flask:
-    """Everything that the collector serves over HTTP, as `__main__` wires it."""
+    """Return the Flask app with all routes of the collector, as `__main__` wires it."""
     app = create_app("collector", Metrics(ServiceIdentity("collector", "local")), PROBLEMS, ready=lambda: True)
-    timing = Timing(Lags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(days=2))
+    timing = CollectionTiming(
+        SourceLags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(days=2)
+    )
     app.register_blueprint(
         blueprint(
             Interests(database, clock),
@@ -140,7 +144,7 @@ def app_of(database: Database, clock: Clock, users: Users) -> Flask:
             users,
             OPERATOR_TOKEN,
             Flights(database, clock),
-            SchedulerStatus(database, clock, timing, Ledger(BUDGET)).show,
+            SchedulerStatus(database, clock, timing, QuotaStore(BUDGET)).load_state,
         )
     )
     app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", DESCRIPTION))
@@ -158,7 +162,7 @@ def client(app: Flask) -> FlaskClient:
 
 
 def status_of(response: TestResponse) -> int:
-    """The status of a problem (RFC 9457), which its body repeats."""
+    """Return the status of a problem response (RFC 9457), after a check that its body has the same one."""
     assert response.content_type == "application/problem+json"
     assert response.json is not None
     assert response.json["status"] == response.status_code
@@ -166,6 +170,7 @@ def status_of(response: TestResponse) -> int:
 
 
 def json_of(response: TestResponse) -> dict[str, object]:
+    """Return the JSON body of a successful response."""
     assert response.status_code < 300, response.text
     assert response.json is not None
     return dict(response.json)

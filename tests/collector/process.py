@@ -1,4 +1,4 @@
-"""A real `python -m collector`, for tests."""
+"""A real `python -m collector` as a child process, for tests."""
 
 import os
 import signal
@@ -16,12 +16,12 @@ OPERATOR_TOKEN: Final = "the-operators-own-token"
 
 
 def bare_environment() -> dict[str, str]:
-    """What any process needs, and no setting."""
+    """Return the environment variables that any process needs, without any setting."""
     return {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
 
 
 class Process:
-    """`python -m collector` with an environment of its own; nobody is where its settings point to."""
+    """A running `python -m collector` with its own environment; by default all of its dependencies are unavailable."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         environment = {
@@ -48,10 +48,11 @@ class Process:
             )
 
     def log(self) -> str:
+        """Return the whole log so far."""
         return self._log.read_text()
 
     def get(self, path: str, **headers: str) -> httpx.Response | None:
-        """The answer to a GET, or None while nothing answers."""
+        """Return the response to a GET, or None while the process does not answer."""
         assert self.popen.poll() is None, self.log()
         try:
             return httpx.get(f"{self.base_url}{path}", headers=headers, timeout=10)
@@ -59,21 +60,22 @@ class Process:
             return None
 
     def answers(self, path: str, status: int = 200) -> bool:
+        """Return True if a GET is answered with this status, False if with another or not at all."""
         answer = self.get(path)
         return answer is not None and answer.status_code == status
 
     def metric(self, name: str) -> float | None:
-        """The value of a series without labels of its own; None while nothing answers."""
+        """Return the value of a metric without own labels; None while the process does not answer."""
         answer = self.get("/metrics")
         lines = answer.text.splitlines() if answer else []
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{")), None)
 
     def end(self) -> int:
-        """SIGTERM; the exit code, which must come soon."""
+        """Send SIGTERM and return the exit code, which must come within Kubernetes' grace period of 45 s."""
         self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(timeout=10)
+        return self.popen.wait(timeout=45)
 
     def kill(self) -> None:
-        """SIGKILL, where it still runs."""
+        """Send SIGKILL if the process still runs, and wait for its end."""
         self.popen.kill()
         self.popen.wait()

@@ -1,4 +1,4 @@
-"""An airport whose every flight is known, and whether what collectors published of it is all of that, and once."""
+"""An airport with a known timetable, and a check that collectors published each of its flights exactly once."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ START: Final = datetime(2013, 2, 13, tzinfo=UTC)
 
 
 def timetable(days: int = 40) -> list[Flight]:
-    """Twenty minutes between departures and between arrivals, from two days before the start on."""
+    """Return flights for `days` days from two days before START: a departure and an arrival every twenty minutes."""
     first = int((START - timedelta(days=2)).timestamp())
     moments = range(first, first + days * 86_400, 1200)
     departures = [Flight(at, at + 3000, f"{number:06x}", "TW", AIRPORT, "LICC") for number, at in enumerate(moments)]
@@ -30,8 +30,8 @@ def timetable(days: int = 40) -> list[Flight]:
     return departures + arrivals
 
 
-def covered(folder: Path) -> dict[str, datetime]:
-    """By direction, up to where the database of a `Process` in this folder says that the airport is covered."""
+def load_covered_until(folder: Path) -> dict[str, datetime]:
+    """Return the end of the airport's coverage by direction, from the database of a `Process` in this folder."""
     database = Database(f"sqlite:///{folder}/collector.db")
     try:
         with database.reading() as session:
@@ -44,20 +44,20 @@ def covered(folder: Path) -> dict[str, datetime]:
 
 
 def assert_published_once(kafka: Broker, until: dict[str, datetime], flights: list[Flight]) -> None:
-    """Each batch begins where the one before ended, and together they hold each flight of the timetable once."""
-    published = asyncio.run(_observed(kafka, until))
+    """Assert that the published batches lie end to end, and hold each flight of the timetable exactly once."""
+    published = asyncio.run(_read_observed(kafka, until))
     for direction in until:
         number = flights_pb.Direction.Value(f"DIRECTION_{direction.upper()}")
         _assert_end_to_end([each for each in published if each.direction == number], direction, flights)
 
 
-async def _observed(kafka: Broker, until: dict[str, datetime]) -> list[flights_pb.FlightsObserved]:
-    """What was published of the airport until it is covered so far; repeats are dropped by their sequence."""
+async def _read_observed(kafka: Broker, until: dict[str, datetime]) -> list[flights_pb.FlightsObserved]:
+    """Return the airport's events up to the coverage `until`; duplicates are dropped by sequence."""
     partition = TopicPartition(FLIGHTS_OBSERVED.name, partition_of(AIRPORT, FLIGHTS_OBSERVED))
     found: list[flights_pb.FlightsObserved] = []
     waited_for = set(until)
     last = 0
-    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers) as consumer, asyncio.timeout(60):
+    async with AIOKafkaConsumer(bootstrap_servers=kafka.bootstrap_servers) as consumer, asyncio.timeout(120):
         consumer.assign([partition])
         await consumer.seek_to_beginning(partition)
         while waited_for:
@@ -76,6 +76,7 @@ async def _observed(kafka: Broker, until: dict[str, datetime]) -> list[flights_p
 
 
 def _assert_end_to_end(published: list[flights_pb.FlightsObserved], direction: str, flights: list[Flight]) -> None:
+    """Assert the rule for one direction."""
     assert all(each.coverage == flights_pb.COVERAGE_COMPLETE for each in published)
     assert [each.begin.seconds for each in published[1:]] == [each.end.seconds for each in published[:-1]]
     begin, end = published[0].begin.seconds, published[-1].end.seconds
@@ -83,5 +84,5 @@ def _assert_end_to_end(published: list[flights_pb.FlightsObserved], direction: s
         due = [each for each in flights if each.departure_airport == AIRPORT and begin <= each.first_seen < end]
     else:
         due = [each for each in flights if each.arrival_airport == AIRPORT and begin <= each.last_seen < end]
-    told = [(each.icao24, each.first_seen.seconds) for batch in published for each in batch.flights]
-    assert sorted(told) == sorted((each.icao24, each.first_seen) for each in due)
+    sent = [(each.icao24, each.first_seen.seconds) for batch in published for each in batch.flights]
+    assert sorted(sent) == sorted((each.icao24, each.first_seen) for each in due)

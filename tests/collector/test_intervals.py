@@ -1,38 +1,38 @@
-"""Which stretches of time to collect: the rules, for any instants."""
+"""Property tests of the rules for the intervals to collect."""
 
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given, strategies as st
 
 from collector.intervals import (
-    CORRECTED_WITHIN,
+    CORRECTION_EXPIRES_AFTER,
     DAY,
     FARTHEST_BACK,
-    Lags,
-    by_days,
-    corrected_by,
-    correction_due,
+    SourceLags,
+    advance_corrected_until,
+    compute_available_until,
+    compute_first_begin,
+    compute_next_begin,
     day_of,
-    first_begin,
-    known_until,
-    resumption,
+    find_due_correction,
+    split_by_days,
 )
 from domain.interests import Direction
 
 INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))
 SECONDS = INSTANTS.map(lambda instant: instant.replace(microsecond=0))
 LAGS = st.builds(
-    Lags,
+    SourceLags,
     departures=st.timedeltas(timedelta(0), timedelta(days=2)),
     arrivals=st.timedeltas(timedelta(0), timedelta(days=2)),
 )
 
 
 @given(SECONDS, st.timedeltas(timedelta(days=-2), timedelta(days=40)))
-def test_days_lie_end_to_end_and_fill_the_stretch(begin: datetime, length: timedelta) -> None:
-    """No hole, no overlap, no empty interval, and none crosses midnight."""
+def test_days_lie_end_to_end_and_fill_the_range(begin: datetime, length: timedelta) -> None:
+    """The intervals have no hole and no overlap, none is empty, and none crosses midnight."""
     end = begin + length
-    intervals = list(by_days("KJFK", Direction.DEPARTURES, begin, end))
+    intervals = list(split_by_days("KJFK", Direction.DEPARTURES, begin, end))
     assert bool(intervals) == (begin < end)
     edges = [begin, *(interval.end for interval in intervals)]
     assert [interval.begin for interval in intervals] == edges[:-1]
@@ -43,52 +43,52 @@ def test_days_lie_end_to_end_and_fill_the_stretch(begin: datetime, length: timed
 
 
 @given(INSTANTS, LAGS)
-def test_departures_are_known_once_their_lag_has_passed(now: datetime, lags: Lags) -> None:
-    """To the whole second, for the source knows no other."""
-    until = known_until(Direction.DEPARTURES, now, lags)
+def test_departures_are_available_after_their_lag(now: datetime, lags: SourceLags) -> None:
+    """The result is a whole second, because the source's times are."""
+    until = compute_available_until(Direction.DEPARTURES, now, lags)
     assert until.microsecond == 0
     assert timedelta(0) <= now - lags.departures - until < timedelta(seconds=1)
 
 
 @given(INSTANTS, LAGS)
-def test_arrivals_are_known_of_days_whose_batch_is_done(now: datetime, lags: Lags) -> None:
-    """Up to a midnight that lies at least the lag behind, and the last such midnight."""
-    until = known_until(Direction.ARRIVALS, now, lags)
+def test_arrivals_are_available_of_days_whose_batch_is_complete(now: datetime, lags: SourceLags) -> None:
+    """The result is the last midnight that is at least the lag before now."""
+    until = compute_available_until(Direction.ARRIVALS, now, lags)
     assert until == day_of(until)
     assert until + lags.arrivals <= now < until + DAY + lags.arrivals
 
 
 @given(INSTANTS, st.sampled_from([Direction.ARRIVALS, Direction.DEPARTURES]), LAGS, st.timedeltas(timedelta(0), DAY))
-def test_what_is_known_is_never_unknown_later(
-    now: datetime, direction: Direction, lags: Lags, passed: timedelta
+def test_available_until_never_goes_back(
+    now: datetime, direction: Direction, lags: SourceLags, passed: timedelta
 ) -> None:
     """Coverage only grows."""
-    assert known_until(direction, now, lags) <= known_until(direction, now + passed, lags)
+    assert compute_available_until(direction, now, lags) <= compute_available_until(direction, now + passed, lags)
 
 
 @given(INSTANTS, INSTANTS)
-def test_a_first_collection_begins_with_what_is_wanted(wanted_from: datetime, now: datetime) -> None:
-    """With yesterday at the latest, so that a first mail can come at once; never farther back than allowed."""
-    begin = first_begin(wanted_from, now)
+def test_a_first_collection_begins_with_the_earliest_interest(wanted_from: datetime, now: datetime) -> None:
+    """The begin is yesterday at the latest, so that a first mail can come at once, and never too early."""
+    begin = compute_first_begin(wanted_from, now)
     assert begin == day_of(begin)
     assert day_of(now - FARTHEST_BACK) <= begin <= day_of(now) - DAY
     assert begin <= wanted_from or begin == day_of(now - FARTHEST_BACK)
 
 
 @given(SECONDS, INSTANTS, INSTANTS)
-def test_collection_goes_on_at_its_cursor_or_where_a_first_one_would_begin(
+def test_the_next_collection_begins_at_the_cursor_or_where_a_first_one_would(
     covered_until: datetime, wanted_from: datetime, now: datetime
 ) -> None:
-    """Whichever is later; what lies between is a gap."""
-    begin = resumption(covered_until, wanted_from, now)
-    assert begin == max(covered_until, first_begin(wanted_from, now))
-    assert resumption(None, wanted_from, now) == first_begin(wanted_from, now)
+    """The later of the two counts; the range between them is a gap."""
+    begin = compute_next_begin(covered_until, wanted_from, now)
+    assert begin == max(covered_until, compute_first_begin(wanted_from, now))
+    assert compute_next_begin(None, wanted_from, now) == compute_first_begin(wanted_from, now)
 
 
 @given(SECONDS, st.timedeltas(timedelta(0), FARTHEST_BACK - DAY))
-def test_what_was_wanted_all_along_has_no_gap(covered_until: datetime, outage: timedelta) -> None:
-    """After an outage of less than a month, for an interest from before it."""
-    assert resumption(covered_until, covered_until - DAY, covered_until + outage) == covered_until
+def test_an_interest_from_before_an_outage_has_no_gap(covered_until: datetime, outage: timedelta) -> None:
+    """After an outage of less than a month the collection continues at its cursor."""
+    assert compute_next_begin(covered_until, covered_until - DAY, covered_until + outage) == covered_until
 
 
 AFTER = st.timedeltas(timedelta(hours=1), timedelta(days=14))
@@ -98,38 +98,38 @@ AFTER = st.timedeltas(timedelta(hours=1), timedelta(days=14))
 def test_a_correction_is_of_one_covered_day_that_is_old_enough(
     corrected_until: datetime, ahead: timedelta, now: datetime, after: timedelta
 ) -> None:
-    """And never so old that nobody acts upon it, nor of what was corrected."""
-    due = correction_due(corrected_until, corrected_until + ahead, now, after)
+    """A correction is never of a day that is too old to matter, nor of one that was corrected."""
+    due = find_due_correction(corrected_until, corrected_until + ahead, now, after)
     if due is None:
         return
     begin, end = due
     assert corrected_until <= begin < end <= corrected_until + ahead
     assert end == day_of(begin) + DAY
     assert end + after <= now
-    assert end > now - after - CORRECTED_WITHIN
+    assert end > now - after - CORRECTION_EXPIRES_AFTER
 
 
 def test_without_a_delay_nothing_is_corrected() -> None:
-    """0 is never."""
+    """A delay of 0 means that no correction is ever due."""
     begin = datetime(2013, 2, 1, tzinfo=UTC)
-    assert correction_due(begin, begin + 3 * DAY, begin + 9 * DAY, timedelta(0)) is None
+    assert find_due_correction(begin, begin + 3 * DAY, begin + 9 * DAY, timedelta(0)) is None
 
 
 def test_days_are_corrected_one_after_the_other_until_none_is_due() -> None:
-    """Each once."""
+    """No day is corrected twice."""
     begin = datetime(2013, 2, 1, tzinfo=UTC)
     now, corrected, seen = begin + 6 * DAY, begin, []
-    while due := correction_due(corrected, begin + 6 * DAY, now, 2 * DAY):
+    while due := find_due_correction(corrected, begin + 6 * DAY, now, 2 * DAY):
         seen.append(due)
         corrected = due[1]
     assert seen == [(begin + day * DAY, begin + (day + 1) * DAY) for day in range(4)]
 
 
 def test_a_day_that_was_collected_in_parts_is_late_only_if_all_of_it_was() -> None:
-    """Its morning was collected in the morning, its evening days later: it is due to be corrected."""
+    """A day whose morning was collected in time and whose evening was collected late still needs a correction."""
     morning = datetime(2013, 2, 1, tzinfo=UTC)
     noon, midnight, late = morning + DAY / 2, morning + DAY, morning + 5 * DAY
-    after_morning = corrected_by(morning, morning, noon, noon, 2 * DAY)
+    after_morning = advance_corrected_until(morning, morning, noon, noon, 2 * DAY)
     assert after_morning == morning
-    assert corrected_by(after_morning, noon, midnight, late, 2 * DAY) == morning
-    assert corrected_by(morning, morning, midnight, late, 2 * DAY) == midnight
+    assert advance_corrected_until(after_morning, noon, midnight, late, 2 * DAY) == morning
+    assert advance_corrected_until(morning, morning, midnight, late, 2 * DAY) == midnight

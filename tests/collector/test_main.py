@@ -1,4 +1,4 @@
-"""The process: what it says when it cannot start, that it lives with nothing around it, and how it ends."""
+"""Tests of the process: errors at the start, work without its dependencies, and a clean stop."""
 
 import socket
 import subprocess
@@ -20,6 +20,7 @@ Start = Callable[..., Process]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
+    """Return a function that starts a collector with the given settings; all are killed at the end of the test."""
     processes: list[Process] = []
 
     def begin(**settings: str) -> Process:
@@ -31,8 +32,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.kill()
 
 
-def test_without_settings_it_says_all_that_is_missing() -> None:
-    """Exit code 2, one line for each, no stack trace."""
+def test_without_settings_it_reports_all_missing_ones() -> None:
+    """The process exits with code 2, and prints one line per setting and no stack trace."""
     ended = subprocess.run(
         [sys.executable, "-m", "collector"],
         cwd=ROOT, env=bare_environment(), capture_output=True, text=True, timeout=60, check=False,
@@ -48,8 +49,8 @@ def test_without_settings_it_says_all_that_is_missing() -> None:
     assert ended.stdout == ""
 
 
-def test_wrong_settings_are_said_at_once_and_without_their_values(start: Start) -> None:
-    """Each by its name; they may be secrets."""
+def test_invalid_settings_are_all_reported_without_their_values(start: Start) -> None:
+    """The report has the names of all invalid settings, and no value, because it may be a secret."""
     wrong = {
         "OPERATOR_TOKEN": "swordfish",
         "OPENSKY_CLIENT_SECRET": "hunter2",
@@ -75,8 +76,8 @@ def test_wrong_settings_are_said_at_once_and_without_their_values(start: Start) 
 
 
 @pytest.mark.parametrize("url", ["nonsense", "oracle9://user:hunter2@db/collector"])
-def test_a_database_url_that_is_none_is_one_clear_sentence(start: Start, url: str) -> None:
-    """Exit code 2, and the password in it is not repeated."""
+def test_an_invalid_database_url_is_one_clear_sentence(start: Start, url: str) -> None:
+    """The process exits with code 2, and does not print the password in the URL."""
     process = start(DATABASE_URL=url)
     assert process.popen.wait(timeout=60) == 2
     said = process.log()
@@ -87,7 +88,7 @@ def test_a_database_url_that_is_none_is_one_clear_sentence(start: Start, url: st
 
 @pytest.mark.parametrize("setting", ["HTTP_PORT", "GRPC_PORT"])
 def test_a_port_in_use_is_one_clear_sentence(start: Start, setting: str) -> None:
-    """Exit code 2."""
+    """The process exits with code 2."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -98,8 +99,8 @@ def test_a_port_in_use_is_one_clear_sentence(start: Start, setting: str) -> None
     assert "Traceback" not in said
 
 
-def test_with_nothing_around_it_it_answers_and_ends_in_order(start: Start) -> None:
-    """No Kafka, no user_manager, no OpenSky: it is ready, wishes wait in the outbox, nobody waits for an answer."""
+def test_without_any_dependency_it_answers_and_stops_cleanly(start: Start) -> None:
+    """The process needs no Kafka, user_manager or OpenSky to be ready, to store requests and to answer soon."""
     process = start()
     eventually(lambda: process.answers("/health/ready"))
     assert process.answers("/health/live")
@@ -135,7 +136,7 @@ def test_with_nothing_around_it_it_answers_and_ends_in_order(start: Start) -> No
 
 
 def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start, tmp_path: Path) -> None:
-    """No start order: not ready while the database is away, ready once it is there."""
+    """No start order is needed: it is not ready while the database is unavailable, and becomes ready afterwards."""
     later = tmp_path / "not-mounted-yet"
     process = start(DATABASE_URL=f"sqlite:///{later}/collector.db")
     eventually(lambda: process.answers("/health/live"))
@@ -149,7 +150,7 @@ def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start,
 
 @pytest.mark.mariadb
 def test_it_runs_on_mysql_too(start: Start, mariadb_url: str) -> None:
-    """It makes its tables there, and what it is told waits in its outbox."""
+    """The process makes its tables on MySQL, and stores a request in its outbox."""
     process = start(DATABASE_URL=mariadb_url)
     eventually(lambda: process.answers("/health/ready"))
     operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
@@ -158,8 +159,8 @@ def test_it_runs_on_mysql_too(start: Start, mariadb_url: str) -> None:
     assert "Traceback" not in process.log()
 
 
-def test_it_ends_in_order_while_it_waits_for_its_database(start: Start, tmp_path: Path) -> None:
-    """The waiting thread is told to stop too."""
+def test_it_stops_cleanly_while_it_waits_for_its_database(start: Start, tmp_path: Path) -> None:
+    """SIGTERM also stops the thread that waits for the database."""
     process = start(DATABASE_URL=f"sqlite:///{tmp_path}/missing/collector.db")
     eventually(lambda: process.answers("/health/live"))
     assert process.end() == 0

@@ -1,16 +1,16 @@
-"""The events, as the contract has them."""
+"""Tests of the encoding of events."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from collector.messages import (
-    BATCH,
-    collection_requested,
-    coverage_gap,
-    flights_observed,
-    interest_removed,
-    interest_set,
+    MAX_FLIGHTS_PER_MESSAGE,
+    encode_collection_request,
+    encode_coverage_gap,
+    encode_flights_observed,
+    encode_interest_removal,
+    encode_interest_set,
 )
 from collector.sources.opensky.client import Flight
 from domain.interests import Direction
@@ -25,6 +25,7 @@ END = BEGIN + timedelta(days=1)
 
 
 def flight(number: int) -> Flight:
+    """Return a departure to LICC, seen `number` seconds after BEGIN."""
     at = int(BEGIN.timestamp()) + number
     return Flight.model_validate(
         {
@@ -37,14 +38,24 @@ def flight(number: int) -> Flight:
     )
 
 
-@pytest.mark.parametrize("count", [0, 1, BATCH, BATCH + 1, 2 * BATCH, 2 * BATCH + 1])
-def test_an_interval_is_told_in_batches_of_which_the_last_says_it_is_covered(count: int) -> None:
-    """Also an interval without flights: silence would not say that there were none."""
+@pytest.mark.parametrize(
+    "count",
+    [
+        0,
+        1,
+        MAX_FLIGHTS_PER_MESSAGE,
+        MAX_FLIGHTS_PER_MESSAGE + 1,
+        2 * MAX_FLIGHTS_PER_MESSAGE,
+        2 * MAX_FLIGHTS_PER_MESSAGE + 1,
+    ],
+)
+def test_an_interval_is_published_in_batches_and_the_last_marks_it_as_covered(count: int) -> None:
+    """An interval without flights is published too: without an event no reader knows that it had none."""
     flights = [flight(number) for number in range(count)]
-    messages = list(flights_observed("KJFK", Direction.DEPARTURES, BEGIN, END, flights))
+    messages = list(encode_flights_observed("KJFK", Direction.DEPARTURES, BEGIN, END, flights))
     values = [flights_pb.FlightsObserved.FromString(message.value or b"") for message in messages]
     assert [sent.icao24 for value in values for sent in value.flights] == [each.icao24 for each in flights]
-    assert all(len(value.flights) <= BATCH for value in values)
+    assert all(len(value.flights) <= MAX_FLIGHTS_PER_MESSAGE for value in values)
     assert [value.coverage for value in values] == [
         *[flights_pb.COVERAGE_PARTIAL] * (len(values) - 1),
         flights_pb.COVERAGE_COMPLETE,
@@ -57,8 +68,8 @@ def test_an_interval_is_told_in_batches_of_which_the_last_says_it_is_covered(cou
 
 
 def test_a_gap_has_no_flights() -> None:
-    """It says where and until when nobody will ever know."""
-    message = coverage_gap("KJFK", Direction.ARRIVALS, BEGIN, END)
+    """A gap's event has the begin and the end of the range that will never be collected."""
+    message = encode_coverage_gap("KJFK", Direction.ARRIVALS, BEGIN, END)
     assert (message.topic, message.key) == (FLIGHTS_OBSERVED.name, b"KJFK")
     assert message.partition == partition_of("KJFK", FLIGHTS_OBSERVED)
     value = flights_pb.FlightsObserved.FromString(message.value or b"")
@@ -67,10 +78,10 @@ def test_a_gap_has_no_flights() -> None:
     assert (value.coverage, list(value.flights)) == (flights_pb.COVERAGE_GAP, [])
 
 
-def test_a_flight_tells_its_instants_and_the_airport_at_the_other_end() -> None:
-    """Of an arrival the origin, of a departure the destination."""
+def test_a_flight_has_its_times_and_the_other_airport() -> None:
+    """The other airport is the origin of an arrival, and the destination of a departure."""
     for direction, other in ((Direction.DEPARTURES, "LICC"), (Direction.ARRIVALS, "")):
-        (message,) = flights_observed("KJFK", direction, BEGIN, END, [flight(7)])
+        (message,) = encode_flights_observed("KJFK", direction, BEGIN, END, [flight(7)])
         (sent,) = flights_pb.FlightsObserved.FromString(message.value or b"").flights
         assert (sent.icao24, sent.callsign, sent.other_airport) == ("000007", "TW1", other)
         assert sent.first_seen.ToDatetime(UTC) == BEGIN + timedelta(seconds=7)
@@ -78,9 +89,9 @@ def test_a_flight_tells_its_instants_and_the_airport_at_the_other_end() -> None:
 
 
 def test_an_interest_and_its_removal_share_key_and_partition(service: Service) -> None:
-    """Keyed by airport and interest, partitioned by the airport, as the join needs it; a removal is a tombstone."""
+    """The key is airport and interest, the partition the airport's, as the join needs; a removal is a tombstone."""
     interest = service.set(wish(low=2, for_windows=3, repeat=True))
-    message = interest_set(interest)
+    message = encode_interest_set(interest)
     assert (message.topic, message.key) == (INTERESTS_CHANGED.name, f"KJFK/{interest.interest_id}".encode())
     assert message.partition == partition_of("KJFK", FLIGHTS_OBSERVED)
     value = interests_pb.InterestSet.FromString(message.value or b"")
@@ -90,20 +101,20 @@ def test_an_interest_and_its_removal_share_key_and_partition(service: Service) -
     )  # fmt: skip
     assert (value.high, value.low, value.for_windows, value.repeat, value.version) == (5, 2, 3, True, 1)
     assert value.effective_from.ToDatetime(UTC) == interest.effective_from
-    removal = interest_removed(interest)
+    removal = encode_interest_removal(interest)
     assert (removal.topic, removal.key, removal.partition) == (message.topic, message.key, message.partition)
     assert removal.value is None
 
 
 def test_a_threshold_that_is_not_given_is_not_zero(service: Service) -> None:
-    """More than 0 is a wish, none is none."""
-    value = interests_pb.InterestSet.FromString(interest_set(service.set(wish(high=0))).value or b"")
+    """A threshold of 0 is a valid threshold, so a missing one must stay missing."""
+    value = interests_pb.InterestSet.FromString(encode_interest_set(service.set(wish(high=0))).value or b"")
     assert value.HasField("high")
     assert not value.HasField("low")
 
 
-def test_a_wish_for_a_collection_goes_to_the_one_partition() -> None:
-    """Whoever holds it collects."""
-    message = collection_requested("KJFK")
+def test_a_collection_request_goes_to_the_single_partition() -> None:
+    """The owner of that partition is the leader, which collects."""
+    message = encode_collection_request("KJFK")
     assert message.partition == 0
     assert CollectionRequested.FromString(message.value or b"").airport == "KJFK"

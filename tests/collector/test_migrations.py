@@ -1,4 +1,4 @@
-"""The revisions of the collector's schema: they make what the models say, from whatever was there, and lose nothing."""
+"""Tests of the schema revisions: they make the schema of the models from any earlier schema, and lose no data."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -40,7 +40,7 @@ from tests.chassis.db.migration_checks import (
 MIGRATIONS: Final = "collector:migrations"
 
 EARLIER: Final = MetaData()
-"""The tables as they were made before there were revisions; never to be changed."""
+"""The tables as they were before the first revision; never to be changed."""
 
 Table(
     "interests",
@@ -160,7 +160,7 @@ def mariadb(mariadb_url: str) -> Iterator[Database]:
 
 
 def make_earlier_database(database: Database) -> None:
-    """With an interest, a flight, and an event that waits."""
+    """Make the tables from before the first revision, with an interest, a flight and an event in the outbox."""
     EARLIER.create_all(database.engine)
     with database.engine.begin() as connection:
         for table, row in (("interests", INTEREST), ("coverage", COVERAGE), ("flights", FLIGHT), ("outbox", WAITING)):
@@ -168,7 +168,7 @@ def make_earlier_database(database: Database) -> None:
 
 
 def assert_kept(database: Database) -> None:
-    """What `make_earlier_database` stored is there."""
+    """Assert that the rows of `make_earlier_database` are still there."""
     with database.transaction() as session:
         for model, row in ((InterestRow, INTEREST), (CoverageRow, COVERAGE), (FlightRow, FLIGHT)):
             stored = session.scalars(select(model)).one()
@@ -176,21 +176,21 @@ def assert_kept(database: Database) -> None:
         assert session.execute(select(OUTBOX.rows)).one()._asdict() == {"id": 1, "added_at": None} | WAITING
 
 
-def test_an_empty_database_becomes_what_the_models_say(database: Database) -> None:
-    """Also the second time, when nothing is to be done."""
+def test_an_empty_database_gets_the_schema_of_the_models(database: Database) -> None:
+    """A second upgrade changes nothing."""
     for _ in range(2):
         upgrade(database, MIGRATIONS)
         assert differences(database, SCHEMA) == []
 
 
-def test_what_tests_create_is_what_the_models_say(database: Database) -> None:
-    """`create_all` makes the same tables as the revisions."""
+def test_create_all_makes_the_schema_of_the_models(database: Database) -> None:
+    """`create_all`, which tests use, makes the same tables as the revisions."""
     SCHEMA.create_all(database.engine)
     assert differences(database, SCHEMA) == []
 
 
 def test_a_database_from_before_there_were_revisions_loses_nothing(database: Database) -> None:
-    """It has the tables and no record of revisions; on MySQL it compared a like A, and does so no longer."""
+    """The upgrade accepts tables without a record of revisions, and makes comparison case-sensitive on MySQL."""
     make_earlier_database(database)
     upgrade(database, MIGRATIONS)
     assert differences(database, SCHEMA) == []
@@ -199,15 +199,15 @@ def test_a_database_from_before_there_were_revisions_loses_nothing(database: Dat
 
 
 def test_replicas_that_start_together_make_one_schema(database_url: str, database: Database) -> None:
-    """Four processes at the same instant: all succeed."""
+    """Four processes that upgrade at the same time all succeed."""
     assert prepare_at_once(database_url, MIGRATIONS) == [0, 0, 0, 0]
     assert differences(database, SCHEMA) == []
 
 
 @pytest.mark.mariadb
 @pytest.mark.parametrize("earlier", [False, True])
-def test_an_upgrade_that_is_killed_goes_on_where_it_was(mariadb: Database, earlier: bool) -> None:
-    """MySQL commits each change by itself: after a death between any two of them the next run does the rest."""
+def test_a_killed_upgrade_is_completed_by_the_next_run(mariadb: Database, earlier: bool) -> None:
+    """MySQL commits each change by itself; after a kill between any two changes the next run makes the rest."""
     if earlier:
         make_earlier_database(mariadb)
     runs = upgrade_killed_after_every_change(mariadb, MIGRATIONS)
@@ -217,8 +217,8 @@ def test_an_upgrade_that_is_killed_goes_on_where_it_was(mariadb: Database, earli
         assert_kept(mariadb)
 
 
-def test_on_sqlite_an_upgrade_that_is_killed_changes_nothing(tmp_path: Path) -> None:
-    """All of it is one transaction."""
+def test_on_sqlite_a_killed_upgrade_changes_nothing(tmp_path: Path) -> None:
+    """On SQLite the whole upgrade is one transaction."""
     database = Database(f"sqlite:///{tmp_path}/service.db")
     with pytest.raises(KilledError), killed_after_change(4):
         upgrade(database, MIGRATIONS)
@@ -226,8 +226,8 @@ def test_on_sqlite_an_upgrade_that_is_killed_changes_nothing(tmp_path: Path) -> 
     database.close()
 
 
-def test_what_collections_compare_is_compared_letter_by_letter(database: Database) -> None:
-    """Codes that a collation takes for the same are two: an aircraft is not lost to another."""
+def test_codes_are_compared_byte_by_byte(database: Database) -> None:
+    """Codes that a collation treats as equal are different aircraft, and none replaces another."""
     upgrade(database, MIGRATIONS)
     with database.transaction() as session:
         session.add(CoverageRow(**COVERAGE))

@@ -10,7 +10,7 @@ from sqlalchemy import delete
 
 from collector.interests import Wish
 from collector.intervals import DAY, FARTHEST_BACK, day_of
-from collector.messages import flights_observed, interest_set
+from collector.messages import encode_flights_observed, encode_interest_set
 from collector.model import CoverageRow, FlightRow
 from collector.sources.opensky.client import Flight
 from domain.alerts import Alert
@@ -114,10 +114,10 @@ def said_by_the_stream(
 ) -> set[Alert]:
     """What the desk says when it has read the messages of these collections, and then the one of the interest."""
     bench = JoinStateOnDicts()
-    messages = (message for each in collected for message in flights_observed("KJFK", *each))
+    messages = (message for each in collected for message in encode_flights_observed("KJFK", *each))
     for sequence, message in enumerate(messages, start=1):
         bench.fold(Event(FLIGHTS_OBSERVED, "KJFK", message.key, message.value, sequence))
-    message = interest_set(interest)
+    message = encode_interest_set(interest)
     return set(bench.fold(Event(INTERESTS_CHANGED, "KJFK", message.key, message.value, 1)))
 
 

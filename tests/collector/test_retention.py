@@ -1,14 +1,14 @@
-"""The sweep: only what nobody wants is forgotten, and only what is old; what stays covered stays complete."""
+"""Tests of the retention: only old flights without an interest are deleted, and covered ranges stay complete."""
 
 from datetime import timedelta
 from uuid import UUID, uuid4
 
 from sqlalchemy import func, select, text
 
-from collector import retention as sweep_module
+from collector import retention as retention_module
 from collector.intervals import day_of
 from collector.model import CoverageRow, FlightRow
-from collector.retention import Sweep
+from collector.retention import FlightRetention
 from domain.interests import Direction
 from tests.collector.conftest import NOON, Service, wish
 
@@ -17,7 +17,7 @@ ANN = UUID(int=1)
 
 
 def fill(service: Service, airport: str, days: int) -> None:
-    """An airport's departures, one an hour, all of them covered."""
+    """Store an airport's departures, one per hour, all of them covered."""
     with service.database.transaction() as session:
         begin = day_of(NOON)
         session.add(
@@ -46,25 +46,26 @@ def fill(service: Service, airport: str, days: int) -> None:
             )
 
 
-def left(service: Service, airport: str = "KJFK") -> int:
+def count_flights(service: Service, airport: str = "KJFK") -> int:
+    """Return the number of stored flights of an airport."""
     with service.database.transaction() as session:
         query = select(func.count()).select_from(FlightRow).where(FlightRow.airport == airport)
         return session.scalar(query) or 0
 
 
-def test_only_old_flights_that_nobody_wants_are_forgotten(service: Service) -> None:
-    """Day by day, from the retention on; and coverage no longer says that they are there."""
+def test_only_old_flights_without_an_interest_are_deleted(service: Service) -> None:
+    """Flights are deleted day by day once they exceed the retention, and coverage no longer holds them."""
     for airport in ("KJFK", "LICC", "EGLL", "KBOS"):
         fill(service, airport, days=3)
     service.set(wish("LICC"))
     service.set(wish("EGLL", Direction.BOTH))
     service.set(wish("KBOS", Direction.ARRIVALS))
-    sweep = Sweep(service.database, service.clock, RETENTION)
+    retention = FlightRetention(service.database, service.clock, RETENTION)
     service.clock.advance(RETENTION)
-    assert sweep.run() == 0
+    assert retention.delete_expired() == 0
     service.clock.advance(timedelta(days=1))
-    assert sweep.run() == 2 * 24
-    assert [left(service, airport) for airport in ("KJFK", "KBOS", "LICC", "EGLL")] == [48, 48, 72, 72]
+    assert retention.delete_expired() == 2 * 24
+    assert [count_flights(service, airport) for airport in ("KJFK", "KBOS", "LICC", "EGLL")] == [48, 48, 72, 72]
     with service.database.transaction() as session:
         cursor = session.get_one(CoverageRow, ("KJFK", "departures"))
     assert (cursor.covered_from, cursor.covered_until) == (
@@ -74,38 +75,38 @@ def test_only_old_flights_that_nobody_wants_are_forgotten(service: Service) -> N
 
 
 def test_in_the_end_only_the_cursor_is_left(service: Service) -> None:
-    """It says where the gap begins when somebody wants the airport again."""
+    """The cursor marks where the gap begins if a new interest in the airport comes."""
     fill(service, "KJFK", days=3)
     service.clock.advance(RETENTION + timedelta(days=60))
-    Sweep(service.database, service.clock, RETENTION).run()
-    assert left(service) == 0
+    FlightRetention(service.database, service.clock, RETENTION).delete_expired()
+    assert count_flights(service) == 0
     with service.database.transaction() as session:
         cursor = session.get_one(CoverageRow, ("KJFK", "departures"))
     assert cursor.covered_from == cursor.covered_until == day_of(NOON) + timedelta(days=3)
 
 
 def test_it_works_in_chunks(service: Service, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """No transaction deletes more."""
-    monkeypatch.setattr(sweep_module, "CHUNK", 10)
+    """No transaction deletes more flights than CHUNK."""
+    monkeypatch.setattr(retention_module, "CHUNK", 10)
     fill(service, "KJFK", days=1)
     service.clock.advance(RETENTION + timedelta(days=2))
-    assert Sweep(service.database, service.clock, RETENTION).run() == 24
-    assert left(service) == 0
+    assert FlightRetention(service.database, service.clock, RETENTION).delete_expired() == 24
+    assert count_flights(service) == 0
 
 
 def test_an_interest_keeps_its_history(service: Service) -> None:
-    """Also an old one, while somebody wants the airport."""
+    """Even old flights are kept while their airport has an interest."""
     fill(service, "KJFK", days=2)
     service.set(user_id=ANN)
     service.clock.advance(RETENTION + timedelta(days=30))
-    sweep = Sweep(service.database, service.clock, RETENTION)
-    assert sweep.run() == 0
+    retention = FlightRetention(service.database, service.clock, RETENTION)
+    assert retention.delete_expired() == 0
     service.interests.remove_all(ANN)
-    assert sweep.run() == 48
+    assert retention.delete_expired() == 48
 
 
 def test_it_finds_its_flights_by_an_index(service: Service) -> None:
-    """A table of millions of flights is not read for it."""
+    """The deletion must not read a whole table of millions of flights."""
     for airport in ("KJFK", "LICC", "EGLL"):
         fill(service, airport, days=30)
     statement = (
@@ -123,7 +124,7 @@ def test_it_finds_its_flights_by_an_index(service: Service) -> None:
             assert (row["type"], row["key"]) == ("range", "ix_flights_event_time")
 
 
-def test_nothing_to_sweep_is_fine(service: Service) -> None:
-    """Neither airports nor flights."""
+def test_an_empty_database_is_no_error(service: Service) -> None:
+    """Neither airports nor flights are needed."""
     service.set(user_id=uuid4())
-    assert Sweep(service.database, service.clock, RETENTION).run() == 0
+    assert FlightRetention(service.database, service.clock, RETENTION).delete_expired() == 0

@@ -1,4 +1,4 @@
-"""Sources of flights: an HTTP server that answers as scripted, and the replay with flights of the test's own."""
+"""Fake sources of flights: an HTTP server with scripted answers, and the replay with flights of the test."""
 
 import asyncio
 import json
@@ -24,11 +24,11 @@ TOKEN_PATH: Final = "/auth/realms/opensky-network/protocol/openid-connect/token"
 HANG_UP: Final = b""
 """In place of an answer: close the connection."""
 RESET: Final = b"RST"
-"""In place of an answer: break the connection off."""
+"""In place of an answer: reset the connection."""
 
 
 def answer(status: int, body: object = b"", **headers: str) -> bytes:
-    """A whole HTTP answer; a body that is not bytes is sent as JSON."""
+    """Return a whole HTTP answer as bytes; a body that is not bytes is sent as JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     lines = [f"HTTP/1.1 {status} As scripted", f"Content-Length: {len(content)}", "Connection: close"]
     lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
@@ -36,8 +36,8 @@ def answer(status: int, body: object = b"", **headers: str) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request as it came."""
+class ReceivedRequest:
+    """A request that the server has received."""
 
     method: str
     path: str
@@ -47,42 +47,44 @@ class Asked:
 
 
 class ScriptedOpenSky:
-    """Gives the answers of its script in turn, then 404; requests for a token have a script of their own."""
+    """An OpenSky server that sends the answers of its script in order, then 404; tokens have their own script."""
 
     def __init__(self) -> None:
         self.script: list[bytes] = []
         self.token_script: list[bytes] = []
-        """When it is at its end, tokens are given: `token-1`, `token-2` and so on, for 30 minutes."""
-        self.asked: list[Asked] = []
-        """For flights."""
+        """Answers to token requests; after the last one the tokens `token-1`, `token-2` and so on, for 30 minutes."""
+        self.requests: list[ReceivedRequest] = []
+        """The requests for flights."""
         self.revoked: set[str] = set()
-        """Authorization headers that get a 401, and nothing of the script."""
-        self.before_answering: Callable[[Asked], None] = lambda _: None
-        """What happens between a request for flights and its answer; in a thread of the request's own."""
-        self.tokens_asked: list[Asked] = []
+        """Authorization headers that get a 401, without use of the script."""
+        self.before_answering: Callable[[ReceivedRequest], None] = lambda _: None
+        """Called between a request for flights and its answer, in a thread of the request's own."""
+        self.token_requests: list[ReceivedRequest] = []
+        """The requests for tokens."""
         self.url = ""
 
     @property
     def token_url(self) -> str:
         return f"{self.url}{TOKEN_PATH}"
 
-    def next_answer(self, asked: Asked) -> bytes:
-        if asked.path == TOKEN_PATH:
-            self.tokens_asked.append(asked)
-            given = {"access_token": f"token-{len(self.tokens_asked)}", "expires_in": 1800, "token_type": "Bearer"}
+    def next_answer(self, request: ReceivedRequest) -> bytes:
+        """Record a request and return the next answer of its script."""
+        if request.path == TOKEN_PATH:
+            self.token_requests.append(request)
+            given = {"access_token": f"token-{len(self.token_requests)}", "expires_in": 1800, "token_type": "Bearer"}
             return self.token_script.pop(0) if self.token_script else answer(200, given)
-        self.asked.append(asked)
-        refused = asked.authorization in self.revoked
+        self.requests.append(request)
+        refused = request.authorization in self.revoked
         given = answer(401) if refused else self.script.pop(0) if self.script else answer(404)
-        self.before_answering(asked)
+        self.before_answering(request)
         return given
 
     @contextmanager
     def running(self) -> Iterator["ScriptedOpenSky"]:
-        """Listen inside of the block."""
+        """Listen on a free port inside the block."""
         fake = self
 
-        class Conversation(socketserver.StreamRequestHandler):
+        class RequestHandler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
                 method, _, rest = self.rfile.readline().decode().partition(" ")
                 headers: dict[str, str] = {}
@@ -91,8 +93,8 @@ class ScriptedOpenSky:
                     headers[name.lower()] = value.strip()
                 body = self.rfile.read(int(headers.get("content-length", "0"))).decode()
                 url = urlsplit(rest.partition(" ")[0])
-                asked = Asked(method, url.path, parse_qs(url.query), headers.get("authorization"), body)
-                given = fake.next_answer(asked)
+                request = ReceivedRequest(method, url.path, parse_qs(url.query), headers.get("authorization"), body)
+                given = fake.next_answer(request)
                 if given == RESET:
                     self.request.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self.request.close()
@@ -106,7 +108,7 @@ class ScriptedOpenSky:
             def shutdown_request(self, request: socket.socket) -> None:  # type: ignore[override]
                 self.close_request(request)  # one that was reset cannot be shut down
 
-        with Server(("127.0.0.1", 0), Conversation) as server:
+        with Server(("127.0.0.1", 0), RequestHandler) as server:
             self.url = f"http://127.0.0.1:{server.server_address[1]}"
             thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
             thread.start()
@@ -121,7 +123,7 @@ class ScriptedOpenSky:
 def replay(
     flights: Iterable[Flight], clock: Clock, credentials: Credentials | None = None, faults: Faults | None = None
 ) -> Iterator[str]:
-    """The base URL of a replay of these flights, which runs inside of the block; credits are plenty."""
+    """Run a replay of these flights inside the block, and yield its base URL; the credits are practically unlimited."""
     app = make_app(Timetable(flights), clock, Access(credentials, credits_per_day=1_000_000), faults)
     loop = asyncio.new_event_loop()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)

@@ -1,4 +1,4 @@
-"""The collector under faults: whatever happens to its leader, no flight is lost or told twice, and there is no gap."""
+"""The collector under faults of its leader: no flight is lost or published twice, and coverage has no gap."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from collector.leadership.election import SESSION_S
 from local.kafka import Broker
 from local.opensky.flights import Flight
 from tests.collector.process import Process
-from tests.collector.published import AIRPORT, START, assert_published_once, covered, timetable
+from tests.collector.published import AIRPORT, START, assert_published_once, load_covered_until, timetable
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.opensky import replay
 from tests.ports import free_port
@@ -35,24 +35,26 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    """A broker of the test's own, not started yet."""
+    """Yield a broker of the test's own, not started yet."""
     made = Broker(tmp_path / "kafka", port=free_port())
     yield made
     made.stop()
 
 
 class SlowAnswers:
-    """The source knows at once, and takes its time to say it."""
+    """A fault plan of the replay in which every answer is late by some real seconds."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.waiting = 0
-        """Questions that have no answer yet."""
+        """Number of requests without an answer yet."""
 
     def skewed(self, clock: Clock) -> Clock:
         return clock
 
     def between(self, _clock: Clock, _forget: object) -> object:
+        """Return a middleware that delays every answer, and counts the requests without an answer."""
+
         @web.middleware
         async def slowly(request: web.Request, handler: Handler) -> web.StreamResponse:
             answer = await handler(request)
@@ -67,33 +69,36 @@ class SlowAnswers:
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """Two replicas at work on one database, one of which leads."""
+class Cluster:
+    """Two collector replicas on one database, one of which is the leader."""
 
     folder: Path
     clock: Clock
-    slow: SlowAnswers
+    slow_answers: SlowAnswers
     flights: list[Flight]
     leader: Process
     other: Process
 
     def wait_until_covered(self, instant: datetime) -> dict[str, datetime]:
-        def past_it() -> dict[str, datetime] | None:
-            until = covered(self.folder)
+        """Wait until both directions are covered past `instant`, and return the ends of their coverage."""
+
+        def coverage_past_instant() -> dict[str, datetime] | None:
+            until = load_covered_until(self.folder)
             return until if len(until) == 2 and min(until.values()) > instant else None
 
-        found = eventually(past_it, "coverage")
+        found = eventually(coverage_past_instant, "coverage")
         assert found is not None
         return found
 
 
 def leads(replica: Process) -> bool:
+    """Return True if the replica shows that it is the leader, False if it does not or does not answer."""
     return replica.metric("collector_leader") == 1
 
 
 @contextmanager
-def stage(folder: Path, kafka: Broker) -> Iterator[Stage]:
-    """The replicas begin before the broker does."""
+def running_cluster(folder: Path, kafka: Broker) -> Iterator[Cluster]:
+    """Yield two replicas that began before the broker did, with one interest and some flights collected."""
     anchor = datetime.now(UTC)
     clock = ScaledClock(START, RATE, anchor)
     slow, flights = SlowAnswers(0.3), timetable()
@@ -118,10 +123,10 @@ def stage(folder: Path, kafka: Broker) -> Iterator[Stage]:
             answer = httpx.post(f"{replicas[0].base_url}/interests", json=wish, headers=bearer, timeout=10)
             assert answer.status_code == 201
             kafka.start()
-            eventually(lambda: len(covered(folder)) == 2)
+            eventually(lambda: len(load_covered_until(folder)) == 2)
             eventually(lambda: sum(map(leads, replicas)) == 1)
             leader, other = sorted(replicas, key=leads, reverse=True)
-            yield Stage(folder, clock, slow, flights, leader, other)
+            yield Cluster(folder, clock, slow, flights, leader, other)
         finally:
             for replica in replicas:
                 replica.popen.send_signal(signal.SIGCONT)
@@ -131,29 +136,29 @@ def stage(folder: Path, kafka: Broker) -> Iterator[Stage]:
         assert "Group Coordinator Request failed" not in replica.log()
 
 
-def test_the_leader_is_killed_in_the_midst_of_a_collection(tmp_path: Path, broker: Broker) -> None:
-    """kill -9 between question and answer: another takes over within the session, and makes up for all of it."""
-    with stage(tmp_path, broker) as scene:
-        eventually(lambda: scene.slow.waiting)
-        killed_at, began = scene.clock.now(), time.monotonic()
-        scene.leader.kill()
-        eventually(lambda: leads(scene.other))
+def test_another_replica_takes_over_from_a_killed_leader(tmp_path: Path, broker: Broker) -> None:
+    """After kill -9 during an API call, another replica leads within the session timeout and collects all."""
+    with running_cluster(tmp_path, broker) as cluster:
+        eventually(lambda: cluster.slow_answers.waiting)
+        killed_at, began = cluster.clock.now(), time.monotonic()
+        cluster.leader.kill()
+        eventually(lambda: leads(cluster.other))
         assert time.monotonic() - began < SESSION_S + 5, "the session timeout and a little"
-        until = scene.wait_until_covered(killed_at)
-        assert_published_once(broker, until, scene.flights)
-        assert scene.other.end() == 0
+        until = cluster.wait_until_covered(killed_at)
+        assert_published_once(broker, until, cluster.flights)
+        assert cluster.other.end() == 0
 
 
-def test_the_leader_stands_still_and_goes_on_where_another_leads(tmp_path: Path, broker: Broker) -> None:
-    """SIGSTOP past the session, in the midst of a question: what it still does is refused, and it gives up."""
-    with stage(tmp_path, broker) as scene:
-        eventually(lambda: scene.slow.waiting)
-        os.kill(scene.leader.popen.pid, signal.SIGSTOP)
-        eventually(lambda: leads(scene.other))
-        scene.wait_until_covered(scene.clock.now())
-        os.kill(scene.leader.popen.pid, signal.SIGCONT)
-        eventually(lambda: "leadership.given_up" in scene.leader.log())
-        eventually(lambda: leads(scene.leader) != leads(scene.other))
-        until = scene.wait_until_covered(scene.clock.now())
-        assert_published_once(broker, until, scene.flights)
-        assert [scene.leader.end(), scene.other.end()] == [0, 0]
+def test_a_leader_that_resumes_after_it_was_superseded_stores_nothing(tmp_path: Path, broker: Broker) -> None:
+    """A leader stopped past its session, during an API call, cannot store the answer, and ends its session."""
+    with running_cluster(tmp_path, broker) as cluster:
+        eventually(lambda: cluster.slow_answers.waiting)
+        os.kill(cluster.leader.popen.pid, signal.SIGSTOP)
+        eventually(lambda: leads(cluster.other))
+        cluster.wait_until_covered(cluster.clock.now())
+        os.kill(cluster.leader.popen.pid, signal.SIGCONT)
+        eventually(lambda: "leadership.given_up" in cluster.leader.log())
+        eventually(lambda: leads(cluster.leader) != leads(cluster.other))
+        until = cluster.wait_until_covered(cluster.clock.now())
+        assert_published_once(broker, until, cluster.flights)
+        assert [cluster.leader.end(), cluster.other.end()] == [0, 0]

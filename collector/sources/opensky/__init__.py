@@ -1,1 +1,1 @@
-"""The OpenSky Network: the client of its REST API and its credentials."""
+"""The client of the OpenSky Network's REST API, and its credentials."""

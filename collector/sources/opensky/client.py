@@ -1,7 +1,7 @@
-"""The OpenSky Network's REST API (its documentation of July 2026), as this service needs it.
+"""A client of the OpenSky Network's REST API (its documentation of July 2026): flights of an airport in an interval.
 
-Flights of an airport in an interval: 404 with an empty body means none; 429 carries
-`X-Rate-Limit-Retry-After-Seconds`; a bearer token from OAuth2 client credentials lives for 30 minutes.
+Status 404 with an empty body means no flights; 429 has the header `X-Rate-Limit-Retry-After-Seconds`; a bearer token
+from OAuth2 client credentials is valid for 30 minutes.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Self
+from typing import Annotated, Final, Self, assert_never
 
 import httpx
 import stamina
@@ -22,46 +22,57 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 from chassis.clock import Clock
 from chassis.metrics import Metrics
-from collector.errors import BreakerOpenError, SourceAwayError, SourceError, SourceLimitedError, SourceRefusedError
+from collector.errors import (
+    BreakerOpenError,
+    SourceError,
+    SourceLimitedError,
+    SourceRefusedError,
+    SourceUnavailableError,
+)
 from domain.interests import Direction
 
 log = structlog.get_logger()
 
-PATIENCE: Final = BreakerPolicy(first_opening=timedelta(seconds=30), longest_opening=timedelta(minutes=15))
-"""With the source."""
+BREAKER_POLICY: Final = BreakerPolicy(first_opening=timedelta(seconds=30), longest_opening=timedelta(minutes=15))
+"""Policy of the circuit breaker for the source."""
 
 _ATTEMPTS: Final = 3
-_LONGEST_WAIT_S: Final = 2.0
-"""Between two attempts."""
+"""Maximum number of HTTP requests for one API call."""
+_LONGEST_BACKOFF_S: Final = 2.0
+"""Longest pause between two attempts."""
 _RENEW_BEFORE: Final = timedelta(minutes=1)
+"""A token is renewed this long before it expires."""
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _SECOND: Final = timedelta(seconds=1)
 _DAY_S: Final = 86_400
 _LAST_SECOND: Final = int(datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp())
-_PAUSE_UNSAID_S: Final = 60.0
+_DEFAULT_PAUSE_S: Final = 60.0
+"""Pause after a 429 without a valid `X-Rate-Limit-Retry-After-Seconds`."""
 _LONGEST_PAUSE_S: Final = 86_400.0
-"""Credits are given anew each day."""
+"""One day: the source grants new credits each day."""
 _NUMBER_OF_CREDITS: Final = re.compile("[0-9]{1,9}")
 
 
-def _instant(value: object) -> object:
+def _parse_unix_seconds(value: object) -> object:
+    """Return Unix seconds as an aware UTC datetime. Raises ValueError for any other value, also for a boolean."""
     if type(value) is int and 0 <= value <= _LAST_SECOND:  # a boolean is an int too
         return datetime.fromtimestamp(value, UTC)
     raise ValueError("must be Unix seconds")
 
 
-def _stripped(value: object) -> object:
+def _strip_text(value: object) -> object:
+    """Return a text without padding, None as an empty text, and any other value unchanged, for validation to reject."""
     if value is None:
         return ""
     return value.strip() if isinstance(value, str) else value
 
 
-_UnixSeconds = Annotated[datetime, BeforeValidator(_instant)]
-_Text = Annotated[str, BeforeValidator(_stripped), Field(pattern="^[ -~]*$")]
+_UnixSeconds = Annotated[datetime, BeforeValidator(_parse_unix_seconds)]
+_Text = Annotated[str, BeforeValidator(_strip_text), Field(pattern="^[ -~]*$")]
 
 
 class Flight(BaseModel):
-    """A flight as the source gives it, checked."""
+    """A flight from the source's answer, validated. Airports and callsign are empty if unknown."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -73,44 +84,47 @@ class Flight(BaseModel):
     arrival_airport: _Text = Field(default="", alias="estArrivalAirport", max_length=4)
 
     @model_validator(mode="after")
-    def _runs_forward(self) -> Self:
+    def _require_time_order(self) -> Self:
+        """Return the flight unchanged. Raises ValueError if it ends before it begins."""
         if self.last_seen < self.first_seen:
             raise ValueError("last seen before first seen")
         return self
 
     def event_time(self, direction: Direction) -> datetime:
-        """When it counts: a departure when first seen, an arrival when last seen."""
+        """Return the time at which the flight counts: first_seen for a departure, last_seen for an arrival."""
         return self.first_seen if direction is Direction.DEPARTURES else self.last_seen
 
     def other_airport(self, direction: Direction) -> str:
-        """The airport at the other end, empty where unknown."""
+        """Return the destination of a departure, or the origin of an arrival; empty if unknown."""
         return self.arrival_airport if direction is Direction.DEPARTURES else self.departure_airport
 
 
-class _Grant(BaseModel):
-    """A token as the authorization server gives it (RFC 6749, section 5.1; its alphabet: RFC 6750, section 2.1)."""
+class _TokenResponse(BaseModel):
+    """The authorization server's answer (RFC 6749, section 5.1); alphabet of the token: RFC 6750, section 2.1."""
 
     access_token: str = Field(pattern=r"^[A-Za-z0-9._~+/-]+=*$")
     expires_in: int = Field(ge=0, le=31_536_000)
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """Real seconds that one request may take."""
+class OpenSkyTimeouts:
+    """Timeouts of one HTTP request, in real seconds."""
 
     connect_s: float = 5.0
     total_s: float = 30.0
-    """Until the last byte of the answer: a trickle of bytes never ends by itself."""
+    """From the start to the last byte of the answer: a read timeout alone would not end a trickle of bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Token:
+    """A bearer token and the time at which to renew the token."""
+
     text: str
     renew_at: datetime
 
 
 class _TokenRefusedError(SourceRefusedError):
-    """The token is not accepted (any more)."""
+    """The source has rejected the token: it expired or was revoked."""
 
     def __init__(self, token: _Token) -> None:
         super().__init__("the source does not accept the token that it gave")
@@ -118,13 +132,13 @@ class _TokenRefusedError(SourceRefusedError):
 
 
 class OpenSkyClient:
-    """One client for all requests, for any number of tasks of one event loop.
+    """A client of OpenSky's REST API, to be shared by all tasks of one event loop.
 
-    They share the connections, the token, the pause that the source asked for, and the breaker.
+    The tasks share the connections, the token, the pause that the source required, and the circuit breaker.
     """
 
     remaining_credits: int | None = None
-    """Credits of this day, as the source last said; None where it has said nothing yet."""
+    """Credits left today, as the source last reported; None if it has not reported yet."""
 
     def __init__(
         self,
@@ -133,46 +147,49 @@ class OpenSkyClient:
         credentials: tuple[str, str] | None,
         clock: Clock,
         metrics: Metrics,
-        timeouts: Timeouts = Timeouts(),
+        timeouts: OpenSkyTimeouts = OpenSkyTimeouts(),
     ) -> None:
         """`credentials`: client id and secret, or None for anonymous access.
 
-        The source's times, and the breaker's, are the service's `clock`'s; only the timeouts are real.
+        Pauses, token expiry and the breaker use the service's `clock`; only the timeouts are real seconds.
         """
         self._url = url.rstrip("/")
         self._token_url = token_url
         self._credentials = credentials
         self._clock = clock
         self._total_s = timeouts.total_s
-        self._deadline_s = _ATTEMPTS * (timeouts.total_s + _LONGEST_WAIT_S)
+        self._deadline_s = _ATTEMPTS * (timeouts.total_s + _LONGEST_BACKOFF_S)
         self._token: _Token | None = None
-        self._renewal = asyncio.Lock()
+        self._renewal_lock = asyncio.Lock()
         self._paused_until = _EPOCH
-        self._breaker = Breaker(PATIENCE)
+        self._breaker = Breaker(BREAKER_POLICY)
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeouts.total_s, connect=timeouts.connect_s), headers={"User-Agent": "towerwatch"}
         )
         self._retrying = stamina.AsyncRetryingCaller(
-            attempts=_ATTEMPTS, timeout=self._deadline_s, wait_initial=0.2, wait_max=_LONGEST_WAIT_S, wait_jitter=1
-        ).on(SourceAwayError)
+            attempts=_ATTEMPTS, timeout=self._deadline_s, wait_initial=0.2, wait_max=_LONGEST_BACKOFF_S, wait_jitter=1
+        ).on(SourceUnavailableError)
         self._calls = metrics.counter("opensky_api_calls_total", "Calls of the OpenSky API", "status")
         self._malformed = metrics.counter("opensky_malformed_flights_total", "Flights left out as malformed").labels()
-        self._state = metrics.gauge("opensky_breaker_state", "1 for the state that the breaker is in, else 0", "state")
-        self._show_state()
+        self._breaker_gauge = metrics.gauge(
+            "opensky_breaker_state", "1 for the state that the breaker is in, else 0", "state"
+        )
+        self._update_breaker_gauge()
 
     async def close(self) -> None:
+        """Close the connections."""
         await self._http.aclose()
 
-    async def flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
-        """The airport's flights with an event time in [begin, end). Raises SourceError.
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """Return the airport's flights with an event time in [begin, end). Raises SourceError.
 
         A malformed flight is counted, logged and left out; a malformed answer is an error, never "no flights".
-        What may succeed in a moment is tried three times. Without a request, raises SourceLimitedError during a
-        pause that the source asked for, whoever it was told to, and BreakerOpenError after too many failures.
-        Raises ValueError for an interval that the source would refuse: one that touches more than two UTC days.
+        Transient failures are retried: three attempts in all. Without an HTTP request, raises SourceLimitedError during
+        a pause that the source required of any task, and BreakerOpenError while the circuit breaker is open. Raises
+        ValueError for an interval that the source would reject: one that touches more than two UTC days.
         """
         # The source takes whole seconds, both ends included.
-        first, last = _whole_seconds(begin), _whole_seconds(end) - 1
+        first, last = _round_up_to_seconds(begin), _round_up_to_seconds(end) - 1
         if first > last:
             return []
         if last // _DAY_S - first // _DAY_S > 1:
@@ -181,132 +198,154 @@ class OpenSkyClient:
         request = self._http.build_request(
             "GET", f"{self._url}/flights/{path}", params={"airport": airport, "begin": first, "end": last}
         )
-        self._keep_the_pause()
-        with self._breaking():
-            flights = await self._asked(request)
+        self._require_no_pause()
+        with self._guard_by_breaker():
+            flights = await self._fetch_with_retries(request)
         return [flight for flight in flights if begin <= flight.event_time(direction) < end]
 
     @contextmanager
-    def _breaking(self) -> Iterator[None]:
-        """Inside, a question is asked, if the breaker lets it; it learns how that ended. Raises BreakerOpenError."""
+    def _guard_by_breaker(self) -> Iterator[None]:
+        """Run the block, which makes one API call, and report its outcome to the circuit breaker.
+
+        Raises BreakerOpenError, without running the block, if the breaker does not admit a call.
+        """
         admitted = self._breaker.admitted(self._clock.now())
         if admitted is None:
             wait = self._breaker.wait(self._clock.now())
             raise BreakerOpenError(max(wait.total_seconds(), 1.0))
-        self._pass_to(admitted)
+        self._set_breaker(admitted)
         generation = admitted.generation
         try:
             yield
-        except SourceAwayError:
-            self._pass_to(self._breaker.failed(generation, self._clock.now(), random.random()))
+        except SourceUnavailableError:
+            self._set_breaker(self._breaker.failed(generation, self._clock.now(), random.random()))
             raise
         except SourceError:
-            # A limit or a refusal is the answer of a server that works. To leave it alone would mend nothing, and
+            # A rate limit or a rejection is the answer of a server that works. An open breaker would mend nothing, and
             # hide from the operator that the credentials are wrong.
-            self._pass_to(self._breaker.succeeded(generation))
+            self._set_breaker(self._breaker.succeeded(generation))
             raise
-        except BaseException:  # cancelled: the outcome is not known
-            self._pass_to(self._breaker.abandoned(generation, self._clock.now()))
+        except BaseException:  # cancelled: the outcome is unknown
+            self._set_breaker(self._breaker.abandoned(generation, self._clock.now()))
             raise
-        self._pass_to(self._breaker.succeeded(generation))
+        self._set_breaker(self._breaker.succeeded(generation))
 
-    def _pass_to(self, breaker: Breaker) -> None:
+    def _set_breaker(self, breaker: Breaker) -> None:
+        """Replace the breaker by its next value; if its state changed, update the gauge and log it."""
         before, self._breaker = self._breaker, breaker
         if breaker.state is before.state:
             return
-        self._show_state()
-        if breaker.state is BreakerState.OPEN:
-            log.warning("opensky.breaker_opened", for_s=breaker.wait(self._clock.now()).total_seconds())
-        elif breaker.state is BreakerState.CLOSED:
-            log.info("opensky.breaker_closed")
+        self._update_breaker_gauge()
+        match breaker.state:
+            case BreakerState.OPEN:
+                log.warning("opensky.breaker_opened", for_s=breaker.wait(self._clock.now()).total_seconds())
+            case BreakerState.CLOSED:
+                log.info("opensky.breaker_closed")
+            case BreakerState.HALF_OPEN:
+                pass  # a probe is in flight: its outcome is logged
+            case _:
+                assert_never(breaker.state)
 
-    def _show_state(self) -> None:
+    def _update_breaker_gauge(self) -> None:
+        """Set the gauge to 1 for the breaker's state, and to 0 for the other states."""
         for state in BreakerState:
-            self._state.labels(state=state.value).set(state is self._breaker.state)
+            self._breaker_gauge.labels(state=state.value).set(state is self._breaker.state)
 
-    async def _asked(self, request: httpx.Request) -> list[Flight]:
-        """The answer to a question, within the deadline: with retries, and with a new token if that is refused."""
+    async def _fetch_with_retries(self, request: httpx.Request) -> list[Flight]:
+        """Send the request until it succeeds, and return the flights; renew a rejected token once.
+
+        Raises SourceError, also when the deadline for all attempts has passed.
+        """
         try:
             async with asyncio.timeout(self._deadline_s):
                 try:
-                    return await self._retrying(self._call, request)
+                    return await self._retrying(self._fetch_once, request)
                 except _TokenRefusedError as error:
-                    if self._token is error.token:  # else another task has renewed it already
+                    if self._token is error.token:  # else another task has renewed the token already
                         self._token = None
-                # Revoked, or issued by a server that has forgotten it: one new token. A second refusal is the end.
-                return await self._retrying(self._call, request)
+                # Revoked, or issued by a server that has lost it: one new token. After a second rejection, give up.
+                return await self._retrying(self._fetch_once, request)
         except TimeoutError:
-            raise SourceAwayError(f"the source gave no whole answer within {self._deadline_s:g} s") from None
+            raise SourceUnavailableError(f"the source gave no whole answer within {self._deadline_s:g} s") from None
 
-    async def _call(self, request: httpx.Request) -> list[Flight]:
-        token = await self._current_token()
+    async def _fetch_once(self, request: httpx.Request) -> list[Flight]:
+        """Send the request once, with a token, and return the flights of the answer. Raises SourceError."""
+        token = await self._get_token()
         if token is not None:
             request.headers["Authorization"] = f"Bearer {token.text}"
-        self._keep_the_pause()  # another task may have been told, while this one waited for its next attempt
+        self._require_no_pause()  # another task may have met a rate limit while this one waited for its next attempt
         self._calls.labels(status="attempt").inc()
         outcome = "failure"
         try:
-            flights = self._flights_in(await self._answer(request), token)
+            flights = self._parse_answer(await self._send(request), token)
             outcome = "success"
         finally:
             self._calls.labels(status=outcome).inc()
         return flights
 
-    async def _current_token(self) -> _Token | None:
-        """None for anonymous access. Tasks that need a new one wait for the first of them to get it."""
+    async def _get_token(self) -> _Token | None:
+        """Return a valid token, renewed if necessary; None for anonymous access. Raises SourceError.
+
+        Of several tasks that need a new token, the first renews it and the others wait.
+        """
         if self._credentials is None:
             return None
-        async with self._renewal:
+        async with self._renewal_lock:
             now = self._clock.now()
             if self._token is None or self._token.renew_at <= now:
-                grant = await self._grant(*self._credentials)
-                lifetime = timedelta(seconds=grant.expires_in)
-                self._token = _Token(grant.access_token, now + max(lifetime - _RENEW_BEFORE, timedelta(0)))
+                response = await self._request_token(*self._credentials)
+                lifetime = timedelta(seconds=response.expires_in)
+                self._token = _Token(response.access_token, now + max(lifetime - _RENEW_BEFORE, timedelta(0)))
             return self._token
 
-    async def _grant(self, client_id: str, client_secret: str) -> _Grant:
+    async def _request_token(self, client_id: str, client_secret: str) -> _TokenResponse:
+        """Request a new token from the authorization server. Raises SourceError."""
         form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
-        answer = await self._answer(self._http.build_request("POST", self._token_url, data=form))
+        answer = await self._send(self._http.build_request("POST", self._token_url, data=form))
         if answer.status_code != httpx.codes.OK:
             raise SourceRefusedError(
                 "the source gives no token for OPENSKY_CLIENT_ID and its secret, or for those of "
                 f"OPENSKY_CREDENTIALS_FILE (status {answer.status_code})"
             )
         try:
-            return _Grant.model_validate_json(answer.content)
+            return _TokenResponse.model_validate_json(answer.content)
         except ValidationError:
-            raise SourceAwayError("the source's token cannot be read") from None
+            raise SourceUnavailableError("the source's token cannot be read") from None
 
-    async def _answer(self, request: httpx.Request) -> httpx.Response:
-        """Any answer that is neither a fault of the server (5xx) nor a wish for a pause (429)."""
+    async def _send(self, request: httpx.Request) -> httpx.Response:
+        """Send one HTTP request and return the answer; store the credits or the pause that its headers report.
+
+        Raises SourceUnavailableError if there is no answer in time, or a 5xx; SourceLimitedError for a 429.
+        """
         try:
             async with asyncio.timeout(self._total_s):
                 answer = await self._http.send(request)
         except TimeoutError:
-            raise SourceAwayError(f"the source gave no whole answer within {self._total_s:g} s") from None
-        except httpx.RequestError as error:  # its text may show what was sent
-            raise SourceAwayError(f"the source cannot be reached ({type(error).__name__})") from None
+            raise SourceUnavailableError(f"the source gave no whole answer within {self._total_s:g} s") from None
+        except httpx.RequestError as error:  # its text may show secrets that were sent
+            raise SourceUnavailableError(f"the source cannot be reached ({type(error).__name__})") from None
         remaining = answer.headers.get("X-Rate-Limit-Remaining", "")
         if _NUMBER_OF_CREDITS.fullmatch(remaining):
             self.remaining_credits = int(remaining)
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            pause_s = _pause_s(answer.headers.get("X-Rate-Limit-Retry-After-Seconds"))
+            pause_s = _parse_pause(answer.headers.get("X-Rate-Limit-Retry-After-Seconds"))
             self._paused_until = max(self._paused_until, self._clock.now() + timedelta(seconds=pause_s))
             raise SourceLimitedError(pause_s)
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
-            raise SourceAwayError(f"the source is out of order (status {answer.status_code})")
+            raise SourceUnavailableError(f"the source is out of order (status {answer.status_code})")
         return answer
 
-    def _keep_the_pause(self) -> None:
-        """Raises SourceLimitedError until what the source asked for is over."""
+    def _require_no_pause(self) -> None:
+        """Raise SourceLimitedError during a pause that the source required."""
         left = self._paused_until - self._clock.now()
         if left > timedelta(0):
             raise SourceLimitedError(left.total_seconds())
 
-    def _flights_in(self, answer: httpx.Response, token: _Token | None) -> list[Flight]:
+    def _parse_answer(self, answer: httpx.Response, token: _Token | None) -> list[Flight]:
+        """Return the flights of an answer to a request with this token. Raises SourceError."""
         match answer.status_code:
             case httpx.codes.OK:
-                return self._checked(_rows_in(answer))
+                return self._validate_rows(_parse_rows(answer))
             case httpx.codes.NOT_FOUND:
                 return []
             case httpx.codes.UNAUTHORIZED if token is not None:
@@ -314,7 +353,11 @@ class OpenSkyClient:
             case status:
                 raise SourceRefusedError(f"the source refuses the request (status {status})")
 
-    def _checked(self, rows: list[object]) -> list[Flight]:
+    def _validate_rows(self, rows: list[object]) -> list[Flight]:
+        """Return the valid flights; count and log the malformed ones.
+
+        Raises SourceUnavailableError if there are several rows and all are malformed.
+        """
         flights: list[Flight] = []
         faults: set[str] = set()
         for row in rows:
@@ -326,30 +369,31 @@ class OpenSkyClient:
         if len(flights) < len(rows):
             log.warning("opensky.malformed_flights", left_out=len(rows) - len(flights), faults=sorted(faults))
         if not flights and len(rows) > 1:
-            # One may be odd. All of several are a format that we do not know, and not a day without flights.
-            raise SourceAwayError("none of the flights in the source's answer can be read")
+            # A single row may be malformed. If all of several are, the format is unknown: not a day without flights.
+            raise SourceUnavailableError("none of the flights in the source's answer can be read")
         return flights
 
 
-def _whole_seconds(instant: datetime) -> int:
-    """Unix seconds, rounded up: event times are whole seconds, so the first of them that is not before the instant."""
+def _round_up_to_seconds(instant: datetime) -> int:
+    """Return the instant in Unix seconds, rounded up: the first whole second, as event times are, not before it."""
     return -((_EPOCH - instant) // _SECOND)
 
 
-def _rows_in(answer: httpx.Response) -> list[object]:
+def _parse_rows(answer: httpx.Response) -> list[object]:
+    """Return the JSON array of an answer. Raises SourceUnavailableError if the body is anything else."""
     try:
         rows = answer.json()
     except (ValueError, RecursionError):  # the latter: nested deeper than Python's own limit
         rows = None
     if not isinstance(rows, list):
-        raise SourceAwayError("the source's answer is no list of flights")
+        raise SourceUnavailableError("the source's answer is no list of flights")
     return rows
 
 
-def _pause_s(header: str | None) -> float:
-    """What the source asks to wait, from a second to a day; a minute where it does not say."""
+def _parse_pause(header: str | None) -> float:
+    """Return the seconds to pause after a 429, from one second to one day; one minute if the header is invalid."""
     try:
-        asked = float(header or "")
+        seconds = float(header or "")
     except ValueError:
-        return _PAUSE_UNSAID_S
-    return min(max(asked, 1.0), _LONGEST_PAUSE_S) if math.isfinite(asked) else _PAUSE_UNSAID_S
+        return _DEFAULT_PAUSE_S
+    return min(max(seconds, 1.0), _LONGEST_PAUSE_S) if math.isfinite(seconds) else _DEFAULT_PAUSE_S

@@ -1,4 +1,4 @@
-"""An API client's credentials, as OpenSky's account page gives them to download: `credentials.json`."""
+"""Credentials of an API client, read from the file `credentials.json` that OpenSky's account page offers."""
 
 import codecs
 from dataclasses import dataclass
@@ -9,28 +9,30 @@ from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Of OAuth2's client credentials grant (RFC 6749, section 4.4)."""
+    """Client id and secret of OAuth2's client credentials grant (RFC 6749, section 4.4)."""
 
     client_id: str
     client_secret: SecretStr
 
 
-class _Download(BaseModel):
+class _CredentialsFile(BaseModel):
+    """The content of `credentials.json`."""
+
     client_id: str = Field(alias="clientId", min_length=1, strict=True)
     client_secret: SecretStr = Field(alias="clientSecret", min_length=1, strict=True)
 
 
 def read_credentials(path: str) -> Credentials:
-    """Read such a file; what else it says is ignored.
+    """Return the credentials in the JSON file at `path`; further members of the file are ignored.
 
-    Raises ValueError, whose text shows neither the path nor the content, when it cannot be read or is no such file.
+    Raises ValueError if the file is unreadable or invalid. The error's text shows neither the path nor the content.
     """
     try:
         content = Path(path).read_bytes()
     except OSError as error:
         raise ValueError(f"the file cannot be read: {type(error).__name__}") from None
     try:
-        download = _Download.model_validate_json(content.removeprefix(codecs.BOM_UTF8))  # some editors put it there
+        file = _CredentialsFile.model_validate_json(content.removeprefix(codecs.BOM_UTF8))  # some editors add a BOM
     except ValidationError:
         raise ValueError("the file must be JSON: an object with the texts clientId and clientSecret") from None
-    return Credentials(download.client_id, download.client_secret)
+    return Credentials(file.client_id, file.client_secret)

@@ -9,7 +9,7 @@ from uuid import UUID
 import grpc
 import pytest
 
-from collector.errors import NotAuthenticatedError, UserManagerAwayError
+from collector.errors import NotAuthenticatedError, UserManagerUnavailableError
 from collector.rest.users import Caller, Users
 from tests.fakes.authority import FakeAuthority
 from tests.waiting import eventually
@@ -70,10 +70,10 @@ def test_reads_go_on_for_a_minute_while_user_manager_is_away(authority: FakeAuth
     now = 1059.9
     assert users.authenticate("anns", reads_only=True) == Caller(ANN, confirmed=True)
     for token, reads_only in (("anns", False), ("bobs", True), ("guessed", True)):
-        with pytest.raises(UserManagerAwayError):
+        with pytest.raises(UserManagerUnavailableError):
             users.authenticate(token, reads_only=reads_only)
     now = 1060.0
-    with pytest.raises(UserManagerAwayError):
+    with pytest.raises(UserManagerUnavailableError):
         users.authenticate("anns", reads_only=True)
     authority.answer = grpc.StatusCode.OK
     assert users.authenticate("anns") == Caller(ANN, confirmed=True)
@@ -109,7 +109,7 @@ def test_a_token_that_was_refused_is_forgotten(authority: FakeAuthority) -> None
     with pytest.raises(NotAuthenticatedError):
         users.authenticate("anns", reads_only=True)
     authority.answer = grpc.StatusCode.INTERNAL
-    with pytest.raises(UserManagerAwayError):
+    with pytest.raises(UserManagerUnavailableError):
         users.authenticate("anns", reads_only=True)
     users.close()
 
@@ -122,7 +122,7 @@ def test_one_looks_whether_user_manager_is_back(authority: FakeAuthority) -> Non
     authority.answer = grpc.StatusCode.DEADLINE_EXCEEDED
     for _ in range(20):
         assert users.authenticate("anns", reads_only=True) == Caller(ANN, confirmed=True)
-        with pytest.raises(UserManagerAwayError):
+        with pytest.raises(UserManagerUnavailableError):
             users.authenticate("guessed")
     assert authority.asked == 2
     authority.answer = grpc.StatusCode.OK
@@ -131,7 +131,7 @@ def test_one_looks_whether_user_manager_is_back(authority: FakeAuthority) -> Non
     with ThreadPoolExecutor() as others:
         looking = others.submit(users.authenticate, "anns")
         eventually(lambda: authority.asked == 3)
-        with pytest.raises(UserManagerAwayError):
+        with pytest.raises(UserManagerUnavailableError):
             users.authenticate("guessed")
         assert users.authenticate("anns", reads_only=True) == Caller(ANN, confirmed=True)
         authority.prompt.set()
@@ -171,7 +171,7 @@ def test_tokens_are_not_kept_in_clear(users: Users) -> None:
 def test_a_failure_is_not_nobodys_token(users: Users, authority: FakeAuthority, status: grpc.StatusCode) -> None:
     """Transient: who is right must not be told that they are wrong."""
     authority.answer = status
-    with pytest.raises(UserManagerAwayError) as caught:
+    with pytest.raises(UserManagerUnavailableError) as caught:
         users.authenticate("anns")
     assert caught.value.transient
 
@@ -182,7 +182,7 @@ def test_a_user_manager_that_is_down_is_known_at_once() -> None:
         probe.bind(("127.0.0.1", 0))
         users = Users(f"127.0.0.1:{probe.getsockname()[1]}", cache_s=5)
     began = time.monotonic()
-    with pytest.raises(UserManagerAwayError):
+    with pytest.raises(UserManagerUnavailableError):
         users.authenticate("anns")
     assert time.monotonic() - began < 3.5
     users.close()
@@ -195,7 +195,7 @@ def test_a_user_manager_that_is_slow_is_away_at_the_deadline(
     monkeypatch.setattr("collector.rest.users._DEADLINE_S", 0.5)
     authority.prompt.clear()
     began = time.monotonic()
-    with pytest.raises(UserManagerAwayError):
+    with pytest.raises(UserManagerUnavailableError):
         users.authenticate("anns")
     assert time.monotonic() - began < 2
 
@@ -208,7 +208,7 @@ def test_a_user_manager_that_says_nothing_is_away_at_the_deadline(monkeypatch: p
         silent.listen()
         users = Users(f"127.0.0.1:{silent.getsockname()[1]}", cache_s=5)
         began = time.monotonic()
-        with pytest.raises(UserManagerAwayError):
+        with pytest.raises(UserManagerUnavailableError):
             users.authenticate("anns")
         assert time.monotonic() - began < 2
         users.close()

@@ -1,4 +1,4 @@
-"""Collection: coverage without gaps, flights without doubles, whatever fails in between."""
+"""Tests of the collector: coverage has no gaps and flights no duplicates, whatever fails."""
 
 import asyncio
 import tempfile
@@ -15,15 +15,21 @@ from sqlalchemy.orm import Session
 
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
-from collector.errors import BreakerOpenError, DeposedError, SourceAwayError, SourceLimitedError, SourceRefusedError
+from collector.errors import (
+    BreakerOpenError,
+    SourceLimitedError,
+    SourceRefusedError,
+    SourceUnavailableError,
+    SupersededError,
+)
 from collector.interests import Interests
-from collector.intervals import DAY, Lags, day_of, known_until
+from collector.intervals import DAY, SourceLags, compute_available_until, day_of
 from collector.leadership.terms import Term
-from collector.messages import BATCH
+from collector.messages import MAX_FLIGHTS_PER_MESSAGE
 from collector.model import SCHEMA, CoverageRow, FlightRow
-from collector.settled.collection import Collection
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing
+from collector.settled.collection import FlightCollector
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming
 from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 from domain.traffic import Coverage, DirectionTraffic, Observation
@@ -32,69 +38,71 @@ from tests.fakes.clock import FakeClock
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.topics import FLIGHTS_OBSERVED
 
-LAGS = Lags(departures=timedelta(minutes=30), arrivals=timedelta(hours=2))
-TIMING = Timing(LAGS, poll_interval=timedelta(hours=1), corrections_after=timedelta(days=2))
+LAGS = SourceLags(departures=timedelta(minutes=30), arrivals=timedelta(hours=2))
+TIMING = CollectionTiming(LAGS, poll_interval=timedelta(hours=1), corrections_after=timedelta(days=2))
 PLENTY = 1_000_000
-"""Credits a day."""
+"""Credits per day: the quota is never the limit."""
 YESTERDAY = day_of(NOON) - DAY
-FLOWS = (Direction.ARRIVALS, Direction.DEPARTURES)
+DIRECTIONS = (Direction.ARRIVALS, Direction.DEPARTURES)
 JFK_DEPARTURES = ("KJFK", Direction.DEPARTURES)
 
 
 def flight(first_seen: datetime, minutes: float = 60, number: int = 1) -> Flight:
+    """Return a flight that lasts so many minutes, of aircraft `number`, at unknown airports."""
     begin = int(first_seen.timestamp())
     return Flight.model_validate({"icao24": f"{number:06x}", "firstSeen": begin, "lastSeen": begin + int(minutes * 60)})
 
 
-Asked = tuple[str, Direction, datetime, datetime]
+FetchCall = tuple[str, Direction, datetime, datetime]
 
 
 class FakeSource:
-    """Knows the flights that the test gives it, each no sooner than the lags say; fails as the test tells it to."""
+    """A source with the flights that the test gives, each available after the lags; it fails as the test plans."""
 
     def __init__(self, clock: FakeClock, flights: Iterable[Flight] = ()) -> None:
-        self.known = list(flights)
-        """At every airport both a departure and an arrival."""
+        self.available = list(flights)
+        """Flights of the source, each a departure and an arrival at every airport."""
         self.remaining_credits: int | None = None
-        self.says_left: int | None = None
-        """What it says is left of the day's credits."""
-        self.asked: list[Asked] = []
+        self.reported_left: int | None = None
+        """Credits left today, as the source reports in its answers."""
+        self.calls: list[FetchCall] = []
         self.failures: list[BaseException | None] = []
-        """What to raise in turn; None: nothing."""
+        """Errors to raise, one per call; None: no error."""
         self.failing: dict[str, Exception] = {}
-        """What to raise for an airport, each time."""
+        """Errors to raise for an airport, at each call."""
         self.meanwhile: Callable[[], None] = lambda: None
-        """What happens elsewhere between a question and its answer."""
+        """Called between a request and its answer."""
         self._clock = clock
 
-    async def flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
-        self.asked.append((airport, direction, begin, end))
-        self.remaining_credits = self.says_left
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """Record the call, fail if planned, and return the flights, every second one twice."""
+        self.calls.append((airport, direction, begin, end))
+        self.remaining_credits = self.reported_left
         if self.failures and (failure := self.failures.pop(0)):
             raise failure
         if airport in self.failing:
             raise self.failing[airport]
-        known = known_until(direction, self._clock.now(), LAGS)
-        answer = [each for each in self.known if begin <= each.event_time(direction) < min(end, known)]
+        known = compute_available_until(direction, self._clock.now(), LAGS)
+        answer = [each for each in self.available if begin <= each.event_time(direction) < min(end, known)]
         await asyncio.to_thread(self.meanwhile)
         return answer + answer[::2]  # some twice
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the events tell of one airport and direction."""
+class Published:
+    """The events of one airport and direction: completely covered intervals, and flights by key."""
 
     covered: list[tuple[datetime, datetime]] = field(default_factory=list)
     flights: list[tuple[str, datetime]] = field(default_factory=list)
 
 
-def told(database: Database) -> dict[tuple[str, Direction], Told]:
-    """By airport and direction, what was published."""
-    found: dict[tuple[str, Direction], Told] = {}
+def load_published(database: Database) -> dict[tuple[str, Direction], Published]:
+    """Return by airport and direction what is in the outbox."""
+    found: dict[tuple[str, Direction], Published] = {}
     for message in outbox(database, FLIGHTS_OBSERVED.name):
         value = flights_pb.FlightsObserved.FromString(message.value or b"")
         direction = Direction(flights_pb.Direction.Name(value.direction).removeprefix("DIRECTION_").lower())
-        entry = found.setdefault((value.airport, direction), Told())
+        entry = found.setdefault((value.airport, direction), Published())
         entry.flights.extend((each.icao24, each.first_seen.ToDatetime(UTC)) for each in value.flights)
         if value.coverage == flights_pb.COVERAGE_COMPLETE:
             entry.covered.append((value.begin.ToDatetime(UTC), value.end.ToDatetime(UTC)))
@@ -102,11 +110,11 @@ def told(database: Database) -> dict[tuple[str, Direction], Told]:
 
 
 def assert_consistent(database: Database, known: Iterable[Flight]) -> None:
-    """No gap, no double, nothing missing of what is said to be covered; events and tables say the same."""
-    published = told(database)
+    """Assert that coverage has no gap, and that events, rows and source have the same flights, each once."""
+    published = load_published(database)
     with database.transaction() as session:
         cursors = {(row.airport, Direction(row.direction)): row for row in session.scalars(select(CoverageRow))}
-        stored = [(row.airport, Direction(row.direction), row.icao24, row.first_seen) for row in _flights(session)]
+        stored = [(row.airport, Direction(row.direction), row.icao24, row.first_seen) for row in _load_flights(session)]
     assert published.keys() == cursors.keys()
     for (airport, direction), entry in published.items():
         cursor = cursors[airport, direction]
@@ -118,181 +126,189 @@ def assert_consistent(database: Database, known: Iterable[Flight]) -> None:
             for each in known
             if cursor.covered_from <= each.event_time(direction) < cursor.covered_until
         }
-        assert sorted(entry.flights) == sorted(due), "covered is not complete, or a flight was told of twice"
+        assert sorted(entry.flights) == sorted(due), "covered is not complete, or a flight was published twice"
         assert sorted(entry.flights) == sorted(row[2:] for row in stored if row[:2] == (airport, direction))
 
 
-def _flights(session: Session) -> Iterable[FlightRow]:
+def _load_flights(session: Session) -> Iterable[FlightRow]:
+    """Return all rows of the flights table."""
     return session.scalars(select(FlightRow))
 
 
-def collection_of(service: Service, source: FakeSource, metrics: Metrics | None = None) -> Collection:
-    return a_collection(service.database, source, service.clock, metrics=metrics)
+def build_collector(service: Service, source: FakeSource, metrics: Metrics | None = None) -> FlightCollector:
+    """Return a collector on the service's database, with plenty of credits."""
+    return build_collector_on(service.database, source, service.clock, metrics=metrics)
 
 
-def a_collection(
+def build_collector_on(
     database: Database,
     source: FakeSource,
     clock: FakeClock,
-    timing: Timing = TIMING,
+    timing: CollectionTiming = TIMING,
     budget: int = PLENTY,
     metrics: Metrics | None = None,
-) -> Collection:
-    return Collection(
-        database, source, clock, timing, Ledger(budget), metrics or Metrics(ServiceIdentity("collector", "local"))
+) -> FlightCollector:
+    """Return a collector on a database, by default with plenty of credits."""
+    return FlightCollector(
+        database, source, clock, timing, QuotaStore(budget), metrics or Metrics(ServiceIdentity("collector", "local"))
     )
 
 
-def run(collection: Collection, airport: str | None = None) -> None:
-    """A term, with one collection in it."""
+def run(collector: FlightCollector, airport: str | None = None) -> None:
+    """Begin a term and collect once in it."""
 
     async def lead() -> None:
-        await collection.collect(await collection.begin_term(), airport)
+        await collector.collect(await collector.begin_term(), airport)
 
     asyncio.run(lead())
 
 
-def test_without_interests_nothing_is_asked(service: Service) -> None:
-    """Credits are for what somebody wants."""
+def test_without_interests_no_call_is_made(service: Service) -> None:
+    """Credits are spent only on airports with an interest."""
     source = FakeSource(service.clock)
-    run(collection_of(service, source))
-    assert source.asked == []
+    run(build_collector(service, source))
+    assert source.calls == []
 
 
-def test_what_is_wanted_is_collected_up_to_what_the_source_knows(service: Service) -> None:
-    """Departures from yesterday's midnight to half an hour ago, by days; arrivals of yesterday; then nothing is due."""
+def test_collection_reaches_as_far_as_the_source_has_flights(service: Service) -> None:
+    """Departures are collected from yesterday's midnight to half an hour ago, arrivals of yesterday.
+
+    The calls are split by days, and a second collection finds nothing due.
+    """
     service.set(wish(direction=Direction.BOTH))
     source = FakeSource(service.clock, [flight(YESTERDAY + timedelta(hours=hour)) for hour in range(48)])
-    collection = collection_of(service, source)
+    collector = build_collector(service, source)
     for _ in range(2):
-        run(collection)
+        run(collector)
     today, lagged = YESTERDAY + DAY, NOON - LAGS.departures
-    assert source.asked == [
+    assert source.calls == [
         ("KJFK", Direction.ARRIVALS, YESTERDAY, today),
         ("KJFK", Direction.DEPARTURES, YESTERDAY, today),
         ("KJFK", Direction.DEPARTURES, today, lagged),
     ]
-    assert_consistent(service.database, source.known)
+    assert_consistent(service.database, source.available)
     service.clock.advance(timedelta(hours=1))
-    run(collection)
-    assert source.asked[3:] == [("KJFK", Direction.DEPARTURES, lagged, lagged + timedelta(hours=1))]
+    run(collector)
+    assert source.calls[3:] == [("KJFK", Direction.DEPARTURES, lagged, lagged + timedelta(hours=1))]
 
 
-def test_of_one_airport_only_that_is_collected(service: Service) -> None:
-    """As a request names it."""
+def test_a_request_for_one_airport_collects_only_that_one(service: Service) -> None:
+    """The request names the airport."""
     for airport in ("KJFK", "LICC"):
         service.set(wish(airport))
     source = FakeSource(service.clock)
-    run(collection_of(service, source), "LICC")
-    assert {airport for airport, *_ in source.asked} == {"LICC"}
+    run(build_collector(service, source), "LICC")
+    assert {airport for airport, *_ in source.calls} == {"LICC"}
 
 
 def test_an_interest_in_the_past_is_collected_from_its_day_on(service: Service) -> None:
-    """The earliest that somebody wants."""
+    """The earliest `effective_from` of all interests counts."""
     for days in (3, 5, 2):
         service.set(wish(effective_from=NOON - timedelta(days=days)))
     source = FakeSource(service.clock)
-    run(collection_of(service, source))
-    assert source.asked[0][2] == day_of(NOON) - timedelta(days=5)
+    run(build_collector(service, source))
+    assert source.calls[0][2] == day_of(NOON) - timedelta(days=5)
     assert_consistent(service.database, [])
 
 
-def test_who_waits_longest_comes_first(service: Service) -> None:
-    """A new airport has never been asked for; and then it is the turn of the others, before its second day."""
+def test_the_airport_polled_longest_ago_comes_first(service: Service) -> None:
+    """A new airport, which was never polled, comes first; its second day comes after the other airports."""
     source = FakeSource(service.clock)
-    collection = collection_of(service, source)
+    collector = build_collector(service, source)
     service.set(wish("KJFK"))
-    run(collection)
+    run(collector)
     service.set(wish("LICC"))
     service.clock.advance(timedelta(hours=1))
-    source.asked.clear()
-    run(collection)
-    assert [airport for airport, *_ in source.asked] == ["LICC", "KJFK", "LICC"]
+    source.calls.clear()
+    run(collector)
+    assert [airport for airport, *_ in source.calls] == ["LICC", "KJFK", "LICC"]
 
 
-def test_an_empty_interval_is_told_too(service: Service) -> None:
+def test_an_interval_without_flights_is_published(service: Service) -> None:
     """Zero flights under full coverage is zero."""
     service.set()
-    run(collection_of(service, FakeSource(service.clock)))
-    assert told(service.database)[JFK_DEPARTURES].covered == [
+    run(build_collector(service, FakeSource(service.clock)))
+    assert load_published(service.database)[JFK_DEPARTURES].covered == [
         (YESTERDAY, YESTERDAY + DAY), (YESTERDAY + DAY, NOON - LAGS.departures)
     ]  # fmt: skip
 
 
-def test_many_flights_are_all_told(service: Service) -> None:
-    """More than a batch holds, in the order of their event times."""
+def test_more_flights_than_a_message_holds_are_all_published(service: Service) -> None:
+    """The flights are split into batches in the order of their event times."""
     service.set()
-    source = FakeSource(service.clock, [flight(YESTERDAY, number=number) for number in range(2 * BATCH + 1)])
-    run(collection_of(service, source))
-    assert len(told(service.database)[JFK_DEPARTURES].flights) == 2 * BATCH + 1
-    assert_consistent(service.database, source.known)
+    source = FakeSource(
+        service.clock, [flight(YESTERDAY, number=number) for number in range(2 * MAX_FLIGHTS_PER_MESSAGE + 1)]
+    )
+    run(build_collector(service, source))
+    assert len(load_published(service.database)[JFK_DEPARTURES].flights) == 2 * MAX_FLIGHTS_PER_MESSAGE + 1
+    assert_consistent(service.database, source.available)
 
 
-def test_a_flight_whose_times_the_source_changed_is_told_once(service: Service) -> None:
-    """Its last contact moves behind midnight: it would be an arrival of either day."""
+def test_a_flight_whose_times_the_source_changed_is_published_once(service: Service) -> None:
+    """Its last contact moves past midnight, so that it is an arrival of either day."""
     service.set(wish(direction=Direction.ARRIVALS))
     took_off = YESTERDAY + timedelta(hours=23)
     source = FakeSource(service.clock, [flight(took_off, minutes=30)])
-    collection = collection_of(service, source)
-    run(collection)
-    source.known = [flight(took_off, minutes=90)]
+    collector = build_collector(service, source)
+    run(collector)
+    source.available = [flight(took_off, minutes=90)]
     service.clock.advance(DAY)
-    run(collection)
-    assert len(source.asked) == 2
-    arrivals = told(service.database)["KJFK", Direction.ARRIVALS]
+    run(collector)
+    assert len(source.calls) == 2
+    arrivals = load_published(service.database)["KJFK", Direction.ARRIVALS]
     assert arrivals.flights == [("000001", took_off)]
     assert arrivals.covered[-1] == (YESTERDAY + DAY, YESTERDAY + 2 * DAY)
 
 
-@pytest.mark.parametrize("failure", [SourceAwayError("away"), SourceRefusedError("refused")])
+@pytest.mark.parametrize("failure", [SourceUnavailableError("away"), SourceRefusedError("refused")])
 def test_an_airport_that_fails_does_not_stop_the_others(service: Service, failure: Exception) -> None:
-    """Its later days wait for the failed one, or there would be a gap."""
+    """Later days of the failed airport are skipped until the failed day succeeds; otherwise there would be a gap."""
     service.set(wish("KJFK", effective_from=NOON - timedelta(days=9)))
     service.set(wish("LICC"))
     source = FakeSource(service.clock)
     source.failing = {"KJFK": failure}
-    collection = collection_of(service, source)
-    run(collection)
-    assert [airport for airport, *_ in source.asked] == ["KJFK", "LICC", "LICC"]
+    collector = build_collector(service, source)
+    run(collector)
+    assert [airport for airport, *_ in source.calls] == ["KJFK", "LICC", "LICC"]
     source.failing = {}
-    run(collection)
-    assert told(service.database)[JFK_DEPARTURES].covered[0][0] == day_of(NOON) - timedelta(days=9)
+    run(collector)
+    assert load_published(service.database)[JFK_DEPARTURES].covered[0][0] == day_of(NOON) - timedelta(days=9)
     assert_consistent(service.database, [])
 
 
-def test_after_a_limit_nobody_asks_until_it_is_over(service: Service) -> None:
-    """Neither for other airports nor on request; then it goes on where it was."""
+def test_after_a_rate_limit_no_call_is_made_until_the_pause_ends(service: Service) -> None:
+    """The pause holds for other airports and for requests too; afterwards collection continues at the cursor."""
     for airport in ("KJFK", "LICC"):
         service.set(wish(airport))
     source = FakeSource(service.clock)
     source.failures = [None, SourceLimitedError(3600)]
-    collection = collection_of(service, source)
-    run(collection)
+    collector = build_collector(service, source)
+    run(collector)
     service.clock.advance(timedelta(minutes=59))
-    run(collection)
-    run(collection, "LICC")
-    assert len(source.asked) == 2
+    run(collector)
+    run(collector, "LICC")
+    assert len(source.calls) == 2
     service.clock.advance(timedelta(minutes=1))
-    run(collection)
-    assert len(source.asked) == 2 + 3
+    run(collector)
+    assert len(source.calls) == 2 + 3
     assert_consistent(service.database, [])
 
 
-def test_without_a_database_a_collection_ends_in_peace(service: Service) -> None:
-    """At its beginning and in its midst: nothing is raised that could end the leader's work."""
-    away = a_collection(Database(NOWHERE), FakeSource(service.clock), service.clock)
+def test_an_unavailable_database_ends_a_collection_without_an_error(service: Service) -> None:
+    """Neither at its begin nor in its middle does a collection raise an error that could end the leader's work."""
+    away = build_collector_on(Database(NOWHERE), FakeSource(service.clock), service.clock)
     asyncio.run(away.collect(Term(1)))
     service.set()
     source = FakeSource(service.clock, [flight(YESTERDAY)])
     source.meanwhile = lambda: _execute(service.database, "ALTER TABLE outbox RENAME TO elsewhere")
-    collection = collection_of(service, source)
-    run(collection)
-    assert len(source.asked) == 1
+    collector = build_collector(service, source)
+    run(collector)
+    assert len(source.calls) == 1
     source.meanwhile = lambda: None
     _execute(service.database, "ALTER TABLE elsewhere RENAME TO outbox")
-    assert told(service.database) == {}
-    run(collection)
-    assert_consistent(service.database, source.known)
+    assert load_published(service.database) == {}
+    run(collector)
+    assert_consistent(service.database, source.available)
 
 
 def _execute(database: Database, statement: str) -> None:
@@ -301,126 +317,127 @@ def _execute(database: Database, statement: str) -> None:
 
 
 def test_flights_cursor_and_events_commit_together(service: Service) -> None:
-    """The last step of the transaction fails: nothing of it stays."""
+    """If the commit fails, no part of the transaction is stored."""
     service.set()
     source = FakeSource(service.clock, [flight(YESTERDAY)])
-    collection = collection_of(service, source)
+    collector = build_collector(service, source)
 
     def refuse(_connection: object) -> None:
         raise RuntimeError("the disk is full")
 
     source.meanwhile = lambda: event.listen(service.database.engine, "commit", refuse)
     with pytest.raises(RuntimeError):
-        run(collection)
+        run(collector)
     event.remove(service.database.engine, "commit", refuse)
-    assert told(service.database) == {}
+    assert load_published(service.database) == {}
     with service.database.transaction() as session:
         assert session.scalars(select(CoverageRow)).all() == []
-        assert list(_flights(session)) == []
+        assert list(_load_flights(session)) == []
 
 
 def test_of_two_collectors_one_stores(service: Service) -> None:
-    """The one whose term is the newer; the other's store is refused whole, and it asks for nothing more."""
+    """The collector with the newer term stores; the other's transaction is rejected, and it makes no more calls."""
     service.set(wish(effective_from=NOON - timedelta(days=5)))
     source = FakeSource(service.clock, [flight(YESTERDAY)])
-    rival = FakeSource(service.clock, source.known)
+    rival = FakeSource(service.clock, source.available)
 
     def collect_elsewhere() -> None:
         source.meanwhile = lambda: None
-        run(collection_of(service, rival))
+        run(build_collector(service, rival))
 
     source.meanwhile = collect_elsewhere
-    with pytest.raises(DeposedError):
-        run(collection_of(service, source))
-    assert len(source.asked) == 1
-    assert len(rival.asked) == 6
-    assert_consistent(service.database, source.known)
+    with pytest.raises(SupersededError):
+        run(build_collector(service, source))
+    assert len(source.calls) == 1
+    assert len(rival.calls) == 6
+    assert_consistent(service.database, source.available)
 
 
-def test_what_a_deposed_collector_has_asked_for_is_not_stored(service: Service) -> None:
-    """Also where nobody else has stored it yet: its question may be from long ago."""
+def test_the_answer_of_a_superseded_collector_is_not_stored(service: Service) -> None:
+    """The answer may be of a call of long ago, even if no other collector has stored the interval yet."""
     service.set()
     source = FakeSource(service.clock, [flight(YESTERDAY)])
-    source.meanwhile = lambda: asyncio.run(collection_of(service, source).begin_term()) and None
-    with pytest.raises(DeposedError):
-        run(collection_of(service, source))
-    assert told(service.database) == {}
+    source.meanwhile = lambda: asyncio.run(build_collector(service, source).begin_term()) and None
+    with pytest.raises(SupersededError):
+        run(build_collector(service, source))
+    assert load_published(service.database) == {}
     with service.database.transaction() as session:
-        assert list(_flights(session)) == []
+        assert list(_load_flights(session)) == []
 
 
-def test_a_term_that_is_over_spends_nothing(service: Service) -> None:
-    """A deposed leader does not even ask."""
+def test_a_superseded_term_spends_no_credits(service: Service) -> None:
+    """A superseded leader makes no call."""
     service.set()
     source = FakeSource(service.clock)
-    collection = collection_of(service, source)
-    old = asyncio.run(collection.begin_term())
-    asyncio.run(collection.begin_term())
-    with pytest.raises(DeposedError):
-        asyncio.run(collection.collect(old))
-    with pytest.raises(DeposedError):
-        asyncio.run(collection.collect(Term(old - 1)))
-    assert source.asked == []
+    collector = build_collector(service, source)
+    old = asyncio.run(collector.begin_term())
+    asyncio.run(collector.begin_term())
+    with pytest.raises(SupersededError):
+        asyncio.run(collector.collect(old))
+    with pytest.raises(SupersededError):
+        asyncio.run(collector.collect(Term(old - 1)))
+    assert source.calls == []
 
 
 def test_terms_that_begin_together_are_different(service: Service) -> None:
-    """Also the very first ones, before there is a row to lock."""
-    collection = collection_of(service, FakeSource(service.clock))
+    """This holds also for the very first terms, before there is a row to lock."""
+    collector = build_collector(service, FakeSource(service.clock))
 
     async def begin_all() -> list[Term]:
-        return list(await asyncio.gather(*(collection.begin_term() for _ in range(6))))
+        return list(await asyncio.gather(*(collector.begin_term() for _ in range(6))))
 
     assert sorted(asyncio.run(begin_all())) == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_list_of_what_is_due_that_is_old_is_not_followed(service: Service) -> None:
-    """A collection that was cancelled may still be storing when the next one begins in the same term."""
+def test_an_outdated_list_of_due_calls_is_abandoned(service: Service) -> None:
+    """A cancelled collection may still be storing when the next one begins in the same term."""
     service.set(wish(effective_from=NOON - timedelta(days=5)))
     source = FakeSource(service.clock, [flight(YESTERDAY)])
-    collection = collection_of(service, source)
-    term = asyncio.run(collection.begin_term())
+    collector = build_collector(service, source)
+    term = asyncio.run(collector.begin_term())
 
     def collect_elsewhere() -> None:
         source.meanwhile = lambda: None
-        asyncio.run(collection.collect(term))
+        asyncio.run(collector.collect(term))
 
     source.meanwhile = collect_elsewhere
-    asyncio.run(collection.collect(term))
-    assert len(source.asked) == 1 + 6
-    assert_consistent(service.database, source.known)
+    asyncio.run(collector.collect(term))
+    assert len(source.calls) == 1 + 6
+    assert_consistent(service.database, source.available)
 
 
-def test_who_loses_the_race_for_the_first_interval_tells_nothing(service: Service) -> None:
-    """On a database that lets both look for the cursor before one makes it."""
+def test_the_loser_of_a_race_for_the_first_interval_publishes_nothing(service: Service) -> None:
+    """The database may let both collectors look for the cursor before one inserts it."""
     service.set()
     source = FakeSource(service.clock, [flight(YESTERDAY)])
-    collection = collection_of(service, source)
+    collector = build_collector(service, source)
 
     def make_it_first(connection, cursor, statement, parameters, *_):  # type: ignore[no-untyped-def]
         if statement.startswith("INSERT INTO coverage"):
             cursor.execute(statement, parameters)
 
     event.listen(service.database.engine, "before_cursor_execute", make_it_first)
-    run(collection)
+    run(collector)
     event.remove(service.database.engine, "before_cursor_execute", make_it_first)
-    assert told(service.database) == {}
-    run(collection)
-    assert_consistent(service.database, source.known)
+    assert load_published(service.database) == {}
+    run(collector)
+    assert_consistent(service.database, source.available)
 
 
-def test_the_metrics_tell_what_was_stored(service: Service) -> None:
-    """How many flights, by direction, and how long it took."""
+def test_the_metrics_count_stored_flights(service: Service) -> None:
+    """The metrics have the number of flights by direction, and the time to store them."""
     service.set()
     metrics = Metrics(ServiceIdentity("collector", "local"))
     source = FakeSource(service.clock, [flight(YESTERDAY, number=number) for number in range(3)])
-    run(collection_of(service, source, metrics))
+    run(build_collector(service, source, metrics))
     labels = {"service": "collector", "node": "local"}
     value = metrics.registry.get_sample_value
     assert value("flights_stored_total", {"direction": "departures", **labels}) == 3
     assert value("flight_data_processing_seconds_count", labels) == 2
 
 
-def batches(database: Database, direction: Direction = Direction.DEPARTURES) -> list[flights_pb.FlightsObserved]:
+def load_batches(database: Database, direction: Direction = Direction.DEPARTURES) -> list[flights_pb.FlightsObserved]:
+    """Return the events of a direction in the outbox, oldest first."""
     values = [
         flights_pb.FlightsObserved.FromString(message.value or b"")
         for message in outbox(database, FLIGHTS_OBSERVED.name)
@@ -429,117 +446,117 @@ def batches(database: Database, direction: Direction = Direction.DEPARTURES) -> 
 
 
 def test_a_closed_day_is_collected_once_more_for_late_flights(service: Service) -> None:
-    """Two days after its end: what is new is told for that old day, what was told is not, and then it is done."""
+    """Two days after its end the day is collected again: only new flights are published, and then it is done."""
     service.set()
     source = FakeSource(service.clock, [flight(YESTERDAY + timedelta(hours=1))])
-    collection = collection_of(service, source)
-    run(collection)
+    collector = build_collector(service, source)
+    run(collector)
     late = flight(YESTERDAY + timedelta(hours=2), number=2)
-    source.known.append(late)
+    source.available.append(late)
     service.clock.advance(timedelta(days=1, hours=11))
-    run(collection)
-    assert not any(message.flights for message in batches(service.database)[1:])
-    source.asked.clear()
+    run(collector)
+    assert not any(message.flights for message in load_batches(service.database)[1:])
+    source.calls.clear()
     service.clock.advance(timedelta(hours=1))
-    run(collection)
-    assert source.asked[-1] == ("KJFK", Direction.DEPARTURES, YESTERDAY, YESTERDAY + DAY)
-    correction = batches(service.database)[-1]
+    run(collector)
+    assert source.calls[-1] == ("KJFK", Direction.DEPARTURES, YESTERDAY, YESTERDAY + DAY)
+    correction = load_batches(service.database)[-1]
     assert [each.icao24 for each in correction.flights] == [late.icao24]
     assert (correction.begin.ToDatetime(UTC), correction.end.ToDatetime(UTC)) == (YESTERDAY, YESTERDAY + DAY)
     assert correction.coverage == flights_pb.COVERAGE_COMPLETE
-    told_so_far = len(batches(service.database))
-    source.asked.clear()
-    run(collection)
-    assert (source.asked, len(batches(service.database))) == ([], told_so_far)
+    published_before = len(load_batches(service.database))
+    source.calls.clear()
+    run(collector)
+    assert (source.calls, len(load_batches(service.database))) == ([], published_before)
 
 
-def test_a_correction_without_news_tells_nothing(service: Service) -> None:
-    """The stream need not hear again that the day is covered."""
+def test_a_correction_without_new_flights_publishes_nothing(service: Service) -> None:
+    """Readers have the day's coverage already."""
     service.set()
     source = FakeSource(service.clock, [flight(YESTERDAY)])
-    collection = collection_of(service, source)
-    run(collection)
+    collector = build_collector(service, source)
+    run(collector)
     service.clock.advance(2 * DAY)
-    run(collection)
-    assert source.asked[-1][2:] == (YESTERDAY, YESTERDAY + DAY)
-    assert_consistent(service.database, source.known)
+    run(collector)
+    assert source.calls[-1][2:] == (YESTERDAY, YESTERDAY + DAY)
+    assert_consistent(service.database, source.available)
 
 
 @pytest.mark.parametrize("returns", [True, False])
-def test_a_correction_that_lacks_what_is_known_is_repeated_once(service: Service, returns: bool) -> None:
-    """What it holds is used; what the second one says stands, also when a flight was taken back for good."""
+def test_a_correction_that_lacks_stored_flights_is_repeated_once(service: Service, returns: bool) -> None:
+    """Its flights are stored; the second answer stands, also if a flight is missing for good."""
     service.set()
     there, missing = flight(YESTERDAY, number=1), flight(YESTERDAY + timedelta(hours=1), number=2)
     late = flight(YESTERDAY + timedelta(hours=2), number=3)
     source = FakeSource(service.clock, [there, missing])
-    collection = collection_of(service, source)
-    run(collection)
-    source.known = [there, late]
+    collector = build_collector(service, source)
+    run(collector)
+    source.available = [there, late]
     service.clock.advance(2 * DAY)
-    run(collection)
-    assert [each.icao24 for each in batches(service.database)[-1].flights] == [late.icao24]
+    run(collector)
+    assert [each.icao24 for each in load_batches(service.database)[-1].flights] == [late.icao24]
     landed = flight(YESTERDAY + timedelta(hours=1), minutes=75, number=2)
-    source.known = [there, landed, late] if returns else [there, late]
-    source.asked.clear()
-    run(collection)
-    assert [asked[2:] for asked in source.asked] == [(YESTERDAY, YESTERDAY + DAY)]
+    source.available = [there, landed, late] if returns else [there, late]
+    source.calls.clear()
+    run(collector)
+    assert [call[2:] for call in source.calls] == [(YESTERDAY, YESTERDAY + DAY)]
     with service.database.transaction() as session:
-        (row,) = [each for each in _flights(session) if each.icao24 == missing.icao24]
+        (row,) = [each for each in _load_flights(session) if each.icao24 == missing.icao24]
     assert row.last_seen == (landed if returns else missing).last_seen
-    source.asked.clear()
-    run(collection)
-    assert source.asked == []
-    told = [each.icao24 for batch in batches(service.database) for each in batch.flights]
-    assert sorted(told) == [there.icao24, missing.icao24, late.icao24]
+    source.calls.clear()
+    run(collector)
+    assert source.calls == []
+    sent = [each.icao24 for batch in load_batches(service.database) for each in batch.flights]
+    assert sorted(sent) == [there.icao24, missing.icao24, late.icao24]
 
 
 def test_what_is_collected_late_is_not_corrected(service: Service) -> None:
-    """A day of last week is not asked for twice."""
+    """A day that is collected for the first time a week later is not collected again."""
     service.set(wish(effective_from=NOON - timedelta(days=6)))
     source = FakeSource(service.clock)
-    collection = collection_of(service, source)
-    run(collection)
+    collector = build_collector(service, source)
+    run(collector)
     service.clock.advance(2 * DAY)
-    source.asked.clear()
-    run(collection)
-    corrected = [begin for _, _, begin, _ in source.asked if begin < YESTERDAY + DAY]
+    source.calls.clear()
+    run(collector)
+    corrected = [begin for _, _, begin, _ in source.calls if begin < YESTERDAY + DAY]
     assert corrected == [YESTERDAY - DAY]
-    run(collection)
-    assert source.asked[-1][2] == YESTERDAY
+    run(collector)
+    assert source.calls[-1][2] == YESTERDAY
 
 
-def test_a_correction_updates_what_the_source_changed_and_no_count(service: Service) -> None:
-    """A departure had no destination while it was in the air; its row learns it, and nothing is told again."""
+def test_a_correction_updates_changed_flights_without_publishing_them(service: Service) -> None:
+    """A departure had no destination while it was in the air; a correction stores it, and the count stays the same."""
     service.set(wish(direction=Direction.BOTH))
     took_off = YESTERDAY + timedelta(hours=23)
     source = FakeSource(service.clock, [flight(took_off, minutes=30)])
-    collection = collection_of(service, source)
-    run(collection)
+    collector = build_collector(service, source)
+    run(collector)
     landed = {"icao24": "000001", "firstSeen": int(took_off.timestamp()), "lastSeen": int(took_off.timestamp()) + 2400}
-    source.known = [Flight.model_validate(landed | {"estArrivalAirport": "LICC", "callsign": "TW7"})]
+    source.available = [Flight.model_validate(landed | {"estArrivalAirport": "LICC", "callsign": "TW7"})]
     service.clock.advance(2 * DAY)
-    run(collection)
+    run(collector)
     with service.database.transaction() as session:
-        rows = {row.direction: row for row in _flights(session)}
+        rows = {row.direction: row for row in _load_flights(session)}
     departure, arrival = rows["departures"], rows["arrivals"]
     assert (departure.other_airport, departure.callsign) == ("LICC", "TW7")
     assert departure.last_seen == arrival.last_seen == took_off + timedelta(minutes=40)
     assert (departure.event_time, arrival.event_time) == (took_off, took_off + timedelta(minutes=30))
-    for direction in FLOWS:
-        assert sum(len(each.flights) for each in batches(service.database, direction)) == 1
+    for direction in DIRECTIONS:
+        assert sum(len(each.flights) for each in load_batches(service.database, direction)) == 1
 
 
 def test_of_two_versions_in_one_answer_the_longer_is_taken(service: Service) -> None:
-    """One flight, told once."""
+    """Two versions are one flight, which is published once."""
     service.set(wish(direction=Direction.ARRIVALS))
     source = FakeSource(service.clock, [flight(YESTERDAY, minutes) for minutes in (90, 120, 60)])
-    run(collection_of(service, source))
-    (told_flight,) = [each for batch in batches(service.database, Direction.ARRIVALS) for each in batch.flights]
-    assert told_flight.last_seen.ToDatetime(UTC) == YESTERDAY + timedelta(hours=2)
+    run(build_collector(service, source))
+    (sent_flight,) = [each for batch in load_batches(service.database, Direction.ARRIVALS) for each in batch.flights]
+    assert sent_flight.last_seen.ToDatetime(UTC) == YESTERDAY + timedelta(hours=2)
 
 
 def test_covered_again_is_harmless_to_the_stream() -> None:
-    """What corrections rest on: a batch of an old day moves no watermark, makes no gap and counts only its flights."""
+    """A batch of a covered day moves no watermark and makes no gap; corrections rely on this."""
     day = 86_400
     covered = DirectionTraffic().fold(Observation(Direction.DEPARTURES, 0, 4 * day, (10, 20), Coverage.COMPLETE))
     again = covered.fold(Observation(Direction.DEPARTURES, day, 2 * day, (), Coverage.COMPLETE))
@@ -549,24 +566,24 @@ def test_covered_again_is_harmless_to_the_stream() -> None:
     assert late.counts.total(24, 24) == 1
 
 
-def test_what_nobody_wanted_for_months_is_a_gap(service: Service) -> None:
-    """The airport is wanted again: it goes on with yesterday, and nobody pays for the months in between."""
+def test_months_without_an_interest_become_a_gap(service: Service) -> None:
+    """After a new interest, collection continues with yesterday; no credits are spent on those months."""
     user = uuid4()
     service.set(user_id=user)
     source = FakeSource(service.clock, [flight(YESTERDAY)])
-    collection = collection_of(service, source)
-    run(collection)
+    collector = build_collector(service, source)
+    run(collector)
     service.interests.remove_all(user)
     left_at = NOON - LAGS.departures
     service.clock.advance(timedelta(days=90))
-    source.asked.clear()
-    run(collection)
-    assert source.asked == []
+    source.calls.clear()
+    run(collector)
+    assert source.calls == []
     yesterday = day_of(service.clock.now()) - DAY
     service.set(wish(effective_from=service.clock.now()))
-    run(collection)
-    assert [begin for _, _, begin, _ in source.asked] == [yesterday, yesterday + DAY]
-    gap = next(each for each in batches(service.database) if each.coverage == flights_pb.COVERAGE_GAP)
+    run(collector)
+    assert [begin for _, _, begin, _ in source.calls] == [yesterday, yesterday + DAY]
+    gap = next(each for each in load_batches(service.database) if each.coverage == flights_pb.COVERAGE_GAP)
     assert (gap.begin.ToDatetime(UTC), gap.end.ToDatetime(UTC)) == (left_at, yesterday)
     assert list(gap.flights) == []
     with service.database.transaction() as session:
@@ -575,90 +592,92 @@ def test_what_nobody_wanted_for_months_is_a_gap(service: Service) -> None:
 
 
 def test_an_outage_of_days_is_no_gap(service: Service) -> None:
-    """It was wanted all along: what was missed is made up for."""
+    """The airport had an interest all along, so all missed days are collected."""
     service.set()
     source = FakeSource(service.clock, [flight(NOON + timedelta(hours=hour), number=hour) for hour in range(100)])
-    collection = collection_of(service, source)
-    run(collection)
+    collector = build_collector(service, source)
+    run(collector)
     service.clock.advance(5 * DAY)
-    run(collection)
-    assert not any(each.coverage == flights_pb.COVERAGE_GAP for each in batches(service.database))
-    assert_consistent(service.database, source.known)
+    run(collector)
+    assert not any(each.coverage == flights_pb.COVERAGE_GAP for each in load_batches(service.database))
+    assert_consistent(service.database, source.available)
 
 
-def collect_on(service: Service, source: FakeSource, budget: int) -> None:
-    run(a_collection(service.database, source, service.clock, budget=budget))
+def collect_with_budget(service: Service, source: FakeSource, budget: int) -> None:
+    """Collect once as a new leader, with so many credits per day."""
+    run(build_collector_on(service.database, source, service.clock, budget=budget))
 
 
 def test_the_credits_of_a_day_survive_their_leader(service: Service) -> None:
-    """The next leader goes on with what is left; the rest is deferred, and collected on the next day."""
+    """The next leader continues with the credits left; the rest is deferred to the next day."""
     service.set(wish(effective_from=NOON - timedelta(days=9)))
     source = FakeSource(service.clock)
     for _ in range(3):
-        collect_on(service, source, budget=200)
-    assert len(source.asked) == 125 // 30  # a quarter at once, and half of the rest by noon
+        collect_with_budget(service, source, budget=200)
+    assert len(source.calls) == 125 // 30  # a quarter at once, and half of the rest by noon
     service.clock.advance(DAY)
-    collect_on(service, source, budget=200)
-    assert len(source.asked) == 2 * (125 // 30)
+    collect_with_budget(service, source, budget=200)
+    assert len(source.calls) == 2 * (125 // 30)
     assert_consistent(service.database, [])
 
 
-def test_a_question_without_an_answer_costs_nothing(service: Service) -> None:
-    """An outage of hours must not cost the credits of the day; unless the source says that it did."""
+def test_a_failed_call_costs_no_credits(service: Service) -> None:
+    """An outage of hours must not cost the credits of the day, unless the source reports that it did."""
     service.set()
     source = FakeSource(service.clock)
     for _ in range(30):
-        source.failures = [SourceAwayError("away")]
-        collect_on(service, source, budget=400)
-    assert spent(service) == 0
-    source.asked.clear()
-    collect_on(service, source, budget=400)
-    assert len(source.asked) == 2
-    assert spent(service) == 30 + 4
+        source.failures = [SourceUnavailableError("away")]
+        collect_with_budget(service, source, budget=400)
+    assert load_spent_credits(service) == 0
+    source.calls.clear()
+    collect_with_budget(service, source, budget=400)
+    assert len(source.calls) == 2
+    assert load_spent_credits(service) == 30 + 4
 
 
-def spent(service: Service) -> int:
+def load_spent_credits(service: Service) -> int:
+    """Return the credits spent today."""
     with service.database.transaction() as session:
-        return Ledger(400).account(session, service.clock.now()).spent
+        return QuotaStore(400).load_balance(session, service.clock.now()).spent
 
 
-def test_the_source_is_believed_when_it_says_that_less_is_left(service: Service) -> None:
-    """Somebody else spends from the same account."""
+def test_the_source_is_trusted_when_it_reports_fewer_credits_left(service: Service) -> None:
+    """Another program spends from the same account."""
     service.set(wish(effective_from=NOON - timedelta(days=9)))
     source = FakeSource(service.clock)
-    source.says_left = 160
-    collect_on(service, source, budget=400)
-    assert len(source.asked) == 1  # 250 may be spent by noon, and 240 are
-    assert spent(service) == 240
+    source.reported_left = 160
+    collect_with_budget(service, source, budget=400)
+    assert len(source.calls) == 1  # 250 may be spent by noon, and 240 are
+    assert load_spent_credits(service) == 240
 
 
-def test_behind_an_open_breaker_nobody_is_asked_for(service: Service) -> None:
-    """The others would not be answered either, and it costs nothing."""
+def test_an_open_breaker_ends_the_collection(service: Service) -> None:
+    """Calls for other airports would fail too, and no credits are spent."""
     for airport in ("KJFK", "LICC"):
         service.set(wish(airport))
     source = FakeSource(service.clock)
     source.failures = [BreakerOpenError(30)]
-    collect_on(service, source, budget=400)
-    assert (len(source.asked), spent(service)) == (1, 0)
+    collect_with_budget(service, source, budget=400)
+    assert (len(source.calls), load_spent_credits(service)) == (1, 0)
 
 
 class KilledError(BaseException):
-    """The process ends here: nobody catches it."""
+    """The process is killed here: no code catches this error."""
 
 
 FAILURES = st.sampled_from(
-    [None, None, SourceAwayError("away"), SourceRefusedError("refused"), SourceLimitedError(7200), KilledError()]
+    [None, None, SourceUnavailableError("away"), SourceRefusedError("refused"), SourceLimitedError(7200), KilledError()]
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One collection, after some time, and what happens in it."""
+    """One collection, after some time, and the faults in it."""
 
     hours: float
     failures: list[BaseException | None]
     rival: bool
-    """Whether another collector is at work in the midst of it."""
+    """True if another collector works in the middle of it."""
     one_airport: bool
 
 
@@ -683,48 +702,49 @@ FLIGHTS = st.lists(
 
 @settings(max_examples=25, deadline=None)
 @given(FLIGHTS, st.lists(STEPS, min_size=1, max_size=6))
-def test_any_course_of_events_leaves_neither_gap_nor_double(flights: list[Flight], steps: list[Step]) -> None:
-    """Failures, limits, kills between question and store, repeats in answers, a second collector, in any order.
+def test_any_sequence_of_faults_leaves_neither_gap_nor_duplicate(flights: list[Flight], steps: list[Step]) -> None:
+    """Failures, limits, kills, duplicates in answers and a second collector may come in any order.
 
-    At every moment what is covered is complete; and once all is well again, everything is covered.
+    At every moment the covered ranges are complete; and without faults, in the end, everything is covered.
     """
     clock = FakeClock(NOON)
     with tempfile.TemporaryDirectory() as folder:
         database = Database(f"sqlite:///{folder}/collector.db")
-        event.listen(database.engine, "connect", _without_waiting_for_the_disk)
+        event.listen(database.engine, "connect", _disable_fsync)
         SCHEMA.create_all(database.engine)
         for airport in ("KJFK", "LICC"):
             Interests(database, clock).set(uuid4(), wish(airport, Direction.BOTH))
         source = FakeSource(clock, flights)
 
-        def begun() -> Collection:
-            return a_collection(database, source, clock)
+        def new_collector() -> FlightCollector:
+            return build_collector_on(database, source, clock)
 
-        collection = begun()
+        collector = new_collector()
         for step in steps:
             clock.advance(timedelta(hours=step.hours))
             source.failures = list(step.failures)
-            source.meanwhile = _once(lambda: run(begun())) if step.rival else lambda: None
+            source.meanwhile = _once(lambda: run(new_collector())) if step.rival else lambda: None
             try:
-                run(collection, "KJFK" if step.one_airport else None)
+                run(collector, "KJFK" if step.one_airport else None)
             except KilledError:
-                collection = begun()
-            except DeposedError:
+                collector = new_collector()
+            except SupersededError:
                 assert step.rival
             assert_consistent(database, flights)
         clock.advance(timedelta(days=1))
         source.failures, source.meanwhile = [], lambda: None
-        run(collection)
+        run(collector)
         assert_consistent(database, flights)
         with database.transaction() as session:
             covered = {
                 row.covered_until for row in session.scalars(select(CoverageRow)) if row.direction == "departures"
             }
-        assert covered == {known_until(Direction.DEPARTURES, clock.now(), LAGS)}
+        assert covered == {compute_available_until(Direction.DEPARTURES, clock.now(), LAGS)}
         database.close()
 
 
 def _once(act: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that does `act` at its first call, and nothing later."""
     todo = [act]
 
     def once() -> None:
@@ -735,5 +755,6 @@ def _once(act: Callable[[], None]) -> Callable[[], None]:
     return once
 
 
-def _without_waiting_for_the_disk(connection, _record) -> None:  # type: ignore[no-untyped-def]
+def _disable_fsync(connection, _record) -> None:  # type: ignore[no-untyped-def]
+    """Make SQLite faster: a power failure is not tested here."""
     connection.execute("PRAGMA synchronous=OFF")

@@ -1,6 +1,6 @@
-"""Any sequence of collections, corrections, interests that come and go, sweeps and crashes, against a simple model.
+"""Property tests of the collector: any sequence of actions and faults is compared with a simple model.
 
-The model reads what was published, as a stream does, and knows the source: it shares no code with the collection.
+The model reads the published events, as a stream does, and the source's flights; it shares no code with the collector.
 """
 
 import asyncio
@@ -21,16 +21,16 @@ from chassis.db.database import Database
 from chassis.db.outbox import LEASE_S, Sequenced
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics, ServiceIdentity
-from collector.errors import DeposedError, SourceAwayError
+from collector.errors import SourceUnavailableError, SupersededError
 from collector.interests import Interests
-from collector.intervals import Lags
+from collector.intervals import SourceLags
 from collector.leadership.terms import Term
 from collector.model import OUTBOX, SCHEMA, CoverageRow, CreditsRow, FlightRow
-from collector.retention import Sweep
-from collector.settled.collection import Collection
-from collector.settled.planner import calls_in_order
-from collector.settled.quota import Ledger
-from collector.settled.schedule import Timing, flows_wanted
+from collector.retention import FlightRetention
+from collector.settled.collection import FlightCollector
+from collector.settled.planner import list_due_calls
+from collector.settled.quota import QuotaStore
+from collector.settled.schedule import CollectionTiming, load_targets
 from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 from tests.collector.conftest import NOON, wish
@@ -41,27 +41,27 @@ from towerwatch.topics import FLIGHTS_OBSERVED
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 RETENTION = 40 * DAY
-TIMING = Timing(
-    Lags(departures=timedelta(minutes=30), arrivals=2 * HOUR), poll_interval=HOUR, corrections_after=2 * DAY
+TIMING = CollectionTiming(
+    SourceLags(departures=timedelta(minutes=30), arrivals=2 * HOUR), poll_interval=HOUR, corrections_after=2 * DAY
 )
 AIRPORTS = ("KJFK", "LICC")
 BUDGETS = (120, 400, 100_000)
 
 Key = tuple[str, datetime]
-Line = tuple[str, str]
+Target = tuple[str, str]
 """Airport and direction."""
 
 
 @dataclass
-class Fact:
-    """A flight, as the source knows it."""
+class SourceFlight:
+    """A flight as the source has it, and the time from which the source has it."""
 
     icao24: str
     first_seen: datetime
     last_seen: datetime
     known_from: datetime
     steady: bool = True
-    """Known in time and never changed: it must be told as soon as its time is covered."""
+    """True if the source has the flight in time and never changes it: it must be published once its time is covered."""
 
     @property
     def key(self) -> Key:
@@ -72,47 +72,49 @@ class Fact:
 
 
 class Source:
-    """Every flight leaves from and lands at each airport."""
+    """A source in which every flight departs from and arrives at every airport."""
 
     def __init__(self, clock: FakeClock) -> None:
-        self.facts: list[Fact] = []
+        self.all_flights: list[SourceFlight] = []
         self.failing: Iterator[bool] = iter(())
         self.remaining_credits: int | None = None
         self._clock = clock
 
-    async def flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """Return the available flights of the interval, the first one twice; fail as planned."""
         if next(self.failing, False):
-            raise SourceAwayError("as planned")
+            raise SourceUnavailableError("as planned")
         now = self._clock.now()
         found = [
             Flight.model_validate(
                 {
-                    "icao24": fact.icao24,
-                    "firstSeen": int(fact.first_seen.timestamp()),
-                    "lastSeen": int(fact.last_seen.timestamp()),
+                    "icao24": flight.icao24,
+                    "firstSeen": int(flight.first_seen.timestamp()),
+                    "lastSeen": int(flight.last_seen.timestamp()),
                 }
             )
-            for fact in self.facts
-            if fact.known_from <= now and begin <= fact.at(direction.value) < end
+            for flight in self.all_flights
+            if flight.known_from <= now and begin <= flight.at(direction.value) < end
         ]
         return found + found[:1]
 
 
 @dataclass
 class Reader:
-    """What a stream reads: the events in the order of their sequence, each once."""
+    """A reader of the published events, as the stream is: in the order of their sequence, each once."""
 
     last: int | None = None
-    marks: dict[Line, datetime] = field(default_factory=dict)
-    """Up to where each airport and direction is covered."""
-    begun: dict[Line, datetime] = field(default_factory=dict)
-    """From where on, without a gap."""
-    told: defaultdict[Line, dict[Key, datetime]] = field(default_factory=lambda: defaultdict(dict))
-    """The flights, with the times that they count at."""
+    covered_until: dict[Target, datetime] = field(default_factory=dict)
+    """End of the coverage by airport and direction."""
+    covered_from: dict[Target, datetime] = field(default_factory=dict)
+    """Begin of the coverage without a gap, by airport and direction."""
+    published: defaultdict[Target, dict[Key, datetime]] = field(default_factory=lambda: defaultdict(dict))
+    """Event time of each published flight."""
     seen: dict[int, Any] = field(default_factory=dict)
 
-    def read(self, published: list[Sequenced]) -> None:
-        for each in published:
+    def read(self, relayed: list[Sequenced]) -> None:
+        """Read relayed messages, and assert that no sequence is skipped or used twice."""
+        for each in relayed:
             assert self.seen.setdefault(each.sequence, each.message) == each.message, "a sequence was reused"
             if self.last is None or each.sequence > self.last:
                 assert self.last is None or each.sequence == self.last + 1, "a sequence was skipped"
@@ -121,29 +123,30 @@ class Reader:
                     self._fold(flights_pb.FlightsObserved.FromString(each.message.value or b""))
 
     def _fold(self, value: flights_pb.FlightsObserved) -> None:
+        """Fold an event into coverage and flights, and assert that coverage is end to end and no flight comes twice."""
         name = flights_pb.Direction.Name(value.direction).removeprefix("DIRECTION_").lower()
-        line = value.airport, name
+        target = value.airport, name
         begin, end = value.begin.ToDatetime(UTC), value.end.ToDatetime(UTC)
-        mark = self.marks.get(line)
+        cursor_before = self.covered_until.get(target)
         if value.coverage == flights_pb.COVERAGE_GAP:
-            assert (begin, list(value.flights)) == (mark, [])
+            assert (begin, list(value.flights)) == (cursor_before, [])
             assert begin < end
-            self.marks[line] = self.begun[line] = end
+            self.covered_until[target] = self.covered_from[target] = end
             return
         assert value.coverage == flights_pb.COVERAGE_COMPLETE
-        assert mark is None or begin == mark or end <= mark, "coverage is not end to end"
+        assert cursor_before is None or begin == cursor_before or end <= cursor_before, "coverage is not end to end"
         for flight in value.flights:
             key = flight.icao24, flight.first_seen.ToDatetime(UTC)
             at = (flight.first_seen if name == "departures" else flight.last_seen).ToDatetime(UTC)
             assert begin <= at < end
-            assert key not in self.told[line], "a flight was told twice"
-            self.told[line][key] = at
-        self.begun.setdefault(line, begin)
-        self.marks[line] = max(mark or end, end)
+            assert key not in self.published[target], "a flight was published twice"
+            self.published[target][key] = at
+        self.covered_from.setdefault(target, begin)
+        self.covered_until[target] = max(cursor_before or end, end)
 
 
-class World:
-    """A collector's database, its replicas that live and die, and who reads what they publish."""
+class Scenario:
+    """A collector's database, its replicas, which start and die, and a reader of their events."""
 
     def __init__(self, folder: str, budget: int) -> None:
         self.clock = FakeClock(NOON)
@@ -161,46 +164,48 @@ class World:
         self.relay_now = 1_360_713_600.0
 
     def collect(self, faults: list[Fault | None], failing: list[bool]) -> None:
-        """A new leader, whose transactions and questions go wrong as planned."""
+        """Collect as a new leader, whose transactions and API calls fail as planned."""
         self.source.failing = iter(failing)
-        collection = self.collection(FaultyDatabase(self.database, iter(faults)), self.source, self.budget)
+        collector = self.build_collector(FaultyDatabase(self.database, iter(faults)), self.source, self.budget)
 
         async def lead() -> None:
-            term = await collection.begin_term()
+            term = await collector.begin_term()
             self.terms.append(term)
-            await collection.collect(term)
+            await collector.collect(term)
 
         with suppress(Killed, DatabaseUnavailableError):
             asyncio.run(lead())
 
-    def collection(self, database: Database, source: Source, budget: int) -> Collection:
+    def build_collector(self, database: Database, source: Source, budget: int) -> FlightCollector:
+        """Return a collector, a replica, on this database."""
         metrics = Metrics(ServiceIdentity("collector", "local"))
-        return Collection(database, source, self.clock, TIMING, Ledger(budget), metrics)
+        return FlightCollector(database, source, self.clock, TIMING, QuotaStore(budget), metrics)
 
-    def collect_deposed(self) -> None:
-        """A leader of long ago wakes up, where there is one: it neither stores nor spends, and is told so."""
+    def collect_superseded(self) -> None:
+        """Collect with the term of an earlier leader, if any; it must fail, store nothing and spend nothing."""
         if len(self.terms) < 2:
             return
-        before = self.spent()
+        before = self.load_spent_credits()
         self.source.failing = iter(())
-        with suppress(DeposedError):
-            asyncio.run(self.collection(self.database, self.source, 100_000_000).collect(self.terms[-2]))
-            assert self.nothing_due(), "nobody told it"
-        assert self.spent() == before
+        with suppress(SupersededError):
+            asyncio.run(self.build_collector(self.database, self.source, 100_000_000).collect(self.terms[-2]))
+            assert self.has_nothing_due(), "the superseded leader got no error"
+        assert self.load_spent_credits() == before
 
-    def spent(self) -> tuple[datetime, int] | None:
+    def load_spent_credits(self) -> tuple[datetime, int] | None:
+        """Return the day of the credits' row and the credits spent on it."""
         with self.database.reading() as session:
             row = session.get(CreditsRow, 1)
         return row and (row.day, row.spent)
 
-    def nothing_due(self) -> bool:
-        """Whether a collection finds nothing to ask for."""
+    def has_nothing_due(self) -> bool:
+        """Return True if no API call is due, False if a collection would make one."""
         now = self.clock.now()
         with self.database.reading() as session:
-            return calls_in_order(flows_wanted(session, TIMING, now), now, HOUR) == []
+            return list_due_calls(load_targets(session, TIMING, now), now, HOUR) == []
 
     def relay(self, owner: str, dies: bool) -> None:
-        """A round of the outbox; a relay that dies has published, and forgotten nothing."""
+        """Relay a batch of the outbox; a relay that dies has published the batch, and deleted nothing."""
         with self.database.transaction() as session:
             claimed = OUTBOX.claim(session, owner, self.relay_now)
         self.reader.read(claimed)
@@ -211,7 +216,8 @@ class World:
                 OUTBOX.forget(session, claimed)
                 OUTBOX.release(session, owner)
 
-    def drain(self) -> None:
+    def drain_outbox(self) -> None:
+        """Relay until the outbox is empty."""
         self.relay_now += LEASE_S + 1
         while self.backlog():
             self.relay("last", dies=False)
@@ -221,46 +227,48 @@ class World:
             return OUTBOX.backlog(session)
 
     def check(self) -> None:
-        """Covered implies complete; and the database, the events and the source agree."""
-        self.drain()
+        """Assert that covered ranges are complete, and that database, events and source agree."""
+        self.drain_outbox()
         with self.database.reading() as session:
             cursors = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
             rows = session.scalars(select(FlightRow)).all()
-        stored: defaultdict[Line, dict[Key, datetime]] = defaultdict(dict)
+        stored: defaultdict[Target, dict[Key, datetime]] = defaultdict(dict)
         for row in rows:
             stored[row.airport, row.direction][row.icao24, row.first_seen] = row.event_time
-        assert {line: row.covered_until for line, row in cursors.items()} == self.reader.marks
-        for line, cursor in cursors.items():
-            told = self.reader.told[line]
-            assert cursor.covered_from >= self.reader.begun[line]
-            for fact in self.source.facts:
-                if fact.steady and self.reader.begun[line] <= fact.at(line[1]) < cursor.covered_until:
-                    assert fact.key in told, "what is covered is not complete"
-            assert stored[line].items() <= told.items()
-            for key, at in told.items():
-                assert key in stored[line] or at < cursor.covered_from or at < self.clock.now() - RETENTION
+        assert {target: row.covered_until for target, row in cursors.items()} == self.reader.covered_until
+        for target, cursor in cursors.items():
+            published = self.reader.published[target]
+            assert cursor.covered_from >= self.reader.covered_from[target]
+            for flight in self.source.all_flights:
+                if flight.steady and self.reader.covered_from[target] <= flight.at(target[1]) < cursor.covered_until:
+                    assert flight.key in published, "what is covered is not complete"
+            assert stored[target].items() <= published.items()
+            for key, at in published.items():
+                assert key in stored[target] or at < cursor.covered_from or at < self.clock.now() - RETENTION
 
 
-class What(Enum):
+class Action(Enum):
+    """The kind of a step."""
+
     COLLECT = auto()
-    DEPOSED = auto()
-    WANT = auto()
-    LEAVE = auto()
-    RETURN = auto()
-    """Nobody wants the airport for a while, then somebody wants it from now on: there is a gap."""
-    SWEEP = auto()
-    LATE = auto()
+    COLLECT_SUPERSEDED = auto()
+    ADD_INTEREST = auto()
+    REMOVE_INTERESTS = auto()
+    RENEW_INTEREST = auto()
+    """All interests are removed; days later there is a new one from then on: there is a gap."""
+    DELETE_EXPIRED = auto()
+    ADD_LATE_FLIGHT = auto()
     CORRECT = auto()
-    """Days that are collected get a late flight each, and are old enough to be corrected some days later."""
-    CHANGE = auto()
+    """Two collected days get a late flight each, and are corrected some days later."""
+    CHANGE_FLIGHTS = auto()
     RELAY = auto()
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something that happens, after some time."""
+    """One action after some time, with planned faults."""
 
-    what: What
+    action: Action
     hours: float
     faults: list[Fault | None]
     failing: list[bool]
@@ -269,7 +277,7 @@ class Step:
 
 STEPS = st.builds(
     Step,
-    what=st.sampled_from([*What, What.COLLECT, What.COLLECT, What.COLLECT, What.RETURN]),
+    action=st.sampled_from([*Action, Action.COLLECT, Action.COLLECT, Action.COLLECT, Action.RENEW_INTEREST]),
     hours=st.one_of(st.floats(0.01, 30), st.sampled_from([24.0, 72.0, 80.0, 24.0 * 50])),
     # One fault, after any number of transactions; often none.
     faults=st.builds(lambda sound, *last: [None] * sound + list(last), st.integers(0, 30), st.sampled_from(Fault))
@@ -279,68 +287,73 @@ STEPS = st.builds(
 )
 
 
-# To shrink a story that fails takes minutes; it is short enough to be read.
+# Shrinking a failing example takes minutes, and it is short enough to be read.
 @settings(max_examples=40, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.sampled_from(BUDGETS), st.lists(STEPS, min_size=8, max_size=20))
-def test_any_story_keeps_what_is_covered_complete(budget: int, steps: list[Step]) -> None:
-    """At every moment: no gap that is not said, no flight lost or told twice, no sequence reused or skipped."""
+def test_any_sequence_of_actions_keeps_covered_ranges_complete(budget: int, steps: list[Step]) -> None:
+    """At every moment each gap is declared, each flight is published once, and sequences have no hole."""
     note(repr(steps))
     with tempfile.TemporaryDirectory() as folder:
-        world = World(folder, budget)
+        scenario = Scenario(folder, budget)
         for number in range(0, 24 * 80, 5):  # flights all along
             first_seen = NOON - 5 * DAY + number * HOUR
-            world.source.facts.append(Fact(f"{number:06x}", first_seen, first_seen + 2 * HOUR, first_seen))
-        world.interests.set(world.users["KJFK"], wish("KJFK", Direction.BOTH))
+            scenario.source.all_flights.append(
+                SourceFlight(f"{number:06x}", first_seen, first_seen + 2 * HOUR, first_seen)
+            )
+        scenario.interests.set(scenario.users["KJFK"], wish("KJFK", Direction.BOTH))
         for step in steps:
-            world.clock.advance(timedelta(hours=step.hours))
-            happens(world, step)
-            world.check()
-        world.database.close()
+            scenario.clock.advance(timedelta(hours=step.hours))
+            apply_step(scenario, step)
+            scenario.check()
+        scenario.database.close()
 
 
-def happens(world: World, step: Step) -> None:
+def apply_step(scenario: Scenario, step: Step) -> None:
+    """Do the action of a step."""
     airport = AIRPORTS[step.number % 2]
-    facts, now = world.source.facts, world.clock.now()
-    match step.what:
-        case What.COLLECT:
-            world.collect(step.faults, step.failing)
-        case What.DEPOSED:
-            world.collect_deposed()
-        case What.WANT:
+    all_flights, now = scenario.source.all_flights, scenario.clock.now()
+    match step.action:
+        case Action.COLLECT:
+            scenario.collect(step.faults, step.failing)
+        case Action.COLLECT_SUPERSEDED:
+            scenario.collect_superseded()
+        case Action.ADD_INTEREST:
             direction = list(Direction)[step.number % 3]
             back = None if step.number % 5 else now - (step.number % 4) * DAY
-            world.interests.set(world.users[airport], wish(airport, direction, effective_from=back))
-        case What.LEAVE:
-            world.interests.remove_all(world.users[airport])
-        case What.RETURN:
-            for user in world.users.values():
-                world.interests.remove_all(user)
-            world.clock.advance(timedelta(days=2 + step.number % 9))
-            wanted = wish(airport, Direction.BOTH, effective_from=world.clock.now())
-            world.interests.set(world.users[airport], wanted)
-            world.collect(step.faults, step.failing)
-        case What.SWEEP:
-            Sweep(world.database, world.clock, RETENTION).run()
-        case What.LATE:
-            become_known(world, now - (step.number % 70) * HOUR)
-        case What.CORRECT:
-            world.collect([], [])
+            scenario.interests.set(scenario.users[airport], wish(airport, direction, effective_from=back))
+        case Action.REMOVE_INTERESTS:
+            scenario.interests.remove_all(scenario.users[airport])
+        case Action.RENEW_INTEREST:
+            for user in scenario.users.values():
+                scenario.interests.remove_all(user)
+            scenario.clock.advance(timedelta(days=2 + step.number % 9))
+            wanted = wish(airport, Direction.BOTH, effective_from=scenario.clock.now())
+            scenario.interests.set(scenario.users[airport], wanted)
+            scenario.collect(step.faults, step.failing)
+        case Action.DELETE_EXPIRED:
+            FlightRetention(scenario.database, scenario.clock, RETENTION).delete_expired()
+        case Action.ADD_LATE_FLIGHT:
+            add_late_flight(scenario, now - (step.number % 70) * HOUR)
+        case Action.CORRECT:
+            scenario.collect([], [])
             for hours in (14, 38):
-                become_known(world, now - hours * HOUR)
+                add_late_flight(scenario, now - hours * HOUR)
             for _ in range(2):
-                world.clock.advance(2 * DAY)
-                world.collect(step.faults, step.failing)
-        case What.CHANGE:
-            recent = [fact for fact in facts if now - 3 * DAY < fact.first_seen < now]
-            for fact in recent[step.number % 7 :: 7]:
-                fact.last_seen += timedelta(minutes=step.number % 600)
-                fact.steady = False
-        case What.RELAY:
-            world.relay("ab"[step.number % 2], dies=bool(step.number % 3))
+                scenario.clock.advance(2 * DAY)
+                scenario.collect(step.faults, step.failing)
+        case Action.CHANGE_FLIGHTS:
+            recent = [flight for flight in all_flights if now - 3 * DAY < flight.first_seen < now]
+            for flight in recent[step.number % 7 :: 7]:
+                flight.last_seen += timedelta(minutes=step.number % 600)
+                flight.steady = False
+        case Action.RELAY:
+            scenario.relay("ab"[step.number % 2], dies=bool(step.number % 3))
 
 
-def become_known(world: World, first_seen: datetime) -> None:
-    """A flight that the source did not know until now."""
+def add_late_flight(scenario: Scenario, first_seen: datetime) -> None:
+    """Add a flight to the source that the source did not have until now."""
     first_seen = first_seen.replace(microsecond=0)
-    icao24 = f"{0xA00000 + len(world.source.facts):06x}"
-    world.source.facts.append(Fact(icao24, first_seen, first_seen + HOUR, world.clock.now(), steady=False))
+    icao24 = f"{0xA00000 + len(scenario.source.all_flights):06x}"
+    scenario.source.all_flights.append(
+        SourceFlight(icao24, first_seen, first_seen + HOUR, scenario.clock.now(), steady=False)
+    )

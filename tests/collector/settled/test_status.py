@@ -1,4 +1,4 @@
-"""The scheduler's state, as any replica reads it from the database; and the gauges that say the same."""
+"""Tests of the scheduler's state, as any replica reads it from the database, and of its gauges."""
 
 import asyncio
 from datetime import timedelta
@@ -11,34 +11,35 @@ from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import SourceLimitedError
 from collector.gauges import SchedulerGauges
 from collector.intervals import DAY, day_of
-from collector.settled.quota import Ledger
-from collector.settled.status import SHOWN, FlowCoverage, PlannedQuestion, SchedulerStatus
+from collector.settled.quota import QuotaStore
+from collector.settled.status import MAX_SHOWN_CALLS, PlannedCall, SchedulerStatus, TargetCoverage
 from domain.interests import Direction
 from tests.collector.conftest import NOON, NOWHERE, Service, wish
-from tests.collector.settled.test_collection import LAGS, TIMING, FakeSource, a_collection, run
+from tests.collector.settled.test_collection import LAGS, TIMING, FakeSource, build_collector_on, run
 
 TODAY = day_of(NOON)
 
 
-def status_of(service: Service, budget: int = 400) -> SchedulerStatus:
-    return SchedulerStatus(service.database, service.clock, TIMING, Ledger(budget))
+def build_status(service: Service, budget: int = 400) -> SchedulerStatus:
+    """Return the scheduler's status of the service, with this budget of credits per day."""
+    return SchedulerStatus(service.database, service.clock, TIMING, QuotaStore(budget))
 
 
-def test_without_interests_there_is_nothing_to_do(service: Service) -> None:
-    """And all credits are left."""
-    state = status_of(service).show()
+def test_without_interests_the_plan_is_empty(service: Service) -> None:
+    """No call is due, and all credits are left."""
+    state = build_status(service).load_state()
     assert (state.at, state.budget, state.spent, state.left, state.due) == (NOON, 400, 0, 400, 0)
     assert (state.plan, state.coverage, state.deferred_until) == ((), (), None)
 
 
-def test_the_plan_has_what_comes_next_in_order_with_its_price(service: Service) -> None:
-    """Before anything is collected."""
+def test_the_plan_has_the_next_calls_in_order_with_prices(service: Service) -> None:
+    """The plan is known before anything is collected."""
     service.set(wish(direction=Direction.BOTH))
-    state = status_of(service).show()
+    state = build_status(service).load_state()
     assert state.plan == (
-        PlannedQuestion("KJFK", Direction.ARRIVALS, TODAY - DAY, TODAY, 30, False),
-        PlannedQuestion("KJFK", Direction.DEPARTURES, TODAY - DAY, TODAY, 30, False),
-        PlannedQuestion("KJFK", Direction.DEPARTURES, TODAY, NOON - LAGS.departures, 4, False),
+        PlannedCall("KJFK", Direction.ARRIVALS, TODAY - DAY, TODAY, 30, False),
+        PlannedCall("KJFK", Direction.DEPARTURES, TODAY - DAY, TODAY, 30, False),
+        PlannedCall("KJFK", Direction.DEPARTURES, TODAY, NOON - LAGS.departures, 4, False),
     )
     assert state.deferred_until is None
     assert [(each.covered_from, each.covered_until, each.asked_at) for each in state.coverage] == [
@@ -46,15 +47,15 @@ def test_the_plan_has_what_comes_next_in_order_with_its_price(service: Service) 
     ] * 2
 
 
-def test_afterwards_it_has_what_was_spent_and_covered(service: Service) -> None:
-    """The same on every replica, for all of it is in the database."""
+def test_after_build_collector_on_the_state_has_credits_spent_and_coverage(service: Service) -> None:
+    """All of the state comes from the database, so it is the same on every replica."""
     service.set()
     service.set()
-    run(a_collection(service.database, FakeSource(service.clock), service.clock, budget=400))
-    state = status_of(service).show()
+    run(build_collector_on(service.database, FakeSource(service.clock), service.clock, budget=400))
+    state = build_status(service).load_state()
     assert (state.spent, state.left, state.due) == (34, 366, 0)
     assert state.coverage == (
-        FlowCoverage(
+        TargetCoverage(
             airport="KJFK",
             direction=Direction.DEPARTURES,
             interests=2,
@@ -68,68 +69,68 @@ def test_afterwards_it_has_what_was_spent_and_covered(service: Service) -> None:
     )
 
 
-def test_a_lack_of_credits_is_said_and_until_when(service: Service) -> None:
-    """What waits is in the plan; at the time that was said, it goes on."""
+def test_a_lack_of_credits_is_shown_with_the_end_of_the_deferral(service: Service) -> None:
+    """Deferred calls are in the plan, and collection continues at the time that was shown."""
     service.set(wish(effective_from=NOON - timedelta(days=9)))
-    collection = a_collection(service.database, FakeSource(service.clock), service.clock, budget=200)
-    run(collection)
-    state = status_of(service, budget=200).show()
+    collector = build_collector_on(service.database, FakeSource(service.clock), service.clock, budget=200)
+    run(collector)
+    state = build_status(service, budget=200).load_state()
     assert (state.spent, state.due) == (120, 6)
     assert state.deferred_until is not None
     assert NOON < state.deferred_until < TODAY + DAY
     service.clock.advance(state.deferred_until - NOON)
-    run(collection)
-    assert status_of(service, budget=200).show().spent == 150
+    run(collector)
+    assert build_status(service, budget=200).load_state().spent == 150
 
 
-def test_a_pause_that_the_source_wants_is_said(service: Service) -> None:
-    """Also by replicas that did not meet it, and by the next leader."""
+def test_a_pause_of_the_source_is_shown_and_kept(service: Service) -> None:
+    """Other replicas, and the next leader, also keep the pause."""
     service.set()
     source = FakeSource(service.clock)
     source.failures = [SourceLimitedError(3600)]
-    run(a_collection(service.database, source, service.clock))
-    state = status_of(service).show()
+    run(build_collector_on(service.database, source, service.clock))
+    state = build_status(service).load_state()
     assert (state.spent, state.deferred_until) == (0, NOON + timedelta(hours=1))
-    source.asked.clear()
-    run(a_collection(service.database, source, service.clock))
-    assert source.asked == []
+    source.calls.clear()
+    run(build_collector_on(service.database, source, service.clock))
+    assert source.calls == []
 
 
 def test_a_new_day_has_all_its_credits(service: Service) -> None:
-    """Of the clock of the service."""
+    """A day is a UTC day of the service's clock."""
     service.set()
-    run(a_collection(service.database, FakeSource(service.clock), service.clock))
+    run(build_collector_on(service.database, FakeSource(service.clock), service.clock))
     service.clock.advance(DAY)
-    assert status_of(service).show().spent == 0
+    assert build_status(service).load_state().spent == 0
 
 
 def test_of_a_long_plan_the_beginning_is_shown(service: Service) -> None:
-    """And how long it is."""
+    """The state has the first calls of a long plan, and the number of all."""
     for airport in ("KJFK", "LICC", "EGLL", "KBOS"):
         service.set(wish(airport, effective_from=NOON - timedelta(days=29)))
-    state = status_of(service).show()
-    assert len(state.plan) == SHOWN
+    state = build_status(service).load_state()
+    assert len(state.plan) == MAX_SHOWN_CALLS
     assert state.due == 4 * 30
 
 
-def test_without_a_database_there_is_no_state(service: Service) -> None:
-    """The caller answers that it is away."""
+def test_an_unavailable_database_raises(service: Service) -> None:
+    """The caller handles DatabaseUnavailableError."""
     with pytest.raises(DatabaseUnavailableError):
-        SchedulerStatus(Database(NOWHERE), service.clock, TIMING, Ledger(400)).show()
+        SchedulerStatus(Database(NOWHERE), service.clock, TIMING, QuotaStore(400)).load_state()
 
 
-def test_the_gauges_say_the_same_on_every_replica(service: Service) -> None:
-    """Credits left, and the lag of the airport that lags most, for each direction and not for each airport."""
+def test_the_gauges_show_the_state_of_the_database(service: Service) -> None:
+    """They show the credits left and, for each direction, the lag of the airport that lags most."""
     for airport in ("KJFK", "LICC"):
         service.set(wish(airport))
-    collection = a_collection(service.database, FakeSource(service.clock), service.clock, budget=400)
+    collector = build_collector_on(service.database, FakeSource(service.clock), service.clock, budget=400)
 
     async def collect_one() -> None:
-        await collection.collect(await collection.begin_term(), "KJFK")
+        await collector.collect(await collector.begin_term(), "KJFK")
 
     asyncio.run(collect_one())
     metrics = Metrics(ServiceIdentity("collector", "local"))
-    SchedulerGauges(status_of(service), metrics).measure()
+    SchedulerGauges(build_status(service), metrics).update()
     labels = {"service": "collector", "node": "local"}
     value = metrics.registry.get_sample_value
     assert value("opensky_credits_left", labels) == 400 - 34

@@ -1,4 +1,4 @@
-"""The client in a storm: the replay with every fault that it knows, and in the end exactly what a calm day gives."""
+"""Tests of the client under a storm of faults: the result has exactly the flights of a calm day."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +12,7 @@ import stamina
 
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import BreakerOpenError, SourceError, SourceLimitedError
-from collector.sources.opensky.client import Flight, OpenSkyClient, Timeouts
+from collector.sources.opensky.client import Flight, OpenSkyClient, OpenSkyTimeouts
 from domain.interests import Direction
 from local.opensky import faults, flights as timetable
 from local.opensky.access import Credentials
@@ -27,13 +27,15 @@ NOW: Final = BEGIN + DAYS * DAY + DAY / 2
 AIRPORTS: Final = ("KJFK", "KBOS", "LICC")
 CREDENTIALS: Final = ("towerwatch", "a secret of the storm")
 RATE: Final = 0.6
-IMPATIENT: Final = Timeouts(total_s=0.4)
-"""Some bodies never come: that costs so much real time, each time. (An answer that is later is asked for again.)"""
-MANY: Final = 200
-"""Rounds after which a storm counts as endless: some ten suffice."""
+SHORT_TIMEOUTS: Final = OpenSkyTimeouts(total_s=0.4)
+"""Short timeouts: each answer that never comes costs this real time. A later answer is requested again."""
+MAX_ROUNDS: Final = 200
+"""Number of rounds after which a storm counts as endless; about ten suffice."""
 
 
 class Interval(NamedTuple):
+    """One UTC day of an airport and direction."""
+
     airport: str
     direction: Direction
     begin: datetime
@@ -48,7 +50,10 @@ INTERVALS: Final = [
 
 
 def traffic() -> list[timetable.Flight]:
-    """Some days at three airports; at Catania nothing arrives on the second, and nothing departs on the third."""
+    """Return flights of four days between three airports, the same ones on each call.
+
+    At LICC no flight arrives on the second day, and none departs on the third.
+    """
     chance = Random(2013)
     begin = int(BEGIN.timestamp())
     made = []
@@ -65,50 +70,52 @@ def traffic() -> list[timetable.Flight]:
 
 
 @pytest.fixture(autouse=True)
-def without_pauses() -> Iterator[None]:
-    """Between attempts nobody waits."""
+def no_retry_pauses() -> Iterator[None]:
+    """Make the client retry without a pause."""
     stamina.set_testing(True, attempts=3)
     yield
     stamina.set_testing(False)
 
 
 @asynccontextmanager
-async def asking(
-    url: str, clock: FakeClock, credentials: tuple[str, str] | None, timeouts: Timeouts
+async def running_client(
+    url: str, clock: FakeClock, credentials: tuple[str, str] | None, timeouts: OpenSkyTimeouts
 ) -> AsyncIterator[OpenSkyClient]:
+    """Yield a client, and close it at the end."""
     metrics = Metrics(ServiceIdentity("collector", "local"))
     client = OpenSkyClient(f"{url}/api", f"{url}{TOKEN_PATH}", credentials, clock, metrics, timeouts)
     yield client
     await client.close()
 
 
-async def ask(client: OpenSkyClient, interval: Interval) -> list[Flight]:
-    return await client.flights(interval.airport, interval.direction, interval.begin, interval.begin + DAY)
+async def fetch(client: OpenSkyClient, interval: Interval) -> list[Flight]:
+    """Fetch the flights of an interval."""
+    return await client.fetch_flights(interval.airport, interval.direction, interval.begin, interval.begin + DAY)
 
 
-async def ask_until_answered(client: OpenSkyClient, interval: Interval, clock: FakeClock) -> list[Flight]:
-    """As the collector does: later again, and no sooner than told."""
+async def fetch_until_answered(client: OpenSkyClient, interval: Interval, clock: FakeClock) -> list[Flight]:
+    """Fetch the flights of an interval, with retries after the reported pauses, as the collector does."""
     failures = 0
-    while failures < MANY:
+    while failures < MAX_ROUNDS:
         try:
-            return await ask(client, interval)
+            return await fetch(client, interval)
         except (SourceLimitedError, BreakerOpenError) as error:
             clock.advance(timedelta(seconds=error.retry_after_s))
         except SourceError:
             failures += 1
-        await asyncio.sleep(0)  # the others' turn
+        await asyncio.sleep(0)  # let the other tasks run
     raise AssertionError(f"{interval} was never answered")
 
 
 @pytest.fixture(scope="module")
 def calm() -> dict[Interval, set[Flight]]:
-    """What a source without faults gives."""
+    """Return the flights of every interval from a source without faults."""
 
     clock = FakeClock(NOW)
 
     async def collected(url: str) -> dict[Interval, set[Flight]]:
-        async with asking(url, clock, None, Timeouts()) as client:
-            return {interval: set(await ask(client, interval)) for interval in INTERVALS}
+        async with running_client(url, clock, None, OpenSkyTimeouts()) as client:
+            return {interval: set(await fetch(client, interval)) for interval in INTERVALS}
 
     with replay(traffic(), clock) as url:
         found = asyncio.run(collected(url))
@@ -120,8 +127,8 @@ def calm() -> dict[Interval, set[Flight]]:
     return found
 
 
-def held_back(storm: Faults, interval: Interval, missing: set[Flight]) -> bool:
-    """Whether the replay itself has left these flights out of an answer, or spoiled them."""
+def are_held_back(storm: Faults, interval: Interval, missing: set[Flight]) -> bool:
+    """Return True if the replay itself has left out or spoiled all these flights, False if one was lost."""
     path = "/api/flights/" + ("departure" if interval.direction is Direction.DEPARTURES else "arrival")
     return all((path, each.icao24, int(each.first_seen.timestamp())) in storm.held_back for each in missing)
 
@@ -131,9 +138,9 @@ def held_back(storm: Faults, interval: Interval, missing: set[Flight]) -> bool:
 def test_a_storm_ends_with_the_flights_of_a_calm_day(
     calm: dict[Interval, set[Flight]], seed: int, credentials: tuple[str, str] | None
 ) -> None:
-    """Round after round over all intervals: no answer holds a flight too many, or lacks one that was given.
+    """Round after round, no answer has a flight too many, or lacks one that the replay did give.
 
-    What an answer lacks is late or malformed at the source; it is there the next time.
+    Flights that an answer lacks are late or malformed at the source, and are in the next answer.
     """
     storm = faults.seeded(seed, RATE)
     clock = FakeClock(NOW)
@@ -144,19 +151,19 @@ def test_a_storm_ends_with_the_flights_of_a_calm_day(
             if len(had) == 2:
                 continue
             try:
-                answer = set(await ask(client, interval))
+                answer = set(await fetch(client, interval))
             except (SourceLimitedError, BreakerOpenError) as error:
                 clock.advance(timedelta(seconds=error.retry_after_s))
             except SourceError:
-                pass  # its turn comes again
+                pass  # fetched again in the next round
             else:
                 assert answer <= calm[interval]
-                assert held_back(storm, interval, calm[interval] - answer)
+                assert are_held_back(storm, interval, calm[interval] - answer)
                 had.append(answer)
 
     async def collect(url: str) -> None:
-        async with asking(url, clock, credentials, IMPATIENT) as client:
-            for _ in range(MANY):
+        async with running_client(url, clock, credentials, SHORT_TIMEOUTS) as client:
+            for _ in range(MAX_ROUNDS):
                 await one_round(client)
 
     with replay(traffic(), clock, Credentials(*CREDENTIALS), storm) as url:
@@ -169,15 +176,15 @@ def test_a_storm_ends_with_the_flights_of_a_calm_day(
 
 @pytest.mark.parametrize("seed", [4, 5])
 def test_many_tasks_come_through_a_storm_together(calm: dict[Interval, set[Flight]], seed: int) -> None:
-    """They share a token, a pause and a breaker, and each gets its own flights."""
+    """The tasks share a token, a pause and a breaker, and each gets its own flights."""
 
     clock = FakeClock(NOW)
 
     async def collected(url: str) -> dict[Interval, set[Flight]]:
-        async with asking(url, clock, CREDENTIALS, IMPATIENT) as client:
+        async with running_client(url, clock, CREDENTIALS, SHORT_TIMEOUTS) as client:
 
             async def twice(interval: Interval) -> set[Flight]:
-                answers = [await ask_until_answered(client, interval, clock) for _ in range(2)]
+                answers = [await fetch_until_answered(client, interval, clock) for _ in range(2)]
                 return set().union(*answers)
 
             return dict(zip(INTERVALS, await asyncio.gather(*map(twice, INTERVALS)), strict=True))
@@ -186,26 +193,26 @@ def test_many_tasks_come_through_a_storm_together(calm: dict[Interval, set[Fligh
         assert asyncio.run(collected(url)) == calm
 
 
-def test_an_outage_is_waited_for_and_nothing_is_lost(calm: dict[Interval, set[Flight]]) -> None:
-    """Breaker and pauses leave the source alone meanwhile: few of many questions go out, and no pause is cut short."""
+def test_after_an_outage_all_flights_are_fetched(calm: dict[Interval, set[Flight]]) -> None:
+    """Breaker and pauses keep most calls from the source meanwhile, and no pause is cut short."""
     clock = FakeClock(NOW)
     outage = faults.scripted([Fault.UNAVAILABLE, Fault.RESET, Fault.HTML] * 10 + [Fault.LIMITED, None] * 5)
     found: dict[Interval, set[Flight]] = {}
-    left_alone = 0
+    rejected_by_breaker = 0
 
     async def one_round(client: OpenSkyClient) -> None:
-        nonlocal left_alone
+        nonlocal rejected_by_breaker
         for interval in INTERVALS:
             try:
-                found[interval] = set(await ask(client, interval))
+                found[interval] = set(await fetch(client, interval))
             except BreakerOpenError:
-                left_alone += 1
+                rejected_by_breaker += 1
             except SourceError:
                 pass
 
     async def collect(url: str) -> None:
-        async with asking(url, clock, CREDENTIALS, Timeouts()) as client:
-            for _ in range(MANY):
+        async with running_client(url, clock, CREDENTIALS, OpenSkyTimeouts()) as client:
+            for _ in range(MAX_ROUNDS):
                 clock.advance(timedelta(minutes=1))
                 await one_round(client)
                 if len(found) == len(INTERVALS):
@@ -216,4 +223,4 @@ def test_an_outage_is_waited_for_and_nothing_is_lost(calm: dict[Interval, set[Fl
     assert found == calm
     assert sum(outage.met.values()) == 35
     assert outage.too_early == 0
-    assert left_alone > len(INTERVALS)
+    assert rejected_by_breaker > len(INTERVALS)

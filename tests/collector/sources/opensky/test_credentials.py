@@ -1,4 +1,4 @@
-"""Credentials from OpenSky's download, and the OpenSky part of the settings."""
+"""Tests of the credentials file, and of the OpenSky part of the settings."""
 
 import json
 from pathlib import Path
@@ -24,12 +24,14 @@ DOWNLOAD = {"clientId": "me-api-client", "clientSecret": SECRET}
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
+    """Return the path of a valid credentials file."""
     path = tmp_path / "credentials.json"
     path.write_text(json.dumps(DOWNLOAD))
     return path
 
 
-def loaded(monkeypatch: pytest.MonkeyPatch, **settings: object) -> CollectorSettings:
+def load_settings(monkeypatch: pytest.MonkeyPatch, **settings: object) -> CollectorSettings:
+    """Return the settings from these environment variables and the required ones."""
     for name, value in (REQUIRED | settings).items():
         monkeypatch.setenv(name, str(value))
     return load(CollectorSettings)
@@ -45,7 +47,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, **settings: object) -> CollectorSett
     ids=["as downloaded", "with more in it", "with a byte order mark"],
 )
 def test_the_download_is_read(tmp_path: Path, content: bytes) -> None:
-    """Also as some editors save it; its secret does not show."""
+    """Files as some editors save them are accepted too, and the secret is not in the repr."""
     path = tmp_path / "credentials.json"
     path.write_bytes(content)
     credentials = read_credentials(str(path))
@@ -72,60 +74,60 @@ def test_the_download_is_read(tmp_path: Path, content: bytes) -> None:
         b"[" * 100_000,
     ],
 )
-def test_any_other_content_is_a_clear_fault_that_does_not_show_it(
+def test_any_other_content_is_a_clear_error_without_the_content(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    """An empty file too: somebody wanted credentials, and must not end up anonymous unawares."""
+    """An empty file is an error too: its owner wanted credentials, and must not become anonymous without notice."""
     path = tmp_path / f"{SECRET}.json"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=r"^OPENSKY_CREDENTIALS_FILE: .*clientId and clientSecret$") as caught:
-        loaded(monkeypatch, OPENSKY_CREDENTIALS_FILE=path)
+        load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=path)
     assert SECRET not in str(caught.value)
 
 
 @pytest.mark.parametrize("path", ["missing.json", "."])
-def test_a_file_that_cannot_be_read_is_a_clear_fault(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
-) -> None:
-    """Said with the name of the variable, beside whatever else is wrong."""
+def test_an_unreadable_file_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """The error names the variable, and is reported together with all other errors."""
     with pytest.raises(SettingsError) as caught:
-        loaded(monkeypatch, OPENSKY_CREDENTIALS_FILE=tmp_path / path, POLL_INTERVAL="PT1S")
+        load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=tmp_path / path, POLL_INTERVAL="PT1S")
     first, second = str(caught.value).splitlines()
     assert first.startswith("OPENSKY_CREDENTIALS_FILE: ")
     assert "cannot be read" in first
     assert second.startswith("POLL_INTERVAL: ")
 
 
-def test_a_client_is_named_once(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
-    """The file, or both variables, or nothing for anonymous access; empty means not set."""
+def test_credentials_are_set_once(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
+    """They come from the file, or from both variables, or from neither for anonymous access; empty means not set."""
     client = {"OPENSKY_CLIENT_ID": "me", "OPENSKY_CLIENT_SECRET": SECRET}
-    assert loaded(monkeypatch).opensky_credentials() is None
-    assert loaded(monkeypatch, OPENSKY_CREDENTIALS_FILE="").opensky_credentials() is None
-    from_file = loaded(monkeypatch, OPENSKY_CREDENTIALS_FILE=file)
+    assert load_settings(monkeypatch).opensky_credentials() is None
+    assert load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE="").opensky_credentials() is None
+    from_file = load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=file)
     assert from_file.opensky_credentials() == ("me-api-client", SECRET)
     assert SECRET not in repr(from_file)
     with pytest.raises(SettingsError, match=r"^OPENSKY_CREDENTIALS_FILE: .*OPENSKY_CLIENT_ID") as caught:
-        loaded(monkeypatch, **client)
+        load_settings(monkeypatch, **client)
     assert SECRET not in str(caught.value)
-    assert loaded(monkeypatch, OPENSKY_CREDENTIALS_FILE="", **client).opensky_credentials() == ("me", SECRET)
+    assert load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE="", **client).opensky_credentials() == ("me", SECRET)
 
 
 @pytest.mark.parametrize("half", ["OPENSKY_CLIENT_ID", "OPENSKY_CLIENT_SECRET"])
-def test_half_a_client_beside_the_file_is_a_fault(monkeypatch: pytest.MonkeyPatch, file: Path, half: str) -> None:
-    """Nobody knows which of the two was meant."""
+def test_half_of_the_credentials_beside_the_file_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, file: Path, half: str
+) -> None:
+    """The settings would not define which of the two clients is meant."""
     with pytest.raises(SettingsError, match="OPENSKY_CLIENT_SECRET"):
-        loaded(monkeypatch, OPENSKY_CREDENTIALS_FILE=file, **{half: SECRET})
+        load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=file, **{half: SECRET})
 
 
 def test_timeouts_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five seconds to connect, thirty for all."""
-    settings = loaded(monkeypatch)
+    """The defaults are five seconds to connect, thirty in all."""
+    settings = load_settings(monkeypatch)
     assert (settings.opensky_connect_timeout, settings.opensky_timeout) == (5, 30)
 
 
 @pytest.mark.parametrize("name", ["OPENSKY_CONNECT_TIMEOUT", "OPENSKY_TIMEOUT"])
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "1000", "soon"])
 def test_timeouts_have_bounds(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """Neither none at all nor for ever."""
+    """Neither zero nor infinite timeouts are accepted."""
     with pytest.raises(SettingsError, match=f"^{name}: "):
-        loaded(monkeypatch, **{name: value})
+        load_settings(monkeypatch, **{name: value})
