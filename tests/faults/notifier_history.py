@@ -41,12 +41,12 @@ def describe_history(
 
 def _read_events(bootstrap_servers: str, wanted: frozenset[UUID]) -> Iterator[_HistoryEntry]:
     """Yield the raised alerts and the retries of these users."""
-    for record in records(bootstrap_servers, ALERTS_RAISED):
+    for record in read_records(bootstrap_servers, ALERTS_RAISED):
         raised = decode_raised_alert(record.value)
         if raised.alert.user_id in wanted:
             alert_ids = frozenset({raised.alert.alert_id})
             yield _at(record), raised.alert.user_id, alert_ids, f"{_where(record)} raised {_short(alert_ids)}"
-    for record in records(bootstrap_servers, ALERTS_RETRY):
+    for record in read_records(bootstrap_servers, ALERTS_RETRY):
         retry = decode_retry(record.value)
         user_id = retry.alerts[0].alert.user_id
         if user_id in wanted:
@@ -78,7 +78,7 @@ def _read_statuses(bootstrap_servers: str) -> Iterator[tuple[datetime, str, str]
 
 
 def _changelog(bootstrap_servers: str, table: str) -> list[ConsumerRecord]:
-    return records(bootstrap_servers, Topic(f"notifier-{table}-changelog", ALERTS_RAISED.partitions))
+    return read_records(bootstrap_servers, Topic(f"notifier-{table}-changelog", ALERTS_RAISED.partitions))
 
 
 def _short(ids: Iterable[UUID]) -> str:
