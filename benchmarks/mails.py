@@ -41,8 +41,8 @@ from benchmarks.streams.traffic import airports
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
-from notifier.mail import Contact, alerts_mail
-from notifier.mail.headers import addressed
+from notifier.mail import Contact, compose_alerts_mail
+from notifier.mail.headers import create_mail
 from notifier.smtp import MailServer, Security
 from tests.fakes.tls import server_context
 
@@ -186,7 +186,7 @@ def _show(scene: Scene, seconds: float, rounds: int) -> None:
 
 def _plain_mail(number: int) -> EmailMessage:
     """As the original writes it: some headers, some text."""
-    mail = addressed(replace(_READER, email=f"u{number}@example.net"), SENDER, NOW, f"<{number}@example.org>")
+    mail = create_mail(replace(_READER, email=f"u{number}@example.net"), SENDER, NOW, f"<{number}@example.org>")
     mail["Subject"] = "Airport KJFK: more than 20 departures"
     mail["Content-Type"] = 'text/plain; charset="utf-8"'
     mail.set_payload("More than 20 flights departed from KJFK, New York, within an hour.\n" * 12)
@@ -221,7 +221,7 @@ def _alert_mail(number: int) -> EmailMessage:
         time_zone=ZONES[at // (len(AIRPORTS) * len(LEVELS)) % len(ZONES)],
         unsubscribe_url=f"https://towerwatch.example.org/unsubscribe?token={number:040}",
     )
-    return alerts_mail((alert,), contact, SENDER, NOW, NOW)
+    return compose_alerts_mail((alert,), contact, SENDER, NOW, NOW)
 
 
 _READER: Final = Contact(

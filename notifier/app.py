@@ -23,7 +23,7 @@ from notifier.delivery.dispatch import Dispatch
 from notifier.delivery.in_flight import Doubts
 from notifier.delivery.interfaces import Manner
 from notifier.delivery.store import REMEMBERED, Ledger
-from notifier.mail import signed
+from notifier.mail import sign_mail
 from notifier.metrics import NotifierMetrics
 from notifier.settings import NotifierSettings
 from notifier.smtp import MailServer
@@ -107,7 +107,7 @@ def _mail_server(settings: NotifierSettings) -> MailServer:
         connections=settings.smtp_connections,
         mails_per_connection=settings.smtp_mails_per_connection,
         mails_per_minute=settings.smtp_mails_per_minute,
-        sign=partial(signed, key=key) if key is not None else None,
+        sign=partial(sign_mail, key=key) if key is not None else None,
     )
 
 

@@ -18,7 +18,7 @@ from notifier.delivery.interfaces import Arrival, ContactsLike, MailServerLike, 
 from notifier.delivery.retries import CONFIRMATION_TRIES, pause_after
 from notifier.delivery.store import Ledger
 from notifier.errors import HardBounce, NotSent, Reason, UserManagerAway
-from notifier.mail import confirmation_mail
+from notifier.mail import compose_confirmation_mail
 from notifier.messages import ConfirmationWish
 from notifier.metrics import NotifierMetrics
 
@@ -167,7 +167,7 @@ class Confirmations:
         if contact is None or not contact.confirm_url:
             self._metrics.confirmation_dropped("user_gone" if contact is None else "nothing_to_confirm")
             return True
-        letter = confirmation_mail(contact, wish.confirmation_id, self._manner.sender, self._clock.now())
+        letter = compose_confirmation_mail(contact, wish.confirmation_id, self._manner.sender, self._clock.now())
         began = time.perf_counter()
         if self._is_others(event):  # nobody is kept waiting for a mail that is not begun
             return False

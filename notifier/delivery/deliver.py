@@ -25,7 +25,7 @@ from notifier.delivery.retries import LONGEST, next_try, pause_after
 from notifier.delivery.store import Fate, Ledger
 from notifier.delivery.user_state import Person, name_of
 from notifier.errors import HardBounce, LostAfterData, MailServerAway, NotSent, Reason, UserManagerAway
-from notifier.mail import Contact, alerts_mail
+from notifier.mail import Contact, compose_alerts_mail
 from notifier.messages import RaisedAlert, Retry
 from notifier.metrics import NotifierMetrics
 
@@ -152,7 +152,7 @@ class Mailroom:
         event, began = _event(mail), time.perf_counter()
         cause = min(each.cause_published_at for each in raised)
         now = self._clock.now()
-        letter = alerts_mail([each.alert for each in raised], contact, self._manner.sender, now, cause)
+        letter = compose_alerts_mail([each.alert for each in raised], contact, self._manner.sender, now, cause)
         sending = person.sending(_ids(raised))
         if sending != person:
             self._ledger.remember(event, mail.user_id, sending)

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from faust.types import EventT
 
-from notifier.mail import Contact, envelope_sender
+from notifier.mail import Contact, build_envelope_sender
 from notifier.messages import Retry
 
 
@@ -73,4 +73,4 @@ class Manner:
     """For so long an alert, or the wish for a confirmation, is news."""
 
     def envelope_from(self, contact: Contact) -> str | None:
-        return None if self.bounces_to is None else envelope_sender(self.bounces_to, contact.email)
+        return None if self.bounces_to is None else build_envelope_sender(self.bounces_to, contact.email)

@@ -8,8 +8,8 @@ from functools import cached_property
 from uuid import UUID
 
 from domain.alerts import Alert, AlertState
-from notifier.mail.alert_header import ALERT_HEADER, ToldAlert, parse_alert_header, told
-from notifier.mail.headers import id_of_alerts
+from notifier.mail.alert_header import ALERT_HEADER, AlertHeaderFields, parse_alert_header, select_header_fields
+from notifier.mail.headers import compute_mail_id
 from notifier.messages import decode_raised, decode_retry
 from tests.faults.notifier_people import CHANGING, NEVER_MAILED, Cast, Life, Person, alerts_of
 from tests.streams.process import records
@@ -124,7 +124,7 @@ def account_of(cast: Cast, delivered: Sequence[tuple[str, EmailMessage]], bootst
             account.others.append((to, message_id))
             continue
         alerts = list(_told(cast.by_address[to], headers))
-        assert message_id == f"<{id_of_alerts(alerts)}@example.org>", "a mail is named by what it tells"
+        assert message_id == f"<{compute_mail_id(alerts)}@example.org>", "a mail is named by what it tells"
         _assert_refers(mail, alerts)
         account.mails.append(Accepted(to, message_id, frozenset(each.alert_id for each in alerts), place))
     keys = {str(person.user_id).encode() for person in cast.people}
@@ -140,7 +140,7 @@ def account_of(cast: Cast, delivered: Sequence[tuple[str, EmailMessage]], bootst
 
 
 def _told(person: Person, headers: Iterable[str]) -> Iterator[Alert]:
-    known: Mapping[ToldAlert, Alert] = {told(alert): alert for alert in person.alerts}
+    known: Mapping[AlertHeaderFields, Alert] = {select_header_fields(alert): alert for alert in person.alerts}
     assert len(known) == len(person.alerts)
     for header in headers:
         yield known[parse_alert_header(str(header))]

@@ -299,7 +299,7 @@ def tell_story(seed: int) -> World:
         await tell(world, episodes(world, how_many), requeues)
 
     with (
-        mock.patch.object(mailroom_module, "alerts_mail", written),
+        mock.patch.object(mailroom_module, "compose_alerts_mail", written),
         mock.patch.object(mailroom_module, "MOST_ALERTS", ways.most_alerts),
         mock.patch.object(waiting_module, "MOST_ALERTS", ways.most_alerts),
         mock.patch.object(random, "random", random.Random(seed).random),

@@ -18,7 +18,7 @@ from tests.notifier.weather import Ways
 
 @pytest.fixture(autouse=True)
 def _mails_are_what_they_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailroom, "alerts_mail", written)
+    monkeypatch.setattr(mailroom, "compose_alerts_mail", written)
 
 
 def test_alerts_of_one_person_are_one_mail_recorded_and_acknowledged() -> None:
@@ -137,10 +137,10 @@ def test_a_bug_costs_one_mail_kept_as_evidence(monkeypatch: pytest.MonkeyPatch) 
         raise ZeroDivisionError
 
     async def doing(it: Scene) -> None:
-        monkeypatch.setattr(mailroom, "alerts_mail", buggy)
+        monkeypatch.setattr(mailroom, "compose_alerts_mail", buggy)
         it.bring(1)
         await asyncio.sleep(6)
-        monkeypatch.setattr(mailroom, "alerts_mail", written)
+        monkeypatch.setattr(mailroom, "compose_alerts_mail", written)
         it.bring(2)
         await asyncio.sleep(6)
         assert it.dead == [(1, "ZeroDivisionError in the notifier")]

@@ -27,7 +27,7 @@ from tests.notifier.world import People
 
 @pytest.fixture(autouse=True)
 def _mails_are_what_they_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailroom, "alerts_mail", written)
+    monkeypatch.setattr(mailroom, "compose_alerts_mail", written)
 
 
 def test_a_temporary_refusal_puts_off_and_holds_back_what_comes_after() -> None:
