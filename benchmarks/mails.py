@@ -5,7 +5,7 @@ The sink (`benchmarks.mail_sink`) is a process of its own that takes every mail 
 - in the original's shape: a plain text mail for each alert over a connection of its own, one after the other: connect,
   greet, STARTTLS with a whole handshake, log in, send, say good-bye, with smtplib. Its TLS context is made once and not
   for each mail, which flatters it;
-- through `notifier.smtp.MailServer`, the same mails, 64 waiting at a time: over 4 connections and over 16, and over 4
+- through `notifier.smtp.SmtpClient`, the same mails, 64 waiting at a time: over 4 connections and over 16, and over 4
   to a sink that does not offer PIPELINING. A worker's connections are kept open all day; here, too, they are when the
   clock starts, and each is made anew after 100 mails;
 - through the same pool of 16, alerts as Towerwatch tells them: for each of as many people the mail is written (text,
@@ -43,7 +43,7 @@ from domain.interests import Direction
 from domain.windows import Window
 from notifier.mail import Contact, compose_alerts_mail
 from notifier.mail.headers import create_mail
-from notifier.smtp import MailServer, Security
+from notifier.smtp import Security, SmtpClient
 from tests.fakes.tls import server_context
 
 NAME: Final = "mails"
@@ -102,7 +102,7 @@ class Scene:
         port = self.sink.ports[pipelining, self.reply_ms]
 
         async def sending() -> Speed:
-            server = MailServer(HOST, port, self.security, *LOGIN, ca_file=self.trusted, connections=connections)
+            server = SmtpClient(HOST, port, self.security, *LOGIN, ca_file=self.trusted, connections=connections)
 
             async def sender() -> None:
                 for mail in mails:

@@ -26,7 +26,7 @@ from notifier.delivery.store import REMEMBERED, Ledger
 from notifier.mail import sign_mail
 from notifier.metrics import NotifierMetrics
 from notifier.settings import NotifierSettings
-from notifier.smtp import MailServer
+from notifier.smtp import SmtpClient
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
 
 log = structlog.get_logger()
@@ -94,10 +94,10 @@ def _table(app: faust.App, name: str, says: str) -> DirectTable:
     return add_table(app, DirectTable, name, ALERTS_RAISED.partitions, says, extra_topic_configs=_FOR_AS_LONG)
 
 
-def _mail_server(settings: NotifierSettings) -> MailServer:
+def _mail_server(settings: NotifierSettings) -> SmtpClient:
     password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
     key = settings.signing_key()
-    return MailServer(
+    return SmtpClient(
         settings.smtp_host,
         settings.smtp_port,
         settings.smtp_security,
@@ -134,7 +134,7 @@ def _run(app: faust.App, dispatch: Dispatch, ledger: Ledger, clock: Clock) -> No
 
 
 def _let_go(
-    app: faust.App, dispatch: Dispatch, confirmations: Confirmations, server: MailServer, contacts: Contacts
+    app: faust.App, dispatch: Dispatch, confirmations: Confirmations, server: SmtpClient, contacts: Contacts
 ) -> None:
     """Before partitions go elsewhere, and before the end, mails under way are finished and recorded; to break one off
     could mean to send it twice. What waits is read again, by whoever has it then."""

@@ -32,7 +32,7 @@ class ContactsLike(Protocol):
 
 
 class MailServerLike(Protocol):
-    """Who takes a mail: `notifier.smtp.MailServer`."""
+    """Who takes a mail: `notifier.smtp.SmtpClient`."""
 
     async def send(
         self,

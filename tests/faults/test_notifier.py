@@ -132,7 +132,7 @@ def test_every_alert_of_a_storm(seed: int, kafka: Broker, tmp_path: Path) -> Non
         f"quiet; came of the faults: { ({phase: f'{share:.0%}' for phase, share in came.items()}) }"
     )
     if account.told_twice:
-        print(history(kafka.bootstrap_servers, account.told_twice, account.mails, storm.taken_at))
+        print(history(kafka.bootstrap_servers, account.told_twice, account.mails, storm.accepted_at))
     account.assert_exact(too_late)
     assert (account.repeats - storm.lost_after_data).total() <= crew.kills, "one mail was in doubt at a time"
     assert {to for to, _ in account.others} == set(newcomers), "each newcomer's confirmation mail, and no other"

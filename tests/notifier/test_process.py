@@ -141,10 +141,10 @@ def test_refusals_hold_up_nobody_else(
     for alert in (later, never, lost, behind):
         users.add(contact(alert.user_id, email=f"{alert.user_id}@example.net"))
     users.add(contact(asks.user_id, confirmed=False, confirm_url="https://x.example.org/", email="asks@example.net"))
-    smtp.to[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 3
-    smtp.to[f"{never.user_id}@example.net"] = [f"550 5.1.1 {never.user_id}@example.net unknown"]
-    smtp.to[f"{lost.user_id}@example.net"] = [HANG_UP]
-    smtp.to["asks@example.net"] = ["451 not yet"]
+    smtp.rcpt_script_for[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 3
+    smtp.rcpt_script_for[f"{never.user_id}@example.net"] = [f"550 5.1.1 {never.user_id}@example.net unknown"]
+    smtp.rcpt_script_for[f"{lost.user_id}@example.net"] = [HANG_UP]
+    smtp.rcpt_script_for["asks@example.net"] = ["451 not yet"]
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port) as notifier:
         publish(
             kafka.bootstrap_servers,
@@ -176,7 +176,7 @@ def test_a_stop_loses_no_alert_that_waits(
     """Faust would acknowledge the event that a stop interrupts; a retry in its pause must be there after a restart."""
     alert = new_alert()
     users.add(contact(alert.user_id, email="later@example.net"))
-    smtp.to["later@example.net"] = ["450 later"]
+    smtp.rcpt_script_for["later@example.net"] = ["450 later"]
     started = time.monotonic()
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, RETRY_BASE_S="20") as notifier:
         publish(kafka.bootstrap_servers, [raised(alert)])

@@ -60,7 +60,7 @@ def test_a_refused_alert_is_mailed_after_all_and_once(
     together = [new_alert(user_id=user_id) for _ in range(3)]
     for each in (alert.user_id, user_id, last.user_id):
         users.add(contact(each, email=f"{each}@example.net"))
-    smtp.of[f"{alert.user_id}@example.net"]["CONTENT"] = ["554 5.7.1 not this", "554 5.7.1 not this"]
+    smtp.script_for[f"{alert.user_id}@example.net"]["CONTENT"] = ["554 5.7.1 not this", "554 5.7.1 not this"]
 
     def letters_of_alert() -> list[dict]:
         capsys.readouterr()

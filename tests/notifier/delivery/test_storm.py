@@ -16,8 +16,8 @@ from chassis.breaker import BreakerPolicy
 from chassis.clock import ScaledClock
 from notifier.delivery.retries import next_try
 from notifier.errors import HardBounce, LostAfterData, MailServerAway, NotSent, PermanentlyRefused, Reason
-from notifier.smtp import MailServer, Timeouts
-from tests.fakes.smtp_server import HANG_UP, RESET, STALL, TAKEN_THEN_GONE, TAKEN_THEN_STALL, FakeSmtpServer, Script
+from notifier.smtp import SmtpClient, SmtpTimeouts
+from tests.fakes.smtp_server import ACCEPT_THEN_CLOSE, ACCEPT_THEN_STALL, HANG_UP, RESET, STALL, FakeSmtpServer, Script
 from tests.fakes.tls import server_context
 from tests.waiting import eventually
 
@@ -75,10 +75,10 @@ def planned(chance: random.Random, fake: FakeSmtpServer, addresses: list[str]) -
         usual: list[str | None] = [None] * (len(faults) * (20 if command == "MAIL" else 2))
         fake.script[command] = chance.sample(faults + usual, len(faults + usual))
     for command in ("RCPT", "DATA"):
-        script = fake.of[chance.choice(addresses[: MAILS // 2])]
+        script = fake.script_for[chance.choice(addresses[: MAILS // 2])]
         script[command].append(STALL)
     for number, address in enumerate(addresses):
-        script = fake.of[address]
+        script = fake.script_for[address]
         if number % 4 == 3:
             command, answer, kind, reason = FOR_GOOD[number // 4 % len(FOR_GOOD)]
             _put_off(chance, script, command)
@@ -88,7 +88,7 @@ def planned(chance: random.Random, fake: FakeSmtpServer, addresses: list[str]) -
         for command in FOR_NOW:
             _put_off(chance, script, command)
         for _ in range(chance.choice((0, 0, 0, 1, 2))):
-            script["CONTENT"].append(TAKEN_THEN_STALL if chance.random() < 0.1 else TAKEN_THEN_GONE)
+            script["CONTENT"].append(ACCEPT_THEN_STALL if chance.random() < 0.1 else ACCEPT_THEN_CLOSE)
             plan.copies[address] += 1
         chance.shuffle(script["CONTENT"])
     return plan
@@ -135,7 +135,7 @@ def a_mail(address: str) -> EmailMessage:
     return mail
 
 
-async def insist(server: MailServer, clock: ScaledClock, mail: EmailMessage, doubts: asyncio.Semaphore) -> Fate:
+async def insist(server: SmtpClient, clock: ScaledClock, mail: EmailMessage, doubts: asyncio.Semaphore) -> Fate:
     """Send again and again, as the agents do, until it is taken or refused for good."""
     fate = Fate()
     began = clock.now()
@@ -182,7 +182,7 @@ def test_every_mail_arrives_once_or_is_refused_for_its_own_reason(
     clock = ScaledClock(datetime(2026, 11, 23, tzinfo=UTC), SPEED, datetime.now(UTC))
 
     async def storm(port: int) -> list[Fate]:
-        server = MailServer(
+        server = SmtpClient(
             "127.0.0.1",
             port,
             "starttls",
@@ -192,12 +192,12 @@ def test_every_mail_arrives_once_or_is_refused_for_its_own_reason(
             connections=CONNECTIONS,
             mails_per_connection=7,
             clock=clock,
-            patience=BreakerPolicy(longest_opening=timedelta(seconds=20)),
-            timeouts=Timeouts(connect_s=2, command_s=2, content_s=5),
+            breaker_policy=BreakerPolicy(longest_opening=timedelta(seconds=20)),
+            timeouts=SmtpTimeouts(connect_s=2, command_s=2, content_s=5),
         )
         doubts = asyncio.Semaphore(IN_DOUBT)
         fates = await asyncio.gather(*(insist(server, clock, a_mail(address), doubts) for address in addresses))
-        assert (server.mails_under_way, server.connections <= CONNECTIONS) == (0, True)
+        assert (server.mails_in_flight, server.connections <= CONNECTIONS) == (0, True)
         await server.close()
         return fates
 
@@ -219,6 +219,6 @@ def test_every_mail_arrives_once_or_is_refused_for_its_own_reason(
     assert fake.most_open <= CONNECTIONS * 2, (
         "for each open one, at most one of which the server has yet to see the end"
     )
-    assert all(not any(script.values()) for to, script in fake.of.items() if to not in plan.refused)
+    assert all(not any(script.values()) for to, script in fake.script_for.items() if to not in plan.refused)
     for command, answers in to_be_said.items():
         assert len(fake.script[command]) < answers / 2, f"too little of the storm came in {command}"
