@@ -23,8 +23,8 @@ from chassis.faust.app import run_worker
 from chassis.process import settings_or_exit
 from chassis.settings import Settings
 from notifier.app import SERVICE, create_app
-from notifier.dead_letters.commands import list_letters, requeue_letters, show_letter
-from notifier.dead_letters.dead_letter import Filter, moment_in, place_in
+from notifier.dead_letters.commands import list_dead_letters, requeue_dead_letters, show_dead_letter
+from notifier.dead_letters.dead_letter import DeadLetterFilter, parse_moment, parse_record_id
 from notifier.dead_letters.decoding import SOURCES
 from notifier.settings import NotifierSettings
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, CATALOGUE
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _work()
     if chosen.action == "requeue" and bool(chosen.ids) == chosen.all:
         parser.error("requeue needs letters: either their ids, or --all")
-    if chosen.action == "requeue" and chosen.ids and _filter(chosen) != Filter():
+    if chosen.action == "requeue" and chosen.ids and _filter(chosen) != DeadLetterFilter():
         parser.error("requeue: --reason, --topic, --since and --until go with --all, not with ids")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is printed is the answer
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of an outage it says ten lines a second, we one in all
@@ -69,16 +69,16 @@ def _work() -> None:
 
 async def _dead_letters(bootstrap_servers: str, chosen: argparse.Namespace, now: datetime) -> int:
     if chosen.action == "show":
-        return await show_letter(bootstrap_servers, chosen.id)
+        return await show_dead_letter(bootstrap_servers, chosen.id)
     if chosen.action == "requeue":
-        return await requeue_letters(bootstrap_servers, chosen.ids or _filter(chosen), now, dry_run=chosen.dry_run)
-    return await list_letters(
+        return await requeue_dead_letters(bootstrap_servers, chosen.ids or _filter(chosen), now, dry_run=chosen.dry_run)
+    return await list_dead_letters(
         bootstrap_servers, _filter(chosen), chosen.limit, only_summary=chosen.summary, as_json=chosen.json
     )
 
 
-def _filter(chosen: argparse.Namespace) -> Filter:
-    return Filter(chosen.reason, chosen.topic, chosen.since, chosen.until)
+def _filter(chosen: argparse.Namespace) -> DeadLetterFilter:
+    return DeadLetterFilter(chosen.reason, chosen.topic, chosen.since, chosen.until)
 
 
 def _refuse(sentence: str) -> int:
@@ -114,7 +114,7 @@ def _parser(now: datetime) -> argparse.ArgumentParser:
     listing.add_argument("--summary", action="store_true", help="only how many there are for which reason")
     listing.add_argument("--json", action="store_true", help="one JSON object a line, and no summary beside them")
     showing = actions.add_parser("show", help="everything about one letter", allow_abbrev=False)
-    showing.add_argument("id", type=_said(place_in), metavar="ID", help="partition:offset, as `list` shows it")
+    showing.add_argument("id", type=_said(parse_record_id), metavar="ID", help="partition:offset, as `list` shows it")
     requeuing = actions.add_parser(
         "requeue",
         parents=[filters],
@@ -124,7 +124,7 @@ def _parser(now: datetime) -> argparse.ArgumentParser:
         "is said for each.",
         allow_abbrev=False,
     )
-    requeuing.add_argument("ids", nargs="*", type=_said(place_in), metavar="ID", help="partition:offset")
+    requeuing.add_argument("ids", nargs="*", type=_said(parse_record_id), metavar="ID", help="partition:offset")
     requeuing.add_argument("--all", action="store_true", help="all that were not yet, and that the options name")
     requeuing.add_argument("--dry-run", action="store_true", help="only say what would be done")
     return parser
@@ -132,7 +132,7 @@ def _parser(now: datetime) -> argparse.ArgumentParser:
 
 def _filters(now: datetime) -> argparse.ArgumentParser:
     filters = argparse.ArgumentParser(add_help=False)
-    when = _said(lambda text: moment_in(text, now))
+    when = _said(lambda text: parse_moment(text, now))
     filters.add_argument("--reason", default="", metavar="TEXT", help="whose reason holds this, in whatever case")
     filters.add_argument("--topic", choices=SOURCES, help="that come from this topic")
     filters.add_argument(
