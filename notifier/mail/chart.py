@@ -201,6 +201,7 @@ class _ChartPainter:
         return min(max(x, _LEFT_MARGIN + half), WIDTH - _SIDE_MARGIN - half)
 
     def _draw_line(self, x1: float, y1: float, x2: float, y2: float, colour: int) -> None:
+        """Draw a line between two points."""
         self._canvas.line(
             [self._to_pixels(x1), self._to_pixels(y1), self._to_pixels(x2), self._to_pixels(y2)],
             fill=colour,
@@ -208,7 +209,7 @@ class _ChartPainter:
         )
 
     def _draw_text(self, x: float, y: float, text: str, size: int, colour: int, anchor: str) -> None:
-        """Draw a text at a position, to which it is aligned by Pillow's two-letter `anchor`."""
+        """Draw a text at a position. `anchor`: Pillow's two letters for how the text is aligned to the position."""
         if text:
             glyphs = _render_glyphs(text, size, colour, anchor)
             at = self._to_pixels(x) + glyphs.left, self._to_pixels(y) + glyphs.top

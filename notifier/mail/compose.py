@@ -202,6 +202,7 @@ def _build_threshold_section(
 
 
 def _build_run_line(run: BreachRun, summary: ThresholdSummary, times: ReaderTimes) -> RunLine:
+    """Return the line about one run: its time range in UTC and in the reader's time zone, and its description."""
     zone = times.local_zone(run.begin)
     return RunLine(
         utc_range=f"{times.format_range(run.begin, run.end)} UTC",

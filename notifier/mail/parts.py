@@ -31,7 +31,7 @@ class InlineImage:
 
 
 @cache
-def _create_templates() -> Environment:
+def _load_templates() -> Environment:
     """Return the Jinja environment of `notifier/templates`; created once, at the first call."""
     return Environment(
         loader=PackageLoader("notifier"),
@@ -51,8 +51,8 @@ def set_body(
     The images are related to the HTML part alone (RFC 2387 in RFC 2046, 5.1.4), so a reader of the text is not offered
     images to save.
     """
-    text = _create_templates().get_template(f"{template}.txt").render(values)
-    html = _create_templates().get_template(f"{template}.html").render(values)
+    text = _load_templates().get_template(f"{template}.txt").render(values)
+    html = _load_templates().get_template(f"{template}.html").render(values)
     page = _build_text_part("html", _strip_indents(html))
     if images:
         # RFC 2387, 3.1: the type names the root part, to which the images belong.

@@ -102,16 +102,16 @@ def choose_tone(alert: Alert) -> str:
 
 def format_comparison(alert: Alert) -> str:
     """Return the comparison that follows a count: "more than your level of 20"."""
-    level = f"{_LONG[alert.bound]} your level of {format_number(alert.threshold)}"
+    comparison = f"{_LONG[alert.bound]} your level of {format_number(alert.threshold)}"
     match alert.state:
         case AlertState.FIRING:
-            return level
+            return comparison
         case AlertState.STILL:
-            return f"still {level}"
+            return f"still {comparison}"
         case AlertState.RESOLVED:
-            return f"no longer {level}"
+            return f"no longer {comparison}"
         case AlertState.WITHDRAWN:
-            return f"not {level}"
+            return f"not {comparison}"
 
 
 def format_statement(alert: Alert) -> str:

@@ -145,12 +145,12 @@ class SmtpClient:
 
     @property
     def connections(self) -> int:
-        """How many connections are open, in use or idle; for metrics."""
+        """The number of open connections, in use or idle; for metrics."""
         return sum(connection.is_open for connection in self._opened)
 
     @property
     def mails_in_flight(self) -> int:
-        """How many mails have a connection and are being sent now; mails that wait for a connection do not count."""
+        """The number of mails that are being sent now; mails that wait for a connection do not count."""
         return self._in_flight
 
     async def close(self) -> None:

@@ -30,7 +30,7 @@ _EXTENSIONS: Final = ("pipelining", "size", "8bitmime", "smtputf8")
 
 @dataclass(frozen=True, slots=True)
 class SmtpTimeouts:
-    """How many seconds to wait for the server's replies."""
+    """Timeouts for the server's replies, in seconds."""
 
     connect_s: float = 15.0
     """For each step of opening: the connection, the greeting, EHLO, the TLS handshake, and each step of the login."""
@@ -90,7 +90,7 @@ class SmtpConnection:
         self._needs_reset = False
         """True while the server may still hold the envelope of a mail that it did not accept: RSET must come first."""
         self.mails = 0
-        """How many mails were sent over this connection, accepted or not."""
+        """The number of mails that were sent over this connection, accepted or not."""
 
     @classmethod
     async def open(cls, config: SmtpServerConfig) -> "SmtpConnection":

@@ -40,7 +40,7 @@ class Phase(StrEnum):
 
 
 class Disposition(StrEnum):
-    """What the client must do with a mail, or with all mails, after a failure."""
+    """The action that a failure requires: retry or give up the mail, its address, or all mails."""
 
     TEMPORARY = "temporary"
     """Send this mail again later."""

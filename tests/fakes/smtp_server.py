@@ -64,7 +64,7 @@ class FakeSmtpServer:
         login: tuple[str, str] | None = None,
         extensions: tuple[str, ...] = (),
     ) -> None:
-        """With a `login` (name, password) the server accepts mails only after AUTH."""
+        """`login` (name, password), if given, makes the server require AUTH before a mail."""
         self.script: Script = defaultdict(list)
         self.script_for: defaultdict[str, Script] = defaultdict(lambda: defaultdict(list))
         self.rcpt_script_for: Script = defaultdict(list)

@@ -294,7 +294,7 @@ def test_only_matching_dead_letters_are_requeued(kafka: Broker, dead_letters: To
 
 
 def test_a_users_alerts_are_requeued_in_their_order(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
-    """Of 1,200 dead letters, each user's alerts keep their order: RESOLVED must not come before its FIRING."""
+    """Alerts of one user among 1,200 dead letters keep their order: RESOLVED must not come before its FIRING."""
     people = [uuid4() for _ in range(5)]
     alerts = [new_alert(user_id=people[each % 5]) for each in range(1_200)]
     put_aside(kafka.bootstrap_servers, dead_letters, [raised(each) for each in alerts])

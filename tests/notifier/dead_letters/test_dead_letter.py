@@ -188,7 +188,7 @@ def test_a_huge_text_is_cut() -> None:
 
 
 def test_missing_headers_have_defaults() -> None:
-    """Without headers the time is the record's own, and source and reason are unknown."""
+    """The time defaults to the record's own, and source and reason are unknown."""
     (entry,) = entries_of(record(raised(ALERT), headers=[]))
     assert entry.format_line().startswith("3:0  2026-11-23T05:00:00Z  unknown  no reason told  ")
     assert entry.dead_letter.source == "unknown, partition unknown, offset unknown"
@@ -267,7 +267,7 @@ def test_an_alert_is_requeued_byte_by_byte() -> None:
 
 
 def test_all_alerts_of_a_failed_mail_are_requeued() -> None:
-    """Each alert of the mail becomes an alert event of its own."""
+    """Every alert of the mail becomes an alert event of its own."""
     alerts = [new_alert(user_id=ALERT.user_id, state=state) for state in AlertState]
     found = requeue(retry(*alerts))
     assert [each.original for each in found] == [encode_alert(each, CAUSE) for each in alerts]

@@ -162,7 +162,7 @@ def test_the_windows_before_are_described(changes: dict[str, object], sentence: 
 
 
 def test_a_final_count_has_no_warning() -> None:
-    """Only the count that passed the threshold, threshold + 1, may still grow."""
+    """A count above threshold + 1 belongs to a window that has ended, so it cannot grow any more."""
     assert "may be higher" not in plain_text_of(ALERT)
 
 
@@ -264,7 +264,7 @@ def test_the_order_of_alerts_makes_no_difference() -> None:
 
 
 def test_too_many_runs_are_counted() -> None:
-    """For a threshold with 40 breaches the latest 12 have a line, and the other 28 are only counted."""
+    """A threshold with 40 breaches has lines for the latest 12, and the other 28 are only counted."""
     hour = timedelta(hours=1)
     flips = [replace(ALERT, alert_id=UUID(int=n), window_start=ALERT.window_start + 2 * n * hour) for n in range(40)]
     assert "… and 28 earlier times" in plain_text_of(*flips)

@@ -78,7 +78,7 @@ def read_raw_headers(mail: EmailMessage) -> list[tuple[str, str]]:
     ids=["alert", "resolved", "night", "unicode", "confirmation"],
 )
 def test_each_header_obeys_its_rfc(mail: EmailMessage) -> None:
-    """Each header has its grammar, occurs at most once (RFC 5322, 3.6), in ASCII; required headers are present."""
+    """Headers obey their grammar, occur at most once (RFC 5322, 3.6), and are ASCII; required headers are present."""
     headers = read_raw_headers(mail)
     seen = [name for name, _ in headers]
     assert {"Date", "From", "To", "Message-ID", "Subject", "Auto-Submitted", "MIME-Version", "Content-Type"} <= {*seen}

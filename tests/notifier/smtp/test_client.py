@@ -35,6 +35,7 @@ def fake(request: pytest.FixtureRequest) -> Iterator[FakeSmtpServer]:
 
 
 def build_mail(number: int = 1, to: str = "ada@example.net", text: str = "24 departures\n") -> EmailMessage:
+    """Return a mail with this number in its subject and Message-ID."""
     mail = EmailMessage(policy=SMTP)
     mail["From"] = "Towerwatch <alerts@example.org>"
     mail["To"] = to
@@ -77,7 +78,7 @@ def test_mails_share_a_connection(fake: FakeSmtpServer) -> None:
 
 
 def test_commands_are_pipelined_if_the_server_offers_it() -> None:
-    """With PIPELINING, MAIL, RCPT and DATA are one round trip (RFC 2920); else each command waits for its reply."""
+    """The client sends MAIL, RCPT and DATA together with PIPELINING (RFC 2920), else each after the reply before."""
     for extensions, most in ((EXTENSIONS, 3), ((), 1)):
         with FakeSmtpServer(extensions=extensions).running() as fake:
             assert send_in_sequence(create_client(fake)) == [None]
@@ -163,7 +164,7 @@ def test_a_refused_mail_keeps_its_connection_open(fake: FakeSmtpServer) -> None:
 
 
 def test_a_server_without_recipient_gets_no_content(fake: FakeSmtpServer) -> None:
-    """With PIPELINING, DATA may be accepted although RCPT was not (RFC 2920, 3.1): no content may be sent then."""
+    """A pipelined DATA may be accepted although RCPT was refused (RFC 2920, 3.1): no content may be sent then."""
     fake.rcpt_script_for["ada@example.net"] = ["550 5.1.1 no"]
     fake.script["DATA"] = ["354 go on"] if "PIPELINING" in fake.build_ehlo_reply(False) else []
     refused, accepted = send_in_sequence(create_client(fake), 2)
@@ -230,7 +231,7 @@ def test_a_cancelled_probe_leaves_no_connection_open(fake: FakeSmtpServer) -> No
 
 @pytest.mark.parametrize("fault", [ACCEPT_THEN_CLOSE, ACCEPT_THEN_STALL])
 def test_an_unconfirmed_mail_is_sent_again_under_the_same_id(fake: FakeSmtpServer, fault: str) -> None:
-    """Without a reply to the content the recipient may get two copies, with the same Message-ID, rather than none."""
+    """A mail without a reply to its content is sent again: two copies with one Message-ID are better than none."""
 
     async def send_mails() -> None:
         client = create_client(fake)
@@ -265,7 +266,7 @@ def test_a_cancelled_mail_leaves_nothing_behind(fake: FakeSmtpServer) -> None:
 
 
 def test_an_outage_costs_no_storm_of_connections(fake: FakeSmtpServer) -> None:
-    """With 200 mails and a server that refuses every connection, the circuit opens, and each error has a retry time."""
+    """The circuit opens when a server refuses every connection, and the errors of 200 mails have a retry time."""
     clock = FakeClock()
 
     async def send_mails() -> None:
@@ -301,7 +302,7 @@ def test_refused_mails_do_not_open_the_breaker(fake: FakeSmtpServer) -> None:
 
 
 def test_the_rate_limit_delays_mails(fake: FakeSmtpServer) -> None:
-    """With a limit of two per minute the third mail waits until a minute after the first."""
+    """The third mail waits until a minute after the first if two per minute are allowed."""
     waits: list[float] = []
 
     class Clock(FakeClock):
@@ -361,7 +362,7 @@ def test_the_extensions_of_the_server_are_used() -> None:
 
 
 def test_a_server_without_eight_bits_gets_seven(fake: FakeSmtpServer) -> None:
-    """Without 8BITMIME the content is encoded in ASCII (RFC 6152), and the text is the same."""
+    """The content is encoded in ASCII for a server without 8BITMIME (RFC 6152), and the text is the same."""
     asyncio.run(create_client(fake).send(build_mail(text="zoë\n")))
     [mail] = fake.mails
     assert mail.get_content().strip() == "zoë"
@@ -369,7 +370,7 @@ def test_a_server_without_eight_bits_gets_seven(fake: FakeSmtpServer) -> None:
 
 
 def test_an_address_in_utf8_needs_a_server_that_takes_it() -> None:
-    """Without SMTPUTF8 a mail to such an address is refused permanently; mails to others are sent."""
+    """A mail to such an address is refused permanently without SMTPUTF8; mails to others are sent."""
 
     async def send_mails() -> None:
         client = create_client(fake)

@@ -104,7 +104,7 @@ def test_a_refused_mail_never_calls_the_callback(fake: FakeSmtpServer, command: 
 
 
 def test_a_mail_without_recipient_never_calls_the_callback() -> None:
-    """With PIPELINING a server may send 354 although it has refused the recipient: it gets an empty content."""
+    """A pipelining server may send 354 although it has refused the recipient: it gets an empty content."""
 
     async def scenario() -> None:
         client, callback = create_client(fake), BlockingCallback()

@@ -99,7 +99,7 @@ def parse_reply(text: str) -> tuple[int, EnhancedCode | None]:
     ],
 )
 def test_a_reply_about_a_mail_is_classified(phase: str, reply: str, disposition: str, reason: str) -> None:
-    """Each reply has the meaning that the RFC named in its rule gives it."""
+    """A reply has the meaning that the RFC named in its rule gives it."""
     code, enhanced = parse_reply(reply)
     outcome = classify(Phase(phase), code, enhanced)
     assert (outcome.disposition, outcome.reason) == (disposition, reason)
@@ -147,7 +147,7 @@ def test_a_failure_before_any_mail_concerns_all_mails(phase: Phase, code: int, e
     ],
 )
 def test_no_reply_is_classified_by_phase(phase: str, disposition: str, reason: str) -> None:
-    """Only after the mail's last line the server may have accepted the mail."""
+    """A missing reply means that the server may have accepted the mail only after the mail's last line."""
     outcome = classify(Phase(phase), None)
     assert (outcome.disposition, outcome.reason) == (disposition, reason)
 

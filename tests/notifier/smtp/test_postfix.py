@@ -36,6 +36,7 @@ def postfix(shared: Postfix) -> Postfix:
 
 
 def build_mail(number: int, to: str = "ada@example.net", text: str = "24 departures\n.\n") -> EmailMessage:
+    """Return a mail with this number in its subject and Message-ID."""
     mail = EmailMessage(policy=SMTP)
     mail["From"], mail["To"], mail["Subject"] = "alerts@example.org", to, f"mail {number}"
     mail["Message-ID"] = f"<{number}@example.org>"
@@ -134,7 +135,7 @@ def test_a_non_ascii_address_gets_its_mail(postfix: Postfix) -> None:
 
 
 def test_an_untrusted_certificate_is_refused(postfix: Postfix) -> None:
-    """With a real server, too, the client refuses a certificate that the machine does not trust."""
+    """The client refuses a real server's certificate, too, if the machine does not trust it."""
     with pytest.raises(MailServerAway) as refused:
         asyncio.run(SmtpClient(HOST, postfix.port, "starttls").send(build_mail(1)))
     assert refused.value.reason is Reason.TLS
