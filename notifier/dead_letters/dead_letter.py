@@ -1,8 +1,8 @@
 """The dead letters of alerts.dead-letter.v1: parsing, filtering, formatting, and the alerts that can be requeued. Pure.
 
 A dead letter is an event's own bytes, with headers for its source, the reason and the time
-(`chassis.faust.app.dead_letter`). The topic also holds notes, one for each requeued dead letter: a record without a
-value, in the dead letter's partition.
+(`chassis.faust.app.dead_letter`). The topic also holds notes, one for each requeued dead letter: a record
+without a value, in the dead letter's partition.
 
 Nothing in a dead letter is trusted, since its event could not be processed: headers may be missing, bytes may be
 anything. Its texts are shown in ASCII, with all other characters escaped, since a terminal executes control characters.

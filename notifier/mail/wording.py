@@ -58,8 +58,8 @@ def format_level(bound: Bound, threshold: int) -> str:
 def describe_threshold(alert: Alert) -> str:
     """Return the threshold that an alert is about: "Departures in an hour: more than 20"."""
     run = f", {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
-    flights = name_flights(alert.direction).capitalize()
-    return f"{flights} {_IN_A_WINDOW[alert.window]}: {_LONG[alert.bound]} {format_number(alert.threshold)}{run}"
+    flights = f"{name_flights(alert.direction).capitalize()} {_IN_A_WINDOW[alert.window]}"
+    return f"{flights}: {_LONG[alert.bound]} {format_number(alert.threshold)}{run}"
 
 
 def find_airport_names(icao: str) -> tuple[str, str]:

@@ -99,12 +99,12 @@ class SmtpClient:
         `before_content` is awaited when the server is ready for the content (354), before its first byte is written:
         until it returns, the server certainly has not accepted the mail, even if this process is killed. Meanwhile the
         mail occupies its connection, on which the server waits for some minutes; if the server gives up waiting, this
-        raises TemporarilyRefused or MailServerAway. `before_content` is called at most once for each connection that is
-        tried; its own errors are raised unchanged.
+        raises TemporarilyRefused or MailServerAway. `before_content` is called at most once for each connection
+        that is tried; its own errors are raised unchanged.
 
         Raises TemporarilyRefused (LostAfterData if the server may have accepted the mail), PermanentlyRefused
-        (HardBounce if the address is at fault) or MailServerAway. While the circuit is open, MailServerAway is raised
-        at once, with the time of the next attempt.
+        (HardBounce if the address is at fault) or MailServerAway. While the circuit is open, the last is raised at
+        once, with the time of the next attempt.
         """
         self._require_admission()  # first: serializing and signing a mail costs more than rejecting it
         envelope = Envelope.of(mail, envelope_from, self._sign)
@@ -219,7 +219,7 @@ class SmtpClient:
             await asyncio.sleep(self._clock.real_seconds(self._rate_limit.reserve(now) - now))
 
     def _enter_breaker(self) -> int:
-        """Admit a mail to the breaker, and return the breaker's generation. Raises MailServerAway if it is open."""
+        """Admit a mail to the breaker, and return its generation. Raises MailServerAway if it is open."""
         admitted = self._breaker.admitted(self._clock.now())
         if admitted is None:
             raise self._circuit_open_error()
@@ -239,7 +239,7 @@ class SmtpClient:
             log.warning("mail_server.left_alone", reason=str(reason), until=self._breaker.until.isoformat())
 
     def _require_admission(self) -> None:
-        """Raise MailServerAway while the breaker admits no mail, so that no mail waits for a connection in vain."""
+        """Raise MailServerAway while the breaker admits no mail, so that no mail queues for a connection."""
         if self._breaker.admitted(self._clock.now()) is None:
             raise self._circuit_open_error()
 

@@ -183,7 +183,8 @@ class SmtpConnection:
             can_go_on = True
         except SmtpCommandFailed as failure:
             outcome = failure.outcome
-            can_go_on = outcome.disposition in _ABOUT_ONE_MAIL and outcome.reason not in (Reason.LOST, Reason.PROTOCOL)
+            is_in_step = outcome.reason not in (Reason.LOST, Reason.PROTOCOL)
+            can_go_on = is_in_step and outcome.disposition in _ABOUT_ONE_MAIL
             raise
         finally:
             if not can_go_on:
