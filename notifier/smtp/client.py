@@ -103,8 +103,8 @@ class SmtpClient:
         that is tried; its own errors are raised unchanged.
 
         Raises TemporarilyRefused (LostAfterData if the server may have accepted the mail), PermanentlyRefused
-        (HardBounce if the address is at fault) or MailServerAway. While the circuit is open, the last comes at once,
-        with the time of the next attempt.
+        (HardBounce if the address is at fault) or MailServerAway. While the circuit is open, the last comes
+        at once, with the time of the next attempt.
         """
         self._require_admission()  # first: serializing and signing a mail costs more than rejecting it
         envelope = Envelope.of(mail, envelope_from, self._sign)
