@@ -5,7 +5,7 @@ The sink (`benchmarks.mail_sink`) is a process of its own that takes every mail 
 - in the original's shape: a plain text mail for each alert over a connection of its own, one after the other: connect,
   greet, STARTTLS with a whole handshake, log in, send, say good-bye, with smtplib. Its TLS context is made once and not
   for each mail, which flatters it;
-- through `notifier.smtp.MailServer`, the same mails, 64 waiting at a time: over 4 connections and over 16, and over 4
+- through `notifier.smtp.SmtpClient`, the same mails, 64 waiting at a time: over 4 connections and over 16, and over 4
   to a sink that does not offer PIPELINING. A worker's connections are kept open all day; here, too, they are when the
   clock starts, and each is made anew after 100 mails;
 - through the same pool of 16, alerts as Towerwatch tells them: for each of as many people the mail is written (text,
@@ -41,9 +41,9 @@ from benchmarks.streams.traffic import choose_airports
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
-from notifier.mail import Contact, alerts_mail
-from notifier.mail.headers import addressed
-from notifier.smtp import MailServer, Security
+from notifier.mail import Contact, compose_alerts_mail
+from notifier.mail.headers import create_mail
+from notifier.smtp import Security, SmtpClient
 from tests.fakes.tls import server_context
 
 NAME: Final = "mails"
@@ -105,7 +105,7 @@ class SinkTarget:
         port = self.sink.ports[pipelining, self.reply_ms]
 
         async def sending() -> MailRate:
-            server = MailServer(HOST, port, self.security, *LOGIN, ca_file=self.trusted, connections=connections)
+            server = SmtpClient(HOST, port, self.security, *LOGIN, ca_file=self.trusted, connections=connections)
 
             async def sender() -> None:
                 for mail in mails:
@@ -191,7 +191,7 @@ def _measure_and_report(target: SinkTarget, seconds: float, rounds: int) -> None
 
 def _build_plain_mail(number: int) -> EmailMessage:
     """Return a mail like the original's: some headers and some text."""
-    mail = addressed(replace(_READER, email=f"u{number}@example.net"), SENDER, NOW, f"<{number}@example.org>")
+    mail = create_mail(replace(_READER, email=f"u{number}@example.net"), SENDER, NOW, f"<{number}@example.org>")
     mail["Subject"] = "Airport KJFK: more than 20 departures"
     mail["Content-Type"] = 'text/plain; charset="utf-8"'
     mail.set_payload("More than 20 flights departed from KJFK, New York, within an hour.\n" * 12)
@@ -226,7 +226,7 @@ def _build_alert_mail(number: int) -> EmailMessage:
         time_zone=ZONES[at // (len(AIRPORTS) * len(LEVELS)) % len(ZONES)],
         unsubscribe_url=f"https://towerwatch.example.org/unsubscribe?token={number:040}",
     )
-    return alerts_mail((alert,), contact, SENDER, NOW, NOW)
+    return compose_alerts_mail((alert,), contact, SENDER, NOW, NOW)
 
 
 _READER: Final = Contact(

@@ -117,7 +117,7 @@ class Covered:
 
 
 class Flights:
-    """The queries. Every one may raise DatabaseAwayError, and may be called by several threads at once.
+    """The queries. Every one may raise DatabaseUnavailableError, and may be called by several threads at once.
 
     Those about one airport raise NoSuchAirportError, and NoSuchInterestError for one that the user has no interest in:
     nobody learns which airports others watch.

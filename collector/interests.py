@@ -71,7 +71,7 @@ class Change(TypedDict, total=False):
 
 
 class Interests:
-    """The use cases. Every one may raise DatabaseAwayError, and may be called by several threads at once.
+    """The use cases. Every one may raise DatabaseUnavailableError, and may be called by several threads at once.
 
     On MySQL two that are about the same rows must take their locks in the same order: a row is found without a lock,
     then locked by its primary key, and several are in the order of their keys. What still loses to another (both

@@ -23,8 +23,8 @@ from chassis.faust.app import run_worker
 from chassis.process import settings_or_exit
 from chassis.settings import Settings
 from notifier.app import SERVICE, create_app
-from notifier.dead_letters.commands import list_letters, requeue_letters, show_letter
-from notifier.dead_letters.dead_letter import Filter, moment_in, place_in
+from notifier.dead_letters.commands import list_dead_letters, requeue_dead_letters, show_dead_letter
+from notifier.dead_letters.dead_letter import DeadLetterFilter, parse_moment, parse_record_id
 from notifier.dead_letters.decoding import SOURCES
 from notifier.settings import NotifierSettings
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, CATALOGUE
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _run_worker()
     if chosen.action == "requeue" and bool(chosen.ids) == chosen.all:
         parser.error("requeue needs letters: either their ids, or --all")
-    if chosen.action == "requeue" and chosen.ids and _build_filter(chosen) != Filter():
+    if chosen.action == "requeue" and chosen.ids and _build_filter(chosen) != DeadLetterFilter():
         parser.error("requeue: --reason, --topic, --since and --until go with --all, not with ids")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is printed is the answer
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of an outage it says ten lines a second, we one in all
@@ -74,19 +74,19 @@ def _run_worker() -> None:
 async def _run_command(bootstrap_servers: str, chosen: argparse.Namespace, now: datetime) -> int:
     """Run a dead-letters command against the broker; return its exit status."""
     if chosen.action == "show":
-        return await show_letter(bootstrap_servers, chosen.id)
+        return await show_dead_letter(bootstrap_servers, chosen.id)
     if chosen.action == "requeue":
-        return await requeue_letters(
+        return await requeue_dead_letters(
             bootstrap_servers, chosen.ids or _build_filter(chosen), now, dry_run=chosen.dry_run
         )
-    return await list_letters(
+    return await list_dead_letters(
         bootstrap_servers, _build_filter(chosen), chosen.limit, only_summary=chosen.summary, as_json=chosen.json
     )
 
 
-def _build_filter(chosen: argparse.Namespace) -> Filter:
+def _build_filter(chosen: argparse.Namespace) -> DeadLetterFilter:
     """Return the dead-letter filter that the options describe."""
-    return Filter(chosen.reason, chosen.topic, chosen.since, chosen.until)
+    return DeadLetterFilter(chosen.reason, chosen.topic, chosen.since, chosen.until)
 
 
 def _print_error(sentence: str) -> int:
@@ -127,7 +127,7 @@ def _build_parser(now: datetime) -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="one JSON object a line, and no summary beside them")
     showing = actions.add_parser("show", help="everything about one letter", allow_abbrev=False)
     showing.add_argument(
-        "id", type=_with_error_text(place_in), metavar="ID", help="partition:offset, as `list` shows it"
+        "id", type=_with_error_text(parse_record_id), metavar="ID", help="partition:offset, as `list` shows it"
     )
     requeuing = actions.add_parser(
         "requeue",
@@ -138,7 +138,9 @@ def _build_parser(now: datetime) -> argparse.ArgumentParser:
         "is said for each.",
         allow_abbrev=False,
     )
-    requeuing.add_argument("ids", nargs="*", type=_with_error_text(place_in), metavar="ID", help="partition:offset")
+    requeuing.add_argument(
+        "ids", nargs="*", type=_with_error_text(parse_record_id), metavar="ID", help="partition:offset"
+    )
     requeuing.add_argument("--all", action="store_true", help="all that were not yet, and that the options name")
     requeuing.add_argument("--dry-run", action="store_true", help="only say what would be done")
     return parser
@@ -147,7 +149,7 @@ def _build_parser(now: datetime) -> argparse.ArgumentParser:
 def _build_filter_parser(now: datetime) -> argparse.ArgumentParser:
     """Return the parser of the filter options, which `list` and `requeue` share."""
     filters = argparse.ArgumentParser(add_help=False)
-    when = _with_error_text(lambda text: moment_in(text, now))
+    when = _with_error_text(lambda text: parse_moment(text, now))
     filters.add_argument("--reason", default="", metavar="TEXT", help="whose reason holds this, in whatever case")
     filters.add_argument("--topic", choices=SOURCES, help="that come from this topic")
     filters.add_argument(

@@ -23,10 +23,10 @@ from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.policy import MailPolicy
 from notifier.delivery.store import STATUS_RETENTION, DeliveryStore
-from notifier.mail import signed
+from notifier.mail import sign_mail
 from notifier.metrics import NotifierMetrics
 from notifier.settings import NotifierSettings
-from notifier.smtp import MailServer
+from notifier.smtp import SmtpClient
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
 
 log = structlog.get_logger()
@@ -99,11 +99,11 @@ def _add_table(app: faust.App, name: str, description: str) -> DirectTable:
     )
 
 
-def _create_smtp_client(settings: NotifierSettings) -> MailServer:
+def _create_smtp_client(settings: NotifierSettings) -> SmtpClient:
     """Create the client of the mail server from the SMTP and DKIM settings."""
     password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
     key = settings.build_signing_key()
-    return MailServer(
+    return SmtpClient(
         settings.smtp_host,
         settings.smtp_port,
         settings.smtp_security,
@@ -113,7 +113,7 @@ def _create_smtp_client(settings: NotifierSettings) -> MailServer:
         connections=settings.smtp_connections,
         mails_per_connection=settings.smtp_mails_per_connection,
         mails_per_minute=settings.smtp_mails_per_minute,
-        sign=partial(signed, key=key) if key is not None else None,
+        sign=partial(sign_mail, key=key) if key is not None else None,
     )
 
 
@@ -144,7 +144,7 @@ def _drain_on_rebalance_and_stop(
     app: faust.App,
     dispatcher: MailDispatcher,
     confirmations: ConfirmationDelivery,
-    smtp: MailServer,
+    smtp: SmtpClient,
     contacts: Contacts,
 ) -> None:
     """Finish and record the mails in progress before partitions are revoked and before the worker stops.

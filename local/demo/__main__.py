@@ -36,7 +36,7 @@ from local.stack import (
     with_mailbox,
     with_replay,
 )
-from notifier.mail.alert_header import ToldAlert
+from notifier.mail.alert_header import AlertHeaderFields
 
 STORY_S: Final = 40
 """Real seconds that the story's days take."""
@@ -196,7 +196,7 @@ def _report(screen: Screen, options: Options, told: Told, expected: int, wrong: 
         screen.say(f"  what was mailed: {options.json}")
 
 
-def _as_json(alert: ToldAlert) -> dict[str, object]:
+def _as_json(alert: AlertHeaderFields) -> dict[str, object]:
     return {**asdict(alert), "window_start": alert.window_start.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 

@@ -12,13 +12,13 @@ from domain.traffic import Coverage, Observation
 from domain.windows import seconds
 from local.demo.options import Wanted
 from local.opensky.flights import Timetable
-from notifier.mail.alert_header import ToldAlert, told
+from notifier.mail.alert_header import AlertHeaderFields, select_header_fields
 
 NOBODY = UUID(int=0)
 DAY = timedelta(days=1)
 
 
-def expected_alerts(timetable: Timetable, wanted: Wanted, begin: datetime, end: datetime) -> list[ToldAlert]:
+def expected_alerts(timetable: Timetable, wanted: Wanted, begin: datetime, end: datetime) -> list[AlertHeaderFields]:
     """What is to be said of one interest about the windows in [begin, end), once all of them are covered."""
     interest = Interest(
         interest_id=NOBODY,
@@ -42,7 +42,7 @@ def expected_alerts(timetable: Timetable, wanted: Wanted, begin: datetime, end: 
             after = after.fold(Observation(direction, seconds(day), seconds(day + DAY), times, Coverage.COMPLETE))
         alerts += compute_alerts(interest, traffic, after)
         traffic, day = after, day + DAY
-    return [told(alert) for alert in alerts]
+    return [select_header_fields(alert) for alert in alerts]
 
 
 def _event_times(
@@ -58,14 +58,14 @@ def _event_times(
 class Difference:
     """Where what was mailed is not what was expected."""
 
-    missing: tuple[ToldAlert, ...]
-    unexpected: tuple[ToldAlert, ...]
+    missing: tuple[AlertHeaderFields, ...]
+    unexpected: tuple[AlertHeaderFields, ...]
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected)
 
 
-def difference(expected: Iterable[ToldAlert], mailed: Iterable[ToldAlert]) -> Difference:
+def difference(expected: Iterable[AlertHeaderFields], mailed: Iterable[AlertHeaderFields]) -> Difference:
     """Compares exactly, duplicates included; but an early high may carry the count at which it was said."""
     left = list(expected)
     unexpected = []
@@ -78,7 +78,7 @@ def difference(expected: Iterable[ToldAlert], mailed: Iterable[ToldAlert]) -> Di
     return Difference(tuple(left), tuple(unexpected))
 
 
-def _agree(expected: ToldAlert, mailed: ToldAlert) -> bool:
+def _agree(expected: AlertHeaderFields, mailed: AlertHeaderFields) -> bool:
     if replace(expected, count=mailed.count) != mailed:
         return False
     if mailed.bound.can_breach_while_open and mailed.state in (AlertState.FIRING, AlertState.STILL):

@@ -21,7 +21,13 @@ from local.errors import LocalError
 from local.mailbox.reading import Mail, confirmation_link, mails, text
 from local.ports import HOST, Ports
 from local.stack import streams_workers
-from notifier.mail.alert_header import ALERT_HEADER, CAUSE_HEADER, ToldAlert, parse_alert_header, parse_cause_header
+from notifier.mail.alert_header import (
+    ALERT_HEADER,
+    CAUSE_HEADER,
+    AlertHeaderFields,
+    parse_alert_header,
+    parse_cause_header,
+)
 
 EMAIL: Final = "ada@towerwatch.test"
 _LOOK_EVERY_S: Final = 0.1
@@ -32,7 +38,7 @@ _MAIL_S: Final = 60.0
 class Told:
     """How the story ended."""
 
-    mailed: tuple[ToldAlert, ...]
+    mailed: tuple[AlertHeaderFields, ...]
     """In the order of their delivery."""
     latencies_s: tuple[float, ...]
     """From the flight event on Kafka to the delivered mail, real time."""
@@ -197,7 +203,7 @@ def percentiles(latencies_s: tuple[float, ...]) -> tuple[float, float] | None:
     return statistics.median(ordered), ordered[max(-(-99 * len(ordered) // 100) - 1, 0)]
 
 
-def _told(mail: Mail) -> list[ToldAlert]:
+def _told(mail: Mail) -> list[AlertHeaderFields]:
     return [parse_alert_header(str(value)) for value in mail.message.get_all(ALERT_HEADER, [])]
 
 

@@ -14,7 +14,7 @@ from local.demo.options import Wanted
 from local.demo.screen import Screen
 from local.demo.story import body_of
 from local.errors import LocalError
-from notifier.mail.alert_header import ToldAlert, parse_alert_header
+from notifier.mail.alert_header import AlertHeaderFields, parse_alert_header
 
 EMAIL: Final = "ada@towerwatch.test"
 _LOOK_EVERY_S: Final = 1.0
@@ -35,7 +35,7 @@ class Doors:
 
 
 def tell(
-    doors: Doors, interests: Sequence[Wanted], begin: datetime, expected: Sequence[ToldAlert], screen: Screen
+    doors: Doors, interests: Sequence[Wanted], begin: datetime, expected: Sequence[AlertHeaderFields], screen: Screen
 ) -> Difference:
     """Register, confirm, set `interests` from `begin` on, and wait until every `expected` alert is mailed.
 
@@ -60,7 +60,7 @@ def tell(
     return difference(list(expected), mailed)
 
 
-def _watch(doors: Doors, expected: int, screen: Screen) -> tuple[ToldAlert, ...]:
+def _watch(doors: Doors, expected: int, screen: Screen) -> tuple[AlertHeaderFields, ...]:
     """Return what was mailed, once it is as much as is expected, or nothing more is covered or mailed."""
     seen: object = None
     since = time.monotonic()

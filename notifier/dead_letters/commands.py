@@ -1,4 +1,4 @@
-"""`python -m notifier dead-letters`: what an operator can see of the dead letters, and have handled once more."""
+"""The commands of `python -m notifier dead-letters`: list dead letters, show one, and requeue their alerts."""
 
 import asyncio
 import sys
@@ -15,217 +15,251 @@ from aiokafka.structs import ConsumerRecord
 
 from chassis.kafka import started_producer, stop_consumer
 from chassis.topics import BrokerUnreachableError, wait_for_broker
-from notifier.dead_letters.dead_letter import Entry, Filter, Letters, Place, note, requeuable, shown, summary
-from notifier.dead_letters.decoding import printable
+from notifier.dead_letters.dead_letter import (
+    DeadLetterEntry,
+    DeadLetterFilter,
+    DeadLetterIndex,
+    RecordId,
+    build_note_headers,
+    extract_alerts,
+    format_details,
+    summarize,
+)
+from notifier.dead_letters.decoding import escape_unprintable
 from notifier.errors import DeadLettersUnreadableError, NotRequeuable
 from notifier.messages import REQUEUED_FROM, RaisedAlert
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, partition_of
 
 UNREACHABLE_AFTER_S: Final = 15.0
+"""Seconds to wait for the broker before the command fails."""
 _POLL_MS: Final = 1_000
-_SILENT_POLLS: Final = 30
-_AT_ONCE: Final = 500
-"""Letters whose alerts may be on their way to the broker at once."""
+_MAX_EMPTY_POLLS: Final = 30
+_BATCH_SIZE: Final = 500
+"""Dead letters whose alerts may be unacknowledged by the broker at the same time."""
 
 Offsets = Mapping[TopicPartition, int]
 
 
 @dataclass(frozen=True, slots=True)
-class _Topic:
-    """The dead letters, as far as they reach at one moment."""
+class _DeadLetterTopic:
+    """The dead-letter topic, from its first record to the last one that it held when the command began."""
 
     consumer: AIOKafkaConsumer
     begins: Offsets
     ends: Offsets
-    """The offset after the last one."""
+    """The offset after the last record."""
 
-    async def all(self) -> list[Entry]:
-        """The oldest first. Held without their bytes."""
-        letters = Letters()
-        async for record in self._records(self.begins, self.ends):
-            letters.add(record)
-        return letters.entries()
+    async def read_all(self) -> list[DeadLetterEntry]:
+        """Return all dead letters, the oldest first, without their events' bytes."""
+        index = DeadLetterIndex()
+        async for record in self._read_range(self.begins, self.ends):
+            index.add(record)
+        return index.build_entries()
 
-    async def at(self, places: Collection[Place]) -> AsyncIterator[ConsumerRecord]:
-        """The records at these places, those of one partition in their order."""
+    async def read_records(self, record_ids: Collection[RecordId]) -> AsyncIterator[ConsumerRecord]:
+        """Yield the records with these ids, those of one partition in their order."""
         offsets: dict[TopicPartition, set[int]] = {}
-        for place in places:
-            offsets.setdefault(TopicPartition(ALERTS_DEAD_LETTER.name, place.partition), set()).add(place.offset)
-        begins = {each: min(found) for each, found in offsets.items()}
-        ends = {each: max(found) + 1 for each, found in offsets.items()}
-        async for record in self._records(begins, ends):
-            if Place(record.partition, record.offset) in places:
+        for record_id in record_ids:
+            partition = TopicPartition(ALERTS_DEAD_LETTER.name, record_id.partition)
+            offsets.setdefault(partition, set()).add(record_id.offset)
+        begins = {partition: min(found) for partition, found in offsets.items()}
+        ends = {partition: max(found) + 1 for partition, found in offsets.items()}
+        async for record in self._read_range(begins, ends):
+            if RecordId(record.partition, record.offset) in record_ids:
                 yield record
 
-    async def _records(self, begins: Offsets, ends: Offsets) -> AsyncIterator[ConsumerRecord]:
-        """Raises DeadLettersUnreadableError when nothing comes for half a minute."""
-        unread = {each for each in ends if begins[each] < ends[each]}
+    async def _read_range(self, begins: Offsets, ends: Offsets) -> AsyncIterator[ConsumerRecord]:
+        """Yield the records of each partition from its begin to before its end.
+
+        Raises DeadLettersUnreadableError when no record comes for half a minute.
+        """
+        unread = {partition for partition in ends if begins[partition] < ends[partition]}
         if not unread:
             return
         self.consumer.assign(list(unread))
-        for each in unread:
-            self.consumer.seek(each, begins[each])
-        silent = 0
+        for partition in unread:
+            self.consumer.seek(partition, begins[partition])
+        empty_polls = 0
         while unread:
             fetched = await self.consumer.getmany(*unread, timeout_ms=_POLL_MS)
-            for each, found in fetched.items():
-                for record in found:
-                    if record.offset < ends[each]:
+            for partition, records in fetched.items():
+                for record in records:
+                    if record.offset < ends[partition]:
                         yield record
-            unread = {each for each in unread if await self.consumer.position(each) < ends[each]}
-            silent = 0 if fetched else silent + 1
-            if silent == _SILENT_POLLS:
+            unread = {partition for partition in unread if await self.consumer.position(partition) < ends[partition]}
+            empty_polls = 0 if fetched else empty_polls + 1
+            if empty_polls == _MAX_EMPTY_POLLS:
                 raise DeadLettersUnreadableError(
                     "the broker gives no more letters, though there are more: try again when it is well"
                 )
 
 
-async def list_letters(
-    bootstrap_servers: str, wanted: Filter, limit: int | None, *, only_summary: bool, as_json: bool
+async def list_dead_letters(
+    bootstrap_servers: str, wanted: DeadLetterFilter, limit: int | None, *, only_summary: bool, as_json: bool
 ) -> int:
-    """Print the letters that are wanted, the oldest first, up to `limit`, and how many there are for which reason.
+    """Print up to `limit` dead letters that match a filter, the oldest first, and their numbers by reason.
 
-    The exit status. Raises DeadLettersUnreadableError or BrokerUnreachableError.
+    Returns the exit status, always 0. Raises DeadLettersUnreadableError or BrokerUnreachableError.
     """
-    async with _dead_letters(bootstrap_servers) as (topic, _):
-        there = await topic.all()
-    found = [each for each in there if wanted.takes(each.letter)]
+    async with _open_dead_letters(bootstrap_servers) as (topic, _):
+        entries = await topic.read_all()
+    found = [each for each in entries if wanted.matches(each.dead_letter)]
     if not only_summary:
         for each in found[:limit]:
-            print(each.as_json() if as_json else each.line())
+            print(each.to_json() if as_json else each.format_line())
         if limit is not None and len(found) > limit:
             print(f"and {len(found) - limit:,} more, which are newer", file=sys.stderr)
-    if not there:
+    if not entries:
         print(f"{ALERTS_DEAD_LETTER.name} is empty", file=sys.stderr)
     if as_json and only_summary:
-        print(summary(found).as_json())
+        print(summarize(found).to_json())
     elif not as_json:
-        print(summary(found))
+        print(summarize(found))
     return 0
 
 
-async def show_letter(bootstrap_servers: str, place: Place) -> int:
-    """Print everything about a letter. The exit status: 1 where there is none."""
-    async with _dead_letters(bootstrap_servers) as (topic, _):
-        entries = [each for each in await topic.all() if each.letter.place == place]
+async def show_dead_letter(bootstrap_servers: str, record_id: RecordId) -> int:
+    """Print everything about one dead letter. Returns the exit status: 1 if no dead letter has this id."""
+    async with _open_dead_letters(bootstrap_servers) as (topic, _):
+        entries = [each for each in await topic.read_all() if each.dead_letter.record_id == record_id]
         for entry in entries:
-            async for record in topic.at({place}):
-                print(shown(entry, record))
-    return 0 if entries else _missing([place])
+            async for record in topic.read_records({record_id}):
+                print(format_details(entry, record))
+    return 0 if entries else _report_missing([record_id])
 
 
-async def requeue_letters(
-    bootstrap_servers: str, wanted: Sequence[Place] | Filter, now: datetime, *, dry_run: bool
+async def requeue_dead_letters(
+    bootstrap_servers: str, wanted: Sequence[RecordId] | DeadLetterFilter, now: datetime, *, dry_run: bool
 ) -> int:
-    """Raise the alerts of some letters anew: those of these ids, or all that were not requeued before and are wanted.
+    """Publish the alerts of dead letters again, and print for each whether that was done.
 
-    Says of each letter what became of it, and that it is done when the broker has its alerts. To repeat it mails
-    nobody twice, because the notifier knows the ids of what it has mailed. The exit status: 1 where a letter is missing
-    or cannot be requeued.
+    `wanted`: the ids of dead letters, or a filter for all that were not requeued before. A dead letter is reported as
+    requeued once the broker has its alerts. Repeating the command mails no alert twice, since the notifier stores the
+    ids of mailed alerts. Returns the exit status: 1 if a dead letter is missing or cannot be requeued.
     """
-    async with _dead_letters(bootstrap_servers) as (topic, partitions):
+    async with _open_dead_letters(bootstrap_servers) as (topic, partitions):
         if not dry_run and partitions.get(ALERTS_RAISED.name) != ALERTS_RAISED.partitions:
             raise DeadLettersUnreadableError(
                 f"the broker has no topic {ALERTS_RAISED.name} of {ALERTS_RAISED.partitions} partitions: "
                 "is KAFKA_BOOTSTRAP_SERVERS the broker that is meant?"
             )
-        entries = {each.letter.place: each for each in await topic.all()}
-        if named := not isinstance(wanted, Filter):
-            chosen = {place for place in wanted if place in entries}
-            missing = [place for place in dict.fromkeys(wanted) if place not in entries]
+        entries = {each.dead_letter.record_id: each for each in await topic.read_all()}
+        if named := not isinstance(wanted, DeadLetterFilter):
+            chosen = {record_id for record_id in wanted if record_id in entries}
+            missing = [record_id for record_id in dict.fromkeys(wanted) if record_id not in entries]
         else:
-            open_ = (each for each in entries.values() if each.requeued_at is None)
-            chosen = {each.letter.place for each in open_ if wanted.takes(each.letter)}
+            not_requeued = (each for each in entries.values() if each.requeued_at is None)
+            chosen = {each.dead_letter.record_id for each in not_requeued if wanted.matches(each.dead_letter)}
             missing = []
-        producer = None if dry_run else await _producer(bootstrap_servers)
-        requeue = _Requeue(producer, now)
+        producer = None if dry_run else await _connect_producer(bootstrap_servers)
+        requeuer = _Requeuer(producer, now)
         try:
-            async for record in topic.at(chosen):
-                entry = entries[Place(record.partition, record.offset)]
+            async for record in topic.read_records(chosen):
+                entry = entries[RecordId(record.partition, record.offset)]
                 try:
-                    alerts = requeuable(entry.letter, record.value, now, named=named)
+                    alerts = extract_alerts(entry.dead_letter, record.value, now, named=named)
                 except NotRequeuable as why:
-                    requeue.refused += 1
-                    print(f"{entry.letter.place}  not requeued: {printable(str(why))}", file=sys.stderr)
+                    requeuer.rejected += 1
+                    print(
+                        f"{entry.dead_letter.record_id}  not requeued: {escape_unprintable(str(why))}", file=sys.stderr
+                    )
                 else:
-                    await requeue.add(entry, record.key, alerts)
-            await requeue.flush()
+                    await requeuer.add(entry, record.key, alerts)
+            await requeuer.flush()
         finally:
             if producer is not None:
                 await producer.stop()
-    print(requeue)
-    return _missing(missing) if missing else int(requeue.refused > 0)
+    print(requeuer)
+    return _report_missing(missing) if missing else int(requeuer.rejected > 0)
 
 
-class _Requeue:
-    """Sends the alerts of letters, some letters at a time, and notes which letters are done."""
+class _Requeuer:
+    """Publishes the alerts of dead letters in batches, then a note for each dead letter that was requeued."""
 
     def __init__(self, producer: AIOKafkaProducer | None, now: datetime) -> None:
-        """Without a producer it only says what it would do."""
+        """`producer` None: a dry run, which only prints what would be requeued."""
         self._producer = producer
         self._now = now
-        self._waiting: list[tuple[Entry, bytes | None, list[RaisedAlert]]] = []
-        self._known: set[UUID] = set()
+        self._batch: list[tuple[DeadLetterEntry, bytes | None, list[RaisedAlert]]] = []
+        """Dead letters to requeue next: entry, key of the record, and alerts."""
+        self._seen_ids: set[UUID] = set()
+        """The ids of all alerts so far."""
         self._letters = 0
         self._alerts = 0
-        self.refused = 0
+        self.rejected = 0
+        """How many dead letters could not be requeued; counted by the caller."""
 
-    async def add(self, entry: Entry, key: bytes | None, alerts: Sequence[RaisedAlert]) -> None:
-        """Have a letter's alerts sent, but for those that another letter had, too."""
-        new = [each for each in alerts if each.alert.alert_id not in self._known]
-        self._known |= {each.alert.alert_id for each in new}
-        self._waiting.append((entry, key, new))
-        if len(self._waiting) >= _AT_ONCE:
+    async def add(self, entry: DeadLetterEntry, key: bytes | None, alerts: Sequence[RaisedAlert]) -> None:
+        """Add a dead letter to the batch, without alerts that an earlier dead letter has, too; flush a full batch."""
+        new = [each for each in alerts if each.alert.alert_id not in self._seen_ids]
+        self._seen_ids |= {each.alert.alert_id for each in new}
+        self._batch.append((entry, key, new))
+        if len(self._batch) >= _BATCH_SIZE:
             await self.flush()
 
     async def flush(self) -> None:
-        """Return once the broker has all alerts so far, and a note of each letter."""
+        """Publish the batch, and print its dead letters; return once the broker has all alerts and notes."""
         if self._producer is not None:
             producer = self._producer
-            await _acknowledged([await _sent(producer, entry, each) for entry, _, new in self._waiting for each in new])
-            await _acknowledged([await _noted(producer, entry, key, self._now) for entry, key, _ in self._waiting])
-        for entry, _, new in self._waiting:
-            print(("would be requeued: " if self._producer is None else "requeued: ") + entry.line())
+            await _wait_for_acknowledgements(
+                [await _send_alert(producer, entry, each) for entry, _, new in self._batch for each in new]
+            )
+            await _wait_for_acknowledgements(
+                [await _send_note(producer, entry, key, self._now) for entry, key, _ in self._batch]
+            )
+        for entry, _, new in self._batch:
+            print(("would be requeued: " if self._producer is None else "requeued: ") + entry.format_line())
             self._letters += 1
             self._alerts += len(new)
-        self._waiting.clear()
+        self._batch.clear()
 
     def __str__(self) -> str:
         verb = "would be requeued" if self._producer is None else "requeued"
-        return f"letters {verb}: {self._letters:,}; alerts of them: {self._alerts:,}; letters left: {self.refused:,}"
+        return f"letters {verb}: {self._letters:,}; alerts of them: {self._alerts:,}; letters left: {self.rejected:,}"
 
 
-async def _sent(producer: AIOKafkaProducer, entry: Entry, raised: RaisedAlert) -> "asyncio.Future[object]":
+async def _send_alert(
+    producer: AIOKafkaProducer, entry: DeadLetterEntry, raised: RaisedAlert
+) -> "asyncio.Future[object]":
+    """Send an alert of a dead letter; return the future of the broker's acknowledgement."""
     user_id = str(raised.alert.user_id)
     sent: asyncio.Future[object] = await producer.send(
         ALERTS_RAISED.name,
         key=user_id.encode(),
         value=raised.original,
         partition=partition_of(user_id, ALERTS_RAISED),
-        headers=[(REQUEUED_FROM, str(entry.letter.place).encode())],
+        headers=[(REQUEUED_FROM, str(entry.dead_letter.record_id).encode())],
     )
     return sent
 
 
-async def _noted(
-    producer: AIOKafkaProducer, entry: Entry, key: bytes | None, now: datetime
+async def _send_note(
+    producer: AIOKafkaProducer, entry: DeadLetterEntry, key: bytes | None, now: datetime
 ) -> "asyncio.Future[object]":
-    """In the letter's partition, and so kept as long as the letter or longer."""
-    place = entry.letter.place
-    noted: asyncio.Future[object] = await producer.send(
-        ALERTS_DEAD_LETTER.name, key=key, value=b"", partition=place.partition, headers=note(place, now)
+    """Send the note that a dead letter was requeued; return the future of the broker's acknowledgement.
+
+    The note goes to the dead letter's partition, so that the topic retains it as long as the dead letter, or longer.
+    """
+    record_id = entry.dead_letter.record_id
+    sent: asyncio.Future[object] = await producer.send(
+        ALERTS_DEAD_LETTER.name,
+        key=key,
+        value=b"",
+        partition=record_id.partition,
+        headers=build_note_headers(record_id, now),
     )
-    return noted
+    return sent
 
 
-async def _acknowledged(sent: Sequence["asyncio.Future[object]"]) -> None:
-    """Return once the broker has all; raises KafkaError when it is known of all, and not of one."""
+async def _wait_for_acknowledgements(sent: Sequence["asyncio.Future[object]"]) -> None:
+    """Wait until the broker has acknowledged or refused every record; raise KafkaError if it has refused one."""
     for outcome in await asyncio.gather(*sent, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
 
 
-async def _producer(bootstrap_servers: str) -> AIOKafkaProducer:
+async def _connect_producer(bootstrap_servers: str) -> AIOKafkaProducer:
+    """Return a started producer. Raises BrokerUnreachableError after 15 seconds."""
     try:
         async with asyncio.timeout(UNREACHABLE_AFTER_S):
             return await started_producer(bootstrap_servers)
@@ -234,9 +268,12 @@ async def _producer(bootstrap_servers: str) -> AIOKafkaProducer:
 
 
 @asynccontextmanager
-async def _dead_letters(bootstrap_servers: str) -> AsyncIterator[tuple[_Topic, Mapping[str, int]]]:
-    """The dead letters, read without a group; and how many partitions each topic of the broker has."""
-    partitions = await _partitions(bootstrap_servers)
+async def _open_dead_letters(bootstrap_servers: str) -> AsyncIterator[tuple[_DeadLetterTopic, Mapping[str, int]]]:
+    """Provide the dead-letter topic, read without a consumer group, and the broker's number of partitions by topic.
+
+    Raises DeadLettersUnreadableError if the broker has no such topic, and BrokerUnreachableError.
+    """
+    partitions = await _count_partitions(bootstrap_servers)
     if ALERTS_DEAD_LETTER.name not in partitions:
         raise DeadLettersUnreadableError(
             f"the broker has no topic {ALERTS_DEAD_LETTER.name}: no service made it yet, or KAFKA_BOOTSTRAP_SERVERS is "
@@ -247,14 +284,16 @@ async def _dead_letters(bootstrap_servers: str) -> AsyncIterator[tuple[_Topic, M
     )
     await consumer.start()
     try:
-        # As many partitions as the broker says: letters may be older than a change of the catalogue.
+        # As many partitions as the broker reports: dead letters may be older than a change of the catalogue.
         there = [TopicPartition(ALERTS_DEAD_LETTER.name, each) for each in range(partitions[ALERTS_DEAD_LETTER.name])]
-        yield _Topic(consumer, await consumer.beginning_offsets(there), await consumer.end_offsets(there)), partitions
+        begins, ends = await consumer.beginning_offsets(there), await consumer.end_offsets(there)
+        yield _DeadLetterTopic(consumer, begins, ends), partitions
     finally:
         await stop_consumer(consumer)
 
 
-async def _partitions(bootstrap_servers: str) -> dict[str, int]:
+async def _count_partitions(bootstrap_servers: str) -> dict[str, int]:
+    """Return the number of partitions of each topic on the broker. Raises BrokerUnreachableError."""
     await wait_for_broker(bootstrap_servers, UNREACHABLE_AFTER_S)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
@@ -264,7 +303,8 @@ async def _partitions(bootstrap_servers: str) -> dict[str, int]:
         await admin.close()
 
 
-def _missing(places: Sequence[Place]) -> int:
-    for place in places:
-        print(f"{place}  there is no such letter: `list` shows the ids", file=sys.stderr)
+def _report_missing(record_ids: Sequence[RecordId]) -> int:
+    """Print an error for each id that no dead letter has, and return the exit status 1."""
+    for record_id in record_ids:
+        print(f"{record_id}  there is no such letter: `list` shows the ids", file=sys.stderr)
     return 1

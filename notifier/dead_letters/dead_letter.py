@@ -1,10 +1,11 @@
-"""Letters of alerts.dead-letter.v1: what each is about, which are asked for, what of one can be handled again. Pure.
+"""The dead letters of alerts.dead-letter.v1: parsing, filtering, formatting, and the alerts that can be requeued. Pure.
 
-A letter is an event's own bytes under headers that tell where from, why and when (`chassis.faust.app.dead_letter`).
-Among the letters lie notes, one for each that was requeued: without a value, in the partition of its letter.
+A dead letter is an event's own bytes, with headers for its source, the reason and the time
+(`chassis.faust.app.dead_letter`). The topic also holds notes, one for each requeued dead letter: a record
+without a value, in the dead letter's partition.
 
-Letters are what nobody could use, so nothing in one is believed: headers may be missing, bytes may be anything. Text
-of a letter is shown in ASCII, with all else escaped: a terminal obeys control characters.
+Nothing in a dead letter is trusted, since its event could not be processed: headers may be missing, bytes may be
+anything. Its texts are shown in ASCII, with all other characters escaped, since a terminal executes control characters.
 """
 
 import json
@@ -20,25 +21,34 @@ from uuid import UUID
 from aiokafka.structs import ConsumerRecord
 
 from domain.windows import EPOCH
-from notifier.dead_letters.decoding import SOURCES, alert_ids, as_json, facts, message_of, printable, text_of, utc
+from notifier.dead_letters.decoding import (
+    SOURCES,
+    decode_message,
+    decode_text,
+    escape_unprintable,
+    extract_alert_ids,
+    extract_facts,
+    format_json,
+    format_utc,
+)
 from notifier.errors import NotRequeuable, UndecodableError
 from notifier.messages import RaisedAlert, decode_raised_alert, decode_retry
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, USERS_CHANGED
 
-NEWS_FOR: Final = timedelta(days=7)
-"""A letter that is older is not requeued. The notifier remembers for eight days what it has mailed: what was requeued
-and mailed by then would be mailed once more."""
+MAX_REQUEUE_AGE: Final = timedelta(days=7)
+"""An older dead letter is not requeued. The notifier stores for eight days which alerts it has mailed: an alert that
+was requeued and mailed before that would be mailed again."""
 
 _REQUEUED: Final = "requeued"
 _REQUEUED_AT: Final = "requeued-at"
-_LONGEST_REASON: Final = 500
-_LONGEST_FACT: Final = 80
-_PLACE: Final = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
+_MAX_REASON_LENGTH: Final = 500
+_MAX_FACT_LENGTH: Final = 80
+_RECORD_ID: Final = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
 _AGO: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TRIES: Final = re.compile(r"\bafter \d+ tries\b", re.ASCII)
 
-_ELSEWHERE: Final = {
+_NOT_REQUEUABLE: Final = {
     FLIGHTS_OBSERVED.name: "the stream folds flights in their order, by a sequence that a letter does not keep: mend "
     "the cause; `python -m streams verify` then tells which alerts it cost",
     INTERESTS_CHANGED.name: "the stream folds changes in their order, by a sequence that a letter does not keep: the "
@@ -50,8 +60,8 @@ _ELSEWHERE: Final = {
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """Where a letter lies in its topic, which is its id: partition:offset."""
+class RecordId:
+    """The id of a dead letter: partition and offset of its record, written partition:offset."""
 
     partition: int
     offset: int
@@ -61,144 +71,154 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A letter without its bytes, of which there may be many."""
+class DeadLetter:
+    """A dead letter without its event's bytes, of which there may be many."""
 
-    place: Place
-    at: datetime
-    """When it was put aside (UTC); if it does not say so, when its record was written."""
+    record_id: RecordId
+    dead_lettered_at: datetime
+    """From its header (UTC), else the time of its record."""
     source_topic: str
-    """Empty if it does not say so."""
+    """Empty: the header is missing."""
     source_partition: int | None
     source_offset: int | None
     reason: str
-    """Up to 500 characters of it."""
-    left_out: int | None
-    """How many bytes were too many to be put aside; None where all were."""
+    """Up to 500 characters."""
+    omitted_bytes: int | None
+    """The size of an event that was too large for a dead letter; None: the dead letter holds the event's bytes."""
     facts: Mapping[str, str]
-    """What it is about, as far as it can be decoded; empty where nothing can."""
+    """What the event is about, as far as it can be decoded; empty if it cannot."""
     alert_ids: tuple[UUID, ...] = ()
 
     @property
     def source(self) -> str:
-        """Where the event came from, for people."""
+        """Topic, partition and offset of the event, for people."""
         partition, offset = (_or_unknown(each) for each in (self.source_partition, self.source_offset))
         return f"{self.source_topic or 'unknown'}, partition {partition}, offset {offset}"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """A letter and what became of it."""
+class DeadLetterEntry:
+    """A dead letter, whether it was requeued, and the later dead letter that holds one of its alerts."""
 
-    letter: Letter
+    dead_letter: DeadLetter
     requeued_at: datetime | None
-    again_in: Place | None
-    """The last of the later letters that hold an alert of it."""
+    """None: not requeued."""
+    repeated_in: RecordId | None
+    """The last of the later dead letters that hold one of its alerts; None: no such dead letter."""
 
-    def line(self) -> str:
-        """One line, for people."""
-        letter = self.letter
+    def format_line(self) -> str:
+        """Return the entry as one line for people."""
+        letter = self.dead_letter
         about = " ".join(f"{name}={value}" for name, value in letter.facts.items()) or "nothing decoded"
-        columns = [str(letter.place), utc(letter.at), letter.source_topic or "unknown", letter.reason, about]
-        if letter.left_out is not None:
-            columns.append(f"[{letter.left_out:,} bytes left out]")
+        columns = [
+            str(letter.record_id),
+            format_utc(letter.dead_lettered_at),
+            letter.source_topic or "unknown",
+            letter.reason,
+            about,
+        ]
+        if letter.omitted_bytes is not None:
+            columns.append(f"[{letter.omitted_bytes:,} bytes left out]")
         if self.requeued_at is not None:
-            columns.append(f"[requeued {utc(self.requeued_at)}]")
-        if self.again_in is not None:
-            columns.append(f"[again in {self.again_in}]")
-        return printable("  ".join(columns))
+            columns.append(f"[requeued {format_utc(self.requeued_at)}]")
+        if self.repeated_in is not None:
+            columns.append(f"[again in {self.repeated_in}]")
+        return escape_unprintable("  ".join(columns))
 
-    def as_json(self) -> str:
-        """One line, for programs."""
-        letter = self.letter
+    def to_json(self) -> str:
+        """Return the entry as one line of JSON for programs."""
+        letter = self.dead_letter
         return json.dumps(
             {
-                "id": str(letter.place),
-                "dead_lettered_at": utc(letter.at),
+                "id": str(letter.record_id),
+                "dead_lettered_at": format_utc(letter.dead_lettered_at),
                 "source_topic": letter.source_topic or None,
                 "source_partition": letter.source_partition,
                 "source_offset": letter.source_offset,
                 "reason": letter.reason,
-                "left_out": letter.left_out,
+                "left_out": letter.omitted_bytes,
                 "about": dict(letter.facts),
                 "alert_ids": [str(each) for each in letter.alert_ids],
-                "requeued_at": utc(self.requeued_at) if self.requeued_at is not None else None,
-                "again_in": str(self.again_in) if self.again_in is not None else None,
+                "requeued_at": format_utc(self.requeued_at) if self.requeued_at is not None else None,
+                "again_in": str(self.repeated_in) if self.repeated_in is not None else None,
             }
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which letters are asked for; all by default."""
+class DeadLetterFilter:
+    """Conditions on dead letters, of which all must hold; without conditions it matches every dead letter."""
 
     reason: str = ""
-    """Part of the reason, in whatever case."""
+    """A part of the reason; upper and lower case are equal."""
     topic: str | None = None
-    """The source's."""
+    """The source topic."""
     since: datetime | None = None
+    """Dead-lettered at this time or later."""
     until: datetime | None = None
-    """Put aside before that."""
+    """Dead-lettered before this time."""
 
-    def takes(self, letter: Letter) -> bool:
+    def matches(self, letter: DeadLetter) -> bool:
+        """Return True if a dead letter fulfils all conditions."""
         return (
             self.reason.casefold() in letter.reason.casefold()
             and (self.topic is None or self.topic == letter.source_topic)
-            and (self.since is None or letter.at >= self.since)
-            and (self.until is None or letter.at < self.until)
+            and (self.since is None or letter.dead_lettered_at >= self.since)
+            and (self.until is None or letter.dead_lettered_at < self.until)
         )
 
 
 @dataclass(slots=True)
-class Letters:
-    """All that lies in the topic, folded record by record."""
+class DeadLetterIndex:
+    """All dead letters of the topic and all notes, built record by record."""
 
-    letters: list[Letter] = field(default_factory=list)
-    requeued: dict[Place, datetime] = field(default_factory=dict)
+    letters: list[DeadLetter] = field(default_factory=list)
+    requeued: dict[RecordId, datetime] = field(default_factory=dict)
 
     def add(self, record: ConsumerRecord) -> None:
-        headers = _headers(record)
-        noted = _PLACE.fullmatch(text_of(headers.get(_REQUEUED)))
+        """Add a record of the topic: a dead letter, or the note that one was requeued."""
+        headers = _first_headers(record)
+        noted = _RECORD_ID.fullmatch(decode_text(headers.get(_REQUEUED)))
         if noted is not None:
-            at = _time(text_of(headers.get(_REQUEUED_AT))) or _written(record)
-            self.requeued[Place(int(noted[1]), int(noted[2]))] = at
+            at = _parse_time(decode_text(headers.get(_REQUEUED_AT))) or _record_time(record)
+            self.requeued[RecordId(int(noted[1]), int(noted[2]))] = at
         else:
-            self.letters.append(_letter(record, headers))
+            self.letters.append(_build_dead_letter(record, headers))
 
-    def entries(self) -> list[Entry]:
-        """All letters, the oldest first."""
-        last: dict[UUID, Place] = {}
+    def build_entries(self) -> list[DeadLetterEntry]:
+        """Return all dead letters as entries, the oldest first."""
+        last: dict[UUID, RecordId] = {}
         entries = []
-        for letter in sorted(self.letters, key=lambda each: (each.at, each.place), reverse=True):
-            again = next((last[each] for each in letter.alert_ids if each in last), None)
-            entries.append(Entry(letter, self.requeued.get(letter.place), again))
+        for letter in sorted(self.letters, key=lambda each: (each.dead_lettered_at, each.record_id), reverse=True):
+            repeated_in = next((last[each] for each in letter.alert_ids if each in last), None)
+            entries.append(DeadLetterEntry(letter, self.requeued.get(letter.record_id), repeated_in))
             for alert_id in letter.alert_ids:
-                last.setdefault(alert_id, letter.place)
+                last.setdefault(alert_id, letter.record_id)
         return entries[::-1]
 
 
-def note(place: Place, at: datetime) -> list[tuple[str, bytes]]:
-    """The headers of the note that a letter was requeued."""
-    return [(_REQUEUED, str(place).encode()), (_REQUEUED_AT, utc(at).encode())]
+def build_note_headers(record_id: RecordId, at: datetime) -> list[tuple[str, bytes]]:
+    """Return the headers of the note that a dead letter was requeued at this time."""
+    return [(_REQUEUED, str(record_id).encode()), (_REQUEUED_AT, format_utc(at).encode())]
 
 
-def requeuable(letter: Letter, value: bytes | None, now: datetime, *, named: bool) -> tuple[RaisedAlert, ...]:
-    """The alerts to be raised again for a letter with these bytes. Raises NotRequeuable.
+def extract_alerts(letter: DeadLetter, value: bytes | None, now: datetime, *, named: bool) -> tuple[RaisedAlert, ...]:
+    """Return the alerts to publish again for a dead letter with these bytes. Raises NotRequeuable.
 
-    `named`: it was asked for by its id, and not among others.
+    `named`: True if the operator named the dead letter's id, False if it is one of all that a filter matches.
     """
-    if letter.source_topic in _ELSEWHERE:
-        raise NotRequeuable(_ELSEWHERE[letter.source_topic])
+    if letter.source_topic in _NOT_REQUEUABLE:
+        raise NotRequeuable(_NOT_REQUEUABLE[letter.source_topic])
     if letter.source_topic not in SOURCES:
         raise NotRequeuable("it does not say which of Towerwatch's topics it comes from")
-    if letter.left_out is not None:
+    if letter.omitted_bytes is not None:
         raise NotRequeuable(
-            f"its {letter.left_out:,} bytes were too many for a letter: "
-            f"the event itself is at {printable(letter.source)}, as long as that topic keeps it"
+            f"its {letter.omitted_bytes:,} bytes were too many for a letter: "
+            f"the event itself is at {escape_unprintable(letter.source)}, as long as that topic keeps it"
         )
-    if now - letter.at > NEWS_FOR:
+    if now - letter.dead_lettered_at > MAX_REQUEUE_AGE:
         raise NotRequeuable(
-            f"it is older than {NEWS_FOR.days} days, for about which the notifier remembers what it has mailed: "
+            f"it is older than {MAX_REQUEUE_AGE.days} days, for about which the notifier remembers what it has mailed: "
             "the person might be told twice"
         )
     if value is None:
@@ -214,18 +234,27 @@ def requeuable(letter: Letter, value: bytes | None, now: datetime, *, named: boo
     return retry.alerts
 
 
-def shown(entry: Entry, record: ConsumerRecord) -> str:
-    """Everything about a letter, for people. Its event as JSON, or in hex (32 bytes a line) if it cannot be decoded."""
-    letter, value = entry.letter, record.value
-    lines = [f"letter   {letter.place}", f"at       {utc(letter.at)}", f"source   {letter.source}"]
+def format_details(entry: DeadLetterEntry, record: ConsumerRecord) -> str:
+    """Return everything about a dead letter, in lines for people.
+
+    Its event is JSON, or, if it cannot be decoded, hexadecimal with 32 bytes a line.
+    """
+    letter, value = entry.dead_letter, record.value
+    lines = [
+        f"letter   {letter.record_id}",
+        f"at       {format_utc(letter.dead_lettered_at)}",
+        f"source   {letter.source}",
+    ]
     if entry.requeued_at is not None:
-        lines.append(f"requeued {utc(entry.requeued_at)}")
-    if entry.again_in is not None:
-        lines.append(f"again in {entry.again_in}")
-    lines.append(f"key      {'none' if record.key is None else text_of(record.key)}")
-    lines += [f"header   {name}: {'null' if content is None else text_of(content)}" for name, content in record.headers]
-    message = message_of(letter.source_topic, value)
-    decoded = as_json(message) if message is not None else None
+        lines.append(f"requeued {format_utc(entry.requeued_at)}")
+    if entry.repeated_in is not None:
+        lines.append(f"again in {entry.repeated_in}")
+    lines.append(f"key      {'none' if record.key is None else decode_text(record.key)}")
+    lines += [
+        f"header   {name}: {'null' if content is None else decode_text(content)}" for name, content in record.headers
+    ]
+    message = decode_message(letter.source_topic, value)
+    decoded = format_json(message) if message is not None else None
     if value is None:
         lines.append("value    none")
     elif message is not None and decoded is not None:
@@ -233,34 +262,37 @@ def shown(entry: Entry, record: ConsumerRecord) -> str:
     else:
         lines.append(f"value    {len(value):,} bytes that cannot be decoded")
         lines += [value[begin : begin + 32].hex(" ") for begin in range(0, len(value), 32)]
-    return "\n".join(printable(line) for line in lines)
+    return "\n".join(escape_unprintable(line) for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
-class Summary:
-    """How many letters there are."""
+class DeadLetterSummary:
+    """The numbers of dead letters: in all, requeued, repeated, and by reason."""
 
     letters: int
     requeued: int
-    again: int
-    """Of those that were not requeued: with an alert that is in a later letter, too."""
+    repeated: int
+    """Dead letters that were not requeued, and of which a later dead letter holds an alert, too."""
     by_reason: Mapping[tuple[str, str], int]
     """By source topic and reason, the most frequent first."""
 
     def __str__(self) -> str:
         if not self.letters:
             return "no dead letters"
-        lines = [f"dead letters: {self.letters:,}; requeued: {self.requeued:,}; again in a later one: {self.again:,}"]
+        lines = [
+            f"dead letters: {self.letters:,}; requeued: {self.requeued:,}; again in a later one: {self.repeated:,}"
+        ]
         for (topic, reason), number in self.by_reason.items():
-            lines.append(printable(f"{number:>8,}  {topic or 'unknown'}  {reason}"))
+            lines.append(escape_unprintable(f"{number:>8,}  {topic or 'unknown'}  {reason}"))
         return "\n".join(lines)
 
-    def as_json(self) -> str:
+    def to_json(self) -> str:
+        """Return the summary as one line of JSON for programs."""
         return json.dumps(
             {
                 "letters": self.letters,
                 "requeued": self.requeued,
-                "again": self.again,
+                "again": self.repeated,
                 "by_reason": [
                     {"source_topic": topic or None, "reason": reason, "letters": number}
                     for (topic, reason), number in self.by_reason.items()
@@ -269,28 +301,32 @@ class Summary:
         )
 
 
-def summary(entries: Sequence[Entry]) -> Summary:
-    """The number of tries is no part of a reason here."""
-    reasons = Counter((each.letter.source_topic, _TRIES.sub("after N tries", each.letter.reason)) for each in entries)
-    return Summary(
+def summarize(entries: Sequence[DeadLetterEntry]) -> DeadLetterSummary:
+    """Count dead letters by reason. Reasons that differ in the number of tries alone are counted as one."""
+    reasons = Counter(
+        (each.dead_letter.source_topic, _TRIES.sub("after N tries", each.dead_letter.reason)) for each in entries
+    )
+    return DeadLetterSummary(
         letters=len(entries),
         requeued=sum(each.requeued_at is not None for each in entries),
-        again=sum(each.requeued_at is None and each.again_in is not None for each in entries),
+        repeated=sum(each.requeued_at is None and each.repeated_in is not None for each in entries),
         by_reason=dict(reasons.most_common()),
     )
 
 
-def place_in(text: str) -> Place:
-    """The id of a letter. Raises ValueError."""
-    found = _PLACE.fullmatch(text)
+def parse_record_id(text: str) -> RecordId:
+    """Return the id of a dead letter, written partition:offset. Raises ValueError."""
+    found = _RECORD_ID.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is no letter's id: that is partition:offset, like 3:17")
-    return Place(int(found[1]), int(found[2]))
+    return RecordId(int(found[1]), int(found[2]))
 
 
-def moment_in(text: str, now: datetime) -> datetime:
-    """The instant that is meant by how long ago it was (`90s`, `30m`, `2h`, `7d`) or by its date and time, which are in
-    UTC where they name no offset. Raises ValueError."""
+def parse_moment(text: str, now: datetime) -> datetime:
+    """Return the instant given by its age (`90s`, `30m`, `2h`, `7d`) or by date and time.
+
+    Date and time are UTC if they name no offset. Raises ValueError.
+    """
     ago = _AGO.fullmatch(text)
     try:
         if ago is not None:
@@ -301,29 +337,32 @@ def moment_in(text: str, now: datetime) -> datetime:
         raise ValueError(f"{text!r} is no time: take one like 2h, 30m, 7d or 2026-11-23T03:00Z") from None
 
 
-def _letter(record: ConsumerRecord, headers: Mapping[str, bytes | None]) -> Letter:
-    # Few texts, in letters that may be very many: each is held once.
-    topic = sys.intern(text_of(headers.get("source-topic"))[:249])
-    message = message_of(topic, record.value)
-    return Letter(
-        place=Place(record.partition, record.offset),
-        at=_time(text_of(headers.get("dead-lettered-at"))) or _written(record),
+def _build_dead_letter(record: ConsumerRecord, headers: Mapping[str, bytes | None]) -> DeadLetter:
+    """Return the dead letter in a record, with defaults for missing and invalid headers."""
+    # There may be very many dead letters with the same few texts: each text is held in memory once.
+    topic = sys.intern(decode_text(headers.get("source-topic"))[:249])
+    message = decode_message(topic, record.value)
+    facts = extract_facts(topic, record.key, message)
+    return DeadLetter(
+        record_id=RecordId(record.partition, record.offset),
+        dead_lettered_at=_parse_time(decode_text(headers.get("dead-lettered-at"))) or _record_time(record),
         source_topic=topic,
-        source_partition=_number(headers.get("source-partition")),
-        source_offset=_number(headers.get("source-offset")),
-        reason=sys.intern(text_of(headers.get("reason"))[:_LONGEST_REASON] or "no reason told"),
-        left_out=_number(headers.get("left-out")),
-        facts={name: sys.intern(value[:_LONGEST_FACT]) for name, value in facts(topic, record.key, message) if value},
-        alert_ids=tuple(alert_ids(message)),
+        source_partition=_parse_number(headers.get("source-partition")),
+        source_offset=_parse_number(headers.get("source-offset")),
+        reason=sys.intern(decode_text(headers.get("reason"))[:_MAX_REASON_LENGTH] or "no reason told"),
+        omitted_bytes=_parse_number(headers.get("left-out")),
+        facts={name: sys.intern(value[:_MAX_FACT_LENGTH]) for name, value in facts if value},
+        alert_ids=tuple(extract_alert_ids(message)),
     )
 
 
-def _headers(record: ConsumerRecord) -> dict[str, bytes | None]:
-    """The first of each name."""
+def _first_headers(record: ConsumerRecord) -> dict[str, bytes | None]:
+    """Return the record's headers by name; of several with one name the first."""
     return dict(reversed(tuple(record.headers)))
 
 
-def _number(content: bytes | None) -> int | None:
+def _parse_number(content: bytes | None) -> int | None:
+    """Return the number in a header; None if the header is missing or holds no number of up to 18 digits."""
     return int(content) if content is not None and content.isdigit() and len(content) <= 18 else None
 
 
@@ -331,8 +370,8 @@ def _or_unknown(number: int | None) -> str:
     return "unknown" if number is None else str(number)
 
 
-def _time(text: str) -> datetime | None:
-    """The instant in a header; None where there is none that names its offset."""
+def _parse_time(text: str) -> datetime | None:
+    """Return the instant in a header, UTC; None for an invalid time and for a time without an offset."""
     try:
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo is not None else None
@@ -340,7 +379,8 @@ def _time(text: str) -> datetime | None:
         return None
 
 
-def _written(record: ConsumerRecord) -> datetime:
+def _record_time(record: ConsumerRecord) -> datetime:
+    """Return the record's own timestamp; EPOCH for one outside of the calendar."""
     try:
         return EPOCH + timedelta(milliseconds=record.timestamp)
     except OverflowError:

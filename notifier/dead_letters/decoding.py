@@ -1,4 +1,4 @@
-"""What the event in a dead letter is about, as far as its bytes tell: they may be anything. Pure."""
+"""Decoding of the event in a dead letter, whose bytes may be anything, and escaping of its texts. Pure."""
 
 import json
 import re
@@ -19,25 +19,25 @@ from towerwatch.users.v1 import events_pb2 as users_pb
 
 N = TypeVar("N", bound=int)
 
-_KINDS: Final[Mapping[str, type[Message]]] = {
+_MESSAGE_CLASSES: Final[Mapping[str, type[Message]]] = {
     ALERTS_RAISED.name: alerts_pb.AlertRaised,
     ALERTS_RETRY.name: alerts_pb.AlertRetry,
     FLIGHTS_OBSERVED.name: flights_pb.FlightsObserved,
     INTERESTS_CHANGED.name: interests_pb.InterestSet,
     USERS_CHANGED.name: users_pb.UserChanged,
 }
-SOURCES: Final = tuple(_KINDS)
-"""The topics whose events are put aside."""
+SOURCES: Final = tuple(_MESSAGE_CLASSES)
+"""The names of the topics whose events may become dead letters."""
 
-_UNSAFE: Final = re.compile(r"[^ -~]")
+_UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
 
-def message_of(topic: str, value: bytes | None) -> Message | None:
-    """The event in a letter from a topic, unchecked; None where its bytes are none."""
-    kind = _KINDS.get(topic)
-    if kind is None or not value:
+def decode_message(topic: str, value: bytes | None) -> Message | None:
+    """Return the event in a dead letter whose source is this topic, not validated; None if it cannot be decoded."""
+    message_class = _MESSAGE_CLASSES.get(topic)
+    if message_class is None or not value:
         return None
-    message = kind()
+    message = message_class()
     try:
         message.ParseFromString(value)
     except DecodeError:
@@ -45,35 +45,38 @@ def message_of(topic: str, value: bytes | None) -> Message | None:
     return message if message.ListFields() else None
 
 
-def facts(topic: str, key: bytes | None, message: Message | None) -> Iterable[tuple[str, str]]:
-    """What an event is about, by name; those that are not told are empty. No address and no name is among them."""
+def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Iterable[tuple[str, str]]:
+    """Yield what an event is about, as names and values: airport, direction, alert id and the like.
+
+    A missing value is empty. No value is an e-mail address or a user's name.
+    """
     match message:
         case alerts_pb.AlertRaised():
             yield "airport", message.airport
-            yield "direction", _name(flights_pb.Direction.Name, message.direction, "DIRECTION_").lower()
-            yield "window_start", _iso(message.window_start)
-            yield "bound", _name(alerts_pb.Bound.Name, message.bound, "BOUND_").lower()
-            yield "state", _name(alerts_pb.State.Name, message.state, "STATE_")
+            yield "direction", _format_enum(flights_pb.Direction.Name, message.direction, "DIRECTION_").lower()
+            yield "window_start", _format_timestamp(message.window_start)
+            yield "bound", _format_enum(alerts_pb.Bound.Name, message.bound, "BOUND_").lower()
+            yield "state", _format_enum(alerts_pb.State.Name, message.state, "STATE_")
             yield "alert", message.alert_id
         case alerts_pb.AlertRetry():
-            yield from facts(ALERTS_RAISED.name, key, message.alert)
+            yield from extract_facts(ALERTS_RAISED.name, key, message.alert)
             yield "others", str(len(message.others) or "")
             yield "sealed", "yes" if message.sealed else ""
         case flights_pb.FlightsObserved():
             yield "airport", message.airport
-            yield "direction", _name(flights_pb.Direction.Name, message.direction, "DIRECTION_").lower()
-            yield "begin", _iso(message.begin)
-            yield "end", _iso(message.end)
+            yield "direction", _format_enum(flights_pb.Direction.Name, message.direction, "DIRECTION_").lower()
+            yield "begin", _format_timestamp(message.begin)
+            yield "end", _format_timestamp(message.end)
             yield "flights", str(len(message.flights))
         case users_pb.UserChanged():
             yield "change", message.WhichOneof("change") or ""
             yield "user", message.user_id
-        case _ if topic == INTERESTS_CHANGED.name:  # whose tombstones tell all by their key
-            yield "interest", text_of(key)
+        case _ if topic == INTERESTS_CHANGED.name:  # a tombstone has no value: its key identifies the interest
+            yield "interest", decode_text(key)
 
 
-def alert_ids(message: Message | None) -> Iterable[UUID]:
-    """The ids of the alerts in an event, without those that are none."""
+def extract_alert_ids(message: Message | None) -> Iterable[UUID]:
+    """Yield the ids of the alerts in an event, except invalid ids."""
     alerts: Iterable[alerts_pb.AlertRaised] = ()
     if isinstance(message, alerts_pb.AlertRaised):
         alerts = (message,)
@@ -86,36 +89,42 @@ def alert_ids(message: Message | None) -> Iterable[UUID]:
             continue
 
 
-def as_json(message: Message) -> str | None:
-    """The event as JSON, in ASCII; None where it holds what JSON has no form for, as a time outside of the calendar."""
+def format_json(message: Message) -> str | None:
+    """Return the event as JSON in ASCII; None for a value that JSON cannot hold, as a time outside of the calendar."""
     try:
         return json.dumps(json_format.MessageToDict(message, preserving_proto_field_name=True), indent=1)
     except (json_format.Error, ValueError, OverflowError):
         return None
 
 
-def text_of(content: bytes | None) -> str:
+def decode_text(content: bytes | None) -> str:
+    """Return bytes as text, with invalid UTF-8 escaped; None becomes the empty text."""
     return (content or b"").decode(errors="backslashreplace")
 
 
-def printable(text: str) -> str:
-    """The text in ASCII, with all that a terminal could obey, or show as something else, escaped."""
-    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+def escape_unprintable(text: str) -> str:
+    """Return the text in printable ASCII, all other characters escaped.
+
+    A terminal could execute control characters, or show other characters as something else.
+    """
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def utc(moment: datetime) -> str:
+def format_utc(moment: datetime) -> str:
+    """Return an instant in UTC, to the second: "2026-11-23T05:00:00Z"."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
-def _iso(timestamp: Timestamp) -> str:
+def _format_timestamp(timestamp: Timestamp) -> str:
+    """Return a protobuf timestamp in UTC; empty if it is not set."""
     try:
-        return utc(timestamp.ToDatetime(UTC)) if timestamp.ListFields() else ""
+        return format_utc(timestamp.ToDatetime(UTC)) if timestamp.ListFields() else ""
     except (ValueError, OverflowError):
         return "out of all time"
 
 
-def _name(name_of: Callable[[N], str], number: N, prefix: str) -> str:
-    """The name of an enum's value without its prefix; of one that this version does not know, the number."""
+def _format_enum(name_of: Callable[[N], str], number: N, prefix: str) -> str:
+    """Return the name of an enum's value without its prefix; for a value unknown to this version, the number."""
     try:
         return name_of(number).removeprefix(prefix) if number else ""
     except ValueError:

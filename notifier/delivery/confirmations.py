@@ -19,7 +19,7 @@ from notifier.delivery.policy import MailPolicy
 from notifier.delivery.retries import MAX_CONFIRMATION_ATTEMPTS, compute_backoff
 from notifier.delivery.store import DeliveryStore
 from notifier.errors import FailureReason, HardBounce, NotSent, UserManagerUnavailable
-from notifier.mail import confirmation_mail
+from notifier.mail import compose_confirmation_mail
 from notifier.messages import ConfirmationRequest
 from notifier.metrics import NotifierMetrics
 
@@ -191,7 +191,7 @@ class ConfirmationDelivery:
         if contact is None or not contact.confirm_url:
             self._metrics.count_dropped_confirmation("user_gone" if contact is None else "nothing_to_confirm")
             return True
-        message = confirmation_mail(contact, request.confirmation_id, self._policy.sender, self._clock.now())
+        message = compose_confirmation_mail(contact, request.confirmation_id, self._policy.sender, self._clock.now())
         began = time.perf_counter()
         if self._should_stop(event):  # a rebalance must not wait for a mail that is not begun
             return False

@@ -34,7 +34,7 @@ from notifier.errors import (
     NotSent,
     UserManagerUnavailable,
 )
-from notifier.mail import Contact, alerts_mail
+from notifier.mail import Contact, compose_alerts_mail
 from notifier.messages import RaisedAlert, Retry
 from notifier.metrics import NotifierMetrics
 
@@ -170,7 +170,7 @@ class AlertDelivery:
         event, began = _get_first_event(mail), time.perf_counter()
         cause = min(each.cause_published_at for each in alerts)
         now = self._clock.now()
-        message = alerts_mail([each.alert for each in alerts], contact, self._policy.sender, now, cause)
+        message = compose_alerts_mail([each.alert for each in alerts], contact, self._policy.sender, now, cause)
         in_flight_state = user.with_mail_in_flight(_get_alert_ids(alerts))
         if in_flight_state != user:
             self._store.save_user_state(event, mail.user_id, in_flight_state)

@@ -36,7 +36,7 @@ class ContactsLike(Protocol):
 
 
 class SmtpClientLike(Protocol):
-    """A client that sends mails, implemented by `notifier.smtp.MailServer`."""
+    """A client that sends mails, implemented by `notifier.smtp.SmtpClient`."""
 
     async def send(
         self,

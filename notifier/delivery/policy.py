@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from email.headerregistry import Address
 
-from notifier.mail import Contact, envelope_sender
+from notifier.mail import Contact, build_envelope_sender
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,4 +23,4 @@ class MailPolicy:
 
     def envelope_from(self, contact: Contact) -> str | None:
         """Return the envelope sender of mails to this contact (VERP); None: the address of the From header."""
-        return None if self.bounces_to is None else envelope_sender(self.bounces_to, contact.email)
+        return None if self.bounces_to is None else build_envelope_sender(self.bounces_to, contact.email)

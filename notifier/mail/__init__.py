@@ -1,19 +1,19 @@
-"""Alerts and confirmations as mail. Pure: the time is handed in; nothing here sends."""
+"""Functions that compose alert mails and confirmation mails. Pure: the caller passes the time, and sends the mail."""
 
-from notifier.mail.compose import alert_mail, alerts_mail, confirmation_mail
+from notifier.mail.compose import compose_alert_mail, compose_alerts_mail, compose_confirmation_mail
 from notifier.mail.contact import Contact
-from notifier.mail.signing import SigningKey, signed
-from notifier.mail.subject import subject
-from notifier.mail.verp import envelope_sender, recipient_of
+from notifier.mail.signing import SigningKey, sign_mail
+from notifier.mail.subject import format_subject
+from notifier.mail.verp import build_envelope_sender, parse_recipient
 
 __all__ = [
     "Contact",
     "SigningKey",
-    "alert_mail",
-    "alerts_mail",
-    "confirmation_mail",
-    "envelope_sender",
-    "recipient_of",
-    "signed",
-    "subject",
+    "build_envelope_sender",
+    "compose_alert_mail",
+    "compose_alerts_mail",
+    "compose_confirmation_mail",
+    "format_subject",
+    "parse_recipient",
+    "sign_mail",
 ]

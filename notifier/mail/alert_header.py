@@ -1,4 +1,4 @@
-"""What a mail says to machines: one structured header for the alert, one for the moment of its cause.
+"""The mail headers that programs read: X-Towerwatch-Alert with an alert's fields, X-Towerwatch-Cause with a time.
 
 X-Towerwatch-Alert: airport=KJFK; direction=departures; window=1h; bound=high; state=FIRING;
  window_start=2013-02-08T00:00:00Z; count=24; threshold=20
@@ -21,8 +21,8 @@ _FIELDS: Final = ("airport", "direction", "window", "bound", "state", "window_st
 
 
 @dataclass(frozen=True, slots=True)
-class ToldAlert:
-    """An alert as far as its mail's header tells it."""
+class AlertHeaderFields:
+    """The fields of an alert that the header X-Towerwatch-Alert of its mail holds."""
 
     airport: str
     direction: Direction
@@ -35,57 +35,61 @@ class ToldAlert:
     threshold: int
 
 
-def told(alert: Alert) -> ToldAlert:
-    """The part of an alert that its mail's header tells."""
-    return ToldAlert(**{field: getattr(alert, field) for field in _FIELDS})
+def select_header_fields(alert: Alert) -> AlertHeaderFields:
+    """Return the fields of an alert that the header X-Towerwatch-Alert holds."""
+    return AlertHeaderFields(**{field: getattr(alert, field) for field in _FIELDS})
 
 
-def alert_header(alert: ToldAlert) -> str:
-    """The value of X-Towerwatch-Alert, not folded."""
+def format_alert_header(alert: AlertHeaderFields) -> str:
+    """Return the value of the header X-Towerwatch-Alert, in one line (not folded)."""
     values = {field: getattr(alert, field) for field in _FIELDS}
-    values["window_start"] = _iso(alert.window_start, "seconds")
+    values["window_start"] = _format_utc(alert.window_start, "seconds")
     return "; ".join(f"{field}={value}" for field, value in values.items())
 
 
-def parse_alert_header(value: str) -> ToldAlert:
-    """The alert in a value of X-Towerwatch-Alert, folded or not. Raises MalformedHeaderError."""
+def parse_alert_header(value: str) -> AlertHeaderFields:
+    """Return the alert fields in a value of X-Towerwatch-Alert, folded or not. Raises MalformedHeaderError."""
     pairs = [part.strip().partition("=") for part in value.split(";")]
     if tuple(name for name, _, _ in pairs) != _FIELDS:
         raise MalformedHeaderError(f"{ALERT_HEADER} must hold {', '.join(_FIELDS)}, in this order")
-    told_as = {name: text for name, _, text in pairs}
+    texts = {name: text for name, _, text in pairs}
     try:
-        return ToldAlert(
-            airport=told_as["airport"],
-            direction=Direction(told_as["direction"]),
-            window=Window(told_as["window"]),
-            bound=Bound(told_as["bound"]),
-            state=AlertState(told_as["state"]),
-            window_start=_instant(told_as["window_start"]),
-            count=int(told_as["count"]),
-            threshold=int(told_as["threshold"]),
+        return AlertHeaderFields(
+            airport=texts["airport"],
+            direction=Direction(texts["direction"]),
+            window=Window(texts["window"]),
+            bound=Bound(texts["bound"]),
+            state=AlertState(texts["state"]),
+            window_start=_parse_instant(texts["window_start"]),
+            count=int(texts["count"]),
+            threshold=int(texts["threshold"]),
         )
     except ValueError as error:
         raise MalformedHeaderError(f"{ALERT_HEADER}: {error}") from None
 
 
-def cause_header(published_at: datetime) -> str:
-    """The value of X-Towerwatch-Cause: when the fact that caused the alert was published, to the microsecond."""
-    return _iso(published_at, "microseconds")
+def format_cause_header(published_at: datetime) -> str:
+    """Return the value of X-Towerwatch-Cause, to the microsecond.
+
+    `published_at`: when the event that caused the alert was published.
+    """
+    return _format_utc(published_at, "microseconds")
 
 
 def parse_cause_header(value: str) -> datetime:
-    """The instant in a value of X-Towerwatch-Cause. Raises MalformedHeaderError."""
+    """Return the instant in a value of X-Towerwatch-Cause. Raises MalformedHeaderError."""
     try:
-        return _instant(value.strip())
+        return _parse_instant(value.strip())
     except ValueError as error:
         raise MalformedHeaderError(f"{CAUSE_HEADER}: {error}") from None
 
 
-def _iso(moment: datetime, precision: str) -> str:
+def _format_utc(moment: datetime, precision: str) -> str:
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 
 
-def _instant(text: str) -> datetime:
+def _parse_instant(text: str) -> datetime:
+    """Return the UTC instant in an ISO 8601 text. Raises ValueError, also for a text without an offset from UTC."""
     parsed = datetime.fromisoformat(text)
     if parsed.tzinfo is None:
         raise ValueError("an instant must name its offset from UTC")

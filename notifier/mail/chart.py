@@ -1,8 +1,8 @@
-"""A chart of counts against a threshold, as a PNG: drawn here, so that no mail program has to fetch or run anything.
+"""A bar chart of counts against a threshold, as a PNG inside the mail: no mail program has to fetch or run anything.
 
-It stands on ground of its own, because nobody knows on which a mail program will show it, and in middle tones that
-neither glare by night nor look faint by day. It has sixteen colours and is drawn in them: to find them in a picture of
-all colours takes as long as the rest, and with half a byte for a pixel it is packed in half of the time.
+The chart has a background of its own, since a mail program may show any, and middle tones that are readable in light
+and dark mode. It is drawn in a palette of sixteen colours: reducing a full-colour image to a palette would take as long
+as the drawing, and half a byte for a pixel is compressed in half of the time.
 """
 
 from dataclasses import dataclass
@@ -13,67 +13,71 @@ from typing import Final, assert_never
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from domain.alerts import Bound
-from notifier.mail.wording import level, number
+from notifier.mail.wording import format_level, format_number
 
 WIDTH: Final = 560
-"""In a page's pixels; twice as many in the picture, for screens that show them."""
+"""Pixels of the HTML page; the image has twice as many, for screens of high resolution."""
 HEIGHT: Final = 216
 
 _SCALE: Final = 2
-_SIDE: Final = 18
-_LEFT: Final = 62
-"""Room for the names of the two clocks."""
-_TOP: Final = 62
-"""Room for the threshold's name, and for the number on the highest bar."""
-_ROW: Final = 18
-_LEAST_BAR: Final = 2
-"""A window without flights is to be seen, too."""
-_WIDEST_BAR: Final = 44
-_GAP: Final = 0.28
-"""Of a window's width."""
-_LABEL: Final = 16
-_SMALL: Final = 14
-_FAR: Final = 2.5
-"""A threshold so many times above all counts would flatten them: it is drawn at the upper edge."""
+_SIDE_MARGIN: Final = 18
+_LEFT_MARGIN: Final = 62
+"""Space for the names of the two rows of time labels."""
+_TOP_MARGIN: Final = 62
+"""Space for the threshold's label, and for the count above the highest bar."""
+_LABEL_ROW_HEIGHT: Final = 18
+_MIN_BAR_HEIGHT: Final = 2
+"""A window without flights is visible, too."""
+_MAX_BAR_WIDTH: Final = 44
+_BAR_GAP: Final = 0.28
+"""The space between two bars, as a part of a window's width."""
+_LARGE_FONT: Final = 16
+_SMALL_FONT: Final = 14
+_FAR_FACTOR: Final = 2.5
+"""A threshold more than this many times above all counts is drawn at the upper edge: to scale it flattens all bars."""
 
-_STEPS: Final = 4
-"""From the ground to a colour of letters, whose edges are smooth."""
-_GROUND, _TEXT, _FAINT, _PAST, _BAR, _RULE = 0, _STEPS, 2 * _STEPS, 3 * _STEPS, 3 * _STEPS + 1, 3 * _STEPS + 2
-"""Places in the palette; those of letters are the last of their steps."""
+_SHADES_PER_COLOUR: Final = 4
+"""Shades between the background and a text colour, for smooth edges of letters."""
+_GROUND: Final = 0
+_TEXT: Final = _SHADES_PER_COLOUR
+_FAINT: Final = 2 * _SHADES_PER_COLOUR
+_BREACH: Final = 3 * _SHADES_PER_COLOUR
+_BAR: Final = _BREACH + 1
+_RULE: Final = _BREACH + 2
+"""Indices in the palette; the index of a text colour is that of its strongest shade."""
 _GROUND_COLOUR: Final = "#1b2430"
-_LETTERS: Final = ("#e8edf3", "#9dabbc")
-_SHAPES: Final = ("#8195ad", "#333f4f")
-_SHADES: Final = (_TEXT, _FAINT)
-"""Of the two clocks."""
+_TEXT_COLOURS: Final = ("#e8edf3", "#9dabbc")
+_SHAPE_COLOURS: Final = ("#8195ad", "#333f4f")
+_LABEL_COLOURS: Final = (_TEXT, _FAINT)
+"""The palette indices of the two rows of time labels."""
 
 
 @dataclass(frozen=True, slots=True)
-class Chart:
-    """What is to be drawn: one bar for each window."""
+class MailChart:
+    """The content of a chart: one bar for each window, and a threshold."""
 
     counts: tuple[int | None, ...]
-    """At least one; None: not known."""
+    """At least one count; None: not known."""
     threshold: int
     bound: Bound
     labels: tuple[tuple[str, str], ...]
-    """Of each window two short lines: the time by UTC, and on the reader's clock (or nothing)."""
-    clocks: tuple[str, str]
-    """What the two lines are: "UTC" and "local", or nothing."""
+    """For each window two short texts: its time in UTC, and in the reader's time zone (or empty)."""
+    label_rows: tuple[str, str]
+    """The names of the two rows of time labels: "UTC", and "local" or empty."""
 
 
-@lru_cache(maxsize=2048)  # people who are told of the same airport have the same chart, mostly
-def drawn(chart: Chart) -> bytes:
-    """The chart as PNG, WIDTH by HEIGHT in pixels of a page; some 8 kB."""
+@lru_cache(maxsize=2048)  # users with alerts about the same airport mostly have the same chart
+def render_chart(chart: MailChart) -> bytes:
+    """Return the chart as a PNG of 2 WIDTH by 2 HEIGHT pixels; some 8 kB."""
     image = Image.new("L", (WIDTH * _SCALE, HEIGHT * _SCALE), _GROUND)
-    _Sheet(image, chart).draw()
-    image.putpalette(_palette(chart.bound))
+    _ChartPainter(image, chart).draw()
+    image.putpalette(_build_palette(chart.bound))
     file = BytesIO()
     image.save(file, "PNG", compress_level=6)  # to pack a tenth more takes several times as long
     return file.getvalue()
 
 
-@cache
-def _breach_colour(bound: Bound) -> str:
+def _get_breach_colour(bound: Bound) -> str:
     """Return the colour of counts that breach a threshold of this bound."""
     match bound:
         case Bound.HIGH:
@@ -84,69 +88,78 @@ def _breach_colour(bound: Bound) -> str:
             assert_never(bound)
 
 
-def _palette(bound: Bound) -> bytes:
-    """Red, green and blue of each place."""
+@cache
+def _build_palette(bound: Bound) -> bytes:
+    """Return the image's palette: red, green and blue of each index."""
     ground = ImageColor.getrgb(_GROUND_COLOUR)
     steps = [
-        round(from_ground + (to_letter - from_ground) * step / _STEPS)
-        for colour in (*_LETTERS, _breach_colour(bound))
-        for step in range(1, _STEPS + 1)
+        round(from_ground + (to_letter - from_ground) * step / _SHADES_PER_COLOUR)
+        for colour in (*_TEXT_COLOURS, _get_breach_colour(bound))
+        for step in range(1, _SHADES_PER_COLOUR + 1)
         for from_ground, to_letter in zip(ground, ImageColor.getrgb(colour), strict=True)
     ]
-    return bytes([*ground, *steps, *(part for colour in _SHAPES for part in ImageColor.getrgb(colour))])
+    return bytes([*ground, *steps, *(part for colour in _SHAPE_COLOURS for part in ImageColor.getrgb(colour))])
 
 
-class _Sheet:
-    """Measures are in a page's pixels."""
+class _ChartPainter:
+    """Draws one chart on an image. Positions and sizes are in the page's pixels."""
 
-    def __init__(self, image: Image.Image, chart: Chart) -> None:
+    def __init__(self, image: Image.Image, chart: MailChart) -> None:
         self._image = image
-        self._draw = ImageDraw.Draw(image)
+        self._canvas = ImageDraw.Draw(image)
         self._chart = chart
         known = [each for each in chart.counts if each is not None]
         highest = max(known, default=0)
-        self._is_far = chart.threshold > max(highest, 1) * _FAR
+        self._is_far = chart.threshold > max(highest, 1) * _FAR_FACTOR
         self._top_value = max(highest, 1) * 1.25 if self._is_far else max(highest, chart.threshold, 1) * 1.06
-        self._base = HEIGHT - 12 - _ROW * (2 if chart.clocks[1] else 1)
-        self._step = (WIDTH - _LEFT - _SIDE) / len(chart.counts)
+        self._base = HEIGHT - 12 - _LABEL_ROW_HEIGHT * (2 if chart.label_rows[1] else 1)
+        self._step = (WIDTH - _LEFT_MARGIN - _SIDE_MARGIN) / len(chart.counts)
 
     def draw(self) -> None:
-        self._threshold()
+        """Draw the whole chart: the threshold, the bars, the base line, the counts and the time labels."""
+        self._draw_threshold()
         for at, count in enumerate(self._chart.counts):
-            self._bar(at, count)
-        self._line(_LEFT, self._base, WIDTH - _SIDE, self._base, _RULE)
-        self._numbers()
-        self._times()
+            self._draw_bar(at, count)
+        self._draw_line(_LEFT_MARGIN, self._base, WIDTH - _SIDE_MARGIN, self._base, _RULE)
+        self._draw_counts()
+        self._draw_time_labels()
 
-    def _bar(self, at: int, count: int | None) -> None:
-        width = min(self._step * (1 - _GAP), _WIDEST_BAR)
-        middle = self._middle(at)
+    def _draw_bar(self, at: int, count: int | None) -> None:
+        """Draw the bar of the window at this index; a question mark for an unknown count."""
+        width = min(self._step * (1 - _BAR_GAP), _MAX_BAR_WIDTH)
+        middle = self._bar_middle(at)
         if count is None:
-            self._text(middle, self._base - 11, "?", _SMALL, _FAINT, "mm")
+            self._draw_text(middle, self._base - 11, "?", _SMALL_FONT, _FAINT, "mm")
             return
         past = self._chart.bound.is_breached(count, self._chart.threshold)
-        top = min(self._y(count), self._base - _LEAST_BAR)
-        self._draw.rounded_rectangle(
-            [self._px(middle - width / 2), self._px(top), self._px(middle + width / 2) - 1, self._px(self._base) - 1],
-            radius=self._px(min(3, (self._base - top) / 2)),
+        top = min(self._count_y(count), self._base - _MIN_BAR_HEIGHT)
+        self._canvas.rounded_rectangle(
+            [
+                self._to_pixels(middle - width / 2),
+                self._to_pixels(top),
+                self._to_pixels(middle + width / 2) - 1,
+                self._to_pixels(self._base) - 1,
+            ],
+            radius=self._to_pixels(min(3, (self._base - top) / 2)),
             corners=(True, True, False, False),
-            fill=_PAST if past else _BAR,
+            fill=_BREACH if past else _BAR,
         )
 
-    def _threshold(self) -> None:
-        y = _TOP - 24 if self._is_far else self._y(self._chart.threshold)
-        x = float(_LEFT)
-        while x < WIDTH - _SIDE:
-            self._line(x, y, min(x + 5, WIDTH - _SIDE), y, _PAST)
+    def _draw_threshold(self) -> None:
+        """Draw the threshold as a dashed line, and its label."""
+        y = _TOP_MARGIN - 24 if self._is_far else self._count_y(self._chart.threshold)
+        x = float(_LEFT_MARGIN)
+        while x < WIDTH - _SIDE_MARGIN:
+            self._draw_line(x, y, min(x + 5, WIDTH - _SIDE_MARGIN), y, _BREACH)
             x += 9
         far = ", far up" if self._is_far else ""
-        limit = f"your level: {level(self._chart.bound, self._chart.threshold)}{far}"
-        self._text(WIDTH - _SIDE, 20, limit, _LABEL, _PAST, "rm")
+        text = f"your level: {format_level(self._chart.bound, self._chart.threshold)}{far}"
+        self._draw_text(WIDTH - _SIDE_MARGIN, 20, text, _LARGE_FONT, _BREACH, "rm")
 
-    def _numbers(self) -> None:
-        """The counts, on as many bars as have room for them, the last first."""
-        shown = [number(each) if each is not None else "" for each in self._chart.counts]
-        font = _font(_LABEL)
+    def _draw_counts(self) -> None:
+        """Draw the counts above the bars: every one if they fit, else every second, third, …, always the last."""
+        shown = [format_number(each) if each is not None else "" for each in self._chart.counts]
+        font = _load_font(_LARGE_FONT)
         widest = max(font.getlength(each) for each in shown) / _SCALE
         every = max(-(-(widest + 4) // self._step), 1)
         last = len(shown) - 1
@@ -154,17 +167,20 @@ class _Sheet:
             count = self._chart.counts[at]
             if count is None or (last - at) % every:
                 continue
-            x, y = self._within(self._middle(at), text), min(self._y(count), self._base - _LEAST_BAR) - 11
+            x = self._keep_inside(self._bar_middle(at), text)
+            y = min(self._count_y(count), self._base - _MIN_BAR_HEIGHT) - 11
             half = font.getlength(text) / _SCALE / 2 + 1
-            # On ground of its own, where the threshold's line runs through it.
-            self._draw.rectangle(
-                [self._px(x - half), self._px(y - 7), self._px(x + half), self._px(y + 7)], fill=_GROUND
+            # On the background colour, so that the threshold's line does not run through it.
+            self._canvas.rectangle(
+                [self._to_pixels(x - half), self._to_pixels(y - 7), self._to_pixels(x + half), self._to_pixels(y + 7)],
+                fill=_GROUND,
             )
             past = self._chart.bound.is_breached(count, self._chart.threshold)
-            self._text(x, y, text, _LABEL, _PAST if past else _TEXT, "mm")
+            self._draw_text(x, y, text, _LARGE_FONT, _BREACH if past else _TEXT, "mm")
 
-    def _times(self) -> None:
-        font = _font(_SMALL)
+    def _draw_time_labels(self) -> None:
+        """Draw the rows of time labels below the bars: every one if they fit, else every second, third, …"""
+        font = _load_font(_SMALL_FONT)
         widest = max(font.getlength(text) for label in self._chart.labels for text in label) / _SCALE
         every = max(-(-(widest + 12) // self._step), 1)
         last = len(self._chart.labels) - 1
@@ -172,63 +188,76 @@ class _Sheet:
             if (last - at) % every:
                 continue
             for row, text in enumerate(label):
-                x = self._within(self._middle(at), text, _SMALL)
-                self._text(x, self._row(row), text, _SMALL, _SHADES[row], "mm")
-        for row, name in enumerate(self._chart.clocks):
-            self._text(_SIDE, self._row(row), name, _SMALL, _SHADES[row], "lm")
+                x = self._keep_inside(self._bar_middle(at), text, _SMALL_FONT)
+                self._draw_text(x, self._label_row_y(row), text, _SMALL_FONT, _LABEL_COLOURS[row], "mm")
+        for row, name in enumerate(self._chart.label_rows):
+            self._draw_text(_SIDE_MARGIN, self._label_row_y(row), name, _SMALL_FONT, _LABEL_COLOURS[row], "lm")
 
-    def _row(self, row: int) -> float:
-        return self._base + 14 + _ROW * row
+    def _label_row_y(self, row: int) -> float:
+        """Return the vertical middle of a row of time labels."""
+        return self._base + 14 + _LABEL_ROW_HEIGHT * row
 
-    def _y(self, value: float) -> float:
-        return self._base - (self._base - _TOP) * value / self._top_value
+    def _count_y(self, value: float) -> float:
+        """Return the vertical position of a count on the chart's scale."""
+        return self._base - (self._base - _TOP_MARGIN) * value / self._top_value
 
-    def _middle(self, at: int) -> float:
-        return _LEFT + self._step * (at + 0.5)
+    def _bar_middle(self, at: int) -> float:
+        """Return the horizontal middle of the bar at this index."""
+        return _LEFT_MARGIN + self._step * (at + 0.5)
 
-    def _within(self, x: float, text: str, size: int = _LABEL) -> float:
-        """Where the middle of a text must be, so that all of it is on the sheet."""
-        half = _font(size).getlength(text) / _SCALE / 2
-        return min(max(x, _LEFT + half), WIDTH - _SIDE - half)
+    def _keep_inside(self, x: float, text: str, size: int = _LARGE_FONT) -> float:
+        """Return the horizontal middle nearest to `x` at which the whole text is inside the chart."""
+        half = _load_font(size).getlength(text) / _SCALE / 2
+        return min(max(x, _LEFT_MARGIN + half), WIDTH - _SIDE_MARGIN - half)
 
-    def _line(self, x1: float, y1: float, x2: float, y2: float, colour: int) -> None:
-        self._draw.line([self._px(x1), self._px(y1), self._px(x2), self._px(y2)], fill=colour, width=_SCALE)
+    def _draw_line(self, x1: float, y1: float, x2: float, y2: float, colour: int) -> None:
+        """Draw a line between two points."""
+        self._canvas.line(
+            [self._to_pixels(x1), self._to_pixels(y1), self._to_pixels(x2), self._to_pixels(y2)],
+            fill=colour,
+            width=_SCALE,
+        )
 
-    def _text(self, x: float, y: float, text: str, size: int, colour: int, anchor: str) -> None:
+    def _draw_text(self, x: float, y: float, text: str, size: int, colour: int, anchor: str) -> None:
+        """Draw a text at a position. `anchor`: Pillow's two letters for how the text is aligned to the position."""
         if text:
-            letters = _letters(text, size, colour, anchor)
-            self._image.paste(letters.shades, (self._px(x) + letters.left, self._px(y) + letters.top), letters.where)
+            glyphs = _render_glyphs(text, size, colour, anchor)
+            at = self._to_pixels(x) + glyphs.left, self._to_pixels(y) + glyphs.top
+            self._image.paste(glyphs.shades, at, glyphs.mask)
 
-    def _px(self, value: float) -> int:
+    def _to_pixels(self, value: float) -> int:
+        """Return a page's measure in pixels of the image."""
         return round(value * _SCALE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Letters:
-    """A text, ready to be put on a sheet."""
+class _GlyphSet:
+    """The rendered glyphs of a text, ready to be pasted into a chart."""
 
     shades: Image.Image
-    """Places in the palette."""
-    where: Image.Image
-    """Not the ground."""
+    """Pixels as palette indices."""
+    mask: Image.Image
+    """255 for each pixel of a glyph, 0 for the background."""
     left: int
-    """Pixels from the point where the text is to stand, by its anchor."""
+    """Pixels from the text's position (its anchor) to the left edge of the glyphs."""
     top: int
+    """Pixels from the text's position to the upper edge."""
 
 
 @lru_cache(maxsize=4096)  # the same hours and small numbers again and again
-def _letters(text: str, size: int, colour: int, anchor: str) -> _Letters:
-    left, top, right, bottom = map(round, _font(size).getbbox(text, anchor=anchor))
+def _render_glyphs(text: str, size: int, colour: int, anchor: str) -> _GlyphSet:
+    """Return the glyphs of a text in one text colour, with smooth edges."""
+    left, top, right, bottom = map(round, _load_font(size).getbbox(text, anchor=anchor))
     ink = Image.new("L", (right - left, bottom - top))
-    ImageDraw.Draw(ink).text((-left, -top), text, 255, _font(size), anchor)
-    steps = [round(strength * _STEPS / 255) for strength in range(256)]
-    shades = ink.point([colour - _STEPS + step if step else _GROUND for step in steps])
-    return _Letters(shades, ink.point([255 if step else 0 for step in steps]), left, top)
+    ImageDraw.Draw(ink).text((-left, -top), text, 255, _load_font(size), anchor)
+    steps = [round(strength * _SHADES_PER_COLOUR / 255) for strength in range(256)]
+    shades = ink.point([colour - _SHADES_PER_COLOUR + step if step else _GROUND for step in steps])
+    return _GlyphSet(shades, ink.point([255 if step else 0 for step in steps]), left, top)
 
 
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """The font that Pillow brings along. Raises RuntimeError where Pillow was built without FreeType."""
+def _load_font(size: int) -> ImageFont.FreeTypeFont:
+    """Return Pillow's own font in a size. Raises RuntimeError where Pillow was built without FreeType."""
     font = ImageFont.load_default(size * _SCALE)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RuntimeError("Pillow draws no text of any size: it was built without FreeType")

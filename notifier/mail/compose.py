@@ -1,4 +1,4 @@
-"""The mails that people get: alerts, one or many, and the question whether an address is theirs."""
+"""Composition of the mails that users get: alerts, one or many, and the confirmation of an address."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,200 +13,239 @@ from zoneinfo import ZoneInfo
 from domain.alerts import Alert, AlertState
 from domain.windows import Window
 from notifier.mail import headers, wording
-from notifier.mail.alert_header import ALERT_HEADER, CAUSE_HEADER, alert_header, cause_header, told
-from notifier.mail.chart import HEIGHT, WIDTH, Chart, drawn
-from notifier.mail.contact import Contact, link, printable
-from notifier.mail.parts import Picture, fill
-from notifier.mail.subject import subject, subject_of_many
-from notifier.mail.summary import Spell, Topic, extent, topics
-from notifier.mail.times import Clock
+from notifier.mail.alert_header import (
+    ALERT_HEADER,
+    CAUSE_HEADER,
+    format_alert_header,
+    format_cause_header,
+    select_header_fields,
+)
+from notifier.mail.chart import HEIGHT, WIDTH, MailChart, render_chart
+from notifier.mail.contact import Contact, sanitize_link, sanitize_name
+from notifier.mail.parts import InlineImage, set_body
+from notifier.mail.subject import format_subject, format_summary_subject
+from notifier.mail.summary import BreachRun, ThresholdSummary, find_time_range, group_by_threshold
+from notifier.mail.times import ReaderTimes
 
-_MOST_PICTURES: Final = 6
-"""In one mail; the levels that are passed now come first."""
+_MAX_CHARTS: Final = 6
+"""Charts in one mail; thresholds that are in breach now have theirs first."""
 
-_MOST_LINES: Final = 12
-"""Spells of one threshold that are told one by one, the latest; half a day of hours that are alternately past it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A spell in words."""
-
-    when: str
-    local: str
-    """The same on the reader's clock; empty where that is no other."""
-    says: str
+_MAX_LINES: Final = 12
+"""Lines about one threshold, the latest runs; half a day of hours in which every other hour is a breach."""
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
-    """All that a mail tells of one threshold."""
+class RunLine:
+    """A line of a mail about several alerts: one run (a breach, or corrections) and its time range."""
+
+    utc_range: str
+    local_range: str
+    """The time range in the reader's time zone; empty where it is UTC."""
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdSection:
+    """The section of a mail about one threshold."""
 
     latest: Alert
-    watched: str
+    threshold: str
+    """In words: "Departures in an hour: more than 20"."""
     status: str
     tone: str
-    lines: tuple[Line, ...]
-    left_out: int
-    """Earlier spells that are not told."""
-    picture: Picture | None
+    """The CSS class of the status."""
+    lines: tuple[RunLine, ...]
+    omitted_runs: int
+    """How many earlier runs have no line."""
+    chart: InlineImage | None
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """An airport, and all that a mail tells of it."""
+class AirportSection:
+    """The section of a mail about one airport: its names, and a section for each threshold."""
 
     icao: str
     name: str
     city: str
-    sections: tuple[Section, ...]
+    thresholds: tuple[ThresholdSection, ...]
 
 
-def alert_mail(
+def compose_alert_mail(
     alert: Alert, contact: Contact, sender: Address, now: datetime, cause_published_at: datetime
 ) -> EmailMessage:
-    """The mail that tells an alert. Its Message-ID is the same each time. Raises PermanentlyRefused for an
-    address that no mail can be written to."""
-    return alerts_mail((alert,), contact, sender, now, cause_published_at)
+    """Return the mail that reports one alert. Its Message-ID is the same each time.
+
+    `cause_published_at`: when the event that caused the alert was published. Raises PermanentlyRefused for an invalid
+    address.
+    """
+    return compose_alerts_mail((alert,), contact, sender, now, cause_published_at)
 
 
-def alerts_mail(
+def compose_alerts_mail(
     alerts: Sequence[Alert], contact: Contact, sender: Address, now: datetime, cause_published_at: datetime
 ) -> EmailMessage:
-    """The one mail that tells some alerts to a person, in whatever order they are given.
+    """Return one mail that reports several alerts of one user. The order of `alerts` makes no difference.
 
-    `alerts`: at least one, all of them this person's; one that is given twice is told once. `cause_published_at`: of
-    the alert that has waited longest. The Message-ID is that of the set of alerts. Raises PermanentlyRefused as
-    `alert_mail` does, and ValueError without alerts.
+    `alerts`: at least one, all of this user; duplicates are reported once. `cause_published_at`: of the alert that has
+    waited longest. The Message-ID depends on the set of alerts alone. Raises PermanentlyRefused for an invalid address,
+    and ValueError without alerts.
     """
-    ordered = topics({each.alert_id: each for each in alerts}.values())
-    if not ordered:
+    summaries = group_by_threshold({each.alert_id: each for each in alerts}.values())
+    if not summaries:
         raise ValueError("a mail tells one alert at least")
-    every = [alert for topic in ordered for alert in topic.alerts]
-    clock = Clock.of(contact.time_zone, now)
-    unique = headers.id_of_alerts(every)
-    mail = headers.addressed(contact, sender, now, headers.message_id(unique, sender))
-    mail["Subject"] = subject(every[0], clock) if len(every) == 1 else subject_of_many(ordered, clock)
-    headers.join_thread(mail, every, sender)
-    headers.join_list(mail, every, contact, sender)
-    for alert in every:
-        mail[ALERT_HEADER] = alert_header(told(alert))
-    mail[CAUSE_HEADER] = cause_header(cause_published_at)
-    pictures = _pictures(ordered, clock, f"{unique}@{sender.domain}")
-    values = _common(contact) | {"pixels": (WIDTH, HEIGHT), "zone": _zone(clock, every)}
-    if len(every) == 1:
-        values |= _one(every[0], clock, pictures.get(ordered[0]))
+    ordered = [alert for summary in summaries for alert in summary.alerts]
+    times = ReaderTimes.of(contact.time_zone, now)
+    mail_id = headers.compute_mail_id(ordered)
+    mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
+    is_single = len(ordered) == 1
+    mail["Subject"] = format_subject(ordered[0], times) if is_single else format_summary_subject(summaries, times)
+    headers.add_thread_headers(mail, ordered, sender)
+    headers.add_list_headers(mail, ordered, contact, sender)
+    for alert in ordered:
+        mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
+    mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
+    charts = _render_charts(summaries, times, f"{mail_id}@{sender.domain}")
+    values = _build_common_values(contact) | {"pixels": (WIDTH, HEIGHT), "zone": _find_zone_name(times, ordered)}
+    if is_single:
+        values |= _build_alert_values(ordered[0], times, charts.get(summaries[0]))
     else:
-        values |= _many(ordered, clock, pictures)
-    fill(mail, "alert" if len(every) == 1 else "alerts", values, tuple(pictures.values()))
+        values |= _build_alerts_values(summaries, times, charts)
+    set_body(mail, "alert" if is_single else "alerts", values, tuple(charts.values()))
     return mail
 
 
-def confirmation_mail(contact: Contact, confirmation_id: str, sender: Address, now: datetime) -> EmailMessage:
-    """The mail with the link that confirms an address. Raises PermanentlyRefused as `alert_mail` does."""
-    unique = uuid5(contact.user_id, confirmation_id)
-    mail = headers.addressed(contact, sender, now, headers.message_id(unique, sender))
+def compose_confirmation_mail(contact: Contact, confirmation_id: str, sender: Address, now: datetime) -> EmailMessage:
+    """Return the mail with the link that confirms an address. Raises PermanentlyRefused for an invalid address.
+
+    Its Message-ID depends on the user and the confirmation's id alone.
+    """
+    mail_id = uuid5(contact.user_id, confirmation_id)
+    mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
     mail["Subject"] = "Confirm your address for Towerwatch"
-    fill(mail, "confirmation", _common(contact) | {"confirm_url": link(contact.confirm_url)})
+    set_body(mail, "confirmation", _build_common_values(contact) | {"confirm_url": sanitize_link(contact.confirm_url)})
     return mail
 
 
-def _common(contact: Contact) -> dict[str, object]:
-    return {"name": printable(contact.name), "unsubscribe_url": link(contact.unsubscribe_url)}
+def _build_common_values(contact: Contact) -> dict[str, object]:
+    """Return the variables that all templates have: the user's name, and the link that stops all alerts."""
+    return {"name": sanitize_name(contact.name), "unsubscribe_url": sanitize_link(contact.unsubscribe_url)}
 
 
-def _zone(clock: Clock, alerts: Sequence[Alert]) -> str:
-    """The reader's zone, where it is to be named."""
-    zone = clock.local(extent(alerts)[0])
+def _find_zone_name(times: ReaderTimes, alerts: Sequence[Alert]) -> str:
+    """Return the IANA name of the reader's time zone if the mail shows local times, else the empty text."""
+    zone = times.local_zone(find_time_range(alerts)[0])
     return zone.key if zone is not None else ""
 
 
-def _one(alert: Alert, clock: Clock, picture: Picture | None) -> dict[str, object]:
-    name, city = wording.place(alert.airport)
+def _build_alert_values(alert: Alert, times: ReaderTimes, chart: InlineImage | None) -> dict[str, object]:
+    """Return the variables of the templates `alert.txt` and `alert.html`, for a mail about one alert."""
+    name, city = wording.find_airport_names(alert.airport)
     return {
         "alert": alert,
-        "place": Place(alert.airport, name, city, ()),
-        "status": wording.status(alert),
-        "tone": wording.tone(alert),
-        "count": wording.number(alert.count),
-        "flights": wording.flights(alert.direction, alert.count),
-        "comparison": wording.comparison(alert),
-        "taken_back": wording.taken_back(alert) if alert.state is AlertState.WITHDRAWN else "",
-        "statement": wording.statement(alert),
-        "watched": wording.what_is_watched(alert),
-        "times": wording.times(alert, clock),
-        "background": wording.background(alert, clock.now),
-        "picture": picture,
+        "airport": AirportSection(alert.airport, name, city, ()),
+        "status": wording.format_status(alert),
+        "tone": wording.choose_tone(alert),
+        "count": wording.format_number(alert.count),
+        "flights": wording.name_flights(alert.direction, alert.count),
+        "comparison": wording.format_comparison(alert),
+        "withdrawal": wording.format_withdrawal(alert) if alert.state is AlertState.WITHDRAWN else "",
+        "statement": wording.format_statement(alert),
+        "threshold": wording.describe_threshold(alert),
+        "times": wording.format_times(alert, times),
+        "background": wording.describe_background(alert, times.now),
+        "chart": chart,
     }
 
 
-def _many(ordered: Sequence[Topic], clock: Clock, pictures: dict[Topic, Picture]) -> dict[str, object]:
-    by_airport: dict[str, list[Section]] = {}
-    for topic in ordered:
-        by_airport.setdefault(topic.latest.airport, []).append(_section(topic, clock, pictures.get(topic)))
-    over = sum(_is_over(each) for each in ordered)
-    alerts = [alert for topic in ordered for alert in topic.alerts]
-    begin, end = extent(alerts)
+def _build_alerts_values(
+    summaries: Sequence[ThresholdSummary], times: ReaderTimes, charts: dict[ThresholdSummary, InlineImage]
+) -> dict[str, object]:
+    """Return the variables of the templates `alerts.txt` and `alerts.html`, for a mail about several alerts."""
+    by_airport: dict[str, list[ThresholdSection]] = {}
+    for summary in summaries:
+        section = _build_threshold_section(summary, times, charts.get(summary))
+        by_airport.setdefault(summary.latest.airport, []).append(section)
+    ended = sum(_has_ended(each) for each in summaries)
+    alerts = [alert for summary in summaries for alert in summary.alerts]
+    begin, end = find_time_range(alerts)
     return {
-        "places": [Place(icao, *wording.place(icao), tuple(sections)) for icao, sections in by_airport.items()],
-        "headline": wording.standing(len(ordered) - over, over),
+        "airports": [
+            AirportSection(icao, *wording.find_airport_names(icao), tuple(sections))
+            for icao, sections in by_airport.items()
+        ],
+        "headline": wording.format_headline(len(summaries) - ended, ended),
         "alerts": len(alerts),
-        "when": f"{clock.span(begin, end)} UTC",
+        "utc_range": f"{times.format_range(begin, end)} UTC",
     }
 
 
-def _is_over(topic: Topic) -> bool:
-    """Whether nothing is the matter any more."""
-    return topic.latest.state in (AlertState.RESOLVED, AlertState.WITHDRAWN)
+def _has_ended(summary: ThresholdSummary) -> bool:
+    """Return True if the latest alert reports no breach: it resolves one, or withdraws an earlier alert."""
+    return summary.latest.state in (AlertState.RESOLVED, AlertState.WITHDRAWN)
 
 
-def _section(topic: Topic, clock: Clock, picture: Picture | None) -> Section:
-    spells = topic.spells()
-    shown = spells[-_MOST_LINES:]
-    return Section(
-        latest=topic.latest,
-        watched=wording.what_is_watched(topic.latest),
-        status=wording.status(topic.latest),
-        tone=wording.tone(topic.latest),
-        lines=tuple(_line(spell, topic, clock) for spell in shown),
-        left_out=len(spells) - len(shown),
-        picture=picture,
+def _build_threshold_section(
+    summary: ThresholdSummary, times: ReaderTimes, chart: InlineImage | None
+) -> ThresholdSection:
+    """Return the section about one threshold, with lines for its latest runs."""
+    runs = summary.split_into_runs()
+    shown = runs[-_MAX_LINES:]
+    return ThresholdSection(
+        latest=summary.latest,
+        threshold=wording.describe_threshold(summary.latest),
+        status=wording.format_status(summary.latest),
+        tone=wording.choose_tone(summary.latest),
+        lines=tuple(_build_run_line(run, summary, times) for run in shown),
+        omitted_runs=len(runs) - len(shown),
+        chart=chart,
     )
 
 
-def _line(spell: Spell, topic: Topic, clock: Clock) -> Line:
-    zone = clock.local(spell.begin)
-    return Line(
-        when=f"{clock.span(spell.begin, spell.end)} UTC",
-        local=clock.local_span(spell.begin, spell.end, zone) if zone is not None else "",
-        says=wording.story(spell, topic),
+def _build_run_line(run: BreachRun, summary: ThresholdSummary, times: ReaderTimes) -> RunLine:
+    """Return the line about one run: its time range in UTC and in the reader's time zone, and its description."""
+    zone = times.local_zone(run.begin)
+    return RunLine(
+        utc_range=f"{times.format_range(run.begin, run.end)} UTC",
+        local_range=times.format_local_range(run.begin, run.end, zone) if zone is not None else "",
+        description=wording.describe_run(run, summary),
     )
 
 
-def _pictures(ordered: Sequence[Topic], clock: Clock, unique: str) -> dict[Topic, Picture]:
-    """The charts of the topics that have one: of a single count there is nothing to draw."""
-    charted = [topic for topic in ordered if len(topic.counts()) > 1]
-    first = sorted(charted, key=_is_over)[:_MOST_PICTURES]
-    return {topic: _picture(topic, clock, f"chart{number}.{unique}") for number, topic in enumerate(first, 1)}
+def _render_charts(
+    summaries: Sequence[ThresholdSummary], times: ReaderTimes, mail_id: str
+) -> dict[ThresholdSummary, InlineImage]:
+    """Return a chart for each threshold with at least two known counts, up to six charts, breached thresholds first."""
+    charted = [summary for summary in summaries if len(summary.collect_counts()) > 1]
+    first = sorted(charted, key=_has_ended)[:_MAX_CHARTS]
+    return {
+        summary: _render_chart(summary, times, f"chart{number}.{mail_id}") for number, summary in enumerate(first, 1)
+    }
 
 
-def _picture(topic: Topic, clock: Clock, name: str) -> Picture:
-    latest = topic.latest
-    first, counts = topic.course()
-    zone = None if latest.window is Window.ONE_DAY else clock.local(latest.window_start)
-    labels = _labels(first, latest.window, len(counts), zone)
-    chart = Chart(tuple(counts), latest.threshold, latest.bound, labels, ("UTC", "local" if zone is not None else ""))
-    return Picture(name, drawn(chart), wording.chart_in_words(latest, counts))
+def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> InlineImage:
+    """Return the chart of one threshold as an image of this name."""
+    latest = summary.latest
+    first, counts = summary.collect_chart_counts()
+    zone = None if latest.window is Window.ONE_DAY else times.local_zone(latest.window_start)
+    labels = _build_time_labels(first, latest.window, len(counts), zone)
+    label_rows = ("UTC", "local" if zone is not None else "")
+    chart = MailChart(tuple(counts), latest.threshold, latest.bound, labels, label_rows)
+    return InlineImage(name, render_chart(chart), wording.describe_chart(latest, counts))
 
 
-@lru_cache(maxsize=512)  # all that is told in a night is of the same windows
-def _labels(first: datetime, window: Window, how_many: int, zone: ZoneInfo | None) -> tuple[tuple[str, str], ...]:
-    """Of each bar its time by UTC and on the reader's clock."""
+@lru_cache(maxsize=512)  # the alerts of one night are about the same windows
+def _build_time_labels(
+    first: datetime, window: Window, how_many: int, zone: ZoneInfo | None
+) -> tuple[tuple[str, str], ...]:
+    """Return for each bar of a chart its time in UTC and in the reader's time zone (empty without a zone)."""
     starts = [first + each * window.length for each in range(how_many)]
-    return tuple((_tick(each, window), f"{each.astimezone(zone):%H:%M}" if zone is not None else "") for each in starts)
+    return tuple(
+        (_format_bar_time(each, window), f"{each.astimezone(zone):%H:%M}" if zone is not None else "")
+        for each in starts
+    )
 
 
-def _tick(start: datetime, window: Window) -> str:
-    """What a bar's time is called: the day where a day begins."""
+def _format_bar_time(start: datetime, window: Window) -> str:
+    """Return the UTC time of a bar, "06:00", or its date, "8 Feb", for a window that begins a day."""
     day_begins = window is Window.ONE_DAY or start.hour == 0
     return f"{start.astimezone(UTC).day} {start:%b}" if day_begins else f"{start:%H:%M}"

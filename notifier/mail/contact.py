@@ -1,4 +1,4 @@
-"""Whom a mail goes to."""
+"""The recipient of a mail, and the cleaning of names and links before they go into a mail."""
 
 import re
 from dataclasses import dataclass
@@ -6,46 +6,47 @@ from typing import Final
 from uuid import UUID
 
 _LINK: Final = re.compile(r"https?://[!#-;=?-~]+")
-"""What may stand between angle brackets (RFC 2369) and between quotation marks: printable ASCII, without those."""
+"""A link that may stand between angle brackets (RFC 2369) and between quotation marks: printable ASCII without both."""
 
-_LONGEST_LINK: Final = 900
-"""Characters; with its name a header's line must stay under 998 (RFC 5322, 2.1.1)."""
+_MAX_LINK_LENGTH: Final = 900
+"""Characters; together with the header's name a line must stay under 998 (RFC 5322, 2.1.1)."""
 
-_LONGEST_NAME: Final = 60
+_MAX_NAME_LENGTH: Final = 60
+"""Characters."""
 
-ENCODED_WORD: Final = "=?"
-"""How one begins."""
+ENCODED_WORD_START: Final = "=?"
+"""The two characters that begin an encoded word (RFC 2047)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """Whom a mail goes to."""
+    """The recipient of a mail: a user's address, name, time zone and mail settings."""
 
     user_id: UUID
     email: str
     name: str
     time_zone: str
-    """IANA name; one that this machine does not know counts as none."""
+    """IANA name; a name that this machine does not know counts as no time zone."""
     confirmed: bool
     paused: bool
     confirm_url: str
-    """Empty when the address is confirmed."""
+    """The link that confirms the address; empty when the address is confirmed already."""
     unsubscribe_url: str = ""
-    """The link that stops all alerts, by GET (asks) and POST (at once); empty: there is none."""
+    """The link that stops all alerts, by GET (shows a question) and POST (at once); empty: no such link."""
     suppressed: bool = False
-    """Whether mail to the address came back: only a confirmation mail may go there, if there is a link for it."""
+    """True after mail to the address bounced: then only a confirmation mail may be sent, and only with its link."""
 
 
-def printable(name: str) -> str:
-    """A name in one line, without what could end a header or turn the writing around.
+def sanitize_name(name: str) -> str:
+    """Return a user's name as one printable line, safe in a header and in a text.
 
-    Nor does it hold the beginning of an encoded word (RFC 2047), which can spell a line's end: `email` decodes it
-    wherever it stands.
+    Characters that could end a header or reverse the writing direction become spaces. The beginning of an encoded word
+    (RFC 2047) is broken up: such a word can contain a line's end, and `email` decodes it anywhere in a header.
     """
     kept = "".join(character if character.isprintable() else " " for character in name)
-    return " ".join(kept.split()).replace(ENCODED_WORD, "= ?")[:_LONGEST_NAME].rstrip()
+    return " ".join(kept.split()).replace(ENCODED_WORD_START, "= ?")[:_MAX_NAME_LENGTH].rstrip()
 
 
-def link(url: str) -> str:
-    """A link as it is, if it can stand in a header and on a page; else the empty text."""
-    return url if len(url) <= _LONGEST_LINK and _LINK.fullmatch(url) else ""
+def sanitize_link(url: str) -> str:
+    """Return the link unchanged if a header and an HTML page can hold it, else the empty text."""
+    return url if len(url) <= _MAX_LINK_LENGTH and _LINK.fullmatch(url) else ""

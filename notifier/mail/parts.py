@@ -1,4 +1,4 @@
-"""The parts of a mail: a text, the same as a page, and the pictures on the page."""
+"""The MIME parts of a mail's body: a plain text, an HTML page with the same content, and the page's images."""
 
 import textwrap
 from base64 import encodebytes
@@ -10,27 +10,29 @@ from typing import Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from notifier.mail.serialization import Letter
+from notifier.mail.serialization import WireMessage
 
-_LINE: Final = 76
+_LINE_WIDTH: Final = 76
+"""Characters of a line of the plain text."""
 
 _SIGNATURE: Final = "-- "
-"""The line after which mail programs show text in a lower voice (RFC 3676, 4.3)."""
+"""The line that begins a signature: mail programs show the text after it less prominently (RFC 3676, 4.3)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A PNG that the page shows by its name."""
+class InlineImage:
+    """A PNG that the HTML page of a mail shows."""
 
     name: str
-    """Unique in the mail; the page has it as cid:name."""
+    """Unique in the mail; the page refers to it as cid:name."""
     png: bytes
     alt: str
-    """The same in words."""
+    """The content in words, for readers who do not see the image."""
 
 
 @cache
-def _templates() -> Environment:
+def _load_templates() -> Environment:
+    """Return the Jinja environment of `notifier/templates`; created once, at the first call."""
     return Environment(
         loader=PackageLoader("notifier"),
         autoescape=lambda name: name is not None and name.endswith(".html"),
@@ -41,63 +43,70 @@ def _templates() -> Environment:
     )
 
 
-def fill(mail: Letter, template: str, values: Mapping[str, object], pictures: Sequence[Picture] = ()) -> None:
-    """Give a mail its body: multipart/alternative of a text and an HTML, with the pictures related to the HTML.
+def set_body(
+    mail: WireMessage, template: str, values: Mapping[str, object], images: Sequence[InlineImage] = ()
+) -> None:
+    """Set a mail's body: multipart/alternative of a text and an HTML page, rendered from templates of this name.
 
-    Related to it alone (RFC 2387 in RFC 2046, 5.1.4), so who reads the text is not handed pictures to save.
+    The images are related to the HTML part alone (RFC 2387 in RFC 2046, 5.1.4), so a reader of the text is not offered
+    images to save.
     """
-    text = _templates().get_template(f"{template}.txt").render(values)
-    html = _templates().get_template(f"{template}.html").render(values)
-    page = _text("html", _without_indents(html))
-    if pictures:
-        # RFC 2387, 3.1: with the type of the part that the others are for.
-        page = _multipart('multipart/related; type="text/html"', "page", page, *map(_shown, pictures))
+    text = _load_templates().get_template(f"{template}.txt").render(values)
+    html = _load_templates().get_template(f"{template}.html").render(values)
+    page = _build_text_part("html", _strip_indents(html))
+    if images:
+        # RFC 2387, 3.1: the type names the root part, to which the images belong.
+        page = _build_multipart('multipart/related; type="text/html"', "page", page, *map(_build_image_part, images))
     mail["MIME-Version"] = "1.0"
-    _fill(mail, "multipart/alternative", "forms", _text("plain", _wrapped(text)), page)
+    _set_parts(mail, "multipart/alternative", "forms", _build_text_part("plain", _wrap_text(text)), page)
 
 
-def _fill(mail: Letter, content_type: str, name: str, *parts: Letter) -> None:
+def _set_parts(mail: WireMessage, content_type: str, name: str, *parts: WireMessage) -> None:
+    """Make a message a multipart of these parts; `name` makes its boundary unique in the mail."""
     # No text in quoted-printable or base 64 can hold a boundary with these two signs (RFC 2045, 6.7).
     mail["Content-Type"] = f'{content_type}; boundary="=_towerwatch_{name}"'
     mail.set_payload([*parts])
 
 
-def _multipart(content_type: str, name: str, *parts: Letter) -> Letter:
-    part = Letter()
-    _fill(part, content_type, name, *parts)
+def _build_multipart(content_type: str, name: str, *parts: WireMessage) -> WireMessage:
+    part = WireMessage()
+    _set_parts(part, content_type, name, *parts)
     return part
 
 
-def _text(subtype: str, text: str) -> Letter:
-    """In quoted-printable, which passes any server unchanged, whatever the name's alphabet."""
-    part = Letter()
+def _build_text_part(subtype: str, text: str) -> WireMessage:
+    """Return a text part in quoted-printable, which passes every server unchanged, in any alphabet."""
+    part = WireMessage()
     part["Content-Type"] = f'text/{subtype}; charset="utf-8"'
     part["Content-Transfer-Encoding"] = "quoted-printable"
     part.set_payload(b2a_qp(text.encode()).decode("ascii"))
     return part
 
 
-def _shown(picture: Picture) -> Letter:
-    part = Letter()
+def _build_image_part(image: InlineImage) -> WireMessage:
+    """Return an image as a part in base 64, with the Content-ID by which the page refers to it."""
+    part = WireMessage()
     part["Content-Type"] = "image/png"
     part["Content-Transfer-Encoding"] = "base64"
     part["Content-Disposition"] = "inline"
-    part["Content-ID"] = f"<{picture.name}>"
-    part.set_payload(encodebytes(picture.png).decode("ascii"))
+    part["Content-ID"] = f"<{image.name}>"
+    part.set_payload(encodebytes(image.png).decode("ascii"))
     return part
 
 
-def _without_indents(html: str) -> str:
+def _strip_indents(html: str) -> str:
+    """Return the HTML without indentation and empty lines."""
     return "\n".join(stripped for line in html.splitlines() if (stripped := line.strip())) + "\n"
 
 
-def _wrapped(text: str) -> str:
-    """Lines of a width that mail programs show whole; what continues an item is set in as far as its text."""
-    return "\n".join(_fold(line) for line in text.strip("\n").split("\n")) + "\n"
+def _wrap_text(text: str) -> str:
+    """Return the text wrapped to 76 characters; the following lines of a list item are indented as its text."""
+    return "\n".join(_wrap_line(line) for line in text.strip("\n").split("\n")) + "\n"
 
 
-def _fold(line: str) -> str:
-    if len(line) <= _LINE:
+def _wrap_line(line: str) -> str:
+    """Return one line of text, wrapped to several lines if it is too long; words are never split."""
+    if len(line) <= _LINE_WIDTH:
         return line if line == _SIGNATURE else line.rstrip()
     indent = " " * (len(line) - len(line.lstrip(" -")))
-    return textwrap.fill(line, _LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(line, _LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)

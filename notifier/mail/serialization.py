@@ -1,7 +1,7 @@
-"""How a mail is kept and written: as `email` does, in a fraction of its time.
+"""Fast serialization of mails: the same bytes as `email` writes, in a fraction of the time.
 
-`email` takes each header apart when it is set and again when it is written, makes a class for each, and writes parts
-line by line. Ours are text that we made ourselves: they are kept as they are, and taken apart when somebody reads them.
+`email` parses each header when it is set and again when it is written, makes a class for each, and writes parts line by
+line. Our headers are texts that we made ourselves: they are stored unparsed, and parsed only when somebody reads them.
 """
 
 from collections.abc import Iterator
@@ -12,23 +12,23 @@ from email.policy import EmailPolicy, Policy
 from functools import cache, lru_cache
 from typing import Any, Final, cast
 
-_LONGEST_LINE: Final = 78
-"""Characters without the line's end (RFC 5322, 2.1.1), for lines that can be broken."""
+_MAX_LINE_LENGTH: Final = 78
+"""Characters without the line's end (RFC 5322, 2.1.1), for header lines that can be folded."""
 
-_LONGEST_ENCODED_LINE: Final = 76
-"""Of those that hold an encoded word (RFC 2047, 2)."""
-_WORD: Final = "=?utf-8?q?{}?="
+_MAX_ENCODED_LINE_LENGTH: Final = 76
+"""Characters of a header line that holds an encoded word (RFC 2047, 2)."""
+_ENCODED_WORD: Final = "=?utf-8?q?{}?="
 
 
-class _Registry(HeaderRegistry):
-    """With one class for each name, and one header for each type of content: there are few."""
+class _CachingRegistry(HeaderRegistry):
+    """A header registry that caches the class of each header name and the parsed header of each content type."""
 
     def __getitem__(self, name: str) -> type[BaseHeader]:
         return _header_class(name.lower())
 
     def __call__(self, name: str, value: Any) -> BaseHeader:
         if type(value) is str and name == "Content-Type":
-            return _content_type(value)
+            return _parse_content_type(value)
         return self[name](name, value)
 
 
@@ -41,43 +41,49 @@ def _header_class(name: str) -> type[BaseHeader]:
 
 
 @lru_cache(maxsize=64)
-def _content_type(value: str) -> BaseHeader:
+def _parse_content_type(value: str) -> BaseHeader:
     return _header_class("content-type")("Content-Type", value)
 
 
 @lru_cache(maxsize=64)
-def sender_header(display_name: str, username: str, domain: str) -> BaseHeader:
-    """From: the same in all mails."""
+def build_from_header(display_name: str, username: str, domain: str) -> BaseHeader:
+    """Return the From header; cached, since all mails have the same sender."""
     return _header_class("from")("From", Address(display_name, username, domain))
 
 
-class _Wire(EmailPolicy):
-    """Folds headers with `email.header`: the newer code of Python 3.11 changes the spaces of what it folds."""
+class _WirePolicy(EmailPolicy):
+    """The policy of our mails: stores headers unparsed, and folds them with `email.header`.
+
+    The newer folding code of Python 3.11 changes the spaces of the headers that it folds.
+    """
 
     def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
-        # Whatever could end a line is not printable, and is left to `email`, which refuses it.
+        """Return a header's name and the value to store: the plain text where possible, else as `email` parses it."""
+        # Every character that could end a line is unprintable, and is left to `email`, which refuses it.
         if type(value) is str and value.isprintable() and (value.isascii() or _is_unstructured(name)):
             return name, value
         return super().header_store_parse(name, value)
 
     def fold_binary(self, name: str, value: str) -> bytes:
+        """Return a header as the bytes that go out: folded, encoded and with its line end."""
         if value.isascii() and value.isprintable() and "=?" not in value:
-            folded = folded_at_spaces(name, value, self.linesep)
+            folded = fold_at_spaces(name, value, self.linesep)
             if folded is not None:
                 return folded.encode()
         if _is_unstructured(name):
-            return f"{name}: {self._folded(name, value)}{self.linesep}".encode()
+            return f"{name}: {self._fold_or_encode(name, value)}{self.linesep}".encode()
         if not isinstance(value, BaseHeader):
             value = self.header_factory(name, value)
         if isinstance(value, AddressHeader) and not (self.utf8 or value.isascii()):
             [mailbox] = value.addresses
-            folded = self._folded(name, mailbox.display_name)
+            folded = self._fold_or_encode(name, mailbox.display_name)
             return f"{name}: {folded}{self.linesep} <{mailbox.addr_spec}>{self.linesep}".encode()
         return super().fold_binary(name, value)
 
-    def _folded(self, name: str, text: str) -> str:
+    def _fold_or_encode(self, name: str, text: str) -> str:
+        """Return a header's value in folded lines; a text beyond ASCII becomes encoded words (RFC 2047)."""
         charset = "us-ascii" if text.isascii() else "utf-8"
-        if charset == "utf-8" and text.isprintable() and (words := encoded_words(name, text)):
+        if charset == "utf-8" and text.isprintable() and (words := encode_words(name, text)):
             return f"{self.linesep} ".join(words)
         return Header(text, charset, header_name=name).encode(linesep=self.linesep)
 
@@ -87,47 +93,49 @@ def _is_unstructured(name: str) -> bool:
     return issubclass(_header_class(name.lower()), UnstructuredHeader)
 
 
-WIRE: Final = _Wire(linesep="\r\n", header_factory=_Registry())
+WIRE_POLICY: Final = _WirePolicy(linesep="\r\n", header_factory=_CachingRegistry())
 
 
-def folded_at_spaces(name: str, value: str, linesep: str) -> str | None:
-    """A header of printable ASCII, in lines as full as they may be; what has no space stays whole.
+def fold_at_spaces(name: str, value: str, linesep: str) -> str | None:
+    """Return a header of printable ASCII, folded at spaces into lines of 78 characters at most.
 
-    None where an unfolding reader might not find the same: spaces at an end, or several in a row.
+    A word that is longer stays whole. Returns None where a reader that unfolds the lines might get another value: for
+    spaces at an end, or several in a row.
     """
-    if len(name) + 2 + len(value) <= _LONGEST_LINE:
+    if len(name) + 2 + len(value) <= _MAX_LINE_LENGTH:
         return f"{name}: {value}{linesep}"
     words = value.split(" ")
     if "" in words:
         return None
     lines = [f"{name}: {words[0]}"]
     for word in words[1:]:
-        if len(lines[-1]) + 1 + len(word) <= _LONGEST_LINE:
+        if len(lines[-1]) + 1 + len(word) <= _MAX_LINE_LENGTH:
             lines[-1] += f" {word}"
         else:
             lines.append(f" {word}")
     return linesep.join(lines) + linesep
 
 
-def encoded_words(name: str, text: str) -> list[str]:
-    """A text as encoded words of RFC 2047, one for each line of a header, of 76 characters (2) at most.
+def encode_words(name: str, text: str) -> list[str]:
+    """Return a text as encoded words (RFC 2047) in the encoding "Q", one for each header line of up to 76 characters.
 
-    In "Q", where letters can be read; none where "B" is shorter.
+    "Q" keeps letters readable. Returns an empty list where the encoding "B" is shorter.
     """
-    words, word, room = [], "", _LONGEST_ENCODED_LINE - len(f"{name}: {_WORD.format('')}")
+    words, word, space_left = [], "", _MAX_ENCODED_LINE_LENGTH - len(f"{name}: {_ENCODED_WORD.format('')}")
     for character in text:
-        piece = _in_q(character)
-        if len(word) + len(piece) > room:
-            words.append(_WORD.format(word))
-            word, room = "", _LONGEST_ENCODED_LINE - len(f" {_WORD.format('')}")
+        piece = _encode_q(character)
+        if len(word) + len(piece) > space_left:
+            words.append(_ENCODED_WORD.format(word))
+            word, space_left = "", _MAX_ENCODED_LINE_LENGTH - len(f" {_ENCODED_WORD.format('')}")
         word += piece
-    words.append(_WORD.format(word))
-    in_b = -(-len(text.encode()) // 3) * 4
-    return words if sum(map(len, words)) - len(words) * len(_WORD.format("")) <= in_b else []
+    words.append(_ENCODED_WORD.format(word))
+    length_in_b = -(-len(text.encode()) // 3) * 4
+    return words if sum(map(len, words)) - len(words) * len(_ENCODED_WORD.format("")) <= length_in_b else []
 
 
 @lru_cache(maxsize=4096)
-def _in_q(character: str) -> str:
+def _encode_q(character: str) -> str:
+    """Return one character in the encoding "Q" of RFC 2047."""
     if character == " ":
         return "_"
     if character.isascii() and (character.isalnum() or character in "!*+-/"):  # 5, (3): also right in a phrase
@@ -135,21 +143,25 @@ def _in_q(character: str) -> str:
     return "".join(f"={octet:02X}" for octet in character.encode())
 
 
-class Letter(EmailMessage):
-    """A mail, or a part of one. What is no multipart holds ASCII text in lines that end with \\n."""
+class WireMessage(EmailMessage):
+    """A mail, or a MIME part of one, that is serialized fast.
+
+    The payload is a list of parts (multipart), or ASCII text in lines that end with \\n.
+    """
 
     def __init__(self) -> None:
-        super().__init__(policy=WIRE)
+        super().__init__(policy=WIRE_POLICY)
 
     def as_bytes(self, unixfrom: bool = False, policy: Policy | None = None) -> bytes:
-        """As `email` writes it."""
+        """Return the bytes of the mail, the same as `email` would write."""
         policy = policy or self.policy
-        if unixfrom or not isinstance(policy, _Wire):
+        if unixfrom or not isinstance(policy, _WirePolicy):
             return super().as_bytes(unixfrom, policy)
-        return b"".join(_pieces(self, policy))
+        return b"".join(_serialize(self, policy))
 
 
-def _pieces(part: Letter, policy: Policy) -> Iterator[bytes]:
+def _serialize(part: WireMessage, policy: Policy) -> Iterator[bytes]:
+    """Yield the bytes of a part: its headers, an empty line, and its text or its parts between boundaries."""
     end = policy.linesep.encode()
     for name, value in part.raw_items():
         yield policy.fold_binary(name, value)
@@ -158,8 +170,8 @@ def _pieces(part: Letter, policy: Policy) -> Iterator[bytes]:
         yield str(part.get_payload()).replace("\n", policy.linesep).encode("ascii")
         return
     boundary = b"--" + str(part.get_boundary()).encode("ascii")
-    for each in cast(list[Letter], part.get_payload()):
+    for each in cast(list[WireMessage], part.get_payload()):
         yield boundary + end
-        yield from _pieces(each, policy)
+        yield from _serialize(each, policy)
         yield end
     yield boundary + b"--" + end

@@ -1,4 +1,4 @@
-"""Subjects that say it all: airport, count, level and window can be read without opening the mail."""
+"""Subjects of alert mails: airport, count, level and window can be read without opening the mail."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -6,65 +6,75 @@ from typing import Final
 
 from domain.alerts import Alert, AlertState
 from domain.windows import Window
-from notifier.mail.summary import Topic, extent
-from notifier.mail.times import Clock, hours
-from notifier.mail.wording import counted, level, number, story, windows
+from notifier.mail.summary import ThresholdSummary, find_time_range
+from notifier.mail.times import ReaderTimes, format_hours
+from notifier.mail.wording import describe_run, format_count, format_level, format_number, format_windows
 
-_LONGEST_LIST: Final = 70
-"""Characters of a subject that tell what is so where; the others are counted."""
+_MAX_LIST_LENGTH: Final = 70
+"""Characters of the list of airports and their states in a subject; further entries are only counted."""
 
 
-def subject(alert: Alert, clock: Clock) -> str:
-    """An alert in one line: "KJFK: 24 departures, above 20, 00:00–01:00 UTC (19:00 local)"."""
-    said = counted(alert.direction, alert.count)
-    limit = level(alert.bound, alert.threshold)
-    run = f" for {windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
-    when = _when(alert.window_start, alert.window_start + alert.window.length, clock)
+def format_subject(alert: Alert, times: ReaderTimes) -> str:
+    """Return the subject of a mail about one alert: "KJFK: 24 departures, above 20, 00:00–01:00 UTC (19:00 local)"."""
+    count = format_count(alert.direction, alert.count)
+    level = format_level(alert.bound, alert.threshold)
+    run = f" for {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
+    time_range = _format_time_range(alert.window_start, alert.window_start + alert.window.length, times)
     match alert.state:
         case AlertState.FIRING:
-            text = f"{said}, {limit}{run}, {when}"
+            text = f"{count}, {level}{run}, {time_range}"
         case AlertState.STILL:
-            text = f"{said}, still {limit}, {when}"
+            text = f"{count}, still {level}, {time_range}"
         case AlertState.RESOLVED:
-            text = f"back to normal, {said}, not {limit}, {when}"
+            text = f"back to normal, {count}, not {level}, {time_range}"
         case AlertState.WITHDRAWN:
-            before = f" (not {number(alert.withdrawn_count)})" if alert.withdrawn_count is not None else ""
-            text = f"correction, {said}{before}, not {limit}, {when}"
+            before = f" (not {format_number(alert.withdrawn_count)})" if alert.withdrawn_count is not None else ""
+            text = f"correction, {count}{before}, not {level}, {time_range}"
     return f"{alert.airport}: {text}"
 
 
-def subject_of_many(topics: Sequence[Topic], clock: Clock) -> str:
-    """How things stand now, the levels that are passed first: "KJFK above 20, KBOS back to normal (7 alerts, …)"."""
-    alerts = [alert for topic in topics for alert in topic.alerts]
-    when = _when(*extent(alerts), clock)
-    if len(topics) == 1 and len(spells := topics[0].spells()) == 1:
-        return f"{alerts[0].airport}: {story(spells[0], topics[0])}, {when}"
-    first = sorted(topics, key=lambda topic: topic.latest.state in (AlertState.RESOLVED, AlertState.WITHDRAWN))
-    standing = list(dict.fromkeys(_stands(topic.latest) for topic in first))
-    told = standing[:1]
-    while len(told) < len(standing) and len(", ".join((*told, standing[len(told)]))) <= _LONGEST_LIST:
-        told.append(standing[len(told)])
-    more = f" and {len(standing) - len(told)} more" if len(told) < len(standing) else ""
-    return f"{', '.join(told)}{more} ({number(len(alerts))} alerts, {when})"
+def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderTimes) -> str:
+    """Return the subject of a mail about several alerts: "KJFK above 20, KBOS back to normal (7 alerts, …)".
+
+    It lists the latest state of each threshold, breached ones first. If all alerts are about one breach, the subject
+    describes that breach from its beginning to its end.
+    """
+    alerts = [alert for summary in summaries for alert in summary.alerts]
+    time_range = _format_time_range(*find_time_range(alerts), times)
+    if len(summaries) == 1 and len(runs := summaries[0].split_into_runs()) == 1:
+        return f"{alerts[0].airport}: {describe_run(runs[0], summaries[0])}, {time_range}"
+    breached_first = sorted(
+        summaries, key=lambda summary: summary.latest.state in (AlertState.RESOLVED, AlertState.WITHDRAWN)
+    )
+    states = list(dict.fromkeys(_format_latest_state(summary.latest) for summary in breached_first))
+    listed = states[:1]
+    while len(listed) < len(states) and len(", ".join((*listed, states[len(listed)]))) <= _MAX_LIST_LENGTH:
+        listed.append(states[len(listed)])
+    more = f" and {len(states) - len(listed)} more" if len(listed) < len(states) else ""
+    return f"{', '.join(listed)}{more} ({format_number(len(alerts))} alerts, {time_range})"
 
 
-def _stands(alert: Alert) -> str:
+def _format_latest_state(alert: Alert) -> str:
+    """Return an airport and its state since an alert: "KJFK above 20", "KJFK back to normal", "KJFK not above 20"."""
     match alert.state:
         case AlertState.FIRING | AlertState.STILL:
-            return f"{alert.airport} {level(alert.bound, alert.threshold)}"
+            return f"{alert.airport} {format_level(alert.bound, alert.threshold)}"
         case AlertState.RESOLVED:
             return f"{alert.airport} back to normal"
         case AlertState.WITHDRAWN:
-            return f"{alert.airport} not {level(alert.bound, alert.threshold)}"
+            return f"{alert.airport} not {format_level(alert.bound, alert.threshold)}"
 
 
-def _when(start: datetime, end: datetime, clock: Clock) -> str:
-    """UTC, with the date where the hours alone could be those of another day, and the reader's clock beside it."""
-    obvious = clock.is_obvious(start, end)
-    told = hours(start, end) if obvious else clock.span(start, end)
-    zone = clock.local(start)
+def _format_time_range(start: datetime, end: datetime, times: ReaderTimes) -> str:
+    """Return [start, end) in UTC, and its start in the reader's time zone: "00:00–01:00 UTC (19:00 local)".
+
+    The date is shown where the hours alone could be mistaken for those of another day.
+    """
+    obvious = times.is_date_obvious(start, end)
+    utc = format_hours(start, end) if obvious else times.format_range(start, end)
+    zone = times.local_zone(start)
     if zone is None or (end - start) % Window.ONE_DAY.length == Window.ONE_DAY.length * 0:
-        return f"{told} UTC"
+        return f"{utc} UTC"
     begin = start.astimezone(zone)
     other_day = not obvious and begin.date() != start.astimezone(UTC).date()
-    return f"{told} UTC ({f'{begin:%a} ' if other_day else ''}{begin:%H:%M} local)"
+    return f"{utc} UTC ({f'{begin:%a} ' if other_day else ''}{begin:%H:%M} local)"

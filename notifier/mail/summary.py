@@ -1,4 +1,4 @@
-"""Alerts of one person put in order: by what is watched, and what belongs together as one line."""
+"""Alerts of one user, grouped by threshold, and each group split into runs of alerts about one breach."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,94 +7,106 @@ from typing import Final
 
 from domain.alerts import Alert, AlertState
 
-MOST_SHOWN: Final = 36
-"""Windows in a chart, at most: the latest."""
+MAX_CHART_WINDOWS: Final = 36
+"""The number of windows that a chart shows at most: the latest ones."""
 
-_AT_ONE_TIME: Final = {AlertState.WITHDRAWN: 0, AlertState.RESOLVED: 1, AlertState.FIRING: 2, AlertState.STILL: 3}
-"""What is taken back is told before what is said in its place."""
+_STATE_ORDER: Final = {AlertState.WITHDRAWN: 0, AlertState.RESOLVED: 1, AlertState.FIRING: 2, AlertState.STILL: 3}
+"""The order of alerts about one window: a withdrawal comes before the alert that replaces it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Spell:
-    """Alerts of one threshold that are one story: a breach, as far as it is told, with its end; or corrections."""
+class BreachRun:
+    """Alerts of one threshold that a mail shows as one line: one breach, with its end if it has ended; or corrections.
+
+    A breach whose beginning was in an earlier mail may have its end alone here.
+    """
 
     alerts: tuple[Alert, ...]
-    """At least one, in order."""
+    """At least one, ordered by window."""
 
     @property
     def is_correction(self) -> bool:
         return self.alerts[0].state is AlertState.WITHDRAWN
 
     @property
-    def resolved(self) -> Alert | None:
-        """The one that says that the breach is over."""
+    def resolving_alert(self) -> Alert | None:
+        """The alert that reports the end of the breach; None: no such alert in this run."""
         return self.alerts[-1] if self.alerts[-1].state is AlertState.RESOLVED else None
 
     @property
-    def breaches(self) -> tuple[Alert, ...]:
-        """Those that say that it is going on; none where only the end is told."""
+    def breach_alerts(self) -> tuple[Alert, ...]:
+        """The alerts that report a breach (FIRING, STILL); empty where the run reports its end alone."""
         return tuple(each for each in self.alerts if each.state in (AlertState.FIRING, AlertState.STILL))
 
     @property
     def begin(self) -> datetime:
+        """The start of the first alert's window."""
         return self.alerts[0].window_start
 
     @property
     def end(self) -> datetime:
-        """Where the breach ended, or the last window that is told; of an end alone, that of its window."""
-        if self.resolved is not None and self.breaches:
-            return self.resolved.window_start
-        return _end(self.alerts[-1])
+        """The end of the breach if the run has both a breach and its end, else the end of the last alert's window."""
+        if self.resolving_alert is not None and self.breach_alerts:
+            return self.resolving_alert.window_start
+        return _window_end(self.alerts[-1])
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
-    """The alerts of one threshold of one interest, in order."""
+class ThresholdSummary:
+    """The alerts of one mail about one threshold of one interest, ordered by window."""
 
     alerts: tuple[Alert, ...]
 
     @property
     def latest(self) -> Alert:
+        """The alert about the latest window."""
         return self.alerts[-1]
 
-    def spells(self) -> tuple[Spell, ...]:
-        """The alerts, long runs as one."""
+    def split_into_runs(self) -> tuple[BreachRun, ...]:
+        """Return the alerts as runs, in order: all alerts about one breach together."""
         found: list[list[Alert]] = []
         for alert in self.alerts:
-            if found and _goes_on(found[-1][-1], alert):
+            if found and _continues_run(found[-1][-1], alert):
                 found[-1].append(alert)
             else:
                 found.append([alert])
-        return tuple(Spell(tuple(each)) for each in found)
+        return tuple(BreachRun(tuple(each)) for each in found)
 
-    def counts(self) -> dict[datetime, int]:
-        """By window start all counts that the alerts tell. Counts only grow, so of two the larger is the later."""
+    def collect_counts(self) -> dict[datetime, int]:
+        """Return all counts that the alerts hold, by window start. Counts only grow, so the largest is the latest."""
         known: dict[datetime, int] = {}
         for alert in self.alerts:
             length = alert.window.length
-            told = [(alert.window_start, alert.count)]
+            counts = [(alert.window_start, alert.count)]
             for back, count in enumerate(reversed(alert.earlier), 1):
                 if count is not None:
-                    told.append((alert.window_start - back * length, count))
-            for start, count in told:
+                    counts.append((alert.window_start - back * length, count))
+            for start, count in counts:
                 known[start] = max(count, known.get(start, 0))
         return known
 
-    def course(self) -> tuple[datetime, list[int | None]]:
-        """The start of the first window to be shown, and the counts from there to the last; None: not known."""
-        known, length = self.counts(), self.latest.window.length
+    def collect_chart_counts(self) -> tuple[datetime, list[int | None]]:
+        """Return the start of the first window of the chart, and the counts from there to the last known window.
+
+        A count of None: not known. At most MAX_CHART_WINDOWS counts.
+        """
+        known, length = self.collect_counts(), self.latest.window.length
         last = max(known)
-        back = min((last - min(known)) // length, MOST_SHOWN - 1)
+        back = min((last - min(known)) // length, MAX_CHART_WINDOWS - 1)
         first = last - back * length
         return first, [known.get(first + each * length) for each in range(back + 1)]
 
-    def counts_within(self, spell: Spell) -> list[int]:
-        """The known counts of a breach."""
-        return [count for start, count in self.counts().items() if spell.begin <= start < spell.end]
+    def collect_counts_within(self, run: BreachRun) -> list[int]:
+        """Return the known counts of the windows of a run."""
+        return [count for start, count in self.collect_counts().items() if run.begin <= start < run.end]
 
 
-def topics(alerts: Iterable[Alert]) -> tuple[Topic, ...]:
-    """The alerts in order, by what they are about: airport, direction, window length, bound, threshold and interest."""
+def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
+    """Return the alerts grouped by threshold, the groups and the alerts in each group in order.
+
+    A group has one airport, direction, window length, bound, threshold, number of windows and interest; the groups are
+    ordered by these. Alerts in a group are ordered by window start.
+    """
     ordered = sorted(
         alerts,
         key=lambda each: (
@@ -106,27 +118,27 @@ def topics(alerts: Iterable[Alert]) -> tuple[Topic, ...]:
             each.for_windows,
             each.interest_id,
             each.window_start,
-            _AT_ONE_TIME[each.state],
+            _STATE_ORDER[each.state],
             each.alert_id,
         ),
     )
     found: dict[tuple[object, ...], list[Alert]] = {}
     for alert in ordered:
-        about = (
+        group = (
             alert.airport, alert.direction, alert.window, alert.bound, alert.threshold, alert.for_windows,
             alert.interest_id,
         )  # fmt: skip
-        found.setdefault(about, []).append(alert)
-    return tuple(Topic(tuple(each)) for each in found.values())
+        found.setdefault(group, []).append(alert)
+    return tuple(ThresholdSummary(tuple(each)) for each in found.values())
 
 
-def extent(alerts: Sequence[Alert]) -> tuple[datetime, datetime]:
-    """From the start of the first window to the end of the last."""
-    return min(each.window_start for each in alerts), max(_end(each) for each in alerts)
+def find_time_range(alerts: Sequence[Alert]) -> tuple[datetime, datetime]:
+    """Return the start of the first window and the end of the last window of some alerts."""
+    return min(each.window_start for each in alerts), max(_window_end(each) for each in alerts)
 
 
-def _goes_on(before: Alert, alert: Alert) -> bool:
-    """Whether an alert belongs to the line of the one before it."""
+def _continues_run(before: Alert, alert: Alert) -> bool:
+    """Return True if an alert belongs to the run of the alert before it, False if it begins a new run."""
     follows = alert.window_start == before.window_start + before.window.length
     match alert.state:
         case AlertState.FIRING:
@@ -141,5 +153,5 @@ def _goes_on(before: Alert, alert: Alert) -> bool:
             return in_breach and same
 
 
-def _end(alert: Alert) -> datetime:
+def _window_end(alert: Alert) -> datetime:
     return alert.window_start + alert.window.length

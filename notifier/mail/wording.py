@@ -1,4 +1,4 @@
-"""What an alert says, in words: the same in the text and in the HTML of a mail."""
+"""The sentences and phrases of alert mails: the same in the text and in the HTML."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -8,15 +8,15 @@ from domain.airports import find_airport
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
-from notifier.mail.summary import Spell, Topic
-from notifier.mail.times import Clock
+from notifier.mail.summary import BreachRun, ThresholdSummary
+from notifier.mail.times import ReaderTimes
 
-_ONE: Final = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "day"}
-_MANY: Final = {Window.ONE_HOUR: "hours", Window.SIX_HOURS: "six-hour windows", Window.ONE_DAY: "days"}
-_EVERY: Final = {Window.ONE_HOUR: "in an hour", Window.SIX_HOURS: "in six hours", Window.ONE_DAY: "in a day"}
+_WINDOW_NOUN: Final = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "day"}
+_WINDOWS_NOUN: Final = {Window.ONE_HOUR: "hours", Window.SIX_HOURS: "six-hour windows", Window.ONE_DAY: "days"}
+_IN_A_WINDOW: Final = {Window.ONE_HOUR: "in an hour", Window.SIX_HOURS: "in six hours", Window.ONE_DAY: "in a day"}
 
 EARLY: Final = "That was counted before the window ended; its final count may be higher."
-"""Said where it may be so."""
+"""Added to an alert that may have been raised before its window ended."""
 
 
 class _BoundWords(NamedTuple):
@@ -32,7 +32,7 @@ class _BoundWords(NamedTuple):
     """The word for the worst of some counts, after "at": 35 at "most"."""
 
 
-def _words_for(bound: Bound) -> _BoundWords:
+def _get_bound_words(bound: Bound) -> _BoundWords:
     """Return the words for a bound."""
     match bound:
         case Bound.HIGH:
@@ -43,12 +43,13 @@ def _words_for(bound: Bound) -> _BoundWords:
             assert_never(bound)
 
 
-def number(value: int) -> str:
+def format_number(value: int) -> str:
+    """Return a number with commas between thousands: "1,200"."""
     return f"{value:,}"
 
 
-def flights(direction: Direction, count: int | None = None) -> str:
-    """What is counted, in the number that goes with a count."""
+def name_flights(direction: Direction, count: int | None = None) -> str:
+    """Return the noun for the flights of a direction, in the singular for a count of 1: "departure", "arrivals"."""
     match direction:
         case Direction.ARRIVALS:
             return "arrival" if count == 1 else "arrivals"
@@ -58,57 +59,59 @@ def flights(direction: Direction, count: int | None = None) -> str:
             return "arrival or departure" if count == 1 else "arrivals and departures"
 
 
-def counted(direction: Direction, count: int) -> str:
-    return f"{number(count)} {flights(direction, count)}"
+def format_count(direction: Direction, count: int) -> str:
+    """Return a count with its noun: "24 departures"."""
+    return f"{format_number(count)} {name_flights(direction, count)}"
 
 
-def windows(window: Window, how_many: int) -> str:
-    """So many windows: "3 hours"."""
+def format_windows(window: Window, how_many: int) -> str:
+    """Return a number of windows: "3 hours"."""
     if how_many == 1:
         return {Window.ONE_HOUR: "1 hour", Window.SIX_HOURS: "1 six-hour window", Window.ONE_DAY: "1 day"}[window]
-    return f"{number(how_many)} {_MANY[window]}"
+    return f"{format_number(how_many)} {_WINDOWS_NOUN[window]}"
 
 
-def level(bound: Bound, threshold: int) -> str:
-    """A threshold in two words."""
-    return f"{_words_for(bound).beyond} {number(threshold)}"
+def format_level(bound: Bound, threshold: int) -> str:
+    """Return a threshold in two words: "above 20"."""
+    return f"{_get_bound_words(bound).beyond} {format_number(threshold)}"
 
 
-def what_is_watched(alert: Alert) -> str:
-    """The interest's side that an alert is about: "Departures in an hour, more than 20"."""
-    run = f", {windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
-    what = flights(alert.direction).capitalize()
-    return f"{what} {_EVERY[alert.window]}: {_words_for(alert.bound).breach} {number(alert.threshold)}{run}"
+def describe_threshold(alert: Alert) -> str:
+    """Return the threshold that an alert is about: "Departures in an hour: more than 20"."""
+    run = f", {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
+    flights = f"{name_flights(alert.direction).capitalize()} {_IN_A_WINDOW[alert.window]}"
+    return f"{flights}: {_get_bound_words(alert.bound).breach} {format_number(alert.threshold)}{run}"
 
 
-def place(icao: str) -> tuple[str, str]:
-    """The name and the city of an airport; the code and the empty text of one that is not known."""
+def find_airport_names(icao: str) -> tuple[str, str]:
+    """Return an airport's name and city; for an unknown airport its ICAO code and the empty text."""
     known = find_airport(icao)
     return (known.name, known.city) if known is not None else (icao, "")
 
 
-def place_in_a_sentence(icao: str) -> str:
-    name, city = place(icao)
+def format_airport(icao: str) -> str:
+    """Return an airport for use in a sentence: "John F Kennedy International Airport (KJFK), New York,"."""
+    name, city = find_airport_names(icao)
     if name == icao:
         return icao
     return f"{name} ({icao}){f', {city},' if city else ''}"
 
 
-def status(alert: Alert) -> str:
-    """What is so since an alert, in a few words."""
+def format_status(alert: Alert) -> str:
+    """Return the state that an alert reports in a few words: "Above your level"."""
     match alert.state:
         case AlertState.FIRING:
-            return f"{_words_for(alert.bound).beyond.capitalize()} your level"
+            return f"{_get_bound_words(alert.bound).beyond.capitalize()} your level"
         case AlertState.STILL:
-            return f"Still {_words_for(alert.bound).beyond} your level"
+            return f"Still {_get_bound_words(alert.bound).beyond} your level"
         case AlertState.RESOLVED:
             return "Back to normal"
         case AlertState.WITHDRAWN:
             return "Correction"
 
 
-def tone(alert: Alert) -> str:
-    """The colour that goes with the status, by the name of its class in the templates."""
+def choose_tone(alert: Alert) -> str:
+    """Return the name of the CSS class that colours the status: "high", "low", "calm" or "plain"."""
     match alert.state:
         case AlertState.RESOLVED:
             return "calm"
@@ -118,131 +121,148 @@ def tone(alert: Alert) -> str:
             return alert.bound.value
 
 
-def comparison(alert: Alert) -> str:
-    """The count against the threshold, to be read after the count."""
-    said = f"{_words_for(alert.bound).breach} your level of {number(alert.threshold)}"
+def format_comparison(alert: Alert) -> str:
+    """Return the comparison that follows a count: "more than your level of 20"."""
+    comparison = f"{_get_bound_words(alert.bound).breach} your level of {format_number(alert.threshold)}"
     match alert.state:
         case AlertState.FIRING:
-            return said
+            return comparison
         case AlertState.STILL:
-            return f"still {said}"
+            return f"still {comparison}"
         case AlertState.RESOLVED:
-            return f"no longer {said}"
+            return f"no longer {comparison}"
         case AlertState.WITHDRAWN:
-            return f"not {said}"
+            return f"not {comparison}"
 
 
-def statement(alert: Alert) -> str:
-    """The whole alert in a sentence or two."""
-    where, what = place_in_a_sentence(alert.airport), counted(alert.direction, alert.count)
+def format_statement(alert: Alert) -> str:
+    """Return the whole alert in one or two sentences."""
+    place, count = format_airport(alert.airport), format_count(alert.direction, alert.count)
     match alert.state:
         case AlertState.FIRING | AlertState.STILL:
-            return f"{where} had {what}: {comparison(alert)}."
+            return f"{place} had {count}: {format_comparison(alert)}."
         case AlertState.RESOLVED:
-            return f"{where} is back to normal. It had {what}: {comparison(alert)}."
+            return f"{place} is back to normal. It had {count}: {format_comparison(alert)}."
         case AlertState.WITHDRAWN:
-            return f"{taken_back(alert)} {where} had {what}: {comparison(alert)}."
+            return f"{format_withdrawal(alert)} {place} had {count}: {format_comparison(alert)}."
 
 
-def taken_back(alert: Alert) -> str:
-    wrote = f" We wrote {number(alert.withdrawn_count)}." if alert.withdrawn_count is not None else ""
+def format_withdrawal(alert: Alert) -> str:
+    """Return the sentence that withdraws an earlier alert, with the count of that alert if it is known."""
+    wrote = f" We wrote {format_number(alert.withdrawn_count)}." if alert.withdrawn_count is not None else ""
     return f"We take back an earlier alert, because flights turned up late.{wrote}"
 
 
-def standing(passed: int, over: int) -> str:
-    """How things stand at last: of how many levels traffic is on the wrong side, of how many on the right one."""
-    if not over:
-        return "One of your levels is passed" if passed == 1 else f"{passed} of your levels are passed"
-    if not passed:
+def format_headline(breached: int, ended: int) -> str:
+    """Return the headline of a mail about several alerts: "3 of your levels are passed, 2 back to normal".
+
+    `breached`, `ended`: how many thresholds are in breach, and how many are not any more.
+    """
+    if not ended:
+        return "One of your levels is passed" if breached == 1 else f"{breached} of your levels are passed"
+    if not breached:
         return "Back to normal"
-    return f"{passed} of your levels {'is' if passed == 1 else 'are'} passed, {over} back to normal"
+    return f"{breached} of your levels {'is' if breached == 1 else 'are'} passed, {ended} back to normal"
 
 
-def story(spell: Spell, topic: Topic) -> str:
-    """A breach from its beginning to its end, as far as it is told: "above 20 for 3 hours: 24 to 30 departures"."""
-    first, last = spell.alerts[0], spell.alerts[-1]
-    limit = level(first.bound, first.threshold)
-    if spell.is_correction:
-        wrote = last.withdrawn_count if len(spell.alerts) == 1 else None
-        instead = f", not {number(wrote)}" if wrote is not None else ""
-        return f"correction: {_range([each.count for each in spell.alerts], last)}{instead}; not {limit}"
-    if not spell.breaches:
-        return f"back to normal: {counted(last.direction, last.count)}, not {limit}"
-    how_many = (spell.end - spell.begin) // first.window.length
-    run = f" for {windows(first.window, how_many)}" if how_many > 1 else ""
+def describe_run(run: BreachRun, summary: ThresholdSummary) -> str:
+    """Return one breach, or corrections, in a line: "above 20 for 3 hours: 24 to 30 departures"."""
+    first, last = run.alerts[0], run.alerts[-1]
+    level = format_level(first.bound, first.threshold)
+    if run.is_correction:
+        wrote = last.withdrawn_count if len(run.alerts) == 1 else None
+        instead = f", not {format_number(wrote)}" if wrote is not None else ""
+        return f"correction: {_format_count_range([each.count for each in run.alerts], last)}{instead}; not {level}"
+    if not run.breach_alerts:
+        return f"back to normal: {format_count(last.direction, last.count)}, not {level}"
+    how_many = (run.end - run.begin) // first.window.length
+    duration = f" for {format_windows(first.window, how_many)}" if how_many > 1 else ""
     still = "still " if first.state is AlertState.STILL else ""
-    counts = topic.counts_within(spell)
-    open_end = first.bound.can_breach_while_open and counts == [first.threshold + 1] and spell.resolved is None
-    breach = f"{still}{limit}{run}: {'at least ' if open_end else ''}{_range(counts, first)}"
-    return f"{breach}, then back to normal with {number(last.count)}" if spell.resolved is not None else breach
+    counts = summary.collect_counts_within(run)
+    open_end = first.bound.can_breach_while_open and counts == [first.threshold + 1] and run.resolving_alert is None
+    breach = f"{still}{level}{duration}: {'at least ' if open_end else ''}{_format_count_range(counts, first)}"
+    if run.resolving_alert is None:
+        return breach
+    return f"{breach}, then back to normal with {format_number(last.count)}"
 
 
-def _range(counts: Sequence[int], alert: Alert) -> str:
+def _format_count_range(counts: Sequence[int], alert: Alert) -> str:
+    """Return the range of some counts with their noun: "24 to 30 departures"."""
     low, high = min(counts), max(counts)
     if low == high:
-        return counted(alert.direction, low)
-    return f"{number(low)} to {number(high)} {flights(alert.direction)}"
+        return format_count(alert.direction, low)
+    return f"{format_number(low)} to {format_number(high)} {name_flights(alert.direction)}"
 
 
-def background(alert: Alert, now: datetime) -> list[str]:
-    """What happened before, and what else is to be known; a sentence each."""
-    said = []
+def describe_background(alert: Alert, now: datetime) -> list[str]:
+    """Return sentences about the windows before an alert's window, and about a count that may still grow."""
+    sentences = []
     if (
         alert.bound.can_breach_while_open
         and alert.state in (AlertState.FIRING, AlertState.STILL)
         and _may_be_early(alert)
     ):
         ended = now >= alert.window_start + alert.window.length
-        said.append(EARLY if ended else "The window has not ended yet; its final count may be higher.")
-    run = _run_before(alert)
+        sentences.append(EARLY if ended else "The window has not ended yet; its final count may be higher.")
+    run = _count_breaches_before(alert)
+    level = format_level(alert.bound, alert.threshold)
     if alert.state is AlertState.FIRING and alert.for_windows > 1:
-        said.append(
-            f"It has been so for {windows(alert.window, alert.for_windows)} in a row, which is when you wanted to know."
+        sentences.append(
+            f"It has been so for {format_windows(alert.window, alert.for_windows)} in a row, "
+            "which is when you wanted to know."
         )
     elif alert.state is AlertState.STILL and run:
-        said.append(f"It has been {level(alert.bound, alert.threshold)} {_for(alert, run + 1)} now.")
+        sentences.append(f"It has been {level} {_format_duration(alert, run + 1)} now.")
     elif alert.state is AlertState.RESOLVED and run:
         past = [each for each in alert.earlier[-run:] if each is not None]
         peak = alert.bound.worst_of(past)
-        most = f", with {number(peak)} at {_words_for(alert.bound).worst}" if run > 1 else ""
-        said.append(f"Before, it was {level(alert.bound, alert.threshold)} {_for(alert, run)}{most}.")
+        most = f", with {format_number(peak)} at {_get_bound_words(alert.bound).worst}" if run > 1 else ""
+        sentences.append(f"Before, it was {level} {_format_duration(alert, run)}{most}.")
     known = [each for each in alert.earlier if each is not None]
     if known and alert.earlier[-1] is not None and not (alert.state is AlertState.RESOLVED and run):
-        said.append(f"The {_ONE[alert.window]} before had {number(alert.earlier[-1])}.")
+        sentences.append(f"The {_WINDOW_NOUN[alert.window]} before had {format_number(alert.earlier[-1])}.")
     if len(known) > 1:
         low, high = min(known), max(known)
-        what = f"always {number(low)}" if low == high else f"between {number(low)} and {number(high)}"
-        said.append(f"In the {windows(alert.window, len(alert.earlier))} before, it was {what}.")
-    return said
+        counts = f"between {format_number(low)} and {format_number(high)}"
+        counts = counts if low != high else f"always {format_number(low)}"
+        sentences.append(f"In the {format_windows(alert.window, len(alert.earlier))} before, it was {counts}.")
+    return sentences
 
 
-def times(alert: Alert, clock: Clock) -> list[tuple[str, str, str]]:
-    """Whose time, the window in it, and the zone's name: UTC and, where that is another time, the reader's."""
+def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str, str]]:
+    """Return an alert's window in UTC and, where it differs, in the reader's time zone.
+
+    Each row: a label ("UTC", "Your time"), the window's time range, and the zone's name (empty for UTC).
+    """
     start, end = alert.window_start, alert.window_start + alert.window.length
-    told = [("UTC", clock.span(start, end, UTC), "")]
-    zone = clock.local(start)
+    rows = [("UTC", reader_times.format_range(start, end, UTC), "")]
+    zone = reader_times.local_zone(start)
     if zone is not None:
-        told.append(("Your time", clock.span(start, end, zone), zone.key))
-    return told
+        rows.append(("Your time", reader_times.format_range(start, end, zone), zone.key))
+    return rows
 
 
-def chart_in_words(alert: Alert, counts: list[int | None]) -> str:
-    """What a chart shows, for those who do not see it."""
-    shown = ", ".join("unknown" if each is None else number(each) for each in counts)
-    limit = f"{_words_for(alert.bound).within} {number(alert.threshold)}"
+def describe_chart(alert: Alert, counts: list[int | None]) -> str:
+    """Return the counts of a chart and its threshold in words, for readers who do not see the image."""
+    shown = ", ".join("unknown" if each is None else format_number(each) for each in counts)
+    allowed = f"{_get_bound_words(alert.bound).within} {format_number(alert.threshold)}"
+    flights = name_flights(alert.direction).capitalize()
     return (
-        f"{flights(alert.direction).capitalize()} at {alert.airport} {_EVERY[alert.window]}, the latest last: {shown}. "
-        f"Within your level: {limit}."
+        f"{flights} at {alert.airport} {_IN_A_WINDOW[alert.window]}, the latest last: {shown}. "
+        f"Within your level: {allowed}."
     )
 
 
 def _may_be_early(alert: Alert) -> bool:
-    """An early high tells the count that passed the threshold; a larger one is the count of a window that has ended."""
+    """Return True if a high alert may have been raised before its window ended, so that its count may still grow.
+
+    An early high has the count that passed the threshold, threshold + 1; a larger one is the count of an ended window.
+    """
     return alert.count == alert.threshold + 1
 
 
-def _run_before(alert: Alert) -> int:
-    """How many of the windows right before were past the threshold, as far as they are told."""
+def _count_breaches_before(alert: Alert) -> int:
+    """Return how many windows in a row before the alert's were past the threshold, as far as counts are known."""
     run = 0
     for count in reversed(alert.earlier):
         if count is None or not alert.bound.is_breached(count, alert.threshold):
@@ -251,6 +271,7 @@ def _run_before(alert: Alert) -> int:
     return run
 
 
-def _for(alert: Alert, run: int) -> str:
-    at_least = "at least " if _run_before(alert) == len(alert.earlier) else ""
-    return f"for {at_least}{windows(alert.window, run)}"
+def _format_duration(alert: Alert, run: int) -> str:
+    """Return how long a breach has lasted: "for 3 hours", "for at least 13 hours" if its beginning is not known."""
+    at_least = "at least " if _count_breaches_before(alert) == len(alert.earlier) else ""
+    return f"for {at_least}{format_windows(alert.window, run)}"

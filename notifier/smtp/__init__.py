@@ -1,6 +1,6 @@
-"""The mail server: a pool of kept-open connections, what its answers mean, and when it is left alone."""
+"""The SMTP client: a pool of open connections, the meaning of the server's replies, rate limit and circuit breaker."""
 
-from notifier.smtp.client import MailServer
-from notifier.smtp.connection import Access, Security, Timeouts
+from notifier.smtp.client import SmtpClient
+from notifier.smtp.connection import Security, SmtpServerConfig, SmtpTimeouts
 
-__all__ = ["Access", "MailServer", "Security", "Timeouts"]
+__all__ = ["Security", "SmtpClient", "SmtpServerConfig", "SmtpTimeouts"]

@@ -1,4 +1,4 @@
-"""The mail server as the rest of the notifier sees it: mails go in, from many tasks at once, or errors come out."""
+"""The SMTP client of the notifier: any number of tasks send mails at once, and each gets its own error."""
 
 import asyncio
 import random
@@ -16,25 +16,37 @@ import structlog
 from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 from chassis.clock import Clock, SystemClock
 from notifier.errors import FailureReason, MailServerUnavailable, PermanentlyRefused
-from notifier.smtp.connection import Access, BeforeContent, Connection, Refused, Security, Timeouts
+from notifier.smtp.connection import (
+    BeforeContent,
+    Security,
+    SmtpCommandFailed,
+    SmtpConnection,
+    SmtpServerConfig,
+    SmtpTimeouts,
+)
 from notifier.smtp.envelope import Envelope, Sign
-from notifier.smtp.outcomes import Kind
-from notifier.smtp.rate_limit import Pace
+from notifier.smtp.outcomes import Disposition
+from notifier.smtp.rate_limit import RateLimit
 
 log = structlog.get_logger()
 
-DOUBTFUL: Final = timedelta(seconds=30)
-"""A connection that was idle for longer is asked whether it still stands. A server that hangs up is noticed at once;
-this is for the one that vanished, and for what forgets connections on the way to it."""
+PROBE_AFTER_IDLE: Final = timedelta(seconds=30)
+"""A connection that was idle for longer is probed (NOOP) before its next mail. A connection that the server closes is
+noticed at once; the probe finds a server that has vanished, and a NAT or firewall that has dropped the connection."""
 
-_PROBED_AGAIN: Final = timedelta(seconds=5)
-"""Who finds a probe out to see whether the server is back, comes again after this."""
+_RETRY_DURING_PROBE: Final = timedelta(seconds=5)
+"""When to retry a mail that was rejected because the breaker's probe is in flight."""
 
-_SILENCES: Final = (FailureReason.LOST, FailureReason.LOST_AFTER_DATA)
+_NO_REPLY: Final = (FailureReason.LOST, FailureReason.LOST_AFTER_DATA)
+"""Reasons that count as failures of the server, although they are about one mail."""
 
 
-class MailServer:
-    """Delivers mails over a pool of connections that are kept open. Nothing connects before the first mail."""
+class SmtpClient:
+    """Sends mails to one mail server, over a pool of connections that are kept open.
+
+    The first connection is opened for the first mail. A circuit breaker stops all mails for a while after failures of
+    the server as a whole.
+    """
 
     def __init__(
         self,
@@ -50,180 +62,194 @@ class MailServer:
         mails_per_minute: int | None = None,
         sign: Sign | None = None,
         clock: Clock | None = None,
-        patience: BreakerPolicy | None = None,
-        timeouts: Timeouts | None = None,
+        breaker_policy: BreakerPolicy | None = None,
+        timeouts: SmtpTimeouts | None = None,
     ) -> None:
-        """`starttls` and `tls` verify the server's certificate; `plaintext` sends as it is. Logs in with a username.
+        """`starttls` and `tls` verify the server's certificate; `plaintext` does not encrypt. Logs in with a username.
 
-        `ca_file` names the certificates to believe in place of the machine's; OSError (ssl.SSLError) when it is none.
-        No more than `connections` are open at a time; each says good-bye after `mails_per_connection`. No
-        `mails_per_minute`: as many as the server takes. `sign` is given each mail as it goes out.
+        `ca_file` names the trusted certificates, in place of the machine's; raises OSError (ssl.SSLError) for an
+        invalid file. At most `connections` are open at a time, and each is closed after `mails_per_connection`.
+        `mails_per_minute` None: no limit. `sign` signs each mail before it is sent.
         """
         tls = None if security == "plaintext" else ssl.create_default_context(cafile=ca_file)
-        self._access = Access(host, port, security, username, password, tls, timeouts or Timeouts())
+        self._config = SmtpServerConfig(host, port, security, username, password, tls, timeouts or SmtpTimeouts())
         self._mails_per_connection = mails_per_connection
-        self._pace = Pace(mails_per_minute) if mails_per_minute is not None else None
+        self._rate_limit = RateLimit(mails_per_minute) if mails_per_minute is not None else None
         self._sign = sign
         self._clock = clock or SystemClock()
-        self._breaker = Breaker(patience or BreakerPolicy())
+        self._breaker = Breaker(breaker_policy or BreakerPolicy())
         self._slots = asyncio.Semaphore(connections)
-        self._idle: list[tuple[Connection, datetime]] = []
-        """With the time since when; the one used last is used next, so that no more stay open than are needed."""
-        self._opened: set[Connection] = set()
-        """All that are open, and some that were."""
-        self._under_way = 0
+        """One for each connection that may be in use at the same time."""
+        self._idle: list[tuple[SmtpConnection, datetime]] = []
+        """Idle connections, and since when. The connection used last is used next, so that no more stay open than are
+        needed."""
+        self._opened: set[SmtpConnection] = set()
+        """All open connections, and some that were closed."""
+        self._in_flight = 0
         self._closed = False
 
     async def send(
         self, mail: EmailMessage, envelope_from: str | None = None, before_content: BeforeContent | None = None
     ) -> None:
-        """Hand a mail over to its one recipient; returning means that the server has taken charge of it.
+        """Send a mail to its one recipient; return once the server has accepted it.
 
-        May be called any number of times at once: the mails wait for a free connection in turn. `envelope_from`, where
-        given, is who hears of a bounce; empty: nobody.
+        Any number of tasks may call this at once: mails wait for a free connection in order. `envelope_from`: the
+        address for bounces (None: the address in From; empty: no bounces).
 
-        `before_content` is awaited when the server wants the content (354), before the first byte of it is written:
-        until it returns, the mail was certainly not taken, whoever is killed. The mail keeps its connection meanwhile,
-        for which the server has some minutes of patience; a server that has lost it raises TemporarilyRefused or
-        MailServerAway. It is called once at most for each connection that is tried; what it raises comes out.
+        `before_content` is awaited when the server is ready for the content (354), before its first byte is written:
+        until it returns, the server certainly has not accepted the mail, even if this process is killed. Meanwhile the
+        mail occupies its connection, on which the server waits for some minutes; if the server gives up waiting, this
+        raises TemporarilyRefused or MailServerUnavailable. `before_content` is called at most once for each connection
+        that is tried; its own errors are raised unchanged.
 
-        Raises TemporarilyRefused (LostAfterData when the mail may have been taken), PermanentlyRefused (HardBounce when
-        the address is at fault) or MailServerAway. While the server is left alone, the last comes at once and says
-        until when.
+        Raises TemporarilyRefused (LostAfterData if the server may have accepted the mail), PermanentlyRefused
+        (HardBounce if the address is at fault) or MailServerUnavailable. While the circuit is open, the last comes
+        at once, with the time of the next attempt.
         """
-        self._require_admission()  # first: to write and sign a mail costs more than to be told to come later
+        self._require_admission()  # first: serializing and signing a mail costs more than rejecting it
         envelope = Envelope.of(mail, envelope_from, self._sign)
         async with self._slots:
             self._require_admission()
-            await self._until_its_turn()
-            generation = self._admitted()
+            await self._wait_for_rate_limit()
+            generation = self._enter_breaker()
             outcome_known = False
-            self._under_way += 1
+            self._in_flight += 1
             try:
                 await self._deliver(envelope, before_content)
-                self._answered(generation)
+                self._record_answer(generation)
                 outcome_known = True
-            except Refused as refused:
+            except SmtpCommandFailed as failure:
                 outcome_known = True
-                outcome = refused.outcome
-                if outcome.kind is Kind.SERVER or outcome.reason in _SILENCES:
-                    self._failed(generation, outcome.reason)
+                outcome = failure.outcome
+                if outcome.disposition is Disposition.SERVER or outcome.reason in _NO_REPLY:
+                    self._record_failure(generation, outcome.reason)
                 else:
-                    self._answered(generation)
-                error = outcome.error()
-                if outcome.kind is Kind.SERVER:
-                    error.retry_at = self._retry_at()
+                    self._record_answer(generation)
+                error = outcome.to_error()
+                if outcome.disposition is Disposition.SERVER:
+                    error.retry_at = self._compute_retry_time()
                 raise error from None
-            except PermanentlyRefused:  # the server was not asked: it lacks SMTPUTF8
+            except PermanentlyRefused:  # the mail was not sent: the server lacks SMTPUTF8
                 outcome_known = True
-                self._answered(generation)
+                self._record_answer(generation)
                 raise
             finally:
-                self._under_way -= 1
+                self._in_flight -= 1
                 if not outcome_known:
                     self._breaker = self._breaker.abandoned(generation, self._clock.now())
 
     @property
     def state(self) -> BreakerState:
-        """Whether the server is being left alone, for metrics."""
+        """The state of the circuit breaker, for metrics."""
         return self._breaker.state
 
     @property
     def connections(self) -> int:
-        """Open now, at work or kept; for metrics."""
+        """The number of open connections, in use or idle; for metrics."""
         return sum(connection.is_open for connection in self._opened)
 
     @property
-    def mails_under_way(self) -> int:
-        """That the server is being asked to take now; those that wait for a connection are not among them."""
-        return self._under_way
+    def mails_in_flight(self) -> int:
+        """The number of mails that are being sent now; mails that wait for a connection do not count."""
+        return self._in_flight
 
     async def close(self) -> None:
-        """Take leave of the server. A mail at hand goes on, and its connection is closed after it.
+        """Close the idle connections. A mail in flight is sent to its end, and its connection closed after it.
 
-        Waits a second at most for the server's answers.
+        Waits at most one second for the server's replies to QUIT.
         """
         self._closed = True
         idle, self._idle = self._idle, []
-        await asyncio.gather(*(connection.leave() for connection, _ in idle))
+        await asyncio.gather(*(connection.quit() for connection, _ in idle))
 
     async def _deliver(self, envelope: Envelope, before_content: BeforeContent | None) -> None:
-        async with self._connection(kept_open=True) as connection:
-            fresh = connection.mails == 0
+        """Send a mail over one connection, and over a new one if an idle connection proves to be closed."""
+        async with self._use_connection(reuse_idle=True) as connection:
+            is_new = connection.mails == 0
             try:
                 await connection.deliver(envelope, before_content)
                 return
-            except Refused as refused:
-                # A server may hang up on an idle connection just when a mail comes (RFC 5321, 3.8).
-                if fresh or not refused.unheard:
+            except SmtpCommandFailed as failure:
+                # A server may close an idle connection at the moment at which a mail comes (RFC 5321, 3.8).
+                if is_new or not failure.before_any_reply:
                     raise
-        async with self._connection(kept_open=False) as connection:
+        async with self._use_connection(reuse_idle=False) as connection:
             await connection.deliver(envelope, before_content)
 
     @asynccontextmanager
-    async def _connection(self, kept_open: bool) -> AsyncIterator[Connection]:
-        """Leaving it waits for nothing: nobody may be interrupted between the server's "250" and their record of it."""
-        connection = await self._kept_open() if kept_open else None
+    async def _use_connection(self, reuse_idle: bool) -> AsyncIterator[SmtpConnection]:
+        """Provide an idle or new connection for the block, and put it back into the pool after the block.
+
+        The end of the block waits for nothing: a cancellation there would come between the server's "250" and the
+        caller's record of it.
+        """
+        connection = await self._take_idle_connection() if reuse_idle else None
         if connection is None:
-            connection = await Connection.open(self._access)
+            connection = await SmtpConnection.open(self._config)
             self._opened = {each for each in self._opened if each.is_open} | {connection}
-            self._access = replace(self._access, local_hostname=connection.local_hostname)
+            self._config = replace(self._config, local_hostname=connection.local_hostname)
         try:
             yield connection
         finally:
-            if not connection.usable:
+            if not connection.is_usable:
                 connection.close()
             elif self._closed:
-                connection.leave_at_once()
+                connection.quit_without_waiting()
             else:
                 self._idle.append((connection, self._clock.now()))
 
-    async def _kept_open(self) -> Connection | None:
+    async def _take_idle_connection(self) -> SmtpConnection | None:
+        """Remove and return an idle connection that works, or return None; close others that do not work any more."""
         while self._idle:
             connection, since = self._idle.pop()
-            if not connection.usable:
+            if not connection.is_usable:
                 connection.close()
             elif connection.mails >= self._mails_per_connection:
-                await connection.leave()
-            elif self._clock.now() - since <= DOUBTFUL or await connection.answers():
+                await connection.quit()
+            elif self._clock.now() - since <= PROBE_AFTER_IDLE or await connection.probe():
                 return connection
             else:
                 connection.close()
         return None
 
-    async def _until_its_turn(self) -> None:
-        if self._pace is not None:
+    async def _wait_for_rate_limit(self) -> None:
+        """Wait until the rate limit permits the next mail."""
+        if self._rate_limit is not None:
             now = self._clock.now()
-            await asyncio.sleep(self._clock.real_seconds(self._pace.next(now) - now))
+            await asyncio.sleep(self._clock.real_seconds(self._rate_limit.reserve(now) - now))
 
-    def _admitted(self) -> int:
+    def _enter_breaker(self) -> int:
+        """Admit a mail to the breaker, and return its generation. Raises MailServerUnavailable if it is open."""
         admitted = self._breaker.admitted(self._clock.now())
         if admitted is None:
-            raise self._left_alone()
+            raise self._circuit_open_error()
         self._breaker = admitted
         return admitted.generation
 
-    def _answered(self, generation: int) -> None:
+    def _record_answer(self, generation: int) -> None:
+        """Record in the breaker that the server has answered, whatever the answer was about one mail."""
         before, self._breaker = self._breaker, self._breaker.succeeded(generation)
         if self._breaker.state is not before.state:
             log.info("mail_server.back")
 
-    def _failed(self, generation: int, reason: FailureReason) -> None:
+    def _record_failure(self, generation: int, reason: FailureReason) -> None:
+        """Record in the breaker a failure of the server as a whole, which may open the circuit."""
         before, self._breaker = self._breaker, self._breaker.failed(generation, self._clock.now(), random.random())
         if self._breaker.generation != before.generation:
             log.warning("mail_server.left_alone", reason=str(reason), until=self._breaker.until.isoformat())
 
     def _require_admission(self) -> None:
-        """So that nobody queues for a server that will not be asked."""
+        """Raise MailServerUnavailable while the breaker admits no mail, so that no mail queues for a connection."""
         if self._breaker.admitted(self._clock.now()) is None:
-            raise self._left_alone()
+            raise self._circuit_open_error()
 
-    def _left_alone(self) -> MailServerUnavailable:
-        return MailServerUnavailable("left alone after failures", FailureReason.BREAKER_OPEN, self._retry_at())
+    def _circuit_open_error(self) -> MailServerUnavailable:
+        retry_at = self._compute_retry_time()
+        return MailServerUnavailable("left alone after failures", FailureReason.BREAKER_OPEN, retry_at)
 
-    def _retry_at(self) -> datetime | None:
-        """None while the server is not left alone."""
+    def _compute_retry_time(self) -> datetime | None:
+        """Return when the breaker may admit a mail again; None: it admits mails now."""
         now = self._clock.now()
         if self._breaker.admitted(now) is not None:
             return None
-        return now + (self._breaker.wait(now) or _PROBED_AGAIN)
+        return now + (self._breaker.wait(now) or _RETRY_DURING_PROBE)

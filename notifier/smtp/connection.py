@@ -1,8 +1,8 @@
-"""One connection to the mail server, from the greeting to the good-bye.
+"""One connection to the mail server, from the greeting to QUIT.
 
-aiosmtplib opens it: greeting, EHLO, STARTTLS, AUTH. Then its transport is handed to `Replies`: aiosmtplib sends a
-command only after the reply to the one before, and with PIPELINING (RFC 2920) MAIL, RCPT and DATA go out together, so
-that a mail costs two round trips in place of four.
+aiosmtplib opens the connection: greeting, EHLO, STARTTLS, AUTH. Then `ReplyReader` takes over its transport: aiosmtplib
+sends a command only after the reply to the one before, but with PIPELINING (RFC 2920) MAIL, RCPT and DATA go out
+together, so that a mail takes two round trips instead of four.
 """
 
 import asyncio
@@ -15,35 +15,37 @@ from typing import Final, Literal, cast
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
 
 from notifier.errors import FailureReason, PermanentlyRefused
-from notifier.smtp.envelope import Envelope, stuffed
-from notifier.smtp.outcomes import Enhanced, Kind, Phase, classify
-from notifier.smtp.replies import Replies, Reply, Silence, enhanced_of
+from notifier.smtp.envelope import Envelope, dot_stuff
+from notifier.smtp.outcomes import Disposition, EnhancedCode, Phase, classify
+from notifier.smtp.replies import NoReplyError, ReplyReader, SmtpReply, parse_enhanced_code
 
 Security = Literal["starttls", "tls", "plaintext"]
 
 BeforeContent = Callable[[], Awaitable[None]]
-"""Awaited when the server is ready for a mail's content and has none of it: its caller's last word."""
+"""A caller's function that is awaited when the server is ready for a mail's content (354), before any of it is sent."""
 
 _EXTENSIONS: Final = ("pipelining", "size", "8bitmime", "smtputf8")
+"""The server's extensions that we use, in lower case."""
 
 
 @dataclass(frozen=True, slots=True)
-class Timeouts:
-    """For how many seconds to wait for what."""
+class SmtpTimeouts:
+    """Timeouts for the server's replies, in seconds."""
 
     connect_s: float = 15.0
-    """Each: the connection, the greeting, EHLO, the handshake, and each step of the login."""
+    """For each step of opening: the connection, the greeting, EHLO, the TLS handshake, and each step of the login."""
     command_s: float = 60.0
-    """The reply to MAIL, RCPT or DATA. RFC 5321, 4.5.3.2, would give one minute or four more: who is that slow is not
-    working, and the mail loses nothing by coming again."""
+    """For the reply to MAIL, RCPT or DATA. RFC 5321, 4.5.3.2, recommends up to five minutes; but a server so slow does
+    not work, and a later attempt costs nothing."""
     content_s: float = 180.0
-    """The reply after the mail's last line. Who gives up on this one risks a second copy (RFC 5321, 4.5.3.2.6)."""
-    farewell_s: float = 1.0
+    """For the reply after the mail's last line. A timeout risks a second copy of the mail (RFC 5321, 4.5.3.2.6)."""
+    quit_s: float = 1.0
+    """For the reply to QUIT."""
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """Where the server is and how we get in. Without `tls` everything goes as plain text."""
+class SmtpServerConfig:
+    """The server's address, our credentials, TLS and timeouts. `tls` None: the connection is not encrypted."""
 
     host: str
     port: int
@@ -51,57 +53,56 @@ class Access:
     username: str | None
     password: str | None = field(repr=False)
     tls: ssl.SSLContext | None
-    timeouts: Timeouts
+    timeouts: SmtpTimeouts
     local_hostname: str | None = None
-    """What EHLO says. None: what the machine finds out, which can take the seconds of a name server's silence."""
+    """Our name in EHLO. None: the machine looks it up, which takes seconds if the name server does not answer."""
 
 
-class Refused(Exception):
-    """The server would not do it, or did not answer."""
+class SmtpCommandFailed(Exception):
+    """The server refused a command or a mail's content, or did not reply; with the outcome for the mail."""
 
-    def __init__(self, phase: Phase, code: int | None, enhanced: Enhanced | None = None) -> None:
-        """`code` None: no answer."""
+    def __init__(self, phase: Phase, code: int | None, enhanced: EnhancedCode | None = None) -> None:
+        """`code`: of the reply; None: no reply came."""
         self.outcome = classify(phase, code, enhanced)
         super().__init__(self.outcome.text)
-        self.unheard = phase is Phase.MAIL and code in (None, 421)
-        """Whether the server has hung up, as on an idle connection, or fell silent, before it answered anything about
-        this mail."""
+        self.before_any_reply = phase is Phase.MAIL and code in (None, 421)
+        """True if the connection ended, as an idle one may, or no reply came, before any reply about this mail."""
 
 
-class Connection:
-    """Takes one mail after another, each to its end before the next."""
+class SmtpConnection:
+    """An open connection to the mail server, which sends one mail after another."""
 
     def __init__(
         self,
         transport: asyncio.WriteTransport,
-        replies: Replies,
-        offers: frozenset[str],
-        timeouts: Timeouts,
+        replies: ReplyReader,
+        extensions: frozenset[str],
+        timeouts: SmtpTimeouts,
         local_hostname: str | None,
     ) -> None:
-        """`offers`: the server's extensions, in lower case. Use `Connection.open`."""
+        """`extensions`: of the server, in lower case. Use `SmtpConnection.open` to create one."""
         self._transport = transport
         self._replies = replies
-        self._offers = offers
+        self._extensions = extensions
         self._timeouts = timeouts
         self.local_hostname = local_hostname
-        """What EHLO said."""
-        self._in_between = False
-        """Whether the server may still remember something of a mail that was broken off."""
+        """Our name in EHLO."""
+        self._needs_reset = False
+        """True while the server may still hold the envelope of a mail that it did not accept: RSET must come first."""
         self.mails = 0
-        """So many it was asked to take."""
+        """The number of mails that were sent over this connection, accepted or not."""
 
     @classmethod
-    async def open(cls, access: Access) -> "Connection":
-        """Connect, greet, encrypt and log in. Raises Refused."""
-        wait = access.timeouts.connect_s
+    async def open(cls, config: SmtpServerConfig) -> "SmtpConnection":
+        """Open a connection: connect, EHLO, TLS and login, as configured. Raises SmtpCommandFailed."""
+        wait = config.timeouts.connect_s
         client = SMTP(
-            hostname=access.host,
-            port=access.port,
-            use_tls=access.security == "tls",
+            hostname=config.host,
+            port=config.port,
+            use_tls=config.security == "tls",
             start_tls=False,
-            local_hostname=access.local_hostname,
-            tls_context=access.tls,
+            local_hostname=config.local_hostname,
+            tls_context=config.tls,
             timeout=wait,
         )
         phase = Phase.CONNECT
@@ -109,112 +110,117 @@ class Connection:
             await client.connect()
             phase = Phase.EHLO
             await client.ehlo()
-            if access.security == "starttls":
+            if config.security == "starttls":
                 phase = Phase.STARTTLS
                 await client.starttls()
                 phase = Phase.EHLO
                 await client.ehlo()
-            if access.username is not None and access.password is not None:
+            if config.username is not None and config.password is not None:
                 phase = Phase.AUTH
-                await client.login(access.username, access.password)
+                await client.login(config.username, config.password)
             if client.transport is None:
                 raise SMTPException("lost")
-        # `from None`: the library's errors hold what the server said.
+        # `from None`: the library's errors hold the server's texts.
         except SMTPResponseException as error:
             client.close()
             code = error.code if error.code > 0 else None
-            raise Refused(phase, code, enhanced_of(error.message)) from None
+            raise SmtpCommandFailed(phase, code, parse_enhanced_code(error.message)) from None
         except (SMTPException, OSError) as error:
             client.close()
-            failed = Phase.STARTTLS if _is_about_tls(error) else phase
-            raise Refused(failed, None) from None
-        except BaseException:  # a cancellation; nobody else could close it
+            failed = Phase.STARTTLS if _is_tls_error(error) else phase
+            raise SmtpCommandFailed(failed, None) from None
+        except BaseException:  # a cancellation; no other code could close the connection
             client.close()
             raise
-        offers = frozenset(each for each in _EXTENSIONS if client.supports_extension(each))
-        replies = Replies()
+        extensions = frozenset(each for each in _EXTENSIONS if client.supports_extension(each))
+        replies = ReplyReader()
         transport = cast(asyncio.WriteTransport, client.transport)
         transport.set_protocol(replies)
-        return cls(transport, replies, offers, access.timeouts, client.local_hostname)
+        return cls(transport, replies, extensions, config.timeouts, client.local_hostname)
 
     @property
-    def usable(self) -> bool:
-        """Whether, as far as can be known without asking, the server still listens."""
-        return self._replies.quiet and not self._transport.is_closing()
+    def is_usable(self) -> bool:
+        """True if the connection is open and its end not announced (421), as far as is known without a probe."""
+        return self._replies.is_quiet and not self._transport.is_closing()
 
-    async def answers(self) -> bool:
-        """Whether the server still answers."""
+    async def probe(self) -> bool:
+        """Send NOOP; return True if the server replies 250, False for any other reply or none."""
         try:
-            return (await self._asked(b"NOOP\r\n", self._timeouts.connect_s)).code == 250
-        except Silence:
+            return (await self._request(b"NOOP\r\n", self._timeouts.connect_s)).code == 250
+        except NoReplyError:
             return False
-        except BaseException:  # a cancellation; whoever asks has no hold of it yet, and nobody else could close it
+        except BaseException:  # a cancellation; the connection is in no list then: no other code could close it
             self.close()
             raise
 
     @property
     def is_open(self) -> bool:
-        """Whether it is neither closed nor, as far as is known, lost."""
+        """True if the connection is neither closed nor, as far as is known, lost."""
         return not self._transport.is_closing()
 
     async def deliver(self, envelope: Envelope, before_content: BeforeContent | None = None) -> None:
-        """Hand a mail over; returning means that the server has taken charge of it.
+        """Send a mail; return once the server has accepted it.
 
-        Until `before_content` is called, the server cannot take the mail; it is called once at most. Raises Refused,
-        what `before_content` raises, and PermanentlyRefused for an address that this server cannot be told. Afterwards
-        the connection can be used again if it is `usable`; after a cancellation it cannot.
+        The server cannot accept the mail before `before_content` is called, at most once. Raises SmtpCommandFailed, the
+        errors of `before_content`, and PermanentlyRefused for an address that needs SMTPUTF8 on a server without it.
+        Afterwards the connection can be used again if it `is_usable`; after a cancellation it is closed.
         """
         content = envelope.content
-        if envelope.needs_8bitmime and not envelope.needs_smtputf8 and "8bitmime" not in self._offers:
-            content = envelope.in_seven_bits()
-        commands = self._commands(envelope, len(content))
+        if envelope.needs_8bitmime and not envelope.needs_smtputf8 and "8bitmime" not in self._extensions:
+            content = envelope.encode_in_seven_bits()
+        commands = self._build_commands(envelope, len(content))
         self.mails += 1
-        finished = False
+        can_go_on = False
         try:
-            if "pipelining" in self._offers:
-                await self._begin_at_once(commands)
+            if "pipelining" in self._extensions:
+                await self._start_pipelined(commands)
             else:
-                await self._begin_step_by_step(commands)
+                await self._start_step_by_step(commands)
             if before_content is not None:
                 await before_content()
-                await self._require_patience()
-            await self._finish(content)
-            finished = True
-        except Refused as refused:
-            outcome = refused.outcome
-            finished = outcome.kind in _GOES_ON and outcome.reason not in (FailureReason.LOST, FailureReason.PROTOCOL)
+                await self._require_waiting_server()
+            await self._send_content(content)
+            can_go_on = True
+        except SmtpCommandFailed as failure:
+            outcome = failure.outcome
+            is_in_step = outcome.reason not in (FailureReason.LOST, FailureReason.PROTOCOL)
+            can_go_on = is_in_step and outcome.disposition in _ABOUT_ONE_MAIL
             raise
         finally:
-            if not finished:
+            if not can_go_on:
                 self.close()
 
-    async def leave(self) -> None:
-        """Say good-bye, wait a moment for the answer (RFC 5321, 4.1.1.10), and close."""
+    async def quit(self) -> None:
+        """Send QUIT, wait up to a second for the reply (RFC 5321, 4.1.1.10), and close the connection."""
         try:
-            if self.usable:
-                with suppress(Silence):
-                    await self._asked(b"QUIT\r\n", self._timeouts.farewell_s)
+            if self.is_usable:
+                with suppress(NoReplyError):
+                    await self._request(b"QUIT\r\n", self._timeouts.quit_s)
         finally:
             self._transport.close()
 
-    def leave_at_once(self) -> None:
-        """Say good-bye and close, where nobody may wait."""
-        if self.usable:
+    def quit_without_waiting(self) -> None:
+        """Send QUIT and close the connection without waiting for the reply."""
+        if self.is_usable:
             self._transport.write(b"QUIT\r\n")
         self._transport.close()
 
     def close(self) -> None:
-        """At once, without a word, and without waiting for what is still to be written."""
+        """Close the connection at once, without QUIT, and discard unsent bytes."""
         self._transport.abort()
 
-    def _commands(self, envelope: Envelope, size: int) -> list[tuple[Phase, bytes]]:
+    def _build_commands(self, envelope: Envelope, size: int) -> list[tuple[Phase, bytes]]:
+        """Return the commands MAIL, RCPT and DATA for a mail of `size` bytes, with the server's extensions.
+
+        Raises PermanentlyRefused for an address that needs SMTPUTF8 if the server does not have it.
+        """
         parameters = ""
-        if "size" in self._offers:
+        if "size" in self._extensions:
             parameters += f" SIZE={size}"  # RFC 1870: what is too large need not be sent
-        if envelope.needs_8bitmime and "8bitmime" in self._offers:
+        if envelope.needs_8bitmime and "8bitmime" in self._extensions:
             parameters += " BODY=8BITMIME"
         if envelope.needs_smtputf8:
-            if "smtputf8" not in self._offers:
+            if "smtputf8" not in self._extensions:
                 raise PermanentlyRefused("the server takes no address in this alphabet", FailureReason.ADDRESS)
             parameters += " SMTPUTF8"
         return [
@@ -223,84 +229,93 @@ class Connection:
             (Phase.DATA, b"DATA\r\n"),
         ]
 
-    async def _begin_at_once(self, commands: list[tuple[Phase, bytes]]) -> None:
-        reset, self._in_between = self._in_between, True
+    async def _start_pipelined(self, commands: list[tuple[Phase, bytes]]) -> None:
+        """Send MAIL, RCPT and DATA together, and read all replies (RFC 2920). Raises SmtpCommandFailed."""
+        reset, self._needs_reset = self._needs_reset, True
         self._transport.write((b"RSET\r\n" if reset else b"") + b"".join(command for _, command in commands))
-        failure: Refused | None = None
+        failure: SmtpCommandFailed | None = None
         if reset:
-            await self._reply(Phase.MAIL, self._timeouts.command_s)  # a refusal here shows again in the next reply
+            await self._read_reply(Phase.MAIL, self._timeouts.command_s)  # a refused RSET shows again in the next reply
         for phase, _ in commands:
-            reply = await self._reply_or(phase, failure)
-            if failure is None and not _goes_on(phase, reply):
-                failure = Refused(phase, reply.code, reply.enhanced)
-                if failure.outcome.kind is Kind.SERVER and reply.code == 421:
-                    raise failure  # it hangs up: there may be no more replies
+            reply = await self._read_reply_after(phase, failure)
+            if failure is None and not _is_positive(phase, reply):
+                failure = SmtpCommandFailed(phase, reply.code, reply.enhanced)
+                if failure.outcome.disposition is Disposition.SERVER and reply.code == 421:
+                    raise failure  # the server closes the connection: there may be no more replies
             elif failure is not None and phase is Phase.DATA and reply.code == 354:
                 # The server waits for a mail that it has no recipient for: give it an empty one (RFC 2920, 3.1).
                 self._transport.write(b".\r\n")
-                await self._reply_or(Phase.CONTENT, failure)
+                await self._read_reply_after(Phase.CONTENT, failure)
         if failure is not None:
             raise failure
 
-    async def _begin_step_by_step(self, commands: list[tuple[Phase, bytes]]) -> None:
-        if self._in_between:
+    async def _start_step_by_step(self, commands: list[tuple[Phase, bytes]]) -> None:
+        """Send MAIL, RCPT and DATA, each after the reply to the one before. Raises SmtpCommandFailed."""
+        if self._needs_reset:
             self._transport.write(b"RSET\r\n")
-            await self._reply(Phase.MAIL, self._timeouts.command_s)
-        self._in_between = True
+            await self._read_reply(Phase.MAIL, self._timeouts.command_s)
+        self._needs_reset = True
         for phase, command in commands:
             self._transport.write(command)
-            reply = await self._reply(phase, self._timeouts.command_s)
-            if not _goes_on(phase, reply):
-                raise Refused(phase, reply.code, reply.enhanced)
+            reply = await self._read_reply(phase, self._timeouts.command_s)
+            if not _is_positive(phase, reply):
+                raise SmtpCommandFailed(phase, reply.code, reply.enhanced)
 
-    async def _require_patience(self) -> None:
-        """Raises Refused where the server has not waited: it has nothing of the mail then, and cannot have taken it."""
-        if self.usable:
+    async def _require_waiting_server(self) -> None:
+        """Raise SmtpCommandFailed if the server has stopped waiting for the content.
+
+        It has no content then, so it cannot have accepted the mail.
+        """
+        if self.is_usable:
             return
         try:
-            reply = await self._reply(Phase.DATA, self._timeouts.command_s)  # a good-bye, or the end
-            raise Refused(Phase.DATA, reply.code, reply.enhanced)
+            reply = await self._read_reply(Phase.DATA, self._timeouts.command_s)  # a 421, or the end of the connection
+            raise SmtpCommandFailed(Phase.DATA, reply.code, reply.enhanced)
         finally:
-            self.close()  # it takes what we say for the mail, if it listens at all
+            self.close()  # the server might read the next command as the mail's content
 
-    async def _finish(self, content: bytes) -> None:
-        self._transport.write(stuffed(content))
-        reply = await self._reply(Phase.CONTENT, self._timeouts.content_s)
+    async def _send_content(self, content: bytes) -> None:
+        """Send a mail's content, and wait until the server has accepted it. Raises SmtpCommandFailed."""
+        self._transport.write(dot_stuff(content))
+        reply = await self._read_reply(Phase.CONTENT, self._timeouts.content_s)
         if reply.code // 100 != 2:
-            raise Refused(Phase.CONTENT, reply.code, reply.enhanced)
-        self._in_between = False
+            raise SmtpCommandFailed(Phase.CONTENT, reply.code, reply.enhanced)
+        self._needs_reset = False
 
-    async def _asked(self, command: bytes, within_s: float) -> Reply:
+    async def _request(self, command: bytes, timeout_s: float) -> SmtpReply:
+        """Send a command and return the reply. Raises NoReplyError."""
         self._transport.write(command)
-        return await self._replies.next(within_s)
+        return await self._replies.read_reply(timeout_s)
 
-    async def _reply(self, phase: Phase, within_s: float) -> Reply:
+    async def _read_reply(self, phase: Phase, timeout_s: float) -> SmtpReply:
+        """Return the next reply. Raises SmtpCommandFailed if no reply comes."""
         try:
-            return await self._replies.next(within_s)
-        except Silence:
-            raise Refused(phase, None) from None
+            return await self._replies.read_reply(timeout_s)
+        except NoReplyError:
+            raise SmtpCommandFailed(phase, None) from None
 
-    async def _reply_or(self, phase: Phase, failure: Refused | None) -> Reply:
-        """The next reply. Where none comes, an earlier failure says more than the silence."""
+    async def _read_reply_after(self, phase: Phase, failure: SmtpCommandFailed | None) -> SmtpReply:
+        """Return the next reply; if none comes, raise the earlier `failure`, or else SmtpCommandFailed."""
         try:
-            return await self._replies.next(self._timeouts.command_s)
-        except Silence:
+            return await self._replies.read_reply(self._timeouts.command_s)
+        except NoReplyError:
             if failure is not None:
                 self.close()
                 raise failure from None
-            raise Refused(phase, None) from None
+            raise SmtpCommandFailed(phase, None) from None
 
 
-_GOES_ON: Final = (Kind.TEMPORARY, Kind.PERMANENT, Kind.HARD_BOUNCE)
-"""Refusals of one mail, after which the server will hear of the next."""
+_ABOUT_ONE_MAIL: Final = (Disposition.TEMPORARY, Disposition.PERMANENT, Disposition.HARD_BOUNCE)
+"""Failures that concern one mail: the connection can send the next mail."""
 
 
-def _goes_on(phase: Phase, reply: Reply) -> bool:
+def _is_positive(phase: Phase, reply: SmtpReply) -> bool:
+    """Return True if the server has accepted the command: 354 for DATA, 2yz for the others."""
     return reply.code == 354 if phase is Phase.DATA else reply.code // 100 == 2
 
 
-def _is_about_tls(error: BaseException | None) -> bool:
-    """Whether a handshake failed; the library wraps what happened in what it meant to do."""
+def _is_tls_error(error: BaseException | None) -> bool:
+    """Return True if the cause of an error of aiosmtplib is a failed TLS handshake."""
     while error is not None:
         if isinstance(error, ssl.SSLError):
             return True

@@ -1,4 +1,4 @@
-"""How many mails in a minute. Pure: time is handed in."""
+"""A limit of mails per minute. Pure: the caller passes the time."""
 
 from collections import deque
 from datetime import datetime, timedelta
@@ -7,18 +7,22 @@ from typing import Final
 MINUTE: Final = timedelta(minutes=1)
 
 
-class Pace:
-    """Gives each mail the time at which it may go, so that no minute, wherever it begins, sees more than so many."""
+class RateLimit:
+    """A sliding-window rate limit: no interval of one minute has more than `mails_per_minute` mails."""
 
     def __init__(self, mails_per_minute: int) -> None:
         """`mails_per_minute` is at least 1."""
-        self._times: deque[datetime] = deque(maxlen=mails_per_minute)
+        self._send_times: deque[datetime] = deque(maxlen=mails_per_minute)
+        """Of the latest mails, at most as many as one minute may have."""
 
-    def next(self, now: datetime) -> datetime:
-        """When the next mail may go: `now` or later, never before the one that asked before it."""
-        if self._times:
-            now = max(now, self._times[-1])
-        if len(self._times) == self._times.maxlen:
-            now = max(now, self._times[0] + MINUTE)
-        self._times.append(now)
+    def reserve(self, now: datetime) -> datetime:
+        """Reserve and return the earliest time at which the next mail may be sent.
+
+        That is `now` or later, and never before the time of an earlier reservation.
+        """
+        if self._send_times:
+            now = max(now, self._send_times[-1])
+        if len(self._send_times) == self._send_times.maxlen:
+            now = max(now, self._send_times[0] + MINUTE)
+        self._send_times.append(now)
         return now

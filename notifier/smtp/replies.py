@@ -1,4 +1,4 @@
-"""The client's end of an SMTP connection: replies in the order of the commands, also of several sent at once."""
+"""Parsing of a server's SMTP replies, in the order of the commands, also of pipelined commands."""
 
 import asyncio
 import re
@@ -6,100 +6,105 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-from notifier.smtp.outcomes import Enhanced
+from notifier.smtp.outcomes import EnhancedCode
 
 LONGEST_REPLY: Final = 64 * 1024
-"""In bytes, of all that was not read yet. A reply line has 512 at most (RFC 5321, 4.5.3.1.5)."""
+"""Bytes that may be unread at most. A reply line has 512 at most (RFC 5321, 4.5.3.1.5)."""
 
 _LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
-_ENHANCED: Final = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9.])")
+_ENHANCED_CODE: Final = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9.])")
 
 
-class Silence(Exception):
-    """There is and will be no reply: the connection is gone, too late, or speaks no SMTP."""
+class NoReplyError(Exception):
+    """No reply will come: the connection is lost, the reply is too late, or the server does not send valid SMTP."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """One reply, maybe of several lines. Its words are not kept."""
+class SmtpReply:
+    """One reply of the server, of one or several lines, without its text."""
 
     code: int
-    enhanced: Enhanced | None
+    enhanced: EnhancedCode | None
 
 
-class Replies(asyncio.Protocol):
-    """Reads replies. For one reader at a time."""
+class ReplyReader(asyncio.Protocol):
+    """The asyncio protocol that parses a server's replies. Only one task at a time may read them."""
 
     def __init__(self) -> None:
         self._unread = bytearray()
-        self._replies: deque[Reply] = deque()
-        self._first: bytes | None = None
+        self._replies: deque[SmtpReply] = deque()
+        self._first_text: bytes | None = None
         """The text of the first line of a reply whose last line has not come yet."""
-        self._over = False
+        self._ended = False
+        """True once no further reply will be read: the connection is lost, or the server sent invalid SMTP."""
         self._waiter: asyncio.Future[None] | None = None
 
     @property
-    def quiet(self) -> bool:
-        """Whether the connection stands and the server has said nothing that nobody asked for, such as a good-bye."""
-        return not (self._over or self._replies or self._unread or self._first is not None)
+    def is_quiet(self) -> bool:
+        """True while the connection stands and the server has sent nothing unasked, such as a 421 before closing."""
+        return not (self._ended or self._replies or self._unread or self._first_text is not None)
 
-    async def next(self, within_s: float) -> Reply:
-        """The next reply. Raises Silence."""
-        if not self._replies and not self._over:
+    async def read_reply(self, timeout_s: float) -> SmtpReply:
+        """Return the next reply. Raises NoReplyError."""
+        if not self._replies and not self._ended:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
-                async with asyncio.timeout(within_s):
+                async with asyncio.timeout(timeout_s):
                     await self._waiter
             except TimeoutError:
-                raise Silence("too late") from None
+                raise NoReplyError("too late") from None
             finally:
                 self._waiter = None
         if self._replies:
             return self._replies.popleft()
-        raise Silence("gone")
+        raise NoReplyError("gone")
 
     def data_received(self, data: bytes) -> None:
+        """Parse the complete lines of the received bytes. Ends the reading at more than `LONGEST_REPLY` bytes."""
         self._unread += data
-        while not self._over and (end := self._unread.find(b"\n")) >= 0:
+        while not self._ended and (end := self._unread.find(b"\n")) >= 0:
             line = bytes(self._unread[:end]).removesuffix(b"\r")
             del self._unread[: end + 1]
-            self._read(line)
+            self._parse_line(line)
         if len(self._unread) > LONGEST_REPLY or len(self._replies) > LONGEST_REPLY:
-            self._over = True
-        self._wake()
+            self._ended = True
+        self._wake_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._over = True
-        self._wake()
+        """End the reading: no further reply will come."""
+        self._ended = True
+        self._wake_reader()
 
     def eof_received(self) -> bool:
-        self._over = True
-        self._wake()
+        """End the reading, and return False, with which asyncio closes the transport."""
+        self._ended = True
+        self._wake_reader()
         return False
 
-    def _read(self, line: bytes) -> None:
+    def _parse_line(self, line: bytes) -> None:
+        """Add one line to the current reply; a line that is no valid SMTP ends the reading."""
         match = _LINE.fullmatch(line)
         if match is None:
-            self._over = True  # no SMTP: whatever follows cannot be told from it
+            self._ended = True  # not SMTP: the lines after it cannot be assigned to commands
             return
-        code, more, text = match.groups()
-        first = (text or b"") if self._first is None else self._first
-        if more == b"-":
-            self._first = first
+        code, separator, text = match.groups()
+        first_text = (text or b"") if self._first_text is None else self._first_text
+        if separator == b"-":
+            self._first_text = first_text
             return
-        self._first = None
-        self._replies.append(Reply(int(code), _enhanced(first)))
+        self._first_text = None
+        self._replies.append(SmtpReply(int(code), _parse_enhanced_code(first_text)))
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done() and (self._replies or self._over):
+    def _wake_reader(self) -> None:
+        if self._waiter is not None and not self._waiter.done() and (self._replies or self._ended):
             self._waiter.set_result(None)
 
 
-def enhanced_of(text: str) -> Enhanced | None:
-    """The enhanced status code that a reply's text begins with (RFC 2034, 4)."""
-    return _enhanced(text.encode(errors="replace"))
+def parse_enhanced_code(text: str) -> EnhancedCode | None:
+    """Return the enhanced status code at the beginning of a reply's text (RFC 2034, 4); None: without such a code."""
+    return _parse_enhanced_code(text.encode(errors="replace"))
 
 
-def _enhanced(text: bytes) -> Enhanced | None:
-    match = _ENHANCED.match(text)
+def _parse_enhanced_code(text: bytes) -> EnhancedCode | None:
+    match = _ENHANCED_CODE.match(text)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None

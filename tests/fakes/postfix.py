@@ -1,8 +1,8 @@
 """A real mail server for tests: Debian's Postfix, with a configuration, a queue and mailboxes of its own.
 
-It listens on a free port of 127.0.0.1, with STARTTLS, and delivers to Maildirs; no mail leaves the machine, and the
-machine's own Postfix, if it runs, is not touched. Postfix must be started by root, since each of its parts then becomes
-who it should be. Where it is not installed, or we are not root, the tests that need it are skipped; or they fail, where
+Postfix listens on a free port of 127.0.0.1, with STARTTLS, and delivers to Maildirs; no mail leaves the machine, and
+the machine's own Postfix, if it runs, is not affected. Postfix must be started by root, since each of its parts then
+changes to its own user. Without Postfix or root, the tests that need it are skipped; they fail if
 `TOWERWATCH_REQUIRE_POSTFIX` is set.
 """
 
@@ -101,10 +101,10 @@ debug_peer_list =
 
 
 class Postfix:
-    """One instance: it can be stopped and started again on the same queue and port."""
+    """One Postfix instance, which can be stopped and started again on the same queue and port."""
 
     def __init__(self, folder: Path) -> None:
-        """Writes the configuration. `folder`, and each above it, can be entered by all. Only where `INSTALLED`."""
+        """Write the configuration. All users must be able to enter `folder` and its parents. Requires `INSTALLED`."""
         assert INSTALLED is not None
         self._folder = folder
         self.port = free_port()
@@ -119,35 +119,36 @@ class Postfix:
         main = _MAIN.format(folder=folder, host=HOST, limit=SIZE_LIMIT, uid=uid, gid=gid)
         (etc / "main.cf").write_text(main)
         (etc / "master.cf").write_text(_MASTER.format(host=HOST, port=self.port))
-        # Whoever begins with "nobody" has no mailbox; all others share one.
+        # An address that begins with "nobody" has no mailbox; all others share one.
         (etc / "mailboxes").write_text("if !/^nobody/\n/@example\\.net$/ all/\nendif\n")
 
     def start(self) -> None:
-        """Return when it answers."""
-        self._do("start")
-        eventually(self._answers, "the start of Postfix", 30)
+        """Start Postfix; return once it answers."""
+        self._run_or_fail("start")
+        eventually(self._is_answering, "the start of Postfix", 30)
 
     def stop(self) -> None:
-        """At once, with whatever is under way. Returns when nobody listens and nothing of it runs."""
-        self._do("abort")
-        eventually(lambda: not self._answers() and not self._runs(), "the end of Postfix", 30)
+        """Stop Postfix at once, in the middle of its work; return once its port is closed and its processes ended."""
+        self._run_or_fail("abort")
+        eventually(lambda: not self._is_answering() and not self._is_running(), "the end of Postfix", 30)
 
     def mails(self) -> list[EmailMessage]:
-        """What was delivered, in no order."""
+        """Return the delivered mails, in no order."""
         parser = BytesParser(EmailMessage, policy=policy.default)
-        delivered = (self._folder / "mail" / "all" / "new").glob("*")  # whole as soon as they are seen there
+        delivered = (self._folder / "mail" / "all" / "new").glob("*")  # a file there is complete
         return [parser.parsebytes(mail.read_bytes()) for mail in delivered]
 
-    def forget(self) -> None:
-        """Empty the mailbox."""
+    def empty_mailbox(self) -> None:
+        """Delete all delivered mails."""
         shutil.rmtree(self._folder / "mail" / "all", ignore_errors=True)
 
     def log(self) -> str:
+        """Return the whole log of Postfix; empty before its first start."""
         path = self._folder / "log" / "postfix"
         return path.read_text(errors="replace") if path.exists() else ""
 
-    def _runs(self) -> bool:
-        """Whether any part of it is left: each works in the queue's folder."""
+    def _is_running(self) -> bool:
+        """Return True if any process of this Postfix runs: each has the queue's folder as its working directory."""
         queue = self._folder / "queue"
         for process in Path("/proc").iterdir():
             with suppress(OSError):
@@ -155,11 +156,13 @@ class Postfix:
                     return True
         return False
 
-    def _do(self, command: str) -> None:
+    def _run_or_fail(self, command: str) -> None:
+        """Run a command of `postfix`, and fail with its messages unless it succeeds."""
         done = self._run(command)
         assert done.returncode == 0, f"{command}: {done.stderr.decode()}{self.log()}"
 
     def _run(self, command: str) -> subprocess.CompletedProcess[bytes]:
+        """Run a command of `postfix` on this instance, and return the finished process."""
         assert INSTALLED is not None
         return subprocess.run(
             [INSTALLED, "-c", str(self._folder / "etc"), command],
@@ -167,7 +170,8 @@ class Postfix:
             env=os.environ | {"PATH": _PATH},
         )  # fmt: skip
 
-    def _answers(self) -> bool:
+    def _is_answering(self) -> bool:
+        """Return True if the server replies to a NOOP."""
         try:
             with smtplib.SMTP(HOST, self.port, timeout=5) as client:
                 return client.noop()[0] == 250
@@ -177,12 +181,12 @@ class Postfix:
 
 @contextmanager
 def running_postfix() -> Iterator[Postfix]:
-    """Postfix for the block. Skips the test, or fails it, where there is none."""
+    """Run Postfix during the block. Skips or fails the test if Postfix is not installed."""
     if INSTALLED is None:
         if os.environ.get("TOWERWATCH_REQUIRE_POSTFIX"):
             pytest.fail(MISSING)
         pytest.skip(MISSING)
-    # Not in pytest's own folder: that one only its owner can enter, and Postfix runs as several users.
+    # Not in pytest's own folder, which only its owner can enter: Postfix runs as several users.
     with TemporaryDirectory(prefix="towerwatch-postfix-") as name:
         folder = Path(name)
         folder.chmod(0o755)

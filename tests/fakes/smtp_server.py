@@ -1,4 +1,4 @@
-"""An SMTP server that follows a script: what to answer to which command, or what to do in place of an answer."""
+"""A fake SMTP server that follows a script: for each command a reply, or a fault in place of the reply."""
 
 import base64
 import socket
@@ -16,21 +16,21 @@ from email.policy import default
 from typing import Final, Literal
 
 HANG_UP: Final = ""
-"""In place of an answer: close the connection."""
+"""In place of a reply: close the connection."""
 RESET: Final = "<reset>"
-"""The same, rudely (TCP RST)."""
+"""In place of a reply: reset the connection (TCP RST)."""
 STALL: Final = "<stall>"
-"""Say nothing until the client gives up."""
-TAKEN_THEN_GONE: Final = "<taken>"
-"""After the mail's last line: take the mail, and close the connection without a word."""
-TAKEN_THEN_STALL: Final = "<taken, silent>"
-"""The same, but stay silent."""
-THEN_GONE: Final = "<then gone>"
-"""At the end of an answer: give it, and close the connection."""
+"""In place of a reply: send nothing until the client gives up."""
+ACCEPT_THEN_CLOSE: Final = "<taken>"
+"""In place of the reply to the content: accept the mail, and close the connection without a reply."""
+ACCEPT_THEN_STALL: Final = "<taken, silent>"
+"""In place of the reply to the content: accept the mail, and send nothing until the client gives up."""
+THEN_CLOSE: Final = "<then gone>"
+"""At the end of a reply: send the reply, and close the connection."""
 
-_TAKEN: Final = (TAKEN_THEN_GONE, TAKEN_THEN_STALL)
+_ACCEPTED_WITHOUT_REPLY: Final = (ACCEPT_THEN_CLOSE, ACCEPT_THEN_STALL)
 
-_DEFAULTS: Final = {
+_USUAL_REPLIES: Final = {
     "CONNECT": "220 fake.example ESMTP",
     "HELO": "250 fake.example",
     "NOOP": "250 OK",
@@ -45,16 +45,16 @@ _DEFAULTS: Final = {
 }
 
 Script = defaultdict[str, list[str | None]]
+"""For each command the replies to send, in order, before the usual one; None among them: the usual reply."""
 
 
 class FakeSmtpServer:
-    """Takes mails on a free port of 127.0.0.1.
+    """A fake SMTP server on a free port of 127.0.0.1, which follows a script and records what it receives.
 
-    `script[command]` holds answers to give in turn before the usual one; a command may also be CONNECT (the greeting),
-    HANDSHAKE (of TLS: only what is done in place of it) or CONTENT (after the mail's last line). None among them is the
-    usual answer. `of[address][command]` does the same for RCPT, DATA and CONTENT of mails to this address alone, and
-    `to[address]` for RCPT; what comes out of sequence uses none of it up.
-    It is strict: a MAIL within a mail, or DATA without a recipient, is out of sequence.
+    `script[command]` holds replies for a command. A command may also be CONNECT (the greeting), HANDSHAKE (of TLS: only
+    faults in place of it) or CONTENT (after the mail's last line). `script_for[address][command]` does the same for
+    RCPT, DATA and CONTENT of mails to one address, and `rcpt_script_for[address]` for RCPT; a command out of sequence
+    uses none of them up. The server is strict: a MAIL within a mail, or DATA without a recipient, is out of sequence.
     """
 
     def __init__(
@@ -64,39 +64,42 @@ class FakeSmtpServer:
         login: tuple[str, str] | None = None,
         extensions: tuple[str, ...] = (),
     ) -> None:
-        """With a `login` (name, password) no mail is taken without."""
+        """`login` (name, password), if given, makes the server require AUTH before a mail."""
         self.script: Script = defaultdict(list)
-        self.of: defaultdict[str, Script] = defaultdict(lambda: defaultdict(list))
-        self.to: Script = defaultdict(list)
+        self.script_for: defaultdict[str, Script] = defaultdict(lambda: defaultdict(list))
+        self.rcpt_script_for: Script = defaultdict(list)
         self.mails: list[EmailMessage] = []
-        """What was taken, in order, told to the client or not."""
+        """Accepted mails, in order, also those whose acceptance the client does not know."""
         self.envelopes: list[tuple[str, str]] = []
-        """The MAIL and RCPT lines of each."""
-        self.taken_at: list[datetime] = []
-        """When each was taken, UTC."""
+        """The MAIL and RCPT lines of each accepted mail."""
+        self.accepted_at: list[datetime] = []
+        """When each mail was accepted, UTC."""
         self.commands: list[str] = []
-        """All commands heard, by name."""
-        self.together: list[int] = []
-        """How many commands came in one go, by network read."""
+        """The names of all commands received."""
+        self.commands_per_read: list[int] = []
+        """How many commands each read from the network brought."""
         self.connections = 0
+        """How many connections were opened in all."""
         self.open = 0
+        """How many connections are open now."""
         self.most_open = 0
+        """How many connections were open at the same time at most."""
         self.port = 0
         self._tls, self._security, self._login, self._extensions = tls, security, login, extensions
         self._lock = threading.Lock()
 
-    def answer(self, command: str, address: str | None = None) -> str | None:
-        """What to answer, by the script; None for the usual."""
+    def next_reply(self, command: str, address: str | None = None) -> str | None:
+        """Record a command, and return the script's next reply to it; None: send the usual reply."""
         with self._lock:
             self.commands.append(command)
-            if address is not None and self.of[address][command]:
-                return self.of[address][command].pop(0)
-            if address is not None and command == "RCPT" and self.to[address]:
-                return self.to[address].pop(0)
+            if address is not None and self.script_for[address][command]:
+                return self.script_for[address][command].pop(0)
+            if address is not None and command == "RCPT" and self.rcpt_script_for[address]:
+                return self.rcpt_script_for[address].pop(0)
             return self.script[command].pop(0) if self.script[command] else None
 
-    def greeted(self, encrypted: bool) -> str:
-        """The usual answer to EHLO."""
+    def build_ehlo_reply(self, encrypted: bool) -> str:
+        """Return the usual reply to EHLO, with the extensions."""
         extensions = list(self._extensions)
         if self._security == "starttls" and not encrypted:
             extensions.append("STARTTLS")
@@ -105,21 +108,21 @@ class FakeSmtpServer:
         lines = ["fake.example", *extensions]
         return "\r\n".join(f"250{' ' if line is lines[-1] else '-'}{line}" for line in lines)
 
-    def knows(self, line: str) -> bool:
-        """Whether AUTH PLAIN is followed by the right name and password."""
-        said = base64.b64decode(line.split()[-1]).decode().split("\0")[1:]
-        return self._login is not None and said == list(self._login)
+    def is_valid_login(self, line: str) -> bool:
+        """Return True if a line AUTH PLAIN holds the right name and password."""
+        credentials = base64.b64decode(line.split()[-1]).decode().split("\0")[1:]
+        return self._login is not None and credentials == list(self._login)
 
-    def take(self, mail: EmailMessage, envelope: tuple[str, str]) -> None:
-        """Keep a mail."""
+    def accept_mail(self, mail: EmailMessage, envelope: tuple[str, str]) -> None:
+        """Store a mail as accepted."""
         with self._lock:
             self.mails.append(mail)
             self.envelopes.append(envelope)
-            self.taken_at.append(datetime.now(UTC))
+            self.accepted_at.append(datetime.now(UTC))
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count a connection for the block."""
+    def count_connection(self) -> Iterator[None]:
+        """Count one connection as open during the block."""
         with self._lock:
             self.connections += 1
             self.open += 1
@@ -132,13 +135,13 @@ class FakeSmtpServer:
 
     @contextmanager
     def running(self, port: int = 0) -> Iterator["FakeSmtpServer"]:
-        """Listen inside of the block."""
+        """Run the server during the block. `port` 0: a free one."""
         fake = self
 
         class Handler(socketserver.BaseRequestHandler):
             def handle(self) -> None:
-                with fake.counted(), suppress(OSError, _Over):
-                    _Conversation(fake, self.request, fake._tls, fake._security, fake._login is not None).hold()
+                with fake.count_connection(), suppress(OSError, _SessionEnded):
+                    _Session(fake, self.request, fake._tls, fake._security, fake._login is not None).run()
 
         class Server(socketserver.ThreadingTCPServer):
             daemon_threads = True
@@ -157,48 +160,55 @@ class FakeSmtpServer:
                 thread.join()
 
 
-class _Over(Exception):
-    """The conversation has ended."""
+class _SessionEnded(Exception):
+    """The session has ended."""
 
 
-class _Conversation:
-    """With one client, on one connection."""
+class _Session:
+    """The SMTP session with one client on one connection."""
 
     def __init__(
-        self, fake: FakeSmtpServer, channel: socket.socket, tls: ssl.SSLContext | None, security: str, locked: bool
+        self,
+        fake: FakeSmtpServer,
+        channel: socket.socket,
+        tls: ssl.SSLContext | None,
+        security: str,
+        login_required: bool,
     ) -> None:
         self._fake = fake
         self._socket = channel
         self._tls = tls
         self._security = security
-        self._locked = locked
+        self._login_required = login_required
         self._buffer = b""
         self._mail = self._rcpt = self._address = ""
 
-    def hold(self) -> None:
+    def run(self) -> None:
+        """Greet the client, and handle its commands until the session ends. Raises _SessionEnded."""
         try:
             if self._security == "tls":
-                self._encrypt()
-            self._say(self._fake.answer("CONNECT"), "220 fake.example ESMTP")
+                self._start_tls()
+            self._send_reply(self._fake.next_reply("CONNECT"), "220 fake.example ESMTP")
             while True:
-                self._obey(self._line().decode(errors="replace").rstrip("\r\n"))
+                self._handle_command(self._read_line().decode(errors="replace").rstrip("\r\n"))
         finally:
             self._socket.close()
 
-    def _obey(self, line: str) -> None:
+    def _handle_command(self, line: str) -> None:
+        """Reply to one command, and do what an accepted command requires."""
         command = line.partition(" ")[0].upper()
         if command == "RCPT":
             self._address = line.partition("<")[2].partition(">")[0]
-        heeded = (command == "RCPT" and self._mail) or (command == "DATA" and self._rcpt)
-        reply = self._fake.answer(command, self._address if heeded else None)
-        usual = self._usual(command, line)
-        said = self._say(reply, usual)
-        match command, said[:1]:
+        in_sequence = (command == "RCPT" and self._mail) or (command == "DATA" and self._rcpt)
+        scripted = self._fake.next_reply(command, self._address if in_sequence else None)
+        usual = self._usual_reply(command, line)
+        reply = self._send_reply(scripted, usual)
+        match command, reply[:1]:
             case "QUIT", _:
-                raise _Over
+                raise _SessionEnded
             case "STARTTLS", "2":
                 self._buffer = b""
-                self._encrypt()
+                self._start_tls()
             case ("MAIL", "2"):
                 self._mail = line
             case ("RCPT", "2"):
@@ -206,18 +216,19 @@ class _Conversation:
             case ("RSET", _):
                 self._mail = self._rcpt = ""
             case ("DATA", "3"):
-                self._take_content()
+                self._receive_content()
 
-    def _usual(self, command: str, line: str) -> str:
+    def _usual_reply(self, command: str, line: str) -> str:
+        """Return the reply that a well-working server sends to a command in this state of the session."""
         match command:
             case "EHLO":
-                return self._fake.greeted(isinstance(self._socket, ssl.SSLSocket))
+                return self._fake.build_ehlo_reply(isinstance(self._socket, ssl.SSLSocket))
             case "AUTH":
-                if self._fake.knows(line):
-                    self._locked = False
+                if self._fake.is_valid_login(line):
+                    self._login_required = False
                     return "235 2.7.0 welcome"
                 return "535 5.7.8 wrong"
-            case "MAIL" if self._locked:
+            case "MAIL" if self._login_required:
                 return "530 5.7.0 log in first"
             case "MAIL" if self._mail:
                 return "503 5.5.1 nested MAIL"
@@ -225,51 +236,56 @@ class _Conversation:
                 return "503 5.5.1 no sender"
             case "DATA" if not self._rcpt:
                 return "554 5.5.1 no recipients"
-        return _DEFAULTS.get(command, "502 5.5.2 not here")
+        return _USUAL_REPLIES.get(command, "502 5.5.2 not here")
 
-    def _take_content(self) -> None:
+    def _receive_content(self) -> None:
+        """Read a mail's content, accept the mail unless the script refuses it, and reply."""
         lines = []
-        while (raw := self._line()) != b".\r\n":
+        while (raw := self._read_line()) != b".\r\n":
             lines.append(raw.removeprefix(b"."))
-        reply = self._fake.answer("CONTENT", self._address)
+        scripted = self._fake.next_reply("CONTENT", self._address)
         usual = "250 taken" if self._rcpt else "554 5.5.1 no recipients"
-        if self._rcpt and (reply is None or reply in _TAKEN or reply.startswith("250")):
-            self._fake.take(message_from_bytes(b"".join(lines), EmailMessage, policy=default), (self._mail, self._rcpt))
+        is_accepted = scripted is None or scripted in _ACCEPTED_WITHOUT_REPLY or scripted.startswith("250")
+        if self._rcpt and is_accepted:
+            mail = message_from_bytes(b"".join(lines), EmailMessage, policy=default)
+            self._fake.accept_mail(mail, (self._mail, self._rcpt))
         self._mail = self._rcpt = ""
-        self._say(reply, usual)
+        self._send_reply(scripted, usual)
 
-    def _say(self, scripted: str | None, usual: str) -> str:
-        """Do as the script says; what was answered."""
+    def _send_reply(self, scripted: str | None, usual: str) -> str:
+        """Send the scripted or the usual reply and return it, or do the scripted fault. Raises _SessionEnded."""
         match scripted:
             case "<reset>":
-                # Closed with this option, a socket sends a reset and forgets what it still had to say.
+                # Closed with this option, a socket sends a reset and discards unsent bytes.
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                raise _Over
+                raise _SessionEnded
             case "" | "<taken>":
-                raise _Over
+                raise _SessionEnded
             case "<stall>" | "<taken, silent>":
                 while self._socket.recv(4096):
                     pass
-                raise _Over
-        said = usual if scripted is None else scripted
-        self._socket.sendall(f"{said.removesuffix(THEN_GONE)}\r\n".encode())
-        if said.startswith("421") or said.endswith(THEN_GONE):
-            raise _Over
-        return said
+                raise _SessionEnded
+        reply = usual if scripted is None else scripted
+        self._socket.sendall(f"{reply.removesuffix(THEN_CLOSE)}\r\n".encode())
+        if reply.startswith("421") or reply.endswith(THEN_CLOSE):
+            raise _SessionEnded
+        return reply
 
-    def _encrypt(self) -> None:
+    def _start_tls(self) -> None:
+        """Encrypt the connection, or do the scripted fault in place of the handshake."""
         assert self._tls is not None
-        scripted = self._fake.answer("HANDSHAKE")
+        scripted = self._fake.next_reply("HANDSHAKE")
         if scripted is not None:
-            self._say(scripted, "")
+            self._send_reply(scripted, "")
         self._socket = self._tls.wrap_socket(self._socket, server_side=True)
 
-    def _line(self) -> bytes:
+    def _read_line(self) -> bytes:
+        """Return the next line, with its end. Raises _SessionEnded if the client has closed the connection."""
         while b"\n" not in self._buffer:
             data = self._socket.recv(65536)
             if not data:
-                raise _Over
+                raise _SessionEnded
             self._buffer += data
-            self._fake.together.append(data.count(b"\r\n"))
+            self._fake.commands_per_read.append(data.count(b"\r\n"))
         line, end, self._buffer = self._buffer.partition(b"\n")
         return line + end

@@ -9,7 +9,7 @@ from aiokafka.structs import ConsumerRecord
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.messages import decode_raised_alert, decode_retry
 from tests.faults.notifier_outcomes import AcceptedMail
-from tests.streams.process import read_records as records
+from tests.streams.process import read_records
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, Topic
 
 _HistoryEntry = tuple[datetime, UUID, frozenset[UUID], str]

@@ -8,8 +8,8 @@ from functools import cached_property
 from uuid import UUID
 
 from domain.alerts import Alert, AlertState
-from notifier.mail.alert_header import ALERT_HEADER, ToldAlert, parse_alert_header, told
-from notifier.mail.headers import id_of_alerts
+from notifier.mail.alert_header import ALERT_HEADER, AlertHeaderFields, parse_alert_header, select_header_fields
+from notifier.mail.headers import compute_mail_id
 from notifier.messages import decode_raised_alert, decode_retry
 from tests.faults.notifier_users import CHANGING, NEVER_MAILED, SimulatedUser, UserGroup, UserKind, alerts_by_id
 from tests.streams.process import read_records
@@ -135,7 +135,7 @@ def read_outcome(
             outcome.confirmation_mails.append((to, message_id))
             continue
         alerts = list(_find_alerts(users.by_address[to], headers))
-        assert message_id == f"<{id_of_alerts(alerts)}@example.org>", "a mail is named by its alerts"
+        assert message_id == f"<{compute_mail_id(alerts)}@example.org>", "a mail is named by its alerts"
         _assert_references(mail, alerts)
         outcome.mails.append(AcceptedMail(to, message_id, frozenset(each.alert_id for each in alerts), position))
     keys = {str(user.user_id).encode() for user in users.members}
@@ -152,7 +152,7 @@ def read_outcome(
 
 def _find_alerts(user: SimulatedUser, headers: Iterable[str]) -> Iterator[Alert]:
     """Yield the user's alerts that these headers describe."""
-    known: Mapping[ToldAlert, Alert] = {told(alert): alert for alert in user.alerts}
+    known: Mapping[AlertHeaderFields, Alert] = {select_header_fields(alert): alert for alert in user.alerts}
     assert len(known) == len(user.alerts)
     for header in headers:
         yield known[parse_alert_header(str(header))]

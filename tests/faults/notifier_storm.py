@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from tests.fakes.smtp_server import (
+    ACCEPT_THEN_CLOSE,
+    ACCEPT_THEN_STALL,
     HANG_UP,
     RESET,
     STALL,
-    TAKEN_THEN_GONE,
-    TAKEN_THEN_STALL,
     FakeSmtpServer,
 )
 from tests.fakes.tls import server_context
@@ -45,13 +45,13 @@ _FOR_NOW: Final = {
     "DATA": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452", SLOWLY),
     "CONTENT": (
         "421 4.3.2 busy", "450 4.2.0 later", "451 4.7.0 grey", "452 4.3.1 full", "535 5.7.8 log in", RESET,
-        SLOWLY, TAKEN_THEN_GONE, SLOWLY + TAKEN_THEN_GONE,
+        SLOWLY, ACCEPT_THEN_CLOSE, SLOWLY + ACCEPT_THEN_CLOSE,
     ),
 }  # fmt: skip
 _MAILS_OF_A_STORM: Final = 4
 """The number of each user's mails over which the faults are spread."""
 
-_TAKEN: Final = (TAKEN_THEN_GONE, TAKEN_THEN_STALL)
+_TAKEN: Final = (ACCEPT_THEN_CLOSE, ACCEPT_THEN_STALL)
 _CERTIFICATES: Final = (OTHER_CERTIFICATE, EXPIRED_CERTIFICATE)
 
 
@@ -87,9 +87,9 @@ class StormyServer(FakeSmtpServer):
                 some = [each for each in faults if address not in self._refusals or not each.endswith(_TAKEN)]
                 answers: list[str | None] = [*chance.choices(some, k=chance.choice((0, 0, 1, 2)))]
                 answers += [None] * (_MAILS_OF_A_STORM - len(answers))
-                self.of[address][command] = _shuffled(chance, answers)
+                self.script_for[address][command] = _shuffled(chance, answers)
         for command in ("RCPT", "DATA"):
-            self.of[chance.choice(sorted(self.of))][command].insert(0, STALL)
+            self.script_for[chance.choice(sorted(self.script_for))][command].insert(0, STALL)
         self._planned = self._faults_to_come()
 
     def end_storm(self) -> dict[str, float]:
@@ -98,18 +98,18 @@ class StormyServer(FakeSmtpServer):
         with self._told:
             left = self._faults_to_come()
             self.script.clear()
-            self.of.clear()
+            self.script_for.clear()
         return {phase: 1 - left[phase] / count for phase, count in self._planned.items()}
 
     def _faults_to_come(self) -> Counter[str]:
         """Return the number of faults that have not happened yet, by phase."""
-        scripts = (self.script, *self.of.values())
+        scripts = (self.script, *self.script_for.values())
         return Counter(phase for script in scripts for phase in script for fault in script[phase] if fault is not None)
 
-    def answer(self, command: str, address: str | None = None) -> str | None:
+    def next_reply(self, command: str, address: str | None = None) -> str | None:
         """Return the next answer of the script to a command; None: the usual answer."""
         with self._told:
-            said = super().answer(command, address)
+            said = super().next_reply(command, address)
         if said is not None and said.startswith(SLOWLY):
             time.sleep(1.2)
             said = said.removeprefix(SLOWLY) or None
@@ -125,7 +125,7 @@ class StormyServer(FakeSmtpServer):
         return said
 
     def _choose_certificate(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        """Replace the certificate during a handshake if `answer` chose another; runs in the thread of that
+        """Replace the certificate during a handshake if `next_reply` chose another; runs in the thread of that
         connection."""
         chosen = getattr(self._certificates, "next", None)
         self._certificates.next = None

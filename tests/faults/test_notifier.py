@@ -144,7 +144,7 @@ def test_every_alert_has_the_right_outcome_after_a_storm_of_faults(seed: int, ka
         f"quiet; came of the faults: { ({phase: f'{share:.0%}' for phase, share in came.items()}) }"
     )
     if outcome.users_mailed_twice:
-        print(describe_history(kafka.bootstrap_servers, outcome.users_mailed_twice, outcome.mails, storm.taken_at))
+        print(describe_history(kafka.bootstrap_servers, outcome.users_mailed_twice, outcome.mails, storm.accepted_at))
     outcome.assert_exact(too_late_ids)
     assert (outcome.duplicates - storm.lost_after_data).total() <= workers.kills, "one mail was unconfirmed at a time"
     assert {to for to, _ in outcome.confirmation_mails} == set(newcomers), (

@@ -358,7 +358,7 @@ def run_seed(seed: int) -> Simulation:
         await run_simulation(simulation, build_alerts(simulation, how_many), requeues)
 
     with (
-        mock.patch.object(deliver_module, "alerts_mail", build_fake_mail),
+        mock.patch.object(deliver_module, "compose_alerts_mail", build_fake_mail),
         mock.patch.object(deliver_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(random, "random", random.Random(seed).random),

@@ -14,7 +14,7 @@ import pytest
 from domain.alerts import Alert
 from local.kafka import Broker
 from local.mailbox.reading import Mail, confirmation_link, mails
-from notifier.mail.alert_header import CAUSE_HEADER, parse_alert_header, parse_cause_header, told
+from notifier.mail.alert_header import CAUSE_HEADER, parse_alert_header, parse_cause_header, select_header_fields
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
@@ -117,7 +117,7 @@ def test_each_alert_is_mailed_once_to_users_who_may_be_mailed(
     assert sorted(get_message_ids(delivered)) == sorted(set(get_message_ids(delivered)))
     assert set(told_mails) == {get_message_id(known), get_message_id(last)}
     mail = told_mails[get_message_id(known)]
-    assert parse_alert_header(mail.message["X-Towerwatch-Alert"]) == told(known)
+    assert parse_alert_header(mail.message["X-Towerwatch-Alert"]) == select_header_fields(known)
     assert parse_cause_header(mail.message[CAUSE_HEADER]) == CAUSE
     assert [link for mail in delivered if (link := confirmation_link(mail))] == ["https://example.org/confirm?t=token7"]
     aside = read_dead_letters(kafka.bootstrap_servers, known.user_id)
@@ -143,10 +143,10 @@ def test_rejected_mails_delay_no_other_mail(
     users.add(
         build_contact(asks.user_id, confirmed=False, confirm_url="https://x.example.org/", email="asks@example.net")
     )
-    smtp.to[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 3
-    smtp.to[f"{never.user_id}@example.net"] = [f"550 5.1.1 {never.user_id}@example.net unknown"]
-    smtp.to[f"{lost.user_id}@example.net"] = [HANG_UP]
-    smtp.to["asks@example.net"] = ["451 not yet"]
+    smtp.rcpt_script_for[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 3
+    smtp.rcpt_script_for[f"{never.user_id}@example.net"] = [f"550 5.1.1 {never.user_id}@example.net unknown"]
+    smtp.rcpt_script_for[f"{lost.user_id}@example.net"] = [HANG_UP]
+    smtp.rcpt_script_for["asks@example.net"] = ["451 not yet"]
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port) as notifier:
         publish(
             kafka.bootstrap_servers,
@@ -181,7 +181,7 @@ def test_a_stop_loses_no_queued_alert(
     """Faust would acknowledge the event that a stop interrupts; a retry in its pause must be mailed after a restart."""
     alert = new_alert()
     users.add(build_contact(alert.user_id, email="later@example.net"))
-    smtp.to["later@example.net"] = ["450 later"]
+    smtp.rcpt_script_for["later@example.net"] = ["450 later"]
     started = time.monotonic()
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, RETRY_BASE_S="20") as notifier:
         publish(kafka.bootstrap_servers, [build_alert_event(alert)])

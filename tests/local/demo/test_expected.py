@@ -14,7 +14,7 @@ from local.demo.expected import difference, expected_alerts
 from local.demo.options import Wanted, parse_interest
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
-from notifier.mail.alert_header import ToldAlert
+from notifier.mail.alert_header import AlertHeaderFields
 from tests.domain.brute_force import Log, ModelInterest, compute_model_alerts
 from tests.local.demo.blizzard import BOS, JFK, statements
 
@@ -26,7 +26,7 @@ def timetable(tmp_path_factory) -> Timetable:
     return Timetable(nycflights.load(Path(tmp_path_factory.mktemp("cache"))))
 
 
-def brief(alerts: list[ToldAlert]) -> list[tuple[str, str, str, int]]:
+def brief(alerts: list[AlertHeaderFields]) -> list[tuple[str, str, str, int]]:
     return [(a.bound.value, a.state.value, f"{a.window_start:%Y-%m-%dT%H:%M:%SZ}", a.count) for a in alerts]
 
 
@@ -77,8 +77,8 @@ def test_any_airport_days_and_thresholds_are_the_brute_force_models(
         assert alert.count == len(inside)
 
 
-def told(**changes) -> ToldAlert:
-    alert = ToldAlert(
+def told(**changes) -> AlertHeaderFields:
+    alert = AlertHeaderFields(
         "KJFK", Direction.DEPARTURES, Window.ONE_HOUR, Bound.HIGH, AlertState.FIRING, BEGIN, count=24, threshold=20
     )
     return replace(alert, **changes)

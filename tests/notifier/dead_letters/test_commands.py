@@ -1,4 +1,4 @@
-"""`python -m notifier dead-letters` on a real broker."""
+"""The commands of `python -m notifier dead-letters` on a real broker."""
 
 import asyncio
 import json
@@ -50,8 +50,8 @@ _NUMBERS = count(1)
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """A command logs to the standard error of its process, which here is pytest's, and of one test alone."""
+def restore_logging() -> Iterator[None]:
+    """Undo the command's logging configuration, which writes to the standard error of one test alone."""
     of_kafka = logging.getLogger("aiokafka")
     level = of_kafka.level
     yield
@@ -61,36 +61,36 @@ def logging_as_before() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def only_what_a_command_needs(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No setting but the broker's."""
+    """Set the broker's address, the only setting that the commands need."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
 
 
 @pytest.fixture
-def letters(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> Topic:
-    """Topics of dead letters and of alerts, for one test alone."""
+def dead_letters(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> Topic:
+    """Create topics of dead letters and of alerts for one test alone, and return the first."""
     number = next(_NUMBERS)
-    letters, alerts = Topic(f"letters.{number}", 12), Topic(f"alerts.{number}", ALERTS_RAISED.partitions)
-    asyncio.run(ensure_topics(kafka.bootstrap_servers, [letters, alerts]))
-    monkeypatch.setattr(commands, "ALERTS_DEAD_LETTER", letters)
+    dead_letters, alerts = Topic(f"letters.{number}", 12), Topic(f"alerts.{number}", ALERTS_RAISED.partitions)
+    asyncio.run(ensure_topics(kafka.bootstrap_servers, [dead_letters, alerts]))
+    monkeypatch.setattr(commands, "ALERTS_DEAD_LETTER", dead_letters)
     monkeypatch.setattr(commands, "ALERTS_RAISED", alerts)
-    return letters
+    return dead_letters
 
 
 class Shell:
-    """Runs commands in this process, and keeps what they print."""
+    """Runs the commands in this process, and captures what they print."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
         self._capsys = capsys
 
     def __call__(self, *arguments: str) -> tuple[int, list[str], list[str]]:
-        """Status, and lines of standard output and error."""
+        """Run a command; return its exit status, and the lines of standard output and standard error."""
         self._capsys.readouterr()
         status = main(["dead-letters", *arguments])
         printed = self._capsys.readouterr()
         return status, printed.out.splitlines(), printed.err.splitlines()
 
-    def listed(self, *arguments: str) -> list[dict]:
-        """The letters of a list."""
+    def list_as_json(self, *arguments: str) -> list[dict]:
+        """Return the dead letters that `list --json` prints."""
         status, out, _ = self("list", "--json", *arguments)
         assert status == 0
         return [json.loads(line) for line in out]
@@ -101,15 +101,16 @@ def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(capsys)
 
 
-def requeued_alerts(kafka: Broker) -> list[ConsumerRecord]:
+def read_requeued_alerts(kafka: Broker) -> list[ConsumerRecord]:
+    """Return the records of the test's topic of alerts."""
     return records(kafka.bootstrap_servers, commands.ALERTS_RAISED)
 
 
 REGISTERED = UserChanged(user_id=str(uuid4()), registered=UserRegistered(confirmation_id="c1")).SerializeToString()
 
 
-def test_all_letters_are_listed_whatever_they_hold(kafka: Broker, letters: Topic, shell: Shell) -> None:
-    """Of both services, in all partitions, the oldest first; undecodable, empty, huge, and hostile ones too."""
+def test_all_dead_letters_are_listed_whatever_they_hold(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
+    """Dead letters of both services and all partitions are listed by time, also undecodable, empty and huge ones."""
     alerts = [new_alert() for _ in range(40)]
     asides = [
         *(dead_lettered_alert(each) for each in alerts),
@@ -122,28 +123,28 @@ def test_all_letters_are_listed_whatever_they_hold(kafka: Broker, letters: Topic
         DeadLetteredEvent(FLIGHTS_OBSERVED, b"KJFK", b"\xff", "no FlightsObserved"),
         DeadLetteredEvent(INTERESTS_CHANGED, f"KJFK/{uuid4()}".encode(), None, "no sequence among the headers"),
     ]
-    ids = publish_dead_letters(kafka.bootstrap_servers, letters, asides)
+    ids = publish_dead_letters(kafka.bootstrap_servers, dead_letters, asides)
     assert len({each.partition(":")[0] for each in ids}) > 6
     status, out, err = shell("list")
     assert (status, err) == (0, [])
-    told = [line.split("  ") for line in out[: len(asides)]]
-    assert [each[0] for each in sorted(told, key=lambda each: ids.index(each[0]))] == ids
-    assert [each[1] for each in told] == sorted(each[1] for each in told)
-    assert [each[2] for each in sorted(told, key=lambda each: ids.index(each[0]))] == [a.topic.name for a in asides]
+    lines = [line.split("  ") for line in out[: len(asides)]]
+    assert [each[0] for each in sorted(lines, key=lambda each: ids.index(each[0]))] == ids
+    assert [each[1] for each in lines] == sorted(each[1] for each in lines)
+    assert [each[2] for each in sorted(lines, key=lambda each: ids.index(each[0]))] == [a.topic.name for a in asides]
     assert out[len(asides)] == "dead letters: 48; requeued: 0; again in a later one: 0"
     assert "      41  alerts.raised.v1  the server refused the recipient: 550" in out
     assert "\x1b" not in "".join(out)
-    found = {each["id"]: each for each in shell.listed()}
+    found = {each["id"]: each for each in shell.list_as_json()}
     assert found[ids[0]]["alert_ids"] == [str(alerts[0].alert_id)]
     assert found[ids[43]]["left_out"] == 1_000_001
     assert all(datetime.fromisoformat(each["dead_lettered_at"]).tzinfo is not None for each in found.values())
 
 
-def test_a_list_is_cut_and_summarised_as_asked(kafka: Broker, letters: Topic, shell: Shell) -> None:
-    """The summary is of all that is asked for, also of what is not shown."""
+def test_a_list_is_cut_and_summarised_as_asked(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
+    """The summary counts all dead letters that match the filter, also those beyond the limit."""
     publish_dead_letters(
         kafka.bootstrap_servers,
-        letters,
+        dead_letters,
         [
             *(dead_lettered_alert(new_alert(), f"gave up after {each} tries: no answer") for each in range(7)),
             dead_lettered_retry(new_alert(), reason="the server refused the content: 554"),
@@ -159,17 +160,17 @@ def test_a_list_is_cut_and_summarised_as_asked(kafka: Broker, letters: Topic, sh
     assert shell("list", "--summary")[1][0].startswith("dead letters: 8;")
     (only,) = shell("list", "--summary", "--json", "--topic", ALERTS_RETRY.name)[1]
     assert json.loads(only)["letters"] == 1
-    assert len(shell.listed("--since", "1h")) == 8
-    assert shell.listed("--until", "1h") == []
+    assert len(shell.list_as_json("--since", "1h")) == 8
+    assert shell.list_as_json("--until", "1h") == []
     assert shell("list", "--until", "1h")[1] == ["no dead letters"]
 
 
-def test_one_letter_is_shown_with_all_that_it_holds(kafka: Broker, letters: Topic, shell: Shell) -> None:
-    """And one that is not there is missed."""
+def test_one_dead_letter_is_shown_completely(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
+    """`show` prints the headers and the event; for an unknown id an error, with exit status 1."""
     alert = new_alert()
     first, second = publish_dead_letters(
         kafka.bootstrap_servers,
-        letters,
+        dead_letters,
         [dead_lettered_alert(alert), DeadLetteredEvent(ALERTS_RAISED, b"u", b"\xff\x00", "undecodable: no")],
     )
     status, out, _ = shell("show", first)
@@ -181,17 +182,17 @@ def test_one_letter_is_shown_with_all_that_it_holds(kafka: Broker, letters: Topi
         assert shell("show", nobody) == (1, [], [f"{nobody}  there is no such letter: `list` shows the ids"])
 
 
-def test_alerts_are_raised_anew_where_the_catalogue_has_them(kafka: Broker, letters: Topic, shell: Shell) -> None:
-    """Byte by byte, under their person's key, each with the letter that it comes from."""
+def test_alerts_are_published_again_to_the_catalogues_topic(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
+    """The bytes are unchanged, the key is the user's id, and a header names the dead letter."""
     fresh, user_id = new_alert(), uuid4()
     several = [new_alert(user_id=user_id) for _ in range(3)]
     unknown_field = b"\xa2\x06\x01x"
     aside = DeadLetteredEvent(ALERTS_RAISED, str(fresh.user_id).encode(), unknown_field + encode_alert(fresh, CAUSE))
-    ids = publish_dead_letters(kafka.bootstrap_servers, letters, [aside, dead_lettered_retry(*several)])
+    ids = publish_dead_letters(kafka.bootstrap_servers, dead_letters, [aside, dead_lettered_retry(*several)])
     status, out, err = shell("requeue", *ids)
     assert (status, err) == (0, [])
     assert out[-1] == "letters requeued: 2; alerts of them: 4; letters left: 0"
-    found = requeued_alerts(kafka)
+    found = read_requeued_alerts(kafka)
     assert len(found) == 4
     for record in found:
         assert record.partition == partition_of(record.key.decode(), ALERTS_RAISED)
@@ -202,66 +203,68 @@ def test_alerts_are_raised_anew_where_the_catalogue_has_them(kafka: Broker, lett
     assert {each.key for each in of_second} == {str(user_id).encode()}
 
 
-def test_what_was_requeued_is_marked_and_left_alone_unless_it_is_named(
-    kafka: Broker, letters: Topic, shell: Shell
+def test_a_requeued_dead_letter_is_requeued_again_only_by_its_id(
+    kafka: Broker, dead_letters: Topic, shell: Shell
 ) -> None:
-    """Nor does a letter of the same alert, put aside since, count as requeued."""
+    """`--all` skips requeued dead letters, but not a later dead letter of the same alert."""
     alert, other = new_alert(), new_alert()
-    (first,) = publish_dead_letters(kafka.bootstrap_servers, letters, [dead_lettered_alert(alert)])
+    (first,) = publish_dead_letters(kafka.bootstrap_servers, dead_letters, [dead_lettered_alert(alert)])
     assert shell("requeue", "--all")[0] == 0
-    (found,) = shell.listed()
+    (found,) = shell.list_as_json()
     assert datetime.now(UTC) - datetime.fromisoformat(found["requeued_at"]) < timedelta(minutes=5)
     assert any(line.startswith("requeued ") for line in shell("show", first)[1])
     assert shell("requeue", "--all")[1] == ["letters requeued: 0; alerts of them: 0; letters left: 0"]
-    assert len(requeued_alerts(kafka)) == 1
+    assert len(read_requeued_alerts(kafka)) == 1
     assert shell("requeue", first)[0] == 0
-    assert len(requeued_alerts(kafka)) == 2
+    assert len(read_requeued_alerts(kafka)) == 2
 
     again, another = publish_dead_letters(
-        kafka.bootstrap_servers, letters, [dead_lettered_alert(alert, "refused again"), dead_lettered_alert(other)]
+        kafka.bootstrap_servers, dead_letters, [dead_lettered_alert(alert, "refused again"), dead_lettered_alert(other)]
     )
-    by_id = {each["id"]: each for each in shell.listed()}
+    by_id = {each["id"]: each for each in shell.list_as_json()}
     assert (by_id[first]["again_in"], by_id[again]["again_in"]) == (again, None)
     assert [bool(by_id[each]["requeued_at"]) for each in (first, again, another)] == [True, False, False]
     assert shell("list", "--summary")[1][0] == "dead letters: 3; requeued: 1; again in a later one: 0"
     assert shell("requeue", "--all")[1][-1] == "letters requeued: 2; alerts of them: 2; letters left: 0"
 
 
-def test_an_alert_of_several_letters_is_requeued_once(kafka: Broker, letters: Topic, shell: Shell) -> None:
-    """All of its letters are then done with."""
+def test_an_alert_of_several_dead_letters_is_requeued_once(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
+    """All dead letters that hold the alert are then marked as requeued."""
     twice = new_alert()
     once = new_alert(user_id=twice.user_id)
     publish_dead_letters(
         kafka.bootstrap_servers,
-        letters,
+        dead_letters,
         [dead_lettered_alert(twice), dead_lettered_retry(once, twice), dead_lettered_alert(twice)],
     )
     assert shell("requeue", "--all")[1][-1] == "letters requeued: 3; alerts of them: 2; letters left: 0"
-    assert sorted(each.value for each in requeued_alerts(kafka)) == sorted(
+    assert sorted(each.value for each in read_requeued_alerts(kafka)) == sorted(
         encode_alert(a, CAUSE) for a in (twice, once)
     )
-    assert all(each["requeued_at"] for each in shell.listed())
+    assert all(each["requeued_at"] for each in shell.list_as_json())
 
 
-def test_a_dry_run_says_all_and_does_nothing(kafka: Broker, letters: Topic, shell: Shell) -> None:
-    """Not even a note."""
+def test_a_dry_run_reports_all_and_publishes_nothing(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
+    """A dry run publishes no alert and no note."""
     (first, _) = publish_dead_letters(
         kafka.bootstrap_servers,
-        letters,
+        dead_letters,
         [dead_lettered_alert(new_alert()), DeadLetteredEvent(USERS_CHANGED, b"u", REGISTERED)],
     )
-    before = len(records(kafka.bootstrap_servers, letters))
+    before = len(records(kafka.bootstrap_servers, dead_letters))
     status, out, err = shell("requeue", "--all", "--dry-run")
     assert status == 1
     assert out[0].startswith(f"would be requeued: {first}  ")
     assert out[-1] == "letters would be requeued: 1; alerts of them: 1; letters left: 1"
     assert "another confirmation mail" in err[0]
-    assert requeued_alerts(kafka) == []
-    assert len(records(kafka.bootstrap_servers, letters)) == before == 2
+    assert read_requeued_alerts(kafka) == []
+    assert len(records(kafka.bootstrap_servers, dead_letters)) == before == 2
 
 
-def test_what_cannot_be_requeued_is_told_and_holds_nothing_up(kafka: Broker, letters: Topic, shell: Shell) -> None:
-    """The exit status tells, too; nothing of it goes anywhere."""
+def test_a_dead_letter_that_cannot_be_requeued_is_reported_and_skipped(
+    kafka: Broker, dead_letters: Topic, shell: Shell
+) -> None:
+    """The others are requeued; the exit status is 1; no event of another kind is published."""
     good: list[Alert] = [new_alert() for _ in range(3)]
     asides = [
         dead_lettered_alert(good[0]),
@@ -274,7 +277,7 @@ def test_what_cannot_be_requeued_is_told_and_holds_nothing_up(kafka: Broker, let
         dead_lettered_retry(new_alert(), sealed=True),
         dead_lettered_alert(good[2]),
     ]
-    ids = publish_dead_letters(kafka.bootstrap_servers, letters, asides)
+    ids = publish_dead_letters(kafka.bootstrap_servers, dead_letters, asides)
     before = {topic.name: len(records(kafka.bootstrap_servers, topic)) for topic in (USERS_CHANGED, FLIGHTS_OBSERVED)}
     status, out, err = shell("requeue", "--all")
     assert status == 1
@@ -282,7 +285,7 @@ def test_what_cannot_be_requeued_is_told_and_holds_nothing_up(kafka: Broker, let
     assert {line.partition("  ")[0] for line in err} == {ids[each] for each in (1, 2, 4, 5, 6, 7)}
     (too_large,) = (line for line in err if line.startswith(f"{ids[6]}  "))
     assert re.search(r"the event itself is at alerts\.raised\.v1, partition \d+, offset 6,", too_large)
-    assert {each.value for each in requeued_alerts(kafka)} == {encode_alert(each, CAUSE) for each in good}
+    assert {each.value for each in read_requeued_alerts(kafka)} == {encode_alert(each, CAUSE) for each in good}
     after = {topic.name: len(records(kafka.bootstrap_servers, topic)) for topic in (USERS_CHANGED, FLIGHTS_OBSERVED)}
     assert before == after
     status, out, err = shell("requeue", ids[0], "11:999")
@@ -290,12 +293,12 @@ def test_what_cannot_be_requeued_is_told_and_holds_nothing_up(kafka: Broker, let
     assert out[-1] == "letters requeued: 1; alerts of them: 1; letters left: 0"
 
 
-def test_only_what_the_options_name_is_requeued(kafka: Broker, letters: Topic, shell: Shell) -> None:
-    """By reason, topic and time."""
+def test_only_matching_dead_letters_are_requeued(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
+    """The options filter by reason, topic and time."""
     fresh, later, refused = new_alert(), new_alert(), new_alert()
     publish_dead_letters(
         kafka.bootstrap_servers,
-        letters,
+        dead_letters,
         [
             dead_lettered_alert(fresh, "no answer"),
             dead_lettered_retry(later, reason="no answer"),
@@ -304,29 +307,27 @@ def test_only_what_the_options_name_is_requeued(kafka: Broker, letters: Topic, s
     )
     assert shell("requeue", "--all", "--until", "1h")[1][-1].startswith("letters requeued: 0;")
     assert shell("requeue", "--all", "--reason", "no answer", "--topic", ALERTS_RETRY.name, "--since", "1h")[0] == 0
-    assert [each.value for each in requeued_alerts(kafka)] == [encode_alert(later, CAUSE)]
+    assert [each.value for each in read_requeued_alerts(kafka)] == [encode_alert(later, CAUSE)]
 
 
-def test_thousands_are_requeued_in_the_order_in_which_they_were_put_aside(
-    kafka: Broker, letters: Topic, shell: Shell
-) -> None:
-    """Each person's: what is resolved must not be told before what fired."""
+def test_a_users_alerts_are_requeued_in_their_order(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
+    """Alerts of one user among 1,200 dead letters keep their order: RESOLVED must not come before its FIRING."""
     people = [uuid4() for _ in range(5)]
     alerts = [new_alert(user_id=people[each % 5]) for each in range(1_200)]
-    publish_dead_letters(kafka.bootstrap_servers, letters, [dead_lettered_alert(each) for each in alerts])
+    publish_dead_letters(kafka.bootstrap_servers, dead_letters, [dead_lettered_alert(each) for each in alerts])
     status, out, _ = shell("requeue", "--all")
     assert (status, out[-1]) == (0, "letters requeued: 1,200; alerts of them: 1,200; letters left: 0")
-    found = requeued_alerts(kafka)
+    found = read_requeued_alerts(kafka)
     assert len(found) == 1_200
     for person in people:
         of_person = [each.value for each in found if each.key == str(person).encode()]
         assert of_person == [encode_alert(each, CAUSE) for each in alerts if each.user_id == person]
 
 
-def test_a_topic_that_is_empty_or_absent_says_so(kafka: Broker, letters: Topic, shell: Shell, monkeypatch) -> None:
-    """Absent, the broker may be the wrong one; to ask does not make the topic."""
-    assert shell("list") == (0, ["no dead letters"], [f"{letters.name} is empty"])
-    assert shell("list", "--json") == (0, [], [f"{letters.name} is empty"])
+def test_an_empty_or_absent_topic_is_reported(kafka: Broker, dead_letters: Topic, shell: Shell, monkeypatch) -> None:
+    """An absent topic is an error, since the broker may be the wrong one; the commands do not create the topic."""
+    assert shell("list") == (0, ["no dead letters"], [f"{dead_letters.name} is empty"])
+    assert shell("list", "--json") == (0, [], [f"{dead_letters.name} is empty"])
     monkeypatch.setattr(commands, "ALERTS_DEAD_LETTER", Topic("nowhere.v1", 12))
     for arguments in (["list"], ["show", "0:0"], ["requeue", "--all"]) * 2:
         status, out, err = shell(*arguments)
@@ -334,42 +335,42 @@ def test_a_topic_that_is_empty_or_absent_says_so(kafka: Broker, letters: Topic, 
         assert err[0].startswith("notifier: the broker has no topic nowhere.v1: ")
 
 
-def test_alerts_are_not_sent_to_a_broker_that_has_no_place_for_them(
-    kafka: Broker, letters: Topic, shell: Shell, monkeypatch
+def test_alerts_are_not_sent_to_a_broker_without_their_topic(
+    kafka: Broker, dead_letters: Topic, shell: Shell, monkeypatch
 ) -> None:
-    """It would make the topic with partitions as it sees fit."""
-    publish_dead_letters(kafka.bootstrap_servers, letters, [dead_lettered_alert(new_alert())])
+    """The broker would create the topic with its default number of partitions."""
+    publish_dead_letters(kafka.bootstrap_servers, dead_letters, [dead_lettered_alert(new_alert())])
     monkeypatch.setattr(commands, "ALERTS_RAISED", Topic("nowhere.v1", 12))
     status, out, err = shell("requeue", "--all")
     assert (status, out) == (1, [])
     assert err[0].startswith("notifier: the broker has no topic nowhere.v1 of 12 partitions")
 
 
-def test_a_broker_that_dies_meanwhile_is_one_sentence(
+def test_a_broker_that_stops_meanwhile_is_reported_in_one_sentence(
     tmp_path: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever of aiokafka's it breaks; and what is not acknowledged is not called done."""
-    begin = commands._producer
+    """The error is one line, and an alert that is not acknowledged is not reported as requeued."""
+    connect = commands._connect_producer
     with running_broker(tmp_path) as broker:
         monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.bootstrap_servers)
-        monkeypatch.setattr(commands, "_SILENT_POLLS", 3)
+        monkeypatch.setattr(commands, "_MAX_EMPTY_POLLS", 3)
         publish_dead_letters(
             broker.bootstrap_servers, ALERTS_DEAD_LETTER, [dead_lettered_alert(new_alert()) for _ in range(3)]
         )
 
-        async def begin_and_lose(bootstrap_servers: str) -> AIOKafkaProducer:
-            producer = await begin(bootstrap_servers)
+        async def connect_and_stop_broker(bootstrap_servers: str) -> AIOKafkaProducer:
+            producer = await connect(bootstrap_servers)
             broker.stop()
             return producer
 
-        monkeypatch.setattr(commands, "_producer", begin_and_lose)
+        monkeypatch.setattr(commands, "_connect_producer", connect_and_stop_broker)
         status, out, err = shell("requeue", "--all")
     assert (status, out) == (1, [])
     assert err == ["notifier: the broker gives no more letters, though there are more: try again when it is well"]
 
 
-def test_it_runs_as_an_operator_runs_it(kafka: Broker) -> None:
-    """A process with the broker's setting alone, on the catalogue's topics, whose reader may go away."""
+def test_the_commands_run_in_a_process_of_their_own(kafka: Broker) -> None:
+    """They need the broker's setting alone, and end without a traceback when standard output is closed."""
     alert = new_alert()
     (letter,) = publish_dead_letters(kafka.bootstrap_servers, ALERTS_DEAD_LETTER, [dead_lettered_alert(alert)])
     environment = {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "PATH": os.environ["PATH"], "LC_ALL": "C"}

@@ -1,4 +1,4 @@
-"""Dead letters: what each is about, which are asked for, what can be handled again; and that none does any harm."""
+"""Dead letters: parsing, filtering, formatting and requeueing; and that no dead letter can do harm."""
 
 import json
 import re
@@ -11,17 +11,17 @@ from hypothesis import example, given, strategies as st
 
 from domain.alerts import AlertState
 from notifier.dead_letters.dead_letter import (
-    NEWS_FOR,
-    Entry,
-    Filter,
-    Letters,
-    Place,
-    moment_in,
-    note,
-    place_in,
-    requeuable,
-    shown,
-    summary,
+    MAX_REQUEUE_AGE,
+    DeadLetterEntry,
+    DeadLetterFilter,
+    DeadLetterIndex,
+    RecordId,
+    build_note_headers,
+    extract_alerts,
+    format_details,
+    parse_moment,
+    parse_record_id,
+    summarize,
 )
 from notifier.dead_letters.decoding import SOURCES
 from notifier.delivery.store import STATUS_RETENTION
@@ -42,34 +42,36 @@ from towerwatch.interests.v1.events_pb2 import InterestSet
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, FLIGHTS_OBSERVED, INTERESTS_CHANGED, USERS_CHANGED, Topic
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
-BATCH = FlightsObserved(airport="LICC", direction=DIRECTION_ARRIVALS, flights=[Flight(icao24="abc123")] * 2)
-BATCH.begin.FromDatetime(datetime(2013, 2, 8, tzinfo=UTC))
-BATCH.end.FromDatetime(datetime(2013, 2, 9, tzinfo=UTC))
+FLIGHTS_BATCH = FlightsObserved(airport="LICC", direction=DIRECTION_ARRIVALS, flights=[Flight(icao24="abc123")] * 2)
+FLIGHTS_BATCH.begin.FromDatetime(datetime(2013, 2, 8, tzinfo=UTC))
+FLIGHTS_BATCH.end.FromDatetime(datetime(2013, 2, 9, tzinfo=UTC))
 REGISTERED = UserChanged(user_id=str(ALERT.user_id), registered=UserRegistered(confirmation_id="c1"))
 INTEREST_KEY = f"KJFK/{ALERT.interest_id}".encode()
 WELL_FORMED = (
     dead_lettered_alert(ALERT),
     dead_lettered_retry(ALERT, new_alert(user_id=ALERT.user_id), sealed=True),
-    DeadLetteredEvent(FLIGHTS_OBSERVED, b"LICC", BATCH.SerializeToString()),
+    DeadLetteredEvent(FLIGHTS_OBSERVED, b"LICC", FLIGHTS_BATCH.SerializeToString()),
     DeadLetteredEvent(INTERESTS_CHANGED, INTEREST_KEY, InterestSet(airport="KJFK").SerializeToString()),
     DeadLetteredEvent(USERS_CHANGED, b"u", REGISTERED.SerializeToString()),
 )
-ON_A_TERMINAL = re.compile(r"[ -~]*")
+PRINTABLE = re.compile(r"[ -~]*")
 
 
-def entries(*records) -> list[Entry]:
-    letters = Letters()
+def entries_of(*records) -> list[DeadLetterEntry]:
+    """Return the entries of an index of these records."""
+    index = DeadLetterIndex()
     for each in records:
-        letters.add(each)
-    return letters.entries()
+        index.add(each)
+    return index.build_entries()
 
 
-def requeued(
+def requeue(
     aside: DeadLetteredEvent, at: datetime = NOW, named: bool = False, **headers: bytes
 ) -> tuple[RaisedAlert, ...]:
+    """Return the alerts to requeue for a dead letter with additional headers (with _ for -)."""
     letter = build_record(aside, at=at)
     letter.headers = (*letter.headers, *((name.replace("_", "-"), value) for name, value in headers.items()))
-    return requeuable(entries(letter)[0].letter, letter.value, NOW, named=named)
+    return extract_alerts(entries_of(letter)[0].dead_letter, letter.value, NOW, named=named)
 
 
 @pytest.mark.parametrize(
@@ -100,16 +102,16 @@ def requeued(
         ),
     ],
 )
-def test_a_line_tells_what_when_and_why(aside: DeadLetteredEvent, about: str) -> None:
-    """Also of events that contradict themselves, as far as they can be read."""
-    (entry,) = entries(build_record(aside, offset=17))
-    assert entry.line() == f"3:17  2026-11-23T05:00:00Z  {aside.topic.name}  {aside.reason}  {about}"
+def test_a_line_shows_id_time_source_reason_and_facts(aside: DeadLetteredEvent, about: str) -> None:
+    """A line also shows the facts of an incomplete or invalid event, as far as they can be decoded."""
+    (entry,) = entries_of(build_record(aside, offset=17))
+    assert entry.format_line() == f"3:17  2026-11-23T05:00:00Z  {aside.topic.name}  {aside.reason}  {about}"
 
 
-def test_the_whole_of_a_letter_is_shown() -> None:
-    """Its headers, and its event as JSON; or, when it cannot be decoded, all its bytes."""
+def test_the_details_hold_the_whole_dead_letter() -> None:
+    """The details are all headers, and the event as JSON, or all its bytes if it cannot be decoded."""
     letter = build_record(dead_lettered_alert(ALERT), offset=17)
-    text = shown(entries(letter)[0], letter)
+    text = format_details(entries_of(letter)[0], letter)
     assert "source   alerts.raised.v1, partition 5, offset 77\n" in text
     for name, value in letter.headers:
         assert f"header   {name}: {value.decode()}\n" in text
@@ -117,12 +119,12 @@ def test_the_whole_of_a_letter_is_shown() -> None:
     assert found["alert_id"] == str(ALERT.alert_id)
     assert found["window_start"] == "2013-02-08T00:00:00Z"
     garbage = build_record(DeadLetteredEvent(ALERTS_RAISED, None, bytes(range(200, 256))))
-    text = shown(entries(garbage)[0], garbage)
+    text = format_details(entries_of(garbage)[0], garbage)
     assert "key      none\n" in text
     assert "56 bytes that cannot be decoded\n" in text
     assert bytes.fromhex("".join(text.splitlines()[-2:])) == garbage.value
     empty = build_record(DeadLetteredEvent(ALERTS_RAISED, None, None))
-    assert shown(entries(empty)[0], empty).endswith("value    none")
+    assert format_details(entries_of(empty)[0], empty).endswith("value    none")
 
 
 headers = st.lists(
@@ -142,7 +144,7 @@ headers = st.lists(
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """An event of which one byte is another."""
+    """Draw an event with one changed byte."""
     value = bytearray(draw(st.sampled_from([each.value for each in WELL_FORMED])) or b"")
     value[draw(st.integers(0, len(value) - 1))] = draw(st.integers(0, 255))
     return bytes(value)
@@ -157,155 +159,157 @@ def damaged(draw: st.DrawFn) -> bytes:
     st.booleans(),
 )
 @example(None, b"\x42\x0a\x08\xff\xff\xff\xff\xff\xff\xff\xff\x7f", [], ALERTS_RAISED.name, 0, True)
-def test_whatever_a_letter_holds_it_can_be_listed_shown_and_asked_for(key, value, pairs, topic, at, named) -> None:
-    """And nothing in it reaches the terminal but printable ASCII; each is one line."""
+def test_any_dead_letter_can_be_listed_shown_and_filtered(key, value, pairs, topic, at, named) -> None:
+    """Any bytes and headers are shown in printable ASCII only, one line for each dead letter."""
     letter = build_plain_record(key, value, [*pairs, ("source-topic", topic.encode())], 1, at)
-    found = entries(letter)
+    found = entries_of(letter)
     for entry in found:
-        assert ON_A_TERMINAL.fullmatch(entry.line())
-        assert ON_A_TERMINAL.fullmatch(entry.as_json())
-        json.loads(entry.as_json())
-        for line in (*shown(entry, letter).split("\n"), *str(summary(found)).split("\n")):
-            assert ON_A_TERMINAL.fullmatch(line)
-        json.loads(summary(found).as_json())
-        Filter("x", topic, NOW, NOW).takes(entry.letter)
+        assert PRINTABLE.fullmatch(entry.format_line())
+        assert PRINTABLE.fullmatch(entry.to_json())
+        json.loads(entry.to_json())
+        for line in (*format_details(entry, letter).split("\n"), *str(summarize(found)).split("\n")):
+            assert PRINTABLE.fullmatch(line)
+        json.loads(summarize(found).to_json())
+        DeadLetterFilter("x", topic, NOW, NOW).matches(entry.dead_letter)
         with suppress(NotRequeuable):
-            assert requeuable(entry.letter, value, NOW, named=named)
+            assert extract_alerts(entry.dead_letter, value, NOW, named=named)
 
 
-def test_a_letter_cannot_give_orders_to_a_terminal() -> None:
-    """Colours, titles, other lines, text from right to left: all of it is shown, and none of it done."""
+def test_a_dead_letter_cannot_control_a_terminal() -> None:
+    """Control characters for colours, titles, new lines and right-to-left text are escaped."""
     reason = "\x1b]0;owned\x07\x1b[2Jfine\r\nrequeued 5\u202e\x9b31m\x7f"
     letter = build_record(
         DeadLetteredEvent(ALERTS_RAISED, b"\x1b[31m", AlertRaised(airport="\x1b[8m").SerializeToString(), reason)
     )
-    (entry,) = entries(letter)
+    (entry,) = entries_of(letter)
     escaped = r"\x1b]0;owned\x07\x1b[2Jfine\r\nrequeued 5\u202e\x9b31m\x7f"
-    assert f"  {escaped}  " in entry.line()
-    assert r"airport=\x1b[8m" in entry.line()
-    assert escaped in str(summary([entry]))
-    assert r"key      \x1b[31m" in shown(entry, letter)
-    assert not re.search("[^ -~\n]", shown(entry, letter) + str(summary([entry])) + entry.line() + entry.as_json())
+    assert f"  {escaped}  " in entry.format_line()
+    assert r"airport=\x1b[8m" in entry.format_line()
+    assert escaped in str(summarize([entry]))
+    assert r"key      \x1b[31m" in format_details(entry, letter)
+    assert not re.search(
+        "[^ -~\n]", format_details(entry, letter) + str(summarize([entry])) + entry.format_line() + entry.to_json()
+    )
 
 
-def test_a_huge_text_takes_no_whole_screen_and_no_memory() -> None:
-    """The beginning of it tells enough."""
-    (entry,) = entries(
+def test_a_huge_text_is_cut() -> None:
+    """A reason and a fact of 9,000 characters make a line of less than 700."""
+    (entry,) = entries_of(
         build_record(
             DeadLetteredEvent(ALERTS_RAISED, b"u", AlertRaised(airport="A" * 9_000).SerializeToString(), "r" * 9_000)
         )
     )
-    assert len(entry.line()) < 700
+    assert len(entry.format_line()) < 700
 
 
-def test_headers_that_are_missing_are_made_up_for() -> None:
-    """The record's own time stands for the letter's."""
-    (entry,) = entries(build_record(dead_lettered_alert(ALERT), headers=[]))
-    assert entry.line().startswith("3:0  2026-11-23T05:00:00Z  unknown  no reason told  ")
-    assert entry.letter.source == "unknown, partition unknown, offset unknown"
+def test_missing_headers_have_defaults() -> None:
+    """The time defaults to the record's own, and source and reason are unknown."""
+    (entry,) = entries_of(build_record(dead_lettered_alert(ALERT), headers=[]))
+    assert entry.format_line().startswith("3:0  2026-11-23T05:00:00Z  unknown  no reason told  ")
+    assert entry.dead_letter.source == "unknown, partition unknown, offset unknown"
     with pytest.raises(NotRequeuable, match="does not say which"):
-        requeuable(entry.letter, encode_alert(ALERT, CAUSE), NOW, named=True)
+        extract_alerts(entry.dead_letter, encode_alert(ALERT, CAUSE), NOW, named=True)
 
 
-def test_the_oldest_come_first_and_later_letters_of_the_same_alert_are_named() -> None:
-    """Whatever partition they are in; and so is what was requeued, while notes are no letters."""
+def test_entries_are_ordered_by_time_and_name_a_later_dead_letter_of_the_same_alert() -> None:
+    """The order holds across partitions; a requeued dead letter is marked, and its note is no entry."""
     second, other = new_alert(), new_alert()
     at = [NOW + timedelta(seconds=each) for each in range(9)]
-    found = entries(
+    found = entries_of(
         build_record(dead_lettered_alert(ALERT), 0, at[1]),
         build_record(dead_lettered_retry(second, other), 1, at[3]),
-        build_plain_record(b"u", b"", note(Place(3, 0), at[4]), 2, at[4]),
+        build_plain_record(b"u", b"", build_note_headers(RecordId(3, 0), at[4]), 2, at[4]),
         build_record(dead_lettered_alert(ALERT), 3, at[5]),
         build_record(dead_lettered_alert(other), 0, at[0], partition=7),
         build_record(dead_lettered_alert(ALERT), 4, at[6]),
     )
-    assert [str(each.letter.place) for each in found] == ["7:0", "3:0", "3:1", "3:3", "3:4"]
-    assert [str(each.again_in or "") for each in found] == ["3:1", "3:4", "", "3:4", ""]
+    assert [str(each.dead_letter.record_id) for each in found] == ["7:0", "3:0", "3:1", "3:3", "3:4"]
+    assert [str(each.repeated_in or "") for each in found] == ["3:1", "3:4", "", "3:4", ""]
     assert [each.requeued_at for each in found] == [None, at[4], None, None, None]
-    assert found[1].line().endswith("  [requeued 2026-11-23T05:00:04Z]  [again in 3:4]")
-    assert json.loads(found[1].as_json())["again_in"] == "3:4"
-    counted = summary(found)
-    assert (counted.letters, counted.requeued, counted.again) == (5, 1, 2)
+    assert found[1].format_line().endswith("  [requeued 2026-11-23T05:00:04Z]  [again in 3:4]")
+    assert json.loads(found[1].to_json())["again_in"] == "3:4"
+    counted = summarize(found)
+    assert (counted.letters, counted.requeued, counted.repeated) == (5, 1, 2)
 
 
-def test_the_summary_counts_by_topic_and_reason_whatever_the_number_of_tries() -> None:
-    """Else an outage would be hundreds of reasons."""
+def test_the_summary_counts_by_topic_and_reason_without_the_number_of_tries() -> None:
+    """Otherwise one outage would appear as hundreds of reasons."""
     reasons = [f"gave up after {each} tries: no answer, 421" for each in range(300, 312)]
-    found = entries(
+    found = entries_of(
         *(
             build_record(dead_lettered_retry(new_alert(), reason=reason), offset)
             for offset, reason in enumerate(reasons)
         ),
         build_record(dead_lettered_alert(ALERT, reasons[0]), 50),
     )
-    assert str(summary(found)).splitlines() == [
+    assert str(summarize(found)).splitlines() == [
         "dead letters: 13; requeued: 0; again in a later one: 0",
         "      12  alerts.retry.v1  gave up after N tries: no answer, 421",
         "       1  alerts.raised.v1  gave up after N tries: no answer, 421",
     ]
-    assert json.loads(summary(found).as_json())["by_reason"][0] == {
+    assert json.loads(summarize(found).to_json())["by_reason"][0] == {
         "source_topic": "alerts.retry.v1",
         "reason": "gave up after N tries: no answer, 421",
         "letters": 12,
     }
-    assert str(summary([])) == "no dead letters"
+    assert str(summarize([])) == "no dead letters"
 
 
-def test_a_filter_takes_what_all_its_parts_take() -> None:
-    """`since` belongs to it, `until` does not; the case of a reason does not matter."""
-    (entry,) = entries(build_record(dead_lettered_alert(ALERT)))
+def test_a_filter_requires_all_its_conditions() -> None:
+    """The instant `since` matches, the instant `until` does not; upper and lower case of a reason are equal."""
+    (entry,) = entries_of(build_record(dead_lettered_alert(ALERT)))
     instant = timedelta(seconds=1)
-    for taken in (
-        Filter(),
-        Filter("REFUSED the"),
-        Filter(topic=ALERTS_RAISED.name),
-        Filter(since=NOW, until=NOW + instant),
+    for matching in (
+        DeadLetterFilter(),
+        DeadLetterFilter("REFUSED the"),
+        DeadLetterFilter(topic=ALERTS_RAISED.name),
+        DeadLetterFilter(since=NOW, until=NOW + instant),
     ):
-        assert taken.takes(entry.letter)
-    for left in (
-        Filter("accepted"),
-        Filter(topic=ALERTS_RETRY.name),
-        Filter(since=NOW + instant),
-        Filter(until=NOW),
-        Filter("refused", ALERTS_RETRY.name),
+        assert matching.matches(entry.dead_letter)
+    for other in (
+        DeadLetterFilter("accepted"),
+        DeadLetterFilter(topic=ALERTS_RETRY.name),
+        DeadLetterFilter(since=NOW + instant),
+        DeadLetterFilter(until=NOW),
+        DeadLetterFilter("refused", ALERTS_RETRY.name),
     ):
-        assert not left.takes(entry.letter)
+        assert not other.matches(entry.dead_letter)
 
 
 def test_an_alert_is_requeued_byte_by_byte() -> None:
-    """Also with fields of a later version, wherever they stand."""
+    """Unknown fields of a later version are kept, at any position."""
     unknown_first = b"\xa2\x06\x01x" + encode_alert(ALERT, CAUSE)
-    (found,) = requeued(DeadLetteredEvent(ALERTS_RAISED, b"u", unknown_first))
+    (found,) = requeue(DeadLetteredEvent(ALERTS_RAISED, b"u", unknown_first))
     assert found.original == unknown_first
     assert found.alert == ALERT
 
 
-def test_all_alerts_of_a_mail_that_was_given_up_are_requeued() -> None:
-    """Each by itself."""
+def test_all_alerts_of_a_failed_mail_are_requeued() -> None:
+    """Every alert of the mail becomes an alert event of its own."""
     alerts = [new_alert(user_id=ALERT.user_id, state=state) for state in AlertState]
-    found = requeued(dead_lettered_retry(*alerts))
+    found = requeue(dead_lettered_retry(*alerts))
     assert [each.original for each in found] == [encode_alert(each, CAUSE) for each in alerts]
 
 
-def test_a_mail_that_the_server_may_have_is_requeued_only_by_name() -> None:
-    """It may be read twice, and that is for a person to decide."""
+def test_an_unconfirmed_mail_is_requeued_only_by_its_id() -> None:
+    """The recipient may get it twice, so an operator must decide and name the id."""
     with pytest.raises(NotRequeuable, match="may have taken its mail already"):
-        requeued(dead_lettered_retry(ALERT, sealed=True))
-    assert len(requeued(dead_lettered_retry(ALERT, sealed=True), named=True)) == 1
+        requeue(dead_lettered_retry(ALERT, sealed=True))
+    assert len(requeue(dead_lettered_retry(ALERT, sealed=True), named=True)) == 1
 
 
-def test_an_old_letter_is_not_requeued() -> None:
-    """While the notifier remembers what it mailed to whom, to repeat a command is harmless; later it would not be."""
-    assert NEWS_FOR < STATUS_RETENTION
-    assert requeued(dead_lettered_alert(ALERT), at=NOW - NEWS_FOR)
+def test_an_old_dead_letter_is_not_requeued() -> None:
+    """The notifier stores mailed alert ids longer than dead letters can be requeued, so that repeating is harmless."""
+    assert MAX_REQUEUE_AGE < STATUS_RETENTION
+    assert requeue(dead_lettered_alert(ALERT), at=NOW - MAX_REQUEUE_AGE)
     with pytest.raises(NotRequeuable, match="older than 7 days"):
-        requeued(dead_lettered_alert(ALERT), at=NOW - NEWS_FOR - timedelta(seconds=1), named=True)
+        requeue(dead_lettered_alert(ALERT), at=NOW - MAX_REQUEUE_AGE - timedelta(seconds=1), named=True)
 
 
 @pytest.mark.parametrize(
-    ("aside", "says"),
+    ("aside", "message"),
     [
-        (DeadLetteredEvent(FLIGHTS_OBSERVED, b"LICC", BATCH.SerializeToString()), "streams verify"),
+        (DeadLetteredEvent(FLIGHTS_OBSERVED, b"LICC", FLIGHTS_BATCH.SerializeToString()), "streams verify"),
         (DeadLetteredEvent(INTERESTS_CHANGED, INTEREST_KEY, None), "next change of the interest by its owner"),
         (
             DeadLetteredEvent(USERS_CHANGED, b"u", REGISTERED.SerializeToString()),
@@ -321,35 +325,35 @@ def test_an_old_letter_is_not_requeued() -> None:
         ),
     ],
 )
-def test_what_cannot_be_requeued_says_why(aside: DeadLetteredEvent, says: str) -> None:
-    """Named or not."""
+def test_the_error_names_why_a_dead_letter_is_not_requeuable(aside: DeadLetteredEvent, message: str) -> None:
+    """NotRequeuable is raised both for a named id and for a dead letter among all others."""
     for named in (True, False):
-        with pytest.raises(NotRequeuable, match=re.escape(says)):
-            requeued(aside, named=named)
+        with pytest.raises(NotRequeuable, match=re.escape(message)):
+            requeue(aside, named=named)
 
 
-def test_a_letter_without_its_bytes_says_where_they_are() -> None:
-    """They were too many."""
+def test_the_error_names_where_omitted_bytes_are() -> None:
+    """An event too large for a dead letter is still in its source topic."""
     with pytest.raises(NotRequeuable, match=r"1,000,003 bytes .* at alerts.raised.v1, partition 5, offset 77,"):
-        requeued(DeadLetteredEvent(ALERTS_RAISED, None, b""), left_out=b"1000003")
+        requeue(DeadLetteredEvent(ALERTS_RAISED, None, b""), left_out=b"1000003")
     letter = build_record(DeadLetteredEvent(ALERTS_RAISED, None, b""))
     letter.headers = (*letter.headers, ("left-out", b"1000003"))
-    assert entries(letter)[0].line().endswith("[1,000,003 bytes left out]")
+    assert entries_of(letter)[0].format_line().endswith("[1,000,003 bytes left out]")
 
 
 @given(st.integers(0, 10**9 - 1), st.integers(0, 10**18 - 1))
-def test_an_id_is_read_as_it_is_written(partition: int, offset: int) -> None:
-    """And sorts by partition and offset."""
-    assert place_in(str(Place(partition, offset))) == Place(partition, offset)
+def test_an_id_is_parsed_as_it_is_written(partition: int, offset: int) -> None:
+    """Parsing the text of any record id gives the same id."""
+    assert parse_record_id(str(RecordId(partition, offset))) == RecordId(partition, offset)
 
 
 @pytest.mark.parametrize(
     "text", ["", "3", "3:", ":3", "3:1:1", "-3:1", "3:-1", "3: 1", "३:1", "3:1\n", "1" * 10 + ":1"]
 )
-def test_what_is_no_id_is_told(text: str) -> None:
-    """With an example of one that is."""
+def test_an_invalid_id_is_rejected(text: str) -> None:
+    """The error holds an example of a valid id."""
     with pytest.raises(ValueError, match="like 3:17"):
-        place_in(text)
+        parse_record_id(text)
 
 
 @pytest.mark.parametrize(
@@ -365,25 +369,25 @@ def test_what_is_no_id_is_told(text: str) -> None:
         ("2026-11-22T03:00Z", datetime(2026, 11, 22, 3, tzinfo=UTC)),
     ],
 )
-def test_a_time_is_how_long_ago_or_when(text: str, moment: datetime) -> None:
-    """In UTC, unless it says otherwise."""
-    assert moment_in(text, NOW) == moment
+def test_a_time_is_an_age_or_a_date(text: str, moment: datetime) -> None:
+    """A date without an offset is in UTC."""
+    assert parse_moment(text, NOW) == moment
 
 
 @pytest.mark.parametrize(
     "text", ["", "h", "2", "2w", "-2h", "yesterday", "2026-13-01", "999999999d", "0001-01-01T00:00+14:00"]
 )
-def test_what_is_no_time_is_told(text: str) -> None:
-    """With examples of some that are."""
+def test_an_invalid_time_is_rejected(text: str) -> None:
+    """The error holds examples of valid times."""
     with pytest.raises(ValueError, match="like 2h, 30m, 7d or 2026"):
-        moment_in(text, NOW)
+        parse_moment(text, NOW)
 
 
 def test_json_holds_the_ids_of_all_alerts() -> None:
-    """By which a program finds them in the notifier's log."""
+    """A program finds the alerts in the notifier's log by these ids."""
     alerts = [new_alert(user_id=ALERT.user_id) for _ in range(3)]
-    (entry,) = entries(build_record(dead_lettered_retry(*alerts), offset=17))
-    found = json.loads(entry.as_json())
+    (entry,) = entries_of(build_record(dead_lettered_retry(*alerts), offset=17))
+    found = json.loads(entry.to_json())
     assert [UUID(each) for each in found["alert_ids"]] == [each.alert_id for each in alerts]
     assert found | {"about": {}, "alert_ids": []} == {
         "id": "3:17",
@@ -400,10 +404,10 @@ def test_json_holds_the_ids_of_all_alerts() -> None:
     }
 
 
-def test_a_repeated_header_does_not_hide_the_first() -> None:
-    """What a service wrote comes first."""
+def test_the_first_of_equal_headers_counts() -> None:
+    """The service that wrote the dead letter wrote its headers first."""
     letter = build_record(dead_lettered_alert(ALERT))
     letter.headers = (*letter.headers, ("reason", b"another"), ("source-topic", str(uuid4()).encode()))
-    (entry,) = entries(letter)
-    assert "another" not in entry.line()
-    assert entry.letter.source_topic == ALERTS_RAISED.name
+    (entry,) = entries_of(letter)
+    assert "another" not in entry.format_line()
+    assert entry.dead_letter.source_topic == ALERTS_RAISED.name

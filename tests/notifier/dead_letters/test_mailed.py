@@ -1,4 +1,4 @@
-"""Dead letters of a real worker, requeued as an operator does it: mailed in the end, and once."""
+"""Dead letters of a real worker, requeued by the operator's command, are mailed exactly once."""
 
 import json
 import logging
@@ -36,8 +36,8 @@ def smtp() -> Iterator[FakeSmtpServer]:
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """A command logs to the standard error of its process, which here is pytest's, and of one test alone."""
+def restore_logging() -> Iterator[None]:
+    """Undo the command's logging configuration, which writes to the standard error of one test alone."""
     of_kafka = logging.getLogger("aiokafka")
     level = of_kafka.level
     yield
@@ -45,7 +45,7 @@ def logging_as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_a_refused_alert_is_mailed_after_all_and_once(
+def test_a_requeued_alert_is_mailed_exactly_once(
     kafka: Broker,
     users: FakeUserService,
     smtp: FakeSmtpServer,
@@ -53,14 +53,16 @@ def test_a_refused_alert_is_mailed_after_all_and_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Requeued while the server still refuses, it becomes a dead letter again, and the list says so; requeued later it
-    is mailed; requeued once more it is not. So are all alerts of a mail that was given up."""
+    """A requeued alert that the server refuses again becomes a dead letter again; requeued later, it is mailed once.
+
+    The list shows that an alert is again in a later dead letter. All alerts of a failed mail are requeued, too.
+    """
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     alert, user_id, last = new_alert(), uuid4(), new_alert()
     together = [new_alert(user_id=user_id) for _ in range(3)]
     for each in (alert.user_id, user_id, last.user_id):
         users.add(build_contact(each, email=f"{each}@example.net"))
-    smtp.of[f"{alert.user_id}@example.net"]["CONTENT"] = ["554 5.7.1 not this", "554 5.7.1 not this"]
+    smtp.script_for[f"{alert.user_id}@example.net"]["CONTENT"] = ["554 5.7.1 not this", "554 5.7.1 not this"]
 
     def letters_of_alert() -> list[dict]:
         capsys.readouterr()
@@ -79,8 +81,8 @@ def test_a_refused_alert_is_mailed_after_all_and_once(
 
         publish_dead_letters(kafka.bootstrap_servers, ALERTS_DEAD_LETTER, [dead_lettered_retry(*together)])
         assert main(["dead-letters", "requeue", "--all"]) == 0
-        told = {str(each.alert_id) for each in (alert, *together)}
-        eventually(lambda: {mail["Message-ID"].partition("@")[0].strip("<") for mail in smtp.mails} >= told)
+        requeued_ids = {str(each.alert_id) for each in (alert, *together)}
+        eventually(lambda: {mail["Message-ID"].partition("@")[0].strip("<") for mail in smtp.mails} >= requeued_ids)
 
         assert main(["dead-letters", "requeue", first["id"], again["id"]]) == 0
         eventually(lambda: 'alerts_dropped_total{node="local",reason="already_sent"' in notifier.page("/metrics"))

@@ -1,4 +1,4 @@
-"""What `python -m notifier dead-letters` says when it is not understood, or has nobody to ask."""
+"""Errors of `python -m notifier dead-letters`: wrong arguments, a missing setting, an unreachable broker."""
 
 import logging
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from tests.ports import free_port
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """A command logs to the standard error of its process, which here is pytest's, and of one test alone."""
+def restore_logging() -> Iterator[None]:
+    """Undo the command's logging configuration, which writes to the standard error of one test alone."""
     of_kafka = logging.getLogger("aiokafka")
     level = of_kafka.level
     yield
@@ -21,16 +21,16 @@ def logging_as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_a_broker_that_is_not_there_is_one_sentence(monkeypatch, capsys) -> None:
-    """Soon, and with 1."""
+def test_an_unreachable_broker_is_reported_in_one_sentence(monkeypatch, capsys) -> None:
+    """The command fails after its timeout, with exit status 1."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", f"127.0.0.1:{free_port()}")
     monkeypatch.setattr(commands, "UNREACHABLE_AFTER_S", 0.5)
     for arguments in (["list"], ["show", "0:0"], ["requeue", "--all"]):
         assert main(["dead-letters", *arguments]) == 1
-        said = capsys.readouterr()
-        assert said.out == ""
-        assert said.err.startswith("notifier: no Kafka broker at 127.0.0.1")
-        assert said.err.count("\n") == 1
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        assert printed.err.startswith("notifier: no Kafka broker at 127.0.0.1")
+        assert printed.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -52,16 +52,16 @@ def test_a_broker_that_is_not_there_is_one_sentence(monkeypatch, capsys) -> None
         ["requeue", "--al"],
     ],
 )
-def test_what_is_not_understood_ends_with_2_and_the_usage(arguments: list[str], capsys) -> None:
-    """And not with a worker, nor with anything done."""
+def test_wrong_arguments_end_with_2_and_the_usage(arguments: list[str], capsys) -> None:
+    """Neither a worker nor a command is started."""
     with pytest.raises(SystemExit) as end:
         main(["dead-letters", *arguments])
     assert end.value.code == 2
     assert "usage: python -m notifier" in capsys.readouterr().err
 
 
-def test_a_setting_that_is_missing_is_named(monkeypatch, capsys) -> None:
-    """With 2."""
+def test_a_missing_setting_is_named(monkeypatch, capsys) -> None:
+    """The exit status is 2."""
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
     with pytest.raises(SystemExit) as end:
         main(["dead-letters", "list"])

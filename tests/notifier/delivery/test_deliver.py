@@ -19,7 +19,7 @@ from tests.notifier.simulation_settings import DeliverySettings
 @pytest.fixture(autouse=True)
 def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the composition of mails, which takes long."""
-    monkeypatch.setattr(deliver_module, "alerts_mail", build_fake_mail)
+    monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
 
 
 def test_alerts_of_one_user_are_one_mail_recorded_and_acknowledged() -> None:
@@ -138,10 +138,10 @@ def test_a_bug_dead_letters_one_mail(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ZeroDivisionError
 
     async def doing(it: Scene) -> None:
-        monkeypatch.setattr(deliver_module, "alerts_mail", buggy)
+        monkeypatch.setattr(deliver_module, "compose_alerts_mail", buggy)
         it.bring(1)
         await asyncio.sleep(6)
-        monkeypatch.setattr(deliver_module, "alerts_mail", build_fake_mail)
+        monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
         it.bring(2)
         await asyncio.sleep(6)
         assert it.dead == [(1, "ZeroDivisionError in the notifier")]

@@ -28,7 +28,7 @@ from tests.notifier.simulation_settings import DeliverySettings
 @pytest.fixture(autouse=True)
 def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the composition of mails, which takes long."""
-    monkeypatch.setattr(deliver_module, "alerts_mail", build_fake_mail)
+    monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
 
 
 def test_a_temporary_rejection_defers_the_mail_and_later_alerts() -> None:

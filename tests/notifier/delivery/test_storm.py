@@ -16,8 +16,8 @@ from chassis.breaker import BreakerPolicy
 from chassis.clock import ScaledClock
 from notifier.delivery.retries import compute_next_attempt_time
 from notifier.errors import FailureReason, HardBounce, LostAfterData, MailServerUnavailable, NotSent, PermanentlyRefused
-from notifier.smtp import MailServer, Timeouts
-from tests.fakes.smtp_server import HANG_UP, RESET, STALL, TAKEN_THEN_GONE, TAKEN_THEN_STALL, FakeSmtpServer, Script
+from notifier.smtp import SmtpClient, SmtpTimeouts
+from tests.fakes.smtp_server import ACCEPT_THEN_CLOSE, ACCEPT_THEN_STALL, HANG_UP, RESET, STALL, FakeSmtpServer, Script
 from tests.fakes.tls import server_context
 from tests.waiting import eventually
 
@@ -75,10 +75,10 @@ def write_script(chance: random.Random, fake: FakeSmtpServer, addresses: list[st
         usual: list[str | None] = [None] * (len(faults) * (20 if command == "MAIL" else 2))
         fake.script[command] = chance.sample(faults + usual, len(faults + usual))
     for command in ("RCPT", "DATA"):
-        script = fake.of[chance.choice(addresses[: MAILS // 2])]
+        script = fake.script_for[chance.choice(addresses[: MAILS // 2])]
         script[command].append(STALL)
     for number, address in enumerate(addresses):
-        script = fake.of[address]
+        script = fake.script_for[address]
         if number % 4 == 3:
             command, answer, kind, reason = PERMANENT_FAULTS[number // 4 % len(PERMANENT_FAULTS)]
             _add_temporary_failures(chance, script, command)
@@ -88,7 +88,7 @@ def write_script(chance: random.Random, fake: FakeSmtpServer, addresses: list[st
         for command in TEMPORARY_FAULTS:
             _add_temporary_failures(chance, script, command)
         for _ in range(chance.choice((0, 0, 0, 1, 2))):
-            script["CONTENT"].append(TAKEN_THEN_STALL if chance.random() < 0.1 else TAKEN_THEN_GONE)
+            script["CONTENT"].append(ACCEPT_THEN_STALL if chance.random() < 0.1 else ACCEPT_THEN_CLOSE)
             expected.copies[address] += 1
         chance.shuffle(script["CONTENT"])
     return expected
@@ -138,7 +138,7 @@ def build_mail(address: str) -> EmailMessage:
 
 
 async def send_until_final(
-    server: MailServer, clock: ScaledClock, mail: EmailMessage, semaphore: asyncio.Semaphore
+    server: SmtpClient, clock: ScaledClock, mail: EmailMessage, semaphore: asyncio.Semaphore
 ) -> MailResult:
     """Send a mail again and again, like the notifier does, until it is accepted or permanently rejected."""
     result = MailResult()
@@ -186,7 +186,7 @@ def test_every_mail_arrives_once_or_is_rejected_for_its_own_reason(
     clock = ScaledClock(datetime(2026, 11, 23, tzinfo=UTC), SPEED, datetime.now(UTC))
 
     async def storm(port: int) -> list[MailResult]:
-        server = MailServer(
+        server = SmtpClient(
             "127.0.0.1",
             port,
             "starttls",
@@ -196,14 +196,14 @@ def test_every_mail_arrives_once_or_is_rejected_for_its_own_reason(
             connections=CONNECTIONS,
             mails_per_connection=7,
             clock=clock,
-            patience=BreakerPolicy(longest_opening=timedelta(seconds=20)),
-            timeouts=Timeouts(connect_s=2, command_s=2, content_s=5),
+            breaker_policy=BreakerPolicy(longest_opening=timedelta(seconds=20)),
+            timeouts=SmtpTimeouts(connect_s=2, command_s=2, content_s=5),
         )
         semaphore = asyncio.Semaphore(MAX_IN_FLIGHT)
         results = await asyncio.gather(
             *(send_until_final(server, clock, build_mail(address), semaphore) for address in addresses)
         )
-        assert (server.mails_under_way, server.connections <= CONNECTIONS) == (0, True)
+        assert (server.mails_in_flight, server.connections <= CONNECTIONS) == (0, True)
         await server.close()
         return results
 
@@ -231,6 +231,6 @@ def test_every_mail_arrives_once_or_is_rejected_for_its_own_reason(
     assert fake.most_open <= CONNECTIONS * 2, (
         "for each open one, at most one of which the server has yet to see the end"
     )
-    assert all(not any(script.values()) for to, script in fake.of.items() if to not in expected.refused)
+    assert all(not any(script.values()) for to, script in fake.script_for.items() if to not in expected.refused)
     for command, answers in script_lengths.items():
         assert len(fake.script[command]) < answers / 2, f"too little of the storm came in {command}"

@@ -1,4 +1,4 @@
-"""What a mail says, in its subject and in both of its forms."""
+"""The content of alert mails and confirmation mails: the subject, the plain text and the HTML page."""
 
 import re
 from collections import Counter
@@ -14,8 +14,8 @@ from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 from notifier.errors import PermanentlyRefused
-from notifier.mail import Contact, alert_mail, alerts_mail, confirmation_mail
-from notifier.mail.alert_header import ALERT_HEADER, parse_alert_header, told
+from notifier.mail import Contact, compose_alert_mail, compose_alerts_mail, compose_confirmation_mail
+from notifier.mail.alert_header import ALERT_HEADER, parse_alert_header, select_header_fields
 from tests.notifier.alerts import (
     ALERT,
     CAUSE,
@@ -32,14 +32,15 @@ from tests.notifier.alerts import (
 ABROAD = replace(CONTACT, time_zone="UTC")
 
 
-def text(*given: Alert, to: Contact = CONTACT, now: datetime = NOW) -> str:
-    """The text of a mail, unwrapped."""
-    return " ".join(delivered(alerts_mail(given, to, SENDER, now, CAUSE)).get_body(("plain",)).get_content().split())
+def plain_text_of(*given: Alert, to: Contact = CONTACT, now: datetime = NOW) -> str:
+    """Return the plain text of a mail about these alerts, in one line."""
+    mail = delivered(compose_alerts_mail(given, to, SENDER, now, CAUSE))
+    return " ".join(mail.get_body(("plain",)).get_content().split())
 
 
-def page(*given: Alert, to: Contact = CONTACT) -> str:
-    """What the HTML of a mail shows, without its marks."""
-    html = delivered(alerts_mail(given, to, SENDER, NOW, CAUSE)).get_body(("html",)).get_content()
+def page_text_of(*given: Alert, to: Contact = CONTACT) -> str:
+    """Return the text that the HTML page of a mail about these alerts shows, in one line."""
+    html = delivered(compose_alerts_mail(given, to, SENDER, NOW, CAUSE)).get_body(("html",)).get_content()
     return " ".join(unescape(re.sub(r"<style>.*?</style>|<[^>]*>", " ", html, flags=re.DOTALL)).split())
 
 
@@ -83,9 +84,9 @@ def page(*given: Alert, to: Contact = CONTACT) -> str:
         (replace(ALERT, count=1, threshold=0), "KJFK: 1 departure, above 0, Fri 8 Feb 2013 00:00–01:00 UTC"),
     ],
 )
-def test_the_subject_says_it_all(alert: Alert, line: str) -> None:
-    """Airport, count, level and window can be read without opening the mail."""
-    assert alert_mail(alert, ABROAD, SENDER, NOW, CAUSE)["Subject"] == line
+def test_the_subject_holds_airport_count_level_and_window(alert: Alert, line: str) -> None:
+    """A reader learns them without opening the mail."""
+    assert compose_alert_mail(alert, ABROAD, SENDER, NOW, CAUSE)["Subject"] == line
 
 
 @pytest.mark.parametrize(
@@ -101,18 +102,18 @@ def test_the_subject_says_it_all(alert: Alert, line: str) -> None:
     ],
 )
 def test_the_subject_has_the_date_where_it_is_not_obvious(start: datetime, zone: str, when: str) -> None:
-    """Hours of the day that just went by are enough; for others, and for what is yet to come, the date is told."""
-    mail = alert_mail(replace(ALERT, window_start=start), replace(CONTACT, time_zone=zone), SENDER, NOW, CAUSE)
+    """Hours of the last 24 hours have no date; earlier hours and hours of the future have one."""
+    mail = compose_alert_mail(replace(ALERT, window_start=start), replace(CONTACT, time_zone=zone), SENDER, NOW, CAUSE)
     assert mail["Subject"] == f"KJFK: 24 departures, above 20, {when}"
 
 
-@pytest.mark.parametrize("said", [text, page])
-def test_both_forms_tell_airport_level_and_both_times(said) -> None:
-    """A reader learns which airport it is, what was passed, when it was on their own clock, and what was before."""
+@pytest.mark.parametrize("content_of", [plain_text_of, page_text_of])
+def test_text_and_page_hold_airport_level_and_both_times(content_of) -> None:
+    """A reader learns the airport, the level, the time in their own time zone, and the counts of the windows before."""
     for_reader = replace(CONTACT, unsubscribe_url="https://example.org/u?t=1")
-    shown = said(replace(ALERT, earlier=EARLIER), to=for_reader)
-    for what in ("Ada Lovelace", "John F Kennedy International Airport", "KJFK", "New York"):
-        assert what in shown
+    shown = content_of(replace(ALERT, earlier=EARLIER), to=for_reader)
+    for phrase in ("Ada Lovelace", "John F Kennedy International Airport", "KJFK", "New York"):
+        assert phrase in shown
     assert "more than your level of 20" in shown
     assert "24 departures" in shown
     assert "Fri 8 Feb 2013 00:00–01:00" in shown
@@ -122,13 +123,13 @@ def test_both_forms_tell_airport_level_and_both_times(said) -> None:
     assert "Stop all alerts" in shown
 
 
-def test_the_text_holds_the_link_that_stops_it() -> None:
-    """On a line of its own, whole; and none where there is none."""
+def test_the_text_holds_the_link_that_stops_alerts() -> None:
+    """The link is unbroken on a line of its own; a mail without such a link has no words about it either."""
     url = "https://example.org/unsubscribe?token=" + "a-B_9." * 40
-    mail = delivered(alert_mail(ALERT, replace(CONTACT, unsubscribe_url=url), SENDER, NOW, CAUSE))
+    mail = delivered(compose_alert_mail(ALERT, replace(CONTACT, unsubscribe_url=url), SENDER, NOW, CAUSE))
     assert url in mail.get_body(("plain",)).get_content().splitlines()
     assert f'href="{url}"' in mail.get_body(("html",)).get_content()
-    assert "Stop all alerts" not in text(ALERT) + page(ALERT)
+    assert "Stop all alerts" not in plain_text_of(ALERT) + page_text_of(ALERT)
 
 
 @pytest.mark.parametrize(
@@ -153,46 +154,46 @@ def test_the_text_holds_the_link_that_stops_it() -> None:
         ({"count": 21, "window_start": NOW}, "The window has not ended yet"),
     ],
 )
-def test_what_happened_before_is_told(changes: dict[str, object], sentence: str) -> None:
-    """As it is to be known for each state, in both forms."""
+def test_the_windows_before_are_described(changes: dict[str, object], sentence: str) -> None:
+    """Text and page describe the counts before the alert as each alert state needs it."""
     alert = replace(ALERT, **changes)  # type: ignore[arg-type]
-    assert sentence in text(alert)
-    assert sentence in page(alert)
+    assert sentence in plain_text_of(alert)
+    assert sentence in page_text_of(alert)
 
 
-def test_a_count_that_is_final_is_told_as_such() -> None:
-    """Only the count with which a threshold was passed may grow."""
-    assert "may be higher" not in text(ALERT)
+def test_a_final_count_has_no_warning() -> None:
+    """A count above threshold + 1 belongs to a window that has ended, so it cannot grow any more."""
+    assert "may be higher" not in plain_text_of(ALERT)
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Etc/UTC", "Africa/Abidjan", "Mars/Olympus", "", "../etc", "Europe", "\x00"])
-def test_a_time_zone_that_adds_nothing_is_left_out(zone: str) -> None:
-    """UTC is not said twice, and a zone that nobody knows does no harm."""
-    assert "our time" not in text(ALERT, to=replace(CONTACT, time_zone=zone))
+def test_a_time_zone_equal_to_utc_or_unknown_is_omitted(zone: str) -> None:
+    """The mail shows times in UTC only, and an unknown zone name raises no error."""
+    assert "our time" not in plain_text_of(ALERT, to=replace(CONTACT, time_zone=zone))
 
 
-def test_names_are_shown_as_they_are() -> None:
-    """What a person calls themselves is text, never marks of the page."""
+def test_names_are_escaped_in_the_page() -> None:
+    """A user's name is shown as text; HTML tags in it have no effect."""
     mallory = replace(CONTACT, name='<b>&"x"</b><img src=x onerror=alert(1)>')
-    html = delivered(alert_mail(ALERT, mallory, SENDER, NOW, CAUSE)).get_body(("html",)).get_content()
+    html = delivered(compose_alert_mail(ALERT, mallory, SENDER, NOW, CAUSE)).get_body(("html",)).get_content()
     assert "<b>" not in html
     assert "<img src=x" not in html
-    assert mallory.name in page(ALERT, to=mallory)
+    assert mallory.name in page_text_of(ALERT, to=mallory)
 
 
 def test_a_mail_is_small() -> None:
-    """One alert with its chart stays under 25 kB, a night at five airports under the 102 kB at which programs cut."""
+    """A mail about one alert has under 25 kB; a page about 109 alerts stays under the 102 kB at which programs cut."""
     alert = replace(ALERT, earlier=EARLIER)
-    assert len(alert_mail(alert, CONTACT, SENDER, NOW, CAUSE).as_bytes()) < 25_000
-    night = delivered(alerts_mail(a_day_at_five_airports(NOW), CONTACT, SENDER, NOW, CAUSE))
+    assert len(compose_alert_mail(alert, CONTACT, SENDER, NOW, CAUSE).as_bytes()) < 25_000
+    night = delivered(compose_alerts_mail(a_day_at_five_airports(NOW), CONTACT, SENDER, NOW, CAUSE))
     assert len(night.get_body(("html",)).as_bytes()) < 50_000
     assert len(night.as_bytes()) < 150_000
 
 
 def test_a_night_at_five_airports_is_one_readable_mail() -> None:
-    """Ordered by airport, runs as ranges, a breach and its end in one line; all of it stands in the headers."""
+    """Alerts are ordered by airport; a breach and its end are one line with a range of counts; headers hold all."""
     night = a_day_at_five_airports(datetime(2026, 11, 23, 3, tzinfo=UTC))
-    mail = delivered(alerts_mail(night, CONTACT, SENDER, NOW, CAUSE))
+    mail = delivered(compose_alerts_mail(night, CONTACT, SENDER, NOW, CAUSE))
     assert mail["Subject"] == (
         "EGLL above 35, KBOS below 6, KJFK above 20, LICC back to normal and 1 more "
         "(109 alerts, Sun 22 Nov 03:00 – Mon 23 Nov 03:00 UTC)"
@@ -212,7 +213,7 @@ def test_a_night_at_five_airports_is_one_readable_mail() -> None:
     assert "correction: 9 arrivals; not below 5" in flat
     assert flat.count("above 35: 41 arrivals, then back to normal with 30") == 11
     in_headers = [parse_alert_header(value) for value in mail.get_all(ALERT_HEADER)]
-    assert Counter(in_headers) == Counter(map(told, night))
+    assert Counter(in_headers) == Counter(map(select_header_fields, night))
     assert [part.get_content_type() for part in mail.walk()].count("image/png") == 5
 
 
@@ -237,43 +238,43 @@ def test_a_night_at_five_airports_is_one_readable_mail() -> None:
         ),
     ],
 )  # fmt: skip
-def test_the_subject_of_several_tells_how_it_stands(states: list[tuple[AlertState, int]], line: str) -> None:
-    """One breach is told from beginning to end; of several, what is so now."""
+def test_the_subject_of_several_alerts_shows_the_latest_state(states: list[tuple[AlertState, int]], line: str) -> None:
+    """Alerts about one breach are described from beginning to end; for several breaches the latest state is shown."""
     given = [
         replace(ALERT, alert_id=UUID(int=n), state=state, count=count, window_start=NOW.replace(hour=n))
         for n, (state, count) in enumerate(states)
     ]
-    assert alerts_mail(given, ABROAD, SENDER, NOW, CAUSE)["Subject"] == line
+    assert compose_alerts_mail(given, ABROAD, SENDER, NOW, CAUSE)["Subject"] == line
 
 
-def test_a_count_that_may_grow_is_told_as_such_among_others() -> None:
-    """The count with which a threshold was passed before its window ended is the least that it can be."""
+def test_a_count_that_may_grow_is_marked_among_others() -> None:
+    """A count of threshold + 1 in a window that may not have ended is shown as "at least"."""
     early = replace(ALERT, count=21, window_start=ALERT.window_start + timedelta(hours=5), alert_id=UUID(int=1))
-    assert "above 20: at least 21 departures" in text(ALERT, early)
+    assert "above 20: at least 21 departures" in plain_text_of(ALERT, early)
 
 
-def test_the_order_in_which_alerts_come_makes_no_difference() -> None:
-    """The same alerts are the same mail, also when one is among them twice."""
+def test_the_order_of_alerts_makes_no_difference() -> None:
+    """The same set of alerts gives the same mail, in any order and with duplicates."""
     night = a_day_at_five_airports(NOW)
-    one = alerts_mail(night, CONTACT, SENDER, NOW, CAUSE)
-    other = alerts_mail([*reversed(night), night[3]], CONTACT, SENDER, NOW, CAUSE)
+    one = compose_alerts_mail(night, CONTACT, SENDER, NOW, CAUSE)
+    other = compose_alerts_mail([*reversed(night), night[3]], CONTACT, SENDER, NOW, CAUSE)
     assert one.items()[:-1] == other.items()[:-1]  # the last: Content-Type, with a boundary of its own
     for form in ("plain", "html"):
         assert one.get_body((form,)).get_content() == other.get_body((form,)).get_content()
 
 
-def test_what_is_too_much_to_be_read_is_counted() -> None:
-    """Of a level that is passed every other hour for days, the latest times are told and the others counted."""
+def test_too_many_runs_are_counted() -> None:
+    """A threshold with 40 breaches has lines for the latest 12, and the other 28 are only counted."""
     hour = timedelta(hours=1)
     flips = [replace(ALERT, alert_id=UUID(int=n), window_start=ALERT.window_start + 2 * n * hour) for n in range(40)]
-    assert "… and 28 earlier times" in text(*flips)
-    assert page(*flips).count("Above 20: 24 departures") == 12
+    assert "… and 28 earlier times" in plain_text_of(*flips)
+    assert page_text_of(*flips).count("Above 20: 24 departures") == 12
 
 
-def test_a_mail_without_alerts_is_none() -> None:
-    """There is nothing that it could say."""
+def test_no_alerts_raise_value_error() -> None:
+    """A mail without alerts would have no content."""
     with pytest.raises(ValueError):
-        alerts_mail([], CONTACT, SENDER, NOW, CAUSE)
+        compose_alerts_mail([], CONTACT, SENDER, NOW, CAUSE)
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -282,15 +283,15 @@ def test_a_mail_without_alerts_is_none() -> None:
     names,
     st.sampled_from(("UTC", "America/New_York", "Asia/Kathmandu", "nowhere")),
 )
-def test_any_alerts_to_any_name_are_a_sound_mail(given: list[Alert], name: str, zone: str) -> None:
-    """Whatever is told to whomever: both forms, no part with a defect, all alerts in headers, lines of mail's width."""
-    mail = delivered(alerts_mail(given, replace(CONTACT, name=name, time_zone=zone), SENDER, NOW, CAUSE))
+def test_any_alerts_to_any_name_are_a_valid_mail(given: list[Alert], name: str, zone: str) -> None:
+    """Every mail has text and page, no part with a defect, all alerts in headers, and lines of up to 78 characters."""
+    mail = delivered(compose_alerts_mail(given, replace(CONTACT, name=name, time_zone=zone), SENDER, NOW, CAUSE))
     for part in mail.walk():
         assert not part.defects
         assert not [header for header in part.values() if header.defects]
     assert [part.get_content_type() for part in mail.walk()][:2] == ["multipart/alternative", "text/plain"]
     in_headers = [parse_alert_header(value) for value in mail.get_all(ALERT_HEADER)]
-    assert Counter(in_headers) == Counter(map(told, given))
+    assert Counter(in_headers) == Counter(map(select_header_fields, given))
     assert all(len(line) <= 78 and line.isascii() for line in mail.as_bytes().split(b"\n"))
     html = mail.get_body(("html",)).get_content()
     shown = set(re.findall(r'"cid:([^"]+)"', html))
@@ -299,21 +300,22 @@ def test_any_alerts_to_any_name_are_a_sound_mail(given: list[Alert], name: str, 
 
 
 @pytest.mark.parametrize("address", ["", "nobody", "a@b\r\nBcc: c@d", "a b@c", "@", "zoë", "@ü"])
-def test_an_impossible_address_is_refused_for_good(address: str) -> None:
-    """No mail can be written to it, now or later."""
+def test_an_invalid_address_is_refused_permanently(address: str) -> None:
+    """Composing raises PermanentlyRefused, whose text does not hold the address."""
     with pytest.raises(PermanentlyRefused) as refused:
-        alert_mail(ALERT, replace(CONTACT, email=address), SENDER, NOW, CAUSE)
+        compose_alert_mail(ALERT, replace(CONTACT, email=address), SENDER, NOW, CAUSE)
     assert not address or address not in str(refused.value)
 
 
 @settings(deadline=None)
 @given(names, st.uuids())
-def test_a_confirmation_mail_holds_its_link_whole(name: str, wish: UUID) -> None:
-    """In the text the link is on a line of its own, however long it is; on the page it is a button, and to be read."""
+def test_a_confirmation_mail_holds_its_link_whole(name: str, confirmation_id: UUID) -> None:
+    """The text has the link on a line of its own, however long; the page has it as a button and as readable text."""
     url = "https://towerwatch.example.org/users/confirm?token=" + "a-B_9." * 40
     contact: Contact = replace(CONTACT, name=name, confirmed=False, confirm_url=url)
-    mail = delivered(confirmation_mail(contact, str(wish), SENDER, NOW))
+    mail = delivered(compose_confirmation_mail(contact, str(confirmation_id), SENDER, NOW))
     assert url in mail.get_body(("plain",)).get_content().splitlines()
     assert mail.get_body(("html",)).get_content().count(f'href="{url}"') == 2
     assert not mail.defects
-    assert mail["Message-ID"] == delivered(confirmation_mail(contact, str(wish), SENDER, NOW))["Message-ID"]
+    again = delivered(compose_confirmation_mail(contact, str(confirmation_id), SENDER, NOW))
+    assert mail["Message-ID"] == again["Message-ID"]

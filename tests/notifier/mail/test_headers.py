@@ -1,4 +1,4 @@
-"""Each header of a mail by its RFC's rule, read from the bytes that go out."""
+"""Each header of a mail obeys its RFC, checked in the bytes that go out."""
 
 import re
 from dataclasses import replace
@@ -16,7 +16,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from domain.alerts import Alert, AlertState
 from notifier.errors import PermanentlyRefused
-from notifier.mail import Contact, alert_mail, alerts_mail, confirmation_mail
+from notifier.mail import Contact, compose_alert_mail, compose_alerts_mail, compose_confirmation_mail
 from tests.notifier.alerts import (
     ALERT,
     CAUSE,
@@ -50,16 +50,17 @@ READER = replace(CONTACT, unsubscribe_url=LINK)
 ROOT = UUID("99999999-58a5-5f0b-9d4f-2a1f6f5d8c11")
 
 
-def mailed(*given: Alert, to: Contact = READER) -> EmailMessage:
-    return delivered(alerts_mail(given, to, SENDER, NOW, CAUSE))
+def delivered_mail(*given: Alert, to: Contact = READER) -> EmailMessage:
+    """Return the mail about these alerts as the recipient's program parses it."""
+    return delivered(compose_alerts_mail(given, to, SENDER, NOW, CAUSE))
 
 
-def id_of(alert_id: UUID) -> str:
+def message_id_of(alert_id: UUID) -> str:
     return f"<{alert_id}@example.org>"
 
 
-def unfolded(mail: EmailMessage) -> list[tuple[str, str]]:
-    """The headers as they stand in the bytes, by RFC 5322, 2.2.3, and nothing decoded."""
+def read_raw_headers(mail: EmailMessage) -> list[tuple[str, str]]:
+    """Return the headers in a mail's bytes: unfolded (RFC 5322, 2.2.3) but not decoded."""
     head = mail.as_bytes(policy=mail.policy.clone(linesep="\r\n")).partition(b"\r\n\r\n")[0]
     lines = re.sub(rb"\r\n(?=[ \t])", b"", head).decode("ascii").split("\r\n")
     return [(name, value.strip()) for name, _, value in (line.partition(":") for line in lines)]
@@ -68,17 +69,17 @@ def unfolded(mail: EmailMessage) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(
     "mail",
     [
-        alert_mail(ALERT, READER, SENDER, NOW, CAUSE),
-        alert_mail(replace(ALERT, state=AlertState.RESOLVED, episode_id=ROOT), READER, SENDER, NOW, CAUSE),
-        alerts_mail(a_day_at_five_airports(NOW), READER, SENDER, NOW, CAUSE),
-        alerts_mail(a_day_at_five_airports(NOW), replace(READER, name="Zoë, Ålesund" * 4), SENDER, NOW, CAUSE),
-        confirmation_mail(READER, "1", SENDER, NOW),
+        compose_alert_mail(ALERT, READER, SENDER, NOW, CAUSE),
+        compose_alert_mail(replace(ALERT, state=AlertState.RESOLVED, episode_id=ROOT), READER, SENDER, NOW, CAUSE),
+        compose_alerts_mail(a_day_at_five_airports(NOW), READER, SENDER, NOW, CAUSE),
+        compose_alerts_mail(a_day_at_five_airports(NOW), replace(READER, name="Zoë, Ålesund" * 4), SENDER, NOW, CAUSE),
+        compose_confirmation_mail(READER, "1", SENDER, NOW),
     ],
     ids=["alert", "resolved", "night", "unicode", "confirmation"],
 )
-def test_each_header_keeps_its_rule(mail: EmailMessage) -> None:
-    """Its grammar, at most once (RFC 5322, 3.6), ASCII, in lines of at most 998; those that must be there, are."""
-    headers = unfolded(mail)
+def test_each_header_obeys_its_rfc(mail: EmailMessage) -> None:
+    """Headers obey their grammar, occur at most once (RFC 5322, 3.6), and are ASCII; required headers are present."""
+    headers = read_raw_headers(mail)
     seen = [name for name, _ in headers]
     assert {"Date", "From", "To", "Message-ID", "Subject", "Auto-Submitted", "MIME-Version", "Content-Type"} <= {*seen}
     assert not {"Precedence", "Bcc", "Sender", "Return-Path"} & {*seen}
@@ -94,9 +95,9 @@ def test_each_header_keeps_its_rule(mail: EmailMessage) -> None:
         assert not [header for header in part.values() if header.defects]
 
 
-def test_one_click_is_offered_over_https_only() -> None:
-    """RFC 8058, 3.1: an HTTPS link, and nothing at all where the link could not stand in a header."""
-    plain = mailed(ALERT, to=replace(READER, unsubscribe_url="http://127.0.0.1:8000/u"))
+def test_one_click_unsubscription_is_offered_over_https_only() -> None:
+    """RFC 8058, 3.1 requires HTTPS; a link that a header cannot hold gives no unsubscribe header at all."""
+    plain = delivered_mail(ALERT, to=replace(READER, unsubscribe_url="http://127.0.0.1:8000/u"))
     assert plain["List-Unsubscribe"] == "<http://127.0.0.1:8000/u>"
     assert "List-Unsubscribe-Post" not in plain
     for url in (
@@ -107,57 +108,61 @@ def test_one_click_is_offered_over_https_only() -> None:
         "https://x/>",
         "https://" + "x" * 999,
     ):
-        mail = mailed(ALERT, to=replace(READER, unsubscribe_url=url))
+        mail = delivered_mail(ALERT, to=replace(READER, unsubscribe_url=url))
         assert not {"List-Unsubscribe", "List-Unsubscribe-Post", "Bcc"} & {*mail.keys()}
         assert mail["Subject"]
 
 
-def test_a_confirmation_belongs_to_no_list() -> None:
-    """Nobody can leave what they have not joined."""
-    mail = delivered(confirmation_mail(READER, "1", SENDER, NOW))
+def test_a_confirmation_has_no_list_headers() -> None:
+    """A user cannot leave a list that they have not joined."""
+    mail = delivered(compose_confirmation_mail(READER, "1", SENDER, NOW))
     assert not [name for name in mail if name.startswith(("List-", "References"))]
 
 
-def test_the_list_is_the_airport() -> None:
-    """So that a program can sort by it; of several airports it is one for all."""
-    assert mailed(ALERT)["List-Id"] == "Towerwatch alerts for KJFK <kjfk.alerts.example.org>"
-    assert mailed(*a_day_at_five_airports(NOW))["List-Id"] == "Towerwatch alerts <alerts.example.org>"
+def test_each_airport_is_a_list() -> None:
+    """A mail program can sort by airport; a mail about several airports has one common list."""
+    assert delivered_mail(ALERT)["List-Id"] == "Towerwatch alerts for KJFK <kjfk.alerts.example.org>"
+    assert delivered_mail(*a_day_at_five_airports(NOW))["List-Id"] == "Towerwatch alerts <alerts.example.org>"
 
 
-def test_a_message_id_is_that_of_what_is_told() -> None:
-    """One alert has its own; several have one that the set of them makes, whatever their order."""
-    assert mailed(ALERT)["Message-ID"] == id_of(ALERT.alert_id)
+def test_a_message_id_depends_on_the_set_of_alerts() -> None:
+    """A mail about one alert has the alert's id; about several an id of their set, in any order."""
+    assert delivered_mail(ALERT)["Message-ID"] == message_id_of(ALERT.alert_id)
     night = a_day_at_five_airports(NOW)
-    ids = {mailed(*some)["Message-ID"] for some in (night, night[::-1], night[1:], night[:-1])}
+    ids = {delivered_mail(*some)["Message-ID"] for some in (night, night[::-1], night[1:], night[:-1])}
     assert len(ids) == 3
-    assert mailed(*night)["Message-ID"] == mailed(*night[::-1])["Message-ID"]
+    assert delivered_mail(*night)["Message-ID"] == delivered_mail(*night[::-1])["Message-ID"]
 
 
-def test_what_follows_is_threaded_with_the_first_mail() -> None:
-    """STILL, RESOLVED and WITHDRAWN refer to the mail with which the breach began; that one refers to none."""
-    first = mailed(replace(ALERT, episode_id=ALERT.alert_id))
+def test_later_mails_join_the_thread_of_the_first() -> None:
+    """STILL, RESOLVED and WITHDRAWN refer to the mail of the breach's first alert, which itself refers to no mail."""
+    first = delivered_mail(replace(ALERT, episode_id=ALERT.alert_id))
     assert not {"References", "In-Reply-To"} & {*first.keys()}
     for state in (AlertState.STILL, AlertState.RESOLVED, AlertState.WITHDRAWN):
-        later = mailed(replace(ALERT, alert_id=UUID(int=7), state=state, episode_id=ALERT.alert_id))
+        later = delivered_mail(replace(ALERT, alert_id=UUID(int=7), state=state, episode_id=ALERT.alert_id))
         assert later["References"] == later["In-Reply-To"] == first["Message-ID"]
-    assert "References" not in mailed(replace(ALERT, state=AlertState.RESOLVED))  # an older stream does not tell it
+    without_episode = replace(ALERT, state=AlertState.RESOLVED)  # as from an older version of the stream
+    assert "References" not in delivered_mail(without_episode)
 
 
-def test_a_mail_of_several_is_threaded_with_what_follows() -> None:
-    """Who refers later to a beginning that was told among others, refers to what that mail refers to, too."""
+def test_a_mail_of_several_alerts_is_threaded_with_later_mails() -> None:
+    """A later mail of one episode refers to an id to which the mail of several alerts refers, too."""
     first = replace(ALERT, episode_id=ALERT.alert_id)
     other = replace(ALERT, alert_id=UUID(int=8), airport="KBOS", state=AlertState.RESOLVED, episode_id=ROOT)
-    group = mailed(first, other)
-    later = mailed(replace(ALERT, alert_id=UUID(int=9), state=AlertState.RESOLVED, episode_id=ALERT.alert_id))
+    group = delivered_mail(first, other)
+    later = delivered_mail(replace(ALERT, alert_id=UUID(int=9), state=AlertState.RESOLVED, episode_id=ALERT.alert_id))
     assert later["In-Reply-To"] in group["References"].split()
-    assert group["In-Reply-To"] == id_of(ROOT)  # only that was told in an earlier mail
-    assert len(mailed(*(
+    assert group["In-Reply-To"] == message_id_of(ROOT)  # only that episode began in an earlier mail
+    assert len(delivered_mail(*(
         replace(ALERT, alert_id=UUID(int=n), interest_id=UUID(int=n), episode_id=UUID(int=n)) for n in range(1, 200)
     ))["References"].split()) == 20  # fmt: skip
 
 
-def shown_name(mail: EmailMessage) -> str:
-    """The name in the To header by RFC 2047; Python 3.11's own parser keeps the space between encoded words."""
+def decode_recipient_name(mail: EmailMessage) -> str:
+    """Return the name in the To header, decoded by RFC 2047.
+
+    Python 3.11's own parser wrongly keeps the space between encoded words.
+    """
     phrase = str(message_from_bytes(mail.as_bytes(), policy=compat32)["To"]).rpartition("<")[0]
     decoded = str(make_header(decode_header("".join(phrase.splitlines())))).strip()
     return re.sub(r"\\(.)", r"\1", decoded[1:-1]) if decoded.startswith('"') and phrase.startswith('"') else decoded
@@ -169,23 +174,26 @@ hostile = st.text(max_size=80) | st.from_regex(r"(https://x)?[\r\n\t <>\"é@a:]{
 @settings(max_examples=200, deadline=None)
 @given(alert=alerts, name=names, zone=hostile, url=hostile, confirm_url=hostile)
 def test_no_field_adds_a_header(alert: Alert, name: str, zone: str, url: str, confirm_url: str) -> None:
-    """Whatever people and settings hold: no header that we did not write, none in two lines, the name as it is."""
+    """No text of a user or of the settings adds a header or a line to one; the name is readable as it was given."""
     contact = replace(CONTACT, name=name, time_zone=zone, unsubscribe_url=url, confirm_url=confirm_url)
     known = {
         *RULES, *SEVERAL, "To", "Subject", "X-Towerwatch-Cause", "Content-Type", "Content-Transfer-Encoding"
     }  # fmt: skip
-    for mail in (alert_mail(alert, contact, SENDER, NOW, CAUSE), confirmation_mail(contact, "1", SENDER, NOW)):
+    for mail in (
+        compose_alert_mail(alert, contact, SENDER, NOW, CAUSE),
+        compose_confirmation_mail(contact, "1", SENDER, NOW),
+    ):
         read = delivered(mail)
         assert {*read.keys()} <= known
-        assert {name for name, _ in unfolded(mail)} == {*read.keys()}
+        assert {name for name, _ in read_raw_headers(mail)} == {*read.keys()}
         for header in read.values():
             assert not header.defects
             assert not {"\r", "\n"} & set(header)
         [recipient] = read["To"].addresses
         assert recipient.addr_spec == "ada@example.net"
         kept = " ".join("".join(each if each.isprintable() else " " for each in name).split()).replace("=?", "= ?")
-        assert kept.startswith(shown_name(read))
-        assert len(shown_name(read)) >= min(len(kept), 59)
+        assert kept.startswith(decode_recipient_name(read))
+        assert len(decode_recipient_name(read)) >= min(len(kept), 59)
 
 
 INJECTION = "=?utf-8?q?a=0D=0ABcc=3A_m=40x.org=0D=0A=0D=0Aread_this?="
@@ -198,24 +206,33 @@ INJECTION = "=?utf-8?q?a=0D=0ABcc=3A_m=40x.org=0D=0A=0D=0Aread_this?="
 @example("", INJECTION)
 @example("=", INJECTION)
 def test_no_name_is_taken_for_an_encoded_word(before: str, word: str) -> None:
-    """RFC 2047 can spell a line's end, and `email` writes down what it has decoded: a name that is printable all the
-    same could add headers, or a text of its own to somebody else's confirmation mail."""
+    """A name that looks like an encoded word (RFC 2047) is not decoded.
+
+    An encoded word can contain a line's end, and `email` writes down what it has decoded: a name of printable
+    characters could add headers, or a text of its own, to another user's confirmation mail.
+    """
     for name in (before + word, f"{before} {word} x"):
         contact = replace(READER, name=name, confirm_url="https://example.org/c")
-        for mail in (alert_mail(ALERT, contact, SENDER, NOW, CAUSE), confirmation_mail(contact, "1", SENDER, NOW)):
+        for mail in (
+            compose_alert_mail(ALERT, contact, SENDER, NOW, CAUSE),
+            compose_confirmation_mail(contact, "1", SENDER, NOW),
+        ):
             read = delivered(mail)
             assert "Bcc" not in read
             assert not read["To"].defects
             assert [each.addr_spec for each in read["To"].addresses] == ["ada@example.net"]
-            assert not {"\r", "\n"} & set(shown_name(read))
+            assert not {"\r", "\n"} & set(decode_recipient_name(read))
             assert read.get_content_type() == "multipart/alternative"
 
 
 @pytest.mark.parametrize("address", ["=?utf-8?q?a=0D=0ABcc=3A_x?=@exämple.org", "ada@=?utf-8?q?a=0D=0ABcc=3A_x?=.örg"])
 def test_no_address_is_taken_for_an_encoded_word(address: str) -> None:
-    """As with names. Addresses in ASCII `email` itself puts "right", and so they are refused."""
+    """An address that holds an encoded word is refused.
+
+    Such addresses in ASCII are refused, too, since `email` corrects them.
+    """
     with pytest.raises(PermanentlyRefused):
-        alert_mail(ALERT, replace(READER, email=address), SENDER, NOW, CAUSE)
+        compose_alert_mail(ALERT, replace(READER, email=address), SENDER, NOW, CAUSE)
 
 
 @settings(max_examples=300, deadline=None)
@@ -224,29 +241,29 @@ def test_no_address_is_taken_for_an_encoded_word(address: str) -> None:
     | st.from_regex(r"[a-zé \r\n<>\",;:@\\\[\]().]{0,12}@[a-zü \r\n<>,.@]{1,9}", fullmatch=True)
 )
 def test_no_address_adds_a_header_or_a_recipient(address: str) -> None:
-    """What is no address is refused; what is one is the one recipient."""
+    """An invalid address is refused; a valid one is the only recipient."""
     try:
-        mail = alert_mail(ALERT, replace(READER, email=address), SENDER, NOW, CAUSE)
+        mail = compose_alert_mail(ALERT, replace(READER, email=address), SENDER, NOW, CAUSE)
         wire = mail.as_bytes(policy=mail.policy.clone(utf8=True)).decode()
     except PermanentlyRefused:
         return
     read = message_from_string(wire, policy=default)
-    assert {*read.keys()} == {*delivered(alert_mail(ALERT, READER, SENDER, NOW, CAUSE)).keys()}
+    assert {*read.keys()} == {*delivered(compose_alert_mail(ALERT, READER, SENDER, NOW, CAUSE)).keys()}
     [recipient] = read["To"].addresses
     assert recipient.addr_spec == address
     assert {type(defect) for defect in read["To"].defects} <= {NonASCIILocalPartDefect}  # it is none with SMTPUTF8
 
 
 @pytest.mark.parametrize("address", ["zoë@example.net", "ada@пример.рф", "蝶@例え.jp"])
-def test_addresses_in_any_alphabet(address: str) -> None:
-    """RFC 6532: in UTF-8 as they are, for a server that takes them (SMTPUTF8)."""
-    mail = alert_mail(ALERT, replace(READER, email=address, name="Zoë"), SENDER, NOW, CAUSE)
+def test_addresses_in_any_alphabet_are_written(address: str) -> None:
+    """An address beyond ASCII is written in UTF-8 (RFC 6532), for a server with SMTPUTF8."""
+    mail = compose_alert_mail(ALERT, replace(READER, email=address, name="Zoë"), SENDER, NOW, CAUSE)
     wire = mail.as_bytes(policy=mail.policy.clone(utf8=True))
     assert f"<{address}>".encode() in wire
     assert message_from_string(wire.decode(), policy=default)["To"].addresses[0].addr_spec == address
 
 
-def test_the_cause_is_told_to_the_microsecond() -> None:
-    """From it the time from a fact to its mail is measured."""
-    mail = delivered(alert_mail(ALERT, READER, SENDER, NOW, CAUSE + timedelta(microseconds=1)))
+def test_the_cause_header_has_microseconds() -> None:
+    """The latency from an event to its mail is measured with it."""
+    mail = delivered(compose_alert_mail(ALERT, READER, SENDER, NOW, CAUSE + timedelta(microseconds=1)))
     assert mail["X-Towerwatch-Cause"] == "2026-11-23T04:59:58.123457Z"

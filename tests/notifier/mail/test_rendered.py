@@ -1,4 +1,4 @@
-"""The HTML of the mails in a real Chromium: by day, by night, on a phone. The pictures are kept for people to judge."""
+"""The HTML pages of the mails in a real Chromium, light, dark and on a phone. Screenshots are kept for review."""
 
 import re
 from base64 import b64encode
@@ -15,7 +15,7 @@ from playwright.sync_api import Browser
 from domain.alerts import AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
-from notifier.mail import alert_mail, alerts_mail, confirmation_mail
+from notifier.mail import compose_alert_mail, compose_alerts_mail, compose_confirmation_mail
 from tests.notifier.alerts import ALERT, CAUSE, CONTACT, EARLIER, NOW, SENDER, a_day_at_five_airports, delivered
 from tests.streams.browser import PHONE, SCREENSHOTS, require_installed, running_browser, visit
 
@@ -29,11 +29,11 @@ SCREENS: dict[str, dict[str, Any]] = {
 TODAY = NOW.replace(hour=3)
 FIRING = replace(ALERT, window_start=TODAY, earlier=EARLIER)
 MAILS = {
-    "firing": alert_mail(FIRING, READER, SENDER, NOW, CAUSE),
-    "resolved": alert_mail(
+    "firing": compose_alert_mail(FIRING, READER, SENDER, NOW, CAUSE),
+    "resolved": compose_alert_mail(
         replace(FIRING, state=AlertState.RESOLVED, count=11, earlier=(*EARLIER[2:], 24, 31)), READER, SENDER, NOW, CAUSE
     ),
-    "low-in-a-year": alert_mail(
+    "low-in-a-year": compose_alert_mail(
         replace(
             ALERT,
             airport="LICC",
@@ -52,7 +52,7 @@ MAILS = {
         NOW,
         CAUSE,
     ),
-    "correction": alert_mail(
+    "correction": compose_alert_mail(
         replace(
             FIRING,
             bound=Bound.LOW,
@@ -67,8 +67,8 @@ MAILS = {
         NOW,
         CAUSE,
     ),
-    "night-at-five-airports": alerts_mail(a_day_at_five_airports(TODAY), READER, SENDER, NOW, CAUSE),
-    "confirmation": confirmation_mail(
+    "night-at-five-airports": compose_alerts_mail(a_day_at_five_airports(TODAY), READER, SENDER, NOW, CAUSE),
+    "confirmation": compose_confirmation_mail(
         replace(CONTACT, confirm_url="https://towerwatch.example.org/users/confirm?token=" + "aB9._-" * 20),
         "1",
         SENDER,
@@ -85,7 +85,7 @@ def browser() -> Iterator[Browser]:
 
 
 def page_of(mail: EmailMessage) -> str:
-    """The HTML as a mail program shows it: each cid: stands for the part with that Content-ID."""
+    """Return the HTML page as a mail program shows it: each cid: link replaced by the image with that Content-ID."""
     received = delivered(mail)
     pictures = {
         part["Content-ID"].strip("<>"): f"data:image/png;base64,{b64encode(part.get_content()).decode()}"
@@ -101,7 +101,7 @@ def page_of(mail: EmailMessage) -> str:
 @pytest.mark.parametrize("screen", SCREENS)
 @pytest.mark.parametrize("name", MAILS)
 def test_a_mail_can_be_read_on_any_screen(browser: Browser, tmp_path: Path, name: str, screen: str) -> None:
-    """Nothing is wider than the screen, every picture is shown, all text stands out from its ground (WCAG AA)."""
+    """No element is wider than the screen, every image is shown, all text has enough contrast (WCAG AA)."""
     page_file = tmp_path / "mail.html"
     page_file.write_text(page_of(MAILS[name]), encoding="utf-8")
     with visit(browser, page_file.as_uri(), **SCREENS[screen]) as seen:

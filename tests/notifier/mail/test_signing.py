@@ -1,4 +1,4 @@
-"""DKIM signatures, verified as a receiver does."""
+"""DKIM signatures, verified as a receiving server does."""
 
 import re
 from base64 import b64encode
@@ -9,25 +9,26 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from notifier.mail import SigningKey, alert_mail, alerts_mail, signed
+from notifier.mail import SigningKey, compose_alert_mail, compose_alerts_mail, sign_mail
 from tests.notifier.alerts import ALERT, CAUSE, CONTACT, EARLIER, NOW, SENDER, a_day_at_five_airports
 
 PRIVATE = rsa.generate_private_key(65537, 2048)
 READER = replace(CONTACT, name="Zoë, Ålesund", unsubscribe_url="https://example.org/u?t=" + "a." * 100)
 MAILS = {
-    "alert": alert_mail(replace(ALERT, earlier=EARLIER), READER, SENDER, NOW, CAUSE).as_bytes(),
-    "night": alerts_mail(a_day_at_five_airports(NOW), READER, SENDER, NOW, CAUSE).as_bytes(),
+    "alert": compose_alert_mail(replace(ALERT, earlier=EARLIER), READER, SENDER, NOW, CAUSE).as_bytes(),
+    "night": compose_alerts_mail(a_day_at_five_airports(NOW), READER, SENDER, NOW, CAUSE).as_bytes(),
 }
 
 
-def pem(form: PrivateFormat = PrivateFormat.PKCS8) -> bytes:
-    return PRIVATE.private_bytes(Encoding.PEM, form, NoEncryption())
+def export_key(key_format: PrivateFormat = PrivateFormat.PKCS8) -> bytes:
+    return PRIVATE.private_bytes(Encoding.PEM, key_format, NoEncryption())
 
 
-KEY = SigningKey("example.org", "tower1", pem())
+KEY = SigningKey("example.org", "tower1", export_key())
 
 
-def verifies(message: bytes) -> bool:
+def has_valid_signature(message: bytes) -> bool:
+    """Return True if the mail's DKIM signature is valid for the test's public key."""
     public = b64encode(PRIVATE.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
 
     def dns(name: bytes, timeout: int = 5) -> str | None:
@@ -37,21 +38,21 @@ def verifies(message: bytes) -> bool:
 
 
 @pytest.mark.parametrize("name", MAILS)
-@pytest.mark.parametrize("form", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
-def test_a_receiver_believes_it(name: str, form: PrivateFormat) -> None:
-    """The mail is as it was, after a signature that holds."""
-    whole = signed(MAILS[name], replace(KEY, private_key=pem(form)))
-    assert whole.endswith(MAILS[name])
-    assert whole.startswith(b"DKIM-Signature: ")
-    assert verifies(whole)
+@pytest.mark.parametrize("key_format", [PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL])
+def test_a_signature_is_valid(name: str, key_format: PrivateFormat) -> None:
+    """A signed mail is a valid signature followed by the unchanged mail."""
+    signed_mail = sign_mail(MAILS[name], replace(KEY, private_key=export_key(key_format)))
+    assert signed_mail.endswith(MAILS[name])
+    assert signed_mail.startswith(b"DKIM-Signature: ")
+    assert has_valid_signature(signed_mail)
 
 
-def test_it_covers_how_to_leave_the_list() -> None:
-    """RFC 8058, 4: a receiver offers one click only where both headers are signed."""
-    value = re.sub(rb"\s", b"", signed(MAILS["alert"], KEY).partition(b"\r\nDate:")[0])
+def test_a_signature_covers_the_unsubscribe_headers() -> None:
+    """RFC 8058, 4: a mail program offers one-click unsubscription only where both headers are signed."""
+    value = re.sub(rb"\s", b"", sign_mail(MAILS["alert"], KEY).partition(b"\r\nDate:")[0])
     covered = re.search(rb";h=([^;]+);", value)[1].lower().split(b":")
     for name in (b"list-unsubscribe", b"list-unsubscribe-post", b"from", b"to", b"subject", b"date", b"message-id"):
-        assert covered.count(name) == 2  # once more than it is there: nobody can add another
+        assert covered.count(name) == 2  # once more than the mail has it: nobody can add another
     assert {b"list-id", b"auto-submitted", b"mime-version", b"content-type"} <= {*covered}
 
 
@@ -65,11 +66,11 @@ def test_it_covers_how_to_leave_the_list() -> None:
         (b"departures", b"arrivals"),
     ],
 )
-def test_what_was_changed_on_the_way_is_seen(was: bytes, becomes: bytes) -> None:
-    """Another link, a link less, one more, another text."""
-    whole = signed(MAILS["alert"], KEY)
-    assert was in whole
-    assert not verifies(whole.replace(was, becomes, 1))
+def test_a_changed_mail_has_no_valid_signature(was: bytes, becomes: bytes) -> None:
+    """A changed link, a removed link, an added header and a changed text all break the signature."""
+    signed_mail = sign_mail(MAILS["alert"], KEY)
+    assert was in signed_mail
+    assert not has_valid_signature(signed_mail.replace(was, becomes, 1))
 
 
 @pytest.mark.parametrize(
@@ -81,8 +82,8 @@ def test_what_was_changed_on_the_way_is_seen(was: bytes, becomes: bytes) -> None
         ec.generate_private_key(ec.SECP256R1()).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     ],
 )
-def test_what_is_no_key_is_said_at_once(private: bytes) -> None:
-    """Before the first mail, and without the key in the words."""
+def test_an_invalid_key_is_rejected_at_once(private: bytes) -> None:
+    """Creating the SigningKey raises ValueError, and neither the error nor the repr holds the private key."""
     with pytest.raises(ValueError, match="the DKIM key must be an RSA private key in PEM") as refused:
         SigningKey("example.org", "tower1", private)
     assert "BEGIN" not in str(refused.value)

@@ -1,4 +1,4 @@
-"""The mail server, spoken to over real sockets: what goes over them, and what becomes of each mail."""
+"""The SMTP client against a fake server over real sockets: the commands it sends, and the outcome of each mail."""
 
 import asyncio
 import socket
@@ -20,11 +20,11 @@ from notifier.errors import (
     PermanentlyRefused,
     TemporarilyRefused,
 )
-from notifier.smtp import MailServer, Timeouts
+from notifier.smtp import SmtpClient, SmtpTimeouts
 from tests.fakes.clock import FakeClock
-from tests.fakes.smtp_server import HANG_UP, RESET, STALL, TAKEN_THEN_GONE, TAKEN_THEN_STALL, FakeSmtpServer
+from tests.fakes.smtp_server import ACCEPT_THEN_CLOSE, ACCEPT_THEN_STALL, HANG_UP, RESET, STALL, FakeSmtpServer
 
-IMPATIENT = Timeouts(connect_s=0.5, command_s=0.5, content_s=0.5)
+SHORT_TIMEOUTS = SmtpTimeouts(connect_s=0.5, command_s=0.5, content_s=0.5)
 EXTENSIONS = ("PIPELINING", "SIZE 100000", "8BITMIME", "ENHANCEDSTATUSCODES", "SMTPUTF8")
 
 
@@ -34,7 +34,8 @@ def fake(request: pytest.FixtureRequest) -> Iterator[FakeSmtpServer]:
         yield server
 
 
-def a_mail(number: int = 1, to: str = "ada@example.net", text: str = "24 departures\n") -> EmailMessage:
+def build_mail(number: int = 1, to: str = "ada@example.net", text: str = "24 departures\n") -> EmailMessage:
+    """Return a mail with this number in its subject and Message-ID."""
     mail = EmailMessage(policy=SMTP)
     mail["From"] = "Towerwatch <alerts@example.org>"
     mail["To"] = to
@@ -44,71 +45,72 @@ def a_mail(number: int = 1, to: str = "ada@example.net", text: str = "24 departu
     return mail
 
 
-async def outcome_of(server: MailServer, mail: EmailMessage) -> NotSent | None:
+async def send_one(client: SmtpClient, mail: EmailMessage) -> NotSent | None:
+    """Send a mail; return its error, or None if the server has accepted it."""
     try:
-        await server.send(mail)
+        await client.send(mail)
     except NotSent as error:
         return error
     return None
 
 
-def sent_in_turn(server: MailServer, times: int = 1) -> list[NotSent | None]:
-    """What became of so many mails, sent one after another."""
+def send_in_sequence(client: SmtpClient, times: int = 1) -> list[NotSent | None]:
+    """Send mails one after another, and close the client; return for each mail its error, or None if accepted."""
 
-    async def sending() -> list[NotSent | None]:
-        outcomes = [await outcome_of(server, a_mail(number)) for number in range(times)]
-        await server.close()
+    async def send_mails() -> list[NotSent | None]:
+        outcomes = [await send_one(client, build_mail(number)) for number in range(times)]
+        await client.close()
         return outcomes
 
-    return asyncio.run(asyncio.wait_for(sending(), 30))
+    return asyncio.run(asyncio.wait_for(send_mails(), 30))
 
 
-def plain(fake: FakeSmtpServer, **settings: object) -> MailServer:
-    return MailServer("127.0.0.1", fake.port, "plaintext", **({"timeouts": IMPATIENT} | settings))  # type: ignore[arg-type]
+def create_client(fake: FakeSmtpServer, **settings: object) -> SmtpClient:
+    return SmtpClient("127.0.0.1", fake.port, "plaintext", **({"timeouts": SHORT_TIMEOUTS} | settings))  # type: ignore[arg-type]
 
 
 def test_mails_share_a_connection(fake: FakeSmtpServer) -> None:
-    """A connection costs several round trips (and a TLS handshake); it is made once, and no mail asks if it stands."""
-    assert sent_in_turn(plain(fake), 3) == [None] * 3
+    """A connection, which costs several round trips and a TLS handshake, is opened once, without a probe per mail."""
+    assert send_in_sequence(create_client(fake), 3) == [None] * 3
     assert fake.connections == 1
     assert fake.commands == ["CONNECT", "EHLO", *["MAIL", "RCPT", "DATA", "CONTENT"] * 3, "QUIT"]
     assert [mail["Subject"] for mail in fake.mails] == ["mail 0", "mail 1", "mail 2"]
 
 
-def test_what_can_go_together_does() -> None:
-    """With PIPELINING, MAIL, RCPT and DATA are one round trip (RFC 2920); without it each waits for its reply."""
+def test_commands_are_pipelined_if_the_server_offers_it() -> None:
+    """The client sends MAIL, RCPT and DATA together with PIPELINING (RFC 2920), else each after the reply before."""
     for extensions, most in ((EXTENSIONS, 3), ((), 1)):
         with FakeSmtpServer(extensions=extensions).running() as fake:
-            assert sent_in_turn(plain(fake)) == [None]
-        begins = fake.together[1:] if extensions else fake.together[1:4]  # after EHLO, before the mail
-        assert begins[0] == most
+            assert send_in_sequence(create_client(fake)) == [None]
+        reads = fake.commands_per_read[1:] if extensions else fake.commands_per_read[1:4]  # after EHLO
+        assert reads[0] == most
 
 
-def test_a_connection_says_good_bye_after_so_many_mails(fake: FakeSmtpServer) -> None:
-    """Servers have a limit of their own, at which they are less polite."""
-    assert sent_in_turn(plain(fake, mails_per_connection=2), 5) == [None] * 5
+def test_a_connection_is_closed_after_its_number_of_mails(fake: FakeSmtpServer) -> None:
+    """The client closes a connection with QUIT after `mails_per_connection`, before a server's own limit is reached."""
+    assert send_in_sequence(create_client(fake, mails_per_connection=2), 5) == [None] * 5
     assert fake.connections == 3
     assert fake.commands.count("QUIT") == 3
 
 
-def test_many_mails_are_under_way_at_once_and_no_more_connections_than_allowed(fake: FakeSmtpServer) -> None:
-    """Each of a hundred callers gets their own answer."""
+def test_many_mails_are_in_flight_over_a_limited_number_of_connections(fake: FakeSmtpServer) -> None:
+    """A hundred callers share three connections, and each gets the outcome of its own mail."""
 
-    async def sending() -> list[NotSent | None]:
-        server = plain(fake, connections=3, timeouts=Timeouts())
-        outcomes = await asyncio.gather(*(outcome_of(server, a_mail(n, f"u{n}@example.net")) for n in range(100)))
-        await server.close()
+    async def send_mails() -> list[NotSent | None]:
+        client = create_client(fake, connections=3, timeouts=SmtpTimeouts())
+        outcomes = await asyncio.gather(*(send_one(client, build_mail(n, f"u{n}@example.net")) for n in range(100)))
+        await client.close()
         return outcomes
 
-    fake.to["u7@example.net"] = ["550 5.1.1 no"]
-    outcomes = asyncio.run(asyncio.wait_for(sending(), 60))
+    fake.rcpt_script_for["u7@example.net"] = ["550 5.1.1 no"]
+    outcomes = asyncio.run(asyncio.wait_for(send_mails(), 60))
     assert [n for n, outcome in enumerate(outcomes) if outcome is not None] == [7]
     assert sorted(mail["Subject"] for mail in fake.mails) == sorted(f"mail {n}" for n in range(100) if n != 7)
     assert fake.most_open == fake.connections == 3
 
 
 @pytest.mark.parametrize(
-    ("command", "answer", "kind", "reason"),
+    ("command", "answer", "error_class", "reason"),
     [
         ("RCPT", "450 4.2.1 ada@example.net is busy", TemporarilyRefused, FailureReason.MAILBOX_BUSY),
         ("RCPT", "550 5.1.1 ada@example.net unknown", HardBounce, FailureReason.MAILBOX_UNKNOWN),
@@ -137,170 +139,170 @@ def test_many_mails_are_under_way_at_once_and_no_more_connections_than_allowed(f
         ("EHLO", "550 not to you", MailServerUnavailable, FailureReason.NOT_WELCOME),
     ],
 )
-def test_a_refusal_is_what_it_is_and_ends_with_its_mail(
-    fake: FakeSmtpServer, command: str, answer: str, kind: type[NotSent], reason: FailureReason
+def test_a_refusal_is_classified_and_concerns_its_mail_only(
+    fake: FakeSmtpServer, command: str, answer: str, error_class: type[NotSent], reason: FailureReason
 ) -> None:
-    """Its class and its reason are right, the next mail goes out, and no reply's words get out."""
+    """The error's class and reason are right, the next mail is sent, and no error holds the server's text."""
     fake.script[command] = [answer]
-    refused, accepted = sent_in_turn(plain(fake), 2)
+    refused, accepted = send_in_sequence(create_client(fake), 2)
     assert refused is not None
-    assert (type(refused), refused.reason) == (kind, reason)
+    assert (type(refused), refused.reason) == (error_class, reason)
     assert "ada" not in str(refused)
     assert accepted is None
     assert [mail["Subject"] for mail in fake.mails] == ["mail 1"]
 
 
-def test_a_refused_mail_does_not_cost_its_connection(fake: FakeSmtpServer) -> None:
-    """What the server remembers of it is forgotten before the next, whose recipient alone gets it."""
-    fake.to["ada@example.net"] = ["450 4.2.1 busy", "550 5.1.1 no"]
-    fake.of["ada@example.net"]["DATA"] = ["451 later"]
-    fake.of["ada@example.net"]["CONTENT"] = ["554 5.6.0 no"]
-    outcomes = sent_in_turn(plain(fake), 5)
+def test_a_refused_mail_keeps_its_connection_open(fake: FakeSmtpServer) -> None:
+    """RSET discards its envelope before the next mail, which only its own recipient gets."""
+    fake.rcpt_script_for["ada@example.net"] = ["450 4.2.1 busy", "550 5.1.1 no"]
+    fake.script_for["ada@example.net"]["DATA"] = ["451 later"]
+    fake.script_for["ada@example.net"]["CONTENT"] = ["554 5.6.0 no"]
+    outcomes = send_in_sequence(create_client(fake), 5)
     assert [outcome is None for outcome in outcomes] == [False, False, False, False, True]
     assert fake.connections == 1
     assert len(fake.mails) == 1
 
 
-def test_a_server_that_wants_a_mail_for_nobody_gets_none(fake: FakeSmtpServer) -> None:
-    """Pipelined, DATA may be taken although RCPT was not (RFC 2920, 3.1): the mail must not be said then."""
-    fake.to["ada@example.net"] = ["550 5.1.1 no"]
-    fake.script["DATA"] = ["354 go on"] if "PIPELINING" in fake.greeted(False) else []
-    refused, accepted = sent_in_turn(plain(fake), 2)
+def test_a_server_without_recipient_gets_no_content(fake: FakeSmtpServer) -> None:
+    """A pipelined DATA may be accepted although RCPT was refused (RFC 2920, 3.1): no content may be sent then."""
+    fake.rcpt_script_for["ada@example.net"] = ["550 5.1.1 no"]
+    fake.script["DATA"] = ["354 go on"] if "PIPELINING" in fake.build_ehlo_reply(False) else []
+    refused, accepted = send_in_sequence(create_client(fake), 2)
     assert (type(refused), accepted) == (HardBounce, None)
     assert fake.connections == 1
     assert len(fake.mails) == 1
 
 
 def test_a_reply_never_belongs_to_another_mail(fake: FakeSmtpServer) -> None:
-    """After an answer that came too late the connection is gone, so that nobody takes it for theirs."""
+    """After a timeout the connection is closed, so that a late reply cannot be read as the reply to the next mail."""
     fake.script["RCPT"] = [STALL]
-    refused, accepted = sent_in_turn(plain(fake), 2)
+    refused, accepted = send_in_sequence(create_client(fake), 2)
     assert refused is not None
     assert (refused.reason, accepted) == (FailureReason.LOST, None)
     assert fake.connections == 2
 
 
 def test_a_connection_that_the_server_closed_costs_no_mail(fake: FakeSmtpServer) -> None:
-    """Servers close idle connections, with a word or without; what they have not heard goes over another."""
+    """A mail on an idle connection that the server has closed, with or without a 421, is sent over another."""
     fake.script["MAIL"] = [None, HANG_UP, None, "421 4.4.2 idle for too long", None, RESET]
-    assert sent_in_turn(plain(fake), 4) == [None] * 4
+    assert send_in_sequence(create_client(fake), 4) == [None] * 4
     assert fake.connections == 4
     assert [mail["Subject"] for mail in fake.mails] == [f"mail {n}" for n in range(4)]
 
 
-def test_who_was_idle_for_long_is_asked_whether_they_stand(fake: FakeSmtpServer) -> None:
-    """A mail must not find out in its middle; a NOOP for each mail would be a round trip too many."""
+def test_a_connection_idle_for_long_is_probed(fake: FakeSmtpServer) -> None:
+    """A NOOP finds a dead connection before a mail uses it; a NOOP for each mail would cost a round trip."""
     clock = FakeClock()
 
-    async def sending() -> None:
-        server = plain(fake, clock=clock)
+    async def send_mails() -> None:
+        client = create_client(fake, clock=clock)
         for number, idle in enumerate((1, 31, 31, 1)):
             clock.advance(timedelta(seconds=idle))
-            await server.send(a_mail(number))
-        await server.close()
+            await client.send(build_mail(number))
+        await client.close()
 
     fake.script["NOOP"] = [None, STALL]
-    asyncio.run(asyncio.wait_for(sending(), 30))
+    asyncio.run(asyncio.wait_for(send_mails(), 30))
     assert fake.commands.count("NOOP") == 2
     assert fake.connections == 2
     assert len(fake.mails) == 4
 
 
-def test_who_is_interrupted_while_they_ask_leaves_no_connection_open(fake: FakeSmtpServer) -> None:
-    """Nobody else knows of it: it would stay open for as long as the server likes."""
+def test_a_cancelled_probe_leaves_no_connection_open(fake: FakeSmtpServer) -> None:
+    """During its probe a connection is in no list: without closing it would stay open as long as the server permits."""
     clock = FakeClock()
 
-    async def sending() -> None:
-        server = plain(fake, clock=clock, timeouts=Timeouts())
-        await server.send(a_mail(1))
+    async def send_mails() -> None:
+        client = create_client(fake, clock=clock, timeouts=SmtpTimeouts())
+        await client.send(build_mail(1))
         clock.advance(timedelta(seconds=31))
-        second = asyncio.create_task(server.send(a_mail(2)))
+        second = asyncio.create_task(client.send(build_mail(2)))
         while "NOOP" not in fake.commands:
             await asyncio.sleep(0.01)
         second.cancel()
         with pytest.raises(asyncio.CancelledError):
             await second
-        assert server.connections == 0
-        await server.close()
+        assert client.connections == 0
+        await client.close()
 
     fake.script["NOOP"] = [STALL]
-    asyncio.run(asyncio.wait_for(sending(), 30))
+    asyncio.run(asyncio.wait_for(send_mails(), 30))
 
 
-@pytest.mark.parametrize("silence", [TAKEN_THEN_GONE, TAKEN_THEN_STALL])
-def test_what_may_have_been_taken_is_sent_again_under_the_same_id(fake: FakeSmtpServer, silence: str) -> None:
-    """The one case of a second copy: better twice than never; by its Message-ID a mail program knows it."""
+@pytest.mark.parametrize("fault", [ACCEPT_THEN_CLOSE, ACCEPT_THEN_STALL])
+def test_an_unconfirmed_mail_is_sent_again_under_the_same_id(fake: FakeSmtpServer, fault: str) -> None:
+    """A mail without a reply to its content is sent again: two copies with one Message-ID are better than none."""
 
-    async def sending() -> None:
-        server = plain(fake)
+    async def send_mails() -> None:
+        client = create_client(fake)
         with pytest.raises(LostAfterData) as lost:
-            await server.send(a_mail())
+            await client.send(build_mail())
         assert not lost.value.permanent
-        await server.send(a_mail())
-        await server.close()
+        await client.send(build_mail())
+        await client.close()
 
-    fake.script["CONTENT"] = [silence]
-    asyncio.run(asyncio.wait_for(sending(), 30))
+    fake.script["CONTENT"] = [fault]
+    asyncio.run(asyncio.wait_for(send_mails(), 30))
     assert [mail["Message-ID"] for mail in fake.mails] == ["<1@example.org>"] * 2
 
 
 def test_a_cancelled_mail_leaves_nothing_behind(fake: FakeSmtpServer) -> None:
-    """Its connection is closed, its place is free, and the server gets the next mail whole."""
+    """Its connection is closed, its place in the pool is free, and the server gets the next mail complete."""
 
-    async def sending() -> None:
-        server = plain(fake, connections=1, timeouts=Timeouts())
-        first = asyncio.create_task(server.send(a_mail(1)))
+    async def send_mails() -> None:
+        client = create_client(fake, connections=1, timeouts=SmtpTimeouts())
+        first = asyncio.create_task(client.send(build_mail(1)))
         while "RCPT" not in fake.commands:
             await asyncio.sleep(0.01)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await first
-        await server.send(a_mail(2))
-        await server.close()
+        await client.send(build_mail(2))
+        await client.close()
 
     fake.script["RCPT"] = [STALL]
-    asyncio.run(asyncio.wait_for(sending(), 30))
+    asyncio.run(asyncio.wait_for(send_mails(), 30))
     assert [mail["Subject"] for mail in fake.mails] == ["mail 2"]
 
 
 def test_an_outage_costs_no_storm_of_connections(fake: FakeSmtpServer) -> None:
-    """Two hundred mails and a server that turns everybody away: it is left alone, and each mail is told until when."""
+    """The circuit opens when a server refuses every connection, and the errors of 200 mails have a retry time."""
     clock = FakeClock()
 
-    async def sending() -> None:
-        server = plain(fake, clock=clock, timeouts=Timeouts())
-        outcomes = await asyncio.gather(*(outcome_of(server, a_mail(n)) for n in range(200)))
+    async def send_mails() -> None:
+        client = create_client(fake, clock=clock, timeouts=SmtpTimeouts())
+        outcomes = await asyncio.gather(*(send_one(client, build_mail(n)) for n in range(200)))
         assert {type(outcome) for outcome in outcomes} == {MailServerUnavailable}
-        assert fake.connections < 5 + 4, "more than it takes to see it, and those under way"
-        assert server.state is BreakerState.OPEN
+        assert fake.connections < 5 + 4, "more than the failures that open the circuit, and the connections in use"
+        assert client.state is BreakerState.OPEN
         [away] = {outcome.retry_at for outcome in outcomes[50:] if outcome is not None}
         assert away is not None
         clock.advance(away - clock.now())
         seen = fake.connections
-        again = await asyncio.gather(*(outcome_of(server, a_mail(n)) for n in range(200)))
-        assert fake.connections == seen + 1, "one sees whether the server is back"
+        again = await asyncio.gather(*(send_one(client, build_mail(n)) for n in range(200)))
+        assert fake.connections == seen + 1, "one mail is the probe"
         assert all(outcome is not None and outcome.retry_at is not None for outcome in again)
         fake.script["CONNECT"].clear()
         clock.advance(timedelta(minutes=5))
-        assert await outcome_of(server, a_mail(1)) is None
-        assert set(await asyncio.gather(*(outcome_of(server, a_mail(n)) for n in range(20)))) == {None}
-        await server.close()
+        assert await send_one(client, build_mail(1)) is None
+        assert set(await asyncio.gather(*(send_one(client, build_mail(n)) for n in range(20)))) == {None}
+        await client.close()
 
     fake.script["CONNECT"] = ["554 5.7.1 not from here"] * 300
     with capture_logs() as logs:
-        asyncio.run(asyncio.wait_for(sending(), 60))
+        asyncio.run(asyncio.wait_for(send_mails(), 60))
     assert [log["event"] for log in logs] == ["mail_server.left_alone"] * 2 + ["mail_server.back"]
     assert logs[0]["reason"] == "not_welcome"
 
 
 def test_refused_mails_do_not_open_the_breaker(fake: FakeSmtpServer) -> None:
-    """A server that has answered is there, whatever it said about one mail."""
-    fake.to["ada@example.net"] = ["550 5.1.1 no", "450 4.2.1 busy"] * 6
-    assert sent_in_turn(plain(fake, clock=FakeClock()), 13)[-1] is None
+    """A reply about one mail is a success for the breaker: the server works."""
+    fake.rcpt_script_for["ada@example.net"] = ["550 5.1.1 no", "450 4.2.1 busy"] * 6
+    assert send_in_sequence(create_client(fake, clock=FakeClock()), 13)[-1] is None
 
 
-def test_so_many_mails_a_minute_and_no_more(fake: FakeSmtpServer) -> None:
-    """The third of two a minute waits until the minute of the first is over."""
+def test_the_rate_limit_delays_mails(fake: FakeSmtpServer) -> None:
+    """The third mail waits until a minute after the first if two per minute are allowed."""
     waits: list[float] = []
 
     class Clock(FakeClock):
@@ -309,75 +311,75 @@ def test_so_many_mails_a_minute_and_no_more(fake: FakeSmtpServer) -> None:
             self.advance(max(duration, timedelta(0)))
             return 0.0
 
-    assert sent_in_turn(plain(fake, mails_per_minute=2, clock=Clock()), 4) == [None] * 4
+    assert send_in_sequence(create_client(fake, mails_per_minute=2, clock=Clock()), 4) == [None] * 4
     assert waits == [0, 0, 60, 0]
 
 
-def test_nobody_listens() -> None:
-    """A server that is down is away, whatever the mail."""
+def test_a_closed_port_is_an_unavailable_server() -> None:
+    """A refused connection concerns all mails: MailServerAway."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        [outcome] = sent_in_turn(MailServer("127.0.0.1", free.getsockname()[1], "plaintext"))
+        [outcome] = send_in_sequence(SmtpClient("127.0.0.1", free.getsockname()[1], "plaintext"))
     assert isinstance(outcome, MailServerUnavailable)
     assert outcome.reason is FailureReason.UNREACHABLE
 
 
 def test_a_server_without_starttls_gets_no_mail(fake: FakeSmtpServer) -> None:
-    """Who asked for encryption never sends without, not even when a server (or who stands before it) offers none."""
-    [outcome] = sent_in_turn(MailServer("127.0.0.1", fake.port, "starttls"))
+    """A client with `starttls` never sends unencrypted, even if the server (or an attacker) offers no STARTTLS."""
+    [outcome] = send_in_sequence(SmtpClient("127.0.0.1", fake.port, "starttls"))
     assert isinstance(outcome, MailServerUnavailable)
     assert outcome.reason is FailureReason.TLS
     assert "MAIL" not in fake.commands
 
 
-def test_who_hears_of_a_bounce(fake: FakeSmtpServer) -> None:
-    """The mailbox of From, unless another is given (VERP), or nobody."""
+def test_the_envelope_sender_is_the_address_for_bounces(fake: FakeSmtpServer) -> None:
+    """The envelope sender is the address in From, or the given one (VERP), or empty."""
 
-    async def sending() -> None:
-        server = plain(fake)
-        await server.send(a_mail())
-        await server.send(a_mail(), "bounce+1=ada@example.org")
-        await server.send(a_mail(), "")
-        await server.close()
+    async def send_mails() -> None:
+        client = create_client(fake)
+        await client.send(build_mail())
+        await client.send(build_mail(), "bounce+1=ada@example.org")
+        await client.send(build_mail(), "")
+        await client.close()
 
-    asyncio.run(asyncio.wait_for(sending(), 30))
+    asyncio.run(asyncio.wait_for(send_mails(), 30))
     senders = [mail.split("<")[1].split(">")[0] for mail, _ in fake.envelopes]
     assert senders == ["alerts@example.org", "bounce+1=ada@example.org", ""]
 
 
-def test_what_the_server_offers_is_used() -> None:
-    """Its size, eight bits and other alphabets are said with MAIL, so that it can refuse before it has read all."""
+def test_the_extensions_of_the_server_are_used() -> None:
+    """MAIL holds size, BODY=8BITMIME and SMTPUTF8, so that the server can refuse a mail before it has read it."""
     for mail, said in (
-        (a_mail(), ""),
-        (a_mail(text="zoë\n"), " BODY=8BITMIME"),
-        (a_mail(to="zoë@example.net"), " BODY=8BITMIME SMTPUTF8"),  # its header is not ASCII either
+        (build_mail(), ""),
+        (build_mail(text="zoë\n"), " BODY=8BITMIME"),
+        (build_mail(to="zoë@example.net"), " BODY=8BITMIME SMTPUTF8"),  # its header is not ASCII either
     ):
         with FakeSmtpServer(extensions=EXTENSIONS).running() as fake:
-            assert asyncio.run(outcome_of(plain(fake), mail)) is None
+            assert asyncio.run(send_one(create_client(fake), mail)) is None
         size = len(mail.as_bytes(policy=mail.policy.clone(utf8=True)))
         [(command, _)] = fake.envelopes
         assert command == f"MAIL FROM:<alerts@example.org> SIZE={size}{said}"
 
 
 def test_a_server_without_eight_bits_gets_seven(fake: FakeSmtpServer) -> None:
-    """RFC 6152 has it so; the text is the same."""
-    asyncio.run(plain(fake).send(a_mail(text="zoë\n")))
+    """The content is encoded in ASCII for a server without 8BITMIME (RFC 6152), and the text is the same."""
+    asyncio.run(create_client(fake).send(build_mail(text="zoë\n")))
     [mail] = fake.mails
     assert mail.get_content().strip() == "zoë"
-    assert (mail["Content-Transfer-Encoding"] == "8bit") is ("8BITMIME" in fake.greeted(False))
+    assert (mail["Content-Transfer-Encoding"] == "8bit") is ("8BITMIME" in fake.build_ehlo_reply(False))
 
 
 def test_an_address_in_utf8_needs_a_server_that_takes_it() -> None:
-    """Without SMTPUTF8 no mail can ever reach such an address; others still can."""
+    """A mail to such an address is refused permanently without SMTPUTF8; mails to others are sent."""
 
-    async def sending() -> None:
-        server = plain(fake)
+    async def send_mails() -> None:
+        client = create_client(fake)
         with pytest.raises(PermanentlyRefused) as refused:
-            await server.send(a_mail(to="zoë@example.net"))
+            await client.send(build_mail(to="zoë@example.net"))
         assert refused.value.reason is FailureReason.ADDRESS
-        await server.send(a_mail())
-        await server.close()
+        await client.send(build_mail())
+        await client.close()
 
     with FakeSmtpServer().running() as fake:
-        asyncio.run(asyncio.wait_for(sending(), 30))
+        asyncio.run(asyncio.wait_for(send_mails(), 30))
     assert fake.connections == 1

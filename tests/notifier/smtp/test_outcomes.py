@@ -1,4 +1,4 @@
-"""What answers mean: every reply code and enhanced code that matters, in every phase, and all others."""
+"""Classification of the server's replies: every code that matters, in every phase, and all others."""
 
 import pytest
 from hypothesis import given, strategies as st
@@ -11,22 +11,23 @@ from notifier.errors import (
     PermanentlyRefused,
     TemporarilyRefused,
 )
-from notifier.smtp.outcomes import TABLE, Enhanced, Kind, Phase, classify
+from notifier.smtp.outcomes import RULES, Disposition, EnhancedCode, Phase, classify
 
-ENTRY = (Phase.CONNECT, Phase.EHLO, Phase.STARTTLS, Phase.AUTH)
+OPENING = (Phase.CONNECT, Phase.EHLO, Phase.STARTTLS, Phase.AUTH)
 ABOUT_A_MAIL = (Phase.RCPT, Phase.DATA, Phase.CONTENT)
 phases = st.sampled_from(Phase)
 enhanceds = st.none() | st.tuples(st.sampled_from((2, 4, 5)), st.integers(0, 999), st.integers(0, 999))
 
 
-def parsed(text: str) -> tuple[int, Enhanced | None]:
+def parse_reply(text: str) -> tuple[int, EnhancedCode | None]:
+    """Return the reply code and the enhanced code (or None) of a text like "550 5.1.1"."""
     code, _, dotted = text.partition(" ")
     first, second, third = map(int, dotted.split(".")) if dotted else (0, 0, 0)
     return int(code), (first, second, third) if dotted else None
 
 
 @pytest.mark.parametrize(
-    ("phase", "reply", "kind", "reason"),
+    ("phase", "reply", "disposition", "reason"),
     [
         ("mail", "450", "server", "busy"),
         ("mail", "450 4.7.1", "server", "busy"),
@@ -104,11 +105,11 @@ def parsed(text: str) -> tuple[int, Enhanced | None]:
         ("content", "354", "unknown", "lost_after_data"),
     ],
 )
-def test_an_answer_about_a_mail(phase: str, reply: str, kind: str, reason: str) -> None:
-    """Each is what the RFC beside its row says."""
-    code, enhanced = parsed(reply)
+def test_a_reply_about_a_mail_is_classified(phase: str, reply: str, disposition: str, reason: str) -> None:
+    """A reply has the meaning that the RFC named in its rule gives it."""
+    code, enhanced = parse_reply(reply)
     outcome = classify(Phase(phase), code, enhanced)
-    assert (outcome.kind, outcome.reason) == (kind, reason)
+    assert (outcome.disposition, outcome.reason) == (disposition, reason)
 
 
 @pytest.mark.parametrize("phase", Phase)
@@ -117,30 +118,30 @@ def test_an_answer_about_a_mail(phase: str, reply: str, kind: str, reason: str) 
     [("421", "busy"), ("421 4.7.0", "busy"), ("535 5.7.8", "authentication"), ("534 5.7.9", "authentication"),
      ("538 5.7.11", "authentication"), ("432 4.7.12", "authentication"), ("521", "not_welcome")],
 )  # fmt: skip
-def test_what_the_server_says_of_itself_or_of_us_concerns_all(phase: Phase, reply: str, reason: str) -> None:
-    """Whichever command it answers with it."""
-    outcome = classify(phase, *parsed(reply))
-    assert (outcome.kind, outcome.reason) == (Kind.SERVER, reason)
+def test_a_reply_about_server_or_login_concerns_all_mails(phase: Phase, reply: str, reason: str) -> None:
+    """These replies concern all mails in every phase."""
+    outcome = classify(phase, *parse_reply(reply))
+    assert (outcome.disposition, outcome.reason) == (Disposition.SERVER, reason)
 
 
 @pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize("code", [530, 454])
-def test_what_is_missing_is_encryption_or_a_login(phase: Phase, code: int) -> None:
-    """The same code says either (RFC 3207, RFC 4954)."""
+def test_codes_530_and_454_mean_tls_or_login(phase: Phase, code: int) -> None:
+    """The phase decides between TLS (RFC 3207) and authentication (RFC 4954), which share these codes."""
     outcome = classify(phase, code)
-    assert outcome.kind is Kind.SERVER
+    assert outcome.disposition is Disposition.SERVER
     assert outcome.reason is (FailureReason.TLS if phase is Phase.STARTTLS else FailureReason.AUTHENTICATION)
 
 
-@pytest.mark.parametrize("phase", ENTRY)
+@pytest.mark.parametrize("phase", OPENING)
 @given(code=st.integers(100, 599), enhanced=enhanceds)
-def test_before_any_mail_everything_concerns_all(phase: Phase, code: int, enhanced: Enhanced | None) -> None:
-    """Also 554 in place of a greeting: it is us who are not welcome, or nobody is."""
-    assert classify(phase, code, enhanced).kind is Kind.SERVER
+def test_a_failure_before_any_mail_concerns_all_mails(phase: Phase, code: int, enhanced: EnhancedCode | None) -> None:
+    """Also 554 as the greeting: the server refuses this client, or all clients."""
+    assert classify(phase, code, enhanced).disposition is Disposition.SERVER
 
 
 @pytest.mark.parametrize(
-    ("phase", "kind", "reason"),
+    ("phase", "disposition", "reason"),
     [
         ("connect", "server", "unreachable"),
         ("ehlo", "server", "unreachable"),
@@ -152,55 +153,53 @@ def test_before_any_mail_everything_concerns_all(phase: Phase, code: int, enhanc
         ("content", "unknown", "lost_after_data"),
     ],
 )
-def test_no_answer(phase: str, kind: str, reason: str) -> None:
-    """Only after the mail's last line it may have been taken."""
+def test_no_reply_is_classified_by_phase(phase: str, disposition: str, reason: str) -> None:
+    """A missing reply means that the server may have accepted the mail only after the mail's last line."""
     outcome = classify(Phase(phase), None)
-    assert (outcome.kind, outcome.reason) == (kind, reason)
+    assert (outcome.disposition, outcome.reason) == (disposition, reason)
 
 
 @given(phases, st.none() | st.integers() | st.integers(0, 999), enhanceds)
-def test_every_answer_has_a_meaning(phase: Phase, code: int | None, enhanced: Enhanced | None) -> None:
-    """And an error to raise for it that says the same."""
+def test_every_reply_is_classified(phase: Phase, code: int | None, enhanced: EnhancedCode | None) -> None:
+    """Any phase and reply give an outcome, and an error of the same meaning."""
     outcome = classify(phase, code, enhanced)
-    error = outcome.error()
-    kinds = {
-        Kind.TEMPORARY: TemporarilyRefused,
-        Kind.PERMANENT: PermanentlyRefused,
-        Kind.HARD_BOUNCE: HardBounce,
-        Kind.SERVER: MailServerUnavailable,
-        Kind.UNKNOWN: LostAfterData,
+    error = outcome.to_error()
+    errors = {
+        Disposition.TEMPORARY: TemporarilyRefused,
+        Disposition.PERMANENT: PermanentlyRefused,
+        Disposition.HARD_BOUNCE: HardBounce,
+        Disposition.SERVER: MailServerUnavailable,
+        Disposition.UNKNOWN: LostAfterData,
     }
-    assert type(error) is kinds[outcome.kind]
+    assert type(error) is errors[outcome.disposition]
     assert error.reason is outcome.reason
     assert str(error) == outcome.text
 
 
 @given(phases, st.integers(0, 999), enhanceds)
-def test_nothing_is_for_good_that_the_server_did_not_call_so(
-    phase: Phase, code: int, enhanced: Enhanced | None
-) -> None:
-    """Permanent needs 5yz; an address is given up only for a 5yz to RCPT; unknown is only what came after DATA."""
-    kind = classify(phase, code, enhanced).kind
-    if kind in (Kind.PERMANENT, Kind.HARD_BOUNCE):
+def test_only_5yz_replies_are_permanent(phase: Phase, code: int, enhanced: EnhancedCode | None) -> None:
+    """Permanent needs 5yz; a hard bounce needs 5yz to RCPT; unknown is possible only after the content."""
+    disposition = classify(phase, code, enhanced).disposition
+    if disposition in (Disposition.PERMANENT, Disposition.HARD_BOUNCE):
         assert code // 100 == 5
-        assert phase not in ENTRY
-    if kind is Kind.HARD_BOUNCE:
+        assert phase not in OPENING
+    if disposition is Disposition.HARD_BOUNCE:
         assert phase is Phase.RCPT
         assert enhanced is None or enhanced[0] == 5 or code == 556
-    if kind is Kind.UNKNOWN:
+    if disposition is Disposition.UNKNOWN:
         assert phase is Phase.CONTENT
         assert code // 100 not in (4, 5)
 
 
 @given(st.sampled_from(ABOUT_A_MAIL), st.integers(400, 499), enhanceds)
-def test_4yz_is_tried_again(phase: Phase, code: int, enhanced: Enhanced | None) -> None:
-    """Whatever the enhanced code says: the first digit of the reply is what counts (RFC 5321, 4.2.1)."""
-    assert classify(phase, code, enhanced).kind in (Kind.TEMPORARY, Kind.SERVER)
+def test_4yz_replies_are_retried(phase: Phase, code: int, enhanced: EnhancedCode | None) -> None:
+    """The first digit of the reply code decides, whatever the enhanced code is (RFC 5321, 4.2.1)."""
+    assert classify(phase, code, enhanced).disposition in (Disposition.TEMPORARY, Disposition.SERVER)
 
 
 @given(phases, st.integers(200, 599), enhanceds)
-def test_the_text_is_numbers_and_our_own_words(phase: Phase, code: int, enhanced: Enhanced | None) -> None:
-    """It goes to logs and dead letters, where no address may be."""
+def test_the_text_holds_no_words_of_the_server(phase: Phase, code: int, enhanced: EnhancedCode | None) -> None:
+    """The text goes to logs and dead letters, which must not hold an address."""
     text = classify(phase, code, enhanced).text
     dotted = " " + ".".join(map(str, enhanced)) if enhanced else ""
     assert text.startswith("the server refused ")
@@ -218,17 +217,20 @@ def test_the_text_is_numbers_and_our_own_words(phase: Phase, code: int, enhanced
         (Phase.STARTTLS, None, "no encryption with the server that can be trusted"),
     ],
 )
-def test_the_text_is_a_sentence_to_an_operator(phase: Phase, code: int | None, text: str) -> None:
-    """Who reads it at night in a list of dead letters sees who did what."""
+def test_the_text_is_a_sentence_for_an_operator(phase: Phase, code: int | None, text: str) -> None:
+    """An operator who reads a list of dead letters sees who refused what."""
     assert classify(phase, code, (5, 1, 1)).text == text
 
 
-def test_each_row_is_reached() -> None:
-    """A row behind one that says all that it says would be dead."""
+def test_each_rule_is_reachable() -> None:
+    """No rule is hidden by the rules before it."""
     seen = set()
-    details = [None, *((kind, subject, detail) for kind in (4, 5) for subject in range(8) for detail in range(13))]
+    details = [
+        None,
+        *((first, subject, detail) for first in (4, 5) for subject in range(8) for detail in range(13)),
+    ]
     for phase in Phase:
-        for code in (299, 499, 599, *(int(row.code) for row in TABLE if row.code.isdecimal())):
+        for code in (299, 499, 599, *(int(rule.code) for rule in RULES if rule.code.isdecimal())):
             for enhanced in details:
-                seen.add(next((n for n, row in enumerate(TABLE) if row.matches(phase, code, enhanced)), None))
-    assert set(range(len(TABLE))) <= seen
+                seen.add(next((n for n, rule in enumerate(RULES) if rule.matches(phase, code, enhanced)), None))
+    assert set(range(len(RULES))) <= seen

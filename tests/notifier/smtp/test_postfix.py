@@ -1,4 +1,4 @@
-"""A real mail server, Postfix: what it says is understood, and what it takes arrives."""
+"""The SMTP client against a real mail server, Postfix: replies are classified right, and accepted mails arrive."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from chassis.breaker import BreakerPolicy
 from chassis.clock import SystemClock
 from notifier.delivery.retries import compute_next_attempt_time
 from notifier.errors import FailureReason, HardBounce, MailServerUnavailable, NotSent, PermanentlyRefused
-from notifier.smtp import MailServer
+from notifier.smtp import SmtpClient
 from tests.fakes.postfix import SIZE_LIMIT, Postfix, running_postfix
 from tests.ports import HOST
 from tests.waiting import eventually
@@ -30,12 +30,13 @@ def shared() -> Iterator[Postfix]:
 
 @pytest.fixture
 def postfix(shared: Postfix) -> Postfix:
-    """With an empty mailbox."""
-    shared.forget()
+    """The shared Postfix, with an empty mailbox."""
+    shared.empty_mailbox()
     return shared
 
 
-def a_mail(number: int, to: str = "ada@example.net", text: str = "24 departures\n.\n") -> EmailMessage:
+def build_mail(number: int, to: str = "ada@example.net", text: str = "24 departures\n.\n") -> EmailMessage:
+    """Return a mail with this number in its subject and Message-ID."""
     mail = EmailMessage(policy=SMTP)
     mail["From"], mail["To"], mail["Subject"] = "alerts@example.org", to, f"mail {number}"
     mail["Message-ID"] = f"<{number}@example.org>"
@@ -43,16 +44,16 @@ def a_mail(number: int, to: str = "ada@example.net", text: str = "24 departures\
     return mail
 
 
-def server_of(postfix: Postfix, **settings: object) -> MailServer:
-    return MailServer(HOST, postfix.port, "starttls", ca_file=postfix.ca_file, **settings)  # type: ignore[arg-type]
+def create_client(postfix: Postfix, **settings: object) -> SmtpClient:
+    return SmtpClient(HOST, postfix.port, "starttls", ca_file=postfix.ca_file, **settings)  # type: ignore[arg-type]
 
 
-async def insist(server: MailServer, mail: EmailMessage) -> int:
-    """Send until it is taken; how often that was in vain."""
+async def send_until_accepted(client: SmtpClient, mail: EmailMessage) -> int:
+    """Send a mail until it is accepted; return how many attempts failed."""
     began, attempt = CLOCK.now(), 0
     while True:
         try:
-            await server.send(mail)
+            await client.send(mail)
             return attempt
         except NotSent as error:
             failure = error
@@ -67,12 +68,12 @@ async def insist(server: MailServer, mail: EmailMessage) -> int:
 
 
 def test_fifty_mails_arrive_once_each(postfix: Postfix) -> None:
-    """Over four encrypted connections, several at a time."""
+    """Mails over four encrypted connections, several at a time, arrive without loss and duplicates."""
 
     async def sending() -> None:
-        server = server_of(postfix, mails_per_connection=5)
-        await asyncio.gather(*(server.send(a_mail(n, f"u{n}@example.net")) for n in range(50)))
-        await server.close()
+        client = create_client(postfix, mails_per_connection=5)
+        await asyncio.gather(*(client.send(build_mail(n, f"u{n}@example.net")) for n in range(50)))
+        await client.close()
 
     asyncio.run(asyncio.wait_for(sending(), 60))
     eventually(lambda: len(postfix.mails()) >= 50, "all mails", 30)
@@ -82,27 +83,27 @@ def test_fifty_mails_arrive_once_each(postfix: Postfix) -> None:
     assert {mail.get_content() for mail in mails} == {"24 departures\n.\n"}
     assert all("TLSv1" in mail["Received"] for mail in mails), "encrypted"
     assert postfix.log().count("disconnect from") >= 10
-    assert "lost connection after" not in postfix.log(), "it was always taken leave of"
+    assert "lost connection after" not in postfix.log(), "each connection ended with QUIT"
 
 
-def test_what_it_refuses_is_understood(postfix: Postfix) -> None:
-    """An unknown recipient is a hard bounce; a mail that is too large, another domain and a bad sender are not."""
+def test_refusals_are_classified(postfix: Postfix) -> None:
+    """An unknown recipient is a hard bounce; a mail too large and another domain are not; VERP senders are accepted."""
 
     async def sending() -> list[NotSent | None]:
-        server = server_of(postfix, connections=1)
+        client = create_client(postfix, connections=1)
         outcomes: list[NotSent | None] = []
         for mail, sender in (
-            (a_mail(1, "nobody@example.net"), None),
-            (a_mail(2, text="x" * 70 + "\n" + "y\n" * SIZE_LIMIT), None),
-            (a_mail(3, "ada@elsewhere.example"), None),
-            (a_mail(4), "bounces+4=ada=example.net@example.org"),
+            (build_mail(1, "nobody@example.net"), None),
+            (build_mail(2, text="x" * 70 + "\n" + "y\n" * SIZE_LIMIT), None),
+            (build_mail(3, "ada@elsewhere.example"), None),
+            (build_mail(4), "bounces+4=ada=example.net@example.org"),
         ):
             try:
-                await server.send(mail, sender)
+                await client.send(mail, sender)
                 outcomes.append(None)
             except NotSent as error:
                 outcomes.append(error)
-        await server.close()
+        await client.close()
         return outcomes
 
     unknown, large, elsewhere, taken = asyncio.run(asyncio.wait_for(sending(), 60))
@@ -120,13 +121,13 @@ def test_what_it_refuses_is_understood(postfix: Postfix) -> None:
     assert (mail["Subject"], mail["Return-Path"]) == ("mail 4", "<bounces+4=ada=example.net@example.org>")
 
 
-def test_an_address_in_another_alphabet(postfix: Postfix) -> None:
-    """SMTPUTF8 (RFC 6531), end to end."""
+def test_a_non_ascii_address_gets_its_mail(postfix: Postfix) -> None:
+    """SMTPUTF8 (RFC 6531) works end to end."""
 
     async def sending() -> None:
-        server = server_of(postfix)
-        await server.send(a_mail(1, "zoë@example.net"))
-        await server.close()
+        client = create_client(postfix)
+        await client.send(build_mail(1, "zoë@example.net"))
+        await client.close()
 
     asyncio.run(asyncio.wait_for(sending(), 60))
     eventually(postfix.mails, "the mail", 30)
@@ -135,27 +136,28 @@ def test_an_address_in_another_alphabet(postfix: Postfix) -> None:
     assert "UTF8SMTP" in mail["Received"]
 
 
-def test_a_certificate_that_the_machine_does_not_know(postfix: Postfix) -> None:
-    """Is refused, with a real server too."""
+def test_an_untrusted_certificate_is_refused(postfix: Postfix) -> None:
+    """The client refuses a real server's certificate, too, if the machine does not trust it."""
     with pytest.raises(MailServerUnavailable) as refused:
-        asyncio.run(MailServer(HOST, postfix.port, "starttls").send(a_mail(1)))
+        asyncio.run(SmtpClient(HOST, postfix.port, "starttls").send(build_mail(1)))
     assert refused.value.reason is FailureReason.TLS
 
 
-def test_it_is_stopped_and_started_in_mid_run(postfix: Postfix) -> None:
-    """Every mail arrives; twice only what was lost after its last line, which here at most each connection can be."""
+def test_no_mail_is_lost_when_the_server_restarts(postfix: Postfix) -> None:
+    """Every mail arrives; only a mail without a reply to its content may arrive twice: at most one per connection."""
 
     async def sending() -> int:
-        patience = BreakerPolicy(first_opening=timedelta(seconds=0.2), longest_opening=timedelta(seconds=0.5))
-        server = server_of(postfix, patience=patience)
-        tasks = [asyncio.create_task(insist(server, a_mail(n, f"u{n}@example.net"))) for n in range(300)]
+        breaker_policy = BreakerPolicy(first_opening=timedelta(seconds=0.2), longest_opening=timedelta(seconds=0.5))
+        client = create_client(postfix, breaker_policy=breaker_policy)
+        mails = [build_mail(n, f"u{n}@example.net") for n in range(300)]
+        tasks = [asyncio.create_task(send_until_accepted(client, mail)) for mail in mails]
         while sum(task.done() for task in tasks) < 40:
             await asyncio.sleep(0.005)
         await asyncio.to_thread(postfix.stop)
-        assert sum(task.done() for task in tasks) < 300, "all had gone out before"
+        assert sum(task.done() for task in tasks) < 300, "all mails were sent before the stop"
         await asyncio.to_thread(postfix.start)
         tries = await asyncio.gather(*tasks)
-        await server.close()
+        await client.close()
         return max(tries)
 
     assert asyncio.run(asyncio.wait_for(sending(), 120)) > 0

@@ -1,4 +1,4 @@
-"""Encryption and login: with whom the mail server talks at all."""
+"""TLS and login: the SMTP client sends mails only to a server with a trusted certificate."""
 
 import ssl
 from datetime import timedelta
@@ -7,65 +7,71 @@ from pathlib import Path
 import pytest
 
 from notifier.errors import FailureReason, MailServerUnavailable, NotSent
-from notifier.smtp import MailServer, Security, Timeouts
+from notifier.smtp import Security, SmtpClient, SmtpTimeouts
 from tests.fakes.smtp_server import HANG_UP, RESET, STALL, FakeSmtpServer
 from tests.fakes.tls import server_context
-from tests.notifier.smtp.test_client import EXTENSIONS, sent_in_turn
+from tests.notifier.smtp.test_client import EXTENSIONS, send_in_sequence
 
 
-def over_tls(
+def send_over_tls(
     context: ssl.SSLContext, security: Security, ca_file: Path | None, password: str = "right", fault: str | None = None
 ) -> tuple[NotSent | None, FakeSmtpServer]:
-    """What becomes of a mail to a server that insists on TLS and a login."""
+    """Send a mail to a server that requires TLS and a login; return its error (None: accepted) and the server."""
     fake = FakeSmtpServer(context, "tls" if security == "tls" else "starttls", ("towerwatch", "right"), EXTENSIONS)
     fake.script["HANDSHAKE"] = [fault]
     with fake.running():
-        server = MailServer(
-            "127.0.0.1", fake.port, security, "towerwatch", password, ca_file=ca_file, timeouts=Timeouts(connect_s=2)
+        client = SmtpClient(
+            "127.0.0.1",
+            fake.port,
+            security,
+            "towerwatch",
+            password,
+            ca_file=ca_file,
+            timeouts=SmtpTimeouts(connect_s=2),
         )
-        [outcome] = sent_in_turn(server)
+        [outcome] = send_in_sequence(client)
     return outcome, fake
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 @pytest.mark.parametrize("by_setting", [True, False])
-def test_encrypted_and_logged_in(
+def test_a_mail_is_sent_encrypted_after_a_login(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security: Security, by_setting: bool
 ) -> None:
-    """Both ways of encrypting work with a certificate that the settings, or the machine, trust."""
+    """STARTTLS and implicit TLS work with a certificate that the settings, or the machine, trust."""
     context, trusted = server_context(tmp_path)
     if not by_setting:
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
-    outcome, fake = over_tls(context, security, trusted if by_setting else None)
+    outcome, fake = send_over_tls(context, security, trusted if by_setting else None)
     assert outcome is None
     assert len(fake.mails) == 1
 
 
 @pytest.mark.parametrize("security", ["starttls", "tls"])
 @pytest.mark.parametrize("fault", ["unknown", "expired", "wrong host"])
-def test_a_certificate_that_cannot_be_believed_is_refused(tmp_path: Path, security: Security, fault: str) -> None:
-    """Otherwise whoever stands in between would read along. It concerns all mails, and no password is told."""
+def test_an_invalid_certificate_is_refused(tmp_path: Path, security: Security, fault: str) -> None:
+    """An attacker between client and server cannot read mails. The error concerns all mails; no password is sent."""
     address = "127.0.0.2" if fault == "wrong host" else "127.0.0.1"
     context, trusted = server_context(tmp_path, address, timedelta(hours=-1 if fault == "expired" else 1))
-    outcome, fake = over_tls(context, security, None if fault == "unknown" else trusted)
+    outcome, fake = send_over_tls(context, security, None if fault == "unknown" else trusted)
     assert isinstance(outcome, MailServerUnavailable)
     assert outcome.reason is FailureReason.TLS
     assert "AUTH" not in fake.commands
 
 
 @pytest.mark.parametrize("fault", [HANG_UP, RESET, STALL])
-def test_a_handshake_that_comes_to_no_end(tmp_path: Path, fault: str) -> None:
-    """Costs its timeout and no more."""
+def test_a_failed_handshake_ends_with_its_timeout(tmp_path: Path, fault: str) -> None:
+    """A handshake that is closed, reset or never finished raises MailServerAway with the reason TLS."""
     context, trusted = server_context(tmp_path)
-    outcome, _ = over_tls(context, "starttls", trusted, fault=fault)
+    outcome, _ = send_over_tls(context, "starttls", trusted, fault=fault)
     assert isinstance(outcome, MailServerUnavailable)
     assert outcome.reason is FailureReason.TLS
 
 
-def test_a_wrong_password_is_our_fault_and_costs_no_alert(tmp_path: Path) -> None:
-    """535 is a 5yz, but it says nothing about the mail: it will be tried again."""
+def test_a_wrong_password_is_not_permanent(tmp_path: Path) -> None:
+    """535 is a permanent reply (5yz), but not about the mail: the mail will be retried."""
     context, trusted = server_context(tmp_path)
-    outcome, _ = over_tls(context, "starttls", trusted, password="wrong")
+    outcome, _ = send_over_tls(context, "starttls", trusted, password="wrong")
     assert isinstance(outcome, MailServerUnavailable)
     assert outcome.reason is FailureReason.AUTHENTICATION
     assert "535 5.7.8" in str(outcome)
