@@ -1,12 +1,14 @@
 """The links in mails: signed, so that they need no table and no login."""
 
 import hashlib
+import hmac
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
 from itsdangerous import BadSignature, SignatureExpired, Signer, TimestampSigner
+from itsdangerous.encoding import base64_encode, int_to_bytes
 
 from user_manager.errors import LinkExpiredError, LinkForgedError
 
@@ -54,9 +56,12 @@ class Links:
         """What the confirmation link that ends with `link_token` says. Raises LinkForgedError, LinkExpiredError."""
         signer = TimestampSigner(self.signing_key, _CONFIRMATION, key_derivation="hmac", digest_method=hashlib.sha256)
         try:
-            signed = signer.unsign(link_token, max_age=int(CONFIRMATION_LIFE.total_seconds())).decode("ascii")
+            _require_canonical_signature(signer, link_token)
+            max_age = int(CONFIRMATION_LIFE.total_seconds())
+            value, signed_at = signer.unsign(link_token, max_age, return_timestamp=True)
+            _require_canonical_timestamp(link_token, signed_at)
             # Links of the version before hold nothing but the user.
-            user_id, _, microseconds = signed.partition("~")
+            user_id, _, microseconds = value.decode("ascii").partition("~")
             return ConfirmationLink(UUID(user_id), _EPOCH + int(microseconds or 0) * _MICROSECOND)
         except SignatureExpired:
             raise LinkExpiredError("This link has expired; ask for another mail.") from None
@@ -72,9 +77,28 @@ class Links:
         """The user whose unsubscription link ends with `link_token`. Raises LinkForgedError."""
         signer = Signer(self.signing_key, _UNSUBSCRIPTION, key_derivation="hmac", digest_method=hashlib.sha256)
         try:
+            _require_canonical_signature(signer, link_token)
             return UUID(signer.unsign(link_token).decode("ascii"))
         except (BadSignature, ValueError):
             raise LinkForgedError(_FORGED) from None
+
+
+def _require_canonical_signature(signer: Signer, link_token: str) -> None:
+    """Raise BadSignature unless the signature in `link_token` is, character for character, the one that `signer` makes.
+
+    itsdangerous compares decoded bytes. Several texts decode to the same bytes: the last character of base64 without
+    padding has unused bits, and Python's decoder accepts padding and skips characters outside the alphabet.
+    """
+    payload, _, signature = link_token.rpartition(".")
+    if not hmac.compare_digest(signer.get_signature(payload), signature.encode()):
+        raise BadSignature("The signature is not in its canonical form.")
+
+
+def _require_canonical_timestamp(link_token: str, signed_at: datetime) -> None:
+    """Raise BadSignature unless the timestamp in `link_token` is `signed_at` in the form that the signer writes."""
+    timestamp = link_token.split(".")[-2]
+    if timestamp.encode() != base64_encode(int_to_bytes(int(signed_at.timestamp()))):
+        raise BadSignature("The timestamp is not in its canonical form.")
 
 
 _FORGED: Final = "This link is not one of ours, or a part of it is missing."

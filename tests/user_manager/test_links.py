@@ -1,8 +1,10 @@
 """The links in mails: ours only, whole, for one purpose, and not too old where they expire."""
 
 import hashlib
+import string
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -15,6 +17,15 @@ from user_manager.links import CONFIRMATION_LIFE, Links
 
 LINKS = Links("the-signing-key-of-tests", "https://towerwatch.example")
 USER = UUID("5f0e8f5c-2f0a-4a86-9d53-3a6d3b4b7c11")
+
+BASE64_ALPHABET = string.ascii_letters + string.digits + "-_"
+
+# As an earlier version mailed them, with the key of these tests.
+UNSUBSCRIPTION_MAILED_BEFORE = "5f0e8f5c-2f0a-4a86-9d53-3a6d3b4b7c11.iL1RXmQz8vUsCsKFnWL4Cf5Uqz7hNFSGSTFHd6uXGr0"
+CONFIRMATION_MAILED_BEFORE = (
+    "5f0e8f5c-2f0a-4a86-9d53-3a6d3b4b7c11~1767225600000000.aVW5AA.8ivuClSqF7EFVMTkmp-xJZd0tOi8c-lEBWVkGV12YjI"
+)
+MAILED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 Make = Callable[[Links, UUID], str]
 Read = Callable[[Links, str], UUID]
@@ -127,6 +138,51 @@ def test_a_changed_character_makes_a_link_forged(make: Make, read: Read, positio
         return
     with pytest.raises((LinkForgedError, LinkExpiredError)):
         read(LINKS, made[:position] + character + made[position + 1 :])
+
+
+@of_each_kind
+@pytest.mark.parametrize("user_id", [USER, *(UUID(int=number) for number in range(8))], ids=str)
+def test_only_the_genuine_last_character_makes_a_link(make: Make, read: Read, user_id: UUID) -> None:
+    """base64 leaves two bits of a signature's last character unused: four characters decode to the same signature."""
+    made = token(make, user_id=user_id)
+    accepted = []
+    for character in BASE64_ALPHABET:
+        with suppress(LinkForgedError):
+            assert read(LINKS, made[:-1] + character) == user_id
+            accepted.append(character)
+    assert accepted == [made[-1]]
+
+
+@of_each_kind
+@pytest.mark.parametrize("suffix", ["=", "==", "=====", "!", "\n", " ", "%3D", ".", "\u0660"])
+def test_a_character_that_base64_decoders_skip_makes_a_link_forged(make: Make, read: Read, suffix: str) -> None:
+    """Python's decoder accepts padding and skips characters outside the alphabet, at the end as within."""
+    made = token(make)
+    for changed in (made + suffix, made[:-1] + suffix + made[-1], made[:-20] + suffix + made[-20:]):
+        with pytest.raises(LinkForgedError):
+            read(LINKS, changed)
+
+
+@pytest.mark.parametrize("respell", [lambda text: f"{text}=", lambda text: f"{text}==", lambda text: f"AAAA{text}"])
+def test_a_timestamp_in_another_spelling_makes_a_link_forged(respell: Callable[[str], str]) -> None:
+    """The signature covers the timestamp's text, and even under a genuine signature only one spelling is a link's."""
+    made = token(Links.confirmation_url)
+    value, timestamp, signature = made.rsplit(".", 2)
+    with pytest.raises(LinkForgedError):
+        LINKS.confirming(f"{value}.{respell(timestamp)}.{signature}")
+    options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+    signer = Signer(LINKS.signing_key, "confirm-address", **options)
+    assert LINKS.confirming(signer.sign(f"{value}.{timestamp}").decode()).user_id == USER
+    with pytest.raises(LinkForgedError):
+        LINKS.confirming(signer.sign(f"{value}.{respell(timestamp)}").decode())
+
+
+def test_links_that_were_mailed_before_keep_working(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link made by an earlier version, kept as it was mailed, leads to its user."""
+    assert LINKS.unsubscribing(UNSUBSCRIPTION_MAILED_BEFORE) == USER
+    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _self: int(MAILED_AT.timestamp()) + 60)
+    link = LINKS.confirming(CONFIRMATION_MAILED_BEFORE)
+    assert (link.user_id, link.wished_at) == (USER, MAILED_AT)
 
 
 def test_the_key_is_not_shown() -> None:
