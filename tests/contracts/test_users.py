@@ -15,7 +15,7 @@ from notifier.contacts import MOST_IN_A_REQUEST, Contacts
 from tests.ports import free_port
 from tests.user_manager.conftest import Service
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
-from user_manager.accounts import MOST_CONTACTS, Change
+from user_manager.accounts import MAX_CONTACTS_PER_CALL, AccountUpdate
 from user_manager.model import SCHEMA
 from user_manager.rpc import SERVICE_NAME, STATUSES, UserService
 
@@ -54,14 +54,14 @@ def tell(service: Service) -> Iterator[Callable[[Story], None]]:
 
 def test_the_notifier_asks_for_as_many_as_it_may() -> None:
     """The contract's bound stands once on each side, for no service imports another."""
-    assert MOST_IN_A_REQUEST == MOST_CONTACTS == 500
+    assert MOST_IN_A_REQUEST == MAX_CONTACTS_PER_CALL == 500
 
 
 def test_a_contact_arrives_as_the_account_is(service: Service, tell: Callable[[Story], None]) -> None:
     """Field by field, also among more users than one request may ask for."""
     registration = service.register("ann@example.org", "Ánn")
-    service.registrations.confirm(service.confirmation_token(registration))
-    account = service.accounts.change(registration.token, "ann@example.org", None, Change(paused=True))
+    service.registrations.confirm(service.build_confirmation_token(registration))
+    account = service.accounts.update(registration.token, "ann@example.org", None, AccountUpdate(paused=True))
 
     async def story(contacts: Contacts) -> None:
         found = await contacts.of_many([account.user_id, *(uuid4() for _ in range(MOST_IN_A_REQUEST))])
@@ -71,7 +71,7 @@ def test_a_contact_arrives_as_the_account_is(service: Service, tell: Callable[[S
         assert contact.time_zone == "Europe/Rome"
         assert (contact.confirmed, contact.paused, contact.suppressed) == (True, True, False)
         assert contact.confirm_url == ""
-        assert contact.unsubscribe_url == service.links.unsubscription_url(account.user_id)
+        assert contact.unsubscribe_url == service.links.build_unsubscription_url(account.user_id)
 
     tell(story)
 
@@ -80,7 +80,7 @@ def test_a_reported_bounce_suppresses_until_it_is_answered(service: Service, tel
     """The notifier sees no link, then one since the owner wished for it, then a contact as before."""
     registration = service.register("ann@example.org")
     user_id = registration.account.user_id
-    service.registrations.confirm(service.confirmation_token(registration))
+    service.registrations.confirm(service.build_confirmation_token(registration))
     service.clock.advance(timedelta(days=1))
 
     async def story(contacts: Contacts) -> None:
@@ -91,7 +91,7 @@ def test_a_reported_bounce_suppresses_until_it_is_answered(service: Service, tel
             contact = await contacts.of(user_id)
             assert contact is not None
             assert (contact.suppressed, contact.confirmed, contact.confirm_url) == (True, True, "")
-        service.registrations.ask_confirmation(registration.token, "ann@example.org")
+        service.registrations.request_confirmation_mail(registration.token, "ann@example.org")
         contact = await contacts.of(user_id)
         assert contact is not None
         assert contact.suppressed

@@ -55,7 +55,7 @@ class Accounts:
                         paused=person.life is Life.PAUSED,
                         created_at=now,
                         version=1,
-                        token_sha256=tokens.digest(tokens.new_token()),
+                        token_sha256=tokens.compute_digest(tokens.generate_token()),
                         confirmation_asked_at=now,
                         confirmations_asked=1,
                         confirmed_at=now if confirmed else None,

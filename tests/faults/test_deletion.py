@@ -33,8 +33,8 @@ from tests.waiting import eventually
 from towerwatch.topics import INTERESTS_CHANGED, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager import model as accounts_model
-from user_manager.deletion.steps import Step
-from user_manager.links import Links
+from user_manager.deletion.steps import DeletionStep
+from user_manager.links import LinkSigner
 from user_manager.model import Deletion, User
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
@@ -49,12 +49,12 @@ PROGRAM: Final = """
 from datetime import timedelta
 from user_manager.deletion import saga as deletion
 from user_manager.deletion import steps
-steps.BEGINS_AFTER[steps.Step.DELETE_LATE_INTERESTS] = timedelta(seconds=15)
+steps.STEP_DELAYS[steps.DeletionStep.DELETE_LATE_INTERESTS] = timedelta(seconds=15)
 {more}
 from user_manager.__main__ import main
 main()
 """
-SOON_CARRIED_ON: Final = "deletion.HELD = timedelta(seconds=8)"
+SOON_CARRIED_ON: Final = "deletion.LEASE_DURATION = timedelta(seconds=8)"
 
 Told = Mapping["Person", Sequence[int | None]]
 """By person, the status of each answer to a DELETE; None where the replica died instead."""
@@ -121,7 +121,7 @@ class World:
         registered = self.client.post(f"{self.right.base_url}/users", json={"email": email, "name": "Ann"})
         assert registered.status_code == 201, registered.text
         user_id = UUID(registered.json()["user"]["user_id"])
-        confirmed = self.client.post(Links(SIGNING_KEY, self.right.base_url).confirmation_url(user_id))
+        confirmed = self.client.post(LinkSigner(SIGNING_KEY, self.right.base_url).build_confirmation_url(user_id))
         assert confirmed.status_code == 200, confirmed.text
         token = registered.json()["token"]
         for airport in AIRPORTS:
@@ -181,14 +181,14 @@ class World:
         failed = (line for line in lines if "/DeleteInterests" in line and 'code="OK"' not in line)
         return sum(float(line.rpartition(" ")[2]) for line in failed)
 
-    def wait_until_settled(self, people: Sequence[Person], *waits_for: Step) -> None:
+    def wait_until_settled(self, people: Sequence[Person], *waits_for: DeletionStep) -> None:
         """Wait until no deletion of these people waits for one of these steps, or for one that makes them go."""
         query = select(Deletion.step).where(Deletion.user_id.in_([person.user_id for person in people]))
 
         def settled() -> bool:
             with self.accounts.transaction() as session:
                 steps = set(session.scalars(query))
-            return steps.isdisjoint({Step.DELETE_INTERESTS, Step.ERASE, *waits_for})
+            return steps.isdisjoint({DeletionStep.DELETE_INTERESTS, DeletionStep.ERASE_ACCOUNT, *waits_for})
 
         eventually(settled, "the deletions", within_s=120)
 
@@ -418,7 +418,7 @@ def test_many_are_deleted_twice_at_once_while_they_set_interests(world: World) -
     for statuses in told.values():
         assert 204 in statuses
         assert set(statuses) <= {202, 204, 401, 404}, statuses  # whoever came second may find nobody
-    world.wait_until_settled(people, Step.DELETE_LATE_INTERESTS)
+    world.wait_until_settled(people, DeletionStep.DELETE_LATE_INTERESTS)
     world.assert_exact(told)
 
 
@@ -475,7 +475,7 @@ def test_a_replica_that_is_killed_at_each_point(request: pytest.FixtureRequest, 
 
         with locked(world.accounts, select(User).where(User.user_id == erasing.user_id)):
             answer = threads.submit(world.delete, doomed[2], erasing)
-            eventually(lambda: world.step_of(erasing) == Step.ERASE, "the collector has answered")
+            eventually(lambda: world.step_of(erasing) == DeletionStep.ERASE_ACCOUNT, "the collector has answered")
             doomed[2].kill()
 
         world.wait_until_settled(people)

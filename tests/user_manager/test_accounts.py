@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from tests.user_manager.conftest import OPERATOR_TOKEN, PUBLIC_URL, Service
-from user_manager.accounts import MOST_CONTACTS, Account, Change
+from user_manager.accounts import MAX_CONTACTS_PER_CALL, Account, AccountUpdate
 from user_manager.errors import (
     AccountUnknownError,
     BadCursorError,
@@ -22,10 +22,10 @@ from user_manager.errors import (
 
 USES: dict[str, Callable[[Service, str, str], object]] = {
     "get": lambda service, token, email: service.accounts.get(token, email),
-    "change": lambda service, token, email: service.accounts.change(token, email, None, Change(paused=True)),
+    "change": lambda service, token, email: service.accounts.update(token, email, None, AccountUpdate(paused=True)),
     "rotate": lambda service, token, email: service.accounts.rotate_token(token, email),
     "delete": lambda service, token, email: service.deletions.delete(token, email),
-    "resend": lambda service, token, email: service.registrations.ask_confirmation(token, email),
+    "resend": lambda service, token, email: service.registrations.request_confirmation_mail(token, email),
 }
 
 
@@ -75,7 +75,9 @@ def test_a_change_is_seen_and_counted(service: Service) -> None:
     """What is not named stays; the version grows by one."""
     registration = service.register()
     before = registration.account
-    after = service.accounts.change(registration.token, before.email, before.version, Change("Anna", "UTC", True))
+    after = service.accounts.update(
+        registration.token, before.email, before.version, AccountUpdate("Anna", "UTC", True)
+    )
     assert after == Account(
         before.user_id,
         before.email,
@@ -87,7 +89,7 @@ def test_a_change_is_seen_and_counted(service: Service) -> None:
         before.created_at,
         before.version + 1,
     )
-    resumed = service.accounts.change(registration.token, before.email, None, Change(paused=False))
+    resumed = service.accounts.update(registration.token, before.email, None, AccountUpdate(paused=False))
     assert (resumed.name, resumed.paused, resumed.version) == ("Anna", False, after.version + 1)
     assert service.accounts.get(registration.token, before.email) == resumed
 
@@ -95,7 +97,9 @@ def test_a_change_is_seen_and_counted(service: Service) -> None:
 def test_a_change_to_what_is_already_so_is_none(service: Service) -> None:
     """The version stays, so that nobody's next change is refused for it."""
     registration = service.register()
-    same = service.accounts.change(registration.token, "ann@example.org", None, Change("Ann", "Europe/Rome", False))
+    same = service.accounts.update(
+        registration.token, "ann@example.org", None, AccountUpdate("Ann", "Europe/Rome", False)
+    )
     assert same == registration.account
 
 
@@ -103,9 +107,9 @@ def test_of_two_changes_to_the_same_version_one_is_refused(service: Service) -> 
     """Nobody's change is overwritten unseen."""
     registration = service.register()
     version = registration.account.version
-    service.accounts.change(registration.token, "ann@example.org", version, Change(name="Anna"))
+    service.accounts.update(registration.token, "ann@example.org", version, AccountUpdate(name="Anna"))
     with pytest.raises(VersionMismatchError):
-        service.accounts.change(registration.token, "ann@example.org", version, Change(name="Annie"))
+        service.accounts.update(registration.token, "ann@example.org", version, AccountUpdate(name="Annie"))
     assert service.accounts.get(registration.token, "ann@example.org").name == "Anna"
 
 
@@ -133,7 +137,7 @@ def test_pages_show_every_account_once(service: Service) -> None:
         cursor = None
         pages = 0
         while pages == 0 or cursor is not None:
-            page = service.accounts.page(OPERATOR_TOKEN, cursor, limit)
+            page = service.accounts.list_page(OPERATOR_TOKEN, cursor, limit)
             assert 1 <= len(page.accounts) <= limit
             seen += [account.email for account in page.accounts]
             cursor = page.next_cursor
@@ -147,10 +151,10 @@ def test_an_account_that_is_gone_ends_no_list(service: Service) -> None:
     for email in ("a@example.org", "b@example.org", "c@example.org"):
         service.register(email)
         service.clock.advance(timedelta(seconds=1))
-    first = service.accounts.page(OPERATOR_TOKEN, None, 1)
+    first = service.accounts.list_page(OPERATOR_TOKEN, None, 1)
     service.deletions.delete(OPERATOR_TOKEN, "a@example.org")
     service.deletions.delete(OPERATOR_TOKEN, "b@example.org")
-    rest = service.accounts.page(OPERATOR_TOKEN, first.next_cursor, 10)
+    rest = service.accounts.list_page(OPERATOR_TOKEN, first.next_cursor, 10)
     assert [account.email for account in rest.accounts] == ["c@example.org"]
     assert rest.next_cursor is None
 
@@ -159,52 +163,55 @@ def test_an_account_that_is_gone_ends_no_list(service: Service) -> None:
 def test_a_cursor_that_is_none_of_ours_is_said(service: Service, cursor: str) -> None:
     """It is the caller's mistake, not ours."""
     with pytest.raises(BadCursorError):
-        service.accounts.page(OPERATOR_TOKEN, cursor, 10)
+        service.accounts.list_page(OPERATOR_TOKEN, cursor, 10)
 
 
 def test_only_the_operator_lists_and_verifies(service: Service) -> None:
     """A user's token is known, and not enough."""
     token = service.register().token
-    assert service.accounts.exists(OPERATOR_TOKEN, "ANN@example.org")
-    assert not service.accounts.exists(OPERATOR_TOKEN, "nobody@example.org")
-    assert not service.accounts.exists(OPERATOR_TOKEN, "nonsense")
+    assert service.accounts.is_registered_for_operator(OPERATOR_TOKEN, "ANN@example.org")
+    assert not service.accounts.is_registered_for_operator(OPERATOR_TOKEN, "nobody@example.org")
+    assert not service.accounts.is_registered_for_operator(OPERATOR_TOKEN, "nonsense")
     with pytest.raises(NotOperatorError):
-        service.accounts.page(token, None, 10)
+        service.accounts.list_page(token, None, 10)
     with pytest.raises(NotOperatorError):
-        service.accounts.exists(token, "ann@example.org")
+        service.accounts.is_registered_for_operator(token, "ann@example.org")
     with pytest.raises(TokenUnknownError):
-        service.accounts.page("guessed", None, 10)
+        service.accounts.list_page("guessed", None, 10)
     with pytest.raises(TokenUnknownError):
-        service.accounts.exists("guessed", "ann@example.org")
+        service.accounts.is_registered_for_operator("guessed", "ann@example.org")
 
 
 def test_unsubscribing_pauses_all_alerts(service: Service) -> None:
     """With the link alone, however often; looking at it changes nothing."""
     registration = service.register()
-    link_token = service.unsubscription_token(registration)
-    service.accounts.check_unsubscribe(link_token)
+    link_token = service.build_unsubscription_token(registration)
+    service.accounts.check_unsubscription_link(link_token)
     assert not service.accounts.get(registration.token, "ann@example.org").paused
     for _ in range(2):
         service.accounts.unsubscribe(link_token)
     account = service.accounts.get(registration.token, "ann@example.org")
     assert account.paused
     assert account.version == registration.account.version + 1
-    (contact,) = service.accounts.contacts([str(account.user_id)])
+    (contact,) = service.accounts.load_contacts([str(account.user_id)])
     assert contact.account.paused
 
 
 def test_links_do_one_thing_each(service: Service) -> None:
     """The link that confirms does not unsubscribe, nor the other way round; one of nobody does nothing."""
     registration = service.register()
-    confirmation, unsubscription = service.confirmation_token(registration), service.unsubscription_token(registration)
-    for use in (service.accounts.check_unsubscribe, service.accounts.unsubscribe):
+    confirmation, unsubscription = (
+        service.build_confirmation_token(registration),
+        service.build_unsubscription_token(registration),
+    )
+    for use in (service.accounts.check_unsubscription_link, service.accounts.unsubscribe):
         with pytest.raises(LinkForgedError):
             use(confirmation)
-    for use in (service.registrations.check_link, service.registrations.confirm):
+    for use in (service.registrations.check_confirmation_link, service.registrations.confirm):
         with pytest.raises(LinkForgedError):
             use(unsubscription)
     service.deletions.delete(registration.token, "ann@example.org")
-    for use in (service.accounts.check_unsubscribe, service.accounts.unsubscribe):
+    for use in (service.accounts.check_unsubscription_link, service.accounts.unsubscribe):
         with pytest.raises(LinkOrphanedError):
             use(unsubscription)
 
@@ -212,9 +219,9 @@ def test_links_do_one_thing_each(service: Service) -> None:
 def test_contacts_are_of_those_who_exist(service: Service) -> None:
     """Unknown ids and what is no id are left out; only who has not confirmed gets a link to do so."""
     ann, bob = service.register("ann@example.org"), service.register("bob@example.org")
-    service.registrations.confirm(service.confirmation_token(ann))
+    service.registrations.confirm(service.build_confirmation_token(ann))
     wanted = [str(ann.account.user_id), str(bob.account.user_id), str(uuid4()), "nonsense", str(bob.account.user_id)]
-    contacts = {contact.account.email: contact for contact in service.accounts.contacts(wanted)}
+    contacts = {contact.account.email: contact for contact in service.accounts.load_contacts(wanted)}
     assert set(contacts) == {"ann@example.org", "bob@example.org"}
     assert contacts["ann@example.org"].confirm_url == ""
     assert contacts["ann@example.org"].account.confirmed
@@ -230,6 +237,6 @@ def test_contacts_are_of_those_who_exist(service: Service) -> None:
 
 def test_contacts_are_bounded(service: Service) -> None:
     """As many as one call may ask for, and not one more."""
-    assert service.accounts.contacts(["x"] * MOST_CONTACTS) == []
+    assert service.accounts.load_contacts(["x"] * MAX_CONTACTS_PER_CALL) == []
     with pytest.raises(TooManyUsersError):
-        service.accounts.contacts(["x"] * (MOST_CONTACTS + 1))
+        service.accounts.load_contacts(["x"] * (MAX_CONTACTS_PER_CALL + 1))

@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.collector import FakeCollector
 from user_manager.collector_client import CollectorClient
-from user_manager.errors import CollectorAwayError, CollectorRefusedError
+from user_manager.errors import CollectorRefusedError, CollectorUnavailableError
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def test_the_collector_is_told_whose_interests_go(collector: FakeCollector, clie
 def test_a_collector_that_is_down_is_away(client: CollectorClient) -> None:
     """Transient, and known within the deadline."""
     began = time.monotonic()
-    with pytest.raises(CollectorAwayError) as caught:
+    with pytest.raises(CollectorUnavailableError) as caught:
         client.delete_interests(uuid4())
     assert caught.value.transient
     assert time.monotonic() - began < 3
@@ -46,14 +46,14 @@ def test_a_collector_that_is_down_is_away(client: CollectorClient) -> None:
 
 def test_a_collector_that_comes_back_is_found_again(collector: FakeCollector, client: CollectorClient) -> None:
     """The channel reconnects by itself; nothing needs a restart."""
-    with pytest.raises(CollectorAwayError):
+    with pytest.raises(CollectorUnavailableError):
         client.delete_interests(uuid4())
     collector.start()
     deadline = time.monotonic() + 10
     while not collector.deleted:
         try:
             client.delete_interests(uuid4())
-        except CollectorAwayError:
+        except CollectorUnavailableError:
             assert time.monotonic() < deadline
 
 
@@ -64,7 +64,7 @@ def test_a_collector_that_is_slow_is_away_once_the_deadline_has_passed(
     collector.start()
     collector.prompt.clear()
     began = time.monotonic()
-    with pytest.raises(CollectorAwayError):
+    with pytest.raises(CollectorUnavailableError):
         client.delete_interests(uuid4())
     assert 0.9 < time.monotonic() - began < 3
 
@@ -72,9 +72,9 @@ def test_a_collector_that_is_slow_is_away_once_the_deadline_has_passed(
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (grpc.StatusCode.UNAVAILABLE, CollectorAwayError),
-        (grpc.StatusCode.INTERNAL, CollectorAwayError),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, CollectorAwayError),
+        (grpc.StatusCode.UNAVAILABLE, CollectorUnavailableError),
+        (grpc.StatusCode.INTERNAL, CollectorUnavailableError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, CollectorUnavailableError),
         (grpc.StatusCode.INVALID_ARGUMENT, CollectorRefusedError),
         (grpc.StatusCode.UNIMPLEMENTED, CollectorRefusedError),
     ],
@@ -83,11 +83,11 @@ def test_a_failure_says_whether_to_come_back(
     collector: FakeCollector,
     client: CollectorClient,
     answer: grpc.StatusCode,
-    error: type[CollectorAwayError | CollectorRefusedError],
+    error: type[CollectorUnavailableError | CollectorRefusedError],
 ) -> None:
     """Transient or permanent, never gRPC's own exception."""
     collector.start()
     collector.answer = answer
     with pytest.raises(error) as caught:
         client.delete_interests(uuid4())
-    assert caught.value.transient is (error is CollectorAwayError)
+    assert caught.value.transient is (error is CollectorUnavailableError)

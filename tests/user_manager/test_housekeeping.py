@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
 from user_manager.housekeeping import Housekeeping
-from user_manager.idempotency import LIFE
+from user_manager.idempotency import ANSWER_LIFETIME
 from user_manager.model import IdempotencyRecord
 
 
@@ -32,12 +32,12 @@ def test_the_sweep_deletes_what_has_expired_and_no_more(service: Service, housek
     service.register("bob@example.org")
     service.clock.advance(timedelta(seconds=1))
     service.register("cyn@example.org", key=uuid4())
-    service.clock.advance(LIFE - timedelta(seconds=1) - timedelta(microseconds=1))
-    housekeeping.sweep_answers()
+    service.clock.advance(ANSWER_LIFETIME - timedelta(seconds=1) - timedelta(microseconds=1))
+    housekeeping.delete_expired_answers()
     assert records(service) == 3
     assert exposed(service, "cache_cleaned_entries_total") == 0
     service.clock.advance(timedelta(microseconds=1))
-    housekeeping.sweep_answers()
+    housekeeping.delete_expired_answers()
     assert records(service) == 1
     assert exposed(service, "cache_cleaned_entries_total") == 2
     assert exposed(service, "cache_cleanup_duration_seconds_count") == 2
@@ -50,8 +50,8 @@ def test_the_gauge_of_accounts_is_right_whichever_replica_did_what(
     other = Service(service.database)
     other.register("ann@example.org")
     service.register("bob@example.org")
-    housekeeping.count_users()
+    housekeeping.update_user_gauge()
     assert exposed(service, "active_users_total") == 2
     other.deletions.delete(OPERATOR_TOKEN, "bob@example.org")
-    housekeeping.count_users()
+    housekeeping.update_user_gauge()
     assert exposed(service, "active_users_total") == 1

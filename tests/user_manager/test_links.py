@@ -13,9 +13,9 @@ from hypothesis import given, strategies as st
 from itsdangerous import Signer, TimestampSigner
 
 from user_manager.errors import LinkExpiredError, LinkForgedError
-from user_manager.links import CONFIRMATION_LIFE, Links
+from user_manager.links import CONFIRMATION_LINK_LIFETIME, LinkSigner
 
-LINKS = Links("the-signing-key-of-tests", "https://towerwatch.example")
+LINKS = LinkSigner("the-signing-key-of-tests", "https://towerwatch.example")
 USER = UUID("5f0e8f5c-2f0a-4a86-9d53-3a6d3b4b7c11")
 
 BASE64_ALPHABET = string.ascii_letters + string.digits + "-_"
@@ -27,16 +27,19 @@ CONFIRMATION_MAILED_BEFORE = (
 )
 MAILED_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
-Make = Callable[[Links, UUID], str]
-Read = Callable[[Links, str], UUID]
+Make = Callable[[LinkSigner, UUID], str]
+Read = Callable[[LinkSigner, str], UUID]
 KINDS = {
-    "confirm": (Links.confirmation_url, lambda links, link_token: links.confirming(link_token).user_id),
-    "unsubscribe": (Links.unsubscription_url, Links.unsubscribing),
+    "confirm": (
+        LinkSigner.build_confirmation_url,
+        lambda links, link_token: links.parse_confirmation_link(link_token).user_id,
+    ),
+    "unsubscribe": (LinkSigner.build_unsubscription_url, LinkSigner.parse_unsubscription_link),
 }
 of_each_kind = pytest.mark.parametrize(("make", "read"), KINDS.values(), ids=KINDS)
 
 
-def token(make: Make, links: Links = LINKS, user_id: UUID = USER) -> str:
+def token(make: Make, links: LinkSigner = LINKS, user_id: UUID = USER) -> str:
     return make(links, user_id).rpartition("/")[2]
 
 
@@ -60,7 +63,7 @@ def test_a_link_leads_back_to_its_user(kind: str) -> None:
 def test_a_link_made_with_another_key_is_forged(make: Make, read: Read) -> None:
     """Only the holder of the key makes links."""
     with pytest.raises(LinkForgedError):
-        read(LINKS, token(make, Links("another-key-of-the-tests", "https://towerwatch.example")))
+        read(LINKS, token(make, LinkSigner("another-key-of-the-tests", "https://towerwatch.example")))
 
 
 @of_each_kind
@@ -73,51 +76,55 @@ def test_a_link_to_another_user_with_the_same_signature_is_forged(make: Make, re
 def test_a_link_of_one_kind_is_none_of_the_other() -> None:
     """Who may unsubscribe may not confirm with it."""
     with pytest.raises(LinkForgedError):
-        LINKS.confirming(token(Links.unsubscription_url))
+        LINKS.parse_confirmation_link(token(LinkSigner.build_unsubscription_url))
     with pytest.raises(LinkForgedError):
-        LINKS.unsubscribing(token(Links.confirmation_url))
+        LINKS.parse_unsubscription_link(token(LinkSigner.build_confirmation_url))
 
 
 def test_a_confirmation_link_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     """Good until its life is over, not after; expired is told from forged."""
-    made = token(Links.confirmation_url)
-    pass_time(monkeypatch, CONFIRMATION_LIFE - timedelta(seconds=10))
-    assert LINKS.confirming(made).user_id == USER
-    pass_time(monkeypatch, CONFIRMATION_LIFE + timedelta(seconds=10))
+    made = token(LinkSigner.build_confirmation_url)
+    pass_time(monkeypatch, CONFIRMATION_LINK_LIFETIME - timedelta(seconds=10))
+    assert LINKS.parse_confirmation_link(made).user_id == USER
+    pass_time(monkeypatch, CONFIRMATION_LINK_LIFETIME + timedelta(seconds=10))
     with pytest.raises(LinkExpiredError):
-        LINKS.confirming(made)
+        LINKS.parse_confirmation_link(made)
 
 
-@given(wished_at=st.datetimes(datetime(1, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)))
-def test_a_confirmation_link_tells_when_its_mail_was_asked_for(wished_at: datetime) -> None:
+@given(requested_at=st.datetimes(datetime(1, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)))
+def test_a_confirmation_link_tells_when_its_mail_was_asked_for(requested_at: datetime) -> None:
     """To the microsecond, as the database has it: what came back in the same second may be before or after."""
-    url = LINKS.confirmation_url(USER, wished_at)
-    link = LINKS.confirming(url.rpartition("/")[2])
-    assert (link.user_id, link.wished_at) == (USER, wished_at)
+    url = LINKS.build_confirmation_url(USER, requested_at)
+    link = LINKS.parse_confirmation_link(url.rpartition("/")[2])
+    assert (link.user_id, link.requested_at) == (USER, requested_at)
 
 
 def test_a_confirmation_link_of_the_version_before_is_of_long_ago() -> None:
     """It holds the user alone. People have a week to follow it, whatever was deployed meanwhile."""
     signer = TimestampSigner(LINKS.signing_key, "confirm-address", key_derivation="hmac", digest_method=hashlib.sha256)
-    link = LINKS.confirming(signer.sign(str(USER)).decode())
-    assert (link.user_id, link.wished_at) == (USER, datetime(1970, 1, 1, tzinfo=UTC))
+    link = LINKS.parse_confirmation_link(signer.sign(str(USER)).decode())
+    assert (link.user_id, link.requested_at) == (USER, datetime(1970, 1, 1, tzinfo=UTC))
 
 
 def test_an_unsubscription_link_is_the_same_for_ever() -> None:
     """It must work from the oldest mail."""
-    assert token(Links.unsubscription_url) == token(Links.unsubscription_url)
-    assert LINKS.unsubscribing(token(Links.unsubscription_url)) == USER
+    assert token(LinkSigner.build_unsubscription_url) == token(LinkSigner.build_unsubscription_url)
+    assert LINKS.parse_unsubscription_link(token(LinkSigner.build_unsubscription_url)) == USER
 
 
 def test_a_genuine_signature_under_something_else_is_no_link() -> None:
     """What is signed must be a user."""
     options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
     with pytest.raises(LinkForgedError):
-        LINKS.confirming(TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign("nobody").decode())
+        LINKS.parse_confirmation_link(
+            TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign("nobody").decode()
+        )
     with pytest.raises(LinkForgedError):
-        LINKS.confirming(TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign(f"{USER}~x").decode())
+        LINKS.parse_confirmation_link(
+            TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign(f"{USER}~x").decode()
+        )
     with pytest.raises(LinkForgedError):
-        LINKS.unsubscribing(Signer(LINKS.signing_key, "unsubscribe", **options).sign("nobody").decode())
+        LINKS.parse_unsubscription_link(Signer(LINKS.signing_key, "unsubscribe", **options).sign("nobody").decode())
 
 
 @of_each_kind
@@ -166,23 +173,23 @@ def test_a_character_that_base64_decoders_skip_makes_a_link_forged(make: Make, r
 @pytest.mark.parametrize("respell", [lambda text: f"{text}=", lambda text: f"{text}==", lambda text: f"AAAA{text}"])
 def test_a_timestamp_in_another_spelling_makes_a_link_forged(respell: Callable[[str], str]) -> None:
     """The signature covers the timestamp's text, and even under a genuine signature only one spelling is a link's."""
-    made = token(Links.confirmation_url)
+    made = token(LinkSigner.build_confirmation_url)
     value, timestamp, signature = made.rsplit(".", 2)
     with pytest.raises(LinkForgedError):
-        LINKS.confirming(f"{value}.{respell(timestamp)}.{signature}")
+        LINKS.parse_confirmation_link(f"{value}.{respell(timestamp)}.{signature}")
     options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
     signer = Signer(LINKS.signing_key, "confirm-address", **options)
-    assert LINKS.confirming(signer.sign(f"{value}.{timestamp}").decode()).user_id == USER
+    assert LINKS.parse_confirmation_link(signer.sign(f"{value}.{timestamp}").decode()).user_id == USER
     with pytest.raises(LinkForgedError):
-        LINKS.confirming(signer.sign(f"{value}.{respell(timestamp)}").decode())
+        LINKS.parse_confirmation_link(signer.sign(f"{value}.{respell(timestamp)}").decode())
 
 
 def test_links_that_were_mailed_before_keep_working(monkeypatch: pytest.MonkeyPatch) -> None:
     """A link made by an earlier version, kept as it was mailed, leads to its user."""
-    assert LINKS.unsubscribing(UNSUBSCRIPTION_MAILED_BEFORE) == USER
+    assert LINKS.parse_unsubscription_link(UNSUBSCRIPTION_MAILED_BEFORE) == USER
     monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _self: int(MAILED_AT.timestamp()) + 60)
-    link = LINKS.confirming(CONFIRMATION_MAILED_BEFORE)
-    assert (link.user_id, link.wished_at) == (USER, MAILED_AT)
+    link = LINKS.parse_confirmation_link(CONFIRMATION_MAILED_BEFORE)
+    assert (link.user_id, link.requested_at) == (USER, MAILED_AT)
 
 
 def test_the_key_is_not_shown() -> None:

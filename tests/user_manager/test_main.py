@@ -25,7 +25,7 @@ from towerwatch.topics import USERS_CHANGED, partition_of
 from towerwatch.users.v1.events_pb2 import UserChanged
 from towerwatch.users.v1.user_service_pb2 import ReportBounceRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
-from user_manager.links import Links
+from user_manager.links import LinkSigner
 
 ANN = {"email": "ann@tower.test", "name": "Ann"}
 
@@ -185,7 +185,7 @@ def test_the_life_of_an_account_is_published(start: Start, kafka: Broker) -> Non
     eventually(lambda: process.status("/health/ready") == 200)
     registered = httpx.post(f"{process.base_url}/users", json=ANN).json()
     user_id = registered["user"]["user_id"]
-    confirmed = httpx.post(Links(SIGNING_KEY, process.base_url).confirmation_url(UUID(user_id)))
+    confirmed = httpx.post(LinkSigner(SIGNING_KEY, process.base_url).build_confirmation_url(UUID(user_id)))
     assert confirmed.status_code == 200
     deleted = httpx.delete(
         f"{process.base_url}/users/{ANN['email']}", headers={"Authorization": f"Bearer {registered['token']}"}

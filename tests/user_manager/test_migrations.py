@@ -125,7 +125,12 @@ def assert_kept(database: Database) -> None:
         user = session.scalars(select(User)).one()
         assert {name: getattr(user, name) for name in ANN} == ANN
         assert (user.version, user.confirmations_asked) == (1, 1)
-        assert (user.confirmed_at, user.bounced_at, user.suppressed, user.confirmable) == (None, None, False, False)
+        assert (user.confirmed_at, user.bounced_at, user.suppressed, user.can_get_confirmation_mail) == (
+            None,
+            None,
+            False,
+            False,
+        )
         assert user.confirmation_asked_at == ANN["created_at"]
         assert session.execute(select(OUTBOX.rows)).one()._asdict() == {"id": 1, "added_at": None} | WAITING
         assert session.execute(select(OUTBOX.relay)).one()._asdict() == RELAY

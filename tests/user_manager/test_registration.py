@@ -23,9 +23,9 @@ from user_manager.errors import (
     StillInFlightError,
     TooSoonError,
 )
-from user_manager.idempotency import LIFE
+from user_manager.idempotency import ANSWER_LIFETIME
 from user_manager.model import OUTBOX, IdempotencyRecord, User
-from user_manager.registration import LONGEST_PAUSE, Registration, next_confirmation_at
+from user_manager.registration import MAX_CONFIRMATION_DELAY, Registration, compute_next_confirmation_time
 
 KEY = UUID("8e03978e-40d5-43e8-bc93-6894a57f9324")
 
@@ -41,7 +41,7 @@ def test_a_registration_commits_the_account_with_its_event(service: Service) -> 
     user_id = str(account.user_id)
     assert (row.topic, row.key) == (USERS_CHANGED.name, user_id.encode())
     assert row.partition == partition_of(user_id, USERS_CHANGED)
-    (registered,) = service.events()
+    (registered,) = service.load_outbox_events()
     assert registered.user_id == user_id
     assert registered.registered.confirmation_id
     assert b"ann" not in row.value.lower()
@@ -68,7 +68,7 @@ def test_a_failed_commit_is_no_registration(service: Service) -> None:
     with pytest.raises(RuntimeError):
         service.register()
     event.remove(service.database.engine, "commit", refuse)
-    assert service.changes() == []
+    assert service.load_event_kinds() == []
     with pytest.raises(AccountUnknownError):
         service.accounts.get(OPERATOR_TOKEN, "ann@example.org")
 
@@ -91,30 +91,30 @@ def test_the_token_is_never_stored_in_clear(service: Service) -> None:
 def test_the_same_request_gets_the_same_answer_again(service: Service, key: UUID | None) -> None:
     """To the letter, token and all, also after the account has changed; and nothing happens."""
     first = service.register(key=key)
-    service.registrations.confirm(service.confirmation_token(first))
-    service.clock.advance(LIFE - timedelta(seconds=1))
+    service.registrations.confirm(service.build_confirmation_token(first))
+    service.clock.advance(ANSWER_LIFETIME - timedelta(seconds=1))
     assert service.register(key=key) == first
     assert service.accounts.authenticate(first.token).user_id == first.account.user_id
-    assert service.changes() == ["registered", "confirmed"]
+    assert service.load_event_kinds() == ["registered", "confirmed"]
 
 
 @pytest.mark.parametrize("key", [KEY, None], ids=["a key", "no key"])
 def test_an_answer_is_forgotten_after_a_while(service: Service, key: UUID | None) -> None:
     """Then the same request is a new one, and its address is taken. Whether the sweep came by does not matter."""
     service.register(key=key)
-    service.clock.advance(LIFE)
+    service.clock.advance(ANSWER_LIFETIME)
     for _ in range(2):
         with pytest.raises(AddressTakenError):
             service.register(key=key)
         with service.database.transaction() as session:
-            service.answers.sweep(session, service.clock.now())
-    assert service.changes() == ["registered"]
+            service.answers.delete_expired(session, service.clock.now())
+    assert service.load_event_kinds() == ["registered"]
 
 
 def test_a_key_can_be_used_again_once_it_is_forgotten(service: Service) -> None:
     """An expired record that was not swept yet is in nobody's way."""
     ann = service.register("ann@example.org", key=KEY)
-    service.clock.advance(LIFE)
+    service.clock.advance(ANSWER_LIFETIME)
     bob = service.register("bob@example.org", key=KEY)
     assert service.register("bob@example.org", key=KEY) == bob
     assert bob.account.user_id != ann.account.user_id
@@ -126,7 +126,7 @@ def test_a_key_is_for_one_body(service: Service) -> None:
     for email, name in (("bob@example.org", "Ann"), ("ann@example.org", "Anna")):
         with pytest.raises(IdempotencyKeyReusedError):
             service.register(email, name, KEY)
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
 
 
 def test_another_key_is_another_request(service: Service) -> None:
@@ -142,7 +142,7 @@ def test_an_address_registers_once_in_whatever_case(service: Service) -> None:
     service.register("ann@example.org", key=KEY)
     with pytest.raises(AddressTakenError):
         service.register("ANN@example.org", key=uuid4())
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
 
 
 @pytest.mark.parametrize("same_key", [True, False])
@@ -168,12 +168,12 @@ def test_of_registrations_at_the_same_time_one_wins(service: Service, same_key: 
         assert all(outcome == outcomes[0] for outcome in outcomes)
     else:
         assert sum(outcome == "taken" for outcome in outcomes) == 7
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
 
 
 def test_another_constraint_is_not_taken_for_a_taken_address(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """The address is free, so "taken" would be a lie."""
-    monkeypatch.setattr("user_manager.tokens.new_token", lambda: "the-same-token-twice")
+    monkeypatch.setattr("user_manager.tokens.generate_token", lambda: "the-same-token-twice")
     service.register("ann@example.org")
     with pytest.raises(StillInFlightError):
         service.register("bob@example.org")
@@ -190,19 +190,19 @@ def test_confirming_is_idempotent_and_announced_once(service: Service) -> None:
     """People click twice."""
     registration = service.register()
     for _ in range(2):
-        service.registrations.confirm(service.confirmation_token(registration))
+        service.registrations.confirm(service.build_confirmation_token(registration))
     account = service.accounts.get(registration.token, "ann@example.org")
     assert account.confirmed
     assert account.version == registration.account.version + 1
-    assert service.changes() == ["registered", "confirmed"]
+    assert service.load_event_kinds() == ["registered", "confirmed"]
 
 
 def test_looking_at_a_link_confirms_nothing(service: Service) -> None:
     """Mail scanners open links."""
     registration = service.register()
-    service.registrations.check_link(service.confirmation_token(registration))
+    service.registrations.check_confirmation_link(service.build_confirmation_token(registration))
     assert not service.accounts.authenticate(registration.token).confirmed
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
 
 
 def test_the_link_of_an_account_that_is_gone_confirms_nothing(service: Service) -> None:
@@ -210,9 +210,9 @@ def test_the_link_of_an_account_that_is_gone_confirms_nothing(service: Service) 
     registration = service.register()
     service.deletions.delete(registration.token, "ann@example.org")
     again = service.register()
-    for use in (service.registrations.check_link, service.registrations.confirm):
+    for use in (service.registrations.check_confirmation_link, service.registrations.confirm):
         with pytest.raises(LinkOrphanedError):
-            use(service.confirmation_token(registration))
+            use(service.build_confirmation_token(registration))
     assert not service.accounts.authenticate(again.token).confirmed
 
 
@@ -220,8 +220,8 @@ def test_another_confirmation_mail_is_another_wish(service: Service) -> None:
     """Each has an id of its own, so that it is mailed once more, and not twice."""
     token = service.register().token
     service.clock.advance(timedelta(minutes=1))
-    service.registrations.ask_confirmation(token, "ann@example.org")
-    first, second = service.events()
+    service.registrations.request_confirmation_mail(token, "ann@example.org")
+    first, second = service.load_outbox_events()
     assert second.WhichOneof("change") == "registered"
     assert first.registered.confirmation_id != second.registered.confirmation_id
 
@@ -231,15 +231,15 @@ def test_confirmation_mails_cannot_be_asked_for_without_end(service: Service) ->
     token = service.register().token
     for pause in (60, 120, 240):
         with pytest.raises(TooSoonError) as caught:
-            service.registrations.ask_confirmation(token, "ann@example.org")
+            service.registrations.request_confirmation_mail(token, "ann@example.org")
         assert caught.value.retry_after_s == pause
         service.clock.advance(timedelta(seconds=pause) - timedelta(microseconds=1))
         with pytest.raises(TooSoonError) as caught:
-            service.registrations.ask_confirmation(token, "ann@example.org")
+            service.registrations.request_confirmation_mail(token, "ann@example.org")
         assert caught.value.retry_after_s == 1
         service.clock.advance(timedelta(microseconds=1))
-        service.registrations.ask_confirmation(token, "ann@example.org")
-    assert len(service.changes()) == 4
+        service.registrations.request_confirmation_mail(token, "ann@example.org")
+    assert len(service.load_event_kinds()) == 4
 
 
 def test_who_has_confirmed_gets_no_other_mail(service: Service) -> None:
@@ -247,20 +247,20 @@ def test_who_has_confirmed_gets_no_other_mail(service: Service) -> None:
     ann, bob = service.register("ann@example.org"), service.register("bob@example.org")
     service.clock.advance(timedelta(days=1))
     with pytest.raises(NotYoursError):
-        service.registrations.ask_confirmation(bob.token, "ann@example.org")
-    service.registrations.confirm(service.confirmation_token(ann))
+        service.registrations.request_confirmation_mail(bob.token, "ann@example.org")
+    service.registrations.confirm(service.build_confirmation_token(ann))
     for token in (ann.token, OPERATOR_TOKEN):
         with pytest.raises(AlreadyConfirmedError):
-            service.registrations.ask_confirmation(token, "ann@example.org")
+            service.registrations.request_confirmation_mail(token, "ann@example.org")
 
 
-@given(asked=st.integers(1, 10_000))
-def test_pauses_between_confirmation_mails_grow_up_to_a_day(asked: int) -> None:
+@given(requests=st.integers(1, 10_000))
+def test_pauses_between_confirmation_mails_grow_up_to_a_day(requests: int) -> None:
     """For any number of mails: never shorter than before, never longer than a day."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    pause, following = next_confirmation_at(now, asked) - now, next_confirmation_at(now, asked + 1) - now
-    assert timedelta(minutes=1) <= pause <= following <= LONGEST_PAUSE
-    assert following == min(2 * pause, LONGEST_PAUSE)
+    delay, following = (compute_next_confirmation_time(now, count) - now for count in (requests, requests + 1))
+    assert timedelta(minutes=1) <= delay <= following <= MAX_CONFIRMATION_DELAY
+    assert following == min(2 * delay, MAX_CONFIRMATION_DELAY)
 
 
 def test_a_database_that_is_away_is_said_without_its_text(service: Service) -> None:

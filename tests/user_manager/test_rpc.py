@@ -49,7 +49,7 @@ def test_a_token_tells_whose_it_is(stub: UserServiceStub, service: Service) -> N
     for confirmed in (False, True):
         answer = stub.Authenticate(AuthenticateRequest(token=registration.token), timeout=5)
         assert (answer.user_id, answer.confirmed) == (user_id, confirmed)
-        service.registrations.confirm(service.confirmation_token(registration))
+        service.registrations.confirm(service.build_confirmation_token(registration))
 
 
 def test_nobodys_token_is_unauthenticated(stub: UserServiceStub, service: Service) -> None:
@@ -104,14 +104,14 @@ def test_a_bounce_is_seen_in_the_contact(stub: UserServiceStub, service: Service
     """With no link, until the owner asks for one; following it lifts the suppression."""
     registration = service.register()
     user_id = str(registration.account.user_id)
-    service.registrations.confirm(service.confirmation_token(registration))
+    service.registrations.confirm(service.build_confirmation_token(registration))
     service.clock.advance(timedelta(days=1))
     for _ in range(2):
         report(stub, user_id, service.clock.now())
         (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=5).contacts
         assert (contact.suppressed, contact.confirmed, contact.confirm_url) == (True, True, "")
     service.clock.advance(timedelta(days=1))
-    service.registrations.ask_confirmation(registration.token, "ann@example.org")
+    service.registrations.request_confirmation_mail(registration.token, "ann@example.org")
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=5).contacts
     assert (contact.suppressed, contact.confirmed) == (True, True)
     service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
@@ -151,7 +151,7 @@ def test_a_bounce_at_any_time_of_the_calendar_is_kept(
     report(stub, user_id, bounced_at)
     assert service.accounts.get(OPERATOR_TOKEN, "ann@example.org").suppressed
     service.clock.advance(timedelta(days=1))
-    service.registrations.ask_confirmation(registration.token, "ann@example.org")
+    service.registrations.request_confirmation_mail(registration.token, "ann@example.org")
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=5).contacts
     service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
     assert not service.accounts.get(OPERATOR_TOKEN, "ann@example.org").suppressed

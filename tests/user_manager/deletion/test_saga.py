@@ -17,12 +17,12 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeInterests
 from tests.fakes.faulty_database import Fault, Faults, FaultyDatabase, Killed
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
-from user_manager.deletion.saga import HELD, DeletionStatus
-from user_manager.deletion.steps import BEGINS_AFTER, LONGEST_PAUSE, Step
+from user_manager.deletion.saga import LEASE_DURATION, DeletionStatus
+from user_manager.deletion.steps import MAX_RETRY_DELAY, STEP_DELAYS, DeletionStep
 from user_manager.errors import (
     AccountUnknownError,
-    CollectorAwayError,
     CollectorRefusedError,
+    CollectorUnavailableError,
     DeletionUnknownError,
     TokenUnknownError,
 )
@@ -45,10 +45,10 @@ class FaultyInterests(FakeInterests):
         if fault is Fault.KILLED_BEFORE:
             raise Killed
         if fault is Fault.REFUSED:
-            raise CollectorAwayError("as planned")
+            raise CollectorUnavailableError("as planned")
         self.of.discard(user_id)
         if fault is Fault.LOST:
-            raise CollectorAwayError("as planned")
+            raise CollectorUnavailableError("as planned")
         if fault is Fault.KILLED_AFTER:
             raise Killed
 
@@ -77,7 +77,7 @@ class World:
         until = self.clock.now() + how_long
         while (due := min((each.next_attempt_at for each in self.deletions()), default=until)) < until:
             self.clock.advance(max(due - self.clock.now(), timedelta(0)))
-            self.sound.deletions.carry_on()
+            self.sound.deletions.resume_due_deletions()
         self.clock.advance(until - self.clock.now())
 
     def deletions(self) -> list[Deletion]:
@@ -95,11 +95,11 @@ class World:
         assert self.deletions() == []
         if gone:
             assert user_id not in self.interests.of
-            assert self.sound.changes() == ["registered", "deleted"]
+            assert self.sound.load_event_kinds() == ["registered", "deleted"]
             with pytest.raises(TokenUnknownError):
                 self.sound.accounts.authenticate(registration.token)
         else:
-            assert self.sound.changes() == ["registered"]
+            assert self.sound.load_event_kinds() == ["registered"]
             assert self.sound.accounts.authenticate(registration.token).user_id == user_id
 
 
@@ -123,7 +123,7 @@ def test_a_deletion_removes_interests_and_account(world: World) -> None:
     assert world.sound.register(ANN).account.user_id != registration.account.user_id
 
 
-@pytest.mark.parametrize("error", [CollectorAwayError, CollectorRefusedError])
+@pytest.mark.parametrize("error", [CollectorUnavailableError, CollectorRefusedError])
 def test_a_pivot_that_fails_leaves_everything_as_it_was(world: World, error: type[Exception]) -> None:
     """The account stays usable, nothing goes on in the background, and the same request succeeds later."""
     registration = world.register()
@@ -148,7 +148,7 @@ def test_an_answer_after_the_deadline_leaves_the_account(world: World) -> None:
     """It seems to have failed, so the account stands; the same request again completes it."""
     registration = world.register()
     world.interests.plan = iter([Fault.LOST])
-    with pytest.raises(CollectorAwayError):
+    with pytest.raises(CollectorUnavailableError):
         world.sound.deletions.delete(registration.token, ANN)
     world.let_time_pass()
     world.assert_converged(registration, gone=False)
@@ -168,14 +168,14 @@ def test_past_the_pivot_a_deletion_goes_on_in_the_background(world: World, step:
     assert deletion_id is not None
     if fault is Fault.REFUSED:
         assert world.exists(registration.account.user_id)
-        assert world.sound.deletions.status(deletion_id) is DeletionStatus.IN_PROGRESS
-    world.let_time_pass(HELD + timedelta(seconds=20))
+        assert world.sound.deletions.load_status(deletion_id) is DeletionStatus.IN_PROGRESS
+    world.let_time_pass(LEASE_DURATION + timedelta(seconds=20))
     assert not world.exists(registration.account.user_id)
-    assert world.sound.deletions.status(deletion_id) is DeletionStatus.COMPLETED
+    assert world.sound.deletions.load_status(deletion_id) is DeletionStatus.COMPLETED
     world.let_time_pass()
     world.assert_converged(registration, gone=True)
     with pytest.raises(DeletionUnknownError):
-        world.sound.deletions.status(deletion_id)
+        world.sound.deletions.load_status(deletion_id)
 
 
 def test_past_the_pivot_nobody_is_let_in(world: World) -> None:
@@ -190,10 +190,10 @@ def test_past_the_pivot_nobody_is_let_in(world: World) -> None:
             use(registration.token)
     with pytest.raises(AccountUnknownError):
         service.accounts.get(OPERATOR_TOKEN, ANN)
-    assert service.accounts.contacts([str(user_id)]) == []
+    assert service.accounts.load_contacts([str(user_id)]) == []
     assert service.accounts.count() == 0
-    assert not service.accounts.verify(ANN)
-    assert service.accounts.page(OPERATOR_TOKEN, None, 10).accounts == []
+    assert not service.accounts.is_registered(ANN)
+    assert service.accounts.list_page(OPERATOR_TOKEN, None, 10).accounts == []
     assert service.deletions.delete(OPERATOR_TOKEN, ANN) is None
     world.let_time_pass()
     world.assert_converged(registration, gone=True)
@@ -234,10 +234,10 @@ def test_the_background_survives_what_the_request_does(world: World, fault: Faul
     with pytest.raises(Killed):  # the pivot has happened, nobody has recorded it
         world.replica(None, Fault.KILLED_BEFORE).deletions.delete(registration.token, ANN)
     doomed = world.replica(*repeat(None, after), fault)
-    world.clock.advance(HELD)
+    world.clock.advance(LEASE_DURATION)
     with suppress(Killed, DatabaseUnavailableError):
-        while doomed.deletions.carry_on():
-            world.clock.advance(BEGINS_AFTER[Step.FORGET])
+        while doomed.deletions.resume_due_deletions():
+            world.clock.advance(STEP_DELAYS[DeletionStep.DELETE_RECORD])
     world.let_time_pass()
     world.assert_converged(registration, gone=True)
 
@@ -260,10 +260,10 @@ def test_a_dead_collector_is_asked_once_a_minute(world: World) -> None:
     world.interests.plan = repeat(Fault.REFUSED)
     asked = 0
     for _ in range(10 * 60):
-        asked += world.sound.deletions.carry_on()
+        asked += world.sound.deletions.resume_due_deletions()
         world.clock.advance(timedelta(seconds=1))
     assert 10 <= asked <= 16
-    world.let_time_pass(LONGEST_PAUSE + HELD)
+    world.let_time_pass(MAX_RETRY_DELAY + LEASE_DURATION)
     assert not world.exists(registration.account.user_id)
 
 
@@ -286,12 +286,12 @@ def test_a_failure_does_not_call_off_another_request(world: World) -> None:
 
     def meanwhile(user_id: UUID) -> None:
         assert world.replica().deletions.delete(OPERATOR_TOKEN, ANN) is None
-        raise CollectorAwayError("as planned")
+        raise CollectorUnavailableError("as planned")
 
     first = Service(world.database, _During(meanwhile, world.interests), world.clock)
     deletion_id = first.deletions.delete(registration.token, ANN)
     assert deletion_id is not None
-    assert world.sound.deletions.status(deletion_id) is DeletionStatus.COMPLETED
+    assert world.sound.deletions.load_status(deletion_id) is DeletionStatus.COMPLETED
     world.let_time_pass()
     world.assert_converged(registration, gone=True)
 
@@ -302,7 +302,7 @@ def test_a_pivot_that_succeeds_is_not_undone_by_another_requests_failure(world: 
 
     def meanwhile(user_id: UUID) -> None:
         world.interests.plan = iter([Fault.REFUSED])
-        with pytest.raises(CollectorAwayError):
+        with pytest.raises(CollectorUnavailableError):
             world.replica().deletions.delete(OPERATOR_TOKEN, ANN)
 
     first = Service(world.database, _During(meanwhile, world.interests), world.clock)
@@ -335,7 +335,7 @@ def test_no_lock_is_held_while_the_collector_is_asked(world: World) -> None:
 def test_a_deletion_of_nobody_is_unknown(world: World) -> None:
     """Ids cannot be guessed."""
     with pytest.raises(DeletionUnknownError):
-        world.sound.deletions.status(uuid4())
+        world.sound.deletions.load_status(uuid4())
 
 
 class Asked(Enum):
@@ -379,13 +379,13 @@ def test_every_story_converges(
                 try:
                     replica.deletions.delete(token, ANN)
                     promised = True
-                except (CollectorAwayError, TokenUnknownError, AccountUnknownError):
+                except (CollectorUnavailableError, TokenUnknownError, AccountUnknownError):
                     pass
                 except (DatabaseUnavailableError, Killed):
                     uncertain = True
             case Asked.BACKGROUND:
                 with suppress(Killed, DatabaseUnavailableError):
-                    replica.deletions.carry_on()
+                    replica.deletions.resume_due_deletions()
             case Asked.SET_INTEREST:
                 with suppress(TokenUnknownError):
                     if world.sound.accounts.authenticate(registration.token):

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from tests.openapi.judging import SINGLE, described_routes, judge, public_routes, served
-from tests.user_manager.apps import app_of
+from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 
 pytestmark = ON_SQLITE
@@ -18,7 +18,7 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.fixture
 def app(service: Service) -> Flask:
-    return app_of(service)
+    return build_app(service)
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
 from chassis.db.database import Database
-from tests.user_manager.apps import app_of
+from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
-from user_manager.links import CONFIRMATION_LIFE
+from user_manager.links import CONFIRMATION_LINK_LIFETIME
 from user_manager.registration import Registration
 
 pytestmark = ON_SQLITE
@@ -21,11 +21,11 @@ MULTIPART = b'--b\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n
 
 @pytest.fixture
 def client(service: Service) -> FlaskClient:
-    return app_of(service).test_client()
+    return build_app(service).test_client()
 
 
 def path_of(service: Service, registration: Registration, purpose: str) -> str:
-    links = {"confirm": service.confirmation_token, "unsubscribe": service.unsubscription_token}
+    links = {"confirm": service.build_confirmation_token, "unsubscribe": service.build_unsubscription_token}
     return f"/{purpose}/{links[purpose](registration)}"
 
 
@@ -66,7 +66,7 @@ def test_the_button_confirms(client: FlaskClient, service: Service) -> None:
     for _ in range(2):
         assert_page(client.post(path_of(service, registration, "confirm")), 200, "Your address is confirmed")
     assert service.accounts.authenticate(registration.token).confirmed
-    assert service.changes() == ["registered", "confirmed"]
+    assert service.load_event_kinds() == ["registered", "confirmed"]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_a_link_does_what_it_was_made_for_only(client: FlaskClient, service: Ser
     """One that unsubscribes does not confirm, nor the other way round."""
     registration = service.register()
     for path in (
-        f"/confirm/{service.unsubscription_token(registration)}",
-        f"/unsubscribe/{service.confirmation_token(registration)}",
+        f"/confirm/{service.build_unsubscription_token(registration)}",
+        f"/unsubscribe/{service.build_confirmation_token(registration)}",
     ):
         assert_page(client.open(path, method=method), 400, "not one of ours")
     assert service.accounts.get(registration.token, "ann@example.org") == registration.account
@@ -126,10 +126,12 @@ def test_an_expired_confirmation_is_a_page_that_says_what_to_do(
     """410. (The other link is good for ever.)"""
     registration = service.register()
     confirmation, unsubscription = (path_of(service, registration, purpose) for purpose in PURPOSES)
-    later = TimestampSigner("any").get_timestamp() + int((CONFIRMATION_LIFE + timedelta(minutes=1)).total_seconds())
+    later = TimestampSigner("any").get_timestamp() + int(
+        (CONFIRMATION_LINK_LIFETIME + timedelta(minutes=1)).total_seconds()
+    )
     monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _self: later)
     assert_page(client.open(confirmation, method=method), 410, "has expired")
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
     assert client.open(unsubscription, method=method).status_code == 200
 
 
@@ -149,7 +151,7 @@ def test_the_link_of_a_deleted_account_is_a_page_that_says_so(
 def test_a_database_that_is_away_is_a_page_too(service: Service, purpose: str, method: str) -> None:
     """503 with a time to come back, for the mail program that unsubscribes."""
     path = path_of(service, service.register(), purpose)
-    client = app_of(Service(Database("sqlite:////nowhere/at/all.db"))).test_client()
+    client = build_app(Service(Database("sqlite:////nowhere/at/all.db"))).test_client()
     response = client.open(path, method=method)
     assert_page(response, 503, "<h1>")
     assert int(response.headers["Retry-After"]) > 0

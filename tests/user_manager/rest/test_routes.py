@@ -14,9 +14,9 @@ from werkzeug.test import TestResponse
 
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
-from tests.user_manager.apps import app_of
+from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
-from user_manager.errors import CollectorAwayError, CollectorRefusedError, StillInFlightError
+from user_manager.errors import CollectorRefusedError, CollectorUnavailableError, StillInFlightError
 
 pytestmark = ON_SQLITE
 
@@ -27,7 +27,7 @@ KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 
 @pytest.fixture
 def client(service: Service) -> FlaskClient:
-    return app_of(service).test_client()
+    return build_app(service).test_client()
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -143,7 +143,7 @@ WRONG_NAMES = [
 def test_what_is_wrong_is_refused(client: FlaskClient, service: Service, fault: dict[str, object]) -> None:
     """422, and nothing is registered; a line break in a name or an address would be a mail header of its own."""
     assert status_of(client.post("/users", json=ANN | fault)) == 422
-    assert service.events() == []
+    assert service.load_outbox_events() == []
 
 
 @pytest.mark.parametrize("email", ["verify/ann@example.org", "Verify/ann@example.org"])
@@ -151,13 +151,13 @@ def test_an_address_that_would_be_a_route_cannot_register(client: FlaskClient, s
     """422: GET /users/verify/ann@example.org asks about ann@example.org."""
     response = client.post("/users", json=ANN | {"email": email})
     assert status_of(response) == 422
-    assert service.events() == []
+    assert service.load_outbox_events() == []
     assert user_of(client.post("/users", json=ANN | {"email": "verify@example.org"}))["email"] == "verify@example.org"
 
 
 def test_test_addresses_register_where_the_setting_allows_it(service: Service) -> None:
     """As the demo needs it."""
-    client = app_of(service, allow_test_addresses=True).test_client()
+    client = build_app(service, allow_test_addresses=True).test_client()
     assert client.post("/users", json=ANN | {"email": "ann@tower.test"}).status_code == 201
 
 
@@ -178,7 +178,7 @@ def test_the_same_again_with_the_same_key_gets_the_same_answer(client: FlaskClie
     assert {name: again.headers[name] for name in ("ETag", "Location")} == {
         name: first.headers[name] for name in ("ETag", "Location")
     }
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
 
 
 def test_a_key_is_for_one_body(client: FlaskClient) -> None:
@@ -192,7 +192,7 @@ def test_a_key_is_for_one_body(client: FlaskClient) -> None:
 def test_a_key_that_is_no_uuid_is_refused(client: FlaskClient, service: Service, key: str) -> None:
     """400, and nothing is registered."""
     assert status_of(client.post("/users", json=ANN, headers={"Idempotency-Key": key})) == 400
-    assert service.events() == []
+    assert service.load_outbox_events() == []
 
 
 def test_a_registration_that_is_in_flight_is_a_conflict(
@@ -211,7 +211,7 @@ def test_a_registration_that_is_in_flight_is_a_conflict(
 
 def test_registrations_of_one_client_are_limited(service: Service) -> None:
     """429 with a time to come back, also for what is wrong; other clients and other requests are not held up."""
-    client = app_of(service, registration_limit="2/minute").test_client()
+    client = build_app(service, registration_limit="2/minute").test_client()
     assert client.post("/users", json=ANN).status_code == 201
     assert client.post("/users", json={}).status_code == 422
     response = client.post("/users", json=ANN | {"email": "bob@example.org"})
@@ -392,13 +392,13 @@ def test_of_two_who_change_what_they_both_saw_one_is_told(client: FlaskClient, s
 def test_a_change_in_the_same_instant_is_not_lost_either(client: FlaskClient, service: Service) -> None:
     """The version is compared again where the row is locked."""
     headers = bearer(service.register().token) | {"If-Match": '"1"'}
-    change = service.accounts.change
+    change = service.accounts.update
 
     def overtaken(token: str, email: str, version: int | None, wanted: object) -> object:
         change(OPERATOR_TOKEN, email, None, type(wanted)(name="Faster"))  # type: ignore[arg-type, call-arg]
         return change(token, email, version, wanted)  # type: ignore[arg-type]
 
-    service.accounts.change = overtaken  # type: ignore[method-assign, assignment]
+    service.accounts.update = overtaken  # type: ignore[method-assign, assignment]
     assert status_of(client.patch(ANNS, json={"name": "Slower"}, headers=headers)) == 412
     assert service.accounts.get(OPERATOR_TOKEN, "ann@example.org").name == "Faster"
 
@@ -425,8 +425,8 @@ def test_another_confirmation_mail_is_asked_for_after_a_pause(client: FlaskClien
     asked = client.post(f"{ANNS}/confirmation", headers=headers)
     assert (asked.status_code, asked.data) == (202, b"")
     assert "Content-Type" not in asked.headers
-    assert service.changes() == ["registered", "registered"]
-    service.registrations.confirm(service.confirmation_token(registration))
+    assert service.load_event_kinds() == ["registered", "registered"]
+    service.registrations.confirm(service.build_confirmation_token(registration))
     assert status_of(client.post(f"{ANNS}/confirmation", headers=headers)) == 409
 
 
@@ -446,7 +446,7 @@ def test_deleting_is_safe_to_repeat(client: FlaskClient) -> None:
 def test_a_deletion_waits_for_the_collector(client: FlaskClient, service: Service) -> None:
     """503 that says when to come back, and nothing was touched."""
     headers = bearer(token_of(client.post("/users", json=ANN)))
-    service.interests.failure = CollectorAwayError("The collector is away.")
+    service.interests.failure = CollectorUnavailableError("The collector is away.")
     response = client.delete(ANNS, headers=headers)
     assert status_of(response) == 503
     assert int(response.headers["Retry-After"]) > 0
@@ -472,7 +472,7 @@ def test_a_deletion_that_is_carried_on_says_where_to_look(
         raise DatabaseUnavailableError("The database does not answer.")
 
     with monkeypatch.context() as outage:
-        outage.setattr(service.deletions, "_erase", away)
+        outage.setattr(service.deletions, "_erase_account", away)
         accepted = client.delete(ANNS, headers=headers)
     assert accepted.status_code == 202
     place = accepted.headers["Location"]
@@ -481,7 +481,7 @@ def test_a_deletion_that_is_carried_on_says_where_to_look(
     assert json_of(client.get(place)) == {"deletion_id": deletion_id, "status": "in_progress"}
     assert status_of(client.get(ANNS, headers=headers)) == 401
     service.clock.advance(timedelta(hours=1))
-    service.deletions.carry_on()
+    service.deletions.resume_due_deletions()
     assert json_of(client.get(place)) == {"deletion_id": deletion_id, "status": "completed"}
     assert status_of(client.get(ANNS, headers=OPERATOR)) == 404
 
@@ -609,7 +609,7 @@ def test_head_is_get_without_the_body(client: FlaskClient, service: Service) -> 
 )
 def test_a_database_that_is_away_is_a_503(method: str, path: str) -> None:
     """Not a 500, with a time to come back, and without its text."""
-    client = app_of(Service(Database("sqlite:////nowhere/at/all.db"))).test_client()
+    client = build_app(Service(Database("sqlite:////nowhere/at/all.db"))).test_client()
     headers = OPERATOR | {"If-Match": "*"}
     response = client.open(path.format("ann@example.org"), method=method, headers=headers, json=ANN)
     assert status_of(response) == 503
