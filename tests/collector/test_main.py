@@ -12,18 +12,19 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.collector.process import OPERATOR_TOKEN, ROOT, Process, bare_environment
+from tests.collector.process import OPERATOR_TOKEN, CollectorProcess
+from tests.service_process import ROOT, bare_environment
 from tests.waiting import eventually
 
-Start = Callable[..., Process]
+Start = Callable[..., CollectorProcess]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    processes: list[Process] = []
+    processes: list[CollectorProcess] = []
 
-    def begin(**settings: str) -> Process:
-        processes.append(Process(tmp_path, settings))
+    def begin(**settings: str) -> CollectorProcess:
+        processes.append(CollectorProcess(tmp_path, settings))
         return processes[-1]
 
     yield begin
@@ -127,7 +128,7 @@ def test_with_nothing_around_it_it_answers_and_ends_in_order(start: Start) -> No
     ):
         assert f"# TYPE {name.removesuffix('_total')}" in metrics
     assert process.metric("opensky_credits_left") == 400
-    assert process.end() == 0
+    assert process.terminate() == 0
     logged = process.log()
     assert "service.stopped" in logged
     for unwanted in ("Traceback", "somebodys", OPERATOR_TOKEN):
@@ -154,7 +155,7 @@ def test_it_runs_on_mysql_too(start: Start, mariadb_url: str) -> None:
     eventually(lambda: process.answers("/health/ready"))
     operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
     assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=10).status_code == 202
-    assert process.end() == 0
+    assert process.terminate() == 0
     assert "Traceback" not in process.log()
 
 
@@ -162,4 +163,4 @@ def test_it_ends_in_order_while_it_waits_for_its_database(start: Start, tmp_path
     """The waiting thread is told to stop too."""
     process = start(DATABASE_URL=f"sqlite:///{tmp_path}/missing/collector.db")
     eventually(lambda: process.answers("/health/live"))
-    assert process.end() == 0
+    assert process.terminate() == 0

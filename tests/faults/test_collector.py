@@ -19,7 +19,7 @@ from chassis.clock import Clock, ScaledClock
 from collector.leadership.election import SESSION_S
 from local.kafka import Broker
 from local.opensky.flights import Flight
-from tests.collector.process import Process
+from tests.collector.process import CollectorProcess
 from tests.collector.published import AIRPORT, START, assert_published_once, covered, timetable
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.opensky import replay
@@ -74,8 +74,8 @@ class Stage:
     clock: Clock
     slow: SlowAnswers
     flights: list[Flight]
-    leader: Process
-    other: Process
+    leader: CollectorProcess
+    other: CollectorProcess
 
     def wait_until_covered(self, instant: datetime) -> dict[str, datetime]:
         def past_it() -> dict[str, datetime] | None:
@@ -87,7 +87,7 @@ class Stage:
         return found
 
 
-def leads(replica: Process) -> bool:
+def leads(replica: CollectorProcess) -> bool:
     return replica.metric("collector_leader") == 1
 
 
@@ -109,7 +109,7 @@ def stage(folder: Path, kafka: Broker) -> Iterator[Stage]:
             "CLOCK_RATE": str(RATE),
             "CLOCK_ANCHOR": anchor.isoformat(),
         }
-        replicas = [Process(folder, settings) for _ in range(2)]
+        replicas = [CollectorProcess(folder, settings) for _ in range(2)]
         try:
             for replica in replicas:
                 eventually(lambda replica=replica: replica.answers("/health/ready"))  # type: ignore[misc]
@@ -141,7 +141,7 @@ def test_the_leader_is_killed_in_the_midst_of_a_collection(tmp_path: Path, broke
         assert time.monotonic() - began < SESSION_S + 5, "the session timeout and a little"
         until = scene.wait_until_covered(killed_at)
         assert_published_once(broker, until, scene.flights)
-        assert scene.other.end() == 0
+        assert scene.other.terminate() == 0
 
 
 def test_the_leader_stands_still_and_goes_on_where_another_leads(tmp_path: Path, broker: Broker) -> None:
@@ -156,4 +156,4 @@ def test_the_leader_stands_still_and_goes_on_where_another_leads(tmp_path: Path,
         eventually(lambda: leads(scene.leader) != leads(scene.other))
         until = scene.wait_until_covered(scene.clock.now())
         assert_published_once(broker, until, scene.flights)
-        assert [scene.leader.end(), scene.other.end()] == [0, 0]
+        assert [scene.leader.terminate(), scene.other.terminate()] == [0, 0]

@@ -25,10 +25,11 @@ from sqlalchemy import Select, select
 from chassis.db.database import Database
 from collector import model as interests_model
 from collector.model import InterestRow
-from tests.collector import process as collector_process
-from tests.mariadb_fixture import Server
+from tests.collector.process import CollectorProcess
+from tests.mariadb_fixture import DatabaseServer
 from tests.ports import free_port
-from tests.user_manager.process import OPERATOR_TOKEN, SIGNING_KEY, Process, Start, starting
+from tests.service_process import ServiceProcess
+from tests.user_manager.process import OPERATOR_TOKEN, SIGNING_KEY, StartProcess, process_starter
 from tests.waiting import eventually
 from towerwatch.topics import INTERESTS_CHANGED, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged
@@ -78,7 +79,9 @@ class Person:
 class World:
     """Two replicas of user_manager, one collector, and their databases as only a test sees them. There is no Kafka."""
 
-    def __init__(self, folder: Path, accounts_url: str, interests_url: str, start: Start, client: httpx.Client) -> None:
+    def __init__(
+        self, folder: Path, accounts_url: str, interests_url: str, start: StartProcess, client: httpx.Client
+    ) -> None:
         self.accounts, self.interests = Database(accounts_url), Database(interests_url)
         self.client = client
         self._folder = folder
@@ -95,12 +98,12 @@ class World:
         eventually(lambda: self.left.is_ready() and self.right.is_ready(), "both replicas are ready")
         self.wait_for_collector()
 
-    def replica(self) -> Process:
+    def replica(self) -> ServiceProcess:
         """Another one, which may not be ready yet."""
         return self._start(COLLECTOR_GRPC_TARGET=f"127.0.0.1:{self._settings['GRPC_PORT']}")
 
     def start_collector(self) -> None:
-        self.collector = collector_process.Process(self._folder, self._settings)
+        self.collector = CollectorProcess(self._folder, self._settings)
 
     def wait_for_collector(self) -> None:
         eventually(lambda: self.collector.answers("/health/ready"), "the collector is ready")
@@ -132,7 +135,7 @@ class World:
         with ThreadPoolExecutor(8) as threads:
             return list(threads.map(lambda _: self.person(), range(count)))
 
-    def delete(self, replica: Process, person: Person, token: str | None = None) -> httpx.Response | None:
+    def delete(self, replica: ServiceProcess, person: Person, token: str | None = None) -> httpx.Response | None:
         """The answer to a DELETE, or None when the replica died meanwhile."""
         headers = {"Authorization": f"Bearer {token or person.token}"}
         try:
@@ -140,7 +143,7 @@ class World:
         except httpx.TransportError:
             return None
 
-    def delete_again(self, replica: Process, person: Person) -> None:
+    def delete_again(self, replica: ServiceProcess, person: Person) -> None:
         """Delete until it is done. It may be refused for a while, when the collector is not found again yet."""
 
         def done() -> bool:
@@ -236,10 +239,12 @@ def running_world(folder: Path, request: pytest.FixtureRequest, database: str, m
         if database == "sqlite":
             urls = [f"sqlite:///{folder}/{name}.db" for name in ("accounts", "interests")]
         else:
-            server: Server = request.getfixturevalue("mariadb_server")
+            server: DatabaseServer = request.getfixturevalue("mariadb_server")
             urls = [stack.enter_context(server.database()) for _ in range(2)]
         program = ("-c", PROGRAM.format(more=more))
-        start = stack.enter_context(starting(folder, program, DATABASE_URL=urls[0], REGISTRATION_LIMIT="100000/minute"))
+        start = stack.enter_context(
+            process_starter(folder, program, DATABASE_URL=urls[0], REGISTRATION_LIMIT="100000/minute")
+        )
         client = stack.enter_context(httpx.Client(timeout=60, limits=httpx.Limits(max_connections=200)))
         world = World(folder, urls[0], urls[1], start, client)
         stack.callback(world.close)
@@ -262,7 +267,7 @@ def world(lasting_world: World) -> World:
 
 
 @contextmanager
-def paused(process: collector_process.Process) -> Iterator[None]:
+def paused(process: CollectorProcess) -> Iterator[None]:
     """It stands still, as on a machine that swaps or migrates."""
     os.kill(process.popen.pid, signal.SIGSTOP)
     try:
@@ -388,7 +393,7 @@ def test_many_are_deleted_twice_at_once_while_they_set_interests(world: World) -
     answered = {person: threading.Event() for person in people}
     told: dict[Person, list[int | None]] = {person: [] for person in people}
 
-    def delete(replica: Process, person: Person, token: str) -> None:
+    def delete(replica: ServiceProcess, person: Person, token: str) -> None:
         together.wait()
         while (status := status_of(world.delete(replica, person, token))) == 503:
             pass  # on a slow machine the deadline is short

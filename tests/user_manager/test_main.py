@@ -19,7 +19,8 @@ from chassis.kafka import sequence_in
 from chassis.rpc import channel
 from local.kafka import Broker
 from tests.fakes.collector import FakeCollector
-from tests.user_manager.process import OPERATOR_TOKEN, ROOT, SIGNING_KEY, Start, bare_environment, starting
+from tests.service_process import ROOT, bare_environment
+from tests.user_manager.process import OPERATOR_TOKEN, SIGNING_KEY, StartProcess, process_starter
 from tests.waiting import eventually
 from towerwatch.topics import USERS_CHANGED, partition_of
 from towerwatch.users.v1.events_pb2 import UserChanged
@@ -31,8 +32,8 @@ ANN = {"email": "ann@tower.test", "name": "Ann"}
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    with starting(tmp_path) as begin:
+def start(tmp_path: Path) -> Iterator[StartProcess]:
+    with process_starter(tmp_path) as begin:
         yield begin
 
 
@@ -52,7 +53,7 @@ def test_without_settings_it_says_all_that_is_missing(tmp_path: Path) -> None:
     assert ended.stdout == ""
 
 
-def test_a_wrong_setting_is_said_without_its_value(start: Start) -> None:
+def test_a_wrong_setting_is_said_without_its_value(start: StartProcess) -> None:
     """It may be a secret; also one that is wrong in several ways at once."""
     process = start(
         SIGNING_KEY="hunter2",
@@ -62,7 +63,7 @@ def test_a_wrong_setting_is_said_without_its_value(start: Start) -> None:
         HTTP_PORT="0",
     )
     assert process.popen.wait(timeout=60) == 2
-    said = process.log.read_text()
+    said = process.log()
     for name in ("SIGNING_KEY", "OPERATOR_TOKEN", "PUBLIC_URL", "COLLECTOR_GRPC_TARGET", "HTTP_PORT"):
         assert f"user_manager: {name}: " in said
     assert "hunter2" not in said
@@ -71,30 +72,30 @@ def test_a_wrong_setting_is_said_without_its_value(start: Start) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "oracle9://user:hunter2@db/users"])
-def test_a_database_url_that_is_none_is_one_clear_sentence(start: Start, url: str) -> None:
+def test_a_database_url_that_is_none_is_one_clear_sentence(start: StartProcess, url: str) -> None:
     """Exit code 2, and the password in it is not repeated."""
     process = start(DATABASE_URL=url)
     assert process.popen.wait(timeout=60) == 2
-    said = process.log.read_text()
+    said = process.log()
     assert "user_manager: DATABASE_URL: " in said
     assert "hunter2" not in said
     assert "Traceback" not in said
 
 
 @pytest.mark.parametrize("setting", ["HTTP_PORT", "GRPC_PORT"])
-def test_a_port_in_use_is_one_clear_sentence(start: Start, setting: str) -> None:
+def test_a_port_in_use_is_one_clear_sentence(start: StartProcess, setting: str) -> None:
     """Exit code 2."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = start(**{setting: str(taken.getsockname()[1])})
         assert process.popen.wait(timeout=60) == 2
-    said = process.log.read_text()
+    said = process.log()
     assert "cannot listen" in said
     assert "Traceback" not in said
 
 
-def test_with_nothing_around_it_it_registers_users_and_ends_in_order(start: Start) -> None:
+def test_with_nothing_around_it_it_registers_users_and_ends_in_order(start: StartProcess) -> None:
     """No Kafka and no collector: it is ready, its outbox waits, a deletion is refused, nothing personal is logged."""
     process = start()
     eventually(lambda: process.status("/health/ready") == 200)
@@ -109,15 +110,15 @@ def test_with_nothing_around_it_it_registers_users_and_ends_in_order(start: Star
     with grpc.insecure_channel(process.grpc_target) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
-    assert process.end() == 0
-    logged = process.log.read_text()
+    assert process.terminate() == 0
+    logged = process.log()
     assert "service.stopped" in logged
     assert "Traceback" not in logged
     for secret in ("ann@", '"Ann"', token, SIGNING_KEY, OPERATOR_TOKEN):
         assert secret not in logged
 
 
-def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start, tmp_path: Path) -> None:
+def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: StartProcess, tmp_path: Path) -> None:
     """No start order: not ready while the database is away, ready once it is there."""
     later = tmp_path / "not-mounted-yet"
     process = start(DATABASE_URL=f"sqlite:///{later}/user_manager.db")
@@ -129,14 +130,14 @@ def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start,
     assert httpx.post(f"{process.base_url}/users", json=ANN).status_code == 201
 
 
-def test_it_ends_in_order_while_it_waits_for_its_database(start: Start, tmp_path: Path) -> None:
+def test_it_ends_in_order_while_it_waits_for_its_database(start: StartProcess, tmp_path: Path) -> None:
     """The waiting thread is told to stop too."""
     process = start(DATABASE_URL=f"sqlite:///{tmp_path}/missing/user_manager.db")
     eventually(lambda: process.status("/health/live") == 200)
-    assert process.end() == 0
+    assert process.terminate() == 0
 
 
-def test_a_bounce_that_is_reported_is_shown_and_counted(start: Start) -> None:
+def test_a_bounce_that_is_reported_is_shown_and_counted(start: StartProcess) -> None:
     """Told over gRPC, seen over HTTP, counted at /metrics."""
     process = start()
     eventually(process.is_ready)
@@ -154,7 +155,7 @@ def test_a_bounce_that_is_reported_is_shown_and_counted(start: Start) -> None:
     for outcome in ("suppressed", "repeated"):
         (line,) = (each for each in counted if each.startswith("bounces_reported_total{") and f'"{outcome}"' in each)
         assert line.endswith(" 1.0")
-    assert process.end() == 0
+    assert process.terminate() == 0
 
 
 async def _changes_of(bootstrap_servers: str, user_id: str, count: int) -> list[tuple[str | None, int]]:
@@ -177,7 +178,7 @@ async def _changes_of(bootstrap_servers: str, user_id: str, count: int) -> list[
         await consumer.stop()
 
 
-def test_the_life_of_an_account_is_published(start: Start, kafka: Broker) -> None:
+def test_the_life_of_an_account_is_published(start: StartProcess, kafka: Broker) -> None:
     """Registered, confirmed, deleted: in this order, with growing sequences, in the partition of the user."""
     collector = FakeCollector()
     collector.start()
@@ -196,5 +197,5 @@ def test_the_life_of_an_account_is_published(start: Start, kafka: Broker) -> Non
     assert [change for change, _ in published] == ["registered", "confirmed", "deleted"]
     sequences = [sequence for _, sequence in published]
     assert sequences == sorted(set(sequences))
-    assert process.end() == 0
+    assert process.terminate() == 0
     collector.stop()

@@ -14,9 +14,10 @@ import pytest
 from sqlalchemy import event, select
 
 from chassis.db.database import Database
-from tests.mariadb_fixture import OwnServer, Server, require_installed
+from tests.mariadb_fixture import DatabaseServer, MariaDbProcess, require_installed
+from tests.service_process import ServiceProcess
 from tests.user_manager.conftest import Service
-from tests.user_manager.process import Process, Start, starting
+from tests.user_manager.process import StartProcess, process_starter
 from tests.waiting import eventually
 from user_manager.model import OUTBOX, SCHEMA, IdempotencyRecord, User
 from user_manager.registration import Registration
@@ -32,7 +33,7 @@ class Post:
     name: str = "Ann"
     key: UUID | None = None
 
-    def to(self, client: httpx.Client, replica: Process) -> httpx.Response:
+    def to(self, client: httpx.Client, replica: ServiceProcess) -> httpx.Response:
         headers = {} if self.key is None else {"Idempotency-Key": f'"{self.key}"'}
         return client.post(f"{replica.base_url}/users", json={"email": self.email, "name": self.name}, headers=headers)
 
@@ -41,9 +42,9 @@ class Post:
 class Pair:
     """Two replicas, and their database as only a test sees it."""
 
-    left: Process
-    right: Process
-    start: Start
+    left: ServiceProcess
+    right: ServiceProcess
+    start: StartProcess
     database: Database
 
     def at_once(self, posts: Sequence[Post]) -> list[httpx.Response]:
@@ -91,9 +92,9 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         if request.param == "sqlite":
             url = f"sqlite:///{folder}/user_manager.db"
         else:
-            server: Server = request.getfixturevalue("mariadb_server")
+            server: DatabaseServer = request.getfixturevalue("mariadb_server")
             url = stack.enter_context(server.database())
-        start = stack.enter_context(starting(folder, DATABASE_URL=url, REGISTRATION_LIMIT="10000/minute"))
+        start = stack.enter_context(process_starter(folder, DATABASE_URL=url, REGISTRATION_LIMIT="10000/minute"))
         database = Database(url)
         stack.callback(database.close)
         pair = Pair(start(), start(), start, database)
@@ -227,10 +228,10 @@ def test_every_replica_counts_all_users(pair: Pair) -> None:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[OwnServer]:
+def own_server(tmp_path: Path) -> Iterator[MariaDbProcess]:
     """Where the tests are told to use a server that runs already, this still needs one to be installed."""
     require_installed()
-    own = OwnServer(tmp_path)
+    own = MariaDbProcess(tmp_path)
     try:
         own.start()
         yield own
@@ -240,16 +241,20 @@ def own_server(tmp_path: Path) -> Iterator[OwnServer]:
 
 @pytest.mark.mariadb
 def test_a_database_that_stops_and_comes_back_needs_no_restart_of_the_service(
-    own_server: OwnServer, tmp_path: Path
+    own_server: MariaDbProcess, tmp_path: Path
 ) -> None:
     """Alive all the time, ready only while it is there; people are told to come back; few lines are logged."""
-    with own_server.server.database() as url, starting(tmp_path, DATABASE_URL=url) as start, httpx.Client() as client:
+    with (
+        own_server.server.database() as url,
+        process_starter(tmp_path, DATABASE_URL=url) as start,
+        httpx.Client() as client,
+    ):
         replica = start()
         eventually(replica.is_ready, "it is ready")
         early, late = Post(address(), key=uuid4()), Post(address(), key=uuid4())
         first = early.to(client, replica)
         assert first.status_code == 201
-        before = len(replica.log_lines())
+        before = len(replica.log().splitlines())
 
         own_server.stop()
         eventually(lambda: replica.status("/health/ready") == 503, "it is not ready")
@@ -259,7 +264,7 @@ def test_a_database_that_stops_and_comes_back_needs_no_restart_of_the_service(
             assert refused.headers["Content-Type"] == "application/problem+json"
             assert int(refused.headers["Retry-After"]) > 0
         # The background goes on looking, at growing pauses.
-        eventually(lambda: sum("periodic.failed" in line for line in replica.log_lines()) >= 2, "it says so")
+        eventually(lambda: sum("periodic.failed" in line for line in replica.log().splitlines()) >= 2, "it says so")
         assert replica.status("/health/live") == 200
         assert replica.status("/health/ready") == 503
         assert replica.metric("active_users_total") is not None
@@ -268,7 +273,7 @@ def test_a_database_that_stops_and_comes_back_needs_no_restart_of_the_service(
         eventually(replica.is_ready, "it is ready again")
         assert early.to(client, replica).content == first.content
         assert late.to(client, replica).status_code == 201
-        logged = replica.log_lines()
+        logged = replica.log().splitlines()
         assert not any("Traceback" in line for line in logged)
         assert len(logged) - before < 40, "\n".join(logged)
-        assert replica.end() == 0
+        assert replica.terminate() == 0
