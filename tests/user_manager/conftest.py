@@ -9,7 +9,7 @@ import pytest
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from tests.fakes.clock import FakeClock
-from tests.fakes.collector import FakeInterests
+from tests.fakes.collector import FakeInterestDeleter
 from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager.access import AccountAccess
 from user_manager.accounts import Accounts
@@ -34,7 +34,7 @@ class Service:
     """All use cases of one replica of user_manager, with their database, fake collector, clock and metrics."""
 
     database: Database
-    interests: FakeInterests = field(default_factory=FakeInterests)
+    interests: FakeInterestDeleter = field(default_factory=FakeInterestDeleter)
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:

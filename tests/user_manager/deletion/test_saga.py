@@ -14,7 +14,7 @@ from sqlalchemy import select
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from tests.fakes.clock import FakeClock
-from tests.fakes.collector import FakeInterests
+from tests.fakes.collector import FakeInterestDeleter
 from tests.fakes.faulty_database import Fault, Faults, FaultyDatabase, Killed
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
 from user_manager.deletion.saga import LEASE_DURATION, DeletionStatus
@@ -32,7 +32,7 @@ from user_manager.registration import Registration
 ANN = "ann@example.org"
 
 
-class FaultyInterests(FakeInterests):
+class FaultyInterests(FakeInterestDeleter):
     """The collector: whose interests are there, and whose calls go wrong as planned."""
 
     def __init__(self) -> None:
@@ -311,7 +311,7 @@ def test_a_pivot_that_succeeds_is_not_undone_by_another_requests_failure(world: 
     world.assert_converged(registration, gone=True)
 
 
-class _During(FakeInterests):
+class _During(FakeInterestDeleter):
     """Something happens while the collector is asked."""
 
     def __init__(self, meanwhile: Callable[[UUID], None], collector: FaultyInterests) -> None:
