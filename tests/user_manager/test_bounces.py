@@ -1,4 +1,4 @@
-"""Mail that came back: nothing more goes to the address, until its owner has confirmed it once more."""
+"""Bounces: a bounced address gets no more mail until its owner has confirmed it again."""
 
 from datetime import timedelta
 from uuid import uuid4
@@ -26,8 +26,8 @@ from user_manager.errors import AlreadyConfirmedError, LinkExpiredError, TooSoon
 from user_manager.idempotency import IdempotentRequest
 
 
-def test_an_address_that_mail_came_back_from_is_suppressed(service: Service) -> None:
-    """The owner sees it, the notifier sees it; everything else about the account stays as it was."""
+def test_a_bounce_suppresses_the_address(service: Service) -> None:
+    """The owner and the notifier see the suppression; everything else about the account stays unchanged."""
     ann, bob = register_confirmed_ann(service), service.register("bob@example.org")
     before, bobs = load_account(service, ann), load_account(service, bob)
     report_bounce(service, ann)
@@ -41,8 +41,8 @@ def test_an_address_that_mail_came_back_from_is_suppressed(service: Service) -> 
 
 
 @pytest.mark.parametrize("reported", [(0, 0), (0, 1), (1, 0)], ids=["the same", "in order", "the later one first"])
-def test_a_second_bounce_changes_nothing_that_is_seen(service: Service, reported: tuple[int, int]) -> None:
-    """The notifier repeats what it got no answer to, and several mails may be under way to one address."""
+def test_a_second_bounce_changes_nothing_visible(service: Service, reported: tuple[int, int]) -> None:
+    """The notifier retries reports without a response, and several mails to one address may be in flight."""
     ann = register_confirmed_ann(service)
     bounced_at = [service.clock.now(), service.clock.now() + SECOND]
     service.clock.advance(DAY)
@@ -53,8 +53,8 @@ def test_a_second_bounce_changes_nothing_that_is_seen(service: Service, reported
     assert (get_report_count(service, "suppressed"), get_report_count(service, "repeated")) == (1, 1)
 
 
-def test_each_report_is_counted_by_what_it_changed(service: Service) -> None:
-    """Each outcome is there from the start, so that a first one can be seen as an increase."""
+def test_reports_are_counted_by_result(service: Service) -> None:
+    """Each result has a series from the start, so that the first report is an increase."""
     outcomes = ("suppressed", "repeated", "outdated", "nobody")
     assert [get_report_count(service, outcome) for outcome in outcomes] == [0, 0, 0, 0]
     ann = register_confirmed_ann(service)
@@ -66,8 +66,8 @@ def test_each_report_is_counted_by_what_it_changed(service: Service) -> None:
     assert [get_report_count(service, outcome) for outcome in outcomes] == [1, 1, 1, 5]
 
 
-def test_the_owner_asks_for_a_mail_and_lifts_the_suppression(service: Service) -> None:
-    """The way out: a wish like every other, a link although the address is suppressed, and then all is as before."""
+def test_a_new_confirmation_ends_the_suppression(service: Service) -> None:
+    """The owner requests a mail, whose link works although the address is suppressed; confirming ends that."""
     ann = register_confirmed_ann(service)
     service.accounts.update(ann.token, ANN, None, AccountUpdate(paused=True))
     before = load_account(service, ann)
@@ -89,8 +89,8 @@ def test_the_owner_asks_for_a_mail_and_lifts_the_suppression(service: Service) -
         service.registrations.request_confirmation_mail(ann.token, ANN)
 
 
-def test_whoever_never_confirmed_has_the_same_way_out(service: Service) -> None:
-    """The first mail came back, as it does when the mailbox is made after the account."""
+def test_an_unconfirmed_account_can_end_its_suppression_too(service: Service) -> None:
+    """The first mail bounced, as happens if the mailbox is created after the account."""
     ann = service.register(ANN)
     service.clock.advance(SECOND)
     report_bounce(service, ann)
@@ -105,7 +105,7 @@ def test_whoever_never_confirmed_has_the_same_way_out(service: Service) -> None:
 
 
 def test_a_bounce_from_before_the_confirmation_changes_nothing(service: Service) -> None:
-    """Reported late, as after an outage of ours: the owner has answered it already."""
+    """A late report, as after an outage, has no effect, because the owner has confirmed since the bounce."""
     ann = service.register(ANN)
     service.clock.advance(DAY)
     bounced_at = service.clock.now()
@@ -120,8 +120,8 @@ def test_a_bounce_from_before_the_confirmation_changes_nothing(service: Service)
     assert load_account(service, ann).suppressed
 
 
-def test_a_confirmation_lifts_whichever_bounces_were_before_it(service: Service) -> None:
-    """Also one that is reported after the suppression was lifted, whose mail went out before."""
+def test_a_confirmation_cancels_all_earlier_bounces(service: Service) -> None:
+    """A bounce from before the confirmation has no effect even if it is reported later."""
     ann = register_confirmed_ann(service)
     report_bounce(service, ann)
     service.clock.advance(DAY)
@@ -134,8 +134,8 @@ def test_a_confirmation_lifts_whichever_bounces_were_before_it(service: Service)
     assert get_report_count(service, "outdated") == 1
 
 
-def test_when_the_wished_for_mail_comes_back_too_another_wish_is_needed(service: Service) -> None:
-    """No mail goes to a dead address twice for one wish; and the link of that mail reached nobody."""
+def test_if_the_new_confirmation_mail_bounces_too_another_request_is_needed(service: Service) -> None:
+    """Each request sends one mail to a dead address, and the link of a bounced mail is invalid."""
     ann = register_confirmed_ann(service)
     report_bounce(service, ann)
     service.registrations.request_confirmation_mail(ann.token, ANN)
@@ -153,8 +153,8 @@ def test_when_the_wished_for_mail_comes_back_too_another_wish_is_needed(service:
     assert not load_account(service, ann).suppressed
 
 
-def test_a_link_from_before_the_bounce_lifts_nothing(service: Service) -> None:
-    """Who has an old mail shows that the address was there once. After another wish the old link is still old."""
+def test_a_link_from_before_the_bounce_is_expired(service: Service) -> None:
+    """An old mail proves only that the address existed once; a new request does not make the old link valid."""
     ann = service.register(ANN)
     old = service.build_confirmation_token(ann)
     service.registrations.confirm(old)
@@ -170,8 +170,8 @@ def test_a_link_from_before_the_bounce_lifts_nothing(service: Service) -> None:
         service.clock.advance(DAY)
 
 
-def test_once_the_address_is_confirmed_again_every_link_is_welcome(service: Service) -> None:
-    """People click on what they find; there is nothing left to do, and nothing is announced."""
+def test_after_a_new_confirmation_old_links_are_accepted(service: Service) -> None:
+    """People click on any mail they find; an old link then changes nothing and publishes no event."""
     ann = service.register(ANN)
     old = service.build_confirmation_token(ann)
     service.registrations.confirm(old)
@@ -186,8 +186,8 @@ def test_once_the_address_is_confirmed_again_every_link_is_welcome(service: Serv
     assert service.load_event_kinds() == changes
 
 
-def test_each_mail_that_was_asked_for_since_the_bounce_has_a_good_link(service: Service) -> None:
-    """People ask again when a mail is slow, and then follow the link in whichever comes first; bounces may be late."""
+def test_each_mail_requested_since_the_bounce_has_a_valid_link(service: Service) -> None:
+    """People request again when a mail is slow, and follow the link that comes first; bounces may be reported late."""
     ann = register_confirmed_ann(service)
     bounced_at = service.clock.now()
     report_bounce(service, ann)
@@ -202,8 +202,8 @@ def test_each_mail_that_was_asked_for_since_the_bounce_has_a_good_link(service: 
     assert not load_account(service, ann).suppressed
 
 
-def test_a_wish_is_as_rare_for_a_suppressed_address_as_for_others(service: Service) -> None:
-    """A dead address does not get more mail from us than one that is alive."""
+def test_requests_for_a_suppressed_address_are_limited_too(service: Service) -> None:
+    """A dead address does not get more mail than one that works."""
     ann = register_confirmed_ann(service)
     report_bounce(service, ann)
     service.clock.advance(SECOND)
@@ -216,7 +216,7 @@ def test_a_wish_is_as_rare_for_a_suppressed_address_as_for_others(service: Servi
 
 
 def test_erasing_the_account_erases_the_bounce(service: Service) -> None:
-    """Whoever registers the address again begins anew; late reports concern nobody."""
+    """A new account with the same address is not suppressed, and late reports about the old one have no effect."""
     ann = register_confirmed_ann(service)
     report_bounce(service, ann)
     service.deletions.delete(ann.token, ANN)
@@ -228,8 +228,8 @@ def test_erasing_the_account_erases_the_bounce(service: Service) -> None:
     assert load_confirmation_token(service, again) != ""
 
 
-def test_an_account_on_its_way_out_is_nobodys(service: Service) -> None:
-    """Past the pivot the account is gone for everybody, whatever is left of it."""
+def test_a_bounce_of_an_account_past_the_pivot_has_no_effect(service: Service) -> None:
+    """Past the pivot the account no longer exists for any use case."""
     ann = register_confirmed_ann(service)
 
     def refuse(_connection: object, _cursor: object, statement: str, *_: object) -> None:
@@ -244,8 +244,8 @@ def test_an_account_on_its_way_out_is_nobodys(service: Service) -> None:
     event.remove(service.database.engine, "before_cursor_execute", refuse)
 
 
-def test_a_remembered_answer_of_the_version_before_is_read(service: Service) -> None:
-    """And that version reads ours: the answer to a registration is the same bytes in both."""
+def test_stored_answers_have_the_format_of_the_version_before(service: Service) -> None:
+    """Replicas of both versions read each other's stored answers: the format is unchanged."""
     given_before = service.register(ANN, key=(key := uuid4()))
     request = IdempotentRequest.from_key_and_body(key, b'["ann@example.org", "ann@example.org", "Ann", "Europe/Rome"]')
     with service.database.reading() as session:
@@ -256,8 +256,8 @@ def test_a_remembered_answer_of_the_version_before_is_read(service: Service) -> 
 
 
 @ON_SQLITE
-def test_over_http_the_owner_sees_it_and_finds_the_way_out(service: Service) -> None:
-    """Nobody but the owner's wish and the link in the mail lifts it: it cannot be changed away."""
+def test_over_http_the_owner_sees_and_ends_the_suppression(service: Service) -> None:
+    """The suppression ends only by a request and the link in the mail; a PATCH cannot change it."""
     client = build_app(service).test_client()
     ann = register_confirmed_ann(service)
     bearer = {"Authorization": f"Bearer {ann.token}"}
@@ -288,8 +288,8 @@ def test_over_http_the_owner_sees_it_and_finds_the_way_out(service: Service) -> 
 
 
 @ON_SQLITE
-def test_a_database_that_is_away_is_said(service: Service) -> None:
-    """Transient: the notifier reports it again."""
+def test_an_unavailable_database_is_reported(service: Service) -> None:
+    """The error is transient, so the notifier retries the report."""
     away = Service(Database("sqlite:////nowhere/at/all.db"))
     with pytest.raises(DatabaseUnavailableError):
         away.bounces.report(str(uuid4()), away.clock.now())

@@ -1,4 +1,4 @@
-"""Bounces and confirmations by several clocks, at the same instant, and in any order: the latest word stands."""
+"""Bounces and confirmations by several clocks, concurrently, and in any order: the latest event decides."""
 
 import threading
 from collections.abc import Callable
@@ -28,7 +28,7 @@ NUMBERS = count()
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=3650)])
 def test_a_bounce_from_the_future_lasts_until_the_next_confirmation(service: Service, ahead: timedelta) -> None:
-    """The notifier's clock may be ahead of ours."""
+    """A bounce in the future, by a notifier's clock that is ahead, ends with the next confirmation."""
     ann = register_confirmed_ann(service)
     report_bounce(service, ann, service.clock.now() + ahead)
     service.clock.advance(SECOND)
@@ -38,7 +38,7 @@ def test_a_bounce_from_the_future_lasts_until_the_next_confirmation(service: Ser
 
 
 def test_a_bounce_from_before_the_account_is_one_of_its_first_mail(service: Service) -> None:
-    """The notifier's clock may be behind ours; the wish that came back is answered all the same."""
+    """A bounce older than the account, by a clock that is behind, counts as one of the account's first mail."""
     ann = service.register(ANN)
     service.clock.advance(SECOND)
     report_bounce(service, ann, service.clock.now() - DAY)
@@ -46,8 +46,8 @@ def test_a_bounce_from_before_the_account_is_one_of_its_first_mail(service: Serv
     assert load_confirmation_token(service, ann) == ""
 
 
-def test_a_replica_whose_clock_is_behind_lets_nobody_ask_in_vain(service: Service) -> None:
-    """It knows of a bounce that is in its future: who asks and confirms there does so after it."""
+def test_a_replica_whose_clock_is_behind_accepts_the_confirmation(service: Service) -> None:
+    """A request and a confirmation after a bounce in the replica's future count as later than the bounce."""
     ann = register_confirmed_ann(service)
     behind = Service(service.database)
     behind.clock.advance(service.clock.now() - behind.clock.now() - timedelta(hours=1))
@@ -59,7 +59,7 @@ def test_a_replica_whose_clock_is_behind_lets_nobody_ask_in_vain(service: Servic
 
 
 def test_reports_at_the_same_instant_suppress_once(service: Service) -> None:
-    """One outcome, one step of the version, and the latest bounce counts: rows are locked."""
+    """Concurrent reports suppress once and increase the version once, and the latest bounce counts."""
     ann = register_confirmed_ann(service)
     version = load_account(service, ann).version
     start = service.clock.now()
@@ -81,8 +81,8 @@ def test_reports_at_the_same_instant_suppress_once(service: Service) -> None:
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_a_report_and_a_confirmation_at_the_same_instant_end_alike(service: Service, attempt: int) -> None:
-    """Whichever gets the row first: the confirmation is the later of the two, so it stands."""
+def test_concurrent_reports_and_confirmations_end_alike(service: Service, attempt: int) -> None:
+    """In any order of the transactions the confirmation, which is later than the bounce, decides."""
     ann = register_confirmed_ann(service)
     report_bounce(service, ann)
     service.clock.advance(SECOND)
@@ -120,8 +120,8 @@ STEPS = st.lists(
 @ON_SQLITE
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
-def test_whatever_happens_the_latest_word_stands(service: Service, steps: list[tuple[str, int]]) -> None:
-    """Against a list of all that happened: bounces reported late or again, wishes, and links of any age followed."""
+def test_the_latest_event_decides_in_every_sequence(service: Service, steps: list[tuple[str, int]]) -> None:
+    """A model of all events agrees with the service: late and duplicate bounces, requests, and links of any age."""
     registration = service.register(f"user{next(NUMBERS)}@example.org")
     service.clock.advance(SECOND)
     mailed = [(registration.account.created_at, service.build_confirmation_token(registration))]

@@ -1,4 +1,4 @@
-"""What /metrics serves is what Prometheus' own linter accepts, but for the names that the original system fixed."""
+"""Prometheus' own linter accepts the served metrics, except for names that the original system fixed."""
 
 from tests.chassis.promtool import complaints
 from tests.user_manager.apps import build_app
@@ -8,11 +8,11 @@ from user_manager.housekeeping import Housekeeping
 pytestmark = ON_SQLITE
 
 FIXED = ("active_users_total", "cache_cleanup_duration_seconds", "cache_cleaned_entries_total")
-"""Dashboards know these names, whatever a linter makes of them: a gauge should not end in _total."""
+"""Metric names that dashboards use, although the linter rejects them: a gauge should not end in _total."""
 
 
 def test_promtool_accepts_the_metrics(service: Service) -> None:
-    """`promtool check metrics`, on what is served after requests of each kind."""
+    """`promtool check metrics` accepts what is served after requests of each kind."""
     housekeeping = Housekeeping(service.database, service.accounts, service.answers, service.clock, service.metrics)
     client = build_app(service).test_client()
     client.post("/users", json={"email": "ann@example.org", "name": "Ann"})
