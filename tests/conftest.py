@@ -1,4 +1,4 @@
-"""What all tests share."""
+"""Fixtures and hypothesis settings that all tests share."""
 
 import os
 
