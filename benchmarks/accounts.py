@@ -1,8 +1,8 @@
 """`python -m benchmarks.accounts`: user_manager under load.
 
-Three scenarios of `--seconds` each, with `--clients` that never rest: the cheapest answer there is, reading an account,
-registering one. Prints requests a second, their share of the cheapest answer's, and latencies. Exits with 1 when
-anything was answered with an error. Load and server share the machine, so only the ratios travel.
+Three scenarios of `--seconds` each, with `--clients` that never pause: the cheapest request there is, reading an
+account, registering one. Prints requests per second, their ratio to the cheapest request's, and latencies. Exits with 1
+if any request got an error. Load and server share the machine, so only the ratios travel.
 """
 
 import secrets
@@ -13,14 +13,16 @@ from typing import Final
 
 import httpx
 
-from benchmarks.load import parsed_options, serving, shown
+from benchmarks.load import parse_options, run_scenarios, run_service
 from tests.ports import free_port
 
 ACCOUNTS: Final = 500
+"""Number of accounts that exist before the load begins."""
 
 
 def main() -> int:
-    options = parsed_options("accounts", __doc__)
+    """Run the service and all scenarios; return the exit code."""
+    options = parse_options("accounts", __doc__)
     operator_token = secrets.token_urlsafe(32)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -37,15 +39,16 @@ def main() -> int:
             "REGISTRATION_LIMIT": "1000000/second",
             "LOG_LEVEL": "warning",
         }
-        with serving("user_manager", settings, folder) as base_url:
-            known = [_registered(base_url, number) for number in range(ACCOUNTS)]
-            environment = {"OPERATOR_TOKEN": operator_token, "KNOWN_EMAILS": " ".join(known)}
+        with run_service("user_manager", settings, folder) as base_url:
+            emails = [_register_account(base_url, number) for number in range(ACCOUNTS)]
+            environment = {"OPERATOR_TOKEN": operator_token, "KNOWN_EMAILS": " ".join(emails)}
             locustfile = Path(__file__).with_name("accounts_load.py")
-            failures = shown(locustfile, ("Baseline", "Reading", "Registering"), base_url, environment, options)
+            failures = run_scenarios(locustfile, ("Baseline", "Reading", "Registering"), base_url, environment, options)
     return 1 if failures else 0
 
 
-def _registered(base_url: str, number: int) -> str:
+def _register_account(base_url: str, number: int) -> str:
+    """Register an account and return its address."""
     email = f"known{number}@bench.test"
     httpx.post(f"{base_url}/users", json={"email": email, "name": "Known"}).raise_for_status()
     return email

@@ -1,4 +1,4 @@
-"""What locust does to user_manager: one class a scenario. `benchmarks.accounts` runs it."""
+"""The locust scenarios of user_manager: one class each. `benchmarks.accounts` runs them."""
 
 import os
 import random
@@ -13,7 +13,7 @@ _KNOWN: Final = os.environ["KNOWN_EMAILS"].split()
 
 
 class Baseline(FastHttpUser):
-    """The cheapest answer that the server has."""
+    """The cheapest request that the server handles: GET /health/live."""
 
     wait_time = constant(0)
 
@@ -23,7 +23,7 @@ class Baseline(FastHttpUser):
 
 
 class Reading(FastHttpUser):
-    """GET /users/{email}, of one of many accounts."""
+    """Read accounts: GET /users/{email} of a random account."""
 
     wait_time = constant(0)
 
@@ -34,12 +34,13 @@ class Reading(FastHttpUser):
 
 
 class Registering(FastHttpUser):
-    """POST /users, each with an address and a key of its own."""
+    """Register accounts: POST /users, each with a new address and a new Idempotency-Key."""
 
     wait_time = constant(0)
 
     @task
     def register(self) -> None:
+        """Register one new account."""
         key = uuid.uuid4()
         self.client.post(
             "/users",

@@ -1,10 +1,10 @@
 """`python -m benchmarks.collector`: the collector's REST interface under load.
 
-Five scenarios of `--seconds` each, with `--clients` that never rest: the cheapest answer there is, listing interests,
-setting them, reading a page of 100 flights, and a preview over 30 days. user_manager is a stand-in that answers at
-once, and is asked about each token every few seconds, as it is in production. Prints requests a second, their share of
-the cheapest answer's, and latencies. Exits with 1 when anything was answered with an error. Load and server share the
-machine, so only the ratios travel.
+Five scenarios of `--seconds` each, with `--clients` that never pause: the cheapest request there is, listing interests,
+setting them, reading a page of 100 flights, and a preview over 30 days. user_manager is a fake that responds at once,
+and authenticates each token every few seconds, as in production. Prints requests per second, their ratio to the
+cheapest request's, and latencies. Exits with 1 if any request got an error. Load and server share the machine, so only
+the ratios travel.
 """
 
 import secrets
@@ -18,7 +18,7 @@ from uuid import uuid4
 import httpx
 from sqlalchemy import insert
 
-from benchmarks.load import parsed_options, serving, shown
+from benchmarks.load import parse_options, run_scenarios, run_service
 from chassis.db.database import Database
 from collector.intervals import day_of
 from collector.model import CoverageRow, FlightRow
@@ -29,12 +29,13 @@ from tests.ports import free_port
 USERS: Final = 200
 DAYS: Final = 30
 FLIGHTS_A_DAY: Final = 400
-"""Of each direction."""
+"""Flights per day in each direction."""
 
 
 def main() -> int:
-    options = parsed_options("collector", __doc__)
-    fake = FakeAuthority()  # type: ignore[abstract]  # the collector asks nothing but whose a token is
+    """Run the service and all scenarios; return the exit code."""
+    options = parse_options("collector", __doc__)
+    fake = FakeAuthority()  # type: ignore[abstract]  # the collector only authenticates tokens
     with tempfile.TemporaryDirectory() as name, fake.running() as authority:
         folder = Path(name)
         database_url = options.database_url or f"sqlite:///{folder}/collector.db"
@@ -50,21 +51,21 @@ def main() -> int:
         }
         tokens = [secrets.token_urlsafe(32) for _ in range(USERS)]
         authority.users = {token: (uuid4(), True) for token in tokens}
-        with serving("collector", settings, folder) as base_url:
+        with run_service("collector", settings, folder) as base_url:
             _store_flights(database_url)
             for token in tokens:
                 _set_interest(base_url, token)
             locustfile = Path(__file__).with_name("collector_load.py")
             scenarios = ("Baseline", "Listing", "Setting", "Flights", "Previewing")
-            failures = shown(locustfile, scenarios, base_url, {"TOKENS": " ".join(tokens)}, options)
+            failures = run_scenarios(locustfile, scenarios, base_url, {"TOKENS": " ".join(tokens)}, options)
     return 1 if failures else 0
 
 
 def _store_flights(database_url: str) -> None:
-    """What a month of collecting one airport leaves behind."""
+    """Store the flights and the coverage of one airport, as after a month of collecting."""
     today = day_of(datetime.now(UTC))
     database = Database(database_url)
-    apart = timedelta(days=1) / FLIGHTS_A_DAY
+    interval = timedelta(days=1) / FLIGHTS_A_DAY
     with database.transaction() as session:
         for direction in Direction.BOTH.parts:
             session.add(
@@ -76,7 +77,7 @@ def _store_flights(database_url: str) -> None:
                 )
             )
             session.flush()
-            times = [today - number * apart for number in range(1, DAYS * FLIGHTS_A_DAY + 1)]
+            times = [today - number * interval for number in range(1, DAYS * FLIGHTS_A_DAY + 1)]
             rows = [
                 {
                     "airport": "KJFK",
@@ -95,8 +96,9 @@ def _store_flights(database_url: str) -> None:
 
 
 def _set_interest(base_url: str, token: str) -> None:
-    wish = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 30}
-    httpx.post(f"{base_url}/interests", json=wish, headers={"Authorization": f"Bearer {token}"}).raise_for_status()
+    """Set one interest of the user whom the token belongs to."""
+    interest = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 30}
+    httpx.post(f"{base_url}/interests", json=interest, headers={"Authorization": f"Bearer {token}"}).raise_for_status()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What locust does to the collector: one class a scenario. `benchmarks.collector` runs it."""
+"""The locust scenarios of the collector: one class each. `benchmarks.collector` runs them."""
 
 import os
 import random
@@ -11,10 +11,12 @@ _AIRPORTS: Final = ("KJFK", "LICC", "EGLL", "EDDF", "LFPG", "LIRF", "EHAM", "LEM
 
 
 def _headers() -> dict[str, str]:
+    """Return the authorization header of a random user."""
     return {"Authorization": f"Bearer {random.choice(_TOKENS)}"}
 
 
-def _wish() -> dict[str, object]:
+def _random_interest() -> dict[str, object]:
+    """Build the request body of a random interest."""
     return {
         "airport_icao": random.choice(_AIRPORTS),
         "direction": random.choice(("arrivals", "departures", "both")),
@@ -24,7 +26,7 @@ def _wish() -> dict[str, object]:
 
 
 class Baseline(FastHttpUser):  # type: ignore[misc, unused-ignore]  # locust is there only for `make bench`
-    """The cheapest answer that the server has."""
+    """The cheapest request that the server handles: GET /health/live."""
 
     wait_time = constant(0)
 
@@ -34,7 +36,7 @@ class Baseline(FastHttpUser):  # type: ignore[misc, unused-ignore]  # locust is 
 
 
 class Listing(FastHttpUser):  # type: ignore[misc, unused-ignore]
-    """GET /interests, of one of many users."""
+    """List interests: GET /interests of a random user."""
 
     wait_time = constant(0)
 
@@ -44,17 +46,17 @@ class Listing(FastHttpUser):  # type: ignore[misc, unused-ignore]
 
 
 class Setting(FastHttpUser):  # type: ignore[misc, unused-ignore]
-    """POST /interests: new ones, and later more and more changes."""
+    """Set interests: POST /interests; first most are new, later most change an existing one."""
 
     wait_time = constant(0)
 
     @task  # type: ignore[untyped-decorator, unused-ignore]
     def set_one(self) -> None:
-        self.client.post("/interests", json=_wish(), headers=_headers())
+        self.client.post("/interests", json=_random_interest(), headers=_headers())
 
 
 class Flights(FastHttpUser):  # type: ignore[misc, unused-ignore]
-    """GET /flights/{icao}: 100 flights from anywhere in a month."""
+    """Read flights: GET /flights/{icao}, a page of 100 flights of a month."""
 
     wait_time = constant(0)
 
@@ -64,11 +66,11 @@ class Flights(FastHttpUser):  # type: ignore[misc, unused-ignore]
 
 
 class Previewing(FastHttpUser):  # type: ignore[misc, unused-ignore]
-    """POST /interests/preview of a busy airport, both directions over a month."""
+    """Preview an interest: POST /interests/preview of a busy airport, both directions over a month."""
 
     wait_time = constant(0)
 
     @task  # type: ignore[untyped-decorator, unused-ignore]
     def preview(self) -> None:
-        wish = _wish() | {"airport_icao": "KJFK", "direction": "both", "high_value": 40}
-        self.client.post("/interests/preview", json=wish, headers=_headers())
+        interest = _random_interest() | {"airport_icao": "KJFK", "direction": "both", "high_value": 40}
+        self.client.post("/interests/preview", json=interest, headers=_headers())

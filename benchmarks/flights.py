@@ -1,9 +1,9 @@
-"""`python -m benchmarks.flights`: flights a second from the source's answer to the database, and from there to Kafka.
+"""`python -m benchmarks.flights`: flights per second from the source to the database, and from there to Kafka.
 
-A source that answers at once gives ten days of arrivals and departures of some large airports. First all of it is
-collected, as the leader does it: interval after interval, each with its cursor and its events in one transaction. Then
-the relay publishes it to a real Apache Kafka of the benchmark's own. Beside both stands what the database does when the
-same rows are inserted and nothing else, in transactions of the same size.
+A fake source that responds at once returns ten days of arrivals and departures of some large airports. First all of it
+is collected, as the leader does: interval after interval, each with its cursor and its events in one transaction. Then
+the relay publishes it to a real Apache Kafka of the benchmark's own. Both figures are compared with plain inserts of
+the same rows, in transactions of the same size.
 """
 
 import argparse
@@ -39,22 +39,24 @@ from towerwatch.topics import CATALOGUE
 AIRPORTS: Final = ("KJFK", "KATL", "EGLL", "EDDF", "LFPG", "LICC")
 DAYS: Final = 10
 FLIGHTS_A_DAY: Final = 700
-"""Of each airport and direction."""
+"""Flights per day of each airport and direction."""
 NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class PromptSource:
-    """Has flights at every airport, evenly over the day, and answers at once."""
+    """A fake source that returns evenly spread flights for every airport at once."""
 
     remaining_credits: int | None = None
 
     async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """Return the flights of the interval, one every `DAY / FLIGHTS_A_DAY`."""
         step = DAY / FLIGHTS_A_DAY
         count = int((end - begin) / step)
-        return [_flight(airport, direction, begin + number * step) for number in range(count)]
+        return [_build_flight(airport, direction, begin + number * step) for number in range(count)]
 
 
-def _flight(airport: str, direction: Direction, at: datetime) -> Flight:
+def _build_flight(airport: str, direction: Direction, at: datetime) -> Flight:
+    """Build a flight whose event time at the airport is `at`."""
     second = int(at.timestamp())
     first_seen = second if direction is Direction.DEPARTURES else second - 3600
     return Flight.model_validate(
@@ -68,6 +70,7 @@ def _flight(airport: str, direction: Direction, at: datetime) -> Flight:
 
 
 def main() -> int:
+    """Run the three measurements and print them; return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flights", description=__doc__)
     parser.add_argument("--database-url", help="an empty database of your own (default: a new SQLite file)")
     options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
@@ -77,10 +80,10 @@ def main() -> int:
         broker = Broker(folder / "kafka", port=free_port())
         try:
             SCHEMA.create_all(database.engine)
-            inserted = _inserting_alone(database)
-            collected, flights = asyncio.run(_collecting(database))
+            inserted = _measure_inserts(database)
+            collected, flights = asyncio.run(_measure_collection(database))
             broker.start()
-            published = asyncio.run(_publishing(database, broker.bootstrap_servers, flights))
+            published = asyncio.run(_measure_publishing(database, broker.bootstrap_servers, flights))
         finally:
             broker.stop()
             database.close()
@@ -90,8 +93,8 @@ def main() -> int:
     return 0
 
 
-def _inserting_alone(database: Database) -> float:
-    """Flights a second, into the same table, which is empty again afterwards."""
+def _measure_inserts(database: Database) -> float:
+    """Insert flights into the table, delete them again, and return the inserts per second."""
     rows = [
         {
             "airport": "KJFK", "direction": "departures", "icao24": f"{number:06x}", "callsign": "TW1",
@@ -112,8 +115,8 @@ def _inserting_alone(database: Database) -> float:
     return len(rows) / took
 
 
-async def _collecting(database: Database) -> tuple[float, int]:
-    """Flights a second, and how many."""
+async def _measure_collection(database: Database) -> tuple[float, int]:
+    """Collect all flights as the leader does; return the flights per second and the number of flights."""
     clock = ScaledClock(NOW, 1.0, datetime.now(UTC))
     interests = Interests(database, clock)
     for airport in AIRPORTS:
@@ -128,19 +131,19 @@ async def _collecting(database: Database) -> tuple[float, int]:
     took = time.perf_counter() - began
     labels = {"service": "benchmark", "node": "local"}
     stored = sum(
-        metrics.registry.get_sample_value("flights_stored_total", {"direction": each.value, **labels}) or 0
-        for each in Direction.BOTH.parts
+        metrics.registry.get_sample_value("flights_stored_total", {"direction": direction.value, **labels}) or 0
+        for direction in Direction.BOTH.parts
     )
     return stored / took, int(stored)
 
 
-async def _publishing(database: Database, bootstrap_servers: str, flights: int) -> float:
-    """Flights a second, until the outbox is empty."""
+async def _measure_publishing(database: Database, bootstrap_servers: str, flights: int) -> float:
+    """Run the relay until the outbox is empty; return the flights per second."""
     await ensure_topics(bootstrap_servers, CATALOGUE, 1)
     relay = OutboxRelay(database, OUTBOX, bootstrap_servers, Metrics(ServiceIdentity("benchmark", "local")))
     began = time.perf_counter()
     task = asyncio.create_task(relay.run())
-    while await asyncio.to_thread(_waiting, database):
+    while await asyncio.to_thread(_has_unpublished, database):
         if task.done():
             await task
         await asyncio.sleep(0.01)
@@ -150,7 +153,8 @@ async def _publishing(database: Database, bootstrap_servers: str, flights: int) 
     return flights / took
 
 
-def _waiting(database: Database) -> bool:
+def _has_unpublished(database: Database) -> bool:
+    """Return True if the outbox holds an event, False if it is empty."""
     with database.reading() as session:
         return session.execute(OUTBOX.rows.select().with_only_columns(OUTBOX.rows.c.id).limit(1)).first() is not None
 

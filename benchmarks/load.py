@@ -1,7 +1,7 @@
-"""A service under load: one replica on this machine, driven by locust in one scenario after the other.
+"""Load tests of a service: one replica on this machine, driven by locust in one scenario after the other.
 
 Load and server share the machine, so only the ratios travel: each scenario is shown beside the first, which is the
-cheapest answer that the server has.
+cheapest request that the server handles.
 """
 
 import argparse
@@ -22,17 +22,18 @@ ROOT: Final = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What one scenario showed."""
+class ScenarioResult:
+    """The measurements of one scenario."""
 
     requests_per_s: float
     failures: int
+    """Number of requests that got an error."""
     median_ms: float
     p99_ms: float
 
 
-def parsed_options(name: str, description: str | None) -> argparse.Namespace:
-    """`seconds`, `clients` and `database_url`, from the command line."""
+def parse_options(name: str, description: str | None) -> argparse.Namespace:
+    """Parse the command line into `seconds`, `clients` and `database_url`."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--seconds", type=int, default=30, help="of each scenario (default 30)")
     parser.add_argument("--clients", type=int, default=16, help="that ask at once (default 16)")
@@ -41,8 +42,8 @@ def parsed_options(name: str, description: str | None) -> argparse.Namespace:
 
 
 @contextmanager
-def serving(service: str, settings: Mapping[str, str], folder: Path) -> Iterator[str]:
-    """`python -m service` for the block; the URL that it answers at. `settings` has its HTTP_PORT."""
+def run_service(service: str, settings: Mapping[str, str], folder: Path) -> Iterator[str]:
+    """Run `python -m service` during the block, and yield its base URL once it is ready. `settings` holds HTTP_PORT."""
     base_url = f"http://127.0.0.1:{settings['HTTP_PORT']}"
     log_path = folder / f"{service}.log"
     with log_path.open("ab") as log:
@@ -51,7 +52,7 @@ def serving(service: str, settings: Mapping[str, str], folder: Path) -> Iterator
         )
     try:
         deadline = time.monotonic() + 60
-        while not _ready(base_url):
+        while not _is_ready(base_url):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"{service} did not start: {log_path.read_text()}")
             time.sleep(0.05)
@@ -61,38 +62,39 @@ def serving(service: str, settings: Mapping[str, str], folder: Path) -> Iterator
         process.wait(timeout=30)
 
 
-def _ready(base_url: str) -> bool:
+def _is_ready(base_url: str) -> bool:
     try:
         return httpx.get(f"{base_url}/health/ready").status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 
 
-def shown(
+def run_scenarios(
     locustfile: Path,
     scenarios: Sequence[str],
     base_url: str,
     environment: Mapping[str, str],
     options: argparse.Namespace,
 ) -> int:
-    """Run the scenarios, which are classes of the locustfile, and print a line for each. Returns how many failed."""
+    """Run the scenarios (classes of the locustfile), print a line for each, and return the number of errors."""
     failures, baseline = 0, None
     for scenario in scenarios:
-        measured = _load(locustfile, scenario, base_url, environment, options)
-        baseline = baseline or measured.requests_per_s
-        failures += measured.failures
-        share = measured.requests_per_s / baseline
+        result = _run_scenario(locustfile, scenario, base_url, environment, options)
+        baseline = baseline or result.requests_per_s
+        failures += result.failures
+        share = result.requests_per_s / baseline
         print(
-            f"{scenario:<12} {measured.requests_per_s:6.0f}/s  {share:.2f} of baseline"
-            f"  median {measured.median_ms:.0f} ms  p99 {measured.p99_ms:.0f} ms  {measured.failures} errors",
+            f"{scenario:<12} {result.requests_per_s:6.0f}/s  {share:.2f} of baseline"
+            f"  median {result.median_ms:.0f} ms  p99 {result.p99_ms:.0f} ms  {result.failures} errors",
             flush=True,
         )
     return failures
 
 
-def _load(
+def _run_scenario(
     locustfile: Path, scenario: str, base_url: str, environment: Mapping[str, str], options: argparse.Namespace
-) -> Measured:
+) -> ScenarioResult:
+    """Run locust with one scenario and return its measurements. Exits if locust reports none."""
     ended = subprocess.run(
         [
             sys.executable, "-m", "locust", "--locustfile", locustfile, "--headless", "--json", "--only-summary",
@@ -105,22 +107,23 @@ def _load(
         (entry,) = json.loads(ended.stdout)
     except ValueError:
         raise SystemExit(f"locust ended with {ended.returncode}: {ended.stderr}") from None
-    return _measured(entry)
+    return _parse_result(entry)
 
 
-def _measured(entry: dict[str, Any]) -> Measured:
+def _parse_result(entry: dict[str, Any]) -> ScenarioResult:
+    """Convert the statistics of one request name, as locust prints them in JSON, into measurements."""
     times = {float(milliseconds): int(count) for milliseconds, count in entry["response_times"].items()}
     elapsed = entry["last_request_timestamp"] - entry["start_time"]
-    return Measured(
+    return ScenarioResult(
         entry["num_requests"] / elapsed, int(entry["num_failures"]), _percentile(times, 0.5), _percentile(times, 0.99)
     )
 
 
 def _percentile(times: dict[float, int], share: float) -> float:
-    """The nearest rank of response times, which are given with their counts."""
-    left = share * sum(times.values())
+    """Return the percentile (nearest rank) of response times, which are given with their counts."""
+    remaining = share * sum(times.values())
     for milliseconds in sorted(times):
-        left -= times[milliseconds]
-        if left <= 0:
+        remaining -= times[milliseconds]
+        if remaining <= 0:
             return milliseconds
     return 0.0

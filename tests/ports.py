@@ -1,4 +1,4 @@
-"""Ports that nobody listens on."""
+"""Free TCP ports for tests."""
 
 import random
 import socket
@@ -8,7 +8,7 @@ HOST = "127.0.0.1"
 
 
 def free_ports(count: int) -> int:
-    """The first of `count` neighbouring free ports, below those that the kernel gives to outgoing connections."""
+    """Find `count` consecutive free ports and return the first; all lie below the kernel's ephemeral ports."""
     while True:
         base = random.randrange(10_000, 32_000)
         with suppress(OSError), ExitStack() as probes:
@@ -18,4 +18,5 @@ def free_ports(count: int) -> int:
 
 
 def free_port() -> int:
+    """Find a free port, below the kernel's ephemeral ports."""
     return free_ports(1)

@@ -1,4 +1,4 @@
-"""Waiting for a condition with a deadline: the only way in which tests wait."""
+"""Polling for a condition with a deadline: the only way in which tests wait."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,10 @@ T = TypeVar("T")
 
 
 def eventually(look: Callable[[], T], what: str = "it", within_s: float = 60) -> T:
-    """What `look` returns once that is true. Fails after `within_s` seconds."""
+    """Call `look` until it returns a true value, and return that value. Fails after `within_s` seconds.
+
+    `what` names the expected event in the failure's message.
+    """
     deadline = time.monotonic() + within_s
     while not (found := look()):
         assert time.monotonic() < deadline, f"{what} did not happen within {within_s:g} s"

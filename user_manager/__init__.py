@@ -1,1 +1,1 @@
-"""user_manager: accounts, tokens and address confirmation. It alone holds addresses and names."""
+"""user_manager: the service of accounts, tokens and address confirmation. It alone holds addresses and names."""

@@ -1,4 +1,4 @@
-"""`python -m user_manager`: reads the settings, wires everything, serves until SIGTERM."""
+"""`python -m user_manager`: read the settings, build all parts of the service, serve until SIGTERM."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -21,14 +21,14 @@ from chassis.web.wsgi import HttpServer
 from towerwatch.topics import CATALOGUE
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 from user_manager import rpc
-from user_manager.access import Access
+from user_manager.access import AccountAccess
 from user_manager.accounts import Accounts
 from user_manager.bounces import Bounces
 from user_manager.collector_client import CollectorClient
-from user_manager.deletion.saga import CARRY_ON_EVERY_S, Deletions
-from user_manager.housekeeping import COUNT_EVERY_S, SWEEP_EVERY_S, Housekeeping
-from user_manager.idempotency import IdempotentAnswers
-from user_manager.links import Links
+from user_manager.deletion.saga import RESUME_INTERVAL_S, Deletions
+from user_manager.housekeeping import COUNT_INTERVAL_S, EXPIRY_INTERVAL_S, Housekeeping
+from user_manager.idempotency import IdempotencyStore
+from user_manager.links import LinkSigner
 from user_manager.model import OUTBOX
 from user_manager.registration import Registrations
 from user_manager.rest import pages, routes as rest
@@ -48,14 +48,15 @@ def main() -> None:
 
 
 async def _run(settings: UserManagerSettings) -> None:
-    # The machine's clock, also in a story that is told faster: accounts are people's business, who live in real time.
+    """Build all parts of the service and run its servers and background tasks until a signal stops the process."""
+    # The machine's clock, also where other services run on a faster one: the people who own accounts live in real time.
     clock = SystemClock()
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     database = settings.database()
     schema = Schema(database, "user_manager:migrations")
-    links = Links(settings.signing_key.get_secret_value(), settings.public_url)
-    access = Access(settings.operator_token.get_secret_value())
-    answers = IdempotentAnswers(settings.signing_key.get_secret_value(), settings.idempotency_life)
+    links = LinkSigner(settings.signing_key.get_secret_value(), settings.public_url)
+    access = AccountAccess(settings.operator_token.get_secret_value())
+    answers = IdempotencyStore(settings.signing_key.get_secret_value(), settings.idempotency_life)
     collector = CollectorClient(settings.collector_grpc_target)
     accounts = Accounts(database, links, access)
     registrations = Registrations(database, links, access, answers, clock)
@@ -65,7 +66,7 @@ async def _run(settings: UserManagerSettings) -> None:
 
     app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.ready)
     app.register_blueprint(
-        rest.users(
+        rest.build_users_blueprint(
             accounts,
             registrations,
             deletions,
@@ -73,7 +74,7 @@ async def _run(settings: UserManagerSettings) -> None:
             registration_limit=settings.registration_limit,
         )
     )
-    app.register_blueprint(pages.pages(registrations, accounts))
+    app.register_blueprint(pages.build_pages_blueprint(registrations, accounts))
     app.register_blueprint(openapi.routes("Towerwatch accounts", "1", rest.DESCRIPTION))
     http_server = HttpServer(app, settings.listen_host, settings.http_port, trusted_proxy=settings.trusted_proxy)
     grpc_server = GrpcServer(
@@ -85,22 +86,22 @@ async def _run(settings: UserManagerSettings) -> None:
     )
 
     async def relay_outbox() -> None:
-        # Created here and not by the first write: a topic that the broker makes by itself has other partitions.
+        # Create the topics before the first write: a topic that the broker creates has another number of partitions.
         await ensure_topics(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
         await schema.made()
         await OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics).run()
 
-    async def repeated(seconds: float, work: Callable[[], object], name: str) -> None:
+    async def repeat(seconds: float, work: Callable[[], object], name: str) -> None:
         await schema.made()
         await every(seconds, work, name)
 
     background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "schema": schema.make,
         "outbox": relay_outbox,
-        "deletions": partial(repeated, CARRY_ON_EVERY_S, deletions.carry_on, "deletions"),
-        "sweep": partial(repeated, SWEEP_EVERY_S, housekeeping.sweep_answers, "sweep"),
-        "count": partial(repeated, COUNT_EVERY_S, housekeeping.count_users, "count"),
-        "pending": partial(repeated, COUNT_EVERY_S, deletions.count_pending, "pending"),
+        "deletions": partial(repeat, RESUME_INTERVAL_S, deletions.resume_due_deletions, "deletions"),
+        "sweep": partial(repeat, EXPIRY_INTERVAL_S, housekeeping.delete_expired_answers, "sweep"),
+        "count": partial(repeat, COUNT_INTERVAL_S, housekeeping.update_user_gauge, "count"),
+        "pending": partial(repeat, COUNT_INTERVAL_S, deletions.update_pending_gauge, "pending"),
     }
     try:
         await serve([http_server, grpc_server], background)

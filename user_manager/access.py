@@ -1,4 +1,4 @@
-"""Who may do what: a user with their own account, the operator with every account."""
+"""Authorization: a user may access their own account, the operator may access every account."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, exists, select
 from sqlalchemy.orm import Session
 
 from user_manager import tokens
-from user_manager.addresses import lookup_key
-from user_manager.deletion.steps import Step
+from user_manager.addresses import compute_lookup_key
+from user_manager.deletion.steps import DeletionStep
 from user_manager.errors import (
     AccountUnknownError,
     LinkOrphanedError,
@@ -19,68 +19,77 @@ from user_manager.errors import (
 )
 from user_manager.model import Deletion, User
 
-EXISTS: Final[ColumnElement[bool]] = ~exists().where(
-    Deletion.user_id == User.user_id, Deletion.step != Step.DELETE_INTERESTS
+ACCOUNT_EXISTS: Final[ColumnElement[bool]] = ~exists().where(
+    Deletion.user_id == User.user_id, Deletion.step != DeletionStep.DELETE_INTERESTS
 )
-"""Holds for accounts that are not on their way out: past the pivot an account is gone, whatever is left of it."""
+"""SQL condition on `User`: the account's deletion has not passed the pivot. Past it an account no longer exists."""
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
-    """Reads tokens. The operator's is no user's."""
+class AccountAccess:
+    """Checks of bearer tokens against accounts. The operator's token belongs to no account."""
 
     operator_token: str = field(repr=False)
 
-    def account(self, session: Session, token: str, email: str, *, lock: bool = False, leaving: bool = False) -> User:
-        """The account with this address, if the token may touch it: its owner's or the operator's.
+    def load_account(
+        self, session: Session, token: str, email: str, *, lock: bool = False, include_deleting: bool = False
+    ) -> User:
+        """Return the account with this address if `token` is its owner's token or the operator's token.
 
-        `lock` holds its row until the transaction ends. `leaving` shows the operator accounts past the pivot too.
-        Raises TokenUnknownError, NotYoursError, AccountUnknownError.
+        `lock` locks the account's row until the transaction ends. `include_deleting` lets the operator also load an
+        account whose deletion has passed the pivot. Raises TokenUnknownError, NotYoursError, AccountUnknownError.
         """
-        key = lookup_key(email)
-        if not self.is_operator(token):
-            user = owner(session, token, lock=lock)
+        key = compute_lookup_key(email)
+        if not self.is_operator_token(token):
+            user = load_token_owner(session, token, lock=lock)
             if user.address_key != key:
                 raise NotYoursError("This token is for another account.")
             return user
         if key is None:
             raise AccountUnknownError("No account has this address.")
         query = select(User).where(User.address_key == key)
-        if not leaving:
-            query = query.where(EXISTS)
+        if not include_deleting:
+            query = query.where(ACCOUNT_EXISTS)
         found = session.scalar(query.with_for_update() if lock else query)
         if found is None:
             raise AccountUnknownError("No account has this address.")
         return found
 
-    def is_operator(self, token: str) -> bool:
-        return tokens.same(token, self.operator_token)
+    def is_operator_token(self, token: str) -> bool:
+        """Return True if `token` is the operator's token, in a time that does not depend on where the two differ."""
+        return tokens.is_same_token(token, self.operator_token)
 
     def require_operator(self, session: Session, token: str) -> None:
-        """Raises TokenUnknownError, NotOperatorError."""
-        if not self.is_operator(token):
-            owner(session, token)
+        """Raise NotOperatorError if `token` is a user's token, TokenUnknownError if it is nobody's."""
+        if not self.is_operator_token(token):
+            load_token_owner(session, token)
             raise NotOperatorError("Only the operator may do this.")
 
 
-def owner(session: Session, token: str, *, lock: bool = False) -> User:
-    """Whose token it is. Raises TokenUnknownError."""
-    query = select(User).where(User.token_sha256 == tokens.digest(token), EXISTS)
+def load_token_owner(session: Session, token: str, *, lock: bool = False) -> User:
+    """Return the account that this token belongs to; `lock` locks its row. Raises TokenUnknownError."""
+    query = select(User).where(User.token_sha256 == tokens.compute_digest(token), ACCOUNT_EXISTS)
     user = session.scalar(query.with_for_update() if lock else query)
     if user is None:
         raise TokenUnknownError("This token is nobody's.")
     return user
 
 
-def account_of(session: Session, user_id: UUID, *, lock: bool = False) -> User | None:
-    """The account with this id; None when there is none (any more). `lock` holds its row until the transaction ends."""
-    query = select(User).where(User.user_id == user_id, EXISTS)
+def find_account(session: Session, user_id: UUID, *, lock: bool = False) -> User | None:
+    """Return the account with this id, or None if no such account exists (any more).
+
+    `lock` locks the account's row until the transaction ends.
+    """
+    query = select(User).where(User.user_id == user_id, ACCOUNT_EXISTS)
     return session.scalar(query.with_for_update() if lock else query)
 
 
-def require_account(session: Session, user_id: UUID, *, lock: bool = False) -> User:
-    """As `account_of`, and refuses a link whose account is gone. Raises LinkOrphanedError."""
-    user = account_of(session, user_id, lock=lock)
+def load_linked_account(session: Session, user_id: UUID, *, lock: bool = False) -> User:
+    """Return the account of the user whom a link from a mail names. Raises LinkOrphanedError if it was deleted.
+
+    `lock` locks the account's row until the transaction ends.
+    """
+    user = find_account(session, user_id, lock=lock)
     if user is None:
         raise LinkOrphanedError("The account that this link belongs to was deleted.")
     return user

@@ -1,4 +1,4 @@
-"""What people and the other services can do with accounts that exist."""
+"""Use cases on existing accounts, for people and for the other services."""
 
 import base64
 import binascii
@@ -14,21 +14,21 @@ from sqlalchemy import and_, func, or_, select, update
 
 from chassis.db.database import Database
 from user_manager import tokens
-from user_manager.access import EXISTS, Access, owner, require_account
-from user_manager.addresses import lookup_key
+from user_manager.access import ACCOUNT_EXISTS, AccountAccess, load_linked_account, load_token_owner
+from user_manager.addresses import compute_lookup_key
 from user_manager.errors import BadCursorError, TooManyUsersError, VersionMismatchError
-from user_manager.links import Links
+from user_manager.links import LinkSigner
 from user_manager.model import User
 
 log = structlog.get_logger()
 
-MOST_CONTACTS: Final = 500
-"""Users that one call of `contacts` may ask for."""
+MAX_CONTACTS_PER_CALL: Final = 500
+"""Maximum number of user ids in one call of `load_contacts`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What the owner of an account sees of it."""
+    """An account as its owner may see it."""
 
     user_id: UUID
     email: str
@@ -37,15 +37,16 @@ class Account:
     """IANA name."""
     confirmed: bool
     paused: bool
-    """Whether the person wants no alerts at present."""
+    """True if the person has paused all alerts."""
     suppressed: bool
-    """Whether mail to the address came back, so that none is sent there until it is confirmed once more."""
+    """True if mail to the address bounced: none is sent there until the owner confirms the address again."""
     created_at: datetime
     version: int
-    """Grows with every change."""
+    """Increases with every change."""
 
     @classmethod
-    def of(cls, user: User) -> "Account":
+    def from_user(cls, user: User) -> "Account":
+        """Copy the visible columns of a database row."""
         return cls(
             user_id=user.user_id,
             email=user.email,
@@ -60,8 +61,8 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What an owner wants to be otherwise. None: as it is."""
+class AccountUpdate:
+    """New values for fields of an account. None: the field stays unchanged."""
 
     name: str | None = None
     time_zone: str | None = None
@@ -69,173 +70,187 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Some of all accounts, oldest first."""
+class AccountPage:
+    """One page of the list of all accounts, ordered from oldest to newest."""
 
     accounts: list[Account]
     next_cursor: str | None
-    """Where the next page begins, opaque and URL-safe; None on the last page."""
+    """Cursor of the next page, opaque and URL-safe; None on the last page."""
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Whose token it is."""
+class AuthenticatedUser:
+    """The user whom a bearer token belongs to."""
 
     user_id: UUID
     confirmed: bool
+    """True if the user has confirmed the address."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """What a mail to a user needs."""
+    """The data that a service needs to mail a user."""
 
     account: Account
     confirm_url: str
-    """Empty when no confirmation mail may go to the address."""
+    """Link that confirms the address; empty if no confirmation mail may be sent to it."""
     unsubscribe_url: str
+    """Link that pauses all alerts."""
 
 
 class Accounts:
-    """The use cases. Every one may raise DatabaseAwayError, and may be called by several threads at once."""
+    """Use cases on existing accounts. Safe for several threads; each method may raise DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, links: Links, access: Access) -> None:
+    def __init__(self, database: Database, links: LinkSigner, access: AccountAccess) -> None:
         self._database = database
         self._links = links
         self._access = access
 
     def get(self, token: str, email: str) -> Account:
-        """The account with this address. Raises TokenUnknownError, NotYoursError, AccountUnknownError."""
+        """Return the account with this address. Raises TokenUnknownError, NotYoursError, AccountUnknownError."""
         with self._database.reading() as session:
-            return Account.of(self._access.account(session, token, email))
+            return Account.from_user(self._access.load_account(session, token, email))
 
-    def page(self, token: str, cursor: str | None, limit: int) -> Page:
-        """At most `limit` accounts, from where the cursor points; for the operator.
+    def list_page(self, token: str, cursor: str | None, limit: int) -> AccountPage:
+        """Return a page of at most `limit` accounts that begins at `cursor` (None: the first page); operator only.
 
-        An account that is made while somebody turns the pages is on the last one; none is there twice or left out.
-        Raises TokenUnknownError, NotOperatorError, BadCursorError.
+        An account created while somebody reads page after page is on the last page; no account is listed twice or
+        skipped. Raises TokenUnknownError, NotOperatorError, BadCursorError.
         """
-        query = select(User).where(EXISTS).order_by(User.created_at, User.user_id).limit(limit + 1)
+        query = select(User).where(ACCOUNT_EXISTS).order_by(User.created_at, User.user_id).limit(limit + 1)
         with self._database.reading() as session:
             self._access.require_operator(session, token)
             if cursor is not None:
-                after, last = _read_cursor(cursor)
+                after, last = _decode_cursor(cursor)
                 query = query.where(or_(User.created_at > after, and_(User.created_at == after, User.user_id > last)))
-            accounts = [Account.of(user) for user in session.scalars(query)]
-        more = len(accounts) > limit
-        return Page(accounts[:limit], _cursor(accounts[limit - 1]) if more else None)
+            accounts = [Account.from_user(user) for user in session.scalars(query)]
+        has_more = len(accounts) > limit
+        return AccountPage(accounts[:limit], _encode_cursor(accounts[limit - 1]) if has_more else None)
 
-    def change(self, token: str, email: str, version: int | None, change: Change) -> Account:
-        """Change the account with this address, if it still is at `version` (None: at whichever).
+    def update(self, token: str, email: str, version: int | None, changes: AccountUpdate) -> Account:
+        """Change the account with this address if it still has this `version` (None: any version); return the result.
 
-        Returns what it is now. Raises as `get` does, VersionMismatchError.
+        The version increases only if a value changes. Raises the errors of `get` and VersionMismatchError.
         """
         with self._database.transaction() as session:
-            user = self._access.account(session, token, email, lock=True)
+            user = self._access.load_account(session, token, email, lock=True)
             if version is not None and user.version != version:
                 raise VersionMismatchError("The account was changed meanwhile; read it again.")
-            before = Account.of(user)
-            if change.name is not None:
-                user.name = change.name
-            if change.time_zone is not None:
-                user.time_zone = change.time_zone
-            if change.paused is not None:
-                user.paused = change.paused
-            if Account.of(user) != before:
+            before = Account.from_user(user)
+            if changes.name is not None:
+                user.name = changes.name
+            if changes.time_zone is not None:
+                user.time_zone = changes.time_zone
+            if changes.paused is not None:
+                user.paused = changes.paused
+            if Account.from_user(user) != before:
                 user.version += 1
-            return Account.of(user)
+            return Account.from_user(user)
 
     def rotate_token(self, token: str, email: str) -> str:
-        """Give the account a new token, which is shown this once; the one before is void from now on.
+        """Replace the account's token and return the new one, which is not shown again; the old one is invalid at once.
 
-        Raises as `get` does.
+        Raises the errors of `get`.
         """
-        new = tokens.new_token()
+        new = tokens.generate_token()
         with self._database.transaction() as session:
-            user = self._access.account(session, token, email, lock=True)
-            user.token_sha256 = tokens.digest(new)
+            user = self._access.load_account(session, token, email, lock=True)
+            user.token_sha256 = tokens.compute_digest(new)
             user_id = user.user_id
         log.info("account.token_rotated", user_id=str(user_id))
         return new
 
-    def exists(self, token: str, email: str) -> bool:
-        """Whether an account has this address; for the operator. Raises TokenUnknownError, NotOperatorError."""
+    def is_registered_for_operator(self, token: str, email: str) -> bool:
+        """Return True if an account has this address, False if none has; only the operator may ask.
+
+        Raises TokenUnknownError, NotOperatorError.
+        """
         with self._database.reading() as session:
             self._access.require_operator(session, token)
-        return self.verify(email)
+        return self.is_registered(email)
 
-    def verify(self, email: str) -> bool:
-        """Whether an account has this address; for the other services."""
-        key = lookup_key(email)
+    def is_registered(self, email: str) -> bool:
+        """Return True if an account has this address, False if none has or it is no address; for other services."""
+        key = compute_lookup_key(email)
         if key is None:
             return False
         with self._database.reading() as session:
-            return session.scalar(select(User.user_id).where(User.address_key == key, EXISTS)) is not None
+            return session.scalar(select(User.user_id).where(User.address_key == key, ACCOUNT_EXISTS)) is not None
 
-    def check_unsubscribe(self, link_token: str) -> None:
-        """Say whether `unsubscribe` could do something, and change nothing. Raises as it does."""
-        user_id = self._links.unsubscribing(link_token)
+    def check_unsubscription_link(self, link_token: str) -> None:
+        """Verify an unsubscription link and that its account exists, without changing anything.
+
+        Raises the errors of `unsubscribe`.
+        """
+        user_id = self._links.parse_unsubscription_link(link_token)
         with self._database.reading() as session:
-            require_account(session, user_id)
+            load_linked_account(session, user_id)
 
     def unsubscribe(self, link_token: str) -> None:
-        """Pause all alerts of the user whose mail the link came with. Safe to repeat.
+        """Pause all alerts of the user whom the unsubscription link names. Idempotent.
 
         Raises LinkForgedError, LinkOrphanedError.
         """
-        user_id = self._links.unsubscribing(link_token)
+        user_id = self._links.parse_unsubscription_link(link_token)
         with self._database.transaction() as session:
-            first = session.connection().execute(
+            paused = session.connection().execute(
                 update(User)
-                .where(User.user_id == user_id, User.paused.is_(False), EXISTS)
+                .where(User.user_id == user_id, User.paused.is_(False), ACCOUNT_EXISTS)
                 .values(paused=True, version=User.version + 1)
             )
-            if first.rowcount == 0:
-                require_account(session, user_id)
-        if first.rowcount == 1:
+            if paused.rowcount == 0:
+                load_linked_account(session, user_id)
+        if paused.rowcount == 1:
             log.info("account.unsubscribed", user_id=str(user_id))
 
-    def authenticate(self, token: str) -> Identity:
-        """Whose token it is; the operator's is no user's. Raises TokenUnknownError."""
+    def authenticate(self, token: str) -> AuthenticatedUser:
+        """Return the user whom the token belongs to. Raises TokenUnknownError, also for the operator's token."""
         with self._database.reading() as session:
-            user = owner(session, token)
-            return Identity(user.user_id, user.confirmed)
+            user = load_token_owner(session, token)
+            return AuthenticatedUser(user.user_id, user.confirmed)
 
-    def contacts(self, user_ids: Sequence[str]) -> list[Contact]:
-        """What mails to these users need, in no order; who does not exist is left out.
+    def load_contacts(self, user_ids: Sequence[str]) -> list[Contact]:
+        """Return the contacts of these users, in no particular order; unknown and invalid ids are left out.
 
-        So is what is no UUID at all: one wrong id among many must not cost the others their mail.
-        Raises TooManyUsersError for more than `MOST_CONTACTS`.
+        An invalid id is no error: one wrong id among many must not cost the others their mail. Raises
+        TooManyUsersError for more than `MAX_CONTACTS_PER_CALL` ids.
         """
-        if len(user_ids) > MOST_CONTACTS:
-            raise TooManyUsersError(f"Ask for at most {MOST_CONTACTS} users in one call.")
+        if len(user_ids) > MAX_CONTACTS_PER_CALL:
+            raise TooManyUsersError(f"Ask for at most {MAX_CONTACTS_PER_CALL} users in one call.")
         with self._database.reading() as session:
-            users = session.scalars(select(User).where(User.user_id.in_(list(_uuids(user_ids))), EXISTS)).all()
+            valid_ids = list(_parse_valid_uuids(user_ids))
+            users = session.scalars(select(User).where(User.user_id.in_(valid_ids), ACCOUNT_EXISTS)).all()
         return [
             Contact(
-                Account.of(user),
-                self._links.confirmation_url(user.user_id, user.confirmation_asked_at) if user.confirmable else "",
-                self._links.unsubscription_url(user.user_id),
+                Account.from_user(user),
+                self._links.build_confirmation_url(user.user_id, user.confirmation_asked_at)
+                if user.can_get_confirmation_mail
+                else "",
+                self._links.build_unsubscription_url(user.user_id),
             )
             for user in users
         ]
 
     def count(self) -> int:
-        """How many accounts exist."""
+        """Return the number of existing accounts."""
         with self._database.reading() as session:
-            return session.scalar(select(func.count()).select_from(User).where(EXISTS)) or 0
+            return session.scalar(select(func.count()).select_from(User).where(ACCOUNT_EXISTS)) or 0
 
 
-def _uuids(texts: Iterable[str]) -> Iterator[UUID]:
+def _parse_valid_uuids(texts: Iterable[str]) -> Iterator[UUID]:
+    """Yield the UUIDs among `texts`; skip all other texts."""
     for text in texts:
         with suppress(ValueError):
             yield UUID(text)
 
 
-def _cursor(account: Account) -> str:
+def _encode_cursor(account: Account) -> str:
+    """Encode a list position, just after `account`, as an opaque URL-safe text."""
     return base64.urlsafe_b64encode(f"{account.created_at.isoformat()} {account.user_id}".encode()).decode("ascii")
 
 
-def _read_cursor(cursor: str) -> tuple[datetime, UUID]:
+def _decode_cursor(cursor: str) -> tuple[datetime, UUID]:
+    """Decode a cursor into the creation time (UTC) and the id of the last account before it. Raises BadCursorError."""
     try:
         created_at, _, user_id = (
             base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode().partition(" ")

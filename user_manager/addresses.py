@@ -1,4 +1,4 @@
-"""E-mail addresses: which may register, and when two are the same."""
+"""E-mail addresses: validation, and the key by which two addresses are compared."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,24 @@ from user_manager.errors import AddressInvalidError
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """An address that mail can be sent to."""
+    """An e-mail address that can receive mail."""
 
     email: str
-    """ASCII: a domain with other letters is in its IDNA form, so that every mail server takes it."""
+    """ASCII: a domain with other letters is in its IDNA form, which every mail server accepts."""
 
     @property
     def key(self) -> str:
-        """Equal for addresses that differ in case only.
+        """Return the address in lower case, by which addresses are compared.
 
-        RFC 5321 lets a mail server tell `Ann@` from `ann@`; none in use does, and people type either.
+        RFC 5321 lets a mail server distinguish `Ann@` from `ann@`; none in use does, and people type either.
         """
         return self.email.lower()
 
 
 def parse_address(text: str, *, allow_test: bool) -> Address:
-    """The address in `text`. Asks no DNS.
+    """Parse an e-mail address without a DNS query.
 
-    `allow_test` accepts the reserved domain .test too (RFC 6761). Raises AddressInvalidError.
+    `allow_test` also accepts the reserved domain .test (RFC 6761). Raises AddressInvalidError.
     """
     try:
         valid = validate_email(text, check_deliverability=False, allow_smtputf8=False, test_environment=allow_test)
@@ -35,10 +35,10 @@ def parse_address(text: str, *, allow_test: bool) -> Address:
     return Address(valid.ascii_email or valid.normalized)
 
 
-def lookup_key(text: str) -> str | None:
-    """The key of an existing account's address, or None when `text` can be nobody's.
+def compute_lookup_key(text: str) -> str | None:
+    """Return the key by which an account with the address `text` is found; None if `text` is no address.
 
-    Accepts test addresses always: who could register once can be found for ever.
+    Always accepts test addresses: an account that was registered while they were allowed stays findable.
     """
     try:
         return parse_address(text, allow_test=True).key

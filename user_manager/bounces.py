@@ -1,4 +1,4 @@
-"""Mail that came back for good: what the notifier reports of it, and what that changes. ADR 19."""
+"""Bounces (mail that a server rejected for good): record what the notifier reports, suppress the address. ADR 19."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -9,26 +9,26 @@ import structlog
 from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.metrics import Metrics
-from user_manager.access import account_of
+from user_manager.access import find_account
 
 log = structlog.get_logger()
 
 
-class Outcome(StrEnum):
-    """What a report changed."""
+class BounceResult(StrEnum):
+    """The effect of one bounce report."""
 
     SUPPRESSED = "suppressed"
-    """Nothing goes to the address any more, but for confirmation mails."""
+    """The address is now suppressed: it gets no mail except confirmation mails."""
     REPEATED = "repeated"
-    """The address is suppressed already."""
+    """The address was suppressed before."""
     OUTDATED = "outdated"
-    """The address was confirmed since the mail came back."""
+    """The address was confirmed after the mail bounced, so the report has no effect."""
     NOBODY = "nobody"
-    """There is no such user (any more)."""
+    """No such user exists (any more)."""
 
 
 class Bounces:
-    """The use case. May raise DatabaseAwayError, and may be called by several threads at once."""
+    """Use case that records bounces. Safe for several threads; may raise DatabaseUnavailableError."""
 
     def __init__(self, database: Database, clock: Clock, metrics: Metrics) -> None:
         self._database = database
@@ -36,39 +36,42 @@ class Bounces:
         self._reported = metrics.counter(
             "bounces_reported_total", "Mails that came back for good; outcome=suppressed counts addresses", "outcome"
         )
-        for outcome in Outcome:
-            self._reported.labels(outcome=outcome)  # from zero, so that the first one is an increase
+        for result in BounceResult:
+            self._reported.labels(outcome=result)  # from zero, so that the first one is an increase
 
     def report(self, user_id: str, bounced_at: datetime) -> None:
-        """Suppress the address of this user, unless it was confirmed since `bounced_at`.
+        """Suppress the address of this user unless it was confirmed after `bounced_at`, and count the result.
 
-        The latest bounce counts, in whatever order and however often they are reported. What is no UUID is nobody.
+        The latest bounce counts, in whatever order and however often bounces are reported. An id that is no UUID counts
+        as an unknown user.
         """
-        wanted = _uuid(user_id)
-        outcome = Outcome.NOBODY if wanted is None else self._recorded(wanted, bounced_at)
-        self._reported.labels(outcome=outcome).inc()
-        if outcome is Outcome.SUPPRESSED:
-            log.info("account.suppressed", user_id=str(wanted))
+        parsed_id = _parse_uuid(user_id)
+        result = BounceResult.NOBODY if parsed_id is None else self._record_bounce(parsed_id, bounced_at)
+        self._reported.labels(outcome=result).inc()
+        if result is BounceResult.SUPPRESSED:
+            log.info("account.suppressed", user_id=str(parsed_id))
 
-    def _recorded(self, user_id: UUID, bounced_at: datetime) -> Outcome:
+    def _record_bounce(self, user_id: UUID, bounced_at: datetime) -> BounceResult:
+        """Store the time of the bounce in the user's row, if the bounce still has an effect. Return the effect."""
         now = self._clock.now()
         with self._database.transaction() as session:
-            user = account_of(session, user_id, lock=True)
+            user = find_account(session, user_id, lock=True)
             if user is None:
-                return Outcome.NOBODY
-            # By the clock of another machine: no mail came back before there was an account, nor will one tomorrow,
-            # which would outlast the confirmation of today.
+                return BounceResult.NOBODY
+            # `bounced_at` is by the clock of another machine. No mail bounced before the account existed, and none will
+            # bounce in the future: a bounce of tomorrow would outlast the confirmation of today.
             instant = max(user.created_at, min(bounced_at, now))
             if user.confirmed_at is not None and instant <= user.confirmed_at:
-                return Outcome.OUTDATED
-            outcome = Outcome.REPEATED if user.suppressed else Outcome.SUPPRESSED
+                return BounceResult.OUTDATED
+            result = BounceResult.REPEATED if user.suppressed else BounceResult.SUPPRESSED
             user.bounced_at = max(instant, user.bounced_at or instant)
-            if outcome is Outcome.SUPPRESSED:
+            if result is BounceResult.SUPPRESSED:
                 user.version += 1
-            return outcome
+            return result
 
 
-def _uuid(text: str) -> UUID | None:
+def _parse_uuid(text: str) -> UUID | None:
+    """Parse a UUID; return None if `text` is none."""
     try:
         return UUID(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What user_manager asks of the collector, over gRPC."""
+"""Client of the collector's gRPC interface, with the one call that user_manager needs."""
 
 from uuid import UUID
 
@@ -8,12 +8,12 @@ import structlog
 from chassis.rpc import channel
 from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest
 from towerwatch.interests.v1.interest_service_pb2_grpc import InterestServiceStub
-from user_manager.errors import CollectorAwayError, CollectorRefusedError
+from user_manager.errors import CollectorRefusedError, CollectorUnavailableError
 
 log = structlog.get_logger()
 
 DEADLINE_S = 3.0
-"""Real seconds for one call with all its retries; a person waits for the answer."""
+"""Deadline of one call with all its retries, in real seconds; a person waits for the response."""
 
 _PERMANENT = frozenset(
     (
@@ -25,11 +25,11 @@ _PERMANENT = frozenset(
         grpc.StatusCode.UNIMPLEMENTED,
     )
 )
-"""Statuses that the same request will get again."""
+"""Statuses that a retry of the same request would get again."""
 
 
 class CollectorClient:
-    """Calls the collector's InterestService. Connects when first used; may be shared by threads."""
+    """A client of the collector's InterestService. Connects on first use; safe for several threads."""
 
     def __init__(self, target: str, deadline_s: float = DEADLINE_S) -> None:
         """`target` is `host:port`."""
@@ -38,9 +38,10 @@ class CollectorClient:
         self._deadline_s = deadline_s
 
     def delete_interests(self, user_id: UUID) -> None:
-        """Delete everything that the user wanted to be told. Idempotent; blocks for the deadline at most.
+        """Delete all interests of the user at the collector. Idempotent; blocks for the deadline at most.
 
-        Raises CollectorAwayError (transient; it may have happened nevertheless), CollectorRefusedError (permanent).
+        Raises CollectorUnavailableError (transient; the interests may be deleted nevertheless) and
+        CollectorRefusedError (permanent).
         """
         try:
             self._interests.DeleteInterests(DeleteInterestsRequest(user_id=str(user_id)), timeout=self._deadline_s)
@@ -49,8 +50,10 @@ class CollectorClient:
             log.warning("collector.call_failed", method="DeleteInterests", code=code.name, user_id=str(user_id))
             if code in _PERMANENT:
                 raise CollectorRefusedError("The interests cannot be deleted; the operator must look at it.") from None
-            raise CollectorAwayError("The interests cannot be deleted at the moment; nothing was changed.") from None
+            raise CollectorUnavailableError(
+                "The interests cannot be deleted at the moment; nothing was changed."
+            ) from None
 
     def close(self) -> None:
-        """End calls in flight and let go of the connection."""
+        """Cancel the calls in flight and close the connection."""
         self._channel.close()

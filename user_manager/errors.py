@@ -1,29 +1,32 @@
-"""Everything that user_manager's own code raises. Each text is one sentence for the person who asked."""
+"""All errors that user_manager's own code raises. Each text is one sentence for the person who sent the request."""
 
 from typing import ClassVar
 
 
 class UserManagerError(Exception):
-    """The text may be shown to whoever asked: it holds no address, no token and nobody else's data."""
+    """Base class of all errors of this service.
+
+    The text may be shown to the caller: it holds no address, no token and nobody else's data.
+    """
 
     transient: ClassVar[bool] = False
-    """Whether the same request may succeed later."""
+    """True if a retry of the same request may succeed later."""
 
 
 class AddressInvalidError(UserManagerError):
-    """What was given is no e-mail address that mail can be sent to."""
+    """The given text is no e-mail address that can receive mail."""
 
 
 class AddressTakenError(UserManagerError):
-    """An account with this address exists."""
+    """An account with this address exists already."""
 
 
 class AlreadyConfirmedError(UserManagerError):
-    """There is nothing left to confirm."""
+    """The address is confirmed and not suppressed, so no confirmation mail is needed."""
 
 
 class TooSoonError(UserManagerError):
-    """The person asked for the same a moment ago."""
+    """The person requested a confirmation mail a short time ago; `retry_after_s` is the wait in seconds."""
 
     transient = True
 
@@ -33,68 +36,68 @@ class TooSoonError(UserManagerError):
 
 
 class IdempotencyKeyReusedError(UserManagerError):
-    """The key was given with another body before."""
+    """The Idempotency-Key was used before with another request body."""
 
 
 class StillInFlightError(UserManagerError):
-    """A request for the same is being worked on, and takes long."""
+    """An identical or conflicting request is still in flight."""
 
     transient = True
 
 
 class TokenUnknownError(UserManagerError):
-    """The token is nobody's: it was never given, was replaced, or the account is gone."""
+    """The token belongs to no account: it was never issued, was replaced, or the account was deleted."""
 
 
 class NotYoursError(UserManagerError):
-    """A user asked for an account that is not their own, whether it exists or not."""
+    """A user requested an account other than their own, whether that account exists or not."""
 
 
 class NotOperatorError(UserManagerError):
-    """A user asked for what only the operator may see."""
+    """A user requested something that only the operator may do."""
 
 
 class AccountUnknownError(UserManagerError):
-    """The operator asked for an account that does not exist."""
+    """The operator requested an account that does not exist."""
 
 
 class VersionMismatchError(UserManagerError):
-    """The account was changed since the caller looked at it."""
+    """The account was changed after the caller read it."""
 
 
 class BadCursorError(UserManagerError):
-    """A cursor that no page of ours ended with."""
+    """The cursor was not issued by this service."""
 
 
 class LinkForgedError(UserManagerError):
-    """The link was not made with our key, or was cut short on its way."""
+    """The link was not signed with this service's key, or was changed or cut short."""
 
 
 class LinkExpiredError(UserManagerError):
-    """The link is genuine, and too old: its time is over, or mail to the address came back since."""
+    """The link is genuine but no longer valid: its lifetime is over, or mail to the address bounced since."""
 
 
 class LinkOrphanedError(UserManagerError):
-    """The link is genuine, and its account is gone."""
+    """The link is genuine, but its account was deleted."""
 
 
 class TooManyUsersError(UserManagerError):
-    """One call asked for more users than it may."""
+    """One call requested more users than the maximum."""
 
 
 class BadInstantError(UserManagerError):
-    """A time that was left out, or is none that a calendar has."""
+    """A required time is missing, or lies outside the range of calendar dates."""
 
 
 class DeletionUnknownError(UserManagerError):
-    """No deletion has this id, or it was completed long ago."""
+    """No deletion has this id, or its record was removed a day after completion."""
 
 
-class CollectorAwayError(UserManagerError):
-    """The collector did not answer in time, or could not do it now. Asking again is safe."""
+class CollectorUnavailableError(UserManagerError):
+    """The collector did not respond in time, or cannot delete the interests now. A retry is safe."""
 
     transient = True
 
 
 class CollectorRefusedError(UserManagerError):
-    """The collector will not do what it was asked, however often: it and we disagree on the contract."""
+    """The collector rejects the call permanently: the two services disagree on the contract."""

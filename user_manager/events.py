@@ -1,4 +1,4 @@
-"""The events of users.changed.v1, ready for the outbox. None holds an address or a name."""
+"""Builders of the events of users.changed.v1, as outbox messages. No event holds an address or a name."""
 
 from uuid import UUID
 
@@ -7,22 +7,27 @@ from towerwatch.topics import USERS_CHANGED, partition_of
 from towerwatch.users.v1.events_pb2 import UserChanged, UserConfirmed, UserDeleted, UserRegistered
 
 
-def registered(user_id: UUID, confirmation_id: UUID) -> OutboxMessage:
-    """An account came to be; each new `confirmation_id` asks for one mail with the confirmation link."""
-    return _message(UserChanged(user_id=str(user_id), registered=UserRegistered(confirmation_id=str(confirmation_id))))
+def build_registered_event(user_id: UUID, confirmation_id: UUID) -> OutboxMessage:
+    """Build the event that requests a confirmation mail for an account: one mail for each new `confirmation_id`.
+
+    The event announces a new account, and is sent again whenever the owner requests another confirmation mail.
+    """
+    registered = UserRegistered(confirmation_id=str(confirmation_id))
+    return _build_message(UserChanged(user_id=str(user_id), registered=registered))
 
 
-def confirmed(user_id: UUID) -> OutboxMessage:
-    """The owner of the address followed the link."""
-    return _message(UserChanged(user_id=str(user_id), confirmed=UserConfirmed()))
+def build_confirmed_event(user_id: UUID) -> OutboxMessage:
+    """Build the event that announces that the owner of the address followed the confirmation link."""
+    return _build_message(UserChanged(user_id=str(user_id), confirmed=UserConfirmed()))
 
 
-def deleted(user_id: UUID) -> OutboxMessage:
-    """The account is gone. The last event of its key, so that compaction keeps this one."""
-    return _message(UserChanged(user_id=str(user_id), deleted=UserDeleted()))
+def build_deleted_event(user_id: UUID) -> OutboxMessage:
+    """Build the event that announces the end of an account; the last event of its key, so compaction keeps it."""
+    return _build_message(UserChanged(user_id=str(user_id), deleted=UserDeleted()))
 
 
-def _message(change: UserChanged) -> OutboxMessage:
+def _build_message(change: UserChanged) -> OutboxMessage:
+    """Build the outbox message of an event, keyed and partitioned by the user's id."""
     return OutboxMessage(
         topic=USERS_CHANGED.name,
         partition=partition_of(change.user_id, USERS_CHANGED),

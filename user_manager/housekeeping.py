@@ -1,4 +1,4 @@
-"""What the background does besides deletions: expired answers are swept, accounts are counted."""
+"""Periodic background work besides deletions: delete expired answers, count accounts."""
 
 from time import perf_counter
 
@@ -6,35 +6,38 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.metrics import Metrics
 from user_manager.accounts import Accounts
-from user_manager.idempotency import IdempotentAnswers
+from user_manager.idempotency import IdempotencyStore
 
-SWEEP_EVERY_S = 30.0
-COUNT_EVERY_S = 10.0
+EXPIRY_INTERVAL_S = 30.0
+"""Seconds between two runs of `delete_expired_answers`."""
+
+COUNT_INTERVAL_S = 10.0
+"""Seconds between two updates of a gauge from the database."""
 
 
 class Housekeeping:
-    """Any number of replicas may do it at once. Each method may raise DatabaseAwayError."""
+    """Periodic tasks, safe on any number of replicas at once. Each method may raise DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, accounts: Accounts, answers: IdempotentAnswers, clock: Clock, metrics: Metrics
+        self, database: Database, accounts: Accounts, answers: IdempotencyStore, clock: Clock, metrics: Metrics
     ) -> None:
         self._database = database
         self._accounts = accounts
         self._answers = answers
         self._clock = clock
         # These three names are the original system's.
-        self._swept = metrics.counter("cache_cleaned_entries_total", "Expired idempotency records that were deleted")
+        self._deleted = metrics.counter("cache_cleaned_entries_total", "Expired idempotency records that were deleted")
         self._seconds = metrics.histogram("cache_cleanup_duration_seconds", "Time to delete expired records")
         self._users = metrics.gauge("active_users_total", "Accounts that exist; every replica reports all of them")
 
-    def sweep_answers(self) -> None:
-        """Delete the answers that have expired."""
+    def delete_expired_answers(self) -> None:
+        """Delete the stored answers that have expired; report their number and the duration as metrics."""
         started = perf_counter()
         with self._database.transaction() as session:
-            swept = self._answers.sweep(session, self._clock.now())
-        self._swept.labels().inc(swept)
+            deleted = self._answers.delete_expired(session, self._clock.now())
+        self._deleted.labels().inc(deleted)
         self._seconds.labels().observe(perf_counter() - started)
 
-    def count_users(self) -> None:
-        """Set the gauge from the database, so that it is right whichever replica did what."""
+    def update_user_gauge(self) -> None:
+        """Set the gauge of existing accounts from the database, so that the accounts of all replicas are counted."""
         self._users.labels().set(self._accounts.count())

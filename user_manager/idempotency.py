@@ -1,10 +1,10 @@
-"""Requests that are carried out at most once: the same key with the same body gets the same answer again.
+"""Idempotency of requests: a request with the same key and the same body is executed once and gets the same answer.
 
-After draft-ietf-httpapi-idempotency-key-header. The record commits in the transaction of what the request does, so
-there is no state in between that a crash could leave behind: "still in flight" is the database's own lock on the key.
+After draft-ietf-httpapi-idempotency-key-header. The record commits in the same transaction as the request's effect, so
+a crash leaves no state in between: "still in flight" is the database's own lock on the key.
 
-An answer holds a token, which is never stored in clear: it is sealed with a key that is made of the service's own
-secret and the idempotency key, of which only a digest is stored.
+An answer holds a token, which is never stored in clear: the answer is encrypted with a key derived from the service's
+own secret and the idempotency key, of which only a digest is stored.
 """
 
 import base64
@@ -23,46 +23,56 @@ from sqlalchemy.orm import Session
 from user_manager.errors import IdempotencyKeyReusedError
 from user_manager.model import IdempotencyRecord
 
-LIFE: Final = timedelta(minutes=5)
+ANSWER_LIFETIME: Final = timedelta(minutes=5)
+"""Default time for which an answer is stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """A request as it is recognised."""
+    """The identity of a request: two requests with the same key are the same request, if their bodies are equal."""
 
     key: str = field(repr=False)
     body_sha256: str
+    """In hexadecimal."""
 
     @classmethod
-    def of(cls, key: UUID | None, body: bytes) -> "IdempotentRequest":
-        """`body`: equal for equal requests. Without a key it is the body itself that is recognised."""
+    def from_key_and_body(cls, key: UUID | None, body: bytes) -> "IdempotentRequest":
+        """Build the identity of a request from its Idempotency-Key and its body; without a key, the body is the key.
+
+        `body` must have the same bytes for equal requests.
+        """
         digest = hashlib.sha256(body).hexdigest()
         return cls(f"key {key}" if key is not None else f"body {digest}", digest)
 
 
 @dataclass(frozen=True, slots=True)
-class IdempotentAnswers:
-    """The answers that were given, for as long as `life`."""
+class IdempotencyStore:
+    """A store of answers to idempotent requests, encrypted in the database, each for `lifetime`."""
 
     secret: str = field(repr=False)
-    life: timedelta = LIFE
+    lifetime: timedelta = ANSWER_LIFETIME
 
-    def given(self, session: Session, request: IdempotentRequest, now: datetime) -> bytes | None:
-        """The answer that this request got before, or None. Raises IdempotencyKeyReusedError."""
-        record = session.get(IdempotencyRecord, _digest(request.key))
+    def load_answer(self, session: Session, request: IdempotentRequest, now: datetime) -> bytes | None:
+        """Return the answer that this request got before; None if it got none or the answer has expired.
+
+        Raises IdempotencyKeyReusedError if the key was used with another body.
+        """
+        record = session.get(IdempotencyRecord, _compute_digest(request.key))
         if record is None or record.expires_at <= now:
             return None
         if record.body_sha256 != request.body_sha256:
             raise IdempotencyKeyReusedError("This Idempotency-Key was used with another body; take a new one.")
-        return self._seal(request).decrypt(record.sealed_answer)
+        return self._build_cipher(request).decrypt(record.sealed_answer)
 
-    def record(self, session: Session, request: IdempotentRequest, user_id: UUID, answer: bytes, now: datetime) -> None:
-        """Remember the answer to a request that made this user, in the transaction that makes them.
+    def record_answer(
+        self, session: Session, request: IdempotentRequest, user_id: UUID, answer: bytes, now: datetime
+    ) -> None:
+        """Store the answer to a request that creates this user, in the transaction that creates the user.
 
-        Waits for another request with the same key that is in flight. Raises IntegrityError when that one commits,
-        and the database's error when it takes too long.
+        Waits while another request with the same key is in flight. Raises IntegrityError if that other request commits,
+        and the database's error if the wait takes too long.
         """
-        key_sha256 = _digest(request.key)
+        key_sha256 = _compute_digest(request.key)
         session.execute(
             delete(IdempotencyRecord).where(
                 IdempotencyRecord.key_sha256 == key_sha256, IdempotencyRecord.expires_at <= now
@@ -73,26 +83,27 @@ class IdempotentAnswers:
                 key_sha256=key_sha256,
                 body_sha256=request.body_sha256,
                 user_id=user_id,
-                sealed_answer=self._seal(request).encrypt(answer),
-                expires_at=now + self.life,
+                sealed_answer=self._build_cipher(request).encrypt(answer),
+                expires_at=now + self.lifetime,
             )
         )
         session.flush()
 
-    def sweep(self, session: Session, now: datetime) -> int:
-        """Delete what has expired. Returns how many there were."""
-        gone = session.connection().execute(delete(IdempotencyRecord).where(IdempotencyRecord.expires_at <= now))
-        return gone.rowcount
+    def delete_expired(self, session: Session, now: datetime) -> int:
+        """Delete all expired answers and return their number."""
+        deleted = session.connection().execute(delete(IdempotencyRecord).where(IdempotencyRecord.expires_at <= now))
+        return deleted.rowcount
 
-    def _seal(self, request: IdempotentRequest) -> Fernet:
+    def _build_cipher(self, request: IdempotentRequest) -> Fernet:
+        """Derive the cipher that encrypts the answer to this request."""
         derivation = HKDF(hashes.SHA256(), length=32, salt=None, info=b"idempotent answer")
         return Fernet(base64.urlsafe_b64encode(derivation.derive(f"{self.secret} {request.key}".encode())))
 
 
-def forget_answers_about(session: Session, user_id: UUID) -> None:
-    """Delete all answers that tell of this user."""
+def delete_answers_of_user(session: Session, user_id: UUID) -> None:
+    """Delete all stored answers that hold data of this user."""
     session.execute(delete(IdempotencyRecord).where(IdempotencyRecord.user_id == user_id))
 
 
-def _digest(key: str) -> str:
+def _compute_digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()

@@ -13,13 +13,13 @@ SCHEMA = MetaData()
 
 
 class Base(DeclarativeBase):
-    """Puts the mapped classes into this service's schema."""
+    """Base class of the mapped classes; it assigns them to this service's schema."""
 
     metadata = SCHEMA
 
 
 class User(Base):
-    """An account."""
+    """A row of the table of accounts."""
 
     __tablename__ = "users"
     __table_args__ = (
@@ -32,37 +32,37 @@ class User(Base):
     user_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     email: Mapped[str] = mapped_column(String(254))
     address_key: Mapped[str] = mapped_column(String(254))
-    """The address as it is compared: see `addresses.Address.key`."""
+    """The address in the form that is compared: see `addresses.Address.key`."""
     name: Mapped[str] = mapped_column(String(100))
     time_zone: Mapped[str] = mapped_column(String(64))
     confirmed: Mapped[bool]
     paused: Mapped[bool]
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     version: Mapped[int]
-    """Grows with every change of what the owner sees."""
+    """Increases with every change of a value that the owner may see."""
     token_sha256: Mapped[str] = mapped_column(String(64))
     """In hexadecimal. The token itself is not stored."""
     confirmation_asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """When the last confirmation mail was asked for."""
+    """Time at which the last confirmation mail was requested."""
     confirmations_asked: Mapped[int]
-    """How many confirmation mails were asked for, the first by registering."""
+    """Number of confirmation mails requested so far; the first is requested by the registration."""
     confirmed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """When a link last confirmed the address; None: never, or before this was recorded."""
+    """Time at which a link last confirmed the address; None: never, or before this column existed."""
     bounced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """When a mail server last said that there is no such address; None: never."""
+    """Time of the last permanent rejection by a mail server; None: never."""
 
     @property
     def suppressed(self) -> bool:
-        """Whether mail came back since the address was last confirmed. ADR 19."""
+        """Return True if mail to the address bounced after the address was last confirmed. ADR 19."""
         if self.bounced_at is None:
             return False
         return self.confirmed_at is None or self.bounced_at > self.confirmed_at
 
     @property
-    def confirmable(self) -> bool:
-        """Whether a confirmation mail may go to the address.
+    def can_get_confirmation_mail(self) -> bool:
+        """Return True if a confirmation mail may be sent to the address.
 
-        To one that is suppressed only if its owner asked for it since mail last came back.
+        A suppressed address gets one only if the owner requested it after the last bounce.
         """
         if self.bounced_at is not None and self.suppressed:
             return self.confirmation_asked_at > self.bounced_at
@@ -70,7 +70,7 @@ class User(Base):
 
 
 class Deletion(Base):
-    """A deletion under way: the saga's record, which holds nothing about the person but the id. See `deletion`."""
+    """A row of the table of deletions: the saga's record, which holds no personal data but the id. See `deletion`."""
 
     __tablename__ = "deletions"
     __table_args__ = (
@@ -82,18 +82,18 @@ class Deletion(Base):
     deletion_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
     user_id: Mapped[UUID] = mapped_column(Uuid)
     step: Mapped[str] = mapped_column(String(16))
-    """The step that comes next: a value of `deletion.Step`."""
+    """The next step to execute: a value of `deletion.steps.DeletionStep`."""
     request: Mapped[UUID] = mapped_column(Uuid)
-    """The last request that began on it; only that one may call the deletion off."""
+    """Id of the last request for this deletion; only that request may cancel it."""
     attempts: Mapped[int]
-    """How often the next step was tried in the background since the last one succeeded."""
+    """Number of failed background attempts of the next step."""
     next_attempt_at: Mapped[datetime] = mapped_column(UtcDateTime)
-    """When the background goes on with it. Whoever moves it on in a transaction holds the deletion until then."""
+    """Time of the next background attempt. A replica that moves it into the future holds a lease on the deletion."""
     requested_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
 class IdempotencyRecord(Base):
-    """That a request was answered, and how. Commits together with what the request did."""
+    """A row of the table of stored answers to requests. Commits together with the request's effect."""
 
     __tablename__ = "idempotency_records"
     __table_args__ = (
@@ -106,9 +106,9 @@ class IdempotencyRecord(Base):
     """In hexadecimal, of the idempotency key."""
     body_sha256: Mapped[str] = mapped_column(String(64))
     user_id: Mapped[UUID] = mapped_column(Uuid)
-    """Whom the request made, so that erasing the account erases the answer too."""
+    """The user whom the request created, so that erasing the account erases the answer too."""
     sealed_answer: Mapped[bytes] = mapped_column(LargeBinary(1 << 16))
-    """The answer, encrypted, for a token is in it."""
+    """The answer, encrypted because it holds a token."""
     expires_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

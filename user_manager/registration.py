@@ -1,4 +1,4 @@
-"""How an account comes to be, at most once, and how its address is confirmed."""
+"""Registration of accounts, each at most once, and confirmation of their addresses."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -15,7 +15,7 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import ContendedError
 from user_manager import events, tokens
-from user_manager.access import Access, require_account
+from user_manager.access import AccountAccess, load_linked_account
 from user_manager.accounts import Account
 from user_manager.addresses import Address
 from user_manager.errors import (
@@ -25,40 +25,44 @@ from user_manager.errors import (
     StillInFlightError,
     TooSoonError,
 )
-from user_manager.idempotency import IdempotentAnswers, IdempotentRequest
-from user_manager.links import ConfirmationLink, Links
+from user_manager.idempotency import IdempotencyStore, IdempotentRequest
+from user_manager.links import ConfirmationLink, LinkSigner
 from user_manager.model import OUTBOX, User
 
 log = structlog.get_logger()
 
-FIRST_PAUSE: Final = timedelta(minutes=1)
-LONGEST_PAUSE: Final = timedelta(days=1)
+MIN_CONFIRMATION_DELAY: Final = timedelta(minutes=1)
+"""Minimum time between the first and the second confirmation mail of an account."""
 
-_INSTANT: Final = timedelta(microseconds=1)
+MAX_CONFIRMATION_DELAY: Final = timedelta(days=1)
+"""Upper limit of the minimum time between two confirmation mails of an account."""
+
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
-def next_confirmation_at(asked_at: datetime, asked: int) -> datetime:
-    """When another confirmation mail may be asked for, after `asked` of them (at least 1), the last at `asked_at`.
+def compute_next_confirmation_time(last_requested_at: datetime, requests: int) -> datetime:
+    """Compute the earliest time at which another confirmation mail may be requested.
 
-    Each pause is twice as long as the one before, up to a day: nobody can fill somebody else's mailbox with us.
+    `requests` (at least 1) is the number of mails requested so far, the last at `last_requested_at`. Each delay is
+    twice as long as the one before, up to a day: nobody can fill another person's mailbox through this service.
     """
-    doublings: int = 2 ** min(asked - 1, 20)
-    return asked_at + min(FIRST_PAUSE * doublings, LONGEST_PAUSE)
+    factor: int = 2 ** min(requests - 1, 20)
+    return last_requested_at + min(MIN_CONFIRMATION_DELAY * factor, MAX_CONFIRMATION_DELAY)
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A new account and its token, which is shown this once."""
+    """A new account together with its token, which is not shown again."""
 
     account: Account
     token: str = field(repr=False)
 
 
 class Registrations:
-    """The use cases. Every one may raise DatabaseAwayError, and may be called by several threads at once."""
+    """Use cases of registration and confirmation. Safe for several threads; each may raise DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, links: Links, access: Access, answers: IdempotentAnswers, clock: Clock
+        self, database: Database, links: LinkSigner, access: AccountAccess, answers: IdempotencyStore, clock: Clock
     ) -> None:
         self._database = database
         self._links = links
@@ -69,29 +73,35 @@ class Registrations:
     def register(
         self, address: Address, name: str, time_zone: str, idempotency_key: UUID | None = None
     ) -> Registration:
-        """Open an account, not confirmed yet, and announce it. The same again, with the same key, changes nothing.
+        """Create an unconfirmed account with a new token, and publish the event that requests a confirmation mail.
 
-        Returns what the first such request got. Without a key, the wish itself is the key.
-        Raises AddressTakenError, IdempotencyKeyReusedError, StillInFlightError.
+        Idempotent: a duplicate of an earlier request changes nothing and returns what the first one returned.
+        Without an `idempotency_key` the arguments themselves identify the request. Raises AddressTakenError,
+        IdempotencyKeyReusedError, StillInFlightError.
         """
         body = json.dumps([address.key, address.email, name, time_zone]).encode()
-        request = IdempotentRequest.of(idempotency_key, body)
+        request = IdempotentRequest.from_key_and_body(idempotency_key, body)
         try:
-            registration, is_new = self._register(request, address, name, time_zone)
+            registration, is_new = self._create_account(request, address, name, time_zone)
         except IntegrityError:
-            # Another request was faster by a moment: what it committed decides now.
-            registration, is_new = self._in_vain(request, address)
+            # A concurrent request committed first: its result decides now.
+            registration, is_new = self._load_concurrent_registration(request, address), False
         except ContendedError:
             raise StillInFlightError("The same is being worked on already; ask again shortly.") from None
         if is_new:
             log.info("account.registered", user_id=str(registration.account.user_id))
         return registration
 
-    def _register(
+    def _create_account(
         self, request: IdempotentRequest, address: Address, name: str, time_zone: str
     ) -> tuple[Registration, bool]:
+        """Insert the account, its stored answer and its event in one transaction, unless the request is a duplicate.
+
+        Returns the registration, and True if it is new, False if an earlier duplicate of the request created it. Raises
+        the errors of `register`, and IntegrityError if a concurrent request for the same key or address commits first.
+        """
         now = self._clock.now()
-        token = tokens.new_token()
+        token = tokens.generate_token()
         user = User(
             user_id=uuid4(),
             email=address.email,
@@ -102,108 +112,121 @@ class Registrations:
             paused=False,
             created_at=now,
             version=1,
-            token_sha256=tokens.digest(token),
+            token_sha256=tokens.compute_digest(token),
             confirmation_asked_at=now,
             confirmations_asked=1,
         )
-        registration = Registration(Account.of(user), token)
+        registration = Registration(Account.from_user(user), token)
         with self._database.transaction() as session:
-            given = self._given(session, request, address, now)
-            if given is not None:
-                return given, False
-            self._answers.record(session, request, user.user_id, _packed(registration), now)
+            earlier = self._load_earlier_registration(session, request, address, now)
+            if earlier is not None:
+                return earlier, False
+            self._answers.record_answer(session, request, user.user_id, _encode_answer(registration), now)
             session.add(user)
             session.flush()
-            OUTBOX.add(session, [events.registered(user.user_id, confirmation_id=uuid4())])
+            OUTBOX.add(session, [events.build_registered_event(user.user_id, confirmation_id=uuid4())])
         return registration, True
 
-    def _in_vain(self, request: IdempotentRequest, address: Address) -> tuple[Registration, bool]:
-        """Why a constraint was violated stands only in the driver's text, with the address: look instead of reading."""
+    def _load_concurrent_registration(self, request: IdempotentRequest, address: Address) -> Registration:
+        """Return the registration that a concurrent duplicate of this request has committed.
+
+        Called after a constraint was violated: only the driver's text names the constraint, together with the address,
+        so this queries the tables instead of parsing that text. Raises AddressTakenError, IdempotencyKeyReusedError,
+        and StillInFlightError if the tables show no reason.
+        """
         with self._database.reading() as session:
-            given = self._given(session, request, address, self._clock.now())
-            if given is not None:
-                return given, False
+            earlier = self._load_earlier_registration(session, request, address, self._clock.now())
+            if earlier is not None:
+                return earlier
         raise StillInFlightError("Another request was in the way; ask again.")
 
-    def _given(
+    def _load_earlier_registration(
         self, session: Session, request: IdempotentRequest, address: Address, now: datetime
     ) -> Registration | None:
-        """What this request got before; None when it is new and may go on. Raises as `register` does."""
-        # In this order. On MySQL each query sees what was committed before that query, so the same request may commit
-        # between the two: whoever saw its account must look for its answer after that, and not before.
-        taken = session.scalar(select(User.user_id).where(User.address_key == address.key)) is not None
-        given = self._answers.given(session, request, now)
-        if given is not None:
-            return _unpacked(given)
-        if taken:
+        """Return the registration that an earlier duplicate of this request created; None if the request is new.
+
+        Raises AddressTakenError if another request has registered the address, and IdempotencyKeyReusedError.
+        """
+        # In this order. On MySQL each query sees what was committed before that query, so the duplicate may commit
+        # between the two: if the first query sees its account, the second one must look for its answer, not before.
+        is_taken = session.scalar(select(User.user_id).where(User.address_key == address.key)) is not None
+        answer = self._answers.load_answer(session, request, now)
+        if answer is not None:
+            return _decode_answer(answer)
+        if is_taken:
             raise AddressTakenError("This address is registered already.")
         return None
 
     def confirm(self, link_token: str) -> None:
-        """Confirm the address that the link was mailed to, and suppress it no longer; announced where that is news.
+        """Confirm the address that the link was mailed to, and end its suppression. Idempotent.
 
-        Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
+        Publishes an event only if the account changes. Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
         """
-        link = self._links.confirming(link_token)
+        link = self._links.parse_confirmation_link(link_token)
         now = self._clock.now()
         with self._database.transaction() as session:
-            user = _linked(session, link, lock=True)
-            news = user.suppressed or not user.confirmed
-            if news:
+            user = _load_confirmable_user(session, link, lock=True)
+            is_change = user.suppressed or not user.confirmed
+            if is_change:
                 user.confirmed = True
-                # Not before the bounce that it answers: that may have been recorded by a replica whose clock is ahead.
+                # Not before the last bounce, which a replica whose clock is ahead may have recorded.
                 user.confirmed_at = max(now, user.bounced_at or now)
                 user.version += 1
-                OUTBOX.add(session, [events.confirmed(user.user_id)])
-        if news:
+                OUTBOX.add(session, [events.build_confirmed_event(user.user_id)])
+        if is_change:
             log.info("account.confirmed", user_id=str(link.user_id))
 
-    def check_link(self, link_token: str) -> None:
-        """Say whether `confirm` could do something with this link, and change nothing. Raises as `confirm` does."""
-        link = self._links.confirming(link_token)
+    def check_confirmation_link(self, link_token: str) -> None:
+        """Verify that `confirm` would accept this link, without changing anything. Raises the errors of `confirm`."""
+        link = self._links.parse_confirmation_link(link_token)
         with self._database.reading() as session:
-            _linked(session, link)
+            _load_confirmable_user(session, link)
 
-    def ask_confirmation(self, token: str, email: str) -> None:
-        """Have another confirmation mail sent to the account's address, also when that is suppressed.
+    def request_confirmation_mail(self, token: str, email: str) -> None:
+        """Publish an event that requests another confirmation mail to the account's address, also to a suppressed one.
 
         Raises TokenUnknownError, NotYoursError, AccountUnknownError, AlreadyConfirmedError, TooSoonError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
-            user = self._access.account(session, token, email, lock=True)
+            user = self._access.load_account(session, token, email, lock=True)
             if user.confirmed and not user.suppressed:
                 raise AlreadyConfirmedError("This address is confirmed already.")
-            wait = next_confirmation_at(user.confirmation_asked_at, user.confirmations_asked) - now
+            wait = compute_next_confirmation_time(user.confirmation_asked_at, user.confirmations_asked) - now
             if wait > timedelta(0):
                 raise TooSoonError(
                     "A confirmation mail was sent a short time ago; look for it, or ask again later.",
                     retry_after_s=-(-wait // timedelta(seconds=1)),
                 )
-            # After the bounce that is known, for the same reason as in `confirm`.
-            user.confirmation_asked_at = max(now, (user.bounced_at or now - _INSTANT) + _INSTANT)
+            # After the last bounce, for the same reason as in `confirm`.
+            user.confirmation_asked_at = max(now, (user.bounced_at or now - _MICROSECOND) + _MICROSECOND)
             user.confirmations_asked += 1
-            OUTBOX.add(session, [events.registered(user.user_id, confirmation_id=uuid4())])
+            OUTBOX.add(session, [events.build_registered_event(user.user_id, confirmation_id=uuid4())])
 
 
-def _linked(session: Session, link: ConfirmationLink, *, lock: bool = False) -> User:
-    """The user whose address this link can confirm. Raises LinkOrphanedError, LinkExpiredError."""
-    user = require_account(session, link.user_id, lock=lock)
-    # The mail with it reached somebody before the server said that there is nobody: that proves nothing any more.
-    if user.bounced_at is not None and user.suppressed and link.wished_at <= user.bounced_at:
+def _load_confirmable_user(session: Session, link: ConfirmationLink, *, lock: bool = False) -> User:
+    """Return the user whose address this link can confirm; `lock` locks the row.
+
+    Raises LinkOrphanedError, and LinkExpiredError if mail to the address bounced after the link was requested.
+    """
+    user = load_linked_account(session, link.user_id, lock=lock)
+    # The mail with this link was delivered before the server rejected the address: the link proves nothing any more.
+    if user.bounced_at is not None and user.suppressed and link.requested_at <= user.bounced_at:
         raise LinkExpiredError("Mail to this address came back after this link was asked for; ask for another mail.")
     return user
 
 
-def _packed(registration: Registration) -> bytes:
+def _encode_answer(registration: Registration) -> bytes:
+    """Encode a registration as the JSON text that the idempotency store keeps."""
     account = asdict(registration.account)
-    del account["suppressed"]  # a new account is not; and replicas of the version before can read the answer
+    del account["suppressed"]  # False for a new account; and replicas of the version before can read the answer
     account |= {"user_id": str(registration.account.user_id), "created_at": registration.account.created_at.isoformat()}
     return json.dumps({"account": account, "token": registration.token}).encode()
 
 
-def _unpacked(answer: bytes) -> Registration:
-    packed = json.loads(answer)
-    account = packed["account"]
+def _decode_answer(answer: bytes) -> Registration:
+    """Decode the JSON text of `_encode_answer`."""
+    decoded = json.loads(answer)
+    account = decoded["account"]
     account |= {"user_id": UUID(account["user_id"]), "created_at": datetime.fromisoformat(account["created_at"])}
-    return Registration(Account(**account, suppressed=False), packed["token"])
+    return Registration(Account(**account, suppressed=False), decoded["token"])

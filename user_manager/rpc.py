@@ -1,4 +1,4 @@
-"""UserService over gRPC: parses, makes one call, translates."""
+"""gRPC servicer of UserService: each method parses the request, makes one call and translates the result."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -34,7 +34,7 @@ STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
 
 
 class UserService(UserServiceServicer):
-    """Answers the other services. The server's interceptor turns what is raised into `STATUSES`."""
+    """The UserService that other services call. The server's interceptor maps raised errors to `STATUSES`."""
 
     def __init__(self, use_cases: accounts.Accounts, bounces: Bounces) -> None:
         self._accounts = use_cases
@@ -43,28 +43,29 @@ class UserService(UserServiceServicer):
     def Authenticate(  # noqa: N802 — the contract's name
         self, request: AuthenticateRequest, _context: grpc.ServicerContext
     ) -> AuthenticateResponse:
-        identity = self._accounts.authenticate(request.token)
-        return AuthenticateResponse(user_id=str(identity.user_id), confirmed=identity.confirmed)
+        user = self._accounts.authenticate(request.token)
+        return AuthenticateResponse(user_id=str(user.user_id), confirmed=user.confirmed)
 
     def VerifyUser(  # noqa: N802 — the contract's name
         self, request: VerifyUserRequest, _context: grpc.ServicerContext
     ) -> VerifyUserResponse:
-        return VerifyUserResponse(exists=self._accounts.verify(request.email))
+        return VerifyUserResponse(exists=self._accounts.is_registered(request.email))
 
     def GetContacts(  # noqa: N802 — the contract's name
         self, request: GetContactsRequest, _context: grpc.ServicerContext
     ) -> GetContactsResponse:
-        contacts = self._accounts.contacts(request.user_ids)
-        return GetContactsResponse(contacts=map(_contact, contacts))
+        contacts = self._accounts.load_contacts(request.user_ids)
+        return GetContactsResponse(contacts=map(_encode_contact, contacts))
 
     def ReportBounce(  # noqa: N802 — the contract's name
         self, request: ReportBounceRequest, _context: grpc.ServicerContext
     ) -> ReportBounceResponse:
-        self._bounces.report(request.user_id, _bounced_at(request))
+        self._bounces.report(request.user_id, _parse_bounce_time(request))
         return ReportBounceResponse()
 
 
-def _contact(contact: accounts.Contact) -> Contact:
+def _encode_contact(contact: accounts.Contact) -> Contact:
+    """Translate a contact into its protobuf message."""
     account = contact.account
     return Contact(
         user_id=str(account.user_id),
@@ -79,8 +80,8 @@ def _contact(contact: accounts.Contact) -> Contact:
     )
 
 
-def _bounced_at(request: ReportBounceRequest) -> datetime:
-    """Raises BadInstantError."""
+def _parse_bounce_time(request: ReportBounceRequest) -> datetime:
+    """Return the reported time of the bounce, in UTC. Raises BadInstantError."""
     if not request.HasField("bounced_at"):
         raise BadInstantError("Say when the mail came back: bounced_at.")
     try:

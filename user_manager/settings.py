@@ -1,4 +1,4 @@
-"""What user_manager needs from its environment."""
+"""Settings of user_manager, read from environment variables."""
 
 from datetime import timedelta
 from typing import Annotated
@@ -9,10 +9,11 @@ from pydantic import AfterValidator, Field
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
 from chassis.web.limits import ClientLimit
-from user_manager.idempotency import LIFE
+from user_manager.idempotency import ANSWER_LIFETIME
 
 
-def _public_url(url: str) -> str:
+def _check_public_url(url: str) -> str:
+    """Return `url` unchanged. Raises ValueError unless it is an http(s) URL without query and trailing slash."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -24,7 +25,8 @@ def _public_url(url: str) -> str:
     return url
 
 
-def _rate(text: str) -> str:
+def _check_rate(text: str) -> str:
+    """Return `text` unchanged. Raises ValueError unless it is one rate limit, like "60/minute"."""
     try:
         ClientLimit(text)
     except ValueError:
@@ -33,21 +35,21 @@ def _rate(text: str) -> str:
 
 
 class UserManagerSettings(DatabaseSettings):
-    """One variable each, in upper case."""
+    """The settings of user_manager; each is an environment variable with the field's name in upper case."""
 
     http_port: Port
     grpc_port: Port
     collector_grpc_target: str = Field(pattern=r"^[^\s/]+:[0-9]{1,5}$", description="host:port")
-    public_url: Annotated[str, AfterValidator(_public_url)]
-    """Where people reach this service: links in mails begin with it."""
+    public_url: Annotated[str, AfterValidator(_check_public_url)]
+    """Base URL under which people reach this service: links in mails begin with it."""
     signing_key: StrongSecret
-    """Signs the links in mails and seals remembered answers; a new key voids all that are under way."""
+    """Key that signs the links in mails and encrypts stored answers; a new key makes all existing ones invalid."""
     operator_token: StrongSecret
-    registration_limit: Annotated[str, AfterValidator(_rate)] = "60/minute"
-    """How often one client's address may register at one replica."""
+    registration_limit: Annotated[str, AfterValidator(_check_rate)] = "60/minute"
+    """Maximum rate of registrations from one client's IP address at one replica."""
     trusted_proxy: str | None = None
-    """The IP address of the proxy in front, whose word on the client's address is believed; `*` for any."""
-    idempotency_life: timedelta = Field(default=LIFE, ge=timedelta(seconds=1), le=timedelta(days=1))
-    """How long the answer to a registration is remembered, ISO 8601 (PT5M) or seconds."""
+    """IP address of the reverse proxy whose header with the client's address is trusted; `*`: any. None: no proxy."""
+    idempotency_life: timedelta = Field(default=ANSWER_LIFETIME, ge=timedelta(seconds=1), le=timedelta(days=1))
+    """Time for which the answer to a registration is stored, ISO 8601 (PT5M) or seconds."""
     allow_test_addresses: bool = False
-    """Whether addresses in the reserved domain .test (RFC 6761) may register, as demos and tests need."""
+    """True: addresses in the reserved domain .test (RFC 6761) may register, as demos and tests need."""

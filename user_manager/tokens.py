@@ -1,4 +1,4 @@
-"""Bearer tokens: 256 random bits, given out once, stored as their SHA-256 only.
+"""Bearer tokens: 256 random bits, shown once, stored as their SHA-256 only.
 
 A token has too many bits to be guessed, so a plain digest suffices where a password would need a slow one.
 """
@@ -8,16 +8,16 @@ import hmac
 import secrets
 
 
-def new_token() -> str:
-    """A token that nobody can guess, 43 URL-safe characters."""
+def generate_token() -> str:
+    """Generate a random token of 43 URL-safe characters, which nobody can guess."""
     return secrets.token_urlsafe(32)
 
 
-def digest(token: str) -> str:
-    """What is stored and looked up instead of the token: 64 hexadecimal digits."""
+def compute_digest(token: str) -> str:
+    """Compute the SHA-256 that is stored and looked up instead of the token, as 64 hexadecimal digits."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
-def same(token: str, expected: str) -> bool:
-    """Whether the two are equal, in a time that tells nothing about where they differ."""
+def is_same_token(token: str, expected: str) -> bool:
+    """Return True if the two are equal, in a time that does not depend on where they differ."""
     return hmac.compare_digest(token.encode(), expected.encode())

@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from local.certificates import build_self_signed_certificate
 
 OPERATOR: Final = "operator"
 """Who may see Prometheus; the password is in `operators.password`."""
@@ -74,29 +72,13 @@ def _salted_hash(password: str) -> str:
 
 
 def _self_signed(now: datetime) -> tuple[str, str]:
-    """A certificate for this machine that signs itself, and its key, both PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Towerwatch in kind")])
+    """Build a certificate for this machine that signs itself; return the certificate and its key, both PEM."""
     names: list[x509.GeneralName] = [
         x509.DNSName("localhost"),
         x509.IPAddress(IPv4Address("127.0.0.1")),
         x509.IPAddress(IPv6Address("::1")),
     ]
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + _CERTIFICATE_LIFE)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        # Whoever trusts it trusts it for this machine's names, and can sign nothing else with it.
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .sign(key, hashes.SHA256())
+    certificate, key = build_self_signed_certificate(
+        "Towerwatch in kind", names, now - timedelta(hours=1), now + _CERTIFICATE_LIFE
     )
-    return (
-        certificate.public_bytes(Encoding.PEM).decode("ascii"),
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii"),
-    )
+    return certificate.decode("ascii"), key.decode("ascii")

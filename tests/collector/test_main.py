@@ -12,19 +12,20 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.collector.process import OPERATOR_TOKEN, ROOT, Process, bare_environment
+from tests.collector.process import OPERATOR_TOKEN, CollectorProcess
+from tests.service_process import ROOT, bare_environment
 from tests.waiting import eventually
 
-Start = Callable[..., Process]
+Start = Callable[..., CollectorProcess]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Return a function that starts a collector with the given settings; all are killed at the end of the test."""
-    processes: list[Process] = []
+    processes: list[CollectorProcess] = []
 
-    def begin(**settings: str) -> Process:
-        processes.append(Process(tmp_path, settings))
+    def begin(**settings: str) -> CollectorProcess:
+        processes.append(CollectorProcess(tmp_path, settings))
         return processes[-1]
 
     yield begin
@@ -128,7 +129,7 @@ def test_without_any_dependency_it_answers_and_stops_cleanly(start: Start) -> No
     ):
         assert f"# TYPE {name.removesuffix('_total')}" in metrics
     assert process.metric("opensky_credits_left") == 400
-    assert process.end() == 0
+    assert process.terminate() == 0
     logged = process.log()
     assert "service.stopped" in logged
     for unwanted in ("Traceback", "somebodys", OPERATOR_TOKEN):
@@ -155,7 +156,7 @@ def test_it_runs_on_mysql_too(start: Start, mariadb_url: str) -> None:
     eventually(lambda: process.answers("/health/ready"))
     operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
     assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=10).status_code == 202
-    assert process.end() == 0
+    assert process.terminate() == 0
     assert "Traceback" not in process.log()
 
 
@@ -163,4 +164,4 @@ def test_it_stops_cleanly_while_it_waits_for_its_database(start: Start, tmp_path
     """SIGTERM also stops the thread that waits for the database."""
     process = start(DATABASE_URL=f"sqlite:///{tmp_path}/missing/collector.db")
     eventually(lambda: process.answers("/health/live"))
-    assert process.end() == 0
+    assert process.terminate() == 0

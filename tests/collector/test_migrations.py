@@ -1,6 +1,5 @@
-"""Tests of the schema revisions: they make the schema of the models from any earlier schema, and lose no data."""
+"""Tests of the schema revisions: they make the models' tables from any earlier state, and keep all rows."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -11,11 +10,9 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
-    Float,
     ForeignKeyConstraint,
     Index,
     Integer,
-    LargeBinary,
     MetaData,
     String,
     Table,
@@ -31,16 +28,15 @@ from chassis.db.migrations import upgrade
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow, InterestRow
 from tests.chassis.db.migration_checks import (
     KilledError,
-    differences,
+    MigrationTests,
+    add_earlier_outbox_tables,
     killed_after_change,
-    prepare_at_once,
-    upgrade_killed_after_every_change,
 )
 
 MIGRATIONS: Final = "collector:migrations"
 
 EARLIER: Final = MetaData()
-"""The tables as they were before the first revision; never to be changed."""
+"""The tables as they were created before revisions existed; never to be changed."""
 
 Table(
     "interests",
@@ -85,24 +81,7 @@ Table(
     Index("ix_flights_event_time", "airport", "direction", "event_time"),
     ForeignKeyConstraint(("airport", "direction"), ("coverage.airport", "coverage.direction")),
 )
-Table(
-    "outbox",
-    EARLIER,
-    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
-    Column("sequence", BigInteger, unique=True, nullable=True),
-    Column("topic", String(249), nullable=False),
-    Column("partition", Integer, nullable=False),
-    Column("key", LargeBinary(512), nullable=False),
-    Column("value", LargeBinary(1 << 24), nullable=True),
-)
-Table(
-    "outbox_relay",
-    EARLIER,
-    Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("next_sequence", BigInteger, nullable=False),
-    Column("owner", String(36), nullable=True),
-    Column("leased_until", Float(53), nullable=False),
-)
+add_earlier_outbox_tables(EARLIER)
 
 THEN: Final = datetime(2026, 2, 13, 12, 30, 15, 123456, tzinfo=UTC)
 INTEREST: Final = {
@@ -145,95 +124,50 @@ WAITING: Final = {
 }
 
 
-@pytest.fixture
-def database(database_url: str) -> Iterator[Database]:
-    made = Database(database_url)
-    yield made
-    made.close()
+class TestCollectorMigrations(MigrationTests):
+    """The revisions of the collector's schema."""
 
+    migrations = MIGRATIONS
+    schema = SCHEMA
+    min_changes = 5
 
-@pytest.fixture
-def mariadb(mariadb_url: str) -> Iterator[Database]:
-    made = Database(mariadb_url)
-    yield made
-    made.close()
+    def make_earlier_database(self, database: Database) -> None:
+        """Create the earlier tables with an interest, a flight and an unpublished event."""
+        EARLIER.create_all(database.engine)
+        with database.engine.begin() as connection:
+            for table, row in (
+                ("interests", INTEREST),
+                ("coverage", COVERAGE),
+                ("flights", FLIGHT),
+                ("outbox", WAITING),
+            ):
+                connection.execute(insert(EARLIER.tables[table]), row)
 
+    def assert_rows_kept(self, database: Database) -> None:
+        """Assert that the rows of `make_earlier_database` are there, and the flights' foreign key too."""
+        assert len(inspect(database.engine).get_foreign_keys("flights")) == 1
+        with database.transaction() as session:
+            for model, row in ((InterestRow, INTEREST), (CoverageRow, COVERAGE), (FlightRow, FLIGHT)):
+                stored = session.scalars(select(model)).one()
+                assert {name: getattr(stored, name) for name in row} == row
+            assert session.execute(select(OUTBOX.rows)).one()._asdict() == {"id": 1, "added_at": None} | WAITING
 
-def make_earlier_database(database: Database) -> None:
-    """Make the tables from before the first revision, with an interest, a flight and an event in the outbox."""
-    EARLIER.create_all(database.engine)
-    with database.engine.begin() as connection:
-        for table, row in (("interests", INTEREST), ("coverage", COVERAGE), ("flights", FLIGHT), ("outbox", WAITING)):
-            connection.execute(insert(EARLIER.tables[table]), row)
+    def test_on_sqlite_an_upgrade_that_is_killed_changes_nothing(self, tmp_path: Path) -> None:
+        """On SQLite the whole upgrade is one transaction."""
+        database = Database(f"sqlite:///{tmp_path}/service.db")
+        with pytest.raises(KilledError), killed_after_change(4):
+            upgrade(database, MIGRATIONS)
+        assert inspect(database.engine).get_table_names() == []
+        database.close()
 
-
-def assert_kept(database: Database) -> None:
-    """Assert that the rows of `make_earlier_database` are still there."""
-    with database.transaction() as session:
-        for model, row in ((InterestRow, INTEREST), (CoverageRow, COVERAGE), (FlightRow, FLIGHT)):
-            stored = session.scalars(select(model)).one()
-            assert {name: getattr(stored, name) for name in row} == row
-        assert session.execute(select(OUTBOX.rows)).one()._asdict() == {"id": 1, "added_at": None} | WAITING
-
-
-def test_an_empty_database_gets_the_schema_of_the_models(database: Database) -> None:
-    """A second upgrade changes nothing."""
-    for _ in range(2):
+    def test_what_collections_compare_is_compared_letter_by_letter(self, database: Database) -> None:
+        """Two codes that a collation considers equal are two aircraft: neither is lost."""
         upgrade(database, MIGRATIONS)
-        assert differences(database, SCHEMA) == []
-
-
-def test_create_all_makes_the_schema_of_the_models(database: Database) -> None:
-    """`create_all`, which tests use, makes the same tables as the revisions."""
-    SCHEMA.create_all(database.engine)
-    assert differences(database, SCHEMA) == []
-
-
-def test_a_database_from_before_there_were_revisions_loses_nothing(database: Database) -> None:
-    """The upgrade accepts tables without a record of revisions, and makes comparison case-sensitive on MySQL."""
-    make_earlier_database(database)
-    upgrade(database, MIGRATIONS)
-    assert differences(database, SCHEMA) == []
-    assert len(inspect(database.engine).get_foreign_keys("flights")) == 1
-    assert_kept(database)
-
-
-def test_replicas_that_start_together_make_one_schema(database_url: str, database: Database) -> None:
-    """Four processes that upgrade at the same time all succeed."""
-    assert prepare_at_once(database_url, MIGRATIONS) == [0, 0, 0, 0]
-    assert differences(database, SCHEMA) == []
-
-
-@pytest.mark.mariadb
-@pytest.mark.parametrize("earlier", [False, True])
-def test_a_killed_upgrade_is_completed_by_the_next_run(mariadb: Database, earlier: bool) -> None:
-    """MySQL commits each change by itself; after a kill between any two changes the next run makes the rest."""
-    if earlier:
-        make_earlier_database(mariadb)
-    runs = upgrade_killed_after_every_change(mariadb, MIGRATIONS)
-    assert runs > 5
-    assert differences(mariadb, SCHEMA) == []
-    if earlier:
-        assert_kept(mariadb)
-
-
-def test_on_sqlite_a_killed_upgrade_changes_nothing(tmp_path: Path) -> None:
-    """On SQLite the whole upgrade is one transaction."""
-    database = Database(f"sqlite:///{tmp_path}/service.db")
-    with pytest.raises(KilledError), killed_after_change(4):
-        upgrade(database, MIGRATIONS)
-    assert inspect(database.engine).get_table_names() == []
-    database.close()
-
-
-def test_codes_are_compared_byte_by_byte(database: Database) -> None:
-    """Codes that a collation treats as equal are different aircraft, and none replaces another."""
-    upgrade(database, MIGRATIONS)
-    with database.transaction() as session:
-        session.add(CoverageRow(**COVERAGE))
-        session.flush()
-        for icao24 in ("abc123", "ABC123", "äbc123"):
-            session.add(FlightRow(**(FLIGHT | {"icao24": icao24})))
-    with database.transaction() as session:
-        found = session.scalars(select(FlightRow.icao24).where(FlightRow.icao24 == "ABC123")).all()
-    assert found == ["ABC123"]
+        with database.transaction() as session:
+            session.add(CoverageRow(**COVERAGE))
+            session.flush()
+            for icao24 in ("abc123", "ABC123", "äbc123"):
+                session.add(FlightRow(**(FLIGHT | {"icao24": icao24})))
+        with database.transaction() as session:
+            found = session.scalars(select(FlightRow.icao24).where(FlightRow.icao24 == "ABC123")).all()
+        assert found == ["ABC123"]

@@ -1,4 +1,4 @@
-"""The topic catalogue: what others rely on, pinned."""
+"""The properties of the topic catalogue that all services rely on."""
 
 from google.protobuf.descriptor import Descriptor
 from hypothesis import given, strategies as st
@@ -30,8 +30,8 @@ EVENTS = (
 )
 
 
-def test_the_catalogue_is_the_designs():
-    """Names, partition counts and cleanup are those of the table in `docs/design.md` ("Data flow")."""
+def test_the_catalogue_matches_the_design():
+    """Names, retention and cleanup are those of DESIGN.md, of 2."""
     days = {
         "flights.observed.v1": 30,
         "alerts.raised.v1": 7,
@@ -49,35 +49,36 @@ def test_the_catalogue_is_the_designs():
 
 
 @given(st.text(min_size=1, max_size=10))
-def test_flights_and_interests_of_an_airport_meet(airport):
-    """The join depends on it: same airport, same partition number, in both topics."""
+def test_flights_and_interests_of_an_airport_share_a_partition(airport):
+    """The join requires the same partition number for an airport in both topics."""
     assert FLIGHTS_OBSERVED.partitions == INTERESTS_CHANGED.partitions
     assert partition_of(airport, FLIGHTS_OBSERVED) == partition_of(airport, INTERESTS_CHANGED)
 
 
-def test_an_alert_and_its_retry_meet_in_the_table_of_what_was_sent():
-    """The notifier knows by its table what was mailed, so both ways to it must lead to one partition."""
+def test_an_alert_and_its_retry_share_a_partition():
+    """The notifier's table of sent alerts is partitioned by user, so both topics need the same partition."""
     assert ALERTS_RAISED.partitions == ALERTS_RETRY.partitions == USERS_CHANGED.partitions
 
 
-def test_one_partition_elects_the_collector():
-    """More than one, and two replicas would lead."""
+def test_the_topic_that_elects_the_collector_has_one_partition():
+    """With more than one partition two replicas would lead."""
     assert COLLECTIONS_REQUESTED.partitions == 1
 
 
 def test_the_partitioner_is_kafkas_own():
-    """Values of org.apache.kafka.common.utils.Utils.murmur2 (its own unit test), so that any client agrees."""
+    """The partition of a key is that of Kafka's murmur2 (values of its own unit test), so that all clients agree."""
     murmur2 = {"21": -973932308, "foobar": -790332482, "a-little-bit-long-string": -985981536}
     for key, hashed in murmur2.items():
         assert partition_of(key, FLIGHTS_OBSERVED) == (hashed & 0x7FFFFFFF) % 12
 
 
-def test_no_event_can_carry_an_address_or_a_name():
-    """user_manager alone holds them; erasing a person is one delete."""
+def test_no_event_has_a_field_for_an_address_or_a_name():
+    """Only user_manager holds personal data, so that erasing a person is one delete."""
 
-    def fields(message: Descriptor) -> set[str]:
-        inner = [fields(field.message_type) for field in message.fields if field.message_type]
+    def collect_field_names(message: Descriptor) -> set[str]:
+        inner = [collect_field_names(field.message_type) for field in message.fields if field.message_type]
         return {field.name for field in message.fields}.union(*inner)
 
     for event in EVENTS:
-        assert not {name for name in fields(event.DESCRIPTOR) if "mail" in name or name in ("name", "address")}
+        names = collect_field_names(event.DESCRIPTOR)
+        assert not {name for name in names if "mail" in name or name in ("name", "address")}

@@ -1,4 +1,4 @@
-"""What the notifier asks of user_manager, and what it gets: the real client against the real server."""
+"""The contract between notifier and user_manager: the real client against the real server."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,15 +15,19 @@ from notifier.contacts import MAX_USERS_PER_REQUEST, Contacts
 from tests.ports import free_port
 from tests.user_manager.conftest import Service
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
-from user_manager.accounts import MOST_CONTACTS, Change
+from user_manager.accounts import MAX_CONTACTS_PER_CALL, AccountUpdate
 from user_manager.model import SCHEMA
 from user_manager.rpc import SERVICE_NAME, STATUSES, UserService
 
-Story = Callable[[Contacts], Awaitable[None]]
+ClientTest = Callable[[Contacts], Awaitable[None]]
+"""A coroutine function that uses the notifier's client."""
+
+RunTest = Callable[[ClientTest], None]
 
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Service]:
+    """Yield user_manager's use cases on an empty SQLite database."""
     database = Database(f"sqlite:///{tmp_path}/user_manager.db")
     SCHEMA.create_all(database.engine)
     yield Service(database)
@@ -31,39 +35,39 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def tell(service: Service) -> Iterator[Callable[[Story], None]]:
-    """Runs a story with a client of the service, which remembers nothing."""
+def run_with_client(service: Service) -> Iterator[RunTest]:
+    """Yield a function that runs a coroutine with a client of the service; the client caches nothing."""
     port = free_port()
     add = partial(add_UserServiceServicer_to_server, UserService(service.accounts, service.bounces))
     server = GrpcServer("127.0.0.1", port, {SERVICE_NAME: add}, STATUSES, service.metrics)
     server.start()
 
-    def run(story: Story) -> None:
-        async def telling() -> None:
+    def run(test: ClientTest) -> None:
+        async def run_and_close() -> None:
             contacts = Contacts(f"127.0.0.1:{port}", cache_s=0)
             try:
-                await story(contacts)
+                await test(contacts)
             finally:
                 await contacts.close()
 
-        asyncio.run(telling())
+        asyncio.run(run_and_close())
 
     yield run
     server.stop()
 
 
-def test_the_notifier_asks_for_as_many_as_it_may() -> None:
-    """The contract's bound stands once on each side, for no service imports another."""
-    assert MAX_USERS_PER_REQUEST == MOST_CONTACTS == 500
+def test_both_sides_have_the_same_maximum_of_contacts() -> None:
+    """The contract's maximum is a constant on each side, because no service imports another."""
+    assert MAX_USERS_PER_REQUEST == MAX_CONTACTS_PER_CALL == 500
 
 
-def test_a_contact_arrives_as_the_account_is(service: Service, tell: Callable[[Story], None]) -> None:
-    """Field by field, also among more users than one request may ask for."""
+def test_a_contact_arrives_as_the_account_is(service: Service, run_with_client: RunTest) -> None:
+    """Each field arrives unchanged, also among more users than one request may hold."""
     registration = service.register("ann@example.org", "Ánn")
-    service.registrations.confirm(service.confirmation_token(registration))
-    account = service.accounts.change(registration.token, "ann@example.org", None, Change(paused=True))
+    service.registrations.confirm(service.build_confirmation_token(registration))
+    account = service.accounts.update(registration.token, "ann@example.org", None, AccountUpdate(paused=True))
 
-    async def story(contacts: Contacts) -> None:
+    async def use_client(contacts: Contacts) -> None:
         found = await contacts.find_contacts([account.user_id, *(uuid4() for _ in range(MAX_USERS_PER_REQUEST))])
         assert set(found) == {account.user_id}
         contact = found[account.user_id]
@@ -71,19 +75,19 @@ def test_a_contact_arrives_as_the_account_is(service: Service, tell: Callable[[S
         assert contact.time_zone == "Europe/Rome"
         assert (contact.confirmed, contact.paused, contact.suppressed) == (True, True, False)
         assert contact.confirm_url == ""
-        assert contact.unsubscribe_url == service.links.unsubscription_url(account.user_id)
+        assert contact.unsubscribe_url == service.links.build_unsubscription_url(account.user_id)
 
-    tell(story)
+    run_with_client(use_client)
 
 
-def test_a_reported_bounce_suppresses_until_it_is_answered(service: Service, tell: Callable[[Story], None]) -> None:
-    """The notifier sees no link, then one since the owner wished for it, then a contact as before."""
+def test_a_reported_bounce_suppresses_until_a_new_confirmation(service: Service, run_with_client: RunTest) -> None:
+    """The notifier gets a contact without link, after the owner's request one with a link, then the first again."""
     registration = service.register("ann@example.org")
     user_id = registration.account.user_id
-    service.registrations.confirm(service.confirmation_token(registration))
+    service.registrations.confirm(service.build_confirmation_token(registration))
     service.clock.advance(timedelta(days=1))
 
-    async def story(contacts: Contacts) -> None:
+    async def use_client(contacts: Contacts) -> None:
         before = await contacts.find_contact(user_id)
         assert before is not None
         for _ in range(2):
@@ -91,20 +95,20 @@ def test_a_reported_bounce_suppresses_until_it_is_answered(service: Service, tel
             contact = await contacts.find_contact(user_id)
             assert contact is not None
             assert (contact.suppressed, contact.confirmed, contact.confirm_url) == (True, True, "")
-        service.registrations.ask_confirmation(registration.token, "ann@example.org")
+        service.registrations.request_confirmation_mail(registration.token, "ann@example.org")
         contact = await contacts.find_contact(user_id)
         assert contact is not None
         assert contact.suppressed
         service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
         assert await contacts.find_contact(user_id) == before
 
-    tell(story)
+    run_with_client(use_client)
 
 
-def test_a_bounce_of_an_account_that_is_gone_is_taken(service: Service, tell: Callable[[Story], None]) -> None:
-    """The notifier would otherwise repeat it for as long as it lives."""
+def test_a_bounce_of_a_deleted_account_is_accepted(service: Service, run_with_client: RunTest) -> None:
+    """An error would make the notifier retry the report for ever."""
 
-    async def story(contacts: Contacts) -> None:
+    async def use_client(contacts: Contacts) -> None:
         await contacts.report_bounce(uuid4(), service.clock.now())
 
-    tell(story)
+    run_with_client(use_client)

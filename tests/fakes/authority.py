@@ -1,4 +1,4 @@
-"""A user_manager that only says whose a token is, behind a real gRPC server."""
+"""A fake user_manager that only authenticates tokens, behind a real gRPC server."""
 
 import threading
 from collections.abc import Iterator
@@ -13,23 +13,25 @@ from towerwatch.users.v1.user_service_pb2_grpc import UserServiceServicer, add_U
 
 
 class FakeAuthority(UserServiceServicer):
-    """Knows the tokens that the test tells it."""
+    """A fake UserService that answers Authenticate calls from a table of tokens, which the test fills."""
 
     def __init__(self) -> None:
         self.users: dict[str, tuple[UUID, bool]] = {}
-        """By token, who it is and whether the address is confirmed; may be changed at any time."""
+        """User id and "address is confirmed" of each valid token. The test may change it at any time."""
         self.asked = 0
-        """How many calls came."""
+        """Number of calls received so far."""
         self.answer = grpc.StatusCode.OK
-        """What all calls are answered with."""
+        """Status of all responses."""
         self.prompt = threading.Event()
-        """Calls wait for it before they are answered."""
+        """Each call waits for this event before its response; set by default."""
         self.prompt.set()
         self.target = ""
+        """`host:port` of the server; empty before `running`."""
 
     def Authenticate(  # noqa: N802 - the contract's name
         self, request: AuthenticateRequest, context: grpc.ServicerContext
     ) -> AuthenticateResponse:
+        """Return the user of the request's token; abort with `answer` unless it is OK, or with UNAUTHENTICATED."""
         self.asked += 1
         self.prompt.wait(timeout=30)
         if self.answer is not grpc.StatusCode.OK:
@@ -41,7 +43,7 @@ class FakeAuthority(UserServiceServicer):
 
     @contextmanager
     def running(self) -> Iterator["FakeAuthority"]:
-        """Serve on a free port inside of the block."""
+        """Run the server on a free port during the block."""
         server = grpc.server(ThreadPoolExecutor(max_workers=8))
         add_UserServiceServicer_to_server(self, server)
         self.target = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"

@@ -1,10 +1,10 @@
-"""A clock whose time is moved by hand."""
+"""A fake clock that a test advances by hand."""
 
 from datetime import UTC, datetime, timedelta
 
 
 class FakeClock:
-    """Stands still until `advance` is called. Its seconds are real seconds."""
+    """A clock whose time changes only when `advance` is called. Its seconds are real seconds."""
 
     def __init__(self, start: datetime = datetime(2013, 2, 13, tzinfo=UTC)) -> None:
         self._now = start
@@ -16,7 +16,7 @@ class FakeClock:
         return max(duration.total_seconds(), 0.0)
 
     def advance(self, duration: timedelta) -> None:
-        """Let `duration` pass at once. Raises ValueError when it is negative: time does not run backwards."""
+        """Advance the time by `duration`. Raises ValueError if it is negative: time does not run backwards."""
         if duration < timedelta(0):
             raise ValueError(f"time does not run backwards, not even by {-duration}")
         self._now += duration

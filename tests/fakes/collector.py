@@ -1,4 +1,4 @@
-"""A collector that only deletes interests: in this process, or behind a real gRPC server."""
+"""Fake collectors that only delete interests: one in this process, one behind a real gRPC server."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -13,28 +13,30 @@ from towerwatch.interests.v1.interest_service_pb2_grpc import (
 )
 
 
-class FakeInterests:
-    """Remembers whose interests it deleted, or fails with `failure`."""
+class FakeInterestDeleter:
+    """A fake of the collector's client. It records the user ids of all calls, or raises `failure` if that is set."""
 
     def __init__(self) -> None:
         self.deleted: list[UUID] = []
         self.failure: Exception | None = None
 
     def delete_interests(self, user_id: UUID) -> None:
+        """Record the call, or raise `failure`."""
         if self.failure is not None:
             raise self.failure
         self.deleted.append(user_id)
 
 
 class FakeCollector(InterestServiceServicer):
-    """Serves InterestService on a free port, from `start` to `stop`."""
+    """A fake InterestService on a free port, which serves from `start` to `stop`."""
 
     def __init__(self) -> None:
         self.deleted: list[str] = []
+        """User ids of all successful calls, in order."""
         self.answer = grpc.StatusCode.OK
-        """What calls are answered with; for good, as the client repeats what is UNAVAILABLE."""
+        """Status of all responses; it applies to every retry, as the client retries after UNAVAILABLE."""
         self.prompt = threading.Event()
-        """Calls wait for it before they are answered."""
+        """Each call waits for this event before its response; set by default."""
         self.prompt.set()
         self._server = grpc.server(ThreadPoolExecutor(max_workers=4))
         add_InterestServiceServicer_to_server(self, self._server)
@@ -43,6 +45,7 @@ class FakeCollector(InterestServiceServicer):
     def DeleteInterests(  # noqa: N802 — the contract's name
         self, request: DeleteInterestsRequest, context: grpc.ServicerContext
     ) -> DeleteInterestsResponse:
+        """Record the call and return OK, or abort with `answer`."""
         self.prompt.wait(timeout=30)
         if self.answer is not grpc.StatusCode.OK:
             context.abort(self.answer, "as the test has it")

@@ -1,4 +1,4 @@
-"""A database whose transactions go wrong as a test plans it, and the faults that it knows."""
+"""A database whose transactions fail as a test plans, and the kinds of faults."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -11,27 +11,28 @@ from chassis.errors import DatabaseUnavailableError
 
 
 class Killed(BaseException):
-    """The process is gone: nothing in it can catch this."""
+    """A simulated kill of the process: no code catches this error."""
 
 
 class Fault(Enum):
-    """What goes wrong with a transaction or a call."""
+    """A kind of failure of a transaction or a call."""
 
     REFUSED = auto()
-    """It does not happen, and fails."""
+    """It has no effect, and the caller gets an error."""
     LOST = auto()
-    """It happens, and seems to fail: the answer is lost, or comes after the deadline."""
+    """It has its effect, but the caller gets an error: the response is lost, or comes after the deadline."""
     KILLED_BEFORE = auto()
-    """The process is killed before it happens."""
+    """The process is killed before the effect."""
     KILLED_AFTER = auto()
-    """The process is killed just after it happened."""
+    """The process is killed just after the effect."""
 
 
 Faults = Iterator[Fault | None]
+"""The faults of the next transactions or calls, in order. None: no fault; after the last one none occurs."""
 
 
 class FaultyDatabase(Database):
-    """A database whose next transactions go wrong as planned; all is well after them."""
+    """A database whose next transactions fail as `plan` says; the transactions after those succeed."""
 
     def __init__(self, sound: Database, plan: Faults) -> None:
         self._sound = sound
@@ -42,6 +43,7 @@ class FaultyDatabase(Database):
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
+        """Run a transaction of the sound database with the next fault of the plan."""
         fault = next(self.plan, None)
         with self._sound.transaction() as session:
             yield session

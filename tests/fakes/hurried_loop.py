@@ -1,4 +1,4 @@
-"""An event loop in which an hour takes no time, and a clock that shows its time."""
+"""An event loop with virtual time: a wait of an hour takes no real time. And a clock that shows the loop's time."""
 
 import asyncio
 import selectors
@@ -7,45 +7,50 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 BEGIN = datetime(2026, 11, 23, tzinfo=UTC)
-"""What the clock shows when a loop begins."""
+"""The time that `LoopClock` shows when a loop starts."""
 
 
-class _Hurried(selectors.DefaultSelector):
-    """Waits for nothing: time passes instead."""
+class _VirtualTimeSelector(selectors.DefaultSelector):
+    """A selector that never waits: it advances the virtual time by the timeout instead."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.at = 0.0
+        self.now = 0.0
+        """Virtual seconds since the start of the loop."""
 
     def select(self, timeout: float | None = None) -> list[Any]:
+        """Return the ready files at once; if none is ready, advance the virtual time by `timeout` seconds.
+
+        Fails if no file is ready and no timer is set: then all tasks would wait for ever.
+        """
         found = super().select(0)
         if found:
             return found
         if timeout is None:
             raise AssertionError("everybody waits, and for nothing")
-        self.at += max(timeout, 0.0)
+        self.now += max(timeout, 0.0)
         return []
 
 
-class HurriedLoop(asyncio.SelectorEventLoop):
-    """An event loop in which an hour takes no time."""
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An event loop whose timers need no real time: when all tasks wait, the time jumps to the next timer."""
 
     def __init__(self) -> None:
-        self._hurried = _Hurried()
-        super().__init__(self._hurried)
+        self._virtual_selector = _VirtualTimeSelector()
+        super().__init__(self._virtual_selector)
 
     def time(self) -> float:
-        return self._hurried.at
+        return self._virtual_selector.now
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
-    """Run in hurried time."""
-    with asyncio.Runner(loop_factory=HurriedLoop) as runner:
-        runner.run(story)
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end in virtual time, like `asyncio.run`."""
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        runner.run(main)
 
 
 class LoopClock:
-    """The time of the loop, as an instant."""
+    """A clock that shows the running loop's time, as UTC from `BEGIN` on."""
 
     def now(self) -> datetime:
         return BEGIN + timedelta(seconds=asyncio.get_running_loop().time())

@@ -1,4 +1,4 @@
-"""What surrounds an agent, for tests: its stream, topics and tables write down what is done in which order."""
+"""Fakes of a Faust agent's stream, topics and tables: all record what is done, in one common order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
@@ -9,10 +9,11 @@ from aiokafka.errors import KafkaConnectionError
 from faust.exceptions import ProducerSendError
 
 Deed = tuple[str, Any]
-"""What was done, and with what."""
+"""A recorded action: its name, and the value or key that it was done with."""
 
 
 def an_event(topic: str, partition: int, key: bytes | None, value: bytes | None, headers: dict[str, bytes]) -> Any:
+    """Build an event like those of Faust, at offset 7."""
     message = SimpleNamespace(
         topic=topic, partition=partition, offset=7, key=key, value=value, headers=headers, timestamp=1_360_281_600.0
     )
@@ -20,23 +21,24 @@ def an_event(topic: str, partition: int, key: bytes | None, value: bytes | None,
 
 
 class FakeEvent:
-    """Faust refers to events weakly."""
+    """An event with a message. A class of its own, because Faust keeps weak references to events."""
 
     def __init__(self, message: Any) -> None:
         self.message = message
 
 
 class FakeStream:
-    """Gives these events, and writes down each acknowledgement by hand."""
+    """A stream that yields the given events and records each manual acknowledgement."""
 
     def __init__(self, events: Iterable[Any], deeds: list[Deed], late: bool = False) -> None:
-        """`late`: each event comes when everything has run that can."""
+        """`late`: after each event, wait until all other tasks have run as far as they can."""
         self._events = events
         self._late = late
         self._deeds = deeds
         self.is_noack = False
 
     def noack(self) -> "FakeStream":
+        """Turn off automatic acknowledgement, as Faust's method does."""
         self.is_noack = True
         return self
 
@@ -52,7 +54,10 @@ class FakeStream:
 
 
 class FakeTopic:
-    """Writes down what the broker has acknowledged; refuses the first sends, at once or later."""
+    """A topic that records the values that the broker has acknowledged, and lets the first sends fail.
+
+    `refuse_at_once` sends fail in `send` itself; `refuse_later` sends fail when the broker would acknowledge them.
+    """
 
     def __init__(self, name: str, deeds: list[Deed], refuse_at_once: int = 0, refuse_later: int = 0) -> None:
         self._name = name
@@ -60,21 +65,23 @@ class FakeTopic:
         self._refuse_at_once = refuse_at_once
         self._refuse_later = refuse_later
         self.held = asyncio.Event()
-        """Until it is set the broker takes its time."""
+        """The broker acknowledges only while this event is set; set by default."""
         self.held.set()
 
     async def send(self, *, key: Any, value: Any, partition: Any = None, headers: Any = None) -> Any:
+        """Start a send; return the future of the broker's acknowledgement. Raises ProducerSendError as planned."""
         if self._refuse_at_once:
             self._refuse_at_once -= 1
             self._deeds.append((f"{self._name} refused", None))
-            raise ProducerSendError("no broker")  # as Faust tells what aiokafka raises
-        return asyncio.create_task(self._sent(value))
+            raise ProducerSendError("no broker")  # Faust raises this for errors of aiokafka
+        return asyncio.create_task(self._acknowledge(value))
 
     async def send_record(self, key: bytes, value: bytes, partition: int) -> Any:
-        """As a producer sends it."""
+        """Send a record through the interface of a producer."""
         return await self.send(key=key, value=value, partition=partition)
 
-    async def _sent(self, value: Any) -> None:
+    async def _acknowledge(self, value: Any) -> None:
+        """Wait until the broker may acknowledge, then record the value, or raise KafkaConnectionError as planned."""
         await asyncio.sleep(0)
         await self.held.wait()
         if self._refuse_later:
@@ -85,7 +92,7 @@ class FakeTopic:
 
 
 class FakeTable(dict[bytes, bytes]):
-    """Writes down each write; the test says when the changelog has it."""
+    """A table that records each write; the test decides when the changelog has stored it."""
 
     def __init__(self, deeds: list[Deed], written: str = "written") -> None:
         super().__init__()
@@ -99,16 +106,18 @@ class FakeTable(dict[bytes, bytes]):
         self._last_write = asyncio.get_running_loop().create_future()
 
     def write(self, event: Any, key: bytes, entry: bytes | None) -> None:
+        """Set the entry of `key`, or delete it if `entry` is None."""
         if entry is not None:
             self[key] = entry
         else:
             del self[key]
 
     def last_write(self, partition: int) -> "asyncio.Future[None] | None":
+        """Return the future of the changelog's acknowledgement of the last write; None before the first write."""
         return self._last_write
 
     def keep(self, error: Exception | None = None) -> None:
-        """The broker has what was written last, or never will."""
+        """Acknowledge the last write in the changelog, or let it fail with `error`."""
         assert self._last_write is not None
         if error is not None:
             self._last_write.set_exception(error)

@@ -1,4 +1,4 @@
-"""A UserService that knows whom the test tells it, on a free port of 127.0.0.1."""
+"""A fake UserService with the contacts that the test adds, on a free port of 127.0.0.1."""
 
 import threading
 from collections.abc import Iterator
@@ -22,17 +22,17 @@ from towerwatch.users.v1.user_service_pb2 import (
 
 
 class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
-    """GetContacts and ReportBounce."""
+    """A fake UserService with the two methods that the notifier calls: GetContacts and ReportBounce."""
 
     def __init__(self) -> None:
         self.contacts: dict[str, Contact] = {}
-        """By user id; may be changed at any time."""
+        """The known contacts by user id. The test may change it at any time."""
         self.asked: list[str] = []
-        """The user ids asked for, in order."""
+        """All requested user ids, in order."""
         self.bounced: list[str] = []
-        """The user ids whose addresses were reported not to exist, in order. The contacts stay as they are."""
+        """User ids of all reported bounces, in order. A bounce does not change the contact."""
         self.away = threading.Event()
-        """While set, every call is answered with UNAVAILABLE."""
+        """While set, every call fails with UNAVAILABLE."""
         self.port = 0
 
     def add(self, contact: Contact) -> None:
@@ -41,6 +41,7 @@ class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
     def GetContacts(  # noqa: N802 - gRPC's name
         self, request: GetContactsRequest, context: grpc.ServicerContext
     ) -> GetContactsResponse:
+        """Return the known contacts among the requested users, and record the requested ids."""
         self.asked += request.user_ids
         if self.away.is_set():
             context.abort(grpc.StatusCode.UNAVAILABLE, "away")
@@ -50,6 +51,7 @@ class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
     def ReportBounce(  # noqa: N802 - gRPC's name
         self, request: ReportBounceRequest, context: grpc.ServicerContext
     ) -> ReportBounceResponse:
+        """Record the reported user id."""
         if self.away.is_set():
             context.abort(grpc.StatusCode.UNAVAILABLE, "away")
         self.bounced.append(request.user_id)
@@ -67,11 +69,12 @@ class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
 
     @property
     def target(self) -> str:
+        """Return `host:port` of the server."""
         return f"127.0.0.1:{self.port}"
 
     @contextmanager
     def running(self) -> Iterator["FakeUserService"]:
-        """Serve inside of the block."""
+        """Run the server on a free port during the block."""
         server = grpc.server(ThreadPoolExecutor(max_workers=4))
         user_service_pb2_grpc.add_UserServiceServicer_to_server(self, server)
         self.port = server.add_insecure_port("127.0.0.1:0")

@@ -12,7 +12,8 @@ from sqlalchemy import delete, func, select, update
 from chassis.db.database import Database
 from tests.faults.notifier_users import SimulatedUser, UserKind
 from tests.ports import free_port
-from tests.user_manager.process import Process, Start, starting
+from tests.service_process import ServiceProcess
+from tests.user_manager.process import StartProcess, process_starter
 from tests.waiting import eventually
 from user_manager import tokens
 from user_manager.model import OUTBOX, User
@@ -21,10 +22,10 @@ from user_manager.model import OUTBOX, User
 class Accounts:
     """A user_manager that tests kill and restart at the same address, with its database."""
 
-    def __init__(self, start: Start, database: Database) -> None:
+    def __init__(self, start: StartProcess, database: Database) -> None:
         self._start = start
         self._database = database
-        self.process: Process = start()
+        self.process: ServiceProcess = start()
         eventually(self.process.is_ready, "the readiness of user_manager")
 
     @property
@@ -55,7 +56,7 @@ class Accounts:
                         paused=user.kind is UserKind.PAUSED,
                         created_at=now,
                         version=1,
-                        token_sha256=tokens.digest(tokens.new_token()),
+                        token_sha256=tokens.compute_digest(tokens.generate_token()),
                         confirmation_asked_at=now,
                         confirmations_asked=1,
                         confirmed_at=now if confirmed else None,
@@ -95,7 +96,7 @@ def running_accounts(folder: Path, bootstrap_servers: str) -> Iterator[Accounts]
     database = Database(f"sqlite:///{folder}/user_manager.db")
     ports = {"HTTP_PORT": str(free_port()), "GRPC_PORT": str(free_port())}
     try:
-        with starting(folder, KAFKA_BOOTSTRAP_SERVERS=bootstrap_servers, **ports) as start:
+        with process_starter(folder, KAFKA_BOOTSTRAP_SERVERS=bootstrap_servers, **ports) as start:
             yield Accounts(start, database)
     finally:
         database.close()

@@ -19,7 +19,7 @@ from chassis.clock import Clock, ScaledClock
 from collector.leadership.election import SESSION_S
 from local.kafka import Broker
 from local.opensky.flights import Flight
-from tests.collector.process import Process
+from tests.collector.process import CollectorProcess
 from tests.collector.published import AIRPORT, START, assert_published_once, load_covered_until, timetable
 from tests.fakes.authority import FakeAuthority
 from tests.fakes.opensky import replay
@@ -76,8 +76,8 @@ class Cluster:
     clock: Clock
     slow_answers: SlowAnswers
     flights: list[Flight]
-    leader: Process
-    other: Process
+    leader: CollectorProcess
+    other: CollectorProcess
 
     def wait_until_covered(self, instant: datetime) -> dict[str, datetime]:
         """Wait until both directions are covered past `instant`, and return the ends of their coverage."""
@@ -91,7 +91,7 @@ class Cluster:
         return found
 
 
-def leads(replica: Process) -> bool:
+def leads(replica: CollectorProcess) -> bool:
     """Return True if the replica shows that it is the leader, False if it does not or does not answer."""
     return replica.metric("collector_leader") == 1
 
@@ -114,7 +114,7 @@ def running_cluster(folder: Path, kafka: Broker) -> Iterator[Cluster]:
             "CLOCK_RATE": str(RATE),
             "CLOCK_ANCHOR": anchor.isoformat(),
         }
-        replicas = [Process(folder, settings) for _ in range(2)]
+        replicas = [CollectorProcess(folder, settings) for _ in range(2)]
         try:
             for replica in replicas:
                 eventually(lambda replica=replica: replica.answers("/health/ready"))  # type: ignore[misc]
@@ -146,7 +146,7 @@ def test_another_replica_takes_over_from_a_killed_leader(tmp_path: Path, broker:
         assert time.monotonic() - began < SESSION_S + 5, "the session timeout and a little"
         until = cluster.wait_until_covered(killed_at)
         assert_published_once(broker, until, cluster.flights)
-        assert cluster.other.end() == 0
+        assert cluster.other.terminate() == 0
 
 
 def test_a_leader_that_resumes_after_it_was_superseded_stores_nothing(tmp_path: Path, broker: Broker) -> None:
@@ -161,4 +161,4 @@ def test_a_leader_that_resumes_after_it_was_superseded_stores_nothing(tmp_path: 
         eventually(lambda: leads(cluster.leader) != leads(cluster.other))
         until = cluster.wait_until_covered(cluster.clock.now())
         assert_published_once(broker, until, cluster.flights)
-        assert [cluster.leader.end(), cluster.other.end()] == [0, 0]
+        assert [cluster.leader.terminate(), cluster.other.terminate()] == [0, 0]

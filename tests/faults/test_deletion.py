@@ -1,6 +1,6 @@
-"""Deleting people under faults: whatever stops, dies or comes at once, in the end all of them is gone or all is there.
+"""Deletions under faults: whatever stops, crashes or runs concurrently, an account ends deleted or kept as a whole.
 
-Real replicas, a real collector and a real database. What came out is read straight from both databases.
+Real replicas, a real collector and a real database. The tests read the results directly from both databases.
 """
 
 import os
@@ -25,60 +25,63 @@ from sqlalchemy import Select, select
 from chassis.db.database import Database
 from collector import model as interests_model
 from collector.model import InterestRow
-from tests.collector import process as collector_process
-from tests.mariadb_fixture import Server
+from tests.collector.process import CollectorProcess
+from tests.mariadb_fixture import DatabaseServer
 from tests.ports import free_port
-from tests.user_manager.process import OPERATOR_TOKEN, SIGNING_KEY, Process, Start, starting
+from tests.service_process import ServiceProcess
+from tests.user_manager.process import OPERATOR_TOKEN, SIGNING_KEY, StartProcess, process_starter
 from tests.waiting import eventually
 from towerwatch.topics import INTERESTS_CHANGED, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged
 from user_manager import model as accounts_model
-from user_manager.deletion.steps import Step
-from user_manager.links import Links
+from user_manager.deletion.steps import DeletionStep
+from user_manager.links import LinkSigner
 from user_manager.model import Deletion, User
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 AIRPORTS: Final = ("KJFK", "LICC", "EDDF")
-BELIEVED_S: Final = 5
-"""Seconds for which the collector believes a token."""
+TOKEN_CACHE_S: Final = 5
+"""Seconds for which the collector caches that a token is valid."""
 
-# Two minutes after the account was erased its late interests are, which follows from the minute for which a collector
-# may believe a token. Here it believes it for seconds, so seconds will do.
+# In production late interests are deleted two minutes after the account, because a collector may cache a token for a
+# minute. Here it caches a token for seconds, so seconds suffice.
 PROGRAM: Final = """
 from datetime import timedelta
 from user_manager.deletion import saga as deletion
 from user_manager.deletion import steps
-steps.BEGINS_AFTER[steps.Step.DELETE_LATE_INTERESTS] = timedelta(seconds=15)
+steps.STEP_DELAYS[steps.DeletionStep.DELETE_LATE_INTERESTS] = timedelta(seconds=15)
 {more}
 from user_manager.__main__ import main
 main()
 """
-SOON_CARRIED_ON: Final = "deletion.HELD = timedelta(seconds=8)"
+SHORT_LEASE: Final = "deletion.LEASE_DURATION = timedelta(seconds=8)"
 
-Told = Mapping["Person", Sequence[int | None]]
-"""By person, the status of each answer to a DELETE; None where the replica died instead."""
+DeleteStatuses = Mapping["Person", Sequence[int | None]]
+"""By person, the status of each response to a DELETE; None: the replica was killed before it responded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody who registered, confirmed the address, and set an interest for each airport."""
+    """A user who has registered, confirmed the address, and set an interest for each airport."""
 
     email: str
     token: str
     user_id: UUID
     interests: frozenset[tuple[Any, ...]]
-    """Their rows in the collector's database."""
+    """The person's rows in the collector's database."""
 
     @property
     def authorization(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"}
 
 
-class World:
-    """Two replicas of user_manager, one collector, and their databases as only a test sees them. There is no Kafka."""
+class Deployment:
+    """Two running replicas of user_manager, one collector, and direct access to their databases. There is no Kafka."""
 
-    def __init__(self, folder: Path, accounts_url: str, interests_url: str, start: Start, client: httpx.Client) -> None:
+    def __init__(
+        self, folder: Path, accounts_url: str, interests_url: str, start: StartProcess, client: httpx.Client
+    ) -> None:
         self.accounts, self.interests = Database(accounts_url), Database(interests_url)
         self.client = client
         self._folder = folder
@@ -87,20 +90,20 @@ class World:
             "HTTP_PORT": str(free_port()),
             "GRPC_PORT": str(free_port()),
             "DATABASE_URL": interests_url,
-            "AUTHENTICATION_CACHE_S": str(BELIEVED_S),
+            "AUTHENTICATION_CACHE_S": str(TOKEN_CACHE_S),
         }
-        self.left, self.right = self.replica(), self.replica()
+        self.left, self.right = self.start_replica(), self.start_replica()
         self._settings["USER_MANAGER_GRPC_TARGET"] = self.right.grpc_target
         self.start_collector()
         eventually(lambda: self.left.is_ready() and self.right.is_ready(), "both replicas are ready")
         self.wait_for_collector()
 
-    def replica(self) -> Process:
-        """Another one, which may not be ready yet."""
+    def start_replica(self) -> ServiceProcess:
+        """Start another replica of user_manager; it may not be ready when this returns."""
         return self._start(COLLECTOR_GRPC_TARGET=f"127.0.0.1:{self._settings['GRPC_PORT']}")
 
     def start_collector(self) -> None:
-        self.collector = collector_process.Process(self._folder, self._settings)
+        self.collector = CollectorProcess(self._folder, self._settings)
 
     def wait_for_collector(self) -> None:
         eventually(lambda: self.collector.answers("/health/ready"), "the collector is ready")
@@ -111,37 +114,39 @@ class World:
         self.interests.close()
 
     def set_interest(self, token: str, airport: str) -> int:
-        wish = {"airport_icao": airport, "direction": "departures", "window": "1h", "high_value": 5}
+        """Request an interest in an airport; return the status of the response."""
+        interest = {"airport_icao": airport, "direction": "departures", "window": "1h", "high_value": 5}
         return self.client.post(
-            f"{self.collector.base_url}/interests", json=wish, headers={"Authorization": f"Bearer {token}"}
+            f"{self.collector.base_url}/interests", json=interest, headers={"Authorization": f"Bearer {token}"}
         ).status_code
 
-    def person(self) -> Person:
+    def register_person(self) -> Person:
+        """Register a person, confirm the address, and set the interests."""
         email = f"{uuid4().hex}@tower.test"
         registered = self.client.post(f"{self.right.base_url}/users", json={"email": email, "name": "Ann"})
         assert registered.status_code == 201, registered.text
         user_id = UUID(registered.json()["user"]["user_id"])
-        confirmed = self.client.post(Links(SIGNING_KEY, self.right.base_url).confirmation_url(user_id))
+        confirmed = self.client.post(LinkSigner(SIGNING_KEY, self.right.base_url).build_confirmation_url(user_id))
         assert confirmed.status_code == 200, confirmed.text
         token = registered.json()["token"]
         for airport in AIRPORTS:
             assert self.set_interest(token, airport) == 201
-        return Person(email, token, user_id, frozenset(self.interests_of(user_id)))
+        return Person(email, token, user_id, frozenset(self.load_interests(user_id)))
 
-    def people(self, count: int) -> list[Person]:
+    def register_people(self, count: int) -> list[Person]:
         with ThreadPoolExecutor(8) as threads:
-            return list(threads.map(lambda _: self.person(), range(count)))
+            return list(threads.map(lambda _: self.register_person(), range(count)))
 
-    def delete(self, replica: Process, person: Person, token: str | None = None) -> httpx.Response | None:
-        """The answer to a DELETE, or None when the replica died meanwhile."""
+    def delete(self, replica: ServiceProcess, person: Person, token: str | None = None) -> httpx.Response | None:
+        """Send a DELETE; return the response, or None if the replica was killed meanwhile."""
         headers = {"Authorization": f"Bearer {token or person.token}"}
         try:
             return self.client.delete(f"{replica.base_url}/users/{person.email}", headers=headers)
         except httpx.TransportError:
             return None
 
-    def delete_again(self, replica: Process, person: Person) -> None:
-        """Delete until it is done. It may be refused for a while, when the collector is not found again yet."""
+    def delete_again(self, replica: ServiceProcess, person: Person) -> None:
+        """Repeat the DELETE until it succeeds. It gets 503 while the replica has not reconnected to the collector."""
 
         def done() -> bool:
             answer = self.delete(replica, person)
@@ -151,51 +156,54 @@ class World:
 
         eventually(done, "the deletion")
 
-    def is_let_in(self, person: Person) -> bool:
+    def has_access(self, person: Person) -> bool:
+        """Return True if the person's token gives access to the account, False if the token is unknown."""
         answer = self.client.get(f"{self.right.base_url}/users/{person.email}", headers=person.authorization)
         assert answer.status_code in (200, 401), answer.text
         return answer.status_code == 200
 
-    def step_of(self, person: Person) -> str | None:
-        """Which step of the person's deletion comes next; None when there is no deletion."""
+    def load_next_step(self, person: Person) -> str | None:
+        """Return the next step of the person's deletion; None if no deletion is recorded."""
         with self.accounts.transaction() as session:
             return session.scalar(select(Deletion.step).where(Deletion.user_id == person.user_id))
 
-    def interests_of(self, user_id: UUID) -> list[tuple[Any, ...]]:
+    def load_interests(self, user_id: UUID) -> list[tuple[Any, ...]]:
+        """Return the user's rows in the collector's database."""
         with self.interests.transaction() as session:
             rows = session.execute(select(InterestRow.__table__).where(InterestRow.user_id == user_id)).all()
         return [tuple(row) for row in rows]
 
     def has_begun(self, person: Person, answer: Future[httpx.Response | None]) -> bool:
-        return self.step_of(person) is not None or answer.done()
+        """Return True if the deletion is recorded or its request is answered."""
+        return self.load_next_step(person) is not None or answer.done()
 
-    def pivot_is_over(self, person: Person, answer: Future[httpx.Response | None]) -> bool:
-        """Whether the collector has deleted the interests, or the replica has given up."""
-        return self.interests_of(person.user_id) == [] or answer.done()
+    def has_passed_pivot(self, person: Person, answer: Future[httpx.Response | None]) -> bool:
+        """Return True if the collector has deleted the interests or the request is answered."""
+        return self.load_interests(person.user_id) == [] or answer.done()
 
-    def calls_that_failed(self) -> float:
-        """How many calls of DeleteInterests the collector has ended with an error."""
+    def count_failed_calls(self) -> float:
+        """Return the number of calls of DeleteInterests that the collector has ended with an error."""
         answer = self.collector.get("/metrics")
         assert answer is not None
         lines = (line for line in answer.text.splitlines() if line.startswith("grpc_server_handled_total{"))
         failed = (line for line in lines if "/DeleteInterests" in line and 'code="OK"' not in line)
         return sum(float(line.rpartition(" ")[2]) for line in failed)
 
-    def wait_until_settled(self, people: Sequence[Person], *waits_for: Step) -> None:
-        """Wait until no deletion of these people waits for one of these steps, or for one that makes them go."""
+    def wait_until_erased(self, people: Sequence[Person], *steps: DeletionStep) -> None:
+        """Wait until all recorded deletions of these people have passed the account's erasure and the given steps."""
         query = select(Deletion.step).where(Deletion.user_id.in_([person.user_id for person in people]))
 
-        def settled() -> bool:
+        def are_passed() -> bool:
             with self.accounts.transaction() as session:
-                steps = set(session.scalars(query))
-            return steps.isdisjoint({Step.DELETE_INTERESTS, Step.ERASE, *waits_for})
+                next_steps = set(session.scalars(query))
+            return next_steps.isdisjoint({DeletionStep.DELETE_INTERESTS, DeletionStep.ERASE_ACCOUNT, *steps})
 
-        eventually(settled, "the deletions", within_s=120)
+        eventually(are_passed, "the deletions", within_s=120)
 
-    def assert_exact(self, told: Told, *, answers_lost: bool = False) -> None:
-        """What the two databases have of these people is what these people were told.
+    def assert_databases_match(self, responses: DeleteStatuses, *, answers_lost: bool = False) -> None:
+        """Assert that both databases match the responses that these people got.
 
-        `answers_lost`: the collector may have died after it deleted interests and before it could say so.
+        `answers_lost`: the collector may have been killed after it deleted interests and before it responded.
         """
         with self.accounts.transaction() as session:
             existing = set(session.scalars(select(User.user_id)))
@@ -203,25 +211,25 @@ class World:
             values = session.scalars(select(rows.c.value).where(rows.c.topic == USERS_CHANGED.name)).all()
         events = [UserChanged.FromString(value) for value in values]
         announced = Counter(UUID(each.user_id) for each in events if each.WhichOneof("change") == "deleted")
-        for person, statuses in told.items():
-            has = set(self.interests_of(person.user_id))
+        for person, statuses in responses.items():
+            has = set(self.load_interests(person.user_id))
             gone = person.user_id not in existing
             if 204 in statuses or 202 in statuses:
                 assert gone
             elif None not in statuses:
                 assert not gone
             assert announced[person.user_id] == int(gone)
-            assert self.is_let_in(person) is not gone
+            assert self.has_access(person) is not gone
             if gone:
                 assert has == set()
             elif answers_lost:
                 assert has in (set(), person.interests)
             else:
                 assert has == person.interests
-        self._assert_interests_are_as_announced()
+        self._assert_interests_match_events()
 
-    def _assert_interests_are_as_announced(self) -> None:
-        """What the log says last of each interest is a tombstone, or the interest is there."""
+    def _assert_interests_match_events(self) -> None:
+        """Assert that the last event of each interest is a tombstone exactly if the interest does not exist."""
         rows = interests_model.OUTBOX.rows
         with self.interests.transaction() as session:
             events = session.execute(select(rows).where(rows.c.topic == INTERESTS_CHANGED.name).order_by(rows.c.id))
@@ -231,39 +239,44 @@ class World:
 
 
 @contextmanager
-def running_world(folder: Path, request: pytest.FixtureRequest, database: str, more: str = "") -> Iterator[World]:
+def running_deployment(
+    folder: Path, request: pytest.FixtureRequest, database: str, more: str = ""
+) -> Iterator[Deployment]:
+    """Run a deployment on `database` ("sqlite" or "mariadb"); `more` is Python that the replicas execute first."""
     with ExitStack() as stack:
         if database == "sqlite":
             urls = [f"sqlite:///{folder}/{name}.db" for name in ("accounts", "interests")]
         else:
-            server: Server = request.getfixturevalue("mariadb_server")
+            server: DatabaseServer = request.getfixturevalue("mariadb_server")
             urls = [stack.enter_context(server.database()) for _ in range(2)]
         program = ("-c", PROGRAM.format(more=more))
-        start = stack.enter_context(starting(folder, program, DATABASE_URL=urls[0], REGISTRATION_LIMIT="100000/minute"))
+        start = stack.enter_context(
+            process_starter(folder, program, DATABASE_URL=urls[0], REGISTRATION_LIMIT="100000/minute")
+        )
         client = stack.enter_context(httpx.Client(timeout=60, limits=httpx.Limits(max_connections=200)))
-        world = World(folder, urls[0], urls[1], start, client)
-        stack.callback(world.close)
-        yield world
+        deployment = Deployment(folder, urls[0], urls[1], start, client)
+        stack.callback(deployment.close)
+        yield deployment
 
 
 @pytest.fixture(scope="module")
-def lasting_world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with running_world(tmp_path_factory.mktemp("deletion"), request, "mariadb") as world:
-        yield world
+def shared_deployment(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    with running_deployment(tmp_path_factory.mktemp("deletion"), request, "mariadb") as deployment:
+        yield deployment
 
 
 @pytest.fixture
-def world(lasting_world: World) -> World:
-    """On MariaDB; used by several tests, none of which kills a replica of user_manager."""
-    if lasting_world.collector.popen.poll() is not None:
-        lasting_world.start_collector()
-    lasting_world.wait_for_collector()
-    return lasting_world
+def deployment(shared_deployment: Deployment) -> Deployment:
+    """Return the deployment on MariaDB that several tests share; none of them kills a replica of user_manager."""
+    if shared_deployment.collector.popen.poll() is not None:
+        shared_deployment.start_collector()
+    shared_deployment.wait_for_collector()
+    return shared_deployment
 
 
 @contextmanager
-def paused(process: collector_process.Process) -> Iterator[None]:
-    """It stands still, as on a machine that swaps or migrates."""
+def paused(process: CollectorProcess) -> Iterator[None]:
+    """Stop the process with SIGSTOP during the block, like a machine that swaps or migrates."""
     os.kill(process.popen.pid, signal.SIGSTOP)
     try:
         yield
@@ -273,7 +286,7 @@ def paused(process: collector_process.Process) -> Iterator[None]:
 
 @contextmanager
 def locked(database: Database, rows: Select[Any]) -> Iterator[None]:
-    """Somebody else's transaction holds these rows."""
+    """Lock these rows by another transaction during the block."""
     with database.transaction() as session:
         session.execute(rows.with_for_update()).all()
         yield
@@ -283,7 +296,8 @@ def status_of(answer: httpx.Response | None) -> int | None:
     return None if answer is None else answer.status_code
 
 
-def assert_says_come_back(answer: httpx.Response | None) -> None:
+def assert_unavailable(answer: httpx.Response | None) -> None:
+    """Assert that the response is a 503 problem with a Retry-After header."""
     assert answer is not None
     assert answer.status_code == 503, answer.text
     assert answer.headers["Content-Type"] == "application/problem+json"
@@ -291,117 +305,117 @@ def assert_says_come_back(answer: httpx.Response | None) -> None:
 
 
 @pytest.mark.mariadb
-def test_a_collector_that_is_not_there(world: World) -> None:
-    """Everybody is told to come back, and nothing is touched; once it is there the same request succeeds."""
-    people = world.people(6)
-    world.collector.kill()
+def test_deletions_while_the_collector_is_down(deployment: Deployment) -> None:
+    """All requests get 503 and nothing changes; once the collector runs again the same requests succeed."""
+    people = deployment.register_people(6)
+    deployment.collector.kill()
     with ThreadPoolExecutor(len(people)) as threads:
-        answers = list(threads.map(world.delete, cycle((world.left, world.right)), people))
+        answers = list(threads.map(deployment.delete, cycle((deployment.left, deployment.right)), people))
     for answer in answers:
-        assert_says_come_back(answer)
-    world.assert_exact({person: [503] for person in people})
-    assert {world.step_of(person) for person in people} == {None}
-    world.start_collector()
-    world.wait_for_collector()
-    for person, replica in zip(people, cycle((world.left, world.right)), strict=False):
-        world.delete_again(replica, person)
-    world.assert_exact({person: [503, 204] for person in people})
+        assert_unavailable(answer)
+    deployment.assert_databases_match({person: [503] for person in people})
+    assert {deployment.load_next_step(person) for person in people} == {None}
+    deployment.start_collector()
+    deployment.wait_for_collector()
+    for person, replica in zip(people, cycle((deployment.left, deployment.right)), strict=False):
+        deployment.delete_again(replica, person)
+    deployment.assert_databases_match({person: [503, 204] for person in people})
 
 
 @pytest.mark.mariadb
-def test_a_collector_that_answers_after_the_deadline(world: World) -> None:
-    """It wakes up with calls that nobody waits for any more: those change nothing, as the contract has it."""
-    people, others = world.people(6), world.people(2)
-    with paused(world.collector), ThreadPoolExecutor(len(people)) as threads:
-        answers = list(threads.map(world.delete, cycle((world.left, world.right)), people))
+def test_a_collector_that_answers_after_the_deadline(deployment: Deployment) -> None:
+    """A resumed collector gets calls whose deadline has passed: by the contract those change nothing."""
+    people, others = deployment.register_people(6), deployment.register_people(2)
+    with paused(deployment.collector), ThreadPoolExecutor(len(people)) as threads:
+        answers = list(threads.map(deployment.delete, cycle((deployment.left, deployment.right)), people))
     for answer in answers:
-        assert_says_come_back(answer)
+        assert_unavailable(answer)
     # On the same two connections, so behind the calls that came too late.
-    for person, replica in zip(others, (world.left, world.right), strict=True):
-        world.delete_again(replica, person)
-    world.assert_exact({person: [503] for person in people})
+    for person, replica in zip(others, (deployment.left, deployment.right), strict=True):
+        deployment.delete_again(replica, person)
+    deployment.assert_databases_match({person: [503] for person in people})
     for person in people:
-        world.delete_again(world.left, person)
-    world.assert_exact({person: [503, 204] for person in people} | {person: [204] for person in others})
+        deployment.delete_again(deployment.left, person)
+    deployment.assert_databases_match({person: [503, 204] for person in people} | {person: [204] for person in others})
 
 
 @pytest.mark.mariadb
-def test_a_collector_that_is_slow_past_the_deadline(world: World) -> None:
-    """Somebody else's transaction holds the interests: when it has them, nobody waits for the answer any more."""
-    (person,) = world.people(1)
-    before = world.calls_that_failed()
-    with locked(world.interests, select(InterestRow).where(InterestRow.user_id == person.user_id)):
-        assert_says_come_back(world.delete(world.left, person))
-    eventually(lambda: world.calls_that_failed() > before, "the end of the call")
-    world.assert_exact({person: [503]})
-    world.delete_again(world.left, person)
-    world.assert_exact({person: [503, 204]})
+def test_a_collector_that_is_slow_past_the_deadline(deployment: Deployment) -> None:
+    """Another transaction locks the interests until the deadline has passed: the late call changes nothing."""
+    (person,) = deployment.register_people(1)
+    before = deployment.count_failed_calls()
+    with locked(deployment.interests, select(InterestRow).where(InterestRow.user_id == person.user_id)):
+        assert_unavailable(deployment.delete(deployment.left, person))
+    eventually(lambda: deployment.count_failed_calls() > before, "the end of the call")
+    deployment.assert_databases_match({person: [503]})
+    deployment.delete_again(deployment.left, person)
+    deployment.assert_databases_match({person: [503, 204]})
 
 
 @pytest.mark.mariadb
 @pytest.mark.parametrize("seed", [1, 2])
-def test_a_collector_that_is_killed(world: World, seed: int) -> None:
-    """In the middle of many deletions: each was done or was not, and asking again does those that were not."""
-    people = world.people(16)
+def test_a_collector_that_is_killed(deployment: Deployment, seed: int) -> None:
+    """A kill in the middle of many deletions leaves each done or not done, and repeated requests do the rest."""
+    people = deployment.register_people(16)
     killed_after = random.Random(seed).randrange(1, 12)
     print(f"seed {seed}: killed after {killed_after} answers")
-    told: dict[Person, list[int | None]] = {}
+    responses: dict[Person, list[int | None]] = {}
     with ThreadPoolExecutor(len(people)) as threads:
         sent = {
-            threads.submit(world.delete, replica, person): person
-            for person, replica in zip(people, cycle((world.left, world.right)), strict=False)
+            threads.submit(deployment.delete, replica, person): person
+            for person, replica in zip(people, cycle((deployment.left, deployment.right)), strict=False)
         }
         for number, answered in enumerate(as_completed(sent), start=1):
-            told[sent[answered]] = [status_of(answered.result())]
+            responses[sent[answered]] = [status_of(answered.result())]
             if number == killed_after:
-                world.collector.kill()
-    assert Counter(status for statuses in told.values() for status in statuses).keys() <= {204, 503}
-    world.assert_exact(told, answers_lost=True)
-    world.start_collector()
-    world.wait_for_collector()
-    for person in (person for person, statuses in told.items() if statuses == [503]):
-        world.delete_again(world.left, person)
-        told[person].append(204)
-    world.assert_exact(told)
+                deployment.collector.kill()
+    assert Counter(status for statuses in responses.values() for status in statuses).keys() <= {204, 503}
+    deployment.assert_databases_match(responses, answers_lost=True)
+    deployment.start_collector()
+    deployment.wait_for_collector()
+    for person in (person for person, statuses in responses.items() if statuses == [503]):
+        deployment.delete_again(deployment.left, person)
+        responses[person].append(204)
+    deployment.assert_databases_match(responses)
 
 
 @pytest.mark.mariadb
-def test_an_account_that_cannot_be_erased_yet(world: World) -> None:
-    """Somebody else's transaction holds its row: 202 and where to look; nobody is let in; it completes by itself."""
-    (person,) = world.people(1)
-    with locked(world.accounts, select(User).where(User.user_id == person.user_id)):
-        answer = world.delete(world.left, person)
+def test_an_account_that_cannot_be_erased_yet(deployment: Deployment) -> None:
+    """While another transaction locks the row: 202, no access to the account, and the deletion completes later."""
+    (person,) = deployment.register_people(1)
+    with locked(deployment.accounts, select(User).where(User.user_id == person.user_id)):
+        answer = deployment.delete(deployment.left, person)
         assert answer is not None
         assert answer.status_code == 202, answer.text
-        location = f"{world.right.base_url}{answer.headers['Location']}"
-        assert world.client.get(location).json()["status"] == "in_progress"
-        assert not world.is_let_in(person)
-    eventually(lambda: world.client.get(location).json()["status"] == "completed", "the deletion")
-    world.assert_exact({person: [202]})
+        location = f"{deployment.right.base_url}{answer.headers['Location']}"
+        assert deployment.client.get(location).json()["status"] == "in_progress"
+        assert not deployment.has_access(person)
+    eventually(lambda: deployment.client.get(location).json()["status"] == "completed", "the deletion")
+    deployment.assert_databases_match({person: [202]})
 
 
 @pytest.mark.mariadb
-def test_many_are_deleted_twice_at_once_while_they_set_interests(world: World) -> None:
-    """By both replicas, with tokens that the collector still believes: what slips in is found, and all is told once."""
-    people = world.people(16)
+def test_many_are_deleted_twice_at_once_while_they_set_interests(deployment: Deployment) -> None:
+    """Both replicas delete while the collector still accepts the tokens: no interest and no second event remains."""
+    people = deployment.register_people(16)
     together = threading.Barrier(3 * len(people))
     answered = {person: threading.Event() for person in people}
-    told: dict[Person, list[int | None]] = {person: [] for person in people}
+    responses: dict[Person, list[int | None]] = {person: [] for person in people}
 
-    def delete(replica: Process, person: Person, token: str) -> None:
+    def delete(replica: ServiceProcess, person: Person, token: str) -> None:
         together.wait()
-        while (status := status_of(world.delete(replica, person, token))) == 503:
+        while (status := status_of(deployment.delete(replica, person, token))) == 503:
             pass  # on a slow machine the deadline is short
-        told[person].append(status)
+        responses[person].append(status)
         answered[person].set()
 
-    def slip_in(person: Person) -> int:
-        """How many interests were set after the account was gone."""
+    def set_late_interests(person: Person) -> int:
+        """Set interests until the token is rejected; return how many were set after the account was deleted."""
         together.wait()
         late = 0
         for airport in cycle(("EGLL", "LFPG", *AIRPORTS)):
             gone = answered[person].wait(timeout=0.1)  # sets an airport ten times a second, and faster once it is gone
-            status = world.set_interest(person.token, airport)
+            status = deployment.set_interest(person.token, airport)
             assert status in (200, 201, 401, 503)
             late += gone and status == 201
             if status == 401 or late == len(AIRPORTS):
@@ -409,74 +423,78 @@ def test_many_are_deleted_twice_at_once_while_they_set_interests(world: World) -
         raise AssertionError
 
     with ThreadPoolExecutor(3 * len(people)) as threads:
-        setters = [threads.submit(slip_in, person) for person in people]
-        deleters = [threads.submit(delete, world.left, person, person.token) for person in people]
-        deleters += [threads.submit(delete, world.right, person, OPERATOR_TOKEN) for person in people]
+        setters = [threads.submit(set_late_interests, person) for person in people]
+        deleters = [threads.submit(delete, deployment.left, person, person.token) for person in people]
+        deleters += [threads.submit(delete, deployment.right, person, OPERATOR_TOKEN) for person in people]
         for each in deleters:
             each.result()
-        assert sum(each.result() for each in setters) > 0, "no interest slipped in; the test tests nothing"
-    for statuses in told.values():
+        assert sum(each.result() for each in setters) > 0, "no interest was set late; the test tests nothing"
+    for statuses in responses.values():
         assert 204 in statuses
-        assert set(statuses) <= {202, 204, 401, 404}, statuses  # whoever came second may find nobody
-    world.wait_until_settled(people, Step.DELETE_LATE_INTERESTS)
-    world.assert_exact(told)
+        assert set(statuses) <= {202, 204, 401, 404}, statuses  # the second request may find no account
+    deployment.wait_until_erased(people, DeletionStep.DELETE_LATE_INTERESTS)
+    deployment.assert_databases_match(responses)
 
 
 @pytest.mark.parametrize("seed", [1])
 @pytest.mark.parametrize("database", ["sqlite", pytest.param("mariadb", marks=pytest.mark.mariadb)])
 def test_a_replica_that_is_killed(request: pytest.FixtureRequest, tmp_path: Path, database: str, seed: int) -> None:
-    """In the middle of many deletions: the other one carries on with all that were begun, and with no other."""
+    """The other replica completes all deletions that the killed one has recorded, and no others."""
     killed_after = random.Random(seed).randrange(1, 12)
     print(f"seed {seed}: killed after {killed_after} answers")
-    with running_world(tmp_path, request, database, SOON_CARRIED_ON) as world:
-        people = world.people(16)
+    with running_deployment(tmp_path, request, database, SHORT_LEASE) as deployment:
+        people = deployment.register_people(16)
         with ThreadPoolExecutor(len(people)) as threads:
-            sent = {threads.submit(world.delete, world.left, person): person for person in people}
+            sent = {threads.submit(deployment.delete, deployment.left, person): person for person in people}
             for number, _ in enumerate(as_completed(sent), start=1):
                 if number == killed_after:
-                    world.left.kill()
-        told = {person: [status_of(answer.result())] for answer, person in sent.items()}
-        assert Counter(status for statuses in told.values() for status in statuses).keys() <= {204, 503, None}
-        world.wait_until_settled(people)
-        world.assert_exact(told)
+                    deployment.left.kill()
+        responses = {person: [status_of(answer.result())] for answer, person in sent.items()}
+        assert Counter(status for statuses in responses.values() for status in statuses).keys() <= {204, 503, None}
+        deployment.wait_until_erased(people)
+        deployment.assert_databases_match(responses)
         for person in people:
-            told[person].append(status_of(world.delete(world.right, person)))
-            assert told[person][1] in ((401,) if told[person][0] == 204 else (204, 401))
-        world.assert_exact({person: [204] for person in people})
+            responses[person].append(status_of(deployment.delete(deployment.right, person)))
+            assert responses[person][1] in ((401,) if responses[person][0] == 204 else (204, 401))
+        deployment.assert_databases_match({person: [204] for person in people})
 
 
 @pytest.mark.mariadb
 def test_a_replica_that_is_killed_at_each_point(request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    """While it asks the collector, before it could record that this succeeded, before it could erase the account."""
-    with running_world(tmp_path, request, "mariadb", SOON_CARRIED_ON) as world, ThreadPoolExecutor(1) as threads:
-        people = world.people(3)
+    """A deletion completes after a kill during the call, before the pivot is recorded, or before the erasure."""
+    with running_deployment(tmp_path, request, "mariadb", SHORT_LEASE) as deployment, ThreadPoolExecutor(1) as threads:
+        people = deployment.register_people(3)
         asking, recording, erasing = people
-        doomed = [world.replica() for _ in people]
+        doomed = [deployment.start_replica() for _ in people]
         eventually(lambda: all(each.is_ready() for each in doomed), "the replicas are ready")
 
-        with paused(world.collector):
-            answer = threads.submit(world.delete, doomed[0], asking)
-            eventually(lambda: world.step_of(asking) is not None, "it has begun")
+        with paused(deployment.collector):
+            answer = threads.submit(deployment.delete, doomed[0], asking)
+            eventually(lambda: deployment.load_next_step(asking) is not None, "the deletion has begun")
             doomed[0].kill()
         assert answer.result() is None
 
         held = ExitStack()
-        while world.interests_of(recording.user_id):  # on a slow machine the deadline may pass first: then once more
+        while deployment.load_interests(
+            recording.user_id
+        ):  # on a slow machine the deadline may pass first: then once more
             held.close()
-            with paused(world.collector):
-                answer = threads.submit(world.delete, doomed[1], recording)
-                eventually(partial(world.has_begun, recording, answer), "it has begun")
+            with paused(deployment.collector):
+                answer = threads.submit(deployment.delete, doomed[1], recording)
+                eventually(partial(deployment.has_begun, recording, answer), "the deletion has begun")
                 held.enter_context(
-                    locked(world.accounts, select(Deletion).where(Deletion.user_id == recording.user_id))
+                    locked(deployment.accounts, select(Deletion).where(Deletion.user_id == recording.user_id))
                 )
-            eventually(partial(world.pivot_is_over, recording, answer), "the collector goes on")
+            eventually(partial(deployment.has_passed_pivot, recording, answer), "the collector goes on")
         doomed[1].kill()
         held.close()
 
-        with locked(world.accounts, select(User).where(User.user_id == erasing.user_id)):
-            answer = threads.submit(world.delete, doomed[2], erasing)
-            eventually(lambda: world.step_of(erasing) == Step.ERASE, "the collector has answered")
+        with locked(deployment.accounts, select(User).where(User.user_id == erasing.user_id)):
+            answer = threads.submit(deployment.delete, doomed[2], erasing)
+            eventually(
+                lambda: deployment.load_next_step(erasing) == DeletionStep.ERASE_ACCOUNT, "the collector has answered"
+            )
             doomed[2].kill()
 
-        world.wait_until_settled(people)
-        world.assert_exact({person: [202] for person in people})
+        deployment.wait_until_erased(people)
+        deployment.assert_databases_match({person: [202] for person in people})

@@ -21,7 +21,7 @@ from local.processes import ROOT
 from tests.manifests.environment import mounted, on_disk, variables
 from tests.manifests.rendering import Rendered
 from tests.ports import free_port
-from tests.user_manager.process import bare_environment
+from tests.service_process import bare_environment
 from tests.waiting import eventually
 from towerwatch.topics import CATALOGUE
 

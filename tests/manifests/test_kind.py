@@ -17,7 +17,7 @@ from chassis.settings import Settings, load
 from local.kind import clock, cluster, secrets
 from local.processes import ROOT
 from tests.manifests.rendering import Rendered
-from tests.user_manager.process import bare_environment
+from tests.service_process import bare_environment
 
 
 def _kind_yaml() -> dict[str, object]:

@@ -62,9 +62,11 @@ def _accounts() -> Flask:
         "user_manager", Metrics(ServiceIdentity("user_manager", "test")), accounts_rest.PROBLEMS, lambda: True
     )
     app.register_blueprint(
-        accounts_rest.users(Mock(), Mock(), Mock(), allow_test_addresses=False, registration_limit="1/minute")
+        accounts_rest.build_users_blueprint(
+            Mock(), Mock(), Mock(), allow_test_addresses=False, registration_limit="1/minute"
+        )
     )
-    app.register_blueprint(pages.pages(Mock(), Mock()))
+    app.register_blueprint(pages.build_pages_blueprint(Mock(), Mock()))
     app.register_blueprint(openapi.routes("accounts", "1", ""))
     return app
 

@@ -34,7 +34,7 @@ from local.processes import ROOT
 from tests.manifests.environment import SETTINGS, mounted, on_disk, variables
 from tests.manifests.rendering import SERVICES, Pod, Rendered
 from tests.manifests.test_routes import reached
-from tests.user_manager.process import _end_with_parent, bare_environment
+from tests.service_process import bare_environment, kill_with_parent
 from tests.waiting import eventually
 
 BEGIN, END = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 10, tzinfo=UTC)
@@ -144,7 +144,7 @@ def _running(
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            start_new_session=True, preexec_fn=_end_with_parent,
+            start_new_session=True, preexec_fn=kill_with_parent,
         )  # fmt: skip
     try:
         yield process

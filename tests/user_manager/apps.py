@@ -1,21 +1,21 @@
-"""The HTTP side as `__main__` wires it, on use cases that a test controls."""
+"""The HTTP app of user_manager, wired as in `__main__`, on use cases that a test controls."""
 
 from flask import Flask
 
 from chassis.web import openapi
 from chassis.web.http import create_app
 from tests.user_manager.conftest import Service
-from user_manager.rest.pages import pages
-from user_manager.rest.routes import DESCRIPTION, PROBLEMS, users
+from user_manager.rest.pages import build_pages_blueprint
+from user_manager.rest.routes import DESCRIPTION, PROBLEMS, build_users_blueprint
 
 
-def app_of(
+def build_app(
     service: Service, *, allow_test_addresses: bool = False, registration_limit: str = "1000000/minute"
 ) -> Flask:
-    """Everything that user_manager serves over HTTP."""
+    """Build the Flask app with all HTTP routes of user_manager."""
     app = create_app("user_manager", service.metrics, PROBLEMS, ready=lambda: True)
     app.register_blueprint(
-        users(
+        build_users_blueprint(
             service.accounts,
             service.registrations,
             service.deletions,
@@ -23,6 +23,6 @@ def app_of(
             registration_limit=registration_limit,
         )
     )
-    app.register_blueprint(pages(service.registrations, service.accounts))
+    app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts))
     app.register_blueprint(openapi.routes("Towerwatch accounts", "1", DESCRIPTION))
     return app

@@ -1,4 +1,4 @@
-"""A service on a database of its own, with a collector that the test controls."""
+"""The `service` fixture: user_manager's use cases on an empty database, with a fake collector and a fake clock."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -9,15 +9,15 @@ import pytest
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from tests.fakes.clock import FakeClock
-from tests.fakes.collector import FakeInterests
+from tests.fakes.collector import FakeInterestDeleter
 from towerwatch.users.v1.events_pb2 import UserChanged
-from user_manager.access import Access
+from user_manager.access import AccountAccess
 from user_manager.accounts import Accounts
 from user_manager.addresses import Address
 from user_manager.bounces import Bounces
 from user_manager.deletion.saga import Deletions
-from user_manager.idempotency import IdempotentAnswers
-from user_manager.links import Links
+from user_manager.idempotency import IdempotencyStore
+from user_manager.links import LinkSigner
 from user_manager.model import OUTBOX, SCHEMA
 from user_manager.registration import Registration, Registrations
 
@@ -25,54 +25,55 @@ OPERATOR_TOKEN = "the-operators-own-token"
 SIGNING_KEY = "the-signing-key-of-tests"
 PUBLIC_URL = "https://towerwatch.example"
 
-
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""Mark of tests that run on SQLite only, because they do not test the database."""
 
 
 @dataclass
 class Service:
-    """The use cases and what they stand on, as one replica has them."""
+    """All use cases of one replica of user_manager, with their database, fake collector, clock and metrics."""
 
     database: Database
-    interests: FakeInterests = field(default_factory=FakeInterests)
+    interests: FakeInterestDeleter = field(default_factory=FakeInterestDeleter)
     clock: FakeClock = field(default_factory=FakeClock)
 
     def __post_init__(self) -> None:
         self.metrics = Metrics(ServiceIdentity("user_manager", "local"))
-        self.links = Links(SIGNING_KEY, PUBLIC_URL)
-        self.answers = IdempotentAnswers(SIGNING_KEY)
-        access = Access(OPERATOR_TOKEN)
+        self.links = LinkSigner(SIGNING_KEY, PUBLIC_URL)
+        self.answers = IdempotencyStore(SIGNING_KEY)
+        access = AccountAccess(OPERATOR_TOKEN)
         self.accounts = Accounts(self.database, self.links, access)
         self.registrations = Registrations(self.database, self.links, access, self.answers, self.clock)
         self.deletions = Deletions(self.database, self.interests, access, self.clock, self.metrics)
         self.bounces = Bounces(self.database, self.clock, self.metrics)
 
     def register(self, email: str = "ann@example.org", name: str = "Ann", key: UUID | None = None) -> Registration:
+        """Register an account; `key` is the Idempotency-Key."""
         return self.registrations.register(Address(email), name, "Europe/Rome", key)
 
-    def confirmation_token(self, registration: Registration) -> str:
-        """The last part of the registration's confirmation link."""
+    def build_confirmation_token(self, registration: Registration) -> str:
+        """Return the last path segment of the confirmation link that the registration's mail holds."""
         account = registration.account
-        return self.links.confirmation_url(account.user_id, account.created_at).rpartition("/")[2]
+        return self.links.build_confirmation_url(account.user_id, account.created_at).rpartition("/")[2]
 
-    def unsubscription_token(self, registration: Registration) -> str:
-        """The last part of the registration's unsubscription link."""
-        return self.links.unsubscription_url(registration.account.user_id).rpartition("/")[2]
+    def build_unsubscription_token(self, registration: Registration) -> str:
+        """Return the last path segment of the account's unsubscription link."""
+        return self.links.build_unsubscription_url(registration.account.user_id).rpartition("/")[2]
 
-    def events(self) -> list[UserChanged]:
-        """What waits in the outbox, oldest first."""
+    def load_outbox_events(self) -> list[UserChanged]:
+        """Return the unpublished events in the outbox, oldest first."""
         with self.database.transaction() as session:
             rows = session.execute(OUTBOX.rows.select().order_by(OUTBOX.rows.c.id)).all()
         return [UserChanged.FromString(row.value) for row in rows]
 
-    def changes(self) -> list[str | None]:
-        """What each event in the outbox says, oldest first."""
-        return [event.WhichOneof("change") for event in self.events()]
+    def load_event_kinds(self) -> list[str | None]:
+        """Return the kind of each unpublished event ("registered", "confirmed", "deleted"), oldest first."""
+        return [event.WhichOneof("change") for event in self.load_outbox_events()]
 
 
 @pytest.fixture
 def service(database_url: str) -> Iterator[Service]:
-    """On SQLite and on MariaDB; `ON_SQLITE` is for tests that are not about what a database does."""
+    """Yield a service on an empty database; the test runs on SQLite and on MariaDB, except with `ON_SQLITE`."""
     database = Database(database_url)
     SCHEMA.create_all(database.engine)
     yield Service(database)

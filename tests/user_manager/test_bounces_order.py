@@ -1,4 +1,4 @@
-"""Bounces and confirmations by several clocks, at the same instant, and in any order: the latest word stands."""
+"""Bounces and confirmations by several clocks, concurrently, and in any order: the latest event decides."""
 
 import threading
 from collections.abc import Callable
@@ -9,7 +9,16 @@ from itertools import count
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from tests.user_manager.bounces import ANN, DAY, SECOND, account_of, bounce, confirmed_ann, link_of, reports
+from tests.user_manager.bounces import (
+    ANN,
+    DAY,
+    SECOND,
+    get_report_count,
+    load_account,
+    load_confirmation_token,
+    register_confirmed_ann,
+    report_bounce,
+)
 from tests.user_manager.conftest import ON_SQLITE, Service
 from user_manager.errors import AlreadyConfirmedError, LinkExpiredError, TooSoonError
 from user_manager.model import User
@@ -19,52 +28,52 @@ NUMBERS = count()
 
 @pytest.mark.parametrize("ahead", [timedelta(hours=1), timedelta(days=3650)])
 def test_a_bounce_from_the_future_lasts_until_the_next_confirmation(service: Service, ahead: timedelta) -> None:
-    """The notifier's clock may be ahead of ours."""
-    ann = confirmed_ann(service)
-    bounce(service, ann, service.clock.now() + ahead)
+    """A bounce in the future, by a notifier's clock that is ahead, ends with the next confirmation."""
+    ann = register_confirmed_ann(service)
+    report_bounce(service, ann, service.clock.now() + ahead)
     service.clock.advance(SECOND)
-    service.registrations.ask_confirmation(ann.token, ANN)
-    service.registrations.confirm(link_of(service, ann))
-    assert not account_of(service, ann).suppressed
+    service.registrations.request_confirmation_mail(ann.token, ANN)
+    service.registrations.confirm(load_confirmation_token(service, ann))
+    assert not load_account(service, ann).suppressed
 
 
 def test_a_bounce_from_before_the_account_is_one_of_its_first_mail(service: Service) -> None:
-    """The notifier's clock may be behind ours; the wish that came back is answered all the same."""
+    """A bounce older than the account, by a clock that is behind, counts as one of the account's first mail."""
     ann = service.register(ANN)
     service.clock.advance(SECOND)
-    bounce(service, ann, service.clock.now() - DAY)
-    assert account_of(service, ann).suppressed
-    assert link_of(service, ann) == ""
+    report_bounce(service, ann, service.clock.now() - DAY)
+    assert load_account(service, ann).suppressed
+    assert load_confirmation_token(service, ann) == ""
 
 
-def test_a_replica_whose_clock_is_behind_lets_nobody_ask_in_vain(service: Service) -> None:
-    """It knows of a bounce that is in its future: who asks and confirms there does so after it."""
-    ann = confirmed_ann(service)
+def test_a_replica_whose_clock_is_behind_accepts_the_confirmation(service: Service) -> None:
+    """A request and a confirmation after a bounce in the replica's future count as later than the bounce."""
+    ann = register_confirmed_ann(service)
     behind = Service(service.database)
     behind.clock.advance(service.clock.now() - behind.clock.now() - timedelta(hours=1))
-    bounce(service, ann)
-    behind.registrations.ask_confirmation(ann.token, ANN)
-    behind.registrations.confirm(link_of(behind, ann))
-    assert not account_of(service, ann).suppressed
-    assert not account_of(behind, ann).suppressed
+    report_bounce(service, ann)
+    behind.registrations.request_confirmation_mail(ann.token, ANN)
+    behind.registrations.confirm(load_confirmation_token(behind, ann))
+    assert not load_account(service, ann).suppressed
+    assert not load_account(behind, ann).suppressed
 
 
 def test_reports_at_the_same_instant_suppress_once(service: Service) -> None:
-    """One outcome, one step of the version, and the latest bounce counts: rows are locked."""
-    ann = confirmed_ann(service)
-    version = account_of(service, ann).version
+    """Concurrent reports suppress once and increase the version once, and the latest bounce counts."""
+    ann = register_confirmed_ann(service)
+    version = load_account(service, ann).version
     start = service.clock.now()
     service.clock.advance(timedelta(minutes=1))
     together = threading.Barrier(12)
 
     def report(number: int) -> None:
         together.wait()
-        bounce(service, ann, start + number * SECOND)
+        report_bounce(service, ann, start + number * SECOND)
 
     with ThreadPoolExecutor(12) as threads:
         list(threads.map(report, range(12)))
-    assert (reports(service, "suppressed"), reports(service, "repeated")) == (1, 11)
-    assert account_of(service, ann).version == version + 1
+    assert (get_report_count(service, "suppressed"), get_report_count(service, "repeated")) == (1, 11)
+    assert load_account(service, ann).version == version + 1
     with service.database.reading() as session:
         user = session.get(User, ann.account.user_id)
         assert user is not None
@@ -72,18 +81,18 @@ def test_reports_at_the_same_instant_suppress_once(service: Service) -> None:
 
 
 @pytest.mark.parametrize("attempt", range(3))
-def test_a_report_and_a_confirmation_at_the_same_instant_end_alike(service: Service, attempt: int) -> None:
-    """Whichever gets the row first: the confirmation is the later of the two, so it stands."""
-    ann = confirmed_ann(service)
-    bounce(service, ann)
+def test_concurrent_reports_and_confirmations_end_alike(service: Service, attempt: int) -> None:
+    """In any order of the transactions the confirmation, which is later than the bounce, decides."""
+    ann = register_confirmed_ann(service)
+    report_bounce(service, ann)
     service.clock.advance(SECOND)
     late = service.clock.now()
     service.clock.advance(DAY)
-    service.registrations.ask_confirmation(ann.token, ANN)
-    link = link_of(service, ann)
+    service.registrations.request_confirmation_mail(ann.token, ANN)
+    link = load_confirmation_token(service, ann)
     uses: list[Callable[[], None]] = [
         lambda: service.registrations.confirm(link),
-        lambda: bounce(service, ann, late),
+        lambda: report_bounce(service, ann, late),
     ] * 3
     together = threading.Barrier(len(uses))
 
@@ -93,8 +102,8 @@ def test_a_report_and_a_confirmation_at_the_same_instant_end_alike(service: Serv
 
     with ThreadPoolExecutor(len(uses)) as threads:
         list(threads.map(run, uses[attempt:] + uses[:attempt]))
-    assert not account_of(service, ann).suppressed
-    assert service.changes() == ["registered", "confirmed", "registered", "confirmed"]
+    assert not load_account(service, ann).suppressed
+    assert service.load_event_kinds() == ["registered", "confirmed", "registered", "confirmed"]
 
 
 STEPS = st.lists(
@@ -111,11 +120,11 @@ STEPS = st.lists(
 @ON_SQLITE
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
-def test_whatever_happens_the_latest_word_stands(service: Service, steps: list[tuple[str, int]]) -> None:
-    """Against a list of all that happened: bounces reported late or again, wishes, and links of any age followed."""
+def test_the_latest_event_decides_in_every_sequence(service: Service, steps: list[tuple[str, int]]) -> None:
+    """A model of all events agrees with the service: late and duplicate bounces, requests, and links of any age."""
     registration = service.register(f"user{next(NUMBERS)}@example.org")
     service.clock.advance(SECOND)
-    mailed = [(registration.account.created_at, service.confirmation_token(registration))]
+    mailed = [(registration.account.created_at, service.build_confirmation_token(registration))]
     bounces: list[datetime] = []  # those that were not from before the confirmation when they were reported
     confirmed_at: datetime | None = None
     for step, number in steps:
@@ -125,11 +134,11 @@ def test_whatever_happens_the_latest_word_stands(service: Service, steps: list[t
             service.clock.advance(timedelta(minutes=number))
         elif step == "bounce":
             at = max(now - timedelta(minutes=number), registration.account.created_at)
-            bounce(service, registration, at)
+            report_bounce(service, registration, at)
             bounces.append(at)
         elif step == "ask":
             try:
-                service.registrations.ask_confirmation(registration.token, registration.account.email)
+                service.registrations.request_confirmation_mail(registration.token, registration.account.email)
             except TooSoonError:
                 pass
             except AlreadyConfirmedError:
@@ -138,19 +147,19 @@ def test_whatever_happens_the_latest_word_stands(service: Service, steps: list[t
             else:
                 mailed.append((max([now, *(at + timedelta(microseconds=1) for at in live)]), ""))
         elif mailed:
-            wished_at, link = mailed[number % len(mailed)]
+            requested_at, link = mailed[number % len(mailed)]
             try:
                 service.registrations.confirm(link)
             except LinkExpiredError:
-                assert any(at >= wished_at for at in live)
+                assert any(at >= requested_at for at in live)
             else:
-                assert not any(at >= wished_at for at in live)
+                assert not any(at >= requested_at for at in live)
                 confirmed_at = now if live or confirmed_at is None else confirmed_at
         live = [at for at in bounces if confirmed_at is None or at > confirmed_at]
-        account = account_of(service, registration)
+        account = load_account(service, registration)
         assert account.suppressed is bool(live)
         assert account.confirmed is (confirmed_at is not None)
-        offered = link_of(service, registration)
+        offered = load_confirmation_token(service, registration)
         last_wish = mailed[-1][0]
         may_be_mailed = all(at < last_wish for at in live) if live else confirmed_at is None
         assert bool(offered) is may_be_mailed

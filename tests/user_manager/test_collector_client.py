@@ -1,4 +1,4 @@
-"""The pivot of the deletion, against a real gRPC server that is up, down, slow or unwilling."""
+"""The client of the collector, against a real gRPC server that is up, down, slow or returns errors."""
 
 import time
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ import pytest
 
 from tests.fakes.collector import FakeCollector
 from user_manager.collector_client import CollectorClient
-from user_manager.errors import CollectorAwayError, CollectorRefusedError
+from user_manager.errors import CollectorRefusedError, CollectorUnavailableError
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def client(collector: FakeCollector) -> Iterator[CollectorClient]:
     made.close()
 
 
-def test_the_collector_is_told_whose_interests_go(collector: FakeCollector, client: CollectorClient) -> None:
-    """Twice is no error."""
+def test_the_user_id_reaches_the_collector(collector: FakeCollector, client: CollectorClient) -> None:
+    """A second call for the same user is no error."""
     collector.start()
     user_id = uuid4()
     client.delete_interests(user_id)
@@ -35,36 +35,34 @@ def test_the_collector_is_told_whose_interests_go(collector: FakeCollector, clie
     assert collector.deleted == [str(user_id)] * 2
 
 
-def test_a_collector_that_is_down_is_away(client: CollectorClient) -> None:
-    """Transient, and known within the deadline."""
+def test_a_collector_that_is_down_is_unavailable(client: CollectorClient) -> None:
+    """The error is transient and raised within the deadline."""
     began = time.monotonic()
-    with pytest.raises(CollectorAwayError) as caught:
+    with pytest.raises(CollectorUnavailableError) as caught:
         client.delete_interests(uuid4())
     assert caught.value.transient
     assert time.monotonic() - began < 3
 
 
 def test_a_collector_that_comes_back_is_found_again(collector: FakeCollector, client: CollectorClient) -> None:
-    """The channel reconnects by itself; nothing needs a restart."""
-    with pytest.raises(CollectorAwayError):
+    """The channel reconnects by itself, without a restart."""
+    with pytest.raises(CollectorUnavailableError):
         client.delete_interests(uuid4())
     collector.start()
     deadline = time.monotonic() + 10
     while not collector.deleted:
         try:
             client.delete_interests(uuid4())
-        except CollectorAwayError:
+        except CollectorUnavailableError:
             assert time.monotonic() < deadline
 
 
-def test_a_collector_that_is_slow_is_away_once_the_deadline_has_passed(
-    collector: FakeCollector, client: CollectorClient
-) -> None:
-    """A person waits for the answer."""
+def test_a_slow_collector_is_unavailable_after_the_deadline(collector: FakeCollector, client: CollectorClient) -> None:
+    """A person waits for the response, so the call ends at the deadline."""
     collector.start()
     collector.prompt.clear()
     began = time.monotonic()
-    with pytest.raises(CollectorAwayError):
+    with pytest.raises(CollectorUnavailableError):
         client.delete_interests(uuid4())
     assert 0.9 < time.monotonic() - began < 3
 
@@ -72,22 +70,22 @@ def test_a_collector_that_is_slow_is_away_once_the_deadline_has_passed(
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        (grpc.StatusCode.UNAVAILABLE, CollectorAwayError),
-        (grpc.StatusCode.INTERNAL, CollectorAwayError),
-        (grpc.StatusCode.RESOURCE_EXHAUSTED, CollectorAwayError),
+        (grpc.StatusCode.UNAVAILABLE, CollectorUnavailableError),
+        (grpc.StatusCode.INTERNAL, CollectorUnavailableError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, CollectorUnavailableError),
         (grpc.StatusCode.INVALID_ARGUMENT, CollectorRefusedError),
         (grpc.StatusCode.UNIMPLEMENTED, CollectorRefusedError),
     ],
 )
-def test_a_failure_says_whether_to_come_back(
+def test_an_error_is_transient_or_permanent(
     collector: FakeCollector,
     client: CollectorClient,
     answer: grpc.StatusCode,
-    error: type[CollectorAwayError | CollectorRefusedError],
+    error: type[CollectorUnavailableError | CollectorRefusedError],
 ) -> None:
-    """Transient or permanent, never gRPC's own exception."""
+    """Each gRPC status becomes a transient or a permanent error of ours, never gRPC's own exception."""
     collector.start()
     collector.answer = answer
     with pytest.raises(error) as caught:
         client.delete_interests(uuid4())
-    assert caught.value.transient is (error is CollectorAwayError)
+    assert caught.value.transient is (error is CollectorUnavailableError)

@@ -1,8 +1,10 @@
-"""The links in mails: ours only, whole, for one purpose, and not too old where they expire."""
+"""Signed links: only genuine, complete links are accepted, each for one purpose, and only until they expire."""
 
 import hashlib
+import string
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -11,33 +13,46 @@ from hypothesis import given, strategies as st
 from itsdangerous import Signer, TimestampSigner
 
 from user_manager.errors import LinkExpiredError, LinkForgedError
-from user_manager.links import CONFIRMATION_LIFE, Links
+from user_manager.links import CONFIRMATION_LINK_LIFETIME, LinkSigner
 
-LINKS = Links("the-signing-key-of-tests", "https://towerwatch.example")
+LINKS = LinkSigner("the-signing-key-of-tests", "https://towerwatch.example")
 USER = UUID("5f0e8f5c-2f0a-4a86-9d53-3a6d3b4b7c11")
 
-Make = Callable[[Links, UUID], str]
-Read = Callable[[Links, str], UUID]
+BASE64_ALPHABET = string.ascii_letters + string.digits + "-_"
+
+# As an earlier version mailed them, with the key of these tests.
+UNSUBSCRIPTION_MAILED_BEFORE = "5f0e8f5c-2f0a-4a86-9d53-3a6d3b4b7c11.iL1RXmQz8vUsCsKFnWL4Cf5Uqz7hNFSGSTFHd6uXGr0"
+CONFIRMATION_MAILED_BEFORE = (
+    "5f0e8f5c-2f0a-4a86-9d53-3a6d3b4b7c11~1767225600000000.aVW5AA.8ivuClSqF7EFVMTkmp-xJZd0tOi8c-lEBWVkGV12YjI"
+)
+MAILED_AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+Make = Callable[[LinkSigner, UUID], str]
+Read = Callable[[LinkSigner, str], UUID]
 KINDS = {
-    "confirm": (Links.confirmation_url, lambda links, link_token: links.confirming(link_token).user_id),
-    "unsubscribe": (Links.unsubscription_url, Links.unsubscribing),
+    "confirm": (
+        LinkSigner.build_confirmation_url,
+        lambda links, link_token: links.parse_confirmation_link(link_token).user_id,
+    ),
+    "unsubscribe": (LinkSigner.build_unsubscription_url, LinkSigner.parse_unsubscription_link),
 }
 of_each_kind = pytest.mark.parametrize(("make", "read"), KINDS.values(), ids=KINDS)
 
 
-def token(make: Make, links: Links = LINKS, user_id: UUID = USER) -> str:
+def build_token(make: Make, links: LinkSigner = LINKS, user_id: UUID = USER) -> str:
+    """Build a link and return its last path segment."""
     return make(links, user_id).rpartition("/")[2]
 
 
 def pass_time(monkeypatch: pytest.MonkeyPatch, duration: timedelta) -> None:
-    """Let the library's own clock, which is the machine's, be ahead."""
+    """Move itsdangerous' clock, which is the machine's, ahead by `duration`."""
     later = int(time.time() + duration.total_seconds())
     monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _self: later)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_link_leads_back_to_its_user(kind: str) -> None:
-    """It begins with where people reach the service, and its end needs no quoting."""
+def test_a_link_identifies_its_user(kind: str) -> None:
+    """The link begins with the public URL, and its last segment needs no quoting."""
     make, read = KINDS[kind]
     user_id = uuid4()
     url = make(LINKS, user_id)
@@ -47,72 +62,76 @@ def test_a_link_leads_back_to_its_user(kind: str) -> None:
 
 @of_each_kind
 def test_a_link_made_with_another_key_is_forged(make: Make, read: Read) -> None:
-    """Only the holder of the key makes links."""
+    """Only the holder of the signing key can build links."""
     with pytest.raises(LinkForgedError):
-        read(LINKS, token(make, Links("another-key-of-the-tests", "https://towerwatch.example")))
+        read(LINKS, build_token(make, LinkSigner("another-key-of-the-tests", "https://towerwatch.example")))
 
 
 @of_each_kind
 def test_a_link_to_another_user_with_the_same_signature_is_forged(make: Make, read: Read) -> None:
-    """The signature covers the user."""
+    """The signature covers the user's id."""
     with pytest.raises(LinkForgedError):
-        read(LINKS, token(make).replace(str(USER), str(uuid4())))
+        read(LINKS, build_token(make).replace(str(USER), str(uuid4())))
 
 
-def test_a_link_of_one_kind_is_none_of_the_other() -> None:
-    """Who may unsubscribe may not confirm with it."""
+def test_a_link_of_one_kind_is_forged_for_the_other_kind() -> None:
+    """An unsubscription link cannot confirm, and a confirmation link cannot unsubscribe."""
     with pytest.raises(LinkForgedError):
-        LINKS.confirming(token(Links.unsubscription_url))
+        LINKS.parse_confirmation_link(build_token(LinkSigner.build_unsubscription_url))
     with pytest.raises(LinkForgedError):
-        LINKS.unsubscribing(token(Links.confirmation_url))
+        LINKS.parse_unsubscription_link(build_token(LinkSigner.build_confirmation_url))
 
 
 def test_a_confirmation_link_expires(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Good until its life is over, not after; expired is told from forged."""
-    made = token(Links.confirmation_url)
-    pass_time(monkeypatch, CONFIRMATION_LIFE - timedelta(seconds=10))
-    assert LINKS.confirming(made).user_id == USER
-    pass_time(monkeypatch, CONFIRMATION_LIFE + timedelta(seconds=10))
+    """A link is valid until its lifetime ends; then the error is "expired", not "forged"."""
+    made = build_token(LinkSigner.build_confirmation_url)
+    pass_time(monkeypatch, CONFIRMATION_LINK_LIFETIME - timedelta(seconds=10))
+    assert LINKS.parse_confirmation_link(made).user_id == USER
+    pass_time(monkeypatch, CONFIRMATION_LINK_LIFETIME + timedelta(seconds=10))
     with pytest.raises(LinkExpiredError):
-        LINKS.confirming(made)
+        LINKS.parse_confirmation_link(made)
 
 
-@given(wished_at=st.datetimes(datetime(1, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)))
-def test_a_confirmation_link_tells_when_its_mail_was_asked_for(wished_at: datetime) -> None:
-    """To the microsecond, as the database has it: what came back in the same second may be before or after."""
-    url = LINKS.confirmation_url(USER, wished_at)
-    link = LINKS.confirming(url.rpartition("/")[2])
-    assert (link.user_id, link.wished_at) == (USER, wished_at)
+@given(requested_at=st.datetimes(datetime(1, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)))
+def test_a_confirmation_link_holds_the_time_of_its_request(requested_at: datetime) -> None:
+    """The time has microseconds, like the database's: a bounce in the same second may be earlier or later."""
+    url = LINKS.build_confirmation_url(USER, requested_at)
+    link = LINKS.parse_confirmation_link(url.rpartition("/")[2])
+    assert (link.user_id, link.requested_at) == (USER, requested_at)
 
 
-def test_a_confirmation_link_of_the_version_before_is_of_long_ago() -> None:
-    """It holds the user alone. People have a week to follow it, whatever was deployed meanwhile."""
+def test_a_confirmation_link_of_the_version_before_has_an_old_time() -> None:
+    """A link without a time stays valid, because people have a week to follow it, across deployments."""
     signer = TimestampSigner(LINKS.signing_key, "confirm-address", key_derivation="hmac", digest_method=hashlib.sha256)
-    link = LINKS.confirming(signer.sign(str(USER)).decode())
-    assert (link.user_id, link.wished_at) == (USER, datetime(1970, 1, 1, tzinfo=UTC))
+    link = LINKS.parse_confirmation_link(signer.sign(str(USER)).decode())
+    assert (link.user_id, link.requested_at) == (USER, datetime(1970, 1, 1, tzinfo=UTC))
 
 
-def test_an_unsubscription_link_is_the_same_for_ever() -> None:
-    """It must work from the oldest mail."""
-    assert token(Links.unsubscription_url) == token(Links.unsubscription_url)
-    assert LINKS.unsubscribing(token(Links.unsubscription_url)) == USER
+def test_an_unsubscription_link_never_changes() -> None:
+    """The link of the oldest mail must work."""
+    assert build_token(LinkSigner.build_unsubscription_url) == build_token(LinkSigner.build_unsubscription_url)
+    assert LINKS.parse_unsubscription_link(build_token(LinkSigner.build_unsubscription_url)) == USER
 
 
-def test_a_genuine_signature_under_something_else_is_no_link() -> None:
-    """What is signed must be a user."""
+def test_a_signed_text_that_is_no_user_is_forged() -> None:
+    """The signed text must be a user's id, with a time or without."""
     options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
     with pytest.raises(LinkForgedError):
-        LINKS.confirming(TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign("nobody").decode())
+        LINKS.parse_confirmation_link(
+            TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign("nobody").decode()
+        )
     with pytest.raises(LinkForgedError):
-        LINKS.confirming(TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign(f"{USER}~x").decode())
+        LINKS.parse_confirmation_link(
+            TimestampSigner(LINKS.signing_key, "confirm-address", **options).sign(f"{USER}~x").decode()
+        )
     with pytest.raises(LinkForgedError):
-        LINKS.unsubscribing(Signer(LINKS.signing_key, "unsubscribe", **options).sign("nobody").decode())
+        LINKS.parse_unsubscription_link(Signer(LINKS.signing_key, "unsubscribe", **options).sign("nobody").decode())
 
 
 @of_each_kind
 @given(text=st.text())
-def test_no_text_is_taken_for_a_link(make: Make, read: Read, text: str) -> None:
-    """Whatever comes in the path, the answer is the same error."""
+def test_any_other_text_is_forged(make: Make, read: Read, text: str) -> None:
+    """Any text in the path gets the same error."""
     with pytest.raises(LinkForgedError):
         read(LINKS, text)
 
@@ -120,8 +139,8 @@ def test_no_text_is_taken_for_a_link(make: Make, read: Read, text: str) -> None:
 @of_each_kind
 @given(position=st.integers(min_value=0, max_value=200), character=st.characters(codec="ascii"))
 def test_a_changed_character_makes_a_link_forged(make: Make, read: Read, position: int, character: str) -> None:
-    """No part of it may be changed."""
-    made = token(make)
+    """A link is invalid once any of its characters is changed."""
+    made = build_token(make)
     position %= len(made)
     if made[position] == character:
         return
@@ -129,6 +148,51 @@ def test_a_changed_character_makes_a_link_forged(make: Make, read: Read, positio
         read(LINKS, made[:position] + character + made[position + 1 :])
 
 
+@of_each_kind
+@pytest.mark.parametrize("user_id", [USER, *(UUID(int=number) for number in range(8))], ids=str)
+def test_only_the_genuine_last_character_makes_a_link(make: Make, read: Read, user_id: UUID) -> None:
+    """base64 leaves two bits of a signature's last character unused: four characters decode to the same signature."""
+    made = build_token(make, user_id=user_id)
+    accepted = []
+    for character in BASE64_ALPHABET:
+        with suppress(LinkForgedError):
+            assert read(LINKS, made[:-1] + character) == user_id
+            accepted.append(character)
+    assert accepted == [made[-1]]
+
+
+@of_each_kind
+@pytest.mark.parametrize("suffix", ["=", "==", "=====", "!", "\n", " ", "%3D", ".", "\u0660"])
+def test_a_character_that_base64_decoders_skip_makes_a_link_forged(make: Make, read: Read, suffix: str) -> None:
+    """Python's decoder accepts padding and skips characters outside the alphabet, at the end as within."""
+    made = build_token(make)
+    for changed in (made + suffix, made[:-1] + suffix + made[-1], made[:-20] + suffix + made[-20:]):
+        with pytest.raises(LinkForgedError):
+            read(LINKS, changed)
+
+
+@pytest.mark.parametrize("respell", [lambda text: f"{text}=", lambda text: f"{text}==", lambda text: f"AAAA{text}"])
+def test_a_timestamp_in_another_spelling_makes_a_link_forged(respell: Callable[[str], str]) -> None:
+    """The signature covers the timestamp's text, and even under a genuine signature only one spelling is a link's."""
+    made = build_token(LinkSigner.build_confirmation_url)
+    value, timestamp, signature = made.rsplit(".", 2)
+    with pytest.raises(LinkForgedError):
+        LINKS.parse_confirmation_link(f"{value}.{respell(timestamp)}.{signature}")
+    options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
+    signer = Signer(LINKS.signing_key, "confirm-address", **options)
+    assert LINKS.parse_confirmation_link(signer.sign(f"{value}.{timestamp}").decode()).user_id == USER
+    with pytest.raises(LinkForgedError):
+        LINKS.parse_confirmation_link(signer.sign(f"{value}.{respell(timestamp)}").decode())
+
+
+def test_links_that_were_mailed_before_keep_working(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A link made by an earlier version, kept as it was mailed, identifies its user."""
+    assert LINKS.parse_unsubscription_link(UNSUBSCRIPTION_MAILED_BEFORE) == USER
+    monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _self: int(MAILED_AT.timestamp()) + 60)
+    link = LINKS.parse_confirmation_link(CONFIRMATION_MAILED_BEFORE)
+    assert (link.user_id, link.requested_at) == (USER, MAILED_AT)
+
+
 def test_the_key_is_not_shown() -> None:
-    """A value that is printed by mistake tells no secret."""
+    """The printed form of the signer holds no secret."""
     assert "signing-key" not in repr(LINKS)

@@ -1,4 +1,4 @@
-"""The process: what it says when it cannot start, that it lives with nothing around it, and how it ends."""
+"""The process: its messages when it cannot start, its life without other services, and how it stops."""
 
 import asyncio
 import socket
@@ -19,25 +19,27 @@ from chassis.kafka import sequence_in
 from chassis.rpc import channel
 from local.kafka import Broker
 from tests.fakes.collector import FakeCollector
-from tests.user_manager.process import OPERATOR_TOKEN, ROOT, SIGNING_KEY, Start, bare_environment, starting
+from tests.service_process import ROOT, bare_environment
+from tests.user_manager.process import OPERATOR_TOKEN, SIGNING_KEY, StartProcess, process_starter
 from tests.waiting import eventually
 from towerwatch.topics import USERS_CHANGED, partition_of
 from towerwatch.users.v1.events_pb2 import UserChanged
 from towerwatch.users.v1.user_service_pb2 import ReportBounceRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
-from user_manager.links import Links
+from user_manager.links import LinkSigner
 
 ANN = {"email": "ann@tower.test", "name": "Ann"}
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    with starting(tmp_path) as begin:
-        yield begin
+def start(tmp_path: Path) -> Iterator[StartProcess]:
+    """Yield a function that starts the service; all its processes are killed after the test."""
+    with process_starter(tmp_path) as start:
+        yield start
 
 
-def test_without_settings_it_says_all_that_is_missing(tmp_path: Path) -> None:
-    """Exit code 2, one line for each, no stack trace."""
+def test_all_missing_settings_are_reported(tmp_path: Path) -> None:
+    """The process prints a line for each missing setting, without a stack trace, and exits with code 2."""
     ended = subprocess.run(
         [sys.executable, "-m", "user_manager"],
         cwd=ROOT, env=bare_environment(), capture_output=True, text=True, timeout=60, check=False,
@@ -52,8 +54,8 @@ def test_without_settings_it_says_all_that_is_missing(tmp_path: Path) -> None:
     assert ended.stdout == ""
 
 
-def test_a_wrong_setting_is_said_without_its_value(start: Start) -> None:
-    """It may be a secret; also one that is wrong in several ways at once."""
+def test_an_invalid_setting_is_reported_without_its_value(start: StartProcess) -> None:
+    """The value may be a secret, also if it is invalid in several ways."""
     process = start(
         SIGNING_KEY="hunter2",
         OPERATOR_TOKEN="swordfish",
@@ -62,40 +64,40 @@ def test_a_wrong_setting_is_said_without_its_value(start: Start) -> None:
         HTTP_PORT="0",
     )
     assert process.popen.wait(timeout=60) == 2
-    said = process.log.read_text()
+    logged = process.log()
     for name in ("SIGNING_KEY", "OPERATOR_TOKEN", "PUBLIC_URL", "COLLECTOR_GRPC_TARGET", "HTTP_PORT"):
-        assert f"user_manager: {name}: " in said
-    assert "hunter2" not in said
-    assert "swordfish" not in said
-    assert "Traceback" not in said
+        assert f"user_manager: {name}: " in logged
+    assert "hunter2" not in logged
+    assert "swordfish" not in logged
+    assert "Traceback" not in logged
 
 
 @pytest.mark.parametrize("url", ["nonsense", "oracle9://user:hunter2@db/users"])
-def test_a_database_url_that_is_none_is_one_clear_sentence(start: Start, url: str) -> None:
-    """Exit code 2, and the password in it is not repeated."""
+def test_an_invalid_database_url_is_one_clear_sentence(start: StartProcess, url: str) -> None:
+    """The process exits with code 2 and does not print the password in the URL."""
     process = start(DATABASE_URL=url)
     assert process.popen.wait(timeout=60) == 2
-    said = process.log.read_text()
-    assert "user_manager: DATABASE_URL: " in said
-    assert "hunter2" not in said
-    assert "Traceback" not in said
+    logged = process.log()
+    assert "user_manager: DATABASE_URL: " in logged
+    assert "hunter2" not in logged
+    assert "Traceback" not in logged
 
 
 @pytest.mark.parametrize("setting", ["HTTP_PORT", "GRPC_PORT"])
-def test_a_port_in_use_is_one_clear_sentence(start: Start, setting: str) -> None:
-    """Exit code 2."""
+def test_a_port_in_use_is_one_clear_sentence(start: StartProcess, setting: str) -> None:
+    """The process exits with code 2 if its port is in use."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         process = start(**{setting: str(taken.getsockname()[1])})
         assert process.popen.wait(timeout=60) == 2
-    said = process.log.read_text()
-    assert "cannot listen" in said
-    assert "Traceback" not in said
+    logged = process.log()
+    assert "cannot listen" in logged
+    assert "Traceback" not in logged
 
 
-def test_with_nothing_around_it_it_registers_users_and_ends_in_order(start: Start) -> None:
-    """No Kafka and no collector: it is ready, its outbox waits, a deletion is refused, nothing personal is logged."""
+def test_without_kafka_and_collector_it_registers_users_and_stops_in_order(start: StartProcess) -> None:
+    """The service is ready, a deletion gets 503, and no personal data is logged."""
     process = start()
     eventually(lambda: process.status("/health/ready") == 200)
     assert process.status("/health/live") == 200
@@ -109,16 +111,16 @@ def test_with_nothing_around_it_it_registers_users_and_ends_in_order(start: Star
     with grpc.insecure_channel(process.grpc_target) as channel:
         health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
-    assert process.end() == 0
-    logged = process.log.read_text()
+    assert process.terminate() == 0
+    logged = process.log()
     assert "service.stopped" in logged
     assert "Traceback" not in logged
     for secret in ("ann@", '"Ann"', token, SIGNING_KEY, OPERATOR_TOKEN):
         assert secret not in logged
 
 
-def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start, tmp_path: Path) -> None:
-    """No start order: not ready while the database is away, ready once it is there."""
+def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: StartProcess, tmp_path: Path) -> None:
+    """The process is not ready while the database is unavailable, and ready once it is available."""
     later = tmp_path / "not-mounted-yet"
     process = start(DATABASE_URL=f"sqlite:///{later}/user_manager.db")
     eventually(lambda: process.status("/health/live") == 200)
@@ -129,15 +131,15 @@ def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: Start,
     assert httpx.post(f"{process.base_url}/users", json=ANN).status_code == 201
 
 
-def test_it_ends_in_order_while_it_waits_for_its_database(start: Start, tmp_path: Path) -> None:
-    """The waiting thread is told to stop too."""
+def test_it_stops_in_order_while_it_waits_for_its_database(start: StartProcess, tmp_path: Path) -> None:
+    """SIGTERM also stops the thread that waits for the database."""
     process = start(DATABASE_URL=f"sqlite:///{tmp_path}/missing/user_manager.db")
     eventually(lambda: process.status("/health/live") == 200)
-    assert process.end() == 0
+    assert process.terminate() == 0
 
 
-def test_a_bounce_that_is_reported_is_shown_and_counted(start: Start) -> None:
-    """Told over gRPC, seen over HTTP, counted at /metrics."""
+def test_a_bounce_that_is_reported_is_shown_and_counted(start: StartProcess) -> None:
+    """A bounce reported over gRPC is shown over HTTP and counted at /metrics."""
     process = start()
     eventually(process.is_ready)
     registered = httpx.post(f"{process.base_url}/users", json=ANN).json()
@@ -154,11 +156,11 @@ def test_a_bounce_that_is_reported_is_shown_and_counted(start: Start) -> None:
     for outcome in ("suppressed", "repeated"):
         (line,) = (each for each in counted if each.startswith("bounces_reported_total{") and f'"{outcome}"' in each)
         assert line.endswith(" 1.0")
-    assert process.end() == 0
+    assert process.terminate() == 0
 
 
-async def _changes_of(bootstrap_servers: str, user_id: str, count: int) -> list[tuple[str | None, int]]:
-    """The first `count` events of a user from the topic: what each says, and its sequence."""
+async def _consume_events(bootstrap_servers: str, user_id: str, count: int) -> list[tuple[str | None, int]]:
+    """Return kind and sequence of the first `count` events of a user in the topic."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
     )
@@ -177,24 +179,24 @@ async def _changes_of(bootstrap_servers: str, user_id: str, count: int) -> list[
         await consumer.stop()
 
 
-def test_the_life_of_an_account_is_published(start: Start, kafka: Broker) -> None:
-    """Registered, confirmed, deleted: in this order, with growing sequences, in the partition of the user."""
+def test_the_events_of_an_account_are_published(start: StartProcess, kafka: Broker) -> None:
+    """Registration, confirmation and deletion are published in order, with increasing sequences, in one partition."""
     collector = FakeCollector()
     collector.start()
     process = start(KAFKA_BOOTSTRAP_SERVERS=kafka.bootstrap_servers, COLLECTOR_GRPC_TARGET=collector.target)
     eventually(lambda: process.status("/health/ready") == 200)
     registered = httpx.post(f"{process.base_url}/users", json=ANN).json()
     user_id = registered["user"]["user_id"]
-    confirmed = httpx.post(Links(SIGNING_KEY, process.base_url).confirmation_url(UUID(user_id)))
+    confirmed = httpx.post(LinkSigner(SIGNING_KEY, process.base_url).build_confirmation_url(UUID(user_id)))
     assert confirmed.status_code == 200
     deleted = httpx.delete(
         f"{process.base_url}/users/{ANN['email']}", headers={"Authorization": f"Bearer {registered['token']}"}
     )
     assert deleted.status_code == 204
     assert collector.deleted == [user_id]
-    published = asyncio.run(asyncio.wait_for(_changes_of(kafka.bootstrap_servers, user_id, 3), timeout=60))
+    published = asyncio.run(asyncio.wait_for(_consume_events(kafka.bootstrap_servers, user_id, 3), timeout=60))
     assert [change for change, _ in published] == ["registered", "confirmed", "deleted"]
     sequences = [sequence for _, sequence in published]
     assert sequences == sorted(set(sequences))
-    assert process.end() == 0
+    assert process.terminate() == 0
     collector.stop()

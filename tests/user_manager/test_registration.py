@@ -1,4 +1,4 @@
-"""Registering happens at most once, and commits with its event; addresses are confirmed by their owners."""
+"""Registration creates an account at most once, together with its event; owners confirm their addresses."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -23,15 +23,15 @@ from user_manager.errors import (
     StillInFlightError,
     TooSoonError,
 )
-from user_manager.idempotency import LIFE
+from user_manager.idempotency import ANSWER_LIFETIME
 from user_manager.model import OUTBOX, IdempotencyRecord, User
-from user_manager.registration import LONGEST_PAUSE, Registration, next_confirmation_at
+from user_manager.registration import MAX_CONFIRMATION_DELAY, Registration, compute_next_confirmation_time
 
 KEY = UUID("8e03978e-40d5-43e8-bc93-6894a57f9324")
 
 
 def test_a_registration_commits_the_account_with_its_event(service: Service) -> None:
-    """The event asks for one confirmation mail, in the partition of the user, and holds no address and no name."""
+    """The event requests one confirmation mail, in the user's partition, and holds no address and no name."""
     service.clock.advance(timedelta(hours=5))
     account = service.register().account
     assert account.created_at == service.clock.now()
@@ -41,14 +41,14 @@ def test_a_registration_commits_the_account_with_its_event(service: Service) -> 
     user_id = str(account.user_id)
     assert (row.topic, row.key) == (USERS_CHANGED.name, user_id.encode())
     assert row.partition == partition_of(user_id, USERS_CHANGED)
-    (registered,) = service.events()
+    (registered,) = service.load_outbox_events()
     assert registered.user_id == user_id
     assert registered.registered.confirmation_id
     assert b"ann" not in row.value.lower()
 
 
 def test_a_registration_that_fails_leaves_nothing(service: Service) -> None:
-    """The outbox refuses the event: neither the account nor the answer is there."""
+    """If the event cannot be stored, neither the account nor the answer is stored."""
     with service.database.engine.begin() as connection:
         connection.execute(text("DROP TABLE outbox"))
     with pytest.raises(DatabaseUnavailableError):
@@ -59,7 +59,7 @@ def test_a_registration_that_fails_leaves_nothing(service: Service) -> None:
 
 
 def test_a_failed_commit_is_no_registration(service: Service) -> None:
-    """The last step of the transaction fails: nothing of it stays."""
+    """If the commit fails, nothing of the transaction is stored."""
 
     def refuse(_connection: object) -> None:
         raise RuntimeError("the disk is full")
@@ -68,13 +68,13 @@ def test_a_failed_commit_is_no_registration(service: Service) -> None:
     with pytest.raises(RuntimeError):
         service.register()
     event.remove(service.database.engine, "commit", refuse)
-    assert service.changes() == []
+    assert service.load_event_kinds() == []
     with pytest.raises(AccountUnknownError):
         service.accounts.get(OPERATOR_TOKEN, "ann@example.org")
 
 
 def test_the_token_is_never_stored_in_clear(service: Service) -> None:
-    """Who reads the whole database can act for nobody, not even while the answer is remembered."""
+    """A reader of the whole database learns no valid token, also while the answer is stored."""
     token = service.register(key=KEY).token
     with service.database.transaction() as session:
         rows = [
@@ -89,65 +89,65 @@ def test_the_token_is_never_stored_in_clear(service: Service) -> None:
 
 @pytest.mark.parametrize("key", [KEY, None], ids=["a key", "no key"])
 def test_the_same_request_gets_the_same_answer_again(service: Service, key: UUID | None) -> None:
-    """To the letter, token and all, also after the account has changed; and nothing happens."""
+    """A duplicate returns the first answer with its token, also after the account has changed, and has no effect."""
     first = service.register(key=key)
-    service.registrations.confirm(service.confirmation_token(first))
-    service.clock.advance(LIFE - timedelta(seconds=1))
+    service.registrations.confirm(service.build_confirmation_token(first))
+    service.clock.advance(ANSWER_LIFETIME - timedelta(seconds=1))
     assert service.register(key=key) == first
     assert service.accounts.authenticate(first.token).user_id == first.account.user_id
-    assert service.changes() == ["registered", "confirmed"]
+    assert service.load_event_kinds() == ["registered", "confirmed"]
 
 
 @pytest.mark.parametrize("key", [KEY, None], ids=["a key", "no key"])
-def test_an_answer_is_forgotten_after_a_while(service: Service, key: UUID | None) -> None:
-    """Then the same request is a new one, and its address is taken. Whether the sweep came by does not matter."""
+def test_a_stored_answer_expires(service: Service, key: UUID | None) -> None:
+    """After that the same request is a new one, whose address is taken, whether the answer was deleted or not."""
     service.register(key=key)
-    service.clock.advance(LIFE)
+    service.clock.advance(ANSWER_LIFETIME)
     for _ in range(2):
         with pytest.raises(AddressTakenError):
             service.register(key=key)
         with service.database.transaction() as session:
-            service.answers.sweep(session, service.clock.now())
-    assert service.changes() == ["registered"]
+            service.answers.delete_expired(session, service.clock.now())
+    assert service.load_event_kinds() == ["registered"]
 
 
-def test_a_key_can_be_used_again_once_it_is_forgotten(service: Service) -> None:
-    """An expired record that was not swept yet is in nobody's way."""
+def test_an_expired_key_can_be_used_again(service: Service) -> None:
+    """An expired record that was not deleted yet does not block the key."""
     ann = service.register("ann@example.org", key=KEY)
-    service.clock.advance(LIFE)
+    service.clock.advance(ANSWER_LIFETIME)
     bob = service.register("bob@example.org", key=KEY)
     assert service.register("bob@example.org", key=KEY) == bob
     assert bob.account.user_id != ann.account.user_id
 
 
 def test_a_key_is_for_one_body(service: Service) -> None:
-    """Neither another address nor another name, and nothing is registered."""
+    """A key with another address or another name is refused, and nothing is registered."""
     service.register("ann@example.org", "Ann", KEY)
     for email, name in (("bob@example.org", "Ann"), ("ann@example.org", "Anna")):
         with pytest.raises(IdempotencyKeyReusedError):
             service.register(email, name, KEY)
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
 
 
 def test_another_key_is_another_request(service: Service) -> None:
-    """The address is taken, whoever asks."""
+    """A request with another key for the same address gets "address taken"."""
     service.register(key=KEY)
     for key in (uuid4(), None):
         with pytest.raises(AddressTakenError):
             service.register(key=key)
 
 
-def test_an_address_registers_once_in_whatever_case(service: Service) -> None:
-    """The second gets no account and makes no event."""
+def test_an_address_registers_once_in_any_case(service: Service) -> None:
+    """The second registration creates no account and no event."""
     service.register("ann@example.org", key=KEY)
     with pytest.raises(AddressTakenError):
         service.register("ANN@example.org", key=uuid4())
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
 
 
 @pytest.mark.parametrize("same_key", [True, False])
-def test_of_registrations_at_the_same_time_one_wins(service: Service, same_key: bool) -> None:
-    """The database's keys decide the race: the others get the same answer, or learn that the address is taken."""
+def test_of_concurrent_registrations_one_wins(service: Service, same_key: bool) -> None:
+    """The database's unique keys decide: the others get the same answer, or "address taken"."""
     start = threading.Barrier(8)
     outcomes: list[Registration | str] = []
 
@@ -168,103 +168,105 @@ def test_of_registrations_at_the_same_time_one_wins(service: Service, same_key: 
         assert all(outcome == outcomes[0] for outcome in outcomes)
     else:
         assert sum(outcome == "taken" for outcome in outcomes) == 7
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
 
 
-def test_another_constraint_is_not_taken_for_a_taken_address(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The address is free, so "taken" would be a lie."""
-    monkeypatch.setattr("user_manager.tokens.new_token", lambda: "the-same-token-twice")
+def test_another_violated_constraint_is_not_reported_as_a_taken_address(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The address is free, so the error must not be "address taken"."""
+    monkeypatch.setattr("user_manager.tokens.generate_token", lambda: "the-same-token-twice")
     service.register("ann@example.org")
     with pytest.raises(StillInFlightError):
         service.register("bob@example.org")
 
 
 def test_erasing_an_account_erases_the_answer_too(service: Service) -> None:
-    """The same request may register anew at once."""
+    """After the deletion the same request registers a new account at once."""
     first = service.register(key=KEY)
     assert service.deletions.delete(first.token, "ann@example.org") is None
     assert service.register(key=KEY).account.user_id != first.account.user_id
 
 
-def test_confirming_is_idempotent_and_announced_once(service: Service) -> None:
-    """People click twice."""
+def test_confirming_is_idempotent_and_published_once(service: Service) -> None:
+    """A second click on the link changes nothing and publishes no event."""
     registration = service.register()
     for _ in range(2):
-        service.registrations.confirm(service.confirmation_token(registration))
+        service.registrations.confirm(service.build_confirmation_token(registration))
     account = service.accounts.get(registration.token, "ann@example.org")
     assert account.confirmed
     assert account.version == registration.account.version + 1
-    assert service.changes() == ["registered", "confirmed"]
+    assert service.load_event_kinds() == ["registered", "confirmed"]
 
 
-def test_looking_at_a_link_confirms_nothing(service: Service) -> None:
-    """Mail scanners open links."""
+def test_checking_a_link_confirms_nothing(service: Service) -> None:
+    """Mail scanners open links, so opening one must not confirm."""
     registration = service.register()
-    service.registrations.check_link(service.confirmation_token(registration))
+    service.registrations.check_confirmation_link(service.build_confirmation_token(registration))
     assert not service.accounts.authenticate(registration.token).confirmed
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
 
 
-def test_the_link_of_an_account_that_is_gone_confirms_nothing(service: Service) -> None:
-    """Also when the same address registered again since: that account has a link of its own."""
+def test_the_link_of_a_deleted_account_confirms_nothing(service: Service) -> None:
+    """The old link does not confirm a new account with the same address either."""
     registration = service.register()
     service.deletions.delete(registration.token, "ann@example.org")
     again = service.register()
-    for use in (service.registrations.check_link, service.registrations.confirm):
+    for use in (service.registrations.check_confirmation_link, service.registrations.confirm):
         with pytest.raises(LinkOrphanedError):
-            use(service.confirmation_token(registration))
+            use(service.build_confirmation_token(registration))
     assert not service.accounts.authenticate(again.token).confirmed
 
 
-def test_another_confirmation_mail_is_another_wish(service: Service) -> None:
-    """Each has an id of its own, so that it is mailed once more, and not twice."""
+def test_another_confirmation_mail_has_another_id(service: Service) -> None:
+    """Each request has an id of its own, so that its mail is sent once."""
     token = service.register().token
     service.clock.advance(timedelta(minutes=1))
-    service.registrations.ask_confirmation(token, "ann@example.org")
-    first, second = service.events()
+    service.registrations.request_confirmation_mail(token, "ann@example.org")
+    first, second = service.load_outbox_events()
     assert second.WhichOneof("change") == "registered"
     assert first.registered.confirmation_id != second.registered.confirmation_id
 
 
-def test_confirmation_mails_cannot_be_asked_for_without_end(service: Service) -> None:
-    """Each pause is longer; who asks too soon is told when, to the second, and nothing is sent."""
+def test_requests_for_confirmation_mails_are_limited(service: Service) -> None:
+    """Each delay is longer; an early request gets the wait in seconds, and sends nothing."""
     token = service.register().token
     for pause in (60, 120, 240):
         with pytest.raises(TooSoonError) as caught:
-            service.registrations.ask_confirmation(token, "ann@example.org")
+            service.registrations.request_confirmation_mail(token, "ann@example.org")
         assert caught.value.retry_after_s == pause
         service.clock.advance(timedelta(seconds=pause) - timedelta(microseconds=1))
         with pytest.raises(TooSoonError) as caught:
-            service.registrations.ask_confirmation(token, "ann@example.org")
+            service.registrations.request_confirmation_mail(token, "ann@example.org")
         assert caught.value.retry_after_s == 1
         service.clock.advance(timedelta(microseconds=1))
-        service.registrations.ask_confirmation(token, "ann@example.org")
-    assert len(service.changes()) == 4
+        service.registrations.request_confirmation_mail(token, "ann@example.org")
+    assert len(service.load_event_kinds()) == 4
 
 
-def test_who_has_confirmed_gets_no_other_mail(service: Service) -> None:
-    """And only owner and operator may ask at all."""
+def test_a_confirmed_account_gets_no_other_confirmation_mail(service: Service) -> None:
+    """Only owner and operator may request one, and only for an unconfirmed address."""
     ann, bob = service.register("ann@example.org"), service.register("bob@example.org")
     service.clock.advance(timedelta(days=1))
     with pytest.raises(NotYoursError):
-        service.registrations.ask_confirmation(bob.token, "ann@example.org")
-    service.registrations.confirm(service.confirmation_token(ann))
+        service.registrations.request_confirmation_mail(bob.token, "ann@example.org")
+    service.registrations.confirm(service.build_confirmation_token(ann))
     for token in (ann.token, OPERATOR_TOKEN):
         with pytest.raises(AlreadyConfirmedError):
-            service.registrations.ask_confirmation(token, "ann@example.org")
+            service.registrations.request_confirmation_mail(token, "ann@example.org")
 
 
-@given(asked=st.integers(1, 10_000))
-def test_pauses_between_confirmation_mails_grow_up_to_a_day(asked: int) -> None:
-    """For any number of mails: never shorter than before, never longer than a day."""
+@given(requests=st.integers(1, 10_000))
+def test_delays_between_confirmation_mails_grow_up_to_a_day(requests: int) -> None:
+    """For any number of mails a delay is never shorter than the one before, and a day at most."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    pause, following = next_confirmation_at(now, asked) - now, next_confirmation_at(now, asked + 1) - now
-    assert timedelta(minutes=1) <= pause <= following <= LONGEST_PAUSE
-    assert following == min(2 * pause, LONGEST_PAUSE)
+    delay, following = (compute_next_confirmation_time(now, count) - now for count in (requests, requests + 1))
+    assert timedelta(minutes=1) <= delay <= following <= MAX_CONFIRMATION_DELAY
+    assert following == min(2 * delay, MAX_CONFIRMATION_DELAY)
 
 
-def test_a_database_that_is_away_is_said_without_its_text(service: Service) -> None:
-    """The error is transient and ours; it shows neither SQL nor a path."""
+def test_an_unavailable_database_is_reported_without_its_text(service: Service) -> None:
+    """The error is transient and ours; its text holds neither SQL nor a path."""
     away = Service(Database("sqlite:////nowhere/at/all.db"))
     with pytest.raises(DatabaseUnavailableError) as caught:
         away.registrations.register(Address("ann@example.org"), "Ann", "UTC")

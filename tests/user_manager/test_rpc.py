@@ -27,6 +27,7 @@ pytestmark = ON_SQLITE
 
 @pytest.fixture
 def stub(service: Service) -> Iterator[UserServiceStub]:
+    """Yield a client of a running UserService."""
     port = free_port()
     servicer = UserService(service.accounts, service.bounces)
     server = GrpcServer(
@@ -42,18 +43,18 @@ def stub(service: Service) -> Iterator[UserServiceStub]:
     server.stop()
 
 
-def test_a_token_tells_whose_it_is(stub: UserServiceStub, service: Service) -> None:
-    """And whether the address is confirmed, at once."""
+def test_authenticate_returns_the_user(stub: UserServiceStub, service: Service) -> None:
+    """The response holds the user's id, and at once if the address is confirmed."""
     registration = service.register()
     user_id = str(registration.account.user_id)
     for confirmed in (False, True):
         answer = stub.Authenticate(AuthenticateRequest(token=registration.token), timeout=5)
         assert (answer.user_id, answer.confirmed) == (user_id, confirmed)
-        service.registrations.confirm(service.confirmation_token(registration))
+        service.registrations.confirm(service.build_confirmation_token(registration))
 
 
-def test_nobodys_token_is_unauthenticated(stub: UserServiceStub, service: Service) -> None:
-    """Never given, the operator's, rotated, or of an account that is gone."""
+def test_an_unknown_token_is_unauthenticated(stub: UserServiceStub, service: Service) -> None:
+    """Guessed, operator's and rotated tokens and those of deleted accounts get UNAUTHENTICATED."""
     gone = service.register()
     service.deletions.delete(gone.token, "ann@example.org")
     rotated = service.register("bob@example.org")
@@ -64,15 +65,15 @@ def test_nobodys_token_is_unauthenticated(stub: UserServiceStub, service: Servic
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_an_address_tells_whether_somebody_has_it(stub: UserServiceStub, service: Service) -> None:
-    """In any case; what is no address is nobody's, and no error."""
+def test_verify_user_reports_if_an_address_is_registered(stub: UserServiceStub, service: Service) -> None:
+    """The case does not matter; an invalid address is not registered, and no error."""
     service.register("ann@example.org")
     for email, exists in (("ANN@example.org", True), ("bob@example.org", False), ("nonsense", False), ("", False)):
         assert stub.VerifyUser(VerifyUserRequest(email=email), timeout=5).exists is exists
 
 
-def test_contacts_hold_what_a_mail_needs(stub: UserServiceStub, service: Service) -> None:
-    """Who does not exist is left out; the link that confirms is there until it was followed."""
+def test_contacts_hold_the_data_for_a_mail(stub: UserServiceStub, service: Service) -> None:
+    """Unknown users are left out; the confirmation link is there until the address is confirmed."""
     registration = service.register()
     ids = [str(registration.account.user_id), str(uuid4()), "nonsense"]
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=ids), timeout=5).contacts
@@ -85,8 +86,8 @@ def test_contacts_hold_what_a_mail_needs(stub: UserServiceStub, service: Service
     assert (contact.confirmed, contact.confirm_url, contact.paused) == (True, "", True)
 
 
-def test_a_call_asks_for_500_contacts_at_most(stub: UserServiceStub) -> None:
-    """INVALID_ARGUMENT, as the contract says."""
+def test_a_call_requests_500_contacts_at_most(stub: UserServiceStub) -> None:
+    """More than 500 ids get INVALID_ARGUMENT, by the contract."""
     ids = [str(uuid4()) for _ in range(501)]
     assert not stub.GetContacts(GetContactsRequest(user_ids=ids[:500]), timeout=5).contacts
     with pytest.raises(grpc.RpcError) as caught:
@@ -94,24 +95,25 @@ def test_a_call_asks_for_500_contacts_at_most(stub: UserServiceStub) -> None:
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def report(stub: UserServiceStub, user_id: str, bounced_at: datetime) -> None:
+def report_bounce(stub: UserServiceStub, user_id: str, bounced_at: datetime) -> None:
+    """Report a bounce over gRPC."""
     instant = Timestamp()
     instant.FromDatetime(bounced_at)
     stub.ReportBounce(ReportBounceRequest(user_id=user_id, bounced_at=instant), timeout=5)
 
 
 def test_a_bounce_is_seen_in_the_contact(stub: UserServiceStub, service: Service) -> None:
-    """With no link, until the owner asks for one; following it lifts the suppression."""
+    """A suppressed contact has no link until the owner requests one; following it ends the suppression."""
     registration = service.register()
     user_id = str(registration.account.user_id)
-    service.registrations.confirm(service.confirmation_token(registration))
+    service.registrations.confirm(service.build_confirmation_token(registration))
     service.clock.advance(timedelta(days=1))
     for _ in range(2):
-        report(stub, user_id, service.clock.now())
+        report_bounce(stub, user_id, service.clock.now())
         (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=5).contacts
         assert (contact.suppressed, contact.confirmed, contact.confirm_url) == (True, True, "")
     service.clock.advance(timedelta(days=1))
-    service.registrations.ask_confirmation(registration.token, "ann@example.org")
+    service.registrations.request_confirmation_mail(registration.token, "ann@example.org")
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=5).contacts
     assert (contact.suppressed, contact.confirmed) == (True, True)
     service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
@@ -120,9 +122,9 @@ def test_a_bounce_is_seen_in_the_contact(stub: UserServiceStub, service: Service
 
 
 @pytest.mark.parametrize("user_id", ["8b66274a-5cfe-471e-8da2-45ca7134672d", "nonsense", "", "\x00"])
-def test_a_bounce_of_nobody_is_no_error(stub: UserServiceStub, service: Service, user_id: str) -> None:
-    """The account may be gone since the mail went out; there is nothing that the notifier could do about it."""
-    report(stub, user_id, service.clock.now())
+def test_a_bounce_of_an_unknown_user_is_no_error(stub: UserServiceStub, service: Service, user_id: str) -> None:
+    """The account may have been deleted after the mail was sent, and the notifier could do nothing about it."""
+    report_bounce(stub, user_id, service.clock.now())
 
 
 @pytest.mark.parametrize(
@@ -130,8 +132,10 @@ def test_a_bounce_of_nobody_is_no_error(stub: UserServiceStub, service: Service,
     [None, Timestamp(seconds=1 << 62), Timestamp(seconds=-(1 << 62)), Timestamp(nanos=-1), Timestamp(nanos=1 << 30)],
     ids=["missing", "far ahead", "far back", "negative", "too many nanoseconds"],
 )
-def test_a_bounce_at_no_time_is_refused(stub: UserServiceStub, service: Service, bounced_at: Timestamp | None) -> None:
-    """INVALID_ARGUMENT, as the contract says, and nothing changes."""
+def test_a_bounce_at_an_invalid_time_is_refused(
+    stub: UserServiceStub, service: Service, bounced_at: Timestamp | None
+) -> None:
+    """A missing or impossible time gets INVALID_ARGUMENT, by the contract, and nothing changes."""
     account = service.register().account
     with pytest.raises(grpc.RpcError) as caught:
         stub.ReportBounce(ReportBounceRequest(user_id=str(account.user_id), bounced_at=bounced_at), timeout=5)
@@ -142,16 +146,16 @@ def test_a_bounce_at_no_time_is_refused(stub: UserServiceStub, service: Service,
 @pytest.mark.parametrize(
     "bounced_at", [datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)], ids=str
 )
-def test_a_bounce_at_any_time_of_the_calendar_is_kept(
+def test_a_bounce_at_any_calendar_time_is_accepted(
     stub: UserServiceStub, service: Service, bounced_at: datetime
 ) -> None:
-    """A clock that is wrong suppresses the address no longer than until the next confirmation."""
+    """A wrong clock suppresses the address no longer than until the next confirmation."""
     registration = service.register()
     user_id = str(registration.account.user_id)
-    report(stub, user_id, bounced_at)
+    report_bounce(stub, user_id, bounced_at)
     assert service.accounts.get(OPERATOR_TOKEN, "ann@example.org").suppressed
     service.clock.advance(timedelta(days=1))
-    service.registrations.ask_confirmation(registration.token, "ann@example.org")
+    service.registrations.request_confirmation_mail(registration.token, "ann@example.org")
     (contact,) = stub.GetContacts(GetContactsRequest(user_ids=[user_id]), timeout=5).contacts
     service.registrations.confirm(contact.confirm_url.rpartition("/")[2])
     assert not service.accounts.get(OPERATOR_TOKEN, "ann@example.org").suppressed

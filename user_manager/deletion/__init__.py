@@ -1,1 +1,1 @@
-"""The deletion saga: its steps, and the process that carries them forward."""
+"""The deletion saga: its steps, and the service that executes them."""

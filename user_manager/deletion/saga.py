@@ -1,17 +1,17 @@
 """The deletion of an account: a saga over two services that always converges.
 
-The steps and their order are in `steps`. A record in the database says which one comes next, so a deletion survives
-whatever stops the process; the background carries it forward. Every step may be done twice, by two replicas at once.
+The steps and their order are in `steps`. A record in the database holds the next step, so a deletion survives any stop
+of the process: a background task resumes it. Every step may be executed twice, by two replicas at once.
 
-The request that asks for a deletion does the first two steps itself. When the pivot fails it calls the deletion off,
-and nothing was touched. When it crashes before it could tell anybody, the deletion goes on: the pivot may have
-succeeded, and deleting is what was asked.
+The request that starts a deletion executes the first two steps itself. If the pivot fails, the request cancels the
+deletion, and nothing was changed. If the process crashes before it could respond, the deletion continues: the pivot may
+have succeeded, and deleting is what the user requested.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, Protocol
+from typing import Final, Protocol, assert_never
 from uuid import UUID, uuid4
 
 import structlog
@@ -24,54 +24,61 @@ from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
 from user_manager import events
-from user_manager.access import Access
-from user_manager.deletion.steps import BEGINS_AFTER, Step, retry_after
-from user_manager.errors import CollectorAwayError, CollectorRefusedError, DeletionUnknownError
-from user_manager.idempotency import forget_answers_about
+from user_manager.access import AccountAccess
+from user_manager.deletion.steps import STEP_DELAYS, DeletionStep, compute_retry_delay
+from user_manager.errors import CollectorRefusedError, CollectorUnavailableError, DeletionUnknownError
+from user_manager.idempotency import delete_answers_of_user
 from user_manager.model import OUTBOX, Deletion, User
 
 log = structlog.get_logger()
 
-HELD: Final = timedelta(seconds=15)
-"""So long nobody else goes on with a deletion that somebody has taken up. A step that takes longer is done twice."""
+LEASE_DURATION: Final = timedelta(seconds=15)
+"""Time for which a deletion belongs to the replica that leased it. A step that takes longer may be executed twice."""
 
-CARRY_ON_EVERY_S: Final = 1.0
-"""How often the background looks, in real seconds."""
+RESUME_INTERVAL_S: Final = 1.0
+"""Seconds between two runs of `resume_due_deletions`, in real time."""
 
-_AT_ONCE: Final = 4
-"""Deletions that are taken up together: even with a dead collector their steps take less time than `HELD`."""
+_BATCH_SIZE: Final = 4
+"""Deletions leased together: even with an unavailable collector their steps take less time than `LEASE_DURATION`."""
 
 
 class DeletionStatus(StrEnum):
-    """How far a deletion is, for the person who asked for it."""
+    """The progress of a deletion, as shown to the person who requested it."""
 
     IN_PROGRESS = "in_progress"
     COMPLETED = "completed"
 
 
-class Interests(Protocol):
-    """What deletions need of the service that keeps interests."""
+class InterestDeleter(Protocol):
+    """The part of the collector's interface that deletions need."""
 
     def delete_interests(self, user_id: UUID) -> None:
-        """Idempotent. Raises CollectorAwayError, CollectorRefusedError."""
+        """Delete all interests of this user. Idempotent. Raises CollectorUnavailableError, CollectorRefusedError."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class _UnderWay:
-    """A deletion as somebody has taken it up."""
+class _LeasedDeletion:
+    """A copy of a deletion's record, taken when this replica leased the deletion."""
 
     deletion_id: UUID
     user_id: UUID
-    step: Step
+    step: DeletionStep
+    """The next step at that time."""
     request: UUID
+    """Id of the last request for this deletion at that time."""
+
+    @classmethod
+    def from_record(cls, record: Deletion) -> "_LeasedDeletion":
+        """Copy a record of the database."""
+        return cls(record.deletion_id, record.user_id, DeletionStep(record.step), record.request)
 
 
 class Deletions:
-    """The use cases, and the background's round. May be called by several threads at once."""
+    """Use cases that delete accounts, for requests and for the background task. Safe for several threads."""
 
     def __init__(
-        self, database: Database, interests: Interests, access: Access, clock: Clock, metrics: Metrics
+        self, database: Database, interests: InterestDeleter, access: AccountAccess, clock: Clock, metrics: Metrics
     ) -> None:
         self._database = database
         self._interests = interests
@@ -81,192 +88,216 @@ class Deletions:
         self._failed = metrics.counter("deletion_step_failures_total", "Steps of deletions that failed", "step")
 
     def delete(self, token: str, email: str) -> UUID | None:
-        """Delete the account with this address and everything about it. Safe to repeat.
+        """Delete the account with this address and all data about its owner. Idempotent.
 
-        Returns None when it is done; the deletion's id when it will be done, but not all of it could be done now.
-        Blocks on the collector, but holds no lock meanwhile. Raises TokenUnknownError, NotYoursError,
-        AccountUnknownError, CollectorAwayError, CollectorRefusedError: then the account is untouched.
-        Raises DatabaseAwayError when even that is not known.
+        Returns None if the deletion is complete for the person; the deletion's id if the background task will complete
+        it. Blocks on the collector, but holds no database lock meanwhile. Raises TokenUnknownError, NotYoursError,
+        AccountUnknownError, CollectorUnavailableError, CollectorRefusedError: then the account is unchanged.
+        Raises DatabaseUnavailableError if even that is unknown.
         """
         deletion = self._begin(token, email)
-        if deletion.step is Step.DELETE_INTERESTS:
+        if deletion.step is DeletionStep.DELETE_INTERESTS:
             try:
-                self._do(deletion, Step.DELETE_INTERESTS)
-            except (CollectorAwayError, CollectorRefusedError):
-                goes_on = self._call_off(deletion)
-                if goes_on is None:
+                self._execute_step(deletion, DeletionStep.DELETE_INTERESTS)
+            except (CollectorUnavailableError, CollectorRefusedError):
+                continuing_id = self._cancel(deletion)
+                if continuing_id is None:
                     raise
-                return goes_on
-            except DatabaseUnavailableError:  # the pivot succeeded; that it did could not be recorded
+                return continuing_id
+            except DatabaseUnavailableError:  # the pivot succeeded, but its success could not be recorded
                 return deletion.deletion_id
         try:
-            self._do(deletion, Step.ERASE)
+            self._execute_step(deletion, DeletionStep.ERASE_ACCOUNT)
         except DatabaseUnavailableError:
             return deletion.deletion_id
         return None
 
-    def status(self, deletion_id: UUID) -> DeletionStatus:
-        """How far a deletion is. Raises DatabaseAwayError, DeletionUnknownError."""
+    def load_status(self, deletion_id: UUID) -> DeletionStatus:
+        """Return the progress of a deletion. Raises DatabaseUnavailableError, DeletionUnknownError."""
         with self._database.reading() as session:
             step = session.scalar(select(Deletion.step).where(Deletion.deletion_id == deletion_id))
         if step is None:
             raise DeletionUnknownError("No deletion has this id, or it was completed long ago.")
-        waiting = step in (Step.DELETE_INTERESTS, Step.ERASE)
-        return DeletionStatus.IN_PROGRESS if waiting else DeletionStatus.COMPLETED
+        in_progress = step in (DeletionStep.DELETE_INTERESTS, DeletionStep.ERASE_ACCOUNT)
+        return DeletionStatus.IN_PROGRESS if in_progress else DeletionStatus.COMPLETED
 
-    def carry_on(self) -> int:
-        """Do the next step of every deletion whose time has come. Returns how many were taken up.
+    def resume_due_deletions(self) -> int:
+        """Execute the next step of every deletion that is due; return the number of deletions leased for that.
 
-        A step that fails is tried again later, each time after a longer pause. Raises DatabaseAwayError.
+        A failed step is retried later, with exponential backoff. Raises DatabaseUnavailableError.
         """
-        taken_up = 0
+        leased = 0
         while True:
-            taken = self._take_up()
-            for deletion in taken:
+            batch = self._lease_due_deletions()
+            for deletion in batch:
                 try:
-                    self._do(deletion, deletion.step)
-                except (CollectorAwayError, CollectorRefusedError, DatabaseUnavailableError) as error:
-                    self._put_off(deletion, error)
-            taken_up += len(taken)
-            if len(taken) < _AT_ONCE:
-                return taken_up
+                    self._execute_step(deletion, deletion.step)
+                except (CollectorUnavailableError, CollectorRefusedError, DatabaseUnavailableError) as error:
+                    self._schedule_retry(deletion, error)
+            leased += len(batch)
+            if len(batch) < _BATCH_SIZE:
+                return leased
 
-    def count_pending(self) -> None:
-        """Set the gauge of deletions under way from the database. Raises DatabaseAwayError."""
+    def update_pending_gauge(self) -> None:
+        """Set the gauge of unfinished deletions from the database. Raises DatabaseUnavailableError."""
         with self._database.reading() as session:
             counts = dict(session.execute(select(Deletion.step, func.count()).group_by(Deletion.step)).all())
-        for step in Step:
+        for step in DeletionStep:
             self._pending.labels(step=step).set(counts.get(step, 0))
 
-    def _do(self, deletion: _UnderWay, step: Step) -> None:
-        {
-            Step.DELETE_INTERESTS: self._delete_interests,
-            Step.ERASE: self._erase,
-            Step.DELETE_LATE_INTERESTS: self._delete_late_interests,
-            Step.FORGET: self._forget,
-        }[step](deletion)
+    def _execute_step(self, deletion: _LeasedDeletion, step: DeletionStep) -> None:
+        """Execute one step and record its success, so that the next step follows."""
+        match step:
+            case DeletionStep.DELETE_INTERESTS:
+                self._delete_interests(deletion)
+            case DeletionStep.ERASE_ACCOUNT:
+                self._erase_account(deletion)
+            case DeletionStep.DELETE_LATE_INTERESTS:
+                self._delete_late_interests(deletion)
+            case DeletionStep.DELETE_RECORD:
+                self._delete_record(deletion)
+            case _:
+                assert_never(step)
 
-    def _delete_interests(self, deletion: _UnderWay) -> None:
+    def _delete_interests(self, deletion: _LeasedDeletion) -> None:
+        """Execute the pivot: delete the user's interests at the collector, and record that it succeeded."""
         self._interests.delete_interests(deletion.user_id)
         try:
             with self._database.transaction() as session:
-                if not self._advance(session, deletion, Step.DELETE_INTERESTS):
-                    self._record_again(session, deletion)
-        except IntegrityError:  # a new request recorded it in the same instant: it is there now
+                if not self._advance_record(session, deletion, DeletionStep.DELETE_INTERESTS):
+                    self._restore_cancelled_record(session, deletion)
+        except IntegrityError:  # a new request inserted the record at the same instant: now it exists
             with self._database.transaction() as session:
-                self._advance(session, deletion, Step.DELETE_INTERESTS)
+                self._advance_record(session, deletion, DeletionStep.DELETE_INTERESTS)
 
-    def _erase(self, deletion: _UnderWay) -> None:
+    def _erase_account(self, deletion: _LeasedDeletion) -> None:
+        """Delete the account and its stored answers, and publish the event of the deletion, in one transaction."""
         with self._database.transaction() as session:
-            gone = session.connection().execute(delete(User).where(User.user_id == deletion.user_id))
-            if gone.rowcount == 1:  # else another replica was faster, and has announced it
-                forget_answers_about(session, deletion.user_id)
-                OUTBOX.add(session, [events.deleted(deletion.user_id)])
-            self._advance(session, deletion, Step.ERASE)
-        if gone.rowcount == 1:
+            erased = session.connection().execute(delete(User).where(User.user_id == deletion.user_id))
+            if erased.rowcount == 1:  # else another replica was faster, and has published the event
+                delete_answers_of_user(session, deletion.user_id)
+                OUTBOX.add(session, [events.build_deleted_event(deletion.user_id)])
+            self._advance_record(session, deletion, DeletionStep.ERASE_ACCOUNT)
+        if erased.rowcount == 1:
             log.info("account.deleted", user_id=str(deletion.user_id))
 
-    def _delete_late_interests(self, deletion: _UnderWay) -> None:
+    def _delete_late_interests(self, deletion: _LeasedDeletion) -> None:
+        """Delete the interests that were set while the collector still accepted the token of the erased account."""
         self._interests.delete_interests(deletion.user_id)
         with self._database.transaction() as session:
-            self._advance(session, deletion, Step.DELETE_LATE_INTERESTS)
+            self._advance_record(session, deletion, DeletionStep.DELETE_LATE_INTERESTS)
 
-    def _forget(self, deletion: _UnderWay) -> None:
+    def _delete_record(self, deletion: _LeasedDeletion) -> None:
         with self._database.transaction() as session:
             session.execute(delete(Deletion).where(Deletion.deletion_id == deletion.deletion_id))
 
-    def _begin(self, token: str, email: str) -> _UnderWay:
-        """Record that the deletion is wanted, before anything is done. Raises as `delete` does."""
+    def _begin(self, token: str, email: str) -> _LeasedDeletion:
+        """Record the request for a deletion before any step is executed. Raises the errors of `delete`."""
         try:
-            return self._recorded(token, email)
-        except IntegrityError:
-            return self._recorded(token, email)  # another request recorded it in the same instant: it is there now
+            return self._record_request(token, email)
+        except IntegrityError:  # another request inserted the record at the same instant: now it exists
+            return self._record_request(token, email)
 
-    def _recorded(self, token: str, email: str) -> _UnderWay:
+    def _record_request(self, token: str, email: str) -> _LeasedDeletion:
+        """Insert the deletion's record, or take over an existing one, and lease the deletion.
+
+        Raises the errors of `delete`, and IntegrityError if another request inserts the record at the same instant.
+        """
         now = self._clock.now()
         request = uuid4()
         with self._database.transaction() as session:
-            user_id = self._access.account(session, token, email, leaving=True).user_id
-            deletion = session.scalar(select(Deletion).where(Deletion.user_id == user_id).with_for_update())
-            if deletion is None:
-                deletion = Deletion(
+            user_id = self._access.load_account(session, token, email, include_deleting=True).user_id
+            record = session.scalar(select(Deletion).where(Deletion.user_id == user_id).with_for_update())
+            if record is None:
+                record = Deletion(
                     deletion_id=uuid4(),
                     user_id=user_id,
-                    step=Step.DELETE_INTERESTS,
+                    step=DeletionStep.DELETE_INTERESTS,
                     requested_at=now,
                 )
-                session.add(deletion)
-            deletion.request = request
-            deletion.attempts = 0
-            deletion.next_attempt_at = now + HELD
+                session.add(record)
+            record.request = request
+            record.attempts = 0
+            record.next_attempt_at = now + LEASE_DURATION
             session.flush()
-            return _under_way(deletion)
+            return _LeasedDeletion.from_record(record)
 
-    def _call_off(self, deletion: _UnderWay) -> UUID | None:
-        """Forget a deletion whose pivot failed. Returns None, or the id of a deletion that completes all the same.
+    def _cancel(self, deletion: _LeasedDeletion) -> UUID | None:
+        """Delete the record of a deletion whose pivot failed, unless a later request has taken the record over.
 
-        A later request for the same decides for itself: it may be at the pivot now, or past it. When the database does
-        not answer (DatabaseAwayError) nothing can be promised: a record that stays is carried forward.
+        Returns None if the account remains; the deletion's id if the pivot of another request succeeded, so that the
+        deletion completes nevertheless. Raises DatabaseUnavailableError: then the outcome is open, because the
+        background task resumes a record that remains.
         """
-        mine = (
+        is_own_request = (
             Deletion.deletion_id == deletion.deletion_id,
-            Deletion.step == Step.DELETE_INTERESTS,
+            Deletion.step == DeletionStep.DELETE_INTERESTS,
             Deletion.request == deletion.request,
         )
         with self._database.transaction() as session:
-            session.execute(delete(Deletion).where(*mine))
+            session.execute(delete(Deletion).where(*is_own_request))
             return session.scalar(
                 select(Deletion.deletion_id).where(
-                    Deletion.user_id == deletion.user_id, Deletion.step != Step.DELETE_INTERESTS
+                    Deletion.user_id == deletion.user_id, Deletion.step != DeletionStep.DELETE_INTERESTS
                 )
             )
 
-    def _advance(self, session: Session, deletion: _UnderWay, done: Step) -> bool:
-        """Record that a step is done. False when there is no record (any more) that waits for it."""
+    def _advance_record(self, session: Session, deletion: _LeasedDeletion, done: DeletionStep) -> bool:
+        """Replace the completed step `done` in the user's record by the step after it.
+
+        Returns True if the record was changed, False if no record of this user has `done` as its next step.
+        """
         following = done.next
         assert following is not None, "the last step deletes the record"  # noqa: S101 - a bug of ours, not a state
         moved = session.connection().execute(
             update(Deletion)
             .where(Deletion.user_id == deletion.user_id, Deletion.step == done)
-            .values(step=following, attempts=0, next_attempt_at=self._due(following))
+            .values(step=following, attempts=0, next_attempt_at=self._compute_due_time(following))
         )
         return moved.rowcount == 1
 
-    def _record_again(self, session: Session, deletion: _UnderWay) -> None:
-        """The pivot has succeeded, so the deletion must complete, whoever called it off or has gone on with it."""
-        known = session.scalar(select(Deletion.step).where(Deletion.user_id == deletion.user_id))
-        if known is None and session.get(User, deletion.user_id) is not None:
+    def _restore_cancelled_record(self, session: Session, deletion: _LeasedDeletion) -> None:
+        """Insert the record again if another request cancelled the deletion while this one's pivot succeeded.
+
+        The deletion must complete, because the interests are deleted. Does nothing if a record of the user exists or
+        the account was erased meanwhile.
+        """
+        recorded_step = session.scalar(select(Deletion.step).where(Deletion.user_id == deletion.user_id))
+        if recorded_step is None and session.get(User, deletion.user_id) is not None:
             session.add(
                 Deletion(
                     deletion_id=deletion.deletion_id,
                     user_id=deletion.user_id,
-                    step=Step.ERASE,
+                    step=DeletionStep.ERASE_ACCOUNT,
                     request=deletion.request,
                     attempts=0,
-                    next_attempt_at=self._due(Step.ERASE),
+                    next_attempt_at=self._compute_due_time(DeletionStep.ERASE_ACCOUNT),
                     requested_at=self._clock.now(),
                 )
             )
 
-    def _due(self, step: Step) -> datetime:
-        # A request goes on with the next step at once; the background comes later, and only when that did not succeed.
-        return self._clock.now() + max(BEGINS_AFTER[step], retry_after(1))
+    def _compute_due_time(self, step: DeletionStep) -> datetime:
+        """Compute the time at which the background task executes `step`, if no request has executed it before."""
+        # A request executes the next step at once, so the background task waits at least the first retry delay.
+        return self._clock.now() + max(STEP_DELAYS[step], compute_retry_delay(1))
 
-    def _take_up(self) -> list[_UnderWay]:
+    def _lease_due_deletions(self) -> list[_LeasedDeletion]:
+        """Lease up to `_BATCH_SIZE` due deletions: until the leases expire no other replica resumes them."""
         now = self._clock.now()
         with self._database.transaction() as session:
             due = session.scalars(
                 select(Deletion)
                 .where(Deletion.next_attempt_at <= now)
                 .order_by(Deletion.next_attempt_at)
-                .limit(_AT_ONCE)
+                .limit(_BATCH_SIZE)
                 .with_for_update(skip_locked=True)
             ).all()
-            for deletion in due:
-                deletion.next_attempt_at = now + HELD
-            return [_under_way(deletion) for deletion in due]
+            for record in due:
+                record.next_attempt_at = now + LEASE_DURATION
+            return [_LeasedDeletion.from_record(record) for record in due]
 
-    def _put_off(self, deletion: _UnderWay, error: Exception) -> None:
+    def _schedule_retry(self, deletion: _LeasedDeletion, error: Exception) -> None:
+        """Count and log the failure of the deletion's step, and set the time of the next attempt by the backoff."""
         self._failed.labels(step=deletion.step).inc()
         with self._database.transaction() as session:
             attempts = 1 + (
@@ -275,13 +306,9 @@ class Deletions:
             session.execute(
                 update(Deletion)
                 .where(Deletion.deletion_id == deletion.deletion_id, Deletion.step == deletion.step)
-                .values(attempts=attempts, next_attempt_at=self._clock.now() + retry_after(attempts))
+                .values(attempts=attempts, next_attempt_at=self._clock.now() + compute_retry_delay(attempts))
             )
         log.warning(
             "deletion.step_failed",
             deletion_id=str(deletion.deletion_id), step=deletion.step, attempts=attempts, error=type(error).__name__,
         )  # fmt: skip
-
-
-def _under_way(deletion: Deletion) -> _UnderWay:
-    return _UnderWay(deletion.deletion_id, deletion.user_id, Step(deletion.step), deletion.request)

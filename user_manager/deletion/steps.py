@@ -1,45 +1,46 @@
-"""The deletion of an account as a list of steps, and when a step is tried again. Pure."""
+"""The steps of an account's deletion, and the delays before steps and retries. Pure."""
 
 from datetime import timedelta
 from enum import StrEnum
 from typing import Final
 
 
-class Step(StrEnum):
-    """What a deletion does, in this order. Each step is safe to repeat, and is repeated until it succeeded."""
+class DeletionStep(StrEnum):
+    """A step of the deletion saga, in execution order. Each step is idempotent, and is retried until it succeeds."""
 
     DELETE_INTERESTS = "delete_interests"
-    """At the collector: the pivot. While it fails nothing is touched; once it succeeded the deletion will complete."""
-    ERASE = "erase"
-    """The account and all that is known of the person, here, together with the event that says so."""
+    """Delete the interests at the collector: the pivot. Until it succeeds nothing else changes; once it has succeeded
+    the deletion will complete."""
+    ERASE_ACCOUNT = "erase"
+    """Delete the account and all personal data in this service, together with the event that announces it."""
     DELETE_LATE_INTERESTS = "late_interests"
-    """At the collector once more: what was set while the collector still believed the token."""
-    FORGET = "forget"
-    """The deletion itself."""
+    """Delete the interests at the collector again: those set while the collector still accepted the token."""
+    DELETE_RECORD = "forget"
+    """Delete the record of the deletion itself."""
 
     @property
-    def next(self) -> "Step | None":
-        """The step after this one; None after the last."""
-        order = list(Step)
-        place = order.index(self) + 1
-        return order[place] if place < len(order) else None
+    def next(self) -> "DeletionStep | None":
+        """Return the step after this one; None after the last step."""
+        steps = list(DeletionStep)
+        position = steps.index(self) + 1
+        return steps[position] if position < len(steps) else None
 
 
-BEGINS_AFTER: Final = {
-    Step.DELETE_INTERESTS: timedelta(0),
-    Step.ERASE: timedelta(0),
-    # The contract lets an answer of Authenticate be believed for a minute; the request that relies on it may take
-    # another half.
-    Step.DELETE_LATE_INTERESTS: timedelta(minutes=2),
-    # So long can be asked how a deletion went.
-    Step.FORGET: timedelta(days=1),
+STEP_DELAYS: Final = {
+    DeletionStep.DELETE_INTERESTS: timedelta(0),
+    DeletionStep.ERASE_ACCOUNT: timedelta(0),
+    # The contract lets the collector cache a response of Authenticate for a minute; the request that relies on it may
+    # take another half.
+    DeletionStep.DELETE_LATE_INTERESTS: timedelta(minutes=2),
+    # The status of a completed deletion can be queried for this long.
+    DeletionStep.DELETE_RECORD: timedelta(days=1),
 }
-"""How long after the step before it each step begins."""
+"""Delay of each step after the end of the step before it."""
 
-LONGEST_PAUSE: Final = timedelta(minutes=1)
+MAX_RETRY_DELAY: Final = timedelta(minutes=1)
 
 
-def retry_after(attempts: int) -> timedelta:
-    """How long a step rests that has failed `attempts` times (at least 1): 1 s, 2 s, 4 s … up to `LONGEST_PAUSE`."""
+def compute_retry_delay(attempts: int) -> timedelta:
+    """Compute the backoff after `attempts` (at least 1) failures of a step: 1 s, 2 s, 4 s … up to `MAX_RETRY_DELAY`."""
     seconds: int = 2 ** min(attempts - 1, 10)
-    return min(timedelta(seconds=seconds), LONGEST_PAUSE)
+    return min(timedelta(seconds=seconds), MAX_RETRY_DELAY)

@@ -1,4 +1,4 @@
-"""What alembic runs to apply this service's revisions."""
+"""The script that alembic runs to apply this service's revisions."""
 
 from chassis.db import migrations
 from user_manager.model import SCHEMA

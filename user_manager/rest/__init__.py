@@ -1,1 +1,1 @@
-"""The REST API of accounts, and the pages behind the links in mails."""
+"""The REST API of accounts, and the HTML pages that the links in mails open."""

@@ -1,4 +1,4 @@
-"""The bodies and queries of `rest`: what is read is checked by them, what is answered is made from them."""
+"""Pydantic models of the REST API: they validate request bodies and queries, and build response bodies."""
 
 import re
 from datetime import datetime
@@ -10,48 +10,51 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from user_manager.accounts import Account, Change
+from user_manager.accounts import Account, AccountUpdate
 from user_manager.deletion.saga import DeletionStatus
 
-LONGEST_NAME: Final = 100
-"""Characters."""
+MAX_NAME_LENGTH: Final = 100
+"""Maximum length of a name, in characters."""
 
-LONGEST_PAGE: Final = 200
-"""Accounts."""
+MAX_PAGE_SIZE: Final = 200
+"""Maximum number of accounts on a page."""
 
 # The name becomes a part of mail headers. A control character (Cc) or a separator of lines or paragraphs (Zl, Zp)
-# could end one and begin another. The set in the middle leaves out blanks too: a name has something to read in it.
-# Half a surrogate pair, which JSON can spell, is no text at all; no pattern can say so.
+# could end a header and begin another. The set in the middle also excludes blanks: a name has a visible character.
+# Half a surrogate pair, which JSON can spell, is no text at all; no pattern can express that.
 _CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
 _BLANKS: Final = r"\x20\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
 _NAME: Final = f"^[^{_CONTROLS}]*[^{_CONTROLS}{_BLANKS}][^{_CONTROLS}]*$"
 
 
-def _person_name(name: str) -> str:
+def _check_person_name(name: str) -> str:
+    """Return the name without surrounding blanks. Raises ValueError for control characters or only blanks."""
     if not re.fullmatch(_NAME, name) or any("\ud800" <= character <= "\udfff" for character in name):
         raise ValueError("must hold a letter or so, and no control characters")
     return name.strip()
 
 
 @cache
-def _time_zones() -> frozenset[str]:
+def _load_time_zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
-def _time_zone(name: str) -> str:
-    if name not in _time_zones():
+def _check_time_zone(name: str) -> str:
+    """Return `name` unchanged. Raises ValueError unless it is the IANA name of a time zone."""
+    if name not in _load_time_zones():
         raise ValueError("must be the IANA name of a time zone, such as Europe/Rome")
     return name
 
 
-def _digits(text: object) -> object:
+def _check_digits(text: object) -> object:
+    """Return `text` unchanged. Raises ValueError unless it is a text of one to nine ASCII digits."""
     if not isinstance(text, str) or not re.fullmatch("[0-9]{1,9}", text):
         raise ValueError("must be a whole number")
     return text
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
-    """What may be left out and may not be null has no default that JSON could show."""
+def _remove_null_defaults(schema: dict[str, Any]) -> None:
+    """Remove `"default": null` from the JSON schema of members that may be absent but must not be null."""
     for member in schema["properties"].values():
         if member.get("default", ...) is None:
             del member["default"]
@@ -59,12 +62,12 @@ def _without_defaults(schema: dict[str, Any]) -> None:
 
 Name = Annotated[
     str,
-    AfterValidator(_person_name),
-    Field(min_length=1, max_length=LONGEST_NAME, json_schema_extra={"pattern": _NAME}),
+    AfterValidator(_check_person_name),
+    Field(min_length=1, max_length=MAX_NAME_LENGTH, json_schema_extra={"pattern": _NAME}),
 ]
 TimeZone = Annotated[
     str,
-    AfterValidator(_time_zone),
+    AfterValidator(_check_time_zone),
     Field(
         json_schema_extra={"format": "iana-time-zone", "examples": ["Europe/Rome"]},
         description="The IANA name of a time zone.",
@@ -73,21 +76,26 @@ TimeZone = Annotated[
 Email = Annotated[str, Field(max_length=254, json_schema_extra={"format": "email", "examples": ["ann@example.org"]})]
 
 
-def _at_least_one(schema: dict[str, Any]) -> None:
-    _without_defaults(schema)
+def _require_one_member(schema: dict[str, Any]) -> None:
+    """Add to the JSON schema that at least one member must be present."""
+    _remove_null_defaults(schema)
     schema["minProperties"] = 1
 
 
-_LEFT_OUT: Final[Any] = None
+_ABSENT: Final[Any] = None
+"""Default of a member that may be absent but must not be null."""
+
 _PAUSED: Final = "Whether no alerts are wanted at present."
 
 
 class _Body(BaseModel):
+    """Base class of request bodies: unknown members are an error."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class NewUser(_Body):
-    """Who registers."""
+    """The request body of a registration."""
 
     email: Email
     name: Name
@@ -95,35 +103,36 @@ class NewUser(_Body):
 
 
 class ChangedUser(_Body):
-    """What is to be otherwise: at least one of these. What is left out stays as it is."""
+    """The new values of an account: at least one member. An absent member stays unchanged."""
 
-    model_config = ConfigDict(json_schema_extra=_at_least_one)
+    model_config = ConfigDict(json_schema_extra=_require_one_member)
 
-    name: Name = _LEFT_OUT
-    time_zone: TimeZone = _LEFT_OUT
-    paused: Annotated[bool, Field(strict=True)] = Field(default=_LEFT_OUT, description=_PAUSED)
+    name: Name = _ABSENT
+    time_zone: TimeZone = _ABSENT
+    paused: Annotated[bool, Field(strict=True)] = Field(default=_ABSENT, description=_PAUSED)
 
     @model_validator(mode="after")
-    def _something(self) -> "ChangedUser":
+    def _require_one_field(self) -> "ChangedUser":
         if not self.model_fields_set:
             raise ValueError("must say what to change: name, time_zone or paused")
         return self
 
-    def change(self) -> Change:
-        return Change(**self.model_dump(exclude_unset=True))
+    def to_update(self) -> AccountUpdate:
+        """Convert the body into the arguments of `Accounts.update`."""
+        return AccountUpdate(**self.model_dump(exclude_unset=True))
 
 
 class PageQuery(BaseModel):
-    """Which page of all accounts."""
+    """The query parameters that select a page of all accounts."""
 
-    model_config = ConfigDict(json_schema_extra=_without_defaults)
+    model_config = ConfigDict(json_schema_extra=_remove_null_defaults)
 
     cursor: str | SkipJsonSchema[None] = Field(default=None, description="From the link to the next page; opaque.")
-    limit: Annotated[int, Field(ge=1, le=LONGEST_PAGE), BeforeValidator(_digits)] = 50
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE), BeforeValidator(_check_digits)] = 50
 
 
 class User(BaseModel):
-    """An account, as its owner sees it."""
+    """An account, as its owner may see it."""
 
     user_id: UUID
     email: Email
@@ -138,43 +147,44 @@ class User(BaseModel):
     created_at: datetime
 
     @classmethod
-    def of(cls, account: Account) -> "User":
+    def from_account(cls, account: Account) -> "User":
+        """Copy the account's fields."""
         return cls.model_construct(**{name: getattr(account, name) for name in cls.model_fields})
 
 
 class OneUser(BaseModel):
-    """An account."""
+    """A response body with one account."""
 
     user: User
 
 
 class Registered(BaseModel):
-    """A new account, and the token that is the right to it. It is shown this once."""
+    """A new account, and the token that gives access to it. The token is not shown again."""
 
     user: User
     token: str
 
 
 class Users(BaseModel):
-    """A page of accounts, oldest first."""
+    """A page of accounts, from oldest to newest."""
 
     users: list[User]
 
 
 class NewToken(BaseModel):
-    """The token that is valid from now on. It is shown this once."""
+    """The token that is valid from now on. It is not shown again."""
 
     token: str
 
 
 class Existence(BaseModel):
-    """Whether an account has the address."""
+    """The answer to the question if an account has the address."""
 
     exists: bool
 
 
 class DeletionState(BaseModel):
-    """How far a deletion is. What has begun will complete."""
+    """The progress of a deletion. A deletion that has begun will complete."""
 
     deletion_id: UUID
     status: DeletionStatus

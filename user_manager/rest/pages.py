@@ -1,4 +1,4 @@
-"""The pages behind the links in mails. Mail scanners open links, so only a page's button does something."""
+"""HTML pages that the links in mails open. Mail scanners open links, so only a page's button changes anything."""
 
 from typing import Final
 
@@ -15,7 +15,7 @@ _HEADERS: Final = {
         "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",  # the address of this page is the right to do what it offers
+    "Referrer-Policy": "no-referrer",  # the URL of this page alone authorizes its action
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -27,15 +27,15 @@ _ANSWERS: Final = {
 }
 
 
-def pages(registrations: Registrations, accounts: Accounts) -> Blueprint:
-    """GET and POST of /confirm/{token} and /unsubscribe/{token}, for browsers: errors are pages too."""
+def build_pages_blueprint(registrations: Registrations, accounts: Accounts) -> Blueprint:
+    """Build the routes /confirm/{token} and /unsubscribe/{token} (GET and POST) for browsers; errors are pages too."""
     blueprint = Blueprint("pages", __name__, template_folder="templates")
 
     @blueprint.get("/confirm/<token>")
     @describe("Ask whether to confirm the address", answers=_ANSWERS)
     def confirmation_page(token: str) -> Response:
-        registrations.check_link(token)
-        return _page(
+        registrations.check_confirmation_link(token)
+        return _render_page(
             "Confirm your address",
             "Press the button, and Towerwatch may send you mail.",
             button="Confirm my address",
@@ -45,48 +45,49 @@ def pages(registrations: Registrations, accounts: Accounts) -> Blueprint:
     @describe("Confirm the address", answers=_ANSWERS)
     def confirm(token: str) -> Response:
         registrations.confirm(token)
-        return _page("Your address is confirmed", "Towerwatch may send you mail now. You can close this page.")
+        return _render_page("Your address is confirmed", "Towerwatch may send you mail now. You can close this page.")
 
     @blueprint.get("/unsubscribe/<token>")
     @describe("Ask whether to pause all alerts", answers=_ANSWERS)
     def unsubscription_page(token: str) -> Response:
-        accounts.check_unsubscribe(token)
-        return _page(
+        accounts.check_unsubscription_link(token)
+        return _render_page(
             "Pause all alerts",
             "Press the button, and Towerwatch sends you no more alerts until you want them again.",
             button="Pause all alerts",
         )
 
-    # RFC 8058, 3.2: one POST without login, cookie or redirect. What its body says is not looked at: the link suffices.
+    # RFC 8058, 3.2: one POST without login, cookie or redirect. Its body is ignored: the link suffices.
     @blueprint.post("/unsubscribe/<token>")
     @describe("Pause all alerts (RFC 8058)", answers=_ANSWERS)
     def unsubscribe(token: str) -> Response:
         accounts.unsubscribe(token)
-        return _page(
+        return _render_page(
             "Your alerts are paused",
             "Towerwatch sends you no more alerts until you want them again. You can close this page.",
         )
 
     for error_class, kind in PROBLEMS.items():
 
-        def failed(error: Exception, kind: ProblemKind = kind) -> Response:
-            unsubscribing = request.path.startswith("/unsubscribe/")
-            title = "Your alerts are not paused" if unsubscribing else "Your address is not confirmed"
+        def render_problem_page(error: Exception, kind: ProblemKind = kind) -> Response:
+            is_unsubscription = request.path.startswith("/unsubscribe/")
+            title = "Your alerts are not paused" if is_unsubscription else "Your address is not confirmed"
             problem = kind.of(error)
-            page = _page(title, problem.detail)
+            page = _render_page(title, problem.detail)
             page.status_code = problem.status
             page.headers.update(problem.headers)
             return page
 
-        blueprint.register_error_handler(error_class, failed)
+        blueprint.register_error_handler(error_class, render_problem_page)
 
     @blueprint.after_request
-    def secure(response: Response) -> Response:
+    def add_security_headers(response: Response) -> Response:
         response.headers.update(_HEADERS)
         return response
 
     return blueprint
 
 
-def _page(title: str, text: str, *, button: str = "") -> Response:
+def _render_page(title: str, text: str, *, button: str = "") -> Response:
+    """Render a page with a title, a text, and a button that posts to the page's own URL (none if `button` is empty)."""
     return make_response(render_template("page.html", title=title, text=text, button=button))

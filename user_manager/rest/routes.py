@@ -1,4 +1,4 @@
-"""Accounts over HTTP: parses, makes one call, translates."""
+"""REST routes of accounts: each parses the request, makes one call and translates the result."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -33,8 +33,8 @@ from user_manager.errors import (
     AddressTakenError,
     AlreadyConfirmedError,
     BadCursorError,
-    CollectorAwayError,
     CollectorRefusedError,
+    CollectorUnavailableError,
     DeletionUnknownError,
     IdempotencyKeyReusedError,
     LinkExpiredError,
@@ -81,7 +81,7 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     IdempotencyKeyReusedError: ProblemKind(422),
     TooSoonError: ProblemKind(429),
     CollectorRefusedError: ProblemKind(502),
-    CollectorAwayError: ProblemKind(503, _SOON),
+    CollectorUnavailableError: ProblemKind(503, _SOON),
     DatabaseUnavailableError: ProblemKind(503, _SOON),
 }
 
@@ -91,7 +91,7 @@ DESCRIPTION: Final = (
 )
 
 _VERIFY: Final = "verify/"
-"""What no address may begin with: GET /users/verify/{email} would be GET /users/{email} of such an address."""
+"""Prefix that no address may have: GET /users/verify/{email} would be GET /users/{email} of such an address."""
 
 _ETAG: Final = {"ETag": "The version of the account."}
 _NEXT: Final = "The next page has rel=next (RFC 8288). There is none on the last page."
@@ -106,16 +106,16 @@ _EMAIL: Final = {
 
 
 class _AddressConverter(BaseConverter):
-    """What may be an address: its local part can have slashes (RFC 5322, 3.2.3), its domain cannot."""
+    """A URL converter for e-mail addresses: the local part may hold slashes (RFC 5322, 3.2.3), the domain may not."""
 
     regex = f"(?!{_VERIFY}).+@[^/@]+"
     part_isolating = False
 
     def to_url(self, value: str) -> str:
-        return quote(value, safe="!$&'()*+,;=:@")  # what RFC 3986, 3.3 allows within one segment
+        return quote(value, safe="!$&'()*+,;=:@")  # the characters that RFC 3986, 3.3 allows within one segment
 
 
-def users(
+def build_users_blueprint(
     accounts: Accounts,
     registrations: Registrations,
     deletions: Deletions,
@@ -123,12 +123,12 @@ def users(
     allow_test_addresses: bool,
     registration_limit: str,
 ) -> Blueprint:
-    """The routes of accounts. `registration_limit`, like "60/minute", is for one client's posts to one replica."""
+    """Build the routes of accounts. `registration_limit` is a rate like "60/minute", per client and replica."""
     blueprint = Blueprint("users", __name__)
     limit = ClientLimit(registration_limit)
 
     @blueprint.record
-    def convert_addresses(state: BlueprintSetupState) -> None:
+    def register_address_converter(state: BlueprintSetupState) -> None:
         state.app.url_map.converters["address"] = _AddressConverter
 
     @blueprint.post("/users")
@@ -148,13 +148,13 @@ def users(
     def register_user() -> Reply:
         limit.spend()
         body = parsed_body(NewUser)
-        address = _registrable(parse_address(body.email, allow_test=allow_test_addresses))
+        address = parse_address(body.email, allow_test=allow_test_addresses)
+        _require_registrable(address)
         registration = registrations.register(address, body.name, body.time_zone, idempotency_key())
         account = registration.account
         location = url_for("users.get_user", email=account.email)
-        return Reply(
-            Registered(user=User.of(account), token=registration.token), 201, {"Location": location} | _tag(account)
-        )
+        headers = {"Location": location} | _build_etag_header(account)
+        return Reply(Registered(user=User.from_account(account), token=registration.token), 201, headers)
 
     @blueprint.get("/users")
     @describe(
@@ -167,12 +167,12 @@ def users(
     def list_users() -> Reply:
         token = bearer_token()
         query = parsed_query(PageQuery)
-        page = accounts.page(token, query.cursor, query.limit)
+        page = accounts.list_page(token, query.cursor, query.limit)
         headers = {}
         if page.next_cursor is not None:
             following = urlencode({"cursor": page.next_cursor, "limit": query.limit})
             headers["Link"] = f'<{url_for("users.list_users")}?{following}>; rel="next"'
-        return Reply(Users(users=[User.of(account) for account in page.accounts]), headers=headers)
+        return Reply(Users(users=[User.from_account(account) for account in page.accounts]), headers=headers)
 
     @blueprint.get("/users/<address:email>")
     @describe(
@@ -183,7 +183,7 @@ def users(
         problems=(404, 503),
     )
     def get_user(email: str) -> Reply:
-        return _one(accounts.get(bearer_token(), email))
+        return _build_account_reply(accounts.get(bearer_token(), email))
 
     @blueprint.patch("/users/<address:email>")
     @describe(
@@ -196,14 +196,15 @@ def users(
         problems=(404, 412, 428, 503),
     )
     def change_user(email: str) -> Reply:
-        # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
+        # RFC 9110, 13.2.1: a precondition is checked only if the request would otherwise succeed.
         token = bearer_token()
         seen = accounts.get(token, email)
-        change = parsed_body(ChangedUser).change()
-        wanted = if_match()
-        if str(seen.version) not in wanted:
+        changes = parsed_body(ChangedUser).to_update()
+        expected_tags = if_match()
+        if str(seen.version) not in expected_tags:
             raise VersionMismatchError("The account has changed since; read it again.")
-        return _one(accounts.change(token, email, None if wanted.star_tag else seen.version, change))
+        version = None if expected_tags.star_tag else seen.version
+        return _build_account_reply(accounts.update(token, email, version, changes))
 
     @blueprint.delete("/users/<address:email>")
     @describe(
@@ -231,8 +232,8 @@ def users(
     @blueprint.get("/deletions/<uuid:deletion_id>")
     @describe("Show how far a deletion is", answers={200: ResponseDescription(DeletionState)}, problems=(404, 503))
     def get_deletion(deletion_id: UUID) -> Reply:
-        # No token: that one is void. The id cannot be guessed, and the answer tells nothing about a person.
-        return Reply(DeletionState(deletion_id=deletion_id, status=deletions.status(deletion_id)))
+        # No token: the account's token is invalid by now. The id cannot be guessed, and the response names no person.
+        return Reply(DeletionState(deletion_id=deletion_id, status=deletions.load_status(deletion_id)))
 
     @blueprint.post("/users/<address:email>/token")
     @describe(
@@ -254,7 +255,7 @@ def users(
         problems=(404, 503),
     )
     def verify_user(email: str) -> Reply:
-        return Reply(Existence(exists=accounts.exists(bearer_token(), email)))
+        return Reply(Existence(exists=accounts.is_registered_for_operator(bearer_token(), email)))
 
     @blueprint.post("/users/<address:email>/confirmation")
     @describe(
@@ -265,26 +266,27 @@ def users(
         problems=(404, 409, 429, 503),
     )
     def ask_confirmation(email: str) -> Reply:
-        registrations.ask_confirmation(bearer_token(), email)
+        registrations.request_confirmation_mail(bearer_token(), email)
         return Reply(status=202)
 
     @blueprint.after_request
-    def keep_out_of_caches(response: Response) -> Response:
+    def forbid_caching(response: Response) -> Response:
         response.headers["Cache-Control"] = "no-store"
         return response
 
     return blueprint
 
 
-def _registrable(address: Address) -> Address:
+def _require_registrable(address: Address) -> None:
+    """Raise AddressInvalidError if the address begins with a prefix that routes need."""
     if address.key.startswith(_VERIFY):
         raise AddressInvalidError(f"An address that begins with {_VERIFY} cannot be registered here.")
-    return address
 
 
-def _one(account: Account) -> Reply:
-    return Reply(OneUser(user=User.of(account)), headers=_tag(account))
+def _build_account_reply(account: Account) -> Reply:
+    """Build the response that shows one account with its ETag."""
+    return Reply(OneUser(user=User.from_account(account)), headers=_build_etag_header(account))
 
 
-def _tag(account: Account) -> dict[str, str]:
+def _build_etag_header(account: Account) -> dict[str, str]:
     return {"ETag": entity_tag(account.version)}

@@ -16,7 +16,7 @@ from chassis.db import migrations
 from chassis.db.database import Database
 from chassis.db.migrations import LONGEST_PAUSE_S, prepare, upgrade
 from chassis.errors import SchemaBusyError, SchemaTooNewError
-from tests.mariadb_fixture import Server
+from tests.mariadb_fixture import DatabaseServer
 from tests.waiting import eventually
 
 ENV = """
@@ -173,7 +173,7 @@ def test_a_replica_that_is_killed_at_it_leaves_the_rest_to_the_next(
 
 @pytest.mark.mariadb
 def test_databases_of_one_server_do_not_wait_for_each_other(
-    mariadb_server: Server, folder: Path, monkeypatch: pytest.MonkeyPatch
+    mariadb_server: DatabaseServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A named lock is the whole server's: its name must hold the database's."""
     monkeypatch.setattr(migrations, "_LOCK_WAIT_S", 0)

@@ -1,4 +1,4 @@
-"""The deletion saga: what each failing step, crash and race leads to. All of them converge."""
+"""The deletion saga converges after each failing step, crash and race."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,15 +14,15 @@ from sqlalchemy import select
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from tests.fakes.clock import FakeClock
-from tests.fakes.collector import FakeInterests
+from tests.fakes.collector import FakeInterestDeleter
 from tests.fakes.faulty_database import Fault, Faults, FaultyDatabase, Killed
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
-from user_manager.deletion.saga import HELD, DeletionStatus
-from user_manager.deletion.steps import BEGINS_AFTER, LONGEST_PAUSE, Step
+from user_manager.deletion.saga import LEASE_DURATION, DeletionStatus
+from user_manager.deletion.steps import MAX_RETRY_DELAY, STEP_DELAYS, DeletionStep
 from user_manager.errors import (
     AccountUnknownError,
-    CollectorAwayError,
     CollectorRefusedError,
+    CollectorUnavailableError,
     DeletionUnknownError,
     TokenUnknownError,
 )
@@ -32,55 +32,58 @@ from user_manager.registration import Registration
 ANN = "ann@example.org"
 
 
-class FaultyInterests(FakeInterests):
-    """The collector: whose interests are there, and whose calls go wrong as planned."""
+class FaultyInterestDeleter(FakeInterestDeleter):
+    """A fake collector that holds the ids of users with interests, and whose next calls fail as planned."""
 
     def __init__(self) -> None:
         super().__init__()
         self.plan: Faults = iter(())
-        self.of: set[UUID] = set()
+        self.users_with_interests: set[UUID] = set()
 
     def delete_interests(self, user_id: UUID) -> None:
+        """Delete the user's interests with the next fault of the plan."""
         fault = next(self.plan, None)
         if fault is Fault.KILLED_BEFORE:
             raise Killed
         if fault is Fault.REFUSED:
-            raise CollectorAwayError("as planned")
-        self.of.discard(user_id)
+            raise CollectorUnavailableError("as planned")
+        self.users_with_interests.discard(user_id)
         if fault is Fault.LOST:
-            raise CollectorAwayError("as planned")
+            raise CollectorUnavailableError("as planned")
         if fault is Fault.KILLED_AFTER:
             raise Killed
 
 
-class World:
-    """One database, one collector, any number of replicas that live and die."""
+class SagaEnvironment:
+    """One database, one fake collector, one clock, and any number of replicas that may be killed."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.clock = FakeClock()
-        self.interests = FaultyInterests()
-        self.sound = self.replica()
+        self.interests = FaultyInterestDeleter()
+        self.sound_replica = self.build_replica()
 
-    def replica(self, *plan: Fault | None) -> Service:
-        """A process whose transactions go wrong as planned, one after the other."""
+    def build_replica(self, *plan: Fault | None) -> Service:
+        """Build a replica whose next transactions fail as planned, one after the other."""
         return Service(FaultyDatabase(self.database, iter(plan)), self.interests, self.clock)
 
     def register(self) -> Registration:
-        registration = self.sound.register(ANN)
-        self.interests.of.add(registration.account.user_id)
+        """Register Ann, and give her interests at the collector."""
+        registration = self.sound_replica.register(ANN)
+        self.interests.users_with_interests.add(registration.account.user_id)
         return registration
 
-    def let_time_pass(self, how_long: timedelta = timedelta(days=2)) -> None:
-        """The background of a sound replica goes on for so long, and the collector is well."""
+    def run_background(self, duration: timedelta = timedelta(days=2)) -> None:
+        """Advance the clock by `duration`; a sound replica resumes due deletions, and the collector works."""
         self.interests.plan = iter(())
-        until = self.clock.now() + how_long
-        while (due := min((each.next_attempt_at for each in self.deletions()), default=until)) < until:
+        until = self.clock.now() + duration
+        while (due := min((record.next_attempt_at for record in self.load_records()), default=until)) < until:
             self.clock.advance(max(due - self.clock.now(), timedelta(0)))
-            self.sound.deletions.carry_on()
+            self.sound_replica.deletions.resume_due_deletions()
         self.clock.advance(until - self.clock.now())
 
-    def deletions(self) -> list[Deletion]:
+    def load_records(self) -> list[Deletion]:
+        """Return the records of all deletions."""
         with self.database.transaction() as session:
             return list(session.scalars(select(Deletion)))
 
@@ -89,119 +92,122 @@ class World:
             return session.get(User, user_id) is not None
 
     def assert_converged(self, registration: Registration, *, gone: bool) -> None:
-        """No interests of a user that is gone, no user half gone, and each deletion announced once."""
+        """Assert that account, interests and events agree: all deleted if `gone`, else all kept."""
         user_id = registration.account.user_id
         assert self.exists(user_id) is not gone
-        assert self.deletions() == []
+        assert self.load_records() == []
         if gone:
-            assert user_id not in self.interests.of
-            assert self.sound.changes() == ["registered", "deleted"]
+            assert user_id not in self.interests.users_with_interests
+            assert self.sound_replica.load_event_kinds() == ["registered", "deleted"]
             with pytest.raises(TokenUnknownError):
-                self.sound.accounts.authenticate(registration.token)
+                self.sound_replica.accounts.authenticate(registration.token)
         else:
-            assert self.sound.changes() == ["registered"]
-            assert self.sound.accounts.authenticate(registration.token).user_id == user_id
+            assert self.sound_replica.load_event_kinds() == ["registered"]
+            assert self.sound_replica.accounts.authenticate(registration.token).user_id == user_id
 
 
 @pytest.fixture
-def world(service: Service) -> World:
-    return World(service.database)
+def environment(service: Service) -> SagaEnvironment:
+    """Return the environment on an empty database, SQLite and MariaDB."""
+    return SagaEnvironment(service.database)
 
 
-def test_a_deletion_removes_interests_and_account(world: World) -> None:
-    """Done at once; then the token is nobody's, the operator finds nobody, and the address is free."""
-    registration = world.register()
-    assert world.sound.deletions.delete(registration.token, ANN) is None
-    assert world.interests.of == set()
-    assert not world.exists(registration.account.user_id)
+def test_a_deletion_removes_interests_and_account(environment: SagaEnvironment) -> None:
+    """The deletion is complete at once: token and account are unknown, and the address can register again."""
+    registration = environment.register()
+    assert environment.sound_replica.deletions.delete(registration.token, ANN) is None
+    assert environment.interests.users_with_interests == set()
+    assert not environment.exists(registration.account.user_id)
     with pytest.raises(TokenUnknownError):
-        world.sound.deletions.delete(registration.token, ANN)
+        environment.sound_replica.deletions.delete(registration.token, ANN)
     with pytest.raises(AccountUnknownError):
-        world.sound.deletions.delete(OPERATOR_TOKEN, ANN)
-    world.let_time_pass()
-    world.assert_converged(registration, gone=True)
-    assert world.sound.register(ANN).account.user_id != registration.account.user_id
+        environment.sound_replica.deletions.delete(OPERATOR_TOKEN, ANN)
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
+    assert environment.sound_replica.register(ANN).account.user_id != registration.account.user_id
 
 
-@pytest.mark.parametrize("error", [CollectorAwayError, CollectorRefusedError])
-def test_a_pivot_that_fails_leaves_everything_as_it_was(world: World, error: type[Exception]) -> None:
-    """The account stays usable, nothing goes on in the background, and the same request succeeds later."""
-    registration = world.register()
+@pytest.mark.parametrize("error", [CollectorUnavailableError, CollectorRefusedError])
+def test_a_pivot_that_fails_leaves_everything_as_it_was(environment: SagaEnvironment, error: type[Exception]) -> None:
+    """The account stays usable, the background task does nothing, and the same request succeeds later."""
+    registration = environment.register()
     with pytest.MonkeyPatch.context() as patch:
 
         def fail(_user_id: UUID) -> None:
             raise error("as planned")
 
-        patch.setattr(world.interests, "delete_interests", fail)
+        patch.setattr(environment.interests, "delete_interests", fail)
         with pytest.raises(error):
-            world.sound.deletions.delete(registration.token, ANN)
-    assert world.sound.accounts.get(registration.token, ANN) == registration.account
-    world.let_time_pass()
-    world.assert_converged(registration, gone=False)
-    assert registration.account.user_id in world.interests.of
-    assert world.sound.deletions.delete(registration.token, ANN) is None
-    world.let_time_pass()
-    world.assert_converged(registration, gone=True)
+            environment.sound_replica.deletions.delete(registration.token, ANN)
+    assert environment.sound_replica.accounts.get(registration.token, ANN) == registration.account
+    environment.run_background()
+    environment.assert_converged(registration, gone=False)
+    assert registration.account.user_id in environment.interests.users_with_interests
+    assert environment.sound_replica.deletions.delete(registration.token, ANN) is None
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
 
 
-def test_an_answer_after_the_deadline_leaves_the_account(world: World) -> None:
-    """It seems to have failed, so the account stands; the same request again completes it."""
-    registration = world.register()
-    world.interests.plan = iter([Fault.LOST])
-    with pytest.raises(CollectorAwayError):
-        world.sound.deletions.delete(registration.token, ANN)
-    world.let_time_pass()
-    world.assert_converged(registration, gone=False)
-    assert world.sound.deletions.delete(registration.token, ANN) is None
-    world.let_time_pass()
-    world.assert_converged(registration, gone=True)
+def test_an_answer_after_the_deadline_leaves_the_account(environment: SagaEnvironment) -> None:
+    """A lost response counts as a failed pivot: the account stays, and a repeated request completes the deletion."""
+    registration = environment.register()
+    environment.interests.plan = iter([Fault.LOST])
+    with pytest.raises(CollectorUnavailableError):
+        environment.sound_replica.deletions.delete(registration.token, ANN)
+    environment.run_background()
+    environment.assert_converged(registration, gone=False)
+    assert environment.sound_replica.deletions.delete(registration.token, ANN) is None
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
 
 
-#   the request's transactions: 1 records the wish, 2 records the pivot, 3 erases
+#   the request's transactions: 1 records the request, 2 records the pivot, 3 erases the account
 @pytest.mark.parametrize("step", [2, 3])
 @pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
-def test_past_the_pivot_a_deletion_goes_on_in_the_background(world: World, step: int, fault: Fault) -> None:
-    """The answer is where to look; it says in progress, then completed, and after a day nothing any more."""
-    registration = world.register()
-    replica = world.replica(*repeat(None, step - 1), fault)
+def test_past_the_pivot_a_deletion_goes_on_in_the_background(
+    environment: SagaEnvironment, step: int, fault: Fault
+) -> None:
+    """The request returns the deletion's id; its status is in progress, then completed, and unknown after a day."""
+    registration = environment.register()
+    replica = environment.build_replica(*repeat(None, step - 1), fault)
     deletion_id = replica.deletions.delete(registration.token, ANN)
     assert deletion_id is not None
     if fault is Fault.REFUSED:
-        assert world.exists(registration.account.user_id)
-        assert world.sound.deletions.status(deletion_id) is DeletionStatus.IN_PROGRESS
-    world.let_time_pass(HELD + timedelta(seconds=20))
-    assert not world.exists(registration.account.user_id)
-    assert world.sound.deletions.status(deletion_id) is DeletionStatus.COMPLETED
-    world.let_time_pass()
-    world.assert_converged(registration, gone=True)
+        assert environment.exists(registration.account.user_id)
+        assert environment.sound_replica.deletions.load_status(deletion_id) is DeletionStatus.IN_PROGRESS
+    environment.run_background(LEASE_DURATION + timedelta(seconds=20))
+    assert not environment.exists(registration.account.user_id)
+    assert environment.sound_replica.deletions.load_status(deletion_id) is DeletionStatus.COMPLETED
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
     with pytest.raises(DeletionUnknownError):
-        world.sound.deletions.status(deletion_id)
+        environment.sound_replica.deletions.load_status(deletion_id)
 
 
-def test_past_the_pivot_nobody_is_let_in(world: World) -> None:
-    """Neither the owner with token or link, nor a mail to them; the operator sees no account, and may push it on."""
-    registration = world.register()
+def test_past_the_pivot_the_account_is_inaccessible(environment: SagaEnvironment) -> None:
+    """Owner, operator and other services find no account any more; the operator may repeat the deletion."""
+    registration = environment.register()
     user_id = registration.account.user_id
-    world.replica(None, None, Fault.REFUSED).deletions.delete(registration.token, ANN)
-    assert world.exists(user_id)
-    service = world.sound
+    environment.build_replica(None, None, Fault.REFUSED).deletions.delete(registration.token, ANN)
+    assert environment.exists(user_id)
+    service = environment.sound_replica
     for use in (service.accounts.authenticate, lambda token: service.accounts.get(token, ANN)):
         with pytest.raises(TokenUnknownError):
             use(registration.token)
     with pytest.raises(AccountUnknownError):
         service.accounts.get(OPERATOR_TOKEN, ANN)
-    assert service.accounts.contacts([str(user_id)]) == []
+    assert service.accounts.load_contacts([str(user_id)]) == []
     assert service.accounts.count() == 0
-    assert not service.accounts.verify(ANN)
-    assert service.accounts.page(OPERATOR_TOKEN, None, 10).accounts == []
+    assert not service.accounts.is_registered(ANN)
+    assert service.accounts.list_page(OPERATOR_TOKEN, None, 10).accounts == []
     assert service.deletions.delete(OPERATOR_TOKEN, ANN) is None
-    world.let_time_pass()
-    world.assert_converged(registration, gone=True)
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
 
 
 CRASHES = [
-    pytest.param([fault], [], False, id=f"recording the wish, {fault.name}") if fault is Fault.KILLED_BEFORE
-    else pytest.param([fault], [], True, id=f"recording the wish, {fault.name}")
+    pytest.param([fault], [], False, id=f"recording the request, {fault.name}") if fault is Fault.KILLED_BEFORE
+    else pytest.param([fault], [], True, id=f"recording the request, {fault.name}")
     for fault in (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
 ] + [
     pytest.param([], [fault], True, id=f"the pivot, {fault.name}")
@@ -215,106 +221,112 @@ CRASHES = [
 
 @pytest.mark.parametrize(("transactions", "calls", "gone"), CRASHES)
 def test_a_crash_at_any_point_converges(
-    world: World, transactions: list[Fault | None], calls: list[Fault], gone: bool
+    environment: SagaEnvironment, transactions: list[Fault | None], calls: list[Fault], gone: bool
 ) -> None:
-    """Once the wish is recorded the deletion completes, for the pivot may have succeeded; else nothing happens."""
-    registration = world.register()
-    world.interests.plan = iter(calls)
+    """Once the request is recorded the deletion completes, for the pivot may have succeeded; else nothing changes."""
+    registration = environment.register()
+    environment.interests.plan = iter(calls)
     with pytest.raises(Killed):
-        world.replica(*transactions).deletions.delete(registration.token, ANN)
-    world.let_time_pass()
-    world.assert_converged(registration, gone=gone)
+        environment.build_replica(*transactions).deletions.delete(registration.token, ANN)
+    environment.run_background()
+    environment.assert_converged(registration, gone=gone)
 
 
 @pytest.mark.parametrize("fault", [Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.REFUSED, Fault.LOST])
 @pytest.mark.parametrize("after", range(10))
-def test_the_background_survives_what_the_request_does(world: World, fault: Fault, after: int) -> None:
-    """Killed or refused at each of its own transactions, it is carried on by another."""
-    registration = world.register()
-    with pytest.raises(Killed):  # the pivot has happened, nobody has recorded it
-        world.replica(None, Fault.KILLED_BEFORE).deletions.delete(registration.token, ANN)
-    doomed = world.replica(*repeat(None, after), fault)
-    world.clock.advance(HELD)
+def test_the_background_survives_every_fault(environment: SagaEnvironment, fault: Fault, after: int) -> None:
+    """A replica is killed, or its transaction fails, at each point of the background task: another replica resumes."""
+    registration = environment.register()
+    with pytest.raises(Killed):  # the pivot has succeeded, but its success is not recorded
+        environment.build_replica(None, Fault.KILLED_BEFORE).deletions.delete(registration.token, ANN)
+    doomed = environment.build_replica(*repeat(None, after), fault)
+    environment.clock.advance(LEASE_DURATION)
     with suppress(Killed, DatabaseUnavailableError):
-        while doomed.deletions.carry_on():
-            world.clock.advance(BEGINS_AFTER[Step.FORGET])
-    world.let_time_pass()
-    world.assert_converged(registration, gone=True)
+        while doomed.deletions.resume_due_deletions():
+            environment.clock.advance(STEP_DELAYS[DeletionStep.DELETE_RECORD])
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
 
 
-def test_an_interest_that_slips_in_is_deleted_too(world: World) -> None:
-    """While the collector still believes the token: a minute at most, as the contract has it."""
-    registration = world.register()
-    assert world.sound.deletions.delete(registration.token, ANN) is None
-    world.clock.advance(timedelta(seconds=60))
-    world.interests.of.add(registration.account.user_id)
-    world.let_time_pass()
-    world.assert_converged(registration, gone=True)
+def test_an_interest_set_after_the_pivot_is_deleted_too(environment: SagaEnvironment) -> None:
+    """The collector may accept the token for a minute after the pivot, by the contract."""
+    registration = environment.register()
+    assert environment.sound_replica.deletions.delete(registration.token, ANN) is None
+    environment.clock.advance(timedelta(seconds=60))
+    environment.interests.users_with_interests.add(registration.account.user_id)
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
 
 
-def test_a_dead_collector_is_asked_once_a_minute(world: World) -> None:
-    """The background retries the pivot for ever, and no storm meets the collector when it comes back."""
-    registration = world.register()
+def test_an_unavailable_collector_is_called_once_a_minute(environment: SagaEnvironment) -> None:
+    """The background task retries the pivot for ever, with backoff, so that a restarted collector gets no burst."""
+    registration = environment.register()
     with pytest.raises(Killed):
-        world.replica(None, Fault.KILLED_BEFORE).deletions.delete(registration.token, ANN)
-    world.interests.plan = repeat(Fault.REFUSED)
-    asked = 0
+        environment.build_replica(None, Fault.KILLED_BEFORE).deletions.delete(registration.token, ANN)
+    environment.interests.plan = repeat(Fault.REFUSED)
+    calls = 0
     for _ in range(10 * 60):
-        asked += world.sound.deletions.carry_on()
-        world.clock.advance(timedelta(seconds=1))
-    assert 10 <= asked <= 16
-    world.let_time_pass(LONGEST_PAUSE + HELD)
-    assert not world.exists(registration.account.user_id)
+        calls += environment.sound_replica.deletions.resume_due_deletions()
+        environment.clock.advance(timedelta(seconds=1))
+    assert 10 <= calls <= 16
+    environment.run_background(MAX_RETRY_DELAY + LEASE_DURATION)
+    assert not environment.exists(registration.account.user_id)
 
 
-def test_two_replicas_delete_the_same_user_at_once(world: World) -> None:
-    """While the first asks the collector, the second completes: both say done, and one announces it."""
-    registration = world.register()
+def test_two_replicas_delete_the_same_user_at_once(environment: SagaEnvironment) -> None:
+    """The second request completes during the first one's call: both return done, and one event is published."""
+    registration = environment.register()
 
     def meanwhile(user_id: UUID) -> None:
-        assert world.replica().deletions.delete(OPERATOR_TOKEN, ANN) is None
+        assert environment.build_replica().deletions.delete(OPERATOR_TOKEN, ANN) is None
 
-    first = Service(world.database, _During(meanwhile, world.interests), world.clock)
+    first = Service(
+        environment.database, _InterruptedInterestDeleter(meanwhile, environment.interests), environment.clock
+    )
     assert first.deletions.delete(registration.token, ANN) is None
-    world.let_time_pass()
-    world.assert_converged(registration, gone=True)
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
 
 
-def test_a_failure_does_not_call_off_another_request(world: World) -> None:
-    """The first request's pivot fails after the second one's has succeeded: the account is gone, and both know."""
-    registration = world.register()
+def test_a_failed_request_does_not_cancel_another_one(environment: SagaEnvironment) -> None:
+    """The first request's pivot fails after the second one's has succeeded: both report that the account is deleted."""
+    registration = environment.register()
 
     def meanwhile(user_id: UUID) -> None:
-        assert world.replica().deletions.delete(OPERATOR_TOKEN, ANN) is None
-        raise CollectorAwayError("as planned")
+        assert environment.build_replica().deletions.delete(OPERATOR_TOKEN, ANN) is None
+        raise CollectorUnavailableError("as planned")
 
-    first = Service(world.database, _During(meanwhile, world.interests), world.clock)
+    first = Service(
+        environment.database, _InterruptedInterestDeleter(meanwhile, environment.interests), environment.clock
+    )
     deletion_id = first.deletions.delete(registration.token, ANN)
     assert deletion_id is not None
-    assert world.sound.deletions.status(deletion_id) is DeletionStatus.COMPLETED
-    world.let_time_pass()
-    world.assert_converged(registration, gone=True)
+    assert environment.sound_replica.deletions.load_status(deletion_id) is DeletionStatus.COMPLETED
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
 
 
-def test_a_pivot_that_succeeds_is_not_undone_by_another_requests_failure(world: World) -> None:
-    """The second request fails and calls the deletion off; the first one's pivot succeeds all the same."""
-    registration = world.register()
+def test_a_pivot_that_succeeds_is_not_undone_by_another_requests_failure(environment: SagaEnvironment) -> None:
+    """The second request fails and cancels the deletion; the first one's pivot succeeds: the deletion completes."""
+    registration = environment.register()
 
     def meanwhile(user_id: UUID) -> None:
-        world.interests.plan = iter([Fault.REFUSED])
-        with pytest.raises(CollectorAwayError):
-            world.replica().deletions.delete(OPERATOR_TOKEN, ANN)
+        environment.interests.plan = iter([Fault.REFUSED])
+        with pytest.raises(CollectorUnavailableError):
+            environment.build_replica().deletions.delete(OPERATOR_TOKEN, ANN)
 
-    first = Service(world.database, _During(meanwhile, world.interests), world.clock)
+    first = Service(
+        environment.database, _InterruptedInterestDeleter(meanwhile, environment.interests), environment.clock
+    )
     assert first.deletions.delete(registration.token, ANN) is None
-    world.let_time_pass()
-    world.assert_converged(registration, gone=True)
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
 
 
-class _During(FakeInterests):
-    """Something happens while the collector is asked."""
+class _InterruptedInterestDeleter(FakeInterestDeleter):
+    """A fake collector that calls a function of the test before each deletion."""
 
-    def __init__(self, meanwhile: Callable[[UUID], None], collector: FaultyInterests) -> None:
+    def __init__(self, meanwhile: Callable[[UUID], object], collector: FaultyInterestDeleter) -> None:
         super().__init__()
         self._meanwhile = meanwhile
         self._collector = collector
@@ -324,22 +336,24 @@ class _During(FakeInterests):
         self._collector.delete_interests(user_id)
 
 
-def test_no_lock_is_held_while_the_collector_is_asked(world: World) -> None:
-    """A slow collector must not stop the others' registrations."""
-    registration = world.register()
-    slow = _During(lambda _user_id: world.sound.register("bob@example.org") and None, world.interests)
-    Service(world.database, slow, world.clock).deletions.delete(registration.token, ANN)
-    assert world.sound.accounts.get(OPERATOR_TOKEN, "bob@example.org")
+def test_no_lock_is_held_during_the_call_of_the_collector(environment: SagaEnvironment) -> None:
+    """A slow collector must not block registrations."""
+    registration = environment.register()
+    slow = _InterruptedInterestDeleter(
+        lambda _user_id: environment.sound_replica.register("bob@example.org"), environment.interests
+    )
+    Service(environment.database, slow, environment.clock).deletions.delete(registration.token, ANN)
+    assert environment.sound_replica.accounts.get(OPERATOR_TOKEN, "bob@example.org")
 
 
-def test_a_deletion_of_nobody_is_unknown(world: World) -> None:
-    """Ids cannot be guessed."""
+def test_a_deletion_of_nobody_is_unknown(environment: SagaEnvironment) -> None:
+    """An id that no deletion has is reported as unknown."""
     with pytest.raises(DeletionUnknownError):
-        world.sound.deletions.status(uuid4())
+        environment.sound_replica.deletions.load_status(uuid4())
 
 
-class Asked(Enum):
-    """What a person does; the background goes on in between."""
+class Action(Enum):
+    """One action in a random sequence of requests and background runs."""
 
     OWNER = auto()
     OPERATOR = auto()
@@ -352,52 +366,52 @@ FAULTS = st.lists(st.sampled_from([None, None, *Fault]), max_size=4)
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(story=st.lists(st.tuples(st.sampled_from(Asked), FAULTS, FAULTS, st.integers(0, 90)), max_size=8))
-def test_every_story_converges(
-    service: Service, story: list[tuple[Asked, list[Fault | None], list[Fault | None], int]]
+@given(actions=st.lists(st.tuples(st.sampled_from(Action), FAULTS, FAULTS, st.integers(0, 90)), max_size=8))
+def test_every_sequence_of_actions_converges(
+    service: Service, actions: list[tuple[Action, list[Fault | None], list[Fault | None], int]]
 ) -> None:
-    """Any requests, by owner and operator, with any faults of database, collector and process, at any pace.
+    """Any requests of owner and operator, with any faults of database, collector and process, at any pace, converge.
 
-    Whoever was told "done" or "it will be" is gone in the end. Whoever was only told that the collector is away is
-    not, unless another request says otherwise. Nobody who is gone has interests left.
+    A deletion that was answered with success or "in progress" completes. If all requests were answered with
+    "collector unavailable", the account stays. A deleted user has no interests.
     """
     with service.database.transaction() as session:
         for table in (User.__table__, Deletion.__table__, IdempotencyRecord.__table__, OUTBOX.rows):
             session.execute(table.delete())  # type: ignore[attr-defined]
-    world = World(service.database)
-    registration = world.register()
+    environment = SagaEnvironment(service.database)
+    registration = environment.register()
     user_id = registration.account.user_id
-    believed_until = world.clock.now()  # the collector, of the token
+    token_accepted_until = environment.clock.now()  # by the collector
     promised = uncertain = False
-    note(repr(story))
-    for what, transactions, calls, seconds in story:
-        world.interests.plan = iter(calls)
-        replica = world.replica(*transactions)
-        match what:
-            case Asked.OWNER | Asked.OPERATOR:
-                token = registration.token if what is Asked.OWNER else OPERATOR_TOKEN
+    note(repr(actions))
+    for action, transactions, calls, seconds in actions:
+        environment.interests.plan = iter(calls)
+        replica = environment.build_replica(*transactions)
+        match action:
+            case Action.OWNER | Action.OPERATOR:
+                token = registration.token if action is Action.OWNER else OPERATOR_TOKEN
                 try:
                     replica.deletions.delete(token, ANN)
                     promised = True
-                except (CollectorAwayError, TokenUnknownError, AccountUnknownError):
+                except (CollectorUnavailableError, TokenUnknownError, AccountUnknownError):
                     pass
                 except (DatabaseUnavailableError, Killed):
                     uncertain = True
-            case Asked.BACKGROUND:
+            case Action.BACKGROUND:
                 with suppress(Killed, DatabaseUnavailableError):
-                    replica.deletions.carry_on()
-            case Asked.SET_INTEREST:
+                    replica.deletions.resume_due_deletions()
+            case Action.SET_INTEREST:
                 with suppress(TokenUnknownError):
-                    if world.sound.accounts.authenticate(registration.token):
-                        believed_until = world.clock.now() + timedelta(seconds=60)
-                if world.clock.now() <= believed_until:
-                    world.interests.of.add(user_id)
-            case Asked.WAIT:
-                world.clock.advance(timedelta(seconds=seconds))
-    if world.clock.now() <= believed_until:
-        world.interests.of.add(user_id)
-    world.let_time_pass()
-    gone = not world.exists(user_id)
+                    if environment.sound_replica.accounts.authenticate(registration.token):
+                        token_accepted_until = environment.clock.now() + timedelta(seconds=60)
+                if environment.clock.now() <= token_accepted_until:
+                    environment.interests.users_with_interests.add(user_id)
+            case Action.WAIT:
+                environment.clock.advance(timedelta(seconds=seconds))
+    if environment.clock.now() <= token_accepted_until:
+        environment.interests.users_with_interests.add(user_id)
+    environment.run_background()
+    gone = not environment.exists(user_id)
     assert gone or not promised
     assert not gone or promised or uncertain
-    world.assert_converged(registration, gone=gone)
+    environment.assert_converged(registration, gone=gone)

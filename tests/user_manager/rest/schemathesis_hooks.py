@@ -1,4 +1,4 @@
-"""What schemathesis needs to be told to make up requests that are meant: loaded by it, see schemathesis.toml."""
+"""Formats of texts for schemathesis, so that its requests are valid: see schemathesis.toml, which loads this."""
 
 from zoneinfo import available_timezones
 
@@ -10,7 +10,8 @@ from user_manager.addresses import parse_address
 from user_manager.errors import AddressInvalidError
 
 
-def _gets_mail(text: str) -> bool:
+def _is_registrable(text: str) -> bool:
+    """Return True if the service accepts this address for a registration."""
     try:
         parse_address(text, allow_test=False)
     except AddressInvalidError:
@@ -18,6 +19,6 @@ def _gets_mail(text: str) -> bool:
     return not text.lower().startswith("verify/")
 
 
-# JSON Schema's `email` allows domains that are reserved for what is no mail (RFC 6761), such as .invalid and .arpa.
-schemathesis.openapi.format("email", st.just("ann@example.org") | st.emails().filter(_gets_mail))
+# JSON Schema's `email` allows domains that are reserved and get no mail (RFC 6761), such as .invalid and .arpa.
+schemathesis.openapi.format("email", st.just("ann@example.org") | st.emails().filter(_is_registrable))
 schemathesis.openapi.format("iana-time-zone", st.sampled_from(sorted(available_timezones())))

@@ -1,4 +1,4 @@
-"""The description of the REST interface: it is complete, and every answer is as it says (see tests/openapi)."""
+"""The OpenAPI description: it is complete, and every response matches it (see tests/openapi)."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 
 from tests.openapi.judging import SINGLE, described_routes, judge, public_routes, served
-from tests.user_manager.apps import app_of
+from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 
 pytestmark = ON_SQLITE
@@ -18,7 +18,7 @@ CONFIG = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.fixture
 def app(service: Service) -> Flask:
-    return app_of(service)
+    return build_app(service)
 
 
 @pytest.fixture
@@ -28,37 +28,37 @@ def url(app: Flask) -> Iterator[str]:
 
 
 def test_every_public_route_is_described(app: Flask) -> None:
-    """A route without `describe` is no route of this service."""
+    """Each route of the service has a description."""
     assert set(described_routes(app)) == public_routes(app)
     assert len(described_routes(app)) == 13
 
 
-def test_only_what_needs_no_token_goes_without(app: Flask) -> None:
-    """Registering, seeing how far a deletion is, and the pages: whoever has their link may use them."""
+def test_only_some_routes_need_no_token(app: Flask) -> None:
+    """Registration, the status of a deletion, and the pages, whose link authorizes, need no token."""
     operations = described_routes(app).values()
     assert {operation["operationId"] for operation in operations if "security" not in operation} == {
         "register_user", "get_deletion", "confirmation_page", "confirm", "unsubscription_page", "unsubscribe"
     }  # fmt: skip
 
 
-def test_every_answer_to_the_operator_is_as_described(url: str, service: Service, tmp_path: Path) -> None:
-    """Whose token opens everything, so that the most is reached."""
+def test_responses_to_the_operator_match_the_description(url: str, service: Service, tmp_path: Path) -> None:
+    """The operator's token opens every route, so that most code is reached."""
     service.register("ann@example.org")
     judge(url, CONFIG, tmp_path, 30, f"--header=Authorization: Bearer {OPERATOR_TOKEN}")
 
 
-def test_every_answer_to_a_user_is_as_described(url: str, service: Service, tmp_path: Path) -> None:
-    """But for the two requests that would make the user's own token void at once: they are the operator's to send.
+def test_responses_to_a_user_match_the_description(url: str, service: Service, tmp_path: Path) -> None:
+    """All requests but two match: those that would invalidate the user's own token are sent by the operator's test.
 
-    Nor are there chains, which need an account to be made and then used.
+    Nor are there chains of requests, which need a new account to be used.
     """
     token = service.register("ann@example.org").token
-    void = ("--exclude-operation-id=delete_user", "--exclude-operation-id=rotate_token")
-    judge(url, CONFIG, tmp_path, 10, f"--header=Authorization: Bearer {token}", *void, SINGLE)
+    invalidating = ("--exclude-operation-id=delete_user", "--exclude-operation-id=rotate_token")
+    judge(url, CONFIG, tmp_path, 10, f"--header=Authorization: Bearer {token}", *invalidating, SINGLE)
     assert httpx.get(f"{url}/users/ann@example.org", headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
-def test_every_answer_to_strangers_is_as_described(url: str, service: Service, tmp_path: Path) -> None:
-    """Without a token, and with those that schemathesis makes up."""
+def test_responses_without_a_valid_token_match_the_description(url: str, service: Service, tmp_path: Path) -> None:
+    """Requests have no token, or one that schemathesis generates."""
     service.register("ann@example.org")
     judge(url, CONFIG, tmp_path, 10, SINGLE)

@@ -1,4 +1,4 @@
-"""The pages behind the links in mails: for people, safe from scanners, telling their address to nobody."""
+"""The pages that links in mails open: for people, safe from mail scanners, and without a Referer header."""
 
 from datetime import timedelta
 
@@ -8,9 +8,9 @@ from itsdangerous import TimestampSigner
 from werkzeug.test import TestResponse
 
 from chassis.db.database import Database
-from tests.user_manager.apps import app_of
+from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
-from user_manager.links import CONFIRMATION_LIFE
+from user_manager.links import CONFIRMATION_LINK_LIFETIME
 from user_manager.registration import Registration
 
 pytestmark = ON_SQLITE
@@ -21,16 +21,17 @@ MULTIPART = b'--b\r\nContent-Disposition: form-data; name="List-Unsubscribe"\r\n
 
 @pytest.fixture
 def client(service: Service) -> FlaskClient:
-    return app_of(service).test_client()
+    return build_app(service).test_client()
 
 
-def path_of(service: Service, registration: Registration, purpose: str) -> str:
-    links = {"confirm": service.confirmation_token, "unsubscribe": service.unsubscription_token}
+def build_path(service: Service, registration: Registration, purpose: str) -> str:
+    """Build the path of the account's link for a purpose, "confirm" or "unsubscribe"."""
+    links = {"confirm": service.build_confirmation_token, "unsubscribe": service.build_unsubscription_token}
     return f"/{purpose}/{links[purpose](registration)}"
 
 
 def assert_page(response: TestResponse, status: int, says: str) -> None:
-    """A page of ours, with the headers that keep it from loading, leaking and being framed."""
+    """Assert status and text of a page, and the headers that forbid loading, leaking and framing."""
     assert response.status_code == status
     assert response.content_type == "text/html; charset=utf-8"
     assert says in response.text
@@ -50,9 +51,9 @@ def assert_page(response: TestResponse, status: int, says: str) -> None:
 def test_opening_a_link_shows_a_button_and_changes_nothing(
     client: FlaskClient, service: Service, purpose: str, button: str
 ) -> None:
-    """Mail scanners and previews send GET and HEAD."""
+    """Mail scanners and previews send GET and HEAD, which change nothing."""
     registration = service.register()
-    path = path_of(service, registration, purpose)
+    path = build_path(service, registration, purpose)
     client.head(path)
     response = client.get(path)
     assert_page(response, 200, f">{button}</button>")
@@ -61,12 +62,12 @@ def test_opening_a_link_shows_a_button_and_changes_nothing(
 
 
 def test_the_button_confirms(client: FlaskClient, service: Service) -> None:
-    """Twice is once."""
+    """The button confirms the address; a second click changes nothing."""
     registration = service.register()
     for _ in range(2):
-        assert_page(client.post(path_of(service, registration, "confirm")), 200, "Your address is confirmed")
+        assert_page(client.post(build_path(service, registration, "confirm")), 200, "Your address is confirmed")
     assert service.accounts.authenticate(registration.token).confirmed
-    assert service.changes() == ["registered", "confirmed"]
+    assert service.load_event_kinds() == ["registered", "confirmed"]
 
 
 @pytest.mark.parametrize(
@@ -83,10 +84,10 @@ def test_the_button_confirms(client: FlaskClient, service: Service) -> None:
 def test_a_mail_program_unsubscribes_with_one_post(
     client: FlaskClient, service: Service, body: bytes, content_type: str | None
 ) -> None:
-    """RFC 8058: no login, no cookie, no redirect, and the link suffices, whatever the body is. Twice is once."""
+    """RFC 8058: no login, no cookie, no redirect, and any body; a second POST changes nothing."""
     registration = service.register()
     for _ in range(2):
-        response = client.post(path_of(service, registration, "unsubscribe"), data=body, content_type=content_type)
+        response = client.post(build_path(service, registration, "unsubscribe"), data=body, content_type=content_type)
         assert_page(response, 200, "Your alerts are paused")
         assert "Location" not in response.headers
     account = service.accounts.get(registration.token, "ann@example.org")
@@ -95,12 +96,12 @@ def test_a_mail_program_unsubscribes_with_one_post(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_link_does_what_it_was_made_for_only(client: FlaskClient, service: Service, method: str) -> None:
-    """One that unsubscribes does not confirm, nor the other way round."""
+def test_each_link_has_one_purpose(client: FlaskClient, service: Service, method: str) -> None:
+    """An unsubscription link does not confirm, and a confirmation link does not unsubscribe."""
     registration = service.register()
     for path in (
-        f"/confirm/{service.unsubscription_token(registration)}",
-        f"/unsubscribe/{service.confirmation_token(registration)}",
+        f"/confirm/{service.build_unsubscription_token(registration)}",
+        f"/unsubscribe/{service.build_confirmation_token(registration)}",
     ):
         assert_page(client.open(path, method=method), 400, "not one of ours")
     assert service.accounts.get(registration.token, "ann@example.org") == registration.account
@@ -110,8 +111,8 @@ def test_a_link_does_what_it_was_made_for_only(client: FlaskClient, service: Ser
 @pytest.mark.parametrize(
     ("purpose", "title"), [("confirm", "is not confirmed"), ("unsubscribe", "alerts are not paused")]
 )
-def test_a_forged_link_is_a_page_that_says_so(client: FlaskClient, method: str, purpose: str, title: str) -> None:
-    """400; what came in the path is not shown."""
+def test_a_forged_link_gets_an_error_page(client: FlaskClient, method: str, purpose: str, title: str) -> None:
+    """The status is 400, and the page does not show the path."""
     response = client.open(f"/{purpose}/<script>alert(1)<script>", method=method)
     assert_page(response, 400, "not one of ours")
     assert title in response.text
@@ -120,47 +121,49 @@ def test_a_forged_link_is_a_page_that_says_so(client: FlaskClient, method: str, 
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_an_expired_confirmation_is_a_page_that_says_what_to_do(
+def test_an_expired_confirmation_link_gets_an_error_page(
     client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
-    """410. (The other link is good for ever.)"""
+    """The status is 410. (An unsubscription link never expires.)"""
     registration = service.register()
-    confirmation, unsubscription = (path_of(service, registration, purpose) for purpose in PURPOSES)
-    later = TimestampSigner("any").get_timestamp() + int((CONFIRMATION_LIFE + timedelta(minutes=1)).total_seconds())
+    confirmation, unsubscription = (build_path(service, registration, purpose) for purpose in PURPOSES)
+    later = TimestampSigner("any").get_timestamp() + int(
+        (CONFIRMATION_LINK_LIFETIME + timedelta(minutes=1)).total_seconds()
+    )
     monkeypatch.setattr(TimestampSigner, "get_timestamp", lambda _self: later)
     assert_page(client.open(confirmation, method=method), 410, "has expired")
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
     assert client.open(unsubscription, method=method).status_code == 200
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_the_link_of_a_deleted_account_is_a_page_that_says_so(
+def test_the_link_of_a_deleted_account_gets_an_error_page(
     client: FlaskClient, service: Service, purpose: str, method: str
 ) -> None:
-    """410."""
+    """The status is 410."""
     registration = service.register()
     service.deletions.delete(OPERATOR_TOKEN, "ann@example.org")
-    assert_page(client.open(path_of(service, registration, purpose), method=method), 410, "was deleted")
+    assert_page(client.open(build_path(service, registration, purpose), method=method), 410, "was deleted")
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_database_that_is_away_is_a_page_too(service: Service, purpose: str, method: str) -> None:
-    """503 with a time to come back, for the mail program that unsubscribes."""
-    path = path_of(service, service.register(), purpose)
-    client = app_of(Service(Database("sqlite:////nowhere/at/all.db"))).test_client()
+def test_an_unavailable_database_gets_an_error_page(service: Service, purpose: str, method: str) -> None:
+    """The status is 503 with Retry-After, for the mail program that unsubscribes."""
+    path = build_path(service, service.register(), purpose)
+    client = build_app(Service(Database("sqlite:////nowhere/at/all.db"))).test_client()
     response = client.open(path, method=method)
     assert_page(response, 503, "<h1>")
     assert int(response.headers["Retry-After"]) > 0
     assert "sqlite" not in response.text
 
 
-def test_no_metric_tells_a_link(client: FlaskClient, service: Service) -> None:
-    """A link is a right."""
+def test_no_metric_holds_a_link(client: FlaskClient, service: Service) -> None:
+    """A link authorizes its holder, so no metric label may hold one."""
     registration = service.register()
     for purpose in PURPOSES:
-        client.post(path_of(service, registration, purpose))
+        client.post(build_path(service, registration, purpose))
     exposition = client.get("/metrics").text
     assert 'endpoint="/unsubscribe/{token}"' in exposition
     assert str(registration.account.user_id) not in exposition

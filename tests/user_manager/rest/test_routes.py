@@ -1,4 +1,4 @@
-"""Accounts over HTTP: what is parsed, which answers there are, and what they do not tell."""
+"""The REST routes of accounts: validation, status and content of responses, and data that they must not reveal."""
 
 import re
 from base64 import urlsafe_b64encode
@@ -14,9 +14,9 @@ from werkzeug.test import TestResponse
 
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
-from tests.user_manager.apps import app_of
+from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
-from user_manager.errors import CollectorAwayError, CollectorRefusedError, StillInFlightError
+from user_manager.errors import CollectorRefusedError, CollectorUnavailableError, StillInFlightError
 
 pytestmark = ON_SQLITE
 
@@ -27,7 +27,7 @@ KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 
 @pytest.fixture
 def client(service: Service) -> FlaskClient:
-    return app_of(service).test_client()
+    return build_app(service).test_client()
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -38,6 +38,7 @@ OPERATOR = bearer(OPERATOR_TOKEN)
 
 
 def json_of(response: TestResponse) -> dict[str, object]:
+    """Return the body of a successful response, which must forbid caching."""
     assert response.status_code < 300, response.text
     assert response.headers["Cache-Control"] == "no-store"
     assert response.json is not None
@@ -55,7 +56,7 @@ def token_of(response: TestResponse) -> str:
 
 
 def status_of(response: TestResponse) -> int:
-    """The status of a problem (RFC 9457), which its body repeats."""
+    """Return the status of a problem (RFC 9457), which its body must repeat."""
     assert response.content_type == "application/problem+json"
     assert response.json is not None
     assert response.json["status"] == response.status_code
@@ -71,7 +72,7 @@ def detail_of(response: TestResponse) -> str:
 
 
 def test_registering_answers_with_the_account_and_its_token(client: FlaskClient, service: Service) -> None:
-    """201 with where it is; the token is shown this once, and no cache may keep it."""
+    """The status is 201 with the account's location; the response must not be cached, because it holds the token."""
     response = client.post("/users", json=ANN)
     assert response.status_code == 201
     user = user_of(response)
@@ -90,13 +91,13 @@ def test_registering_answers_with_the_account_and_its_token(client: FlaskClient,
 
 
 def test_the_time_zone_is_utc_unless_given(client: FlaskClient) -> None:
-    """Nobody has to know what an IANA name is."""
+    """The time zone is optional, so that people need not know IANA names."""
     assert user_of(client.post("/users", json={"email": "ann@example.org", "name": "Ann"}))["time_zone"] == "UTC"
 
 
 @pytest.mark.parametrize("name", ["Ann", "  Ann  ", "Zoë O'Neil-Łęcka", "王小明", "x" * 100, "\u200bAnn", "🛫"])
-def test_names_are_what_people_are_called(client: FlaskClient, name: str) -> None:
-    """Any letters, up to 100, without the blanks around them."""
+def test_names_may_hold_any_letters(client: FlaskClient, name: str) -> None:
+    """A name has up to 100 characters of any script; surrounding blanks are removed."""
     assert user_of(client.post("/users", json=ANN | {"name": name}))["name"] == name.strip()
 
 
@@ -140,36 +141,36 @@ WRONG_NAMES = [
     ],
     ids=repr,
 )
-def test_what_is_wrong_is_refused(client: FlaskClient, service: Service, fault: dict[str, object]) -> None:
-    """422, and nothing is registered; a line break in a name or an address would be a mail header of its own."""
+def test_invalid_registrations_are_refused(client: FlaskClient, service: Service, fault: dict[str, object]) -> None:
+    """The status is 422, and nothing is registered; a line break in a name would begin a new mail header."""
     assert status_of(client.post("/users", json=ANN | fault)) == 422
-    assert service.events() == []
+    assert service.load_outbox_events() == []
 
 
 @pytest.mark.parametrize("email", ["verify/ann@example.org", "Verify/ann@example.org"])
 def test_an_address_that_would_be_a_route_cannot_register(client: FlaskClient, service: Service, email: str) -> None:
-    """422: GET /users/verify/ann@example.org asks about ann@example.org."""
+    """The status is 422, because GET /users/verify/ann@example.org looks up ann@example.org."""
     response = client.post("/users", json=ANN | {"email": email})
     assert status_of(response) == 422
-    assert service.events() == []
+    assert service.load_outbox_events() == []
     assert user_of(client.post("/users", json=ANN | {"email": "verify@example.org"}))["email"] == "verify@example.org"
 
 
-def test_test_addresses_register_where_the_setting_allows_it(service: Service) -> None:
-    """As the demo needs it."""
-    client = app_of(service, allow_test_addresses=True).test_client()
+def test_test_addresses_register_if_the_setting_allows_it(service: Service) -> None:
+    """The demo registers addresses in the domain .test."""
+    client = build_app(service, allow_test_addresses=True).test_client()
     assert client.post("/users", json=ANN | {"email": "ann@tower.test"}).status_code == 201
 
 
 def test_a_taken_address_is_a_conflict(client: FlaskClient) -> None:
-    """409, in whatever case it is written."""
+    """The status is 409, in any case of the letters."""
     client.post("/users", json=ANN)
     assert status_of(client.post("/users", json=ANN | {"email": "ANN@EXAMPLE.ORG", "name": "Other"})) == 409
 
 
 @pytest.mark.parametrize("key", [f'"{KEY}"', KEY, f'"{KEY.upper()}"'])
-def test_the_same_again_with_the_same_key_gets_the_same_answer(client: FlaskClient, service: Service, key: str) -> None:
-    """To the letter, token and headers included, also once the account has changed; nothing is done twice."""
+def test_a_duplicate_with_the_same_key_gets_the_same_response(client: FlaskClient, service: Service, key: str) -> None:
+    """Body and headers are the same, also after the account has changed, and nothing is done twice."""
     first = client.post("/users", json=ANN, headers={"Idempotency-Key": key})
     changed = client.patch(ANNS, json={"name": "Bob"}, headers=bearer(token_of(first)) | {"If-Match": "*"})
     assert changed.status_code == 200
@@ -178,11 +179,11 @@ def test_the_same_again_with_the_same_key_gets_the_same_answer(client: FlaskClie
     assert {name: again.headers[name] for name in ("ETag", "Location")} == {
         name: first.headers[name] for name in ("ETag", "Location")
     }
-    assert service.changes() == ["registered"]
+    assert service.load_event_kinds() == ["registered"]
 
 
 def test_a_key_is_for_one_body(client: FlaskClient) -> None:
-    """422 for another one."""
+    """A key with another address or another name is refused, and nothing is registered."""
     client.post("/users", json=ANN, headers={"Idempotency-Key": KEY})
     other = client.post("/users", json=ANN | {"email": "bob@example.org"}, headers={"Idempotency-Key": KEY})
     assert status_of(other) == 422
@@ -190,15 +191,15 @@ def test_a_key_is_for_one_body(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("key", ["", "7", '"7"', f'"{KEY}', f"{{{KEY}}}", f"urn:uuid:{KEY}", f'"{KEY}", "{KEY}"'])
 def test_a_key_that_is_no_uuid_is_refused(client: FlaskClient, service: Service, key: str) -> None:
-    """400, and nothing is registered."""
+    """The status is 400, and nothing is registered."""
     assert status_of(client.post("/users", json=ANN, headers={"Idempotency-Key": key})) == 400
-    assert service.events() == []
+    assert service.load_outbox_events() == []
 
 
 def test_a_registration_that_is_in_flight_is_a_conflict(
     client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """409 with a time to come back."""
+    """The status is 409 with Retry-After."""
 
     def busy(*_: object) -> None:
         raise StillInFlightError("The same is being worked on already.")
@@ -210,8 +211,8 @@ def test_a_registration_that_is_in_flight_is_a_conflict(
 
 
 def test_registrations_of_one_client_are_limited(service: Service) -> None:
-    """429 with a time to come back, also for what is wrong; other clients and other requests are not held up."""
-    client = app_of(service, registration_limit="2/minute").test_client()
+    """The status is 429 with Retry-After, also for invalid requests; other clients and other routes are not limited."""
+    client = build_app(service, registration_limit="2/minute").test_client()
     assert client.post("/users", json=ANN).status_code == 201
     assert client.post("/users", json={}).status_code == 422
     response = client.post("/users", json=ANN | {"email": "bob@example.org"})
@@ -225,8 +226,8 @@ def test_registrations_of_one_client_are_limited(service: Service) -> None:
 # Listing
 
 
-def test_the_operator_turns_the_pages(client: FlaskClient, service: Service) -> None:
-    """By following the links, which are relative: each account is there once, and the last page links to none."""
+def test_the_operator_follows_the_links_to_the_next_page(client: FlaskClient, service: Service) -> None:
+    """The links are relative; each account is listed once, and the last page has no link."""
     for number in range(5):
         service.register(f"user-{number}@example.org")
         service.clock.advance(timedelta(seconds=1))
@@ -249,8 +250,8 @@ def test_the_operator_turns_the_pages(client: FlaskClient, service: Service) -> 
     assert found == [f"user-{number}@example.org" for number in range(5)]
 
 
-def test_an_account_in_a_list_looks_as_it_does_alone(client: FlaskClient, service: Service) -> None:
-    """And holds no token."""
+def test_an_account_in_a_list_equals_the_single_account(client: FlaskClient, service: Service) -> None:
+    """The list shows the same members as the single account, and no token."""
     service.register()
     response = client.get("/users", headers=OPERATOR)
     assert json_of(response) == {"users": [user_of(client.get(ANNS, headers=OPERATOR))]}
@@ -260,8 +261,8 @@ def test_an_account_in_a_list_looks_as_it_does_alone(client: FlaskClient, servic
 @pytest.mark.parametrize(
     "limit", ["0", "201", "-1", "1.0", "1e2", "", "x", "٣", "1_0", " 1", "9" * 5000, "1&limit=2", "%00"]
 )
-def test_a_page_has_a_size_within_limits(client: FlaskClient, limit: str) -> None:
-    """422 that names the parameter."""
+def test_an_invalid_page_size_is_refused(client: FlaskClient, limit: str) -> None:
+    """The status is 422, and the problem names the parameter."""
     response = client.get(f"/users?limit={limit}", headers=OPERATOR)
     assert status_of(response) == 422
     assert response.json is not None
@@ -269,8 +270,8 @@ def test_a_page_has_a_size_within_limits(client: FlaskClient, limit: str) -> Non
 
 
 @pytest.mark.parametrize("limit", ["1", "200", "007"])
-def test_a_page_has_at_most_200_accounts(client: FlaskClient, limit: str) -> None:
-    """Each size up to that will do, and what the query says besides is not looked at."""
+def test_page_sizes_up_to_200_are_accepted(client: FlaskClient, limit: str) -> None:
+    """Sizes from 1 to 200 are accepted, and unknown query parameters are ignored."""
     assert client.get(f"/users?limit={limit}&colour=red", headers=OPERATOR).status_code == 200
 
 
@@ -281,19 +282,19 @@ HOSTILE_CURSORS = [
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "%00", "AAAA", "%F0%9F%9B%AB", "x" * 5000, *HOSTILE_CURSORS])
-def test_a_cursor_that_is_not_ours_is_refused(client: FlaskClient, cursor: str) -> None:
-    """400."""
+def test_an_invalid_cursor_is_refused(client: FlaskClient, cursor: str) -> None:
+    """The status is 400."""
     assert status_of(client.get(f"/users?cursor={cursor}", headers=OPERATOR)) == 400
 
 
 @pytest.mark.parametrize("path", ["/users", "/users/verify/ann@example.org"])
-def test_only_the_operator_sees_who_there_is(client: FlaskClient, service: Service, path: str) -> None:
-    """403 for a user."""
+def test_only_the_operator_may_list_and_look_up_accounts(client: FlaskClient, service: Service, path: str) -> None:
+    """The status for a user is 403."""
     assert status_of(client.get(path, headers=bearer(service.register().token))) == 403
 
 
-def test_the_operator_asks_who_exists(client: FlaskClient, service: Service) -> None:
-    """In whatever case; what is no address is nobody's."""
+def test_the_operator_looks_up_addresses(client: FlaskClient, service: Service) -> None:
+    """The case of the letters does not matter; an invalid address is not registered."""
     service.register()
     assert json_of(client.get("/users/verify/ANN@example.org", headers=OPERATOR)) == {"exists": True}
     for email in ("bob@example.org", "a b@example.org", "ann@example.org\x00"):
@@ -315,10 +316,10 @@ def test_the_operator_asks_who_exists(client: FlaskClient, service: Service) -> 
         ({"name": "Zoë", "paused": True, "time_zone": "Asia/Tokyo"}, None),
     ],
 )
-def test_an_owner_changes_what_they_say_and_nothing_else(
+def test_a_patch_changes_only_the_given_members(
     client: FlaskClient, change: dict[str, object], seen: dict[str, object] | None
 ) -> None:
-    """200 with what it is now, and its new ETag, which is what a GET gives."""
+    """The response shows the account and its new ETag, like a GET."""
     made = client.post("/users", json=ANN)
     headers = bearer(token_of(made))
     response = client.patch(ANNS, json=change, headers=headers | {"If-Match": made.headers["ETag"]})
@@ -333,10 +334,8 @@ def test_an_owner_changes_what_they_say_and_nothing_else(
     [{}, *WRONG_NAMES, {"paused": None}, {"paused": 1}, {"paused": "true"}, {"email": "b@example.org"}],
     ids=repr,
 )
-def test_a_change_that_says_nothing_or_nonsense_is_refused(
-    client: FlaskClient, service: Service, fault: dict[str, object]
-) -> None:
-    """422, and all of it: what is right beside what is wrong is not done either."""
+def test_an_empty_or_invalid_patch_is_refused(client: FlaskClient, service: Service, fault: dict[str, object]) -> None:
+    """The status is 422, and the valid members of an invalid body are not applied either."""
     registration = service.register()
     headers = bearer(registration.token) | {"If-Match": "*"}
     body = {"paused": True} | fault if fault else {}
@@ -344,8 +343,8 @@ def test_a_change_that_says_nothing_or_nonsense_is_refused(
     assert service.accounts.get(OPERATOR_TOKEN, "ann@example.org") == registration.account
 
 
-def test_faults_are_said_by_field(client: FlaskClient, service: Service) -> None:
-    """In words for people: no class of ours is named."""
+def test_validation_errors_name_the_field(client: FlaskClient, service: Service) -> None:
+    """The texts are for people and name no class of ours."""
     headers = bearer(service.register().token) | {"If-Match": "*"}
     response = client.patch(ANNS, json={"time_zone": "Mars", "paused": 1, "name": "\n"}, headers=headers)
     assert status_of(response) == 422
@@ -354,21 +353,21 @@ def test_faults_are_said_by_field(client: FlaskClient, service: Service) -> None
     assert "function" not in response.text
 
 
-def test_a_change_must_say_what_it_is_based_on(client: FlaskClient, service: Service) -> None:
-    """428 (RFC 6585, 3)."""
+def test_a_patch_requires_if_match(client: FlaskClient, service: Service) -> None:
+    """The status without If-Match is 428 (RFC 6585, 3)."""
     assert status_of(client.patch(ANNS, json={"paused": True}, headers=bearer(service.register().token))) == 428
 
 
 @pytest.mark.parametrize("tags", ['"1"', '"0", "1"', 'W/"7" , "1"', "*"])
-def test_a_change_that_is_based_on_what_there_is_is_done(client: FlaskClient, service: Service, tags: str) -> None:
-    """Any of the tags in the list may match (RFC 9110, 13.1.1)."""
+def test_a_patch_with_a_matching_tag_is_applied(client: FlaskClient, service: Service, tags: str) -> None:
+    """Any tag in the list may match (RFC 9110, 13.1.1)."""
     headers = bearer(service.register().token) | {"If-Match": tags}
     assert user_of(client.patch(ANNS, json={"paused": True}, headers=headers))["paused"] is True
 
 
 @pytest.mark.parametrize("tags", ['"2"', 'W/"1"', '"0", W/"1"', '""', '"01"', '"1 "', '"*"'])
-def test_a_change_that_is_based_on_something_else_is_not_done(client: FlaskClient, service: Service, tags: str) -> None:
-    """412; a weak tag matches nothing (RFC 9110, 8.8.3.2). A space is no character of a tag, so that one is a 400."""
+def test_a_patch_without_a_matching_tag_is_refused(client: FlaskClient, service: Service, tags: str) -> None:
+    """The status is 412; a weak tag matches nothing (RFC 9110, 8.8.3.2). A tag with a space is invalid and gets 400."""
     headers = bearer(service.register().token) | {"If-Match": tags}
     response = client.patch(ANNS, json={"paused": True}, headers=headers)
     assert status_of(response) == (400 if " " in tags.replace(", ", ",") else 412)
@@ -376,29 +375,29 @@ def test_a_change_that_is_based_on_something_else_is_not_done(client: FlaskClien
 
 
 @pytest.mark.parametrize("tags", ["1", '"1', "W/1", '"1" "1"', '"1",', "*, *", 'w/"1"'])
-def test_what_is_no_list_of_tags_is_refused(client: FlaskClient, service: Service, tags: str) -> None:
-    """400, rather than a guess."""
+def test_an_invalid_list_of_tags_is_refused(client: FlaskClient, service: Service, tags: str) -> None:
+    """The status is 400."""
     headers = bearer(service.register().token) | {"If-Match": tags}
     assert status_of(client.patch(ANNS, json={"paused": True}, headers=headers)) == 400
 
 
-def test_of_two_who_change_what_they_both_saw_one_is_told(client: FlaskClient, service: Service) -> None:
-    """412 for the second; nobody's change is lost."""
+def test_the_second_of_two_patches_of_one_version_is_refused(client: FlaskClient, service: Service) -> None:
+    """The status of the second is 412, so that no change is lost."""
     headers = bearer(service.register().token) | {"If-Match": '"1"'}
     assert client.patch(ANNS, json={"name": "Zoë"}, headers=headers).status_code == 200
     assert status_of(client.patch(ANNS, json={"paused": True}, headers=headers)) == 412
 
 
-def test_a_change_in_the_same_instant_is_not_lost_either(client: FlaskClient, service: Service) -> None:
-    """The version is compared again where the row is locked."""
+def test_a_concurrent_change_is_not_lost(client: FlaskClient, service: Service) -> None:
+    """The version is compared again while the row is locked."""
     headers = bearer(service.register().token) | {"If-Match": '"1"'}
-    change = service.accounts.change
+    change = service.accounts.update
 
     def overtaken(token: str, email: str, version: int | None, wanted: object) -> object:
         change(OPERATOR_TOKEN, email, None, type(wanted)(name="Faster"))  # type: ignore[arg-type, call-arg]
         return change(token, email, version, wanted)  # type: ignore[arg-type]
 
-    service.accounts.change = overtaken  # type: ignore[method-assign, assignment]
+    service.accounts.update = overtaken  # type: ignore[method-assign, assignment]
     assert status_of(client.patch(ANNS, json={"name": "Slower"}, headers=headers)) == 412
     assert service.accounts.get(OPERATOR_TOKEN, "ann@example.org").name == "Faster"
 
@@ -406,8 +405,8 @@ def test_a_change_in_the_same_instant_is_not_lost_either(client: FlaskClient, se
 # Tokens and confirmation mails
 
 
-def test_a_new_token_makes_the_one_before_void(client: FlaskClient, service: Service) -> None:
-    """At once."""
+def test_a_new_token_replaces_the_old_one(client: FlaskClient, service: Service) -> None:
+    """The old token is invalid at once."""
     old = service.register().token
     new = token_of(client.post(f"{ANNS}/token", headers=bearer(old)))
     assert new != old
@@ -415,8 +414,8 @@ def test_a_new_token_makes_the_one_before_void(client: FlaskClient, service: Ser
     assert client.get(ANNS, headers=bearer(new)).status_code == 200
 
 
-def test_another_confirmation_mail_is_asked_for_after_a_pause(client: FlaskClient, service: Service) -> None:
-    """429 that says how long it is, then 202 and an event that asks for the mail; 409 once it is confirmed."""
+def test_another_confirmation_mail_can_be_requested_after_a_delay(client: FlaskClient, service: Service) -> None:
+    """An early request gets 429 with the wait, a later one 202 and an event, and 409 once the address is confirmed."""
     registration = service.register()
     headers = bearer(registration.token)
     early = client.post(f"{ANNS}/confirmation", headers=headers)
@@ -425,8 +424,8 @@ def test_another_confirmation_mail_is_asked_for_after_a_pause(client: FlaskClien
     asked = client.post(f"{ANNS}/confirmation", headers=headers)
     assert (asked.status_code, asked.data) == (202, b"")
     assert "Content-Type" not in asked.headers
-    assert service.changes() == ["registered", "registered"]
-    service.registrations.confirm(service.confirmation_token(registration))
+    assert service.load_event_kinds() == ["registered", "registered"]
+    service.registrations.confirm(service.build_confirmation_token(registration))
     assert status_of(client.post(f"{ANNS}/confirmation", headers=headers)) == 409
 
 
@@ -434,7 +433,7 @@ def test_another_confirmation_mail_is_asked_for_after_a_pause(client: FlaskClien
 
 
 def test_deleting_is_safe_to_repeat(client: FlaskClient) -> None:
-    """204; then the user's token is gone with the account, and the operator finds none."""
+    """The first DELETE gets 204; then the user's token is unknown (401), and the operator finds no account (404)."""
     headers = bearer(token_of(client.post("/users", json=ANN)))
     deleted = client.delete(ANNS, headers=headers)
     assert (deleted.status_code, deleted.data) == (204, b"")
@@ -443,18 +442,18 @@ def test_deleting_is_safe_to_repeat(client: FlaskClient) -> None:
     assert status_of(client.delete(ANNS, headers=OPERATOR)) == 404
 
 
-def test_a_deletion_waits_for_the_collector(client: FlaskClient, service: Service) -> None:
-    """503 that says when to come back, and nothing was touched."""
+def test_a_deletion_gets_503_while_the_collector_is_unavailable(client: FlaskClient, service: Service) -> None:
+    """The response has Retry-After, and the account is unchanged."""
     headers = bearer(token_of(client.post("/users", json=ANN)))
-    service.interests.failure = CollectorAwayError("The collector is away.")
+    service.interests.failure = CollectorUnavailableError("The collector is away.")
     response = client.delete(ANNS, headers=headers)
     assert status_of(response) == 503
     assert int(response.headers["Retry-After"]) > 0
     assert client.get(ANNS, headers=headers).status_code == 200
 
 
-def test_a_collector_that_refuses_is_no_matter_of_waiting(client: FlaskClient, service: Service) -> None:
-    """502 without a time to come back: it needs the operator."""
+def test_a_refusal_of_the_collector_gets_502(client: FlaskClient, service: Service) -> None:
+    """The response has no Retry-After, because the operator must act."""
     client.post("/users", json=ANN)
     service.interests.failure = CollectorRefusedError("The collector refuses.")
     response = client.delete(ANNS, headers=OPERATOR)
@@ -462,17 +461,17 @@ def test_a_collector_that_refuses_is_no_matter_of_waiting(client: FlaskClient, s
     assert "Retry-After" not in response.headers
 
 
-def test_a_deletion_that_is_carried_on_says_where_to_look(
+def test_a_deletion_in_progress_gets_202_and_a_location(
     client: FlaskClient, service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """202; the interests are gone, the rest follows, and the place says so when it is done."""
+    """The account is inaccessible, the background task does the rest, and the location shows the status."""
     headers = bearer(token_of(client.post("/users", json=ANN)))
 
     def away(_deletion: object) -> None:
         raise DatabaseUnavailableError("The database does not answer.")
 
     with monkeypatch.context() as outage:
-        outage.setattr(service.deletions, "_erase", away)
+        outage.setattr(service.deletions, "_erase_account", away)
         accepted = client.delete(ANNS, headers=headers)
     assert accepted.status_code == 202
     place = accepted.headers["Location"]
@@ -481,14 +480,14 @@ def test_a_deletion_that_is_carried_on_says_where_to_look(
     assert json_of(client.get(place)) == {"deletion_id": deletion_id, "status": "in_progress"}
     assert status_of(client.get(ANNS, headers=headers)) == 401
     service.clock.advance(timedelta(hours=1))
-    service.deletions.carry_on()
+    service.deletions.resume_due_deletions()
     assert json_of(client.get(place)) == {"deletion_id": deletion_id, "status": "completed"}
     assert status_of(client.get(ANNS, headers=OPERATOR)) == 404
 
 
 @pytest.mark.parametrize("deletion_id", ["8b66274a-5cfe-471e-8da2-45ca7134672d", "7", "%00", "x" * 5000])
-def test_a_deletion_that_nobody_knows_is_not_found(client: FlaskClient, deletion_id: str) -> None:
-    """404."""
+def test_an_unknown_deletion_is_not_found(client: FlaskClient, deletion_id: str) -> None:
+    """The status is 404."""
     assert status_of(client.get(f"/deletions/{deletion_id}")) == 404
 
 
@@ -505,10 +504,10 @@ ALL_ROUTES = [*OWN_ROUTES, ("GET", "/users"), ("GET", "/users/verify/{}")]
 
 
 @pytest.mark.parametrize(("method", "path"), OWN_ROUTES)
-def test_others_accounts_and_those_of_nobody_are_answered_alike(
+def test_foreign_and_unknown_accounts_get_the_same_response(
     client: FlaskClient, service: Service, method: str, path: str
 ) -> None:
-    """403 to the letter, so that nobody learns who has an account."""
+    """The status is 403 with the same body, so that the response reveals no account."""
     headers = bearer(service.register().token) | {"If-Match": "*"}
     service.register("bob@example.org")
     others = client.open(path.format("bob@example.org"), method=method, headers=headers, json={"paused": True})
@@ -519,10 +518,8 @@ def test_others_accounts_and_those_of_nobody_are_answered_alike(
 
 
 @pytest.mark.parametrize(("method", "path"), ALL_ROUTES)
-def test_without_a_token_that_we_gave_nothing_is_answered(
-    client: FlaskClient, service: Service, method: str, path: str
-) -> None:
-    """401 with a challenge, whether the account exists or not, and whatever else is wrong."""
+def test_all_routes_require_a_valid_token(client: FlaskClient, service: Service, method: str, path: str) -> None:
+    """The status is 401 with a challenge, whether the account exists or not, and whatever else is invalid."""
     service.register()
     bad: list[Mapping[str, str]] = [{}, bearer("guessed"), {"Authorization": "Basic YTpi"}, bearer("gu\xe9ss")]
     for email in ("ann@example.org", "nobody@example.org"):
@@ -534,8 +531,8 @@ def test_without_a_token_that_we_gave_nothing_is_answered(
 
 
 @pytest.mark.parametrize(("method", "path"), OWN_ROUTES)
-def test_the_operator_is_told_who_does_not_exist(client: FlaskClient, method: str, path: str) -> None:
-    """404; so is what is no address at all."""
+def test_the_operator_gets_404_for_unknown_accounts(client: FlaskClient, method: str, path: str) -> None:
+    """An invalid address gets 404 too."""
     for email in ("nobody@example.org", "nonsense", "a%20b@example.org", "%00@example.org", "%FF@example.org"):
         response = client.open(
             path.format(email), method=method, headers=OPERATOR | {"If-Match": "*"}, json={"paused": True}
@@ -558,7 +555,7 @@ LEGAL = [
 
 @pytest.mark.parametrize("email", LEGAL)
 def test_every_legal_address_fits_into_a_path(client: FlaskClient, email: str) -> None:
-    """Quoted as RFC 3986 has it, whether the slashes are too or not; so it stands in Location, as one segment."""
+    """An address is accepted with quoted and unquoted slashes (RFC 3986), and is one segment in Location."""
     made = client.post("/users", json=ANN | {"email": email})
     quoted = quote(email, safe="")
     assert made.headers["Location"].count("/") == 2
@@ -585,7 +582,7 @@ def test_every_legal_address_fits_into_a_path(client: FlaskClient, email: str) -
 def test_a_method_that_a_resource_does_not_have_is_refused(
     client: FlaskClient, method: str, path: str, allowed: set[str]
 ) -> None:
-    """405 that says which it has (RFC 9110, 15.5.6); OPTIONS says the same."""
+    """The status is 405 with the allowed methods (RFC 9110, 15.5.6), which OPTIONS returns too."""
     response = client.open(path, method=method, headers=OPERATOR)
     assert status_of(response) == 405
     assert {each.strip() for each in response.headers["Allow"].split(",")} == allowed
@@ -593,7 +590,7 @@ def test_a_method_that_a_resource_does_not_have_is_refused(
 
 
 def test_head_is_get_without_the_body(client: FlaskClient, service: Service) -> None:
-    """RFC 9110, 9.3.2."""
+    """HEAD returns the headers of GET and no body (RFC 9110, 9.3.2)."""
     service.register()
     head, get = client.head(ANNS, headers=OPERATOR), client.get(ANNS, headers=OPERATOR)
     assert (head.status_code, head.data) == (200, b"")
@@ -607,9 +604,9 @@ def test_head_is_get_without_the_body(client: FlaskClient, service: Service) -> 
 @pytest.mark.parametrize(
     ("method", "path"), [*ALL_ROUTES, ("POST", "/users"), ("GET", "/deletions/8b66274a-5cfe-471e-8da2-45ca7134672d")]
 )
-def test_a_database_that_is_away_is_a_503(method: str, path: str) -> None:
-    """Not a 500, with a time to come back, and without its text."""
-    client = app_of(Service(Database("sqlite:////nowhere/at/all.db"))).test_client()
+def test_an_unavailable_database_gets_503(method: str, path: str) -> None:
+    """The response has Retry-After and holds no text of the database."""
+    client = build_app(Service(Database("sqlite:////nowhere/at/all.db"))).test_client()
     headers = OPERATOR | {"If-Match": "*"}
     response = client.open(path.format("ann@example.org"), method=method, headers=headers, json=ANN)
     assert status_of(response) == 503
@@ -618,8 +615,8 @@ def test_a_database_that_is_away_is_a_503(method: str, path: str) -> None:
         assert text not in response.text
 
 
-def test_a_bug_tells_nothing(client: FlaskClient, service: Service) -> None:
-    """500 without a word of what happened, nor of whom it happened to."""
+def test_an_unexpected_error_reveals_nothing(client: FlaskClient, service: Service) -> None:
+    """The status is 500, and the body holds no text of the error and no personal data."""
 
     def refuse(_connection: object) -> None:
         raise RuntimeError("could not commit ann@example.org")
@@ -632,8 +629,8 @@ def test_a_bug_tells_nothing(client: FlaskClient, service: Service) -> None:
     assert "RuntimeError" not in response.text
 
 
-def test_no_metric_tells_an_address(client: FlaskClient) -> None:
-    """Labels are route templates."""
+def test_no_metric_holds_an_address(client: FlaskClient) -> None:
+    """Metric labels hold route templates, not paths."""
     client.post("/users", json=ANN)
     client.get(ANNS, headers=OPERATOR)
     client.post(f"{ANNS}/token", headers=OPERATOR)

@@ -1,4 +1,4 @@
-"""Accounts and the outbox: the tables as they were before there were revisions."""
+"""Revision 0001: the tables of accounts and of the outbox, as they were before revisions existed."""
 
 from sqlalchemy import (
     BigInteger,
@@ -20,6 +20,7 @@ down_revision = None
 
 
 def upgrade() -> None:
+    """Create the tables, unless they exist, and let existing ones compare texts letter by letter."""
     compare_letter_by_letter("users", "outbox", "outbox_relay")
     create_table(
         "users",

@@ -1,4 +1,4 @@
-"""Deletions that survive a crash, answers that are repeated, versions of accounts, limits on confirmation mails."""
+"""Revision 0002: deletions that survive a crash, idempotency records, account versions, confirmation limits."""
 
 from alembic import op
 from sqlalchemy import Column, Integer, LargeBinary, String, UniqueConstraint, Uuid
@@ -11,6 +11,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    """Add the columns of accounts with values for existing rows, and create the two tables."""
     added = (
         Column("version", Integer),
         Column("confirmation_asked_at", UtcDateTime),

@@ -1,4 +1,4 @@
-"""When an event was recorded in the outbox."""
+"""Revision 0003: the time at which an event was added to the outbox."""
 
 from sqlalchemy import Column, Float
 

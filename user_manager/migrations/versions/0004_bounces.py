@@ -1,4 +1,4 @@
-"""When an address was last confirmed, and when mail to it last came back."""
+"""Revision 0004: the times of an address's last confirmation and last bounce."""
 
 from sqlalchemy import Column
 
@@ -10,6 +10,6 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    # Both stay nullable: replicas of the version before, which know neither, can go on registering people.
+    # Both stay nullable: replicas of the version before, which know neither, can still register people.
     add_column("users", Column("confirmed_at", UtcDateTime))
     add_column("users", Column("bounced_at", UtcDateTime))
