@@ -79,7 +79,7 @@ class ServiceProcess:
     def terminate(self) -> int:
         """Send SIGTERM and return the exit code. Fails if the process does not end within ten seconds."""
         self.popen.send_signal(signal.SIGTERM)
-        return self.popen.wait(timeout=10)
+        return self.popen.wait(timeout=60)
 
     def kill(self) -> None:
         """Send SIGKILL, if the process still runs, and wait for its end."""

@@ -10,7 +10,7 @@ OPERATOR_TOKEN: Final = "the-operators-own-token"
 
 
 class CollectorProcess(ServiceProcess):
-    """A running `python -m collector`; by default nothing listens on the addresses that its dependencies name."""
+    """A running `python -m collector`; by default nothing listens on the addresses that its settings name."""
 
     def __init__(self, folder: Path, settings: dict[str, str]) -> None:
         """Start the process with a SQLite file in `folder`; `settings` override the defaults."""

@@ -31,7 +31,7 @@ EVENTS = (
 
 
 def test_the_catalogue_matches_the_design():
-    """Names, retention and cleanup are those of DESIGN.md, of 2."""
+    """Names, partition counts and cleanup are those of the table in `docs/design.md` ("Data flow")."""
     days = {
         "flights.observed.v1": 30,
         "alerts.raised.v1": 7,
