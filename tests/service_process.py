@@ -77,7 +77,7 @@ class ServiceProcess:
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name}{{")), None)
 
     def terminate(self) -> int:
-        """Send SIGTERM and return the exit code. Fails if the process does not end within ten seconds."""
+        """Send SIGTERM and return the exit code. Fails if the process does not end within a minute."""
         self.popen.send_signal(signal.SIGTERM)
         return self.popen.wait(timeout=60)
 
