@@ -19,7 +19,7 @@ from chassis.db.outbox import OutboxMessage
 from chassis.errors import ContendedError, DatabaseUnavailableError
 from collector.collection_requests import CollectionRequests
 from collector.errors import NoSuchAirportError, NoSuchInterestError, VersionMismatchError
-from collector.interests import FARTHEST_AHEAD, Change, Interests
+from collector.interests import FARTHEST_AHEAD, InterestStore, InterestUpdate
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import OUTBOX, CoverageRow
 from domain.interests import HIGHEST_THRESHOLD, Direction, InterestError
@@ -62,7 +62,7 @@ def test_a_new_interest_is_told_and_its_airport_collected(service: Service) -> N
     assert (interest.high, interest.low, interest.for_windows, interest.repeat) == (9, 3, 2, True)
     assert told(service) == [(f"KJFK/{interest.interest_id}", 1)]
     assert requested(service) == ["KJFK"]
-    assert service.interests.one(ANN, interest.interest_id) == interest
+    assert service.interests.get(ANN, interest.interest_id) == interest
 
 
 def test_asking_for_what_is_already_so_changes_nothing(service: Service) -> None:
@@ -106,20 +106,20 @@ def test_airport_direction_and_window_make_another_interest(service: Service, ot
     service.clock.advance(timedelta(seconds=1))
     second, is_new = service.interests.set(ANN, wish(**other))  # type: ignore[arg-type]
     assert is_new
-    assert service.interests.of_user(ANN) == [first, second]
+    assert service.interests.list_of_user(ANN) == [first, second]
 
 
 def test_people_do_not_share_interests(service: Service) -> None:
     """The same wish of two is two interests."""
     ann, bob = service.set(wish(), ANN), service.set(wish(), BOB)
     assert ann.interest_id != bob.interest_id
-    assert service.interests.of_user(ANN) == [ann]
-    for reach in (service.interests.one, service.interests.remove):
+    assert service.interests.list_of_user(ANN) == [ann]
+    for reach in (service.interests.get, service.interests.remove):
         with pytest.raises(NoSuchInterestError):
             reach(ANN, bob.interest_id)
         with pytest.raises(NoSuchInterestError):
             reach(ANN, uuid4())
-    assert service.interests.of_user(BOB) == [bob]
+    assert service.interests.list_of_user(BOB) == [bob]
 
 
 def test_before_the_first_collection_an_interest_begins_yesterday(service: Service) -> None:
@@ -198,7 +198,7 @@ def test_what_contradicts_itself_is_refused(service: Service, fault: dict[str, o
     ids=repr,
 )
 def test_what_a_change_leaves_out_stays(
-    service: Service, change: Change, after: tuple[int | None, int | None, int, bool]
+    service: Service, change: InterestUpdate, after: tuple[int | None, int | None, int, bool]
 ) -> None:
     """A new version, judged from the present on; its event says all of it."""
     first = service.set(wish(low=2), ANN)
@@ -207,7 +207,7 @@ def test_what_a_change_leaves_out_stays(
     assert (changed.high, changed.low, changed.for_windows, changed.repeat) == after
     assert (changed.interest_id, changed.version) == (first.interest_id, 2)
     assert changed.effective_from == service.clock.now()
-    assert service.interests.one(ANN, first.interest_id) == changed
+    assert service.interests.get(ANN, first.interest_id) == changed
     assert told(service) == [(f"KJFK/{first.interest_id}", 1), (f"KJFK/{first.interest_id}", 2)]
     assert requested(service) == ["KJFK"]
 
@@ -227,7 +227,7 @@ def test_a_change_of_another_version_is_refused(service: Service) -> None:
     for version in (1, 3):
         with pytest.raises(VersionMismatchError):
             service.interests.change(ANN, first.interest_id, version, {"high": 7})
-    assert service.interests.one(ANN, first.interest_id).high == 6
+    assert service.interests.get(ANN, first.interest_id).high == 6
     assert service.interests.change(ANN, first.interest_id, None, {"high": 7}).version == 3
 
 
@@ -243,12 +243,12 @@ def test_a_change_of_another_version_is_refused(service: Service) -> None:
     ],
     ids=repr,
 )
-def test_a_change_to_what_contradicts_itself_is_refused(service: Service, change: Change) -> None:
+def test_a_change_to_what_contradicts_itself_is_refused(service: Service, change: InterestUpdate) -> None:
     """With what stays, too; and the interest is as it was."""
     first = service.set(wish(), ANN)
     with pytest.raises(InterestError):
         service.interests.change(ANN, first.interest_id, None, change)
-    assert service.interests.one(ANN, first.interest_id) == first
+    assert service.interests.get(ANN, first.interest_id) == first
     assert len(told(service)) == 1
 
 
@@ -258,7 +258,7 @@ def test_people_change_their_own_interests_only(service: Service) -> None:
     for interest_id in (bobs.interest_id, uuid4()):
         with pytest.raises(NoSuchInterestError):
             service.interests.change(ANN, interest_id, None, {"high": 7})
-    assert service.interests.of_user(BOB) == [bobs]
+    assert service.interests.list_of_user(BOB) == [bobs]
 
 
 def test_all_interests_in_an_airport_go_at_once(service: Service) -> None:
@@ -267,8 +267,8 @@ def test_all_interests_in_an_airport_go_at_once(service: Service) -> None:
     kept = service.set(wish("LICC"), ANN)
     bobs = service.set(wish("KJFK"), BOB)
     assert [service.interests.remove_of_airport(ANN, "KJFK") for _ in range(2)] == [3, 0]
-    assert service.interests.of_user(ANN) == [kept]
-    assert service.interests.of_user(BOB) == [bobs]
+    assert service.interests.list_of_user(ANN) == [kept]
+    assert service.interests.list_of_user(BOB) == [bobs]
     tombstones = sorted(key for key, version in told(service) if version is None)
     assert tombstones == sorted(f"KJFK/{each.interest_id}" for each in gone)
 
@@ -292,8 +292,8 @@ def test_all_of_a_user_goes_at_once_and_only_theirs(service: Service) -> None:
     assert service.interests.remove_all(ANN) == 0
     tombstones = sorted(key for key, version in told(service) if version is None)
     assert tombstones == sorted(f"{each.airport}/{each.interest_id}" for each in anns)
-    assert service.interests.of_user(ANN) == []
-    assert service.interests.of_user(BOB) == [bobs]
+    assert service.interests.list_of_user(ANN) == []
+    assert service.interests.list_of_user(BOB) == [bobs]
 
 
 def test_change_and_event_commit_together(service: Service) -> None:
@@ -313,7 +313,7 @@ def test_change_and_event_commit_together(service: Service) -> None:
         with pytest.raises(RuntimeError):
             act()
     event.remove(service.database.engine, "commit", refuse)
-    assert service.interests.of_user(ANN) == [kept]
+    assert service.interests.list_of_user(ANN) == [kept]
     assert len(told(service)) == 1
 
 
@@ -323,7 +323,7 @@ def test_an_event_that_cannot_be_recorded_is_no_change(service: Service) -> None
         session.execute(text("DROP TABLE outbox"))
     with pytest.raises(DatabaseUnavailableError):
         service.set(wish(), ANN)
-    assert service.interests.of_user(ANN) == []
+    assert service.interests.list_of_user(ANN) == []
 
 
 def test_requests_at_the_same_time_make_one_interest(service: Service) -> None:
@@ -339,7 +339,7 @@ def test_requests_at_the_same_time_make_one_interest(service: Service) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    (interest,) = service.interests.of_user(ANN)
+    (interest,) = service.interests.list_of_user(ANN)
     assert interest.version == 6
     assert told(service) == [(f"KJFK/{interest.interest_id}", version) for version in range(1, 7)]
 
@@ -374,7 +374,7 @@ def test_who_loses_the_race_again_and_again_is_told_to_come_back(service: Servic
     with pytest.raises(ContendedError):
         service.interests.set(ANN, wish())
     event.remove(service.database.engine, "before_cursor_execute", there_for_the_key_only)
-    assert service.interests.of_user(ANN) == []
+    assert service.interests.list_of_user(ANN) == []
     assert told(service) == requested(service) == []
 
 
@@ -402,7 +402,7 @@ def test_requests_of_all_kinds_at_the_same_time_agree(service: Service) -> None:
         service.interests.set(ANN, replace(chance.choice(wishes), high=chance.randrange(1, 50)))
 
     def any_of_them(chance: random.Random) -> UUID:
-        found = service.interests.of_user(ANN)
+        found = service.interests.list_of_user(ANN)
         return chance.choice(found).interest_id if found else uuid4()
 
     def change_one(chance: random.Random, number: int) -> None:
@@ -461,7 +461,7 @@ def test_requests_of_all_kinds_at_the_same_time_agree(service: Service) -> None:
                 assert now.version == (before.version + 1 if before else 1)
                 assert key not in last or before is not None, "what was removed does not come back"
             last[key] = now
-    there = {f"{each.airport}/{each.interest_id}": each for each in service.interests.of_user(ANN)}
+    there = {f"{each.airport}/{each.interest_id}": each for each in service.interests.list_of_user(ANN)}
     assert {key: (told.version, told.high) for key, told in last.items() if told is not None} == {
         key: (interest.version, interest.high) for key, interest in there.items()
     }
@@ -469,11 +469,11 @@ def test_requests_of_all_kinds_at_the_same_time_agree(service: Service) -> None:
 
 def test_a_database_that_is_away_is_said_without_its_text(service: Service) -> None:
     """The error is transient and ours; it shows neither SQL nor a path."""
-    interests = Interests(Database(NOWHERE), service.clock)
+    interests = InterestStore(Database(NOWHERE), service.clock)
     for act in (
         lambda: interests.set(ANN, wish()),
-        lambda: interests.of_user(ANN),
-        lambda: interests.one(ANN, uuid4()),
+        lambda: interests.list_of_user(ANN),
+        lambda: interests.get(ANN, uuid4()),
         lambda: interests.remove(ANN, uuid4()),
         lambda: interests.remove_all(ANN),
         lambda: interests.remove_of_airport(ANN, "KJFK"),

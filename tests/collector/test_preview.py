@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import delete
 
-from collector.interests import Wish
+from collector.interests import InterestRequest
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import flights_observed, interest_set
 from collector.model import CoverageRow, FlightRow
@@ -101,7 +101,7 @@ def test_after_a_gap_it_is_what_the_stream_says_from_there_on(service: Service) 
     for _, day, _, flights in collected:
         service.store(DEPARTURES, *(flight.event_time(DEPARTURES) for flight in flights), icao24=f"{day.day:06x}")
     wished = wish(high=3, low=1, for_windows=2, effective_from=TODAY - 10 * DAY)
-    shown, _ = service.flights.preview(wished)
+    shown, _ = service.flights.preview_interest(wished)
     said = said_by_the_stream(interest_of(wished), collected)
     assert brief(shown.alerts) == brief(alert for alert in said if alert.window_start >= resumed) != set()
 
@@ -121,7 +121,7 @@ def said_by_the_stream(
     return set(bench.fold(Event(INTERESTS_CHANGED, "KJFK", message.key, message.value, 1)))
 
 
-def interest_of(wished: Wish) -> Interest:
+def interest_of(wished: InterestRequest) -> Interest:
     """The interest that a preview is of."""
     return Interest(
         interest_id=ANN,
@@ -215,6 +215,6 @@ def test_a_preview_is_what_the_stream_says_when_the_interest_is_set(
         repeat=repeat,
         effective_from=effective_from,
     )
-    shown, _ = service.flights.preview(wished)
+    shown, _ = service.flights.preview_interest(wished)
     assert brief(shown.alerts) == brief(said_by_the_stream(interest_of(wished), collected))
     assert len(brief(shown.alerts)) == len(shown.alerts)

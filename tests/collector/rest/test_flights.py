@@ -7,9 +7,9 @@ import pytest
 from flask.testing import FlaskClient
 from hypothesis import given, settings, strategies as st
 
-from collector.airlines import name_of, operator_of
+from collector.airlines import find_airline_name, parse_operator
 from collector.errors import BadCursorError
-from collector.flights import _cursor, _read_cursor
+from collector.flights import _decode_cursor, _encode_cursor
 from collector.intervals import DAY, day_of
 from domain.interests import Direction
 from tests.collector.conftest import ANN, ANNS, BOBS, NOON, Service, json_of, status_of, wish
@@ -152,7 +152,7 @@ def test_flights_that_come_while_pages_are_read_move_nothing(client: FlaskClient
 def test_any_text_is_a_cursor_or_refused(text: str) -> None:
     """Nothing else comes of it."""
     try:
-        at, last_id = _read_cursor(text)
+        at, last_id = _decode_cursor(text)
     except BadCursorError:
         return
     assert at.tzinfo is not None
@@ -164,7 +164,7 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 def test_a_cursor_says_where_its_page_ended(at: datetime, row_id: int) -> None:
     """To the microsecond."""
     instant = at.replace(tzinfo=NOON.tzinfo)
-    assert _read_cursor(_cursor((instant, row_id))) == (instant, row_id)
+    assert _decode_cursor(_encode_cursor((instant, row_id))) == (instant, row_id)
 
 
 def test_the_latest_flights(client: FlaskClient, watched: Service) -> None:
@@ -234,7 +234,7 @@ def test_airlines_are_told_by_callsigns(client: FlaskClient, watched: Service) -
 )
 def test_an_operator_is_three_letters_before_a_digit(callsign: str, operator: str | None) -> None:
     """A registration is no designator."""
-    assert operator_of(callsign) == operator
+    assert parse_operator(callsign) == operator
 
 
 def test_the_best_known_airlines_have_names() -> None:
@@ -256,8 +256,8 @@ def test_the_best_known_airlines_have_names() -> None:
         "ITY",
         "VRD",
     ):
-        assert name_of(code)
-    assert name_of("ZZQ") is None
+        assert find_airline_name(code)
+    assert find_airline_name("ZZQ") is None
 
 
 def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -> None:

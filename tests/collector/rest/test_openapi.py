@@ -9,7 +9,7 @@ import pytest
 from flask import Flask
 
 from collector.intervals import DAY, day_of
-from collector.rest.users import Users
+from collector.rest.users import Authenticator
 from domain.interests import Direction
 from tests.collector.conftest import ANN, ANNS, NOON, ON_SQLITE, OPERATOR, Service, app_of, wish
 from tests.fakes.authority import FakeAuthority
@@ -28,7 +28,7 @@ def app(service: Service, authority: FakeAuthority) -> Iterator[Flask]:
     for direction in Direction.BOTH.parts:
         service.cover(direction, TODAY - 3 * DAY, TODAY)
         service.store(direction, *(TODAY - number * timedelta(minutes=20) for number in range(1, 200)))
-    users = Users(authority.target, cache_s=60)
+    users = Authenticator(authority.target, cache_s=60)
     yield app_of(service.database, service.clock, users)
     users.close()
 

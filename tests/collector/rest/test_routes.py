@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from chassis.db.database import Database
-from collector.rest.users import Users
+from collector.rest.users import Authenticator
 from domain.interests import HIGHEST_THRESHOLD, MOST_WINDOWS, Direction
 from tests.collector.conftest import (
     ANNS,
@@ -264,7 +264,7 @@ def test_only_confirmed_people_write_and_see_flights(client: FlaskClient, method
 def test_reads_go_on_while_user_manager_is_away_and_writes_wait(service: Service, authority: FakeAuthority) -> None:
     """For whom is known; a write is told when to come back, and changes nothing."""
     now = 1000.0
-    users = Users(authority.target, cache_s=5, monotonic=lambda: now)
+    users = Authenticator(authority.target, cache_s=5, monotonic=lambda: now)
     client = app_of(service.database, service.clock, users).test_client()
     location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
     authority.answer = grpc.StatusCode.UNAVAILABLE
@@ -348,7 +348,7 @@ def test_a_user_manager_that_is_away_is_a_503(
 
 
 @pytest.mark.parametrize(("method", "path"), [*ROUTES, *OPERATORS])
-def test_a_database_that_is_away_is_a_503(service: Service, users: Users, method: str, path: str) -> None:
+def test_a_database_that_is_away_is_a_503(service: Service, users: Authenticator, method: str, path: str) -> None:
     """Not a 500, and without its text."""
     away = Database(NOWHERE)
     client = app_of(away, service.clock, users).test_client()

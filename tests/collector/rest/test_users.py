@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from collector.errors import NotAuthenticatedError, UserManagerAwayError
-from collector.rest.users import Caller, Users
+from collector.rest.users import Authenticator, Caller
 from tests.fakes.authority import FakeAuthority
 from tests.waiting import eventually
 from towerwatch.users.v1.user_service_pb2 import AuthenticateResponse
@@ -26,13 +26,13 @@ def authority() -> Iterator[FakeAuthority]:
 
 
 @pytest.fixture
-def users(authority: FakeAuthority) -> Iterator[Users]:
-    made = Users(authority.target, cache_s=3600)
+def users(authority: FakeAuthority) -> Iterator[Authenticator]:
+    made = Authenticator(authority.target, cache_s=3600)
     yield made
     made.close()
 
 
-def test_a_token_tells_whose_it_is_and_is_remembered(users: Users, authority: FakeAuthority) -> None:
+def test_a_token_tells_whose_it_is_and_is_remembered(users: Authenticator, authority: FakeAuthority) -> None:
     """One question for many requests."""
     for _ in range(3):
         assert users.authenticate("anns") == Caller(ANN, confirmed=True)
@@ -41,7 +41,7 @@ def test_a_token_tells_whose_it_is_and_is_remembered(users: Users, authority: Fa
 
 def test_what_was_remembered_for_its_time_is_asked_again(authority: FakeAuthority) -> None:
     """So that a deletion bites."""
-    users = Users(authority.target, cache_s=0)
+    users = Authenticator(authority.target, cache_s=0)
     users.authenticate("anns")
     del authority.users["anns"]
     with pytest.raises(NotAuthenticatedError):
@@ -49,7 +49,7 @@ def test_what_was_remembered_for_its_time_is_asked_again(authority: FakeAuthorit
     users.close()
 
 
-def test_who_has_just_confirmed_does_not_wait(users: Users, authority: FakeAuthority) -> None:
+def test_who_has_just_confirmed_does_not_wait(users: Authenticator, authority: FakeAuthority) -> None:
     """Only confirmed people are remembered."""
     authority.users["bobs"] = (UUID(int=2), False)
     assert not users.authenticate("bobs").confirmed
@@ -60,7 +60,7 @@ def test_who_has_just_confirmed_does_not_wait(users: Users, authority: FakeAutho
 def test_reads_go_on_for_a_minute_while_user_manager_is_away(authority: FakeAuthority) -> None:
     """Whoever was known goes on reading, up to the contract's bound; who writes is told to come back."""
     now = 1000.0
-    users = Users(authority.target, cache_s=5, monotonic=lambda: now)
+    users = Authenticator(authority.target, cache_s=5, monotonic=lambda: now)
     authority.users["bobs"] = (UUID(int=2), False)
     users.authenticate("anns")
     users.authenticate("bobs")
@@ -89,7 +89,7 @@ def test_the_bound_counts_from_the_question(authority: FakeAuthority, monkeypatc
         now += 2
         return AuthenticateResponse(user_id=str(ANN), confirmed=True)
 
-    users = Users(authority.target, cache_s=5, monotonic=lambda: now)
+    users = Authenticator(authority.target, cache_s=5, monotonic=lambda: now)
     monkeypatch.setattr(users._stub, "Authenticate", slow)
     users.authenticate("anns")
     now = 1004.9
@@ -103,7 +103,7 @@ def test_the_bound_counts_from_the_question(authority: FakeAuthority, monkeypatc
 
 def test_a_token_that_was_refused_is_forgotten(authority: FakeAuthority) -> None:
     """Also for reads, whatever becomes of user_manager after."""
-    users = Users(authority.target, cache_s=0)
+    users = Authenticator(authority.target, cache_s=0)
     users.authenticate("anns")
     del authority.users["anns"]
     with pytest.raises(NotAuthenticatedError):
@@ -117,7 +117,7 @@ def test_a_token_that_was_refused_is_forgotten(authority: FakeAuthority) -> None
 def test_one_looks_whether_user_manager_is_back(authority: FakeAuthority) -> None:
     """The others are answered at once, so that those who are known are not kept waiting by those who are not."""
     now = 1000.0
-    users = Users(authority.target, cache_s=0, monotonic=lambda: now)
+    users = Authenticator(authority.target, cache_s=0, monotonic=lambda: now)
     users.authenticate("anns")
     authority.answer = grpc.StatusCode.DEADLINE_EXCEEDED
     for _ in range(20):
@@ -141,7 +141,7 @@ def test_one_looks_whether_user_manager_is_back(authority: FakeAuthority) -> Non
     users.close()
 
 
-def test_nobodys_token_is_asked_for_each_time(users: Users, authority: FakeAuthority) -> None:
+def test_nobodys_token_is_asked_for_each_time(users: Authenticator, authority: FakeAuthority) -> None:
     """It may be somebody's in a moment."""
     for _ in range(2):
         with pytest.raises(NotAuthenticatedError):
@@ -149,26 +149,30 @@ def test_nobodys_token_is_asked_for_each_time(users: Users, authority: FakeAutho
     assert authority.asked == 2
 
 
-def test_what_is_remembered_is_bounded(users: Users, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_remembered_is_bounded(
+    users: Authenticator, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Many users do not fill the memory."""
-    monkeypatch.setattr("collector.rest.users._REMEMBERED", 2)
+    monkeypatch.setattr("collector.rest.users._CACHE_SIZE", 2)
     for number in range(5):
         authority.users[f"{number}"] = (UUID(int=number), True)
         assert users.authenticate(f"{number}").user_id == UUID(int=number)
-    assert len(users._known) <= 2
+    assert len(users._cache) <= 2
     asked = authority.asked
     users.authenticate("4")
     assert authority.asked == asked, "the newest are kept"
 
 
-def test_tokens_are_not_kept_in_clear(users: Users) -> None:
+def test_tokens_are_not_kept_in_clear(users: Authenticator) -> None:
     """A dump of the memory opens no account."""
     users.authenticate("anns")
     assert "anns" not in repr(vars(users))
 
 
 @pytest.mark.parametrize("status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
-def test_a_failure_is_not_nobodys_token(users: Users, authority: FakeAuthority, status: grpc.StatusCode) -> None:
+def test_a_failure_is_not_nobodys_token(
+    users: Authenticator, authority: FakeAuthority, status: grpc.StatusCode
+) -> None:
     """Transient: who is right must not be told that they are wrong."""
     authority.answer = status
     with pytest.raises(UserManagerAwayError) as caught:
@@ -180,7 +184,7 @@ def test_a_user_manager_that_is_down_is_known_at_once() -> None:
     """Connection refused."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        users = Users(f"127.0.0.1:{probe.getsockname()[1]}", cache_s=5)
+        users = Authenticator(f"127.0.0.1:{probe.getsockname()[1]}", cache_s=5)
     began = time.monotonic()
     with pytest.raises(UserManagerAwayError):
         users.authenticate("anns")
@@ -189,7 +193,7 @@ def test_a_user_manager_that_is_down_is_known_at_once() -> None:
 
 
 def test_a_user_manager_that_is_slow_is_away_at_the_deadline(
-    users: Users, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+    users: Authenticator, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A person waits for the answer."""
     monkeypatch.setattr("collector.rest.users._DEADLINE_S", 0.5)
@@ -206,7 +210,7 @@ def test_a_user_manager_that_says_nothing_is_away_at_the_deadline(monkeypatch: p
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        users = Users(f"127.0.0.1:{silent.getsockname()[1]}", cache_s=5)
+        users = Authenticator(f"127.0.0.1:{silent.getsockname()[1]}", cache_s=5)
         began = time.monotonic()
         with pytest.raises(UserManagerAwayError):
             users.authenticate("anns")

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import BreakerOpenError, DeposedError, SourceAwayError, SourceLimitedError, SourceRefusedError
-from collector.interests import Interests
+from collector.interests import InterestStore
 from collector.intervals import DAY, Lags, day_of, known_until
 from collector.leadership.terms import Term
 from collector.messages import BATCH
@@ -694,7 +694,7 @@ def test_any_course_of_events_leaves_neither_gap_nor_double(flights: list[Flight
         event.listen(database.engine, "connect", _without_waiting_for_the_disk)
         SCHEMA.create_all(database.engine)
         for airport in ("KJFK", "LICC"):
-            Interests(database, clock).set(uuid4(), wish(airport, Direction.BOTH))
+            InterestStore(database, clock).set(uuid4(), wish(airport, Direction.BOTH))
         source = FakeSource(clock, flights)
 
         def begun() -> Collection:

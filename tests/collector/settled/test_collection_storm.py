@@ -18,7 +18,7 @@ from chassis.db.database import Database
 from chassis.db.outbox import OutboxRelay
 from chassis.kafka import sequence_in
 from chassis.metrics import Metrics, ServiceIdentity
-from collector.interests import Interests
+from collector.interests import InterestStore
 from collector.intervals import DAY, Lags
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
 from collector.settled.collection import Collection
@@ -94,7 +94,7 @@ def collected(kafka: Broker, folder: Path, storm: Faults | None) -> Left:
     clock = FakeClock(BEGIN + timedelta(hours=1))
     database = Database(f"sqlite:///{folder}/collector.db")
     SCHEMA.create_all(database.engine)
-    interests = Interests(database, clock)
+    interests = InterestStore(database, clock)
     for airport in AIRPORTS:
         interests.set(UUID(int=1), wish(airport, Direction.BOTH, effective_from=BEGIN))
     metrics = Metrics(ServiceIdentity("collector", "local"))
