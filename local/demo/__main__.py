@@ -116,7 +116,7 @@ def _run(options: Options, screen: Screen) -> int:
                 processes.begin(name)
         for name, ports in workers.items():
             begin_streams_worker(processes, name, ports, data)
-        timetable = Timetable(nycflights.load(nycflights.cache_directory(os.environ)))
+        timetable = Timetable(nycflights.load(nycflights.find_cache_directory(os.environ)))
         expected = [
             alert
             for wanted in options.interests

@@ -50,8 +50,8 @@ def _event_times(
 ) -> tuple[int, ...]:
     first, last = seconds(begin), seconds(end) - 1
     if direction is Direction.DEPARTURES:
-        return tuple(flight.first_seen for flight in timetable.departures(airport, first, last))
-    return tuple(flight.last_seen for flight in timetable.arrivals(airport, first, last))
+        return tuple(flight.first_seen for flight in timetable.find_departures(airport, first, last))
+    return tuple(flight.last_seen for flight in timetable.find_arrivals(airport, first, last))
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ def _demo(*, empty: bool) -> int:
     clock.write(cluster.CLOCK, clock.for_story(BEGIN, END, LAG, now + timedelta(seconds=START_UP_S), STORY_S))
     cluster.apply(restart=False)
     interests = [parse_interest(text) for text in DEFAULT_INTERESTS]
-    timetable = Timetable(nycflights.load(nycflights.cache_directory(os.environ)))
+    timetable = Timetable(nycflights.load(nycflights.find_cache_directory(os.environ)))
     expected = [alert for wanted in interests for alert in expected_alerts(timetable, wanted, BEGIN, END)]
     trust = ssl.create_default_context(cafile=str(cluster.SECRETS / secrets.CERTIFICATE))
     with httpx.Client(base_url=URL, verify=trust, timeout=15, trust_env=False) as people:

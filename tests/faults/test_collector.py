@@ -18,7 +18,7 @@ from aiohttp import web
 from chassis.clock import Clock, ScaledClock
 from collector.leadership.election import SESSION_S
 from local.kafka import Broker
-from local.opensky.flights import Flight
+from local.opensky.flights import TimetableFlight
 from tests.collector.process import Process
 from tests.collector.published import AIRPORT, START, assert_published_once, covered, timetable
 from tests.fakes.authority import FakeAuthority
@@ -73,7 +73,7 @@ class Stage:
     folder: Path
     clock: Clock
     slow: SlowAnswers
-    flights: list[Flight]
+    flights: list[TimetableFlight]
     leader: Process
     other: Process
 

@@ -239,7 +239,7 @@ def test_every_scraped_path_is_served(cluster: Cluster, name: str) -> None:
 def test_the_story_is_told_to_its_end(cluster: Cluster) -> None:
     """Through the gateway's routes, replicas in turns: every mail that the timetable asks for, and no other."""
     interests = [parse_interest(text) for text in DEFAULT_INTERESTS]
-    timetable = Timetable(nycflights.load(nycflights.cache_directory(os.environ)))
+    timetable = Timetable(nycflights.load(nycflights.find_cache_directory(os.environ)))
     expected = [alert for wanted in interests for alert in expected_alerts(timetable, wanted, BEGIN, END)]
     assert len(expected) > 5
     mailbox = cluster.folder / "mailbox-0" / "var/lib/mailbox/mail"

@@ -29,7 +29,7 @@ from domain.interests import Direction
 from local.kafka import Broker
 from local.opensky import faults, flights as timetable
 from local.opensky.access import Credentials
-from local.opensky.faults import Fault, Faults
+from local.opensky.faults import FaultInjector, InjectedFault
 from tests.collector.conftest import wish
 from tests.fakes.clock import FakeClock
 from tests.fakes.opensky import TOKEN_PATH, replay
@@ -69,7 +69,7 @@ class Left(NamedTuple):
     """By airport and direction, the intervals that were published as complete for the first time, in their order."""
 
 
-def traffic() -> list[timetable.Flight]:
+def traffic() -> list[timetable.TimetableFlight]:
     chance = Random(2013)
     begin = int(BEGIN.timestamp())
     made = []
@@ -77,7 +77,9 @@ def traffic() -> list[timetable.Flight]:
         origin, destination = chance.sample(AIRPORTS, 2)
         first_seen = begin + chance.randrange(DAYS * 86_400 - 20_000)
         last_seen = first_seen + chance.randrange(600, 20_000)
-        made.append(timetable.Flight(first_seen, last_seen, f"{number:06x}", f"TW{number}", origin, destination))
+        made.append(
+            timetable.TimetableFlight(first_seen, last_seen, f"{number:06x}", f"TW{number}", origin, destination)
+        )
     return made
 
 
@@ -89,7 +91,7 @@ def without_pauses() -> Iterator[None]:
     stamina.set_testing(False)
 
 
-def collected(kafka: Broker, folder: Path, storm: Faults | None) -> Left:
+def collected(kafka: Broker, folder: Path, storm: FaultInjector | None) -> Left:
     """A week, in which somebody asks every few hours for what is due."""
     clock = FakeClock(BEGIN + timedelta(hours=1))
     database = Database(f"sqlite:///{folder}/collector.db")
@@ -190,7 +192,7 @@ def calm(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Left:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_storm_leaves_behind_what_a_calm_week_does(kafka: Broker, calm: Left, tmp_path: Path, seed: int) -> None:
     """Flight by flight in the database and on the topic; coverage grows without a hole, and reaches as far."""
-    storm = faults.seeded(seed, RATE)
+    storm = faults.seeded_injector(seed, RATE)
     left = collected(kafka, tmp_path, storm)
     assert left.stored == calm.stored
     assert left.told == calm.told
@@ -200,4 +202,4 @@ def test_a_storm_leaves_behind_what_a_calm_week_does(kafka: Broker, calm: Left, 
         assert intervals[0][0] == calm.covered[flow][0][0]
         assert intervals[-1][1] >= int((BEGIN + 9 * DAY).timestamp())
     assert set(left.covered) == set(calm.covered)
-    assert len(set(storm.met)) >= len(Fault) - 2, f"a storm of few kinds: {storm.met}"
+    assert len(set(storm.fault_counts)) >= len(InjectedFault) - 2, f"a storm of few kinds: {storm.fault_counts}"

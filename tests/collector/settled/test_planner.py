@@ -58,7 +58,9 @@ def test_a_question_never_costs_more_than_is_counted(now: datetime, age_s: int, 
     begin = (now - timedelta(seconds=age_s)).replace(microsecond=0)
     end = min(begin + timedelta(seconds=length_s), day_of(begin) + DAY)
     for ahead_s in (0, 300):
-        charged = opensky.price(int(begin.timestamp()), int(end.timestamp()) - 1, int(now.timestamp()) + ahead_s)
+        charged = opensky.compute_price(
+            int(begin.timestamp()), int(end.timestamp()) - 1, int(now.timestamp()) + ahead_s
+        )
         assert charged <= price(begin, now)
 
 

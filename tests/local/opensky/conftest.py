@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from local.opensky import nycflights
-from local.opensky.access import Access, Credentials
-from local.opensky.flights import Flight, Timetable
+from local.opensky.access import AccessControl, Credentials
+from local.opensky.flights import Timetable, TimetableFlight
 from local.opensky.server import make_app
 from tests.fakes.clock import FakeClock
 
@@ -31,12 +31,12 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def flights(cache_home: Path) -> list[Flight]:
+def flights(cache_home: Path) -> list[TimetableFlight]:
     return nycflights.load(cache_home / "towerwatch")
 
 
 @pytest.fixture(scope="session")
-def timetable(flights: list[Flight]) -> Timetable:
+def timetable(flights: list[TimetableFlight]) -> Timetable:
     return Timetable(flights)
 
 
@@ -51,7 +51,7 @@ def serve(timetable: Timetable, clock: FakeClock) -> Iterator[Serve]:
     with ExitStack() as stack:
 
         def start(credits_per_day: int | None = None, credentials: Credentials | None = CREDENTIALS) -> httpx.Client:
-            app = make_app(timetable, clock, Access(credentials, credits_per_day))
+            app = make_app(timetable, clock, AccessControl(credentials, credits_per_day))
             return stack.enter_context(httpx.Client(base_url=stack.enter_context(_serving(app)), timeout=10))
 
         yield start

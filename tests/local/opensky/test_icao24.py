@@ -4,8 +4,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import given, strategies as st
 
-from local.opensky.flights import Flight
-from local.opensky.icao24 import icao24_of, us_address
+from local.opensky.flights import TimetableFlight
+from local.opensky.icao24 import compute_icao24, compute_us_address
 
 LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ"
 
@@ -28,7 +28,7 @@ def test_the_whole_block_is_counted_one_by_one() -> None:
     registrations = (registration for first in "123456789" for registration in in_order(first))
     address = 0xA00000
     for address, registration in enumerate(registrations, start=0xA00001):
-        assert us_address(registration) == address, registration
+        assert compute_us_address(registration) == address, registration
     assert address == 0xADF7C7
 
 
@@ -38,7 +38,7 @@ def test_the_whole_block_is_counted_one_by_one() -> None:
 )
 def test_known_aircraft(registration: str, icao24: str) -> None:
     """The ends of the block, a step of the tree, and an aircraft whose address the newspapers print."""
-    assert icao24_of(registration) == icao24
+    assert compute_icao24(registration) == icao24
 
 
 @pytest.mark.parametrize(
@@ -46,17 +46,17 @@ def test_known_aircraft(registration: str, icao24: str) -> None:
 )
 def test_other_names_are_no_registrations_of_the_united_states(name: str) -> None:
     """They follow the FAA's form or they have no place in the count."""
-    assert us_address(name) is None
+    assert compute_us_address(name) is None
 
 
 @given(st.text())
 def test_invented_addresses_belong_to_nobody(name: str) -> None:
     """Whatever an airline calls its aircraft has an address, in no country's block if it must be invented."""
-    address = icao24_of(name)
+    address = compute_icao24(name)
     assert re.fullmatch("[0-9a-f]{6}", address)
-    assert address.startswith("a" if us_address(name) is not None else "d")
+    assert address.startswith("a" if compute_us_address(name) is not None else "d")
 
 
-def test_no_two_aircraft_of_the_data_share_an_address(flights: list[Flight]) -> None:
+def test_no_two_aircraft_of_the_data_share_an_address(flights: list[TimetableFlight]) -> None:
     """4,037 registrations fly in the data, and so many addresses do."""
     assert len({flight.icao24 for flight in flights}) == 4_037

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from local.opensky import nycflights
-from local.opensky.flights import Flight
-from local.opensky.nycflights import next_showing
+from local.opensky.flights import TimetableFlight
+from local.opensky.nycflights import find_next_instant
 
 ZONES = ["America/New_York", "America/Phoenix", "Pacific/Honolulu", "America/Denver"]
 SPRING, AUTUMN = datetime(2013, 3, 10, tzinfo=UTC), datetime(2013, 11, 3, tzinfo=UTC)
@@ -19,25 +19,25 @@ def unix(iso: str) -> int:
     return int(datetime.fromisoformat(iso).timestamp())
 
 
-def test_how_many_flights_there_are(flights: list[Flight]) -> None:
+def test_how_many_flights_there_are(flights: list[TimetableFlight]) -> None:
     """336,776 rows; 8,255 were cancelled; 1,175 of the others did not land where they should."""
     assert len(flights) == 328_521
     assert sum(flight.arrival_airport is None for flight in flights) == 1_175
 
 
-def test_no_two_flights_clash(flights: list[Flight]) -> None:
+def test_no_two_flights_clash(flights: list[TimetableFlight]) -> None:
     """An aircraft and its first_seen name one flight, so that nobody counts two flights as one."""
     assert len({(flight.icao24, flight.first_seen) for flight in flights}) == len(flights)
 
 
-def test_flights_take_a_possible_time(flights: list[Flight]) -> None:
+def test_flights_take_a_possible_time(flights: list[TimetableFlight]) -> None:
     """Half an hour to half a day, from gate to gate: no day is lost in reading a wall clock. Strays may take longer."""
     landed = [flight.last_seen - flight.first_seen for flight in flights if flight.arrival_airport]
     assert (min(landed), max(landed)) == (33 * 60, 12.3 * 3600)
     assert all(0 < flight.last_seen - flight.first_seen < 24 * 3600 for flight in flights)
 
 
-def test_every_airport_is_one_that_an_interest_may_name(flights: list[Flight]) -> None:
+def test_every_airport_is_one_that_an_interest_may_name(flights: list[TimetableFlight]) -> None:
     """ICAO codes of today, none made up by putting a K before the IATA code."""
     known = airportsdata.load("ICAO")
     assert {flight.departure_airport for flight in flights} == {"KEWR", "KJFK", "KLGA"}
@@ -48,7 +48,7 @@ def test_every_airport_is_one_that_an_interest_may_name(flights: list[Flight]) -
 
 def test_the_first_row() -> None:
     """United 1545 left Newark at 05:17 of New York and reached Houston at 08:30 of Chicago."""
-    assert next(nycflights.read()) == Flight(
+    assert next(nycflights.read_source()) == TimetableFlight(
         first_seen=unix("2013-01-01T10:17:00Z"),
         last_seen=unix("2013-01-01T14:30:00Z"),
         icao24="a0acdd",
@@ -74,7 +74,7 @@ def test_the_next_showing_is_the_first_minute_at_which_the_clocks_show_it(
     for later in range(1, 25 * 60 + 1):
         local = (after + timedelta(minutes=later)).astimezone(ZoneInfo(zone))
         if (local.hour, local.minute) == wanted:
-            assert next_showing(hhmm, zone, int(after.timestamp())) == int(after.timestamp()) + later * 60
+            assert find_next_instant(hhmm, zone, int(after.timestamp())) == int(after.timestamp()) + later * 60
             return
     assert wanted[0] == 2, "only the hour that is skipped in spring is not shown within 25 hours"
 
@@ -82,16 +82,16 @@ def test_the_next_showing_is_the_first_minute_at_which_the_clocks_show_it(
 def test_a_skipped_time_is_read_as_if_the_clocks_had_not_been_moved() -> None:
     """JetBlue 35 left on 9 March at 23:06, was 141 minutes in the air and landed at "203", an hour that was skipped."""
     left = unix("2013-03-09T23:06:00-05:00")
-    assert next_showing("203", "America/New_York", left) == unix("2013-03-10T02:03:00-05:00")
+    assert find_next_instant("203", "America/New_York", left) == unix("2013-03-10T02:03:00-05:00")
 
 
-def test_what_was_cached_is_what_was_read(flights: list[Flight]) -> None:
+def test_what_was_cached_is_what_was_read(flights: list[TimetableFlight]) -> None:
     """The cache loses nothing."""
-    assert list(nycflights.read()) == flights
+    assert list(nycflights.read_source()) == flights
 
 
 @pytest.mark.parametrize("content", [b"of another version\n1\t2", b"\xff\xfe"])
-def test_a_strange_cache_is_replaced(content: bytes, flights: list[Flight], tmp_path: Path) -> None:
+def test_a_strange_cache_is_replaced(content: bytes, flights: list[TimetableFlight], tmp_path: Path) -> None:
     """Made from other data or by other code, or no cache at all: the source is read again and stored."""
     path = tmp_path / "nycflights13.tsv"
     path.write_bytes(content)
@@ -100,7 +100,7 @@ def test_a_strange_cache_is_replaced(content: bytes, flights: list[Flight], tmp_
     assert [file.name for file in tmp_path.iterdir()] == ["nycflights13.tsv"]
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(flights: list[Flight], tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_done_without(flights: list[TimetableFlight], tmp_path: Path) -> None:
     """A read-only home makes the start slower, not impossible."""
     occupied = tmp_path / "file"
     occupied.write_text(json.dumps(None))
