@@ -14,7 +14,7 @@ import structlog
 
 from chassis.errors import ChassisError
 from chassis.topics import ensure_topics
-from local.kafka import BrokerError, external_bootstrap_servers, running_broker
+from local.kafka import BrokerError, find_external_bootstrap_servers, running_broker
 from local.kafka.jars import LOCK_FILE, render_lock, resolve_lock
 from towerwatch.topics import CATALOGUE
 
@@ -44,7 +44,7 @@ def run(data: Path, port: int, log: Path | None) -> None:
 
     Prints `ready <bootstrap servers>` once the topics are there. Raises BrokerError or ChassisError.
     """
-    if external := external_bootstrap_servers(os.environ):
+    if external := find_external_bootstrap_servers(os.environ):
         asyncio.run(ensure_topics(external, CATALOGUE))
         _say_ready(external)
         while True:

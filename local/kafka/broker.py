@@ -23,10 +23,17 @@ from local.kafka.errors import (
     NotReadyError,
     PortTakenError,
 )
-from local.kafka.jars import LOCK_FILE, cache_folder, ensure_jars, parse_lock
-from local.kafka.java import OLDEST, Java, find_java
-from local.kafka.node import HOST, TOPICS_FOLDER, java_command, java_environment, last_error, server_properties
-from local.signals import hear, held
+from local.kafka.jars import LOCK_FILE, ensure_jars, find_cache_folder, parse_lock
+from local.kafka.java import MIN_JAVA_VERSION, Java, find_java
+from local.kafka.node import (
+    HOST,
+    TOPICS_FOLDER,
+    build_java_command,
+    build_java_environment,
+    find_last_error,
+    render_server_properties,
+)
+from local.signals import signals_blocked, unblock_signals
 from towerwatch.topics import CATALOGUE
 
 _READY_WITHIN_S: Final = 60.0
@@ -35,7 +42,7 @@ _LOOK_EVERY_S: Final = 0.1
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
-def external_bootstrap_servers(environ: Mapping[str, str]) -> str | None:
+def find_external_bootstrap_servers(environ: Mapping[str, str]) -> str | None:
     """The brokers that the user has set to be used in place of the local one, or None."""
     return environ.get("KAFKA_BOOTSTRAP_SERVERS", "").strip() or None
 
@@ -82,14 +89,14 @@ class Broker:
         java = find_java(environ)
         if java is None:
             raise JavaMissingError(
-                f"Kafka needs Java {OLDEST} or newer, and there is none in JAVA_HOME or on the PATH: "
+                f"Kafka needs Java {MIN_JAVA_VERSION} or newer, and there is none in JAVA_HOME or on the PATH: "
                 "install one, or run `uv sync --group jre`"
             )
-        jars = ensure_jars(cache_folder(environ), parse_lock(LOCK_FILE.read_text()))
+        jars = ensure_jars(find_cache_folder(environ), parse_lock(LOCK_FILE.read_text()))
         self.stop()
         try:
             self._take_data_folder()
-            self._start_jvm(java, java_environment(environ, jars))
+            self._start_jvm(java, build_java_environment(environ, jars))
             asyncio.run(self._until_ready())
         except BaseException:
             self._kill()
@@ -97,7 +104,7 @@ class Broker:
 
     def stop(self) -> None:
         """Stop the JVM in an orderly way, or by force when that takes too long. Harmless when it does not run."""
-        with held():
+        with signals_blocked():
             if self._process is not None and self._process.poll() is None:
                 self._process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
@@ -133,7 +140,7 @@ class Broker:
         self._port, controller_port = _ports(self._wanted_port)
         configuration = self._data / "server.properties"
         try:
-            configuration.write_text(server_properties(self._port, controller_port))
+            configuration.write_text(render_server_properties(self._port, controller_port))
             self.log.parent.mkdir(parents=True, exist_ok=True)
             log = self.log.open("ab")
         except OSError as error:
@@ -146,13 +153,13 @@ class Broker:
             # Kafka writes this file last, so a format that was interrupted is done again.
             if not (self._data / TOPICS_FOLDER / "meta.properties").exists():
                 arguments = ("format", "--cluster-id", _new_cluster_id(), "--config", configuration.name)
-                self._run(java_command(java, "kafka.tools.StorageTool", *arguments), environment, log.fileno())
+                self._run(build_java_command(java, "kafka.tools.StorageTool", *arguments), environment, log.fileno())
                 if self._running().wait() != 0:
                     raise self._died()
-            self._run(java_command(java, "kafka.Kafka", configuration.name), environment, log.fileno())
+            self._run(build_java_command(java, "kafka.Kafka", configuration.name), environment, log.fileno())
 
     def _run(self, command: list[str], environment: Mapping[str, str], log: int) -> None:
-        with held():
+        with signals_blocked():
             self._process = subprocess.Popen(
                 command,
                 cwd=self._data,
@@ -182,7 +189,7 @@ class Broker:
     def _died(self) -> BrokerDiedError:
         with self.log.open("rb") as log:
             log.seek(self._log_begin)
-            said = last_error(log.read().decode(errors="replace"))
+            said = find_last_error(log.read().decode(errors="replace"))
         status = self._running().wait()
         return BrokerDiedError(f"Kafka ended with exit status {status} ({said}): its whole log is {self.log}")
 
@@ -234,11 +241,11 @@ def _die_with_parent() -> Callable[[], None]:
     """What the child does before it becomes the JVM so as never (on Linux) to outlive this process."""
     libc = ctypes.CDLL(None)  # loaded here: between fork and exec it must not be
     if not hasattr(libc, "prctl"):
-        return hear
+        return unblock_signals
     parent = os.getpid()
 
     def ask_kernel() -> None:
-        hear()
+        unblock_signals()
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it was gone before the kernel was asked
             os.kill(os.getpid(), signal.SIGKILL)

@@ -78,7 +78,7 @@ def render_lock(jars: Iterable[Jar]) -> str:
     return _LOCK_HEAD + "".join(f"{jar.sha256} {jar.size} {jar.coordinate}\n" for jar in sorted(jars))
 
 
-def cache_folder(environ: Mapping[str, str]) -> Path:
+def find_cache_folder(environ: Mapping[str, str]) -> Path:
     """Where the jars stay between runs: `$XDG_CACHE_HOME/towerwatch/kafka/<version>`, by default below `~/.cache`."""
     cache = Path(environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return cache / "towerwatch" / "kafka" / KAFKA_VERSION

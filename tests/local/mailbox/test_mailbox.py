@@ -12,7 +12,7 @@ from threading import Event, Thread
 
 import pytest
 
-from local.mailbox.reading import Mail, confirmation_link, mails, text
+from local.mailbox.reading import ReceivedMail, find_confirmation_link, get_plain_text, read_mails
 from tests.ports import free_port
 
 
@@ -37,20 +37,20 @@ def deliver(port: int, subject: str, body: str = "Hello.") -> None:
 def test_mails_come_back_in_the_order_of_their_delivery(tmp_path: Path) -> None:
     """With the real time of delivery, whole, and each under a key by which it can be left out the next time."""
     port, maildir = free_port(), tmp_path / "deep" / "mail"
-    assert mails(maildir) == []
+    assert read_mails(maildir) == []
     with a_mailbox(maildir, port) as process:
         before = datetime.now(UTC)
         for number in range(20):
             deliver(port, f"mail {number}")
-        read = mails(maildir)
+        read = read_mails(maildir)
         assert [mail.message["Subject"] for mail in read] == [f"mail {number}" for number in range(20)]
         # A file system keeps time by the kernel's tick, which may lag behind the clock by some milliseconds.
         assert before - timedelta(milliseconds=20) <= read[0].delivered_at <= read[-1].delivered_at <= datetime.now(UTC)
         assert any(mail.delivered_at.microsecond % 1000 for mail in read)
         assert read[0].message["Delivered-To"] == "b@example.net"
-        assert text(read[0]) == "Hello.\n"
+        assert get_plain_text(read[0]) == "Hello.\n"
         seen = {mail.key for mail in read[:15]}
-        assert mails(maildir, besides=seen) == read[15:]
+        assert read_mails(maildir, besides=seen) == read[15:]
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 
@@ -72,14 +72,14 @@ def test_reading_while_mails_arrive_and_move(tmp_path: Path) -> None:
 
         delivering = Thread(target=deliver_all)
         delivering.start()
-        met: dict[str, Mail] = {}
+        met: dict[str, ReceivedMail] = {}
         deadline = time.monotonic() + 60
         while not done.is_set() and time.monotonic() < deadline:
-            for mail in mails(tmp_path / "mail", besides=met.keys()):
-                assert text(mail).endswith("end\n")
+            for mail in read_mails(tmp_path / "mail", besides=met.keys()):
+                assert get_plain_text(mail).endswith("end\n")
                 met[mail.key] = mail
         delivering.join()
-        met |= {mail.key: mail for mail in mails(tmp_path / "mail", besides=met.keys())}
+        met |= {mail.key: mail for mail in read_mails(tmp_path / "mail", besides=met.keys())}
         assert sorted(int(mail.message["Subject"]) for mail in met.values()) == list(range(60))
 
 
@@ -89,7 +89,10 @@ def test_the_confirmation_link_is_found(tmp_path: Path) -> None:
     with a_mailbox(tmp_path / "mail", port):
         deliver(port, "Confirm your address for Towerwatch", "Follow\r\n\r\nhttps://example.org/c?t=a.b-c\r\n\r\nBye.")
         deliver(port, "KJFK: 24 departures", "See https://example.org/")
-        assert [confirmation_link(mail) for mail in mails(tmp_path / "mail")] == ["https://example.org/c?t=a.b-c", None]
+        assert [find_confirmation_link(mail) for mail in read_mails(tmp_path / "mail")] == [
+            "https://example.org/c?t=a.b-c",
+            None,
+        ]
 
 
 def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:

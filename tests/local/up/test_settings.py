@@ -7,7 +7,7 @@ import pytest
 
 from local.errors import LocalError
 from local.processes import ROOT
-from local.up.settings import Own
+from local.up.settings import StackConfig
 
 
 @pytest.fixture(autouse=True)
@@ -15,15 +15,15 @@ def _no_broker_of_the_shell(monkeypatch):
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
 
 
-def own(tmp_path: Path, text: str = "") -> Own:
+def own(tmp_path: Path, text: str = "") -> StackConfig:
     env_file = tmp_path / ".env"
     env_file.write_text(text)
-    return Own(env_file, tmp_path / "data")
+    return StackConfig(env_file, tmp_path / "data")
 
 
 def test_nothing_need_be_set(tmp_path):
     """Real OpenSky, a broker and a mailbox of its own, the system's clock."""
-    stack = Own(tmp_path / "no.env", tmp_path / "data")
+    stack = StackConfig(tmp_path / "no.env", tmp_path / "data")
     assert stack.names == ("kafka", "mailbox", "user_manager", "collector", "streams", "notifier")
     assert stack.environment["SMTP_HOST"] == "127.0.0.1"
     assert "OPENSKY_URL" not in stack.environment
@@ -33,7 +33,7 @@ def test_nothing_need_be_set(tmp_path):
 def test_the_example_may_stay_as_it_is(tmp_path):
     """A copy of .env.example changes nothing."""
     example = own(tmp_path, (ROOT / ".env.example").read_text())
-    assert example.environment == Own(tmp_path / "no.env", tmp_path / "data").environment
+    assert example.environment == StackConfig(tmp_path / "no.env", tmp_path / "data").environment
 
 
 def test_a_mail_server_of_ones_own_takes_the_mailboxes_place(tmp_path):
