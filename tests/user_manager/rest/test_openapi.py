@@ -7,7 +7,7 @@ import httpx
 import pytest
 from flask import Flask
 
-from tests.openapi.judging import SINGLE, described_routes, judge, public_routes, served
+from tests.openapi.judging import SINGLE, list_described_operations, list_public_routes, run_schemathesis, serve_app
 from tests.user_manager.apps import app_of
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 
@@ -23,19 +23,19 @@ def app(service: Service) -> Flask:
 
 @pytest.fixture
 def url(app: Flask) -> Iterator[str]:
-    with served(app) as url:
+    with serve_app(app) as url:
         yield url
 
 
 def test_every_public_route_is_described(app: Flask) -> None:
     """A route without `describe` is no route of this service."""
-    assert set(described_routes(app)) == public_routes(app)
-    assert len(described_routes(app)) == 13
+    assert set(list_described_operations(app)) == list_public_routes(app)
+    assert len(list_described_operations(app)) == 13
 
 
 def test_only_what_needs_no_token_goes_without(app: Flask) -> None:
     """Registering, seeing how far a deletion is, and the pages: whoever has their link may use them."""
-    operations = described_routes(app).values()
+    operations = list_described_operations(app).values()
     assert {operation["operationId"] for operation in operations if "security" not in operation} == {
         "register_user", "get_deletion", "confirmation_page", "confirm", "unsubscription_page", "unsubscribe"
     }  # fmt: skip
@@ -44,7 +44,7 @@ def test_only_what_needs_no_token_goes_without(app: Flask) -> None:
 def test_every_answer_to_the_operator_is_as_described(url: str, service: Service, tmp_path: Path) -> None:
     """Whose token opens everything, so that the most is reached."""
     service.register("ann@example.org")
-    judge(url, CONFIG, tmp_path, 30, f"--header=Authorization: Bearer {OPERATOR_TOKEN}")
+    run_schemathesis(url, CONFIG, tmp_path, 30, f"--header=Authorization: Bearer {OPERATOR_TOKEN}")
 
 
 def test_every_answer_to_a_user_is_as_described(url: str, service: Service, tmp_path: Path) -> None:
@@ -54,11 +54,11 @@ def test_every_answer_to_a_user_is_as_described(url: str, service: Service, tmp_
     """
     token = service.register("ann@example.org").token
     void = ("--exclude-operation-id=delete_user", "--exclude-operation-id=rotate_token")
-    judge(url, CONFIG, tmp_path, 10, f"--header=Authorization: Bearer {token}", *void, SINGLE)
+    run_schemathesis(url, CONFIG, tmp_path, 10, f"--header=Authorization: Bearer {token}", *void, SINGLE)
     assert httpx.get(f"{url}/users/ann@example.org", headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_every_answer_to_strangers_is_as_described(url: str, service: Service, tmp_path: Path) -> None:
     """Without a token, and with those that schemathesis makes up."""
     service.register("ann@example.org")
-    judge(url, CONFIG, tmp_path, 10, SINGLE)
+    run_schemathesis(url, CONFIG, tmp_path, 10, SINGLE)
