@@ -16,7 +16,7 @@ import pytest
 
 from local.ports import HOST
 from local.processes import ROOT
-from tests.local.demo.blizzard import BOS, JFK, statements
+from tests.local.demo.blizzard import BOS, JFK, parse_alerts
 from tests.ports import free_ports
 from tests.waiting import eventually
 
@@ -91,7 +91,7 @@ def test_a_killed_demo_leaves_no_process_and_the_next_run_mails_each_alert_once(
 
 def assert_blizzard(mailed: list[dict[str, Any]]) -> None:
     """Fail unless exactly the alerts of the blizzard at KJFK and KBOS are mailed, each once."""
-    for airport, facts in (("KJFK", statements(JFK)), ("KBOS", statements(BOS))):
+    for airport, facts in (("KJFK", parse_alerts(JFK)), ("KBOS", parse_alerts(BOS))):
         told = [
             (each["bound"], each["state"], each["window_start"], each["count"])
             for each in mailed
@@ -111,7 +111,7 @@ def assert_blizzard(mailed: list[dict[str, Any]]) -> None:
 
 @pytest.mark.timeout(600)
 def test_a_killed_stream_worker_loses_and_repeats_no_alert(tmp_path, port_base):
-    """Of two workers the one with KJFK is killed: the other takes over, and the killed worker is restarted."""
+    """The worker with KJFK is killed: the other worker takes over, and the killed one is restarted."""
     data, out = tmp_path / "demo", tmp_path / "mailed.json"
     interests = ("--interest", "KJFK:departures:1h:high=20:low=1", "--interest", "KBOS:arrivals:1d:low=10")
     workers = {"streams": port_base + 4, "streams_2": port_base + PORTS}

@@ -201,7 +201,7 @@ def test_an_average_is_over_covered_days_and_names_them(client: FlaskClient, ser
 
 
 def test_an_average_over_no_covered_day_is_null(client: FlaskClient, service: Service) -> None:
-    """Without a covered day the average is null, not zero."""
+    """The average is null, not zero, if no day is covered."""
     service.set(wish(), ANN)
     nothing = {"flights_a_day": None, "flights": 0, "days": []}
     assert json_of(client.get("/flights/KJFK/average", headers=ANNS)) == {"arrivals": nothing, "departures": nothing}

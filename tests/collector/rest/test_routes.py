@@ -162,7 +162,7 @@ def test_all_errors_of_a_body_are_reported_at_once(client: FlaskClient) -> None:
     ("given", "meant"), [("JFK", "KJFK (New York)"), ("licx", "LICC (Catania)"), ("XXXXXXXXXXXX", "codes look like")]
 )
 def test_an_unknown_airport_code_is_answered_with_suggestions(client: FlaskClient, given: str, meant: str) -> None:
-    """Wherever a code is given, the answer suggests the airports that may be meant."""
+    """The answer suggests the airports that may be meant, in bodies, queries and paths."""
     body = {"json": WISH | {"airport_icao": given}}
     for method, path, headers, more in (
         ("POST", "/interests", ANNS, body),

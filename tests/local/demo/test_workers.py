@@ -1,4 +1,4 @@
-"""Several workers of the stream: of one line of the Procfile, each with what is its own, also when begun again."""
+"""Several workers of the stream: they share one line of the Procfile, and each has its own port and folder."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +17,7 @@ PORTS = Ports.from_base(9000)
 
 @pytest.fixture
 def procfile(tmp_path, monkeypatch) -> Path:
-    """Workers that write down what they were told, and end."""
+    """A Procfile whose workers write their port and folder to a file, and end."""
     path = tmp_path / "Procfile"
     path.write_text("streams: sh -c 'echo $STREAMS_WEB_PORT $DATA_DIR >> \"$TOLD\"'\nother: sh -c 'exit 3'\n")
     monkeypatch.setattr(processes, "PROCFILE", path)
@@ -25,8 +25,8 @@ def procfile(tmp_path, monkeypatch) -> Path:
     return path
 
 
-def test_one_worker_is_what_it_was_and_further_ones_get_ports_behind_the_row() -> None:
-    """No port is given twice."""
+def test_further_workers_get_ports_after_the_stacks() -> None:
+    """The first worker's ports are the stack's, and no port is assigned twice."""
     assert assign_worker_ports(PORTS, 1) == {"streams": PORTS}
     workers = assign_worker_ports(PORTS, 3)
     assert list(workers) == ["streams", "streams_2", "streams_3"]
@@ -35,7 +35,7 @@ def test_one_worker_is_what_it_was_and_further_ones_get_ports_behind_the_row() -
     assert len({*own, *asdict(PORTS).values()}) == len(asdict(PORTS)) + 2
 
 
-def test_each_has_a_port_and_a_folder_of_its_own_and_keeps_them_when_it_is_begun_again(procfile, tmp_path) -> None:
+def test_each_worker_keeps_its_own_port_and_folder_when_restarted(procfile, tmp_path) -> None:
     """Two workers in one folder would destroy each other's tables."""
     data, written = tmp_path / "data", tmp_path / "told"
     environment = {"STREAMS_WEB_PORT": str(PORTS.streams_web), "DATA_DIR": str(data), "TOLD": str(written)}
@@ -54,18 +54,19 @@ def test_each_has_a_port_and_a_folder_of_its_own_and_keeps_them_when_it_is_begun
     assert running.find_log("streams_2").exists()
 
 
-def test_only_those_may_end_that_are_begun_again(procfile, tmp_path) -> None:
-    """The demo goes on without one of several workers, and not without anything else."""
+def test_only_restarted_processes_may_end(procfile, tmp_path) -> None:
+    """The demo continues without one of several workers, but not without any other process."""
     with ProcessSupervisor({"TOLD": str(tmp_path / "told")}, tmp_path / "data") as running:
         running.start("streams_2", "streams")
-        eventually(lambda: ended(running))
+        eventually(lambda: has_ended(running))
         running.require_alive(but=("streams_2",))
         running.start("other")
         with pytest.raises(LocalError, match="other has ended"):
             eventually(lambda: running.require_alive(but=("streams_2",)))
 
 
-def ended(running: ProcessSupervisor) -> bool:
+def has_ended(running: ProcessSupervisor) -> bool:
+    """Return True if any process has has_ended, else False."""
     try:
         running.require_alive()
     except LocalError:

@@ -1,3 +1,5 @@
+"""The searches in the timetable."""
+
 import time
 
 from hypothesis import given, strategies as st
@@ -10,6 +12,7 @@ instants = st.integers(0, 50)
 
 @st.composite
 def flights(draw: st.DrawFn) -> TimetableFlight:
+    """A strategy for flights of a few airports and aircraft at small instants."""
     first_seen, last_seen = sorted((draw(instants), draw(instants)))
     return TimetableFlight(
         first_seen,
@@ -22,10 +25,10 @@ def flights(draw: st.DrawFn) -> TimetableFlight:
 
 
 @given(st.lists(flights(), max_size=40), instants, instants)
-def test_every_question_is_answered_as_by_looking_at_every_flight(
+def test_every_search_finds_what_a_filter_over_all_flights_finds(
     rows: list[TimetableFlight], begin: int, end: int
 ) -> None:
-    """The searches find what a filter over all flights finds, bounds included, also when the interval is empty."""
+    """Both ends of the interval are included, and an empty interval finds nothing."""
     timetable = Timetable(rows)
 
     def same(found: list[TimetableFlight], expected: list[TimetableFlight]) -> bool:
@@ -42,8 +45,8 @@ def test_every_question_is_answered_as_by_looking_at_every_flight(
 
 
 @given(st.lists(flights(), max_size=40))
-def test_answers_are_in_the_order_of_their_time(rows: list[TimetableFlight]) -> None:
-    """Departures by first_seen, arrivals by last_seen."""
+def test_results_are_ordered_by_time(rows: list[TimetableFlight]) -> None:
+    """Departures are ordered by first_seen, arrivals by last_seen."""
     timetable = Timetable(rows)
     departures = [f.first_seen for f in timetable.find_departures("KJFK", 0, 50)]
     arrivals = [f.last_seen for f in timetable.find_arrivals("KJFK", 0, 50)]
@@ -53,7 +56,7 @@ def test_answers_are_in_the_order_of_their_time(rows: list[TimetableFlight]) -> 
 
 @given(flights(), st.integers(0, 60))
 def test_a_flight_in_the_air_was_last_seen_now_and_has_not_arrived(flight: TimetableFlight, later: int) -> None:
-    """Once it has landed it is seen as it was, for ever."""
+    """After the landing the flight is returned unchanged."""
     now = flight.first_seen + later
     seen = flight.as_seen_at(now)
     assert seen.first_seen == flight.first_seen
@@ -63,8 +66,8 @@ def test_a_flight_in_the_air_was_last_seen_now_and_has_not_arrived(flight: Timet
         assert seen == flight
 
 
-def test_a_question_takes_well_under_a_millisecond(timetable: Timetable) -> None:
-    """Among 328,521 flights, an hour of a busy airport: measured a microsecond, here allowed a hundred times that."""
+def test_a_search_takes_well_under_a_millisecond(timetable: Timetable) -> None:
+    """A search for one hour of a busy airport among 328,521 flights takes a microsecond; the test allows 100."""
     begin = 1_360_281_600
     started = time.perf_counter()
     for _ in range(100):
