@@ -27,6 +27,7 @@ from towerwatch.topics import INTERESTS_CHANGED
 
 @contextmanager
 def serving(interests: InterestStore) -> Iterator[InterestServiceStub]:
+    """Serve the interests over gRPC for the block, and yield a stub."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
@@ -44,12 +45,12 @@ def serving(interests: InterestStore) -> Iterator[InterestServiceStub]:
 
 
 def test_the_service_has_the_name_of_the_contract() -> None:
-    """Health checks and reflection know it by that."""
+    """Health checks and reflection use this name."""
     assert [service.full_name for service in DESCRIPTOR.services_by_name.values()] == [SERVICE_NAME]
 
 
-def test_all_interests_of_a_user_go(service: Service) -> None:
-    """Repeating it is an answer, not an error; a user whom nobody knows has none."""
+def test_all_interests_of_a_user_are_deleted(service: Service) -> None:
+    """A repeated call succeeds and deletes nothing; so does a call for an unknown user."""
     user_id = uuid4()
     for airport in ("KJFK", "LICC"):
         service.set(wish(airport), user_id)
@@ -60,15 +61,15 @@ def test_all_interests_of_a_user_go(service: Service) -> None:
 
 
 @pytest.mark.parametrize("user_id", ["", "nonsense", "x" * 10_000])
-def test_what_is_no_user_id_is_an_invalid_argument(service: Service, user_id: str) -> None:
-    """Asking again would not help."""
+def test_an_invalid_user_id_is_an_invalid_argument(service: Service, user_id: str) -> None:
+    """The status tells the caller that a retry would not help."""
     with serving(service.interests) as stub, pytest.raises(grpc.RpcError) as caught:
         stub.DeleteInterests(DeleteInterestsRequest(user_id=user_id), timeout=5)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-def test_a_database_that_is_away_is_unavailable(service: Service) -> None:
-    """Asking again may help; the text shows no SQL."""
+def test_an_unavailable_database_is_unavailable(service: Service) -> None:
+    """The status tells the caller that a retry may help, and the text shows no SQL."""
     with serving(InterestStore(Database(NOWHERE), service.clock)) as stub, pytest.raises(grpc.RpcError) as caught:
         stub.DeleteInterests(DeleteInterestsRequest(user_id=str(uuid4())), timeout=10)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -76,7 +77,7 @@ def test_a_database_that_is_away_is_unavailable(service: Service) -> None:
 
 
 def test_a_call_past_its_deadline_changes_nothing(service: Service) -> None:
-    """Whoever asked was told that it failed: interests and outbox are as they were, and the same call does it later."""
+    """The caller was told that the call failed: interests and outbox stay, and a repeated call deletes them."""
     user_id = uuid4()
     interest = service.set(wish("KJFK"), user_id)
     before = outbox(service.database, INTERESTS_CHANGED.name)
