@@ -121,7 +121,7 @@ class FlightQueries:
     """The queries on stored flights; every method may raise DatabaseUnavailableError, and is thread-safe.
 
     Methods that take a user raise NoSuchAirportError, and NoSuchInterestError for an airport that the user has no
-    interest in: nobody learns which airports other people watch.
+    interest in: no user learns which airports others watch.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:

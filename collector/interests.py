@@ -180,7 +180,7 @@ class InterestStore:
     def remove_all(self, user_id: UUID, is_caller_waiting: Callable[[], bool] = lambda: True) -> int:
         """Delete all interests of a user, in one transaction, and return how many were deleted. Idempotent.
 
-        Deletes nothing if the caller has stopped waiting before the commit, for the caller was told that the request
+        Deletes nothing if the caller has stopped waiting before the commit, for the caller takes the request for
         failed: raises CallerGoneError then.
         """
         return _retry_if_contended(

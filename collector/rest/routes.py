@@ -129,6 +129,7 @@ def blueprint(
         problems=(503,),
     )
     def set_interest() -> Reply:
+        """Create or change the caller's interest, and reply with it."""
         caller = authenticate_writer()
         interest, is_new = interests.set(caller.user_id, parsed_body(WantedInterest).to_request())
         location = url_for("collector.one_interest", interest_id=interest.interest_id)
@@ -137,6 +138,7 @@ def blueprint(
     @routes.get("/interests")
     @describe("List your interests", auth="user", answers={200: ResponseDescription(InterestsList)}, problems=(503,))
     def list_interests() -> Reply:
+        """Reply with the caller's interests."""
         found = interests.list_of_user(authenticate_reader().user_id)
         return Reply(InterestsList(interests=[Interest.build(interest) for interest in found]))
 
@@ -149,6 +151,7 @@ def blueprint(
         problems=(503,),
     )
     def remove_interests_of_airport() -> Reply:
+        """Delete the caller's interests in one airport."""
         caller = authenticate_writer()
         interests.remove_of_airport(caller.user_id, parsed_query(AirportQuery).airport_icao)
         return Reply(status=204)
@@ -161,6 +164,7 @@ def blueprint(
         problems=(404, 503),
     )
     def one_interest(interest_id: UUID) -> Reply:
+        """Reply with one of the caller's interests."""
         return _reply_with_interest(interests.get(authenticate_reader().user_id, interest_id))
 
     @routes.patch("/interests/<uuid:interest_id>")
@@ -173,6 +177,7 @@ def blueprint(
         problems=(404, 412, 428, 503),
     )
     def change_interest(interest_id: UUID) -> Reply:
+        """Change some members of an interest, if its version is one that If-Match accepts."""
         # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
         user_id = authenticate_writer().user_id
         present = interests.get(user_id, interest_id)
@@ -188,6 +193,7 @@ def blueprint(
         "Remove an interest", auth="user", answers={204: ResponseDescription(says="Removed.")}, problems=(404, 503)
     )
     def remove_interest(interest_id: UUID) -> Reply:
+        """Delete one of the caller's interests."""
         interests.remove(authenticate_writer().user_id, interest_id)
         return Reply(status=204)
 
@@ -200,6 +206,7 @@ def blueprint(
         problems=(503,),
     )
     def preview_interest() -> Reply:
+        """Reply with the alerts that an interest would have raised; store nothing."""
         authenticate_confirmed_reader()
         return Reply(Preview.build(*flights.preview_interest(parsed_body(WantedInterest).to_request())))
 
@@ -213,6 +220,7 @@ def blueprint(
         problems=(400, 404, 503),
     )
     def list_flights(icao: str) -> Reply:
+        """Reply with a page of an airport's flights, with a link to the next page if there is one."""
         caller = authenticate_confirmed_reader()
         query = parsed_query(FlightsQuery)
         page = flights.load_page(
@@ -236,6 +244,7 @@ def blueprint(
         problems=(404, 422, 503),
     )
     def latest_flights(icao: str) -> Reply:
+        """Reply with the latest arrival and the latest departure of an airport."""
         return Reply(
             LatestFlights.build(flights.find_latest(authenticate_confirmed_reader().user_id, _normalize_code(icao)))
         )
@@ -250,6 +259,7 @@ def blueprint(
         problems=(404, 503),
     )
     def average_flights(icao: str) -> Reply:
+        """Reply with the average number of flights per day at an airport."""
         caller = authenticate_confirmed_reader()
         query = parsed_query(AverageQuery)
         return Reply(Averages.build(flights.compute_averages(caller.user_id, _normalize_code(icao), query.days)))
@@ -264,6 +274,7 @@ def blueprint(
         problems=(404, 503),
     )
     def airlines(icao: str) -> Reply:
+        """Reply with the airlines that have the most flights at an airport."""
         caller = authenticate_confirmed_reader()
         query = parsed_query(OperatorsQuery)
         found = flights.rank_operators(
@@ -280,6 +291,7 @@ def blueprint(
         problems=(404, 422, 503),
     )
     def coverage(icao: str) -> Reply:
+        """Reply with the covered intervals of an airport."""
         return Reply(
             Coverage.build(flights.load_coverage(authenticate_confirmed_reader().user_id, _normalize_code(icao)))
         )
@@ -293,10 +305,11 @@ def blueprint(
         problems=(503,),
     )
     def collect() -> Reply:
+        """Request a collection of one airport, or of all airports if the request has no body."""
         require_operator()
-        wanted = parsed_body(WantedCollection) if request.content_length else WantedCollection()
-        requests.request(wanted.airport_icao)
-        return Reply(RequestedCollection(airport_icao=wanted.airport_icao), 202)
+        body = parsed_body(WantedCollection) if request.content_length else WantedCollection()
+        requests.request(body.airport_icao)
+        return Reply(RequestedCollection(airport_icao=body.airport_icao), 202)
 
     @routes.get("/scheduler/status")
     @describe(
@@ -306,11 +319,13 @@ def blueprint(
         problems=(503,),
     )
     def scheduler_status() -> Reply:
+        """Reply with the scheduler's state."""
         require_operator()
         return Reply(Scheduler.build(status()))
 
     @routes.after_request
     def keep_out_of_caches(response: Response) -> Response:
+        """Forbid caches to store the response."""
         response.headers["Cache-Control"] = "no-store"
         return response
 

@@ -1,4 +1,4 @@
-"""`python -m local.demo`: start everything, tell the story, say how it went, leave nothing behind."""
+"""`python -m local.demo`: starts the local stack, runs the scenario, prints a report, and stops the stack."""
 
 import fcntl
 import json
@@ -38,7 +38,7 @@ from local.stack import (
 )
 from notifier.mail.alert_header import ToldAlert
 
-STORY_S: Final = 40
+SCENARIO_S: Final = 40
 """Real seconds that the scenario's days take."""
 MAX_CLOCK_RATE: Final = 400_000
 """Clock seconds per real second at most: a stack on two cores must keep up."""
@@ -138,6 +138,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
         restartable = tuple(workers) if len(workers) > 1 else ()
 
         def require_alive() -> None:
+            """Restart ended stream workers, if there are several; raise LocalError if another process has ended."""
             for name in processes.restart_ended(restartable):
                 screen.print_line(f"  {name} had ended and is begun again; another worker has its airports meanwhile")
             processes.require_alive(but=restartable)
@@ -161,7 +162,7 @@ def _make_clock(options: Options) -> ScaledClock:
     It stops once all flights of the scenario's days are known, so that no later flight is ever published.
     """
     length = (options.end - options.begin).total_seconds()
-    rate = min(length / STORY_S, MAX_CLOCK_RATE)
+    rate = min(length / SCENARIO_S, MAX_CLOCK_RATE)
     anchor = datetime.now(UTC) + timedelta(seconds=START_UP_S)
     return ScaledClock(options.begin, rate, anchor, options.end + LAG)
 

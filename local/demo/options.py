@@ -1,4 +1,4 @@
-"""What can be asked of the demo, and clear words for what cannot."""
+"""The demo's command line: its options, their validation, and the errors for invalid ones."""
 
 import argparse
 import re
@@ -27,6 +27,7 @@ DEFAULT_INTERESTS: Final = (
     "KBOS:arrivals:1d:low=10",
     "KLGA:both:6h:low=20",
 )
+_DESCRIPTION: Final = "What can be asked of the demo, and clear words for what cannot."
 _FORM: Final = "AIRPORT:DIRECTION:WINDOW[:high=N][:low=N][:for=N][:repeat]"
 _NO_ID: Final = UUID(int=0)
 """The ids of an interest that is not stored anywhere yet."""
@@ -58,7 +59,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
 
     `--help` and unknown options end the program as argparse does.
     """
-    parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--once", action="store_true", help="exit when the story is over; 0 if every mail came")
     parser.add_argument("--from", dest="begin", default="2013-02-08", metavar="DAY", help="first UTC day (%(default)s)")
     parser.add_argument(

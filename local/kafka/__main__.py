@@ -69,6 +69,7 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _parse_port(text: str) -> int:
+    """Parse a TCP port. Raises ArgumentTypeError, or ValueError for what is no number."""
     number = int(text)
     if not 0 < number < 65536:
         raise argparse.ArgumentTypeError(f"{text} is not a port: 1 to 65535")

@@ -55,7 +55,7 @@ def render_server_properties(port: int, controller_port: int) -> str:
         "controller.listener.names": "CONTROLLER",
         # Below the JVM's working directory: a full path with a comma or an umlaut would not survive this file's format.
         "log.dirs": TOPICS_FOLDER,
-        # A topic that the catalogue does not know is a mistake, and its partition count would be a guess.
+        # A topic outside of the catalogue is a mistake, and its partition count would be a guess.
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "4",

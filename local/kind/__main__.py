@@ -25,7 +25,7 @@ LAG: Final = timedelta(minutes=10)
 """DEPARTURES_LAG and ARRIVALS_LAG of the overlay."""
 START_UP_S: Final = 180.0
 """Real seconds until the scenario's clock reaches BEGIN: the pods start meanwhile."""
-STORY_S: Final = 180.0
+SCENARIO_S: Final = 180.0
 """Real seconds from BEGIN to END."""
 
 
@@ -79,7 +79,7 @@ def _run_demo(*, empty: bool) -> int:
     cluster.delete_namespace()
     now = datetime.now(UTC)
     clock.write_clock(
-        cluster.CLOCK, clock.make_scenario_clock(BEGIN, END, LAG, now + timedelta(seconds=START_UP_S), STORY_S)
+        cluster.CLOCK, clock.make_scenario_clock(BEGIN, END, LAG, now + timedelta(seconds=START_UP_S), SCENARIO_S)
     )
     cluster.apply_overlay(restart=False)
     interests = [parse_interest(text, BEGIN) for text in DEFAULT_INTERESTS]

@@ -37,7 +37,7 @@ def bring_up() -> None:
     for manifest in _DEFINITIONS:
         # Some definitions are too long for the annotation that a client-side apply makes.
         run_command(*kubectl_command("apply", "--server-side", "--force-conflicts", "--filename", manifest))
-    # The controller's manifest has resources of these kinds, which the API server takes a moment to know.
+    # The controller's manifest has resources of these kinds, which the API server accepts after a moment only.
     run_command(*kubectl_command("wait", "--for=condition=Established", "customresourcedefinitions", "--all", _WAIT))
     run_command(*kubectl_command("apply", "--server-side", "--force-conflicts", "--filename", _CONTROLLER))
     run_command(

@@ -82,18 +82,21 @@ def _parse_options(environment: Mapping[str, str]) -> argparse.Namespace:
 
 
 def _parse_port(text: str) -> int:
+    """Parse a TCP port. Raises ArgumentTypeError."""
     if not text.isdecimal() or not 1 <= int(text) <= 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, a number from 1 to 65535")
     return int(text)
 
 
 def _parse_credits(text: str) -> int:
+    """Parse a number of credits. Raises ArgumentTypeError."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of credits")
     return int(text)
 
 
 def _parse_faults(text: str) -> faults.FaultInjector:
+    """Parse the option --faults. Raises ArgumentTypeError."""
     try:
         return faults.parse_faults(text)
     except ValueError as error:

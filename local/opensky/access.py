@@ -1,8 +1,8 @@
 """Authentication of the replay's callers: OAuth2 client credentials, or anonymous.
 
 Tokens live for 30 minutes of the server's clock, not of real time: a client that renews its token by the same clock,
-however fast it runs, then meets what it would meet at OpenSky. They are kept in memory, so a restarted server knows
-none of them, answers 401, and a good client asks for a new one.
+however fast it runs, then meets what it would meet at OpenSky. They are kept in memory, so a restarted server has
+none of them, answers 401, and a correct client requests a new one.
 """
 
 import secrets

@@ -176,6 +176,7 @@ class FaultInjector:
 
         @web.middleware
         async def inject(request: web.Request, handler: Handler) -> web.StreamResponse:
+            """Answer a request, and let it meet the fault that the plan draws for it."""
             if request.path.startswith(_FLIGHTS_PATH):
                 if self._paused_until is not None and clock.now() < self._paused_until:
                     self.early_requests += 1

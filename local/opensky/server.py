@@ -69,6 +69,7 @@ class _Replay:
         """Make a request handler: identify the caller, search, charge, encode. A rejected request costs nothing."""
 
         async def answer(request: web.Request) -> web.Response:
+            """Answer a request with the found objects, or with the status of the error."""
             now = self._now()
             try:
                 caller = self._access.identify_caller(request.headers.get("Authorization"), request.remote or "", now)
@@ -111,21 +112,25 @@ class _Replay:
         )
 
     def find_departures(self, query: Query, now: int) -> tuple[int, list[Json]]:
+        """Find the flights that left an airport in the interval, those in the air included."""
         airport, (begin, end) = _parse_airport(query), _parse_interval_of_two_days(query)
         found = self._timetable.find_departures(airport, begin, min(end, now))
         return compute_price(begin, end, now), _encode_flights(found, now)
 
     def find_arrivals(self, query: Query, now: int) -> tuple[int, list[Json]]:
+        """Find the flights that arrived at an airport in the interval, up to the end of yesterday."""
         airport, (begin, end) = _parse_airport(query), _parse_interval_of_two_days(query)
         found = self._timetable.find_arrivals(airport, begin, _limit_to_batch(end, now))
         return compute_price(begin, end, now), _encode_flights(found, now)
 
     def find_flights(self, query: Query, now: int) -> tuple[int, list[Json]]:
+        """Find all flights that began and ended in the interval, up to the end of yesterday."""
         begin, end = _parse_interval_of_hours(query, hours=2)
         found = self._timetable.find_between(begin, _limit_to_batch(end, now))
         return compute_price(begin, end, now), _encode_flights(found, now)
 
     def find_by_aircraft(self, query: Query, now: int) -> tuple[int, list[Json]]:
+        """Find one aircraft's flights that began and ended in the interval, up to the end of yesterday."""
         icao24 = _require_parameter(query, "icao24", r"[0-9a-f]{6}")
         begin, end = _parse_interval_of_hours(query, hours=48)
         found = self._timetable.find_by_aircraft(icao24, begin, _limit_to_batch(end, now))
