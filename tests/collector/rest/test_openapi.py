@@ -13,7 +13,7 @@ from collector.rest.users import Authenticator
 from domain.interests import Direction
 from tests.collector.conftest import ANN, ANNS, NOON, ON_SQLITE, OPERATOR, Service, app_of, wish
 from tests.fakes.authority import FakeAuthority
-from tests.openapi.judging import SINGLE, list_described_operations, list_public_routes, run_schemathesis, serve_app
+from tests.openapi.conformance import SINGLE, list_described_operations, list_public_routes, run_schemathesis, serve_app
 
 pytestmark = ON_SQLITE
 

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from flask import Flask
 
-from tests.openapi.judging import SINGLE, list_described_operations, list_public_routes, run_schemathesis, serve_app
+from tests.openapi.conformance import SINGLE, list_described_operations, list_public_routes, run_schemathesis, serve_app
 from tests.user_manager.apps import app_of
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 
