@@ -41,7 +41,7 @@ def list_events(service: Service) -> list[tuple[str, int | None]]:
 
 
 def list_requested_airports(service: Service) -> list[str]:
-    """Return the airports whose collection was list_requested_airports, in order."""
+    """Return the airports whose collection was requested, in order."""
     messages = outbox(service.database, COLLECTIONS_REQUESTED.name)
     return [CollectionRequested.FromString(message.value or b"").airport for message in messages]
 

@@ -1,8 +1,8 @@
-"""How the description of a REST interface is held to: complete, and every answer as it says.
+"""Checks that a REST interface conforms to its OpenAPI document: it is complete, and every answer agrees with it.
 
-schemathesis makes up requests from the serve_app document, valid and invalid, one after another and in chains, sends
-them to a real server on a real database, and compares each answer with what the document promises. It runs as its
-own command does, with every check.
+schemathesis makes up requests from the served document, valid and invalid, one after another and in chains, sends them
+to a real server on a real database, and compares each answer with the document. It runs as its own command does, with
+every check.
 """
 
 import os
@@ -23,7 +23,7 @@ from tests.ports import free_port
 ROOT: Final = Path(__file__).parents[2]
 
 NOT_PUBLIC: Final = {"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/{name}"}
-"""What is for operators and for readers of the document."""
+"""Paths for operators and for readers of the document, which the document leaves out."""
 
 SINGLE: Final = "--phases=examples,coverage,fuzzing"
 """One request at a time, and no chains of them."""

@@ -66,7 +66,7 @@ def test_only_restarted_processes_may_end(procfile, tmp_path) -> None:
 
 
 def has_ended(running: ProcessSupervisor) -> bool:
-    """Return True if any process has has_ended, else False."""
+    """Return True if any process has ended, else False."""
     try:
         running.require_alive()
     except LocalError:
