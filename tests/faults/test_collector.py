@@ -49,10 +49,10 @@ class SlowAnswers:
         self.waiting = 0
         """Questions that have no answer yet."""
 
-    def skewed(self, clock: Clock) -> Clock:
+    def skew_clock(self, clock: Clock) -> Clock:
         return clock
 
-    def between(self, _clock: Clock, _forget: object) -> object:
+    def make_middleware(self, _clock: Clock, _revoke_token: object) -> object:
         @web.middleware
         async def slowly(request: web.Request, handler: Handler) -> web.StreamResponse:
             answer = await handler(request)
