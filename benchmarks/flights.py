@@ -23,7 +23,7 @@ from chassis.db.database import Database
 from chassis.db.outbox import OutboxRelay
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.topics import ensure_topics
-from collector.interests import Interests, Wish
+from collector.interests import InterestRequest, InterestStore
 from collector.intervals import DAY, SourceLags
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
 from collector.settled.collection import FlightCollector
@@ -118,9 +118,9 @@ def _measure_inserts(database: Database) -> float:
 async def _measure_collection(database: Database) -> tuple[float, int]:
     """Collect all flights as the leader does; return the flights per second and the number of flights."""
     clock = ScaledClock(NOW, 1.0, datetime.now(UTC))
-    interests = Interests(database, clock)
+    interests = InterestStore(database, clock)
     for airport in AIRPORTS:
-        wish = Wish(airport, Direction.BOTH, Window.ONE_HOUR, 40, None, 1, False, NOW - DAYS * DAY)
+        wish = InterestRequest(airport, Direction.BOTH, Window.ONE_HOUR, 40, None, 1, False, NOW - DAYS * DAY)
         interests.set(uuid4(), wish)
     timing = CollectionTiming(SourceLags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(0))
     metrics = Metrics(ServiceIdentity("benchmark", "local"))

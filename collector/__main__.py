@@ -17,14 +17,14 @@ from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
 from collector import rpc
 from collector.collection_requests import CollectionRequests
-from collector.flights import Flights
+from collector.flights import FlightQueries
 from collector.gauges import SchedulerGauges
-from collector.interests import Interests
+from collector.interests import InterestStore
 from collector.intervals import SourceLags
 from collector.leadership.election import LeaderElection
 from collector.model import OUTBOX
 from collector.rest import routes as rest
-from collector.rest.users import Users
+from collector.rest.users import Authenticator
 from collector.retention import FlightRetention
 from collector.settings import CollectorSettings
 from collector.settled.collection import FlightCollector
@@ -57,8 +57,8 @@ async def _run(settings: CollectorSettings) -> None:
     clock = settings.clock()
     database = settings.database()
     schema = Schema(database, "collector:migrations")
-    interests = Interests(database, clock)
-    users = Users(settings.user_manager_grpc_target, settings.authentication_cache_s)
+    interests = InterestStore(database, clock)
+    users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s)
     source = OpenSkyClient(
         settings.opensky_url,
         settings.opensky_token_url,
@@ -86,7 +86,7 @@ async def _run(settings: CollectorSettings) -> None:
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(
-            interests, CollectionRequests(database), users, operator_token, Flights(database, clock), status.load_state
+            interests, CollectionRequests(database), users, operator_token, FlightQueries(database, clock), status.load_state
         )
     )
     app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", rest.DESCRIPTION))

@@ -1,7 +1,7 @@
-"""Who operates a flight, by its callsign.
+"""The operator (airline) of a flight, read from its callsign.
 
 An airline's callsign is its ICAO designator, three letters (ICAO Doc 8585), and the flight's own part, which begins
-with a digit. Others, such as private aircraft, give their registration, which is not read as anybody's designator.
+with a digit. Other aircraft, such as private ones, give their registration, which is not taken for a designator.
 """
 
 import csv
@@ -11,21 +11,22 @@ from pathlib import Path
 from typing import Final
 
 _NAMES: Final = Path(__file__).with_name("airlines.csv")
-_OF_AN_AIRLINE: Final = re.compile("([A-Z]{3})[0-9]", re.ASCII)
+_AIRLINE_CALLSIGN: Final = re.compile("([A-Z]{3})[0-9]", re.ASCII)
 
 
-def operator_of(callsign: str) -> str | None:
-    """The ICAO designator that the callsign begins with, or None where it begins with none."""
-    found = _OF_AN_AIRLINE.match(callsign)
+def parse_operator(callsign: str) -> str | None:
+    """Return the ICAO designator that the callsign begins with, or None if the callsign begins with no designator."""
+    found = _AIRLINE_CALLSIGN.match(callsign)
     return found[1] if found else None
 
 
 @cache
-def _names() -> dict[str, str]:
+def _load_names() -> dict[str, str]:
+    """Load the airlines' names by ICAO designator from the file."""
     with _NAMES.open(encoding="utf-8", newline="") as lines:
         return {row["code"]: row["name"] for row in csv.DictReader(lines)}
 
 
-def name_of(code: str) -> str | None:
-    """The airline with this designator, if it is one of those that are best known."""
-    return _names().get(code)
+def find_airline_name(code: str) -> str | None:
+    """Return the name of the airline with this designator, or None if it is not in our list of well-known airlines."""
+    return _load_names().get(code)

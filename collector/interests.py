@@ -1,4 +1,4 @@
-"""Interests: set, read, removed. Each change commits together with the events that tell of it."""
+"""The use cases on interests: set, change, list, read, remove. Each change commits together with its outbox events."""
 
 import time
 from collections.abc import Callable
@@ -33,21 +33,23 @@ log = structlog.get_logger()
 T = TypeVar("T")
 
 OLDEST_LAST_DAY = 2 * DAY
-"""Just after midnight the last day whose arrivals are known is the one before yesterday."""
+"""Age of the oldest day that a new interest begins with by default: just after midnight the last day whose arrivals
+are known is the one before yesterday."""
 
 FARTHEST_AHEAD = timedelta(days=366)
+"""The latest `effective_from` that is accepted, counted from the present."""
 
-_ATTEMPTS: Final = 10
-_PATIENCE_S: Final = 2.0
-"""How long after its beginning a transaction that lost is still begun again."""
+_MAX_ATTEMPTS: Final = 10
+_RETRY_FOR_S: Final = 2.0
+"""Seconds after the first attempt in which a transaction that lost to another is attempted again."""
 
-_SHOWN: Final = 10
-"""Characters of what was given as a code that are repeated in an answer."""
+_SHOWN_CHARACTERS: Final = 10
+"""Characters of an invalid airport code that an error text repeats."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What a person asks to be told."""
+class InterestRequest:
+    """The fields of an interest that a person chooses: all but its ids and its version."""
 
     airport: str
     direction: Direction
@@ -57,11 +59,11 @@ class Wish:
     for_windows: int
     repeat: bool
     effective_from: datetime | None
-    """None: the start of the last collected day, so that the first mail comes at once."""
+    """None: the start of the last collected day for a new interest, the present for a changed one."""
 
 
-class Change(TypedDict, total=False):
-    """What a person wants to be otherwise. What is left out stays; a threshold that is None is removed."""
+class InterestUpdate(TypedDict, total=False):
+    """New values for some fields of an interest. A field that is left out stays; a threshold of None is removed."""
 
     high: int | None
     low: int | None
@@ -70,71 +72,79 @@ class Change(TypedDict, total=False):
     effective_from: datetime
 
 
-class Interests:
-    """The use cases. Every one may raise DatabaseUnavailableError, and may be called by several threads at once.
+class InterestStore:
+    """The stored interests of all users, with the events that each change of them publishes by the outbox.
 
-    On MySQL two that are about the same rows must take their locks in the same order: a row is found without a lock,
-    then locked by its primary key, and several are in the order of their keys. What still loses to another (both
-    insert the same, say) is done again.
+    Every method may raise DatabaseUnavailableError, and may be called by several threads at once.
+
+    On MySQL two transactions on the same rows must take their locks in the same order: a row is found without a lock,
+    then locked by its primary key, and several rows are locked in the order of their keys. A transaction that still
+    loses to another (both insert the same interest, for example) is attempted again.
     """
 
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
 
-    def set(self, user_id: UUID, wish: Wish) -> tuple[Interest, bool]:
-        """Set an interest, or change the one for the same airport, direction and window. Returns it, and if it is new.
+    def set(self, user_id: UUID, request: InterestRequest) -> tuple[Interest, bool]:
+        """Create an interest, or change the user's interest in the same airport, direction and window.
 
-        Asking for what is already so changes nothing. Raises NoSuchAirportError, InterestError, ContendedError.
+        Returns the interest, and True if it was created, False if it existed. A request that equals the stored
+        interest changes nothing. Raises NoSuchAirportError, InterestError, ContendedError.
         """
-        require_airport(wish.airport)
-        check_thresholds(wish.high, wish.low, wish.for_windows)
-        return _again_where_lost(lambda: self._set(user_id, wish))
+        require_airport(request.airport)
+        check_thresholds(request.high, request.low, request.for_windows)
+        return _retry_if_contended(lambda: self._set_in_transaction(user_id, request))
 
-    def _set(self, user_id: UUID, wish: Wish) -> tuple[Interest, bool]:
+    def _set_in_transaction(self, user_id: UUID, request: InterestRequest) -> tuple[Interest, bool]:
+        """Create or change the interest in one transaction, as `set` describes. Raises IntegrityError for a race."""
         now = self._clock.now()
         with self._database.transaction() as session:
-            interest_id = session.scalar(_id_of_same(user_id, wish))
-            row = None if interest_id is None else _locked(session, interest_id)
+            interest_id = session.scalar(_select_id_of_same(user_id, request))
+            row = None if interest_id is None else _lock_row(session, interest_id)
             if row is not None:
-                _change(session, row, wish, now)
+                _update_row(session, row, request, now)
                 return row.value(), False
-            check_effective_from(wish, now)
+            check_effective_from(request, now)
             row = InterestRow(
                 interest_id=uuid4(),
                 user_id=user_id,
-                airport=wish.airport,
-                direction=wish.direction.value,
-                window_length=wish.window.value,
-                effective_from=wish.effective_from or _last_collected_day(session, wish, now),
+                airport=request.airport,
+                direction=request.direction.value,
+                window_length=request.window.value,
+                effective_from=request.effective_from or _find_last_collected_day(session, request, now),
                 version=1,
                 created_at=now,
             )
             session.add(row)
-            _write(session, row, wish, now)
+            _write_row(session, row, request, now)
             # Its airport may never have been collected, and the first mail shall come at once.
-            OUTBOX.add(session, [encode_collection_request(wish.airport)])
+            OUTBOX.add(session, [encode_collection_request(request.airport)])
             return row.value(), True
 
-    def change(self, user_id: UUID, interest_id: UUID, version: int | None, change: Change) -> Interest:
-        """Change what may be changed of an interest, if it still has this version (None: whichever).
+    def change(self, user_id: UUID, interest_id: UUID, version: int | None, update: InterestUpdate) -> Interest:
+        """Change some fields of an interest if it still has this version (None: any version), and return it.
 
-        Asking for what is already so changes nothing. Raises NoSuchInterestError, VersionMismatchError, InterestError.
+        An update that equals what is stored changes nothing. Raises NoSuchInterestError, VersionMismatchError,
+        InterestError.
         """
-        return _again_where_lost(lambda: self._changed(user_id, interest_id, version, change))
+        return _retry_if_contended(lambda: self._change_in_transaction(user_id, interest_id, version, update))
 
-    def _changed(self, user_id: UUID, interest_id: UUID, version: int | None, change: Change) -> Interest:
+    def _change_in_transaction(
+        self, user_id: UUID, interest_id: UUID, version: int | None, update: InterestUpdate
+    ) -> Interest:
+        """Change the interest in one transaction, as `change` describes."""
         with self._database.transaction() as session:
-            row = _owned(_locked(session, interest_id), user_id)
+            row = _require_owner(_lock_row(session, interest_id), user_id)
             if version is not None and row.version != version:
                 raise VersionMismatchError("The interest has changed since; read it again.")
-            wish = replace(_wish_of(row), **change)
-            check_thresholds(wish.high, wish.low, wish.for_windows)
-            _change(session, row, wish, self._clock.now())
+            request = replace(_build_request(row), **update)
+            check_thresholds(request.high, request.low, request.for_windows)
+            _update_row(session, row, request, self._clock.now())
             return row.value()
 
-    def of_user(self, user_id: UUID) -> list[Interest]:
-        """A user's interests, oldest first."""
+    def list_of_user(self, user_id: UUID) -> list[Interest]:
+        """Return a user's interests, oldest first."""
         query = (
             select(InterestRow)
             .where(InterestRow.user_id == user_id)
@@ -143,92 +153,101 @@ class Interests:
         with self._database.reading() as session:
             return [row.value() for row in session.scalars(query)]
 
-    def one(self, user_id: UUID, interest_id: UUID) -> Interest:
-        """Raises NoSuchInterestError, also for somebody else's."""
+    def get(self, user_id: UUID, interest_id: UUID) -> Interest:
+        """Return one interest of a user. Raises NoSuchInterestError, also for another user's interest."""
         with self._database.reading() as session:
-            return _owned(session.get(InterestRow, interest_id), user_id).value()
+            return _require_owner(session.get(InterestRow, interest_id), user_id).value()
 
     def remove(self, user_id: UUID, interest_id: UUID) -> None:
-        """Raises NoSuchInterestError, also for somebody else's."""
+        """Delete one interest of a user. Raises NoSuchInterestError, also for another user's interest."""
 
         def work() -> None:
             with self._database.transaction() as session:
-                _remove(session, _owned(_locked(session, interest_id), user_id))
+                _delete_row(session, _require_owner(_lock_row(session, interest_id), user_id))
 
-        _again_where_lost(work)
+        _retry_if_contended(work)
 
     def remove_of_airport(self, user_id: UUID, icao: str) -> int:
-        """Remove a user's interests in one airport, in one transaction. Idempotent. Returns how many there were.
+        """Delete a user's interests in one airport, in one transaction, and return how many were deleted. Idempotent.
 
         Raises NoSuchAirportError.
         """
         require_airport(icao)
-        return _again_where_lost(
-            lambda: self._remove_every(InterestRow.user_id == user_id, InterestRow.airport == icao)
+        return _retry_if_contended(
+            lambda: self._remove_matching(InterestRow.user_id == user_id, InterestRow.airport == icao)
         )
 
-    def remove_all(self, user_id: UUID, still_asked: Callable[[], bool] = lambda: True) -> int:
-        """Remove all of a user's interests, in one transaction. Idempotent. Returns how many there were.
+    def remove_all(self, user_id: UUID, is_caller_waiting: Callable[[], bool] = lambda: True) -> int:
+        """Delete all interests of a user, in one transaction, and return how many were deleted. Idempotent.
 
-        Nothing is removed when nobody waits for the answer any more as it commits: whoever asked was told that it
-        failed. Raises CallerGoneError then.
+        Deletes nothing if the caller has stopped waiting before the commit, for the caller takes the request for
+        failed: raises CallerGoneError then.
         """
-        return _again_where_lost(lambda: self._remove_every(InterestRow.user_id == user_id, still_asked=still_asked))
+        return _retry_if_contended(
+            lambda: self._remove_matching(InterestRow.user_id == user_id, is_caller_waiting=is_caller_waiting)
+        )
 
-    def _remove_every(self, *conditions: ColumnElement[bool], still_asked: Callable[[], bool] = lambda: True) -> int:
+    def _remove_matching(
+        self, *conditions: ColumnElement[bool], is_caller_waiting: Callable[[], bool] = lambda: True
+    ) -> int:
+        """Delete the interests that match all conditions, in one transaction, and return how many were deleted.
+
+        Raises CallerGoneError, and deletes nothing, if the caller has stopped waiting before the commit.
+        """
         with self._database.transaction() as session:
             ids = session.scalars(select(InterestRow.interest_id).where(*conditions)).all()
-            rows = [row for each in sorted(ids) if (row := _locked(session, each)) is not None]
+            rows = [row for each in sorted(ids) if (row := _lock_row(session, each)) is not None]
             for row in rows:
-                _remove(session, row)
+                _delete_row(session, row)
             session.flush()
-            if not still_asked():
+            if not is_caller_waiting():
                 raise CallerGoneError("The deadline has passed; nothing was removed.")
         return len(rows)
 
 
-def _again_where_lost(work: Callable[[], T]) -> T:
-    """What a transaction returns, done again where it lost to another and so was rolled back.
+def _retry_if_contended(work: Callable[[], T]) -> T:
+    """Run a transaction, again whenever it lost to another one and was rolled back, and return its result.
 
-    Raises ContendedError when it lost too often, or waited so long that whoever asked would not wait for more.
+    Raises ContendedError when it lost too often, or for longer than a caller would wait.
     """
-    until = time.monotonic() + _PATIENCE_S
-    for attempt in range(1, _ATTEMPTS + 1):
+    deadline = time.monotonic() + _RETRY_FOR_S
+    for attempt in range(1, _MAX_ATTEMPTS + 1):
         try:
             return work()
-        except IntegrityError:  # another has just inserted the same: now it is there to be changed
+        except IntegrityError:  # another has just inserted the same interest: the next attempt changes it
             log.info("interests.same_inserted", attempt=attempt)
         except ContendedError:
             log.info("interests.contended", attempt=attempt)
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             break
     raise ContendedError("Another request is changing the same; try again shortly.")
 
 
 def require_airport(icao: str) -> None:
-    """Raises NoSuchAirportError unless it is an airport's ICAO code, and then says which may be meant."""
+    """Raise NoSuchAirportError, which suggests similar airports, unless the code is an airport's ICAO code."""
     if find_airport(icao) is None:
-        raise NoSuchAirportError(f"{icao[:_SHOWN]}: {describe_unknown_code(icao)}")
+        raise NoSuchAirportError(f"{icao[:_SHOWN_CHARACTERS]}: {describe_unknown_code(icao)}")
 
 
-def _id_of_same(user_id: UUID, wish: Wish) -> Select[UUID]:
+def _select_id_of_same(user_id: UUID, request: InterestRequest) -> Select[UUID]:
+    """Build the query for the id of the user's interest in the same airport, direction and window."""
     return select(InterestRow.interest_id).where(
         InterestRow.user_id == user_id,
-        InterestRow.airport == wish.airport,
-        InterestRow.direction == wish.direction.value,
-        InterestRow.window_length == wish.window.value,
+        InterestRow.airport == request.airport,
+        InterestRow.direction == request.direction.value,
+        InterestRow.window_length == request.window.value,
     )
 
 
-def _locked(session: Session, interest_id: UUID) -> InterestRow | None:
-    """The row as it is now, and stays until the transaction ends; None where there is none."""
+def _lock_row(session: Session, interest_id: UUID) -> InterestRow | None:
+    """Return the interest's row, locked until the transaction ends; None if no such row exists."""
     return session.get(InterestRow, interest_id, with_for_update=True)
 
 
-def _wish_of(row: InterestRow) -> Wish:
-    """The wish for what already is."""
+def _build_request(row: InterestRow) -> InterestRequest:
+    """Build the request that would change nothing of a stored interest."""
     present = row.value()
-    return Wish(
+    return InterestRequest(
         airport=present.airport,
         direction=present.direction,
         window=present.window,
@@ -240,57 +259,70 @@ def _wish_of(row: InterestRow) -> Wish:
     )
 
 
-def _change(session: Session, row: InterestRow, wish: Wish, now: datetime) -> None:
-    """Make a locked row what is wished, if it is not. Raises InterestError."""
-    if not _differs(row, wish):
+def _update_row(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> None:
+    """Store a request in a locked row as its next version, with its event; do nothing if the row equals the request.
+
+    Raises InterestError.
+    """
+    if not _differs(row, request):
         return
-    check_effective_from(wish, now)
-    # What was said stands: a new version is judged from the present on, unless its maker says otherwise.
+    check_effective_from(request, now)
+    # Alerts that were raised stand: a new version is judged from the present on, unless the request names an instant.
     row.version += 1
-    row.effective_from = wish.effective_from or now
-    _write(session, row, wish, now)
+    row.effective_from = request.effective_from or now
+    _write_row(session, row, request, now)
 
 
-def _write(session: Session, row: InterestRow, wish: Wish, now: datetime) -> None:
-    row.high, row.low = wish.high, wish.low
-    row.for_windows, row.repeat = wish.for_windows, wish.repeat
+def _write_row(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> None:
+    """Write a request's thresholds and options to the row, and the interest's event to the outbox."""
+    row.high, row.low = request.high, request.low
+    row.for_windows, row.repeat = request.for_windows, request.repeat
     row.updated_at = now
     session.flush()
     OUTBOX.add(session, [encode_interest_set(row.value())])
 
 
-def _remove(session: Session, row: InterestRow) -> None:
+def _delete_row(session: Session, row: InterestRow) -> None:
+    """Delete a locked row, and write the interest's tombstone to the outbox."""
     OUTBOX.add(session, [encode_interest_removal(row.value())])
     session.delete(row)
 
 
-def _differs(row: InterestRow, wish: Wish) -> bool:
-    if wish.effective_from is not None and wish.effective_from != row.effective_from:
+def _differs(row: InterestRow, request: InterestRequest) -> bool:
+    """Return True if the request would change the row, False if the row already equals it."""
+    if request.effective_from is not None and request.effective_from != row.effective_from:
         return True
-    return (row.high, row.low, row.for_windows, row.repeat) != (wish.high, wish.low, wish.for_windows, wish.repeat)
+    return (row.high, row.low, row.for_windows, row.repeat) != (
+        request.high,
+        request.low,
+        request.for_windows,
+        request.repeat,
+    )
 
 
-def check_effective_from(wish: Wish, now: datetime) -> None:
-    """Raises InterestError for an instant that nobody can want, or that is before all that is collected."""
+def check_effective_from(request: InterestRequest, now: datetime) -> None:
+    """Raise InterestError if `effective_from` is before the oldest collected day or more than a year ahead."""
     oldest = day_of(now - FARTHEST_BACK)
-    if wish.effective_from is not None and not oldest <= wish.effective_from <= now + FARTHEST_AHEAD:
+    if request.effective_from is not None and not oldest <= request.effective_from <= now + FARTHEST_AHEAD:
         raise InterestError(f"effective_from must be from {oldest:%Y-%m-%d} to a year ahead")
 
 
-def _owned(row: InterestRow | None, user_id: UUID) -> InterestRow:
+def _require_owner(row: InterestRow | None, user_id: UUID) -> InterestRow:
+    """Return the row, or raise NoSuchInterestError if it does not exist or belongs to another user."""
     if row is None or row.user_id != user_id:
         raise NoSuchInterestError("You have no interest with this id.")
     return row
 
 
-def _last_collected_day(session: Session, wish: Wish, now: datetime) -> datetime:
-    """The start of the last day that was collected of all that the wish counts; yesterday's where nothing was yet.
+def _find_last_collected_day(session: Session, request: InterestRequest, now: datetime) -> datetime:
+    """Return the start of the last day that is collected in every direction of the request; yesterday's if none is.
 
-    Never older than collection is anyway: an airport that nobody wanted for weeks is not to be paid for day by day.
+    Never older than collection itself goes back (`OLDEST_LAST_DAY`): days of an airport that nobody had an interest in
+    for weeks are not worth their credits.
     """
-    parts = [part.value for part in wish.direction.parts]
+    parts = [part.value for part in request.direction.parts]
     query = select(CoverageRow.covered_until).where(
-        CoverageRow.airport == wish.airport, CoverageRow.direction.in_(parts)
+        CoverageRow.airport == request.airport, CoverageRow.direction.in_(parts)
     )
     covered = session.scalars(query).all()
     if len(covered) < len(parts):

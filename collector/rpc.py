@@ -1,4 +1,4 @@
-"""InterestService over gRPC: parses, makes one call, translates."""
+"""The collector's gRPC service InterestService: parses a request, makes one call, translates the result."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -8,7 +8,7 @@ import grpc
 
 from chassis.errors import DatabaseUnavailableError
 from collector.errors import BadUserIdError, CallerGoneError
-from collector.interests import Interests
+from collector.interests import InterestStore
 from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest, DeleteInterestsResponse
 from towerwatch.interests.v1.interest_service_pb2_grpc import InterestServiceServicer
 
@@ -22,14 +22,15 @@ STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
 
 
 class InterestService(InterestServiceServicer):
-    """Answers the other services. The server's interceptor turns what is raised into `STATUSES`."""
+    """The gRPC service by which other services delete interests; the server's interceptor maps errors by `STATUSES`."""
 
-    def __init__(self, interests: Interests) -> None:
+    def __init__(self, interests: InterestStore) -> None:
         self._interests = interests
 
     def DeleteInterests(  # noqa: N802 - the contract's name
         self, request: DeleteInterestsRequest, context: grpc.ServicerContext
     ) -> DeleteInterestsResponse:
+        """Delete all interests of a user. Raises BadUserIdError, and CallerGoneError after the call's deadline."""
         try:
             user_id = UUID(request.user_id)
         except ValueError:

@@ -1,1 +1,1 @@
-"""One machine's stand-ins for what a deployment finds around it. Nothing here runs in production."""
+"""Local replacements for the systems around a deployment (Kafka, OpenSky, mail). Nothing here runs in production."""

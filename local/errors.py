@@ -1,5 +1,5 @@
-"""What can go wrong on one machine."""
+"""The error of the local stack's commands."""
 
 
 class LocalError(Exception):
-    """Something that the person at the keyboard can put right; the text is one sentence that says how."""
+    """A failure that the person at the console can correct; the text is one sentence that says how."""

@@ -1,4 +1,4 @@
-"""The ports of the local stack: a row of neighbours, so that one option moves them all."""
+"""The TCP ports of the local stack: consecutive numbers, so that one option moves them all."""
 
 import socket
 from dataclasses import dataclass, fields
@@ -12,7 +12,7 @@ DEFAULT_BASE = 8420
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """One TCP port for each of the stack's listeners."""
+    """The TCP port of each listener of the stack."""
 
     user_manager_http: int
     user_manager_grpc: int
@@ -26,14 +26,14 @@ class Ports:
 
     @classmethod
     def from_base(cls, base: int) -> Self:
-        """The ports from `base` on. Raises LocalError where they would not be ports that a user may take."""
+        """Return consecutive ports from `base` on. Raises LocalError unless all are unprivileged port numbers."""
         count = len(fields(cls))
         if not 1024 <= base <= 65_536 - count:
             raise LocalError(f"the first port must be from 1024 to {65_536 - count}, not {base}")
         return cls(*range(base, base + count))
 
     def require_free(self, used: tuple[str, ...]) -> None:
-        """Raises LocalError, naming it, where one of the ports `used` (field names) is taken."""
+        """Raise LocalError, which names the port, if one of the ports `used` (field names) is in use."""
         for name in used:
             port = getattr(self, name)
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -1,7 +1,7 @@
-"""The processes of the local stack: begun from the Procfile, kept alive, and never left behind.
+"""The supervisor of the local stack's processes: starts them from the Procfile, restarts them, and stops them.
 
-Every process is a session of its own, so that a Ctrl-C reaches it only through us and all that it starts ends with
-it. On Linux it also ends when we are killed; what is left all the same is found in `processes.json` by the next start.
+Every process is a session of its own, so that a Ctrl-C reaches it only through us, and its children end with it. On
+Linux a process also ends when we are killed; the next start finds other leftovers in `processes.json`.
 """
 
 import contextlib
@@ -20,19 +20,22 @@ from pathlib import Path
 from typing import Final
 
 from local.errors import LocalError
-from local.signals import hear, held
+from local.signals import signals_blocked, unblock_signals
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 PROCFILE: Final = ROOT / "Procfile"
 
-_STOPPED_WITHIN_S: Final = 20.0
+_STOP_TIMEOUT_S: Final = 20.0
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
-_LOOK_EVERY_S: Final = 0.05
-_LONGEST_PAUSE_S: Final = 10.0
+_POLL_INTERVAL_S: Final = 0.05
+_FIRST_BACKOFF_S: Final = 0.5
+_MAX_BACKOFF_S: Final = 10.0
+_STABLE_AFTER_S: Final = 60
+"""Seconds after which a restarted process counts as stable, and its backoff is reset."""
 
 
 def read_procfile(path: Path = PROCFILE) -> dict[str, str]:
-    """By process name, its shell command. Raises LocalError for a line that is not `name: command`."""
+    """Read the shell commands of the Procfile by process name. Raises LocalError for a malformed line."""
     commands = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.strip() or line.startswith("#"):
@@ -44,30 +47,31 @@ def read_procfile(path: Path = PROCFILE) -> dict[str, str]:
     return commands
 
 
-def log_file(data: Path, name: str) -> Path:
-    """Where the output of a process goes."""
+def find_log_file(data: Path, name: str) -> Path:
+    """Return the path of a process's log, which holds its output."""
     return data / "logs" / f"{name}.log"
 
 
 @dataclass(slots=True)
-class _Running:
-    """One process of the stack as it runs now."""
+class _RunningProcess:
+    """A process that was started, with what is needed to start it again."""
 
     process: subprocess.Popen[bytes]
-    begun_at: float
+    started_at: float
+    """Monotonic seconds."""
     command: str
-    """Its name in the Procfile."""
+    """Its command's name in the Procfile."""
     variables: Mapping[str, str]
-    """Of its own, beside the environment of all."""
-    pause_s: float = 0.5
-    """How long to wait before it is begun again."""
+    """Its own environment variables, added to those of all processes."""
+    backoff_s: float = _FIRST_BACKOFF_S
+    """Seconds after a start before the process may be restarted."""
 
 
-class Processes:
-    """Processes of the Procfile, each begun by name. Use as a context manager: leaving it stops all of them.
+class ProcessSupervisor:
+    """A supervisor of the Procfile's processes. Use as a context manager: leaving it stops all processes.
 
-    Their output goes to `log_file`; that of the run before is kept as `.old`. To be begun on the main thread: on Linux
-    the processes end with the thread that began them.
+    Their output goes to `find_log_file`; the previous run's output is kept as `.old`. Start processes from the main
+    thread only: on Linux a process ends with the thread that started it.
     """
 
     def __init__(self, environment: Mapping[str, str], data: Path) -> None:
@@ -76,33 +80,34 @@ class Processes:
         self._environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self._environment.get('PATH', '')}"
         self._logs = data / "logs"
         self._register = data / "processes.json"
-        self._running: dict[str, _Running] = {}
+        self._running: dict[str, _RunningProcess] = {}
 
-    def __enter__(self) -> "Processes":
+    def __enter__(self) -> "ProcessSupervisor":
         self._logs.mkdir(parents=True, exist_ok=True)
         for name in self._commands:
             with contextlib.suppress(FileNotFoundError):
-                self.log_of(name).replace(self.log_of(name).with_suffix(".old"))
+                self.find_log(name).replace(self.find_log(name).with_suffix(".old"))
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def set_environment(self, variables: Mapping[str, str]) -> None:
-        """Add to the environment of the processes that are begun from now on."""
+    def add_environment(self, variables: Mapping[str, str]) -> None:
+        """Add variables to the environment of all processes that are started from now on."""
         self._environment.update(variables)
 
-    def log_of(self, name: str) -> Path:
-        return log_file(self._logs.parent, name)
+    def find_log(self, name: str) -> Path:
+        """Return the path of a process's log."""
+        return find_log_file(self._logs.parent, name)
 
-    def begin(self, name: str, command: str | None = None, variables: Mapping[str, str] | None = None) -> None:
-        """Start a process; it need not be ready when this returns.
+    def start(self, name: str, command: str | None = None, variables: Mapping[str, str] | None = None) -> None:
+        """Start a process; this does not wait until it is ready.
 
-        `command`: its name in the Procfile, where that is another, because it is one of several alike; `variables`: its
-        own environment beside that of all.
+        `command`: its command's name in the Procfile, if it differs from `name` because several processes share the
+        command; `variables`: its own environment variables, added to those of all processes.
         """
         command, variables = command or name, variables or {}
-        with self.log_of(name).open("ab") as log, held():
+        with self.find_log(name).open("ab") as log, signals_blocked():
             process = subprocess.Popen(
                 ["/bin/sh", "-c", f"exec {self._commands[command]}"],
                 cwd=ROOT,
@@ -111,73 +116,79 @@ class Processes:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=_die_with_parent,
             )
-            known = self._running.get(name)
-            pause_s = known.pause_s if known else 0.5
-            self._running[name] = _Running(process, time.monotonic(), command, variables, pause_s)
+            previous = self._running.get(name)
+            backoff_s = previous.backoff_s if previous else _FIRST_BACKOFF_S
+            self._running[name] = _RunningProcess(process, time.monotonic(), command, variables, backoff_s)
         self._write_register()
 
     def _write_register(self) -> None:
+        """Write the process ids to `processes.json`, atomically."""
         pids = {name: running.process.pid for name, running in self._running.items()}
         part = self._register.with_suffix(".part")
         part.write_text(json.dumps(pids), encoding="utf-8")
         part.replace(self._register)
 
     def require_alive(self, but: Collection[str] = ()) -> None:
-        """Raises LocalError with the last line of its log where a process has ended, `but` for these."""
+        """Raise LocalError, with the last line of its log, if a process has ended that is not named in `but`."""
         for name, running in self._running.items():
             if name not in but and running.process.poll() is not None:
-                raise LocalError(f"{name} has ended: {self._last_words(name)} (all of it: {self.log_of(name)})")
+                raise LocalError(
+                    f"{name} has ended: {self._read_last_log_line(name)} (all of it: {self.find_log(name)})"
+                )
 
-    def _last_words(self, name: str) -> str:
-        lines = self.log_of(name).read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    def _read_last_log_line(self, name: str) -> str:
+        """Return the last line of a process's log, or a remark if the log is empty."""
+        lines = self.find_log(name).read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
 
     def wait_until(self, name: str, is_ready: Callable[[], bool], timeout_s: float) -> None:
-        """Return once `is_ready`. Raises LocalError when a process ends, or after `timeout_s` seconds."""
+        """Wait until `is_ready` returns True. Raises LocalError if a process ends, or after `timeout_s` seconds."""
         deadline = time.monotonic() + timeout_s
         while not is_ready():
             self.require_alive()
             if time.monotonic() > deadline:
-                raise LocalError(f"{name} was not ready within {timeout_s:.0f} s; see {self.log_of(name)}")
-            time.sleep(_LOOK_EVERY_S)
+                raise LocalError(f"{name} was not ready within {timeout_s:.0f} s; see {self.find_log(name)}")
+            time.sleep(_POLL_INTERVAL_S)
 
     def restart_ended(self, only: Collection[str] | None = None) -> list[str]:
-        """Begin again what has ended, each after a growing pause. To be called again and again. Returns their names.
+        """Restart the processes that have ended, each with exponential backoff, and return their names.
 
-        `only`: leave the others as they are.
+        Call it again and again: a process whose backoff is not over is left to a later call. `only`: restart no other
+        processes (None: all).
         """
-        begun = []
+        restarted = []
         now = time.monotonic()
         for name, running in list(self._running.items()):
             if only is not None and name not in only:
                 continue
             if running.process.poll() is None:
-                if now - running.begun_at > 60:
-                    running.pause_s = 0.5
-            elif now - running.begun_at >= running.pause_s:
-                running.pause_s = min(running.pause_s * 2, _LONGEST_PAUSE_S)
-                self.begin(name, running.command, running.variables)
-                begun.append(name)
-        return begun
+                if now - running.started_at > _STABLE_AFTER_S:
+                    running.backoff_s = _FIRST_BACKOFF_S
+            elif now - running.started_at >= running.backoff_s:
+                running.backoff_s = min(running.backoff_s * 2, _MAX_BACKOFF_S)
+                self.start(name, running.command, running.variables)
+                restarted.append(name)
+        return restarted
 
     def stop(self) -> None:
-        """End all: in an orderly way, or by force where that takes too long.
+        """Stop all processes: by SIGTERM, and by SIGKILL after a timeout.
 
-        What was begun first is asked last, when the others are gone: they lean on it, and would wait for it.
+        The process that was started first is stopped last, after the others: they depend on it, and would wait for it.
         """
-        with held():
+        with signals_blocked():
             processes = [running.process for running in self._running.values()]
-            _end(processes[1:])
-            _end(processes[:1])
+            _terminate(processes[1:])
+            _terminate(processes[:1])
             self._register.unlink(missing_ok=True)
 
 
-def _end(processes: list[subprocess.Popen[bytes]]) -> None:
+def _terminate(processes: list[subprocess.Popen[bytes]]) -> None:
+    """Send SIGTERM to the processes, wait for their ends, and kill what remains of their sessions."""
     for process in processes:
         _signal_group(process.pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOPPED_WITHIN_S
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
     for process in processes:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(max(deadline - time.monotonic(), 0.1))
@@ -185,23 +196,24 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> None:
         process.wait()
 
 
-def end_leftovers(data: Path) -> None:
-    """End by force what an earlier run, itself killed, has left behind, and return when it is gone."""
+def kill_leftovers(data: Path) -> None:
+    """Kill the processes that an earlier run left behind when it was killed itself, and wait until they have ended."""
     register = data / "processes.json"
     try:
         pids: dict[str, int] = json.loads(register.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return
-    deadline = time.monotonic() + _STOPPED_WITHIN_S
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
     for pid in pids.values():
-        # The number may belong to somebody else by now: only processes that were told of this folder are ours.
-        while str(data) in _command_and_environment(pid) and time.monotonic() < deadline:
+        # The id may belong to another process by now: only processes with this folder in their environment are ours.
+        while str(data) in _read_environment(pid) and time.monotonic() < deadline:
             _signal_group(pid, signal.SIGKILL)
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_INTERVAL_S)
     register.unlink(missing_ok=True)
 
 
-def _command_and_environment(pid: int) -> str:
+def _read_environment(pid: int) -> str:
+    """Return a process's environment (where there is no /proc, its command too) as text; empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/environ").read_text(errors="replace")
     except OSError:
@@ -212,15 +224,16 @@ def _command_and_environment(pid: int) -> str:
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process group; do nothing if the group has ended or is not ours."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
 
 
-def _end_with_parent() -> None:
-    """In the child: ask the kernel to end it when the parent is gone, however it went (Linux only).
+def _die_with_parent() -> None:
+    """Request from the kernel, in the child, to be killed when the parent ends, for whatever reason (Linux only).
 
-    By force: an orderly end would wait for a broker that is gone too, and nothing here needs one.
+    By SIGKILL: an orderly stop would wait for a broker that has ended too, and nothing here needs an orderly stop.
     """
-    hear()
+    unblock_signals()
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

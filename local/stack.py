@@ -1,4 +1,4 @@
-"""The local stack: which processes, with which environment, and when they are ready."""
+"""The local stack: its processes, their environment variables, and the checks that they are ready."""
 
 import os
 import secrets
@@ -11,36 +11,38 @@ from typing import Final
 import httpx
 
 from local.ports import HOST, Ports
-from local.processes import ROOT, Processes, log_file
+from local.processes import ROOT, ProcessSupervisor, find_log_file
 
 SERVICES: Final = ("user_manager", "collector", "streams", "notifier")
 
 FIRST_START_S: Final = 600.0
-"""The first start fetches Kafka; after that all is ready within seconds."""
+"""Seconds to wait for Kafka: the first start downloads it, later ones take seconds."""
 READY_S: Final = 90.0
+"""Seconds to wait for any other process."""
 
 
 @dataclass(frozen=True, slots=True)
 class Secrets:
-    """What the services share and nobody else may know."""
+    """The secrets that the services share: the key of signed links, and the operator's token."""
 
     signing_key: str
     operator_token: str
 
     @classmethod
     def random(cls) -> "Secrets":
+        """Make new random secrets."""
         return cls(secrets.token_urlsafe(32), secrets.token_urlsafe(32))
 
 
-def listeners(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The fields of Ports that these processes listen on."""
+def list_port_names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the fields of Ports that these processes listen on."""
     return tuple(each.name for each in fields(Ports) if any(each.name.startswith(name) for name in names))
 
 
-def environment(ports: Ports, data: Path, secret: Secrets, kafka: str | None) -> dict[str, str]:
-    """The environment of the whole stack; the Procfile adds what differs from process to process.
+def build_environment(ports: Ports, data: Path, secret: Secrets, kafka: str | None) -> dict[str, str]:
+    """Build the environment variables of the whole stack; the Procfile adds those of single processes.
 
-    `kafka`: the brokers of the user's own, if any.
+    `kafka`: bootstrap servers of an external broker; None: the stack's own broker.
     """
     kafka = kafka or f"{HOST}:{ports.kafka}"
     return {
@@ -57,24 +59,24 @@ def environment(ports: Ports, data: Path, secret: Secrets, kafka: str | None) ->
     }
 
 
-def streams_workers(ports: Ports, count: int) -> dict[str, Ports]:
-    """So many workers of the stream by the names of their processes, each with the ports as it shall see them.
+def assign_worker_ports(ports: Ports, count: int) -> dict[str, Ports]:
+    """Return the ports of `count` stream workers, by process name.
 
-    The first one is `streams`; the others' pages are on the ports behind the row.
+    The first worker is `streams`; the pages of the others are on the ports after the last of `ports`.
     """
     behind = ports.kafka + 1
     others = {f"streams_{number + 2}": replace(ports, streams_web=behind + number) for number in range(count - 1)}
     return {"streams": ports, **others}
 
 
-def begin_streams_worker(processes: Processes, name: str, ports: Ports, data: Path) -> None:
-    """Begin one of `streams_workers`. All but the first have a folder of their own."""
+def start_streams_worker(processes: ProcessSupervisor, name: str, ports: Ports, data: Path) -> None:
+    """Start one of the workers of `assign_worker_ports`. All but the first get a folder of their own."""
     own = {} if name == "streams" else {"STREAMS_WEB_PORT": str(ports.streams_web), "DATA_DIR": str(data / name)}
-    processes.begin(name, "streams", own)
+    processes.start(name, "streams", own)
 
 
 def with_replay(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:
-    """The environment with the replay of real flights in OpenSky's place, for anonymous access."""
+    """Return the environment with the replay of real flights in place of OpenSky, with anonymous access."""
     return {
         **environment,
         "OPENSKY_URL": f"http://{HOST}:{ports.opensky}/api",
@@ -87,7 +89,7 @@ def with_replay(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:
 
 
 def with_mailbox(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:
-    """The environment with a mailbox on this machine in the mail server's place."""
+    """Return the environment with the mailbox on this machine in place of a mail server."""
     return {
         **environment,
         "SMTP_HOST": HOST,
@@ -99,24 +101,24 @@ def with_mailbox(environment: Mapping[str, str], ports: Ports) -> dict[str, str]
     }
 
 
-def wait_until_ready(processes: Processes, names: tuple[str, ...], ports: Ports, data: Path) -> None:
-    """Return when each of `names` is ready. Raises LocalError when a process ends or takes too long."""
+def wait_until_ready(processes: ProcessSupervisor, names: tuple[str, ...], ports: Ports, data: Path) -> None:
+    """Wait until each of `names` is ready. Raises LocalError if a process ends or takes too long."""
     for name in names:
-        processes.wait_until(name, lambda name=name: is_ready(name, ports, data), patience_s(name))  # type: ignore[misc]
+        processes.wait_until(name, lambda name=name: is_ready(name, ports, data), get_ready_timeout_s(name))  # type: ignore[misc]
 
 
-def patience_s(name: str) -> float:
-    """How long a process may take until it is ready."""
+def get_ready_timeout_s(name: str) -> float:
+    """Return the seconds that a process may take until it is ready."""
     return FIRST_START_S if name == "kafka" else READY_S
 
 
 def is_ready(name: str, ports: Ports, data: Path) -> bool:
-    """Whether a process of the stack does its work now, by its own health check where it has one."""
+    """Return True if a process of the stack does its work now, by its own health check if it has one, else False."""
     match name:
         case "kafka":
-            return "ready " in log_file(data, name).read_text(errors="replace")
+            return "ready " in find_log_file(data, name).read_text(errors="replace")
         case "opensky" | "mailbox":
-            return _accepts(getattr(ports, name))
+            return _accepts_connections(getattr(ports, name))
         case "user_manager" | "collector":
             return _is_healthy(getattr(ports, f"{name}_http"))
         case _:
@@ -124,13 +126,15 @@ def is_ready(name: str, ports: Ports, data: Path) -> bool:
 
 
 def _is_healthy(port: int) -> bool:
+    """Return True if the service at the port reports readiness, False if not or if it does not answer."""
     try:
         return httpx.get(f"http://{HOST}:{port}/health/ready", timeout=5).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 
 
-def _accepts(port: int) -> bool:
+def _accepts_connections(port: int) -> bool:
+    """Return True if a TCP connection to the port succeeds, else False."""
     try:
         socket.create_connection((HOST, port), timeout=5).close()
     except OSError:

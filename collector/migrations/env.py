@@ -1,4 +1,4 @@
-"""What alembic runs to apply this service's revisions."""
+"""Applies this service's revisions; alembic runs this script."""
 
 from chassis.db import migrations
 from collector.model import SCHEMA

@@ -1,1 +1,1 @@
-"""The collector's REST API: requests in, answers out, and who may ask."""
+"""The collector's REST API: routes, request bodies, answer bodies, and the authentication of callers."""

@@ -1,4 +1,4 @@
-"""The bodies that `rest` answers with: they are made here from what the use cases give, and described by it."""
+"""The JSON bodies of the REST answers: built here from the use cases' results; they also are the API's schemas."""
 
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -7,7 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from collector import flights as queries
-from collector.rest.requests import SAYS_FOR_WINDOWS, SAYS_HIGH, SAYS_LOW, SAYS_REPEAT
+from collector.rest.requests import FOR_WINDOWS_DESCRIPTION, HIGH_DESCRIPTION, LOW_DESCRIPTION, REPEAT_DESCRIPTION
 from collector.settled import status
 from domain import interests as domain, preview as domain_preview
 from domain.alerts import Alert, AlertState, Bound
@@ -16,21 +16,25 @@ from domain.windows import Window
 
 
 class Interest(BaseModel):
-    """What a person wants to be told. Airport, direction and window never change."""
+    """An interest: the thresholds on an airport's traffic that a person is notified about.
+
+    Airport, direction and window never change.
+    """
 
     interest_id: UUID
     airport_icao: str
     direction: Direction
     window: Window
-    high_value: int | None = Field(description=SAYS_HIGH)
-    low_value: int | None = Field(description=SAYS_LOW)
-    for_windows: int = Field(description=SAYS_FOR_WINDOWS)
-    repeat: bool = Field(description=SAYS_REPEAT)
+    high_value: int | None = Field(description=HIGH_DESCRIPTION)
+    low_value: int | None = Field(description=LOW_DESCRIPTION)
+    for_windows: int = Field(description=FOR_WINDOWS_DESCRIPTION)
+    repeat: bool = Field(description=REPEAT_DESCRIPTION)
     effective_from: datetime = Field(description="Windows that start before are not judged.")
     version: int = Field(description="Grows with every change.")
 
     @classmethod
-    def of(cls, interest: domain.Interest) -> "Interest":
+    def build(cls, interest: domain.Interest) -> "Interest":
+        """Build the body from the domain's interest."""
         return cls(
             interest_id=interest.interest_id,
             airport_icao=interest.airport,
@@ -52,29 +56,30 @@ class Interests(BaseModel):
 
 
 class Stretch(BaseModel):
-    """A stretch in which all flights that the source will give are known; the end is not in it."""
+    """A covered interval: all its flights that the source will ever give are known; the end is not part of it."""
 
     covered_from: datetime
     covered_until: datetime
 
 
 class Coverage(BaseModel):
-    """What is covered, by direction; null where nothing is yet."""
+    """The covered interval of an airport by direction; null where nothing is covered yet."""
 
     arrivals: Stretch | None
     departures: Stretch | None
 
     @classmethod
-    def of(cls, covered: Mapping[Direction, queries.Covered]) -> "Coverage":
-        stretches = {
-            direction: Stretch(covered_from=stretch.begin, covered_until=stretch.end)
-            for direction, stretch in covered.items()
+    def build(cls, covered: Mapping[Direction, queries.CoveredInterval]) -> "Coverage":
+        """Build the body from the covered interval of each direction; a missing direction becomes null."""
+        intervals = {
+            direction: Stretch(covered_from=interval.begin, covered_until=interval.end)
+            for direction, interval in covered.items()
         }
-        return cls(arrivals=stretches.get(Direction.ARRIVALS), departures=stretches.get(Direction.DEPARTURES))
+        return cls(arrivals=intervals.get(Direction.ARRIVALS), departures=intervals.get(Direction.DEPARTURES))
 
 
 class Flight(BaseModel):
-    """A flight, as its departure or its arrival at the airport."""
+    """A flight as a departure from, or an arrival at, the airport."""
 
     direction: Direction
     icao24: str = Field(description="24-bit transponder address, in lower-case hex.")
@@ -87,7 +92,8 @@ class Flight(BaseModel):
     other_airport: str | None = Field(description="The ICAO code of the airport at the other end.")
 
     @classmethod
-    def of(cls, flight: queries.SeenFlight) -> "Flight":
+    def build(cls, flight: queries.AirportFlight) -> "Flight":
+        """Build the body from a query's flight; an empty callsign or other airport becomes null."""
         return cls(
             direction=flight.direction,
             icao24=flight.icao24,
@@ -100,50 +106,54 @@ class Flight(BaseModel):
 
 
 class Flights(BaseModel):
-    """A page of flights, in the order of their event times."""
+    """A page of flights, ordered by event time."""
 
     flights: list[Flight]
 
 
 class LatestFlights(BaseModel):
-    """The flights with the latest event times, by direction; null where there is none."""
+    """The flight with the latest event time by direction; null where no flight is known."""
 
     arrivals: Flight | None
     departures: Flight | None
 
     @classmethod
-    def of(cls, found: Mapping[Direction, queries.SeenFlight]) -> "LatestFlights":
-        shown = {direction: Flight.of(flight) for direction, flight in found.items()}
+    def build(cls, found: Mapping[Direction, queries.AirportFlight]) -> "LatestFlights":
+        """Build the body from the latest flight of each direction; a missing direction becomes null."""
+        shown = {direction: Flight.build(flight) for direction, flight in found.items()}
         return cls(arrivals=shown.get(Direction.ARRIVALS), departures=shown.get(Direction.DEPARTURES))
 
 
 class Average(BaseModel):
-    """Flights a day, over the days that are covered from midnight to midnight (UTC), which are named."""
+    """The average number of flights per day over the days that are covered from midnight to midnight (UTC)."""
 
     flights_a_day: float | None = Field(description="Null where no day is covered.")
     flights: int = Field(description="On all days that counted.")
     days: list[date] = Field(description="The days that counted.")
 
     @classmethod
-    def of(cls, average: queries.Average) -> "Average":
-        return cls(flights_a_day=average.a_day, flights=average.flights, days=list(average.days))
+    def build(cls, average: queries.DailyAverage) -> "Average":
+        """Build the body from a query's average."""
+        return cls(flights_a_day=average.flights_per_day, flights=average.flights, days=list(average.days))
 
 
 class Averages(BaseModel):
-    """Flights a day, by direction."""
+    """The average number of flights per day, by direction."""
 
     arrivals: Average
     departures: Average
 
     @classmethod
-    def of(cls, averages: Mapping[Direction, queries.Average]) -> "Averages":
+    def build(cls, averages: Mapping[Direction, queries.DailyAverage]) -> "Averages":
+        """Build the body from the averages of both directions."""
         return cls(
-            arrivals=Average.of(averages[Direction.ARRIVALS]), departures=Average.of(averages[Direction.DEPARTURES])
+            arrivals=Average.build(averages[Direction.ARRIVALS]),
+            departures=Average.build(averages[Direction.DEPARTURES]),
         )
 
 
 class Operator(BaseModel):
-    """How many flights an operator had."""
+    """The number of flights of one operator (airline)."""
 
     code: str = Field(description="The ICAO airline designator that the callsigns begin with.")
     name: str | None = Field(description="Null where it is not known here.")
@@ -151,14 +161,15 @@ class Operator(BaseModel):
 
 
 class Operators(BaseModel):
-    """Who flies how much, the most first."""
+    """The operators with the most flights at an airport, ordered by their number of flights."""
 
     airlines: list[Operator]
     flights: int = Field(description="All flights, also those of operators that are not named here.")
     without_operator: int = Field(description="Flights whose callsign begins with no designator, such as private ones.")
 
     @classmethod
-    def of(cls, operators: queries.Operators) -> "Operators":
+    def build(cls, operators: queries.OperatorRanking) -> "Operators":
+        """Build the body from a query's ranking."""
         return cls(
             airlines=[Operator(code=each.code, name=each.name, flights=each.flights) for each in operators.top],
             flights=operators.flights,
@@ -167,7 +178,7 @@ class Operators(BaseModel):
 
 
 class PreviewedAlert(BaseModel):
-    """A mail that would have been sent."""
+    """An alert that the previewed interest would have raised; each would have been one mail."""
 
     window_start: datetime
     bound: Bound
@@ -178,7 +189,8 @@ class PreviewedAlert(BaseModel):
     threshold: int
 
     @classmethod
-    def of(cls, alert: Alert) -> "PreviewedAlert":
+    def build(cls, alert: Alert) -> "PreviewedAlert":
+        """Build the body from the domain's alert."""
         return cls(
             window_start=alert.window_start,
             bound=alert.bound,
@@ -189,7 +201,7 @@ class PreviewedAlert(BaseModel):
 
 
 class Percentiles(BaseModel):
-    """Of all windows, so many percent had at most so many flights."""
+    """Percentiles of the windows' flight counts: p90 is the count that 90 percent of the windows do not exceed."""
 
     p50: int
     p75: int
@@ -199,7 +211,8 @@ class Percentiles(BaseModel):
     max: int
 
     @classmethod
-    def of(cls, counts: tuple[int, ...]) -> "Percentiles":
+    def build(cls, counts: tuple[int, ...]) -> "Percentiles":
+        """Compute the percentiles of the windows' counts, which must not be empty."""
         percents = {
             f"p{percent}": domain_preview.compute_percentile(counts, percent) for percent in (50, 75, 90, 95, 99)
         }
@@ -207,7 +220,7 @@ class Percentiles(BaseModel):
 
 
 class Preview(BaseModel):
-    """What an interest would have said of what is covered, had it been set now."""
+    """The alerts that an interest would have raised on the covered flights, if it had been set now."""
 
     covered: Coverage
     windows: int = Field(description="Windows that are covered from beginning to end, and so can be judged.")
@@ -216,25 +229,26 @@ class Preview(BaseModel):
     alerts: list[PreviewedAlert] = Field(description="Each is a mail, in the order of the windows.")
 
     @classmethod
-    def of(cls, shown: domain_preview.Preview, covered: Mapping[Direction, queries.Covered]) -> "Preview":
+    def build(cls, shown: domain_preview.Preview, covered: Mapping[Direction, queries.CoveredInterval]) -> "Preview":
+        """Build the body from the domain's preview and the covered interval of each direction."""
         return cls(
-            covered=Coverage.of(covered),
+            covered=Coverage.build(covered),
             windows=len(shown.counts),
-            counts=Percentiles.of(shown.counts) if shown.counts else None,
+            counts=Percentiles.build(shown.counts) if shown.counts else None,
             mails_a_week=None if shown.mails_a_week is None else round(shown.mails_a_week, 1),
-            alerts=[PreviewedAlert.of(alert) for alert in shown.alerts],
+            alerts=[PreviewedAlert.build(alert) for alert in shown.alerts],
         )
 
 
 class RequestedCollection(BaseModel):
-    """The wish is on its way to whoever collects."""
+    """The confirmation that a request for a collection was accepted; the collecting replica will act on it."""
 
     status: str = "requested"
     airport_icao: str | None = Field(description="Null: all airports.")
 
 
 class PlannedQuestion(BaseModel):
-    """A question that the source will be asked: for the flights of [begin, end)."""
+    """An API call that the collector will make to the source, for the flights of [begin, end)."""
 
     airport_icao: str
     direction: Direction
@@ -244,7 +258,8 @@ class PlannedQuestion(BaseModel):
     correction: bool = Field(description="Whether it was collected before, and is again for late flights.")
 
     @classmethod
-    def of(cls, question: status.PlannedCall) -> "PlannedQuestion":
+    def build(cls, question: status.PlannedCall) -> "PlannedQuestion":
+        """Build the body from a call of the collection plan."""
         return cls(
             airport_icao=question.airport,
             direction=question.direction,
@@ -256,7 +271,7 @@ class PlannedQuestion(BaseModel):
 
 
 class FlowCoverage(BaseModel):
-    """How far an airport and direction that somebody wants is collected."""
+    """The progress of the collection of one airport and direction that at least one interest needs."""
 
     airport_icao: str
     direction: Direction
@@ -269,7 +284,8 @@ class FlowCoverage(BaseModel):
     lag_seconds: float = Field(description="From where it is covered up to now.")
 
     @classmethod
-    def of(cls, flow: status.TargetCoverage) -> "FlowCoverage":
+    def build(cls, flow: status.TargetCoverage) -> "FlowCoverage":
+        """Build the body from the scheduler's coverage of one airport and direction."""
         return cls(
             airport_icao=flow.airport,
             direction=flow.direction,
@@ -284,7 +300,7 @@ class FlowCoverage(BaseModel):
 
 
 class Scheduler(BaseModel):
-    """What the scheduler has, has done and will do."""
+    """The scheduler's state: the day's credits, the planned calls, and the coverage of each airport and direction."""
 
     at: datetime
     budget: int = Field(description="Credits of the day (UTC).")
@@ -298,14 +314,15 @@ class Scheduler(BaseModel):
     coverage: list[FlowCoverage]
 
     @classmethod
-    def of(cls, state: status.SchedulerState) -> "Scheduler":
+    def build(cls, state: status.SchedulerState) -> "Scheduler":
+        """Build the body from the scheduler's state."""
         return cls(
             at=state.at,
             budget=state.budget,
             spent=state.spent,
             left=state.left,
             due=state.due,
-            plan=[PlannedQuestion.of(question) for question in state.plan],
+            plan=[PlannedQuestion.build(question) for question in state.plan],
             deferred_until=state.deferred_until,
-            coverage=[FlowCoverage.of(flow) for flow in state.coverage],
+            coverage=[FlowCoverage.build(flow) for flow in state.coverage],
         )

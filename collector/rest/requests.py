@@ -1,4 +1,4 @@
-"""The bodies and queries that `rest` reads: what is wrong with them is said by them."""
+"""The bodies and query parameters of the REST requests, with their validation and its error texts."""
 
 import re
 from collections.abc import Mapping
@@ -19,62 +19,69 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
-from collector.interests import Change, Wish
+from collector.interests import InterestRequest, InterestUpdate
 from domain.airports import describe_unknown_code, find_airport
 from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
 from domain.windows import Window
 
-LONGEST_PAGE: Final = 1_000
-"""Flights."""
+MAX_PAGE_SIZE: Final = 1_000
+"""Flights on one page at most."""
 
-MOST_DAYS: Final = 90
-"""Over which an average is taken."""
+MAX_DAYS: Final = 90
+"""Days over which an average is computed at most."""
 
-MOST_OPERATORS: Final = 100
+MAX_OPERATORS: Final = 100
+"""Operators in one reply at most."""
 
 M = TypeVar("M", bound=BaseModel)
 
 
-def _airport_code(code: str) -> str:
+def _require_airport_code(code: str) -> str:
+    """Return the code. Raises ValueError, with suggestions, unless it is an airport's ICAO code."""
     if find_airport(code) is None:
         raise ValueError(describe_unknown_code(code))
     return code
 
 
-def _text(value: object) -> object:
+def _require_instant_text(value: object) -> object:
+    """Return the value. Raises ValueError for anything but a text, and for a text that is a mere number."""
     if not isinstance(value, str) or value.strip("0123456789.-+ ") == "":  # pydantic takes a number for Unix seconds
         raise ValueError("must be an instant like 2026-07-01T00:00:00Z")
     return value
 
 
-def _in_utc(value: datetime) -> datetime:
+def _convert_to_utc(value: datetime) -> datetime:
+    """Return the same instant in UTC. Raises ValueError where the year would leave the range of datetime."""
     try:
         return value.astimezone(UTC)
     except OverflowError:
         raise ValueError("must be an instant of this era") from None
 
 
-def _digits(text: object) -> object:
+def _require_digits(text: object) -> object:
+    """Return the text. Raises ValueError unless it is one to nine ASCII digits."""
     if not isinstance(text, str) or not re.fullmatch("[0-9]{1,9}", text):
         raise ValueError("must be a whole number")
     return text
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
-    """What may be left out and may not be null has no default that JSON could show."""
+def _remove_null_defaults(schema: dict[str, Any]) -> None:
+    """Remove `"default": null` from the members of a JSON schema: these members may be omitted, but not be null."""
     for member in schema["properties"].values():
         if member.get("default", ...) is None:
             del member["default"]
 
 
-def _one_threshold(schema: dict[str, Any]) -> None:
+def _require_one_threshold(schema: dict[str, Any]) -> None:
+    """Add to a JSON schema that high_value or low_value must be present and an integer."""
     schema["anyOf"] = [
         {"required": [name], "properties": {name: {"type": "integer"}}} for name in ("high_value", "low_value")
     ]
 
 
-def _at_least_one(schema: dict[str, Any]) -> None:
-    _without_defaults(schema)
+def _require_one_member(schema: dict[str, Any]) -> None:
+    """Add to a JSON schema that at least one member must be present, and remove defaults of null."""
+    _remove_null_defaults(schema)
     schema["minProperties"] = 1
 
 
@@ -82,48 +89,53 @@ AIRPORT: Final[Mapping[str, object]] = {"format": "icao-airport", "examples": ["
 Icao = Annotated[
     str,
     StringConstraints(strip_whitespace=True, to_upper=True),
-    AfterValidator(_airport_code),
+    AfterValidator(_require_airport_code),
     Field(json_schema_extra=dict(AIRPORT), description="The ICAO code of an airport, in any case."),
 ]
-Count = Annotated[int, Field(strict=True, ge=0, le=HIGHEST_THRESHOLD)]
+Threshold = Annotated[int, Field(strict=True, ge=0, le=HIGHEST_THRESHOLD)]
 ForWindows = Annotated[int, Field(strict=True, ge=1, le=MAX_FOR_WINDOWS)]
-Strictly = Annotated[bool, Field(strict=True)]
-Instant = Annotated[AwareDatetime, BeforeValidator(_text), AfterValidator(_in_utc)]
-AnyDirection = Annotated[Direction, WithJsonSchema({"type": "string", "enum": [each.value for each in Direction]})]
-"""In a query: the schema of a parameter stands by itself, and refers to no other."""
+StrictBool = Annotated[bool, Field(strict=True)]
+Instant = Annotated[AwareDatetime, BeforeValidator(_require_instant_text), AfterValidator(_convert_to_utc)]
+DirectionParameter = Annotated[
+    Direction, WithJsonSchema({"type": "string", "enum": [each.value for each in Direction]})
+]
+"""The direction as a query parameter: its schema is written out, for a parameter's schema may refer to no other."""
 
-_LEFT_OUT: Final[Any] = None
-SAYS_HIGH: Final = "Say when a window has more flights than this; above low_value."
-SAYS_LOW: Final = "Say when a window has fewer flights than this."
-SAYS_FOR_WINDOWS: Final = "How many windows in a row must be past the threshold."
-SAYS_REPEAT: Final = "Whether to say again, in each window, that it lasts."
-_EFFECTIVE_FROM: Final = "Windows that start before are not judged. From 30 days ago to a year ahead."
+_OMITTED: Final[Any] = None
+HIGH_DESCRIPTION: Final = "Say when a window has more flights than this; above low_value."
+LOW_DESCRIPTION: Final = "Say when a window has fewer flights than this."
+FOR_WINDOWS_DESCRIPTION: Final = "How many windows in a row must be past the threshold."
+REPEAT_DESCRIPTION: Final = "Whether to say again, in each window, that it lasts."
+_FROM_DESCRIPTION: Final = "Windows that start before are not judged. From 30 days ago to a year ahead."
 
 
 class _Body(BaseModel):
+    """A JSON body; unknown members are rejected."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class WantedInterest(_Body):
-    """What a person wants to be told. One threshold at least; one that is left out is none."""
+    """The interest to set. At least one threshold is required; a threshold that is left out is not watched."""
 
-    model_config = ConfigDict(json_schema_extra=_one_threshold)
+    model_config = ConfigDict(json_schema_extra=_require_one_threshold)
 
     airport_icao: Icao
     direction: Direction
     window: Window
-    high_value: Count | None = Field(default=None, description=SAYS_HIGH)
-    low_value: Count | None = Field(default=None, description=SAYS_LOW)
-    for_windows: ForWindows = Field(default=1, description=SAYS_FOR_WINDOWS)
-    repeat: Strictly = Field(default=False, description=SAYS_REPEAT)
+    high_value: Threshold | None = Field(default=None, description=HIGH_DESCRIPTION)
+    low_value: Threshold | None = Field(default=None, description=LOW_DESCRIPTION)
+    for_windows: ForWindows = Field(default=1, description=FOR_WINDOWS_DESCRIPTION)
+    repeat: StrictBool = Field(default=False, description=REPEAT_DESCRIPTION)
     effective_from: Instant | None = Field(
         default=None,
-        description=f"{_EFFECTIVE_FROM} Without it: the start of the last collected day for a new interest, the "
+        description=f"{_FROM_DESCRIPTION} Without it: the start of the last collected day for a new interest, the "
         "present for a changed one; for a preview, all that can be judged.",
     )
 
-    def wish(self) -> Wish:
-        return Wish(
+    def to_request(self) -> InterestRequest:
+        """Build the use case's request from this body."""
+        return InterestRequest(
             airport=self.airport_icao,
             direction=self.direction,
             window=self.window,
@@ -136,85 +148,95 @@ class WantedInterest(_Body):
 
 
 class ChangedInterest(_Body):
-    """What is to be otherwise: at least one of these. What is left out stays; a threshold that is null is removed."""
+    """The members of an interest to change, at least one. Members left out stay; null removes a threshold."""
 
-    model_config = ConfigDict(json_schema_extra=_at_least_one)
+    model_config = ConfigDict(json_schema_extra=_require_one_member)
 
-    high_value: Count | None = Field(default=None, description=SAYS_HIGH)
-    low_value: Count | None = Field(default=None, description=SAYS_LOW)
-    for_windows: ForWindows = Field(default=_LEFT_OUT, description=SAYS_FOR_WINDOWS)
-    repeat: Strictly = Field(default=_LEFT_OUT, description=SAYS_REPEAT)
-    effective_from: Instant = Field(default=_LEFT_OUT, description=f"{_EFFECTIVE_FROM} Without it: the present.")
+    high_value: Threshold | None = Field(default=None, description=HIGH_DESCRIPTION)
+    low_value: Threshold | None = Field(default=None, description=LOW_DESCRIPTION)
+    for_windows: ForWindows = Field(default=_OMITTED, description=FOR_WINDOWS_DESCRIPTION)
+    repeat: StrictBool = Field(default=_OMITTED, description=REPEAT_DESCRIPTION)
+    effective_from: Instant = Field(default=_OMITTED, description=f"{_FROM_DESCRIPTION} Without it: the present.")
 
     @model_validator(mode="after")
-    def _something(self) -> "ChangedInterest":
+    def _require_change(self) -> "ChangedInterest":
+        """Return the body. Raises ValueError if it has no member."""
         if not self.model_fields_set:
             raise ValueError(f"must say what to change: {', '.join(type(self).model_fields)}")
         return self
 
-    def change(self) -> Change:
+    def to_update(self) -> InterestUpdate:
+        """Build the use case's update from the members that the body has."""
         names = {"high_value": "high", "low_value": "low"}
         given = self.model_dump(exclude_unset=True)
-        return cast(Change, {names.get(name, name): value for name, value in given.items()})
+        return cast(InterestUpdate, {names.get(name, name): value for name, value in given.items()})
 
 
 class WantedCollection(_Body):
-    """What to collect at once: one airport, or all where none is named."""
+    """The airport to collect flights of at once; all airports if none is named."""
 
     airport_icao: Icao | None = None
 
 
 class _Query(BaseModel):
-    model_config = ConfigDict(json_schema_extra=_without_defaults)
+    """The parameters of a query; those that may be omitted have no default in the schema."""
+
+    model_config = ConfigDict(json_schema_extra=_remove_null_defaults)
 
 
 class AirportQuery(_Query):
-    """Which airport."""
+    """The query parameter that names an airport."""
 
     airport_icao: Icao
 
 
-class _StretchQuery(_Query):
-    """Which flights: those whose event time (first_seen of a departure, last_seen of an arrival) is in [from, to)."""
+class _IntervalQuery(_Query):
+    """A filter for flights whose event time (first_seen of a departure, last_seen of an arrival) is in [from, to)."""
 
-    direction: AnyDirection = Direction.BOTH
-    to: Instant = Field(default=_LEFT_OUT, description="Flights before this instant.")
+    direction: DirectionParameter = Direction.BOTH
+    to: Instant = Field(default=_OMITTED, description="Flights before this instant.")
 
     @property
     def begin(self) -> datetime | None:
+        """The parameter `from`; None: no limit."""
         begin: datetime | None = getattr(self, "from")
         return begin
 
     @property
     def end(self) -> datetime | None:
+        """The parameter `to`; None: no limit."""
         return self.to
 
 
-def _with_from(query: type[M]) -> type[M]:
-    """The query with a parameter `from`, which is no name that a class could give."""
-    begin = Field(default=_LEFT_OUT, description="Flights at or after this instant.")
+def _add_from_parameter(query: type[M]) -> type[M]:
+    """Return the query class with a parameter `from` added: a Python keyword, so no class can declare it."""
+    begin = Field(default=_OMITTED, description="Flights at or after this instant.")
     fields: dict[str, Any] = {"from": (Instant, begin)}
     return create_model(query.__name__, __base__=query, **fields)
 
 
-class _FlightsQuery(_StretchQuery):
+class _FlightsQuery(_IntervalQuery):
+    """The filter, position and size of a page of flights."""
+
     cursor: str | SkipJsonSchema[None] = Field(default=None, description="From the link to the next page; opaque.")
-    limit: Annotated[int, Field(ge=1, le=LONGEST_PAGE), BeforeValidator(_digits)] = 100
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE), BeforeValidator(_require_digits)] = 100
 
 
-class _OperatorsQuery(_StretchQuery):
-    limit: Annotated[int, Field(ge=1, le=MOST_OPERATORS), BeforeValidator(_digits)] = Field(
+class _OperatorsQuery(_IntervalQuery):
+    """The filter of the counted flights, and how many operators to return."""
+
+    limit: Annotated[int, Field(ge=1, le=MAX_OPERATORS), BeforeValidator(_require_digits)] = Field(
         default=10, description="How many operators."
     )
 
 
-FlightsQuery: Final = _with_from(_FlightsQuery)
-OperatorsQuery: Final = _with_from(_OperatorsQuery)
+FlightsQuery: Final = _add_from_parameter(_FlightsQuery)
+OperatorsQuery: Final = _add_from_parameter(_OperatorsQuery)
 
 
 class AverageQuery(_Query):
-    """Over which days."""
+    """The query parameter for the days over which an average is computed."""
 
-    days: Annotated[int, Field(ge=1, le=MOST_DAYS), BeforeValidator(_digits)] = Field(
+    days: Annotated[int, Field(ge=1, le=MAX_DAYS), BeforeValidator(_require_digits)] = Field(
         default=7, description="How many days (UTC) before today."
     )

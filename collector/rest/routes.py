@@ -1,4 +1,4 @@
-"""Interests and flights over HTTP: parses, makes one call, translates."""
+"""The collector's REST routes: each parses the request, makes one call, and translates the result and the errors."""
 
 import hmac
 from collections.abc import Callable, Mapping
@@ -31,8 +31,8 @@ from collector.errors import (
     UserManagerUnavailableError,
     VersionMismatchError,
 )
-from collector.flights import Flights
-from collector.interests import Interests
+from collector.flights import FlightQueries
+from collector.interests import InterestStore
 from collector.rest.answers import (
     Averages,
     Coverage,
@@ -56,11 +56,11 @@ from collector.rest.requests import (
     WantedCollection,
     WantedInterest,
 )
-from collector.rest.users import Caller, Users
+from collector.rest.users import Authenticator, Caller
 from collector.settled.status import SchedulerState
 from domain import interests as domain
 
-_SOON: Final = {"Retry-After": "5"}
+_RETRY_AFTER: Final = {"Retry-After": "5"}
 
 PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     BadCursorError: ProblemKind(400),
@@ -71,8 +71,8 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     VersionMismatchError: ProblemKind(412),
     NoSuchAirportError: ProblemKind(422),
     domain.InterestError: ProblemKind(422),
-    UserManagerUnavailableError: ProblemKind(503, _SOON),
-    DatabaseUnavailableError: ProblemKind(503, _SOON),
+    UserManagerUnavailableError: ProblemKind(503, _RETRY_AFTER),
+    DatabaseUnavailableError: ProblemKind(503, _RETRY_AFTER),
 }
 
 DESCRIPTION: Final = (
@@ -83,33 +83,37 @@ DESCRIPTION: Final = (
 
 _ETAG: Final = {"ETag": "The version of the interest."}
 _LOCATION: Final = {"Location": "Where the interest is."}
-_NEXT: Final = "The next page has rel=next (RFC 8288). There is none on the last page."
-_AIRPORT: Final = {
+_LINK_DESCRIPTION: Final = "The next page has rel=next (RFC 8288). There is none on the last page."
+_ICAO_PATH: Final = {
     "icao": {"type": "string", "description": "The ICAO code of an airport that you have an interest in.", **AIRPORT}
 }
 
 
 def blueprint(
-    interests: Interests,
+    interests: InterestStore,
     requests: CollectionRequests,
-    users: Users,
+    users: Authenticator,
     operator_token: str,
-    flights: Flights,
+    flights: FlightQueries,
     status: Callable[[], SchedulerState],
 ) -> Blueprint:
-    """The routes of the collector."""
+    """Build the collector's routes. `status` returns the scheduler's state."""
     routes = Blueprint("collector", __name__)
 
-    def reader() -> Caller:
+    def authenticate_reader() -> Caller:
+        """Return the user whose token the request bears; a cached reply of user_manager will do."""
         return users.authenticate(bearer_token(), reads_only=True)
 
-    def flight_reader() -> Caller:
-        return _confirmed(reader())
+    def authenticate_confirmed_reader() -> Caller:
+        """Return the user, as `authenticate_reader` does. Raises NotConfirmedError for an unconfirmed address."""
+        return _require_confirmed(authenticate_reader())
 
-    def writer() -> Caller:
-        return _confirmed(users.authenticate(bearer_token()))
+    def authenticate_writer() -> Caller:
+        """Return the user for a request that writes. Raises NotConfirmedError for an unconfirmed address."""
+        return _require_confirmed(users.authenticate(bearer_token()))
 
     def require_operator() -> None:
+        """Raise NotAllowedError unless the request bears the operator's token."""
         if not hmac.compare_digest(bearer_token().encode(), operator_token.encode()):
             raise NotAllowedError("Only the operator may do this.")
 
@@ -125,16 +129,18 @@ def blueprint(
         problems=(503,),
     )
     def set_interest() -> Reply:
-        caller = writer()
-        interest, is_new = interests.set(caller.user_id, parsed_body(WantedInterest).wish())
+        """Create or change the caller's interest, and reply with it."""
+        caller = authenticate_writer()
+        interest, is_new = interests.set(caller.user_id, parsed_body(WantedInterest).to_request())
         location = url_for("collector.one_interest", interest_id=interest.interest_id)
-        return _one(interest, 201 if is_new else 200, {"Location": location})
+        return _reply_with_interest(interest, 201 if is_new else 200, {"Location": location})
 
     @routes.get("/interests")
     @describe("List your interests", auth="user", answers={200: ResponseDescription(InterestsList)}, problems=(503,))
     def list_interests() -> Reply:
-        found = interests.of_user(reader().user_id)
-        return Reply(InterestsList(interests=[Interest.of(interest) for interest in found]))
+        """Reply with the caller's interests."""
+        found = interests.list_of_user(authenticate_reader().user_id)
+        return Reply(InterestsList(interests=[Interest.build(interest) for interest in found]))
 
     @routes.delete("/interests")
     @describe(
@@ -145,7 +151,8 @@ def blueprint(
         problems=(503,),
     )
     def remove_interests_of_airport() -> Reply:
-        caller = writer()
+        """Delete the caller's interests in one airport."""
+        caller = authenticate_writer()
         interests.remove_of_airport(caller.user_id, parsed_query(AirportQuery).airport_icao)
         return Reply(status=204)
 
@@ -157,7 +164,8 @@ def blueprint(
         problems=(404, 503),
     )
     def one_interest(interest_id: UUID) -> Reply:
-        return _one(interests.one(reader().user_id, interest_id))
+        """Reply with one of the caller's interests."""
+        return _reply_with_interest(interests.get(authenticate_reader().user_id, interest_id))
 
     @routes.patch("/interests/<uuid:interest_id>")
     @describe(
@@ -169,21 +177,24 @@ def blueprint(
         problems=(404, 412, 428, 503),
     )
     def change_interest(interest_id: UUID) -> Reply:
+        """Change some members of an interest, if its version is one that If-Match accepts."""
         # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
-        user_id = writer().user_id
-        seen = interests.one(user_id, interest_id)
-        change = parsed_body(ChangedInterest).change()
-        wanted = if_match()
-        if str(seen.version) not in wanted:
+        user_id = authenticate_writer().user_id
+        present = interests.get(user_id, interest_id)
+        update = parsed_body(ChangedInterest).to_update()
+        accepted = if_match()
+        if str(present.version) not in accepted:
             raise VersionMismatchError("The interest has changed since; read it again.")
-        return _one(interests.change(user_id, interest_id, None if wanted.star_tag else seen.version, change))
+        version = None if accepted.star_tag else present.version
+        return _reply_with_interest(interests.change(user_id, interest_id, version, update))
 
     @routes.delete("/interests/<uuid:interest_id>")
     @describe(
         "Remove an interest", auth="user", answers={204: ResponseDescription(says="Removed.")}, problems=(404, 503)
     )
     def remove_interest(interest_id: UUID) -> Reply:
-        interests.remove(writer().user_id, interest_id)
+        """Delete one of the caller's interests."""
+        interests.remove(authenticate_writer().user_id, interest_id)
         return Reply(status=204)
 
     @routes.post("/interests/preview")
@@ -195,81 +206,95 @@ def blueprint(
         problems=(503,),
     )
     def preview_interest() -> Reply:
-        flight_reader()
-        return Reply(Preview.of(*flights.preview(parsed_body(WantedInterest).wish())))
+        """Reply with the alerts that an interest would have raised; store nothing."""
+        authenticate_confirmed_reader()
+        return Reply(Preview.build(*flights.preview_interest(parsed_body(WantedInterest).to_request())))
 
     @routes.get("/flights/<icao>")
     @describe(
         "List the flights of an airport, oldest first",
         auth="user",
-        path=_AIRPORT,
+        path=_ICAO_PATH,
         query=FlightsQuery,
-        answers={200: ResponseDescription(FlightsPage, f"A page of flights. {_NEXT}")},
+        answers={200: ResponseDescription(FlightsPage, f"A page of flights. {_LINK_DESCRIPTION}")},
         problems=(400, 404, 503),
     )
     def list_flights(icao: str) -> Reply:
-        caller = flight_reader()
+        """Reply with a page of an airport's flights, with a link to the next page if there is one."""
+        caller = authenticate_confirmed_reader()
         query = parsed_query(FlightsQuery)
-        page = flights.page(
-            caller.user_id, _code(icao), query.direction, query.begin, query.end, query.cursor, query.limit
+        page = flights.load_page(
+            caller.user_id, _normalize_code(icao), query.direction, query.begin, query.end, query.cursor, query.limit
         )
         headers = {}
         if page.next_cursor is not None:
             same = {name: request.args[name] for name in FlightsQuery.model_fields if name in request.args}
             following = urlencode(same | {"cursor": page.next_cursor})
-            headers["Link"] = f'<{url_for("collector.list_flights", icao=_code(icao))}?{following}>; rel="next"'
-        return Reply(FlightsPage(flights=[Flight.of(flight) for flight in page.flights]), headers=headers)
+            headers["Link"] = (
+                f'<{url_for("collector.list_flights", icao=_normalize_code(icao))}?{following}>; rel="next"'
+            )
+        return Reply(FlightsPage(flights=[Flight.build(flight) for flight in page.flights]), headers=headers)
 
     @routes.get("/flights/<icao>/latest")
     @describe(
         "Show the latest arrival and the latest departure",
         auth="user",
-        path=_AIRPORT,
+        path=_ICAO_PATH,
         answers={200: ResponseDescription(LatestFlights)},
         problems=(404, 422, 503),
     )
     def latest_flights(icao: str) -> Reply:
-        return Reply(LatestFlights.of(flights.latest(flight_reader().user_id, _code(icao))))
+        """Reply with the latest arrival and the latest departure of an airport."""
+        return Reply(
+            LatestFlights.build(flights.find_latest(authenticate_confirmed_reader().user_id, _normalize_code(icao)))
+        )
 
     @routes.get("/flights/<icao>/average")
     @describe(
         "Say how many flights a day there are",
         auth="user",
-        path=_AIRPORT,
+        path=_ICAO_PATH,
         query=AverageQuery,
         answers={200: ResponseDescription(Averages)},
         problems=(404, 503),
     )
     def average_flights(icao: str) -> Reply:
-        caller = flight_reader()
+        """Reply with the average number of flights per day at an airport."""
+        caller = authenticate_confirmed_reader()
         query = parsed_query(AverageQuery)
-        return Reply(Averages.of(flights.average(caller.user_id, _code(icao), query.days)))
+        return Reply(Averages.build(flights.compute_averages(caller.user_id, _normalize_code(icao), query.days)))
 
     @routes.get("/flights/<icao>/stats/airlines")
     @describe(
         "Say which airlines have the most flights",
         auth="user",
-        path=_AIRPORT,
+        path=_ICAO_PATH,
         query=OperatorsQuery,
         answers={200: ResponseDescription(Operators)},
         problems=(404, 503),
     )
     def airlines(icao: str) -> Reply:
-        caller = flight_reader()
+        """Reply with the airlines that have the most flights at an airport."""
+        caller = authenticate_confirmed_reader()
         query = parsed_query(OperatorsQuery)
-        found = flights.operators(caller.user_id, _code(icao), query.direction, query.begin, query.end, query.limit)
-        return Reply(Operators.of(found))
+        found = flights.rank_operators(
+            caller.user_id, _normalize_code(icao), query.direction, query.begin, query.end, query.limit
+        )
+        return Reply(Operators.build(found))
 
     @routes.get("/flights/<icao>/coverage")
     @describe(
         "Say of which stretch all flights are known",
         auth="user",
-        path=_AIRPORT,
+        path=_ICAO_PATH,
         answers={200: ResponseDescription(Coverage)},
         problems=(404, 422, 503),
     )
     def coverage(icao: str) -> Reply:
-        return Reply(Coverage.of(flights.coverage(flight_reader().user_id, _code(icao))))
+        """Reply with the covered intervals of an airport."""
+        return Reply(
+            Coverage.build(flights.load_coverage(authenticate_confirmed_reader().user_id, _normalize_code(icao)))
+        )
 
     @routes.post("/collect/manual")
     @describe(
@@ -280,10 +305,11 @@ def blueprint(
         problems=(503,),
     )
     def collect() -> Reply:
+        """Request a collection of one airport, or of all airports if the request has no body."""
         require_operator()
-        wanted = parsed_body(WantedCollection) if request.content_length else WantedCollection()
-        requests.request(wanted.airport_icao)
-        return Reply(RequestedCollection(airport_icao=wanted.airport_icao), 202)
+        body = parsed_body(WantedCollection) if request.content_length else WantedCollection()
+        requests.request(body.airport_icao)
+        return Reply(RequestedCollection(airport_icao=body.airport_icao), 202)
 
     @routes.get("/scheduler/status")
     @describe(
@@ -293,27 +319,33 @@ def blueprint(
         problems=(503,),
     )
     def scheduler_status() -> Reply:
+        """Reply with the scheduler's state."""
         require_operator()
-        return Reply(Scheduler.of(status()))
+        return Reply(Scheduler.build(status()))
 
     @routes.after_request
     def keep_out_of_caches(response: Response) -> Response:
+        """Forbid caches to store the response."""
         response.headers["Cache-Control"] = "no-store"
         return response
 
     return routes
 
 
-def _confirmed(caller: Caller) -> Caller:
+def _require_confirmed(caller: Caller) -> Caller:
+    """Return the caller. Raises NotConfirmedError unless the e-mail address is confirmed."""
     if not caller.confirmed:
         raise NotConfirmedError("Confirm your address first: follow the link in the mail that was sent to it.")
     return caller
 
 
-def _code(icao: str) -> str:
-    """As in a body: with blanks around it, in any case."""
+def _normalize_code(icao: str) -> str:
+    """Return an airport code of the path as one of a body is read: without blanks around it, in upper case."""
     return icao.strip().upper()
 
 
-def _one(interest: domain.Interest, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(Interest.of(interest), status, {**(headers or {}), "ETag": entity_tag(interest.version)})
+def _reply_with_interest(
+    interest: domain.Interest, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Reply:
+    """Build the reply that shows an interest, with its version as the entity tag."""
+    return Reply(Interest.build(interest), status, {**(headers or {}), "ETag": entity_tag(interest.version)})

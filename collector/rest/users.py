@@ -1,4 +1,4 @@
-"""Who is asking: user_manager's answer over gRPC, remembered for seconds."""
+"""Authentication of requests: user_manager's reply over gRPC, cached for seconds."""
 
 import hashlib
 import threading
@@ -15,41 +15,44 @@ from collector.errors import NotAuthenticatedError, UserManagerUnavailableError
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
 
-BELIEVED_S: Final = 60.0
-"""How old an answer may be that anything is done on; the contract's bound, which the deletion of an account reckons
-with (towerwatch/users/v1/user_service.proto)."""
+MAX_CACHE_AGE_S: Final = 60.0
+"""Seconds after which a cached reply is never used: the contract's limit, which the deletion of an account relies on
+(towerwatch/users/v1/user_service.proto)."""
 
-_AWAY: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
+_UNAVAILABLE_CODES: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 _DEADLINE_S = 3.0
-_REST_S = 1.0
-"""How long nobody asks again after user_manager did not answer, so that not every thread waits for the deadline."""
-_REMEMBERED = 10_000
+_CIRCUIT_OPEN_S = 1.0
+"""Seconds without a call after user_manager did not reply, so that not every thread waits for the deadline."""
+_CACHE_SIZE = 10_000
+"""Tokens whose callers are cached at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The person behind a request."""
+    """The user whose token came with a request."""
 
     user_id: UUID
     confirmed: bool
+    """True once the user has confirmed the e-mail address."""
 
 
-class Users:
-    """Asks user_manager. Used by many threads at once."""
+class Authenticator:
+    """A thread-safe client of user_manager that finds the user of a bearer token, with cache and circuit breaker."""
 
     def __init__(self, target: str, cache_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`target`: host:port. `cache_s`: seconds that an answer is believed, and so a deletion missed at most.
+        """`target`: host:port. `cache_s`: seconds for which a reply is cached, and a deletion goes unnoticed at most.
 
-        While user_manager is away it is believed for longer, up to BELIEVED_S, by those who only read.
-        Connects when first used.
+        While user_manager is unavailable, requests that only read may use a cached reply for up to MAX_CACHE_AGE_S.
+        Connects at the first call.
         """
         self._channel = channel(target)
         self._stub = UserServiceStub(self._channel)
-        self._cache_s = min(cache_s, BELIEVED_S)
+        self._cache_s = min(cache_s, MAX_CACHE_AGE_S)
         self._monotonic = monotonic
-        self._known: dict[bytes, tuple[float, Caller]] = {}
-        """By the digest of the token, when it was asked for, oldest first, and whose it is."""
-        self._away_until: float | None = None
+        self._cache: dict[bytes, tuple[float, Caller]] = {}
+        """By the token's digest: the time of the call (oldest first) and the caller."""
+        self._open_until: float | None = None
+        """Time until which the circuit is open (no calls are made); None: it is closed."""
         self._lock = threading.Lock()
 
     def close(self) -> None:
@@ -57,57 +60,62 @@ class Users:
         self._channel.close()
 
     def authenticate(self, token: str, *, reads_only: bool = False) -> Caller:
-        """Whose token it is. Raises NotAuthenticatedError, UserManagerUnavailableError. Blocks for 3 s at most.
+        """Return the user of the token. Raises NotAuthenticatedError, UserManagerUnavailableError. Blocks for 3 s at most.
 
-        `reads_only`: for a request that changes nothing, an older answer will do where none comes.
+        `reads_only`: the request changes nothing, so an older cached reply is used if user_manager is unavailable.
         """
         digest = hashlib.sha256(token.encode()).digest()
         now = self._monotonic()
         with self._lock:
-            asked_at, known = self._known.get(digest, (now, None))
-        if known is not None and now < asked_at + self._cache_s:
-            return known
+            called_at, cached = self._cache.get(digest, (now, None))
+        if cached is not None and now < called_at + self._cache_s:
+            return cached
         try:
-            caller = self._ask(token)
+            caller = self._call_user_manager(token)
         except NotAuthenticatedError:
             with self._lock:
-                self._known.pop(digest, None)
+                self._cache.pop(digest, None)
             raise
         except UserManagerUnavailableError:
-            if reads_only and known is not None and self._monotonic() < asked_at + BELIEVED_S:
-                return known
+            if reads_only and cached is not None and self._monotonic() < called_at + MAX_CACHE_AGE_S:
+                return cached
             raise
-        if caller.confirmed:  # who has just confirmed must not wait for the cache
-            self._remember(digest, now, caller)
+        if caller.confirmed:  # a user who has just confirmed must not wait until the cached reply expires
+            self._cache_caller(digest, now, caller)
         return caller
 
-    def _ask(self, token: str) -> Caller:
-        self._require_present()
+    def _call_user_manager(self, token: str) -> Caller:
+        """Request the token's user from user_manager, and open the circuit if it is unavailable.
+
+        Raises NotAuthenticatedError, UserManagerAwayError.
+        """
+        self._require_circuit_closed()
         try:
-            answer = self._stub.Authenticate(AuthenticateRequest(token=token), timeout=_DEADLINE_S)
+            reply = self._stub.Authenticate(AuthenticateRequest(token=token), timeout=_DEADLINE_S)
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-                self._away_until = None
+                self._open_until = None
                 raise NotAuthenticatedError("This token is not valid.") from None
-            if error.code() in _AWAY:
-                self._away_until = self._monotonic() + _REST_S
+            if error.code() in _UNAVAILABLE_CODES:
+                self._open_until = self._monotonic() + _CIRCUIT_OPEN_S
             raise UserManagerUnavailableError("Accounts cannot be asked at present; try again shortly.") from None
-        self._away_until = None
-        return Caller(UUID(answer.user_id), answer.confirmed)
+        self._open_until = None
+        return Caller(UUID(reply.user_id), reply.confirmed)
 
-    def _require_present(self) -> None:
-        """Raises UserManagerUnavailableError while it was found away a moment ago."""
+    def _require_circuit_closed(self) -> None:
+        """Raise UserManagerUnavailableError while the circuit is open; afterwards let one thread probe user_manager."""
         now = self._monotonic()
         with self._lock:
-            if self._away_until is None:
+            if self._open_until is None:
                 return
-            if now < self._away_until:
+            if now < self._open_until:
                 raise UserManagerUnavailableError("Accounts cannot be asked at present; try again shortly.")
-            self._away_until = now + _DEADLINE_S  # this thread looks; the others wait for what it finds
+            self._open_until = now + _DEADLINE_S  # this thread probes; the circuit stays open for the others
 
-    def _remember(self, digest: bytes, asked_at: float, caller: Caller) -> None:
+    def _cache_caller(self, digest: bytes, called_at: float, caller: Caller) -> None:
+        """Cache the token's user, and discard the oldest entry if the cache is full."""
         with self._lock:
-            self._known.pop(digest, None)
-            if len(self._known) >= _REMEMBERED:
-                del self._known[next(iter(self._known))]
-            self._known[digest] = (asked_at, caller)
+            self._cache.pop(digest, None)
+            if len(self._cache) >= _CACHE_SIZE:
+                del self._cache[next(iter(self._cache))]
+            self._cache[digest] = (called_at, caller)

@@ -1,1 +1,1 @@
-"""The story that `make demo` tells: real flights of 2013 go in, mails come out."""
+"""The demo of `make demo`: replays real flights of 2013 through a local stack, and checks the mails."""

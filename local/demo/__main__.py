@@ -1,4 +1,4 @@
-"""`python -m local.demo`: start everything, tell the story, say how it went, leave nothing behind."""
+"""`python -m local.demo`: starts the local stack, runs the scenario, prints a report, and stops the stack."""
 
 import fcntl
 import json
@@ -15,50 +15,51 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from chassis.clock import ScaledClock
-from local.demo.broker import make_room
-from local.demo.expected import Difference, difference, expected_alerts
+from local.demo.broker import ensure_no_topics
+from local.demo.expected import AlertDifference, compare_alerts, compute_expected_alerts
 from local.demo.options import Options, parse_options
 from local.demo.screen import Screen
-from local.demo.story import Story, Told, percentiles, urls
+from local.demo.story import Scenario, ScenarioResult, compute_percentiles, list_urls
 from local.errors import LocalError
-from local.kafka import external_bootstrap_servers
+from local.kafka import find_external_bootstrap_servers
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
-from local.processes import Processes, end_leftovers
+from local.processes import ProcessSupervisor, kill_leftovers
 from local.stack import (
     SERVICES,
     Secrets,
-    begin_streams_worker,
-    environment,
-    listeners,
-    streams_workers,
+    assign_worker_ports,
+    build_environment,
+    list_port_names,
+    start_streams_worker,
     wait_until_ready,
     with_mailbox,
     with_replay,
 )
 from notifier.mail.alert_header import AlertHeaderFields
 
-STORY_S: Final = 40
-"""Real seconds that the story's days take."""
-FASTEST: Final = 400_000
-"""Clock seconds in a real one, at most: a stack on two cores must keep up."""
+SCENARIO_S: Final = 40
+"""Real seconds that the scenario's days take."""
+MAX_CLOCK_RATE: Final = 400_000
+"""Clock seconds per real second at most: a stack on two cores must keep up."""
 START_UP_S: Final = 6
-"""Real seconds between the clock being set and its reaching the story: the services start meanwhile."""
-_A_MAIL_FOR_EACH_ALERT: Final = {"GROUP_WAIT_S": "0", "PERSON_MAILS_PER_HOUR": "0"}
-"""Days pass in seconds here: what would be weeks of mails comes in one minute, and is to be seen one by one."""
+"""Real seconds until the clock reaches the scenario's first day: the services start meanwhile."""
+_ONE_MAIL_PER_ALERT: Final = {"GROUP_WAIT_S": "0", "PERSON_MAILS_PER_HOUR": "0"}
+"""Notifier settings without grouping: weeks of alerts come in one minute here, and each shall be seen by itself."""
 LAG: Final = timedelta(minutes=10)
-"""How long the replay, whose flights are all known, is taken to need."""
+"""The source's lag that the collector is configured for; the replay's flights are in fact known at once."""
 
 
 def main() -> int:
+    """Run the demo and return the exit status: 0 if every expected mail came, 1 if not, 2 if it could not run."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with Ctrl-C ignored
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+        signal.signal(number, _exit_on_signal)
     screen = Screen()
     try:
         options = parse_options(sys.argv[1:])
-        with _alone_in(options.data):
-            return _run(options, screen)
+        with _lock_folder(options.data):
+            return _run_demo(options, screen)
     except LocalError as error:
         screen.end_progress()
         print(f"demo: {error}", file=sys.stderr)
@@ -68,13 +69,17 @@ def main() -> int:
         return 130
 
 
-def _end(number: int, _frame: object) -> NoReturn:
+def _exit_on_signal(number: int, _frame: object) -> NoReturn:
+    """Handle a signal: exit with the status that shells give to it."""
     sys.exit(128 + number)
 
 
 @contextmanager
-def _alone_in(data: Path) -> Iterator[None]:
-    """One demo at a time in a folder. The kernel lets go of the lock however we end."""
+def _lock_folder(data: Path) -> Iterator[None]:
+    """Hold the folder's lock for the block. Raises LocalError if another demo holds it.
+
+    The kernel releases the lock however this process ends.
+    """
     data.parent.mkdir(parents=True, exist_ok=True)
     with data.with_name(f"{data.name}.lock").open("w") as lock:
         try:
@@ -84,131 +89,144 @@ def _alone_in(data: Path) -> Iterator[None]:
         yield
 
 
-def _run(options: Options, screen: Screen) -> int:
+def _run_demo(options: Options, screen: Screen) -> int:
+    """Start the stack, run the scenario, print the report, and stop the stack.
+
+    Returns 0 if exactly the expected mails came, else 1. Raises LocalError.
+    """
     data = options.data
-    external = external_bootstrap_servers(os.environ)
+    external = find_external_bootstrap_servers(os.environ)
     names = (*(() if external else ("kafka",)), "opensky", "mailbox", *SERVICES)
-    end_leftovers(data)
-    workers = streams_workers(options.ports, options.streams_workers)
-    options.ports.require_free(listeners(names))
+    kill_leftovers(data)
+    workers = assign_worker_ports(options.ports, options.streams_workers)
+    options.ports.require_free(list_port_names(names))
     for ports in workers.values():
         ports.require_free(("streams_web",))
     if external:
-        make_room(external, reset=options.reset_topics)
+        ensure_no_topics(external, reset=options.reset_topics)
     shutil.rmtree(data, ignore_errors=True)
     data.mkdir(parents=True)
 
-    settings = environment(options.ports, data, Secrets.random(), external)
+    settings = build_environment(options.ports, data, Secrets.random(), external)
     settings = with_mailbox(with_replay(settings, options.ports), options.ports)
-    settings |= _A_MAIL_FOR_EACH_ALERT
+    settings |= _ONE_MAIL_PER_ALERT
     if len(workers) > 1:
         settings["SESSION_TIMEOUT_S"] = "6"  # the others take over sooner; brokers allow no less
-    with Processes(settings, data) as processes:
-        screen.say("Starting a broker, four services, a replay of real flights and a mailbox …")
+    with ProcessSupervisor(settings, data) as processes:
+        screen.print_line("Starting a broker, four services, a replay of real flights and a mailbox …")
         if not external:
-            screen.say("  Kafka (fetched from Maven Central when it is started for the first time)")
-            processes.begin("kafka")
+            screen.print_line("  Kafka (fetched from Maven Central when it is started for the first time)")
+            processes.start("kafka")
             wait_until_ready(processes, ("kafka",), options.ports, data)
-        clock = _clock(options)
-        processes.set_environment(_clock_environment(clock))
+        clock = _make_clock(options)
+        processes.add_environment(_build_clock_environment(clock))
         for name in names:
             if name not in ("kafka", "streams"):
-                processes.begin(name)
+                processes.start(name)
         for name, ports in workers.items():
-            begin_streams_worker(processes, name, ports, data)
-        timetable = Timetable(nycflights.load(nycflights.cache_directory(os.environ)))
+            start_streams_worker(processes, name, ports, data)
+        timetable = Timetable(nycflights.load(nycflights.find_cache_directory(os.environ)))
         expected = [
             alert
-            for wanted in options.interests
-            for alert in expected_alerts(timetable, wanted, options.begin, options.end)
+            for interest in options.interests
+            for alert in compute_expected_alerts(timetable, interest, options.end)
         ]
         del timetable
         wait_until_ready(processes, names, options.ports, data)
         for ports in workers.values():
             wait_until_ready(processes, ("streams",), ports, data)
-        several = tuple(workers) if len(workers) > 1 else ()
+        restartable = tuple(workers) if len(workers) > 1 else ()
 
         def require_alive() -> None:
-            for name in processes.restart_ended(several):
-                screen.say(f"  {name} had ended and is begun again; another worker has its airports meanwhile")
-            processes.require_alive(but=several)
+            """Restart ended stream workers, if there are several; raise LocalError if another process has ended."""
+            for name in processes.restart_ended(restartable):
+                screen.print_line(f"  {name} had ended and is begun again; another worker has its airports meanwhile")
+            processes.require_alive(but=restartable)
 
         names = (*(name for name in names if name not in workers), *workers)
-        screen.say(f"  ready: {', '.join(names)}; logs in {data / 'logs'}")
+        screen.print_line(f"  ready: {', '.join(names)}; logs in {data / 'logs'}")
         kafka = settings["KAFKA_BOOTSTRAP_SERVERS"]
-        told = Story(options, clock, require_alive, data / "mail", kafka, screen).tell()
-        wrong = difference(expected, told.mailed)
-        _report(screen, options, told, len(expected), wrong)
+        result = Scenario(options, clock, require_alive, data / "mail", kafka, screen).run()
+        difference = compare_alerts(expected, result.mailed)
+        _print_report(screen, options, result, len(expected), difference)
         if options.json is not None:
-            options.json.write_text(json.dumps([_as_json(each) for each in told.mailed], indent=1) + "\n")
+            options.json.write_text(json.dumps([_encode_alert(each) for each in result.mailed], indent=1) + "\n")
         if not options.once:
-            _stay(require_alive, options, screen)
-        return 1 if wrong else 0
+            _wait_for_ctrl_c(require_alive, options, screen)
+        return 1 if difference else 0
 
 
-def _clock(options: Options) -> ScaledClock:
-    """The story's clock: it stands still once all of the story can be known, so no later flight is ever told of."""
+def _make_clock(options: Options) -> ScaledClock:
+    """Make the scenario's clock.
+
+    It stops once all flights of the scenario's days are known, so that no later flight is ever published.
+    """
     length = (options.end - options.begin).total_seconds()
-    rate = min(length / STORY_S, FASTEST)
+    rate = min(length / SCENARIO_S, MAX_CLOCK_RATE)
     anchor = datetime.now(UTC) + timedelta(seconds=START_UP_S)
     return ScaledClock(options.begin, rate, anchor, options.end + LAG)
 
 
-def _clock_environment(clock: ScaledClock) -> dict[str, str]:
+def _build_clock_environment(clock: ScaledClock) -> dict[str, str]:
+    """Build the environment variables of the clock, and of the intervals that must fit its rate."""
     return {
         "CLOCK_START": clock.start.isoformat(),
         "CLOCK_RATE": repr(clock.rate),
         "CLOCK_ANCHOR": clock.anchor.isoformat(),
         "CLOCK_STOP": clock.stop.isoformat() if clock.stop else "",
         # Some two collections a second.
-        "POLL_INTERVAL": _iso(max(clock.rate * 0.5, 900.0)),
-        "DEPARTURES_LAG": _iso(LAG.total_seconds()),
-        "ARRIVALS_LAG": _iso(LAG.total_seconds()),
+        "POLL_INTERVAL": _encode_duration(max(clock.rate * 0.5, 900.0)),
+        "DEPARTURES_LAG": _encode_duration(LAG.total_seconds()),
+        "ARRIVALS_LAG": _encode_duration(LAG.total_seconds()),
         "ALLOW_TEST_ADDRESSES": "true",
     }
 
 
-def _iso(duration_s: float) -> str:
-    """A duration as ISO 8601 has it."""
+def _encode_duration(duration_s: float) -> str:
+    """Encode a duration in ISO 8601's format."""
     return f"PT{duration_s:.0f}S"
 
 
-def _report(screen: Screen, options: Options, told: Told, expected: int, wrong: Difference) -> None:
-    screen.heading("The story in figures")
-    latency = percentiles(told.latencies_s)
-    screen.table(
+def _print_report(
+    screen: Screen, options: Options, result: ScenarioResult, expected: int, difference: AlertDifference
+) -> None:
+    """Print the counts, the latencies, and every missing or unexpected alert."""
+    screen.print_heading("The story in figures")
+    latency = compute_percentiles(result.latencies_s)
+    screen.print_table(
         [
-            ("flights", f"{told.measured.flights:,} in {told.measured.batches:,} batches"),
-            ("alerts", f"{len(told.measured.alert_ids):,}"),
-            ("mails", f"{len(told.mailed):,} of {expected:,} expected"),
+            ("flights", f"{result.counts.flights:,} in {result.counts.batches:,} batches"),
+            ("alerts", f"{len(result.counts.alert_ids):,}"),
+            ("mails", f"{len(result.mailed):,} of {expected:,} expected"),
             (
                 "from flight event to delivered mail",
                 f"median {latency[0]:.2f} s, 99th percentile {latency[1]:.2f} s" if latency else "no mail, no figure",
             ),
         ]
     )
-    for name, alerts in (("missing", wrong.missing), ("unexpected", wrong.unexpected)):
+    for name, alerts in (("missing", difference.missing), ("unexpected", difference.unexpected)):
         for alert in alerts:
-            screen.say(f"  {name}: {json.dumps(_as_json(alert))}")
-    if not wrong:
-        screen.say("  every expected mail came, and no other")
+            screen.print_line(f"  {name}: {json.dumps(_encode_alert(alert))}")
+    if not difference:
+        screen.print_line("  every expected mail came, and no other")
     if options.json is not None:
-        screen.say(f"  what was mailed: {options.json}")
+        screen.print_line(f"  what was mailed: {options.json}")
 
 
-def _as_json(alert: AlertHeaderFields) -> dict[str, object]:
+def _encode_alert(alert: AlertHeaderFields) -> dict[str, object]:
     return {**asdict(alert), "window_start": alert.window_start.strftime("%Y-%m-%dT%H:%M:%SZ")}
 
 
-def _stay(require_alive: Callable[[], None], options: Options, screen: Screen) -> None:
-    screen.heading("Still up, until Ctrl-C")
-    screen.table(urls(options.ports, options.streams_workers))
+def _wait_for_ctrl_c(require_alive: Callable[[], None], options: Options, screen: Screen) -> None:
+    """Print the stack's URLs and keep it running until Ctrl-C. Raises LocalError if a process ends."""
+    screen.print_heading("Still up, until Ctrl-C")
+    screen.print_table(list_urls(options.ports, options.streams_workers))
     try:
         while True:
             require_alive()
             time.sleep(0.5)
     except KeyboardInterrupt:
-        screen.say()
+        screen.print_line()
 
 
 if __name__ == "__main__":

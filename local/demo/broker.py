@@ -1,4 +1,4 @@
-"""A broker of the user's own: the demo must not mix its flights into what is there."""
+"""The check of an external broker: the demo must not mix its flights into topics that exist there."""
 
 import asyncio
 import contextlib
@@ -10,14 +10,17 @@ from chassis.topics import BrokerUnreachableError, wait_for_broker
 from local.errors import LocalError
 from towerwatch.topics import CATALOGUE
 
-_APPS = ("streams-", "notifier-")
-"""What the topics that Faust makes for its tables begin with."""
+_TABLE_TOPIC_PREFIXES = ("streams-", "notifier-")
+"""Prefixes of the topics that Faust makes for its tables."""
 
 
-def make_room(bootstrap_servers: str, *, reset: bool) -> None:
-    """Return when none of Towerwatch's topics is there. Deletes them where `reset`. Raises LocalError otherwise."""
+def ensure_no_topics(bootstrap_servers: str, *, reset: bool) -> None:
+    """Return once none of Towerwatch's topics exists on the broker; delete existing ones if `reset`.
+
+    Raises LocalError if topics exist and `reset` is False, or if the broker cannot be used.
+    """
     try:
-        asyncio.run(_make_room(bootstrap_servers, reset))
+        asyncio.run(_ensure_no_topics(bootstrap_servers, reset))
     except (BrokerUnreachableError, KafkaError) as error:
         raise LocalError(
             f"the broker of KAFKA_BOOTSTRAP_SERVERS cannot be used ({error}): correct the variable, or unset it and "
@@ -25,28 +28,30 @@ def make_room(bootstrap_servers: str, *, reset: bool) -> None:
         ) from None
 
 
-async def _make_room(bootstrap_servers: str, reset: bool) -> None:
+async def _ensure_no_topics(bootstrap_servers: str, reset: bool) -> None:
+    """Do the work of `ensure_no_topics`; the deletion is repeated until the broker lists no such topic any more."""
     await wait_for_broker(bootstrap_servers, timeout_s=15)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
     try:
-        there = await _ours(admin)
-        if there and not reset:
+        existing = await _list_our_topics(admin)
+        if existing and not reset:
             raise LocalError(
-                f"the broker of KAFKA_BOOTSTRAP_SERVERS already holds {there[0]} and {len(there) - 1} more of "
+                f"the broker of KAFKA_BOOTSTRAP_SERVERS already holds {existing[0]} and {len(existing) - 1} more of "
                 "Towerwatch's topics, and the demo would mix its flights into them: unset the variable, or delete "
                 "the topics with all that is in them by --reset-topics"
             )
-        while there:
-            await admin.delete_topics(there)
+        while existing:
+            await admin.delete_topics(existing)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(10):
-                    while there := await _ours(admin):
+                    while existing := await _list_our_topics(admin):
                         await asyncio.sleep(0.1)
     finally:
         await admin.close()
 
 
-async def _ours(admin: AIOKafkaAdminClient) -> list[str]:
+async def _list_our_topics(admin: AIOKafkaAdminClient) -> list[str]:
+    """Return the names of the broker's topics that are Towerwatch's, those of Faust's tables included, sorted."""
     names = {topic.name for topic in CATALOGUE}
-    return sorted(name for name in await admin.list_topics() if name in names or name.startswith(_APPS))
+    return sorted(name for name in await admin.list_topics() if name in names or name.startswith(_TABLE_TOPIC_PREFIXES))

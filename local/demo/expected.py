@@ -1,84 +1,75 @@
-"""What must be mailed, computed from the timetable alone: the rule without Kafka, services or time."""
+"""The alerts that must be mailed, computed from the timetable alone: the rule without Kafka, services or time."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from domain.alerts import Alert, AlertState
 from domain.changes import NO_TRAFFIC, compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.windows import seconds
-from local.demo.options import Wanted
 from local.opensky.flights import Timetable
 from notifier.mail.alert_header import AlertHeaderFields, select_header_fields
 
-NOBODY = UUID(int=0)
 DAY = timedelta(days=1)
 
 
-def expected_alerts(timetable: Timetable, wanted: Wanted, begin: datetime, end: datetime) -> list[AlertHeaderFields]:
-    """What is to be said of one interest about the windows in [begin, end), once all of them are covered."""
-    interest = Interest(
-        interest_id=NOBODY,
-        user_id=NOBODY,
-        airport=wanted.airport,
-        direction=wanted.direction,
-        window=wanted.window,
-        high=wanted.high,
-        low=wanted.low,
-        for_windows=wanted.for_windows,
-        repeat=wanted.repeat,
-        effective_from=begin,
-        version=1,
-    )
+def compute_expected_alerts(timetable: Timetable, interest: Interest, end: datetime) -> list[AlertHeaderFields]:
+    """Compute the alerts of one interest for the windows from `effective_from` to `end`, all of them covered."""
     alerts: list[Alert] = []
-    traffic, day = NO_TRAFFIC, begin
-    while day < end:  # traffic is not remembered for ever, so each day is judged when it is over
+    traffic, day = NO_TRAFFIC, interest.effective_from
+    while day < end:  # traffic is retained for some weeks only, so each day is judged when it is over
         after = traffic
-        for direction in wanted.direction.parts:
-            times = _event_times(timetable, wanted.airport, direction, day, day + DAY)
+        for direction in interest.direction.parts:
+            times = _find_event_times(timetable, interest.airport, direction, day, day + DAY)
             after = after.fold(Observation(direction, seconds(day), seconds(day + DAY), times, Coverage.COMPLETE))
         alerts += compute_alerts(interest, traffic, after)
         traffic, day = after, day + DAY
     return [select_header_fields(alert) for alert in alerts]
 
 
-def _event_times(
+def _find_event_times(
     timetable: Timetable, airport: str, direction: Direction, begin: datetime, end: datetime
 ) -> tuple[int, ...]:
+    """Return the event times (Unix seconds) of an airport's flights of one direction in [begin, end), in order."""
     first, last = seconds(begin), seconds(end) - 1
     if direction is Direction.DEPARTURES:
-        return tuple(flight.first_seen for flight in timetable.departures(airport, first, last))
-    return tuple(flight.last_seen for flight in timetable.arrivals(airport, first, last))
+        return tuple(flight.first_seen for flight in timetable.find_departures(airport, first, last))
+    return tuple(flight.last_seen for flight in timetable.find_arrivals(airport, first, last))
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """Where what was mailed is not what was expected."""
+class AlertDifference:
+    """The alerts by which the mailed ones differ from the expected ones; true if there is any difference."""
 
     missing: tuple[AlertHeaderFields, ...]
+    """Expected, and not mailed."""
     unexpected: tuple[AlertHeaderFields, ...]
+    """Mailed, and not expected, or mailed more often than expected."""
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.unexpected)
 
 
-def difference(expected: Iterable[AlertHeaderFields], mailed: Iterable[AlertHeaderFields]) -> Difference:
-    """Compares exactly, duplicates included; but an early high may carry the count at which it was said."""
-    left = list(expected)
+def compare_alerts(expected: Iterable[AlertHeaderFields], mailed: Iterable[AlertHeaderFields]) -> AlertDifference:
+    """Compare the mailed alerts with the expected ones, duplicates included.
+
+    An alert for a high threshold may carry the smaller count at which it was raised early; all else must be equal.
+    """
+    missing = list(expected)
     unexpected = []
     for each in mailed:
-        match = next((alert for alert in left if _agree(alert, each)), None)
+        match = next((alert for alert in missing if _is_match(alert, each)), None)
         if match is None:
             unexpected.append(each)
         else:
-            left.remove(match)
-    return Difference(tuple(left), tuple(unexpected))
+            missing.remove(match)
+    return AlertDifference(tuple(missing), tuple(unexpected))
 
 
-def _agree(expected: AlertHeaderFields, mailed: AlertHeaderFields) -> bool:
+def _is_match(expected: AlertHeaderFields, mailed: AlertHeaderFields) -> bool:
+    """Return True if the mailed alert is the expected one, perhaps with the smaller count of an early high."""
     if replace(expected, count=mailed.count) != mailed:
         return False
     if mailed.bound.can_breach_while_open and mailed.state in (AlertState.FIRING, AlertState.STILL):

@@ -1,4 +1,4 @@
-"""What can be asked of the demo, and clear words for what cannot."""
+"""The demo's command line: its options, their validation, and the errors for invalid ones."""
 
 import argparse
 import re
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
+from uuid import UUID
 
 from domain.airports import find_airport
-from domain.interests import Direction, InterestError, check_thresholds
+from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
 from local.errors import LocalError
 from local.ports import DEFAULT_BASE, Ports
@@ -26,31 +27,26 @@ DEFAULT_INTERESTS: Final = (
     "KBOS:arrivals:1d:low=10",
     "KLGA:both:6h:low=20",
 )
+_DESCRIPTION: Final = "What can be asked of the demo, and clear words for what cannot."
 _FORM: Final = "AIRPORT:DIRECTION:WINDOW[:high=N][:low=N][:for=N][:repeat]"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """One --interest."""
-
-    airport: str
-    direction: Direction
-    window: Window
-    high: int | None
-    low: int | None
-    for_windows: int
-    repeat: bool
+_NO_ID: Final = UUID(int=0)
+"""The ids of an interest that is not stored anywhere yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the demo shall tell."""
+    """The options of one demo run."""
 
     begin: datetime
+    """The first day (UTC midnight)."""
     end: datetime
-    interests: tuple[Wanted, ...]
+    """The day after the last one (UTC midnight)."""
+    interests: tuple[Interest, ...]
+    """The interests to set, each effective from `begin`; they have no ids yet."""
     once: bool
+    """True: exit at the end of the scenario; False: keep the stack running until Ctrl-C."""
     json: Path | None
+    """The file to write the mailed alerts to; None: no file."""
     ports: Ports
     reset_topics: bool
     streams_workers: int
@@ -59,8 +55,11 @@ class Options:
 
 
 def parse_options(arguments: Sequence[str]) -> Options:
-    """Raises LocalError; `--help` and unknown options end the program as argparse does."""
-    parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=__doc__, allow_abbrev=False)
+    """Parse and validate the command line. Raises LocalError.
+
+    `--help` and unknown options end the program as argparse does.
+    """
+    parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--once", action="store_true", help="exit when the story is over; 0 if every mail came")
     parser.add_argument("--from", dest="begin", default="2013-02-08", metavar="DAY", help="first UTC day (%(default)s)")
     parser.add_argument(
@@ -87,12 +86,12 @@ def parse_options(arguments: Sequence[str]) -> Options:
         "--data", type=Path, default=DATA, metavar="DIR", help="the demo's own folder, emptied at its start"
     )
     given = parser.parse_args(arguments)
-    begin, end = _day("--from", given.begin), _day("--to", given.end)
+    begin, end = _parse_day("--from", given.begin), _parse_day("--to", given.end)
     if end <= begin:
         raise LocalError(f"--to {given.end} must be a day after --from {given.begin}")
     if given.json is not None and not given.json.absolute().parent.is_dir():
         raise LocalError(f"--json {given.json}: there is no such folder")
-    interests = tuple(parse_interest(text) for text in given.interest or DEFAULT_INTERESTS)
+    interests = tuple(parse_interest(text, begin) for text in given.interest or DEFAULT_INTERESTS)
     kinds = [(each.airport, each.direction, each.window) for each in interests]
     for kind in kinds:
         if kinds.count(kind) > 1:
@@ -117,7 +116,8 @@ def parse_options(arguments: Sequence[str]) -> Options:
     )
 
 
-def _day(option: str, text: str) -> datetime:
+def _parse_day(option: str, text: str) -> datetime:
+    """Parse a day of 2013 (UTC midnight). Raises LocalError."""
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
@@ -128,8 +128,8 @@ def _day(option: str, text: str) -> datetime:
     return day
 
 
-def parse_interest(text: str) -> Wanted:
-    """An --interest. Raises LocalError that says what is wrong with it."""
+def parse_interest(text: str, effective_from: datetime) -> Interest:
+    """Parse an --interest option; the interest has no ids yet. Raises LocalError that names the invalid part."""
 
     def wrong(what: str) -> LocalError:
         return LocalError(f"--interest {text}: {what}; the form is {_FORM}")
@@ -163,4 +163,16 @@ def parse_interest(text: str) -> Wanted:
         check_thresholds(high, low, for_windows)
     except InterestError as error:
         raise wrong(str(error)) from None
-    return Wanted(icao, direction, window, high, low, for_windows, repeat)
+    return Interest(
+        interest_id=_NO_ID,
+        user_id=_NO_ID,
+        airport=icao,
+        direction=direction,
+        window=window,
+        high=high,
+        low=low,
+        for_windows=for_windows,
+        repeat=repeat,
+        effective_from=effective_from,
+        version=1,
+    )

@@ -1,4 +1,4 @@
-"""What the demo shows: lines that stay, and one line of progress that does not (on a terminal)."""
+"""The demo's console output: lines that stay and, on a terminal, one line of progress that is overwritten."""
 
 import shutil
 import sys
@@ -7,54 +7,58 @@ import time
 from collections.abc import Sequence
 
 _EVERY_S = 5.0
+"""Seconds between two progress texts without a terminal."""
 
 
 class Screen:
-    """Writes to standard output; plain where that is no terminal."""
+    """A writer to standard output, with bold headings and a progress line if that is a terminal, else plain."""
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
         self._progress = ""
         self._last = 0.0
 
-    def say(self, text: str = "") -> None:
-        """A line that stays."""
-        self._clear()
+    def print_line(self, text: str = "") -> None:
+        """Print a line that stays, above the progress line."""
+        self._clear_progress()
         print(text, flush=True)
-        self._draw()
+        self._draw_progress()
 
-    def heading(self, text: str) -> None:
-        self.say(f"\n\033[1m{text}\033[0m" if self._terminal else f"\n{text}")
+    def print_heading(self, text: str) -> None:
+        """Print an empty line and a heading."""
+        self.print_line(f"\n\033[1m{text}\033[0m" if self._terminal else f"\n{text}")
 
-    def mail(self, subject: str, body: str | None) -> None:
-        """A mail that came: its subject, and its text where it is the first of its kind."""
-        self.say(f"  ✉ {subject}")
+    def print_mail(self, subject: str, body: str | None) -> None:
+        """Print the subject of a mail, and its indented body unless that is None."""
+        self.print_line(f"  ✉ {subject}")
         if body is not None:
-            self.say(textwrap.indent(body.strip(), "    │ ", lambda _: True))
+            self.print_line(textwrap.indent(body.strip(), "    │ ", lambda _: True))
 
-    def progress(self, text: str) -> None:
-        """How far the story is; without a terminal, only now and then."""
+    def show_progress(self, text: str) -> None:
+        """Show a text in the progress line; without a terminal, print it, but only every few seconds."""
         if self._terminal:
-            self._clear()
+            self._clear_progress()
             self._progress = textwrap.shorten(text, shutil.get_terminal_size().columns - 1, placeholder="…")
-            self._draw()
+            self._draw_progress()
         elif time.monotonic() - self._last >= _EVERY_S:
             self._last = time.monotonic()
             print(text, flush=True)
 
     def end_progress(self) -> None:
-        self._clear()
+        """Remove the progress line."""
+        self._clear_progress()
         self._progress = ""
 
-    def table(self, rows: Sequence[tuple[str, str]]) -> None:
+    def print_table(self, rows: Sequence[tuple[str, str]]) -> None:
+        """Print rows of a name and a value, in two aligned columns."""
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
-            self.say(f"  {name:<{width}}  {value}")
+            self.print_line(f"  {name:<{width}}  {value}")
 
-    def _clear(self) -> None:
+    def _clear_progress(self) -> None:
         if self._terminal and self._progress:
             print("\r\033[K", end="", flush=True)
 
-    def _draw(self) -> None:
+    def _draw_progress(self) -> None:
         if self._terminal and self._progress:
             print(self._progress, end="", flush=True)

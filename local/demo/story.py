@@ -1,4 +1,4 @@
-"""The story itself, told through the same doors that people use: REST and mail."""
+"""The demo's scenario, run through the interfaces that people use: REST and mail."""
 
 import contextlib
 import statistics
@@ -13,14 +13,14 @@ import httpx
 
 from chassis.clock import Clock
 from domain.alerts import AlertState
-from domain.interests import Direction
-from local.demo.options import Options, Wanted
+from domain.interests import Direction, Interest
+from local.demo.options import Options
 from local.demo.screen import Screen
-from local.demo.topics import Measured, measure
+from local.demo.topics import TopicCounts, count_topics
 from local.errors import LocalError
-from local.mailbox.reading import Mail, confirmation_link, mails, text
+from local.mailbox.reading import ReceivedMail, find_confirmation_link, get_plain_text, read_mails
 from local.ports import HOST, Ports
-from local.stack import streams_workers
+from local.stack import assign_worker_ports
 from notifier.mail.alert_header import (
     ALERT_HEADER,
     CAUSE_HEADER,
@@ -30,23 +30,23 @@ from notifier.mail.alert_header import (
 )
 
 EMAIL: Final = "ada@towerwatch.test"
-_LOOK_EVERY_S: Final = 0.1
-_MAIL_S: Final = 60.0
+_POLL_INTERVAL_S: Final = 0.1
+_MAIL_TIMEOUT_S: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """How the story ended."""
+class ScenarioResult:
+    """The mailed alerts, their latencies and the record counts at the end of a scenario."""
 
     mailed: tuple[AlertHeaderFields, ...]
-    """In the order of their delivery."""
+    """The alerts that were mailed, in the order of delivery."""
     latencies_s: tuple[float, ...]
-    """From the flight event on Kafka to the delivered mail, real time."""
-    measured: Measured
+    """Real seconds from the flight event on Kafka to the delivered mail, one per mail."""
+    counts: TopicCounts
 
 
-class Story:
-    """Tells one story on a stack that runs."""
+class Scenario:
+    """The scenario of one demo run, on a stack that is ready: a person registers, sets interests and gets mails."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Story:
         kafka: str,
         screen: Screen,
     ) -> None:
-        """`require_alive` raises LocalError when the story cannot go on; it is called again and again."""
+        """`require_alive` raises LocalError if the scenario cannot go on; it is called before every step."""
         self._options = options
         self._clock = clock
         self._require_alive = require_alive
@@ -65,37 +65,40 @@ class Story:
         self._kafka = kafka
         self._screen = screen
         self._http = httpx.Client(timeout=15)
-        self._seen: list[Mail] = []
+        self._received: list[ReceivedMail] = []
         self._shown_states: set[AlertState] = set()
 
-    def tell(self) -> Told:
-        """Register, confirm, set interests, and watch until all is covered and mailed. Raises LocalError."""
+    def run(self) -> ScenarioResult:
+        """Register, confirm, set the interests, and wait until everything is covered and mailed. Raises LocalError."""
         ports = self._options.ports
-        self._screen.heading("Somebody registers")
-        registered = self._post(_url(ports.user_manager_http, "/users"), _account())
+        self._screen.print_heading("Somebody registers")
+        registered = self._post(_build_url(ports.user_manager_http, "/users"), _build_account_body())
         token: str = registered["token"]
-        self._screen.say(f"  POST /users → {registered['user']['name']}, {EMAIL}; a mail asks to confirm the address")
-        self._confirm()
-        self._screen.heading("and says what to watch")
-        for wanted in self._options.interests:
-            self._post(_url(ports.collector_http, "/interests"), body_of(wanted, self._options.begin), token)
-            self._screen.say(f"  POST /interests → {_in_words(wanted)}")
-        self._screen.heading(f"The clock runs from {self._options.begin:%-d %B} to {self._options.end:%-d %B %Y}")
-        self._watch()
-        measured = measure(self._kafka, self._options.begin, self._options.end)
-        self._wait_for_mails(measured)
+        self._screen.print_line(
+            f"  POST /users → {registered['user']['name']}, {EMAIL}; a mail asks to confirm the address"
+        )
+        self._confirm_address()
+        self._screen.print_heading("and says what to watch")
+        for interest in self._options.interests:
+            self._post(_build_url(ports.collector_http, "/interests"), build_interest_body(interest), token)
+            self._screen.print_line(f"  POST /interests → {_describe_interest(interest)}")
+        self._screen.print_heading(f"The clock runs from {self._options.begin:%-d %B} to {self._options.end:%-d %B %Y}")
+        self._wait_until_covered()
+        counts = count_topics(self._kafka, self._options.begin, self._options.end)
+        self._wait_for_mails(counts)
         self._screen.end_progress()
-        alerts = [mail for mail in self._seen if ALERT_HEADER in mail.message]
-        return Told(
-            mailed=tuple(told for mail in alerts for told in _told(mail)),
+        alerts = [mail for mail in self._received if ALERT_HEADER in mail.message]
+        return ScenarioResult(
+            mailed=tuple(alert for mail in alerts for alert in _parse_alerts(mail)),
             latencies_s=tuple(
                 (mail.delivered_at - parse_cause_header(str(mail.message[CAUSE_HEADER]))).total_seconds()
                 for mail in alerts
             ),
-            measured=measured,
+            counts=counts,
         )
 
     def _post(self, url: str, body: dict[str, object], token: str | None = None) -> dict[str, Any]:
+        """POST a JSON body and return the answer's, retrying on 503 for some seconds. Raises LocalError."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         deadline = time.monotonic() + 20
         while True:
@@ -108,52 +111,56 @@ class Story:
                 return dict(answer.json())
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > deadline:
                 raise LocalError(f"POST {url} was answered {answer.status_code}: {answer.json().get('detail')}")
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_INTERVAL_S)
 
-    def _confirm(self) -> None:
-        deadline = time.monotonic() + _MAIL_S
+    def _confirm_address(self) -> None:
+        """Wait for the confirmation mail, and follow its link. Raises LocalError."""
+        deadline = time.monotonic() + _MAIL_TIMEOUT_S
         while True:
-            links = [link for mail in self._new_mails() if (link := confirmation_link(mail))]
+            links = [link for mail in self._receive_new_mails() if (link := find_confirmation_link(mail))]
             if links:
                 break
             if time.monotonic() > deadline:
-                raise LocalError(f"no confirmation mail came within {_MAIL_S:.0f} s")
-            time.sleep(_LOOK_EVERY_S)
+                raise LocalError(f"no confirmation mail came within {_MAIL_TIMEOUT_S:.0f} s")
+            time.sleep(_POLL_INTERVAL_S)
         for method in ("GET", "POST"):  # the page with its button, and the button
             answer = self._http.request(method, links[0])
             if answer.status_code != httpx.codes.OK:
                 raise LocalError(f"the confirmation link was answered {answer.status_code}")
-        self._screen.say("  followed the link: the address is confirmed")
+        self._screen.print_line("  followed the link: the address is confirmed")
 
-    def _new_mails(self) -> list[Mail]:
+    def _receive_new_mails(self) -> list[ReceivedMail]:
+        """Read the mails that have arrived since the last call, print them, and return them. Raises LocalError.
+
+        The text is printed only of a mail with an alert state that was not shown before, or without an alert.
+        """
         self._require_alive()
-        new = mails(self._maildir, {mail.key for mail in self._seen})
+        new = read_mails(self._maildir, {mail.key for mail in self._received})
         for mail in new:
-            self._seen.append(mail)
-            states = {told.state for told in _told(mail)}
+            self._received.append(mail)
+            states = {alert.state for alert in _parse_alerts(mail)}
             first_of_kind = not states or not states <= self._shown_states
             self._shown_states |= states
-            self._screen.mail(str(mail.message["Subject"]), text(mail) if first_of_kind else None)
+            self._screen.print_mail(str(mail.message["Subject"]), get_plain_text(mail) if first_of_kind else None)
         return new
 
-    def _watch(self) -> None:
-        """Return once the stream has folded everything up to the story's end."""
-        lagging = {(each.airport, part) for each in self._options.interests for part in each.direction.parts}
-        # Time flies, so the deadline is on progress: a stack that covers nothing more is stuck.
+    def _wait_until_covered(self) -> None:
+        """Wait until the stream has folded all flights up to the scenario's end. Raises LocalError if it is stuck."""
+        keys = {(interest.airport, part) for interest in self._options.interests for part in interest.direction.parts}
+        # The deadline is on progress, not on the whole: a stack that covers nothing more is stuck.
         stuck_after = 60.0
         last_progress, progressed_at = None, time.monotonic()
         while True:
-            self._new_mails()
-            airports = self._airports()
-            marks = {key: _watermark(airports, *key) for key in lagging}
-            if all(mark is not None and mark >= self._options.end for mark in marks.values()) and self._all_set(
-                airports
-            ):
+            self._receive_new_mails()
+            airports = self._fetch_airports()
+            marks = {key: _find_watermark(airports, *key) for key in keys}
+            is_covered = all(mark is not None and mark >= self._options.end for mark in marks.values())
+            if is_covered and self._has_all_interests(airports):
                 return
             now = self._clock.now()
-            alerts = sum(len(_told(mail)) for mail in self._seen)
+            alerts = sum(len(_parse_alerts(mail)) for mail in self._received)
             covered = min((mark for mark in marks.values() if mark is not None), default=None)
-            self._screen.progress(
+            self._screen.show_progress(
                 f"  {now:%a %d %b %H:%M} UTC   covered to {covered:%d %b %H:%M}   {alerts} alerts mailed"
                 if covered
                 else f"  {now:%a %d %b %H:%M} UTC"
@@ -164,92 +171,99 @@ class Story:
                 raise LocalError(
                     f"nothing more is covered for {stuck_after:.0f} s; see the logs of collector and streams"
                 )
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_INTERVAL_S)
 
-    def _airports(self) -> dict[str, dict[str, Any]]:
-        """What the workers know, each of its own airports."""
+    def _fetch_airports(self) -> dict[str, dict[str, Any]]:
+        """Fetch the airports' states, by ICAO code, from every worker of the stream; each returns its own airports.
+
+        The airports of a worker that does not answer are missing.
+        """
         airports = {}
-        for ports in streams_workers(self._options.ports, self._options.streams_workers).values():
-            # A worker may be recovering, or gone; the deadline is on progress.
+        for ports in assign_worker_ports(self._options.ports, self._options.streams_workers).values():
+            # A worker may be recovering, or have ended; the deadline is on progress.
             with contextlib.suppress(httpx.HTTPError):
-                answer = self._http.get(_url(ports.streams_web, "/api/airports?scope=worker")).raise_for_status()
+                answer = self._http.get(_build_url(ports.streams_web, "/api/airports?scope=worker")).raise_for_status()
                 airports.update({each["icao"]: each for each in answer.json()})
         return airports
 
-    def _all_set(self, airports: dict[str, dict[str, Any]]) -> bool:
-        """Whether the stream knows every interest of the story."""
-        wanted = [each.airport for each in self._options.interests]
-        return all(airports.get(icao, {}).get("interests") == wanted.count(icao) for icao in wanted)
+    def _has_all_interests(self, airports: dict[str, dict[str, Any]]) -> bool:
+        """Return True if the stream has every interest of the scenario, False if some are still missing."""
+        icaos = [each.airport for each in self._options.interests]
+        return all(airports.get(icao, {}).get("interests") == icaos.count(icao) for icao in icaos)
 
-    def _wait_for_mails(self, measured: Measured) -> None:
-        deadline = time.monotonic() + _MAIL_S
+    def _wait_for_mails(self, counts: TopicCounts) -> None:
+        """Wait until as many alerts are mailed as were raised; after a minute, print how many are missing instead."""
+        deadline = time.monotonic() + _MAIL_TIMEOUT_S
         while True:
-            self._new_mails()
-            missing = len(measured.alert_ids) - sum(len(_told(mail)) for mail in self._seen)
+            self._receive_new_mails()
+            missing = len(counts.alert_ids) - sum(len(_parse_alerts(mail)) for mail in self._received)
             if missing <= 0:
                 return
             if time.monotonic() > deadline:
-                self._screen.say(f"  {missing} alerts were not mailed within {_MAIL_S:.0f} s")
+                self._screen.print_line(f"  {missing} alerts were not mailed within {_MAIL_TIMEOUT_S:.0f} s")
                 return
-            self._screen.progress(f"  waiting for {missing} mails")
-            time.sleep(_LOOK_EVERY_S)
+            self._screen.show_progress(f"  waiting for {missing} mails")
+            time.sleep(_POLL_INTERVAL_S)
 
 
-def percentiles(latencies_s: tuple[float, ...]) -> tuple[float, float] | None:
-    """Median and 99th percentile (nearest rank), or None without values."""
+def compute_percentiles(latencies_s: tuple[float, ...]) -> tuple[float, float] | None:
+    """Return the median and the 99th percentile (nearest rank), or None without values."""
     if not latencies_s:
         return None
     ordered = sorted(latencies_s)
     return statistics.median(ordered), ordered[max(-(-99 * len(ordered) // 100) - 1, 0)]
 
 
-def _told(mail: Mail) -> list[AlertHeaderFields]:
+def _parse_alerts(mail: ReceivedMail) -> list[AlertHeaderFields]:
+    """Parse the alerts that a mail reports from its headers; an empty list for a mail of another kind."""
     return [parse_alert_header(str(value)) for value in mail.message.get_all(ALERT_HEADER, [])]
 
 
-def _watermark(airports: dict[str, dict[str, Any]], icao: str, direction: Direction) -> datetime | None:
-    text_of = airports.get(icao, {}).get(direction.value, {}).get("watermark")
-    return datetime.fromisoformat(text_of) if text_of else None
+def _find_watermark(airports: dict[str, dict[str, Any]], icao: str, direction: Direction) -> datetime | None:
+    """Return the instant up to which an airport and direction is covered; None if it is not covered yet."""
+    watermark = airports.get(icao, {}).get(direction.value, {}).get("watermark")
+    return datetime.fromisoformat(watermark) if watermark else None
 
 
-def _url(port: int, path: str) -> str:
+def _build_url(port: int, path: str) -> str:
     return f"http://{HOST}:{port}{path}"
 
 
-def _account() -> dict[str, object]:
+def _build_account_body() -> dict[str, object]:
     return {"email": EMAIL, "name": "Ada", "time_zone": "America/New_York"}
 
 
-def body_of(wanted: Wanted, effective_from: datetime) -> dict[str, object]:
-    """What is posted to /interests."""
+def build_interest_body(interest: Interest) -> dict[str, object]:
+    """Build the JSON body of `POST /interests` that sets an interest."""
     return {
-        "airport_icao": wanted.airport,
-        "direction": wanted.direction.value,
-        "window": wanted.window.value,
-        "high_value": wanted.high,
-        "low_value": wanted.low,
-        "for_windows": wanted.for_windows,
-        "repeat": wanted.repeat,
-        "effective_from": effective_from.isoformat(),
+        "airport_icao": interest.airport,
+        "direction": interest.direction.value,
+        "window": interest.window.value,
+        "high_value": interest.high,
+        "low_value": interest.low,
+        "for_windows": interest.for_windows,
+        "repeat": interest.repeat,
+        "effective_from": interest.effective_from.isoformat(),
     }
 
 
-def _in_words(wanted: Wanted) -> str:
-    limits = [f"more than {wanted.high}"] if wanted.high is not None else []
-    limits += [f"fewer than {wanted.low}"] if wanted.low is not None else []
-    what = "arrivals and departures" if wanted.direction is Direction.BOTH else wanted.direction.value
-    run = f", {wanted.for_windows} windows in a row" if wanted.for_windows > 1 else ""
-    return f"{' or '.join(limits)} {what} in {wanted.window.value} at {wanted.airport}{run}"
+def _describe_interest(interest: Interest) -> str:
+    """Describe an interest in words, for the console."""
+    limits = [f"more than {interest.high}"] if interest.high is not None else []
+    limits += [f"fewer than {interest.low}"] if interest.low is not None else []
+    what = "arrivals and departures" if interest.direction is Direction.BOTH else interest.direction.value
+    run = f", {interest.for_windows} windows in a row" if interest.for_windows > 1 else ""
+    return f"{' or '.join(limits)} {what} in {interest.window.value} at {interest.airport}{run}"
 
 
-def urls(ports: Ports, workers: int) -> list[tuple[str, str]]:
-    """What is worth a look while the stack is up."""
-    others = list(streams_workers(ports, workers).values())[1:]
+def list_urls(ports: Ports, workers: int) -> list[tuple[str, str]]:
+    """List the stack's web pages, each with a caption and its URL."""
+    others = list(assign_worker_ports(ports, workers).values())[1:]
     return [
-        ("airports, as the stream sees them", _url(ports.streams_web, "/overview")),
-        *(("the same, of another worker", _url(each.streams_web, "/overview")) for each in others),
-        ("the same as JSON", _url(ports.streams_web, "/api/airports")),
-        ("what can be done with accounts", _url(ports.user_manager_http, "/docs")),
-        ("metrics of the collector", _url(ports.collector_http, "/metrics")),
-        ("metrics of the notifier", _url(ports.notifier_web, "/metrics")),
+        ("airports, as the stream sees them", _build_url(ports.streams_web, "/overview")),
+        *(("the same, of another worker", _build_url(each.streams_web, "/overview")) for each in others),
+        ("the same as JSON", _build_url(ports.streams_web, "/api/airports")),
+        ("what can be done with accounts", _build_url(ports.user_manager_http, "/docs")),
+        ("metrics of the collector", _build_url(ports.collector_http, "/metrics")),
+        ("metrics of the notifier", _build_url(ports.notifier_web, "/metrics")),
     ]

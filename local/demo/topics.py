@@ -1,4 +1,4 @@
-"""What is on the topics, read from their beginning: what the story is measured by."""
+"""Counts of the records on the topics of flights and alerts, read from the beginning."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,34 +13,37 @@ from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, Topic
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What passed through Kafka."""
+class TopicCounts:
+    """The numbers of batches, flights and alerts that a demo run has published to Kafka."""
 
     batches: int
+    """Without duplicates."""
     flights: int
-    """With an event time in the story's days."""
+    """Flights of the batches that begin in the demo's days."""
     alert_ids: frozenset[str]
 
 
-def measure(bootstrap_servers: str, begin: datetime, end: datetime) -> Measured:
-    """Read the topics of flights and alerts as far as they reach now."""
-    return asyncio.run(_measure(bootstrap_servers, seconds(begin), seconds(end)))
+def count_topics(bootstrap_servers: str, begin: datetime, end: datetime) -> TopicCounts:
+    """Count the batches, the flights in [begin, end) and the alerts that the topics hold at present."""
+    return asyncio.run(_count_topics(bootstrap_servers, seconds(begin), seconds(end)))
 
 
-async def _measure(bootstrap_servers: str, begin: int, end: int) -> Measured:
-    batches = set(await _values(bootstrap_servers, FLIGHTS_OBSERVED))  # a repeat is the same bytes
+async def _count_topics(bootstrap_servers: str, begin: int, end: int) -> TopicCounts:
+    """Do the work of `count_topics`; `begin` and `end` are Unix seconds."""
+    batches = set(await _read_values(bootstrap_servers, FLIGHTS_OBSERVED))  # a duplicate has the same bytes
     flights = 0
     for value in batches:
         batch = FlightsObserved.FromString(value)
         if begin <= batch.begin.seconds < end:
             flights += len(batch.flights)
     alerts = frozenset(
-        AlertRaised.FromString(value).alert_id for value in await _values(bootstrap_servers, ALERTS_RAISED)
+        AlertRaised.FromString(value).alert_id for value in await _read_values(bootstrap_servers, ALERTS_RAISED)
     )
-    return Measured(len(batches), flights, alerts)
+    return TopicCounts(len(batches), flights, alerts)
 
 
-async def _values(bootstrap_servers: str, topic: Topic) -> list[bytes]:
+async def _read_values(bootstrap_servers: str, topic: Topic) -> list[bytes]:
+    """Read the values of all records of a topic up to its present end."""
     partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
@@ -50,13 +53,13 @@ async def _values(bootstrap_servers: str, topic: Topic) -> list[bytes]:
         consumer.assign(partitions)
         ends = await consumer.end_offsets(partitions)
         values = []
-        left = {partition for partition in partitions if ends[partition] > 0}
-        while left:
+        unread = {partition for partition in partitions if ends[partition] > 0}
+        while unread:
             for partition, records in (await consumer.getmany(timeout_ms=500)).items():
                 values += [record.value for record in records if record.offset < ends[partition]]
-            for partition in list(left):
+            for partition in list(unread):
                 if await consumer.position(partition) >= ends[partition]:
-                    left.discard(partition)
+                    unread.discard(partition)
         return values
     finally:
         await consumer.stop()

@@ -1,1 +1,1 @@
-"""How the image is built, and proved where no image registry is within reach."""
+"""Tools that build the container image, and test it where no image registry can be reached."""

@@ -1,7 +1,7 @@
-"""`python requirement.py NAME…`: packages of uv.lock as pip wants to be given them, with their hashes.
+"""`python requirement.py NAME…` prints packages of uv.lock as pip requirements with hashes.
 
-For what the build of the image cannot ask uv for: uv itself, and single packages of a group. What they depend on is
-not followed. Needs nothing but Python, and uv.lock in the working directory.
+For packages that the build of the image cannot install with uv: uv itself, and single packages of a group. Their
+dependencies are not included. Needs nothing but Python, and uv.lock in the working directory.
 """
 
 import sys
@@ -9,8 +9,11 @@ import tomllib
 from pathlib import Path
 
 
-def requirement(name: str, lock: str) -> str:
-    """The requirement, pinned and hashed. Raises LookupError where the lock does not have it in one version."""
+def build_requirement(name: str, lock: str) -> str:
+    """Return the package as a pinned pip requirement with hashes.
+
+    Raises LookupError unless the lock has the package in exactly one version.
+    """
     found = [package for package in tomllib.loads(lock)["package"] if package["name"] == name]
     if len(found) != 1:
         raise LookupError(f"uv.lock has {name} {len(found)} times, not once")
@@ -21,5 +24,5 @@ def requirement(name: str, lock: str) -> str:
 
 if __name__ == "__main__":
     lock = Path("uv.lock").read_text(encoding="utf-8")
-    for wanted in sys.argv[1:]:
-        print(requirement(wanted, lock))
+    for name in sys.argv[1:]:
+        print(build_requirement(name, lock))

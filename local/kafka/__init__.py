@@ -1,6 +1,6 @@
-"""A real Apache Kafka for one machine, without Docker and without root: `python -m local.kafka run --data DIR`."""
+"""A real Apache Kafka broker for one machine, without Docker and without root: `python -m local.kafka run`."""
 
-from local.kafka.broker import Broker, external_bootstrap_servers, running_broker
+from local.kafka.broker import Broker, find_external_bootstrap_servers, running_broker
 from local.kafka.errors import BrokerError
 
-__all__ = ["Broker", "BrokerError", "external_bootstrap_servers", "running_broker"]
+__all__ = ["Broker", "BrokerError", "find_external_bootstrap_servers", "running_broker"]

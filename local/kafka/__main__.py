@@ -14,7 +14,7 @@ import structlog
 
 from chassis.errors import ChassisError
 from chassis.topics import ensure_topics
-from local.kafka import BrokerError, external_bootstrap_servers, running_broker
+from local.kafka import BrokerError, find_external_bootstrap_servers, running_broker
 from local.kafka.jars import LOCK_FILE, render_lock, resolve_lock
 from towerwatch.topics import CATALOGUE
 
@@ -22,62 +22,68 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit status 0 when stopped by SIGTERM or SIGINT, 1 with one sentence on standard error when it cannot serve."""
+    """Run the command and return the exit status: 0 after SIGTERM or SIGINT, 1 if the broker cannot serve.
+
+    Before 1, one sentence on standard error gives the reason.
+    """
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    chosen = _parser().parse_args(arguments)
+    options = _build_parser().parse_args(arguments)
     try:
-        if chosen.command == "lock":
+        if options.command == "lock":
             LOCK_FILE.write_text(render_lock(resolve_lock()))
             print(f"wrote {LOCK_FILE}")
             return 0
         for number in STOP_SIGNALS:
-            signal.signal(number, _stop)
-        run(chosen.data, chosen.port, chosen.log)
+            signal.signal(number, _exit_on_signal)
+        run_broker(options.data, options.port, options.log)
         return 0
     except (BrokerError, ChassisError) as error:
         print(f"kafka: {error}", file=sys.stderr)
         return 1
 
 
-def run(data: Path, port: int, log: Path | None) -> None:
-    """Serve until a signal ends it, on the brokers of KAFKA_BOOTSTRAP_SERVERS where the user has set them.
+def run_broker(data: Path, port: int, log: Path | None) -> None:
+    """Run the broker until a signal ends the process; with KAFKA_BOOTSTRAP_SERVERS set, only make the topics there.
 
-    Prints `ready <bootstrap servers>` once the topics are there. Raises BrokerError or ChassisError.
+    Prints `ready <bootstrap servers>` once the topics exist. Raises BrokerError or ChassisError.
     """
-    if external := external_bootstrap_servers(os.environ):
+    if external := find_external_bootstrap_servers(os.environ):
         asyncio.run(ensure_topics(external, CATALOGUE))
-        _say_ready(external)
+        _print_ready(external)
         while True:
             signal.pause()
     with running_broker(data, port, log) as broker:
-        _say_ready(broker.bootstrap_servers)
+        _print_ready(broker.bootstrap_servers)
         broker.wait()
 
 
-def _say_ready(bootstrap_servers: str) -> None:
+def _print_ready(bootstrap_servers: str) -> None:
     print(f"ready {bootstrap_servers}", flush=True)
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    for each in STOP_SIGNALS:  # a second Ctrl-C must not break off the orderly stop
+def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
+    """Handle a signal: exit with status 0, and ignore further signals during the orderly stop."""
+    for each in STOP_SIGNALS:  # a second Ctrl-C must not interrupt the orderly stop
         signal.signal(each, signal.SIG_IGN)
     sys.exit(0)
 
 
-def _port(text: str) -> int:
+def _parse_port(text: str) -> int:
+    """Parse a TCP port. Raises ArgumentTypeError, or ValueError for what is no number."""
     number = int(text)
     if not 0 < number < 65536:
         raise argparse.ArgumentTypeError(f"{text} is not a port: 1 to 65535")
     return number
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m local.kafka", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     running = commands.add_parser("run", help="run the broker until SIGTERM or Ctrl-C")
     running.add_argument("--data", type=Path, required=True, help="the folder that keeps everything between runs")
     running.add_argument(
-        "--port", type=_port, default=9092, help="where clients connect, on 127.0.0.1 (default: %(default)s)"
+        "--port", type=_parse_port, default=9092, help="where clients connect, on 127.0.0.1 (default: %(default)s)"
     )
     running.add_argument("--log", type=Path, help="Kafka's log (default: kafka.log in the data folder)")
     commands.add_parser("lock", help="resolve Kafka's jars on Maven Central and write jars.lock")

@@ -1,4 +1,4 @@
-"""A real Apache Kafka as a child process: one node on this machine, with the catalogue's topics."""
+"""A real Apache Kafka broker as a child process: one node on this machine, with the catalogue's topics."""
 
 import asyncio
 import base64
@@ -23,31 +23,38 @@ from local.kafka.errors import (
     NotReadyError,
     PortTakenError,
 )
-from local.kafka.jars import LOCK_FILE, cache_folder, ensure_jars, parse_lock
-from local.kafka.java import OLDEST, Java, find_java
-from local.kafka.node import HOST, TOPICS_FOLDER, java_command, java_environment, last_error, server_properties
-from local.signals import hear, held
+from local.kafka.jars import LOCK_FILE, ensure_jars, find_cache_folder, parse_lock
+from local.kafka.java import MIN_JAVA_VERSION, Java, find_java
+from local.kafka.node import (
+    HOST,
+    TOPICS_FOLDER,
+    build_java_command,
+    build_java_environment,
+    find_last_error,
+    render_server_properties,
+)
+from local.signals import signals_blocked, unblock_signals
 from towerwatch.topics import CATALOGUE
 
-_READY_WITHIN_S: Final = 60.0
-_STOPPED_WITHIN_S: Final = 15.0
-_LOOK_EVERY_S: Final = 0.1
+_READY_TIMEOUT_S: Final = 60.0
+_STOP_TIMEOUT_S: Final = 15.0
+_POLL_INTERVAL_S: Final = 0.1
 _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
-def external_bootstrap_servers(environ: Mapping[str, str]) -> str | None:
-    """The brokers that the user has set to be used in place of the local one, or None."""
+def find_external_bootstrap_servers(environ: Mapping[str, str]) -> str | None:
+    """Return the external brokers of KAFKA_BOOTSTRAP_SERVERS, which replace the local broker; None if it is not set."""
     return environ.get("KAFKA_BOOTSTRAP_SERVERS", "").strip() or None
 
 
 class Broker:
-    """One Kafka node on 127.0.0.1, not started yet.
+    """A Kafka node on 127.0.0.1; `start` starts it.
 
     `data` keeps everything between runs: topics, the node's configuration, and its log (`kafka.log`) unless `log` names
-    another file. `port` None takes a free one, chosen at each start.
+    another file. `port` None: a free port, chosen at each start.
 
     The JVM is in a session of its own, so a Ctrl-C reaches it only through `stop`. On Linux it is killed as soon as the
-    thread that started it is gone, even by kill -9: start the broker from a thread that lives as long as it shall.
+    thread that started it ends, even by kill -9: start the broker from a thread that lives as long as the broker shall.
     """
 
     def __init__(
@@ -55,7 +62,7 @@ class Broker:
     ) -> None:
         self.log = (log or data / "kafka.log").absolute()
         self._data = data.absolute()
-        self._wanted_port = port
+        self._requested_port = port
         self._port = port
         self._topics = tuple(topics)
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,62 +71,64 @@ class Broker:
 
     @property
     def bootstrap_servers(self) -> str:
-        """Where clients connect. Without a wanted port, known once started."""
+        """The address that clients connect to; without a requested port, known after `start` only."""
         return f"{HOST}:{self._port}"
 
     @property
     def pid(self) -> int:
-        """The JVM's process id; only while started."""
-        return self._running().pid
+        """The JVM's process id. Raises BrokerError before `start`."""
+        return self._require_process().pid
 
     def start(self, environ: Mapping[str, str] = os.environ) -> None:
-        """Return when the broker answers and has every topic, each partition with a leader.
+        """Start the JVM, and wait until the broker answers and has every topic, each partition with a leader.
 
-        Fetches the jars into the cache first where they are missing. May be called again after `stop`, or after the
-        JVM was killed. Raises BrokerError, or ChassisError where the topics cannot be had; nothing then runs any more.
+        Downloads missing jars into the cache first. May be called again after `stop`, or after the JVM was killed.
+        Raises BrokerError, or ChassisError if the topics cannot be made; then no JVM is left running.
         Must not be called from an event loop.
         """
         java = find_java(environ)
         if java is None:
             raise JavaMissingError(
-                f"Kafka needs Java {OLDEST} or newer, and there is none in JAVA_HOME or on the PATH: "
+                f"Kafka needs Java {MIN_JAVA_VERSION} or newer, and there is none in JAVA_HOME or on the PATH: "
                 "install one, or run `uv sync --group jre`"
             )
-        jars = ensure_jars(cache_folder(environ), parse_lock(LOCK_FILE.read_text()))
+        jars = ensure_jars(find_cache_folder(environ), parse_lock(LOCK_FILE.read_text()))
         self.stop()
         try:
-            self._take_data_folder()
-            self._start_jvm(java, java_environment(environ, jars))
-            asyncio.run(self._until_ready())
+            self._lock_data_folder()
+            self._start_jvm(java, build_java_environment(environ, jars))
+            asyncio.run(self._wait_until_ready())
         except BaseException:
             self._kill()
             raise
 
     def stop(self) -> None:
-        """Stop the JVM in an orderly way, or by force when that takes too long. Harmless when it does not run."""
-        with held():
+        """Stop the JVM by SIGTERM, or by SIGKILL after a timeout; do nothing if it does not run."""
+        with signals_blocked():
             if self._process is not None and self._process.poll() is None:
                 self._process.terminate()
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    self._process.wait(_STOPPED_WITHIN_S)
+                    self._process.wait(_STOP_TIMEOUT_S)
             self._kill()
 
     def wait(self) -> None:
-        """Block for as long as the broker runs, then raise the BrokerDiedError that tells why it no longer does."""
-        self._running().wait()
-        raise self._died()
+        """Wait until the broker ends by itself, and raise BrokerDiedError with the reason."""
+        self._require_process().wait()
+        raise self._build_death_error()
 
-    def _running(self) -> subprocess.Popen[bytes]:
+    def _require_process(self) -> subprocess.Popen[bytes]:
+        """Return the JVM's process. Raises BrokerError if it was not started."""
         if self._process is None:
             raise BrokerError("the broker was not started")
         return self._process
 
-    def _take_data_folder(self) -> None:
+    def _lock_data_folder(self) -> None:
+        """Make the data folder and take its lock, so that no other broker uses it. Raises DataFolderError."""
         try:
             self._data.mkdir(parents=True, exist_ok=True)
             folder = os.open(self._data, os.O_RDONLY)
             self._data_lock = folder
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # let go by the kernel, however this process ends
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the kernel, however this process ends
         except BlockingIOError as error:
             raise DataFolderError(
                 f"another broker already uses {self._data}: stop that one, or choose another data folder"
@@ -130,10 +139,11 @@ class Broker:
             ) from error
 
     def _start_jvm(self, java: Java, environment: Mapping[str, str]) -> None:
-        self._port, controller_port = _ports(self._wanted_port)
+        """Write the configuration, format the storage if it is new, and start Kafka. Raises BrokerError."""
+        self._port, controller_port = _choose_ports(self._requested_port)
         configuration = self._data / "server.properties"
         try:
-            configuration.write_text(server_properties(self._port, controller_port))
+            configuration.write_text(render_server_properties(self._port, controller_port))
             self.log.parent.mkdir(parents=True, exist_ok=True)
             log = self.log.open("ab")
         except OSError as error:
@@ -143,16 +153,17 @@ class Broker:
             ) from error
         with log:
             self._log_begin = log.seek(0, os.SEEK_END)
-            # Kafka writes this file last, so a format that was interrupted is done again.
+            # Kafka writes this file last, so an interrupted format is repeated.
             if not (self._data / TOPICS_FOLDER / "meta.properties").exists():
-                arguments = ("format", "--cluster-id", _new_cluster_id(), "--config", configuration.name)
-                self._run(java_command(java, "kafka.tools.StorageTool", *arguments), environment, log.fileno())
-                if self._running().wait() != 0:
-                    raise self._died()
-            self._run(java_command(java, "kafka.Kafka", configuration.name), environment, log.fileno())
+                arguments = ("format", "--cluster-id", _make_cluster_id(), "--config", configuration.name)
+                self._spawn(build_java_command(java, "kafka.tools.StorageTool", *arguments), environment, log.fileno())
+                if self._require_process().wait() != 0:
+                    raise self._build_death_error()
+            self._spawn(build_java_command(java, "kafka.Kafka", configuration.name), environment, log.fileno())
 
-    def _run(self, command: list[str], environment: Mapping[str, str], log: int) -> None:
-        with held():
+    def _spawn(self, command: list[str], environment: Mapping[str, str], log: int) -> None:
+        """Start a command as the broker's process, with its output in the log (a file descriptor)."""
+        with signals_blocked():
             self._process = subprocess.Popen(
                 command,
                 cwd=self._data,
@@ -161,16 +172,17 @@ class Broker:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),
+                preexec_fn=_make_child_hook(),
             )
 
-    async def _until_ready(self) -> None:
-        ready = asyncio.create_task(ensure_topics(self.bootstrap_servers, self._topics, timeout_s=_READY_WITHIN_S))
+    async def _wait_until_ready(self) -> None:
+        """Make the topics, and wait until they have leaders. Raises BrokerDiedError, NotReadyError, ChassisError."""
+        ready = asyncio.create_task(ensure_topics(self.bootstrap_servers, self._topics, timeout_s=_READY_TIMEOUT_S))
         try:
             while not ready.done():
-                if self._running().poll() is not None:
-                    raise self._died()
-                await asyncio.wait([ready], timeout=_LOOK_EVERY_S)
+                if self._require_process().poll() is not None:
+                    raise self._build_death_error()
+                await asyncio.wait([ready], timeout=_POLL_INTERVAL_S)
             ready.result()
         except BrokerUnreachableError as error:
             raise NotReadyError(
@@ -179,14 +191,16 @@ class Broker:
         finally:
             ready.cancel()
 
-    def _died(self) -> BrokerDiedError:
+    def _build_death_error(self) -> BrokerDiedError:
+        """Build the error for a JVM that has ended, with its exit status and the last error of its log."""
         with self.log.open("rb") as log:
             log.seek(self._log_begin)
-            said = last_error(log.read().decode(errors="replace"))
-        status = self._running().wait()
-        return BrokerDiedError(f"Kafka ended with exit status {status} ({said}): its whole log is {self.log}")
+            last_error = find_last_error(log.read().decode(errors="replace"))
+        status = self._require_process().wait()
+        return BrokerDiedError(f"Kafka ended with exit status {status} ({last_error}): its whole log is {self.log}")
 
     def _kill(self) -> None:
+        """Kill the JVM if it still runs, and release the data folder's lock."""
         if self._process is not None:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -200,7 +214,7 @@ class Broker:
 def running_broker(
     data: Path, port: int | None = None, log: Path | None = None, topics: Iterable[TopicLike] = CATALOGUE
 ) -> Iterator[Broker]:
-    """A broker that is ready, for as long as the block lasts. Raises what `Broker.start` raises."""
+    """Start a broker, run the block when it is ready, and stop the broker. Raises what `Broker.start` raises."""
     broker = Broker(data, port, log, topics)
     try:
         broker.start()
@@ -209,38 +223,41 @@ def running_broker(
         broker.stop()
 
 
-def _ports(wanted: int | None) -> tuple[int, int]:
-    """The clients' port and a free one for the controller, which nobody but the node itself talks to."""
+def _choose_ports(requested: int | None) -> tuple[int, int]:
+    """Return the clients' port (None: a free one) and a free port for the controller, which only the node itself uses.
+
+    Raises PortTakenError.
+    """
     with socket.socket() as clients, socket.socket() as controller:
-        # As Kafka will: connections of a broker that was just stopped may linger, and do not count as taken.
+        # As Kafka does: lingering connections of a broker that was just stopped do not count as a port in use.
         clients.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            clients.bind((HOST, wanted or 0))
+            clients.bind((HOST, requested or 0))
         except OSError as error:
             raise PortTakenError(
-                f"port {wanted} on {HOST} cannot be listened on ({error.strerror}): "
+                f"port {requested} on {HOST} cannot be listened on ({error.strerror}): "
                 "stop what listens there, or choose another port"
             ) from error
         controller.bind((HOST, 0))
         return clients.getsockname()[1], controller.getsockname()[1]
 
 
-def _new_cluster_id() -> str:
-    """A random UUID as Kafka writes them; its first letter is fixed, for a leading dash would be read as an option."""
+def _make_cluster_id() -> str:
+    """Return a random UUID in Kafka's format. Its first letter is fixed: a leading dash would be read as an option."""
     return "K" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
 
 
-def _die_with_parent() -> Callable[[], None]:
-    """What the child does before it becomes the JVM so as never (on Linux) to outlive this process."""
-    libc = ctypes.CDLL(None)  # loaded here: between fork and exec it must not be
+def _make_child_hook() -> Callable[[], None]:
+    """Return the hook for the child before it becomes the JVM, by which it never outlives this process (on Linux)."""
+    libc = ctypes.CDLL(None)  # loaded here, for loading it between fork and exec is not safe
     if not hasattr(libc, "prctl"):
-        return hear
+        return unblock_signals
     parent = os.getpid()
 
-    def ask_kernel() -> None:
-        hear()
+    def request_death_signal() -> None:
+        unblock_signals()
         libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before the kernel was asked
+        if os.getppid() != parent:  # the parent ended before the request
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return ask_kernel
+    return request_death_signal

@@ -1,24 +1,24 @@
-"""What can keep the local broker from serving. Each text is one sentence for a person, with the way out."""
+"""The errors of the local broker. Each text is one sentence for a person, and says what to do."""
 
 
 class BrokerError(Exception):
-    """The broker cannot be started or has stopped by itself; nothing of it is left running."""
+    """The broker cannot be started, or has ended by itself; no process of it is left running."""
 
 
 class JavaMissingError(BrokerError):
-    """No Java that is new enough."""
+    """No Java that is new enough was found."""
 
 
 class JarsUnavailableError(BrokerError):
-    """Kafka's jars are not all in the cache and could not be fetched."""
+    """Some of Kafka's jars are not in the cache and could not be downloaded."""
 
 
 class CorruptJarError(BrokerError):
-    """A jar is not the one that the lock file names, even after it was fetched anew."""
+    """A jar's checksum differs from the lock file's, even after the jar was downloaded again."""
 
 
 class PortTakenError(BrokerError):
-    """Somebody else listens on the broker's port."""
+    """The broker's port is in use by another program."""
 
 
 class DataFolderError(BrokerError):
@@ -26,8 +26,8 @@ class DataFolderError(BrokerError):
 
 
 class NotReadyError(BrokerError):
-    """Kafka runs but does not serve; it was stopped."""
+    """Kafka ran but did not get ready in time; it was stopped."""
 
 
 class BrokerDiedError(BrokerError):
-    """Kafka itself ended, in start-up or later; the text carries the last error of its log."""
+    """The Kafka process ended by itself; the text has the last error of its log."""

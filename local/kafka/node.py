@@ -1,4 +1,4 @@
-"""How the one Kafka node is configured: its server properties, its JVM, and what its log says of a failure."""
+"""The configuration of the Kafka node: its server properties and its JVM; and the search for errors in its log."""
 
 import os
 import re
@@ -11,7 +11,7 @@ from local.kafka.java import Java
 HOST: Final = "127.0.0.1"
 
 TOPICS_FOLDER: Final = "topics"
-"""Where the node keeps its topics, below the data folder that it runs in."""
+"""The folder of the node's topics, in the data folder, which is the node's working directory."""
 
 _JVM_FLAGS: Final = (
     "-Xms64m",
@@ -25,24 +25,24 @@ _JVM_FLAGS: Final = (
 )
 
 
-def java_command(java: Java, main_class: str, *arguments: str) -> list[str]:
-    """The command that runs one of Kafka's classes, with the environment of `java_environment`."""
+def build_java_command(java: Java, main_class: str, *arguments: str) -> list[str]:
+    """Build the command that runs one of Kafka's classes; it needs the environment of `build_java_environment`."""
     log4j = Path(__file__).with_name("log4j2.properties")
     return [str(java.executable), *_JVM_FLAGS, f"-Dlog4j2.configurationFile={log4j.as_uri()}", main_class, *arguments]
 
 
-def java_environment(environ: Mapping[str, str], jars: Sequence[Path]) -> dict[str, str]:
-    """`environ` with `jars` as the class path, and nothing that lies beside them.
+def build_java_environment(environ: Mapping[str, str], jars: Sequence[Path]) -> dict[str, str]:
+    """Return `environ` with exactly the `jars` as the class path.
 
-    Not as an argument: there it would fill four screens of every process list.
+    The class path is no command line argument, for that would fill four screens of every process list.
     """
     return {**environ, "CLASSPATH": os.pathsep.join(map(str, jars))}
 
 
-def server_properties(port: int, controller_port: int) -> str:
-    """A node that is broker and controller in one, for clients of this machine.
+def render_server_properties(port: int, controller_port: int) -> str:
+    """Render the properties of a node that is broker and controller in one, for clients of this machine only.
 
-    https://kafka.apache.org/44/configuration/broker-configs/ has every name.
+    Every name is documented at https://kafka.apache.org/44/configuration/broker-configs/.
     """
     properties = {
         "process.roles": "broker,controller",
@@ -55,7 +55,7 @@ def server_properties(port: int, controller_port: int) -> str:
         "controller.listener.names": "CONTROLLER",
         # Below the JVM's working directory: a full path with a comma or an umlaut would not survive this file's format.
         "log.dirs": TOPICS_FOLDER,
-        # A topic that the catalogue does not know is a mistake, and its partition count would be a guess.
+        # A topic outside of the catalogue is a mistake, and its partition count would be a guess.
         "auto.create.topics.enable": "false",
         "offsets.topic.replication.factor": "1",
         "offsets.topic.num.partitions": "4",
@@ -74,12 +74,12 @@ def server_properties(port: int, controller_port: int) -> str:
     return "".join(f"{name}={value}\n" for name, value in properties.items())
 
 
-def last_error(log: str) -> str:
-    """What Kafka's log gives as the reason of its end: its last error with the exception's line, else its last line."""
+def find_last_error(log: str) -> str:
+    """Return the reason of Kafka's end: the log's last error with the line of its exception, else the last line."""
     lines = [line for line in log.splitlines() if line.strip()]
     for number in range(len(lines) - 1, -1, -1):
-        if said := re.match(r"\S+ (?:ERROR|FATAL) (.*?)(?: \([\w.$]+\))?$", lines[number]):
+        if error := re.match(r"\S+ (?:ERROR|FATAL) (.*?)(?: \([\w.$]+\))?$", lines[number]):
             cause = lines[number + 1] if number + 1 < len(lines) else ""
             is_cause = re.match(r"[\w.$]+(?:Exception|Error)\b", cause)
-            return f"{said[1].rstrip('.:')}: {cause}" if is_cause else said[1]
+            return f"{error[1].rstrip('.:')}: {cause}" if is_cause else error[1]
     return lines[-1] if lines else "it said nothing"

@@ -9,12 +9,12 @@ from typing import Final
 
 import httpx
 
-from local.demo.expected import expected_alerts
+from local.demo.expected import compute_expected_alerts
 from local.demo.options import DEFAULT_INTERESTS, parse_interest
 from local.demo.screen import Screen
 from local.errors import LocalError
 from local.kind import clock, cluster, secrets, story
-from local.kind.commands import kubectl, require, run_quietly
+from local.kind.commands import capture_command, kubectl_command, require_programs
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
 
@@ -24,11 +24,16 @@ END: Final = datetime(2013, 2, 11, tzinfo=UTC)
 LAG: Final = timedelta(minutes=10)
 """DEPARTURES_LAG and ARRIVALS_LAG of the overlay."""
 START_UP_S: Final = 180.0
-STORY_S: Final = 180.0
+"""Real seconds until the scenario's clock reaches BEGIN: the pods start meanwhile."""
+SCENARIO_S: Final = 180.0
+"""Real seconds from BEGIN to END."""
 
 
 def main() -> int:
-    """0 when done; 1 when the story ended otherwise than the timetable says; 2 when it cannot be done, with why."""
+    """Run the command and return the exit status: 0 for success, 1 for missing or unexpected mails, 2 for an error.
+
+    Before 2, one sentence on standard error gives the reason.
+    """
     parser = argparse.ArgumentParser(prog="python -m local.kind", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="make the cluster, or bring it up to date")
@@ -40,14 +45,14 @@ def main() -> int:
     try:
         match chosen.command:
             case "up":
-                cluster.up()
-                _show()
+                cluster.bring_up()
+                _print_addresses()
             case "down":
-                cluster.down()
+                cluster.tear_down()
             case "demo":
-                return _demo(empty=chosen.empty)
+                return _run_demo(empty=chosen.empty)
             case "secrets":
-                made = secrets.make(cluster.SECRETS)
+                made = secrets.make_secrets(cluster.SECRETS)
                 print(f"{'made' if made else 'left as they are'}: {cluster.SECRETS}")
     except LocalError as error:
         print(f"kind: {error}", file=sys.stderr)
@@ -57,60 +62,69 @@ def main() -> int:
     return 0
 
 
-def _demo(*, empty: bool) -> int:
-    require("docker", "kind", "kubectl")
+def _run_demo(*, empty: bool) -> int:
+    """Run the scenario in an empty cluster; return 0 if exactly the expected mails came, else 1. Raises LocalError.
+
+    `empty`: delete an existing cluster's data first, instead of raising LocalError.
+    """
+    require_programs("docker", "kind", "kubectl")
     screen = Screen()
-    if not cluster.exists():
-        cluster.up()
+    if not cluster.cluster_exists():
+        cluster.bring_up()
     elif not empty:
         raise LocalError(
             "the story needs a cluster without data, as it compares every mail: `make kind-demo ARGS=--empty` "
             "deletes all accounts, interests and flights in it first"
         )
-    cluster.empty()
+    cluster.delete_namespace()
     now = datetime.now(UTC)
-    clock.write(cluster.CLOCK, clock.for_story(BEGIN, END, LAG, now + timedelta(seconds=START_UP_S), STORY_S))
-    cluster.apply(restart=False)
-    interests = [parse_interest(text) for text in DEFAULT_INTERESTS]
-    timetable = Timetable(nycflights.load(nycflights.cache_directory(os.environ)))
-    expected = [alert for wanted in interests for alert in expected_alerts(timetable, wanted, BEGIN, END)]
+    clock.write_clock(
+        cluster.CLOCK, clock.make_scenario_clock(BEGIN, END, LAG, now + timedelta(seconds=START_UP_S), SCENARIO_S)
+    )
+    cluster.apply_overlay(restart=False)
+    interests = [parse_interest(text, BEGIN) for text in DEFAULT_INTERESTS]
+    timetable = Timetable(nycflights.load(nycflights.find_cache_directory(os.environ)))
+    expected = [alert for interest in interests for alert in compute_expected_alerts(timetable, interest, END)]
     trust = ssl.create_default_context(cafile=str(cluster.SECRETS / secrets.CERTIFICATE))
     with httpx.Client(base_url=URL, verify=trust, timeout=15, trust_env=False) as people:
-        doors = story.Doors(
+        access = story.ClusterAccess(
             people,
-            mails=lambda: _in_pod("mailbox", "python", "-m", "local.kind.mails", "/var/lib/mailbox/mail"),
-            airports=lambda: _in_pod("streams", "python", "-c", _AIRPORTS),
+            mails=lambda: _run_in_pod("mailbox", "python", "-m", "local.kind.mails", "/var/lib/mailbox/mail"),
+            airports=lambda: _run_in_pod("streams", "python", "-c", _FETCH_AIRPORTS),
         )
-        wrong = story.tell(doors, interests, BEGIN, expected, screen)
-    for name, alerts in (("missing", wrong.missing), ("unexpected", wrong.unexpected)):
+        difference = story.run_scenario(access, interests, expected, screen)
+    for name, alerts in (("missing", difference.missing), ("unexpected", difference.unexpected)):
         for alert in alerts:
-            screen.say(f"  {name}: {alert}")
-    if not wrong:
-        screen.say(f"  every expected mail came, {len(expected)} alerts, and no other")
-    _show()
-    return 1 if wrong else 0
+            screen.print_line(f"  {name}: {alert}")
+    if not difference:
+        screen.print_line(f"  every expected mail came, {len(expected)} alerts, and no other")
+    _print_addresses()
+    return 1 if difference else 0
 
 
-# Of the worker that is asked, and of all the others by it.
-_AIRPORTS: Final = """
+# The worker that is requested returns the airports of all workers.
+_FETCH_AIRPORTS: Final = """
 from urllib.request import urlopen
 with urlopen("http://127.0.0.1:8080/api/airports", timeout=10) as answer:
     print(answer.read().decode())
 """
 
 
-def _in_pod(deployment: str, *command: str) -> str:
-    """What a command prints in a pod of a Deployment. Raises LocalError."""
-    done = run_quietly(*kubectl("--namespace", cluster.NAMESPACE, "exec", f"deployment/{deployment}", "--", *command))
+def _run_in_pod(deployment: str, *command: str) -> str:
+    """Run a command in a pod of a Deployment and return its standard output. Raises LocalError if it fails."""
+    done = capture_command(
+        *kubectl_command("--namespace", cluster.NAMESPACE, "exec", f"deployment/{deployment}", "--", *command)
+    )
     if done.returncode != 0:
         raise LocalError(f"a pod of {deployment} cannot be asked: {done.stderr.strip()}")
     return done.stdout
 
 
-def _show() -> None:
+def _print_addresses() -> None:
+    """Print the URLs of the cluster, and where its password and certificate are."""
     password = cluster.SECRETS / "operators.password"
-    workers = " ".join(kubectl("--namespace", cluster.NAMESPACE, "port-forward", "service/streams", "8080"))
-    Screen().table(
+    workers = " ".join(kubectl_command("--namespace", cluster.NAMESPACE, "port-forward", "service/streams", "8080"))
+    Screen().print_table(
         [
             ("accounts", f"{URL}/docs/accounts"),
             ("interests and flights", f"{URL}/docs/flights"),

@@ -1,4 +1,4 @@
-"""The clock of the cluster's story: a file from which the manifests make a ConfigMap."""
+"""The cluster's clock: a file from which the manifests make a ConfigMap."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from chassis.clock import ScaledClock
 
 
-def write(path: Path, clock: ScaledClock) -> None:
-    """Write the clock as the variables that the services and the replay read."""
+def write_clock(path: Path, clock: ScaledClock) -> None:
+    """Write the clock to a file, as the environment variables that the services and the replay read."""
     stop = clock.stop.isoformat() if clock.stop else ""
     path.write_text(
         f"CLOCK_START={clock.start.isoformat()}\nCLOCK_RATE={clock.rate!r}\n"
@@ -15,11 +15,14 @@ def write(path: Path, clock: ScaledClock) -> None:
     )
 
 
-def for_daily_use(now: datetime) -> ScaledClock:
-    """From the blizzard on, an hour in a minute, until the flights end: some five days."""
+def make_daily_clock(now: datetime) -> ScaledClock:
+    """Make a clock that starts at the blizzard of February 2013 and runs 60 times as fast as real time.
+
+    It stops on 31 December 2013, where the flights end: some five real days later.
+    """
     return ScaledClock(datetime(2013, 2, 8, tzinfo=UTC), 60.0, now, datetime(2013, 12, 31, tzinfo=UTC))
 
 
-def for_story(begin: datetime, end: datetime, lag: timedelta, now: datetime, takes_s: float) -> ScaledClock:
-    """From `begin` on at `now`, so fast that `end` is reached `takes_s` real seconds later; it stops `lag` after it."""
+def make_scenario_clock(begin: datetime, end: datetime, lag: timedelta, now: datetime, takes_s: float) -> ScaledClock:
+    """Make a clock that shows `begin` at `now`, and `end` `takes_s` real seconds later; it stops `lag` after `end`."""
     return ScaledClock(begin, (end - begin).total_seconds() / takes_s, now, end + lag)

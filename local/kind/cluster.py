@@ -1,10 +1,10 @@
-"""The cluster itself: made, filled, brought up to date, deleted."""
+"""The commands that create the cluster, deploy to it, and delete it."""
 
 from datetime import UTC, datetime
 from typing import Final
 
 from local.kind import clock, secrets
-from local.kind.commands import CLUSTER, kubectl, require, run, run_quietly
+from local.kind.commands import CLUSTER, capture_command, kubectl_command, require_programs, run_command
 from local.processes import ROOT
 
 OVERLAY: Final = ROOT / "manifests" / "overlays" / "kind"
@@ -26,58 +26,68 @@ OURS: Final = ("user-manager", "collector", "streams", "notifier", "opensky", "m
 _WAIT: Final = "--timeout=10m"
 
 
-def up() -> None:
-    """Make the cluster where there is none, and bring what is in it up to date. Raises LocalError."""
-    require("docker", "kind", "kubectl")
-    there = exists()
-    if not there:
-        run("kind", "create", "cluster", "--config", str(ROOT / "kind.yaml"), "--wait", "180s")
-    run("docker", "build", "--target", "kind", "--tag", IMAGE, str(ROOT))
-    run("kind", "load", "docker-image", IMAGE, "--name", CLUSTER)
+def bring_up() -> None:
+    """Create the cluster if it does not exist, and deploy the newest image and manifests to it. Raises LocalError."""
+    require_programs("docker", "kind", "kubectl")
+    existed = cluster_exists()
+    if not existed:
+        run_command("kind", "create", "cluster", "--config", str(ROOT / "kind.yaml"), "--wait", "180s")
+    run_command("docker", "build", "--target", "kind", "--tag", IMAGE, str(ROOT))
+    run_command("kind", "load", "docker-image", IMAGE, "--name", CLUSTER)
     for manifest in _DEFINITIONS:
         # Some definitions are too long for the annotation that a client-side apply makes.
-        run(*kubectl("apply", "--server-side", "--force-conflicts", "--filename", manifest))
-    # The controller's manifest has resources of these kinds, which the API server takes a moment to know.
-    run(*kubectl("wait", "--for=condition=Established", "customresourcedefinitions", "--all", _WAIT))
-    run(*kubectl("apply", "--server-side", "--force-conflicts", "--filename", _CONTROLLER))
-    run(*kubectl("--namespace", "nginx-gateway", "rollout", "status", "deployment/nginx-gateway", _WAIT))
-    secrets.make(SECRETS)
+        run_command(*kubectl_command("apply", "--server-side", "--force-conflicts", "--filename", manifest))
+    # The controller's manifest has resources of these kinds, which the API server accepts after a moment only.
+    run_command(*kubectl_command("wait", "--for=condition=Established", "customresourcedefinitions", "--all", _WAIT))
+    run_command(*kubectl_command("apply", "--server-side", "--force-conflicts", "--filename", _CONTROLLER))
+    run_command(
+        *kubectl_command("--namespace", "nginx-gateway", "rollout", "status", "deployment/nginx-gateway", _WAIT)
+    )
+    secrets.make_secrets(SECRETS)
     if not CLOCK.exists():
-        clock.write(CLOCK, clock.for_daily_use(datetime.now(UTC)))
-    apply(restart=there)
+        clock.write_clock(CLOCK, clock.make_daily_clock(datetime.now(UTC)))
+    apply_overlay(restart=existed)
 
 
-def apply(*, restart: bool) -> None:
-    """Apply the overlay, and return when all of it is ready. `restart`: the image may be another by the same name."""
+def apply_overlay(*, restart: bool) -> None:
+    """Apply the overlay's manifests, and wait until all of them are ready. Raises LocalError.
+
+    `restart`: restart the pods, for the image may be a new one with the same name.
+    """
     # A Job cannot be changed; this one may always be run again.
-    run(*kubectl("--namespace", NAMESPACE, "delete", "job/topics", "--ignore-not-found"))
-    run(*kubectl("apply", "--kustomize", str(OVERLAY)))
+    run_command(*kubectl_command("--namespace", NAMESPACE, "delete", "job/topics", "--ignore-not-found"))
+    run_command(*kubectl_command("apply", "--kustomize", str(OVERLAY)))
     if restart:
-        run(*kubectl("--namespace", NAMESPACE, "rollout", "restart", *(f"deployment/{name}" for name in OURS)))
-    run(*kubectl("--namespace", NAMESPACE, "rollout", "status", "statefulset/kafka", _WAIT))
-    # At once: some minutes after its end it is gone by itself.
-    run(*kubectl("--namespace", NAMESPACE, "wait", "--for=condition=Complete", "job/topics", _WAIT))
+        run_command(
+            *kubectl_command("--namespace", NAMESPACE, "rollout", "restart", *(f"deployment/{name}" for name in OURS))
+        )
+    run_command(*kubectl_command("--namespace", NAMESPACE, "rollout", "status", "statefulset/kafka", _WAIT))
+    # The first of the waits: some minutes after its end the Job is deleted by itself.
+    run_command(*kubectl_command("--namespace", NAMESPACE, "wait", "--for=condition=Complete", "job/topics", _WAIT))
     for name in ("user-db", "data-db"):
-        run(*kubectl("--namespace", NAMESPACE, "rollout", "status", f"statefulset/{name}", _WAIT))
+        run_command(*kubectl_command("--namespace", NAMESPACE, "rollout", "status", f"statefulset/{name}", _WAIT))
     for name in (*OURS, "prometheus"):
-        run(*kubectl("--namespace", NAMESPACE, "rollout", "status", f"deployment/{name}", _WAIT))
-    run(
-        *kubectl("--namespace", "towerwatch-gateway", "wait", "--for=condition=Programmed", "gateway/towerwatch", _WAIT)
+        run_command(*kubectl_command("--namespace", NAMESPACE, "rollout", "status", f"deployment/{name}", _WAIT))
+    run_command(
+        *kubectl_command(
+            "--namespace", "towerwatch-gateway", "wait", "--for=condition=Programmed", "gateway/towerwatch", _WAIT
+        )
     )
 
 
-def empty() -> None:
-    """Delete everything of Towerwatch's in the cluster, with its data."""
-    run(*kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", _WAIT))
+def delete_namespace() -> None:
+    """Delete Towerwatch's namespace in the cluster, with all its data."""
+    run_command(*kubectl_command("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", _WAIT))
 
 
-def down() -> None:
-    """Delete the cluster with all that is in it, and the secrets that were made for it. Raises LocalError."""
-    require("docker", "kind")
-    run("kind", "delete", "cluster", "--name", CLUSTER)
+def tear_down() -> None:
+    """Delete the cluster with all that is in it, and its secrets and clock file. Raises LocalError."""
+    require_programs("docker", "kind")
+    run_command("kind", "delete", "cluster", "--name", CLUSTER)
     for made in (CLOCK, *(path for path in SECRETS.glob("*") if path.suffix != ".example")):
         made.unlink(missing_ok=True)
 
 
-def exists() -> bool:
-    return CLUSTER in run_quietly("kind", "get", "clusters").stdout.split()
+def cluster_exists() -> bool:
+    """Return True if kind has a cluster of our name on this machine, else False."""
+    return CLUSTER in capture_command("kind", "get", "clusters").stdout.split()

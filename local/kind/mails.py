@@ -1,25 +1,25 @@
-"""`python -m local.kind.mails MAILDIR`: what the mailbox holds, as JSON; run in its pod."""
+"""`python -m local.kind.mails MAILDIR` prints the mailbox's mails as JSON; run in the mailbox's pod."""
 
 import json
 import sys
 from pathlib import Path
 
-from local.mailbox.reading import confirmation_link, mails
+from local.mailbox.reading import find_confirmation_link, read_mails
 from notifier.mail.alert_header import ALERT_HEADER
 
 
-def as_json(maildir: Path) -> str:
-    """One object for each mail: its subject, the link that it asks to follow, and the alerts that it tells of."""
+def encode_mails(maildir: Path) -> str:
+    """Encode a Maildir as a JSON list: the subject, confirmation link (or null) and alert headers of each mail."""
     found = [
         {
             "subject": str(mail.message["Subject"]),
-            "link": confirmation_link(mail),
+            "link": find_confirmation_link(mail),
             "alerts": [str(value) for value in mail.message.get_all(ALERT_HEADER, [])],
         }
-        for mail in mails(maildir)
+        for mail in read_mails(maildir)
     ]
     return json.dumps(found)
 
 
 if __name__ == "__main__":
-    print(as_json(Path(sys.argv[1])))
+    print(encode_mails(Path(sys.argv[1])))

@@ -1,1 +1,1 @@
-"""A mail server for one machine: takes every mail and keeps it in a Maildir."""
+"""A mail server for one machine: accepts every mail and stores it in a Maildir."""

@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from local.mailbox.errors import CannotListenError
-from local.mailbox.server import start
+from local.mailbox.server import start_server
 
 
 def main() -> int:
-    """Serve; the exit code is 0 after SIGTERM or SIGINT, 1 when the port cannot be had."""
+    """Serve until SIGTERM or SIGINT, then return exit status 0; 1 if the port cannot be listened on."""
     parser = argparse.ArgumentParser(prog="python -m local.mailbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8025)
@@ -26,10 +26,11 @@ def main() -> int:
 
 
 async def _serve(host: str, port: int, maildir: Path) -> None:
+    """Store every mail in the Maildir until SIGTERM or SIGINT. Raises CannotListenError."""
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    server = await start(host, port, maildir)
+    server = await start_server(host, port, maildir)
     print(f"mailbox: taking mail on {host}:{port}, into {maildir}", flush=True)
     await stopping.wait()
     server.close()  # connections that are open end with the process

@@ -1,5 +1,5 @@
-"""What can go wrong in the mailbox."""
+"""The error of the mailbox."""
 
 
 class CannotListenError(Exception):
-    """The port is taken, or not ours to take. The text is one sentence for whoever started the mailbox."""
+    """The port is in use, or listening on it is not allowed. The text is one sentence for the person at the console."""

@@ -1,4 +1,4 @@
-"""Mails read back from a Maildir, also while others are being delivered."""
+"""Reading of mails from a Maildir, also while other mails are being delivered."""
 
 import re
 from collections.abc import Container
@@ -14,57 +14,59 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
-    """One mail in a Maildir."""
+class ReceivedMail:
+    """A mail in a Maildir."""
 
     key: str
-    """Its name in the Maildir, which never changes."""
+    """The mail's unique name in the Maildir, which never changes."""
     delivered_at: datetime
     """Real time of delivery, UTC, to the microsecond."""
     message: EmailMessage = field(compare=False)
 
 
-def mails(maildir: Path, besides: Container[str] = ()) -> list[Mail]:
-    """The mails in the order of their delivery, without those whose keys are in `besides`.
+def read_mails(maildir: Path, besides: Container[str] = ()) -> list[ReceivedMail]:
+    """Read the mails in the order of delivery, except those whose keys are in `besides`.
 
-    Empty where there is no Maildir (yet). A mail is seen whole or not at all; one that is taken away while this
-    reads is left out.
+    Empty if the Maildir does not exist (yet). A mail is read whole or not at all; a mail that is deleted during the
+    call is left out.
     """
-    # `new` before `cur`: a reader moves mails that way, so one that is moved now is met twice rather than never.
-    found: dict[str, Mail] = {}
+    # `new` before `cur`: a mail reader moves mails that way, so a mail moved now is found twice rather than never.
+    found: dict[str, ReceivedMail] = {}
     for folder in ("new", "cur"):
-        for path in _files(maildir / folder):
+        for path in _list_files(maildir / folder):
             key = path.name.partition(":")[0]
             if key in besides or key in found:
                 continue
-            mail = _read(key, path)
+            mail = _read_mail(key, path)
             if mail is not None:
                 found[key] = mail
     return sorted(found.values(), key=lambda mail: (mail.delivered_at, mail.key))
 
 
-def text(mail: Mail) -> str:
-    """The plain text of a mail; empty where it has none."""
+def get_plain_text(mail: ReceivedMail) -> str:
+    """Return the plain text of a mail; empty if it has none."""
     body = mail.message.get_body(("plain",))
     return body.get_content() if isinstance(body, EmailMessage) else ""
 
 
-def confirmation_link(mail: Mail) -> str | None:
-    """The link that confirms an address, or None where the mail is another."""
+def find_confirmation_link(mail: ReceivedMail) -> str | None:
+    """Return the link that confirms an address, or None if the mail is no confirmation mail."""
     if "confirm" not in str(mail.message["Subject"]).lower():
         return None
-    link = _LINK.search(text(mail))
+    link = _LINK.search(get_plain_text(mail))
     return link.group() if link else None
 
 
-def _files(folder: Path) -> list[Path]:
+def _list_files(folder: Path) -> list[Path]:
+    """Return the files of a folder; an empty list if the folder does not exist."""
     try:
         return list(folder.iterdir())
     except FileNotFoundError:
         return []
 
 
-def _read(key: str, path: Path) -> Mail | None:
+def _read_mail(key: str, path: Path) -> ReceivedMail | None:
+    """Read one mail; None if its file does not exist any more."""
     try:
         with path.open("rb") as file:
             content = file.read()
@@ -72,4 +74,4 @@ def _read(key: str, path: Path) -> Mail | None:
     except FileNotFoundError:
         return None
     message = message_from_bytes(content, EmailMessage, policy=default)
-    return Mail(key, _EPOCH + timedelta(microseconds=written_ns // 1000), message)
+    return ReceivedMail(key, _EPOCH + timedelta(microseconds=written_ns // 1000), message)

@@ -1,4 +1,4 @@
-"""The SMTP side: whatever is sent lands in the Maildir."""
+"""The SMTP server that stores every mail in the Maildir."""
 
 import asyncio
 import mailbox
@@ -12,8 +12,8 @@ from local.mailbox.errors import CannotListenError
 HOSTNAME = "mailbox.local"
 
 
-class IntoMaildir:
-    """Takes every mail to every recipient; "250" means that it is on the disk, whole."""
+class MaildirHandler:
+    """The handler that stores every mail to every recipient; the reply 250 means that the whole mail is on the disk."""
 
     def __init__(self, maildir: Path) -> None:
         maildir.parent.mkdir(parents=True, exist_ok=True)
@@ -22,17 +22,17 @@ class IntoMaildir:
     async def handle_DATA(  # noqa: N802 - aiosmtpd looks it up by this name
         self, _server: SMTP, _session: Session, envelope: Envelope
     ) -> str:
-        """aiosmtpd's hook for a mail that has arrived."""
+        """Store a mail that has arrived, and return the SMTP reply."""
         trace = [f"Return-Path: <{envelope.mail_from or ''}>", *(f"Delivered-To: {each}" for each in envelope.rcpt_tos)]
-        # Bytes, not a message object: that would be written anew, and given a date of its own.
+        # Bytes, not a message object, which would be serialized anew and given a date of its own.
         mail = "".join(f"{line}\n" for line in trace).encode() + (envelope.original_content or b"")
         await asyncio.to_thread(self._maildir.add, mail.replace(b"\r\n", b"\n"))
         return "250 delivered"
 
 
-async def start(host: str, port: int, maildir: Path) -> asyncio.Server:
-    """Listen. Raises CannotListenError."""
-    handler = IntoMaildir(maildir)
+async def start_server(host: str, port: int, maildir: Path) -> asyncio.Server:
+    """Start the server and return it while it listens. Raises CannotListenError."""
+    handler = MaildirHandler(maildir)
     loop = asyncio.get_running_loop()
     try:
         return await loop.create_server(

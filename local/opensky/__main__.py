@@ -13,29 +13,32 @@ from aiohttp import web
 
 from chassis.clock import Clock, clock_from
 from local.opensky import faults, nycflights
-from local.opensky.access import Access, Credentials
+from local.opensky.access import AccessControl, Credentials
 from local.opensky.flights import Timetable
 from local.opensky.server import make_app
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT, then return 0. A fault of the caller is one sentence and 2, a taken port 1."""
+    """Serve until SIGTERM or SIGINT, then return exit status 0; 2 for invalid options, 1 if the port cannot be used.
+
+    Before 1 or 2, one sentence on standard error gives the reason.
+    """
     environment = os.environ
-    options = _options(environment)
+    options = _parse_options(environment)
     try:
-        clock = _clock(environment)
-        credentials = _credentials(options.client_id, options.client_secret)
+        clock = _make_clock(environment)
+        credentials = _read_credentials(options.client_id, options.client_secret)
     except ValueError as error:
-        return _complain(str(error), 2)
+        return _print_error(str(error), 2)
     # Until aiohttp handles them, too, they end the program in silence.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))
     # 328,000 flights are made and none thrown away: collecting garbage meanwhile would take a third of the start.
     gc.disable()
-    timetable = Timetable(nycflights.load(nycflights.cache_directory(environment)))
+    timetable = Timetable(nycflights.load(nycflights.find_cache_directory(environment)))
     gc.freeze()
     gc.enable()
-    app = make_app(timetable, clock, Access(credentials, options.credits_per_day), options.faults)
+    app = make_app(timetable, clock, AccessControl(credentials, options.credits_per_day), options.faults)
     try:
         web.run_app(
             app,
@@ -47,17 +50,21 @@ def main() -> int:
         )
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            return _complain(f"port {options.port} of {options.host} is in use", 1)
-        return _complain(f"cannot listen on {options.host}:{options.port}: {error.strerror}", 1)
+            return _print_error(f"port {options.port} of {options.host} is in use", 1)
+        return _print_error(f"cannot listen on {options.host}:{options.port}: {error.strerror}", 1)
     return 0
 
 
-def _options(environment: Mapping[str, str]) -> argparse.Namespace:
+def _parse_options(environment: Mapping[str, str]) -> argparse.Namespace:
+    """Parse the command line, with the client's credentials from the environment as defaults."""
     parser = argparse.ArgumentParser(prog="python -m local.opensky", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_port, required=True)
+    parser.add_argument("--port", type=_parse_port, required=True)
     parser.add_argument(
-        "--credits-per-day", type=_credits, metavar="N", help="for every caller, instead of 400 (anonymous) and 4000"
+        "--credits-per-day",
+        type=_parse_credits,
+        metavar="N",
+        help="for every caller, instead of 400 (anonymous) and 4000",
     )
     parser.add_argument("--client-id", default=environment.get("OPENSKY_CLIENT_ID"), help="or OPENSKY_CLIENT_ID")
     parser.add_argument(
@@ -65,35 +72,40 @@ def _options(environment: Mapping[str, str]) -> argparse.Namespace:
     )
     parser.add_argument(
         "--faults",
-        type=_faults,
+        type=_parse_faults,
         metavar="SEED[:RATE]",
-        help=f"let requests fail as OpenSky's may, drawn from SEED with probability RATE (default {faults.RATE}); "
-        f'or a script, one entry for each request for flights: ["{faults.Fault.UNAVAILABLE}", null, …]',
+        help="let requests fail as OpenSky's may, drawn from SEED with probability RATE "
+        f"(default {faults.DEFAULT_RATE}); or a script, one entry for each request for flights: "
+        f'["{faults.InjectedFault.UNAVAILABLE}", null, …]',
     )
     return parser.parse_args()
 
 
-def _port(text: str) -> int:
+def _parse_port(text: str) -> int:
+    """Parse a TCP port. Raises ArgumentTypeError."""
     if not text.isdecimal() or not 1 <= int(text) <= 65_535:
         raise argparse.ArgumentTypeError(f"{text!r} is not a port, a number from 1 to 65535")
     return int(text)
 
 
-def _credits(text: str) -> int:
+def _parse_credits(text: str) -> int:
+    """Parse a number of credits. Raises ArgumentTypeError."""
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of credits")
     return int(text)
 
 
-def _faults(text: str) -> faults.Faults:
+def _parse_faults(text: str) -> faults.FaultInjector:
+    """Parse the option --faults. Raises ArgumentTypeError."""
     try:
-        return faults.parse(text)
+        return faults.parse_faults(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def _clock(environment: Mapping[str, str]) -> Clock:
-    start = _instant(environment, "CLOCK_START")
+def _make_clock(environment: Mapping[str, str]) -> Clock:
+    """Make the replay's clock from CLOCK_START, CLOCK_RATE, CLOCK_ANCHOR and CLOCK_STOP. Raises ValueError."""
+    start = _read_instant(environment, "CLOCK_START")
     if start is None or start.astimezone(UTC).year != 2013:
         raise ValueError("CLOCK_START must be an instant of 2013, the year of the flights, like 2013-02-13T00:00:00Z")
     rate = environment.get("CLOCK_RATE") or "1"
@@ -101,10 +113,13 @@ def _clock(environment: Mapping[str, str]) -> Clock:
         rate_number = float(rate)
     except ValueError:
         raise ValueError(f"CLOCK_RATE must be a number, not {rate!r}") from None
-    return clock_from(start, rate_number, _instant(environment, "CLOCK_ANCHOR"), _instant(environment, "CLOCK_STOP"))
+    return clock_from(
+        start, rate_number, _read_instant(environment, "CLOCK_ANCHOR"), _read_instant(environment, "CLOCK_STOP")
+    )
 
 
-def _instant(environment: Mapping[str, str], name: str) -> datetime | None:
+def _read_instant(environment: Mapping[str, str], name: str) -> datetime | None:
+    """Read an instant with an offset from a variable; None if it is not set. Raises ValueError."""
     text = environment.get(name)
     if not text:
         return None
@@ -117,7 +132,8 @@ def _instant(environment: Mapping[str, str], name: str) -> datetime | None:
     return instant
 
 
-def _credentials(client_id: str | None, client_secret: str | None) -> Credentials | None:
+def _read_credentials(client_id: str | None, client_secret: str | None) -> Credentials | None:
+    """Return the client's credentials; None if neither value is set. Raises ValueError if only one of them is."""
     if client_id and client_secret:
         return Credentials(client_id, client_secret)
     if client_id or client_secret:
@@ -125,7 +141,7 @@ def _credentials(client_id: str | None, client_secret: str | None) -> Credential
     return None
 
 
-def _complain(sentence: str, status: int) -> int:
+def _print_error(sentence: str, status: int) -> int:
     print(f"local.opensky: {sentence}.", file=sys.stderr)
     return status
 

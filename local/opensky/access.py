@@ -1,8 +1,8 @@
-"""Who is asking: OAuth2 client credentials, or nobody in particular.
+"""Authentication of the replay's callers: OAuth2 client credentials, or anonymous.
 
 Tokens live for 30 minutes of the server's clock, not of real time: a client that renews its token by the same clock,
-however fast it runs, then meets what it would meet at OpenSky. They are kept in memory, so a restarted server knows
-none of them, answers 401, and a good client asks for a new one.
+however fast it runs, then meets what it would meet at OpenSky. They are kept in memory, so a restarted server has
+none of them, answers 401, and a correct client requests a new one.
 """
 
 import secrets
@@ -17,21 +17,21 @@ TOKEN_SECONDS = 1_800
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An API client as OpenSky's account page hands it out."""
+    """The client id and secret of an API client, as OpenSky's account page hands them out."""
 
     client_id: str
     client_secret: str
 
 
 class Caller(NamedTuple):
-    """Whose credits a question is paid from, and how many they get a day."""
+    """The credit account that a request is charged to, with its daily allowance of credits."""
 
     name: str
     allowance: int
 
 
-class Access:
-    """Issues tokens to one client, or to none if there are no credentials, and recognises them.
+class AccessControl:
+    """The issuer and verifier of access tokens, for one client, or for none if there are no credentials.
 
     `credits_per_day` replaces the allowance of the client and that of every anonymous caller.
     """
@@ -41,9 +41,10 @@ class Access:
         self._anonymous_credits = ANONYMOUS_PER_DAY if credits_per_day is None else credits_per_day
         self._client_credits = STANDARD_PER_DAY if credits_per_day is None else credits_per_day
         self._expiries: dict[str, int] = {}
+        """By token, the second of the server's clock at which the token expires."""
 
-    def issue(self, credentials: Credentials, now: int) -> str:
-        """A new token. Raises Unauthorised when the credentials are not ours."""
+    def issue_token(self, credentials: Credentials, now: int) -> str:
+        """Return a new token, which expires after TOKEN_SECONDS. Raises Unauthorised for unknown credentials."""
         if credentials != self._credentials:
             raise Unauthorised("Invalid client or Invalid client credentials")
         self._expiries = {token: expiry for token, expiry in self._expiries.items() if now < expiry}
@@ -51,12 +52,12 @@ class Access:
         self._expiries[token] = now + TOKEN_SECONDS
         return token
 
-    def forget(self, authorization: str) -> None:
-        """Accept the token of this Authorization header no more, if it was ever given."""
+    def revoke_token(self, authorization: str) -> None:
+        """Revoke the token of this Authorization header; do nothing if the token is unknown."""
         self._expiries.pop(authorization.partition(" ")[2], None)
 
-    def identify(self, authorization: str | None, address: str, now: int) -> Caller:
-        """Who sends this Authorization header from this network address.
+    def identify_caller(self, authorization: str | None, address: str, now: int) -> Caller:
+        """Return the caller with this Authorization header (None: an anonymous one) at this network address.
 
         Raises Unauthorised for a token that is unknown or has expired, and for every other scheme: OpenSky ended basic
         authentication in March 2026.

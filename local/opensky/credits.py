@@ -1,4 +1,4 @@
-"""What a question costs, and who has how much left.
+"""The price of each API call, and the credits that every caller has left.
 
 Source: "API credit usage" of OpenSky's REST documentation. Days are days of UTC on the clock of the server.
 """
@@ -11,30 +11,30 @@ STANDARD_PER_DAY = 4_000
 PRICE_OF_STATES = 4
 
 
-def partitions(begin: int, end: int) -> int:
-    """How many days the interval [begin, end] touches. OpenSky stores flights by day."""
+def count_days(begin: int, end: int) -> int:
+    """Return how many UTC days the interval [begin, end] touches; OpenSky stores flights in one partition per day."""
     return end // DAY - begin // DAY + 1
 
 
-def price(begin: int, end: int, now: int) -> int:
-    """The credits that flights of [begin, end] cost: recent ones little, older ones by the days that are touched."""
+def compute_price(begin: int, end: int, now: int) -> int:
+    """Return the credits for the flights of [begin, end]: few for the last 24 hours, else by the days it touches."""
     if begin >= now - DAY:
         return 4
-    days = partitions(begin, end)
+    days = count_days(begin, end)
     return 30 if days <= 2 else 60 * days
 
 
-class Ledger:
-    """What every caller has spent today. Forgets everything at midnight."""
+class CreditAccounts:
+    """The credits that every caller has spent today; all accounts are reset at midnight."""
 
     def __init__(self) -> None:
         self._day = 0
         self._spent: dict[str, int] = {}
 
     def charge(self, caller: str, allowance: int, cost: int, now: int) -> int:
-        """Take `cost` from what is left of the caller's daily `allowance` and return the rest.
+        """Charge `cost` to the caller's daily `allowance`, and return the credits that remain.
 
-        Raises OutOfCredits, and takes nothing, when less than `cost` is left.
+        Raises OutOfCredits, and charges nothing, if less than `cost` remains.
         """
         if now // DAY != self._day:
             self._day, self._spent = now // DAY, {}

@@ -1,18 +1,18 @@
-"""Why the replay refuses a question."""
+"""The errors with which the replay rejects a request."""
 
 
 class Unauthorised(Exception):
-    """The caller claims to be somebody, and we cannot confirm it."""
+    """The caller's credentials or token are invalid."""
 
 
-class BadQuestion(Exception):
-    """The parameters are missing, malformed or ask for more than one call may."""
+class BadRequest(Exception):
+    """The parameters are missing or malformed, or request more than one call may."""
 
 
 class OutOfCredits(Exception):
-    """The caller's credits of this day do not pay for the question."""
+    """The caller has too few credits left today for the request."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"no credits left for {retry_after} seconds")
         self.retry_after = retry_after
-        """Seconds of the server's clock until new credits are given."""
+        """Seconds of the server's clock until midnight, when the credits are renewed."""

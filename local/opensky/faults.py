@@ -1,15 +1,16 @@
-"""The bad days of OpenSky, on purpose: faults between the replay and whoever asks it, for tests and for curiosity.
+"""Fault injection between the replay and its clients: failures that OpenSky may have, for tests and for curiosity.
 
 The timetable stays the truth, and every fault passes:
 
-- A question that is asked again and again is answered at the latest after `MOST_IN_A_ROW` failures, and of those at
-  most one is a forgotten token. (A question is a path with its parameters; a request for a token is one, too.)
-- A flight is held back, or spoiled, in one answer at most: any two answers to a question, or to questions that overlap,
+- A call that is repeated is answered after `MAX_FAILURES_IN_A_ROW` failures at the latest, and at most one of these
+  failures is a revoked token. (A call is a path with its parameters; a request for a token is a call, too.)
+- A flight is withheld or damaged in one answer at most: any two answers to a call, or to calls whose intervals overlap,
   hold together every flight that both should hold.
-- Who comes back before a pause is over is told so again; that takes no fault from the plan.
+- A client that comes back before an announced pause is over gets the rest of the pause; that takes no fault from the
+  plan.
 
-What goes wrong is drawn from the seed, the question and how often it has been asked: it depends neither on the clock
-nor on what else is asked, by whom and in which order. (Which flights suffer does, for each suffers once.)
+The fault is drawn from the seed, the call and the number of its repetitions: it depends neither on the clock nor on
+other calls, their callers and their order. (Which flights are withheld or damaged does, for each is so once.)
 """
 
 import asyncio
@@ -29,95 +30,111 @@ from aiohttp.typedefs import Handler
 
 from chassis.clock import Clock
 
-MOST_IN_A_ROW: Final = 4
-LONGEST_PAUSE_S: Final = 120
-LARGEST_SKEW: Final = timedelta(minutes=5)
+MAX_FAILURES_IN_A_ROW: Final = 4
+MAX_PAUSE_S: Final = 120
+MAX_SKEW: Final = timedelta(minutes=5)
 STALL_S: Final = 60.0
-"""Real seconds for which a slow body stands still, or until nobody waits for it any more."""
-RATE: Final = 0.2
-_OF_FLIGHTS: Final = "/api/flights/"
+"""Real seconds for which a slow body stalls, unless the client disconnects before."""
+DEFAULT_RATE: Final = 0.2
+"""Probability of a fault per request."""
+_FLIGHTS_PATH: Final = "/api/flights/"
 
 
-class Fault(StrEnum):
-    """What goes wrong with one request."""
+class InjectedFault(StrEnum):
+    """A kind of fault that one request meets."""
 
     LIMITED = "429"
-    """Too many requests, and how long to pause."""
+    """Status 429, with the number of seconds to pause."""
     LIMITED_UNSAID = "429-unsaid"
-    """Too many requests, and no word about a pause."""
+    """Status 429, without the number of seconds to pause."""
     UNAVAILABLE = "503"
+    """Status 503."""
     FORGOTTEN = "401"
-    """The token has expired before its time. Nothing, for a caller without one."""
+    """The token is revoked before it expires, so status 401. Not drawn for a caller without a token."""
     RESET = "reset"
-    """The connection breaks in the midst of the body."""
+    """The connection is reset in the middle of the body."""
     SLOW = "slow"
-    """The body stands still half-way."""
+    """The body stalls in the middle."""
     TRUNCATED = "truncated"
-    """Half of the JSON, as if it were the whole."""
+    """The first half of the JSON, with a Content-Length as if it were the whole."""
     HTML = "html"
-    """A page in place of the JSON, with status 200."""
+    """An HTML page in place of the JSON, with status 200."""
     DUPLICATED = "duplicated"
-    """Some flights twice."""
+    """Some flights are in the answer twice."""
     LATE = "late"
-    """Some flights are not known yet, perhaps none is."""
+    """Some flights, perhaps all, are missing in the answer."""
     MALFORMED = "malformed"
-    """Some flights cannot be read."""
+    """Some flights in the answer cannot be parsed."""
 
 
-ANSWERED: Final = frozenset({Fault.DUPLICATED, Fault.LATE, Fault.MALFORMED})
-"""Faults of an answer that is one all the same."""
-OF_TOKENS: Final = (Fault.UNAVAILABLE, Fault.RESET, Fault.SLOW, Fault.TRUNCATED, Fault.HTML)
+ANSWER_FAULTS: Final = frozenset({InjectedFault.DUPLICATED, InjectedFault.LATE, InjectedFault.MALFORMED})
+"""Faults that still give the client a usable answer; all other faults count as failures."""
+TOKEN_FAULTS: Final = (
+    InjectedFault.UNAVAILABLE,
+    InjectedFault.RESET,
+    InjectedFault.SLOW,
+    InjectedFault.TRUNCATED,
+    InjectedFault.HTML,
+)
 """Faults that a request for a token may meet."""
 
-Drawn = tuple[Fault | None, Random]
-"""What goes wrong, if anything, and the chance that decides the rest."""
+DrawnFault = tuple[InjectedFault | None, Random]
+"""The fault (None: no fault), and the random numbers that decide its details."""
 
 
-class Plan(Protocol):
-    """Says what goes wrong with the next request."""
+class FaultPlan(Protocol):
+    """A source of faults: decides which fault, if any, the next request meets."""
 
-    def draw(self, question: str, kinds: Sequence[Fault]) -> Drawn:
-        """For a question that can suffer from these kinds."""
+    def draw(self, call: str, kinds: Sequence[InjectedFault]) -> DrawnFault:
+        """Draw the fault of the next request with this path and these parameters, of these kinds only."""
         ...
 
 
 @dataclass(slots=True)
-class Seeded:
-    """Every request suffers with probability `rate`, decided by the seed."""
+class SeededPlan:
+    """A plan in which every request meets a fault with probability `rate`, drawn from the seed."""
 
     seed: int
-    rate: float = RATE
-    _asked: Counter[str] = field(default_factory=Counter)
-    _in_a_row: defaultdict[str, list[Fault]] = field(default_factory=lambda: defaultdict(list))
+    rate: float = DEFAULT_RATE
+    _requests: Counter[str] = field(default_factory=Counter)
+    """By call, the number of its requests so far."""
+    _failures_in_a_row: defaultdict[str, list[InjectedFault]] = field(default_factory=lambda: defaultdict(list))
+    """By call, its failures since its last usable answer."""
 
-    def draw(self, question: str, kinds: Sequence[Fault]) -> Drawn:
-        self._asked[question] += 1
-        chance = Random(f"{self.seed} {question} {self._asked[question]}")  # a text is the same in every process
-        suffered = self._in_a_row[question]
-        possible = [kind for kind in kinds if kind is not Fault.FORGOTTEN or kind not in suffered]
-        suffers = chance.random() < self.rate and len(suffered) < MOST_IN_A_ROW
-        fault = chance.choice(possible) if suffers else None
-        if fault is None or fault in ANSWERED:
-            suffered.clear()
+    def draw(self, call: str, kinds: Sequence[InjectedFault]) -> DrawnFault:
+        """Draw the fault from the seed, the call and the number of its requests."""
+        self._requests[call] += 1
+        chance = Random(f"{self.seed} {call} {self._requests[call]}")  # a text is the same in every process
+        failures = self._failures_in_a_row[call]
+        possible = [kind for kind in kinds if kind is not InjectedFault.FORGOTTEN or kind not in failures]
+        meets_fault = chance.random() < self.rate and len(failures) < MAX_FAILURES_IN_A_ROW
+        fault = chance.choice(possible) if meets_fault else None
+        if fault is None or fault in ANSWER_FAULTS:
+            failures.clear()
         else:
-            suffered.append(fault)
+            failures.append(fault)
         return fault, chance
 
 
 @dataclass(slots=True)
-class Scripted:
-    """The given faults in turn, one for each request for flights; None: nothing goes wrong, as after the end."""
+class ScriptedPlan:
+    """A plan that injects the script's faults in turn, one for each request for flights.
 
-    script: list[Fault | None]
+    None in the script: that request meets no fault. After the end of the script no request does.
+    """
 
-    def draw(self, question: str, kinds: Sequence[Fault]) -> Drawn:
-        fault = self.script.pop(0) if self.script and question.startswith(_OF_FLIGHTS) else None
-        return (fault if fault in kinds else None), Random(question)
+    script: list[InjectedFault | None]
+    """The faults that are still to be injected."""
+
+    def draw(self, call: str, kinds: Sequence[InjectedFault]) -> DrawnFault:
+        """Take the next fault of the script; requests for other things than flights take nothing from it."""
+        fault = self.script.pop(0) if self.script and call.startswith(_FLIGHTS_PATH) else None
+        return (fault if fault in kinds else None), Random(call)
 
 
 @dataclass(frozen=True, slots=True)
 class SkewedClock:
-    """Another clock, which is off."""
+    """A clock that is ahead of the true clock by `skew` (behind it if negative)."""
 
     true: Clock
     skew: timedelta
@@ -129,149 +146,165 @@ class SkewedClock:
         return self.true.real_seconds(duration)
 
 
-class Faults:
-    """Lets the requests of one application suffer, and remembers what it has done."""
+class FaultInjector:
+    """The fault injector of one application; counts the faults that it has injected."""
 
-    def __init__(self, plan: Plan, skew: timedelta = timedelta(0), stall_s: float = STALL_S) -> None:
-        """`skew`: how far the server's clock is off, all the time; `stall_s`: see STALL_S."""
+    def __init__(self, plan: FaultPlan, skew: timedelta = timedelta(0), stall_s: float = STALL_S) -> None:
+        """`skew`: how far the server's clock is ahead, all the time; `stall_s`: see STALL_S."""
         self.plan = plan
         self._skew = skew
         self._stall_s = stall_s
         self._paused_until: datetime | None = None
-        self.met: Counter[Fault] = Counter()
-        """How many requests suffered from what."""
-        self.held_back: set[tuple[str, str, int]] = set()
+        self.fault_counts: Counter[InjectedFault] = Counter()
+        """By fault, the number of requests that met it."""
+        self.withheld_flights: set[tuple[str, str, int]] = set()
         """Path, icao24 and first_seen of the flights that were late or malformed in one answer to that path."""
-        self.too_early = 0
-        """How many requests for flights came during an announced pause."""
+        self.early_requests = 0
+        """The number of requests for flights that came during an announced pause."""
 
-    def skewed(self, clock: Clock) -> Clock:
-        """What the server takes for the time."""
+    def skew_clock(self, clock: Clock) -> Clock:
+        """Return the server's clock: the given clock with the injector's skew."""
         return SkewedClock(clock, self._skew)
 
-    def between(self, clock: Clock, forget: Callable[[str], None]) -> Callable[..., Awaitable[web.StreamResponse]]:
-        """The middleware. `clock` is the server's; `forget` makes it forget the token of an Authorization header."""
+    def make_middleware(
+        self, clock: Clock, revoke_token: Callable[[str], None]
+    ) -> Callable[..., Awaitable[web.StreamResponse]]:
+        """Make the middleware that injects the faults.
+
+        `clock`: the server's; `revoke_token`: makes the server revoke the token of an Authorization header.
+        """
 
         @web.middleware
-        async def suffer(request: web.Request, handler: Handler) -> web.StreamResponse:
-            if request.path.startswith(_OF_FLIGHTS):
+        async def inject(request: web.Request, handler: Handler) -> web.StreamResponse:
+            """Answer a request, and let it meet the fault that the plan draws for it."""
+            if request.path.startswith(_FLIGHTS_PATH):
                 if self._paused_until is not None and clock.now() < self._paused_until:
-                    self.too_early += 1
-                    return self._limited(clock)
-                kinds = [each for each in Fault if each is not Fault.FORGOTTEN or "Authorization" in request.headers]
+                    self.early_requests += 1
+                    return self._build_pause_answer(clock)
+                kinds = [
+                    each
+                    for each in InjectedFault
+                    if each is not InjectedFault.FORGOTTEN or "Authorization" in request.headers
+                ]
             elif request.method == "POST":
-                kinds = list(OF_TOKENS)
+                kinds = list(TOKEN_FAULTS)
             else:
                 return await handler(request)
             fault, chance = self.plan.draw(f"{request.path} {sorted(request.query.items())}", kinds)
             match fault:
                 case None:
                     return await handler(request)
-                case Fault.LIMITED:
-                    self._paused_until = clock.now() + timedelta(seconds=chance.randint(1, LONGEST_PAUSE_S))
-                    spoiled: web.StreamResponse = self._limited(clock)
-                case Fault.LIMITED_UNSAID:
-                    spoiled = web.Response(status=429, text="Too many requests")
-                case Fault.UNAVAILABLE:
-                    spoiled = web.Response(status=503, text="Service Temporarily Unavailable")
-                case Fault.FORGOTTEN:
-                    forget(request.headers["Authorization"])
-                    spoiled = await handler(request)
+                case InjectedFault.LIMITED:
+                    self._paused_until = clock.now() + timedelta(seconds=chance.randint(1, MAX_PAUSE_S))
+                    damaged: web.StreamResponse = self._build_pause_answer(clock)
+                case InjectedFault.LIMITED_UNSAID:
+                    damaged = web.Response(status=429, text="Too many requests")
+                case InjectedFault.UNAVAILABLE:
+                    damaged = web.Response(status=503, text="Service Temporarily Unavailable")
+                case InjectedFault.FORGOTTEN:
+                    revoke_token(request.headers["Authorization"])
+                    damaged = await handler(request)
                 case _:
                     answer = await handler(request)
                     if not isinstance(answer, web.Response) or answer.status not in (200, 404):
-                        return answer  # what the replay refuses is refused
-                    spoiled = await self._spoiled(fault, chance, request, answer)
-            self.met[fault] += 1
-            return spoiled
+                        return answer  # a request that the replay rejects stays rejected
+                    damaged = await self._damage_answer(fault, chance, request, answer)
+            self.fault_counts[fault] += 1
+            return damaged
 
-        return suffer
+        return inject
 
-    def _limited(self, clock: Clock) -> web.Response:
+    def _build_pause_answer(self, clock: Clock) -> web.Response:
+        """Build the 429 that says for how many seconds of the server's clock the announced pause still lasts."""
         assert self._paused_until is not None  # noqa: S101 - for the type checker
-        left = -((clock.now() - self._paused_until) // timedelta(seconds=1))  # rounded up
+        remaining = -((clock.now() - self._paused_until) // timedelta(seconds=1))  # rounded up
         return web.Response(
-            status=429, text="Too many requests", headers={"X-Rate-Limit-Retry-After-Seconds": str(left)}
+            status=429, text="Too many requests", headers={"X-Rate-Limit-Retry-After-Seconds": str(remaining)}
         )
 
-    async def _spoiled(
-        self, fault: Fault, chance: Random, request: web.Request, answer: web.Response
+    async def _damage_answer(
+        self, fault: InjectedFault, chance: Random, request: web.Request, answer: web.Response
     ) -> web.StreamResponse:
+        """Return the good answer damaged by the fault; RESET and SLOW send the damaged answer themselves."""
         body = answer.body if isinstance(answer.body, bytes) and answer.body else b"[]"  # 404: none
         match fault:
-            case Fault.RESET:
-                return await _reset(request, body)
-            case Fault.SLOW:
-                return await _slow(request, body, self._stall_s)
-            case Fault.TRUNCATED:
-                return web.Response(body=body[: len(body) // 2], content_type="application/json", headers=_kept(answer))
-            case Fault.HTML:
+            case InjectedFault.RESET:
+                return await _send_half_then_reset(request, body)
+            case InjectedFault.SLOW:
+                return await _send_slowly(request, body, self._stall_s)
+            case InjectedFault.TRUNCATED:
+                return web.Response(
+                    body=body[: len(body) // 2], content_type="application/json", headers=_copy_quota_headers(answer)
+                )
+            case InjectedFault.HTML:
                 return web.Response(
                     text="<html><body>We will be back soon.</body></html>",
                     content_type="text/html",
-                    headers=_kept(answer),
+                    headers=_copy_quota_headers(answer),
                 )
             case _:
-                rows = self._with(fault, chance, request.path, json.loads(body))
+                rows = self._damage_rows(fault, chance, request.path, json.loads(body))
                 if not rows:
-                    return web.Response(status=404, headers=_kept(answer))
-                return web.json_response(rows, headers=_kept(answer))
+                    return web.Response(status=404, headers=_copy_quota_headers(answer))
+                return web.json_response(rows, headers=_copy_quota_headers(answer))
 
-    def _with(self, fault: Fault, chance: Random, path: str, rows: list[dict[str, Any]]) -> list[Any]:
-        if fault is Fault.DUPLICATED:
+    def _damage_rows(self, fault: InjectedFault, chance: Random, path: str, rows: list[dict[str, Any]]) -> list[Any]:
+        """Duplicate, withhold or damage one to three of an answer's flights; none for the second time."""
+        if fault is InjectedFault.DUPLICATED:
             return [*rows, *chance.sample(rows, min(len(rows), 3))]
         names = [(path, row["icao24"], row["firstSeen"]) for row in rows]
-        able = [index for index, name in enumerate(names) if name not in self.held_back]
-        chosen = set(chance.sample(able, min(len(able), chance.randint(1, 3))))
-        self.held_back |= {names[index] for index in chosen}
-        if fault is Fault.LATE:
+        candidates = [index for index, name in enumerate(names) if name not in self.withheld_flights]
+        chosen = set(chance.sample(candidates, min(len(candidates), chance.randint(1, 3))))
+        self.withheld_flights |= {names[index] for index in chosen}
+        if fault is InjectedFault.LATE:
             return [row for index, row in enumerate(rows) if index not in chosen]
-        return [_malformed(row, chance) if index in chosen else row for index, row in enumerate(rows)]
+        return [_damage_row(row, chance) if index in chosen else row for index, row in enumerate(rows)]
 
 
-def parse(text: str) -> Faults:
-    """What `--faults` says: SEED or SEED:RATE (then the server's clock is off, too), or a script as a JSON list.
+def parse_faults(text: str) -> FaultInjector:
+    """Parse the option `--faults`: SEED or SEED:RATE (the server's clock is skewed, too), or a script as a JSON list.
 
     Raises ValueError with one sentence.
     """
     if text.lstrip().startswith("["):
-        return Faults(Scripted(_script(text)))
+        return FaultInjector(ScriptedPlan(_parse_script(text)))
     seed, colon, rate = text.partition(":")
     try:
-        number, share = int(seed), float(rate) if colon else RATE
+        number, share = int(seed), float(rate) if colon else DEFAULT_RATE
     except ValueError:
         raise ValueError(f"{text!r} is neither SEED, a whole number, nor SEED:RATE nor a JSON list of faults") from None
     if not 0 <= share <= 1:
         raise ValueError(f"the rate of faults is from 0 to 1, not {rate}")
-    return seeded(number, share)
+    return seeded_injector(number, share)
 
 
-def seeded(seed: int, rate: float = RATE, stall_s: float = STALL_S) -> Faults:
-    """All kinds of faults, and a clock that is off by some minutes."""
-    largest = int(LARGEST_SKEW.total_seconds())
-    return Faults(Seeded(seed, rate), timedelta(seconds=Random(seed).randint(-largest, largest)), stall_s)
+def seeded_injector(seed: int, rate: float = DEFAULT_RATE, stall_s: float = STALL_S) -> FaultInjector:
+    """Make an injector of all kinds of faults, with a server's clock that is skewed by some minutes."""
+    largest = int(MAX_SKEW.total_seconds())
+    return FaultInjector(SeededPlan(seed, rate), timedelta(seconds=Random(seed).randint(-largest, largest)), stall_s)
 
 
-def scripted(script: Iterable[Fault | None]) -> Faults:
-    """These faults in turn, on a clock that is right."""
-    return Faults(Scripted(list(script)))
+def scripted_injector(script: Iterable[InjectedFault | None]) -> FaultInjector:
+    """Make an injector of these faults in turn, with a server's clock that is right."""
+    return FaultInjector(ScriptedPlan(list(script)))
 
 
-def _script(text: str) -> list[Fault | None]:
+def _parse_script(text: str) -> list[InjectedFault | None]:
+    """Parse a script: a JSON list of faults' values and null. Raises ValueError with one sentence."""
     try:
-        return [None if name is None else Fault(name) for name in json.loads(text)]
+        return [None if name is None else InjectedFault(name) for name in json.loads(text)]
     except ValueError:
-        known = ", ".join(f'"{each}"' for each in Fault)
+        known = ", ".join(f'"{each}"' for each in InjectedFault)
         raise ValueError(f"a script of faults is a JSON list of null and {known}") from None
 
 
-def _kept(answer: web.Response) -> dict[str, str]:
-    """The headers that do not depend on the body."""
+def _copy_quota_headers(answer: web.Response) -> dict[str, str]:
+    """Return the answer's headers about credits, which stay the same whatever becomes of the body."""
     return {name: value for name, value in answer.headers.items() if name.lower().startswith("x-rate-limit-")}
 
 
-def _malformed(row: dict[str, Any], chance: Random) -> object:
-    """The row with something that no flight has, or something else altogether."""
+def _damage_row(row: dict[str, Any], chance: Random) -> object:
+    """Return the row with a field that no flight can have, or something that is no flight at all."""
     return chance.choice(
         [
             {**row, "icao24": None},
@@ -286,8 +319,8 @@ def _malformed(row: dict[str, Any], chance: Random) -> object:
     )
 
 
-async def _half_sent(request: web.Request, body: bytes) -> web.StreamResponse:
-    """Announces the whole body, and has sent half of it."""
+async def _send_first_half(request: web.Request, body: bytes) -> web.StreamResponse:
+    """Send headers that announce the whole body, and the first half of it."""
     response = web.StreamResponse()
     response.content_type = "application/json"
     response.content_length = len(body)
@@ -296,8 +329,9 @@ async def _half_sent(request: web.Request, body: bytes) -> web.StreamResponse:
     return response
 
 
-async def _reset(request: web.Request, body: bytes) -> web.StreamResponse:
-    response = await _half_sent(request, body)
+async def _send_half_then_reset(request: web.Request, body: bytes) -> web.StreamResponse:
+    """Send half of the body, and reset the connection."""
+    response = await _send_first_half(request, body)
     if request.transport is not None:
         sock = request.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST in place of FIN
@@ -305,11 +339,12 @@ async def _reset(request: web.Request, body: bytes) -> web.StreamResponse:
     return response
 
 
-async def _slow(request: web.Request, body: bytes, stall_s: float) -> web.StreamResponse:
-    response = await _half_sent(request, body)
+async def _send_slowly(request: web.Request, body: bytes, stall_s: float) -> web.StreamResponse:
+    """Send half of the body, and the other half after `stall_s` real seconds; give up once the client disconnects."""
+    response = await _send_first_half(request, body)
     loop = asyncio.get_running_loop()
-    over = loop.time() + stall_s
-    while loop.time() < over:
+    stall_ends_at = loop.time() + stall_s
+    while loop.time() < stall_ends_at:
         await asyncio.sleep(0.02)
         if request.transport is None or request.transport.is_closing():
             return response

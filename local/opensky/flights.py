@@ -1,6 +1,6 @@
-"""Flights and the questions that OpenSky answers about them. Pure: no clock, no files, no HTTP.
+"""The flights of the replay, and the searches in them that OpenSky's API offers. Pure: no clock, no files, no HTTP.
 
-Instants are Unix seconds, because that is what OpenSky speaks; bounds are inclusive at both ends, as OpenSky's are.
+Instants are Unix seconds, as in OpenSky's API; intervals are inclusive at both ends, as OpenSky's are.
 """
 
 from bisect import bisect_left, bisect_right
@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 from typing import NamedTuple
 
-Instant = Callable[["Flight"], int]
-_FIRST_SEEN: Instant = attrgetter("first_seen")
-_LAST_SEEN: Instant = attrgetter("last_seen")
+EventTime = Callable[["TimetableFlight"], int]
+_FIRST_SEEN: EventTime = attrgetter("first_seen")
+_LAST_SEEN: EventTime = attrgetter("last_seen")
 
 
-class Flight(NamedTuple):
-    """A flight as it is known once it is over. (A named tuple, for 328,000 of them must be made in no time.)"""
+class TimetableFlight(NamedTuple):
+    """A flight of the timetable, as it is known after its end. (A named tuple: 328,000 of them are made at start.)"""
 
     first_seen: int
     last_seen: int
@@ -23,21 +23,24 @@ class Flight(NamedTuple):
     callsign: str
     departure_airport: str
     arrival_airport: str | None
-    """None when the flight never came to where it was bound, or, `as_seen_at` an earlier instant, has not yet."""
+    """None: the flight never reached its destination or, in the result of `as_seen_at`, is still in the air."""
 
-    def as_seen_at(self, now: int) -> "Flight":
-        """What is known at `now`, not before `first_seen`: one in the air was last seen now and has not arrived."""
+    def as_seen_at(self, now: int) -> "TimetableFlight":
+        """Return the flight as it is known at `now`: in the air, it was last seen now and has no arrival airport.
+
+        `now` must not be before `first_seen`.
+        """
         return self if now >= self.last_seen else self._replace(last_seen=now, arrival_airport=None)
 
 
 class Timetable:
-    """Many flights, indexed so that every question is two binary searches. Answers are in the order of their time."""
+    """The flights of the replay, indexed so that every search is two binary searches. Results are ordered by time."""
 
-    def __init__(self, flights: Iterable[Flight]) -> None:
+    def __init__(self, flights: Iterable[TimetableFlight]) -> None:
         self._flights = sorted(flights, key=_FIRST_SEEN)
-        self._departures: defaultdict[str, list[Flight]] = defaultdict(list)
-        self._arrivals: defaultdict[str, list[Flight]] = defaultdict(list)
-        self._by_aircraft: defaultdict[str, list[Flight]] = defaultdict(list)
+        self._departures: defaultdict[str, list[TimetableFlight]] = defaultdict(list)
+        self._arrivals: defaultdict[str, list[TimetableFlight]] = defaultdict(list)
+        self._by_aircraft: defaultdict[str, list[TimetableFlight]] = defaultdict(list)
         for flight in self._flights:
             self._departures[flight.departure_airport].append(flight)
             self._by_aircraft[flight.icao24].append(flight)
@@ -49,22 +52,27 @@ class Timetable:
     def __len__(self) -> int:
         return len(self._flights)
 
-    def departures(self, airport: str, begin: int, end: int) -> list[Flight]:
-        """Flights from `airport` first seen in [begin, end]."""
-        return _within(self._departures.get(airport, ()), _FIRST_SEEN, begin, end)
+    def find_departures(self, airport: str, begin: int, end: int) -> list[TimetableFlight]:
+        """Return the flights from `airport` that were first seen in [begin, end]."""
+        return _slice_by_time(self._departures.get(airport, ()), _FIRST_SEEN, begin, end)
 
-    def arrivals(self, airport: str, begin: int, end: int) -> list[Flight]:
-        """Flights to `airport` last seen in [begin, end]."""
-        return _within(self._arrivals.get(airport, ()), _LAST_SEEN, begin, end)
+    def find_arrivals(self, airport: str, begin: int, end: int) -> list[TimetableFlight]:
+        """Return the flights to `airport` that were last seen in [begin, end]."""
+        return _slice_by_time(self._arrivals.get(airport, ()), _LAST_SEEN, begin, end)
 
-    def of_aircraft(self, icao24: str, begin: int, end: int) -> list[Flight]:
-        """Flights of one aircraft that began and ended in [begin, end]."""
-        return [f for f in _within(self._by_aircraft.get(icao24, ()), _FIRST_SEEN, begin, end) if f.last_seen <= end]
+    def find_by_aircraft(self, icao24: str, begin: int, end: int) -> list[TimetableFlight]:
+        """Return the flights of one aircraft that began and ended in [begin, end]."""
+        return [
+            f for f in _slice_by_time(self._by_aircraft.get(icao24, ()), _FIRST_SEEN, begin, end) if f.last_seen <= end
+        ]
 
-    def between(self, begin: int, end: int) -> list[Flight]:
-        """Flights that began and ended in [begin, end]."""
-        return [f for f in _within(self._flights, _FIRST_SEEN, begin, end) if f.last_seen <= end]
+    def find_between(self, begin: int, end: int) -> list[TimetableFlight]:
+        """Return the flights that began and ended in [begin, end]."""
+        return [f for f in _slice_by_time(self._flights, _FIRST_SEEN, begin, end) if f.last_seen <= end]
 
 
-def _within(flights: Sequence[Flight], instant: Instant, begin: int, end: int) -> list[Flight]:
-    return list(flights[bisect_left(flights, begin, key=instant) : bisect_right(flights, end, key=instant)])
+def _slice_by_time(
+    flights: Sequence[TimetableFlight], event_time: EventTime, begin: int, end: int
+) -> list[TimetableFlight]:
+    """Return the flights with an event time in [begin, end], of flights that are sorted by it."""
+    return list(flights[bisect_left(flights, begin, key=event_time) : bisect_right(flights, end, key=event_time)])

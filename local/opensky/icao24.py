@@ -26,20 +26,20 @@ _RESERVED_BLOCK = 0xD00000
 _RESERVED_SIZE = 0x100000
 
 
-def icao24_of(registration: str) -> str:
-    """The address of an aircraft, six lower-case hexadecimal digits.
+def compute_icao24(registration: str) -> str:
+    """Return the transponder address of an aircraft as six lower-case hexadecimal digits.
 
     Airlines also report names of their own for their aircraft ("N3ALAA"), which are no registrations; such an aircraft
     gets an invented address in a block that is given to nobody, always the same one for the same name.
     """
-    address = us_address(registration)
+    address = compute_us_address(registration)
     if address is None:
         address = _RESERVED_BLOCK + crc32(registration.encode()) % _RESERVED_SIZE
     return f"{address:06x}"
 
 
-def us_address(registration: str) -> int | None:
-    """The address that belongs to a registration of the United States, None when it is not a valid one."""
+def compute_us_address(registration: str) -> int | None:
+    """Compute the address of an aircraft registered in the United States; None if the registration is invalid."""
     match = _N_NUMBER.fullmatch(registration)
     if match is None:
         return None
@@ -52,7 +52,7 @@ def us_address(registration: str) -> int | None:
 
 
 def _suffix_position(suffix: str, *, last: bool) -> int:
-    """Where a suffix stands among those of the same digits; `last` when no second letter can follow the first."""
+    """Return a suffix's position among those of the same digits; `last`: no second letter can follow the first."""
     if not suffix:
         return 0
     first = _LETTERS.index(suffix[0])

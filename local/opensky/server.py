@@ -1,4 +1,4 @@
-"""OpenSky's REST API over a timetable: questions in, JSON out.
+"""OpenSky's REST API over a timetable: requests in, JSON out.
 
 Faithful to OpenSky's REST documentation of July 2026, to its official Python client and to what its maintainers said in
 forum and issues:
@@ -6,8 +6,8 @@ forum and issues:
 - bounds are inclusive; nothing found is a 404 with an empty body; spent credits are a 429 with the header
   `X-Rate-Limit-Retry-After-Seconds`, in seconds of the server's clock;
 - departures are known at once, while the flight is in the air as last seen now and without an arrival airport;
-- arrivals, and the questions for all flights and for one aircraft, are answered from a nightly batch: nothing of today.
-  Those two know only flights that began and ended in the interval;
+- arrivals, all flights, and the flights of one aircraft come from a nightly batch: nothing of today. The last two hold
+  only flights that began and ended in the interval;
 - the order of a flight's keys is part of the contract: the official client reads the values by position.
 
 Invented are the distances and the counts of candidate airports: always the same for the same flight, and meaningless.
@@ -20,74 +20,85 @@ from zlib import crc32
 from aiohttp import web
 
 from chassis.clock import Clock
-from local.opensky.access import TOKEN_SECONDS, Access, Credentials
-from local.opensky.credits import DAY, PRICE_OF_STATES, Ledger, partitions, price
-from local.opensky.errors import BadQuestion, OutOfCredits, Unauthorised
-from local.opensky.faults import Faults
-from local.opensky.flights import Flight, Timetable
+from local.opensky.access import TOKEN_SECONDS, AccessControl, Credentials
+from local.opensky.credits import DAY, PRICE_OF_STATES, CreditAccounts, compute_price, count_days
+from local.opensky.errors import BadRequest, OutOfCredits, Unauthorised
+from local.opensky.faults import FaultInjector
+from local.opensky.flights import Timetable, TimetableFlight
 
 _TOKEN_PATH = "/auth/realms/opensky-network/protocol/openid-connect/token"  # noqa: S105 - a path
 
 Query = Mapping[str, str]
 Json = dict[str, object]
-Find = Callable[[Query, int], tuple[int, list[Json] | Json]]
-"""From a question's parameters and the present second: what it costs, and the answer."""
+FindFlights = Callable[[Query, int], tuple[int, list[Json] | Json]]
+"""A search: takes a request's parameters and the present second, returns the price in credits and the found objects."""
 
 
-def make_app(timetable: Timetable, clock: Clock, access: Access, faults: Faults | None = None) -> web.Application:
-    """The whole API. `access`, the credits that are spent and `faults` are state of this one application."""
-    clock = clock if faults is None else faults.skewed(clock)
+def make_app(
+    timetable: Timetable, clock: Clock, access: AccessControl, faults: FaultInjector | None = None
+) -> web.Application:
+    """Make the application that serves the whole API.
+
+    `access`, the spent credits and `faults` are state of this one application.
+    """
+    clock = clock if faults is None else faults.skew_clock(clock)
     replay = _Replay(timetable, clock, access)
-    app = web.Application(middlewares=[] if faults is None else [faults.between(clock, access.forget)])
-    app.router.add_post(_TOKEN_PATH, replay.token)
-    app.router.add_get("/api/flights/departure", replay.answering(replay.departures))
-    app.router.add_get("/api/flights/arrival", replay.answering(replay.arrivals))
-    app.router.add_get("/api/flights/all", replay.answering(replay.flights))
-    app.router.add_get("/api/flights/aircraft", replay.answering(replay.of_aircraft))
-    app.router.add_get("/api/states/all", replay.answering(replay.states))
+    app = web.Application(middlewares=[] if faults is None else [faults.make_middleware(clock, access.revoke_token)])
+    app.router.add_post(_TOKEN_PATH, replay.issue_token)
+    app.router.add_get("/api/flights/departure", replay.make_handler(replay.find_departures))
+    app.router.add_get("/api/flights/arrival", replay.make_handler(replay.find_arrivals))
+    app.router.add_get("/api/flights/all", replay.make_handler(replay.find_flights))
+    app.router.add_get("/api/flights/aircraft", replay.make_handler(replay.find_by_aircraft))
+    app.router.add_get("/api/states/all", replay.make_handler(replay.find_states))
     return app
 
 
 class _Replay:
-    def __init__(self, timetable: Timetable, clock: Clock, access: Access) -> None:
+    """The handlers of the API's requests, each with its search in the timetable and its price.
+
+    Every search may raise BadRequest.
+    """
+
+    def __init__(self, timetable: Timetable, clock: Clock, access: AccessControl) -> None:
         self._timetable = timetable
         self._clock = clock
         self._access = access
-        self._ledger = Ledger()
+        self._accounts = CreditAccounts()
 
-    def answering(self, find: Find) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Identify, find, charge, translate. A refused question costs nothing."""
+    def make_handler(self, find: FindFlights) -> Callable[[web.Request], Awaitable[web.Response]]:
+        """Make a request handler: identify the caller, search, charge, encode. A rejected request costs nothing."""
 
         async def answer(request: web.Request) -> web.Response:
+            """Answer a request with the found objects, or with the status of the error."""
             now = self._now()
             try:
-                caller = self._access.identify(request.headers.get("Authorization"), request.remote or "", now)
+                caller = self._access.identify_caller(request.headers.get("Authorization"), request.remote or "", now)
                 cost, found = find(request.query, now)
-                left = self._ledger.charge(*caller, cost, now)
+                remaining = self._accounts.charge(*caller, cost, now)
             except Unauthorised as error:
                 return web.json_response(
                     {"message": str(error)}, status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}
                 )
-            except BadQuestion as error:
+            except BadRequest as error:
                 return web.json_response({"message": str(error)}, status=400)
             except OutOfCredits as error:
                 headers = {"X-Rate-Limit-Retry-After-Seconds": str(error.retry_after)}
                 return web.Response(status=429, text="Too many requests", headers=headers)
-            headers = {"X-Rate-Limit-Remaining": str(left)}
+            headers = {"X-Rate-Limit-Remaining": str(remaining)}
             return web.json_response(found, headers=headers) if found else web.Response(status=404, headers=headers)
 
         return answer
 
-    async def token(self, request: web.Request) -> web.Response:
-        """Client credentials for a bearer token, as Keycloak gives it (RFC 6749, sections 4.4 and 5)."""
+    async def issue_token(self, request: web.Request) -> web.Response:
+        """Exchange client credentials for a bearer token, as Keycloak does (RFC 6749, sections 4.4 and 5)."""
         form = await request.post()
         if form.get("grant_type") != "client_credentials":
-            return _token_error(400, "unsupported_grant_type", "Unsupported grant_type")
+            return _build_token_error(400, "unsupported_grant_type", "Unsupported grant_type")
         credentials = Credentials(str(form.get("client_id", "")), str(form.get("client_secret", "")))
         try:
-            token = self._access.issue(credentials, self._now())
+            token = self._access.issue_token(credentials, self._now())
         except Unauthorised as error:
-            return _token_error(401, "invalid_client", str(error))
+            return _build_token_error(401, "invalid_client", str(error))
         return web.json_response(
             {
                 "access_token": token,
@@ -100,75 +111,89 @@ class _Replay:
             headers={"Cache-Control": "no-store"},
         )
 
-    def departures(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        airport, (begin, end) = _airport(query), _at_most_two_partitions(query)
-        return price(begin, end, now), _objects(self._timetable.departures(airport, begin, min(end, now)), now)
+    def find_departures(self, query: Query, now: int) -> tuple[int, list[Json]]:
+        """Find the flights that left an airport in the interval, those in the air included."""
+        airport, (begin, end) = _parse_airport(query), _parse_interval_of_two_days(query)
+        found = self._timetable.find_departures(airport, begin, min(end, now))
+        return compute_price(begin, end, now), _encode_flights(found, now)
 
-    def arrivals(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        airport, (begin, end) = _airport(query), _at_most_two_partitions(query)
-        return price(begin, end, now), _objects(self._timetable.arrivals(airport, begin, _batched(end, now)), now)
+    def find_arrivals(self, query: Query, now: int) -> tuple[int, list[Json]]:
+        """Find the flights that arrived at an airport in the interval, up to the end of yesterday."""
+        airport, (begin, end) = _parse_airport(query), _parse_interval_of_two_days(query)
+        found = self._timetable.find_arrivals(airport, begin, _limit_to_batch(end, now))
+        return compute_price(begin, end, now), _encode_flights(found, now)
 
-    def flights(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        begin, end = _at_most(query, hours=2)
-        return price(begin, end, now), _objects(self._timetable.between(begin, _batched(end, now)), now)
+    def find_flights(self, query: Query, now: int) -> tuple[int, list[Json]]:
+        """Find all flights that began and ended in the interval, up to the end of yesterday."""
+        begin, end = _parse_interval_of_hours(query, hours=2)
+        found = self._timetable.find_between(begin, _limit_to_batch(end, now))
+        return compute_price(begin, end, now), _encode_flights(found, now)
 
-    def of_aircraft(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        icao24, (begin, end) = _matching(query, "icao24", r"[0-9a-f]{6}"), _at_most(query, hours=48)
-        found = self._timetable.of_aircraft(icao24, begin, _batched(end, now))
-        return price(begin, end, now), _objects(found, now)
+    def find_by_aircraft(self, query: Query, now: int) -> tuple[int, list[Json]]:
+        """Find one aircraft's flights that began and ended in the interval, up to the end of yesterday."""
+        icao24 = _require_parameter(query, "icao24", r"[0-9a-f]{6}")
+        begin, end = _parse_interval_of_hours(query, hours=48)
+        found = self._timetable.find_by_aircraft(icao24, begin, _limit_to_batch(end, now))
+        return compute_price(begin, end, now), _encode_flights(found, now)
 
-    def states(self, _: Query, now: int) -> tuple[int, Json]:
-        """Nobody is in the sky: the data knows when flights began and ended, not where they were."""
+    def find_states(self, _: Query, now: int) -> tuple[int, Json]:
+        """Return an empty list of states: the data holds begin and end of the flights, but no positions."""
         return PRICE_OF_STATES, {"time": now, "states": None}
 
     def _now(self) -> int:
         return int(self._clock.now().timestamp())
 
 
-def _batched(end: int, now: int) -> int:
-    """`end`, or the last second of yesterday if that comes first: the batch of last night knows no later flight."""
+def _limit_to_batch(end: int, now: int) -> int:
+    """Return `end`, or the last second of yesterday if that is earlier: last night's batch holds no later flight."""
     return min(end, now - now % DAY - 1)
 
 
-def _matching(query: Query, name: str, pattern: str) -> str:
+def _require_parameter(query: Query, name: str, pattern: str) -> str:
+    """Return the parameter's value. Raises BadRequest if it is missing or does not match the pattern."""
     value = query.get(name, "")
     if not re.fullmatch(pattern, value, re.ASCII):
-        raise BadQuestion(f"the parameter {name} is missing or malformed")
+        raise BadRequest(f"the parameter {name} is missing or malformed")
     return value
 
 
-def _airport(query: Query) -> str:
-    return _matching(query, "airport", r"[A-Za-z0-9]{4}").upper()
+def _parse_airport(query: Query) -> str:
+    return _require_parameter(query, "airport", r"[A-Za-z0-9]{4}").upper()
 
 
-def _interval(query: Query) -> tuple[int, int]:
-    begin, end = (int(_matching(query, name, r"\d{1,10}")) for name in ("begin", "end"))
+def _parse_interval(query: Query) -> tuple[int, int]:
+    """Return the parameters begin and end. Raises BadRequest."""
+    begin, end = (int(_require_parameter(query, name, r"\d{1,10}")) for name in ("begin", "end"))
     if begin > end:
-        raise BadQuestion("the interval ends before it begins")
+        raise BadRequest("the interval ends before it begins")
     return begin, end
 
 
-def _at_most(query: Query, *, hours: int) -> tuple[int, int]:
-    begin, end = _interval(query)
+def _parse_interval_of_hours(query: Query, *, hours: int) -> tuple[int, int]:
+    """Return the parameters begin and end. Raises BadRequest if they are more than `hours` apart."""
+    begin, end = _parse_interval(query)
     if end - begin > hours * 3600:
-        raise BadQuestion(f"the interval must not be longer than {hours} hours")
+        raise BadRequest(f"the interval must not be longer than {hours} hours")
     return begin, end
 
 
-def _at_most_two_partitions(query: Query) -> tuple[int, int]:
-    begin, end = _interval(query)
-    if partitions(begin, end) > 2:
-        raise BadQuestion("the interval must not touch more than two days of UTC")
+def _parse_interval_of_two_days(query: Query) -> tuple[int, int]:
+    """Return the parameters begin and end. Raises BadRequest if the interval touches more than two UTC days."""
+    begin, end = _parse_interval(query)
+    if count_days(begin, end) > 2:
+        raise BadRequest("the interval must not touch more than two days of UTC")
     return begin, end
 
 
-def _objects(flights: list[Flight], now: int) -> list[Json]:
-    return [_object(flight.as_seen_at(now)) for flight in flights]
+def _encode_flights(flights: list[TimetableFlight], now: int) -> list[Json]:
+    """Encode the flights as JSON objects, each as it is known now."""
+    return [_encode_flight(flight.as_seen_at(now)) for flight in flights]
 
 
-def _object(flight: Flight) -> Json:
-    departure = _invented(flight, flight.departure_airport)
-    arrival = _invented(flight, flight.arrival_airport)
+def _encode_flight(flight: TimetableFlight) -> Json:
+    """Encode a flight as OpenSky's JSON object; the order of the keys is part of the contract."""
+    departure = _invent_distances(flight, flight.departure_airport)
+    arrival = _invent_distances(flight, flight.arrival_airport)
     return {
         "icao24": flight.icao24,
         "firstSeen": flight.first_seen,
@@ -185,13 +210,17 @@ def _object(flight: Flight) -> Json:
     }
 
 
-def _invented(flight: Flight, airport: str | None) -> tuple[int | None, int | None, int]:
-    """Distances in metres from where the flight was seen to the airport, and how many others it may have been."""
+def _invent_distances(flight: TimetableFlight, airport: str | None) -> tuple[int | None, int | None, int]:
+    """Invent the horizontal and vertical distance to the airport (metres), and the count of other candidate airports.
+
+    Always the same values for the same flight and airport; None, None and 0 without an airport.
+    """
     if airport is None:
         return None, None, 0
     noise = crc32(f"{flight.icao24} {flight.first_seen} {airport}".encode())
     return noise % 4_000, noise % 170, noise % 5
 
 
-def _token_error(status: int, error: str, description: str) -> web.Response:
+def _build_token_error(status: int, error: str, description: str) -> web.Response:
+    """Build the error answer to a token request (RFC 6749, section 5.2)."""
     return web.json_response({"error": error, "error_description": description}, status=status)

@@ -1,1 +1,1 @@
-"""Towerwatch for daily use by one person on one machine: `make up`, `make down`, `make clean`."""
+"""The commands that run Towerwatch for daily use on one machine: `make up`, `make down`, `make clean`."""

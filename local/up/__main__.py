@@ -17,16 +17,18 @@ from typing import Final
 from local.demo.options import DATA as DEMO_DATA
 from local.errors import LocalError
 from local.ports import HOST
-from local.processes import ROOT, Processes, end_leftovers, log_file
-from local.stack import is_ready, listeners, patience_s
-from local.up.settings import DATA, ENV_FILE, Own
+from local.processes import ROOT, ProcessSupervisor, find_log_file, kill_leftovers
+from local.stack import get_ready_timeout_s, is_ready, list_port_names
+from local.up.settings import DATA, ENV_FILE, StackConfig
 
-_LOOK_EVERY_S: Final = 0.2
-_STOPPED_WITHIN_S: Final = 40.0
-_LEAVES_WITHIN_S: Final = 5.0
+_POLL_INTERVAL_S: Final = 0.2
+_STOP_TIMEOUT_S: Final = 40.0
+_EXIT_TIMEOUT_S: Final = 5.0
+"""Seconds to wait for the exit of a process that has already released its lock."""
 
 
 def main() -> int:
+    """Run the command and return the exit status: 0 if it succeeded, 2 if not (with one sentence on standard error)."""
     parser = argparse.ArgumentParser(prog="python -m local.up", description=__doc__)
     commands = {"start": start, "stop": stop, "clean": clean, "run": run}
     parser.add_argument("command", choices=commands)
@@ -44,18 +46,21 @@ def main() -> int:
 
 
 def pid_file(data: Path) -> Path:
-    """Held locked by the process that runs the stack; holds its process id."""
+    """Return the path of the file that the running stack keeps locked, and that holds its process id."""
     return data / "stack.pid"
 
 
 def start(env_file: Path, data: Path) -> None:
-    """Start the stack in the background, and return when all of it is ready. Raises LocalError, and nothing runs."""
-    own = Own(env_file, data)
-    if _running_pid(data) is not None:
+    """Start the stack in the background, and wait until all of it is ready.
+
+    Raises LocalError; then no process of the stack runs.
+    """
+    config = StackConfig(env_file, data)
+    if _find_running_pid(data) is not None:
         raise LocalError("is running already; `make down` stops it")
-    end_leftovers(data)
-    own.ports.require_free(listeners(own.names))
-    log = log_file(data, "stack")
+    kill_leftovers(data)
+    config.ports.require_free(list_port_names(config.names))
+    log = find_log_file(data, "stack")
     log.parent.mkdir(parents=True, exist_ok=True)
     print("Starting Towerwatch (the first start fetches Kafka) …", flush=True)
     with log.open("wb") as output:
@@ -68,47 +73,52 @@ def start(env_file: Path, data: Path) -> None:
             start_new_session=True,
         )
     try:
-        for name in own.names:
-            _wait_until_ready(name, own, stack)
+        for name in config.names:
+            _wait_until_ready(name, config, stack)
     except BaseException:
         stack.terminate()
         stack.wait()
         raise
-    _say_where(own)
+    _print_addresses(config)
 
 
-def _wait_until_ready(name: str, own: Own, stack: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + patience_s(name)
+def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[bytes]) -> None:
+    """Wait until a process is ready, and print that. Raises LocalError if the stack ends, or after a timeout."""
+    deadline = time.monotonic() + get_ready_timeout_s(name)
     while True:
         with contextlib.suppress(FileNotFoundError):  # a log that is not there yet
-            if is_ready(name, own.ports, own.data):
+            if is_ready(name, config.ports, config.data):
                 print(f"  {name} is ready", flush=True)
                 return
         if stack.poll() is not None:
-            said = log_file(own.data, "stack").read_text(errors="replace").strip() or "no reason given"
-            raise LocalError(f"did not start: {said.splitlines()[-1]}")
+            reason = find_log_file(config.data, "stack").read_text(errors="replace").strip() or "no reason given"
+            raise LocalError(f"did not start: {reason.splitlines()[-1]}")
         if time.monotonic() > deadline:
-            raise LocalError(f"{name} was not ready in time; see {log_file(own.data, name)}")
-        time.sleep(_LOOK_EVERY_S)
+            raise LocalError(f"{name} was not ready in time; see {find_log_file(config.data, name)}")
+        time.sleep(_POLL_INTERVAL_S)
 
 
-def _say_where(own: Own) -> None:
-    ports = own.ports
-    mails = f"mails go to the Maildir {own.data / 'mail'}" if own.mailbox else "mails go to SMTP_HOST of .env"
+def _print_addresses(config: StackConfig) -> None:
+    """Print the URLs of the services, and where mails and logs go."""
+    ports = config.ports
+    mails = f"mails go to the Maildir {config.data / 'mail'}" if config.mailbox else "mails go to SMTP_HOST of .env"
     print(
         f"""
 Towerwatch is up ({mails}).
   accounts     http://{HOST}:{ports.user_manager_http}/users
   interests    http://{HOST}:{ports.collector_http}/interests
   airports     http://{HOST}:{ports.streams_web}/overview
-  logs         {own.data / "logs"}
+  logs         {config.data / "logs"}
   README.md says how to register and to set an interest; `make down` stops it, data is kept."""
     )
 
 
 def run(env_file: Path, data: Path) -> None:
-    """Run the stack until SIGTERM or SIGINT, beginning again what ends. In the background of `start`."""
-    own = Own(env_file, data)
+    """Run the stack until SIGTERM or SIGINT, and restart every process that ends. `start` runs this in the background.
+
+    Raises LocalError.
+    """
+    config = StackConfig(env_file, data)
     stopping = False
 
     def stop_running(_number: int, _frame: object) -> None:
@@ -117,17 +127,18 @@ def run(env_file: Path, data: Path) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop_running)
-    with _locked(pid_file(data)), Processes(own.environment, data) as processes:
-        for name in own.names:
-            processes.begin(name)
+    with _hold_lock(pid_file(data)), ProcessSupervisor(config.environment, data) as processes:
+        for name in config.names:
+            processes.start(name)
         while not stopping:
             for name in processes.restart_ended():
                 print(f"{name} had ended and was started again", flush=True)
-            time.sleep(_LOOK_EVERY_S)
+            time.sleep(_POLL_INTERVAL_S)
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _hold_lock(path: Path) -> Iterator[None]:
+    """Lock the file for the block, and write this process's id to it. Raises LocalError if another process holds it."""
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -139,8 +150,11 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _running_pid(data: Path) -> int | None:
-    """The process that runs the stack, or None. The lock tells, not the number, which outlives a crash."""
+def _find_running_pid(data: Path) -> int | None:
+    """Return the id of the process that runs the stack, or None if none does.
+
+    The lock decides, not the number in the file, which survives a crash.
+    """
     try:
         with pid_file(data).open() as file:
             try:
@@ -153,26 +167,27 @@ def _running_pid(data: Path) -> int | None:
 
 
 def stop(_env_file: Path, data: Path) -> None:
-    """Stop the stack in an orderly way; data is kept. Harmless when it does not run."""
-    pid = _running_pid(data)
+    """Stop the stack in an orderly way, and keep its data; do nothing if it does not run. Raises LocalError."""
+    pid = _find_running_pid(data)
     if pid is None:
-        end_leftovers(data)
+        kill_leftovers(data)
         print("Towerwatch is not running.")
         return
     os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + _STOPPED_WITHIN_S
-    while _running_pid(data) is not None:
+    deadline = time.monotonic() + _STOP_TIMEOUT_S
+    while _find_running_pid(data) is not None:
         if time.monotonic() > deadline:
-            raise LocalError(f"process {pid} did not stop within {_STOPPED_WITHIN_S:.0f} s")
-        time.sleep(_LOOK_EVERY_S)
-    # It gives its lock back before it has left Python. Nobody may be there to bury it: so no longer than a moment.
-    deadline = time.monotonic() + _LEAVES_WITHIN_S
-    while _is_there(pid) and time.monotonic() < deadline:
-        time.sleep(_LOOK_EVERY_S)
+            raise LocalError(f"process {pid} did not stop within {_STOP_TIMEOUT_S:.0f} s")
+        time.sleep(_POLL_INTERVAL_S)
+    # It releases its lock before it exits. Wait for the exit, but not long: its parent may never reap it.
+    deadline = time.monotonic() + _EXIT_TIMEOUT_S
+    while _process_exists(pid) and time.monotonic() < deadline:
+        time.sleep(_POLL_INTERVAL_S)
     print("Towerwatch is down; its data is kept.")
 
 
-def _is_there(pid: int) -> bool:
+def _process_exists(pid: int) -> bool:
+    """Return True if a process has this id, also one that has ended and is not reaped yet; else False."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -181,8 +196,8 @@ def _is_there(pid: int) -> bool:
 
 
 def clean(_env_file: Path, data: Path) -> None:
-    """Delete the data of this stack and of the demo, once the person has said yes."""
-    if _running_pid(data) is not None:
+    """Delete the data of this stack and of the demo, if the person confirms it. Raises LocalError."""
+    if _find_running_pid(data) is not None:
         raise LocalError("is running; `make down` first")
     folders = [folder for folder in (data, DEMO_DATA) if folder.exists()]
     if not folders:

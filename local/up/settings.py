@@ -1,4 +1,4 @@
-"""The `.env` of a person's own Towerwatch."""
+"""The configuration of a stack for daily use, read from its `.env`."""
 
 import json
 import os
@@ -9,23 +9,23 @@ from typing import Final
 from dotenv import dotenv_values
 
 from local.errors import LocalError
-from local.kafka import external_bootstrap_servers
+from local.kafka import find_external_bootstrap_servers
 from local.ports import DEFAULT_BASE, Ports
 from local.processes import ROOT
-from local.stack import SERVICES, Secrets, environment, with_mailbox
+from local.stack import SERVICES, Secrets, build_environment, with_mailbox
 
 ENV_FILE: Final = ROOT / ".env"
 DATA: Final = ROOT / ".towerwatch" / "data"
 
 
-class Own:
-    """A person's own stack: which processes, on which ports, with which settings."""
+class StackConfig:
+    """The configuration of a stack for daily use: its processes, ports and environment variables."""
 
     def __init__(self, env_file: Path, data: Path) -> None:
-        """Reads `.env`; what the shell has set goes first. Raises LocalError."""
+        """Read `.env`; variables of the shell take precedence. Raises LocalError."""
         given = {name: value for name, value in dotenv_values(env_file).items() if value}
         given |= {name: value for name, value in os.environ.items() if name in given and value}
-        kafka = external_bootstrap_servers({**given, **os.environ})
+        kafka = find_external_bootstrap_servers({**given, **os.environ})
         base = given.pop("PORT_BASE", str(DEFAULT_BASE + 100))
         if not base.isdecimal():
             raise LocalError(f"PORT_BASE in {env_file.name} must be a port number, not {base!r}")
@@ -35,14 +35,17 @@ class Own:
         if not self.mailbox and "MAIL_FROM" not in given:
             raise LocalError(f"{env_file.name} sets SMTP_HOST but not MAIL_FROM, the address that mails come from")
         self.names = (*(() if kafka else ("kafka",)), *(("mailbox",) if self.mailbox else ()), *SERVICES)
-        settings = environment(self.ports, data, _kept_secrets(data), kafka)
+        settings = build_environment(self.ports, data, _load_or_make_secrets(data), kafka)
         if self.mailbox:
             settings = with_mailbox(settings, self.ports)
         self.environment = {**settings, **given}
 
 
-def _kept_secrets(data: Path) -> Secrets:
-    """The secrets of this stack: made at the first start, kept beside its data, readable by its owner only."""
+def _load_or_make_secrets(data: Path) -> Secrets:
+    """Load the stack's secrets; make and store them at the first start, readable by their owner only.
+
+    Raises LocalError if the file cannot be read.
+    """
     path = data / "secrets.json"
     try:
         return Secrets(**json.loads(path.read_text(encoding="utf-8")))

@@ -17,12 +17,12 @@ from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web import openapi
 from chassis.web.http import create_app
 from collector.collection_requests import CollectionRequests
-from collector.flights import Flights
-from collector.interests import Interests, Wish
+from collector.flights import FlightQueries
+from collector.interests import InterestRequest, InterestStore
 from collector.intervals import SourceLags
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
 from collector.rest.routes import DESCRIPTION, PROBLEMS, blueprint
-from collector.rest.users import Users
+from collector.rest.users import Authenticator
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
@@ -45,7 +45,7 @@ NOWHERE = "sqlite:////nowhere/at/all.db"
 """URL of a database that is unavailable."""
 
 
-def wish(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, **changes: object) -> Wish:
+def wish(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, **changes: object) -> InterestRequest:
     """Return a request for an interest: more than 5 flights in an hour, with the given changes."""
     fields: dict[str, object] = {
         "window": Window.ONE_HOUR,
@@ -55,7 +55,7 @@ def wish(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, **c
         "repeat": False,
         "effective_from": None,
     }
-    return Wish(airport, direction, **(fields | changes))  # type: ignore[arg-type]
+    return InterestRequest(airport, direction, **(fields | changes))  # type: ignore[arg-type]
 
 
 def outbox(database: Database, topic: str) -> list[OutboxMessage]:
@@ -69,14 +69,14 @@ def outbox(database: Database, topic: str) -> list[OutboxMessage]:
 class Service:
     """A collector's use cases, with their database and clock."""
 
-    interests: Interests
+    interests: InterestStore
     requests: CollectionRequests
     database: Database
     clock: FakeClock
 
     @property
-    def flights(self) -> Flights:
-        return Flights(self.database, self.clock)
+    def flights(self) -> FlightQueries:
+        return FlightQueries(self.database, self.clock)
 
     def cover(self, direction: Direction, begin: datetime, end: datetime, airport: str = "KJFK") -> None:
         """Store that all flights in [begin, end) are covered."""
@@ -102,7 +102,7 @@ class Service:
                     )
                 )
 
-    def set(self, wanted: Wish | None = None, user_id: UUID | None = None) -> Interest:
+    def set(self, wanted: InterestRequest | None = None, user_id: UUID | None = None) -> Interest:
         """Store an interest, of a new user if none is given."""
         return self.interests.set(user_id or uuid4(), wanted or wish())[0]
 
@@ -113,7 +113,7 @@ def service(database_url: str) -> Iterator[Service]:
     database = Database(database_url)
     SCHEMA.create_all(database.engine)
     clock = FakeClock(NOON)
-    yield Service(Interests(database, clock), CollectionRequests(database), database, clock)
+    yield Service(InterestStore(database, clock), CollectionRequests(database), database, clock)
     database.close()
 
 
@@ -125,13 +125,13 @@ def authority() -> Iterator[FakeAuthority]:
 
 
 @pytest.fixture
-def users(authority: FakeAuthority) -> Iterator[Users]:
-    users = Users(authority.target, cache_s=0)
+def users(authority: FakeAuthority) -> Iterator[Authenticator]:
+    users = Authenticator(authority.target, cache_s=0)
     yield users
     users.close()
 
 
-def app_of(database: Database, clock: Clock, users: Users) -> Flask:
+def app_of(database: Database, clock: Clock, users: Authenticator) -> Flask:
     """Return the Flask app with all routes of the collector, as `__main__` wires it."""
     app = create_app("collector", Metrics(ServiceIdentity("collector", "local")), PROBLEMS, ready=lambda: True)
     timing = CollectionTiming(
@@ -139,11 +139,11 @@ def app_of(database: Database, clock: Clock, users: Users) -> Flask:
     )
     app.register_blueprint(
         blueprint(
-            Interests(database, clock),
+            InterestStore(database, clock),
             CollectionRequests(database),
             users,
             OPERATOR_TOKEN,
-            Flights(database, clock),
+            FlightQueries(database, clock),
             SchedulerStatus(database, clock, timing, QuotaStore(BUDGET)).load_state,
         )
     )
@@ -152,7 +152,7 @@ def app_of(database: Database, clock: Clock, users: Users) -> Flask:
 
 
 @pytest.fixture
-def app(service: Service, users: Users) -> Flask:
+def app(service: Service, users: Authenticator) -> Flask:
     return app_of(service.database, service.clock, users)
 
 

@@ -13,7 +13,7 @@ from chassis.errors import DatabaseUnavailableError
 from chassis.kafka import sequence_in
 from collector.model import CoverageRow
 from local.kafka import Broker
-from local.opensky.flights import Flight
+from local.opensky.flights import TimetableFlight
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.topics import FLIGHTS_OBSERVED, partition_of
 
@@ -21,12 +21,16 @@ AIRPORT: Final = "KTEB"
 START: Final = datetime(2013, 2, 13, tzinfo=UTC)
 
 
-def timetable(days: int = 40) -> list[Flight]:
+def timetable(days: int = 40) -> list[TimetableFlight]:
     """Return flights for `days` days from two days before START: a departure and an arrival every twenty minutes."""
     first = int((START - timedelta(days=2)).timestamp())
     moments = range(first, first + days * 86_400, 1200)
-    departures = [Flight(at, at + 3000, f"{number:06x}", "TW", AIRPORT, "LICC") for number, at in enumerate(moments)]
-    arrivals = [Flight(at - 3000, at, f"{number:06x}", "TW", "LICC", AIRPORT) for number, at in enumerate(moments)]
+    departures = [
+        TimetableFlight(at, at + 3000, f"{number:06x}", "TW", AIRPORT, "LICC") for number, at in enumerate(moments)
+    ]
+    arrivals = [
+        TimetableFlight(at - 3000, at, f"{number:06x}", "TW", "LICC", AIRPORT) for number, at in enumerate(moments)
+    ]
     return departures + arrivals
 
 
@@ -43,7 +47,7 @@ def load_covered_until(folder: Path) -> dict[str, datetime]:
     return {row.direction: row.covered_until for row in rows}
 
 
-def assert_published_once(kafka: Broker, until: dict[str, datetime], flights: list[Flight]) -> None:
+def assert_published_once(kafka: Broker, until: dict[str, datetime], flights: list[TimetableFlight]) -> None:
     """Assert that the published batches lie end to end, and hold each flight of the timetable exactly once."""
     published = asyncio.run(_read_observed(kafka, until))
     for direction in until:
@@ -75,7 +79,9 @@ async def _read_observed(kafka: Broker, until: dict[str, datetime]) -> list[flig
     return found
 
 
-def _assert_end_to_end(published: list[flights_pb.FlightsObserved], direction: str, flights: list[Flight]) -> None:
+def _assert_end_to_end(
+    published: list[flights_pb.FlightsObserved], direction: str, flights: list[TimetableFlight]
+) -> None:
     """Assert the rule for one direction."""
     assert all(each.coverage == flights_pb.COVERAGE_COMPLETE for each in published)
     assert [each.begin.seconds for each in published[1:]] == [each.end.seconds for each in published[:-1]]

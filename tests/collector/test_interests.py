@@ -1,4 +1,4 @@
-"""The use cases: an interest and its events commit together, and everybody reaches their own only."""
+"""The use cases on interests: a change and its event commit together, and people reach their own interests only."""
 
 import random
 import threading
@@ -19,7 +19,7 @@ from chassis.db.outbox import OutboxMessage
 from chassis.errors import ContendedError, DatabaseUnavailableError
 from collector.collection_requests import CollectionRequests
 from collector.errors import NoSuchAirportError, NoSuchInterestError, VersionMismatchError
-from collector.interests import FARTHEST_AHEAD, Change, Interests
+from collector.interests import FARTHEST_AHEAD, InterestStore, InterestUpdate
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import OUTBOX, CoverageRow
 from domain.interests import HIGHEST_THRESHOLD, Direction, InterestError
@@ -32,53 +32,53 @@ from towerwatch.topics import COLLECTIONS_REQUESTED, INTERESTS_CHANGED
 TODAY = day_of(NOON)
 
 
-def told(service: Service) -> list[tuple[str, int | None]]:
-    """Of each event about an interest, its key and its version; None for a tombstone."""
+def list_events(service: Service) -> list[tuple[str, int | None]]:
+    """Return key and version of each event about an interest in the outbox, in order; None for a tombstone."""
     return [
         (message.key.decode(), None if message.value is None else InterestSet.FromString(message.value).version)
         for message in outbox(service.database, INTERESTS_CHANGED.name)
     ]
 
 
-def requested(service: Service) -> list[str]:
-    """The airports whose collection was asked for."""
+def list_requested_airports(service: Service) -> list[str]:
+    """Return the airports whose collection was requested, in order."""
     messages = outbox(service.database, COLLECTIONS_REQUESTED.name)
     return [CollectionRequested.FromString(message.value or b"").airport for message in messages]
 
 
 def cover(service: Service, direction: Direction, days: float) -> None:
-    """KJFK, from long ago to so many days before today."""
+    """Store coverage of KJFK from long ago to this number of days before today."""
     with service.database.transaction() as session:
         row = CoverageRow(airport="KJFK", direction=direction.value, covered_from=TODAY - 20 * DAY)
         row.covered_until = TODAY - timedelta(days=days)
         session.add(row)
 
 
-def test_a_new_interest_is_told_and_its_airport_collected(service: Service) -> None:
-    """Version 1, and a wish for a collection, so that the first mail comes at once."""
+def test_a_new_interest_is_published_and_its_airport_collected(service: Service) -> None:
+    """The interest has version 1, and a collection is requested at once, so that the first mail comes soon."""
     interest, is_new = service.interests.set(ANN, wish(high=9, low=3, for_windows=2, repeat=True))
     assert is_new
     assert (interest.user_id, interest.airport, interest.direction) == (ANN, "KJFK", Direction.DEPARTURES)
     assert (interest.high, interest.low, interest.for_windows, interest.repeat) == (9, 3, 2, True)
-    assert told(service) == [(f"KJFK/{interest.interest_id}", 1)]
-    assert requested(service) == ["KJFK"]
-    assert service.interests.one(ANN, interest.interest_id) == interest
+    assert list_events(service) == [(f"KJFK/{interest.interest_id}", 1)]
+    assert list_requested_airports(service) == ["KJFK"]
+    assert service.interests.get(ANN, interest.interest_id) == interest
 
 
-def test_asking_for_what_is_already_so_changes_nothing(service: Service) -> None:
-    """Same version, no event; also when effective_from is named as it is, however long ago."""
+def test_an_equal_request_changes_nothing(service: Service) -> None:
+    """The version stays and no event is published, also if the request names the present effective_from."""
     first = service.set(wish(), ANN)
     service.clock.advance(timedelta(days=300))
     for again in (wish(), wish(effective_from=first.effective_from)):
         assert service.interests.set(ANN, again) == (first, False)
-    assert len(told(service)) == 1
+    assert len(list_events(service)) == 1
 
 
 @pytest.mark.parametrize(
     "change", [{"high": 6}, {"low": 1}, {"high": None, "low": 5}, {"for_windows": 2}, {"repeat": True}], ids=repr
 )
 def test_a_change_is_a_new_version_from_the_present_on(service: Service, change: dict[str, object]) -> None:
-    """What was said stands; the interest is the same, its airport is collected already."""
+    """The interest keeps its id, earlier alerts stand, and no collection is requested."""
     first = service.set(wish(), ANN)
     service.clock.advance(timedelta(hours=3))
     second, is_new = service.interests.set(ANN, wish(**change))
@@ -86,12 +86,12 @@ def test_a_change_is_a_new_version_from_the_present_on(service: Service, change:
     assert second.interest_id == first.interest_id
     assert second.version == 2
     assert second.effective_from == service.clock.now()
-    assert told(service) == [(f"KJFK/{first.interest_id}", 1), (f"KJFK/{first.interest_id}", 2)]
-    assert requested(service) == ["KJFK"]
+    assert list_events(service) == [(f"KJFK/{first.interest_id}", 1), (f"KJFK/{first.interest_id}", 2)]
+    assert list_requested_airports(service) == ["KJFK"]
 
 
-def test_a_change_may_say_from_when_it_is_judged(service: Service) -> None:
-    """Naming another instant is a change by itself."""
+def test_a_change_may_name_effective_from(service: Service) -> None:
+    """Another effective_from alone makes a new version."""
     service.set(wish(), ANN)
     changed = service.set(wish(effective_from=TODAY - 3 * DAY), ANN)
     assert (changed.version, changed.effective_from) == (2, TODAY - 3 * DAY)
@@ -101,29 +101,29 @@ def test_a_change_may_say_from_when_it_is_judged(service: Service) -> None:
     "other", [{"airport": "LICC"}, {"direction": Direction.BOTH}, {"window": Window.ONE_DAY}], ids=repr
 )
 def test_airport_direction_and_window_make_another_interest(service: Service, other: dict[str, object]) -> None:
-    """They never change."""
+    """A request with another airport, direction or window creates a new interest."""
     first = service.set(wish(), ANN)
     service.clock.advance(timedelta(seconds=1))
     second, is_new = service.interests.set(ANN, wish(**other))  # type: ignore[arg-type]
     assert is_new
-    assert service.interests.of_user(ANN) == [first, second]
+    assert service.interests.list_of_user(ANN) == [first, second]
 
 
 def test_people_do_not_share_interests(service: Service) -> None:
-    """The same wish of two is two interests."""
+    """Equal requests of two users create two interests, and neither user reaches the other's."""
     ann, bob = service.set(wish(), ANN), service.set(wish(), BOB)
     assert ann.interest_id != bob.interest_id
-    assert service.interests.of_user(ANN) == [ann]
-    for reach in (service.interests.one, service.interests.remove):
+    assert service.interests.list_of_user(ANN) == [ann]
+    for reach in (service.interests.get, service.interests.remove):
         with pytest.raises(NoSuchInterestError):
             reach(ANN, bob.interest_id)
         with pytest.raises(NoSuchInterestError):
             reach(ANN, uuid4())
-    assert service.interests.of_user(BOB) == [bob]
+    assert service.interests.list_of_user(BOB) == [bob]
 
 
 def test_before_the_first_collection_an_interest_begins_yesterday(service: Service) -> None:
-    """As the collection will."""
+    """The default is yesterday, where the first collection will begin."""
     assert service.set().effective_from == TODAY - DAY
 
 
@@ -136,26 +136,26 @@ def test_before_the_first_collection_an_interest_begins_yesterday(service: Servi
     ],
 )
 def test_by_default_the_last_collected_day_is_judged(service: Service, direction: Direction, begins: object) -> None:
-    """Of all directions that the interest counts; a day that was collected to its end is the last."""
+    """The day must be collected in all directions of the interest; a day that is collected to its end counts."""
     cover(service, Direction.DEPARTURES, days=-0.4)
     cover(service, Direction.ARRIVALS, days=1)
     assert service.set(wish(direction=direction)).effective_from == begins
 
 
-def test_what_was_left_for_weeks_is_not_gone_back_to(service: Service) -> None:
-    """Nobody paid for those days, and nobody asked for them now: who wants them says so."""
+def test_the_default_goes_back_two_days_at_most(service: Service) -> None:
+    """An airport without a collection for weeks is not collected day by day; a user who wants that names an instant."""
     cover(service, Direction.DEPARTURES, days=25)
     assert service.set().effective_from == TODAY - 2 * DAY
 
 
 def test_with_one_direction_uncollected_both_begins_yesterday(service: Service) -> None:
-    """As the missing direction's collection will."""
+    """The default is yesterday, where the collection of the missing direction will begin."""
     cover(service, Direction.DEPARTURES, days=5)
     assert service.set(wish(direction=Direction.BOTH)).effective_from == TODAY - DAY
 
 
 def test_an_airport_must_exist(service: Service) -> None:
-    """Also to be collected by hand."""
+    """An unknown airport is rejected, with suggestions, also for a requested collection."""
     with pytest.raises(NoSuchAirportError, match="XXXX"):
         service.set(wish("XXXX"))
     with pytest.raises(NoSuchAirportError, match="XXXX"):
@@ -164,7 +164,7 @@ def test_an_airport_must_exist(service: Service) -> None:
         service.set(wish("JFK"))
     with pytest.raises(NoSuchAirportError, match="LICC"):
         service.interests.remove_of_airport(ANN, "LICX")
-    assert told(service) == requested(service) == []
+    assert list_events(service) == list_requested_airports(service) == []
 
 
 @pytest.mark.parametrize(
@@ -179,11 +179,11 @@ def test_an_airport_must_exist(service: Service) -> None:
     ],
     ids=repr,
 )
-def test_what_contradicts_itself_is_refused(service: Service, fault: dict[str, object]) -> None:
-    """And nothing is told."""
+def test_an_invalid_request_is_rejected(service: Service, fault: dict[str, object]) -> None:
+    """The request is rejected, and no event is published."""
     with pytest.raises(InterestError):
         service.set(wish(**fault))
-    assert told(service) == []
+    assert list_events(service) == []
 
 
 @pytest.mark.parametrize(
@@ -197,37 +197,37 @@ def test_what_contradicts_itself_is_refused(service: Service, fault: dict[str, o
     ],
     ids=repr,
 )
-def test_what_a_change_leaves_out_stays(
-    service: Service, change: Change, after: tuple[int | None, int | None, int, bool]
+def test_fields_that_an_update_leaves_out_stay(
+    service: Service, change: InterestUpdate, after: tuple[int | None, int | None, int, bool]
 ) -> None:
-    """A new version, judged from the present on; its event says all of it."""
+    """The new version is judged from the present on, and its event has all fields."""
     first = service.set(wish(low=2), ANN)
     service.clock.advance(timedelta(hours=3))
     changed = service.interests.change(ANN, first.interest_id, 1, change)
     assert (changed.high, changed.low, changed.for_windows, changed.repeat) == after
     assert (changed.interest_id, changed.version) == (first.interest_id, 2)
     assert changed.effective_from == service.clock.now()
-    assert service.interests.one(ANN, first.interest_id) == changed
-    assert told(service) == [(f"KJFK/{first.interest_id}", 1), (f"KJFK/{first.interest_id}", 2)]
-    assert requested(service) == ["KJFK"]
+    assert service.interests.get(ANN, first.interest_id) == changed
+    assert list_events(service) == [(f"KJFK/{first.interest_id}", 1), (f"KJFK/{first.interest_id}", 2)]
+    assert list_requested_airports(service) == ["KJFK"]
 
 
-def test_a_change_to_what_is_already_so_is_none(service: Service) -> None:
-    """Same version, no event."""
+def test_an_equal_update_changes_nothing(service: Service) -> None:
+    """The version stays, and no event is published."""
     first = service.set(wish(low=2), ANN)
     for change in ({}, {"high": 5}, {"low": 2, "repeat": False}, {"effective_from": first.effective_from}):
         assert service.interests.change(ANN, first.interest_id, None, change) == first  # type: ignore[arg-type]
-    assert len(told(service)) == 1
+    assert len(list_events(service)) == 1
 
 
-def test_a_change_of_another_version_is_refused(service: Service) -> None:
-    """Somebody has changed it since: nothing is lost unseen."""
+def test_an_update_of_another_version_is_rejected(service: Service) -> None:
+    """The user has not seen the newest version, so nothing is overwritten."""
     first = service.set(wish(), ANN)
     service.set(wish(high=6), ANN)
     for version in (1, 3):
         with pytest.raises(VersionMismatchError):
             service.interests.change(ANN, first.interest_id, version, {"high": 7})
-    assert service.interests.one(ANN, first.interest_id).high == 6
+    assert service.interests.get(ANN, first.interest_id).high == 6
     assert service.interests.change(ANN, first.interest_id, None, {"high": 7}).version == 3
 
 
@@ -243,61 +243,61 @@ def test_a_change_of_another_version_is_refused(service: Service) -> None:
     ],
     ids=repr,
 )
-def test_a_change_to_what_contradicts_itself_is_refused(service: Service, change: Change) -> None:
-    """With what stays, too; and the interest is as it was."""
+def test_an_invalid_update_is_rejected(service: Service, change: InterestUpdate) -> None:
+    """The update is judged together with the fields that stay, and the interest is unchanged."""
     first = service.set(wish(), ANN)
     with pytest.raises(InterestError):
         service.interests.change(ANN, first.interest_id, None, change)
-    assert service.interests.one(ANN, first.interest_id) == first
-    assert len(told(service)) == 1
+    assert service.interests.get(ANN, first.interest_id) == first
+    assert len(list_events(service)) == 1
 
 
 def test_people_change_their_own_interests_only(service: Service) -> None:
-    """Somebody else's is as one that does not exist."""
+    """Another user's interest is treated like one that does not exist."""
     bobs = service.set(wish(), BOB)
     for interest_id in (bobs.interest_id, uuid4()):
         with pytest.raises(NoSuchInterestError):
             service.interests.change(ANN, interest_id, None, {"high": 7})
-    assert service.interests.of_user(BOB) == [bobs]
+    assert service.interests.list_of_user(BOB) == [bobs]
 
 
-def test_all_interests_in_an_airport_go_at_once(service: Service) -> None:
-    """One tombstone each; those elsewhere and of others stay; again is no error and tells nothing."""
+def test_all_interests_in_an_airport_are_removed(service: Service) -> None:
+    """Each gets one tombstone; interests elsewhere and of other users stay, and a repeated call publishes nothing."""
     gone = [service.set(wish("KJFK", direction), ANN) for direction in Direction]
     kept = service.set(wish("LICC"), ANN)
     bobs = service.set(wish("KJFK"), BOB)
     assert [service.interests.remove_of_airport(ANN, "KJFK") for _ in range(2)] == [3, 0]
-    assert service.interests.of_user(ANN) == [kept]
-    assert service.interests.of_user(BOB) == [bobs]
-    tombstones = sorted(key for key, version in told(service) if version is None)
+    assert service.interests.list_of_user(ANN) == [kept]
+    assert service.interests.list_of_user(BOB) == [bobs]
+    tombstones = sorted(key for key, version in list_events(service) if version is None)
     assert tombstones == sorted(f"KJFK/{each.interest_id}" for each in gone)
 
 
 def test_a_removal_is_a_tombstone(service: Service) -> None:
-    """The second finds nothing; set anew, it is another interest."""
+    """A second removal finds no interest; an equal request afterwards creates a new one."""
     interest = service.set(wish(), ANN)
     service.interests.remove(ANN, interest.interest_id)
     with pytest.raises(NoSuchInterestError):
         service.interests.remove(ANN, interest.interest_id)
     key = f"KJFK/{interest.interest_id}"
-    assert told(service) == [(key, 1), (key, None)]
+    assert list_events(service) == [(key, 1), (key, None)]
     assert service.set(wish(), ANN).interest_id != interest.interest_id
 
 
-def test_all_of_a_user_goes_at_once_and_only_theirs(service: Service) -> None:
-    """One tombstone each; again is no error and tells nothing."""
+def test_all_interests_of_one_user_are_removed(service: Service) -> None:
+    """Each gets one tombstone; other users' interests stay, and a repeated call publishes nothing."""
     anns = [service.set(wish(airport), ANN) for airport in ("KJFK", "LICC", "EGLL")]
     bobs = service.set(wish(), BOB)
     assert service.interests.remove_all(ANN) == 3
     assert service.interests.remove_all(ANN) == 0
-    tombstones = sorted(key for key, version in told(service) if version is None)
+    tombstones = sorted(key for key, version in list_events(service) if version is None)
     assert tombstones == sorted(f"{each.airport}/{each.interest_id}" for each in anns)
-    assert service.interests.of_user(ANN) == []
-    assert service.interests.of_user(BOB) == [bobs]
+    assert service.interests.list_of_user(ANN) == []
+    assert service.interests.list_of_user(BOB) == [bobs]
 
 
 def test_change_and_event_commit_together(service: Service) -> None:
-    """The last step of the transaction fails: neither is there."""
+    """If the commit fails, neither the change nor the event is stored."""
     kept = service.set(wish(), ANN)
 
     def refuse(_connection: object) -> None:
@@ -313,21 +313,21 @@ def test_change_and_event_commit_together(service: Service) -> None:
         with pytest.raises(RuntimeError):
             act()
     event.remove(service.database.engine, "commit", refuse)
-    assert service.interests.of_user(ANN) == [kept]
-    assert len(told(service)) == 1
+    assert service.interests.list_of_user(ANN) == [kept]
+    assert len(list_events(service)) == 1
 
 
-def test_an_event_that_cannot_be_recorded_is_no_change(service: Service) -> None:
-    """The outbox refuses: the interest is not there either."""
+def test_without_its_event_no_change_is_stored(service: Service) -> None:
+    """If the outbox cannot be written, the interest is not stored either."""
     with service.database.transaction() as session:
         session.execute(text("DROP TABLE outbox"))
     with pytest.raises(DatabaseUnavailableError):
         service.set(wish(), ANN)
-    assert service.interests.of_user(ANN) == []
+    assert service.interests.list_of_user(ANN) == []
 
 
-def test_requests_at_the_same_time_make_one_interest(service: Service) -> None:
-    """Each change has a version of its own, and the events are in their order."""
+def test_concurrent_requests_make_one_interest(service: Service) -> None:
+    """Each change has its own version, and the events are in the order of the versions."""
     start = threading.Barrier(6)
 
     def set_it(high: int) -> None:
@@ -339,13 +339,13 @@ def test_requests_at_the_same_time_make_one_interest(service: Service) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    (interest,) = service.interests.of_user(ANN)
+    (interest,) = service.interests.list_of_user(ANN)
     assert interest.version == 6
-    assert told(service) == [(f"KJFK/{interest.interest_id}", version) for version in range(1, 7)]
+    assert list_events(service) == [(f"KJFK/{interest.interest_id}", version) for version in range(1, 7)]
 
 
-def test_who_loses_the_race_for_a_new_interest_changes_it(service: Service) -> None:
-    """On a database that lets both look before one inserts: the unique key decides."""
+def test_a_request_that_loses_the_insert_race_changes_the_interest(service: Service) -> None:
+    """If another request inserts the same interest first, the unique key fails, and the retry changes it."""
     first = service.set(wish(), ANN)
     begin = "BEGIN IMMEDIATE" if service.database.sqlite else "BEGIN"
     with service.database.transaction() as session:
@@ -363,8 +363,8 @@ def test_who_loses_the_race_for_a_new_interest_changes_it(service: Service) -> N
     assert (second.interest_id, second.version) == (first.interest_id, 2)
 
 
-def test_who_loses_the_race_again_and_again_is_told_to_come_back(service: Service) -> None:
-    """It is contention, not an error of ours, and nothing is set by half."""
+def test_a_request_that_always_loses_the_race_fails_as_contended(service: Service) -> None:
+    """The error is ContendedError, and nothing is stored."""
 
     def there_for_the_key_only(_connection, cursor, statement, *_):  # type: ignore[no-untyped-def]
         if statement.startswith("INSERT INTO interests"):
@@ -374,14 +374,14 @@ def test_who_loses_the_race_again_and_again_is_told_to_come_back(service: Servic
     with pytest.raises(ContendedError):
         service.interests.set(ANN, wish())
     event.remove(service.database.engine, "before_cursor_execute", there_for_the_key_only)
-    assert service.interests.of_user(ANN) == []
-    assert told(service) == requested(service) == []
+    assert service.interests.list_of_user(ANN) == []
+    assert list_events(service) == list_requested_airports(service) == []
 
 
-def test_requests_of_all_kinds_at_the_same_time_agree(service: Service) -> None:
-    """Nobody fails, no deadlock shows, and who reads the events knows exactly what is there, in every order of theirs.
+def test_concurrent_requests_of_all_kinds_stay_consistent(service: Service) -> None:
+    """No request fails, and the published events, in order, end in exactly the stored interests.
 
-    Setters, changers, removers and relays about the same few interests of one user.
+    Threads set, change and remove the same few interests of one user, while two relays publish.
     """
     rounds = 40
     wishes = [wish(airport, direction) for airport in ("KJFK", "LICC") for direction in Direction]
@@ -402,7 +402,7 @@ def test_requests_of_all_kinds_at_the_same_time_agree(service: Service) -> None:
         service.interests.set(ANN, replace(chance.choice(wishes), high=chance.randrange(1, 50)))
 
     def any_of_them(chance: random.Random) -> UUID:
-        found = service.interests.of_user(ANN)
+        found = service.interests.list_of_user(ANN)
         return chance.choice(found).interest_id if found else uuid4()
 
     def change_one(chance: random.Random, number: int) -> None:
@@ -461,19 +461,19 @@ def test_requests_of_all_kinds_at_the_same_time_agree(service: Service) -> None:
                 assert now.version == (before.version + 1 if before else 1)
                 assert key not in last or before is not None, "what was removed does not come back"
             last[key] = now
-    there = {f"{each.airport}/{each.interest_id}": each for each in service.interests.of_user(ANN)}
-    assert {key: (told.version, told.high) for key, told in last.items() if told is not None} == {
-        key: (interest.version, interest.high) for key, interest in there.items()
-    }
+    there = {f"{each.airport}/{each.interest_id}": each for each in service.interests.list_of_user(ANN)}
+    assert {
+        key: (last_event.version, last_event.high) for key, last_event in last.items() if last_event is not None
+    } == {key: (interest.version, interest.high) for key, interest in there.items()}
 
 
-def test_a_database_that_is_away_is_said_without_its_text(service: Service) -> None:
-    """The error is transient and ours; it shows neither SQL nor a path."""
-    interests = Interests(Database(NOWHERE), service.clock)
+def test_an_unavailable_database_is_a_transient_error(service: Service) -> None:
+    """The error is ours, and shows neither SQL nor a path."""
+    interests = InterestStore(Database(NOWHERE), service.clock)
     for act in (
         lambda: interests.set(ANN, wish()),
-        lambda: interests.of_user(ANN),
-        lambda: interests.one(ANN, uuid4()),
+        lambda: interests.list_of_user(ANN),
+        lambda: interests.get(ANN, uuid4()),
         lambda: interests.remove(ANN, uuid4()),
         lambda: interests.remove_all(ANN),
         lambda: interests.remove_of_airport(ANN, "KJFK"),

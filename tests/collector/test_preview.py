@@ -1,4 +1,4 @@
-"""The preview of an interest: what it would have said of what is stored, which is what the stream says of it."""
+"""The preview of an interest: the alerts on the stored flights, which must be those that the stream raises."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from hypothesis import HealthCheck, given, settings, strategies as st
 from sqlalchemy import delete
 
-from collector.interests import Wish
+from collector.interests import InterestRequest
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_flights_observed, encode_interest_set
 from collector.model import CoverageRow, FlightRow
@@ -27,8 +27,8 @@ HOUR = timedelta(hours=1)
 WISH = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 2}
 
 
-def test_a_preview_says_which_mails_would_have_been_sent(client: FlaskClient, service: Service) -> None:
-    """With how many that is a week, and what the counts are, so that one can choose."""
+def test_a_preview_lists_the_alerts_and_the_counts(client: FlaskClient, service: Service) -> None:
+    """The preview has the alerts, the mails per week, and the percentiles of the counts."""
     service.cover(DEPARTURES, TODAY, TODAY + 10 * HOUR)
     service.store(
         DEPARTURES, *(TODAY + hour * HOUR for hour in (1, 1.1, 1.2, 2, 2.1, 5, 5.2, 5.4, 5.6, 9, 10, 10.5, 11))
@@ -49,8 +49,8 @@ def test_a_preview_says_which_mails_would_have_been_sent(client: FlaskClient, se
     }  # fmt: skip
 
 
-def test_a_preview_sets_and_asks_for_nothing(client: FlaskClient, service: Service) -> None:
-    """Nor does it need an interest: it is how one finds out whether to have one."""
+def test_a_preview_stores_and_requests_nothing(client: FlaskClient, service: Service) -> None:
+    """A preview needs no interest in the airport, and neither stores one nor requests a collection."""
     assert client.post("/interests/preview", json=WISH, headers=BOBS).status_code == 200
     assert json_of(client.get("/interests", headers=BOBS)) == {"interests": []}
     for topic in (INTERESTS_CHANGED, COLLECTIONS_REQUESTED):
@@ -58,8 +58,8 @@ def test_a_preview_sets_and_asks_for_nothing(client: FlaskClient, service: Servi
 
 
 @pytest.mark.parametrize("direction", ["departures", "both"])
-def test_of_what_is_not_covered_nothing_is_said(client: FlaskClient, service: Service, direction: str) -> None:
-    """Neither zero nor a guess; of both directions both must be covered."""
+def test_windows_without_coverage_are_not_judged(client: FlaskClient, service: Service, direction: str) -> None:
+    """Unknown windows do not count as zero; an interest in both directions needs coverage of both."""
     if direction == "both":
         service.cover(DEPARTURES, TODAY, TODAY + 10 * HOUR)
     body = WISH | {"direction": direction, "low_value": 1}
@@ -68,7 +68,7 @@ def test_of_what_is_not_covered_nothing_is_said(client: FlaskClient, service: Se
 
 
 def test_a_preview_goes_back_as_far_as_an_interest_may(client: FlaskClient, service: Service) -> None:
-    """Where an instant is named, from there on."""
+    """The default is the last 30 days; with effective_from, the windows from that instant on are judged."""
     service.cover(DEPARTURES, TODAY - 35 * DAY, TODAY)
     service.store(DEPARTURES, *(TODAY - back * DAY for back in (35, 31, 30, 29, 2, 1)))
     body = WISH | {"window": "1d", "high_value": 0}
@@ -85,8 +85,8 @@ def test_a_preview_goes_back_as_far_as_an_interest_may(client: FlaskClient, serv
     assert status_of(client.post("/interests/preview", json=long_ago, headers=ANNS)) == 422
 
 
-def test_after_a_gap_it_is_what_the_stream_says_from_there_on(service: Service) -> None:
-    """The database knows the stretch since the gap, the stream what lies before it too."""
+def test_a_preview_after_a_gap_agrees_with_the_stream(service: Service) -> None:
+    """The database holds the interval since the gap only, the stream also what lies before it."""
     resumed = TODAY - 2 * DAY
 
     def busy(day: datetime) -> list[Flight]:
@@ -101,18 +101,18 @@ def test_after_a_gap_it_is_what_the_stream_says_from_there_on(service: Service) 
     for _, day, _, flights in collected:
         service.store(DEPARTURES, *(flight.event_time(DEPARTURES) for flight in flights), icao24=f"{day.day:06x}")
     wished = wish(high=3, low=1, for_windows=2, effective_from=TODAY - 10 * DAY)
-    shown, _ = service.flights.preview(wished)
-    said = said_by_the_stream(interest_of(wished), collected)
+    shown, _ = service.flights.preview_interest(wished)
+    said = alerts_of_the_stream(build_interest(wished), collected)
     assert brief(shown.alerts) == brief(alert for alert in said if alert.window_start >= resumed) != set()
 
 
 # The law, for any history.
 
 
-def said_by_the_stream(
+def alerts_of_the_stream(
     interest: Interest, collected: list[tuple[Direction, datetime, datetime, list[Flight]]]
 ) -> set[Alert]:
-    """What the desk says when it has read the messages of these collections, and then the one of the interest."""
+    """Return the alerts that the stream raises on these collections' messages and then the interest's message."""
     bench = JoinStateOnDicts()
     messages = (message for each in collected for message in encode_flights_observed("KJFK", *each))
     for sequence, message in enumerate(messages, start=1):
@@ -121,8 +121,8 @@ def said_by_the_stream(
     return set(bench.fold(Event(INTERESTS_CHANGED, "KJFK", message.key, message.value, 1)))
 
 
-def interest_of(wished: Wish) -> Interest:
-    """The interest that a preview is of."""
+def build_interest(wished: InterestRequest) -> Interest:
+    """Build the interest that a preview judges."""
     return Interest(
         interest_id=ANN,
         user_id=ANN,
@@ -139,13 +139,13 @@ def interest_of(wished: Wish) -> Interest:
 
 
 def brief(alerts: Iterable[Alert]) -> set[tuple[object, ...]]:
-    """All but the ids."""
+    """Return the alerts without their ids."""
     return {(alert.window_start, alert.bound, alert.state, alert.count, alert.threshold) for alert in alerts}
 
 
 @st.composite
 def collections(draw: st.DrawFn) -> list[tuple[Direction, datetime, datetime, list[Flight]]]:
-    """What a collector may have stored and told: each direction in order, without a hole; some flights late."""
+    """A strategy for a collector's collections: each direction in order and without gaps, some flights late."""
     collected = []
     for direction in Direction.BOTH.parts:
         begin = at = TODAY - draw(st.integers(0, 40)) * 6 * HOUR
@@ -184,7 +184,7 @@ DIRECTION_LAG = {Direction.DEPARTURES: timedelta(0), Direction.ARRIVALS: HOUR}
     repeat=st.booleans(),
     effective_from=st.none() | st.integers(-480, 48).map(lambda half_hours: NOON + half_hours * HOUR / 2),
 )
-def test_a_preview_is_what_the_stream_says_when_the_interest_is_set(
+def test_a_preview_agrees_with_the_stream(
     service: Service,
     collected: list[tuple[Direction, datetime, datetime, list[Flight]]],
     direction: Direction,
@@ -195,7 +195,7 @@ def test_a_preview_is_what_the_stream_says_when_the_interest_is_set(
     repeat: bool,
     effective_from: datetime | None,
 ) -> None:
-    """The same flights in the database and on the topic, and the same wish: the same alerts."""
+    """The same flights, in the database and on the topic, give the same alerts for the same request."""
     with service.database.transaction() as session:
         for table in (FlightRow, CoverageRow):
             session.execute(delete(table))
@@ -215,6 +215,6 @@ def test_a_preview_is_what_the_stream_says_when_the_interest_is_set(
         repeat=repeat,
         effective_from=effective_from,
     )
-    shown, _ = service.flights.preview(wished)
-    assert brief(shown.alerts) == brief(said_by_the_stream(interest_of(wished), collected))
+    shown, _ = service.flights.preview_interest(wished)
+    assert brief(shown.alerts) == brief(alerts_of_the_stream(build_interest(wished), collected))
     assert len(brief(shown.alerts)) == len(shown.alerts)

@@ -16,7 +16,7 @@ import pytest
 
 from local.ports import HOST
 from local.processes import ROOT
-from tests.local.demo.blizzard import BOS, JFK, statements
+from tests.local.demo.blizzard import BOS, JFK, parse_alerts
 from tests.ports import free_ports
 from tests.waiting import eventually
 
@@ -25,18 +25,19 @@ PORTS = 9
 
 @pytest.fixture
 def port_base() -> int:
-    """A row of ports that are free now, and one behind it for a second worker of the stream."""
+    """The first of a row of free ports, with one more behind the row for a second worker of the stream."""
     return free_ports(PORTS + 1)
 
 
 @contextlib.contextmanager
-def demo(data: Path, port_base: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def run_demo(data: Path, port_base: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """Run the demo with these options for the block, with its output in a file; stop it at the end."""
     command = [sys.executable, "-m", "local.demo", "--data", str(data), "--port-base", str(port_base), *arguments]
     environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
     output = data.with_suffix(".out").open("w+")
     process = subprocess.Popen(
         command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
-        start_new_session=True, preexec_fn=_as_a_background_job,
+        start_new_session=True, preexec_fn=_ignore_sigint,
     )  # fmt: skip
     try:
         yield process
@@ -47,17 +48,18 @@ def demo(data: Path, port_base: int, *arguments: str) -> Iterator[subprocess.Pop
         output.close()
 
 
-def _as_a_background_job() -> None:
-    """Shells without job control begin those with Ctrl-C ignored, and the demo must not take that over."""
+def _ignore_sigint() -> None:
+    """Ignore SIGINT in the child, as shells without job control do for background jobs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def output_of(data: Path) -> str:
+def read_output(data: Path) -> str:
+    """Return everything that a demo has printed so far."""
     return data.with_suffix(".out").read_text()
 
 
-def processes_of(data: Path) -> list[int]:
-    """Every process, of whatever kind, that was told of this demo's folder."""
+def find_processes(data: Path) -> list[int]:
+    """Return the ids of all processes with this demo's folder in their environment."""
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
@@ -69,27 +71,27 @@ def processes_of(data: Path) -> list[int]:
 
 
 @pytest.mark.timeout(600)
-def test_killed_at_any_moment_it_leaves_nothing_and_tells_the_blizzard_exactly_when_run_again(tmp_path, port_base):
-    """kill -9 in mid-story leaves no process; the next run, in the same folder, mails each fact once and no other."""
+def test_a_killed_demo_leaves_no_process_and_the_next_run_mails_each_alert_once(tmp_path, port_base):
+    """After kill -9 no process remains; the next run, in the same folder, mails each alert once and no other."""
     data = tmp_path / "demo"
-    with demo(data, port_base, "--once") as process:
-        eventually(lambda: "The clock runs" in output_of(data) or process.poll() is not None, "the story begins", 400)
-        assert process.poll() is None, output_of(data)
+    with run_demo(data, port_base, "--once") as process:
+        eventually(lambda: "The clock runs" in read_output(data) or process.poll() is not None, "the story begins", 400)
+        assert process.poll() is None, read_output(data)
         process.kill()
         process.wait()
-    eventually(lambda: not processes_of(data), "no process is left")
+    eventually(lambda: not find_processes(data), "no process is left")
 
     out = tmp_path / "mailed.json"
     interests = ("--interest", "KJFK:departures:1h:high=20:low=1", "--interest", "KBOS:arrivals:1d:low=10")
-    with demo(data, port_base, "--once", "--json", str(out), *interests) as process:
-        assert process.wait(300) == 0, output_of(data)
-    assert not processes_of(data)
+    with run_demo(data, port_base, "--once", "--json", str(out), *interests) as process:
+        assert process.wait(300) == 0, read_output(data)
+    assert not find_processes(data)
     assert_blizzard(json.loads(out.read_text()))
 
 
 def assert_blizzard(mailed: list[dict[str, Any]]) -> None:
-    """The facts of Nemo at KJFK and KBOS, each mailed once, and nothing else."""
-    for airport, facts in (("KJFK", statements(JFK)), ("KBOS", statements(BOS))):
+    """Fail unless exactly the alerts of the blizzard at KJFK and KBOS are mailed, each once."""
+    for airport, facts in (("KJFK", parse_alerts(JFK)), ("KBOS", parse_alerts(BOS))):
         told = [
             (each["bound"], each["state"], each["window_start"], each["count"])
             for each in mailed
@@ -108,23 +110,25 @@ def assert_blizzard(mailed: list[dict[str, Any]]) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_worker_of_the_stream_is_killed_in_mid_story_and_the_blizzard_is_told_exactly(tmp_path, port_base):
-    """Of two workers, the one that has KJFK: the other takes over, and it is begun again itself."""
+def test_a_killed_stream_worker_loses_and_repeats_no_alert(tmp_path, port_base):
+    """The worker with KJFK is killed: the other worker takes over, and the killed one is restarted."""
     data, out = tmp_path / "demo", tmp_path / "mailed.json"
     interests = ("--interest", "KJFK:departures:1h:high=20:low=1", "--interest", "KBOS:arrivals:1d:low=10")
     workers = {"streams": port_base + 4, "streams_2": port_base + PORTS}
-    with demo(data, port_base, "--once", "--streams-workers", "2", "--json", str(out), *interests) as process:
-        owner = eventually(lambda: in_mid_story(workers) or (process.poll() is not None and "nobody"), "the story", 400)
-        assert owner in workers, output_of(data)
+    with run_demo(data, port_base, "--once", "--streams-workers", "2", "--json", str(out), *interests) as process:
+        owner = eventually(
+            lambda: find_worker_with_progress(workers) or (process.poll() is not None and "nobody"), "the story", 400
+        )
+        assert owner in workers, read_output(data)
         os.kill(json.loads((data / "processes.json").read_text())[owner], signal.SIGKILL)
-        assert process.wait(300) == 0, output_of(data)
-    assert f"{owner} had ended and is begun again" in output_of(data)
-    assert not processes_of(data)
+        assert process.wait(300) == 0, read_output(data)
+    assert f"{owner} had ended and is begun again" in read_output(data)
+    assert not find_processes(data)
     assert_blizzard(json.loads(out.read_text()))
 
 
-def in_mid_story(workers: dict[str, int]) -> str | None:
-    """The worker that has KJFK, once its first morning is over."""
+def find_worker_with_progress(workers: dict[str, int]) -> str | None:
+    """Return the worker that has KJFK, once its first morning is folded; None before."""
     for name, port in workers.items():
         with contextlib.suppress(httpx.HTTPError):
             airports = {
@@ -137,25 +141,25 @@ def in_mid_story(workers: dict[str, int]) -> str | None:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_and_leaves_no_process(tmp_path, port_base, number):
-    """Ctrl-C and SIGTERM, while it is starting."""
+def test_a_signal_during_start_ends_the_demo_and_its_processes(tmp_path, port_base, number):
+    """Ctrl-C and SIGTERM during the start leave no process."""
     data = tmp_path / "demo"
-    with demo(data, port_base) as process:
+    with run_demo(data, port_base) as process:
         eventually(lambda: (data / "logs" / "collector.log").exists() or process.poll() is not None, "it starts", 400)
-        assert process.poll() is None, output_of(data)
+        assert process.poll() is None, read_output(data)
         process.send_signal(number)
         assert process.wait(60) in (130, 128 + signal.SIGTERM)
-    assert not processes_of(data)
-    assert "Traceback" not in output_of(data)
+    assert not find_processes(data)
+    assert "Traceback" not in read_output(data)
 
 
-def test_a_port_in_use_is_one_sentence_and_nothing_starts(tmp_path, port_base):
-    """Who runs something there already is told which port it is and how to move."""
+def test_a_port_in_use_is_reported_and_nothing_starts(tmp_path, port_base):
+    """One sentence names the port and the option that moves the stack."""
     data = tmp_path / "demo"
     with socket.socket() as taken:
         taken.bind((HOST, port_base + 4))
         taken.listen()
-        with demo(data, port_base) as process:
+        with run_demo(data, port_base) as process:
             assert process.wait(60) == 2
-    assert f"demo: port {port_base + 4} (for streams_web) is in use" in output_of(data)
-    assert not processes_of(data)
+    assert f"demo: port {port_base + 4} (for streams_web) is in use" in read_output(data)
+    assert not find_processes(data)

@@ -1,4 +1,4 @@
-"""`make up`: the stack that a person keeps, across restarts and crashes."""
+"""The stack of `make up`, across restarts and crashes."""
 
 import os
 import re
@@ -10,17 +10,17 @@ from pathlib import Path
 import httpx
 import pytest
 
-from local.mailbox.reading import confirmation_link, mails
+from local.mailbox.reading import find_confirmation_link, read_mails
 from local.ports import HOST
 from local.processes import ROOT
-from tests.e2e.test_demo import port_base, processes_of
+from tests.e2e.test_demo import find_processes, port_base
 from tests.waiting import eventually
 
 __all__ = ["port_base"]
 
 
 class Stack:
-    """A stack of the test's own."""
+    """The commands of a stack of the test's own."""
 
     def __init__(self, folder: Path, base: int) -> None:
         self.data = folder / "data"
@@ -32,6 +32,7 @@ class Stack:
         self.interests = f"http://{HOST}:{base + 2}"
 
     def __call__(self, command: str, said: str = "") -> subprocess.CompletedProcess[str]:
+        """Run a command of `local.up`, and return what it printed."""
         environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
         return subprocess.run(
             [sys.executable, "-m", "local.up", command, "--env-file", str(self.env_file), "--data", str(self.data)],
@@ -47,15 +48,16 @@ class Stack:
 
 @pytest.fixture
 def stack(tmp_path, port_base):
+    """A stack that is stopped at the end of the test."""
     stack = Stack(tmp_path, port_base)
     yield stack
     stack("stop")
-    assert not processes_of(stack.data)
+    assert not find_processes(stack.data)
 
 
 @pytest.mark.timeout(600)
-def test_accounts_and_interests_outlive_restarts_and_crashes(stack):
-    """Registered, confirmed and set once: there after a stop, and after a crash of a service."""
+def test_accounts_and_interests_survive_restarts_and_crashes(stack):
+    """An account and an interest exist after a stop and start, and after a crash of a service."""
     started = stack("start")
     assert started.returncode == 0, started.stderr
     assert "Towerwatch is up" in started.stdout
@@ -64,15 +66,15 @@ def test_accounts_and_interests_outlive_restarts_and_crashes(stack):
     account = {"email": "ada@towerwatch.test", "name": "Ada"}
     token = httpx.post(f"{stack.users}/users", json=account).json()["token"]
     authorized = {"Authorization": f"Bearer {token}"}
-    eventually(lambda: bool(mails(stack.data / "mail")), "the confirmation mail comes")
-    link = confirmation_link(mails(stack.data / "mail")[0])
+    eventually(lambda: bool(read_mails(stack.data / "mail")), "the confirmation mail comes")
+    link = find_confirmation_link(read_mails(stack.data / "mail")[0])
     assert link is not None
     assert httpx.post(link).status_code == 200
     wish = {"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}
     assert httpx.post(f"{stack.interests}/interests", json=wish, headers=authorized).status_code == 201
 
     assert "Towerwatch is down" in stack("stop").stdout
-    assert not processes_of(stack.data)
+    assert not find_processes(stack.data)
     assert stack("start").returncode == 0
 
     def interests() -> list[str]:
@@ -83,27 +85,28 @@ def test_accounts_and_interests_outlive_restarts_and_crashes(stack):
         return [each["airport_icao"] for each in answer.json().get("interests", [])]
 
     assert interests() == ["LICC"]
-    collector = next(pid for pid in processes_of(stack.data) if "collector" in _command(pid))
+    collector = next(pid for pid in find_processes(stack.data) if "collector" in read_command(pid))
     os.kill(collector, signal.SIGKILL)
     eventually(lambda: not interests(), "it is gone", 10)
     eventually(lambda: interests() == ["LICC"], "it is back by itself")
 
 
-def _command(pid: int) -> str:
+def read_command(pid: int) -> str:
+    """Return a process's command line, empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
     except OSError:
         return ""
 
 
-def test_stopping_what_does_not_run_is_no_error(stack):
-    """make down may always be said."""
+def test_stopping_a_stopped_stack_succeeds(stack):
+    """`make down` may be called at any time."""
     stopped = stack("stop")
     assert (stopped.returncode, stopped.stdout.strip()) == (0, "Towerwatch is not running.")
 
 
 def test_clean_deletes_only_after_a_yes(stack):
-    """No answer is a no."""
+    """No answer counts as a no."""
     stack.data.mkdir()
     (stack.data / "something").write_text("dear to me")
     for said in ("", "n\n", "nonsense\n"):
@@ -112,6 +115,6 @@ def test_clean_deletes_only_after_a_yes(stack):
 
 
 def test_make_help_names_every_target_once():
-    """A newcomer types make."""
+    """`make` without a target lists every target."""
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert re.findall(r"^  make (\w+)", shown, re.MULTILINE)[:5] == ["help", "demo", "up", "down", "clean"]

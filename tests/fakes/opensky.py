@@ -15,9 +15,9 @@ from urllib.parse import parse_qs, urlsplit
 from aiohttp import web
 
 from chassis.clock import Clock
-from local.opensky.access import Access, Credentials
-from local.opensky.faults import Faults
-from local.opensky.flights import Flight, Timetable
+from local.opensky.access import AccessControl, Credentials
+from local.opensky.faults import FaultInjector
+from local.opensky.flights import Timetable, TimetableFlight
 from local.opensky.server import make_app
 
 TOKEN_PATH: Final = "/auth/realms/opensky-network/protocol/openid-connect/token"
@@ -121,10 +121,13 @@ class ScriptedOpenSky:
 
 @contextmanager
 def replay(
-    flights: Iterable[Flight], clock: Clock, credentials: Credentials | None = None, faults: Faults | None = None
+    flights: Iterable[TimetableFlight],
+    clock: Clock,
+    credentials: Credentials | None = None,
+    faults: FaultInjector | None = None,
 ) -> Iterator[str]:
     """Run a replay of these flights inside the block, and yield its base URL; the credits are practically unlimited."""
-    app = make_app(Timetable(flights), clock, Access(credentials, credits_per_day=1_000_000), faults)
+    app = make_app(Timetable(flights), clock, AccessControl(credentials, credits_per_day=1_000_000), faults)
     loop = asyncio.new_event_loop()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     loop.run_until_complete(runner.setup())

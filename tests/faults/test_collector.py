@@ -18,7 +18,7 @@ from aiohttp import web
 from chassis.clock import Clock, ScaledClock
 from collector.leadership.election import SESSION_S
 from local.kafka import Broker
-from local.opensky.flights import Flight
+from local.opensky.flights import TimetableFlight
 from tests.collector.process import CollectorProcess
 from tests.collector.published import AIRPORT, START, assert_published_once, load_covered_until, timetable
 from tests.fakes.authority import FakeAuthority
@@ -49,10 +49,10 @@ class SlowAnswers:
         self.waiting = 0
         """Number of requests without an answer yet."""
 
-    def skewed(self, clock: Clock) -> Clock:
+    def skew_clock(self, clock: Clock) -> Clock:
         return clock
 
-    def between(self, _clock: Clock, _forget: object) -> object:
+    def make_middleware(self, _clock: Clock, _revoke_token: object) -> object:
         """Return a middleware that delays every answer, and counts the requests without an answer."""
 
         @web.middleware
@@ -75,7 +75,7 @@ class Cluster:
     folder: Path
     clock: Clock
     slow_answers: SlowAnswers
-    flights: list[Flight]
+    flights: list[TimetableFlight]
     leader: CollectorProcess
     other: CollectorProcess
 

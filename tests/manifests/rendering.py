@@ -107,7 +107,7 @@ def prepared(folder: Path) -> Path:
     manifests = folder / "manifests"
     shutil.copytree(ROOT / "manifests", manifests, ignore=shutil.ignore_patterns("*.env.local", "secrets", "clock.env"))
     overlays = manifests / "overlays"
-    secrets.make(overlays / "kind" / "secrets")
+    secrets.make_secrets(overlays / "kind" / "secrets")
     shutil.copy(overlays / "kind" / "clock.env.example", overlays / "kind" / "clock.env")
     (overlays / "production" / "secrets").mkdir()
     for example in (ROOT / "manifests" / "overlays" / "production" / "secrets").glob("*.example"):

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 
-from local.kafka.jars import LOCK_FILE, cache_folder, ensure_jars, parse_lock
+from local.kafka.jars import LOCK_FILE, ensure_jars, find_cache_folder, parse_lock
 from local.kafka.java import find_java
-from local.kafka.node import java_environment
+from local.kafka.node import build_java_environment
 from local.processes import ROOT
 from tests.manifests.environment import mounted, on_disk, variables
 from tests.manifests.rendering import Rendered
@@ -39,8 +39,8 @@ def _scripts(folder: Path) -> dict[str, str]:
         path = folder / script
         path.write_text(f'#!/bin/bash\nexec {shlex.quote(str(java.executable))} {options} {program} "$@"\n')
         path.chmod(0o755)
-    jars = ensure_jars(cache_folder(os.environ), parse_lock(LOCK_FILE.read_text()))
-    return java_environment(bare_environment(), jars)
+    jars = ensure_jars(find_cache_folder(os.environ), parse_lock(LOCK_FILE.read_text()))
+    return build_java_environment(bare_environment(), jars)
 
 
 def _node(rendered: Rendered, name: str, folder: Path, moved: dict[str, str]) -> tuple[list[str], dict[str, str]]:

@@ -59,10 +59,10 @@ def test_schemas_are_of_the_cluster_that_is_made() -> None:
 def test_secrets_are_made_once(tmp_path: Path) -> None:
     """Random, for their owner's eyes; what is there is never replaced, for the databases have its passwords."""
     first, second = tmp_path / "first", tmp_path / "second"
-    assert secrets.make(first)
-    assert secrets.make(second)
+    assert secrets.make_secrets(first)
+    assert secrets.make_secrets(second)
     before = {path.name: path.read_text() for path in first.iterdir()}
-    assert not secrets.make(first)
+    assert not secrets.make_secrets(first)
     assert {path.name: path.read_text() for path in first.iterdir()} == before
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in first.iterdir())
     for name, content in before.items():
@@ -72,7 +72,7 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
 def test_the_certificate_is_this_machines_and_holds_for_a_year(tmp_path: Path) -> None:
     """TLS takes it with its key; it signs nothing else."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
-    secrets.make(tmp_path, now)
+    secrets.make_secrets(tmp_path, now)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
     certificate = x509.load_pem_x509_certificate((tmp_path / "tls.crt").read_bytes())
@@ -88,10 +88,10 @@ def test_the_clock_is_one_that_services_read(tmp_path: Path, monkeypatch: pytest
     now = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
     begin, end = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
     for written in (
-        clock.for_daily_use(now),
-        clock.for_story(begin, end, timedelta(minutes=10), now, 180.0),
+        clock.make_daily_clock(now),
+        clock.make_scenario_clock(begin, end, timedelta(minutes=10), now, 180.0),
     ):
-        clock.write(tmp_path / "clock.env", written)
+        clock.write_clock(tmp_path / "clock.env", written)
         for line in (tmp_path / "clock.env").read_text().splitlines():
             name, _, value = line.partition("=")
             monkeypatch.setenv(name, value)
@@ -158,7 +158,7 @@ def test_a_cluster_is_made_in_order(
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setattr(cluster, "SECRETS", tmp_path / "secrets")
     monkeypatch.setattr(cluster, "CLOCK", tmp_path / "clock.env")
-    cluster.up()
+    cluster.bring_up()
     assert capfd.readouterr().err == ""
     said = (tmp_path / "said").read_text().splitlines()
     steps = [

@@ -22,12 +22,12 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from local.demo.expected import expected_alerts
+from local.demo.expected import compute_expected_alerts
 from local.demo.options import DEFAULT_INTERESTS, parse_interest
 from local.demo.screen import Screen
 from local.kafka import Broker, running_broker
 from local.kind import clock, story
-from local.kind.mails import as_json
+from local.kind.mails import encode_mails
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
 from local.processes import ROOT
@@ -185,10 +185,10 @@ def cluster(overlays: dict[str, Rendered], tmp_path_factory: pytest.TempPathFact
     """The overlay of kind, all of it that is ours, started and ready."""
     rendered = overlays["kind"].copy()
     folder = tmp_path_factory.mktemp("pods")
-    told = clock.for_story(
+    told = clock.make_scenario_clock(
         BEGIN, END, timedelta(minutes=10), datetime.now(UTC) + timedelta(seconds=START_UP_S), STORY_S
     )
-    clock.write(folder / "clock.env", told)
+    clock.write_clock(folder / "clock.env", told)
     lines = (folder / "clock.env").read_text().splitlines()
     rendered.one("ConfigMap", "clock")["data"] = dict(line.split("=", 1) for line in lines)
     # Of a network that nobody else on this machine has, as likely as not; a clash is an error and no wrong answer.
@@ -238,9 +238,9 @@ def test_every_scraped_path_is_served(cluster: Cluster, name: str) -> None:
 @pytest.mark.timeout(400)
 def test_the_story_is_told_to_its_end(cluster: Cluster) -> None:
     """Through the gateway's routes, replicas in turns: every mail that the timetable asks for, and no other."""
-    interests = [parse_interest(text) for text in DEFAULT_INTERESTS]
-    timetable = Timetable(nycflights.load(nycflights.cache_directory(os.environ)))
-    expected = [alert for wanted in interests for alert in expected_alerts(timetable, wanted, BEGIN, END)]
+    interests = [parse_interest(text, BEGIN) for text in DEFAULT_INTERESTS]
+    timetable = Timetable(nycflights.load(nycflights.find_cache_directory(os.environ)))
+    expected = [alert for interest in interests for alert in compute_expected_alerts(timetable, interest, END)]
     assert len(expected) > 5
     mailbox = cluster.folder / "mailbox-0" / "var/lib/mailbox/mail"
     gateway = Gateway(cluster)
@@ -250,8 +250,8 @@ def test_the_story_is_told_to_its_end(cluster: Cluster) -> None:
         return httpx.get(f"http://{worker.address}:8080/api/airports", timeout=30).raise_for_status().text
 
     with httpx.Client(base_url="https://localhost", transport=gateway, timeout=15) as people:
-        doors = story.Doors(people, mails=lambda: as_json(mailbox), airports=airports)
-        wrong = story.tell(doors, interests, BEGIN, expected, Screen())
+        doors = story.ClusterAccess(people, mails=lambda: encode_mails(mailbox), airports=airports)
+        wrong = story.run_scenario(doors, interests, expected, Screen())
     assert not wrong, wrong
     routed = {each.address for name in ("user-manager", "collector") for each in cluster.replicas[name]}
     assert gateway.asked == routed

@@ -13,7 +13,7 @@ import pytest
 
 from domain.alerts import Alert
 from local.kafka import Broker
-from local.mailbox.reading import Mail, confirmation_link, mails
+from local.mailbox.reading import ReceivedMail, find_confirmation_link, read_mails
 from notifier.mail.alert_header import CAUSE_HEADER, parse_alert_header, parse_cause_header, select_header_fields
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
@@ -63,7 +63,7 @@ def build_registration_event(user_id: UUID, confirmation_id: str) -> UserEvent:
     return UserEvent(USERS_CHANGED, user_id, change.SerializeToString())
 
 
-def get_message_ids(delivered: list[Mail]) -> list[str]:
+def get_message_ids(delivered: list[ReceivedMail]) -> list[str]:
     return [str(mail.message["Message-ID"]) for mail in delivered]
 
 
@@ -106,20 +106,22 @@ def test_each_alert_is_mailed_once_to_users_who_may_be_mailed(
                 build_alert_event(last),
             ],
         )
-        eventually(lambda: len(mails(tmp_path / "mail")) >= 3)
+        eventually(lambda: len(read_mails(tmp_path / "mail")) >= 3)
         eventually(lambda: notifier.page("/metrics").count('alerts_dropped_total{node="local",reason=') == 4)
         assert notifier.terminate() == 0
         log = notifier.log()
     assert "secret" not in log
     assert "token7" not in log
-    delivered = mails(tmp_path / "mail")
-    told_mails = {str(mail.message["Message-ID"]): mail for mail in delivered if not confirmation_link(mail)}
+    delivered = read_mails(tmp_path / "mail")
+    told_mails = {str(mail.message["Message-ID"]): mail for mail in delivered if not find_confirmation_link(mail)}
     assert sorted(get_message_ids(delivered)) == sorted(set(get_message_ids(delivered)))
     assert set(told_mails) == {get_message_id(known), get_message_id(last)}
     mail = told_mails[get_message_id(known)]
     assert parse_alert_header(mail.message["X-Towerwatch-Alert"]) == select_header_fields(known)
     assert parse_cause_header(mail.message[CAUSE_HEADER]) == CAUSE
-    assert [link for mail in delivered if (link := confirmation_link(mail))] == ["https://example.org/confirm?t=token7"]
+    assert [link for mail in delivered if (link := find_confirmation_link(mail))] == [
+        "https://example.org/confirm?t=token7"
+    ]
     aside = read_dead_letters(kafka.bootstrap_servers, known.user_id)
     assert Counter((letter.headers["source-topic"], letter.value) for letter in aside) == {
         (ALERTS_RAISED.name, b"\xffnonsense"): 1,
@@ -207,15 +209,15 @@ def test_kill_9_mails_nothing_twice(kafka: Broker, users: FakeUserService, tmp_p
             publish(kafka.bootstrap_servers, [build_alert_event(alert) for alert in burst])
             eventually(lambda: len(list((tmp_path / "mail" / "new").iterdir())) >= 60)
             notifier.kill()
-            before = set(get_message_ids(mails(tmp_path / "mail")))
+            before = set(get_message_ids(read_mails(tmp_path / "mail")))
             assert len(before) < len(burst)
         with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, port) as notifier:
             sentinel = new_alert(user_id=user_id)
             publish(
                 kafka.bootstrap_servers, [*(build_alert_event(alert) for alert in burst), build_alert_event(sentinel)]
             )
-            eventually(lambda: get_message_id(sentinel) in get_message_ids(mails(tmp_path / "mail")), within_s=120)
-    counted = Counter(get_message_ids(mails(tmp_path / "mail")))
+            eventually(lambda: get_message_id(sentinel) in get_message_ids(read_mails(tmp_path / "mail")), within_s=120)
+    counted = Counter(get_message_ids(read_mails(tmp_path / "mail")))
     assert set(counted) == {get_message_id(alert) for alert in (*burst, sentinel)}
     repeated = {each: count for each, count in counted.items() if count > 1}
     assert sum(repeated.values()) <= 2

@@ -1,4 +1,4 @@
-"""What schemathesis needs to be told of our header fields, to make up requests that are meant: a part of its hooks."""
+"""Schemathesis hooks for our header fields, which a service's hooks import: valid requests get valid header values."""
 
 from itertools import count
 from uuid import UUID
@@ -8,15 +8,15 @@ import schemathesis
 _KEYS = count(1)
 
 
-def is_meant(case: schemathesis.Case) -> bool:
-    """Whether the request is one that should succeed."""
+def is_valid_request(case: schemathesis.Case) -> bool:
+    """Return True if the request was made to succeed, False if it was made to be rejected."""
     return case.meta is not None and case.meta.generation.mode.is_positive
 
 
 @schemathesis.hook
 def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, **_kwargs: object) -> None:
-    """Make the header fields of requests that should succeed what they are to be."""
-    if not is_meant(case) or not case.headers:
+    """Set the idempotency key and If-Match of a valid request to values that succeed."""
+    if not is_valid_request(case) or not case.headers:
         return
     if "Idempotency-Key" in case.headers:  # one that was used for another body is refused
         case.headers["Idempotency-Key"] = f'"{UUID(int=next(_KEYS))}"'

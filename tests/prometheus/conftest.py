@@ -11,10 +11,10 @@ import httpx
 import pytest
 import yaml
 
-from local.mailbox.reading import confirmation_link, mails
+from local.mailbox.reading import find_confirmation_link, read_mails
 from local.ports import HOST, Ports
-from local.processes import Processes, log_file
-from local.stack import SERVICES, Secrets, environment, wait_until_ready, with_mailbox, with_replay
+from local.processes import ProcessSupervisor, find_log_file
+from local.stack import SERVICES, Secrets, build_environment, wait_until_ready, with_mailbox, with_replay
 from tests.chassis.promtool import program
 from tests.ports import free_port, free_ports
 from tests.prometheus.rules import DEPLOYED
@@ -76,14 +76,14 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Ready, with a mail sent, an interest set and flights collected."""
     data = tmp_path_factory.mktemp("stack")
     ports = Ports.from_base(free_ports(9))
-    given = with_mailbox(with_replay(environment(ports, data, Secrets.random(), None), ports), ports)
+    given = with_mailbox(with_replay(build_environment(ports, data, Secrets.random(), None), ports), ports)
     given |= {"CLOCK_START": "2013-02-13T12:00:00Z", "ALLOW_TEST_ADDRESSES": "true", "K8S_NODE_NAME": NODE}
-    with Processes(given, data) as processes:
+    with ProcessSupervisor(given, data) as processes:
         for name in ("kafka", "opensky", "mailbox"):
-            processes.begin(name)
+            processes.start(name)
         wait_until_ready(processes, ("kafka", "opensky", "mailbox"), ports, data)
         for name in SERVICES:
-            processes.begin(name)
+            processes.start(name)
         wait_until_ready(processes, SERVICES, ports, data)
         _somebody_watches(ports, data)
         yield Stack(
@@ -100,8 +100,8 @@ def _somebody_watches(ports: Ports, data: Path) -> None:
     account = {"email": "ada@towerwatch.test", "name": "Ada"}
     registered = httpx.post(f"http://{HOST}:{ports.user_manager_http}/users", json=account, timeout=15)
     token = registered.raise_for_status().json()["token"]
-    sent = eventually(lambda: mails(data / "mail"), "the confirmation mail")
-    link = confirmation_link(sent[0])
+    sent = eventually(lambda: read_mails(data / "mail"), "the confirmation mail")
+    link = find_confirmation_link(sent[0])
     assert link is not None
     httpx.post(link, timeout=15).raise_for_status()
     wish = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 1}
@@ -110,7 +110,7 @@ def _somebody_watches(ports: Ports, data: Path) -> None:
         json=wish, headers={"Authorization": f"Bearer {token}"}, timeout=15,
     )  # fmt: skip
     watched.raise_for_status()
-    eventually(lambda: len(mails(data / "mail")) > 1, "the first alert's mail", 120)
+    eventually(lambda: len(read_mails(data / "mail")) > 1, "the first alert's mail", 120)
 
 
 def pod(service: str, address: str, **annotations: str) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def running_prometheus(folder: Path, targets: list[dict[str, Any]]) -> Iterator[
     configuration["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
     port = free_port()
-    log = log_file(folder, "prometheus")
+    log = find_log_file(folder, "prometheus")
     log.parent.mkdir()
     with log.open("wb") as output:
         process = subprocess.Popen(

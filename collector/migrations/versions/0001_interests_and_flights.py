@@ -1,4 +1,4 @@
-"""Interests, coverage, flights and the outbox: the tables as they were before there were revisions."""
+"""Creates the tables of interests, coverage, flights and the outbox, as they were before revisions were introduced."""
 
 from sqlalchemy import (
     BigInteger,
@@ -21,6 +21,7 @@ down_revision = None
 
 
 def upgrade() -> None:
+    """Create each table and index that does not exist yet."""
     compare_letter_by_letter("interests", "coverage", "flights", "outbox", "outbox_relay")
     create_table(
         "interests",

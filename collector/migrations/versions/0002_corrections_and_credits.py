@@ -1,4 +1,4 @@
-"""Corrections, turns, credits, terms of office, and when an event was recorded in the outbox."""
+"""Adds the correction cursors, the last polls (`turns`), the credits, the leader's term and the outbox rows' age."""
 
 from sqlalchemy import BigInteger, Column, Float, Integer, String
 
@@ -10,6 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
+    """Add the new columns and tables that do not exist yet."""
     add_column("coverage", Column("corrected_until", UtcDateTime))
     add_column("coverage", Column("incomplete_correction", UtcDateTime))
     add_column("outbox", Column("added_at", Float(53)))

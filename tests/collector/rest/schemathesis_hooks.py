@@ -1,4 +1,4 @@
-"""What schemathesis needs to be told to make up requests that are meant: loaded by it, see schemathesis.toml."""
+"""Hooks that schemathesis loads (see schemathesis.toml): they make valid requests valid where a schema cannot."""
 
 from datetime import timedelta
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from domain.airports import find_airport
 from tests.collector.conftest import NOON
-from tests.openapi.headers import is_meant
+from tests.openapi.headers import is_valid_request
 
 _CODES = ["KJFK", "LICC", "EGLL", "kjfk", " LIRF "]
 assert all(find_airport(code.strip().upper()) for code in _CODES)
@@ -22,8 +22,8 @@ schemathesis.openapi.format(
 
 @schemathesis.hook
 def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, **_kwargs: object) -> None:
-    """What no schema can say: a whole number is written as one, and the high threshold is above the low one."""
-    if not is_meant(case) or not isinstance(case.body, dict):
+    """Write whole numbers as integers, and make the high threshold greater than the low one."""
+    if not is_valid_request(case) or not isinstance(case.body, dict):
         return
     case.body |= {name: int(value) for name, value in case.body.items() if isinstance(value, float)}
     high, low = (case.body.get(name) for name in ("high_value", "low_value"))

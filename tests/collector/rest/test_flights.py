@@ -1,4 +1,4 @@
-"""Flights over HTTP: what is shown to whom, page by page, and what the figures count."""
+"""Flights over HTTP: who may see which flights, the paging, and the figures that are computed from them."""
 
 from datetime import datetime, timedelta
 from urllib.parse import parse_qs, urlsplit
@@ -7,9 +7,9 @@ import pytest
 from flask.testing import FlaskClient
 from hypothesis import given, settings, strategies as st
 
-from collector.airlines import name_of, operator_of
+from collector.airlines import find_airline_name, parse_operator
 from collector.errors import BadCursorError
-from collector.flights import _cursor, _read_cursor
+from collector.flights import _decode_cursor, _encode_cursor
 from collector.intervals import DAY, day_of
 from domain.interests import Direction
 from tests.collector.conftest import ANN, ANNS, BOBS, NOON, Service, json_of, status_of, wish
@@ -21,7 +21,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def watched(service: Service) -> Service:
-    """Ann watches KJFK, of which ten days are covered."""
+    """A service in which Ann has an interest in KJFK, with ten covered days."""
     service.set(wish(), ANN)
     for direction in (ARRIVALS, DEPARTURES):
         service.cover(direction, TODAY - 10 * DAY, TODAY)
@@ -29,13 +29,14 @@ def watched(service: Service) -> Service:
 
 
 def flights_of(answer: dict[str, object]) -> list[dict[str, str]]:
+    """Return the flights of a page."""
     shown = answer["flights"]
     assert isinstance(shown, list)
     return shown
 
 
 def hours(answer: dict[str, object]) -> list[float]:
-    """The event times, in hours before today."""
+    """Return the flights' event times, in hours before today."""
     return [(datetime.fromisoformat(flight["event_time"]) - TODAY) / HOUR for flight in flights_of(answer)]
 
 
@@ -43,8 +44,8 @@ PATHS = ["", "/latest", "/average", "/stats/airlines", "/coverage"]
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_flights_are_shown_to_who_watches_the_airport(client: FlaskClient, watched: Service, path: str) -> None:
-    """Nobody learns which airports others watch: what nobody watches and what others watch is answered alike."""
+def test_only_people_with_an_interest_see_an_airports_flights(client: FlaskClient, watched: Service, path: str) -> None:
+    """An airport that only others watch is answered like one that nobody watches: nobody learns what others watch."""
     assert client.get(f"/flights/KJFK{path}", headers=ANNS).status_code == 200
     assert client.get(f"/flights/kjfk{path}", headers=ANNS).status_code == 200
     others, nobodys = (client.get(f"/flights/{icao}{path}", headers=BOBS) for icao in ("KJFK", "LICC"))
@@ -53,7 +54,7 @@ def test_flights_are_shown_to_who_watches_the_airport(client: FlaskClient, watch
 
 
 def test_a_flight_is_shown_as_the_airport_sees_it(client: FlaskClient, watched: Service) -> None:
-    """What the source does not say is null."""
+    """A flight has the airport's direction and event time; a value that the source does not give is null."""
     watched.store(DEPARTURES, TODAY - HOUR, icao24="3c6444", callsign="DLH4AB", other_airport="EDDF")
     watched.store(ARRIVALS, TODAY - 2 * HOUR, icao24="a00001", callsign="", other_airport="")
     assert flights_of(json_of(client.get("/flights/KJFK", headers=ANNS))) == [
@@ -68,8 +69,8 @@ def test_a_flight_is_shown_as_the_airport_sees_it(client: FlaskClient, watched: 
     ]  # fmt: skip
 
 
-def test_flights_of_a_stretch_and_a_direction(client: FlaskClient, watched: Service) -> None:
-    """From an instant, which is in it, to one that is not."""
+def test_flights_are_filtered_by_interval_and_direction(client: FlaskClient, watched: Service) -> None:
+    """The beginning of the interval belongs to it, the end does not."""
     watched.store(DEPARTURES, *(TODAY - hour * HOUR for hour in (5, 3, 1)))
     watched.store(ARRIVALS, *(TODAY - hour * HOUR for hour in (4, 2)))
     for query, expected in (
@@ -94,8 +95,8 @@ def test_flights_of_a_stretch_and_a_direction(client: FlaskClient, watched: Serv
         "to=", "to=9999-12-31T23:59:59-12:00", "from=2013-02-12T00:00:00Z&from=2013-02-12T00:00:00Z",
     ],
 )  # fmt: skip
-def test_a_query_that_is_wrong_is_refused(client: FlaskClient, watched: Service, query: str) -> None:
-    """422, with the parameter that is meant."""
+def test_an_invalid_query_is_rejected(client: FlaskClient, watched: Service, query: str) -> None:
+    """An invalid parameter is a 422 that names the parameter."""
     response = client.get(f"/flights/KJFK?{query}", headers=ANNS)
     assert status_of(response) == 422
     assert response.json is not None
@@ -105,15 +106,17 @@ def test_a_query_that_is_wrong_is_refused(client: FlaskClient, watched: Service,
 @pytest.mark.parametrize(
     "cursor", ["", "x", "AAAA", "MQ==", "MSAyIDM=", "w6k=", "%F0%9F%9B%AB", "OTk5OTk5OTk5OTk5OTk5OTk5OTk5OTkgMQ=="]
 )
-def test_a_cursor_that_is_not_ours_is_refused(client: FlaskClient, watched: Service, cursor: str) -> None:
-    """400: whoever followed a link never gets it."""
+def test_an_invalid_cursor_is_rejected(client: FlaskClient, watched: Service, cursor: str) -> None:
+    """A cursor that we did not make is a 400; a client that follows links never gets it."""
     assert status_of(client.get(f"/flights/KJFK?cursor={cursor}", headers=ANNS)) == 400
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("direction", ["arrivals", "departures", "both"])
-def test_the_pages_are_the_whole(client: FlaskClient, watched: Service, limit: int, direction: str) -> None:
-    """Followed by their links: each flight once, in order; also those of the same instant, whatever the direction."""
+def test_pages_hold_each_flight_once_in_order(
+    client: FlaskClient, watched: Service, limit: int, direction: str
+) -> None:
+    """The pages, followed by their links, hold each flight once and in order, also flights of the same instant."""
     times = [TODAY - hour * HOUR for hour in (1, 1, 1, 2, 3, 3)]
     watched.store(DEPARTURES, *times)
     watched.store(ARRIVALS, *times)
@@ -138,8 +141,8 @@ def test_the_pages_are_the_whole(client: FlaskClient, watched: Service, limit: i
     assert pages == -(-len(whole) // limit)
 
 
-def test_flights_that_come_while_pages_are_read_move_nothing(client: FlaskClient, watched: Service) -> None:
-    """What was on a page is not on the next."""
+def test_a_flight_that_is_stored_between_two_pages_moves_no_other(client: FlaskClient, watched: Service) -> None:
+    """A flight of one page is not on the next, also if flights are stored in between."""
     watched.store(DEPARTURES, *(TODAY - hour * HOUR for hour in (4, 3, 2, 1)))
     first = client.get("/flights/KJFK?limit=2", headers=ANNS)
     watched.store(ARRIVALS, TODAY - 5 * HOUR, TODAY - 1.5 * HOUR)
@@ -149,10 +152,10 @@ def test_flights_that_come_while_pages_are_read_move_nothing(client: FlaskClient
 
 
 @given(st.text(max_size=30) | st.binary(max_size=30).map(lambda raw: raw.decode("latin-1")))
-def test_any_text_is_a_cursor_or_refused(text: str) -> None:
-    """Nothing else comes of it."""
+def test_any_text_is_a_valid_cursor_or_a_bad_cursor_error(text: str) -> None:
+    """Decoding an arbitrary text raises no other error than BadCursorError."""
     try:
-        at, last_id = _read_cursor(text)
+        at, last_id = _decode_cursor(text)
     except BadCursorError:
         return
     assert at.tzinfo is not None
@@ -161,14 +164,14 @@ def test_any_text_is_a_cursor_or_refused(text: str) -> None:
 
 @settings(max_examples=50)
 @given(st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1)), st.integers(1, (1 << 63) - 1))
-def test_a_cursor_says_where_its_page_ended(at: datetime, row_id: int) -> None:
-    """To the microsecond."""
+def test_a_cursor_round_trips(at: datetime, row_id: int) -> None:
+    """A decoded cursor is the encoded position, to the microsecond."""
     instant = at.replace(tzinfo=NOON.tzinfo)
-    assert _read_cursor(_cursor((instant, row_id))) == (instant, row_id)
+    assert _decode_cursor(_encode_cursor((instant, row_id))) == (instant, row_id)
 
 
-def test_the_latest_flights(client: FlaskClient, watched: Service) -> None:
-    """By event time, whichever became known last; null where there is none."""
+def test_the_latest_flights_are_by_event_time(client: FlaskClient, watched: Service) -> None:
+    """The latest flight has the latest event time, not the latest insertion; a direction without flights is null."""
     assert json_of(client.get("/flights/KJFK/latest", headers=ANNS)) == {"arrivals": None, "departures": None}
     watched.store(DEPARTURES, TODAY - HOUR, TODAY - 3 * HOUR)
     shown = json_of(client.get("/flights/KJFK/latest", headers=ANNS))
@@ -178,8 +181,8 @@ def test_the_latest_flights(client: FlaskClient, watched: Service) -> None:
     assert json_of(client.get("/flights/KJFK/latest", headers=ANNS))["arrivals"]["callsign"] == "BAW1"  # type: ignore[index]
 
 
-def test_an_average_is_over_covered_days_only_and_says_which(client: FlaskClient, service: Service) -> None:
-    """A day without coverage is not a day without flights; today is not over."""
+def test_an_average_is_over_covered_days_and_names_them(client: FlaskClient, service: Service) -> None:
+    """A day without coverage does not count as a day without flights, and today does not count at all."""
     service.set(wish(), ANN)
     service.cover(DEPARTURES, TODAY - 3 * DAY + HOUR, TODAY + 11 * HOUR)
     service.cover(ARRIVALS, TODAY - 9 * DAY, TODAY - DAY)
@@ -197,8 +200,8 @@ def test_an_average_is_over_covered_days_only_and_says_which(client: FlaskClient
         assert status_of(client.get(f"/flights/KJFK/average?days={wrong}", headers=ANNS)) == 422
 
 
-def test_an_average_over_no_day_is_none(client: FlaskClient, service: Service) -> None:
-    """It is not zero."""
+def test_an_average_over_no_covered_day_is_null(client: FlaskClient, service: Service) -> None:
+    """The average is null, not zero, if no day is covered."""
     service.set(wish(), ANN)
     nothing = {"flights_a_day": None, "flights": 0, "days": []}
     assert json_of(client.get("/flights/KJFK/average", headers=ANNS)) == {"arrivals": nothing, "departures": nothing}
@@ -207,8 +210,8 @@ def test_an_average_over_no_day_is_none(client: FlaskClient, service: Service) -
     assert json_of(client.get("/flights/KJFK/average", headers=ANNS)) == {"arrivals": zero, "departures": nothing}
 
 
-def test_airlines_are_told_by_callsigns(client: FlaskClient, watched: Service) -> None:
-    """Most flights first; what is no airline's callsign is counted apart."""
+def test_airlines_are_recognised_by_callsigns(client: FlaskClient, watched: Service) -> None:
+    """The airline with the most flights comes first; flights without an airline's callsign are counted apart."""
     for number, callsign in enumerate(("DLH1", "DLH22A", "BAW9", "ZZQ1", "N123AB", "", "DEABC", "dlh4", "AB1", "ÉAB1")):
         direction = ARRIVALS if number == 0 else DEPARTURES
         watched.store(direction, TODAY - number * HOUR - HOUR, callsign=callsign)
@@ -233,12 +236,12 @@ def test_airlines_are_told_by_callsigns(client: FlaskClient, watched: Service) -
     [("DLH4AB", "DLH"), ("RYR1", "RYR"), ("N123AB", None), ("DEABC", None), ("DLH", None), ("", None), ("baw1", None)],
 )
 def test_an_operator_is_three_letters_before_a_digit(callsign: str, operator: str | None) -> None:
-    """A registration is no designator."""
-    assert operator_of(callsign) == operator
+    """A callsign that is a registration has no designator."""
+    assert parse_operator(callsign) == operator
 
 
 def test_the_best_known_airlines_have_names() -> None:
-    """Those that one meets at the demo's airports among them; others have none."""
+    """The airlines of the demo's airports have a name; an unknown designator has none."""
     for code in (
         "AAL",
         "AFR",
@@ -256,12 +259,12 @@ def test_the_best_known_airlines_have_names() -> None:
         "ITY",
         "VRD",
     ):
-        assert name_of(code)
-    assert name_of("ZZQ") is None
+        assert find_airline_name(code)
+    assert find_airline_name("ZZQ") is None
 
 
 def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -> None:
-    """Nothing was covered at first."""
+    """A direction that is not covered yet is null."""
     service.set(wish(), ANN)
     assert json_of(client.get("/flights/kjfk/coverage", headers=ANNS)) == {"arrivals": None, "departures": None}
     service.cover(DEPARTURES, TODAY - DAY, TODAY + 11.5 * HOUR)

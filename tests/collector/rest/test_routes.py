@@ -1,4 +1,4 @@
-"""Interests over HTTP: what is parsed, which answers there are, and what they do not tell."""
+"""Interests over HTTP: parsing, status codes, and what answers must not reveal."""
 
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,7 +9,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from chassis.db.database import Database
-from collector.rest.users import Users
+from collector.rest.users import Authenticator
 from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
 from tests.collector.conftest import (
     ANNS,
@@ -54,8 +54,8 @@ READS = [route for route in ROUTES if route[0] == "GET" or route[1].endswith("pr
 WRITES = [route for route in ROUTES if route not in READS]
 
 
-def test_an_interest_is_made_then_changed(client: FlaskClient) -> None:
-    """201 with where it is, then 200; what is asked for again is the same version."""
+def test_an_interest_is_created_then_changed(client: FlaskClient) -> None:
+    """Creation is a 201 with a Location, a change is a 200; an equal request changes no version."""
     made = client.post("/interests", json=WISH, headers=ANNS)
     assert made.status_code == 201
     shown = json_of(made)
@@ -73,8 +73,8 @@ def test_an_interest_is_made_then_changed(client: FlaskClient) -> None:
     assert changed.headers["Location"] == made.headers["Location"]
 
 
-def test_everything_may_be_said(client: FlaskClient) -> None:
-    """In any case and with blanks around the airport; instants in any zone."""
+def test_all_members_and_spellings_are_accepted(client: FlaskClient) -> None:
+    """All members are accepted; airport codes in any case and with blanks around, instants in any time zone."""
     said = {
         "airport_icao": " licc ", "direction": "both", "window": "1d", "high_value": 1, "low_value": 0,
         "for_windows": MAX_FOR_WINDOWS, "repeat": True, "effective_from": "2013-02-10T02:00:00+02:00",
@@ -130,8 +130,10 @@ NO_COUNTS = (True, False, "5", 5.0, 5.5, -1, [], {}, HIGHEST_THRESHOLD + 1, 2**3
     ids=repr,
 )
 @pytest.mark.parametrize("path", ["/interests", "/interests/preview"])
-def test_what_is_wrong_is_refused(client: FlaskClient, service: Service, path: str, fault: dict[str, object]) -> None:
-    """422, and nothing is set."""
+def test_an_invalid_interest_is_rejected(
+    client: FlaskClient, service: Service, path: str, fault: dict[str, object]
+) -> None:
+    """An invalid interest is a 422, and nothing is stored."""
     assert status_of(client.post(path, json=WISH | fault, headers=ANNS)) == 422
     assert outbox(service.database, INTERESTS_CHANGED.name) == []
 
@@ -139,15 +141,15 @@ def test_what_is_wrong_is_refused(client: FlaskClient, service: Service, path: s
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b"null", b'"KJFK"', b"\xff", b"[" * 50_000, b'{"high_value": ' + b"9" * 5000 + b"}"]
 )
-def test_garbage_is_a_bad_request(client: FlaskClient, body: bytes) -> None:
-    """400; what is not even called JSON is 415."""
+def test_a_body_that_is_no_json_is_rejected(client: FlaskClient, body: bytes) -> None:
+    """Malformed JSON is a 400; another content type is a 415."""
     headers = {**ANNS, "Content-Type": "application/json"}
     assert status_of(client.post("/interests", data=body, headers=headers)) == 400
     assert status_of(client.post("/interests", data=body, headers=ANNS)) == 415
 
 
-def test_all_faults_are_said_at_once(client: FlaskClient) -> None:
-    """By field."""
+def test_all_errors_of_a_body_are_reported_at_once(client: FlaskClient) -> None:
+    """One answer lists every invalid field."""
     response = client.post("/interests", json={"high_value": True, "colour": "red"}, headers=ANNS)
     assert status_of(response) == 422
     assert response.json is not None
@@ -159,8 +161,8 @@ def test_all_faults_are_said_at_once(client: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("given", "meant"), [("JFK", "KJFK (New York)"), ("licx", "LICC (Catania)"), ("XXXXXXXXXXXX", "codes look like")]
 )
-def test_who_gives_no_airports_code_is_told_which_may_be_meant(client: FlaskClient, given: str, meant: str) -> None:
-    """Wherever it is given."""
+def test_an_unknown_airport_code_is_answered_with_suggestions(client: FlaskClient, given: str, meant: str) -> None:
+    """The answer suggests the airports that may be meant, in bodies, queries and paths."""
     body = {"json": WISH | {"airport_icao": given}}
     for method, path, headers, more in (
         ("POST", "/interests", ANNS, body),
@@ -180,7 +182,7 @@ def test_who_gives_no_airports_code_is_told_which_may_be_meant(client: FlaskClie
 
 
 def test_an_interest_is_changed_in_part(client: FlaskClient) -> None:
-    """What is left out stays; null removes a threshold."""
+    """Members that are left out stay, and null removes a threshold."""
     location = client.post("/interests", json=WISH | {"low_value": 2}, headers=ANNS).headers["Location"]
     changed = client.patch(location, json={"high_value": None}, headers={**ANNS, "If-Match": '"1"'})
     shown = json_of(changed)
@@ -195,8 +197,8 @@ def test_an_interest_is_changed_in_part(client: FlaskClient) -> None:
     assert shown["version"] == 3
 
 
-def test_a_change_names_what_it_is_of(client: FlaskClient) -> None:
-    """428 without If-Match, 412 for another version, 400 for what is no ETag; nothing is changed."""
+def test_a_change_requires_the_present_version(client: FlaskClient) -> None:
+    """A change without If-Match is a 428, of another version a 412, with an invalid ETag a 400; nothing is changed."""
     location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
     change = {"high_value": 31}
     assert status_of(client.patch(location, json=change, headers=ANNS)) == 428
@@ -228,8 +230,8 @@ def test_a_change_names_what_it_is_of(client: FlaskClient) -> None:
     ],
     ids=repr,
 )
-def test_a_change_that_is_wrong_is_refused(client: FlaskClient, change: dict[str, object]) -> None:
-    """422, and the interest is as it was."""
+def test_an_invalid_change_is_rejected(client: FlaskClient, change: dict[str, object]) -> None:
+    """An invalid change is a 422, and the interest stays as it is."""
     made = client.post("/interests", json=WISH, headers=ANNS)
     location = made.headers["Location"]
     assert status_of(client.patch(location, json=change, headers={**ANNS, "If-Match": "*"})) == 422
@@ -237,7 +239,7 @@ def test_a_change_that_is_wrong_is_refused(client: FlaskClient, change: dict[str
 
 
 def test_all_interests_in_an_airport_are_removed(client: FlaskClient) -> None:
-    """204 however many there were; an airport must be named, once."""
+    """The answer is 204 whatever their number; exactly one airport must be named."""
     for airport, direction in (("KJFK", "both"), ("KJFK", "arrivals"), ("LICC", "both")):
         client.post("/interests", json=WISH | {"airport_icao": airport, "direction": direction}, headers=ANNS)
     client.post("/interests", json=WISH, headers=BOBS)
@@ -253,7 +255,7 @@ def test_all_interests_in_an_airport_are_removed(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
 def test_only_confirmed_people_write_and_see_flights(client: FlaskClient, method: str, path: str) -> None:
-    """403; but they may see that they have no interests."""
+    """An unconfirmed user gets a 403, but may list the own interests, which are none."""
     response = client.open(path, method=method, headers=UNCONFIRMED, json=WISH)
     if (method, path) in OPEN_TO_UNCONFIRMED:
         assert response.status_code in (200, 404)
@@ -261,10 +263,12 @@ def test_only_confirmed_people_write_and_see_flights(client: FlaskClient, method
         assert status_of(response) == 403
 
 
-def test_reads_go_on_while_user_manager_is_away_and_writes_wait(service: Service, authority: FakeAuthority) -> None:
-    """For whom is known; a write is told when to come back, and changes nothing."""
+def test_reads_continue_while_user_manager_is_unavailable_and_writes_fail(
+    service: Service, authority: FakeAuthority
+) -> None:
+    """Users with a cached reply may read; a write is a 503 with Retry-After, and changes nothing."""
     now = 1000.0
-    users = Users(authority.target, cache_s=5, monotonic=lambda: now)
+    users = Authenticator(authority.target, cache_s=5, monotonic=lambda: now)
     client = app_of(service.database, service.clock, users).test_client()
     location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
     authority.answer = grpc.StatusCode.UNAVAILABLE
@@ -286,21 +290,21 @@ def test_reads_go_on_while_user_manager_is_away_and_writes_wait(service: Service
 
 
 @pytest.mark.parametrize(("method", "path"), [*ROUTES, *OPERATORS])
-def test_no_cache_keeps_an_answer(client: FlaskClient, method: str, path: str) -> None:
-    """What is somebody's own is not kept by others, also when it is refused."""
+def test_no_cache_may_store_an_answer(client: FlaskClient, method: str, path: str) -> None:
+    """Every answer, errors included, forbids caches to store it."""
     for headers in (ANNS, {}):
         assert client.open(path, method=method, headers=headers, json=WISH).headers["Cache-Control"] == "no-store"
 
 
 def test_an_address_must_be_confirmed_before_interests_are_set(client: FlaskClient, authority: FakeAuthority) -> None:
-    """403, and the moment it is, it works."""
+    """Setting an interest is a 403 until the address is confirmed, and succeeds immediately afterwards."""
     assert status_of(client.post("/interests", json=WISH, headers=UNCONFIRMED)) == 403
     authority.users["unconfirmed"] = (CARL, True)
     assert client.post("/interests", json=WISH, headers=UNCONFIRMED).status_code == 201
 
 
 def test_people_see_and_remove_their_own_interests_only(client: FlaskClient) -> None:
-    """Somebody else's is answered as one that does not exist, to the letter."""
+    """Another user's interest is answered exactly like an interest that does not exist."""
     location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
     anns = json_of(client.get("/interests", headers=ANNS))["interests"]
     assert anns == [json_of(client.get(location, headers=ANNS))]
@@ -317,15 +321,15 @@ def test_people_see_and_remove_their_own_interests_only(client: FlaskClient) -> 
 
 
 @pytest.mark.parametrize("interest_id", ["7", "nonsense", "%00", "../users", "x" * 5000])
-def test_what_is_no_id_is_not_found(client: FlaskClient, interest_id: str) -> None:
-    """404 as a problem, before anybody is asked."""
+def test_an_invalid_id_is_not_found(client: FlaskClient, interest_id: str) -> None:
+    """An invalid id is a 404 problem, without a call of user_manager."""
     for method in ("GET", "DELETE"):
         assert status_of(client.open(f"/interests/{interest_id}", method=method, headers=ANNS)) == 404
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_without_a_valid_token_nothing_is_answered(client: FlaskClient, method: str, path: str) -> None:
-    """401 with a challenge; the operator is no user."""
+def test_a_request_without_a_valid_token_is_rejected(client: FlaskClient, method: str, path: str) -> None:
+    """The answer is a 401 with a challenge, also for the operator's token, which belongs to no user."""
     bad: list[Mapping[str, str]] = [
         {}, {"Authorization": "Bearer guessed"}, {"Authorization": "Basic YTpi"}, {"Authorization": "Bearer gu\xe9ss"},
         OPERATOR,
@@ -337,10 +341,10 @@ def test_without_a_valid_token_nothing_is_answered(client: FlaskClient, method: 
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-def test_a_user_manager_that_is_away_is_a_503(
+def test_an_unavailable_user_manager_is_a_503(
     client: FlaskClient, authority: FakeAuthority, method: str, path: str
 ) -> None:
-    """With a time to come back: the token may well be valid."""
+    """The answer has Retry-After and is no 401, for the token may be valid."""
     authority.answer = grpc.StatusCode.INTERNAL
     response = client.open(path, method=method, headers=ANNS, json=WISH)
     assert status_of(response) == 503
@@ -348,8 +352,8 @@ def test_a_user_manager_that_is_away_is_a_503(
 
 
 @pytest.mark.parametrize(("method", "path"), [*ROUTES, *OPERATORS])
-def test_a_database_that_is_away_is_a_503(service: Service, users: Users, method: str, path: str) -> None:
-    """Not a 500, and without its text."""
+def test_an_unavailable_database_is_a_503(service: Service, users: Authenticator, method: str, path: str) -> None:
+    """The answer is no 500, and shows no text of the database's error."""
     away = Database(NOWHERE)
     client = app_of(away, service.clock, users).test_client()
     operators = (method, path) in OPERATORS
@@ -363,10 +367,10 @@ def test_a_database_that_is_away_is_a_503(service: Service, users: Users, method
 @pytest.mark.parametrize(
     ("body", "airport"), [({}, ""), (None, ""), ({"airport_icao": None}, ""), ({"airport_icao": "licc"}, "LICC")]
 )
-def test_the_operator_asks_for_a_collection(
+def test_the_operator_requests_a_collection(
     client: FlaskClient, service: Service, body: dict[str, object] | None, airport: str
 ) -> None:
-    """202: the wish is on its way to whoever collects; of all airports unless one is named."""
+    """The answer is a 202, and the request is in the outbox: for one airport, or for all if none is named."""
     response = client.post("/collect/manual", headers=OPERATOR, **({} if body is None else {"json": body}))  # type: ignore[arg-type]
     assert response.status_code == 202
     assert response.json == {"status": "requested", "airport_icao": airport or None}
@@ -374,8 +378,8 @@ def test_the_operator_asks_for_a_collection(
     assert CollectionRequested.FromString(message.value or b"").airport == airport
 
 
-def test_nobody_else_asks_for_a_collection(client: FlaskClient, service: Service) -> None:
-    """403 for people, 401 without a token."""
+def test_only_the_operator_may_request_a_collection(client: FlaskClient, service: Service) -> None:
+    """Users get a 403, requests without a token a 401."""
     assert status_of(client.post("/collect/manual", json={}, headers=ANNS)) == 403
     assert status_of(client.post("/collect/manual", json={}, headers={"Authorization": "Bearer gu\xe9ss"})) == 403
     assert status_of(client.post("/collect/manual", json={})) == 401
@@ -385,7 +389,7 @@ def test_nobody_else_asks_for_a_collection(client: FlaskClient, service: Service
 
 
 def test_the_operator_sees_the_scheduler(client: FlaskClient, service: Service) -> None:
-    """The credits, what is covered, and what is asked next."""
+    """The status shows the credits, the coverage and the planned calls."""
     service.set()
     service.cover(Direction.DEPARTURES, NOON - timedelta(days=1), NOON - timedelta(hours=3))
     shown = json_of(client.get("/scheduler/status", headers=OPERATOR))
@@ -408,14 +412,14 @@ def test_the_operator_sees_the_scheduler(client: FlaskClient, service: Service) 
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATORS)
-def test_what_is_the_operators_is_nobody_elses(client: FlaskClient, method: str, path: str) -> None:
-    """403 for people, 401 without a token."""
+def test_only_the_operator_may_see_the_scheduler(client: FlaskClient, method: str, path: str) -> None:
+    """Users get a 403, requests without a token a 401."""
     assert status_of(client.open(path, method=method, headers=ANNS, json={})) == 403
     assert status_of(client.open(path, method=method, json={})) == 401
 
 
 def test_requests_are_counted_by_route(client: FlaskClient) -> None:
-    """Labels are route templates: no id and no airport."""
+    """The metrics' labels are route templates, without ids and airports."""
     location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
     client.get(location, headers=ANNS)
     exposition = client.get("/metrics").text

@@ -1,4 +1,4 @@
-"""Who is asking, as a real gRPC server says that is up, down, slow or unwilling."""
+"""Authentication of callers, against a real gRPC server that is up, down, slow or failing."""
 
 import socket
 import time
@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from collector.errors import NotAuthenticatedError, UserManagerUnavailableError
-from collector.rest.users import Caller, Users
+from collector.rest.users import Authenticator, Caller
 from tests.fakes.authority import FakeAuthority
 from tests.waiting import eventually
 from towerwatch.users.v1.user_service_pb2 import AuthenticateResponse
@@ -20,28 +20,30 @@ ANN = UUID(int=1)
 
 @pytest.fixture
 def authority() -> Iterator[FakeAuthority]:
+    """A fake user_manager that knows Ann's token."""
     with FakeAuthority().running() as running:
         running.users["anns"] = (ANN, True)
         yield running
 
 
 @pytest.fixture
-def users(authority: FakeAuthority) -> Iterator[Users]:
-    made = Users(authority.target, cache_s=3600)
+def users(authority: FakeAuthority) -> Iterator[Authenticator]:
+    """An authenticator that caches replies for an hour."""
+    made = Authenticator(authority.target, cache_s=3600)
     yield made
     made.close()
 
 
-def test_a_token_tells_whose_it_is_and_is_remembered(users: Users, authority: FakeAuthority) -> None:
-    """One question for many requests."""
+def test_a_tokens_user_is_cached(users: Authenticator, authority: FakeAuthority) -> None:
+    """Several requests with one token make one call of user_manager."""
     for _ in range(3):
         assert users.authenticate("anns") == Caller(ANN, confirmed=True)
     assert authority.asked == 1
 
 
-def test_what_was_remembered_for_its_time_is_asked_again(authority: FakeAuthority) -> None:
-    """So that a deletion bites."""
-    users = Users(authority.target, cache_s=0)
+def test_an_expired_cache_entry_is_requested_again(authority: FakeAuthority) -> None:
+    """A deleted user is rejected as soon as the cached reply expires."""
+    users = Authenticator(authority.target, cache_s=0)
     users.authenticate("anns")
     del authority.users["anns"]
     with pytest.raises(NotAuthenticatedError):
@@ -49,18 +51,18 @@ def test_what_was_remembered_for_its_time_is_asked_again(authority: FakeAuthorit
     users.close()
 
 
-def test_who_has_just_confirmed_does_not_wait(users: Users, authority: FakeAuthority) -> None:
-    """Only confirmed people are remembered."""
+def test_an_unconfirmed_user_is_not_cached(users: Authenticator, authority: FakeAuthority) -> None:
+    """A user who has just confirmed the address is accepted immediately."""
     authority.users["bobs"] = (UUID(int=2), False)
     assert not users.authenticate("bobs").confirmed
     authority.users["bobs"] = (UUID(int=2), True)
     assert users.authenticate("bobs").confirmed
 
 
-def test_reads_go_on_for_a_minute_while_user_manager_is_away(authority: FakeAuthority) -> None:
-    """Whoever was known goes on reading, up to the contract's bound; who writes is told to come back."""
+def test_cached_users_may_read_for_a_minute_while_user_manager_is_unavailable(authority: FakeAuthority) -> None:
+    """Cached users may read until the contract's limit; writes and unknown tokens fail."""
     now = 1000.0
-    users = Users(authority.target, cache_s=5, monotonic=lambda: now)
+    users = Authenticator(authority.target, cache_s=5, monotonic=lambda: now)
     authority.users["bobs"] = (UUID(int=2), False)
     users.authenticate("anns")
     users.authenticate("bobs")
@@ -80,8 +82,8 @@ def test_reads_go_on_for_a_minute_while_user_manager_is_away(authority: FakeAuth
     users.close()
 
 
-def test_the_bound_counts_from_the_question(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that took long is as old as its question: the account may have gone right after it was read."""
+def test_a_cache_entrys_age_counts_from_its_request(authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reply is as old as its request: the account may have been deleted right after it was read."""
     now = 1000.0
 
     def slow(*_args: object, **_more: object) -> AuthenticateResponse:
@@ -89,7 +91,7 @@ def test_the_bound_counts_from_the_question(authority: FakeAuthority, monkeypatc
         now += 2
         return AuthenticateResponse(user_id=str(ANN), confirmed=True)
 
-    users = Users(authority.target, cache_s=5, monotonic=lambda: now)
+    users = Authenticator(authority.target, cache_s=5, monotonic=lambda: now)
     monkeypatch.setattr(users._stub, "Authenticate", slow)
     users.authenticate("anns")
     now = 1004.9
@@ -101,9 +103,9 @@ def test_the_bound_counts_from_the_question(authority: FakeAuthority, monkeypatc
     users.close()
 
 
-def test_a_token_that_was_refused_is_forgotten(authority: FakeAuthority) -> None:
-    """Also for reads, whatever becomes of user_manager after."""
-    users = Users(authority.target, cache_s=0)
+def test_a_rejected_token_is_removed_from_the_cache(authority: FakeAuthority) -> None:
+    """A rejected token is not accepted any more, also for reads while user_manager is unavailable."""
+    users = Authenticator(authority.target, cache_s=0)
     users.authenticate("anns")
     del authority.users["anns"]
     with pytest.raises(NotAuthenticatedError):
@@ -114,10 +116,10 @@ def test_a_token_that_was_refused_is_forgotten(authority: FakeAuthority) -> None
     users.close()
 
 
-def test_one_looks_whether_user_manager_is_back(authority: FakeAuthority) -> None:
-    """The others are answered at once, so that those who are known are not kept waiting by those who are not."""
+def test_one_thread_probes_an_unavailable_user_manager(authority: FakeAuthority) -> None:
+    """While one thread probes, the others fail or use the cache immediately, without waiting for the deadline."""
     now = 1000.0
-    users = Users(authority.target, cache_s=0, monotonic=lambda: now)
+    users = Authenticator(authority.target, cache_s=0, monotonic=lambda: now)
     users.authenticate("anns")
     authority.answer = grpc.StatusCode.DEADLINE_EXCEEDED
     for _ in range(20):
@@ -141,46 +143,48 @@ def test_one_looks_whether_user_manager_is_back(authority: FakeAuthority) -> Non
     users.close()
 
 
-def test_nobodys_token_is_asked_for_each_time(users: Users, authority: FakeAuthority) -> None:
-    """It may be somebody's in a moment."""
+def test_an_invalid_token_is_not_cached(users: Authenticator, authority: FakeAuthority) -> None:
+    """Each request with an invalid token makes a call, for the token may become valid."""
     for _ in range(2):
         with pytest.raises(NotAuthenticatedError):
             users.authenticate("guessed")
     assert authority.asked == 2
 
 
-def test_what_is_remembered_is_bounded(users: Users, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many users do not fill the memory."""
-    monkeypatch.setattr("collector.rest.users._REMEMBERED", 2)
+def test_the_cache_is_bounded(users: Authenticator, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest entries are discarded, so that many users do not fill the memory."""
+    monkeypatch.setattr("collector.rest.users._CACHE_SIZE", 2)
     for number in range(5):
         authority.users[f"{number}"] = (UUID(int=number), True)
         assert users.authenticate(f"{number}").user_id == UUID(int=number)
-    assert len(users._known) <= 2
+    assert len(users._cache) <= 2
     asked = authority.asked
     users.authenticate("4")
     assert authority.asked == asked, "the newest are kept"
 
 
-def test_tokens_are_not_kept_in_clear(users: Users) -> None:
-    """A dump of the memory opens no account."""
+def test_tokens_are_not_stored_in_clear(users: Authenticator) -> None:
+    """A memory dump of the cache reveals no token."""
     users.authenticate("anns")
     assert "anns" not in repr(vars(users))
 
 
 @pytest.mark.parametrize("status", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL])
-def test_a_failure_is_not_nobodys_token(users: Users, authority: FakeAuthority, status: grpc.StatusCode) -> None:
-    """Transient: who is right must not be told that they are wrong."""
+def test_a_failed_call_is_not_an_invalid_token(
+    users: Authenticator, authority: FakeAuthority, status: grpc.StatusCode
+) -> None:
+    """A failure of user_manager is a transient error, not a rejection of the token."""
     authority.answer = status
     with pytest.raises(UserManagerUnavailableError) as caught:
         users.authenticate("anns")
     assert caught.value.transient
 
 
-def test_a_user_manager_that_is_down_is_known_at_once() -> None:
-    """Connection refused."""
+def test_a_refused_connection_fails_at_once() -> None:
+    """A refused connection fails before the deadline of a slow call."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        users = Users(f"127.0.0.1:{probe.getsockname()[1]}", cache_s=5)
+        users = Authenticator(f"127.0.0.1:{probe.getsockname()[1]}", cache_s=5)
     began = time.monotonic()
     with pytest.raises(UserManagerUnavailableError):
         users.authenticate("anns")
@@ -188,10 +192,10 @@ def test_a_user_manager_that_is_down_is_known_at_once() -> None:
     users.close()
 
 
-def test_a_user_manager_that_is_slow_is_away_at_the_deadline(
-    users: Users, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
+def test_a_slow_call_fails_at_the_deadline(
+    users: Authenticator, authority: FakeAuthority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A person waits for the answer."""
+    """A call without a reply fails at the deadline, for a person waits for the answer."""
     monkeypatch.setattr("collector.rest.users._DEADLINE_S", 0.5)
     authority.prompt.clear()
     began = time.monotonic()
@@ -200,13 +204,13 @@ def test_a_user_manager_that_is_slow_is_away_at_the_deadline(
     assert time.monotonic() - began < 2
 
 
-def test_a_user_manager_that_says_nothing_is_away_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes the connection and that is all."""
+def test_a_silent_server_fails_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that accepts the connection and sends nothing fails at the deadline."""
     monkeypatch.setattr("collector.rest.users._DEADLINE_S", 0.5)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
-        users = Users(f"127.0.0.1:{silent.getsockname()[1]}", cache_s=5)
+        users = Authenticator(f"127.0.0.1:{silent.getsockname()[1]}", cache_s=5)
         began = time.monotonic()
         with pytest.raises(UserManagerUnavailableError):
             users.authenticate("anns")

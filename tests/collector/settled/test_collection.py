@@ -22,7 +22,7 @@ from collector.errors import (
     SourceUnavailableError,
     SupersededError,
 )
-from collector.interests import Interests
+from collector.interests import InterestStore
 from collector.intervals import DAY, SourceLags, compute_available_until, day_of
 from collector.leadership.terms import Term
 from collector.messages import MAX_FLIGHTS_PER_MESSAGE
@@ -713,7 +713,7 @@ def test_any_sequence_of_faults_leaves_neither_gap_nor_duplicate(flights: list[F
         event.listen(database.engine, "connect", _disable_fsync)
         SCHEMA.create_all(database.engine)
         for airport in ("KJFK", "LICC"):
-            Interests(database, clock).set(uuid4(), wish(airport, Direction.BOTH))
+            InterestStore(database, clock).set(uuid4(), wish(airport, Direction.BOTH))
         source = FakeSource(clock, flights)
 
         def new_collector() -> FlightCollector:

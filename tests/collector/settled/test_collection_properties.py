@@ -22,7 +22,7 @@ from chassis.db.outbox import LEASE_S, Sequenced
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import SourceUnavailableError, SupersededError
-from collector.interests import Interests
+from collector.interests import InterestStore
 from collector.intervals import SourceLags
 from collector.leadership.terms import Term
 from collector.model import OUTBOX, SCHEMA, CoverageRow, CreditsRow, FlightRow
@@ -155,7 +155,7 @@ class Scenario:
             self.database.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF") and None
         )
         SCHEMA.create_all(self.database.engine)
-        self.interests = Interests(self.database, self.clock)
+        self.interests = InterestStore(self.database, self.clock)
         self.users = {airport: uuid4() for airport in AIRPORTS}
         self.source = Source(self.clock)
         self.reader = Reader()

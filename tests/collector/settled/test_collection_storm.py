@@ -18,7 +18,7 @@ from chassis.db.database import Database
 from chassis.db.outbox import OutboxRelay
 from chassis.kafka import sequence_in
 from chassis.metrics import Metrics, ServiceIdentity
-from collector.interests import Interests
+from collector.interests import InterestStore
 from collector.intervals import DAY, SourceLags
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
 from collector.settled.collection import FlightCollector
@@ -29,7 +29,7 @@ from domain.interests import Direction
 from local.kafka import Broker
 from local.opensky import faults, flights as timetable
 from local.opensky.access import Credentials
-from local.opensky.faults import Fault, Faults
+from local.opensky.faults import FaultInjector, InjectedFault
 from tests.collector.conftest import wish
 from tests.fakes.clock import FakeClock
 from tests.fakes.opensky import TOKEN_PATH, replay
@@ -73,7 +73,7 @@ class WeekResult(NamedTuple):
     """Intervals that were published as complete for the first time, in order, by airport and direction."""
 
 
-def traffic() -> list[timetable.Flight]:
+def traffic() -> list[timetable.TimetableFlight]:
     """Return 250 flights between the two airports, the same ones on each call."""
     chance = Random(2013)
     begin = int(BEGIN.timestamp())
@@ -82,7 +82,9 @@ def traffic() -> list[timetable.Flight]:
         origin, destination = chance.sample(AIRPORTS, 2)
         first_seen = begin + chance.randrange(DAYS * 86_400 - 20_000)
         last_seen = first_seen + chance.randrange(600, 20_000)
-        made.append(timetable.Flight(first_seen, last_seen, f"{number:06x}", f"TW{number}", origin, destination))
+        made.append(
+            timetable.TimetableFlight(first_seen, last_seen, f"{number:06x}", f"TW{number}", origin, destination)
+        )
     return made
 
 
@@ -94,12 +96,12 @@ def no_retry_pauses() -> Iterator[None]:
     stamina.set_testing(False)
 
 
-def collect_week(kafka: Broker, folder: Path, storm: Faults | None) -> WeekResult:
+def collect_week(kafka: Broker, folder: Path, storm: FaultInjector | None) -> WeekResult:
     """Collect a week, with a poll every few hours, and return what was stored and published."""
     clock = FakeClock(BEGIN + timedelta(hours=1))
     database = Database(f"sqlite:///{folder}/collector.db")
     SCHEMA.create_all(database.engine)
-    interests = Interests(database, clock)
+    interests = InterestStore(database, clock)
     for airport in AIRPORTS:
         interests.set(UUID(int=1), wish(airport, Direction.BOTH, effective_from=BEGIN))
     metrics = Metrics(ServiceIdentity("collector", "local"))
@@ -204,7 +206,7 @@ def calm(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> WeekResult:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_storm_has_the_result_of_a_calm_week(kafka: Broker, calm: WeekResult, tmp_path: Path, seed: int) -> None:
     """Rows and events are the same flight by flight, and coverage grows without a hole and as far."""
-    storm = faults.seeded(seed, RATE)
+    storm = faults.seeded_injector(seed, RATE)
     result = collect_week(kafka, tmp_path, storm)
     assert result.stored == calm.stored
     assert result.published == calm.published
@@ -214,4 +216,4 @@ def test_a_storm_has_the_result_of_a_calm_week(kafka: Broker, calm: WeekResult, 
         assert intervals[0][0] == calm.covered[target][0][0]
         assert intervals[-1][1] >= int((BEGIN + 9 * DAY).timestamp())
     assert set(result.covered) == set(calm.covered)
-    assert len(set(storm.met)) >= len(Fault) - 2, f"a storm of few kinds: {storm.met}"
+    assert len(set(storm.fault_counts)) >= len(InjectedFault) - 2, f"a storm of few kinds: {storm.fault_counts}"

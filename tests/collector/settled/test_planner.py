@@ -59,7 +59,9 @@ def test_a_call_never_costs_more_than_the_planner_charges(now: datetime, age_s: 
     begin = (now - timedelta(seconds=age_s)).replace(microsecond=0)
     end = min(begin + timedelta(seconds=length_s), day_of(begin) + DAY)
     for ahead_s in (0, 300):
-        charged = opensky.price(int(begin.timestamp()), int(end.timestamp()) - 1, int(now.timestamp()) + ahead_s)
+        charged = opensky.compute_price(
+            int(begin.timestamp()), int(end.timestamp()) - 1, int(now.timestamp()) + ahead_s
+        )
         assert charged <= compute_price(begin, now)
 
 

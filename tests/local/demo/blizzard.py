@@ -1,4 +1,4 @@
-"""What the blizzard Nemo, 8 to 10 February 2013, must make Towerwatch mail."""
+"""The alerts that Towerwatch must mail for the blizzard Nemo, 8 to 10 February 2013."""
 
 JFK = """
 high FIRING 02-08T00 24, high RESOLVED 02-08T01 15, low FIRING 02-08T06 0, low RESOLVED 02-08T10 7,
@@ -13,7 +13,7 @@ BOS = "low FIRING 02-09T00 0, low RESOLVED 02-10T00 21"
 """KBOS:arrivals:1d:low=10"""
 
 
-def statements(text: str) -> list[tuple[str, str, str, int]]:
-    """Bound, state, window start (ISO 8601), count."""
+def parse_alerts(text: str) -> list[tuple[str, str, str, int]]:
+    """Parse the alerts into bound, state, window start (ISO 8601) and count."""
     rows = [row.split() for row in text.replace("\n", " ").split(",")]
     return [(bound, state, f"2013-{start}:00:00Z", int(count)) for bound, state, start, count in rows]

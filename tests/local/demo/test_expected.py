@@ -1,41 +1,44 @@
-"""What must be mailed, against the facts of the blizzard and against the brute-force model."""
+"""The expected alerts, against the facts of the blizzard and against the brute-force model."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import AlertState, Bound
-from domain.interests import Direction
+from domain.interests import Direction, Interest
 from domain.windows import Window, instant, seconds
-from local.demo.expected import difference, expected_alerts
-from local.demo.options import Wanted, parse_interest
+from local.demo.expected import compare_alerts, compute_expected_alerts
+from local.demo.options import parse_interest
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
 from notifier.mail.alert_header import AlertHeaderFields
 from tests.domain.brute_force import Log, ModelInterest, compute_model_alerts
-from tests.local.demo.blizzard import BOS, JFK, statements
+from tests.local.demo.blizzard import BOS, JFK, parse_alerts
 
 BEGIN, END = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
 def timetable(tmp_path_factory) -> Timetable:
+    """The timetable of the real flights."""
     return Timetable(nycflights.load(Path(tmp_path_factory.mktemp("cache"))))
 
 
 def brief(alerts: list[AlertHeaderFields]) -> list[tuple[str, str, str, int]]:
+    """Return bound, state, window start and count of each alert."""
     return [(a.bound.value, a.state.value, f"{a.window_start:%Y-%m-%dT%H:%M:%SZ}", a.count) for a in alerts]
 
 
 @pytest.mark.parametrize(
     ("interest", "facts"), [("KJFK:departures:1h:high=20:low=1", JFK), ("KBOS:arrivals:1d:low=10", BOS)]
 )
-def test_the_blizzard_is_told_as_it_was(timetable, interest, facts):
-    """The known facts of 8 to 10 February 2013, each with its count."""
-    assert brief(expected_alerts(timetable, parse_interest(interest), BEGIN, END)) == statements(facts)
+def test_the_blizzards_alerts_are_expected(timetable, interest, facts):
+    """The known facts of 8 to 10 February 2013 are expected, each with its count."""
+    assert brief(compute_expected_alerts(timetable, parse_interest(interest, BEGIN), END)) == parse_alerts(facts)
 
 
 airports = st.sampled_from(["KJFK", "KEWR", "KLGA", "KBOS", "KLAX", "KATL", "PHNL", "EDDF"])
@@ -53,22 +56,22 @@ thresholds = st.none() | st.integers(0, 60)
     first_day=st.integers(0, 360),
     days=st.integers(1, 4) | st.integers(40, 50),
 )
-def test_any_airport_days_and_thresholds_are_the_brute_force_models(
+def test_expected_alerts_agree_with_the_brute_force_model(
     timetable, icao, direction, window, limits, for_windows, repeat, first_day, days
 ):
-    """The rule on real flights, against a model that counts them one by one."""
+    """On real flights the rule agrees with a model that counts the flights one by one."""
     begin = datetime(2013, 1, 1, tzinfo=UTC) + timedelta(days=first_day)
     end = begin + timedelta(days=days)
-    wanted = Wanted(icao, direction, window, *limits, for_windows, repeat)
+    interest = Interest(UUID(int=1), UUID(int=2), icao, direction, window, *limits, for_windows, repeat, begin, 1)
     logs = []
     for part in direction.parts:
-        find = timetable.departures if part is Direction.DEPARTURES else timetable.arrivals
+        find = timetable.find_departures if part is Direction.DEPARTURES else timetable.find_arrivals
         found = find(icao, seconds(begin), seconds(end) - 1)
         times = [instant(f.first_seen if part is Direction.DEPARTURES else f.last_seen) for f in found]
         logs.append(Log(times, (begin, end), []))
     wish = ModelInterest(window.value, *limits, for_windows, repeat, begin)
     expected = compute_model_alerts(logs, wish)
-    said = expected_alerts(timetable, wanted, begin, end)
+    said = compute_expected_alerts(timetable, interest, end)
     assert {(a.bound.value, a.state.value, a.window_start) for a in said} == expected
     for alert in said:
         inside = [
@@ -78,22 +81,23 @@ def test_any_airport_days_and_thresholds_are_the_brute_force_models(
 
 
 def told(**changes) -> AlertHeaderFields:
+    """Return an alert for a breach of a high threshold, changed in some fields."""
     alert = AlertHeaderFields(
         "KJFK", Direction.DEPARTURES, Window.ONE_HOUR, Bound.HIGH, AlertState.FIRING, BEGIN, count=24, threshold=20
     )
     return replace(alert, **changes)
 
 
-def test_an_early_high_may_carry_the_count_at_that_moment():
-    """More than the threshold, and no more than there were; nothing else may differ."""
-    assert not difference([told()], [told(count=21)])
-    assert difference([told()], [told(count=20)])
-    assert difference([told()], [told(count=25)])
-    assert difference([told(state=AlertState.RESOLVED, count=15)], [told(state=AlertState.RESOLVED, count=14)])
+def test_an_early_high_may_have_a_smaller_count():
+    """The count must exceed the threshold and not the final count; nothing else may differ."""
+    assert not compare_alerts([told()], [told(count=21)])
+    assert compare_alerts([told()], [told(count=20)])
+    assert compare_alerts([told()], [told(count=25)])
+    assert compare_alerts([told(state=AlertState.RESOLVED, count=15)], [told(state=AlertState.RESOLVED, count=14)])
 
 
-def test_a_mail_too_many_and_a_mail_too_few_are_told_apart():
-    """Also when the same is mailed twice."""
-    wrong = difference([told(), told(bound=Bound.LOW, count=0)], [told(), told()])
+def test_missing_and_unexpected_alerts_are_told_apart():
+    """An alert that is mailed twice is unexpected once."""
+    wrong = compare_alerts([told(), told(bound=Bound.LOW, count=0)], [told(), told()])
     assert wrong.missing == (told(bound=Bound.LOW, count=0),)
     assert wrong.unexpected == (told(),)

@@ -1,29 +1,41 @@
-"""What can be asked of the demo, and the words for what cannot."""
+"""The demo's command line, and the errors for invalid options."""
 
 from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
-from domain.interests import Direction
+from domain.interests import Direction, Interest
 from domain.windows import Window
-from local.demo.options import DEFAULT_INTERESTS, Wanted, parse_interest, parse_options
+from local.demo.options import DEFAULT_INTERESTS, parse_interest, parse_options
 from local.errors import LocalError
 
 
 def test_without_options_it_is_the_blizzard_of_february_2013():
-    """The demo tells its own story to whoever asks for nothing."""
+    """The defaults are the demo's own days and interests."""
     options = parse_options([])
     assert (options.begin, options.end) == (datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC))
-    assert [parse_interest(text) for text in DEFAULT_INTERESTS] == list(options.interests)
+    assert [parse_interest(text, options.begin) for text in DEFAULT_INTERESTS] == list(options.interests)
     assert not options.once
     assert options.streams_workers == 1
 
 
-def test_an_interest_is_read_as_it_is_written():
-    """Each part of the form means what README says."""
-    assert parse_interest("kjfk:both:6h:low=2:for=3:repeat:high=40") == Wanted(
-        "KJFK", Direction.BOTH, Window.SIX_HOURS, high=40, low=2, for_windows=3, repeat=True
+def test_an_interest_is_parsed():
+    """Each part of the form is parsed as README describes it."""
+    begin = datetime(2013, 2, 8, tzinfo=UTC)
+    assert parse_interest("kjfk:both:6h:low=2:for=3:repeat:high=40", begin) == Interest(
+        interest_id=UUID(int=0),
+        user_id=UUID(int=0),
+        airport="KJFK",
+        direction=Direction.BOTH,
+        window=Window.SIX_HOURS,
+        high=40,
+        low=2,
+        for_windows=3,
+        repeat=True,
+        effective_from=begin,
+        version=1,
     )
 
 
@@ -44,10 +56,10 @@ def test_an_interest_is_read_as_it_is_written():
         ("KJFK:departures:1h:high=100001", "high must be from 0 to 100000"),
     ],
 )
-def test_a_malformed_interest_is_told_what_is_wrong_with_it_and_the_form(text, says):
-    """The words name the part that is wrong."""
+def test_a_malformed_interest_is_rejected(text, says):
+    """The error names the invalid part and the form."""
     with pytest.raises(LocalError) as error:
-        parse_interest(text)
+        parse_interest(text, datetime(2013, 2, 8, tzinfo=UTC))
     assert says in str(error.value)
     assert "AIRPORT:DIRECTION:WINDOW" in str(error.value)
 
@@ -68,15 +80,15 @@ def test_a_malformed_interest_is_told_what_is_wrong_with_it_and_the_form(text, s
         (["--json", "/no/such/folder/out.json"], "there is no such folder"),
     ],
 )
-def test_what_cannot_be_told_is_one_clear_sentence(arguments, says):
-    """Nothing is started before the options are known to be good."""
+def test_invalid_options_are_rejected(arguments, says):
+    """Options are validated before anything starts; the error is one sentence."""
     with pytest.raises(LocalError) as error:
         parse_options(arguments)
     assert says in str(error.value)
 
 
 def test_a_folder_that_is_no_demos_is_not_emptied(tmp_path: Path):
-    """--data is deleted at the start, so a slip must not cost somebody's files."""
+    """The folder of --data is deleted at the start, so a typing error must not delete other files."""
     (tmp_path / "thesis.txt").write_text("years of work")
     with pytest.raises(LocalError, match="no demo's folder"):
         parse_options(["--data", str(tmp_path)])

@@ -1,4 +1,4 @@
-"""Processes as /proc shows them, and the wait for a condition."""
+"""Helpers for processes, as /proc shows them."""
 
 import time
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def until(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
-    """Whether `condition` comes true within the time given."""
+    """Wait until `condition` returns True; return False if it does not within the time."""
     deadline = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > deadline:
@@ -16,12 +16,12 @@ def until(condition: Callable[[], bool], within_s: float = 20.0) -> bool:
 
 
 def children(pid: int) -> list[int]:
-    """The processes that `pid` has started and that still run."""
+    """Return the ids of the running processes that `pid` has started."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def runs(pid: int) -> bool:
-    """Whether the process exists and is more than an entry that nobody has collected."""
+    """Return True if the process runs, False if it has ended, reaped or not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

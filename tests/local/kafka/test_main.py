@@ -1,3 +1,5 @@
+"""The command `python -m local.kafka`."""
+
 import os
 import signal
 import subprocess
@@ -13,7 +15,7 @@ from tests.ports import free_port
 
 @contextmanager
 def command(*arguments: str | Path | int, **environ: str) -> Iterator[subprocess.Popen[str]]:
-    """`python -m local.kafka` with these arguments, killed at the end of the block if it still runs."""
+    """Run `python -m local.kafka` with these arguments for the block, and kill it at the end if it still runs."""
     line = [sys.executable, "-m", "local.kafka", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"} | environ
     pipe = subprocess.PIPE
@@ -25,12 +27,13 @@ def command(*arguments: str | Path | int, **environ: str) -> Iterator[subprocess
 
 
 def ready_line(process: subprocess.Popen[str]) -> str:
+    """Read the line that the command prints when it is ready."""
     assert process.stdout is not None
     return process.stdout.readline()
 
 
 def test_serves_until_sigterm(tmp_path: Path) -> None:
-    """One line says `ready`; SIGTERM stops the JVM too, and the exit status is 0."""
+    """The command prints one line `ready …`; SIGTERM stops the JVM too, and the exit status is 0."""
     port = free_port()
     with command("run", "--data", tmp_path, "--port", port) as process:
         assert ready_line(process) == f"ready 127.0.0.1:{port}\n"
@@ -42,7 +45,7 @@ def test_serves_until_sigterm(tmp_path: Path) -> None:
 
 
 def test_jvm_does_not_outlive_the_command(tmp_path: Path) -> None:
-    """Even kill -9 of the command, which it cannot answer, takes the JVM with it."""
+    """Even kill -9 of the command ends the JVM."""
     with command("run", "--data", tmp_path, "--port", free_port()) as process:
         assert ready_line(process)
         (jvm,) = children(process.pid)
@@ -51,7 +54,7 @@ def test_jvm_does_not_outlive_the_command(tmp_path: Path) -> None:
 
 
 def test_sigterm_during_start_up(tmp_path: Path) -> None:
-    """A stop that comes before the broker is ready is a stop all the same: status 0, no JVM."""
+    """SIGTERM before the broker is ready ends the command with status 0, and leaves no JVM."""
     with command("run", "--data", tmp_path, "--port", free_port()) as process:
         assert until(lambda: (tmp_path / "server.properties").exists() and bool(children(process.pid)))
         (jvm,) = children(process.pid)
@@ -63,7 +66,7 @@ def test_sigterm_during_start_up(tmp_path: Path) -> None:
 
 
 def test_broker_that_dies_ends_the_command(tmp_path: Path) -> None:
-    """A broker killed behind its back is told in one sentence, with another status than 0."""
+    """If the broker is killed, the command reports it in one sentence and ends with another status than 0."""
     with command("run", "--data", tmp_path, "--port", free_port()) as process:
         assert ready_line(process)
         (jvm,) = children(process.pid)
@@ -74,7 +77,7 @@ def test_broker_that_dies_ends_the_command(tmp_path: Path) -> None:
     assert len(err.splitlines()) == 1
 
 
-def test_what_is_wrong_is_one_sentence(tmp_path: Path, kafka: Broker) -> None:
+def test_an_error_is_reported_in_one_sentence(tmp_path: Path, kafka: Broker) -> None:
     """A port in use ends the command with one line on standard error and no stack trace."""
     port = kafka.bootstrap_servers.rpartition(":")[2]
     with command("run", "--data", tmp_path, "--port", port) as process:
@@ -84,8 +87,8 @@ def test_what_is_wrong_is_one_sentence(tmp_path: Path, kafka: Broker) -> None:
     assert len(err.splitlines()) == 1
 
 
-def test_no_network_is_said(tmp_path: Path) -> None:
-    """Without the jars and without a network the way out is named; nothing is left that looks like a jar."""
+def test_a_missing_network_is_reported(tmp_path: Path) -> None:
+    """The error, without jars and network, says what to do, and no incomplete jar is left behind."""
     dead = f"http://127.0.0.1:{free_port()}"
     with command("run", "--data", tmp_path / "data", XDG_CACHE_HOME=str(tmp_path), HTTPS_PROXY=dead) as process:
         out, err = process.communicate(timeout=60)
@@ -95,8 +98,8 @@ def test_no_network_is_said(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.jar"))
 
 
-def test_other_brokers_are_used_where_they_are_set(tmp_path: Path, kafka: Broker) -> None:
-    """With KAFKA_BOOTSTRAP_SERVERS no JVM is started: topics are ensured there, `ready` is said, SIGTERM ends it."""
+def test_external_brokers_are_used_if_they_are_set(tmp_path: Path, kafka: Broker) -> None:
+    """KAFKA_BOOTSTRAP_SERVERS starts no JVM: the topics are made there, `ready` is printed, and SIGTERM ends it."""
     servers = kafka.bootstrap_servers
     with command("run", "--data", tmp_path / "data", KAFKA_BOOTSTRAP_SERVERS=servers) as process:
         assert ready_line(process) == f"ready {servers}\n"

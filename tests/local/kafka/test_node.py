@@ -1,6 +1,8 @@
+"""The node's configuration and the search for errors in its log."""
+
 import pytest
 
-from local.kafka.node import last_error, server_properties
+from local.kafka.node import find_last_error, render_server_properties
 
 BIND = """\
 2026-11-23T04:59:45,948 WARN  [QuorumController id=1] Performing controller activation. (org.apache.kafka.Controller)
@@ -24,12 +26,12 @@ org.apache.kafka.common.KafkaException: Socket server failed to bind to 127.0.0.
     ],
 )
 def test_reason_is_the_last_error(log: str, reason: str) -> None:
-    """A person gets the last error with its exception, never a stack trace; before there is a log, the last line."""
-    assert last_error(log) == reason
+    """The reason is the log's last error with its exception, never a stack trace; without an error, the last line."""
+    assert find_last_error(log) == reason
 
 
 def test_nobody_outside_can_connect() -> None:
-    """Every listener is bound to this machine's own address, and unknown topics are not created."""
-    properties = server_properties(19092, 19093).splitlines()
+    """Every listener is bound to the loopback address, and unknown topics are not created."""
+    properties = render_server_properties(19092, 19093).splitlines()
     assert "listeners=CLIENTS://127.0.0.1:19092,CONTROLLER://127.0.0.1:19093" in properties
     assert "auto.create.topics.enable=false" in properties

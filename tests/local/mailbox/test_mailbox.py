@@ -1,3 +1,5 @@
+"""The mailbox: delivery by SMTP, and reading of the Maildir."""
+
 import signal
 import smtplib
 import socket
@@ -12,13 +14,13 @@ from threading import Event, Thread
 
 import pytest
 
-from local.mailbox.reading import Mail, confirmation_link, mails, text
+from local.mailbox.reading import ReceivedMail, find_confirmation_link, get_plain_text, read_mails
 from tests.ports import free_port
 
 
 @contextmanager
-def a_mailbox(maildir: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """A real mailbox process that takes mail inside of the block."""
+def running_mailbox(maildir: Path, port: int) -> Iterator[subprocess.Popen[str]]:
+    """Run a real mailbox process for the block."""
     command = [sys.executable, "-m", "local.mailbox", "--port", str(port), "--maildir", str(maildir)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -30,35 +32,36 @@ def a_mailbox(maildir: Path, port: int) -> Iterator[subprocess.Popen[str]]:
 
 
 def deliver(port: int, subject: str, body: str = "Hello.") -> None:
+    """Send one mail to the mailbox."""
     with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
         client.sendmail("a@example.org", ["b@example.net"], f"Subject: {subject}\r\n\r\n{body}\r\n")
 
 
-def test_mails_come_back_in_the_order_of_their_delivery(tmp_path: Path) -> None:
-    """With the real time of delivery, whole, and each under a key by which it can be left out the next time."""
+def test_mails_are_read_in_the_order_of_delivery(tmp_path: Path) -> None:
+    """Each mail has its time of delivery, is whole, and has a key by which the next reading can skip it."""
     port, maildir = free_port(), tmp_path / "deep" / "mail"
-    assert mails(maildir) == []
-    with a_mailbox(maildir, port) as process:
+    assert read_mails(maildir) == []
+    with running_mailbox(maildir, port) as process:
         before = datetime.now(UTC)
         for number in range(20):
             deliver(port, f"mail {number}")
-        read = mails(maildir)
+        read = read_mails(maildir)
         assert [mail.message["Subject"] for mail in read] == [f"mail {number}" for number in range(20)]
         # A file system keeps time by the kernel's tick, which may lag behind the clock by some milliseconds.
         assert before - timedelta(milliseconds=20) <= read[0].delivered_at <= read[-1].delivered_at <= datetime.now(UTC)
         assert any(mail.delivered_at.microsecond % 1000 for mail in read)
         assert read[0].message["Delivered-To"] == "b@example.net"
-        assert text(read[0]) == "Hello.\n"
+        assert get_plain_text(read[0]) == "Hello.\n"
         seen = {mail.key for mail in read[:15]}
-        assert mails(maildir, besides=seen) == read[15:]
+        assert read_mails(maildir, besides=seen) == read[15:]
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
 
 
 def test_reading_while_mails_arrive_and_move(tmp_path: Path) -> None:
-    """A reader never meets half a mail, nor the same one twice, nor loses one that another program moves."""
+    """A reader never gets half a mail, never one twice, and never loses one that another program moves."""
     port = free_port()
-    with a_mailbox(tmp_path / "mail", port):
+    with running_mailbox(tmp_path / "mail", port):
         done = Event()
 
         def deliver_all() -> None:
@@ -72,28 +75,31 @@ def test_reading_while_mails_arrive_and_move(tmp_path: Path) -> None:
 
         delivering = Thread(target=deliver_all)
         delivering.start()
-        met: dict[str, Mail] = {}
+        met: dict[str, ReceivedMail] = {}
         deadline = time.monotonic() + 60
         while not done.is_set() and time.monotonic() < deadline:
-            for mail in mails(tmp_path / "mail", besides=met.keys()):
-                assert text(mail).endswith("end\n")
+            for mail in read_mails(tmp_path / "mail", besides=met.keys()):
+                assert get_plain_text(mail).endswith("end\n")
                 met[mail.key] = mail
         delivering.join()
-        met |= {mail.key: mail for mail in mails(tmp_path / "mail", besides=met.keys())}
+        met |= {mail.key: mail for mail in read_mails(tmp_path / "mail", besides=met.keys())}
         assert sorted(int(mail.message["Subject"]) for mail in met.values()) == list(range(60))
 
 
 def test_the_confirmation_link_is_found(tmp_path: Path) -> None:
-    """In the mail that asks for it, and in no other."""
+    """The link is found in a confirmation mail, and in no other mail."""
     port = free_port()
-    with a_mailbox(tmp_path / "mail", port):
+    with running_mailbox(tmp_path / "mail", port):
         deliver(port, "Confirm your address for Towerwatch", "Follow\r\n\r\nhttps://example.org/c?t=a.b-c\r\n\r\nBye.")
         deliver(port, "KJFK: 24 departures", "See https://example.org/")
-        assert [confirmation_link(mail) for mail in mails(tmp_path / "mail")] == ["https://example.org/c?t=a.b-c", None]
+        assert [find_confirmation_link(mail) for mail in read_mails(tmp_path / "mail")] == [
+            "https://example.org/c?t=a.b-c",
+            None,
+        ]
 
 
-def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
-    """And no stack trace."""
+def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    """The report has no stack trace."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -106,9 +112,9 @@ def test_a_taken_port_is_said_in_one_sentence(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_with_a_client_connected(tmp_path: Path, number: signal.Signals) -> None:
-    """Clients keep their connections open; that must not keep the mailbox alive."""
+    """Clients keep their connections open, and that must not keep the mailbox running."""
     port = free_port()
-    with a_mailbox(tmp_path / "mail", port) as process, smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+    with running_mailbox(tmp_path / "mail", port) as process, smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
         client.noop()
         process.send_signal(number)
         assert process.wait(10) == 0

@@ -1,4 +1,4 @@
-"""The replay over real HTTP, with real flights and a clock that stands where the test puts it."""
+"""Fixtures for the replay: over real HTTP, with the real flights and a clock that the test sets."""
 
 import asyncio
 import queue
@@ -12,8 +12,8 @@ import pytest
 from aiohttp import web
 
 from local.opensky import nycflights
-from local.opensky.access import Access, Credentials
-from local.opensky.flights import Flight, Timetable
+from local.opensky.access import AccessControl, Credentials
+from local.opensky.flights import Timetable, TimetableFlight
 from local.opensky.server import make_app
 from tests.fakes.clock import FakeClock
 
@@ -24,48 +24,51 @@ Serve = Callable[..., httpx.Client]
 
 @pytest.fixture(scope="session")
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An XDG_CACHE_HOME, never the developer's own, in which the flights are stored already."""
+    """An XDG_CACHE_HOME of the tests in which the flights are already cached."""
     home = tmp_path_factory.mktemp("cache")
     nycflights.load(home / "towerwatch")
     return home
 
 
 @pytest.fixture(scope="session")
-def flights(cache_home: Path) -> list[Flight]:
+def flights(cache_home: Path) -> list[TimetableFlight]:
+    """All flights of the data set, in the source's order."""
     return nycflights.load(cache_home / "towerwatch")
 
 
 @pytest.fixture(scope="session")
-def timetable(flights: list[Flight]) -> Timetable:
+def timetable(flights: list[TimetableFlight]) -> Timetable:
+    """The timetable of all flights."""
     return Timetable(flights)
 
 
 @pytest.fixture
 def clock() -> FakeClock:
+    """The replay's clock, which the test moves."""
     return FakeClock()
 
 
 @pytest.fixture
 def serve(timetable: Timetable, clock: FakeClock) -> Iterator[Serve]:
-    """Starts a replay of its own, with `credits_per_day` if given, and returns a client of it."""
+    """A function that starts a replay, with `credits_per_day` if given, and returns a client of it."""
     with ExitStack() as stack:
 
         def start(credits_per_day: int | None = None, credentials: Credentials | None = CREDENTIALS) -> httpx.Client:
-            app = make_app(timetable, clock, Access(credentials, credits_per_day))
-            return stack.enter_context(httpx.Client(base_url=stack.enter_context(_serving(app)), timeout=10))
+            app = make_app(timetable, clock, AccessControl(credentials, credits_per_day))
+            return stack.enter_context(httpx.Client(base_url=stack.enter_context(_serve_app(app)), timeout=10))
 
         yield start
 
 
 @pytest.fixture
 def client(serve: Serve) -> httpx.Client:
-    """Has credits for whatever a test may ask."""
+    """A client with enough credits for every request of a test."""
     return serve(credits_per_day=1_000_000)
 
 
 @contextmanager
-def _serving(app: web.Application) -> Iterator[str]:
-    """Serves from a thread, on a port that the system chooses; has ended when the context has."""
+def _serve_app(app: web.Application) -> Iterator[str]:
+    """Serve the app from a thread, on a free port, for the block; yield its URL."""
     started: queue.Queue[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = queue.Queue()
 
     async def serve() -> None:

@@ -1,7 +1,9 @@
+"""The prices of API calls and the credit accounts."""
+
 import pytest
 from hypothesis import given, strategies as st
 
-from local.opensky.credits import DAY, Ledger, partitions, price
+from local.opensky.credits import DAY, CreditAccounts, compute_price, count_days
 from local.opensky.errors import OutOfCredits
 
 NOW = 20 * DAY + 3_600
@@ -20,21 +22,21 @@ NOW = 20 * DAY + 3_600
     ],
 )
 def test_older_days_cost_more(begin: int, end: int, credits: int) -> None:
-    """The last 24 hours cost 4; else one or two day partitions 30, three to ten 60 each."""
-    assert price(begin, end, NOW) == credits
+    """The last 24 hours cost 4; else one or two day partitions cost 30, three to ten cost 60 each."""
+    assert compute_price(begin, end, NOW) == credits
 
 
 @given(st.integers(0, 10 * DAY), st.integers(0, 10 * DAY))
 def test_partitions_are_the_days_of_utc_that_are_touched(begin: int, length: int) -> None:
-    """Both bounds belong to the interval, so an end at midnight touches the day that begins there."""
+    """Both ends belong to the interval, so an end at midnight touches the day that begins there."""
     touched = {begin // DAY, (begin + length) // DAY, *range(begin // DAY, (begin + length) // DAY)}
-    assert partitions(begin, begin + length) == len(touched)
+    assert count_days(begin, begin + length) == len(touched)
 
 
 @given(st.lists(st.integers(1, 60), max_size=30))
-def test_nobody_spends_more_than_their_allowance(costs: list[int]) -> None:
-    """What is refused is not charged, and what remains is said truly."""
-    ledger, left = Ledger(), 400
+def test_no_caller_spends_more_than_the_allowance(costs: list[int]) -> None:
+    """A rejected charge costs nothing, and the returned remainder is right."""
+    ledger, left = CreditAccounts(), 400
     for cost in costs:
         if cost <= left:
             left -= cost
@@ -45,8 +47,8 @@ def test_nobody_spends_more_than_their_allowance(costs: list[int]) -> None:
 
 
 def test_credits_return_at_midnight_and_belong_to_one_caller() -> None:
-    """Retry after the seconds that are left of the day, and not a second earlier."""
-    ledger = Ledger()
+    """The error's retry time is the rest of the day, to the second; callers' accounts are independent."""
+    ledger = CreditAccounts()
     ledger.charge("one", 30, 30, NOW)
     ledger.charge("another", 30, 30, NOW)
     with pytest.raises(OutOfCredits) as refused:

@@ -1,4 +1,4 @@
-"""Faults on purpose: each is what it says, all of them pass, and the timetable stays the truth."""
+"""Fault injection: each fault does what its description says, all of them pass, and the timetable stays the truth."""
 
 import json
 from collections import Counter
@@ -13,30 +13,40 @@ import pytest
 from hypothesis import given, strategies as st
 
 from local.opensky import faults
-from local.opensky.faults import ANSWERED, MOST_IN_A_ROW, OF_TOKENS, Fault, Faults, Scripted, Seeded
-from local.opensky.flights import Flight
+from local.opensky.faults import (
+    ANSWER_FAULTS,
+    MAX_FAILURES_IN_A_ROW,
+    TOKEN_FAULTS,
+    FaultInjector,
+    InjectedFault,
+    ScriptedPlan,
+    SeededPlan,
+)
+from local.opensky.flights import TimetableFlight
 from tests.fakes.clock import FakeClock
 from tests.fakes.opensky import TOKEN_PATH, replay
 from tests.local.opensky.conftest import CREDENTIALS
 
 BEGIN: Final = int(datetime(2013, 2, 11, tzinfo=UTC).timestamp())
 FLIGHTS: Final = [
-    Flight(BEGIN + 600 * n, BEGIN + 600 * n + 60, f"{n:06x}", "TW1", "KJFK", "KBOS") for n in range(1, 21)
+    TimetableFlight(BEGIN + 600 * n, BEGIN + 600 * n + 60, f"{n:06x}", "TW1", "KJFK", "KBOS") for n in range(1, 21)
 ]
-KINDS: Final = list(Fault)
+KINDS: Final = list(InjectedFault)
 
 
 class Caller:
-    """Asks a replay in one fault or another."""
+    """A client of a replay that injects faults."""
 
     def __init__(self, http: httpx.Client) -> None:
         self.http = http
 
     def ask(self, airport: str = "KJFK", path: str = "departure", **headers: str) -> httpx.Response:
+        """Request an airport's flights of the day of FLIGHTS."""
         params: dict[str, str | int] = {"airport": airport, "begin": BEGIN, "end": BEGIN + 86_399}
         return self.http.get(f"/api/flights/{path}", params=params, headers=headers)
 
     def token(self) -> httpx.Response:
+        """Request a token with the right credentials."""
         form = {
             "grant_type": "client_credentials",
             "client_id": CREDENTIALS.client_id,
@@ -45,78 +55,85 @@ class Caller:
         return self.http.post(TOKEN_PATH, data=form)
 
     def rows(self) -> list[dict[str, Any]]:
+        """Return the departures of KJFK; the request must succeed."""
         answer = self.ask()
         assert answer.status_code == 200
         return list(answer.json())
 
 
 @contextmanager
-def suffering(given: Faults, clock: FakeClock | None = None, flights: list[Flight] = FLIGHTS) -> Iterator[Caller]:
+def replay_with_faults(
+    given: FaultInjector, clock: FakeClock | None = None, flights: list[TimetableFlight] = FLIGHTS
+) -> Iterator[Caller]:
+    """Serve a replay that injects these faults for the block, and yield a client."""
     clock = clock or FakeClock()
     with replay(flights, clock, CREDENTIALS, given) as url, httpx.Client(base_url=url, timeout=30) as http:
         yield Caller(http)
 
 
-def calm_rows() -> list[dict[str, Any]]:
-    with suffering(faults.scripted([])) as calm:
+def fetch_rows_without_faults() -> list[dict[str, Any]]:
+    """Return the departures of KJFK from a replay that injects no faults."""
+    with replay_with_faults(faults.scripted_injector([])) as calm:
         return calm.rows()
 
 
-def test_a_script_goes_wrong_request_by_request_and_then_no_more() -> None:
-    """Requests for tokens and for states take nothing from it."""
-    script = [Fault.UNAVAILABLE, None, Fault.LIMITED_UNSAID, Fault.HTML]
-    given = faults.scripted(script)
-    with suffering(given) as caller:
+def test_a_script_is_injected_request_by_request() -> None:
+    """Requests for tokens and states take nothing from the script, and after its end no fault is injected."""
+    script = [InjectedFault.UNAVAILABLE, None, InjectedFault.LIMITED_UNSAID, InjectedFault.HTML]
+    given = faults.scripted_injector(script)
+    with replay_with_faults(given) as caller:
         statuses = []
         for _ in range(5):
             assert caller.token().status_code == 200
             assert caller.http.get("/api/states/all").status_code == 200
             statuses.append(caller.ask().status_code)
     assert statuses == [503, 200, 429, 200, 200]
-    assert given.met == Counter({Fault.UNAVAILABLE: 1, Fault.LIMITED_UNSAID: 1, Fault.HTML: 1})
+    assert given.fault_counts == Counter(
+        {InjectedFault.UNAVAILABLE: 1, InjectedFault.LIMITED_UNSAID: 1, InjectedFault.HTML: 1}
+    )
 
 
-def test_an_announced_pause_is_kept_by_the_server(clock: FakeClock) -> None:
-    """Whoever comes early is told what is left, and counted; what they ask for does not matter."""
-    given = faults.scripted([Fault.LIMITED])
-    with suffering(given, clock) as caller:
+def test_a_request_during_an_announced_pause_is_rejected(clock: FakeClock) -> None:
+    """Every request for flights during the pause gets the remaining seconds, and is counted."""
+    given = faults.scripted_injector([InjectedFault.LIMITED])
+    with replay_with_faults(given, clock) as caller:
         first = caller.ask()
         pause = int(first.headers["X-Rate-Limit-Retry-After-Seconds"])
         assert first.status_code == 429
-        assert 1 <= pause <= faults.LONGEST_PAUSE_S
+        assert 1 <= pause <= faults.MAX_PAUSE_S
         clock.advance(timedelta(seconds=pause - 0.5))
         early = caller.ask("KBOS", "arrival")
         assert (early.status_code, early.headers["X-Rate-Limit-Retry-After-Seconds"]) == (429, "1")
         assert caller.token().status_code == 200
         clock.advance(timedelta(seconds=0.5))
         assert caller.ask().status_code == 200
-    assert given.too_early == 1
+    assert given.early_requests == 1
 
 
-def test_a_limit_may_come_without_a_word_about_the_pause() -> None:
-    """Then nobody can know, and nobody is too early."""
-    given = faults.scripted([Fault.LIMITED_UNSAID])
-    with suffering(given) as caller:
+def test_a_429_without_a_pause_announces_none() -> None:
+    """No request counts as too early if no pause was announced."""
+    given = faults.scripted_injector([InjectedFault.LIMITED_UNSAID])
+    with replay_with_faults(given) as caller:
         answer = caller.ask()
         assert answer.status_code == 429
         assert not [name for name in answer.headers if "retry" in name.lower()]
         assert caller.ask().status_code == 200
-    assert given.too_early == 0
+    assert given.early_requests == 0
 
 
 @pytest.mark.parametrize("airport", ["KJFK", "LICC"])
-def test_a_reset_comes_in_the_midst_of_the_body(airport: str) -> None:
-    """The status was good, the bytes do not suffice; also where there are no flights."""
-    with suffering(faults.scripted([Fault.RESET])) as caller:
+def test_a_reset_breaks_the_connection_within_the_body(airport: str) -> None:
+    """The status is 200, but the body is incomplete, also for an airport without flights."""
+    with replay_with_faults(faults.scripted_injector([InjectedFault.RESET])) as caller:
         with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
             caller.ask(airport)
         assert caller.ask(airport).status_code in (200, 404)
 
 
 @pytest.mark.parametrize("airport", ["KJFK", "LICC"])
-def test_a_slow_body_outlasts_an_impatient_client(airport: str) -> None:
-    """It began in time."""
-    with suffering(faults.scripted([Fault.SLOW])) as caller:
+def test_a_slow_body_exceeds_a_short_timeout(airport: str) -> None:
+    """A client with a short read timeout gets half of the body, and its next request succeeds."""
+    with replay_with_faults(faults.scripted_injector([InjectedFault.SLOW])) as caller:
         caller.http.timeout = httpx.Timeout(0.2)
         with pytest.raises(httpx.TimeoutException):
             caller.ask(airport)
@@ -124,17 +141,17 @@ def test_a_slow_body_outlasts_an_impatient_client(airport: str) -> None:
         assert caller.ask(airport).status_code in (200, 404)
 
 
-def test_a_slow_body_comes_whole_to_a_patient_client() -> None:
-    """Every fault passes, this one by itself."""
-    with suffering(Faults(Scripted([Fault.SLOW]), stall_s=0.05)) as caller:
-        assert caller.rows() == calm_rows()
+def test_a_slow_body_is_complete_for_a_client_that_waits() -> None:
+    """After the stall the second half of the body is sent."""
+    with replay_with_faults(FaultInjector(ScriptedPlan([InjectedFault.SLOW]), stall_s=0.05)) as caller:
+        assert caller.rows() == fetch_rows_without_faults()
 
 
-@pytest.mark.parametrize("fault", [Fault.TRUNCATED, Fault.HTML])
+@pytest.mark.parametrize("fault", [InjectedFault.TRUNCATED, InjectedFault.HTML])
 @pytest.mark.parametrize("airport", ["KJFK", "LICC"])
-def test_what_is_no_json_comes_as_if_all_were_well(fault: Fault, airport: str) -> None:
-    """Status 200, a length that is right, the credits taken; never a shorter list."""
-    with suffering(faults.scripted([fault])) as caller:
+def test_invalid_json_comes_with_status_200(fault: InjectedFault, airport: str) -> None:
+    """The length is right and credits are charged, but the body is no JSON, never a shorter list."""
+    with replay_with_faults(faults.scripted_injector([fault])) as caller:
         answer = caller.ask(airport)
         assert answer.status_code == 200
         assert "X-Rate-Limit-Remaining" in answer.headers
@@ -142,31 +159,31 @@ def test_what_is_no_json_comes_as_if_all_were_well(fault: Fault, airport: str) -
             answer.json()
 
 
-def test_a_forgotten_token_is_a_401_until_there_is_a_new_one() -> None:
-    """Who has none is not touched."""
-    given = faults.scripted([Fault.FORGOTTEN, Fault.FORGOTTEN])
-    with suffering(given) as caller:
+def test_a_revoked_token_is_a_401_until_it_is_renewed() -> None:
+    """A caller without a token is not affected."""
+    given = faults.scripted_injector([InjectedFault.FORGOTTEN, InjectedFault.FORGOTTEN])
+    with replay_with_faults(given) as caller:
         assert caller.ask().status_code == 200
         old = f"Bearer {caller.token().json()['access_token']}"
         assert [caller.ask(Authorization=old).status_code for _ in range(2)] == [401, 401]
         assert caller.ask(Authorization=f"Bearer {caller.token().json()['access_token']}").status_code == 200
-    assert given.met == Counter({Fault.FORGOTTEN: 1})
+    assert given.fault_counts == Counter({InjectedFault.FORGOTTEN: 1})
 
 
-def test_duplicated_flights_are_there_at_least_once() -> None:
-    """Nothing else is."""
-    with suffering(faults.scripted([Fault.DUPLICATED])) as caller:
+def test_a_duplicating_answer_holds_every_flight() -> None:
+    """The answer holds duplicates, all flights, and nothing else."""
+    with replay_with_faults(faults.scripted_injector([InjectedFault.DUPLICATED])) as caller:
         rows = caller.rows()
     assert len(rows) > len(FLIGHTS)
-    assert {json.dumps(row) for row in rows} == {json.dumps(row) for row in calm_rows()}
+    assert {json.dumps(row) for row in rows} == {json.dumps(row) for row in fetch_rows_without_faults()}
 
 
-def test_a_late_flight_is_there_when_asked_again() -> None:
-    """In however many answers flights are late, each is late in one of them only, and in one direction only."""
-    given = faults.scripted([Fault.LATE] * 50)
-    calm = calm_rows()
+def test_a_withheld_flight_is_in_the_next_answer() -> None:
+    """Each flight is withheld in one answer at most, and in one direction only."""
+    given = faults.scripted_injector([InjectedFault.LATE] * 50)
+    calm = fetch_rows_without_faults()
     seen: list[list[dict[str, Any]]] = []
-    with suffering(given) as caller:
+    with replay_with_faults(given) as caller:
         for _ in range(30):
             seen.append(caller.rows())
         assert len(caller.ask("KBOS", "arrival").json()) < len(FLIGHTS)
@@ -174,19 +191,19 @@ def test_a_late_flight_is_there_when_asked_again() -> None:
         assert sum(row not in rows for rows in seen) == 1
     for before, after in pairwise(seen):
         assert {json.dumps(row) for row in [*before, *after]} == {json.dumps(row) for row in calm}
-    assert len(given.held_back) > len(FLIGHTS)
+    assert len(given.withheld_flights) > len(FLIGHTS)
 
 
-def test_an_airport_whose_only_flight_is_late_has_none() -> None:
-    """As OpenSky says it: 404."""
-    with suffering(faults.scripted([Fault.LATE]), flights=FLIGHTS[:1]) as caller:
+def test_an_answer_without_any_flight_is_a_404() -> None:
+    """If the only flight is withheld, the answer is OpenSky's 404."""
+    with replay_with_faults(faults.scripted_injector([InjectedFault.LATE]), flights=FLIGHTS[:1]) as caller:
         assert [caller.ask().status_code for _ in range(2)] == [404, 200]
 
 
-def test_a_malformed_flight_is_well_when_asked_again() -> None:
-    """Its place is taken by something else; the others are as they were."""
-    calm = calm_rows()
-    with suffering(faults.scripted([Fault.MALFORMED] * 50)) as caller:
+def test_a_malformed_flight_is_right_in_the_next_answer() -> None:
+    """One to three flights are replaced by something malformed, the others stay; each flight once at most."""
+    calm = fetch_rows_without_faults()
+    with replay_with_faults(faults.scripted_injector([InjectedFault.MALFORMED] * 50)) as caller:
         for _ in range(3):
             rows = caller.rows()
             assert len(rows) == len(calm)
@@ -196,20 +213,22 @@ def test_a_malformed_flight_is_well_when_asked_again() -> None:
     assert rows == calm
 
 
-def test_what_the_replay_refuses_is_refused() -> None:
-    """A fault takes the place of an answer, not of the truth about a question."""
-    with suffering(faults.scripted([Fault.HTML, Fault.LATE, Fault.RESET])) as caller:
+def test_an_invalid_request_is_rejected_despite_a_fault() -> None:
+    """A fault replaces a good answer, never the rejection of an invalid request."""
+    with replay_with_faults(
+        faults.scripted_injector([InjectedFault.HTML, InjectedFault.LATE, InjectedFault.RESET])
+    ) as caller:
         for _ in range(3):
             assert caller.http.get("/api/flights/departure").status_code == 400
 
 
 @pytest.mark.parametrize("minutes", [-4, 4])
-def test_a_server_whose_clock_is_off_does_not_know_the_same_flights(clock: FakeClock, minutes: int) -> None:
-    """Departures up to what it takes for now; and its tokens live by that clock."""
+def test_a_skewed_server_uses_its_own_clock(clock: FakeClock, minutes: int) -> None:
+    """Departures are known up to the server's time, and tokens expire by it."""
     now = int(clock.now().timestamp())
-    flights = [Flight(now + 60 * m, now + 60 * m, "abcdef", "TW1", "KJFK", None) for m in (-5, -3, 3, 5)]
-    skewed = Faults(Scripted([]), skew=timedelta(minutes=minutes))
-    with suffering(skewed, clock, flights) as caller:
+    flights = [TimetableFlight(now + 60 * m, now + 60 * m, "abcdef", "TW1", "KJFK", None) for m in (-5, -3, 3, 5)]
+    skewed = FaultInjector(ScriptedPlan([]), skew=timedelta(minutes=minutes))
+    with replay_with_faults(skewed, clock, flights) as caller:
         known = caller.http.get(f"/api/flights/departure?airport=KJFK&begin={now - 3600}&end={now + 3600}").json()
         assert len(known) == (1 if minutes < 0 else 3)
         assert caller.http.get("/api/states/all").json()["time"] == now + 60 * minutes
@@ -223,50 +242,53 @@ def test_a_server_whose_clock_is_off_does_not_know_the_same_flights(clock: FakeC
 questions = st.lists(st.sampled_from(["/api/flights/departure a", "/api/flights/departure b", "token"]), max_size=120)
 
 
-def kinds_of(question: str) -> tuple[Fault, ...]:
-    return OF_TOKENS if question == "token" else tuple(Fault)
+def list_possible_faults(question: str) -> tuple[InjectedFault, ...]:
+    """Return the kinds of faults that this call can meet."""
+    return TOKEN_FAULTS if question == "token" else tuple(InjectedFault)
 
 
 @given(st.integers(), st.floats(0, 1), questions)
-def test_the_same_seed_goes_wrong_in_the_same_way(seed: int, rate: float, asked: list[str]) -> None:
-    """For each question by itself, whatever else is asked in between."""
-    plan, other = Seeded(seed, rate), Seeded(seed, rate)
-    together = [(question, plan.draw(question, kinds_of(question))[0]) for question in asked]
+def test_the_same_seed_draws_the_same_faults(seed: int, rate: float, asked: list[str]) -> None:
+    """The faults of a call do not depend on the calls between its requests."""
+    plan, other = SeededPlan(seed, rate), SeededPlan(seed, rate)
+    together = [(question, plan.draw(question, list_possible_faults(question))[0]) for question in asked]
     for each in set(asked):
-        alone = [other.draw(each, kinds_of(each))[0] for _ in range(asked.count(each))]
+        alone = [other.draw(each, list_possible_faults(each))[0] for _ in range(asked.count(each))]
         assert [fault for question, fault in together if question == each] == alone
 
 
-@given(st.integers(), st.sampled_from([0.5, 0.9, 1]), st.sampled_from([tuple(Fault), OF_TOKENS]))
-def test_whoever_asks_again_is_answered(seed: int, rate: float, kinds: tuple[Fault, ...]) -> None:
-    """After a bounded number of failures of the same question, of which at most one is a forgotten token."""
-    plan = Seeded(seed, rate)
-    suffered: list[Fault] = []
+@given(st.integers(), st.sampled_from([0.5, 0.9, 1]), st.sampled_from([tuple(InjectedFault), TOKEN_FAULTS]))
+def test_a_repeated_call_succeeds_after_a_bounded_number_of_failures(
+    seed: int, rate: float, kinds: tuple[InjectedFault, ...]
+) -> None:
+    """At most one of a call's failures in a row is a revoked token."""
+    plan = SeededPlan(seed, rate)
+    suffered: list[InjectedFault] = []
     for _ in range(200):
         fault, _ = plan.draw("question", kinds)
-        if fault is None or fault in ANSWERED:
+        if fault is None or fault in ANSWER_FAULTS:
             suffered.clear()
         else:
             suffered.append(fault)
-        assert len(suffered) <= MOST_IN_A_ROW
-        assert suffered.count(Fault.FORGOTTEN) <= 1
+        assert len(suffered) <= MAX_FAILURES_IN_A_ROW
+        assert suffered.count(InjectedFault.FORGOTTEN) <= 1
 
 
 def test_every_kind_of_fault_is_drawn() -> None:
-    """From one seed, within some hundred requests; the rate is kept."""
-    plan = Seeded(1, rate=0.5)
+    """One seed draws every kind within some hundred requests, and the rate is as given."""
+    plan = SeededPlan(1, rate=0.5)
     drawn = Counter(plan.draw(f"question {n}", KINDS)[0] for n in range(1_000))
     assert set(drawn) == {None, *KINDS}
     assert 400 < drawn[None] < 600
 
 
 def test_the_same_seed_gives_the_same_answers() -> None:
-    """Byte by byte, for the same requests in the same order."""
+    """The same requests in the same order get the same bytes."""
 
     def answers() -> list[tuple[int, bytes]]:
         said: list[tuple[int, bytes]] = []
         clock = FakeClock()
-        with suffering(faults.seeded(11, rate=0.8, stall_s=0), clock) as caller:
+        with replay_with_faults(faults.seeded_injector(11, rate=0.8, stall_s=0), clock) as caller:
             for _ in range(20):
                 clock.advance(timedelta(minutes=2))
                 with suppress(httpx.TransportError):
@@ -280,31 +302,31 @@ def test_the_same_seed_gives_the_same_answers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "seed", "rate"), [("7", 7, faults.RATE), ("7:0.5", 7, 0.5), ("-1:0", -1, 0), ("0:1", 0, 1)]
+    ("text", "seed", "rate"), [("7", 7, faults.DEFAULT_RATE), ("7:0.5", 7, 0.5), ("-1:0", -1, 0), ("0:1", 0, 1)]
 )
-def test_the_command_line_names_a_seed_and_a_rate(text: str, seed: int, rate: float) -> None:
-    """The clock is off by some minutes, for the same seed by the same."""
+def test_the_option_takes_a_seed_and_a_rate(text: str, seed: int, rate: float) -> None:
+    """The clock is skewed by some minutes, always the same for the same seed."""
     clock = FakeClock()
-    skews = {faults.parse(text).skewed(clock).now() - clock.now() for _ in range(2)}
+    skews = {faults.parse_faults(text).skew_clock(clock).now() - clock.now() for _ in range(2)}
     assert len(skews) == 1
-    assert abs(skews.pop()) <= faults.LARGEST_SKEW
-    plan, same = Seeded(seed, rate), faults.parse(text).plan
+    assert abs(skews.pop()) <= faults.MAX_SKEW
+    plan, same = SeededPlan(seed, rate), faults.parse_faults(text).plan
     assert [same.draw("q", KINDS)[0] for _ in range(50)] == [plan.draw("q", KINDS)[0] for _ in range(50)]
 
 
-def test_the_command_line_takes_a_script() -> None:
-    """Names as the faults have them; null for nothing."""
-    given = faults.parse('["503", null, "html", "401"]')
-    assert given.plan == Scripted([Fault.UNAVAILABLE, None, Fault.HTML, Fault.FORGOTTEN])
+def test_the_option_takes_a_script() -> None:
+    """A script is a JSON list of the faults' values, with null for no fault."""
+    given = faults.parse_faults('["503", null, "html", "401"]')
+    assert given.plan == ScriptedPlan([InjectedFault.UNAVAILABLE, None, InjectedFault.HTML, InjectedFault.FORGOTTEN])
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "many", "7:", "7:often", "7:1.5", "7:-1", "7:nan", "1.5", "[", '["no such fault"]', "[503]", '[["503"]]'],
 )
-def test_anything_else_is_one_clear_sentence(text: str) -> None:
-    """For whoever typed it."""
+def test_an_invalid_option_is_rejected_with_one_sentence(text: str) -> None:
+    """The error names the accepted forms."""
     with pytest.raises(ValueError) as caught:
-        faults.parse(text)
+        faults.parse_faults(text)
     assert "\n" not in str(caught.value)
     assert any(word in str(caught.value) for word in ("SEED", "rate", "script"))

@@ -1,17 +1,20 @@
+"""The searches in the timetable."""
+
 import time
 
 from hypothesis import given, strategies as st
 
-from local.opensky.flights import Flight, Timetable
+from local.opensky.flights import Timetable, TimetableFlight
 
 AIRPORTS = ["KJFK", "KLGA", "KBOS"]
 instants = st.integers(0, 50)
 
 
 @st.composite
-def flights(draw: st.DrawFn) -> Flight:
+def flights(draw: st.DrawFn) -> TimetableFlight:
+    """A strategy for flights of a few airports and aircraft at small instants."""
     first_seen, last_seen = sorted((draw(instants), draw(instants)))
-    return Flight(
+    return TimetableFlight(
         first_seen,
         last_seen,
         icao24=draw(st.sampled_from(["a00001", "a00002"])),
@@ -22,36 +25,38 @@ def flights(draw: st.DrawFn) -> Flight:
 
 
 @given(st.lists(flights(), max_size=40), instants, instants)
-def test_every_question_is_answered_as_by_looking_at_every_flight(rows: list[Flight], begin: int, end: int) -> None:
-    """The searches find what a filter over all flights finds, bounds included, also when the interval is empty."""
+def test_every_search_finds_what_a_filter_over_all_flights_finds(
+    rows: list[TimetableFlight], begin: int, end: int
+) -> None:
+    """Both ends of the interval are included, and an empty interval finds nothing."""
     timetable = Timetable(rows)
 
-    def same(found: list[Flight], expected: list[Flight]) -> bool:
+    def same(found: list[TimetableFlight], expected: list[TimetableFlight]) -> bool:
         return sorted(map(str, found)) == sorted(map(str, expected))
 
     within = [f for f in rows if begin <= f.first_seen and f.last_seen <= end]
-    assert same(timetable.between(begin, end), within)
-    assert same(timetable.of_aircraft("a00001", begin, end), [f for f in within if f.icao24 == "a00001"])
+    assert same(timetable.find_between(begin, end), within)
+    assert same(timetable.find_by_aircraft("a00001", begin, end), [f for f in within if f.icao24 == "a00001"])
     for airport in AIRPORTS:
         departures = [f for f in rows if f.departure_airport == airport and begin <= f.first_seen <= end]
-        assert same(timetable.departures(airport, begin, end), departures)
+        assert same(timetable.find_departures(airport, begin, end), departures)
         arrivals = [f for f in rows if f.arrival_airport == airport and begin <= f.last_seen <= end]
-        assert same(timetable.arrivals(airport, begin, end), arrivals)
+        assert same(timetable.find_arrivals(airport, begin, end), arrivals)
 
 
 @given(st.lists(flights(), max_size=40))
-def test_answers_are_in_the_order_of_their_time(rows: list[Flight]) -> None:
-    """Departures by first_seen, arrivals by last_seen."""
+def test_results_are_ordered_by_time(rows: list[TimetableFlight]) -> None:
+    """Departures are ordered by first_seen, arrivals by last_seen."""
     timetable = Timetable(rows)
-    departures = [f.first_seen for f in timetable.departures("KJFK", 0, 50)]
-    arrivals = [f.last_seen for f in timetable.arrivals("KJFK", 0, 50)]
+    departures = [f.first_seen for f in timetable.find_departures("KJFK", 0, 50)]
+    arrivals = [f.last_seen for f in timetable.find_arrivals("KJFK", 0, 50)]
     assert departures == sorted(departures)
     assert arrivals == sorted(arrivals)
 
 
 @given(flights(), st.integers(0, 60))
-def test_a_flight_in_the_air_was_last_seen_now_and_has_not_arrived(flight: Flight, later: int) -> None:
-    """Once it has landed it is seen as it was, for ever."""
+def test_a_flight_in_the_air_was_last_seen_now_and_has_not_arrived(flight: TimetableFlight, later: int) -> None:
+    """After the landing the flight is returned unchanged."""
     now = flight.first_seen + later
     seen = flight.as_seen_at(now)
     assert seen.first_seen == flight.first_seen
@@ -61,10 +66,10 @@ def test_a_flight_in_the_air_was_last_seen_now_and_has_not_arrived(flight: Fligh
         assert seen == flight
 
 
-def test_a_question_takes_well_under_a_millisecond(timetable: Timetable) -> None:
-    """Among 328,521 flights, an hour of a busy airport: measured a microsecond, here allowed a hundred times that."""
+def test_a_search_takes_well_under_a_millisecond(timetable: Timetable) -> None:
+    """A search for one hour of a busy airport among 328,521 flights takes a microsecond; the test allows 100."""
     begin = 1_360_281_600
     started = time.perf_counter()
     for _ in range(100):
-        timetable.departures("KJFK", begin, begin + 3_599)
+        timetable.find_departures("KJFK", begin, begin + 3_599)
     assert (time.perf_counter() - started) / 100 < 0.000_1

@@ -1,3 +1,5 @@
+"""The program `python -m local.opensky`."""
+
 import os
 import signal
 import socket
@@ -17,6 +19,7 @@ CLOCK = {"CLOCK_START": "2013-02-13T00:00:00Z", "CLOCK_RATE": "60"}
 
 @pytest.fixture
 def port() -> int:
+    """A free TCP port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -24,7 +27,7 @@ def port() -> int:
 
 @pytest.fixture
 def run(port: int, cache_home: Path) -> Iterator[Run]:
-    """Starts the program with these variables and options; whatever still runs at the end is killed."""
+    """A function that starts the program with these variables and options; the test's end kills all processes."""
     started: list[subprocess.Popen[str]] = []
 
     def start(environment: dict[str, str], *options: str) -> "subprocess.Popen[str]":
@@ -47,7 +50,7 @@ def run(port: int, cache_home: Path) -> Iterator[Run]:
 
 
 def answering(port: int, process: "subprocess.Popen[str]") -> httpx.Client:
-    """A client of the server, once it accepts connections."""
+    """Return a client of the server once it accepts connections."""
     deadline = time.monotonic() + 20
     while process.poll() is None and time.monotonic() < deadline:
         try:
@@ -60,7 +63,7 @@ def answering(port: int, process: "subprocess.Popen[str]") -> httpx.Client:
 
 
 def test_it_starts_quickly_serves_and_stops_at_once(run: Run, port: int) -> None:
-    """Ready within seconds; SIGTERM ends it with 0 although a client keeps its connection open."""
+    """The program is ready within seconds, and SIGTERM ends it with 0 although a client is still connected."""
     started = time.monotonic()
     process = run(CLOCK)
     with answering(port, process) as client:
@@ -76,7 +79,7 @@ def test_it_starts_quickly_serves_and_stops_at_once(run: Run, port: int) -> None
 
 
 def test_credentials_and_credits_come_from_outside(run: Run, port: int) -> None:
-    """The client from the environment, the credits from the command line."""
+    """The client's credentials come from the environment, the credits from the command line."""
     process = run({**CLOCK, "OPENSKY_CLIENT_ID": "me", "OPENSKY_CLIENT_SECRET": "mine"}, "--credits-per-day", "30")
     with answering(port, process) as client:
         form = {"grant_type": "client_credentials", "client_id": "me", "client_secret": "mine"}
@@ -86,15 +89,15 @@ def test_credentials_and_credits_come_from_outside(run: Run, port: int) -> None:
 
 
 def test_faults_come_from_the_command_line(run: Run, port: int) -> None:
-    """As scripted."""
+    """The faults of a script on the command line are injected."""
     process = run(CLOCK, "--faults", '["503", null]')
     params = {"airport": "KJFK", "begin": 1_360_540_800, "end": 1_360_544_400}
     with answering(port, process) as client:
         assert [client.get("/api/flights/departure", params=params).status_code for _ in range(2)] == [503, 200]
 
 
-def test_faults_that_nobody_knows_are_said(run: Run) -> None:
-    """With what would be known."""
+def test_unknown_faults_are_rejected(run: Run) -> None:
+    """The error lists the known faults."""
     process = run(CLOCK, "--faults", '["earthquake"]')
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 2
@@ -117,8 +120,8 @@ def test_faults_that_nobody_knows_are_said(run: Run) -> None:
         ({**CLOCK, "OPENSKY_CLIENT_ID": "me"}, "OPENSKY_CLIENT_SECRET"),
     ],
 )
-def test_a_wrong_setting_is_one_clear_sentence(run: Run, environment: dict[str, str], word: str) -> None:
-    """Naming what is wrong, without a traceback; the status is 2."""
+def test_an_invalid_setting_is_reported_in_one_sentence(run: Run, environment: dict[str, str], word: str) -> None:
+    """The sentence names the invalid setting; no traceback, and the status is 2."""
     process = run(environment)
     _, errors = process.communicate(timeout=20)
     assert process.returncode == 2
@@ -126,7 +129,7 @@ def test_a_wrong_setting_is_one_clear_sentence(run: Run, environment: dict[str, 
     assert errors.count("\n") == 1
 
 
-def test_a_port_in_use_is_one_clear_sentence(run: Run, port: int) -> None:
+def test_a_port_in_use_is_reported_in_one_sentence(run: Run, port: int) -> None:
     """The status is 1."""
     with socket.create_server(("127.0.0.1", port)):
         process = run(CLOCK)

@@ -1,3 +1,5 @@
+"""The replay's REST API over real HTTP."""
+
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -29,6 +31,7 @@ FLIGHT_KEYS = [
 
 
 def unix(iso: str) -> int:
+    """Convert an ISO 8601 text to Unix seconds."""
     return int(datetime.fromisoformat(f"{iso}+00:00").timestamp())
 
 
@@ -40,7 +43,7 @@ def ask(
     headers: Mapping[str, str] | None = None,
     **more: str,
 ) -> httpx.Response:
-    """`what` may name an airport: "departure/KJFK"."""
+    """Request flights; `what` may include an airport: "departure/KJFK"."""
     path, _, airport = what.partition("/")
     bounds = {
         "begin": unix(begin) if isinstance(begin, str) else begin,
@@ -51,6 +54,7 @@ def ask(
 
 
 def token(client: httpx.Client, **changes: str) -> httpx.Response:
+    """Request a token with the right credentials, or with changed ones."""
     form = {
         "grant_type": "client_credentials",
         "client_id": CREDENTIALS.client_id,
@@ -60,6 +64,7 @@ def token(client: httpx.Client, **changes: str) -> httpx.Response:
 
 
 def bearer(client: httpx.Client) -> dict[str, str]:
+    """Return the Authorization header with a new token."""
     return {"Authorization": f"Bearer {token(client).json()['access_token']}"}
 
 
@@ -67,7 +72,7 @@ def bearer(client: httpx.Client) -> dict[str, str]:
 
 
 def test_departures_of_new_york_in_the_blizzard(client: httpx.Client) -> None:
-    """JFK from 8 to 10 February 2013, flights an hour of UTC: the story that the demo tells."""
+    """The hourly departures of JFK from 8 to 10 February 2013 are those that the demo relies on."""
     rows = ask(client, "departure/KJFK", "2013-02-08T00:00", "2013-02-09T23:59:59").json()
     rows += ask(client, "departure/KJFK", "2013-02-10T00:00", "2013-02-10T23:59:59").json()
     hours = Counter(datetime.fromtimestamp(row["firstSeen"], UTC).strftime("%m-%dT%H") for row in rows)
@@ -80,13 +85,13 @@ def test_departures_of_new_york_in_the_blizzard(client: httpx.Client) -> None:
 
 
 def test_arrivals_at_boston_in_the_blizzard(client: httpx.Client) -> None:
-    """Boston was closed on 9 February 2013: 404; on the 10th 21 flights of New York's arrived."""
+    """On 9 February 2013 Boston was closed (404); on the 10th 21 flights from New York arrived."""
     assert ask(client, "arrival/KBOS", "2013-02-09T00:00", "2013-02-09T23:59:59").status_code == 404
     assert len(ask(client, "arrival/KBOS", "2013-02-10T00:00", "2013-02-10T23:59:59").json()) == 21
 
 
 def test_a_flight_has_exactly_the_documented_properties(client: httpx.Client) -> None:
-    """Names, order, types; what is unknown is null, never left out."""
+    """Names, order and types are OpenSky's; an unknown value is null, never left out."""
     for row in ask(client, "departure/KJFK", "2013-02-11T00:00", "2013-02-12T23:59:59").json():
         assert list(row) == FLIGHT_KEYS
         assert len(row["icao24"]) == 6
@@ -101,13 +106,13 @@ def test_a_flight_has_exactly_the_documented_properties(client: httpx.Client) ->
 
 
 def test_an_answer_is_always_the_same(client: httpx.Client) -> None:
-    """What is invented is invented once."""
+    """Invented values are the same in every answer."""
     answers = {ask(client, "arrival/KBOS", "2013-02-10T00:00", "2013-02-10T23:59:59").text for _ in range(3)}
     assert len(answers) == 1
 
 
 def test_both_ends_are_inclusive(client: httpx.Client) -> None:
-    """So a client that asks for adjacent intervals gets a flight on the border twice."""
+    """A flight on the common end of two adjacent intervals is in both answers."""
     first = ask(client, "departure/KJFK", "2013-02-10T12:00", "2013-02-10T12:59:59").json()[0]
     seen = first["firstSeen"]
     assert first in ask(client, "departure/KJFK", seen - 60, seen).json()
@@ -118,13 +123,13 @@ def test_both_ends_are_inclusive(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("what", ["departure/LICC", "arrival/LICC", "departure/ZZZZ", "all"])
 def test_nothing_found_is_404_without_a_body(client: httpx.Client, what: str) -> None:
-    """Also for an airport that nobody has heard of."""
+    """This holds also for an unknown airport."""
     response = ask(client, what, "2013-02-09T08:00", "2013-02-09T08:01")
     assert (response.status_code, response.content) == (404, b"")
 
 
 def test_airports_are_found_in_lower_case_too(client: httpx.Client) -> None:
-    """The documentation says "usually upper case"."""
+    """OpenSky's documentation says "usually upper case"."""
     assert len(ask(client, "arrival/kbos", "2013-02-10T00:00", "2013-02-10T23:59:59").json()) == 21
 
 
@@ -145,7 +150,7 @@ def test_departures_of_the_future_are_unknown(client: httpx.Client, clock: FakeC
 
 
 def test_a_flight_in_the_air_changes_when_it_lands(client: httpx.Client, clock: FakeClock) -> None:
-    """Last seen now, bound for nobody knows where; later the same flight has another lastSeen and an airport."""
+    """A flight in the air was last seen now and has no destination; after the landing it has both, and is the same."""
     clock.advance(timedelta(hours=14, minutes=0, seconds=7, milliseconds=900))
     begin = now = int(clock.now().timestamp())
     flying = [
@@ -163,8 +168,8 @@ def test_a_flight_in_the_air_changes_when_it_lands(client: httpx.Client, clock: 
 
 
 @pytest.mark.parametrize("what", ["arrival/KBOS", "all"])
-def test_the_batch_of_the_night_knows_nothing_of_today(client: httpx.Client, clock: FakeClock, what: str) -> None:
-    """Arrivals of a day are there from the midnight of UTC on that ends it, all at once."""
+def test_arrivals_of_today_are_unknown_until_midnight(client: httpx.Client, clock: FakeClock, what: str) -> None:
+    """All arrivals of a UTC day appear at once at the midnight that ends the day."""
     clock.advance(timedelta(hours=23, minutes=59, seconds=59))
     interval = ("2013-02-13T20:00", "2013-02-13T22:00")
     assert ask(client, what, *interval).status_code == 404
@@ -175,7 +180,7 @@ def test_the_batch_of_the_night_knows_nothing_of_today(client: httpx.Client, clo
 
 
 def test_all_flights_began_and_ended_in_the_interval(client: httpx.Client) -> None:
-    """OpenSky's maintainers call it intended (forum, topic 944): longer flights never appear there."""
+    """OpenSky's maintainers confirm that longer flights never appear there (forum, topic 944)."""
     begin, end = unix("2013-02-12T14:00"), unix("2013-02-12T16:00")
     rows = ask(client, "all", begin, end).json()
     assert rows
@@ -183,7 +188,7 @@ def test_all_flights_began_and_ended_in_the_interval(client: httpx.Client) -> No
 
 
 def test_flights_of_one_aircraft(client: httpx.Client) -> None:
-    """All that it flew in the interval, and only it."""
+    """The answer holds all flights of the aircraft in the interval, and no other."""
     one = ask(client, "arrival/KBOS", "2013-02-10T00:00", "2013-02-10T23:59:59").json()[0]
     rows = ask(client, "aircraft", "2013-02-10T00:00", "2013-02-11T23:59:59", icao24=one["icao24"]).json()
     assert one in rows
@@ -191,7 +196,7 @@ def test_flights_of_one_aircraft(client: httpx.Client) -> None:
 
 
 def test_a_flight_that_never_arrived_has_no_arrival_airport(client: httpx.Client) -> None:
-    """It is a departure for ever, and nobody's arrival."""
+    """Such a flight is a departure, but no airport's arrival."""
     rows = ask(client, "departure/KEWR", "2013-02-01T00:00", "2013-02-02T23:59:59").json()
     strays = [row for row in rows if row["estArrivalAirport"] is None]
     assert strays
@@ -224,7 +229,7 @@ def test_a_flight_that_never_arrived_has_no_arrival_airport(client: httpx.Client
     ],
 )
 def test_missing_and_malformed_parameters_are_400_and_cost_nothing(client: httpx.Client, query: str) -> None:
-    """Also intervals that end before they begin or are too long."""
+    """The same holds for intervals that end before they begin or are too long."""
     before = int(client.get("/api/states/all").headers["X-Rate-Limit-Remaining"])
     assert client.get(f"/api/flights/{query}").status_code == 400
     assert int(client.get("/api/states/all").headers["X-Rate-Limit-Remaining"]) == before - 4
@@ -232,7 +237,7 @@ def test_missing_and_malformed_parameters_are_400_and_cost_nothing(client: httpx
 
 @pytest.mark.parametrize("direction", ["departure", "arrival"])
 def test_an_interval_may_touch_two_days_of_utc(client: httpx.Client, direction: str) -> None:
-    """Not three, however short it is; and a midnight at its end belongs to the third."""
+    """Three days are rejected, however short the interval; an end at midnight belongs to the next day."""
     what = f"{direction}/KJFK"
     assert ask(client, what, "2013-02-10T00:00", "2013-02-11T23:59:59").status_code != 400
     assert ask(client, what, "2013-02-10T00:00", "2013-02-12T00:00").status_code == 400
@@ -240,7 +245,7 @@ def test_an_interval_may_touch_two_days_of_utc(client: httpx.Client, direction: 
 
 
 def test_states_are_empty(client: httpx.Client, clock: FakeClock) -> None:
-    """The data does not know where aircraft were, so it claims none."""
+    """The data has no positions, so the answer has no states."""
     response = client.get("/api/states/all", params={"time": 0, "extended": True})
     assert response.json() == {"time": int(clock.now().timestamp()), "states": None}
 
@@ -249,7 +254,7 @@ def test_states_are_empty(client: httpx.Client, clock: FakeClock) -> None:
 
 
 def test_the_price_and_the_allowance_of_an_anonymous_caller(serve: Serve) -> None:
-    """400 a day; 4 for the last 24 hours, 30 for older days, 404 included."""
+    """The allowance is 400 credits a day; the last 24 hours cost 4, older days 30, also if the answer is a 404."""
     client = serve()
     left = []
     for what, begin, end in (
@@ -263,7 +268,7 @@ def test_the_price_and_the_allowance_of_an_anonymous_caller(serve: Serve) -> Non
 
 
 def test_a_client_with_a_token_has_4000_of_its_own(serve: Serve) -> None:
-    """Whatever has been spent from the same address without a token."""
+    """Anonymous requests from the same address do not reduce the client's credits."""
     client = serve()
     client.get("/api/states/all")
     assert client.get("/api/states/all", headers=bearer(client)).headers["X-Rate-Limit-Remaining"] == "3996"
@@ -282,7 +287,7 @@ def test_spent_credits_are_429_until_midnight(serve: Serve, clock: FakeClock) ->
     assert client.get("/api/states/all").status_code == 200
 
 
-def test_who_has_no_credits_at_all_gets_none(serve: Serve) -> None:
+def test_an_allowance_of_zero_is_zero(serve: Serve) -> None:
     """`--credits-per-day 0` means zero, not the default."""
     assert serve(credits_per_day=0).get("/api/states/all").status_code == 429
 
@@ -290,15 +295,15 @@ def test_who_has_no_credits_at_all_gets_none(serve: Serve) -> None:
 # Tokens
 
 
-def test_a_token_is_given_for_client_credentials(serve: Serve) -> None:
-    """As Keycloak does: a bearer token for 30 minutes."""
+def test_client_credentials_get_a_token(serve: Serve) -> None:
+    """The answer is Keycloak's: a bearer token for 30 minutes."""
     given = token(serve()).json()
     assert given["access_token"]
     assert (given["expires_in"], given["token_type"]) == (1_800, "Bearer")
 
 
 def test_a_token_lives_for_30_minutes_of_the_servers_clock(serve: Serve, clock: FakeClock) -> None:
-    """Then it is a 401, which means: renew."""
+    """After that the answer is a 401, and the client must renew the token."""
     client = serve()
     headers = bearer(client)
     clock.advance(timedelta(seconds=1_799))
@@ -316,8 +321,8 @@ def test_credits_are_the_clients_not_the_tokens(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("authorization", ["Bearer made-up", "Bearer", "Basic dXNlcjpwYXNzd29yZA==", "", "made-up"])
-def test_whoever_claims_to_be_somebody_must_prove_it(client: httpx.Client, authorization: str) -> None:
-    """A wrong token is a 401, and so is basic authentication, since March 2026."""
+def test_an_invalid_authorization_is_a_401(client: httpx.Client, authorization: str) -> None:
+    """A wrong token is a 401, and basic authentication, too, which OpenSky ended in March 2026."""
     response = client.get("/api/states/all", headers={"Authorization": authorization})
     assert response.status_code == 401
     assert "WWW-Authenticate" in response.headers
@@ -325,20 +330,20 @@ def test_whoever_claims_to_be_somebody_must_prove_it(client: httpx.Client, autho
 
 @pytest.mark.parametrize("changes", [{"client_secret": "wrong"}, {"client_id": "somebody"}, {"client_secret": ""}])
 def test_wrong_credentials_get_no_token(serve: Serve, changes: dict[str, str]) -> None:
-    """401 with the error code of RFC 6749."""
+    """The answer is a 401 with the error code of RFC 6749."""
     refused = token(serve(), **changes)
     assert refused.status_code == 401
     assert refused.json()["error"] == "invalid_client"
 
 
-def test_other_grants_are_refused(serve: Serve) -> None:
-    """OpenSky's API clients have no user to log in."""
+def test_other_grant_types_are_rejected(serve: Serve) -> None:
+    """OpenSky's API clients have no user who could log in."""
     refused = token(serve(), grant_type="password")
     assert (refused.status_code, refused.json()["error"]) == (400, "unsupported_grant_type")
 
 
 def test_without_configured_credentials_everybody_is_anonymous(serve: Serve) -> None:
-    """Nobody gets a token, not even with empty credentials."""
+    """No credentials get a token then, not even empty ones."""
     client = serve(credentials=None)
     assert token(client).status_code == 401
     assert token(client, client_id="", client_secret="").status_code == 401
@@ -349,10 +354,10 @@ def test_without_configured_credentials_everybody_is_anonymous(serve: Serve) -> 
 
 
 class OfficialClient:
-    """Sends what openskynetwork/opensky-api's Python client sends, and reads answers as it reads them.
+    """A client that sends requests and reads answers as the Python client of openskynetwork/opensky-api does.
 
     (Requests, parameters and expectations only; the code is ours.) It fetches a token once, takes every status but 200
-    for "nothing", and names a flight's values by their position.
+    for "nothing", and reads a flight's values by their position.
     """
 
     def __init__(self, http: httpx.Client) -> None:
@@ -376,7 +381,7 @@ class OfficialClient:
 
 
 def test_the_official_client_understands_every_answer(serve: Serve) -> None:
-    """Of each method that asks for what is served here, and of its token."""
+    """This holds for each of its methods whose path is served here, and for its token."""
     http = serve()
     official = OfficialClient(http)
     assert official.refresh_in == timedelta(seconds=1_770)

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from flask import Flask
 
-from tests.openapi.judging import SINGLE, described_routes, judge, public_routes, served
+from tests.openapi.conformance import SINGLE, list_described_operations, list_public_routes, run_schemathesis, serve_app
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 
@@ -23,19 +23,19 @@ def app(service: Service) -> Flask:
 
 @pytest.fixture
 def url(app: Flask) -> Iterator[str]:
-    with served(app) as url:
+    with serve_app(app) as url:
         yield url
 
 
 def test_every_public_route_is_described(app: Flask) -> None:
     """Each route of the service has a description."""
-    assert set(described_routes(app)) == public_routes(app)
-    assert len(described_routes(app)) == 13
+    assert set(list_described_operations(app)) == list_public_routes(app)
+    assert len(list_described_operations(app)) == 13
 
 
 def test_only_some_routes_need_no_token(app: Flask) -> None:
     """Registration, the status of a deletion, and the pages, whose link authorizes, need no token."""
-    operations = described_routes(app).values()
+    operations = list_described_operations(app).values()
     assert {operation["operationId"] for operation in operations if "security" not in operation} == {
         "register_user", "get_deletion", "confirmation_page", "confirm", "unsubscription_page", "unsubscribe"
     }  # fmt: skip
@@ -44,7 +44,7 @@ def test_only_some_routes_need_no_token(app: Flask) -> None:
 def test_responses_to_the_operator_match_the_description(url: str, service: Service, tmp_path: Path) -> None:
     """The operator's token opens every route, so that most code is reached."""
     service.register("ann@example.org")
-    judge(url, CONFIG, tmp_path, 30, f"--header=Authorization: Bearer {OPERATOR_TOKEN}")
+    run_schemathesis(url, CONFIG, tmp_path, 30, f"--header=Authorization: Bearer {OPERATOR_TOKEN}")
 
 
 def test_responses_to_a_user_match_the_description(url: str, service: Service, tmp_path: Path) -> None:
@@ -54,11 +54,11 @@ def test_responses_to_a_user_match_the_description(url: str, service: Service, t
     """
     token = service.register("ann@example.org").token
     invalidating = ("--exclude-operation-id=delete_user", "--exclude-operation-id=rotate_token")
-    judge(url, CONFIG, tmp_path, 10, f"--header=Authorization: Bearer {token}", *invalidating, SINGLE)
+    run_schemathesis(url, CONFIG, tmp_path, 10, f"--header=Authorization: Bearer {token}", *invalidating, SINGLE)
     assert httpx.get(f"{url}/users/ann@example.org", headers={"Authorization": f"Bearer {token}"}).status_code == 200
 
 
 def test_responses_without_a_valid_token_match_the_description(url: str, service: Service, tmp_path: Path) -> None:
     """Requests have no token, or one that schemathesis generates."""
     service.register("ann@example.org")
-    judge(url, CONFIG, tmp_path, 10, SINGLE)
+    run_schemathesis(url, CONFIG, tmp_path, 10, SINGLE)

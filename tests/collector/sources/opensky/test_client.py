@@ -167,8 +167,14 @@ def test_flights_are_those_of_the_replays_timetable(clock: FakeClock) -> None:
     day = int(timedelta(days=1).total_seconds())
     departures = [-1, 0, 1, day - 1, day]
     source = [
-        *(timetable.Flight(at + s, at + s + 9, f"{i:06x}", "TW", "KJFK", "LICC") for i, s in enumerate(departures)),
-        *(timetable.Flight(at + s - 9, at + s, f"{i:06x}", "TW", "LICC", "KJFK") for i, s in enumerate(departures)),
+        *(
+            timetable.TimetableFlight(at + s, at + s + 9, f"{i:06x}", "TW", "KJFK", "LICC")
+            for i, s in enumerate(departures)
+        ),
+        *(
+            timetable.TimetableFlight(at + s - 9, at + s, f"{i:06x}", "TW", "LICC", "KJFK")
+            for i, s in enumerate(departures)
+        ),
     ]
     credentials = Credentials(*CREDENTIALS)
     with replay(source, clock, credentials) as url:

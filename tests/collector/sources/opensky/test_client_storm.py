@@ -16,7 +16,7 @@ from collector.sources.opensky.client import Flight, OpenSkyClient, OpenSkyTimeo
 from domain.interests import Direction
 from local.opensky import faults, flights as timetable
 from local.opensky.access import Credentials
-from local.opensky.faults import Fault, Faults
+from local.opensky.faults import FaultInjector, InjectedFault
 from tests.fakes.clock import FakeClock
 from tests.fakes.opensky import TOKEN_PATH, replay
 
@@ -49,7 +49,7 @@ INTERVALS: Final = [
 ]
 
 
-def traffic() -> list[timetable.Flight]:
+def traffic() -> list[timetable.TimetableFlight]:
     """Return flights of four days between three airports, the same ones on each call.
 
     At LICC no flight arrives on the second day, and none departs on the third.
@@ -65,7 +65,7 @@ def traffic() -> list[timetable.Flight]:
             continue
         if origin == "LICC" and (first_seen - begin) // 86_400 == 2:
             continue
-        made.append(timetable.Flight(first_seen, last_seen, f"{n:06x}", f"TW{n}", origin, destination))
+        made.append(timetable.TimetableFlight(first_seen, last_seen, f"{n:06x}", f"TW{n}", origin, destination))
     return made
 
 
@@ -127,10 +127,10 @@ def calm() -> dict[Interval, set[Flight]]:
     return found
 
 
-def are_held_back(storm: Faults, interval: Interval, missing: set[Flight]) -> bool:
+def are_held_back(storm: FaultInjector, interval: Interval, missing: set[Flight]) -> bool:
     """Return True if the replay itself has left out or spoiled all these flights, False if one was lost."""
     path = "/api/flights/" + ("departure" if interval.direction is Direction.DEPARTURES else "arrival")
-    return all((path, each.icao24, int(each.first_seen.timestamp())) in storm.held_back for each in missing)
+    return all((path, each.icao24, int(each.first_seen.timestamp())) in storm.withheld_flights for each in missing)
 
 
 @pytest.mark.parametrize("credentials", [CREDENTIALS, None], ids=["with a token", "anonymous"])
@@ -142,7 +142,7 @@ def test_a_storm_ends_with_the_flights_of_a_calm_day(
 
     Flights that an answer lacks are late or malformed at the source, and are in the next answer.
     """
-    storm = faults.seeded(seed, RATE)
+    storm = faults.seeded_injector(seed, RATE)
     clock = FakeClock(NOW)
     answers: dict[Interval, list[set[Flight]]] = {interval: [] for interval in INTERVALS}
 
@@ -170,8 +170,8 @@ def test_a_storm_ends_with_the_flights_of_a_calm_day(
         asyncio.run(collect(url))
     assert [len(had) for had in answers.values()] == [2] * len(INTERVALS)
     assert {interval: had[0] | had[1] for interval, had in answers.items()} == calm
-    assert set(storm.met) >= set(Fault) - {Fault.FORGOTTEN}
-    assert (Fault.FORGOTTEN in storm.met) == (credentials is not None)
+    assert set(storm.fault_counts) >= set(InjectedFault) - {InjectedFault.FORGOTTEN}
+    assert (InjectedFault.FORGOTTEN in storm.fault_counts) == (credentials is not None)
 
 
 @pytest.mark.parametrize("seed", [4, 5])
@@ -189,14 +189,16 @@ def test_many_tasks_come_through_a_storm_together(calm: dict[Interval, set[Fligh
 
             return dict(zip(INTERVALS, await asyncio.gather(*map(twice, INTERVALS)), strict=True))
 
-    with replay(traffic(), clock, Credentials(*CREDENTIALS), faults.seeded(seed, RATE)) as url:
+    with replay(traffic(), clock, Credentials(*CREDENTIALS), faults.seeded_injector(seed, RATE)) as url:
         assert asyncio.run(collected(url)) == calm
 
 
 def test_after_an_outage_all_flights_are_fetched(calm: dict[Interval, set[Flight]]) -> None:
     """Breaker and pauses keep most calls from the source meanwhile, and no pause is cut short."""
     clock = FakeClock(NOW)
-    outage = faults.scripted([Fault.UNAVAILABLE, Fault.RESET, Fault.HTML] * 10 + [Fault.LIMITED, None] * 5)
+    outage = faults.scripted_injector(
+        [InjectedFault.UNAVAILABLE, InjectedFault.RESET, InjectedFault.HTML] * 10 + [InjectedFault.LIMITED, None] * 5
+    )
     found: dict[Interval, set[Flight]] = {}
     rejected_by_breaker = 0
 
@@ -221,6 +223,6 @@ def test_after_an_outage_all_flights_are_fetched(calm: dict[Interval, set[Flight
     with replay(traffic(), clock, Credentials(*CREDENTIALS), outage) as url:
         asyncio.run(collect(url))
     assert found == calm
-    assert sum(outage.met.values()) == 35
-    assert outage.too_early == 0
+    assert sum(outage.fault_counts.values()) == 35
+    assert outage.early_requests == 0
     assert rejected_by_breaker > len(INTERVALS)

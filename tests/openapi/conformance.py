@@ -1,8 +1,8 @@
-"""How the description of a REST interface is held to: complete, and every answer as it says.
+"""Checks that a REST interface conforms to its OpenAPI document: it is complete, and every answer agrees with it.
 
-schemathesis makes up requests from the served document, valid and invalid, one after another and in chains, sends
-them to a real server on a real database, and compares each answer with what the document promises. It runs as its
-own command does, with every check.
+schemathesis makes up requests from the served document, valid and invalid, one after another and in chains, sends them
+to a real server on a real database, and compares each answer with the document. It runs as its own command does, with
+every check.
 """
 
 import os
@@ -23,15 +23,15 @@ from tests.ports import free_port
 ROOT: Final = Path(__file__).parents[2]
 
 NOT_PUBLIC: Final = {"/health/live", "/health/ready", "/metrics", "/openapi.json", "/docs", "/docs/{name}"}
-"""What is for operators and for readers of the document."""
+"""Paths for operators and for readers of the document, which the document leaves out."""
 
 SINGLE: Final = "--phases=examples,coverage,fuzzing"
 """One request at a time, and no chains of them."""
 
 
 @contextmanager
-def served(app: Flask) -> Iterator[str]:
-    """The URL of a real server that serves the app for the block."""
+def serve_app(app: Flask) -> Iterator[str]:
+    """Serve the app with a real server for the block, and yield its URL."""
     port = free_port()
     server = HttpServer(app, "127.0.0.1", port)
     server.start()
@@ -39,8 +39,8 @@ def served(app: Flask) -> Iterator[str]:
     server.stop()
 
 
-def public_routes(app: Flask) -> set[tuple[str, str]]:
-    """Path and method of every route of the service's own, described or not."""
+def list_public_routes(app: Flask) -> set[tuple[str, str]]:
+    """Return path and method of every public route of the service, described or not."""
     return {
         (path_template(rule), method.lower())
         for rule in app.url_map.iter_rules()
@@ -49,15 +49,15 @@ def public_routes(app: Flask) -> set[tuple[str, str]]:
     }
 
 
-def described_routes(app: Flask) -> dict[tuple[str, str], dict[str, Any]]:
-    """By path and method, each operation of the description."""
+def list_described_operations(app: Flask) -> dict[tuple[str, str], dict[str, Any]]:
+    """Return each operation of the app's OpenAPI document by path and method."""
     document = openapi.document(app, "", "", "")
     assert isinstance(document["paths"], dict)
     return {(path, method): shown for path, item in document["paths"].items() for method, shown in item.items()}
 
 
-def judge(url: str, config: Path, directory: Path, examples: int, *options: str) -> None:
-    """Have schemathesis run against the server, and fail with what it found. It keeps that in the directory."""
+def run_schemathesis(url: str, config: Path, directory: Path, examples: int, *options: str) -> None:
+    """Run schemathesis against the server, with its files in the directory; fail with its findings."""
     fixed = ["--seed=1", "--generation-deterministic"] if os.environ.get("CI") else []
     ended = subprocess.run(
         [
