@@ -86,7 +86,12 @@ async def _run(settings: CollectorSettings) -> None:
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(
-            interests, CollectionRequests(database), users, operator_token, FlightQueries(database, clock), status.load_state
+            interests,
+            CollectionRequests(database),
+            users,
+            operator_token,
+            FlightQueries(database, clock),
+            status.load_state,
         )
     )
     app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", rest.DESCRIPTION))

@@ -60,7 +60,9 @@ class Authenticator:
         self._channel.close()
 
     def authenticate(self, token: str, *, reads_only: bool = False) -> Caller:
-        """Return the user of the token. Raises NotAuthenticatedError, UserManagerUnavailableError. Blocks for 3 s at most.
+        """Return the user of the token. Blocks for 3 s at most.
+
+        Raises NotAuthenticatedError, UserManagerUnavailableError.
 
         `reads_only`: the request changes nothing, so an older cached reply is used if user_manager is unavailable.
         """

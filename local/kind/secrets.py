@@ -34,8 +34,14 @@ def make_secrets(folder: Path, now: datetime | None = None) -> bool:
     user_db, data_db = _make_random_text(), _make_random_text()
     certificate, key = _make_self_signed_certificate(now or datetime.now(UTC))
     files = {
-        "user-manager.env": _encode_variables(DATABASE_URL=f"mysql+pymysql://user_manager:{user_db}@user-db/user_manager", SIGNING_KEY=_make_random_text(), OPERATOR_TOKEN=operator_token),
-        "collector.env": _encode_variables(DATABASE_URL=f"mysql+pymysql://collector:{data_db}@data-db/collector", OPERATOR_TOKEN=operator_token),
+        "user-manager.env": _encode_variables(
+            DATABASE_URL=f"mysql+pymysql://user_manager:{user_db}@user-db/user_manager",
+            SIGNING_KEY=_make_random_text(),
+            OPERATOR_TOKEN=operator_token,
+        ),
+        "collector.env": _encode_variables(
+            DATABASE_URL=f"mysql+pymysql://collector:{data_db}@data-db/collector", OPERATOR_TOKEN=operator_token
+        ),
         "user-db.env": _encode_variables(MYSQL_ROOT_PASSWORD=_make_random_text(), MYSQL_PASSWORD=user_db),
         "data-db.env": _encode_variables(MYSQL_ROOT_PASSWORD=_make_random_text(), MYSQL_PASSWORD=data_db),
         "operators.password": operator_password + "\n",
@@ -70,9 +76,12 @@ def _hash_with_salt(password: str) -> str:
 
 def _make_self_signed_certificate(now: datetime) -> tuple[str, str]:
     """Make a self-signed certificate for this machine; return the certificate and its key, both PEM."""
-    names: list[x509.GeneralName] = [x509.DNSName("localhost"), x509.IPAddress(IPv4Address("127.0.0.1")), x509.IPAddress(IPv6Address("::1"))]
-    certificate, key = + _CERTIFICATE_LIFETIME)
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        # It can be trusted for in kind", names only, and can sign no other certificate.
-        .add_extension(x509.BasicConstraints(hours=1), now + _CERTIFICATE_LIFE)
+    names: list[x509.GeneralName] = [
+        x509.DNSName("localhost"),
+        x509.IPAddress(IPv4Address("127.0.0.1")),
+        x509.IPAddress(IPv6Address("::1")),
+    ]
+    certificate, key = build_self_signed_certificate(
+        "Towerwatch in kind", names, now - timedelta(hours=1), now + _CERTIFICATE_LIFETIME
+    )
     return certificate.decode("ascii"), key.decode("ascii")
