@@ -34,7 +34,7 @@ class BreakerPolicy:
     longest_opening: timedelta = timedelta(minutes=4)
     """Each opening in a row is twice as long as the one before, up to this."""
 
-    def opening(self, before: int) -> timedelta:
+    def compute_max_opening(self, before: int) -> timedelta:
         """How long at most to stay open after so many openings in a row."""
         return min(self.first_opening * (1 << min(before, 16)), self.longest_opening)
 
@@ -43,11 +43,11 @@ class BreakerPolicy:
 class Breaker:
     """A state; every transition returns the next one. `now` is never earlier than in the transition before.
 
-    A caller keeps the `generation` of the state that `admitted` gave and hands it in with the outcome: what
+    A caller keeps the `generation` of the state that `admit_call` gave and hands it in with the outcome: what
     comes from before the last change of state says nothing about the server of today, and changes nothing.
     """
 
-    patience: BreakerPolicy = BreakerPolicy()
+    policy: BreakerPolicy = BreakerPolicy()
     state: BreakerState = BreakerState.CLOSED
     generation: int = 0
     """Grows with every change of state."""
@@ -55,45 +55,45 @@ class Breaker:
     """In a row, while closed."""
     openings: int = 0
     """In a row, since the last success."""
-    until: datetime = _LONG_AGO
+    open_until: datetime = _LONG_AGO
     """While open."""
 
-    def admitted(self, now: datetime) -> "Breaker | None":
+    def admit_call(self, now: datetime) -> "Breaker | None":
         """The breaker once a call has gone out; None where none may. Each one that goes out needs an outcome."""
         if self.state is BreakerState.CLOSED:
             return self
-        if self.state is BreakerState.OPEN and now >= self.until:
-            return self._changed(BreakerState.HALF_OPEN)
+        if self.state is BreakerState.OPEN and now >= self.open_until:
+            return self._enter(BreakerState.HALF_OPEN)
         return None
 
-    def succeeded(self, generation: int) -> "Breaker":
+    def after_success(self, generation: int) -> "Breaker":
         """The server has answered, whatever it said."""
         if generation != self.generation:
             return self
         if self.state is BreakerState.CLOSED:
             return replace(self, failures=0)
-        return self._changed(BreakerState.CLOSED, openings=0)
+        return self._enter(BreakerState.CLOSED, openings=0)
 
-    def failed(self, generation: int, now: datetime, chance: float) -> "Breaker":
+    def after_failure(self, generation: int, now: datetime, chance: float) -> "Breaker":
         """The server has failed. `chance`, from 0 to 1, is the jitter, so that not all come back at once."""
         if generation != self.generation:
             return self
         failures = self.failures + 1
-        if self.state is BreakerState.CLOSED and failures < self.patience.failures_to_open:
+        if self.state is BreakerState.CLOSED and failures < self.policy.failures_to_open:
             return replace(self, failures=failures)
-        opening = self.patience.opening(self.openings) * (0.5 + chance / 2)
-        return self._changed(BreakerState.OPEN, openings=self.openings + 1, until=now + opening)
+        opening = self.policy.compute_max_opening(self.openings) * (0.5 + chance / 2)
+        return self._enter(BreakerState.OPEN, openings=self.openings + 1, open_until=now + opening)
 
-    def abandoned(self, generation: int, now: datetime) -> "Breaker":
+    def after_abandoned_call(self, generation: int, now: datetime) -> "Breaker":
         """Nobody waited for the outcome. A probe leaves its place to the next call."""
         if generation != self.generation or self.state is BreakerState.CLOSED:
             return self
-        return self._changed(BreakerState.OPEN, until=now)
+        return self._enter(BreakerState.OPEN, open_until=now)
 
-    def wait(self, now: datetime) -> timedelta:
+    def compute_wait(self, now: datetime) -> timedelta:
         """How long no call may go out, as far as is known: a probe may come back at any moment."""
-        return max(self.until - now, timedelta(0)) if self.state is BreakerState.OPEN else timedelta(0)
+        return max(self.open_until - now, timedelta(0)) if self.state is BreakerState.OPEN else timedelta(0)
 
-    def _changed(self, state: BreakerState, openings: int | None = None, until: datetime = _LONG_AGO) -> "Breaker":
+    def _enter(self, state: BreakerState, openings: int | None = None, open_until: datetime = _LONG_AGO) -> "Breaker":
         openings = self.openings if openings is None else openings
-        return Breaker(self.patience, state, self.generation + 1, failures=0, openings=openings, until=until)
+        return Breaker(self.policy, state, self.generation + 1, failures=0, openings=openings, open_until=open_until)

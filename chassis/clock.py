@@ -65,7 +65,7 @@ class ScaledClock:
         return max(duration.total_seconds(), 0.0) / self.rate
 
 
-def clock_from(
+def build_clock(
     start: datetime | None, rate: float = 1.0, anchor: datetime | None = None, stop: datetime | None = None
 ) -> Clock:
     """The clock that four settings describe: the machine's without a start, else a scaled one.

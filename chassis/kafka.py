@@ -17,7 +17,7 @@ SEQUENCE_HEADER = "sequence"
 _LARGEST = 2**63 - 1
 
 
-def sequence_in(headers: Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None) -> int | None:
+def parse_sequence(headers: Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None) -> int | None:
     """The sequence among a record's headers, or None where there is none that is a number of 63 bits."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in pairs:
@@ -29,7 +29,7 @@ def sequence_in(headers: Mapping[str, bytes | None] | Iterable[tuple[str, bytes 
     return None
 
 
-async def started_producer(bootstrap_servers: str) -> AIOKafkaProducer:
+async def start_producer(bootstrap_servers: str) -> AIOKafkaProducer:
     """An idempotent producer with acks=all, once the broker can be reached; waits for it without end.
 
     Logs the waiting with growing pauses. The caller stops the producer.
@@ -61,7 +61,9 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
             raise
 
 
-async def topics_made(bootstrap_servers: str, topics: Iterable[TopicLike], replication_factor: int) -> None:
+async def ensure_topics_without_timeout(
+    bootstrap_servers: str, topics: Iterable[TopicLike], replication_factor: int
+) -> None:
     """Make the topics that are missing; waits for the broker without end. Raises as `ensure_topics` does otherwise."""
     wanted = tuple(topics)
     while True:

@@ -9,13 +9,13 @@ from typing import Final, Literal
 import structlog
 
 # Libraries whose "info" is about their own bookkeeping, and who say the same ten times a second during an outage.
-_TALKATIVE: Final = ("aiokafka", "apscheduler", "httpx", "httpcore", "waitress", "mode", "faust")
+_NOISY_LIBRARIES: Final = ("aiokafka", "apscheduler", "httpx", "httpcore", "waitress", "mode", "faust")
 
-_QUIET_S: Final = 30.0
+_REPEAT_AFTER_S: Final = 30.0
 """For how long a talkative library does not say the same again."""
 
 
-class _NotTooOften(logging.Filter):
+class _RepeatFilter(logging.Filter):
     """Lets what a talkative library says through once in a while: an outage must not flood the log."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
@@ -24,11 +24,11 @@ class _NotTooOften(logging.Filter):
         self._said: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(_TALKATIVE):
+        if not record.name.startswith(_NOISY_LIBRARIES):
             return True
         same = (record.name, str(record.msg))  # the text before its arguments are put in: one of a few
         now = self._now()
-        if now - self._said.get(same, -_QUIET_S) < _QUIET_S:
+        if now - self._said.get(same, -_REPEAT_AFTER_S) < _REPEAT_AFTER_S:
             return False
         if len(self._said) > 1_000:  # a library that builds its texts itself
             self._said.clear()
@@ -72,9 +72,9 @@ def configure(service: str, level: str, form: Literal["console", "json"]) -> Non
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    handler.addFilter(_NotTooOften())
+    handler.addFilter(_RepeatFilter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for name in _TALKATIVE:
+    for name in _NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -20,7 +20,7 @@ class ServiceIdentity:
     node: str
 
 
-class Labelled(Generic[M]):
+class LabelledMetric(Generic[M]):
     """A metric that adds `service` and `node` to the labels that its user gives."""
 
     def __init__(self, metric: M, identity: ServiceIdentity) -> None:
@@ -39,17 +39,19 @@ class Metrics:
         self._identity = identity
         self.registry = CollectorRegistry()
 
-    def counter(self, name: str, says: str, *labels: str) -> Labelled[Counter]:
-        return Labelled(Counter(name, says, (*labels, "service", "node"), registry=self.registry), self._identity)
+    def counter(self, name: str, says: str, *labels: str) -> LabelledMetric[Counter]:
+        return LabelledMetric(Counter(name, says, (*labels, "service", "node"), registry=self.registry), self._identity)
 
-    def gauge(self, name: str, says: str, *labels: str) -> Labelled[Gauge]:
-        return Labelled(Gauge(name, says, (*labels, "service", "node"), registry=self.registry), self._identity)
+    def gauge(self, name: str, says: str, *labels: str) -> LabelledMetric[Gauge]:
+        return LabelledMetric(Gauge(name, says, (*labels, "service", "node"), registry=self.registry), self._identity)
 
-    def histogram(self, name: str, says: str, *labels: str, buckets: Iterable[float] = _SECONDS) -> Labelled[Histogram]:
+    def histogram(
+        self, name: str, says: str, *labels: str, buckets: Iterable[float] = _SECONDS
+    ) -> LabelledMetric[Histogram]:
         """`buckets` are upper bounds in the unit that the name ends with."""
         made = Histogram(name, says, (*labels, "service", "node"), registry=self.registry, buckets=tuple(buckets))
-        return Labelled(made, self._identity)
+        return LabelledMetric(made, self._identity)
 
-    def exposition(self) -> tuple[bytes, str]:
+    def format_exposition(self) -> tuple[bytes, str]:
         """The metrics in Prometheus' text format, and its content type."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST

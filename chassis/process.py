@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import structlog
 
 from chassis.errors import ChassisError
-from chassis.settings import Settings, load
+from chassis.settings import Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -30,21 +30,21 @@ def refuse_to_start(service: str, error: ChassisError) -> NoReturn:
     sys.exit(2)
 
 
-def settings_or_exit(service: str, settings: type[S]) -> S:
+def load_settings_or_exit(service: str, settings: type[S]) -> S:
     """The settings of a service, or its end: with every fault in the environment said, or with what `--help` asks for.
 
     `--help` is answered here for services that have no command line of their own: all that they are told is settings.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(usage(service, settings))
+        print(describe_usage(service, settings))
         sys.exit(0)
     try:
-        return load(settings)
+        return load_settings(settings)
     except ChassisError as error:
         refuse_to_start(service, error)
 
 
-def usage(service: str, settings: type[Settings]) -> str:
+def describe_usage(service: str, settings: type[Settings]) -> str:
     """How a service is run, and each variable that it reads."""
     required = {name.upper(): field.is_required() for name, field in settings.model_fields.items()}
     return "\n".join(
@@ -68,7 +68,7 @@ async def serve(servers: list[Server], background: Mapping[str, Callable[[], Cor
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    tasks = [asyncio.create_task(_kept_alive(name, begin), name=name) for name, begin in background.items()]
+    tasks = [asyncio.create_task(_run_with_restarts(name, begin), name=name) for name, begin in background.items()]
     for server in servers:
         server.start()
     log.info("service.started")
@@ -81,7 +81,7 @@ async def serve(servers: list[Server], background: Mapping[str, Callable[[], Cor
     log.info("service.stopped")
 
 
-async def _kept_alive(name: str, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _run_with_restarts(name: str, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
     pause = 1.0
     while True:
         try:

@@ -55,7 +55,7 @@ SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
 )
 
 
-def channel(target: str) -> grpc.Channel:
+def create_channel(target: str) -> grpc.Channel:
     """A channel to a service, `host:port`; over a headless Service it spreads calls over the replicas.
 
     Connects when first used. The caller gives every call a timeout, and closes the channel.
@@ -63,12 +63,12 @@ def channel(target: str) -> grpc.Channel:
     return grpc.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
 
 
-def aio_channel(target: str) -> grpc.aio.Channel:
-    """As `channel`, for asyncio."""
+def create_aio_channel(target: str) -> grpc.aio.Channel:
+    """As `create_channel`, for asyncio."""
     return grpc.aio.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
 
 
-class _Statuses(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
+class _ErrorStatusInterceptor(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
     """Counts calls, and answers a service's errors with the status that its table gives."""
 
     def __init__(self, statuses: Mapping[type[Exception], grpc.StatusCode], metrics: Metrics) -> None:
@@ -116,7 +116,7 @@ class GrpcServer:
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=16, thread_name_prefix="grpc"),
             options=SERVER_OPTIONS,
-            interceptors=[_Statuses(statuses, metrics)],
+            interceptors=[_ErrorStatusInterceptor(statuses, metrics)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for add in add_servicers.values():

@@ -20,22 +20,22 @@ from pydantic_settings import (
     SettingsError as UnparsableSettingError,
 )
 
-from chassis.clock import Clock, clock_from
+from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-def _strong(secret: SecretStr) -> SecretStr:
+def _require_strong_secret(secret: SecretStr) -> SecretStr:
     if len(secret.get_secret_value()) < 16:
         raise ValueError("must have at least 16 characters")
     return secret
 
 
-StrongSecret = Annotated[SecretStr, AfterValidator(_strong)]
+StrongSecret = Annotated[SecretStr, AfterValidator(_require_strong_secret)]
 
 
-def _file_content(field_name: str) -> str | None:
+def _read_setting_file(field_name: str) -> str | None:
     """What the file holds that `NAME_FILE` names; None where none is named or it is empty. Raises SettingsError."""
     variable = f"{field_name.upper()}_FILE"
     path = os.environ.get(variable)
@@ -47,12 +47,15 @@ def _file_content(field_name: str) -> str | None:
         raise SettingsError(f"{variable}: cannot be read: {type(error).__name__}") from None
 
 
-class _FileSource(EnvSettingsSource):
-    """Reads `NAME` from the file that `NAME_FILE` names. One that cannot be read is left to `load` to report."""
+class _SettingFileSource(EnvSettingsSource):
+    """The source of settings that reads `NAME` from the file that `NAME_FILE` names.
+
+    A file that cannot be read counts as not set here; `load_settings` reports it.
+    """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         with suppress(SettingsError):
-            return _file_content(field_name), field_name, False
+            return _read_setting_file(field_name), field_name, False
         return None, field_name, False
 
 
@@ -81,27 +84,27 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _FileSource(settings_cls)
+        return init_settings, env_settings, _SettingFileSource(settings_cls)
 
-    def clock(self) -> Clock:
+    def build_clock(self) -> Clock:
         """The clock that these settings describe: the system's, unless CLOCK_START is set."""
-        return clock_from(self.clock_start, self.clock_rate, self.clock_anchor, self.clock_stop)
+        return build_clock(self.clock_start, self.clock_rate, self.clock_anchor, self.clock_stop)
 
 
 S = TypeVar("S", bound=Settings)
 
 
-def load(settings: type[S]) -> S:
+def load_settings(settings: type[S]) -> S:
     """Read the environment. Raises SettingsError with every fault, by variable, never with a value."""
     faults: dict[str, str] = {}
     for name in settings.model_fields:
         try:
-            _file_content(name)
+            _read_setting_file(name)
         except SettingsError as error:
             faults[name.upper()] = str(error)
     try:
         loaded = settings()  # type: ignore[call-arg]  # what is missing here comes from the environment
-        loaded.clock()
+        loaded.build_clock()
     except ValidationError as error:
         for e in error.errors():
             name = ".".join(map(str, e["loc"])).upper()

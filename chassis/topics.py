@@ -52,9 +52,9 @@ async def wait_for_broker(bootstrap_servers: str, timeout_s: float = 60.0) -> No
     """Return once a broker has answered a metadata request. Raises BrokerUnreachableError after `timeout_s` seconds."""
 
     async def ask(admin: AIOKafkaAdminClient) -> None:
-        await _brokers_of(admin)
+        await _wait_until_controller_known(admin)
 
-    await _until_done(ask, bootstrap_servers, timeout_s)
+    await _retry_until_done(ask, bootstrap_servers, timeout_s)
 
 
 async def ensure_topics(
@@ -68,17 +68,17 @@ async def ensure_topics(
     wanted = tuple(topics)
 
     async def bring_about(admin: AIOKafkaAdminClient) -> None:
-        await _brokers_of(admin)
-        while not await _all_led(admin, wanted, replication_factor):
+        await _wait_until_controller_known(admin)
+        while not await _ensure_all_led(admin, wanted, replication_factor):
             await asyncio.sleep(_PAUSE_S)
         # The first question for a coordinator makes the brokers create the topic of the groups' offsets. aiokafka's
         # consumers would meanwhile log an error ten times a second; here it is one more thing to wait for.
         await admin.find_coordinator(_ANY_GROUP)
 
-    await _until_done(bring_about, bootstrap_servers, timeout_s)
+    await _retry_until_done(bring_about, bootstrap_servers, timeout_s)
 
 
-async def _until_done(
+async def _retry_until_done(
     action: Callable[[AIOKafkaAdminClient], Awaitable[None]], bootstrap_servers: str, timeout_s: float
 ) -> None:
     """Run `action` with an admin client, anew after each of Kafka's own errors, until it returns or time is up."""
@@ -87,8 +87,8 @@ async def _until_done(
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
-                    if await _listened_on(bootstrap_servers):
-                        async with _admin(bootstrap_servers) as admin:
+                    if await _is_any_server_listening(bootstrap_servers):
+                        async with _open_admin_client(bootstrap_servers) as admin:
                             return await action(admin)
                 except (KafkaError, OSError) as error:  # a TimeoutError of one request is an OSError too
                     problem = str(error) or type(error).__name__
@@ -99,7 +99,7 @@ async def _until_done(
         ) from error
 
 
-async def _listened_on(bootstrap_servers: str) -> bool:
+async def _is_any_server_listening(bootstrap_servers: str) -> bool:
     """Whether one of the servers accepts connections.
 
     aiokafka writes an error to the log whenever it cannot connect, which a broker that is only starting does not merit.
@@ -120,7 +120,7 @@ async def _listened_on(bootstrap_servers: str) -> bool:
 
 
 @asynccontextmanager
-async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _open_admin_client(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=_REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
@@ -129,13 +129,13 @@ async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-async def _brokers_of(admin: AIOKafkaAdminClient) -> None:
+async def _wait_until_controller_known(admin: AIOKafkaAdminClient) -> None:
     """Return once the cluster names a broker that takes requests; a node that is starting up answers before it does."""
     while (await admin.describe_cluster())["controller_id"] < 0:
         await asyncio.sleep(_PAUSE_S)
 
 
-async def _all_led(admin: AIOKafkaAdminClient, wanted: tuple[TopicLike, ...], replication_factor: int) -> bool:
+async def _ensure_all_led(admin: AIOKafkaAdminClient, wanted: tuple[TopicLike, ...], replication_factor: int) -> bool:
     """Whether every topic is there with a leader for each partition; asks for those that are not to be created."""
     # All topics, not those wanted by name: asking for a name makes some brokers create it, as they see fit.
     there: dict[str, list[dict[str, Any]]] = {
@@ -143,7 +143,7 @@ async def _all_led(admin: AIOKafkaAdminClient, wanted: tuple[TopicLike, ...], re
     }
     missing = [topic for topic in wanted if topic.name not in there]
     if missing:
-        await _create(admin, missing, replication_factor)
+        await _create_topics(admin, missing, replication_factor)
         return False
     for topic in wanted:
         if len(there[topic.name]) != topic.partitions:
@@ -154,7 +154,7 @@ async def _all_led(admin: AIOKafkaAdminClient, wanted: tuple[TopicLike, ...], re
     return all(partition["leader"] >= 0 for topic in wanted for partition in there[topic.name])
 
 
-async def _create(admin: AIOKafkaAdminClient, topics: list[TopicLike], replication_factor: int) -> None:
+async def _create_topics(admin: AIOKafkaAdminClient, topics: list[TopicLike], replication_factor: int) -> None:
     answer = await admin.create_topics(
         [
             NewTopic(topic.name, topic.partitions, replication_factor, topic_configs=dict(topic.config))

@@ -4,13 +4,13 @@ import asyncio
 from functools import partial
 
 from chassis import logs
-from chassis.db.migrations import Schema
+from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox import OutboxRelay
 from chassis.errors import ChassisError
-from chassis.kafka import topics_made
+from chassis.kafka import ensure_topics_without_timeout
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.periodic import every
-from chassis.process import refuse_to_start, serve, settings_or_exit
+from chassis.periodic import run_periodically
+from chassis.process import load_settings_or_exit, refuse_to_start, serve
 from chassis.rpc import GrpcServer
 from chassis.web import openapi
 from chassis.web.http import create_app
@@ -43,7 +43,7 @@ _SWEEP_EVERY_S = 600.0
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Exits with code 2 when the settings or the ports are not usable."""
-    settings = settings_or_exit(SERVICE, CollectorSettings)
+    settings = load_settings_or_exit(SERVICE, CollectorSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
         asyncio.run(_run(settings))
@@ -53,9 +53,9 @@ def main() -> None:
 
 async def _run(settings: CollectorSettings) -> None:
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
-    clock = settings.clock()
-    database = settings.database()
-    schema = Schema(database, "collector:migrations")
+    clock = settings.build_clock()
+    database = settings.build_database()
+    schema = SchemaUpgrade(database, "collector:migrations")
     interests = Interests(database, clock)
     users = Users(settings.user_manager_grpc_target, settings.authentication_cache_s)
     source = OpenSkyClient(
@@ -81,14 +81,14 @@ async def _run(settings: CollectorSettings) -> None:
     )
     relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics)
 
-    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.ready)
+    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.is_ready)
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(
             interests, CollectionRequests(database), users, operator_token, Flights(database, clock), status.show
         )
     )
-    app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", rest.DESCRIPTION))
+    app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", rest.DESCRIPTION))
     http_server = HttpServer(app, settings.listen_host, settings.http_port)
     grpc_server = GrpcServer(
         settings.listen_host,
@@ -99,9 +99,11 @@ async def _run(settings: CollectorSettings) -> None:
     )
 
     async def surroundings() -> None:
-        await schema.made()
+        await schema.wait_until_upgraded()
         # Created here and not by the first write: a topic that the broker makes by itself has other partitions.
-        await topics_made(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
+        await ensure_topics_without_timeout(
+            settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor
+        )
 
     async def relay_outbox() -> None:
         await surroundings()
@@ -112,15 +114,15 @@ async def _run(settings: CollectorSettings) -> None:
         await leadership.run()
 
     async def measure() -> None:
-        await schema.made()
-        await every(_MEASURE_EVERY_S, gauges.measure, "gauges")
+        await schema.wait_until_upgraded()
+        await run_periodically(_MEASURE_EVERY_S, gauges.measure, "gauges")
 
     async def sweep_away() -> None:
-        await schema.made()
-        await every(_SWEEP_EVERY_S, sweep.run, "sweep")
+        await schema.wait_until_upgraded()
+        await run_periodically(_SWEEP_EVERY_S, sweep.run, "sweep")
 
     background = {
-        "schema": schema.make,
+        "schema": schema.run_upgrade,
         "outbox": relay_outbox,
         "leadership": lead,
         "gauges": measure,

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from faust.types import EventT, StreamT, TopicT
 
-from chassis.faust.app import dead_letter
+from chassis.faust.app import publish_dead_letter
 from notifier.delivery.batching import Bundle
 from notifier.delivery.confirmations import Confirmations
 from notifier.delivery.dispatch import Dispatch
@@ -46,7 +46,7 @@ class KafkaTopics:
 
     async def bury(self, event: EventT[bytes], reason: str) -> None:
         """Make a dead letter of an event; returns once the broker has it."""
-        await _insist(lambda: dead_letter(self._dead_letters, event, reason))
+        await _insist(lambda: publish_dead_letter(self._dead_letters, event, reason))
 
 
 class Agents:

@@ -10,7 +10,7 @@ import structlog
 
 from chassis.breaker import BreakerState
 from chassis.clock import Clock, SystemClock
-from chassis.faust.app import crash_worker, create_stream_app, is_still_ours, serve_health_and_metrics
+from chassis.faust.app import crash_worker, create_stream_app, is_from_current_assignment, serve_health_and_metrics
 from chassis.faust.table import DirectTable, add_table
 from chassis.faust.worker import StreamApp
 from chassis.metrics import Metrics, ServiceIdentity
@@ -60,7 +60,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
     topics = KafkaTopics(
         app.topic(ALERTS_RETRY.name, value_serializer="raw"),
         app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw"),
-        partial(is_still_ours, app),
+        partial(is_from_current_assignment, app),
     )
     counted = NotifierMetrics(metrics)
     doubts = Doubts(settings.smtp_mails_in_doubt)
@@ -84,7 +84,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
 
     counted.watch(lambda: float(len(waiting)), oldest_s, lambda: server.state is not BreakerState.CLOSED)
     serve_health_and_metrics(app, metrics)
-    cast(StreamApp, app).health.others_are_away = lambda: (
+    cast(StreamApp, app).health.are_dependencies_unavailable = lambda: (
         server.state is not BreakerState.CLOSED or dispatch.is_resting or confirmations.are_waiting_for_others
     )
     return app

@@ -11,7 +11,7 @@ from uuid import UUID
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from chassis.rpc import aio_channel
+from chassis.rpc import create_aio_channel
 from notifier.errors import UserManagerAway
 from notifier.mail import Contact
 from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage, GetContactsRequest, ReportBounceRequest
@@ -182,7 +182,7 @@ class Contacts:
 
     def _open(self) -> grpc.aio.Channel:
         if self._channel is None:
-            self._channel = aio_channel(self._target)
+            self._channel = create_aio_channel(self._target)
         return self._channel
 
 

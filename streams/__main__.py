@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from chassis import logs
 from chassis.errors import ChassisError
 from chassis.faust.app import run_worker
-from chassis.process import settings_or_exit
+from chassis.process import load_settings_or_exit
 from chassis.settings import Settings
 from streams.app import SERVICE, create_app
 from streams.replay.replay import default_group, output_topic, replay
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _work() -> None:
-    settings = settings_or_exit(SERVICE, StreamsSettings)
+    settings = load_settings_or_exit(SERVICE, StreamsSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, CATALOGUE)
 
@@ -50,7 +50,7 @@ def _work() -> None:
 def _replay(chosen: argparse.Namespace) -> int:
     output = output_topic(chosen.output)
     group = chosen.group or default_group(output.name)
-    settings = settings_or_exit(SERVICE, Settings)
+    settings = load_settings_or_exit(SERVICE, Settings)
     tally = asyncio.run(replay(settings.kafka_bootstrap_servers, output, group, settings.kafka_replication_factor))
     print(tally)
     print(f"{tally.alerts:,} alerts sent to {output.name} in {tally.took_s:.1f} s, by the consumer group {group}")
@@ -59,7 +59,7 @@ def _replay(chosen: argparse.Namespace) -> int:
 
 def _verify(chosen: argparse.Namespace) -> int:
     against = output_topic(chosen.against) if chosen.against is not None else None
-    settings = settings_or_exit(SERVICE, Settings)
+    settings = load_settings_or_exit(SERVICE, Settings)
     comparison = asyncio.run(compare(settings.kafka_bootstrap_servers, against, chosen.group))
     print(json.dumps(comparison.as_json(), indent=1) if chosen.json else comparison)
     return 0 if comparison.equal else 1

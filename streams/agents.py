@@ -13,9 +13,9 @@ from aiokafka.errors import KafkaError
 from faust.exceptions import FaustError
 from faust.types import EventT, StreamT, TopicT
 
-from chassis.faust.app import dead_letter
+from chassis.faust.app import publish_dead_letter
 from chassis.faust.table import set_current_event
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from domain.alerts import Alert
 from streams.errors import MisroutedError, UnsequencedError, UnusableEventError
 from streams.join_state import Desk, Outcome
@@ -192,7 +192,7 @@ class Join:
     def _outcome(self, event: EventT[bytes]) -> tuple[bytes, Outcome | None]:
         """The key of the table's entry, and what follows from the event; None from a repeat."""
         message = event.message
-        sequence = sequence_in(message.headers)
+        sequence = parse_sequence(message.headers)
         if sequence is None:
             raise UnsequencedError("no sequence among the headers")
         if message.topic == INTERESTS_CHANGED.name:
@@ -217,7 +217,7 @@ class Join:
     async def _done(self, work: _Work) -> bool:
         """Whether all is done; not when the partitions were taken away meanwhile."""
         for event, reason, error in work.aside:
-            await _insist(lambda event=event, reason=reason: dead_letter(self._dead_letters, event, reason))  # type: ignore[misc]
+            await _insist(lambda event=event, reason=reason: publish_dead_letter(self._dead_letters, event, reason))  # type: ignore[misc]
             self._metrics.dead_letter(event.message.topic, type(error).__name__)
             self._metrics.event(event.message.topic, "dead_letter")
         if not (await self._raised(work) and await self._past_kept(work)):

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
-from chassis.web.limits import ClientLimit
+from chassis.web.limits import ClientRateLimit
 from user_manager.idempotency import LIFE
 
 
@@ -26,7 +26,7 @@ def _public_url(url: str) -> str:
 
 def _rate(text: str) -> str:
     try:
-        ClientLimit(text)
+        ClientRateLimit(text)
     except ValueError:
         raise ValueError("must be one rate, like 60/minute") from None
     return text

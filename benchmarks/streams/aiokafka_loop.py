@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.streams.work import Stopwatch, Task, folding_of, task_from_command_line
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
 
@@ -38,7 +38,7 @@ async def run(task: Task) -> None:
             for messages in (await consumer.getmany(timeout_ms=1000, max_records=500)).values():
                 for message in messages:
                     watch.one_more()
-                    outcome = folding.outcome(sequence_in(message.headers) or 0, message.value)
+                    outcome = folding.outcome(parse_sequence(message.headers) or 0, message.value)
                     if outcome is None:
                         continue
                     for key, value, partition in folding.alerts(outcome, message.timestamp):

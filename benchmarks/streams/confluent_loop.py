@@ -5,7 +5,7 @@ import time
 from confluent_kafka import Consumer, Producer
 
 from benchmarks.streams.work import Stopwatch, Task, folding_of, task_from_command_line
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
 
@@ -35,7 +35,7 @@ def run(task: Task) -> None:
             if message.error():
                 raise SystemExit(str(message.error()))
             watch.one_more()
-            outcome = folding.outcome(sequence_in(message.headers()) or 0, message.value())
+            outcome = folding.outcome(parse_sequence(message.headers()) or 0, message.value())
             if outcome is None:
                 continue
             for key, value, partition in folding.alerts(outcome, message.timestamp()[1]):

@@ -13,7 +13,7 @@ from quixstreams import Application, State
 from quixstreams.models import SerializationContext, Serializer
 
 from benchmarks.streams.work import Stopwatch, Task, folding_of, task_from_command_line
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
 Keyed = tuple[str, bytes]
@@ -37,7 +37,7 @@ def run(task: Task) -> None:
     def fold(value: bytes, key: bytes, timestamp: int, headers: Any, state: State[Any, Any]) -> Iterable[Keyed]:
         if not folding.knows(key):
             folding.restore(key, state.get_bytes("traffic"))
-        outcome = folding.outcome(sequence_in(headers) or 0, value)
+        outcome = folding.outcome(parse_sequence(headers) or 0, value)
         if outcome is None:
             return []
         alerts = [(key.decode(), value) for key, value, _ in folding.alerts(outcome, timestamp)]

@@ -77,7 +77,7 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class PoolConfig:
     """How many connections a service keeps to its MySQL server. SQLite has no use for it."""
 
     size: int = 10
@@ -89,7 +89,7 @@ class Pool:
     """The age at which a connection is replaced: below the `wait_timeout` of the server."""
 
 
-DEFAULT_POOL: Final = Pool()
+DEFAULT_POOL: Final = PoolConfig()
 
 
 class DatabaseSettings(Settings):
@@ -101,9 +101,9 @@ class DatabaseSettings(Settings):
     database_pool_timeout: float = Field(default=DEFAULT_POOL.timeout_s, gt=0, le=60, description="seconds")
     database_pool_recycle: int = Field(default=DEFAULT_POOL.recycle_s, ge=10, le=28_800, description="seconds")
 
-    def database(self) -> "Database":
+    def build_database(self) -> "Database":
         """The database that these settings describe; nothing connects yet. Raises SettingsError."""
-        pool = Pool(
+        pool = PoolConfig(
             size=self.database_pool_size,
             max_overflow=self.database_max_overflow,
             timeout_s=self.database_pool_timeout,
@@ -115,27 +115,29 @@ class DatabaseSettings(Settings):
 class Database:
     """A service's own database. Nothing connects before the first use."""
 
-    def __init__(self, url: str, pool: Pool = DEFAULT_POOL) -> None:
+    def __init__(self, url: str, pool: PoolConfig = DEFAULT_POOL) -> None:
         """`url` as SQLAlchemy has it: `sqlite:///path` or `mysql+pymysql://…`. Raises SettingsError."""
         try:
             self._url = make_url(url)
-            self.sqlite = self._url.get_backend_name() == "sqlite"
-            self.engine = self._made_engine(**_pool_options(pool, sqlite=self.sqlite))
+            self.is_sqlite = self._url.get_backend_name() == "sqlite"
+            self.engine = self._create_engine(**_build_pool_options(pool, sqlite=self.is_sqlite))
         except (ArgumentError, ImportError):  # ImportError: of a driver that is not installed
             raise SettingsError("DATABASE_URL: is no database URL; give sqlite:///path or mysql+pymysql://…") from None
-        if not self.sqlite and not self._url.database:
+        if not self.is_sqlite and not self._url.database:
             raise SettingsError("DATABASE_URL: names a server and no database; add /name")
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        self._readers = sessionmaker(self.engine.execution_options(**{_READS_ONLY: True}), expire_on_commit=False)
-        self._turn = threading.Lock() if self.sqlite else nullcontext()
+        self._read_sessions = sessionmaker(self.engine.execution_options(**{_READS_ONLY: True}), expire_on_commit=False)
+        self._writer_lock = threading.Lock() if self.is_sqlite else nullcontext()
 
-    def _made_engine(self, answer_within_s: int = _ANSWER_WITHIN_S, **options: Any) -> Engine:
-        connect_args = {"timeout": _SQLITE_BUSY_WITHIN_S} if self.sqlite else _server_arguments(answer_within_s)
+    def _create_engine(self, answer_within_s: int = _ANSWER_WITHIN_S, **options: Any) -> Engine:
+        connect_args = (
+            {"timeout": _SQLITE_BUSY_WITHIN_S} if self.is_sqlite else _build_server_arguments(answer_within_s)
+        )
         # Hidden: the text of an error, which is logged, would show the values of the statement's parameters.
         engine = create_engine(self._url, hide_parameters=True, connect_args=connect_args, **options)
-        if self.sqlite:
+        if self.is_sqlite:
             event.listen(engine, "connect", _configure_sqlite)
-            event.listen(engine, "begin", _begin)
+            event.listen(engine, "begin", _begin_sqlite_transaction)
         else:
             event.listen(engine, "connect", _configure_mysql)
         return engine
@@ -148,19 +150,19 @@ class Database:
         when it waited too long for another transaction, or gave way to one (a deadlock). Others' errors pass.
         """
         # SQLite lets a second writer sleep and look again, and never learn that it is its turn: so our threads queue.
-        with self._turn, _errors_of_ours(), self._sessions.begin() as session:
+        with self._writer_lock, _translate_errors(), self._sessions.begin() as session:
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """As `transaction`, for what only reads: on SQLite it waits for no writer, and no writer waits for it."""
-        with _errors_of_ours(), self._readers.begin() as session:
+        with _translate_errors(), self._read_sessions.begin() as session:
             yield session
 
-    def ready(self) -> bool:
+    def is_answering(self) -> bool:
         """Whether the database answers now."""
         try:
-            with self._readers() as session:
+            with self._read_sessions() as session:
                 session.execute(text("SELECT 1"))
         except (DBAPIError, PoolExhaustedError):
             return False
@@ -173,11 +175,11 @@ class Database:
         On MySQL it has patience, for a large table may be copied to alter it; and each statement commits by itself,
         as those that change the schema do anyway.
         """
-        if self.sqlite:
+        if self.is_sqlite:
             with self.engine.connect() as connection:
                 yield connection
             return
-        engine = self._made_engine(_DDL_ANSWER_WITHIN_S, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        engine = self._create_engine(_DDL_ANSWER_WITHIN_S, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             yield connection
 
@@ -186,26 +188,29 @@ class Database:
 
 
 @contextmanager
-def _errors_of_ours() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (DBAPIError, PoolExhaustedError) as error:
-        away = _away(error)
+        away = _translate_driver_error(error)
         if away is None:
             raise
-        log.warning("database.contended" if isinstance(away, ContendedError) else "database.away", **said_of(error))
+        log.warning(
+            "database.contended" if isinstance(away, ContendedError) else "database.away",
+            **describe_driver_error(error),
+        )
         raise away from None
 
 
-def said_of(error: DBAPIError | PoolExhaustedError) -> dict[str, object]:
+def describe_driver_error(error: DBAPIError | PoolExhaustedError) -> dict[str, object]:
     """What may be logged of an error: the driver's class and number, never its text, which may hold values."""
     cause = error.orig if isinstance(error, DBAPIError) else error
-    return {"error": type(cause).__name__, "number": _mysql_number(error)}
+    return {"error": type(cause).__name__, "number": _get_mysql_error_number(error)}
 
 
-def _away(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | None:
+def _translate_driver_error(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | None:
     """The error of ours for what may succeed later; None for the rest."""
-    number = _mysql_number(error)
+    number = _get_mysql_error_number(error)
     if number in _CONTENDED or _is_sqlite_busy(error):
         return ContendedError("Another request is changing the same; try again shortly.")
     # No table: it is not made yet. SQLite and MySQL call that by different names.
@@ -214,7 +219,7 @@ def _away(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | 
     return None
 
 
-def _mysql_number(error: DBAPIError | PoolExhaustedError) -> int | None:
+def _get_mysql_error_number(error: DBAPIError | PoolExhaustedError) -> int | None:
     arguments = error.orig.args if isinstance(error, DBAPIError) and error.orig else ()
     return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
@@ -228,7 +233,7 @@ def _is_sqlite_busy(error: DBAPIError | PoolExhaustedError) -> bool:
     return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY  # the upper bits say more about the same
 
 
-def _pool_options(pool: Pool, *, sqlite: bool) -> dict[str, Any]:
+def _build_pool_options(pool: PoolConfig, *, sqlite: bool) -> dict[str, Any]:
     if sqlite:
         return {}
     return {
@@ -241,7 +246,7 @@ def _pool_options(pool: Pool, *, sqlite: bool) -> dict[str, Any]:
     }
 
 
-def _server_arguments(answer_within_s: int) -> dict[str, int]:
+def _build_server_arguments(answer_within_s: int) -> dict[str, int]:
     return {"connect_timeout": 5, "read_timeout": answer_within_s, "write_timeout": 30}
 
 
@@ -260,7 +265,7 @@ def _configure_mysql(connection, _record) -> None:  # type: ignore[no-untyped-de
     cursor.close()
 
 
-def _begin(connection: Connection) -> None:
+def _begin_sqlite_transaction(connection: Connection) -> None:
     """Take the write lock first, if there is anything to write: a read that turns into a write would fail, not wait."""
     reads_only = connection.get_execution_options().get(_READS_ONLY, False)
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

@@ -1,16 +1,17 @@
-"""The schema: every service brings its own database to the newest revision when it starts, and loses nothing.
+"""Schema migrations: each service upgrades its own database to the newest revision when it starts, and loses no data.
 
-A service has a folder of revisions, as alembic has it (`versions/0001_….py`, and an `env.py` that calls `run`). What
-holds, whoever starts when:
+A service has a folder of alembic revisions (`versions/0001_….py`, and an `env.py` that calls `run_migrations`). These
+rules hold in whatever order the replicas start:
 
-- Replicas that start together take turns: on MySQL by a named lock, which goes with the session of a replica that dies;
-  on SQLite by the file's write lock. Who comes second finds the work done.
+- Replicas that start together upgrade one after the other: on MySQL they take a named lock, which the server releases
+  when the session of a dead replica ends; on SQLite they take the file's write lock. The second replica finds the
+  database upgraded.
 - On SQLite an upgrade is one transaction. MySQL commits every change of the schema by itself, so a revision may be
-  killed in its middle, and is then run again from its beginning: it is made of steps that look first whether they are
-  done (the functions below), and of statements that may be repeated.
-- A database from before there were revisions has the tables, and no record of revisions. That is the same as a first
-  revision that was killed, so it needs nothing else.
-- A database that a later version of the code has upgraded is left alone.
+  killed in its middle, and is then run again from its beginning. Therefore a revision consists of steps that first
+  check whether they are done (the functions below), and of statements that may be repeated.
+- A database from before the first revision has the tables, and no record of revisions. This is the same state as after
+  a first revision that was killed, so it needs no other treatment.
+- A database that a later version of the code has upgraded is not changed.
 """
 
 import asyncio
@@ -30,46 +31,46 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import SchemaItem
 
-from chassis.db.database import TABLE_OPTIONS, Database, said_of
+from chassis.db.database import TABLE_OPTIONS, Database, describe_driver_error
 from chassis.errors import ChassisError, SchemaBusyError, SchemaTooNewError
 
 log = structlog.get_logger()
 
-LONGEST_PAUSE_S = 10.0
+MAX_PAUSE_S = 10.0
 
 _LOCK_WAIT_S = 5
 """How long a replica waits for its turn before it says so and asks again: it may be told to stop meanwhile."""
 
 
-class Schema:
+class SchemaUpgrade:
     """A service's tables, brought up to date in the background: the servers do not wait for the database."""
 
     def __init__(self, database: Database, migrations: str) -> None:
         """`migrations` is the folder of revisions, as alembic has it: `package:folder`, or a path."""
         self._database = database
         self._migrations = migrations
-        self._made = asyncio.Event()
+        self._upgraded = asyncio.Event()
         self._stopping = threading.Event()
 
-    async def make(self) -> None:
+    async def run_upgrade(self) -> None:
         """Wait for the database, then bring it up to date."""
         try:
-            await asyncio.to_thread(prepare, self._database, self._migrations, self._stopping)
+            await asyncio.to_thread(upgrade_when_reachable, self._database, self._migrations, self._stopping)
         except asyncio.CancelledError:
             self._stopping.set()  # a thread cannot be cancelled, and the process waits for it
             raise
-        self._made.set()
+        self._upgraded.set()
 
-    async def made(self) -> None:
+    async def wait_until_upgraded(self) -> None:
         """Wait until the tables are there."""
-        await self._made.wait()
+        await self._upgraded.wait()
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the tables are there and the database answers now."""
-        return self._made.is_set() and self._database.ready()
+        return self._upgraded.is_set() and self._database.is_answering()
 
 
-def prepare(database: Database, migrations: str, stopping: threading.Event) -> None:
+def upgrade_when_reachable(database: Database, migrations: str, stopping: threading.Event) -> None:
     """Wait until the database answers, then bring it to the newest revision.
 
     Blocks until that is done or `stopping` is set. Logs the waiting with growing pauses, so an outage makes no flood.
@@ -80,11 +81,11 @@ def prepare(database: Database, migrations: str, stopping: threading.Event) -> N
             upgrade(database, migrations)
             return
         except DBAPIError as error:
-            log.warning("database.waiting", **said_of(error), again_in_s=pause)
+            log.warning("database.waiting", **describe_driver_error(error), again_in_s=pause)
         except ChassisError as error:
             log.warning("database.waiting", reason=str(error), again_in_s=pause)
         stopping.wait(pause)
-        pause = min(pause * 2, LONGEST_PAUSE_S)
+        pause = min(pause * 2, MAX_PAUSE_S)
 
 
 def upgrade(database: Database, migrations: str) -> None:
@@ -92,17 +93,17 @@ def upgrade(database: Database, migrations: str) -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is said below
     config = Config()
     config.set_main_option("script_location", migrations.replace("%", "%%"))
-    with database.ddl_connection() as connection, _alone(connection):
+    with database.ddl_connection() as connection, _hold_migration_lock(connection):
         config.attributes["connection"] = connection
-        before = _revision(connection, config)
+        before = _load_revision(connection, config)
         command.upgrade(config, "head")
-        after = _revision(connection, config)
+        after = _load_revision(connection, config)
     if before != after:
         log.info("schema.upgraded", before=before, after=after)
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
+def _hold_migration_lock(connection: Connection) -> Iterator[None]:
     """Keep other replicas out until the block ends. Raises SchemaBusyError."""
     with connection.begin():
         if connection.dialect.name != "sqlite":
@@ -113,7 +114,7 @@ def _alone(connection: Connection) -> Iterator[None]:
         yield
 
 
-def _revision(connection: Connection, config: Config) -> str | None:
+def _load_revision(connection: Connection, config: Config) -> str | None:
     """The revision of the database; None of an empty one. Raises SchemaTooNewError."""
     revision = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
@@ -125,7 +126,7 @@ def _revision(connection: Connection, config: Config) -> str | None:
     return revision
 
 
-def run(schema: MetaData) -> None:
+def run_migrations(schema: MetaData) -> None:
     """What a service's `env.py` does."""
     context.configure(connection=context.config.attributes["connection"], target_metadata=schema)
     with context.begin_transaction():
@@ -147,32 +148,32 @@ def create_index(name: str, table: str, *columns: str) -> None:
 
 
 def add_column(table: str, column: Column[Any]) -> None:
-    """Add a column, which must be nullable: fill it, then `require` it."""
-    if column.name not in _nullable(table):
+    """Add a column, which must be nullable: fill it, then `require_not_null` it."""
+    if column.name not in _load_nullability(table):
         op.add_column(table, column)
 
 
-def require(table: str, *columns: Column[Any]) -> None:
+def require_not_null(table: str, *columns: Column[Any]) -> None:
     """Let columns be null no longer. On SQLite this copies the table."""
-    nullable = _nullable(table)
+    nullable = _load_nullability(table)
     with op.batch_alter_table(table) as batch:
         for column in columns:
             if nullable[column.name]:
                 batch.alter_column(column.name, existing_type=column.type, nullable=False)
 
 
-def _nullable(table: str) -> dict[str, bool]:
+def _load_nullability(table: str) -> dict[str, bool]:
     """By column, whether it may be null."""
     return {column["name"]: column["nullable"] for column in inspect(op.get_bind()).get_columns(table)}
 
 
 def require_foreign_key(table: str, columns: list[str], referred: str, referred_columns: list[str]) -> None:
-    """Make a foreign key that `compare_letter_by_letter` may have dropped; on SQLite it is never dropped."""
+    """Make a foreign key that `convert_to_binary_collation` may have dropped; on SQLite it is never dropped."""
     if columns not in [each["constrained_columns"] for each in inspect(op.get_bind()).get_foreign_keys(table)]:
         op.create_foreign_key(None, table, referred, columns, referred_columns)
 
 
-def compare_letter_by_letter(*tables: str) -> None:
+def convert_to_binary_collation(*tables: str) -> None:
     """Give the collation of `TABLE_OPTIONS` to tables that MySQL made without.
 
     Tables that refer to each other go together, and lose their foreign keys: no column of one can be changed.

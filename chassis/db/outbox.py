@@ -50,37 +50,37 @@ from chassis.db.database import TABLE_OPTIONS, Database
 from chassis.errors import ChassisError, DatabaseUnavailableError
 from chassis.kafka import SEQUENCE_HEADER
 from chassis.metrics import Metrics
-from chassis.periodic import every
+from chassis.periodic import run_periodically
 
 log = structlog.get_logger()
 
 Sequence = NewType("Sequence", int)
 
-CHUNK = 500
+MAX_ROUND_ROWS = 500
 """Rows that one round of the relay publishes."""
 
 LEASE_S = 15.0
 """A relay that has not renewed for so long is taken for dead."""
 
-REQUEST_S = 4.0
+REQUEST_TIMEOUT_S = 4.0
 """A request to the broker that is not answered within this is given up, and sent again if there is time."""
 
-GIVEN_UP_AFTER_S = LEASE_S - REQUEST_S - 1.0
+ROUND_TIMEOUT_S = LEASE_S - REQUEST_TIMEOUT_S - 1.0
 """So long after its beginning a round is given up; the request that is in flight then ends before the lease does."""
 
-SENT_WITHIN_S = GIVEN_UP_AFTER_S - REQUEST_S
+LAST_SEND_AFTER_S = ROUND_TIMEOUT_S - REQUEST_TIMEOUT_S
 """So long after its beginning a round sends no other batch, but leaves the rest to the next round."""
 
 MEASURE_EVERY_S = 2.0
 """How often the backlog is measured: counting reads the whole index."""
 
-IDLE_S = 0.05
+IDLE_PAUSE_S = 0.05
 """How long the relay rests when the outbox is empty: what an event waits at most before it is seen."""
 
-FAILED_S = 1.0
+FAILURE_PAUSE_S = 1.0
 """How long the relay rests after a failure; twice as long each time that the broker cannot be reached."""
 
-LONGEST_REST_S = 10.0
+MAX_FAILURE_PAUSE_S = 10.0
 
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
 _BYTES = LargeBinary(1 << 24)  # LONGBLOB on MySQL, whose plain BLOB ends at 64 KiB
@@ -97,7 +97,7 @@ class OutboxMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequenced:
+class SequencedMessage:
     """A message that has its place: the relay publishes in this order and never changes the number."""
 
     sequence: Sequence
@@ -155,16 +155,16 @@ class Outbox:
         if rows:
             session.execute(insert(self.rows), rows)
 
-    def backlog(self, session: Session) -> int:
+    def count_unpublished(self, session: Session) -> int:
         """Events that wait to be published."""
         return session.scalar(select(func.count()).select_from(self.rows)) or 0
 
-    def measured(self, session: Session, now: float) -> Backlog:
+    def measure_backlog(self, session: Session, now: float) -> Backlog:
         """The backlog at `now`, in seconds since the epoch."""
         oldest = session.scalar(select(self.rows.c.added_at).order_by(self.rows.c.id).limit(1))
-        return Backlog(self.backlog(session), 0.0 if oldest is None else max(now - oldest, 0.0))
+        return Backlog(self.count_unpublished(session), 0.0 if oldest is None else max(now - oldest, 0.0))
 
-    def claim(self, session: Session, owner: str, now: float) -> list[Sequenced]:
+    def claim_messages(self, session: Session, owner: str, now: float) -> list[SequencedMessage]:
         """The next rows to publish, in order, each with its sequence; empty when another relay is at work.
 
         Rows that were numbered before come first and alone: they are a crashed round, to be repeated as it was.
@@ -179,29 +179,31 @@ class Outbox:
             relay = session.execute(select(self.relay).with_for_update()).one()
         if relay.owner != owner and relay.leased_until > now:
             return []
-        numbered = self._numbered(session)
+        numbered = self._load_sequenced(session)
         next_sequence = relay.next_sequence
         if not numbered:
             # None has a number now; to ask for those without would make MySQL read and sort all that wait.
-            ids = session.scalars(select(self.rows.c.id).order_by(self.rows.c.id).limit(CHUNK)).all()
+            ids = session.scalars(select(self.rows.c.id).order_by(self.rows.c.id).limit(MAX_ROUND_ROWS)).all()
             if ids:
                 session.connection().execute(
                     update(self.rows).where(self.rows.c.id == bindparam("row")).values(sequence=bindparam("number")),
                     [{"row": row, "number": next_sequence + index} for index, row in enumerate(ids)],
                 )
             next_sequence += len(ids)
-            numbered = self._numbered(session)
+            numbered = self._load_sequenced(session)
         session.execute(update(self.relay).values(owner=owner, leased_until=now + LEASE_S, next_sequence=next_sequence))
         return numbered
 
-    def _numbered(self, session: Session) -> list[Sequenced]:
+    def _load_sequenced(self, session: Session) -> list[SequencedMessage]:
         # A range, and not "is not null": for that, SQLite would walk through all that are null first.
         rows = session.execute(
-            select(self.rows).where(self.rows.c.sequence >= 0).order_by(self.rows.c.sequence).limit(CHUNK)
+            select(self.rows).where(self.rows.c.sequence >= 0).order_by(self.rows.c.sequence).limit(MAX_ROUND_ROWS)
         )
-        return [Sequenced(Sequence(r.sequence), OutboxMessage(r.topic, r.partition, r.key, r.value)) for r in rows]
+        return [
+            SequencedMessage(Sequence(r.sequence), OutboxMessage(r.topic, r.partition, r.key, r.value)) for r in rows
+        ]
 
-    def forget(self, session: Session, published: Iterable[Sequenced]) -> None:
+    def delete_published(self, session: Session, published: Iterable[SequencedMessage]) -> None:
         """Delete what the broker has acknowledged.
 
         By sequence, which is never given twice: SQLite gives the ids of deleted rows to new ones, and a relay that
@@ -209,7 +211,7 @@ class Outbox:
         """
         session.execute(delete(self.rows).where(self.rows.c.sequence.in_([each.sequence for each in published])))
 
-    def release(self, session: Session, owner: str) -> None:
+    def release_lease(self, session: Session, owner: str) -> None:
         """Give up the lease, so that the next relay need not wait for its end."""
         session.execute(update(self.relay).where(self.relay.c.owner == owner).values(owner=None, leased_until=0.0))
 
@@ -229,90 +231,90 @@ class OutboxRelay:
     async def run(self) -> None:
         """Publish until cancelled. Database or broker away: waits, loses nothing, and measures on."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(every(MEASURE_EVERY_S, self._measure, "outbox.measure"))
-            tasks.create_task(self._relay())
+            tasks.create_task(run_periodically(MEASURE_EVERY_S, self._update_backlog_metrics, "outbox.measure"))
+            tasks.create_task(self._run_relay())
 
-    async def _relay(self) -> None:
-        rest = FAILED_S
+    async def _run_relay(self) -> None:
+        rest = FAILURE_PAUSE_S
         try:
             while True:
                 # An idempotent producer that met an error it cannot get over refuses all that follows: take a new one.
-                producer = _producer(self._bootstrap_servers)
+                producer = _create_producer(self._bootstrap_servers)
                 try:
                     await producer.start()
-                    rest = FAILED_S
+                    rest = FAILURE_PAUSE_S
                     await self._publish_until_refused(producer)
                 except (KafkaError, OSError) as error:
                     log.warning("outbox.not_published", error=type(error).__name__, again_in_s=rest)
                 finally:
-                    await _stopped(producer)
+                    await _stop_producer(producer)
                 await asyncio.sleep(rest)
-                rest = min(rest * 2, LONGEST_REST_S)
+                rest = min(rest * 2, MAX_FAILURE_PAUSE_S)
         finally:
-            await asyncio.to_thread(self._release)
+            await asyncio.to_thread(self._release_lease)
 
     async def _publish_until_refused(self, producer: AIOKafkaProducer) -> None:
         """Raises KafkaError, TimeoutError."""
         while True:
             try:
-                busy = await self._round(producer)
+                busy = await self._run_round(producer)
             except LeaseEndingError:
                 log.warning("outbox.round_too_long", lease_s=LEASE_S)
             except DatabaseUnavailableError:
-                await asyncio.sleep(FAILED_S)
+                await asyncio.sleep(FAILURE_PAUSE_S)
             else:
                 if not busy:
-                    await asyncio.sleep(IDLE_S)
+                    await asyncio.sleep(IDLE_PAUSE_S)
 
-    async def _round(self, producer: AIOKafkaProducer) -> bool:
+    async def _run_round(self, producer: AIOKafkaProducer) -> bool:
         began = time.monotonic()  # the lease that the claim renews is not shorter than from here
-        claimed = await asyncio.to_thread(self._claim)
+        claimed = await asyncio.to_thread(self._claim_messages)
         if not claimed:
             return False
-        async with asyncio.timeout(began + GIVEN_UP_AFTER_S - time.monotonic()):
-            await publish(producer, claimed, began + SENT_WITHIN_S)
-        await asyncio.to_thread(self._forget, claimed)
+        async with asyncio.timeout(began + ROUND_TIMEOUT_S - time.monotonic()):
+            await publish(producer, claimed, began + LAST_SEND_AFTER_S)
+        await asyncio.to_thread(self._delete_published, claimed)
         for each in claimed:
             self._published.labels(topic=each.message.topic).inc()
         return True
 
-    def _claim(self) -> list[Sequenced]:
+    def _claim_messages(self) -> list[SequencedMessage]:
         try:
             with self._database.transaction() as session:
-                return self._outbox.claim(session, self._owner, time.time())
+                return self._outbox.claim_messages(session, self._owner, time.time())
         except IntegrityError:
             return []  # another replica made the relay's row in the same instant; the next round finds it
 
-    def _measure(self) -> None:
+    def _update_backlog_metrics(self) -> None:
         with self._database.reading() as session:
-            measured = self._outbox.measured(session, time.time())
+            measured = self._outbox.measure_backlog(session, time.time())
         self._backlog.set(measured.events)
         self._age.set(measured.oldest_age_s)
 
-    def _forget(self, published: list[Sequenced]) -> None:
+    def _delete_published(self, published: list[SequencedMessage]) -> None:
         with self._database.transaction() as session:
-            self._outbox.forget(session, published)
+            self._outbox.delete_published(session, published)
 
-    def _release(self) -> None:
+    def _release_lease(self) -> None:
         try:
             with self._database.transaction() as session:
-                self._outbox.release(session, self._owner)
+                self._outbox.release_lease(session, self._owner)
         except DatabaseUnavailableError:
             log.warning("outbox.lease_not_released", ends_in_s=LEASE_S)
 
 
-def _producer(bootstrap_servers: str) -> AIOKafkaProducer:
+def _create_producer(bootstrap_servers: str) -> AIOKafkaProducer:
     """Idempotent, with acks=all. Of itself it sends a batch again without end."""
     return AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         enable_idempotence=True,
         acks="all",
         max_batch_size=256 * 1024,
-        request_timeout_ms=int(REQUEST_S * 1000),
+        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
     )
 
 
-async def _stopped(producer: AIOKafkaProducer) -> None:
+async def _stop_producer(producer: AIOKafkaProducer) -> None:
     """Stop without sending anything any more; what is in flight is answered, or given up within REQUEST_S.
 
     By itself a producer first sends all that it has been given, however long that takes, and so after its lease.
@@ -321,7 +323,7 @@ async def _stopped(producer: AIOKafkaProducer) -> None:
     await producer.stop()
 
 
-async def publish(producer: AIOKafkaProducer, rows: Iterable[Sequenced], send_before: float) -> None:
+async def publish(producer: AIOKafkaProducer, rows: Iterable[SequencedMessage], send_before: float) -> None:
     """Publish in order within each partition, and return once the broker has acknowledged all of it.
 
     Batches are built here, and a partition's next batch is sent only after the one before was acknowledged:
@@ -330,7 +332,7 @@ async def publish(producer: AIOKafkaProducer, rows: Iterable[Sequenced], send_be
 
     No batch is sent after `send_before`, an instant of `time.monotonic`. Raises KafkaError, LeaseEndingError.
     """
-    partitions: dict[tuple[str, int], list[Sequenced]] = defaultdict(list)
+    partitions: dict[tuple[str, int], list[SequencedMessage]] = defaultdict(list)
     for each in rows:
         partitions[each.message.topic, each.message.partition].append(each)
     sent = await asyncio.gather(
@@ -346,7 +348,7 @@ async def publish(producer: AIOKafkaProducer, rows: Iterable[Sequenced], send_be
 
 
 async def _publish_partition(
-    producer: AIOKafkaProducer, topic: str, partition: int, queue: list[Sequenced], send_before: float
+    producer: AIOKafkaProducer, topic: str, partition: int, queue: list[SequencedMessage], send_before: float
 ) -> None:
     async def send(batch: BatchBuilder) -> None:
         if time.monotonic() > send_before:

@@ -11,22 +11,22 @@ from aiohttp.web import Response
 from faust.types import TP, EventT, TopicT
 
 from chassis.faust.health import Health
-from chassis.faust.internals.metrics import tell_of_faust
+from chassis.faust.internals.metrics import register_faust_metrics
 from chassis.faust.settings import StreamSettings
 from chassis.faust.store import STORE_URL
-from chassis.faust.worker import StreamApp, changelogs, run_worker
+from chassis.faust.worker import StreamApp, iter_changelog_topics, run_worker
 from chassis.metrics import Metrics
 from chassis.topics import TopicLike
 
 __all__ = [
     "StreamSettings",
-    "changelogs",
     "crash_worker",
     "create_stream_app",
-    "dead_letter",
+    "is_from_current_assignment",
+    "is_partition_assigned",
     "is_ready",
-    "is_still_ours",
-    "owns",
+    "iter_changelog_topics",
+    "publish_dead_letter",
     "run_worker",
     "send_record",
     "serve_health_and_metrics",
@@ -65,7 +65,7 @@ def create_stream_app(service: str, settings: StreamSettings, partitions: int) -
         web_host=settings.listen_host,
         web_bind=settings.listen_host,
         web_port=settings.web_port,
-        canonical_url=settings.canonical_url(),  # with another's, pages send people to the wrong worker
+        canonical_url=settings.build_canonical_url(),  # with another's, pages send people to the wrong worker
         web_in_thread=False,  # who asks for /health/live learns, too, whether the event loop still turns
         web_tables_enabled=False,  # they show table data to anybody
         web_stats_enabled=True,  # else / says nothing but OK
@@ -98,12 +98,12 @@ def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
     Live is who need not be ended: see `chassis.faust.health`. `app` must be of `create_stream_app`.
     """
     health = cast(StreamApp, app).health
-    tell_of_faust(app, health, metrics)
+    register_faust_metrics(app, health, metrics)
 
     @app.page("/health/live")
     async def live(_view, _request):  # type: ignore[no-untyped-def]
-        if health.stuck is not None:
-            body = json.dumps({"status": "stuck", "reason": health.stuck})
+        if health.stuck_reason is not None:
+            body = json.dumps({"status": "stuck", "reason": health.stuck_reason})
             return Response(status=503, text=body, content_type="application/json")
         return Response(text='{"status": "alive"}', content_type="application/json")
 
@@ -115,7 +115,7 @@ def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
 
     @app.page("/metrics")
     async def exposition(_view, _request):  # type: ignore[no-untyped-def]
-        body, content_type = metrics.exposition()
+        body, content_type = metrics.format_exposition()
         return Response(body=body, headers={"Content-Type": content_type})
 
 
@@ -126,12 +126,12 @@ def is_ready(app: faust.App) -> bool:
     return bool(app.tables.recovery.completed.is_set())  # type: ignore[attr-defined]  # not in the interface
 
 
-def owns(app: faust.App, topic: TopicLike, partition: int) -> bool:
+def is_partition_assigned(app: faust.App, topic: TopicLike, partition: int) -> bool:
     """Whether a partition is among those that the worker was assigned last."""
     return TP(topic.name, partition) in app.assignor.assigned_actives()
 
 
-def is_still_ours(app: faust.App, event: EventT[Any]) -> bool:
+def is_from_current_assignment(app: faust.App, event: EventT[Any]) -> bool:
     """Whether no rebalance has begun since the worker was given an event.
 
     Faust asks this of events that wait; one that an agent has in its hands must be asked by the agent, each time
@@ -167,11 +167,11 @@ async def send_record(app: faust.App, topic: str, key: bytes, value: bytes, part
     return sent
 
 
-_LARGEST_LETTER: Final = 900_000
+_MAX_DEAD_LETTER_BYTES: Final = 900_000
 """Brokers and producers take records of about a million bytes, headers included."""
 
 
-async def dead_letter(topic: TopicT, event: EventT[Any], reason: str) -> None:
+async def publish_dead_letter(topic: TopicT, event: EventT[Any], reason: str) -> None:
     """Put an event that can never be handled aside: its bytes as they are, and where from, why and when.
 
     Returns once the broker has it, so that the event may be acknowledged. Of a record that would be too large with
@@ -187,7 +187,7 @@ async def dead_letter(topic: TopicT, event: EventT[Any], reason: str) -> None:
     }
     key, value = message.key, message.value
     size = len(key or b"") + len(value or b"")
-    if size > _LARGEST_LETTER:
+    if size > _MAX_DEAD_LETTER_BYTES:
         key, value = None, b""  # the client refuses a record of neither
         headers["left-out"] = str(size).encode()
     log.error("dead_letter", topic=message.topic, partition=message.partition, offset=message.offset, reason=reason)

@@ -32,9 +32,9 @@ _LAG_SAMPLES: Final = 120
 class ProgressSample:
     """What one look at a worker found, while the broker answered."""
 
-    doing: str = "nothing"
+    activity: str = "nothing"
     """What has to get on, beside events: "recovering", "joining"; the next look finds another, or it did."""
-    patience_s: float = 0.0
+    timeout_s: float = 0.0
     """How long that may stand still."""
     position: object = None
     """What of it changes as it gets on."""
@@ -42,37 +42,37 @@ class ProgressSample:
     """The offset up to which events are acknowledged, of each partition that has events after it."""
 
 
-class Progress:
+class StallDetector:
     """Compares looks. Pure: time, in seconds of any clock that only grows, is handed in."""
 
     def __init__(self, stuck_after_s: float) -> None:
         self._stuck_after_s = stuck_after_s
-        self._doing: tuple[str, object] | None = None
-        self._since = 0.0
-        self._waiting: dict[TP, tuple[int, float]] = {}
+        self._activity: tuple[str, object] | None = None
+        self._activity_since = 0.0
+        self._backlog_since: dict[TP, tuple[int, float]] = {}
 
-    def looked(self, at: float, look: ProgressSample | None) -> str | None:
+    def observe(self, at: float, look: ProgressSample | None) -> str | None:
         """Why the worker is stuck, or None. `look` None: the broker does not answer, and nothing can get on.
 
         Nothing is held against a worker from before the broker was away, or before it did something else.
         """
         if look is None:
-            self._doing = None
-            self._waiting = {}
+            self._activity = None
+            self._backlog_since = {}
             return None
-        if self._doing != (look.doing, look.position):
-            self._doing, self._since = (look.doing, look.position), at
-        was = self._waiting
-        self._waiting = {
+        if self._activity != (look.activity, look.position):
+            self._activity, self._activity_since = (look.activity, look.position), at
+        was = self._backlog_since
+        self._backlog_since = {
             tp: was[tp] if tp in was and was[tp][0] == acknowledged else (acknowledged, at)
             for tp, acknowledged in look.backlog.items()
         }
-        if look.patience_s and at - self._since >= look.patience_s:
-            return f"{look.doing} has not got on for {at - self._since:.0f} s"
-        stuck = sorted(tp for tp, (_, since) in self._waiting.items() if at - since >= self._stuck_after_s)
+        if look.timeout_s and at - self._activity_since >= look.timeout_s:
+            return f"{look.activity} has not got on for {at - self._activity_since:.0f} s"
+        stuck = sorted(tp for tp, (_, since) in self._backlog_since.items() if at - since >= self._stuck_after_s)
         if not stuck:
             return None
-        tp, (acknowledged, since) = stuck[0], self._waiting[stuck[0]]
+        tp, (acknowledged, since) = stuck[0], self._backlog_since[stuck[0]]
         others = f", and {len(stuck) - 1} more" if len(stuck) > 1 else ""
         return (
             f"events of {tp.topic} partition {tp.partition} wait at offset {acknowledged}{others}: "
@@ -88,19 +88,19 @@ class Health(Service):
     def __init__(self, app: faust.App, settings: StreamSettings) -> None:
         super().__init__()
         self._app = app
-        self._broker = _Broker(settings.kafka_bootstrap_servers)
+        self._broker_clients = _BrokerClients(settings.kafka_bootstrap_servers)
         self._stuck_after_s = settings.stuck_after_s
         # Brokers end a rebalance, without those who do not answer; one that lasts for much longer is only ours.
         self._join_within_s = (
             settings.stuck_after_s + app.conf.broker_rebalance_timeout + app.conf.broker_session_timeout
         )
-        self._progress = Progress(settings.stuck_after_s)
+        self._stall_detector = StallDetector(settings.stuck_after_s)
         self._lags: deque[float] = deque([0.0], maxlen=_LAG_SAMPLES)
-        self.others_are_away: Callable[[], bool] = bool
+        self.are_dependencies_unavailable: Callable[[], bool] = bool
         """Whether nothing can get on for a reason that no new worker would mend: what it works for is away."""
-        self.stuck: str | None = None
+        self.stuck_reason: str | None = None
         """Why the worker must be ended and begun anew; None while it need not."""
-        self.waiting: Mapping[TP, int] = {}
+        self.lag_by_partition: Mapping[TP, int] = {}
         """How many offsets each source partition of this worker is behind its end, as of the last look."""
 
     @property
@@ -121,68 +121,68 @@ class Health(Service):
             self._lags.append(max(time.monotonic() - due, 0.0))
 
     @Service.task
-    async def _look_now_and_then(self) -> None:
+    async def _check_progress_periodically(self) -> None:
         every_s = min(max(self._stuck_after_s / 10, 0.2), 10.0)
         try:
             while not self.should_stop:
-                await self._look()
+                await self._check_progress()
                 await self.sleep(every_s)
         finally:
-            await self._broker.close()
+            await self._broker_clients.close()
 
-    async def _look(self) -> None:
+    async def _check_progress(self) -> None:
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
-                look = await self._found()
+                look = await self._take_sample()
         except (KafkaError, OSError):  # a TimeoutError is one too
-            await self._broker.close()
-            self.waiting = {}
+            await self._broker_clients.close()
+            self.lag_by_partition = {}
             look = None
-        if self.others_are_away():
+        if self.are_dependencies_unavailable():
             look = None
-        stuck = None if self._app.should_stop else self._progress.looked(time.monotonic(), look)
-        if stuck is not None and self.stuck is None:
+        stuck = None if self._app.should_stop else self._stall_detector.observe(time.monotonic(), look)
+        if stuck is not None and self.stuck_reason is None:
             log.error("worker.stuck", reason=stuck)
-        elif stuck is None and self.stuck is not None:
+        elif stuck is None and self.stuck_reason is not None:
             log.info("worker.no_longer_stuck")
-        self.stuck = stuck
+        self.stuck_reason = stuck
 
-    async def _found(self) -> ProgressSample:
+    async def _take_sample(self) -> ProgressSample:
         app = self._app
         recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # not in the interface
         if app.in_recovery:
-            await self._broker.answers()
-            return ProgressSample("recovery", self._stuck_after_s, _as_set(recovery.active_offsets))
+            await self._broker_clients.require_answer()
+            return ProgressSample("recovery", self._stuck_after_s, _freeze_offsets(recovery.active_offsets))
         if app.rebalancing or not recovery.completed.is_set():
-            await self._broker.answers()
+            await self._broker_clients.require_answer()
             return ProgressSample("a rebalance", self._join_within_s, app.consumer_generation_id)
         sources = [tp for tp in app.assignor.assigned_actives() if tp.topic in app.topics.acking_topics]
-        behind = await self._broker.behind(app.conf.id, sources)
-        self.waiting = {tp: max(end - acknowledged, 0) for tp, (acknowledged, end) in behind.items()}
+        behind = await self._broker_clients.query_positions(app.conf.id, sources)
+        self.lag_by_partition = {tp: max(end - acknowledged, 0) for tp, (acknowledged, end) in behind.items()}
         return ProgressSample(
             backlog={tp: acknowledged for tp, (acknowledged, end) in behind.items() if acknowledged < end}
         )
 
 
-class _Broker:
+class _BrokerClients:
     """Clients of our own, so that what is stuck is not asked about itself. Connected at the first question."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._clients: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
 
-    async def answers(self) -> None:
-        """Returns when it does. Raises KafkaError or OSError, as `behind` does."""
-        admin, _ = await self._connected()
+    async def require_answer(self) -> None:
+        """Returns when it does. Raises KafkaError or OSError, as `query_positions` does."""
+        admin, _ = await self._connect()
         await admin.describe_cluster()
 
-    async def behind(self, group: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, int]]:
+    async def query_positions(self, group: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, int]]:
         """Where the group goes on in each partition, and the partition's end."""
         wanted = [TopicPartition(*each) for each in partitions]
         if not wanted:
-            await self.answers()
+            await self.require_answer()
             return {}
-        admin, consumer = await self._connected()
+        admin, consumer = await self._connect()
         ends = await consumer.end_offsets(wanted)
         # What nobody has acknowledged yet goes on at the beginning; so does what was acknowledged and is deleted.
         begins = await consumer.beginning_offsets(wanted)
@@ -195,9 +195,9 @@ class _Broker:
     async def close(self) -> None:
         clients, self._clients = self._clients, None
         for client in clients or ():
-            await _stopped(client)
+            await _close_client(client)
 
-    async def _connected(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
+    async def _connect(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
         if self._clients is None:
             timeout_ms = int(_ANSWER_WITHIN_S * 1000)
             admin = AIOKafkaAdminClient(
@@ -212,12 +212,12 @@ class _Broker:
         return self._clients
 
 
-async def _stopped(client: AIOKafkaAdminClient | AIOKafkaConsumer) -> None:
+async def _close_client(client: AIOKafkaAdminClient | AIOKafkaConsumer) -> None:
     """Closed without waiting for a broker that is away."""
     with suppress(KafkaError, OSError):
         async with asyncio.timeout(1.0):
             await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
 
 
-def _as_set(offsets: Mapping[TP, int | None]) -> frozenset[tuple[TP, int | None]]:
+def _freeze_offsets(offsets: Mapping[TP, int | None]) -> frozenset[tuple[TP, int | None]]:
     return frozenset(offsets.items())

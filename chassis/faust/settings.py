@@ -48,7 +48,7 @@ class StreamSettings(Settings):
             raise ValueError("must be a list of host:port")
         return value
 
-    def canonical_url(self) -> str:
+    def build_canonical_url(self) -> str:
         """Where this worker's pages are, as other workers know it: no path, no slash at its end."""
         if self.advertised_url is not None:
             return str(self.advertised_url).rstrip("/")

@@ -39,7 +39,7 @@ _WRITE_BUFFER: Final = 4 << 20
 _OPEN_FILES: Final = 64
 """Of one partition. Faust would have nine tenths of what the process may open, for each."""
 
-_CORRUPT: Final = ("Corruption:", "No such file or directory")
+_CORRUPTION_TEXTS: Final = ("Corruption:", "No such file or directory")
 """How RocksDB says that its files are not as it left them. Its binding raises plain `Exception`s."""
 
 
@@ -63,7 +63,7 @@ class DataDir:
         self._lock = lock  # released when the process ends, however it ends
 
     @classmethod
-    def claimed(cls, path: Path, shared: bool) -> "DataDir":
+    def claim(cls, path: Path, shared: bool) -> "DataDir":
         """The directory, made where it is missing; a `shared` one may be used by others too, as none keep tables there.
 
         Raises DataDirError when it cannot be written to, DataDirTakenError when another worker has it.
@@ -119,11 +119,11 @@ class TableStore(rocksdb.Store):
     def _open_for_partition(self, partition: int) -> Rdict:
         """A copy that cannot be read is deleted, and recovered from the changelog from its beginning."""
         path: Path = self.partition_path(partition)
-        mark = _mark_of(path)
+        mark = _get_corruption_marker(path)
         reason = "found while it was read" if mark.exists() else ""
         if not reason:
             try:
-                return self._opened(partition)
+                return self._open_database(partition)
             except Exception as error:  # RocksDB's binding raises no other kind; what is no corruption goes on up
                 if not _is_corruption(error):
                     raise
@@ -131,42 +131,42 @@ class TableStore(rocksdb.Store):
         log.error("table.corrupt", table=self.table_name, partition=partition, reason=reason, done="recovering it anew")
         shutil.rmtree(path, ignore_errors=True)
         mark.unlink(missing_ok=True)
-        return self._opened(partition)
+        return self._open_database(partition)
 
-    def _opened(self, partition: int) -> Rdict:
+    def _open_database(self, partition: int) -> Rdict:
         return cast(Rdict, super()._open_for_partition(partition))
 
     def persisted_offset(self, tp: TP) -> int | None:
-        return self._guarded(super().persisted_offset, tp)
+        return self._exit_if_corrupt(super().persisted_offset, tp)
 
     def apply_changelog_batch(
         self, batch: Iterable[EventT[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
     ) -> None:
-        self._guarded(super().apply_changelog_batch, batch, to_key, to_value)
+        self._exit_if_corrupt(super().apply_changelog_batch, batch, to_key, to_value)
 
     def _get(self, key: bytes) -> bytes | None:
-        return self._guarded(super()._get, key)
+        return self._exit_if_corrupt(super()._get, key)
 
     def _contains(self, key: bytes) -> bool:
-        return self._guarded(super()._contains, key)
+        return self._exit_if_corrupt(super()._contains, key)
 
-    def databases(self) -> list[Rdict]:
+    def list_open_databases(self) -> list[Rdict]:
         """Those of the partitions that are open."""
         return list(self._dbs.values())
 
-    def entries_of(self, db: Rdict) -> Iterator[tuple[bytes, bytes]]:
+    def iter_entries(self, db: Rdict) -> Iterator[tuple[bytes, bytes]]:
         """All entries of one of them."""
         return self._visible_items(db)
 
     def _visible_items(self, db: Rdict) -> Iterator[tuple[bytes, bytes]]:
         """All entries of a partition. RocksDB's iterator ends before a corrupt block as if there were no more."""
-        last = self._guarded(_last_key, db)
+        last = self._exit_if_corrupt(_find_last_key, db)
         key = None
         for key, value in cast(Iterable[tuple[bytes, bytes]], db.items()):
             if key != self.offset_key:
                 yield key, value
         if key != last:
-            self._end(f"the entries of {db.path()}/ end early")
+            self._exit_as_corrupt(f"the entries of {db.path()}/ end early")
 
     def _visible_keys(self, db: Rdict) -> Iterator[bytes]:
         return (key for key, _ in self._visible_items(db))
@@ -174,15 +174,15 @@ class TableStore(rocksdb.Store):
     def _visible_values(self, db: Rdict) -> Iterator[bytes]:
         return (value for _, value in self._visible_items(db))
 
-    def _guarded(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _exit_if_corrupt(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return read(*args, **kwargs)
         except Exception as error:  # as above
             if not _is_corruption(error):
                 raise
-            self._end(str(error))
+            self._exit_as_corrupt(str(error))
 
-    def _end(self, reason: str) -> NoReturn:
+    def _exit_as_corrupt(self, reason: str) -> NoReturn:
         """End the process at once, before anything is made of what could not be read; the next one recovers it.
 
         Whoever raised an error here instead would have the event at hand put aside for it, and not for a fault of its
@@ -191,7 +191,7 @@ class TableStore(rocksdb.Store):
         log.critical("table.corrupt", table=self.table_name, reason=reason, done="ending")
         paths: list[Path] = [self.partition_path(each) for each in self._dbs]
         for path in [each for each in paths if f"{each}/" in reason] or paths:
-            _mark_of(path).touch()
+            _get_corruption_marker(path).touch()
         os._exit(1)
 
 
@@ -201,11 +201,11 @@ class _RocksDBOptions(rocksdb.RocksDBOptions):
     def as_options(self) -> Options:
         blocks = BlockBasedOptions()
         blocks.set_bloom_filter(10, block_based=False)
-        blocks.set_block_cache(_block_cache())
+        blocks.set_block_cache(_get_block_cache())
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
-        options.set_write_buffer_manager(_write_buffers())
+        options.set_write_buffer_manager(_get_write_buffer_manager())
         options.set_write_buffer_size(_WRITE_BUFFER)
         options.set_max_write_buffer_number(2)
         options.set_target_file_size_base(_WRITE_BUFFER * 4)
@@ -216,25 +216,25 @@ class _RocksDBOptions(rocksdb.RocksDBOptions):
 
 
 @cache
-def _block_cache() -> Cache:
+def _get_block_cache() -> Cache:
     return Cache(BLOCK_CACHE)
 
 
 @cache
-def _write_buffers() -> WriteBufferManager:
+def _get_write_buffer_manager() -> WriteBufferManager:
     return WriteBufferManager(WRITE_BUFFERS, False)
 
 
-def _mark_of(path: Path) -> Path:
+def _get_corruption_marker(path: Path) -> Path:
     """What stands beside a database that was found to be corrupt."""
     return path.with_name(f"{path.name}.corrupt")
 
 
 def _is_corruption(error: Exception) -> bool:
-    return any(each in str(error) for each in _CORRUPT)
+    return any(each in str(error) for each in _CORRUPTION_TEXTS)
 
 
-def _last_key(db: Rdict) -> bytes | None:
+def _find_last_key(db: Rdict) -> bytes | None:
     """The greatest key; raises what its block's corruption raises."""
     at = db.iter()
     at.seek_to_last()

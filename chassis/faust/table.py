@@ -12,7 +12,7 @@ from faust.exceptions import FaustError
 from faust.streams import _current_event
 from faust.types import EventT, FutureMessage, RecordMetadata
 
-from chassis.faust.internals.steps import Begun
+from chassis.faust.internals.steps import EagerCoroutine
 from chassis.faust.store import TableStore
 
 Write = asyncio.Future[RecordMetadata]
@@ -67,15 +67,15 @@ class DirectTable(faust.Table[bytes, bytes]):
         before = self._last_writes.get(partition)
         write = None
         if not isinstance(before, FutureMessage) or before.done():  # else it may wait in the buffer still
-            write = self._published_at_once(partition, key, value)
+            write = self._try_publish_now(partition, key, value)
         if write is None:
             write = self.send_changelog(partition, key, value, value_serializer="raw")
         self._last_writes[partition] = write
 
-    def _published_at_once(self, partition: int, key: bytes, value: bytes | None) -> Write | None:
+    def _try_publish_now(self, partition: int, key: bytes, value: bytes | None) -> Write | None:
         producer, topic = self.app.producer, self._changelog_name
         try:
-            sending = Begun(producer.send(topic, key, value, partition, timestamp=None, headers=None))
+            sending = EagerCoroutine(producer.send(topic, key, value, partition, timestamp=None, headers=None))
         except (KafkaError, FaustError):  # it is closed, say; what the buffer makes of that is what Faust makes of it
             return None
         if not sending.is_done:  # nothing is sent yet
@@ -85,10 +85,10 @@ class DirectTable(faust.Table[bytes, bytes]):
         size = len(value) if value is not None else 0
         sensors: Any = self.app.sensors  # none of which looks at the message, which there is not here
         state = sensors.on_send_initiated(producer, topic, None, len(key), size)
-        write.add_done_callback(partial(self._published, state))
+        write.add_done_callback(partial(self._on_published, state))
         return write
 
-    def _published(self, state: Any, write: Write) -> None:
+    def _on_published(self, state: Any, write: Write) -> None:
         """What Faust does once the broker has a record."""
         producer = self.app.producer
         if write.cancelled():
@@ -98,13 +98,13 @@ class DirectTable(faust.Table[bytes, bytes]):
             return
         record = write.result()
         self.app.sensors.on_send_completed(producer, state, record)
-        self._has_up_to(record)
+        self._persist_offset(record)
 
     def _on_changelog_sent(self, write: FutureMessage) -> None:
         """Faust's, which has no other name: of records that waited in the buffer."""
-        self._has_up_to(write.result())
+        self._persist_offset(write.result())
 
-    def _has_up_to(self, record: RecordMetadata) -> None:
+    def _persist_offset(self, record: RecordMetadata) -> None:
         """Remember, on disk, that a record and all before it in its changelog need not be recovered.
 
         Not when there is one before it that is not of this table: then the partition was another's meanwhile, and
@@ -125,7 +125,7 @@ class DirectTable(faust.Table[bytes, bytes]):
         each partition.
         """
         purged = 0
-        for entries, delete in list(self._copies()):
+        for entries, delete in list(self._iter_copies()):
             over = [key for key, value in entries() if is_over(value)]
             for key in over:
                 delete(key)
@@ -133,16 +133,16 @@ class DirectTable(faust.Table[bytes, bytes]):
             await asyncio.sleep(0)
         return purged
 
-    def _copies(self) -> Iterator[tuple[Callable[[], Iterable[tuple[bytes, bytes]]], Callable[[bytes], object]]]:
+    def _iter_copies(self) -> Iterator[tuple[Callable[[], Iterable[tuple[bytes, bytes]]], Callable[[bytes], object]]]:
         store: Any = self.data
         if isinstance(store, TableStore):
-            for db in store.databases():
-                yield partial(store.entries_of, db), db.delete
+            for db in store.list_open_databases():
+                yield partial(store.iter_entries, db), db.delete
         else:
-            yield store.data.items, partial(_take_out, store)
+            yield store.data.items, partial(_remove_key, store)
 
 
-def _take_out(store: Any, key: bytes) -> None:
+def _remove_key(store: Any, key: bytes) -> None:
     store.data.pop(key, None)
 
 

@@ -29,7 +29,7 @@ from chassis.faust.internals.consumer import StreamConsumer
 from chassis.faust.internals.recovery import StreamTables
 from chassis.faust.settings import FAUST_LOG, StreamSettings
 from chassis.faust.store import DataDir
-from chassis.kafka import topics_made
+from chassis.kafka import ensure_topics_without_timeout
 from chassis.process import refuse_to_start
 from chassis.topics import BrokerUnreachableError, TopicLike, wait_for_broker
 
@@ -53,7 +53,7 @@ class StreamApp(faust.App):
 
     logger = FAUST_LOG
     health: Health
-    before_kafka: tuple[ServiceT, ...] = ()
+    services_before_kafka: tuple[ServiceT, ...] = ()
     """Started once the pages are served, and before anything connects."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -68,7 +68,7 @@ class StreamApp(faust.App):
             app = cast(StreamApp, self.app)
             yield from self.sensors()
             yield from self.web_server()
-            yield from app.before_kafka
+            yield from app.services_before_kafka
             yield from self.kafka_producer()
             yield from self.kafka_consumer()
             yield from self.agents()
@@ -82,7 +82,7 @@ class StreamApp(faust.App):
         await super()._producer_flush(logger)
 
 
-class FirstBroker(Service):
+class KafkaPreparation(Service):
     """Waits for a broker, and makes the topics that are missing, before anything of Faust's connects.
 
     The tables' changelogs are made here too: Faust makes them while it starts, and a table that is written before the
@@ -100,7 +100,11 @@ class FirstBroker(Service):
         directory: DataDir,
         refuse: Callable[[ChassisError], None],
     ) -> None:
-        """`refuse` is given what `topics_made` raises, or ForeignDataDirError; it has the worker stopped."""
+        """Create the service, not yet started.
+
+        `refuse` is called with the errors of `ensure_topics_without_timeout` and `DataDir.require_origin`; it has to
+        stop the worker.
+        """
         super().__init__()
         self._service = service
         self._settings = settings
@@ -109,16 +113,16 @@ class FirstBroker(Service):
         self._refuse = refuse
 
     async def on_start(self) -> None:
-        await self.wait(self._found())  # no longer than until the worker is told to stop
+        await self.wait(self._prepare())  # no longer than until the worker is told to stop
 
-    async def _found(self) -> None:
+    async def _prepare(self) -> None:
         servers = self._settings.kafka_bootstrap_servers
         try:
             cluster = None
             while cluster is None:  # whatever ends right after it has answered is waited for again
-                await topics_made(servers, self._topics, self._settings.kafka_replication_factor)
+                await ensure_topics_without_timeout(servers, self._topics, self._settings.kafka_replication_factor)
                 with suppress(KafkaError, OSError):
-                    cluster = await cluster_id(servers)
+                    cluster = await fetch_cluster_id(servers)
             if self._settings.store != "memory":
                 self._directory.require_origin(self._service, cluster)
         except ChassisError as error:
@@ -126,7 +130,7 @@ class FirstBroker(Service):
             await self.wait_until_stopped()
 
 
-async def cluster_id(bootstrap_servers: str) -> str:
+async def fetch_cluster_id(bootstrap_servers: str) -> str:
     """What the cluster calls itself. Raises KafkaError or OSError when it does not answer."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     try:
@@ -158,7 +162,7 @@ class _Worker(faust.Worker):
     def __init__(self, app: StreamApp, settings: StreamSettings, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
         self.spinner = None  # it writes terminal codes between the lines of the log, quiet or not
-        self._deadline = threading.Thread(target=self._end_in_time, name="deadline", daemon=True)
+        self._deadline = threading.Thread(target=self._exit_at_deadline, name="deadline", daemon=True)
         self._kafka = settings.kafka_bootstrap_servers
         self._work_is_done = app.work_is_done
 
@@ -172,7 +176,7 @@ class _Worker(faust.Worker):
             self._deadline.start()
         await super().stop()
 
-    def _end_in_time(self) -> None:
+    def _exit_at_deadline(self) -> None:
         """In a thread, because the stop of Faust's consumer blocks the event loop until the consumer's has ended.
 
         Faust flushes its producer and commits, and aiokafka leaves its group: each waits for a broker that is away as
@@ -207,14 +211,14 @@ def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicL
     app.transport.Producer = _Producer  # type: ignore[misc]  # of this app's transport only
     app.transport.Consumer = StreamConsumer  # type: ignore[misc]
     try:
-        directory = DataDir.claimed(settings.data_dir, shared=settings.store == "memory")
-        _listen(app, settings)
+        directory = DataDir.claim(settings.data_dir, shared=settings.store == "memory")
+        _bind_web_server(app, settings)
     except ChassisError as error:
         refuse_to_start(app.conf.id, error)
     worker = _Worker(ours, settings, loop)
-    wanted = (*topics, *changelogs(app))
-    first_broker = FirstBroker(app.conf.id, settings, wanted, directory, worker.refuse)
-    ours.before_kafka = (first_broker, ours.health)
+    wanted = (*topics, *iter_changelog_topics(app))
+    first_broker = KafkaPreparation(app.conf.id, settings, wanted, directory, worker.refuse)
+    ours.services_before_kafka = (first_broker, ours.health)
     try:
         worker.execute_from_commandline()
     except SystemExit:
@@ -223,7 +227,7 @@ def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicL
         raise
 
 
-def _listen(app: faust.App, settings: StreamSettings) -> None:
+def _bind_web_server(app: faust.App, settings: StreamSettings) -> None:
     """Have Faust's web server take a port that is taken here and now. Raises CannotListenError."""
     host, port = settings.listen_host, settings.web_port
     try:
@@ -241,7 +245,7 @@ def _listen(app: faust.App, settings: StreamSettings) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Changelog:
+class _ChangelogTopic:
     """The topic that a table is recovered from."""
 
     name: str
@@ -249,9 +253,9 @@ class _Changelog:
     config: Mapping[str, str]
 
 
-def changelogs(app: faust.App) -> Iterator[TopicLike]:
+def iter_changelog_topics(app: faust.App) -> Iterator[TopicLike]:
     """The topics that the tables of a finalized app are recovered from, as Faust would make them."""
     for table in app.tables.values():
         topic = table.changelog_topic
         config = {name: str(value) for name, value in (topic.config or {}).items()}
-        yield _Changelog(topic.get_topic_name(), table.partitions, {"cleanup.policy": "compact"} | config)
+        yield _ChangelogTopic(topic.get_topic_name(), table.partitions, {"cleanup.policy": "compact"} | config)

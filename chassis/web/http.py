@@ -57,18 +57,18 @@ class Problem(Exception):
         self.headers.update(headers or {})
         self.errors = errors
 
-    def details(self) -> dict[str, object]:
+    def build_details(self) -> dict[str, object]:
         """The members of the answer."""
         details = ProblemDetails(
             title=HTTPStatus(self.status).phrase,
             status=self.status,
-            detail=_text(self.detail),
+            detail=_replace_surrogates(self.detail),
             errors=None if self.errors is None else list(self.errors),
         )
         return details.model_dump(exclude_none=True)
 
-    def response(self) -> Response:
-        response = jsonify(self.details())
+    def to_response(self) -> Response:
+        response = jsonify(self.build_details())
         response.status_code = self.status
         response.content_type = "application/problem+json"
         response.headers.update(self.headers)
@@ -82,7 +82,7 @@ class ProblemKind:
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, error: Exception) -> Problem:
+    def build_problem(self, error: Exception) -> Problem:
         """The answer to this error. One with an attribute `retry_after_s` also says when to come back."""
         wait = getattr(error, "retry_after_s", None)
         return Problem(
@@ -98,7 +98,7 @@ class Reply:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def response(self) -> Response:
+    def to_response(self) -> Response:
         response = Response() if self.body is None else jsonify(self.body.model_dump(mode="json"))
         if self.body is None:
             del response.headers["Content-Type"]
@@ -118,8 +118,8 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.url_map.merge_slashes = False  # a path may hold a value in which two slashes are not one
-    _answer_errors(app, problems)
-    _count_requests(app, metrics)
+    _register_error_handlers(app, problems)
+    _register_request_metrics(app, metrics)
 
     @app.get("/health/live")
     def live() -> Response:
@@ -133,46 +133,46 @@ def create_app(
 
     @app.get("/metrics")
     def exposition() -> Response:
-        body, content_type = metrics.exposition()
+        body, content_type = metrics.format_exposition()
         return Response(body, content_type=content_type)
 
     return app
 
 
-def _answer_errors(app: Flask, problems: Mapping[type[Exception], ProblemKind]) -> None:
+def _register_error_handlers(app: Flask, problems: Mapping[type[Exception], ProblemKind]) -> None:
     @app.errorhandler(Problem)
     def problem(error: Problem) -> Response:
-        return error.response()
+        return error.to_response()
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-        return Problem(error.code or 500, error.description or "", headers).response()
+        return Problem(error.code or 500, error.description or "", headers).to_response()
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
-        log.error("http.unexpected_error", endpoint=_route(), error=type(error).__name__, exc_info=error)
-        return Problem(500, "Something went wrong on our side; it has been logged.").response()
+        log.error("http.unexpected_error", endpoint=_get_route_template(), error=type(error).__name__, exc_info=error)
+        return Problem(500, "Something went wrong on our side; it has been logged.").to_response()
 
     for kind, answer in problems.items():
 
         def known(error: Exception, answer: ProblemKind = answer) -> Response:
-            return answer.of(error).response()
+            return answer.build_problem(error).to_response()
 
         app.register_error_handler(kind, known)
 
 
-def path_template(rule: Rule) -> str:
+def format_path_template(rule: Rule) -> str:
     """The rule's path as OpenAPI writes it: `/things/{name}`, whatever converts the name."""
     return re.sub(r"<(?:[^<>:]*:)?([^<>]+)>", r"{\1}", rule.rule)
 
 
-def _route() -> str:
+def _get_route_template() -> str:
     """The route's template: never the path, which may hold an address."""
-    return path_template(request.url_rule) if request.url_rule else "unmatched"
+    return format_path_template(request.url_rule) if request.url_rule else "unmatched"
 
 
-def _count_requests(app: Flask, metrics: Metrics) -> None:
+def _register_request_metrics(app: Flask, metrics: Metrics) -> None:
     total = metrics.counter("http_requests_total", "HTTP requests answered", "method", "endpoint", "status")
     seconds = metrics.histogram("http_request_duration_seconds", "Time to answer a request", "method", "endpoint")
 
@@ -184,16 +184,16 @@ def _count_requests(app: Flask, metrics: Metrics) -> None:
     def count(response: Response) -> Response:
         # An unknown method is a stranger's text; it must not become a label.
         method = request.method if request.method in _METHODS else "other"
-        total.labels(method=method, endpoint=_route(), status=str(response.status_code)).inc()
+        total.labels(method=method, endpoint=_get_route_template(), status=str(response.status_code)).inc()
         if "started" in g:
-            seconds.labels(method=method, endpoint=_route()).observe(time.perf_counter() - g.started)
+            seconds.labels(method=method, endpoint=_get_route_template()).observe(time.perf_counter() - g.started)
         return response
 
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-def bearer_token() -> str:
+def read_bearer_token() -> str:
     """The request's bearer token (RFC 6750). Raises Problem 401."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
@@ -201,7 +201,7 @@ def bearer_token() -> str:
     return token.strip()
 
 
-def parsed_body(model: type[B]) -> B:
+def parse_body(model: type[B]) -> B:
     """The request's JSON body as `model`. Raises Problem 415, 400, or 422 with one entry for each fault."""
     if not request.is_json:
         raise Problem(415, "Send JSON, with the header Content-Type: application/json.")
@@ -211,10 +211,10 @@ def parsed_body(model: type[B]) -> B:
         body = None
     if not isinstance(body, dict):
         raise Problem(400, "The body must be one JSON object.")
-    return _validated(model, body, "body")
+    return _validate(model, body, "body")
 
 
-def parsed_query(model: type[B]) -> B:
+def parse_query(model: type[B]) -> B:
     """The request's query as `model`, each value a text. Raises Problem 422 with one entry for each fault.
 
     A parameter that the model does not know is not looked at; one that it does may be given once.
@@ -222,27 +222,30 @@ def parsed_query(model: type[B]) -> B:
     given = {name: values for name, values in request.args.lists() if name in model.model_fields}
     twice = [Fault(field=name, message="is given more than once") for name, values in given.items() if len(values) > 1]
     if twice:
-        raise _faulty(twice)
-    return _validated(model, {name: value for name, (value,) in given.items()}, "query")
+        raise _build_validation_problem(twice)
+    return _validate(model, {name: value for name, (value,) in given.items()}, "query")
 
 
-def _validated(model: type[B], given: Mapping[str, object], whole: str) -> B:
+def _validate(model: type[B], given: Mapping[str, object], whole: str) -> B:
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise _faulty(
+        raise _build_validation_problem(
             [
-                Fault(field=_text(".".join(map(str, e["loc"]))) or whole, message=_text(e["msg"]))
+                Fault(
+                    field=_replace_surrogates(".".join(map(str, e["loc"]))) or whole,
+                    message=_replace_surrogates(e["msg"]),
+                )
                 for e in error.errors(include_url=False, include_input=False)[:_MOST_FAULTS]
             ]
         ) from None
 
 
-def _faulty(faults: Sequence[Fault]) -> Problem:
+def _build_validation_problem(faults: Sequence[Fault]) -> Problem:
     return Problem(422, "; ".join(f"{fault.field}: {fault.message}" for fault in faults), errors=faults)
 
 
-def _text(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     """`text` without halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
@@ -252,13 +255,13 @@ class HeaderField:
     """A header field that a request may carry, and how the description of a service shows it."""
 
     name: str
-    says: str
+    description: str
     pattern: str
     """As ECMA 262 and Python read it alike, from `^` to `$`."""
     example: str
     required: bool = False
 
-    def value(self) -> str | None:
+    def read_value(self) -> str | None:
         """What the request gives, or None. Raises Problem 400 when it is not in the form of the pattern."""
         given = request.headers.get(self.name)
         if given is not None and not re.fullmatch(self.pattern, given):
@@ -286,19 +289,19 @@ IF_MATCH: Final = HeaderField(
 )
 
 
-def idempotency_key() -> UUID | None:
+def read_idempotency_key() -> UUID | None:
     """The key that the request gives, if it gives one. Raises Problem 400."""
-    given = IDEMPOTENCY_KEY.value()
+    given = IDEMPOTENCY_KEY.read_value()
     return None if given is None else UUID(given.strip('"'))
 
 
-def entity_tag(version: int) -> str:
+def format_entity_tag(version: int) -> str:
     """The strong ETag of this version."""
     return f'"{version}"'
 
 
-def if_match() -> ETags:
+def read_if_match() -> ETags:
     """Which versions the request is for. No weak tag matches (RFC 9110, 8.8.3.2). Raises Problem 428, 400."""
-    if IF_MATCH.value() is None:
+    if IF_MATCH.read_value() is None:
         raise Problem(428, "Read it first, and send its ETag in the header If-Match, or If-Match: * for whichever.")
     return request.if_match

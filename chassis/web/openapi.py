@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
-from chassis.web.http import HeaderField, ProblemDetails, Reply, path_template
+from chassis.web.http import HeaderField, ProblemDetails, Reply, format_path_template
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 
@@ -35,7 +35,7 @@ class ResponseDescription:
     """What one status of a route comes with."""
 
     body: type[BaseModel] | Literal["text/html"] | None = None
-    says: str = ""
+    description: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
     """What each header of the answer says, by name."""
 
@@ -90,7 +90,7 @@ def describe(
             described = answers[reply.status].body
             if (None if reply.body is None else type(reply.body)) is not described:
                 raise TypeError(f"{view.__name__} answers {reply.status} with another body than it describes")
-            return reply.response()
+            return reply.to_response()
 
         answer.operation = operation  # type: ignore[attr-defined]
         return answer
@@ -98,9 +98,9 @@ def describe(
     return decorate
 
 
-def document(app: Flask, title: str, version: str, description: str) -> dict[str, object]:
+def build_document(app: Flask, title: str, version: str, description: str) -> dict[str, object]:
     """The OpenAPI document of all described routes of the app."""
-    found = list(_operations(app))
+    found = list(_iter_operations(app))
     models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(ProblemDetails, "serialization")]
     for _, _, operation in found:
         if operation.body:
@@ -113,7 +113,7 @@ def document(app: Flask, title: str, version: str, description: str) -> dict[str
     _, definitions = models_json_schema(models, ref_template=_REFERENCE)
     paths: dict[str, dict[str, object]] = {}
     for rule, method, operation in found:
-        paths.setdefault(path_template(rule), {})[method.lower()] = _shown(rule, operation)
+        paths.setdefault(format_path_template(rule), {})[method.lower()] = _build_operation(rule, operation)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version, "description": description},
@@ -125,7 +125,7 @@ def document(app: Flask, title: str, version: str, description: str) -> dict[str
     }
 
 
-def _operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
+def _iter_operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
     for rule in app.url_map.iter_rules():
         operation = getattr(app.view_functions[rule.endpoint], "operation", None)
         if operation is not None:
@@ -133,15 +133,15 @@ def _operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
                 yield rule, method, operation
 
 
-def _shown(rule: Rule, operation: Operation) -> dict[str, object]:
+def _build_operation(rule: Rule, operation: Operation) -> dict[str, object]:
     group, _, name = rule.endpoint.rpartition(".")
-    responses = {status: _answer(status, answer) for status, answer in operation.answers.items()}
-    responses |= {status: _problem(status) for status in operation.problems if status not in responses}
+    responses = {status: _build_response(status, answer) for status, answer in operation.answers.items()}
+    responses |= {status: _build_problem_response(status) for status in operation.problems if status not in responses}
     shown: dict[str, object] = {
         "operationId": name,
         "summary": operation.summary,
         "tags": [group],
-        "parameters": list(_parameters(rule, operation)),
+        "parameters": list(_build_parameters(rule, operation)),
         "responses": {str(status): responses[status] for status in sorted(responses)},
     }
     if operation.body:
@@ -153,14 +153,14 @@ def _shown(rule: Rule, operation: Operation) -> dict[str, object]:
     return shown
 
 
-def _parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, object]]:
+def _build_parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, object]]:
     for converter, name in re.findall(r"<(?:(\w+)[^<>:]*:)?([^<>]+)>", rule.rule):
         schema = operation.path.get(name) or {"type": "string"} | ({"format": "uuid"} if converter == "uuid" else {})
         yield {"name": name, "in": "path", "required": True, "schema": schema}
     for header in operation.headers:
         schema = {"type": "string", "pattern": header.pattern, "examples": [header.example]}
         yield {
-            "name": header.name, "in": "header", "required": header.required, "description": header.says,
+            "name": header.name, "in": "header", "required": header.required, "description": header.description,
             "schema": schema,
         }  # fmt: skip
     if operation.query:
@@ -169,12 +169,12 @@ def _parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, object]]
             yield {"name": name, "in": "query", "required": name in described.get("required", ()), "schema": schema}
 
 
-def _answer(status: int, answer: ResponseDescription) -> dict[str, object]:
-    shown: dict[str, object] = {"description": answer.says or HTTPStatus(status).phrase}
+def _build_response(status: int, answer: ResponseDescription) -> dict[str, object]:
+    shown: dict[str, object] = {"description": answer.description or HTTPStatus(status).phrase}
     if answer.headers:
         shown["headers"] = {
-            name: {"description": says, "required": True, "schema": {"type": "string"}}
-            for name, says in answer.headers.items()
+            name: {"description": description, "required": True, "schema": {"type": "string"}}
+            for name, description in answer.headers.items()
         }
     if isinstance(answer.body, str):
         shown["content"] = {answer.body: {"schema": {"type": "string"}}}
@@ -184,10 +184,10 @@ def _answer(status: int, answer: ResponseDescription) -> dict[str, object]:
     return shown
 
 
-def _problem(status: int) -> dict[str, object]:
+def _build_problem_response(status: int) -> dict[str, object]:
     headers = dict([_PROBLEM_HEADERS[status]]) if status in _PROBLEM_HEADERS else {}
     schema = {"$ref": _REFERENCE.format(model=ProblemDetails.__name__)}
-    return _answer(status, ResponseDescription(headers=headers)) | {
+    return _build_response(status, ResponseDescription(headers=headers)) | {
         "content": {"application/problem+json": {"schema": schema}}
     }
 
@@ -206,13 +206,13 @@ _POLICY: Final = (
 )
 
 
-def routes(title: str, version: str, description: str) -> Blueprint:
+def create_blueprint(title: str, version: str, description: str) -> Blueprint:
     """GET /openapi.json, and GET /docs: a page that shows it (Swagger UI) and loads nothing from elsewhere."""
     blueprint = Blueprint("openapi", __name__, template_folder="docs")
 
     @cache
     def described() -> dict[str, Any]:
-        return document(current_app, title, version, description)
+        return build_document(current_app, title, version, description)
 
     @blueprint.get("/openapi.json")
     def openapi() -> Response:

@@ -34,30 +34,30 @@ _UNREADABLE: Final = {
 }
 
 
-class _Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
+class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
     """Answers what never reaches the app, as the app would: with problem details, and without the server's own text."""
 
     def execute(self) -> None:
         status = self.request.error.code
         problem = Problem(status, _UNREADABLE.get(status, "This is not a request that can be read."))
-        body = json.dumps(problem.details()).encode()
-        self.status = f"{status} {problem.details()['title']}"
+        body = json.dumps(problem.build_details()).encode()
+        self.status = f"{status} {problem.build_details()['title']}"
         self.response_headers.append(("Content-Type", "application/problem+json"))
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
 
 
-def _without_path(record: logging.LogRecord) -> bool:
+def _remove_path(record: logging.LogRecord) -> bool:
     """waitress says which path it served when a client hung up; a path may hold an address."""
     record.msg, record.args = str(record.msg).partition(" while serving ")[0], ()
     return True
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    error_task_class = _Refusal
+    error_task_class = _ProblemTask
     logger = logging.getLogger("waitress.channel")
-    logger.addFilter(_without_path)
+    logger.addFilter(_remove_path)
 
 
 class HttpServer:
@@ -95,7 +95,7 @@ class HttpServer:
             )
         except (OSError, socket.gaierror) as error:
             raise CannotListenError(f"HTTP cannot listen on {host}:{port}: {error.strerror}.") from None
-        for listener in self._listeners():
+        for listener in self._list_listeners():
             listener.channel_class = _Channel
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
 
@@ -108,13 +108,13 @@ class HttpServer:
         The loop runs on meanwhile, as it is what sends the answers, and closes everything itself. (waitress' own
         close() ends the pipe by which workers wake the loop; they would write to whatever file got its number next.)
         """
-        listeners = self._listeners()
+        listeners = self._list_listeners()
         for listener in listeners:
             listener.trigger.pull_trigger(partial(wasyncore.dispatcher.close, listener))
         deadline = time.monotonic() + DRAIN_S
         dispatcher = self._server.task_dispatcher
         dispatcher.shutdown(cancel_pending=False, timeout=DRAIN_S)
-        while self._unsent() and time.monotonic() < deadline:
+        while self._has_unsent_data() and time.monotonic() < deadline:
             time.sleep(0.01)
         if not dispatcher.threads:
             trigger = listeners[0].trigger
@@ -124,9 +124,9 @@ class HttpServer:
                 trigger.thunks.append(partial(wasyncore.close_all, self._map))
             self._thread.join(timeout=1)
 
-    def _listeners(self) -> list[BaseWSGIServer]:
+    def _list_listeners(self) -> list[BaseWSGIServer]:
         return [each for each in self._map.values() if isinstance(each, BaseWSGIServer)]
 
-    def _unsent(self) -> bool:
+    def _has_unsent_data(self) -> bool:
         """Whether a part of an answer waits for its reader."""
         return any(isinstance(each, HTTPChannel) and each.total_outbufs_len for each in list(self._map.values()))

@@ -13,11 +13,11 @@ from chassis.web.http import (
     IF_MATCH,
     ProblemKind,
     Reply,
-    bearer_token,
-    entity_tag,
-    if_match,
-    parsed_body,
-    parsed_query,
+    format_entity_tag,
+    parse_body,
+    parse_query,
+    read_bearer_token,
+    read_if_match,
 )
 from chassis.web.openapi import ResponseDescription, describe
 from collector.collection_requests import CollectionRequests
@@ -101,16 +101,16 @@ def blueprint(
     routes = Blueprint("collector", __name__)
 
     def reader() -> Caller:
-        return users.authenticate(bearer_token(), reads_only=True)
+        return users.authenticate(read_bearer_token(), reads_only=True)
 
     def flight_reader() -> Caller:
         return _confirmed(reader())
 
     def writer() -> Caller:
-        return _confirmed(users.authenticate(bearer_token()))
+        return _confirmed(users.authenticate(read_bearer_token()))
 
     def require_operator() -> None:
-        if not hmac.compare_digest(bearer_token().encode(), operator_token.encode()):
+        if not hmac.compare_digest(read_bearer_token().encode(), operator_token.encode()):
             raise NotAllowedError("Only the operator may do this.")
 
     @routes.post("/interests")
@@ -126,7 +126,7 @@ def blueprint(
     )
     def set_interest() -> Reply:
         caller = writer()
-        interest, is_new = interests.set(caller.user_id, parsed_body(WantedInterest).wish())
+        interest, is_new = interests.set(caller.user_id, parse_body(WantedInterest).wish())
         location = url_for("collector.one_interest", interest_id=interest.interest_id)
         return _one(interest, 201 if is_new else 200, {"Location": location})
 
@@ -141,12 +141,12 @@ def blueprint(
         "Remove your interests in an airport",
         auth="user",
         query=AirportQuery,
-        answers={204: ResponseDescription(says="You have none there.")},
+        answers={204: ResponseDescription(description="You have none there.")},
         problems=(503,),
     )
     def remove_interests_of_airport() -> Reply:
         caller = writer()
-        interests.remove_of_airport(caller.user_id, parsed_query(AirportQuery).airport_icao)
+        interests.remove_of_airport(caller.user_id, parse_query(AirportQuery).airport_icao)
         return Reply(status=204)
 
     @routes.get("/interests/<uuid:interest_id>")
@@ -172,15 +172,18 @@ def blueprint(
         # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
         user_id = writer().user_id
         seen = interests.one(user_id, interest_id)
-        change = parsed_body(ChangedInterest).change()
-        wanted = if_match()
+        change = parse_body(ChangedInterest).change()
+        wanted = read_if_match()
         if str(seen.version) not in wanted:
             raise VersionMismatchError("The interest has changed since; read it again.")
         return _one(interests.change(user_id, interest_id, None if wanted.star_tag else seen.version, change))
 
     @routes.delete("/interests/<uuid:interest_id>")
     @describe(
-        "Remove an interest", auth="user", answers={204: ResponseDescription(says="Removed.")}, problems=(404, 503)
+        "Remove an interest",
+        auth="user",
+        answers={204: ResponseDescription(description="Removed.")},
+        problems=(404, 503),
     )
     def remove_interest(interest_id: UUID) -> Reply:
         interests.remove(writer().user_id, interest_id)
@@ -196,7 +199,7 @@ def blueprint(
     )
     def preview_interest() -> Reply:
         flight_reader()
-        return Reply(Preview.of(*flights.preview(parsed_body(WantedInterest).wish())))
+        return Reply(Preview.of(*flights.preview(parse_body(WantedInterest).wish())))
 
     @routes.get("/flights/<icao>")
     @describe(
@@ -209,7 +212,7 @@ def blueprint(
     )
     def list_flights(icao: str) -> Reply:
         caller = flight_reader()
-        query = parsed_query(FlightsQuery)
+        query = parse_query(FlightsQuery)
         page = flights.page(
             caller.user_id, _code(icao), query.direction, query.begin, query.end, query.cursor, query.limit
         )
@@ -242,7 +245,7 @@ def blueprint(
     )
     def average_flights(icao: str) -> Reply:
         caller = flight_reader()
-        query = parsed_query(AverageQuery)
+        query = parse_query(AverageQuery)
         return Reply(Averages.of(flights.average(caller.user_id, _code(icao), query.days)))
 
     @routes.get("/flights/<icao>/stats/airlines")
@@ -256,7 +259,7 @@ def blueprint(
     )
     def airlines(icao: str) -> Reply:
         caller = flight_reader()
-        query = parsed_query(OperatorsQuery)
+        query = parse_query(OperatorsQuery)
         found = flights.operators(caller.user_id, _code(icao), query.direction, query.begin, query.end, query.limit)
         return Reply(Operators.of(found))
 
@@ -281,7 +284,7 @@ def blueprint(
     )
     def collect() -> Reply:
         require_operator()
-        wanted = parsed_body(WantedCollection) if request.content_length else WantedCollection()
+        wanted = parse_body(WantedCollection) if request.content_length else WantedCollection()
         requests.request(wanted.airport_icao)
         return Reply(RequestedCollection(airport_icao=wanted.airport_icao), 202)
 
@@ -316,4 +319,4 @@ def _code(icao: str) -> str:
 
 
 def _one(interest: domain.Interest, status: int = 200, headers: Mapping[str, str] | None = None) -> Reply:
-    return Reply(Interest.of(interest), status, {**(headers or {}), "ETag": entity_tag(interest.version)})
+    return Reply(Interest.of(interest), status, {**(headers or {}), "ETag": format_entity_tag(interest.version)})

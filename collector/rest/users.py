@@ -10,7 +10,7 @@ from uuid import UUID
 
 import grpc
 
-from chassis.rpc import channel
+from chassis.rpc import create_channel
 from collector.errors import NotAuthenticatedError, UserManagerAwayError
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
@@ -43,7 +43,7 @@ class Users:
         While user_manager is away it is believed for longer, up to BELIEVED_S, by those who only read.
         Connects when first used.
         """
-        self._channel = channel(target)
+        self._channel = create_channel(target)
         self._stub = UserServiceStub(self._channel)
         self._cache_s = min(cache_s, BELIEVED_S)
         self._monotonic = monotonic

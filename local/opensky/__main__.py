@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from chassis.clock import Clock, clock_from
+from chassis.clock import Clock, build_clock
 from local.opensky import faults, nycflights
 from local.opensky.access import Access, Credentials
 from local.opensky.flights import Timetable
@@ -101,7 +101,7 @@ def _clock(environment: Mapping[str, str]) -> Clock:
         rate_number = float(rate)
     except ValueError:
         raise ValueError(f"CLOCK_RATE must be a number, not {rate!r}") from None
-    return clock_from(start, rate_number, _instant(environment, "CLOCK_ANCHOR"), _instant(environment, "CLOCK_STOP"))
+    return build_clock(start, rate_number, _instant(environment, "CLOCK_ANCHOR"), _instant(environment, "CLOCK_STOP"))
 
 
 def _instant(environment: Mapping[str, str], name: str) -> datetime | None:

@@ -1,6 +1,7 @@
 """Letters of alerts.dead-letter.v1: what each is about, which are asked for, what of one can be handled again. Pure.
 
-A letter is an event's own bytes under headers that tell where from, why and when (`chassis.faust.app.dead_letter`).
+A letter is an event's own bytes under headers that tell where from, why and when
+(`chassis.faust.app.publish_dead_letter`).
 Among the letters lie notes, one for each that was requeued: without a value, in the partition of its letter.
 
 Letters are what nobody could use, so nothing in one is believed: headers may be missing, bytes may be anything. Text

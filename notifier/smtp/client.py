@@ -121,7 +121,7 @@ class MailServer:
             finally:
                 self._under_way -= 1
                 if not outcome_known:
-                    self._breaker = self._breaker.abandoned(generation, self._clock.now())
+                    self._breaker = self._breaker.after_abandoned_call(generation, self._clock.now())
 
     @property
     def state(self) -> BreakerState:
@@ -197,25 +197,26 @@ class MailServer:
             await asyncio.sleep(self._clock.real_seconds(self._pace.next(now) - now))
 
     def _admitted(self) -> int:
-        admitted = self._breaker.admitted(self._clock.now())
+        admitted = self._breaker.admit_call(self._clock.now())
         if admitted is None:
             raise self._left_alone()
         self._breaker = admitted
         return admitted.generation
 
     def _answered(self, generation: int) -> None:
-        before, self._breaker = self._breaker, self._breaker.succeeded(generation)
+        before, self._breaker = self._breaker, self._breaker.after_success(generation)
         if self._breaker.state is not before.state:
             log.info("mail_server.back")
 
     def _failed(self, generation: int, reason: Reason) -> None:
-        before, self._breaker = self._breaker, self._breaker.failed(generation, self._clock.now(), random.random())
+        before = self._breaker
+        self._breaker = before.after_failure(generation, self._clock.now(), random.random())
         if self._breaker.generation != before.generation:
-            log.warning("mail_server.left_alone", reason=str(reason), until=self._breaker.until.isoformat())
+            log.warning("mail_server.left_alone", reason=str(reason), until=self._breaker.open_until.isoformat())
 
     def _require_admission(self) -> None:
         """So that nobody queues for a server that will not be asked."""
-        if self._breaker.admitted(self._clock.now()) is None:
+        if self._breaker.admit_call(self._clock.now()) is None:
             raise self._left_alone()
 
     def _left_alone(self) -> MailServerAway:
@@ -224,6 +225,6 @@ class MailServer:
     def _retry_at(self) -> datetime | None:
         """None while the server is not left alone."""
         now = self._clock.now()
-        if self._breaker.admitted(now) is not None:
+        if self._breaker.admit_call(now) is not None:
             return None
-        return now + (self._breaker.wait(now) or _PROBED_AGAIN)
+        return now + (self._breaker.compute_wait(now) or _PROBED_AGAIN)

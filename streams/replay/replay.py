@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
-from chassis.kafka import started_producer
+from chassis.kafka import start_producer
 from chassis.topics import ensure_topics
 from streams.errors import ReplayRefusedError
 from streams.messages import encode_alert
@@ -104,7 +104,7 @@ async def replay(bootstrap_servers: str, output: Topic, group: str, replication_
     async with reader(bootstrap_servers, group) as consumer:
         await _require_empty(consumer, output)
         within = await reach(consumer, partitions(*INPUTS))
-        producer = await started_producer(bootstrap_servers)
+        producer = await start_producer(bootstrap_servers)
         try:
             for number in NUMBERS:
                 await _replay_partition(consumer, producer, number, within, output, tally)

@@ -18,15 +18,15 @@ chances = st.floats(0, 1)
 def opened(breaker: Breaker, now: datetime, chance: float = 1.0) -> Breaker:
     """After as many failures as it takes."""
     for _ in range(FAILURES_TO_OPEN):
-        breaker = breaker.failed(breaker.generation, now, chance)
+        breaker = breaker.after_failure(breaker.generation, now, chance)
     return breaker
 
 
 def reopened(breaker: Breaker, chance: float) -> Breaker:
     """After a probe that failed as soon as it could."""
-    probing = breaker.admitted(breaker.until)
+    probing = breaker.admit_call(breaker.open_until)
     assert probing is not None
-    return probing.failed(probing.generation, breaker.until, chance)
+    return probing.after_failure(probing.generation, breaker.open_until, chance)
 
 
 def test_it_opens_at_the_last_of_so_many_failures_in_a_row() -> None:
@@ -34,9 +34,9 @@ def test_it_opens_at_the_last_of_so_many_failures_in_a_row() -> None:
     breaker = Breaker()
     for _ in range(2):
         for _ in range(FAILURES_TO_OPEN - 1):
-            breaker = breaker.failed(breaker.generation, NOW, 0.5)
+            breaker = breaker.after_failure(breaker.generation, NOW, 0.5)
             assert breaker.state is BreakerState.CLOSED
-        breaker = breaker.succeeded(breaker.generation)
+        breaker = breaker.after_success(breaker.generation)
     assert opened(breaker, NOW).state is BreakerState.OPEN
 
 
@@ -44,14 +44,14 @@ def test_it_opens_at_the_last_of_so_many_failures_in_a_row() -> None:
 def test_open_means_that_nothing_goes_out_until_its_time_is_over(chance: float) -> None:
     """Then exactly one probe does."""
     breaker = opened(Breaker(), NOW, chance)
-    opening = breaker.wait(NOW)
+    opening = breaker.compute_wait(NOW)
     assert FIRST_OPENING / 2 <= opening <= FIRST_OPENING
-    assert breaker.admitted(NOW) is None
-    assert breaker.admitted(NOW + opening - timedelta(microseconds=1)) is None
-    probing = breaker.admitted(NOW + opening)
+    assert breaker.admit_call(NOW) is None
+    assert breaker.admit_call(NOW + opening - timedelta(microseconds=1)) is None
+    probing = breaker.admit_call(NOW + opening)
     assert probing is not None
     assert probing.state is BreakerState.HALF_OPEN
-    assert probing.admitted(NOW + LONGEST_OPENING * 9) is None
+    assert probing.admit_call(NOW + LONGEST_OPENING * 9) is None
 
 
 @given(st.lists(chances, min_size=1, max_size=40), st.integers(1, 9), st.integers(0, 999), st.integers(1, 99))
@@ -63,34 +63,34 @@ def test_openings_in_a_row_grow_up_to_a_bound(jitters: list[float], failures: in
     breaker = Breaker(BreakerPolicy(failures, first, longest))
     for _ in range(failures):
         assert breaker.state is BreakerState.CLOSED
-        breaker = breaker.failed(breaker.generation, NOW, jitters[0])
+        breaker = breaker.after_failure(breaker.generation, NOW, jitters[0])
     assert breaker.state is BreakerState.OPEN
-    assert first / 2 <= breaker.until - NOW <= first
+    assert first / 2 <= breaker.open_until - NOW <= first
     most = first
     for chance in jitters[1:]:
-        before = breaker.until
+        before = breaker.open_until
         breaker = reopened(breaker, chance)
         most = min(most * 2, longest)
-        assert most / 2 <= breaker.until - before <= most
+        assert most / 2 <= breaker.open_until - before <= most
 
 
 def test_a_probe_that_succeeds_closes_and_forgets() -> None:
     """The next time begins with the shortest opening and the full count of failures."""
     breaker = reopened(reopened(opened(Breaker(), NOW), 1.0), 1.0)
-    probing = breaker.admitted(breaker.until)
+    probing = breaker.admit_call(breaker.open_until)
     assert probing is not None
-    closed = probing.succeeded(probing.generation)
+    closed = probing.after_success(probing.generation)
     assert (closed.state, closed.failures) == (BreakerState.CLOSED, 0)
-    assert opened(closed, NOW).wait(NOW) == FIRST_OPENING
+    assert opened(closed, NOW).compute_wait(NOW) == FIRST_OPENING
 
 
 def test_a_probe_that_nobody_waits_for_leaves_its_place() -> None:
     """A cancelled one must not keep the breaker half open for ever."""
     breaker = opened(Breaker(), NOW)
-    probing = breaker.admitted(breaker.until)
+    probing = breaker.admit_call(breaker.open_until)
     assert probing is not None
-    left = probing.abandoned(probing.generation, breaker.until)
-    assert left.admitted(breaker.until) is not None
+    left = probing.after_abandoned_call(probing.generation, breaker.open_until)
+    assert left.admit_call(breaker.open_until) is not None
     assert left.openings == breaker.openings
 
 
@@ -101,14 +101,14 @@ def test_an_outcome_from_before_the_last_change_changes_nothing(outcome: str, st
     before = Breaker()
     breaker = opened(before, NOW)
     if state is not BreakerState.OPEN:
-        breaker = breaker.admitted(breaker.until) or breaker
+        breaker = breaker.admit_call(breaker.open_until) or breaker
     if state is BreakerState.CLOSED:
-        breaker = breaker.succeeded(breaker.generation)
+        breaker = breaker.after_success(breaker.generation)
     assert breaker.state is state
     after = {
-        "succeeded": breaker.succeeded(before.generation),
-        "failed": breaker.failed(before.generation, NOW, 0.5),
-        "abandoned": breaker.abandoned(before.generation, NOW),
+        "succeeded": breaker.after_success(before.generation),
+        "failed": breaker.after_failure(before.generation, NOW, 0.5),
+        "abandoned": breaker.after_abandoned_call(before.generation, NOW),
     }
     assert after[outcome] == breaker
 
@@ -128,11 +128,11 @@ class Calls(RuleBasedStateMachine):
 
     @rule(target=out)
     def call(self) -> object:
-        admitted = self.breaker.admitted(self.now)
+        admitted = self.breaker.admit_call(self.now)
         if admitted is None:
             assert self.breaker.state is not BreakerState.CLOSED
             return multiple()
-        assert self.breaker.state is BreakerState.CLOSED or self.breaker.wait(self.now) == timedelta(0)
+        assert self.breaker.state is BreakerState.CLOSED or self.breaker.compute_wait(self.now) == timedelta(0)
         self.breaker = admitted
         if admitted.state is BreakerState.HALF_OPEN:
             assert admitted.generation not in self.probes, "a second probe of the same half-open state"
@@ -143,12 +143,12 @@ class Calls(RuleBasedStateMachine):
     @rule(generation=consumes(out), chance=chances)
     def fail(self, generation: int, chance: float) -> None:
         self.waiting.remove(generation)
-        self.breaker = self.breaker.failed(generation, self.now, chance)
+        self.breaker = self.breaker.after_failure(generation, self.now, chance)
 
     @rule(generation=consumes(out))
     def succeed(self, generation: int) -> None:
         self.waiting.remove(generation)
-        before, self.breaker = self.breaker, self.breaker.succeeded(generation)
+        before, self.breaker = self.breaker, self.breaker.after_success(generation)
         if generation == before.generation:
             assert self.breaker.state is BreakerState.CLOSED
             assert self.breaker.failures == self.breaker.openings == 0
@@ -156,10 +156,10 @@ class Calls(RuleBasedStateMachine):
     @rule(generation=consumes(out))
     def give_up(self, generation: int) -> None:
         self.waiting.remove(generation)
-        self.breaker = self.breaker.abandoned(generation, self.now)
+        self.breaker = self.breaker.after_abandoned_call(generation, self.now)
 
     @rule(seconds=st.integers(0, 2_000))
-    def wait(self, seconds: int) -> None:
+    def wait_some_time(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
 
     @invariant()
@@ -173,9 +173,9 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_locked_out_for_good(self) -> None:
-        assert self.breaker.wait(self.now) <= LONGEST_OPENING
+        assert self.breaker.compute_wait(self.now) <= LONGEST_OPENING
         if self.breaker.state is not BreakerState.HALF_OPEN:
-            assert self.breaker.admitted(self.now + LONGEST_OPENING) is not None
+            assert self.breaker.admit_call(self.now + LONGEST_OPENING) is not None
 
 
 TestCalls = Calls.TestCase

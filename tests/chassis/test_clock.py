@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from hypothesis import given, strategies as st
 
-from chassis.clock import ScaledClock, SystemClock, clock_from
+from chassis.clock import ScaledClock, SystemClock, build_clock
 from tests.fakes.clock import FakeClock
 
 START = datetime(2013, 2, 8, tzinfo=UTC)
@@ -88,9 +88,9 @@ def test_instants_of_other_zones_are_shown_in_utc() -> None:
 def test_a_rate_must_be_a_positive_number(rate: float) -> None:
     """With or without a start."""
     with pytest.raises(ValueError, match="rate"):
-        clock_from(START, rate, ANCHOR)
+        build_clock(START, rate, ANCHOR)
     with pytest.raises(ValueError, match="rate"):
-        clock_from(None, rate)
+        build_clock(None, rate)
 
 
 @pytest.mark.parametrize("name", ["start", "anchor", "stop"])
@@ -99,24 +99,24 @@ def test_naive_instants_are_rejected_by_name(name: str) -> None:
     values = {"start": START, "anchor": ANCHOR, "stop": START}
     values[name] = values[name].replace(tzinfo=None)
     with pytest.raises(ValueError, match=f"clock's {name} "):
-        clock_from(values["start"], 1.0, values["anchor"], values["stop"])
+        build_clock(values["start"], 1.0, values["anchor"], values["stop"])
 
 
 def test_a_clock_cannot_stop_before_it_starts() -> None:
     """It would never show its start."""
     with pytest.raises(ValueError, match="before its start"):
-        clock_from(START, 1.0, ANCHOR, START - timedelta(seconds=1))
+        build_clock(START, 1.0, ANCHOR, START - timedelta(seconds=1))
 
 
 def test_without_a_start_it_is_the_system_clock() -> None:
     """And then nothing else may be set, because it would silently have no effect."""
-    assert clock_from(None, 1.0, None, None) == SystemClock()
+    assert build_clock(None, 1.0, None, None) == SystemClock()
     for rate, anchor, stop in ((2.0, None, None), (1.0, ANCHOR, None), (1.0, None, START)):
         with pytest.raises(ValueError, match="needs a start"):
-            clock_from(None, rate, anchor, stop)
+            build_clock(None, rate, anchor, stop)
 
 
 def test_without_an_anchor_the_clock_starts_now() -> None:
     """One process alone needs no agreement with others."""
-    clock = clock_from(START, 1.0)
+    clock = build_clock(START, 1.0)
     assert START <= clock.now() < START + timedelta(minutes=1)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from chassis.errors import DatabaseUnavailableError
-from chassis.periodic import LONGEST_PAUSE_S, every
+from chassis.periodic import MAX_PAUSE_S, run_periodically
 
 
 class Ended(Exception):
@@ -34,7 +34,7 @@ def run(seconds: float, outcomes: list[Exception | None]) -> None:
             raise outcome
 
     with pytest.raises(Ended):
-        asyncio.run(every(seconds, work, "work"))
+        asyncio.run(run_periodically(seconds, work, "work"))
 
 
 def test_work_is_done_again_after_each_rest(rests: list[float]) -> None:
@@ -46,7 +46,7 @@ def test_work_is_done_again_after_each_rest(rests: list[float]) -> None:
 def test_what_fails_for_now_is_done_again_later(rests: list[float]) -> None:
     """Each pause is twice as long, up to a bound; a success ends that."""
     run(5.0, [DatabaseUnavailableError("away")] * 5 + [None, DatabaseUnavailableError("away")])
-    assert rests == [10.0, 20.0, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S, 5.0, 10.0]
+    assert rests == [10.0, 20.0, MAX_PAUSE_S, MAX_PAUSE_S, MAX_PAUSE_S, 5.0, 10.0]
 
 
 def test_slow_work_is_not_hurried_by_failing(rests: list[float]) -> None:
@@ -66,7 +66,7 @@ def test_the_event_loop_is_free_meanwhile() -> None:
             loop.call_soon_threadsafe(begun.set)
             asyncio.run_coroutine_threadsafe(release.wait(), loop).result(timeout=30)
 
-        task = asyncio.create_task(every(1.0, work, "work"))
+        task = asyncio.create_task(run_periodically(1.0, work, "work"))
         await begun.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

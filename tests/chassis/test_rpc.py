@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, GrpcServer, channel
+from chassis.rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, GrpcServer, create_channel
 from tests.ports import free_port
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest, AuthenticateResponse
 from towerwatch.users.v1.user_service_pb2_grpc import (
@@ -75,7 +75,7 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture
 def connection(served: Served) -> Iterator[grpc.Channel]:
-    with channel(served.target) as made:
+    with create_channel(served.target) as made:
         yield made
 
 
@@ -156,7 +156,7 @@ def test_what_is_unavailable_is_asked_again(failures: int, calls: int) -> None:
     add_UserServiceServicer_to_server(flaky, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with channel(f"127.0.0.1:{port}") as connection:
+    with create_channel(f"127.0.0.1:{port}") as connection:
         stub = UserServiceStub(connection)
         if failures < 4:
             assert stub.Authenticate(AuthenticateRequest(), timeout=30).user_id == "u"
@@ -170,7 +170,7 @@ def test_what_is_unavailable_is_asked_again(failures: int, calls: int) -> None:
 
 def test_a_server_that_comes_back_is_found_again(served: Served) -> None:
     """The channel survives its server's restart, without being made anew."""
-    with channel(served.target) as connection:
+    with create_channel(served.target) as connection:
         stub = UserServiceStub(connection)
         assert stub.Authenticate(AuthenticateRequest(), timeout=5).user_id == "u"
         served.server.stop()

@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from chassis.errors import SettingsError
-from chassis.settings import Port, Settings, StrongSecret, load
+from chassis.settings import Port, Settings, StrongSecret, load_settings
 
 LONG_SECRET = "correct-horse-battery"
 
@@ -32,7 +32,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_the_environment_holds_is_typed_and_frozen() -> None:
     """Settings are values: typed, and not to be changed."""
-    settings = load(Example)
+    settings = load_settings(Example)
     assert settings.http_port == 8080
     assert settings.signing_key.get_secret_value() == LONG_SECRET
     with pytest.raises(ValueError, match="frozen"):
@@ -47,7 +47,7 @@ def test_a_secret_is_read_from_the_file_that_its_variable_names(
     file = tmp_path / "signing-key"
     file.write_text(f"{LONG_SECRET}\n", encoding="utf-8")
     monkeypatch.setenv("SIGNING_KEY_FILE", str(file))
-    assert load(Example).signing_key.get_secret_value() == LONG_SECRET
+    assert load_settings(Example).signing_key.get_secret_value() == LONG_SECRET
 
 
 def test_empty_means_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -56,12 +56,12 @@ def test_empty_means_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     empty.touch()
     monkeypatch.setenv("DATABASE_URL_FILE", str(empty))
     monkeypatch.setenv("LOG_LEVEL", "")
-    settings = load(Example)
+    settings = load_settings(Example)
     assert settings.database_url.get_secret_value() == "sqlite://"
     assert settings.log_level == "info"
     monkeypatch.setenv("HTTP_PORT", "")
     with pytest.raises(SettingsError, match="HTTP_PORT: Field required"):
-        load(Example)
+        load_settings(Example)
 
 
 def test_every_fault_is_said_at_once_and_no_value(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_every_fault_is_said_at_once_and_no_value(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("LOG_LEVEL", "loudest")
     monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "missing"))
     with pytest.raises(SettingsError) as caught:
-        load(Example)
+        load_settings(Example)
     said = str(caught.value)
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "HTTP_PORT", "SIGNING_KEY", "LOG_LEVEL", "DATABASE_URL_FILE"):
         assert f"{name}: " in said
@@ -87,15 +87,15 @@ def test_a_file_that_cannot_be_read_is_a_fault_even_when_it_is_alone(
     """A secret's file that is missing is said, by its variable, and not passed over for the default."""
     monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "missing"))
     with pytest.raises(SettingsError) as caught:
-        load(Example)
+        load_settings(Example)
     assert str(caught.value) == "DATABASE_URL_FILE: cannot be read: FileNotFoundError"
 
 
 def test_the_four_clock_settings_make_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without CLOCK_START it is the machine's time; a rate without a start is a fault."""
-    assert abs((load(Example).clock().now() - datetime.now(UTC)).total_seconds()) < 60
+    assert abs((load_settings(Example).build_clock().now() - datetime.now(UTC)).total_seconds()) < 60
     monkeypatch.setenv("CLOCK_RATE", "60")
     with pytest.raises(SettingsError, match="start"):
-        load(Example)
+        load_settings(Example)
     monkeypatch.setenv("CLOCK_START", "2013-02-13T00:00:00Z")
-    assert load(Example).clock().now().year == 2013
+    assert load_settings(Example).build_clock().now().year == 2013

@@ -143,7 +143,7 @@ def app_of(database: Database, clock: Clock, users: Users) -> Flask:
             SchedulerStatus(database, clock, timing, Ledger(BUDGET)).show,
         )
     )
-    app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", DESCRIPTION))
+    app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", DESCRIPTION))
     return app
 
 

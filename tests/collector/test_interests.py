@@ -347,7 +347,7 @@ def test_requests_at_the_same_time_make_one_interest(service: Service) -> None:
 def test_who_loses_the_race_for_a_new_interest_changes_it(service: Service) -> None:
     """On a database that lets both look before one inserts: the unique key decides."""
     first = service.set(wish(), ANN)
-    begin = "BEGIN IMMEDIATE" if service.database.sqlite else "BEGIN"
+    begin = "BEGIN IMMEDIATE" if service.database.is_sqlite else "BEGIN"
     with service.database.transaction() as session:
         session.execute(text("UPDATE interests SET airport = 'LICC'"))  # the first look does not find it
 
@@ -419,11 +419,11 @@ def test_requests_of_all_kinds_at_the_same_time_agree(service: Service) -> None:
 
     def publish(owner: str) -> int:
         with service.database.transaction() as session:
-            claimed = OUTBOX.claim(session, owner, time.time())
+            claimed = OUTBOX.claim_messages(session, owner, time.time())
         for each in claimed:
             assert published.setdefault(each.sequence, each.message) == each.message
         with service.database.transaction() as session:
-            OUTBOX.forget(session, claimed)
+            OUTBOX.delete_published(session, claimed)
         return len(claimed)
 
     def relay(owner: str) -> None:
@@ -445,7 +445,7 @@ def test_requests_of_all_kinds_at_the_same_time_agree(service: Service) -> None:
     assert failed == []
     for owner in ("first", "second"):
         with service.database.transaction() as session:
-            OUTBOX.release(session, owner)
+            OUTBOX.release_lease(session, owner)
     while publish("first"):
         pass
 

@@ -13,7 +13,7 @@ import yaml
 from cryptography import x509
 
 from chassis.clock import ScaledClock
-from chassis.settings import Settings, load
+from chassis.settings import Settings, load_settings
 from local.kind import clock, cluster, secrets
 from local.processes import ROOT
 from tests.manifests.rendering import Rendered
@@ -95,7 +95,7 @@ def test_the_clock_is_one_that_services_read(tmp_path: Path, monkeypatch: pytest
         for line in (tmp_path / "clock.env").read_text().splitlines():
             name, _, value = line.partition("=")
             monkeypatch.setenv(name, value)
-        assert load(Settings).clock() == written
+        assert load_settings(Settings).build_clock() == written
     assert written == ScaledClock(begin, 1440.0, now, end + timedelta(minutes=10))
 
 

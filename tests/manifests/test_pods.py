@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from chassis.db.database import Pool
+from chassis.db.database import PoolConfig
 from chassis.faust.worker import STOP_WITHIN_S
 from chassis.web.wsgi import DRAIN_S
 from local.kafka.jars import KAFKA_VERSION
@@ -222,7 +222,7 @@ def test_replicas_are_spread_over_nodes_and_zones(rendered: Rendered) -> None:
 
 def test_a_pool_of_connections_fits_into_the_database(overlays: dict[str, Rendered]) -> None:
     """All replicas that the autoscaler may make, and one more in a rollout, with their whole pools."""
-    pool = Pool()
+    pool = PoolConfig()
     production = overlays["production"]
     (scaler,) = production.of("HorizontalPodAutoscaler")
     most = scaler["spec"]["maxReplicas"] + 1

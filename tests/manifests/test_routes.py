@@ -65,14 +65,14 @@ def _accounts() -> Flask:
         accounts_rest.users(Mock(), Mock(), Mock(), allow_test_addresses=False, registration_limit="1/minute")
     )
     app.register_blueprint(pages.pages(Mock(), Mock()))
-    app.register_blueprint(openapi.routes("accounts", "1", ""))
+    app.register_blueprint(openapi.create_blueprint("accounts", "1", ""))
     return app
 
 
 def _flights() -> Flask:
     app = create_app("collector", Metrics(ServiceIdentity("collector", "test")), collector_rest.PROBLEMS, lambda: True)
     app.register_blueprint(collector_rest.blueprint(Mock(), Mock(), Mock(), "token", Mock(), Mock()))
-    app.register_blueprint(openapi.routes("flights", "1", ""))
+    app.register_blueprint(openapi.create_blueprint("flights", "1", ""))
     return app
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from chassis.faust.settings import StreamSettings
-from chassis.settings import load
+from chassis.settings import load_settings
 from local.processes import ROOT
 from tests.manifests.environment import SETTINGS, mounted, on_disk, referred_to, variables
 from tests.manifests.rendering import Rendered
@@ -48,7 +48,7 @@ def test_the_settings_class_takes_the_environment(
     environment = on_disk(variables(rendered, pod), mounted(rendered, pod), tmp_path)
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
-    load(SETTINGS[name])
+    load_settings(SETTINGS[name])
 
 
 def _all_variables() -> set[str]:

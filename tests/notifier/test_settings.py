@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from chassis.errors import SettingsError
-from chassis.settings import load
+from chassis.settings import load_settings
 from notifier.delivery.batching import OVERDUE
 from notifier.delivery.retries import LONGEST
 from notifier.settings import NotifierSettings
@@ -25,7 +25,7 @@ ENOUGH = {
 def loaded(monkeypatch: pytest.MonkeyPatch, **changes: str) -> NotifierSettings:
     for name, value in (ENOUGH | changes).items():
         monkeypatch.setenv(name, value)
-    return load(NotifierSettings)
+    return load_settings(NotifierSettings)
 
 
 def test_mail_is_encrypted_unless_plaintext_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,7 +183,7 @@ def test_what_was_done_is_counted() -> None:
     async def story() -> None:
         room = await a_room_with(INTEREST)
         await room.run(THREE, THREE, observed("KJFK", None, seen(0, 1)))
-        exposition = room.metrics.exposition()[0].decode()
+        exposition = room.metrics.format_exposition()[0].decode()
         for outcome in ("folded", "duplicate", "dead_letter"):
             labels = f'node="test",outcome="{outcome}",service="streams",topic="flights.observed.v1"'
             assert f"stream_events_total{{{labels}}} 1.0" in exposition

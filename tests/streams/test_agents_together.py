@@ -3,7 +3,7 @@
 import asyncio
 from uuid import UUID
 
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from streams import agents
 from streams.join_state import Desk, Outcome
 from tests.domain.logs import an_interest
@@ -106,7 +106,7 @@ def test_what_was_folded_upon_what_is_forgotten_is_void() -> None:
         running = asyncio.create_task(room.run_late(THREE, observed("KJFK", 3, seen(1, 2))))
         await settle()
         await settle()
-        room.still_ours = lambda event: sequence_in(event.message.headers) != THREE.sequence
+        room.still_ours = lambda event: parse_sequence(event.message.headers) != THREE.sequence
         room.release_alerts()
         await running
         assert room.airports == {}

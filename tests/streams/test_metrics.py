@@ -12,7 +12,7 @@ from tests.streams.events import observed
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
     """Values by name and labels, without those that are on all."""
-    text = metrics.exposition()[0].decode()
+    text = metrics.format_exposition()[0].decode()
     return {
         (sample.name, *(value for name, value in sorted(sample.labels.items()) if name not in ("node", "service"))): (
             sample.value

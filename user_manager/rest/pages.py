@@ -72,7 +72,7 @@ def pages(registrations: Registrations, accounts: Accounts) -> Blueprint:
         def failed(error: Exception, kind: ProblemKind = kind) -> Response:
             unsubscribing = request.path.startswith("/unsubscribe/")
             title = "Your alerts are not paused" if unsubscribing else "Your address is not confirmed"
-            problem = kind.of(error)
+            problem = kind.build_problem(error)
             page = _page(title, problem.detail)
             page.status_code = problem.status
             page.headers.update(problem.headers)

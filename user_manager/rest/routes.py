@@ -15,14 +15,14 @@ from chassis.web.http import (
     IF_MATCH,
     ProblemKind,
     Reply,
-    bearer_token,
-    entity_tag,
-    idempotency_key,
-    if_match,
-    parsed_body,
-    parsed_query,
+    format_entity_tag,
+    parse_body,
+    parse_query,
+    read_bearer_token,
+    read_idempotency_key,
+    read_if_match,
 )
-from chassis.web.limits import ClientLimit
+from chassis.web.limits import ClientRateLimit
 from chassis.web.openapi import ResponseDescription, describe
 from user_manager.accounts import Account, Accounts
 from user_manager.addresses import Address, parse_address
@@ -125,7 +125,7 @@ def users(
 ) -> Blueprint:
     """The routes of accounts. `registration_limit`, like "60/minute", is for one client's posts to one replica."""
     blueprint = Blueprint("users", __name__)
-    limit = ClientLimit(registration_limit)
+    limit = ClientRateLimit(registration_limit)
 
     @blueprint.record
     def convert_addresses(state: BlueprintSetupState) -> None:
@@ -146,10 +146,10 @@ def users(
         problems=(409, 429, 503),
     )
     def register_user() -> Reply:
-        limit.spend()
-        body = parsed_body(NewUser)
+        limit.count_request()
+        body = parse_body(NewUser)
         address = _registrable(parse_address(body.email, allow_test=allow_test_addresses))
-        registration = registrations.register(address, body.name, body.time_zone, idempotency_key())
+        registration = registrations.register(address, body.name, body.time_zone, read_idempotency_key())
         account = registration.account
         location = url_for("users.get_user", email=account.email)
         return Reply(
@@ -165,8 +165,8 @@ def users(
         problems=(400, 503),
     )
     def list_users() -> Reply:
-        token = bearer_token()
-        query = parsed_query(PageQuery)
+        token = read_bearer_token()
+        query = parse_query(PageQuery)
         page = accounts.page(token, query.cursor, query.limit)
         headers = {}
         if page.next_cursor is not None:
@@ -183,7 +183,7 @@ def users(
         problems=(404, 503),
     )
     def get_user(email: str) -> Reply:
-        return _one(accounts.get(bearer_token(), email))
+        return _one(accounts.get(read_bearer_token(), email))
 
     @blueprint.patch("/users/<address:email>")
     @describe(
@@ -197,10 +197,10 @@ def users(
     )
     def change_user(email: str) -> Reply:
         # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
-        token = bearer_token()
+        token = read_bearer_token()
         seen = accounts.get(token, email)
-        change = parsed_body(ChangedUser).change()
-        wanted = if_match()
+        change = parse_body(ChangedUser).change()
+        wanted = read_if_match()
         if str(seen.version) not in wanted:
             raise VersionMismatchError("The account has changed since; read it again.")
         return _one(accounts.change(token, email, None if wanted.star_tag else seen.version, change))
@@ -211,7 +211,7 @@ def users(
         auth="user",
         path=_EMAIL,
         answers={
-            204: ResponseDescription(says="Deleted."),
+            204: ResponseDescription(description="Deleted."),
             202: ResponseDescription(
                 DeletionState,
                 "It will be deleted, and its token is void; not everything could be done at once.",
@@ -221,7 +221,7 @@ def users(
         problems=(404, 502, 503),
     )
     def delete_user(email: str) -> Reply:
-        deletion_id = deletions.delete(bearer_token(), email)
+        deletion_id = deletions.delete(read_bearer_token(), email)
         if deletion_id is None:
             return Reply(status=204)
         location = url_for("users.get_deletion", deletion_id=deletion_id)
@@ -243,7 +243,7 @@ def users(
         problems=(404, 503),
     )
     def rotate_token(email: str) -> Reply:
-        return Reply(NewToken(token=accounts.rotate_token(bearer_token(), email)))
+        return Reply(NewToken(token=accounts.rotate_token(read_bearer_token(), email)))
 
     @blueprint.get(f"/users/{_VERIFY}<address:email>")
     @describe(
@@ -254,18 +254,18 @@ def users(
         problems=(404, 503),
     )
     def verify_user(email: str) -> Reply:
-        return Reply(Existence(exists=accounts.exists(bearer_token(), email)))
+        return Reply(Existence(exists=accounts.exists(read_bearer_token(), email)))
 
     @blueprint.post("/users/<address:email>/confirmation")
     @describe(
         "Ask for another confirmation mail",
         auth="user",
         path=_EMAIL,
-        answers={202: ResponseDescription(says="It will be sent, also to an address that mail came back from.")},
+        answers={202: ResponseDescription(description="It will be sent, also to an address that mail came back from.")},
         problems=(404, 409, 429, 503),
     )
     def ask_confirmation(email: str) -> Reply:
-        registrations.ask_confirmation(bearer_token(), email)
+        registrations.ask_confirmation(read_bearer_token(), email)
         return Reply(status=202)
 
     @blueprint.after_request
@@ -287,4 +287,4 @@ def _one(account: Account) -> Reply:
 
 
 def _tag(account: Account) -> dict[str, str]:
-    return {"ETag": entity_tag(account.version)}
+    return {"ETag": format_entity_tag(account.version)}

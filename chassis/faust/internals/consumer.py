@@ -14,14 +14,14 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.services import WaitArgT, WaitResults
 
-from chassis.faust.internals.offsets import Delivered
+from chassis.faust.internals.offsets import OffsetTracker
 from chassis.faust.internals.recovery import StreamTables
-from chassis.faust.internals.steps import Begun
+from chassis.faust.internals.steps import EagerCoroutine
 from chassis.faust.settings import FAUST_LOG
 
 _Records = Mapping[TP, list[Any]]
 
-_CHANGES_AT_ONCE: Final = 500
+_CHANGELOG_BATCH: Final = 500
 """Records of a changelog that are applied before the event loop is given back: some milliseconds."""
 
 
@@ -32,26 +32,26 @@ class StreamConsumer(Consumer):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._delivered: dict[TP, Delivered] = defaultdict(Delivered)
+        self._offset_trackers: dict[TP, OffsetTracker] = defaultdict(OffsetTracker)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         """What Faust is about to deliver, or to drop because it was read before."""
         read = self._read_offset[tp]
         if self.app.topics.acks_enabled_for(tp.topic) and (read is None or record.offset >= read):
-            self._delivered[tp].add(record.offset)
+            self._offset_trackers[tp].track(record.offset)
         return super()._to_message(tp, record)
 
     def _new_offset(self, tp: TP) -> int | None:
         """Up to where a partition may be committed, in place of Faust's own reckoning; None: no further than before."""
         self._acked[tp].clear()  # it would sort these
-        return self._delivered[tp].passed(self._acked_index[tp])
+        return self._offset_trackers[tp].take_committable(self._acked_index[tp])
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Nothing is made of offsets that have no event."""
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         for tp in revoked:
-            self._delivered.pop(tp, None)
+            self._offset_trackers.pop(tp, None)
         await super().on_partitions_revoked(revoked)
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
@@ -64,7 +64,7 @@ class StreamConsumer(Consumer):
 
     async def perform_seek(self) -> None:
         """All that is not committed is delivered once more."""
-        self._delivered.clear()
+        self._offset_trackers.clear()
         self._acked_index.clear()
         self._committed_offset.clear()  # Faust leaves what it had where nothing is committed
         await super().perform_seek()
@@ -82,20 +82,20 @@ class StreamConsumer(Consumer):
         changelogs = self.app.tables.changelog_topics
         for tp, some in records.items():
             (changes if tp.topic in changelogs else events)[tp] = some
-        await self._recover(changes, active)
+        await self._apply_changelog_records(changes, active)
         return events, active
 
-    async def _recover(self, changes: _Records, active: set[TP]) -> None:
+    async def _apply_changelog_records(self, changes: _Records, active: set[TP]) -> None:
         recovery = cast(StreamTables, self.app.tables).recovery
         generation = self.app.consumer_generation_id
         for tp, records in changes.items():
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            for begin in range(0, len(records), _CHANGES_AT_ONCE):
+            for begin in range(0, len(records), _CHANGELOG_BATCH):
                 # As `getmany` looks before each: a rebalance may have begun, and seeks all changelogs when it ends.
                 if not self.flow_active or self.app.consumer_generation_id != generation or tp not in active:
                     break
-                some = records[begin : begin + _CHANGES_AT_ONCE]
-                await recovery.take(tp, [self._to_message(tp, each) for each in some])
+                some = records[begin : begin + _CHANGELOG_BATCH]
+                await recovery.apply_records(tp, [self._to_message(tp, each) for each in some])
                 await asyncio.sleep(0)
 
     async def wait_first(self, *coros: WaitArgT, timeout: Any = None) -> WaitResults:
@@ -108,19 +108,19 @@ class StreamConsumer(Consumer):
         if not isinstance(first, Coroutine):
             return await super().wait_first(*coros, timeout=timeout)
         try:
-            begun = Begun(first)
+            begun = EagerCoroutine(first)
         except BaseException:
-            _close(others)
+            _close_coroutines(others)
             raise
         if not begun.is_done:
             return await super().wait_first(begun, *others, timeout=timeout)
-        _close(others)
+        _close_coroutines(others)
         if self.should_stop:
             return WaitResults([], [], True)
         return WaitResults([first], [begun.result], False)
 
 
-def _close(coros: Iterable[WaitArgT]) -> None:
+def _close_coroutines(coros: Iterable[WaitArgT]) -> None:
     """Those that nobody awaits."""
     for each in coros:
         if isinstance(each, Coroutine):

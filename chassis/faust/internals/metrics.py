@@ -34,7 +34,7 @@ _LONG: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 """Seconds; a recovery may take minutes."""
 
 
-class Durations(Sensor):
+class DurationSensor(Sensor):
     """Observes how long things take. All of it together costs a message a few microseconds."""
 
     logger = FAUST_LOG
@@ -101,7 +101,7 @@ class Durations(Sensor):
         self._http.observe(time.monotonic() - state["began"])
 
 
-class Counts(Collector):
+class MonitorCollector(Collector):
     """Reads the monitor's counts. No label but names of topics, partitions, tables and status codes: all bounded."""
 
     def __init__(self, app: faust.App, health: Health, metrics: Metrics) -> None:
@@ -115,7 +115,10 @@ class Counts(Collector):
         yield self._counter("faust_messages_sent", "Messages sent", ["topic"], monitor.messages_sent_by_topic)
         yield self._counter("faust_send_errors", "Messages that the broker did not take", [], {(): monitor.send_errors})
         yield self._counter(
-            "faust_topic_buffer_full", "Times that a full buffer was waited for", ["topic"], _by_topic(monitor)
+            "faust_topic_buffer_full",
+            "Times that a full buffer was waited for",
+            ["topic"],
+            _count_full_buffers_by_topic(monitor),
         )
         operations = {
             (name, operation): getattr(table, f"keys_{operation}")
@@ -126,7 +129,7 @@ class Counts(Collector):
         yield self._counter("faust_rebalances", "Rebalances", [], {(): self._app.rebalancing_count})
         codes = {str(int(code)): count for code, count in monitor.http_response_codes.items()}
         yield self._counter("faust_http_responses", "Answers to HTTP requests", ["code"], codes)
-        yield self._gauge("faust_messages_unacknowledged", "Messages in hand", [], {(): self._unacknowledged()})
+        yield self._gauge("faust_messages_unacknowledged", "Messages in hand", [], {(): self._count_unacknowledged()})
         yield self._gauge("faust_rebalancing", "1 during a rebalance", [], {(): self._app.rebalancing})
         yield self._gauge("faust_recovering", "1 while tables are recovered", [], {(): self._app.in_recovery})
         for name, says, offsets in (
@@ -134,47 +137,47 @@ class Counts(Collector):
             ("committed", "The offset up to which messages are acknowledged", monitor.tp_committed_offsets),
             ("end", "The partition's end, as of the last message taken", monitor.tp_end_offsets),
         ):
-            yield self._gauge(f"faust_{name}_offset", says, ["topic", "partition"], _by_partition(offsets))
+            yield self._gauge(f"faust_{name}_offset", says, ["topic", "partition"], _key_by_partition(offsets))
         yield self._gauge(
             "faust_consumer_lag_messages",
             "Offsets from the last acknowledged message to the partition's end, as the broker says now and then",
             ["topic", "partition"],
-            _by_partition(self._health.waiting),
+            _key_by_partition(self._health.lag_by_partition),
         )
         lag = {("last",): self._health.loop_lag_s, ("worst",): self._health.worst_loop_lag_s}
         yield self._gauge(
             "faust_event_loop_lag_seconds", "By how much the event loop is late, and was in a minute", ["of"], lag
         )
 
-    def _unacknowledged(self) -> int:
+    def _count_unacknowledged(self) -> int:
         consumer: Any = self._app._consumer  # the property would make one
         return 0 if consumer is None else len(consumer.unacked)
 
     def _counter(self, name: str, says: str, labels: list[str], counts: Mapping[Any, float]) -> CounterMetricFamily:
-        return self._filled(CounterMetricFamily(name, says, labels=[*labels, "service", "node"]), counts)
+        return self._add_samples(CounterMetricFamily(name, says, labels=[*labels, "service", "node"]), counts)
 
     def _gauge(self, name: str, says: str, labels: list[str], values: Mapping[Any, float]) -> GaugeMetricFamily:
-        return self._filled(GaugeMetricFamily(name, says, labels=[*labels, "service", "node"]), values)
+        return self._add_samples(GaugeMetricFamily(name, says, labels=[*labels, "service", "node"]), values)
 
-    def _filled(self, family: F, values: Mapping[Any, float]) -> F:
+    def _add_samples(self, family: F, values: Mapping[Any, float]) -> F:
         for key, value in list(values.items()):
             labels: Iterable[str] = (key,) if isinstance(key, str) else map(str, key)
             family.add_metric([*labels, self._identity.service, self._identity.node], value)
         return family
 
 
-def _by_partition(offsets: Mapping[TP, int]) -> dict[tuple[str, str], int]:
+def _key_by_partition(offsets: Mapping[TP, int]) -> dict[tuple[str, str], int]:
     return {(tp.topic, str(tp.partition)): offset for tp, offset in list(offsets.items())}
 
 
-def _by_topic(monitor: Any) -> dict[str, int]:
+def _count_full_buffers_by_topic(monitor: Any) -> dict[str, int]:
     counts: dict[str, int] = {}
     for tp, count in list(monitor.topic_buffer_full.items()):
         counts[tp.topic] = counts.get(tp.topic, 0) + count
     return counts
 
 
-def tell_of_faust(app: faust.App, health: Health, metrics: Metrics) -> None:
+def register_faust_metrics(app: faust.App, health: Health, metrics: Metrics) -> None:
     """Adds what is told here to a service's metrics."""
-    app.sensors.add(Durations(metrics))
-    metrics.registry.register(Counts(app, health, metrics))
+    app.sensors.add(DurationSensor(metrics))
+    metrics.registry.register(MonitorCollector(app, health, metrics))

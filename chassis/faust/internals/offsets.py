@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import MutableSet
 
 
-class Delivered:
+class OffsetTracker:
     """The offsets of one partition that were delivered, in their order, up to the first that is acknowledged and is
     passed.
 
@@ -17,13 +17,13 @@ class Delivered:
         self._waiting: deque[int] = deque()
         self._next = 0
 
-    def add(self, offset: int) -> None:
+    def track(self, offset: int) -> None:
         """An event is about to be delivered; one that was before changes nothing."""
         if offset >= self._next:
             self._waiting.append(offset)
             self._next = offset + 1
 
-    def passed(self, acknowledged: MutableSet[int]) -> int | None:
+    def take_committable(self, acknowledged: MutableSet[int]) -> int | None:
         """The offset that comes after the last event before which all are acknowledged; None when that is as before.
 
         Those that are passed are taken out of `acknowledged`.

@@ -22,7 +22,7 @@ from chassis.faust.settings import FAUST_LOG
 
 log = structlog.get_logger()
 
-_LOOKS_EVERY_S: Final = 5.0
+_CHECK_INTERVAL_S: Final = 5.0
 """Without a record, it is seen to again whether anything is left to wait for; as Faust does."""
 
 
@@ -52,7 +52,7 @@ class StreamRecovery(Recovery):
         # From these Faust estimates how long it will take, when there are so many; it trims its own by hand.
         self._processing_times = deque(maxlen=self.num_samples_required_for_estimate)
 
-    async def take(self, tp: TP, messages: Sequence[Message]) -> None:
+    async def apply_records(self, tp: TP, messages: Sequence[Message]) -> None:
         """Apply records of one partition of a changelog, in their order; and end the recovery if they were the last."""
         if tp in self.active_tps:
             offsets, received_at = self.active_offsets, self._active_events_received_at
@@ -70,29 +70,29 @@ class StreamRecovery(Recovery):
             seen = offsets.get(tp)
             new = messages if seen is None else [each for each in messages if each.offset > seen]
             if new:
-                events = await _events(self.app, table, new)
+                events = await _decode_events(self.app, table, new)
                 buffer = self.buffers[table]
                 buffer += events  # nothing may come between this and the next line, or it is lost or not ended with
                 offsets[tp] = new[-1].offset
-                self._took(len(new))
+                self._record_processing_times(len(new))
                 for event in events:
                     await table.on_changelog_event(event)
                 if len(buffer) >= buffered:
                     table.apply_changelog_batch(buffer)
                     buffer.clear()
                     self._last_flush_at = monotonic()
-            self._end_if_all_is_there()
+            self._end_recovery_if_complete()
         except Exception as error:  # as Faust: what is in a buffer is applied with what comes next
             log.warning("recovery.failed", error=type(error).__name__, exc_info=error)
 
-    def _took(self, records: int) -> None:
+    def _record_processing_times(self, records: int) -> None:
         """Tell Faust how long each of some records took, from the one before them."""
         now, before = monotonic(), self._last_active_event_processed_at
         if before is not None:
             self._processing_times.extend(repeat((now - before) / records, records))
         self._last_active_event_processed_at = now
 
-    def _end_if_all_is_there(self) -> None:
+    def _end_recovery_if_complete(self) -> None:
         if self.in_recovery and not self.need_recovery():
             self.flush_buffers()
             self._set_recovery_ended()
@@ -112,14 +112,14 @@ class StreamRecovery(Recovery):
     async def _slurp_changelogs(self) -> None:
         """In place of Faust's task, which empties the queue: what could not be applied is tried again."""
         while not self.should_stop:
-            await self.sleep(_LOOKS_EVERY_S)
+            await self.sleep(_CHECK_INTERVAL_S)
             try:
-                self._end_if_all_is_there()
+                self._end_recovery_if_complete()
             except Exception as error:  # of a table; the next look tries again
                 log.warning("recovery.failed", error=type(error).__name__, exc_info=error)
 
 
-async def _events(app: Any, table: Any, messages: Sequence[Message]) -> list[EventT[Any]]:
+async def _decode_events(app: Any, table: Any, messages: Sequence[Message]) -> list[EventT[Any]]:
     """The records as events, as a table takes them; its interface does not tell how. What cannot be decoded is left
     out, as Faust leaves it out."""
     if table.key_serializer == table.value_serializer == "raw":

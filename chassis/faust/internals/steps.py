@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar, cast
 T = TypeVar("T")
 
 
-class Begun(Generic[T]):
+class EagerCoroutine(Generic[T]):
     """A coroutine that ran as far as it could without waiting.
 
     Where it is not done by then, it goes on once it is awaited, by any task; or it is closed. It must not ask for the
@@ -22,7 +22,7 @@ class Begun(Generic[T]):
         self._coroutine = coroutine
         self._waits_for: object = None
         self._result: T | None = None
-        self._step(coroutine.send, None)
+        self._advance(coroutine.send, None)
 
     @property
     def result(self) -> T:
@@ -37,12 +37,12 @@ class Begun(Generic[T]):
             try:
                 given = yield self._waits_for
             except BaseException as error:  # noqa: BLE001 - to be raised in the coroutine, as `await` does
-                self._step(self._coroutine.throw, error)
+                self._advance(self._coroutine.throw, error)
             else:
-                self._step(self._coroutine.send, given)
+                self._advance(self._coroutine.send, given)
         return self.result
 
-    def _step(self, go_on: Callable[[Any], object], given: object) -> None:
+    def _advance(self, go_on: Callable[[Any], object], given: object) -> None:
         try:
             self._waits_for = go_on(given)
         except StopIteration as end:

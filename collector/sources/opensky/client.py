@@ -189,26 +189,26 @@ class OpenSkyClient:
     @contextmanager
     def _breaking(self) -> Iterator[None]:
         """Inside, a question is asked, if the breaker lets it; it learns how that ended. Raises BreakerOpenError."""
-        admitted = self._breaker.admitted(self._clock.now())
+        admitted = self._breaker.admit_call(self._clock.now())
         if admitted is None:
-            wait = self._breaker.wait(self._clock.now())
+            wait = self._breaker.compute_wait(self._clock.now())
             raise BreakerOpenError(max(wait.total_seconds(), 1.0))
         self._pass_to(admitted)
         generation = admitted.generation
         try:
             yield
         except SourceAwayError:
-            self._pass_to(self._breaker.failed(generation, self._clock.now(), random.random()))
+            self._pass_to(self._breaker.after_failure(generation, self._clock.now(), random.random()))
             raise
         except SourceError:
             # A limit or a refusal is the answer of a server that works. To leave it alone would mend nothing, and
             # hide from the operator that the credentials are wrong.
-            self._pass_to(self._breaker.succeeded(generation))
+            self._pass_to(self._breaker.after_success(generation))
             raise
         except BaseException:  # cancelled: the outcome is not known
-            self._pass_to(self._breaker.abandoned(generation, self._clock.now()))
+            self._pass_to(self._breaker.after_abandoned_call(generation, self._clock.now()))
             raise
-        self._pass_to(self._breaker.succeeded(generation))
+        self._pass_to(self._breaker.after_success(generation))
 
     def _pass_to(self, breaker: Breaker) -> None:
         before, self._breaker = self._breaker, breaker
@@ -216,7 +216,7 @@ class OpenSkyClient:
             return
         self._show_state()
         if breaker.state is BreakerState.OPEN:
-            log.warning("opensky.breaker_opened", for_s=breaker.wait(self._clock.now()).total_seconds())
+            log.warning("opensky.breaker_opened", for_s=breaker.compute_wait(self._clock.now()).total_seconds())
         elif breaker.state is BreakerState.CLOSED:
             log.info("opensky.breaker_closed")
 

@@ -6,7 +6,7 @@ Exit status: 0 when all are there with a leader each; 2 when they cannot be, wit
 import asyncio
 
 from chassis.errors import ChassisError
-from chassis.process import refuse_to_start, settings_or_exit
+from chassis.process import load_settings_or_exit, refuse_to_start
 from chassis.settings import Settings
 from chassis.topics import ensure_topics
 from towerwatch.topics import CATALOGUE
@@ -16,7 +16,7 @@ BROKERS_WITHIN_S = 300.0
 
 
 def main() -> None:
-    settings = settings_or_exit(NAME, Settings)
+    settings = load_settings_or_exit(NAME, Settings)
     servers, copies = settings.kafka_bootstrap_servers, settings.kafka_replication_factor
     try:
         asyncio.run(ensure_topics(servers, CATALOGUE, copies, BROKERS_WITHIN_S))

@@ -14,7 +14,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.types import TypeEngine
 
 from chassis.db.database import Database
-from chassis.db.migrations import prepare, upgrade
+from chassis.db.migrations import upgrade, upgrade_when_reachable
 
 Type = TypeEngine[object]
 
@@ -29,9 +29,9 @@ class KilledError(BaseException):
 def differences(database: Database, schema: MetaData) -> list[object]:
     """In what the database is not as the models say."""
     with database.engine.connect() as connection:
-        options = {} if database.sqlite else {"compare_type": _type_differs}
+        options = {} if database.is_sqlite else {"compare_type": _type_differs}
         found: list[object] = compare_metadata(MigrationContext.configure(connection, opts=options), schema)
-        if not database.sqlite:
+        if not database.is_sqlite:
             # What alembic does not compare.
             query = (
                 "SELECT table_name, engine, table_collation, NULL FROM information_schema.tables"
@@ -73,7 +73,7 @@ def prepare_at_once(url: str, migrations: str, replicas: int = 4) -> list[int | 
 def _prepare(url: str, migrations: str, start: Barrier) -> None:
     database = Database(url)
     start.wait()
-    prepare(database, migrations, threading.Event())
+    upgrade_when_reachable(database, migrations, threading.Event())
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.pool import QueuePool
 from structlog.testing import capture_logs
 
-from chassis.db.database import LOCK_WAIT_S, TABLE_OPTIONS, Database, DatabaseSettings, Pool, UtcDateTime
+from chassis.db.database import LOCK_WAIT_S, TABLE_OPTIONS, Database, DatabaseSettings, PoolConfig, UtcDateTime
 from chassis.errors import ContendedError, DatabaseUnavailableError, SettingsError
-from chassis.settings import load
+from chassis.settings import load_settings
 from tests.ports import free_port
 
 SCHEMA = MetaData()
@@ -108,7 +108,7 @@ def test_a_transaction_commits_or_changes_nothing(database: Database) -> None:
 def test_a_database_that_is_away_is_said_without_its_text(place: str) -> None:
     """Transient, and without SQL, address or password; also in the log."""
     database = Database(place.format(port=free_port()))
-    assert not database.ready()
+    assert not database.is_answering()
     with capture_logs() as logs, pytest.raises(DatabaseUnavailableError) as caught:
         numbers(database)
     assert caught.value.transient
@@ -123,7 +123,7 @@ def test_tables_that_are_not_made_yet_are_a_database_that_is_away(database: Data
     SCHEMA.drop_all(database.engine)
     with pytest.raises(DatabaseUnavailableError):
         numbers(database)
-    assert database.ready()
+    assert database.is_answering()
 
 
 @pytest.mark.mariadb
@@ -162,7 +162,7 @@ def impatient(url: str) -> Database:
 
     def shorten(connection, _record):  # type: ignore[no-untyped-def]
         cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 10" if made.sqlite else "SET SESSION innodb_lock_wait_timeout = 1")
+        cursor.execute("PRAGMA busy_timeout = 10" if made.is_sqlite else "SET SESSION innodb_lock_wait_timeout = 1")
         cursor.close()
 
     made = Database(url)
@@ -233,7 +233,7 @@ def test_the_pool_is_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("DATABASE_URL", "mysql+pymysql://localhost/x")
     for name, value in (("POOL_SIZE", "3"), ("MAX_OVERFLOW", "0"), ("POOL_TIMEOUT", "1.5"), ("POOL_RECYCLE", "600")):
         monkeypatch.setenv(f"DATABASE_{name}", value)
-    pool = load(Example).database().engine.pool
+    pool = load_settings(Example).build_database().engine.pool
     assert isinstance(pool, QueuePool)
     assert (pool.size(), pool._max_overflow, pool.timeout(), pool._recycle, pool._pre_ping) == (3, 0, 1.5, 600, True)
 
@@ -246,20 +246,20 @@ def test_a_pool_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     for name, value in wrong.items():
         monkeypatch.setenv(f"DATABASE_{name}", value)
     with pytest.raises(SettingsError) as caught:
-        load(Example)
+        load_settings(Example)
     assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [f"DATABASE_{name}" for name in wrong]
 
 
 @pytest.mark.mariadb
 def test_an_exhausted_pool_is_a_database_that_is_away(mariadb_url: str) -> None:
     """After the time that the settings give; it is no reason to wait for ever."""
-    database = Database(mariadb_url, Pool(size=1, max_overflow=0, timeout_s=0.05))
+    database = Database(mariadb_url, PoolConfig(size=1, max_overflow=0, timeout_s=0.05))
     with database.transaction() as session:
         session.execute(text("SELECT 1"))
-        assert not database.ready()
+        assert not database.is_answering()
         with pytest.raises(DatabaseUnavailableError), database.transaction() as other:
             other.execute(text("SELECT 1"))
-    assert database.ready()
+    assert database.is_answering()
     database.close()
 
 
@@ -278,7 +278,7 @@ def test_who_only_reads_waits_for_no_writer(database: Database) -> None:
         writer.execute(insert(NOTES), {"name": "meanwhile"})
         with database.reading() as reader:
             assert set(reader.scalars(select(NOTES.c.name))) == {"before"}
-            assert database.ready()
+            assert database.is_answering()
     with database.reading() as reader:
         assert set(reader.scalars(select(NOTES.c.name))) == {"before", "meanwhile"}
         write(database, "after")

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from chassis.db import migrations
 from chassis.db.database import Database
-from chassis.db.migrations import LONGEST_PAUSE_S, prepare, upgrade
+from chassis.db.migrations import MAX_PAUSE_S, upgrade, upgrade_when_reachable
 from chassis.errors import SchemaBusyError, SchemaTooNewError
 from tests.mariadb_fixture import Server
 from tests.waiting import eventually
@@ -23,7 +23,7 @@ ENV = """
 from chassis.db import migrations
 from sqlalchemy import MetaData
 
-migrations.run(MetaData())
+migrations.run_migrations(MetaData())
 """
 
 REVISION = """
@@ -94,7 +94,7 @@ def test_each_start_makes_what_is_missing_and_says_so_once(database: Database, f
         if newest == "0002":
             add_revision(folder, "0002", "0001")
         with capture_logs() as logs:
-            prepare(database, str(folder), threading.Event())
+            upgrade_when_reachable(database, str(folder), threading.Event())
         assert [(entry["event"], entry["after"]) for entry in logs] in ([], [("schema.upgraded", newest)])
         assert len(tables(database)) == made
 
@@ -103,8 +103,8 @@ def test_waiting_makes_no_flood_and_ends_when_told(tmp_path: Path, folder: Path)
     """Growing pauses, one line for each; without the path of the database, which may be an address with a password."""
     stopping = ImpatientEvent(9)
     with capture_logs() as logs:
-        prepare(Database(f"sqlite:///{tmp_path}/missing/service.db"), str(folder), stopping)
-    assert stopping.pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+        upgrade_when_reachable(Database(f"sqlite:///{tmp_path}/missing/service.db"), str(folder), stopping)
+    assert stopping.pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, MAX_PAUSE_S, MAX_PAUSE_S, MAX_PAUSE_S]
     assert [entry["again_in_s"] for entry in logs] == stopping.pauses
     assert {entry["event"] for entry in logs} == {"database.waiting"}
     assert "missing" not in str(logs)
@@ -119,7 +119,7 @@ def test_a_database_of_a_later_version_is_left_alone(database: Database, folder:
         upgrade(database, str(folder))
     stopping = ImpatientEvent(3)
     with capture_logs() as logs:
-        prepare(database, str(folder), stopping)
+        upgrade_when_reachable(database, str(folder), stopping)
     assert [entry["event"] for entry in logs] == ["database.waiting"] * 3
     assert "0002" in logs[0]["reason"]
     assert len(tables(database)) == 4
@@ -137,7 +137,7 @@ def test_once_the_later_version_is_there_the_wait_is_over(database: Database, fo
             return super().wait(timeout)
 
     stopping = Deploying(2)
-    prepare(database, str(folder), stopping)
+    upgrade_when_reachable(database, str(folder), stopping)
     assert len(stopping.pauses) == 1
 
 
@@ -166,7 +166,7 @@ def test_a_replica_that_is_killed_at_it_leaves_the_rest_to_the_next(
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join(60)
-    prepare(database, str(folder), threading.Event())
+    upgrade_when_reachable(database, str(folder), threading.Event())
     assert tables(database) == ["first_0001", "second_0001"]
     database.close()
 
@@ -185,7 +185,7 @@ def test_databases_of_one_server_do_not_wait_for_each_other(
 
 
 def _while_one_is_upgraded(one: Database, other: Database, folder: str) -> None:
-    with one.ddl_connection() as connection, migrations._alone(connection):
+    with one.ddl_connection() as connection, migrations._hold_migration_lock(connection):
         upgrade(other, folder)
         with pytest.raises(SchemaBusyError):
             upgrade(one, folder)
@@ -197,11 +197,11 @@ def test_a_service_is_ready_once_its_tables_are_there(database: Database, folder
     """Not before, though the database answers; and not when it goes away."""
 
     async def run() -> None:
-        schema = migrations.Schema(database, str(folder))
-        assert not schema.ready()
-        assert database.ready()
-        await asyncio.gather(schema.made(), schema.make())
-        assert schema.ready()
+        schema = migrations.SchemaUpgrade(database, str(folder))
+        assert not schema.is_ready()
+        assert database.is_answering()
+        await asyncio.gather(schema.wait_until_upgraded(), schema.run_upgrade())
+        assert schema.is_ready()
 
     asyncio.run(run())
     with database.transaction() as session:

@@ -12,14 +12,14 @@ from sqlalchemy import MetaData, delete, event, insert, update
 
 from chassis.db.database import Database
 from chassis.db.outbox import (
-    CHUNK,
     LEASE_S,
+    MAX_ROUND_ROWS,
     Backlog,
     LeaseEndingError,
     Outbox,
     OutboxMessage,
     Sequence,
-    Sequenced,
+    SequencedMessage,
     publish,
 )
 
@@ -32,7 +32,7 @@ def message(text: str) -> OutboxMessage:
     return OutboxMessage("events.v1", 0, b"key", text.encode())
 
 
-def values(claimed: list[Sequenced]) -> list[str]:
+def values(claimed: list[SequencedMessage]) -> list[str]:
     return [(each.message.value or b"").decode() for each in claimed]
 
 
@@ -44,17 +44,17 @@ class Relay:
         self._outbox = outbox
         self._owner = owner
 
-    def claim(self, now: float = NOW) -> list[Sequenced]:
+    def claim(self, now: float = NOW) -> list[SequencedMessage]:
         with self._database.transaction() as session:
-            return self._outbox.claim(session, self._owner, now)
+            return self._outbox.claim_messages(session, self._owner, now)
 
     def release(self) -> None:
         with self._database.transaction() as session:
-            self._outbox.release(session, self._owner)
+            self._outbox.release_lease(session, self._owner)
 
-    def forget(self, published: list[Sequenced]) -> None:
+    def forget(self, published: list[SequencedMessage]) -> None:
         with self._database.transaction() as session:
-            self._outbox.forget(session, published)
+            self._outbox.delete_published(session, published)
 
 
 class Service:
@@ -85,7 +85,7 @@ class Service:
 
     def backlog(self) -> int:
         with self.database.transaction() as session:
-            return self.outbox.backlog(session)
+            return self.outbox.count_unpublished(session)
 
 
 @pytest.fixture
@@ -194,12 +194,12 @@ def test_a_new_database_numbers_above_the_one_before_it(service: Service) -> Non
 
 def test_a_round_is_bounded(service: Service) -> None:
     """A backlog of any size is published in rounds, each in order."""
-    service.write(*(str(number) for number in range(CHUNK + 3)))
+    service.write(*(str(number) for number in range(MAX_ROUND_ROWS + 3)))
     relay = service.relay()
     first = relay.claim()
     relay.forget(first)
-    assert len(first) == CHUNK
-    assert values(relay.claim()) == [str(CHUNK + number) for number in range(3)]
+    assert len(first) == MAX_ROUND_ROWS
+    assert values(relay.claim()) == [str(MAX_ROUND_ROWS + number) for number in range(3)]
 
 
 def test_a_tombstone_is_no_empty_value(service: Service) -> None:
@@ -224,25 +224,25 @@ def test_a_value_comes_back_as_it_was(service: Service, size: int) -> None:
 def test_the_age_of_the_oldest_event_is_measured(service: Service) -> None:
     """With the backlog; an event from before ages were recorded has none."""
     with service.database.transaction() as session:
-        assert service.outbox.measured(session, NOW) == Backlog(0, 0.0)
+        assert service.outbox.measure_backlog(session, NOW) == Backlog(0, 0.0)
     before = time.time()
     service.write("a", "b")
     with service.database.transaction() as session:
-        measured = service.outbox.measured(session, time.time() + 60)
+        measured = service.outbox.measure_backlog(session, time.time() + 60)
     assert measured.events == 2
     assert 60 <= measured.oldest_age_s <= 61 + time.time() - before
     with service.database.transaction() as session:
         session.execute(update(service.outbox.rows).values(added_at=None))
-        assert service.outbox.measured(session, time.time()) == Backlog(2, 0.0)
+        assert service.outbox.measure_backlog(session, time.time()) == Backlog(2, 0.0)
 
 
 def test_no_step_of_the_relay_reads_the_whole_backlog(service: Service) -> None:
     """A million events wait after an hour: what is numbered, published and deleted is found by its key."""
     relay = service.relay()
-    service.write(*map(str, range(CHUNK)))
+    service.write(*map(str, range(MAX_ROUND_ROWS)))
     claimed = relay.claim()
     for _ in range(10):
-        service.write(*map(str, range(CHUNK)))
+        service.write(*map(str, range(MAX_ROUND_ROWS)))
     statements: list[tuple[str, object]] = []
 
     def remember(_connection, _cursor, statement, parameters, *_):  # type: ignore[no-untyped-def]
@@ -255,10 +255,10 @@ def test_no_step_of_the_relay_reads_the_whole_backlog(service: Service) -> None:
     event.remove(service.database.engine, "before_cursor_execute", remember)
     assert len(statements) >= 4
     with service.database.engine.connect() as connection:
-        if not service.database.sqlite:
+        if not service.database.is_sqlite:
             connection.exec_driver_sql("ANALYZE TABLE outbox").close()
         for statement, parameters in statements:
-            if service.database.sqlite:
+            if service.database.is_sqlite:
                 plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters).all()
                 # A scan along an index that ends with its limit reads no more than that.
                 assert all("SEARCH" in row[-1] or ("SCAN" in row[-1] and "LIMIT" in statement) for row in plan), plan
@@ -308,7 +308,7 @@ def test_no_batch_is_sent_when_the_lease_may_end_before_its_answer(monkeypatch: 
     """Each looks at the clock before it is sent; what is left is for the next round."""
     clock = [100.0]
     monkeypatch.setattr("chassis.db.outbox.time.monotonic", lambda: clock[0])
-    rows = [Sequenced(Sequence(number), OutboxMessage("events.v1", 0, b"", b"")) for number in range(20)]
+    rows = [SequencedMessage(Sequence(number), OutboxMessage("events.v1", 0, b"", b"")) for number in range(20)]
     producer = FakeProducer(clock)
     with pytest.raises(LeaseEndingError):
         asyncio.run(publish(producer, rows, send_before=106.0))  # type: ignore[arg-type]
@@ -319,7 +319,7 @@ def test_writers_and_relays_at_the_same_time_lose_nothing(service: Service) -> N
     """Neither wait for ever nor give way to each other (a deadlock would raise): each writer's events, in its order."""
     service.write("first")  # the row of the relays is there
     service.relay("one").claim()
-    published: list[Sequenced] = []
+    published: list[SequencedMessage] = []
     failures: list[BaseException] = []
     writing = threading.Event()
 
@@ -376,7 +376,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.written: list[str] = []
         self.read: list[str] = []
         self.last_read = 0
-        self.in_flight: dict[str, list[Sequenced]] = {}
+        self.in_flight: dict[str, list[SequencedMessage]] = {}
 
     @rule(count=st.integers(1, 3))
     def write(self, count: int) -> None:

@@ -18,7 +18,7 @@ from sqlalchemy import MetaData
 
 from chassis.db.database import Database
 from chassis.db.outbox import LEASE_S, Outbox, OutboxMessage, OutboxRelay
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.topics import ensure_topics
 from local.kafka import Broker
@@ -51,7 +51,7 @@ class Service:
 
     def backlog(self) -> int:
         with self.database.transaction() as session:
-            return self.outbox.backlog(session)
+            return self.outbox.count_unpublished(session)
 
     def relay(self, bootstrap_servers: str, number: int = 0) -> OutboxRelay:
         return OutboxRelay(self.database, self.outbox, bootstrap_servers, self.metrics[number])
@@ -104,7 +104,7 @@ def first_occurrences(records: list[ConsumerRecord]) -> list[int]:
     """What a reader keeps who drops every sequence that is not greater than the last."""
     kept, last = [], 0
     for record in records:
-        sequence = sequence_in(record.headers)
+        sequence = parse_sequence(record.headers)
         assert sequence is not None
         if sequence > last:
             kept.append(int(record.value))

@@ -22,7 +22,7 @@ from faust.types import StreamT
 from chassis import logs
 from chassis.faust.app import StreamSettings, create_stream_app, run_worker, serve_health_and_metrics
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.process import settings_or_exit
+from chassis.process import load_settings_or_exit
 from tests.ports import free_port
 from tests.streams.process import Worker
 from tests.waiting import eventually
@@ -149,7 +149,7 @@ def recovered(worker: Worker) -> int:
 
 
 def main() -> None:
-    settings = settings_or_exit("example", ExampleSettings)
+    settings = load_settings_or_exit("example", ExampleSettings)
     logs.configure(settings.service, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, [settings.topic])
 

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from chassis.faust.app import (
     StreamSettings,
-    changelogs,
     create_stream_app,
-    dead_letter,
+    is_from_current_assignment,
+    is_partition_assigned,
     is_ready,
-    is_still_ours,
-    owns,
+    iter_changelog_topics,
+    publish_dead_letter,
 )
 from chassis.faust.store import TableStore
 
@@ -85,7 +85,7 @@ def test_changelogs_are_made_as_faust_would_make_them(app: faust.App) -> None:
     app.Table("plain", partitions=PARTITIONS)
     app.Table("short", partitions=3, extra_topic_configs={"cleanup.policy": "compact,delete", "retention.ms": 5})
     app.finalize()
-    assert {each.name: (each.partitions, each.config) for each in changelogs(app)} == {
+    assert {each.name: (each.partitions, each.config) for each in iter_changelog_topics(app)} == {
         "example-plain-changelog": (PARTITIONS, {"cleanup.policy": "compact"}),
         "example-short-changelog": (3, {"cleanup.policy": "compact,delete", "retention.ms": "5"}),
     }
@@ -125,16 +125,16 @@ def test_a_worker_is_ready_once_its_tables_are_recovered_and_while_no_rebalance_
 def test_an_event_is_ours_until_a_rebalance_begins() -> None:
     """Flow stops when partitions are revoked; the generation is another when they are assigned."""
     event: Any = SimpleNamespace(message=SimpleNamespace(generation_id=5))
-    assert is_still_ours(a_worker(), event)
-    assert not is_still_ours(a_worker(flows=False), event)
-    assert not is_still_ours(a_worker(consumer_generation_id=6), event)
+    assert is_from_current_assignment(a_worker(), event)
+    assert not is_from_current_assignment(a_worker(flows=False), event)
+    assert not is_from_current_assignment(a_worker(consumer_generation_id=6), event)
 
 
 def test_a_worker_owns_what_it_was_assigned() -> None:
     """And not what its tables remember of others."""
     flights: Any = SimpleNamespace(name="flights")
-    assert owns(a_worker(), flights, 3)
-    assert not owns(a_worker(), flights, 4)
+    assert is_partition_assigned(a_worker(), flights, 3)
+    assert not is_partition_assigned(a_worker(), flights, 4)
 
 
 def test_no_event_comes_between_recovery_and_the_seek_to_where_events_go_on(app: faust.App) -> None:
@@ -172,7 +172,7 @@ def put_aside(key: bytes | None, value: bytes | None) -> FakeTopic:
     topic: Any = FakeTopic()
     message = SimpleNamespace(topic="source.v1", partition=4, offset=17, key=key, value=value)
     event: Any = SimpleNamespace(message=message)
-    asyncio.run(dead_letter(topic, event, "why"))
+    asyncio.run(publish_dead_letter(topic, event, "why"))
     return topic  # type: ignore[no-any-return]
 
 

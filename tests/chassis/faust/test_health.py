@@ -14,7 +14,7 @@ import pytest
 from faust.types import TP
 
 from chassis.faust import health as stream_health
-from chassis.faust.health import Health, Progress, ProgressSample
+from chassis.faust.health import Health, ProgressSample, StallDetector
 from local.kafka import Broker
 from tests.chassis.faust.example_app import ExampleSettings, begun, counted, create_app, publish
 from tests.streams.process import Worker
@@ -25,8 +25,8 @@ STUCK_AFTER_S = 10.0
 
 
 @pytest.fixture
-def progress() -> Progress:
-    return Progress(STUCK_AFTER_S)
+def progress() -> StallDetector:
+    return StallDetector(STUCK_AFTER_S)
 
 
 def behind(**offsets: int) -> ProgressSample:
@@ -38,66 +38,66 @@ def recovering(position: int) -> ProgressSample:
     return ProgressSample("recovery", STUCK_AFTER_S, position)
 
 
-def test_events_that_wait_and_are_not_acknowledged_are_a_stall(progress: Progress) -> None:
+def test_events_that_wait_and_are_not_acknowledged_are_a_stall(progress: StallDetector) -> None:
     """As soon as it lasted for so long, not before; and the reason says where and for how long."""
-    assert progress.looked(0, behind(p0=5)) is None
-    assert progress.looked(9.9, behind(p0=5)) is None
-    reason = progress.looked(12, behind(p0=5))
+    assert progress.observe(0, behind(p0=5)) is None
+    assert progress.observe(9.9, behind(p0=5)) is None
+    reason = progress.observe(12, behind(p0=5))
     assert reason == "events of flights partition 0 wait at offset 5: none was acknowledged for 12 s"
-    assert progress.looked(13, behind(p0=6)) is None, "it goes on"
-    assert progress.looked(24, behind(p0=6)) is not None
+    assert progress.observe(13, behind(p0=6)) is None, "it goes on"
+    assert progress.observe(24, behind(p0=6)) is not None
 
 
-def test_a_backlog_that_is_worked_off_is_none(progress: Progress) -> None:
+def test_a_backlog_that_is_worked_off_is_none(progress: StallDetector) -> None:
     """However long it takes, and however many partitions take turns, as long as each moves now and then."""
     for turn in range(100):
-        assert progress.looked(turn * 8.0, behind(p0=turn, p1=50 + turn)) is None
+        assert progress.observe(turn * 8.0, behind(p0=turn, p1=50 + turn)) is None
 
 
-def test_one_partition_that_stands_still_is_enough(progress: Progress) -> None:
+def test_one_partition_that_stands_still_is_enough(progress: StallDetector) -> None:
     """Others that move do not make up for it; the reason counts how many stand."""
-    progress.looked(0, behind(p0=1, p1=1, p2=1))
-    reason = progress.looked(11, behind(p0=1, p1=1, p2=9))
+    progress.observe(0, behind(p0=1, p1=1, p2=1))
+    reason = progress.observe(11, behind(p0=1, p1=1, p2=9))
     assert reason is not None
     assert reason.startswith("events of flights partition 0 wait at offset 1, and 1 more:")
 
 
-def test_a_partition_without_a_backlog_begins_anew(progress: Progress) -> None:
+def test_a_partition_without_a_backlog_begins_anew(progress: StallDetector) -> None:
     """What was idle for an hour has not been stuck for an hour when the next event comes; nor has what came back."""
-    progress.looked(0, behind(p0=5))
-    assert progress.looked(5, ProgressSample()) is None
-    assert progress.looked(3600, behind(p0=5)) is None
-    assert progress.looked(3609, behind(p0=5)) is None
-    assert progress.looked(3610, behind(p0=5)) is not None
+    progress.observe(0, behind(p0=5))
+    assert progress.observe(5, ProgressSample()) is None
+    assert progress.observe(3600, behind(p0=5)) is None
+    assert progress.observe(3609, behind(p0=5)) is None
+    assert progress.observe(3610, behind(p0=5)) is not None
 
 
-def test_while_the_broker_is_away_nothing_is_held_against_a_worker(progress: Progress) -> None:
+def test_while_the_broker_is_away_nothing_is_held_against_a_worker(progress: StallDetector) -> None:
     """To end it would not help; and when the broker is back, the worker has its time anew."""
     for look in (behind(p0=5), recovering(7)):
-        progress.looked(0, look)
-        assert progress.looked(100, None) is None
-        assert progress.looked(101, look) is None
-        assert progress.looked(110, look) is None
-        assert progress.looked(111, look) is not None
-        progress.looked(112, None)
+        progress.observe(0, look)
+        assert progress.observe(100, None) is None
+        assert progress.observe(101, look) is None
+        assert progress.observe(110, look) is None
+        assert progress.observe(111, look) is not None
+        progress.observe(112, None)
 
 
-def test_a_recovery_has_to_get_on(progress: Progress) -> None:
+def test_a_recovery_has_to_get_on(progress: StallDetector) -> None:
     """Whatever its pace; and the events that wait for its end wait for nothing else."""
     for turn in range(20):
-        assert progress.looked(turn * 9.0, recovering(turn)) is None
-    reason = progress.looked(19 * 9.0 + 10, recovering(19))
+        assert progress.observe(turn * 9.0, recovering(turn)) is None
+    reason = progress.observe(19 * 9.0 + 10, recovering(19))
     assert reason == "recovery has not got on for 10 s"
-    assert progress.looked(200, behind(p0=5)) is None, "it is done"
+    assert progress.observe(200, behind(p0=5)) is None, "it is done"
 
 
-def test_a_rebalance_may_take_its_own_time(progress: Progress) -> None:
+def test_a_rebalance_may_take_its_own_time(progress: StallDetector) -> None:
     """As the group does for members that do not answer; but it does not last for ever."""
     joining = ProgressSample("a rebalance", 55.0, 3)
-    progress.looked(0, joining)
-    assert progress.looked(54, joining) is None
-    assert progress.looked(55, joining) == "a rebalance has not got on for 55 s"
-    assert progress.looked(56, ProgressSample("a rebalance", 55.0, 4)) is None, "the next generation"
+    progress.observe(0, joining)
+    assert progress.observe(54, joining) is None
+    assert progress.observe(55, joining) == "a rebalance has not got on for 55 s"
+    assert progress.observe(56, ProgressSample("a rebalance", 55.0, 4)) is None, "the next generation"
 
 
 def test_while_others_are_away_nothing_is_held_against_a_worker(
@@ -115,17 +115,17 @@ def test_while_others_are_away_nothing_is_held_against_a_worker(
 
     async def looks() -> None:
         health = Health(create_app(settings), settings)
-        monkeypatch.setattr(health, "_found", found)
+        monkeypatch.setattr(health, "_take_sample", found)
 
         async def stuck_after(seconds: float) -> bool:
             now[0] += seconds
-            await health._look()
-            return health.stuck is not None
+            await health._check_progress()
+            return health.stuck_reason is not None
 
         assert [await stuck_after(each) for each in (0, 11)] == [False, True]
-        health.others_are_away = lambda: True
+        health.are_dependencies_unavailable = lambda: True
         assert [await stuck_after(each) for each in (0, 100)] == [False, False]
-        health.others_are_away = lambda: False
+        health.are_dependencies_unavailable = lambda: False
         assert [await stuck_after(each) for each in (0, 9, 1)] == [False, False, True]
 
     asyncio.run(looks())

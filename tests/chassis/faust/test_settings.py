@@ -30,8 +30,8 @@ def test_servers_that_cannot_be_are_refused(servers: str) -> None:
 
 def test_a_worker_is_found_where_it_says() -> None:
     """In Kubernetes it listens on all addresses, and only its environment knows under which one others reach it."""
-    assert settings(advertised_url="http://10.1.2.3:6066").canonical_url() == "http://10.1.2.3:6066"
-    assert settings(advertised_url="http://10.1.2.3:6066/").canonical_url() == "http://10.1.2.3:6066"
+    assert settings(advertised_url="http://10.1.2.3:6066").build_canonical_url() == "http://10.1.2.3:6066"
+    assert settings(advertised_url="http://10.1.2.3:6066/").build_canonical_url() == "http://10.1.2.3:6066"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_worker_is_found_where_it_says() -> None:
 )
 def test_else_it_is_found_where_it_listens(listens: str, url: str) -> None:
     """All addresses are none that another machine could call."""
-    assert settings(listen_host=listens).canonical_url() == url
+    assert settings(listen_host=listens).build_canonical_url() == url
 
 
 @pytest.mark.parametrize("url", ["10.1.2.3:6066", "ftp://a:1", "http://"])

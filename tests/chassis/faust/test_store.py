@@ -27,20 +27,20 @@ ON_DISK = {"STORE": "rocksdb"}
 def test_a_directory_has_one_worker(tmp_path: Path) -> None:
     """As long as that lives. Workers whose tables are in memory may share one, with nobody who keeps tables there."""
     path = tmp_path / "deep" / "data"
-    first = DataDir.claimed(path, shared=False)
+    first = DataDir.claim(path, shared=False)
     for shared in (False, True):
         with pytest.raises(DataDirTakenError):
-            DataDir.claimed(path, shared)
+            DataDir.claim(path, shared)
     first._lock.close()
-    together = [DataDir.claimed(path, shared=True), DataDir.claimed(path, shared=True)]
+    together = [DataDir.claim(path, shared=True), DataDir.claim(path, shared=True)]
     with pytest.raises(DataDirTakenError, match=f"another worker keeps its tables in {path}"):
-        DataDir.claimed(path, shared=False)
+        DataDir.claim(path, shared=False)
     assert together
 
 
 def test_a_directory_belongs_to_one_service_of_one_cluster(tmp_path: Path) -> None:
     """The offsets in it are of that one's changelogs; those of another have the same names."""
-    directory = DataDir.claimed(tmp_path, shared=False)
+    directory = DataDir.claim(tmp_path, shared=False)
     directory.require_origin("streams", "cluster1")
     directory.require_origin("streams", "cluster1")
     for app, cluster in (("streams", "cluster2"), ("replay", "cluster1")):

@@ -53,6 +53,6 @@ def test_what_is_over_is_deleted_here_and_nowhere_else(store: str, tmp_path: Pat
         data: Any = table.data
         if store == "memory":
             return dict(data.data)
-        return {key: value for db in data.databases() for key, value in data.entries_of(db)}
+        return {key: value for db in data.list_open_databases() for key, value in data.iter_entries(db)}
 
     asyncio.run(doing())

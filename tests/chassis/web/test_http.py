@@ -19,14 +19,14 @@ from chassis.web.http import (
     Problem,
     ProblemKind,
     Reply,
-    bearer_token,
     create_app,
-    entity_tag,
-    idempotency_key,
-    if_match,
-    parsed_body,
-    parsed_query,
-    path_template,
+    format_entity_tag,
+    format_path_template,
+    parse_body,
+    parse_query,
+    read_bearer_token,
+    read_idempotency_key,
+    read_if_match,
 )
 
 
@@ -87,15 +87,15 @@ def app(readiness: Readiness) -> Flask:
 
     @app.post("/levels")
     def levels() -> Response:
-        return jsonify(high=parsed_body(Level).high)
+        return jsonify(high=parse_body(Level).high)
 
     @app.post("/strict")
     def strict() -> Response:
-        return jsonify(airport=parsed_body(Strict).airport)
+        return jsonify(airport=parse_body(Strict).airport)
 
     @app.get("/range")
     def in_range() -> Response:
-        return Reply(parsed_query(Range)).response()
+        return Reply(parse_query(Range)).to_response()
 
     @app.get("/things/<name>")
     def things(name: str) -> Response:
@@ -107,7 +107,7 @@ def app(readiness: Readiness) -> Flask:
 
     @app.delete("/things/<name>")
     def nothing(name: str) -> Response:
-        return Reply(status=204).response()
+        return Reply(status=204).to_response()
 
     @app.get("/busy")
     def busy() -> Response:
@@ -115,12 +115,12 @@ def app(readiness: Readiness) -> Flask:
 
     @app.put("/versioned")
     def versioned() -> Response:
-        tags = if_match()
+        tags = read_if_match()
         return jsonify(star=tags.star_tag, matches="1" in tags)
 
     @app.post("/once")
     def once() -> Response:
-        return jsonify(key=idempotency_key())
+        return jsonify(key=read_idempotency_key())
 
     @app.get("/surrogate")
     def surrogate() -> Response:
@@ -128,7 +128,7 @@ def app(readiness: Readiness) -> Flask:
 
     @app.get("/whoami")
     def whoami() -> Response:
-        return jsonify(token=bearer_token())
+        return jsonify(token=read_bearer_token())
 
     @app.get("/broken")
     def broken() -> Response:
@@ -217,7 +217,7 @@ def test_what_utf_8_cannot_spell_is_no_fault_of_ours(client: FlaskClient) -> Non
 def test_no_body_is_a_bug(body: bytes) -> None:
     """Whatever is sent, it is taken or refused."""
     app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), {}, lambda: True)
-    app.post("/levels")(lambda: jsonify(high=parsed_body(Level).high))
+    app.post("/levels")(lambda: jsonify(high=parse_body(Level).high))
     response = app.test_client().post("/levels", data=body, content_type="application/json")
     assert response.status_code in (200, 400, 422)
 
@@ -318,8 +318,8 @@ def test_a_precondition_that_is_none_is_refused(client: FlaskClient, header: str
 
 def test_an_entity_tag_is_one() -> None:
     """What an answer gives, a request may give back."""
-    assert entity_tag(1) == '"1"'
-    assert re.fullmatch(IF_MATCH.pattern, entity_tag(10**9))
+    assert format_entity_tag(1) == '"1"'
+    assert re.fullmatch(IF_MATCH.pattern, format_entity_tag(10**9))
 
 
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
@@ -354,7 +354,7 @@ def test_a_template_is_written_as_openapi_has_it(rule: str, template: str) -> No
     """Whatever converts its values."""
     made = Rule(rule)
     Map([made])
-    assert path_template(made) == template
+    assert format_path_template(made) == template
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz"])

@@ -7,13 +7,13 @@ from flask import Flask
 
 from chassis.web import limits
 from chassis.web.http import Problem
-from chassis.web.limits import ClientLimit, client_of
+from chassis.web.limits import ClientRateLimit, identify_client
 
 
 class Client:
     """Asks from one address."""
 
-    def __init__(self, limit: ClientLimit, address: str = "192.0.2.1") -> None:
+    def __init__(self, limit: ClientRateLimit, address: str = "192.0.2.1") -> None:
         self._app = Flask("example")
         self._limit = limit
         self._address = address
@@ -22,7 +22,7 @@ class Client:
         """None, or the seconds after which to ask again."""
         with self._app.test_request_context(environ_base={"REMOTE_ADDR": self._address}):
             try:
-                self._limit.spend()
+                self._limit.count_request()
             except Problem as problem:
                 refused = problem
             else:
@@ -48,7 +48,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 def test_what_is_within_the_rate_is_let_in(clock: Time) -> None:
     """And the next one when the oldest of them is as old as the rate says: that is what Retry-After promises."""
-    client = Client(ClientLimit("3/minute"))
+    client = Client(ClientRateLimit("3/minute"))
     for _ in range(3):
         assert client.ask() is None
         clock.now += 10
@@ -62,7 +62,7 @@ def test_what_is_within_the_rate_is_let_in(clock: Time) -> None:
 
 def test_being_refused_costs_nothing(clock: Time) -> None:
     """Who keeps asking is let in as soon as who waits."""
-    client = Client(ClientLimit("1/minute"))
+    client = Client(ClientRateLimit("1/minute"))
     assert client.ask() is None
     for _ in range(59):
         clock.now += 1
@@ -73,7 +73,7 @@ def test_being_refused_costs_nothing(clock: Time) -> None:
 
 def test_each_client_has_a_rate_of_their_own() -> None:
     """By address."""
-    limit = ClientLimit("1/minute")
+    limit = ClientRateLimit("1/minute")
     one, other = Client(limit), Client(limit, "192.0.2.2")
     assert one.ask() is None
     assert other.ask() is None
@@ -82,7 +82,7 @@ def test_each_client_has_a_rate_of_their_own() -> None:
 
 def test_at_once_no_more_are_let_in_than_one_after_another() -> None:
     """Threads share the count."""
-    client = Client(ClientLimit("20/minute"))
+    client = Client(ClientRateLimit("20/minute"))
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: client.ask(), range(100)))
     assert answers.count(None) == 20
@@ -91,7 +91,7 @@ def test_at_once_no_more_are_let_in_than_one_after_another() -> None:
 def test_the_clients_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Addresses are cheap; memory is not."""
     monkeypatch.setattr(limits, "_MOST_CLIENTS", 10)
-    limit = ClientLimit("1/minute")
+    limit = ClientRateLimit("1/minute")
     for number in range(100):
         Client(limit, f"192.0.2.{number}").ask()
     assert len(limit._storage.events) <= 11
@@ -101,7 +101,7 @@ def test_the_clients_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyP
 def test_what_is_no_rate_is_refused_when_the_service_starts(rate: str) -> None:
     """And not at the first request."""
     with pytest.raises(ValueError):
-        ClientLimit(rate)
+        ClientRateLimit(rate)
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_what_is_no_rate_is_refused_when_the_service_starts(rate: str) -> None:
 )
 def test_a_client_has_one_ipv4_address_or_a_network_of_ipv6(address: str, client: str) -> None:
     """RFC 6177: nobody has fewer than 2⁶⁴ addresses."""
-    assert client_of(address) == client
+    assert identify_client(address) == client

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web import openapi
-from chassis.web.http import IF_MATCH, ProblemKind, Reply, bearer_token, create_app, parsed_body, parsed_query
+from chassis.web.http import IF_MATCH, ProblemKind, Reply, create_app, parse_body, parse_query, read_bearer_token
 from chassis.web.openapi import ResponseDescription, describe
 
 
@@ -49,13 +49,13 @@ def blueprint() -> Blueprint:
         problems=(404, 412, 428, 503),
     )
     def change_thing(thing_id: UUID) -> Reply:
-        bearer_token()
-        return Reply(Thing(thing_id=thing_id, size=parsed_body(NewThing).size), headers={"ETag": '"1"'})
+        read_bearer_token()
+        return Reply(Thing(thing_id=thing_id, size=parse_body(NewThing).size), headers={"ETag": '"1"'})
 
     @routes.get("/things")
     @describe("List", auth="operator", query=Which, answers={200: ResponseDescription(Thing)})
     def list_things() -> Reply:
-        return Reply(Thing(thing_id=UUID(int=1), size=parsed_query(Which).most))
+        return Reply(Thing(thing_id=UUID(int=1), size=parse_query(Which).most))
 
     @routes.get("/pages/<name>")
     @describe(
@@ -91,7 +91,7 @@ def app() -> Flask:
     problems: dict[type[Exception], ProblemKind] = {}
     app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), problems, lambda: True)
     app.register_blueprint(blueprint())
-    app.register_blueprint(openapi.routes("Things", "7", "What there is."))
+    app.register_blueprint(openapi.create_blueprint("Things", "7", "What there is."))
     return app
 
 

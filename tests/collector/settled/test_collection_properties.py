@@ -18,7 +18,7 @@ from hypothesis import Phase, given, note, settings, strategies as st
 from sqlalchemy import event, select
 
 from chassis.db.database import Database
-from chassis.db.outbox import LEASE_S, Sequenced
+from chassis.db.outbox import LEASE_S, SequencedMessage
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import DeposedError, SourceAwayError
@@ -111,7 +111,7 @@ class Reader:
     """The flights, with the times that they count at."""
     seen: dict[int, Any] = field(default_factory=dict)
 
-    def read(self, published: list[Sequenced]) -> None:
+    def read(self, published: list[SequencedMessage]) -> None:
         for each in published:
             assert self.seen.setdefault(each.sequence, each.message) == each.message, "a sequence was reused"
             if self.last is None or each.sequence > self.last:
@@ -202,14 +202,14 @@ class World:
     def relay(self, owner: str, dies: bool) -> None:
         """A round of the outbox; a relay that dies has published, and forgotten nothing."""
         with self.database.transaction() as session:
-            claimed = OUTBOX.claim(session, owner, self.relay_now)
+            claimed = OUTBOX.claim_messages(session, owner, self.relay_now)
         self.reader.read(claimed)
         if dies:
             self.relay_now += LEASE_S + 1
         else:
             with self.database.transaction() as session:
-                OUTBOX.forget(session, claimed)
-                OUTBOX.release(session, owner)
+                OUTBOX.delete_published(session, claimed)
+                OUTBOX.release_lease(session, owner)
 
     def drain(self) -> None:
         self.relay_now += LEASE_S + 1
@@ -218,7 +218,7 @@ class World:
 
     def backlog(self) -> int:
         with self.database.transaction() as session:
-            return OUTBOX.backlog(session)
+            return OUTBOX.count_unpublished(session)
 
     def check(self) -> None:
         """Covered implies complete; and the database, the events and the source agree."""

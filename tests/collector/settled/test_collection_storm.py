@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from chassis.db.database import Database
 from chassis.db.outbox import OutboxRelay
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.interests import Interests
 from collector.intervals import DAY, Lags
@@ -146,7 +146,7 @@ async def _published(kafka: Broker, database: Database, metrics: Metrics) -> lis
             last = 0
             while await consumer.position(partition) < end[partition]:
                 record = await consumer.getone(partition)
-                sequence = sequence_in(record.headers)
+                sequence = parse_sequence(record.headers)
                 assert sequence is not None
                 if sequence > last:
                     last = sequence
@@ -156,7 +156,7 @@ async def _published(kafka: Broker, database: Database, metrics: Metrics) -> lis
 
 def _waits(database: Database) -> bool:
     with database.reading() as session:
-        return OUTBOX.backlog(session) > 0
+        return OUTBOX.count_unpublished(session) > 0
 
 
 def _told(events: list[flights_pb.FlightsObserved]) -> Counter[tuple[str, str, str, int]]:

@@ -187,7 +187,7 @@ def test_a_failure_is_counted_where_the_server_was_asked(reason: Reason, counts:
         await it.wish("one")
         await asyncio.sleep(60)
         assert len(it.mailed) == 1
-        assert ('status="failure"' in it.metrics.exposition()[0].decode()) == counts
+        assert ('status="failure"' in it.metrics.format_exposition()[0].decode()) == counts
 
     scene(doing)
 

@@ -13,14 +13,14 @@ from sqlalchemy import (
 )
 
 from chassis.db.database import UtcDateTime
-from chassis.db.migrations import compare_letter_by_letter, create_table
+from chassis.db.migrations import convert_to_binary_collation, create_table
 
 revision = "0001"
 down_revision = None
 
 
 def upgrade() -> None:
-    compare_letter_by_letter("users", "outbox", "outbox_relay")
+    convert_to_binary_collation("users", "outbox", "outbox_relay")
     create_table(
         "users",
         Column("user_id", Uuid, primary_key=True),

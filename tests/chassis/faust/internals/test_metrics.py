@@ -14,7 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chassis.faust.app import StreamSettings, create_stream_app, serve_health_and_metrics
 from chassis.faust.internals import metrics as stream_metrics
-from chassis.faust.internals.metrics import Durations
+from chassis.faust.internals.metrics import DurationSensor
 from chassis.metrics import Metrics, ServiceIdentity
 from tests.chassis.promtool import complaints
 
@@ -29,12 +29,12 @@ class Told:
         self.app: faust.App = create_stream_app("example", settings, 12)
         self._metrics = Metrics(ServiceIdentity("example", "node1"))
         serve_health_and_metrics(self.app, self._metrics)
-        (durations,) = (each for each in self.app.sensors if isinstance(each, Durations))
+        (durations,) = (each for each in self.app.sensors if isinstance(each, DurationSensor))
         self.durations: Any = durations
         self.monitor: Any = self.app.monitor
 
     def exposition(self) -> str:
-        return self._metrics.exposition()[0].decode()
+        return self._metrics.format_exposition()[0].decode()
 
     def __getitem__(self, name: str) -> dict[tuple[str, ...], float]:
         """The series of a name, by the values of its labels but for those that say who reports."""
@@ -57,7 +57,7 @@ def told(tmp_path: Path) -> Iterator[Told]:
 
 @pytest.fixture
 def clock(monkeypatch) -> SimpleNamespace:
-    """The time of `Durations`, in seconds, to be set."""
+    """The time of `DurationSensor`, in seconds, to be set."""
     clock = SimpleNamespace(now=100.0)
     monkeypatch.setattr(stream_metrics, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock

@@ -77,10 +77,10 @@ def test_a_recovery_is_over_with_the_last_record_of_the_last_partition(tmp_path:
 
     async def story(it: Recovering) -> None:
         it.begin({FIRST: 5, SECOND: 1})
-        await it.recovery.take(FIRST, records(FIRST, 0, 3))
-        await it.recovery.take(SECOND, records(SECOND, 0, 1))
+        await it.recovery.apply_records(FIRST, records(FIRST, 0, 3))
+        await it.recovery.apply_records(SECOND, records(SECOND, 0, 1))
         assert not it.is_over
-        await it.recovery.take(FIRST, records(FIRST, 5))  # compaction leaves gaps, but never takes the last
+        await it.recovery.apply_records(FIRST, records(FIRST, 5))  # compaction leaves gaps, but never takes the last
         assert it.is_over
         assert set(it.table.data) == {b"0", b"1", b"3", b"5"}
         assert it.read == [0, 3, 0, 1, 5]
@@ -93,8 +93,8 @@ def test_records_that_come_again_are_left_out(tmp_path: Path) -> None:
 
     async def story(it: Recovering) -> None:
         it.begin({FIRST: 9})
-        await it.recovery.take(FIRST, records(FIRST, 1, 2))
-        await it.recovery.take(FIRST, records(FIRST, 1, 2, 3))
+        await it.recovery.apply_records(FIRST, records(FIRST, 1, 2))
+        await it.recovery.apply_records(FIRST, records(FIRST, 1, 2, 3))
         assert it.read == [1, 2, 3]
         assert it.recovery.active_offsets[FIRST] == 3
 
@@ -106,9 +106,9 @@ def test_full_buffers_are_applied_before_the_end(tmp_path: Path) -> None:
 
     async def story(it: Recovering) -> None:
         it.begin({FIRST: 99})
-        await it.recovery.take(FIRST, records(FIRST, *range(9)))
+        await it.recovery.apply_records(FIRST, records(FIRST, *range(9)))
         assert not it.table.data
-        await it.recovery.take(FIRST, records(FIRST, *range(9, 12)))
+        await it.recovery.apply_records(FIRST, records(FIRST, *range(9, 12)))
         assert len(it.table.data) == 12
         assert not any(it.recovery.buffers.values())
 
@@ -120,9 +120,9 @@ def test_records_of_a_partition_that_was_taken_away_are_nobodys(tmp_path: Path) 
 
     async def story(it: Recovering) -> None:
         it.begin({FIRST: 5})
-        await it.recovery.take(FIRST, records(FIRST, 0))
+        await it.recovery.apply_records(FIRST, records(FIRST, 0))
         it.recovery.active_tps.discard(SECOND)
-        await it.recovery.take(SECOND, records(SECOND, 7))
+        await it.recovery.apply_records(SECOND, records(SECOND, 7))
         assert it.read == [0]
         assert it.recovery.active_offsets[SECOND] == -1
 
@@ -134,8 +134,8 @@ def test_an_end_that_nobody_waits_for_yet_is_not_lost(tmp_path: Path) -> None:
 
     async def story(it: Recovering) -> None:
         it.begin({FIRST: 0})
-        await it.recovery.take(FIRST, records(FIRST, 0))
-        await it.recovery.take(FIRST, records(FIRST, 1))
+        await it.recovery.apply_records(FIRST, records(FIRST, 0))
+        await it.recovery.apply_records(FIRST, records(FIRST, 1))
         await asyncio.wait_for(it.recovery.signal_recovery_end.wait(), 1)
         it.begin({FIRST: 5})
         assert not it.is_over
@@ -145,7 +145,7 @@ def test_an_end_that_nobody_waits_for_yet_is_not_lost(tmp_path: Path) -> None:
 
 def test_a_recovery_does_not_end_with_what_a_table_did_not_take(tmp_path: Path, monkeypatch) -> None:
     """It is tried again, although no record comes any more."""
-    monkeypatch.setattr(stream_recovery, "_LOOKS_EVERY_S", 0.01)
+    monkeypatch.setattr(stream_recovery, "_CHECK_INTERVAL_S", 0.01)
 
     async def story(it: Recovering) -> None:
         apply, failures = it.table.apply_changelog_batch, [OSError("disk"), OSError("disk")]
@@ -157,7 +157,7 @@ def test_a_recovery_does_not_end_with_what_a_table_did_not_take(tmp_path: Path, 
 
         monkeypatch.setattr(it.table, "apply_changelog_batch", failing)
         it.begin({FIRST: 0})
-        await it.recovery.take(FIRST, records(FIRST, 0))
+        await it.recovery.apply_records(FIRST, records(FIRST, 0))
         assert not it.is_over
         looking = asyncio.create_task(type(it.recovery)._slurp_changelogs.fun(it.recovery))
         await asyncio.wait_for(it.recovery.signal_recovery_end.wait(), 5)
@@ -177,9 +177,9 @@ def test_a_watcher_that_fails_costs_no_record(tmp_path: Path) -> None:
 
         it.begin({FIRST: 3})
         it.table._on_changelog_event = failing
-        await it.recovery.take(FIRST, records(FIRST, 0, 1))
+        await it.recovery.apply_records(FIRST, records(FIRST, 0, 1))
         it.table._on_changelog_event = None
-        await it.recovery.take(FIRST, records(FIRST, 2, 3))
+        await it.recovery.apply_records(FIRST, records(FIRST, 2, 3))
         assert it.is_over
         assert set(it.table.data) == {b"0", b"1", b"2", b"3"}
 
@@ -193,7 +193,7 @@ def test_other_serializers_are_decoded(tmp_path: Path) -> None:
         it.begin({FIRST: 2})
         good, bad = b'{"count": 3}', b"{"
         three = [records(FIRST, offset, value=value)[0] for offset, value in enumerate((good, bad, good))]
-        await it.recovery.take(FIRST, three)
+        await it.recovery.apply_records(FIRST, three)
         assert it.is_over
         assert dict(it.table.data) == {0: {"count": 3}, 2: {"count": 3}}
 
@@ -206,7 +206,7 @@ def test_faust_can_tell_how_long_it_will_take(tmp_path: Path) -> None:
     async def story(it: Recovering) -> None:
         it.begin({FIRST: 9_999})
         for begin in range(0, 3_000, 500):
-            await it.recovery.take(FIRST, records(FIRST, *range(begin, begin + 500)))
+            await it.recovery.apply_records(FIRST, records(FIRST, *range(begin, begin + 500)))
         assert len(it.recovery._processing_times) == it.recovery.num_samples_required_for_estimate
         assert 0 < it.recovery._estimated_active_remaining_secs(7_000) < 60
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chassis.faust.internals.steps import Begun
+from chassis.faust.internals.steps import EagerCoroutine
 
 
 async def at_once() -> int:
@@ -27,14 +27,14 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 
 def test_what_need_not_wait_is_done_at_once() -> None:
     """Without an event loop even; and awaiting it then gives the same."""
-    begun = Begun(at_once())
+    begun = EagerCoroutine(at_once())
     assert begun.is_done
     assert begun.result == 7
     with pytest.raises(LookupError):
-        Begun(failing())
+        EagerCoroutine(failing())
 
     async def awaited() -> None:
-        assert await Begun(at_once()) == 7
+        assert await EagerCoroutine(at_once()) == 7
 
     run(awaited())
 
@@ -45,7 +45,7 @@ def test_what_waits_goes_on_once_it_is_awaited() -> None:
     async def story() -> None:
         loop = asyncio.get_running_loop()
         first, second = loop.create_future(), loop.create_future()
-        begun = Begun(after(first, second))
+        begun = EagerCoroutine(after(first, second))
         assert not begun.is_done
         rest = asyncio.ensure_future(begun)
         first.set_result(3)
@@ -74,7 +74,7 @@ def test_what_goes_wrong_while_it_waits_goes_wrong_in_the_coroutine() -> None:
     async def story() -> None:
         loop = asyncio.get_running_loop()
         broken, never = loop.create_future(), loop.create_future()
-        mended, cancelled = (asyncio.ensure_future(Begun(watching(each))) for each in (broken, never))
+        mended, cancelled = (asyncio.ensure_future(EagerCoroutine(watching(each))) for each in (broken, never))
         await asyncio.sleep(0)
         broken.set_exception(LookupError())
         cancelled.cancel()
@@ -99,7 +99,7 @@ def test_what_is_closed_cleans_up_and_goes_no_further() -> None:
 
     async def story() -> None:
         awaited = asyncio.get_running_loop().create_future()
-        Begun(working(awaited)).close()
+        EagerCoroutine(working(awaited)).close()
         awaited.set_result(1)
         await asyncio.sleep(0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chassis.errors import SettingsError
-from chassis.settings import load
+from chassis.settings import load_settings
 from collector.settings import CollectorSettings
 from collector.sources.opensky.credentials import read_credentials
 
@@ -32,7 +32,7 @@ def file(tmp_path: Path) -> Path:
 def loaded(monkeypatch: pytest.MonkeyPatch, **settings: object) -> CollectorSettings:
     for name, value in (REQUIRED | settings).items():
         monkeypatch.setenv(name, str(value))
-    return load(CollectorSettings)
+    return load_settings(CollectorSettings)
 
 
 @pytest.mark.parametrize(
