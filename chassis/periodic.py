@@ -1,4 +1,4 @@
-"""Work that is done again and again, for as long as the process lives."""
+"""Periodic work: a function that is called again and again for as long as the process lives."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,10 +13,10 @@ MAX_PAUSE_S = 30.0
 
 
 async def run_periodically(seconds: float, work: Callable[[], object], name: str) -> None:
-    """Call `work` in a thread, rest `seconds` (real ones), and so on until cancelled.
+    """Call `work` in a thread, pause `seconds` of real time, and repeat until cancelled.
 
-    What it raises for its surroundings (ChassisError) is logged, and it is called again after a pause that grows
-    while it keeps failing; anything else is a bug and leaves.
+    A ChassisError of `work` is logged, and `work` is called again after a pause that doubles while it keeps failing.
+    Any other error is a bug and is raised.
     """
     pause = seconds
     while True:

@@ -1,4 +1,4 @@
-"""Settings: read once from the environment, every fault reported at once, secrets also from files.
+"""The settings of every service: read once from the environment, with all faults reported together.
 
 A setting `smtp_password` is read from the variable `SMTP_PASSWORD`, or from the file that
 `SMTP_PASSWORD_FILE` names (as Kubernetes and Docker mount secrets). Empty means not set.
@@ -24,19 +24,25 @@ from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+"""The type of a setting that is a TCP port."""
 
 
 def _require_strong_secret(secret: SecretStr) -> SecretStr:
+    """Return the secret, or raise ValueError if it is shorter than 16 characters."""
     if len(secret.get_secret_value()) < 16:
         raise ValueError("must have at least 16 characters")
     return secret
 
 
 StrongSecret = Annotated[SecretStr, AfterValidator(_require_strong_secret)]
+"""The type of a setting that is a secret of at least 16 characters."""
 
 
 def _read_setting_file(field_name: str) -> str | None:
-    """What the file holds that `NAME_FILE` names; None where none is named or it is empty. Raises SettingsError."""
+    """Return the content of the file that `NAME_FILE` names, or None if the variable is not set or the file is empty.
+
+    Raises SettingsError if the file cannot be read.
+    """
     variable = f"{field_name.upper()}_FILE"
     path = os.environ.get(variable)
     if not path:
@@ -54,13 +60,14 @@ class _SettingFileSource(EnvSettingsSource):
     """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the setting's value (None: not set), its name, and that the value is not JSON; pydantic calls this."""
         with suppress(SettingsError):
             return _read_setting_file(field_name), field_name, False
         return None, field_name, False
 
 
 class Settings(BaseSettings):
-    """What every service needs. Each service's own class adds to it."""
+    """The settings that every service needs; each service has a subclass with its own settings."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -84,10 +91,11 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Return the sources of settings, the strongest first; pydantic calls this."""
         return init_settings, env_settings, _SettingFileSource(settings_cls)
 
     def build_clock(self) -> Clock:
-        """The clock that these settings describe: the system's, unless CLOCK_START is set."""
+        """Return the clock that these settings describe: the system's clock, unless CLOCK_START is set."""
         return build_clock(self.clock_start, self.clock_rate, self.clock_anchor, self.clock_stop)
 
 
@@ -95,7 +103,10 @@ S = TypeVar("S", bound=Settings)
 
 
 def load_settings(settings: type[S]) -> S:
-    """Read the environment. Raises SettingsError with every fault, by variable, never with a value."""
+    """Read settings from the environment and from files.
+
+    Raises SettingsError with all faults, each with the variable's name and never with its value.
+    """
     faults: dict[str, str] = {}
     for name in settings.model_fields:
         try:
@@ -108,7 +119,7 @@ def load_settings(settings: type[S]) -> S:
     except ValidationError as error:
         for e in error.errors():
             name = ".".join(map(str, e["loc"])).upper()
-            faults.setdefault(name, f"{name}: {e['msg']}")  # what has no file to be read from is not missing too
+            faults.setdefault(name, f"{name}: {e['msg']}")  # if its file cannot be read, it is not reported as missing
     except (UnparsableSettingError, ValueError) as error:
         faults[str(error)] = str(error)
     if faults:

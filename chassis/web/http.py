@@ -1,4 +1,4 @@
-"""HTTP as every service speaks it: problem details for each error, preconditions, health, metrics, bearer tokens."""
+"""The Flask app of every service: problem details for each error, preconditions, health, metrics, bearer tokens."""
 
 import re
 import time
@@ -44,7 +44,7 @@ class ProblemDetails(BaseModel):
 
 
 class Problem(Exception):
-    """An answer that says what is wrong and what to do. `detail` must hold nothing secret."""
+    """An error that is answered with problem details; `detail` is shown to the client, and holds nothing secret."""
 
     def __init__(
         self, status: int, detail: str, headers: Mapping[str, str] | None = None, errors: Sequence[Fault] | None = None
@@ -58,7 +58,7 @@ class Problem(Exception):
         self.errors = errors
 
     def build_details(self) -> dict[str, object]:
-        """The members of the answer."""
+        """Return the members of the answer's JSON object."""
         details = ProblemDetails(
             title=HTTPStatus(self.status).phrase,
             status=self.status,
@@ -68,6 +68,7 @@ class Problem(Exception):
         return details.model_dump(exclude_none=True)
 
     def to_response(self) -> Response:
+        """Return the problem as a response (`application/problem+json`)."""
         response = jsonify(self.build_details())
         response.status_code = self.status
         response.content_type = "application/problem+json"
@@ -77,13 +78,13 @@ class Problem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """How one class of a service's errors is answered; the error's own text is the detail."""
+    """The status and headers with which one class of a service's errors is answered; the error's text is the detail."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def build_problem(self, error: Exception) -> Problem:
-        """The answer to this error. One with an attribute `retry_after_s` also says when to come back."""
+        """Return the problem that answers an error. An error with an attribute `retry_after_s` gets a `Retry-After`."""
         wait = getattr(error, "retry_after_s", None)
         return Problem(
             self.status, str(error), dict(self.headers) | ({} if wait is None else {"Retry-After": str(wait)})
@@ -92,13 +93,14 @@ class ProblemKind:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that succeeded: what its body says, as the model that the service's description shows."""
+    """A successful answer of a route, whose body is the model that the OpenAPI document describes; None: no body."""
 
     body: BaseModel | None = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def to_response(self) -> Response:
+        """Return the reply as a Flask response."""
         response = Response() if self.body is None else jsonify(self.body.model_dump(mode="json"))
         if self.body is None:
             del response.headers["Content-Type"]
@@ -110,14 +112,15 @@ class Reply:
 def create_app(
     name: str, metrics: Metrics, problems: Mapping[type[Exception], ProblemKind], ready: Callable[[], bool]
 ) -> Flask:
-    """A Flask app with health, metrics and error answers; the service adds its own blueprints.
+    """Create a Flask app with health, metrics and error answers, to which the service adds its own blueprints.
 
-    `problems` is the service's one table of errors; `ready` may block briefly and must not raise.
+    `problems` is the service's table of errors. `ready` returns True if the service can work, False if not; it may
+    block briefly and must not raise.
     """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.url_map.merge_slashes = False  # a path may hold a value in which two slashes are not one
+    app.url_map.merge_slashes = False  # a path may contain a value with two slashes in a row
     _register_error_handlers(app, problems)
     _register_request_metrics(app, metrics)
 
@@ -140,6 +143,8 @@ def create_app(
 
 
 def _register_error_handlers(app: Flask, problems: Mapping[type[Exception], ProblemKind]) -> None:
+    """Make the app answer every error with problem details; an unexpected error is logged and answered with 500."""
+
     @app.errorhandler(Problem)
     def problem(error: Problem) -> Response:
         return error.to_response()
@@ -163,16 +168,17 @@ def _register_error_handlers(app: Flask, problems: Mapping[type[Exception], Prob
 
 
 def format_path_template(rule: Rule) -> str:
-    """The rule's path as OpenAPI writes it: `/things/{name}`, whatever converts the name."""
+    """Return the path of a route in OpenAPI's form: `/things/{name}`, without Flask's converters."""
     return re.sub(r"<(?:[^<>:]*:)?([^<>]+)>", r"{\1}", rule.rule)
 
 
 def _get_route_template() -> str:
-    """The route's template: never the path, which may hold an address."""
+    """Return the path template of the request's route, or "unmatched"; the path itself may contain an address."""
     return format_path_template(request.url_rule) if request.url_rule else "unmatched"
 
 
 def _register_request_metrics(app: Flask, metrics: Metrics) -> None:
+    """Make the app count its requests and observe their durations."""
     total = metrics.counter("http_requests_total", "HTTP requests answered", "method", "endpoint", "status")
     seconds = metrics.histogram("http_request_duration_seconds", "Time to answer a request", "method", "endpoint")
 
@@ -182,7 +188,7 @@ def _register_request_metrics(app: Flask, metrics: Metrics) -> None:
 
     @app.after_request
     def count(response: Response) -> Response:
-        # An unknown method is a stranger's text; it must not become a label.
+        # An unknown method is any text from a client, and must not become a label.
         method = request.method if request.method in _METHODS else "other"
         total.labels(method=method, endpoint=_get_route_template(), status=str(response.status_code)).inc()
         if "started" in g:
@@ -194,7 +200,7 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 def read_bearer_token() -> str:
-    """The request's bearer token (RFC 6750). Raises Problem 401."""
+    """Return the request's bearer token (RFC 6750). Raises Problem 401 if there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Problem(401, "Send your token in the header: Authorization: Bearer <token>.")
@@ -202,7 +208,7 @@ def read_bearer_token() -> str:
 
 
 def parse_body(model: type[B]) -> B:
-    """The request's JSON body as `model`. Raises Problem 415, 400, or 422 with one entry for each fault."""
+    """Return the request's JSON body as a `model`. Raises Problem 415, 400, or 422 with one entry for each fault."""
     if not request.is_json:
         raise Problem(415, "Send JSON, with the header Content-Type: application/json.")
     try:
@@ -215,9 +221,10 @@ def parse_body(model: type[B]) -> B:
 
 
 def parse_query(model: type[B]) -> B:
-    """The request's query as `model`, each value a text. Raises Problem 422 with one entry for each fault.
+    """Return the request's query as a `model`. Raises Problem 422 with one entry for each fault.
 
-    A parameter that the model does not know is not looked at; one that it does may be given once.
+    The model gets each value as a text. Parameters that the model does not have are ignored; one that the model has may
+    be given only once.
     """
     given = {name: values for name, values in request.args.lists() if name in model.model_fields}
     twice = [Fault(field=name, message="is given more than once") for name, values in given.items() if len(values) > 1]
@@ -227,6 +234,10 @@ def parse_query(model: type[B]) -> B:
 
 
 def _validate(model: type[B], given: Mapping[str, object], whole: str) -> B:
+    """Return values as a `model`. Raises Problem 422 with one entry for each fault, up to 20.
+
+    `whole` is the name of a fault that concerns no single member: "body" or "query".
+    """
     try:
         return model.model_validate(given)
     except ValidationError as error:
@@ -242,27 +253,29 @@ def _validate(model: type[B], given: Mapping[str, object], whole: str) -> B:
 
 
 def _build_validation_problem(faults: Sequence[Fault]) -> Problem:
+    """Return a Problem 422 with these faults."""
     return Problem(422, "; ".join(f"{fault.field}: {fault.message}" for fault in faults), errors=faults)
 
 
 def _replace_surrogates(text: str) -> str:
-    """`text` without halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
+    """Return `text` with each single half of a surrogate pair replaced by "?": JSON can contain them, UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderField:
-    """A header field that a request may carry, and how the description of a service shows it."""
+    """A header field of requests: its form, and its description in the OpenAPI document."""
 
     name: str
     description: str
     pattern: str
-    """As ECMA 262 and Python read it alike, from `^` to `$`."""
+    """A regular expression that ECMA 262 and Python read alike, from `^` to `$`."""
     example: str
     required: bool = False
+    """True if the OpenAPI document shows the header as required."""
 
     def read_value(self) -> str | None:
-        """What the request gives, or None. Raises Problem 400 when it is not in the form of the pattern."""
+        """Return the request's value, or None if the header is missing. Raises Problem 400 if it has another form."""
         given = request.headers.get(self.name)
         if given is not None and not re.fullmatch(self.pattern, given):
             raise Problem(400, f"The header {self.name} must be like this: {self.name}: {self.example}")
@@ -290,18 +303,21 @@ IF_MATCH: Final = HeaderField(
 
 
 def read_idempotency_key() -> UUID | None:
-    """The key that the request gives, if it gives one. Raises Problem 400."""
+    """Return the request's idempotency key, or None if it has none. Raises Problem 400 if the key is not a UUID."""
     given = IDEMPOTENCY_KEY.read_value()
     return None if given is None else UUID(given.strip('"'))
 
 
 def format_entity_tag(version: int) -> str:
-    """The strong ETag of this version."""
+    """Return the strong ETag of a version."""
     return f'"{version}"'
 
 
 def read_if_match() -> ETags:
-    """Which versions the request is for. No weak tag matches (RFC 9110, 8.8.3.2). Raises Problem 428, 400."""
+    """Return the versions that the request's `If-Match` allows. Weak tags never match (RFC 9110, 8.8.3.2).
+
+    Raises Problem 428 if the header is missing, 400 if it is invalid.
+    """
     if IF_MATCH.read_value() is None:
         raise Problem(428, "Read it first, and send its ETag in the header If-Match, or If-Match: * for whichever.")
     return request.if_match

@@ -1,7 +1,7 @@
-"""A service's description (OpenAPI 3.1), generated from its routes, and a page that shows it.
+"""The OpenAPI 3.1 document of a service, generated from its routes, and a page that shows it.
 
-What a route takes and gives stands once, in `describe` beside the route. The models there are those that read the
-request and make the answer, so the description cannot say anything else. See docs/adr/0009.
+The input and output of a route are defined once, in `describe` beside the route. The same models parse the request and
+build the answer, so that the document cannot differ from the code. See docs/adr/0009.
 """
 
 import re
@@ -27,31 +27,37 @@ _PROBLEM_HEADERS: Final = {
     429: ("Retry-After", "Seconds to wait."),
     503: ("Retry-After", "Seconds to wait."),
 }
-"""The header that a problem of this status always has."""
+"""For each status, the header that its problem details always have, and the header's description."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseDescription:
-    """What one status of a route comes with."""
+    """The description of a route's answer with one status: its body and headers."""
 
     body: type[BaseModel] | Literal["text/html"] | None = None
+    """The model of a JSON body, or the type of a page; None: no body."""
     description: str = ""
+    """The answer's description; empty: the phrase of the status."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What each header of the answer says, by name."""
+    """The description of each header of the answer, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What `describe` was told."""
+    """The description of a route, as passed to `describe`; one operation of the OpenAPI document."""
 
     summary: str
     answers: Mapping[int, ResponseDescription]
+    """The successful answers, by status."""
     problems: frozenset[int]
+    """The statuses that are answered with problem details."""
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     headers: tuple[HeaderField, ...]
     path: Mapping[str, Mapping[str, object]]
+    """The JSON schema of path parameters, by name."""
     auth: Literal["user", "operator"] | None
+    """Whose bearer token is required; None: no token."""
 
 
 def describe(
@@ -65,21 +71,22 @@ def describe(
     path: Mapping[str, Mapping[str, object]] | None = None,
     auth: Literal["user", "operator"] | None = None,
 ) -> Callable[[Callable[..., Reply | Response]], Callable[..., Response]]:
-    """Describe a route; it stands between the route's decorator and its function, whose name identifies the operation.
+    """Attach the OpenAPI description to a route; a decorator between the route's decorator and its function.
 
-    The function returns a Reply, whose status and model must be described here, or, for a page, a Response.
-    `problems` are the statuses besides those that follow from the rest: 401 and 403 for `auth`, 400, 413, 415 and 422
-    for a `body`, 422 for a `query`, 400 for `headers`. `path` gives the schema of a parameter in the path where its
-    converter says too little.
+    The function's name becomes the operation's id. The function returns a Reply, whose status and model must be
+    described here, or, for a page, a Response. `problems` are further statuses with problem details, besides those that
+    follow from the other parameters: 401 and 403 for `auth`; 400, 413, 415 and 422 for a `body`; 422 for a `query`; 400
+    for `headers`. `path` gives the schema of a path parameter where Flask's converter does not suffice. The decorated
+    function raises TypeError if the reply's model is not the one described.
     """
-    said = {
+    statuses = {
         *problems,
         *((401, 403) if auth else ()),
         *((400, 413, 415, 422) if body else ()),
         *((422,) if query else ()),
         *((400,) if headers else ()),
     }
-    operation = Operation(summary, answers, frozenset(said), body, query, headers, path or {}, auth)
+    operation = Operation(summary, answers, frozenset(statuses), body, query, headers, path or {}, auth)
 
     def decorate(view: Callable[..., Reply | Response]) -> Callable[..., Response]:
         @wraps(view)
@@ -99,7 +106,7 @@ def describe(
 
 
 def build_document(app: Flask, title: str, version: str, description: str) -> dict[str, object]:
-    """The OpenAPI document of all described routes of the app."""
+    """Return the OpenAPI document of all routes of the app that are described."""
     found = list(_iter_operations(app))
     models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(ProblemDetails, "serialization")]
     for _, _, operation in found:
@@ -126,6 +133,7 @@ def build_document(app: Flask, title: str, version: str, description: str) -> di
 
 
 def _iter_operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
+    """Yield the rule, method and description of each described route of the app."""
     for rule in app.url_map.iter_rules():
         operation = getattr(app.view_functions[rule.endpoint], "operation", None)
         if operation is not None:
@@ -134,6 +142,7 @@ def _iter_operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
 
 
 def _build_operation(rule: Rule, operation: Operation) -> dict[str, object]:
+    """Return the OpenAPI object of a route."""
     group, _, name = rule.endpoint.rpartition(".")
     responses = {status: _build_response(status, answer) for status, answer in operation.answers.items()}
     responses |= {status: _build_problem_response(status) for status in operation.problems if status not in responses}
@@ -148,12 +157,13 @@ def _build_operation(rule: Rule, operation: Operation) -> dict[str, object]:
         schema = {"$ref": _REFERENCE.format(model=operation.body.__name__)}
         shown["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if operation.auth:
-        # OpenAPI 3.1, 4.8.30: what stands beside a scheme that is not OAuth is the role that is needed
+        # OpenAPI 3.1, 4.8.30: the list beside a scheme that is not OAuth holds the roles that are required
         shown["security"] = [{"bearer": ["operator"] if operation.auth == "operator" else []}]
     return shown
 
 
 def _build_parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, object]]:
+    """Yield the OpenAPI objects of a route's parameters: in the path, in headers, in the query."""
     for converter, name in re.findall(r"<(?:(\w+)[^<>:]*:)?([^<>]+)>", rule.rule):
         schema = operation.path.get(name) or {"type": "string"} | ({"format": "uuid"} if converter == "uuid" else {})
         yield {"name": name, "in": "path", "required": True, "schema": schema}
@@ -170,6 +180,7 @@ def _build_parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, ob
 
 
 def _build_response(status: int, answer: ResponseDescription) -> dict[str, object]:
+    """Return the OpenAPI object of a successful answer."""
     shown: dict[str, object] = {"description": answer.description or HTTPStatus(status).phrase}
     if answer.headers:
         shown["headers"] = {
@@ -185,6 +196,7 @@ def _build_response(status: int, answer: ResponseDescription) -> dict[str, objec
 
 
 def _build_problem_response(status: int) -> dict[str, object]:
+    """Return the OpenAPI object of an answer with problem details."""
     headers = dict([_PROBLEM_HEADERS[status]]) if status in _PROBLEM_HEADERS else {}
     schema = {"$ref": _REFERENCE.format(model=ProblemDetails.__name__)}
     return _build_response(status, ResponseDescription(headers=headers)) | {
@@ -207,7 +219,7 @@ _POLICY: Final = (
 
 
 def create_blueprint(title: str, version: str, description: str) -> Blueprint:
-    """GET /openapi.json, and GET /docs: a page that shows it (Swagger UI) and loads nothing from elsewhere."""
+    """Create the routes GET /openapi.json and GET /docs, a page with Swagger UI that loads nothing from other hosts."""
     blueprint = Blueprint("openapi", __name__, template_folder="docs")
 
     @cache

@@ -1,6 +1,6 @@
-"""Makes the topics of the catalogue on the brokers that the environment names. Idempotent: what is there is left alone.
+"""The command that creates the catalogue's topics on the environment's brokers; existing topics are not changed.
 
-Exit status: 0 when all are there with a leader each; 2 when they cannot be, with the reason on standard error.
+Exit status: 0 when all topics exist and have leaders; 2 when that fails, with the reason on standard error.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ BROKERS_WITHIN_S = 300.0
 
 
 def main() -> None:
+    """Create the missing topics, or exit with code 2."""
     settings = load_settings_or_exit(NAME, Settings)
     servers, copies = settings.kafka_bootstrap_servers, settings.kafka_replication_factor
     try:
