@@ -27,7 +27,7 @@ class BreakerState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """How many failures open the breaker, and how long it stays open."""
+    """The configuration of a breaker: how many failures open it, and how long it stays open."""
 
     failures_to_open: int = 5
     """Failures in a row that open a closed breaker."""

@@ -116,7 +116,7 @@ class Health(Service):
 
     @property
     def loop_lag_s(self) -> float:
-        """By how many seconds the event loop was late at the last measurement; there are two per second."""
+        """The lag of the event loop at the last measurement, in seconds; there are two measurements per second."""
         return self._lags[-1]
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 from local.processes import ROOT
-from tests.chassis.promtool import program
+from tests.chassis.promtool import find_program
 from tests.manifests.environment import mounted
 from tests.manifests.rendering import SERVICES, Rendered
 
@@ -31,7 +31,7 @@ def test_every_rule_is_mounted_where_the_configuration_looks(rendered: Rendered)
 
 def test_prometheus_takes_its_configuration(overlays: dict[str, Rendered], tmp_path: Path) -> None:
     """`promtool check config`, with the rules, on what the pod finds (but for discovery)."""
-    promtool = program("promtool")
+    promtool = find_program("promtool")
     rendered = overlays["production"]
     for path, content in mounted(rendered, rendered.pod("prometheus")).items():
         target = tmp_path / Path(path).relative_to(_MOUNTED)

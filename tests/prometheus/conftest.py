@@ -15,7 +15,7 @@ from local.mailbox.reading import confirmation_link, mails
 from local.ports import HOST, Ports
 from local.processes import Processes, log_file
 from local.stack import SERVICES, Secrets, environment, wait_until_ready, with_mailbox, with_replay
-from tests.chassis.promtool import program
+from tests.chassis.promtool import find_program
 from tests.ports import free_port, free_ports
 from tests.prometheus.rules import DEPLOYED
 from tests.waiting import eventually
@@ -161,7 +161,7 @@ def running_prometheus(folder: Path, targets: list[dict[str, Any]]) -> Iterator[
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
-                program("prometheus"), f"--config.file={folder / 'prometheus.yml'}",
+                find_program("prometheus"), f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={HOST}:{port}",
                 "--web.external-url=/prometheus/",
             ],

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.chassis.promtool import program
+from tests.chassis.promtool import find_program
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOYED: Final = ROOT / "manifests/base/prometheus"
@@ -30,7 +30,7 @@ _WORDS: Final = frozenset(
 
 def promtool(*arguments: str | Path) -> None:
     """Fails with what promtool says, unless it has no complaint."""
-    done = subprocess.run([program("promtool"), *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([find_program("promtool"), *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
