@@ -18,7 +18,7 @@ from local.kafka.jars import LOCK_FILE, cache_folder, ensure_jars, parse_lock
 from local.kafka.java import find_java
 from local.kafka.node import java_environment
 from local.processes import ROOT
-from tests.manifests.environment import mounted, on_disk, variables
+from tests.manifests.environment import build_environment, build_mounted_files, write_files
 from tests.manifests.rendering import Rendered
 from tests.ports import free_port
 from tests.user_manager.process import bare_environment
@@ -61,11 +61,13 @@ def _node(rendered: Rendered, name: str, folder: Path, moved: dict[str, str]) ->
     def here(text: str) -> str:
         return anything.sub(lambda match: replacements[match[0]], text)
 
-    for path, content in mounted(rendered, pod).items():
+    for path, content in build_mounted_files(rendered, pod).items():
         Path(here(path)).parent.mkdir(parents=True, exist_ok=True)
         Path(here(path)).write_text(here(content))
     environment = _scripts(folder / "bin") | {"HOSTNAME": f"{name}-0"}
-    environment |= {key: here(value) for key, value in variables(rendered, pod, metadata_name=f"{name}-0").items()}
+    environment |= {
+        key: here(value) for key, value in build_environment(rendered, pod, metadata_name=f"{name}-0").items()
+    }
     return [here(part) for part in pod.container["command"]], environment
 
 
@@ -86,8 +88,8 @@ def _running(command: list[str], environment: dict[str, str], log: Path) -> Iter
 def _topics(rendered: Rendered, folder: Path, servers: str) -> subprocess.CompletedProcess[str]:
     """Runs the Job's program with the Job's environment, but for the brokers' address."""
     pod = rendered.pod("topics")
-    files = mounted(rendered, pod)
-    environment = on_disk(variables(rendered, pod), files, folder) | {"KAFKA_BOOTSTRAP_SERVERS": servers}
+    files = build_mounted_files(rendered, pod)
+    environment = write_files(build_environment(rendered, pod), files, folder) | {"KAFKA_BOOTSTRAP_SERVERS": servers}
     (program,) = (folder / path.lstrip("/") for path in files)
     assert pod.container["command"] == ["python", next(iter(files))]
     python_path = f"{ROOT}{os.pathsep}{ROOT / 'proto'}"
@@ -162,7 +164,7 @@ def test_kafka_takes_the_properties_of_production(
     assert properties["node.id"] == str(node_id)
     voters = dict(voter.split("@") for voter in properties["controller.quorum.voters"].split(","))
     controllers = rendered.pod("kafka-controller")
-    first = int(variables(rendered, controllers)["FIRST_NODE_ID"])
+    first = int(build_environment(rendered, controllers)["FIRST_NODE_ID"])
     assert voters == {
         str(first + number): f"kafka-controller-{number}.kafka-controller:{controllers.ports['controller']}"
         for number in range(controllers.owner["spec"]["replicas"])
@@ -172,12 +174,12 @@ def test_kafka_takes_the_properties_of_production(
         assert properties["advertised.listeners"] == "CLIENTS://kafka-0.kafka:9092"
         assert properties["offsets.topic.replication.factor"] == "3"
     meta = (tmp_path / "data" / "log" / "meta.properties").read_text()
-    assert f"cluster.id={variables(rendered, rendered.pod(name))['CLUSTER_ID']}" in meta
+    assert f"cluster.id={build_environment(rendered, rendered.pod(name))['CLUSTER_ID']}" in meta
 
 
 def test_all_nodes_belong_to_one_cluster(overlays: dict[str, Rendered]) -> None:
     rendered = overlays["production"]
-    ids = {variables(rendered, rendered.pod(name))["CLUSTER_ID"] for name in ("kafka", "kafka-controller")}
+    ids = {build_environment(rendered, rendered.pod(name))["CLUSTER_ID"] for name in ("kafka", "kafka-controller")}
     assert len(ids) == 1
 
 
@@ -244,7 +246,7 @@ def _ready(rendered: Rendered, folder: Path, host: str, topics: str) -> subproce
 def test_brokers_and_controllers_agree_on_how_topics_are_kept(overlays: dict[str, Rendered]) -> None:
     """Controllers make the topics and elect the leaders; what only the brokers were told would not hold."""
     rendered = overlays["production"]
-    files = {name: mounted(rendered, rendered.pod(name)) for name in ("kafka", "kafka-controller")}
+    files = {name: build_mounted_files(rendered, rendered.pod(name)) for name in ("kafka", "kafka-controller")}
     own = {name: _properties(files[name][f"/etc/towerwatch/{name}.properties"]) for name in files}
     for key in ("default.replication.factor", "min.insync.replicas", "controller.quorum.voters"):
         assert own["kafka"][key] == own["kafka-controller"][key], key

@@ -29,11 +29,11 @@ def test_the_entry_is_on_this_machine_alone(overlays: dict[str, Rendered]) -> No
     (control_plane, *workers) = _kind_yaml()["nodes"]  # type: ignore[misc]
     mapped = {each["hostPort"]: each["containerPort"] for each in control_plane["extraPortMappings"]}
     assert {each["listenAddress"] for each in control_plane["extraPortMappings"]} == {"127.0.0.1"}
-    (proxy,) = overlays["kind"].of("NginxProxy", None)
+    (proxy,) = overlays["kind"].resources_of("NginxProxy", None)
     service = proxy["spec"]["kubernetes"]["service"]
     assert service["type"] == "NodePort"
     assert {each["listenerPort"]: each["port"] for each in service["nodePorts"]} == mapped
-    (gateway,) = overlays["kind"].of("Gateway", None)
+    (gateway,) = overlays["kind"].resources_of("Gateway", None)
     assert {each["port"] for each in gateway["spec"]["listeners"]} == set(mapped) == {80, 443}
     # The port is mapped on the control plane, and nginx may be on any node.
     assert service["externalTrafficPolicy"] == "Cluster"

@@ -8,7 +8,7 @@ import yaml
 
 from local.processes import ROOT
 from tests.chassis.promtool import find_program
-from tests.manifests.environment import mounted
+from tests.manifests.environment import build_mounted_files
 from tests.manifests.rendering import SERVICES, Rendered
 
 _FOLDER = ROOT / "manifests" / "base" / "prometheus"
@@ -17,7 +17,7 @@ _MOUNTED = "/etc/prometheus"
 
 def test_every_rule_is_mounted_where_the_configuration_looks(rendered: Rendered) -> None:
     """A rules file that is written and not listed would never be read."""
-    files = mounted(rendered, rendered.pod("prometheus"))
+    files = build_mounted_files(rendered, rendered.pod("prometheus"))
     rules = {f"rules/{path.name}": path.read_text() for path in (_FOLDER / "rules").glob("*.yml")}
     expected = {"prometheus.yml": (_FOLDER / "prometheus.yml").read_text(), **rules}
     assert files == {f"{_MOUNTED}/{path}": content for path, content in expected.items()}
@@ -33,7 +33,7 @@ def test_prometheus_takes_its_configuration(overlays: dict[str, Rendered], tmp_p
     """`promtool check config`, with the rules, on what the pod finds (but for discovery)."""
     promtool = find_program("promtool")
     rendered = overlays["production"]
-    for path, content in mounted(rendered, rendered.pod("prometheus")).items():
+    for path, content in build_mounted_files(rendered, rendered.pod("prometheus")).items():
         target = tmp_path / Path(path).relative_to(_MOUNTED)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
@@ -53,12 +53,12 @@ def test_prometheus_takes_its_configuration(overlays: dict[str, Rendered], tmp_p
 
 def test_prometheus_may_look_in_its_namespace_and_nowhere_else(rendered: Rendered) -> None:
     """The rights of discovery, bound in one namespace; the configuration asks for no other."""
-    (role,) = rendered.of("ClusterRole", None)
+    (role,) = rendered.resources_of("ClusterRole", None)
     assert {verb for rule in role["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
     resources = {resource for rule in role["rules"] for resource in rule["resources"]}
     assert resources == {"pods", "services", "endpoints", "endpointslices"}
-    assert not rendered.of("ClusterRoleBinding", None)
-    config = yaml.safe_load(mounted(rendered, rendered.pod("prometheus"))[f"{_MOUNTED}/prometheus.yml"])
+    assert not rendered.resources_of("ClusterRoleBinding", None)
+    config = yaml.safe_load(build_mounted_files(rendered, rendered.pod("prometheus"))[f"{_MOUNTED}/prometheus.yml"])
     for job in config["scrape_configs"]:
         for discovery in job.get("kubernetes_sd_configs", ()):
             assert discovery["namespaces"] == {"own_namespace": True}
@@ -76,6 +76,6 @@ def test_every_service_is_scraped(rendered: Rendered) -> None:
 
 def test_measurements_fit_into_their_volume(rendered: Rendered) -> None:
     """Old blocks go before the volume is full."""
-    (claim,) = rendered.of("PersistentVolumeClaim")
+    (claim,) = rendered.resources_of("PersistentVolumeClaim")
     assert claim["spec"]["resources"]["requests"]["storage"] == "1Gi"
     assert "--storage.tsdb.retention.size=700MB" in rendered.pod("prometheus").container["args"]

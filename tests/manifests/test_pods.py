@@ -11,7 +11,7 @@ from chassis.db.database import PoolConfig
 from chassis.faust.worker import STOP_WITHIN_S
 from chassis.web.wsgi import DRAIN_S
 from local.kafka.jars import KAFKA_VERSION
-from tests.manifests.environment import mounted
+from tests.manifests.environment import build_mounted_files
 from tests.manifests.rendering import SERVICES, Pod, Rendered
 
 _STANDARD: Final = {
@@ -84,11 +84,11 @@ def test_a_right_too_many_is_found(overlays: dict[str, Rendered], loosen: Callab
 
 
 def test_namespaces_refuse_what_is_not_restricted(rendered: Rendered) -> None:
-    for namespace in rendered.of("Namespace", None):
+    for namespace in rendered.resources_of("Namespace", None):
         labels = namespace["metadata"]["labels"]
         assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")} == {"restricted"}
     used = {each["metadata"]["namespace"] for each in rendered.resources if "namespace" in each["metadata"]}
-    assert used == {each["metadata"]["name"] for each in rendered.of("Namespace", None)}
+    assert used == {each["metadata"]["name"] for each in rendered.resources_of("Namespace", None)}
 
 
 def test_every_container_says_what_it_needs_and_where_it_ends(rendered: Rendered) -> None:
@@ -190,7 +190,7 @@ def test_a_rollout_never_has_fewer_replicas_than_usual(rendered: Rendered) -> No
     for name in SERVICES:
         owner = rendered.pod(name).owner
         assert owner["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-        scaled = [each["spec"] for each in rendered.of("HorizontalPodAutoscaler")]
+        scaled = [each["spec"] for each in rendered.resources_of("HorizontalPodAutoscaler")]
         least = {each["scaleTargetRef"]["name"]: each["minReplicas"] for each in scaled}
         assert least.get(name, owner["spec"].get("replicas")) == 2
     assert rendered.pod("prometheus").owner["spec"]["strategy"] == {"type": "Recreate"}
@@ -224,9 +224,9 @@ def test_a_pool_of_connections_fits_into_the_database(overlays: dict[str, Render
     """All replicas that the autoscaler may make, and one more in a rollout, with their whole pools."""
     pool = PoolConfig()
     production = overlays["production"]
-    (scaler,) = production.of("HorizontalPodAutoscaler")
+    (scaler,) = production.resources_of("HorizontalPodAutoscaler")
     most = scaler["spec"]["maxReplicas"] + 1
-    config = production.one("ConfigMap", "user-db-config")["data"]["towerwatch.cnf"]
+    config = production.find_resource("ConfigMap", "user-db-config")["data"]["towerwatch.cnf"]
     allowed = int(re.search(r"^max_connections = ([0-9]+)$", config, re.M)[1])  # type: ignore[index]
     assert most * (pool.size + pool.max_overflow) < allowed
     timeout_s = int(re.search(r"^wait_timeout = ([0-9]+)$", config, re.M)[1])  # type: ignore[index]
@@ -239,7 +239,7 @@ def test_a_pod_that_is_not_ready_keeps_no_node_from_being_drained(rendered: Rend
     But what keeps data is evicted by nobody while it recovers: MySQL, and Kafka's copies of a partition.
     """
     keep_data = {pod.name for pod in rendered.pods() if pod.owner["kind"] == "StatefulSet"}
-    for budget in rendered.of("PodDisruptionBudget", None):
+    for budget in rendered.resources_of("PodDisruptionBudget", None):
         policy = budget["spec"].get("unhealthyPodEvictionPolicy")
         expected = None if budget["metadata"]["name"] in keep_data else "AlwaysAllow"
         assert policy == expected, budget["metadata"]["name"]
@@ -254,7 +254,7 @@ def test_data_is_in_a_folder_of_its_own(rendered: Rendered) -> None:
     stateful = [pod for pod in rendered.pods() if pod.owner["kind"] == "StatefulSet"]
     assert {pod.name for pod in stateful} <= set(places)
     for pod in stateful:
-        (folder,) = re.findall(places[pod.name], "\n".join(mounted(rendered, pod).values()), re.M)
+        (folder,) = re.findall(places[pod.name], "\n".join(build_mounted_files(rendered, pod).values()), re.M)
         (volume,) = (each["mountPath"] for each in pod.container["volumeMounts"] if each["name"] == "data")
         assert PurePosixPath(volume) in PurePosixPath(folder).parents, pod.name
 
@@ -280,16 +280,16 @@ def test_what_a_probe_or_a_command_runs_is_there(rendered: Rendered) -> None:
         probes = (pod.container.get(f"{each}Probe", {}) for each in ("startup", "liveness", "readiness"))
         commands = [pod.container.get("command", []), *(probe.get("exec", {}).get("command", []) for probe in probes)]
         for path in (word for command in commands for word in command if word.startswith("/etc/towerwatch/")):
-            assert path in mounted(rendered, pod), (pod.name, path)
+            assert path in build_mounted_files(rendered, pod), (pod.name, path)
 
 
 def test_the_gateway_outlasts_a_node_and_a_rollout(rendered: Rendered) -> None:
     """nginx is made by its controller, from these: on two nodes, with what it needs, going only when nobody asks it."""
-    (proxy,) = rendered.of("NginxProxy", None)
+    (proxy,) = rendered.resources_of("NginxProxy", None)
     deployment = proxy["spec"]["kubernetes"]["deployment"]
     assert deployment["replicas"] == (1 if rendered.overlay == "kind" else 2)
     (constraint,) = deployment["pod"]["topologySpreadConstraints"]
-    (gateway,) = rendered.of("Gateway", None)
+    (gateway,) = rendered.resources_of("Gateway", None)
     selector = {"gateway.networking.k8s.io/gateway-name": gateway["metadata"]["name"]}
     assert constraint["labelSelector"]["matchLabels"] == selector
     assert constraint["topologyKey"] == "kubernetes.io/hostname"

@@ -27,17 +27,17 @@ _HEADERS = {
 }
 
 
-class Reached(NamedTuple):
+class RoutedRequest(NamedTuple):
     """Which Service answers, and the path that it sees; or where the gateway sends the client."""
 
     service: str | None
     path: str
 
 
-def reached(rendered: Rendered, path: str) -> Reached | None:
+def route_request(rendered: Rendered, path: str) -> RoutedRequest | None:
     """What becomes of a request on the TLS listener, by Gateway API's precedence: exact first, then the longest."""
     found: list[tuple[tuple[bool, int], Resource, str]] = []
-    for route in rendered.of("HTTPRoute"):
+    for route in rendered.resources_of("HTTPRoute"):
         for rule in route["spec"]["rules"]:
             for match in rule["matches"]:
                 kind, value = match["path"]["type"], match["path"]["value"]
@@ -49,12 +49,12 @@ def reached(rendered: Rendered, path: str) -> Reached | None:
     _, rule, value = max(found, key=lambda each: each[0])
     for each in rule["filters"]:
         if each["type"] == "RequestRedirect":
-            return Reached(None, each["requestRedirect"]["path"]["replaceFullPath"])
+            return RoutedRequest(None, each["requestRedirect"]["path"]["replaceFullPath"])
         if each["type"] == "URLRewrite":
             rewrite = each["urlRewrite"]["path"]
             whole = rewrite["type"] == "ReplaceFullPath"
             path = rewrite["replaceFullPath"] if whole else rewrite["replacePrefixMatch"] + path.removeprefix(value)
-    return Reached(rule["backendRefs"][0]["name"], path)
+    return RoutedRequest(rule["backendRefs"][0]["name"], path)
 
 
 def _accounts() -> Flask:
@@ -96,7 +96,7 @@ def test_every_path_for_people_is_reached(rendered: Rendered, service: str) -> N
     assert len(paths) > 8
     for path in paths:
         outside = prefix.rstrip("/") + path if path.startswith("/docs") else path
-        assert reached(rendered, outside) == Reached(service, path)
+        assert route_request(rendered, outside) == RoutedRequest(service, path)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_what_is_for_operators_is_not_reached(rendered: Rendered, path: str) -> 
         outside = urlsplit(urljoin("https://localhost", prefix + path)).path  # as nginx does away with ..
         if outside in _DOCUMENTS:
             continue
-        there = reached(rendered, outside)
+        there = route_request(rendered, outside)
         assert there is None or there.service is None or there.path.startswith(("/users", "/docs")), (outside, there)
         assert there is None or there.path not in (*_HIDDEN, _DOCUMENT)
 
@@ -122,18 +122,18 @@ def test_the_page_finds_what_it_loads(rendered: Rendered, service: str) -> None:
     links = re.findall(r'(?:src|href)="([^"]+)"', client.get("/docs").text)
     assert len(links) == 4
     for link in (*links, "openapi.json"):
-        there = reached(rendered, urljoin(f"{prefix}docs", link))
+        there = route_request(rendered, urljoin(f"{prefix}docs", link))
         assert there is not None
         assert there.service == service
         assert client.get(there.path).status_code == 200
-    sent = reached(rendered, prefix.rstrip("/"))
-    assert sent == Reached(None, f"{prefix}docs")
+    sent = route_request(rendered, prefix.rstrip("/"))
+    assert sent == RoutedRequest(None, f"{prefix}docs")
 
 
 def test_operators_see_prometheus_with_a_password(rendered: Rendered) -> None:
     """Where Prometheus believes that it is, too."""
-    assert reached(rendered, "/prometheus/graph") == Reached("prometheus", "/prometheus/graph")
-    (rule,) = rendered.one("HTTPRoute", "prometheus")["spec"]["rules"]
+    assert route_request(rendered, "/prometheus/graph") == RoutedRequest("prometheus", "/prometheus/graph")
+    (rule,) = rendered.find_resource("HTTPRoute", "prometheus")["spec"]["rules"]
     assert rule["filters"][0]["extensionRef"]["kind"] == "AuthenticationFilter"
     assert "--web.external-url=/prometheus/" in rendered.pod("prometheus").container["args"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -141,7 +141,7 @@ def test_operators_see_prometheus_with_a_password(rendered: Rendered) -> None:
 
 
 def test_every_answer_has_the_security_headers(rendered: Rendered) -> None:
-    for route in rendered.of("HTTPRoute"):
+    for route in rendered.resources_of("HTTPRoute"):
         for rule in route["spec"]["rules"]:
             headers = [each["responseHeaderModifier"]["set"] for each in rule["filters"] if "Header" in each["type"]]
             if "backendRefs" in rule:
@@ -149,13 +149,13 @@ def test_every_answer_has_the_security_headers(rendered: Rendered) -> None:
 
 
 def test_plain_http_only_sends_people_to_tls(rendered: Rendered) -> None:
-    (gateway,) = rendered.of("Gateway", None)
+    (gateway,) = rendered.resources_of("Gateway", None)
     listeners = {each["name"]: each for each in gateway["spec"]["listeners"]}
     assert {name: each["protocol"] for name, each in listeners.items()} == {"http": "HTTP", "https": "HTTPS"}
     assert listeners["https"]["tls"]["mode"] == "Terminate"
     plain = [
         route
-        for route in rendered.of("HTTPRoute", None)
+        for route in rendered.resources_of("HTTPRoute", None)
         if any(parent["sectionName"] == "http" for parent in route["spec"]["parentRefs"])
     ]
     (rule,) = (rule for route in plain for rule in route["spec"]["rules"])
@@ -164,9 +164,9 @@ def test_plain_http_only_sends_people_to_tls(rendered: Rendered) -> None:
 
 def test_links_in_mails_lead_to_the_gateway(rendered: Rendered) -> None:
     """PUBLIC_URL is where the gateway listens, and its links have a route."""
-    url = urlsplit(rendered.one("ConfigMap", "user-manager")["data"]["PUBLIC_URL"])
-    (gateway,) = rendered.of("Gateway", None)
+    url = urlsplit(rendered.find_resource("ConfigMap", "user-manager")["data"]["PUBLIC_URL"])
+    (gateway,) = rendered.resources_of("Gateway", None)
     hosts = {each.get("hostname", "localhost") for each in gateway["spec"]["listeners"]}
     assert (url.scheme, {url.hostname}, url.path) == ("https", hosts, "")
     for path in ("/confirm/x", "/unsubscribe/x"):
-        assert reached(rendered, path) == Reached("user-manager", path)
+        assert route_request(rendered, path) == RoutedRequest("user-manager", path)

@@ -11,7 +11,7 @@ import yaml
 
 from local.processes import ROOT
 from tests.manifests.rendering import OVERLAYS, Rendered
-from tests.manifests.tools import checker, gateway_api_crds
+from tests.manifests.tools import find_checker, find_gateway_api_crds
 
 _NO_SCHEMA = "Couldn't find schema for kind"
 
@@ -24,7 +24,7 @@ def test_kubernetes_own_kinds_are_as_their_schemas_say(
     file = tmp_path / f"{overlay}.yaml"
     file.write_text(texts[overlay])
     done = subprocess.run(
-        [checker("kubernetes-validate"), "--strict", str(file)], capture_output=True, text=True, check=False
+        [find_checker("kubernetes-validate"), "--strict", str(file)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     said = (done.stdout + done.stderr).splitlines()
@@ -36,7 +36,9 @@ def test_a_misspelt_field_is_found(texts: dict[str, str], tmp_path: Path) -> Non
     """The check itself."""
     file = tmp_path / "misspelt.yaml"
     file.write_text(texts["kind"].replace("minReadySeconds", "minReadySecond"))
-    done = subprocess.run([checker("kubernetes-validate"), "--strict", str(file)], capture_output=True, check=False)
+    done = subprocess.run(
+        [find_checker("kubernetes-validate"), "--strict", str(file)], capture_output=True, check=False
+    )
     assert done.returncode != 0
 
 
@@ -47,7 +49,7 @@ def _gateway(resource: dict[str, Any]) -> bool:
 def _schemas() -> dict[tuple[str, str], dict[str, Any]]:
     """Each kind and version of Gateway API, with its schema made strict: the API server drops unknown fields."""
     schemas = {}
-    documents = (each for file in gateway_api_crds() for each in yaml.safe_load_all(file.read_text()))
+    documents = (each for file in find_gateway_api_crds() for each in yaml.safe_load_all(file.read_text()))
     for definition in documents:
         if definition["kind"] != "CustomResourceDefinition":
             continue
@@ -86,7 +88,7 @@ def test_gateway_api_is_as_its_definitions_say(rendered: Rendered) -> None:
 def test_a_wrong_route_is_found(overlays: dict[str, Rendered]) -> None:
     """The check itself: a misspelt field, and a value that is none of those allowed."""
     broken = overlays["kind"].copy()
-    rule = broken.one("HTTPRoute", "collector")["spec"]["rules"][0]
+    rule = broken.find_resource("HTTPRoute", "collector")["spec"]["rules"][0]
     rule["matches"][0]["path"]["type"] = "Prefix"
     rule["backendRef"] = rule.pop("backendRefs")
     faults = _against_definitions(broken)
@@ -101,7 +103,7 @@ def test_checkov_has_nothing_to_say(texts: dict[str, str], overlay: str, tmp_pat
     file.write_text(texts[overlay])
     done = subprocess.run(
         [
-            checker("checkov"),
+            find_checker("checkov"),
             *("--config-file", str(ROOT / "manifests" / "checkov.yaml")),
             *("--framework", "kubernetes", "--file", str(file), "--output", "json"),
         ],

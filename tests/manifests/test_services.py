@@ -31,9 +31,9 @@ from local.kind.mails import as_json
 from local.opensky import nycflights
 from local.opensky.flights import Timetable
 from local.processes import ROOT
-from tests.manifests.environment import SETTINGS, mounted, on_disk, variables
+from tests.manifests.environment import SETTINGS, build_environment, build_mounted_files, write_files
 from tests.manifests.rendering import SERVICES, Pod, Rendered
-from tests.manifests.test_routes import reached
+from tests.manifests.test_routes import route_request
 from tests.user_manager.process import _end_with_parent, bare_environment
 from tests.waiting import eventually
 
@@ -97,7 +97,7 @@ class Cluster:
 
     def _given(self, pod: Pod, folder: Path, address: str) -> tuple[dict[str, str], list[str]]:
         """Environment and command of the pod; its empty volumes are folders below `folder`."""
-        files = mounted(self.rendered, pod)
+        files = build_mounted_files(self.rendered, pod)
         database = "/run/secrets/towerwatch/DATABASE_URL"
         if database in files:
             files[database] = f"sqlite:///{self.folder}/{pod.name}.db"
@@ -112,8 +112,10 @@ class Cluster:
 
         for path in empty:
             (folder / path.lstrip("/")).mkdir(parents=True)
-        given = {name: here(value) for name, value in variables(self.rendered, pod, status_podIP=address).items()}
-        environment = on_disk(given, files, folder)
+        given = {
+            name: here(value) for name, value in build_environment(self.rendered, pod, status_podIP=address).items()
+        }
+        environment = write_files(given, files, folder)
         if pod.name in SETTINGS:
             environment |= {"LISTEN_HOST": address, "KAFKA_BOOTSTRAP_SERVERS": self.kafka.bootstrap_servers}
             environment |= {name: self._elsewhere(value) for name, value in environment.items() if _is_address(name)}
@@ -126,7 +128,7 @@ class Cluster:
 
     def _elsewhere(self, value: str) -> str:
         """An address with the name of a Service in it, with that of the Service's first pod in its place."""
-        for service in self.rendered.of("Service"):
+        for service in self.rendered.resources_of("Service"):
             name, selected = service["metadata"]["name"], service["metadata"]["labels"]["app.kubernetes.io/name"]
             if selected in self._reserved and name in (value, value.partition(":")[0], httpx.URL(value).host):
                 return value.replace(name, self._reserved[selected][0], 1)
@@ -165,13 +167,13 @@ class Gateway(httpx.BaseTransport):
         """The addresses of the replicas that answered."""
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        there = reached(self._cluster.rendered, request.url.path)
+        there = route_request(self._cluster.rendered, request.url.path)
         if there is None or there.service is None:
             return httpx.Response(404)
         replicas = self._cluster.replicas[there.service]
         self._turn += 1
         replica = replicas[self._turn % len(replicas)]
-        service = self._cluster.rendered.one("Service", there.service)
+        service = self._cluster.rendered.find_resource("Service", there.service)
         (port,) = (replica.pod.ports[each["targetPort"]] for each in service["spec"]["ports"])
         self.asked.add(replica.address)
         url = request.url.copy_with(scheme="http", host=replica.address, port=port, path=there.path)
@@ -190,7 +192,7 @@ def cluster(overlays: dict[str, Rendered], tmp_path_factory: pytest.TempPathFact
     )
     clock.write(folder / "clock.env", told)
     lines = (folder / "clock.env").read_text().splitlines()
-    rendered.one("ConfigMap", "clock")["data"] = dict(line.split("=", 1) for line in lines)
+    rendered.find_resource("ConfigMap", "clock")["data"] = dict(line.split("=", 1) for line in lines)
     # Of a network that nobody else on this machine has, as likely as not; a clash is an error and no wrong answer.
     network = f"127.{secrets.randbelow(250) + 2}.{secrets.randbelow(250) + 2}"
     with ExitStack() as stack:

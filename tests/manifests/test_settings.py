@@ -9,24 +9,30 @@ import pytest
 from chassis.faust.settings import StreamSettings
 from chassis.settings import load_settings
 from local.processes import ROOT
-from tests.manifests.environment import SETTINGS, mounted, on_disk, referred_to, variables
+from tests.manifests.environment import (
+    SETTINGS,
+    build_environment,
+    build_mounted_files,
+    find_referenced_variables,
+    write_files,
+)
 from tests.manifests.rendering import Rendered
 
 
 def _faults(rendered: Rendered, name: str) -> Iterator[str]:
     """What a pod's environment has that its settings do not read, and what it lacks."""
     pod, settings = rendered.pod(name), SETTINGS[name]
-    given = set(variables(rendered, pod))
-    files = mounted(rendered, pod)
+    given = set(build_environment(rendered, pod))
+    files = build_mounted_files(rendered, pod)
     readable = {field.upper() for field in settings.model_fields}
     readable |= {f"{field}_FILE" for field in readable}
-    for variable in sorted(given - readable - referred_to(pod)):
+    for variable in sorted(given - readable - find_referenced_variables(pod)):
         yield f"{variable} is set, and {settings.__name__} does not read it"
     for field, info in settings.model_fields.items():
         variable = field.upper()
         if info.is_required() and not given & {variable, f"{variable}_FILE"}:
             yield f"{variable} is needed and not set"
-    for variable, path in variables(rendered, pod).items():
+    for variable, path in build_environment(rendered, pod).items():
         if variable.endswith("_FILE") and path not in files:
             yield f"{variable} is {path}, which is not there"
 
@@ -45,7 +51,7 @@ def test_the_settings_class_takes_the_environment(
     for variable in _all_variables():
         monkeypatch.delenv(variable, raising=False)
     pod = rendered.pod(name)
-    environment = on_disk(variables(rendered, pod), mounted(rendered, pod), tmp_path)
+    environment = write_files(build_environment(rendered, pod), build_mounted_files(rendered, pod), tmp_path)
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     load_settings(SETTINGS[name])
@@ -59,7 +65,7 @@ def _all_variables() -> set[str]:
 def test_a_variable_that_nobody_reads_is_found(overlays: dict[str, Rendered]) -> None:
     """The check itself: one ConfigMap with a misspelt name."""
     broken = overlays["kind"].copy()
-    data = broken.one("ConfigMap", "streams")["data"]
+    data = broken.find_resource("ConfigMap", "streams")["data"]
     data["WEBPORT"] = data.pop("WEB_PORT")
     assert list(_faults(broken, "streams")) == [
         "WEBPORT is set, and StreamsSettings does not read it",
@@ -70,7 +76,7 @@ def test_a_variable_that_nobody_reads_is_found(overlays: dict[str, Rendered]) ->
 def test_a_secret_that_is_not_mounted_is_found(overlays: dict[str, Rendered]) -> None:
     """The check itself: a key that the Secret does not have."""
     broken = overlays["production"].copy()
-    del broken.one("Secret", "notifier")["data"]["SMTP_PASSWORD"]
+    del broken.find_resource("Secret", "notifier")["data"]["SMTP_PASSWORD"]
     assert list(_faults(broken, "notifier")) == [
         "SMTP_PASSWORD_FILE is /run/secrets/towerwatch/SMTP_PASSWORD, which is not there"
     ]
@@ -80,7 +86,7 @@ def test_what_a_setting_says_of_ports_is_what_the_container_says(rendered: Rende
     """The port that is listened on is the one that is named, probed and advertised."""
     for name in SETTINGS:
         pod = rendered.pod(name)
-        environment = variables(rendered, pod)
+        environment = build_environment(rendered, pod)
         told = {
             name: int(value) for name, value in environment.items() if name.endswith("_PORT") and name != "SMTP_PORT"
         }
@@ -109,13 +115,13 @@ def test_no_secret_is_in_an_environment_or_a_config_map(rendered: Rendered, mani
 def test_every_replica_reads_the_secrets_that_it_must_share(overlays: dict[str, Rendered]) -> None:
     """The operator's token is one for both services, and each database's password is the one in its URL."""
     for rendered in overlays.values():
-        files = {name: mounted(rendered, rendered.pod(name)) for name in ("user-manager", "collector")}
+        files = {name: build_mounted_files(rendered, rendered.pod(name)) for name in ("user-manager", "collector")}
         tokens = {each["/run/secrets/towerwatch/OPERATOR_TOKEN"] for each in files.values()}
         assert len(tokens) == 1
         for service, database in (("user-manager", "user-db"), ("collector", "data-db")):
             pod = rendered.pod(database)
-            made = variables(rendered, pod)
-            password = mounted(rendered, pod)[made["MYSQL_PASSWORD_FILE"]]
+            made = build_environment(rendered, pod)
+            password = build_mounted_files(rendered, pod)[made["MYSQL_PASSWORD_FILE"]]
             url = f"mysql+pymysql://{made['MYSQL_USER']}:{password}@{database}/{made['MYSQL_DATABASE']}"
             assert files[service]["/run/secrets/towerwatch/DATABASE_URL"] == url
 
@@ -123,7 +129,7 @@ def test_every_replica_reads_the_secrets_that_it_must_share(overlays: dict[str, 
 def test_settings_of_a_cluster_are_not_those_of_one_machine(rendered: Rendered) -> None:
     """What is left to its default for a laptop is said for a cluster."""
     for name, settings in SETTINGS.items():
-        environment = variables(rendered, rendered.pod(name))
+        environment = build_environment(rendered, rendered.pod(name))
         assert environment["LISTEN_HOST"] == "0.0.0.0"
         assert environment["LOG_FORMAT"] == "json"
         if issubclass(settings, StreamSettings):
