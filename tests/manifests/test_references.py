@@ -1,4 +1,4 @@
-"""Every name in the manifests is the name of something."""
+"""All references between the manifests' resources resolve."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from tests.manifests.rendering import Pod, Rendered
 
 
 def test_every_reference_resolves(rendered: Rendered) -> None:
-    """Selectors, port names, ConfigMaps, Secrets, their keys, accounts, claims, volumes, roles, routes."""
+    """This covers selectors, ports, ConfigMaps, Secrets and their keys, accounts, claims, volumes, roles and routes."""
     assert find_dangling_references(rendered) == []
 
 
@@ -103,17 +103,17 @@ def _ask_for_a_missing_key(rendered: Rendered) -> None:
         (_guard_another_gateway, "there is no Gateway other"),
     ],
 )
-def test_a_reference_that_is_broken_is_found(
+def test_the_check_finds_a_broken_reference(
     overlays: dict[str, Rendered], break_it: Callable[[Rendered], None], said: str
 ) -> None:
-    """The check itself: one name changed, and it says which."""
+    """One name is changed, and the fault contains it."""
     broken = overlays["production"].copy()
     break_it(broken)
     assert any(said in fault for fault in find_dangling_references(broken)), find_dangling_references(broken)
 
 
 def test_an_autoscaled_deployment_has_no_number_of_its_own(overlays: dict[str, Rendered]) -> None:
-    """Else each `kubectl apply` would undo what the autoscaler did."""
+    """Otherwise each `kubectl apply` would reset the replicas that the autoscaler has chosen."""
     broken = overlays["production"].copy()
     broken.pod("user-manager").owner["spec"]["replicas"] = 2
     assert any("sets user-manager back" in fault for fault in find_dangling_references(broken))
