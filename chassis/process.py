@@ -1,4 +1,4 @@
-"""A service's process: servers in threads, background tasks on the main thread's event loop, an orderly shutdown."""
+"""The process of a service: servers in threads, background tasks on the main event loop, and an orderly shutdown."""
 
 import asyncio
 import signal
@@ -23,7 +23,7 @@ class Server(Protocol):
     def stop(self) -> None: ...
 
 
-def refuse_to_start(service: str, error: ChassisError) -> NoReturn:
+def exit_with_error(service: str, error: ChassisError) -> NoReturn:
     """Print an error on standard error, without a stack trace, and exit the process with code 2."""
     for line in str(error).splitlines():
         print(f"{service}: {line}", file=sys.stderr)
@@ -41,7 +41,7 @@ def load_settings_or_exit(service: str, settings: type[S]) -> S:
     try:
         return load_settings(settings)
     except ChassisError as error:
-        refuse_to_start(service, error)
+        exit_with_error(service, error)
 
 
 def describe_usage(service: str, settings: type[Settings]) -> str:

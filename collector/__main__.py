@@ -10,7 +10,7 @@ from chassis.errors import ChassisError
 from chassis.kafka import ensure_topics_without_timeout
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
-from chassis.process import load_settings_or_exit, refuse_to_start, serve
+from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
 from chassis.web import openapi
 from chassis.web.http import create_app
@@ -48,7 +48,7 @@ def main() -> None:
     try:
         asyncio.run(_run(settings))
     except ChassisError as error:
-        refuse_to_start(SERVICE, error)
+        exit_with_error(SERVICE, error)
 
 
 async def _run(settings: CollectorSettings) -> None:

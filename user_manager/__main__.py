@@ -12,7 +12,7 @@ from chassis.db.outbox import OutboxRelay
 from chassis.errors import ChassisError
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
-from chassis.process import load_settings_or_exit, refuse_to_start, serve
+from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
 from chassis.topics import ensure_topics
 from chassis.web import openapi
@@ -44,7 +44,7 @@ def main() -> None:
     try:
         asyncio.run(_run(settings))
     except ChassisError as error:
-        refuse_to_start(SERVICE, error)
+        exit_with_error(SERVICE, error)
 
 
 async def _run(settings: UserManagerSettings) -> None:

@@ -30,7 +30,7 @@ from chassis.faust.internals.recovery import StreamTables
 from chassis.faust.settings import FAUST_LOG, StreamSettings
 from chassis.faust.store import DataDir
 from chassis.kafka import ensure_topics_without_timeout
-from chassis.process import refuse_to_start
+from chassis.process import exit_with_error
 from chassis.topics import BrokerUnreachableError, TopicLike, wait_for_broker
 
 log = structlog.get_logger()
@@ -227,7 +227,7 @@ def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicL
         directory = DataDir.claim(settings.data_dir, shared=settings.store == "memory")
         _bind_web_server(app, settings)
     except ChassisError as error:
-        refuse_to_start(app.conf.id, error)
+        exit_with_error(app.conf.id, error)
     worker = _Worker(stream_app, settings, loop)
     wanted = (*topics, *iter_changelog_topics(app))
     preparation = KafkaPreparation(app.conf.id, settings, wanted, directory, worker.refuse)
@@ -236,7 +236,7 @@ def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicL
         worker.execute_from_commandline()
     except SystemExit:
         if worker.refusal is not None:
-            refuse_to_start(app.conf.id, worker.refusal)
+            exit_with_error(app.conf.id, worker.refusal)
         raise
 
 

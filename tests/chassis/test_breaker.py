@@ -127,6 +127,7 @@ class Calls(RuleBasedStateMachine):
 
     @rule(target=out)
     def begin_call(self) -> object:
+        """Begin a call if the breaker admits one, and check that it admits at most one probe."""
         admitted = self.breaker.admit_call(self.now)
         if admitted is None:
             assert self.breaker.state is not BreakerState.CLOSED
@@ -146,6 +147,7 @@ class Calls(RuleBasedStateMachine):
 
     @rule(generation=consumes(out))
     def succeed_call(self, generation: int) -> None:
+        """End a call with a success, and check that the breaker is closed and reset."""
         self.waiting.remove(generation)
         before, self.breaker = self.breaker, self.breaker.after_success(generation)
         if generation == before.generation:

@@ -95,7 +95,7 @@ def test_the_image_has_the_labels_of_the_oci_specification(production: Image) ->
 
 
 def test_the_image_contains_no_build_tools(production: Image, kind: Image) -> None:
-    """It contains no compiler, and only the installers of its base image."""
+    """The image contains no compiler, and only the installers of its base image."""
     for image in (production, kind):
         found = {path.name for folder in ("usr/bin", "usr/local/bin") for path in (image.rootfs / folder).iterdir()}
         assert found & {"cc", "gcc", "g++", "clang", "make", "ld", "as", "rustc", "go", "uv"} == set()
@@ -105,7 +105,7 @@ def test_the_image_contains_no_build_tools(production: Image, kind: Image) -> No
 
 
 def test_the_image_contains_the_code_of_the_checkout_and_nothing_else(production: Image, kind: Image) -> None:
-    """It contains no settings, secrets or leftovers of the work tree; only kind's image contains local/."""
+    """The image contains no settings, secrets or leftovers of the work tree; only kind's image contains local/."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,

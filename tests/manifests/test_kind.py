@@ -41,6 +41,7 @@ def test_the_gateway_is_reachable_from_this_machine_only(overlays: dict[str, Ren
 
 
 def test_the_nodes_are_pinned_and_in_different_zones() -> None:
+    """All nodes have one image with a digest, and the workers have different zones."""
     nodes: list[dict[str, object]] = _kind_yaml()["nodes"]  # type: ignore[assignment]
     (image,) = {str(each["image"]) for each in nodes}
     assert re.fullmatch(r"kindest/node:v1\.[0-9]+\.[0-9]+@sha256:[0-9a-f]{64}", image)

@@ -178,7 +178,7 @@ def test_the_timeout_of_the_liveness_probe_is_longer_than_a_hanging_query(render
 
 
 def test_the_grace_period_is_long_enough_for_a_stop(rendered: Rendered) -> None:
-    """It contains the pause before a stop, the stop, and some seconds more."""
+    """The grace period contains the pause before a stop, the stop, and some seconds more."""
     assert STOP_WITHIN_S <= _SERVICE_STOPS_WITHIN_S
     assert DRAIN_S < _SERVICE_STOPS_WITHIN_S
     routed = {"user-manager", "collector"}

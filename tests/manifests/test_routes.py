@@ -146,6 +146,7 @@ def test_operators_see_prometheus_with_a_password(rendered: Rendered) -> None:
 
 
 def test_every_answer_has_the_security_headers(rendered: Rendered) -> None:
+    """Each rule with a backend sets these headers."""
     for route in rendered.resources_of("HTTPRoute"):
         for rule in route["spec"]["rules"]:
             headers = [each["responseHeaderModifier"]["set"] for each in rule["filters"] if "Header" in each["type"]]

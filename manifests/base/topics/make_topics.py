@@ -6,7 +6,7 @@ Exit status: 0 when all topics exist and have leaders; 2 when that fails, with t
 import asyncio
 
 from chassis.errors import ChassisError
-from chassis.process import load_settings_or_exit, refuse_to_start
+from chassis.process import exit_with_error, load_settings_or_exit
 from chassis.settings import Settings
 from chassis.topics import ensure_topics
 from towerwatch.topics import CATALOGUE
@@ -22,7 +22,7 @@ def main() -> None:
     try:
         asyncio.run(ensure_topics(servers, CATALOGUE, copies, BROKERS_WITHIN_S))
     except ChassisError as error:
-        refuse_to_start(NAME, error)
+        exit_with_error(NAME, error)
     print(f"{NAME}: all {len(CATALOGUE)} are there")
 
 

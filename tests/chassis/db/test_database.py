@@ -65,7 +65,7 @@ def numbers(database: Database) -> dict[str, int]:
     ids=str,
 )
 def test_an_instant_is_stored_to_the_microsecond(database: Database, instant: datetime) -> None:
-    """It is read in UTC, whatever its zone was, and a query for the instant finds its row."""
+    """An instant is read in UTC, whatever its zone was, and a query for the instant finds its row."""
     with database.transaction() as session:
         session.execute(insert(NOTES).values(name="when", at=instant))
     with database.transaction() as session:
@@ -76,7 +76,7 @@ def test_an_instant_is_stored_to_the_microsecond(database: Database, instant: da
 
 
 def test_a_naive_datetime_raises(database: Database) -> None:
-    """Without a zone the instant is unknown."""
+    """The instant of a datetime without a zone is unknown."""
     with pytest.raises(StatementError, match="without a zone"), database.transaction() as session:
         session.execute(insert(NOTES).values(name="when", at=datetime(2026, 7, 1)))
 
@@ -274,7 +274,7 @@ def test_an_invalid_url_raises_without_the_url(url: str) -> None:
 
 
 def test_a_reading_transaction_waits_for_no_writer(database: Database) -> None:
-    """It sees only committed rows, and a writer does not wait for a reader either."""
+    """A reader sees only committed rows, and a writer does not wait for a reader either."""
     write(database, "before")
     with database.transaction() as writer:
         writer.execute(insert(NOTES), {"name": "meanwhile"})

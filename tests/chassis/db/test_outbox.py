@@ -155,7 +155,7 @@ def test_keys_and_values_are_stored_unchanged(service: Service, size: int) -> No
 
 
 def test_the_age_of_the_oldest_event_is_measured(service: Service) -> None:
-    """It is measured together with the backlog; an event without a time counts as new."""
+    """The age is measured together with the backlog; an event without a time counts as new."""
     with service.database.transaction() as session:
         assert service.outbox.measure_backlog(session, NOW) == Backlog(0, 0.0)
     before = time.time()

@@ -37,7 +37,7 @@ def app(tmp_path: Path) -> faust.App:
 
 
 def test_faust_has_the_settings_that_avoid_its_known_faults(app: faust.App, tmp_path: Path) -> None:
-    """With another value of each of these, events were lost, a worker stalled, or data was shown to anybody."""
+    """Each other value has lost events, stalled a worker or shown data to anybody."""
     conf = app.conf
     assert conf.processing_guarantee.value == "at_least_once"  # exactly-once leaves out topics that are only written
     assert not conf.producer_threaded  # commits do not wait for it
@@ -161,6 +161,7 @@ class FakeTopic:
         self.acknowledged = False
 
     async def send(self, **record: Any) -> Any:
+        """Record what is sent, and return an awaitable of the acknowledgement."""
         self.sent = record
 
         async def acknowledge() -> None:

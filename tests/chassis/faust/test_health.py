@@ -40,7 +40,7 @@ def recovering(position: int) -> ProgressSample:
 
 
 def test_a_worker_that_acknowledges_no_events_for_so_long_is_stuck(detector: StallDetector) -> None:
-    """It is stuck exactly from the timeout on; the reason contains the partition, the offset and the duration."""
+    """A worker is stuck exactly from the timeout on; the reason contains the partition, the offset and the duration."""
     assert detector.observe(0, backlog(p0=5)) is None
     assert detector.observe(9.9, backlog(p0=5)) is None
     reason = detector.observe(12, backlog(p0=5))
@@ -155,7 +155,7 @@ def build_liveness_probe(worker: Worker) -> Callable[[], list[int]]:
 
 @pytest.mark.timeout(600)
 def test_only_the_worker_that_is_stuck_is_not_live(kafka: Broker, tmp_path: Path) -> None:
-    """Of three workers only the one whose agent never returns is not live, and only while the broker answers.
+    """A worker whose agent never returns is not live while the broker answers; two other workers are always live.
 
     One of the other workers has a backlog for longer than `stuck_after_s`, the other one is idle. The metrics contain
     the consumer lag and the lag of the event loop.

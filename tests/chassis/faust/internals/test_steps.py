@@ -26,7 +26,7 @@ def run(scenario: Coroutine[Any, Any, None]) -> None:
 
 
 def test_a_coroutine_that_does_not_wait_is_done_at_once() -> None:
-    """It needs no event loop; awaiting it afterwards returns the same result."""
+    """Such a coroutine needs no event loop; awaiting it afterwards returns the same result."""
     eager = EagerCoroutine(at_once())
     assert eager.is_done
     assert eager.result == 7
@@ -87,7 +87,7 @@ def test_errors_and_cancellations_are_raised_inside_the_waiting_coroutine() -> N
 
 
 def test_a_closed_coroutine_runs_its_cleanup_and_does_not_continue() -> None:
-    """So a record that could not be sent at once is not sent later."""
+    """A record that could not be sent at once must not be sent later."""
     done: list[str] = []
 
     async def working(awaited: "asyncio.Future[int]") -> None:
