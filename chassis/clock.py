@@ -56,6 +56,7 @@ class ScaledClock:
             raise ValueError(f"the clock would stop at {self.stop.isoformat()}, before its start")
 
     def now(self) -> datetime:
+        """Return the instant that this clock shows: aware, in UTC, and never after `stop`."""
         # Converted to UTC first: in a zone with daylight saving time, addition would be by the zone's wall clock.
         shown = self.start.astimezone(UTC) + (self.real.now() - self.anchor) * self.rate
         return shown if self.stop is None else min(shown, self.stop.astimezone(UTC))

@@ -65,6 +65,7 @@ async def ensure_topics(
     wanted = tuple(topics)
 
     async def create_and_wait(admin: AIOKafkaAdminClient) -> None:
+        """Create the topics, and wait for their leaders and for a coordinator."""
         await _wait_until_controller_known(admin)
         while not await _ensure_all_led(admin, wanted, replication_factor):
             await asyncio.sleep(_PAUSE_S)

@@ -237,4 +237,5 @@ async def _close_client(client: AIOKafkaAdminClient | AIOKafkaConsumer) -> None:
 
 
 def _freeze_offsets(offsets: Mapping[TP, int | None]) -> frozenset[tuple[TP, int | None]]:
+    """Return an immutable copy of offsets, which can be compared with a later one."""
     return frozenset(offsets.items())

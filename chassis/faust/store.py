@@ -136,14 +136,17 @@ class TableStore(rocksdb.Store):
         return self._open_database(partition)
 
     def _open_database(self, partition: int) -> Rdict:
+        """Open the database of a partition as Faust does; raises the binding's error if its files are corrupt."""
         return cast(Rdict, super()._open_for_partition(partition))
 
     def persisted_offset(self, tp: TP) -> int | None:
+        """Return the changelog offset up to which a partition is stored, or None if nothing is stored."""
         return self._exit_if_corrupt(super().persisted_offset, tp)
 
     def apply_changelog_batch(
         self, batch: Iterable[EventT[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
     ) -> None:
+        """Write changelog records to the database; Faust calls this during a recovery."""
         self._exit_if_corrupt(super().apply_changelog_batch, batch, to_key, to_value)
 
     def _get(self, key: bytes) -> bytes | None:
@@ -224,11 +227,13 @@ class _RocksDBOptions(rocksdb.RocksDBOptions):
 
 @cache
 def _get_block_cache() -> Cache:
+    """Return the block cache that all databases of the process share."""
     return Cache(BLOCK_CACHE)
 
 
 @cache
 def _get_write_buffer_manager() -> WriteBufferManager:
+    """Return the manager that bounds the write buffers of all databases of the process together."""
     return WriteBufferManager(WRITE_BUFFERS, False)
 
 
@@ -238,6 +243,7 @@ def _get_corruption_marker(path: Path) -> Path:
 
 
 def _is_corruption(error: Exception) -> bool:
+    """Return True if an error of RocksDB means that its files are corrupt or missing, False for other errors."""
     return any(text in str(error) for text in _CORRUPTION_TEXTS)
 
 

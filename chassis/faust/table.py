@@ -125,6 +125,7 @@ class DirectTable(faust.Table[bytes, bytes]):
 
     @cached_property
     def _changelog_name(self) -> str:
+        """The name of the table's changelog topic."""
         return self.changelog_topic.get_topic_name()
 
     async def purge(self, is_over: Callable[[bytes], bool]) -> int:
@@ -156,6 +157,7 @@ class DirectTable(faust.Table[bytes, bytes]):
 
 
 def _remove_key(store: Any, key: bytes) -> None:
+    """Delete a key from a table in memory, if it exists."""
     store.data.pop(key, None)
 
 

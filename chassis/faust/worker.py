@@ -159,6 +159,7 @@ class _Producer(faust.transport.drivers.aiokafka.Producer):
     logger = FAUST_LOG
 
     def _settings_extra(self) -> Mapping[str, Any]:
+        """Return further options of aiokafka's producer; Faust calls this."""
         return {"acks": "all", "enable_idempotence": True}
 
 

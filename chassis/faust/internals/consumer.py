@@ -80,6 +80,7 @@ class StreamConsumer(Consumer):
         await super().perform_seek()
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        """Create the corrected consumer thread; Faust calls this."""
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _wait_next_records(self, timeout: float) -> tuple[_Records | None, set[TP] | None]:

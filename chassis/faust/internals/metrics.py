@@ -60,6 +60,7 @@ class DurationSensor(Sensor):
         self._http = metrics.histogram("faust_http_response_seconds", "Answers to HTTP requests").labels()
 
     def on_message_out(self, tp: TP, offset: int, message: Any) -> None:
+        """Observe the time from a message's arrival to its acknowledgement; Faust calls this after the latter."""
         if message.time_in is not None:  # set by the monitor, of the same clock
             self._held.observe(time.monotonic() - message.time_in)
 
