@@ -1,1 +1,1 @@
-"""The microservice chassis: what every service needs and none owns. It knows no word of the domain."""
+"""The microservice chassis: the code that all services share. It contains nothing of the domain."""

@@ -1,6 +1,6 @@
-"""A circuit breaker (Nygard, "Release It!"): a server that fails again and again is left alone for a while. Pure.
+"""A circuit breaker (Nygard, "Release It!"): calls to a server that fails again and again stop for a while. Pure.
 
-CLOSED ──N failures in a row──▶ OPEN ──its time is over──▶ HALF_OPEN: one probe
+CLOSED ──N failures in a row──▶ OPEN ──its period is over──▶ HALF_OPEN: one probe
    ▲                              ▲                           │
    └──────────a success───────────┼───────────────────────────┤
                                   └─────────a failure─────────┘
@@ -15,85 +15,103 @@ _LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class BreakerState(StrEnum):
-    """What happens to a call."""
+    """The three states of a circuit breaker (the values are labels of metrics)."""
 
     CLOSED = "closed"
-    """It goes out."""
+    """Calls go out."""
     OPEN = "open"
-    """It does not."""
+    """No call goes out until the open period is over."""
     HALF_OPEN = "half_open"
-    """It does not, for one is out already to see whether the server is back."""
+    """One call, the probe, is in flight to test the server; no other call goes out until the probe ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """How much it takes to leave a server alone, and for how long."""
+    """The configuration of a breaker: how many failures open it, and how long it stays open."""
 
     failures_to_open: int = 5
+    """Failures in a row that open a closed breaker."""
     first_opening: timedelta = timedelta(seconds=5)
+    """The longest duration of the first open period after a success."""
     longest_opening: timedelta = timedelta(minutes=4)
-    """Each opening in a row is twice as long as the one before, up to this."""
+    """The longest duration of any open period; each period in a row is twice as long as the one before, up to this."""
 
-    def opening(self, before: int) -> timedelta:
-        """How long at most to stay open after so many openings in a row."""
-        return min(self.first_opening * (1 << min(before, 16)), self.longest_opening)
+    def compute_max_opening(self, openings_before: int) -> timedelta:
+        """Return the longest duration of the next open period, after so many open periods in a row."""
+        return min(self.first_opening * (1 << min(openings_before, 16)), self.longest_opening)
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """A state; every transition returns the next one. `now` is never earlier than in the transition before.
+    """The frozen state of a circuit breaker; every transition returns the next state.
 
-    A caller keeps the `generation` of the state that `admitted` gave and hands it in with the outcome: what
-    comes from before the last change of state says nothing about the server of today, and changes nothing.
+    A caller keeps the `generation` of the breaker that `admit_call` returned, and passes it in with the call's outcome.
+    An outcome from an earlier generation says nothing about the server's present state, and changes nothing. `now` must
+    never be earlier than in the transition before.
     """
 
-    patience: BreakerPolicy = BreakerPolicy()
+    policy: BreakerPolicy = BreakerPolicy()
     state: BreakerState = BreakerState.CLOSED
     generation: int = 0
-    """Grows with every change of state."""
+    """A number that grows with every change of `state`."""
     failures: int = 0
-    """In a row, while closed."""
+    """Failures in a row while closed; 0 in the other states."""
     openings: int = 0
-    """In a row, since the last success."""
-    until: datetime = _LONG_AGO
-    """While open."""
+    """Open periods in a row since the last success."""
+    open_until: datetime = _LONG_AGO
+    """The end of the open period; meaningless unless the state is OPEN."""
 
-    def admitted(self, now: datetime) -> "Breaker | None":
-        """The breaker once a call has gone out; None where none may. Each one that goes out needs an outcome."""
+    def admit_call(self, now: datetime) -> "Breaker | None":
+        """Return the breaker with one more call in flight, or None if no call may go out now.
+
+        The first call after an open period is the probe, and makes the breaker half open. The caller must report the
+        outcome of every admitted call: `after_success`, `after_failure` or `after_abandoned_call`.
+        """
         if self.state is BreakerState.CLOSED:
             return self
-        if self.state is BreakerState.OPEN and now >= self.until:
-            return self._changed(BreakerState.HALF_OPEN)
+        if self.state is BreakerState.OPEN and now >= self.open_until:
+            return self._enter(BreakerState.HALF_OPEN)
         return None
 
-    def succeeded(self, generation: int) -> "Breaker":
-        """The server has answered, whatever it said."""
+    def after_success(self, generation: int) -> "Breaker":
+        """Return the closed breaker that follows when the server has answered a call, whatever the answer says."""
         if generation != self.generation:
             return self
         if self.state is BreakerState.CLOSED:
             return replace(self, failures=0)
-        return self._changed(BreakerState.CLOSED, openings=0)
+        return self._enter(BreakerState.CLOSED, openings=0)
 
-    def failed(self, generation: int, now: datetime, chance: float) -> "Breaker":
-        """The server has failed. `chance`, from 0 to 1, is the jitter, so that not all come back at once."""
+    def after_failure(self, generation: int, now: datetime, chance: float) -> "Breaker":
+        """Return the breaker with one more failure counted; it is open after a failed probe or too many in a row.
+
+        `chance`, from 0 to 1, is the jitter: it makes the open period last from half of its longest duration (0) to all
+        of it (1), so that not all clients probe at the same instant.
+        """
         if generation != self.generation:
             return self
         failures = self.failures + 1
-        if self.state is BreakerState.CLOSED and failures < self.patience.failures_to_open:
+        if self.state is BreakerState.CLOSED and failures < self.policy.failures_to_open:
             return replace(self, failures=failures)
-        opening = self.patience.opening(self.openings) * (0.5 + chance / 2)
-        return self._changed(BreakerState.OPEN, openings=self.openings + 1, until=now + opening)
+        opening = self.policy.compute_max_opening(self.openings) * (0.5 + chance / 2)
+        return self._enter(BreakerState.OPEN, openings=self.openings + 1, open_until=now + opening)
 
-    def abandoned(self, generation: int, now: datetime) -> "Breaker":
-        """Nobody waited for the outcome. A probe leaves its place to the next call."""
+    def after_abandoned_call(self, generation: int, now: datetime) -> "Breaker":
+        """Return the breaker that follows when a call's outcome will never be known, because its caller was cancelled.
+
+        An abandoned probe lets the next call be the probe at once. A closed breaker does not change.
+        """
         if generation != self.generation or self.state is BreakerState.CLOSED:
             return self
-        return self._changed(BreakerState.OPEN, until=now)
+        return self._enter(BreakerState.OPEN, open_until=now)
 
-    def wait(self, now: datetime) -> timedelta:
-        """How long no call may go out, as far as is known: a probe may come back at any moment."""
-        return max(self.until - now, timedelta(0)) if self.state is BreakerState.OPEN else timedelta(0)
+    def compute_wait(self, now: datetime) -> timedelta:
+        """Return the rest of the open period; zero when the breaker is closed or half open.
 
-    def _changed(self, state: BreakerState, openings: int | None = None, until: datetime = _LONG_AGO) -> "Breaker":
+        While it is half open no call may go out either, but the probe may end at any moment.
+        """
+        return max(self.open_until - now, timedelta(0)) if self.state is BreakerState.OPEN else timedelta(0)
+
+    def _enter(self, state: BreakerState, openings: int | None = None, open_until: datetime = _LONG_AGO) -> "Breaker":
+        """Return the breaker in another state, with the next generation and no failures counted."""
         openings = self.openings if openings is None else openings
-        return Breaker(self.patience, state, self.generation + 1, failures=0, openings=openings, until=until)
+        return Breaker(self.policy, state, self.generation + 1, failures=0, openings=openings, open_until=open_until)

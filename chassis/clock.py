@@ -1,7 +1,7 @@
-"""Time as a value that is handed in, so that tests, replays and demos decide what time it is.
+"""Clocks that are passed in as parameters, so that tests, replays and demos control the time.
 
-Whoever needs the time takes a `Clock`; nobody calls `datetime.now()`. Processes of one local stack get the same four
-values (start, rate, anchor, stop) and therefore agree on the time, also after one of them was restarted.
+Code that needs the time takes a `Clock`, and never calls `datetime.now()`. Processes of one local stack get the same
+four values (start, rate, anchor, stop) and therefore agree on the time, even after one of them was restarted.
 """
 
 import math
@@ -11,20 +11,20 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What time it is, and how long to really wait for a later time."""
+    """A source of the present time, which may run faster or slower than real time."""
 
     def now(self) -> datetime:
-        """The present instant: aware, in UTC."""
+        """Return the present instant: aware, in UTC."""
         ...
 
     def real_seconds(self, duration: timedelta) -> float:
-        """The real seconds that `duration` takes on this clock, for timers. Never negative."""
+        """Return the real seconds that `duration` takes on this clock, for timers. Never negative."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class SystemClock:
-    """The time of the machine."""
+    """The machine's clock."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -35,9 +35,9 @@ class SystemClock:
 
 @dataclass(frozen=True, slots=True)
 class ScaledClock:
-    """Shows `start` at the real instant `anchor`, runs `rate` times real time, and stands still from `stop` on.
+    """A clock that shows `start` at the real instant `anchor`, runs at `rate` times real speed, and halts at `stop`.
 
-    `start` and `stop` are instants as this clock shows them; `anchor` is an instant of `real`, past or future.
+    `start` and `stop` are instants that this clock shows; `anchor` is an instant of `real`, in the past or the future.
     Raises ValueError when the rate is not a positive finite number, an instant is naive, or `stop` precedes `start`.
     """
 
@@ -56,22 +56,26 @@ class ScaledClock:
             raise ValueError(f"the clock would stop at {self.stop.isoformat()}, before its start")
 
     def now(self) -> datetime:
-        # In UTC first: adding to an instant of a zone with daylight saving time would move its wall clock instead.
+        """Return the instant that this clock shows: aware, in UTC, and never after `stop`."""
+        # Converted to UTC first: in a zone with daylight saving time, addition would be by the zone's wall clock.
         shown = self.start.astimezone(UTC) + (self.real.now() - self.anchor) * self.rate
         return shown if self.stop is None else min(shown, self.stop.astimezone(UTC))
 
     def real_seconds(self, duration: timedelta) -> float:
-        """As if the clock never stopped: timers of a clock that stands still keep firing, and find no time passed."""
+        """Return the real seconds that `duration` takes, as if the clock never halted.
+
+        So the timers of a halted clock keep firing, although `now` does not change.
+        """
         return max(duration.total_seconds(), 0.0) / self.rate
 
 
-def clock_from(
+def build_clock(
     start: datetime | None, rate: float = 1.0, anchor: datetime | None = None, stop: datetime | None = None
 ) -> Clock:
-    """The clock that four settings describe: the machine's without a start, else a scaled one.
+    """Return the clock that four settings describe: the machine's clock without a start, else a scaled clock.
 
-    Without an anchor the clock starts at the moment of this call, which suits a process that shares its time with none.
-    Raises ValueError as `ScaledClock` does, and when a rate, an anchor or a stop is given without a start.
+    Without an anchor the clock starts at the moment of this call, which suits a process that shares no clock with
+    others. Raises ValueError as `ScaledClock` does, and when a rate, an anchor or a stop is given without a start.
     """
     if start is not None:
         return ScaledClock(start, rate, anchor or datetime.now(UTC), stop)
@@ -82,5 +86,6 @@ def clock_from(
 
 
 def _require_positive(rate: float) -> None:
+    """Raise ValueError unless the clock's rate is a positive finite number."""
     if not (math.isfinite(rate) and rate > 0):
         raise ValueError(f"the clock's rate must be a number above 0, not {rate}")

@@ -1,38 +1,41 @@
-"""What the chassis' own adapters raise."""
+"""The errors that the chassis' adapters raise."""
 
 from typing import ClassVar
 
 
 class ChassisError(Exception):
-    """Something that an operator can read and act upon; its text is one sentence, without secrets."""
+    """An error that an operator can read and act upon; its text is one sentence, without secrets."""
 
     transient: ClassVar[bool] = False
-    """Whether the same may succeed later."""
+    """True if the same attempt may succeed later, False if it cannot."""
 
 
 class SettingsError(ChassisError):
-    """The environment does not hold what the service needs; the text lists every fault, one a line."""
+    """The environment's settings are missing or invalid; the text lists every fault, one per line."""
 
 
 class DatabaseUnavailableError(ChassisError):
-    """The database does not answer, or gave up on the transaction. Nothing was changed, unless it went on commit."""
+    """The database does not answer, or it aborted the transaction.
+
+    Nothing was changed, unless the connection was lost during the commit.
+    """
 
     transient = True
 
 
 class ContendedError(DatabaseUnavailableError):
-    """Another transaction holds what this one needs, for too long or crosswise (a deadlock). Nothing was changed."""
+    """Another transaction did not release a lock in time, or the two were in a deadlock. Nothing was changed."""
 
 
 class SchemaBusyError(ChassisError):
-    """Another replica is bringing the schema up to date."""
+    """Another replica is upgrading the schema."""
 
     transient = True
 
 
 class SchemaTooNewError(ChassisError):
-    """A later version of the code has brought the schema to a revision that this one does not know."""
+    """A later version of the code has upgraded the schema to a revision that this version does not know."""
 
 
 class CannotListenError(ChassisError):
-    """A port that the service is told to listen on is not free, or not ours to take."""
+    """The port to listen on is in use, or the process may not use it."""

@@ -1,4 +1,4 @@
-"""Kafka clients as this house sets them up."""
+"""Kafka clients: the producer's configuration, the sequence header, and waiting for the broker."""
 
 import asyncio
 from collections.abc import Iterable, Mapping
@@ -12,13 +12,13 @@ from chassis.topics import BrokerUnreachableError, TopicLike, ensure_topics
 log = structlog.get_logger()
 
 SEQUENCE_HEADER = "sequence"
-"""The header of every event that an outbox published: a decimal number that only grows within a partition."""
+"""The header of every event from an outbox: a decimal number that only grows within a partition."""
 
 _LARGEST = 2**63 - 1
 
 
-def sequence_in(headers: Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None) -> int | None:
-    """The sequence among a record's headers, or None where there is none that is a number of 63 bits."""
+def parse_sequence(headers: Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None) -> int | None:
+    """Return the sequence from a record's headers, or None if it is missing or not a decimal number of 63 bits."""
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in pairs:
         if name == SEQUENCE_HEADER:
@@ -29,10 +29,10 @@ def sequence_in(headers: Mapping[str, bytes | None] | Iterable[tuple[str, bytes 
     return None
 
 
-async def started_producer(bootstrap_servers: str) -> AIOKafkaProducer:
-    """An idempotent producer with acks=all, once the broker can be reached; waits for it without end.
+async def start_producer(bootstrap_servers: str) -> AIOKafkaProducer:
+    """Wait without timeout for the broker, and return a started, idempotent producer with acks=all.
 
-    Logs the waiting with growing pauses. The caller stops the producer.
+    Each failure is logged; the pauses between the attempts grow. The caller stops the producer.
     """
     pause = 0.2
     while True:
@@ -51,8 +51,10 @@ async def started_producer(bootstrap_servers: str) -> AIOKafkaProducer:
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop a consumer of a command, also while the broker is away: aiokafka then raises the cancellation of a task of
-    its own, which would hide why the command ends."""
+    """Stop a command's consumer, also while the broker is unavailable.
+
+    In that case aiokafka raises the CancelledError of a task of its own, which would hide why the command ends.
+    """
     try:
         await consumer.stop()
     except asyncio.CancelledError:
@@ -61,8 +63,10 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
             raise
 
 
-async def topics_made(bootstrap_servers: str, topics: Iterable[TopicLike], replication_factor: int) -> None:
-    """Make the topics that are missing; waits for the broker without end. Raises as `ensure_topics` does otherwise."""
+async def ensure_topics_without_timeout(
+    bootstrap_servers: str, topics: Iterable[TopicLike], replication_factor: int
+) -> None:
+    """Create missing topics, waiting for the broker without timeout. Otherwise raises as `ensure_topics` does."""
     wanted = tuple(topics)
     while True:
         try:

@@ -1,4 +1,4 @@
-"""Structured logs: one event name, key–value pairs; no address, no token (who logs takes care of that)."""
+"""Structured logs: one event name and key–value pairs. Callers must not log e-mail addresses or tokens."""
 
 import logging
 import sys
@@ -8,44 +8,45 @@ from typing import Final, Literal
 
 import structlog
 
-# Libraries whose "info" is about their own bookkeeping, and who say the same ten times a second during an outage.
-_TALKATIVE: Final = ("aiokafka", "apscheduler", "httpx", "httpcore", "waitress", "mode", "faust")
+# Libraries whose "info" is about their own bookkeeping, and which log the same ten times a second during an outage.
+_NOISY_LIBRARIES: Final = ("aiokafka", "apscheduler", "httpx", "httpcore", "waitress", "mode", "faust")
 
-_QUIET_S: Final = 30.0
-"""For how long a talkative library does not say the same again."""
+_REPEAT_AFTER_S: Final = 30.0
+"""Seconds for which a noisy library's message is not logged again."""
 
 
-class _NotTooOften(logging.Filter):
-    """Lets what a talkative library says through once in a while: an outage must not flood the log."""
+class _RepeatFilter(logging.Filter):
+    """A log filter that drops repeated messages of noisy libraries, so that an outage does not flood the log."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self._now = now
-        self._said: dict[tuple[str, str], float] = {}
+        self._last_logged: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not record.name.startswith(_TALKATIVE):
+        """Return False for a noisy library's message that was logged less than 30 s ago, else True."""
+        if not record.name.startswith(_NOISY_LIBRARIES):
             return True
-        same = (record.name, str(record.msg))  # the text before its arguments are put in: one of a few
+        message = (record.name, str(record.msg))  # the text before its arguments are filled in: one of a few
         now = self._now()
-        if now - self._said.get(same, -_QUIET_S) < _QUIET_S:
+        if now - self._last_logged.get(message, -_REPEAT_AFTER_S) < _REPEAT_AFTER_S:
             return False
-        if len(self._said) > 1_000:  # a library that builds its texts itself
-            self._said.clear()
-        self._said[same] = now
+        if len(self._last_logged) > 1_000:  # a library that fills in the arguments itself
+            self._last_logged.clear()
+        self._last_logged[message] = now
         return True
 
 
 def configure(service: str, level: str, form: Literal["console", "json"]) -> None:
-    """Send all logs, ours and the libraries', to standard output in one form. Call once, in `__main__`."""
+    """Send all logs, the services' and the libraries', to standard output in one form. Call once, in `__main__`."""
 
-    def say_who(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def add_service(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
         # A processor and not a context variable: servers' threads do not inherit the main thread's context.
         entry["service"] = service
         return entry
 
     shared: list[structlog.typing.Processor] = [
-        say_who,
+        add_service,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -56,7 +57,7 @@ def configure(service: str, level: str, form: Literal["console", "json"]) -> Non
         shared.append(structlog.processors.format_exc_info)
         renderer = structlog.processors.JSONRenderer()
     else:
-        # Plain, because the default shows local variables where `rich` is installed: addresses and tokens.
+        # Plain tracebacks, because the default shows local variables where `rich` is installed: addresses and tokens.
         renderer = structlog.dev.ConsoleRenderer(
             colors=sys.stdout.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
@@ -72,9 +73,9 @@ def configure(service: str, level: str, form: Literal["console", "json"]) -> Non
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    handler.addFilter(_NotTooOften())
+    handler.addFilter(_RepeatFilter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for name in _TALKATIVE:
+    for name in _NOISY_LIBRARIES:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

@@ -1,4 +1,4 @@
-"""Prometheus metrics of one process, each with the labels that say who reports."""
+"""Prometheus metrics of one process, each with the labels `service` and `node`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,42 +14,46 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 
 @dataclass(frozen=True, slots=True)
 class ServiceIdentity:
-    """Who reports."""
+    """The service's name and the node's name, which become labels of every metric."""
 
     service: str
     node: str
 
 
-class Labelled(Generic[M]):
-    """A metric that adds `service` and `node` to the labels that its user gives."""
+class LabelledMetric(Generic[M]):
+    """A metric that adds the labels `service` and `node` to the labels that the caller gives."""
 
     def __init__(self, metric: M, identity: ServiceIdentity) -> None:
         self._metric: M = metric
         self._identity = identity
 
     def labels(self, **values: str) -> M:
-        """The series of these label values."""
+        """Return the time series of these label values, by label name."""
         return self._metric.labels(**values, service=self._identity.service, node=self._identity.node)
 
 
 class Metrics:
-    """Makes metrics in a registry of their own, so that tests and several apps in one process do not clash."""
+    """A factory of metrics with a registry of its own, so that several apps in one process (in tests) do not clash."""
 
     def __init__(self, identity: ServiceIdentity) -> None:
         self._identity = identity
         self.registry = CollectorRegistry()
 
-    def counter(self, name: str, says: str, *labels: str) -> Labelled[Counter]:
-        return Labelled(Counter(name, says, (*labels, "service", "node"), registry=self.registry), self._identity)
+    def counter(self, name: str, text: str, *labels: str) -> LabelledMetric[Counter]:
+        """Create a counter; `text` is its help text, `labels` are the names of its own labels."""
+        return LabelledMetric(Counter(name, text, (*labels, "service", "node"), registry=self.registry), self._identity)
 
-    def gauge(self, name: str, says: str, *labels: str) -> Labelled[Gauge]:
-        return Labelled(Gauge(name, says, (*labels, "service", "node"), registry=self.registry), self._identity)
+    def gauge(self, name: str, text: str, *labels: str) -> LabelledMetric[Gauge]:
+        """Create a gauge; `text` is its help text, `labels` are the names of its own labels."""
+        return LabelledMetric(Gauge(name, text, (*labels, "service", "node"), registry=self.registry), self._identity)
 
-    def histogram(self, name: str, says: str, *labels: str, buckets: Iterable[float] = _SECONDS) -> Labelled[Histogram]:
-        """`buckets` are upper bounds in the unit that the name ends with."""
-        made = Histogram(name, says, (*labels, "service", "node"), registry=self.registry, buckets=tuple(buckets))
-        return Labelled(made, self._identity)
+    def histogram(
+        self, name: str, text: str, *labels: str, buckets: Iterable[float] = _SECONDS
+    ) -> LabelledMetric[Histogram]:
+        """Create a histogram; `buckets` are upper bounds in the unit that the name ends with."""
+        made = Histogram(name, text, (*labels, "service", "node"), registry=self.registry, buckets=tuple(buckets))
+        return LabelledMetric(made, self._identity)
 
-    def exposition(self) -> tuple[bytes, str]:
-        """The metrics in Prometheus' text format, and its content type."""
+    def format_exposition(self) -> tuple[bytes, str]:
+        """Return all metrics in Prometheus' text format, and the content type of that format."""
         return generate_latest(self.registry), CONTENT_TYPE_LATEST

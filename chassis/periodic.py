@@ -1,4 +1,4 @@
-"""Work that is done again and again, for as long as the process lives."""
+"""Periodic work: a function that is called again and again for as long as the process lives."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,14 +9,14 @@ from chassis.errors import ChassisError
 
 log = structlog.get_logger()
 
-LONGEST_PAUSE_S = 30.0
+MAX_PAUSE_S = 30.0
 
 
-async def every(seconds: float, work: Callable[[], object], name: str) -> None:
-    """Call `work` in a thread, rest `seconds` (real ones), and so on until cancelled.
+async def run_periodically(seconds: float, work: Callable[[], object], name: str) -> None:
+    """Call `work` in a thread, pause `seconds` of real time, and repeat until cancelled.
 
-    What it raises for its surroundings (ChassisError) is logged, and it is called again after a pause that grows
-    while it keeps failing; anything else is a bug and leaves.
+    A ChassisError of `work` is logged, and `work` is called again after a pause that doubles while it keeps failing.
+    Any other error is a bug and is raised.
     """
     pause = seconds
     while True:
@@ -24,6 +24,6 @@ async def every(seconds: float, work: Callable[[], object], name: str) -> None:
             await asyncio.to_thread(work)
             pause = seconds
         except ChassisError as error:
-            pause = min(max(2 * pause, seconds), max(LONGEST_PAUSE_S, seconds))
+            pause = min(max(2 * pause, seconds), max(MAX_PAUSE_S, seconds))
             log.warning("periodic.failed", work=name, reason=str(error), again_in_s=pause)
         await asyncio.sleep(pause)

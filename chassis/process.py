@@ -1,4 +1,4 @@
-"""A service's process: servers in threads, background tasks on the main thread's event loop, an orderly end."""
+"""The process of a service: servers in threads, background tasks on the main event loop, and an orderly shutdown."""
 
 import asyncio
 import signal
@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import structlog
 
 from chassis.errors import ChassisError
-from chassis.settings import Settings, load
+from chassis.settings import Settings, load_settings
 
 log = structlog.get_logger()
 
@@ -17,35 +17,35 @@ S = TypeVar("S", bound=Settings)
 
 
 class Server(Protocol):
-    """Something that serves in threads of its own."""
+    """A server that runs in threads of its own."""
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
 
 
-def refuse_to_start(service: str, error: ChassisError) -> NoReturn:
-    """Say on standard error what is wrong, without a stack trace, and exit with code 2."""
+def exit_with_error(service: str, error: ChassisError) -> NoReturn:
+    """Print an error on standard error, without a stack trace, and exit the process with code 2."""
     for line in str(error).splitlines():
         print(f"{service}: {line}", file=sys.stderr)
     sys.exit(2)
 
 
-def settings_or_exit(service: str, settings: type[S]) -> S:
-    """The settings of a service, or its end: with every fault in the environment said, or with what `--help` asks for.
+def load_settings_or_exit(service: str, settings: type[S]) -> S:
+    """Return a service's settings, or exit: with code 2 and all faults printed, or with code 0 after `--help`.
 
-    `--help` is answered here for services that have no command line of their own: all that they are told is settings.
+    `--help` is handled here for services without a command line of their own, whose only inputs are settings.
     """
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(usage(service, settings))
+        print(describe_usage(service, settings))
         sys.exit(0)
     try:
-        return load(settings)
+        return load_settings(settings)
     except ChassisError as error:
-        refuse_to_start(service, error)
+        exit_with_error(service, error)
 
 
-def usage(service: str, settings: type[Settings]) -> str:
-    """How a service is run, and each variable that it reads."""
+def describe_usage(service: str, settings: type[Settings]) -> str:
+    """Return the usage text of a service, with the name of each environment variable that it reads."""
     required = {name.upper(): field.is_required() for name, field in settings.model_fields.items()}
     return "\n".join(
         (
@@ -60,15 +60,16 @@ def usage(service: str, settings: type[Settings]) -> str:
 
 
 async def serve(servers: list[Server], background: Mapping[str, Callable[[], Coroutine[Any, Any, None]]]) -> None:
-    """Run until SIGTERM or SIGINT; then stop the servers (they drain), then the background tasks.
+    """Run servers and background tasks until SIGTERM or SIGINT; then drain and stop the servers, then cancel the tasks.
 
-    A background task that raises is logged and begun again after a pause: the service stays alive.
+    `background` maps the name of each task to the function that starts it. When a task raises, the error is logged and
+    the task is started again after a pause.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    tasks = [asyncio.create_task(_kept_alive(name, begin), name=name) for name, begin in background.items()]
+    tasks = [asyncio.create_task(_run_with_restarts(name, start), name=name) for name, start in background.items()]
     for server in servers:
         server.start()
     log.info("service.started")
@@ -81,15 +82,16 @@ async def serve(servers: list[Server], background: Mapping[str, Callable[[], Cor
     log.info("service.stopped")
 
 
-async def _kept_alive(name: str, begin: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def _run_with_restarts(name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a task until it returns, and start it again after each error, with pauses that grow up to 30 s."""
     pause = 1.0
     while True:
         try:
-            await begin()
+            await start()
             return
-        except ChassisError as error:  # what an operator can act upon needs no stack trace
+        except ChassisError as error:  # an operator can act upon its text, which needs no stack trace
             log.error("task.failed", task=name, reason=str(error), again_in_s=pause)
-        except Exception as error:  # whatever it was, the service must go on without an operator
+        except Exception as error:  # after any error the service must go on without an operator
             log.error("task.failed", task=name, error=type(error).__name__, again_in_s=pause, exc_info=error)
         await asyncio.sleep(pause)
         pause = min(pause * 2, 30.0)

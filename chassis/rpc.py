@@ -1,4 +1,4 @@
-"""gRPC as every service speaks it: keepalive, retries, deadlines, health, reflection, one table of errors."""
+"""gRPC channels and servers for all services: keepalive, retries, health, reflection, one table of errors."""
 
 import json
 import time
@@ -20,7 +20,7 @@ _RETRIES = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "methodConfig": [
         {
-            "name": [{}],  # every method: all of ours are idempotent
+            "name": [{}],  # every method: all methods of the services are idempotent
             "retryPolicy": {
                 "maxAttempts": 4,
                 "initialBackoff": "0.1s",
@@ -48,28 +48,28 @@ SERVER_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.http2.max_ping_strikes", 0),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
-    # Clients look names up again only when they are asked to come anew: else a replica that is added gets no calls.
+    # Clients resolve names again only when a connection ends: without this, a new replica would get no calls.
     ("grpc.max_connection_age_ms", 300_000),
     ("grpc.max_connection_age_grace_ms", 30_000),
-    ("grpc.so_reuseport", 0),  # a taken port shall be an error, not a share of the calls
+    ("grpc.so_reuseport", 0),  # a port in use must be an error, not shared by two servers
 )
 
 
-def channel(target: str) -> grpc.Channel:
-    """A channel to a service, `host:port`; over a headless Service it spreads calls over the replicas.
+def create_channel(target: str) -> grpc.Channel:
+    """Create a channel to the service at `host:port`; behind a headless Service it spreads calls over the replicas.
 
-    Connects when first used. The caller gives every call a timeout, and closes the channel.
+    The channel connects at its first use. The caller gives every call a timeout, and closes the channel.
     """
     return grpc.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
 
 
-def aio_channel(target: str) -> grpc.aio.Channel:
-    """As `channel`, for asyncio."""
+def create_aio_channel(target: str) -> grpc.aio.Channel:
+    """Create a channel as `create_channel` does, for asyncio."""
     return grpc.aio.insecure_channel(f"dns:///{target}", options=CHANNEL_OPTIONS)
 
 
-class _Statuses(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
-    """Counts calls, and answers a service's errors with the status that its table gives."""
+class _ErrorStatusInterceptor(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
+    """A server interceptor that counts calls, and maps a service's errors to gRPC statuses by the service's table."""
 
     def __init__(self, statuses: Mapping[type[Exception], grpc.StatusCode], metrics: Metrics) -> None:
         self._statuses = statuses
@@ -77,6 +77,7 @@ class _Statuses(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
         self._seconds = metrics.histogram("grpc_server_handling_seconds", "Time to answer a gRPC call", "method")
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
+        """Return the handler of a call, wrapped to count it and map its errors; gRPC calls this."""
         handler = continuation(details)
         if handler is None or handler.unary_unary is None:
             return handler
@@ -89,7 +90,7 @@ class _Statuses(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
             except tuple(self._statuses) as error:
                 code = next(status for kind, status in self._statuses.items() if isinstance(error, kind))
                 context.abort(code, str(error))
-            except Exception as error:  # a bug here must not become a stack trace there
+            except Exception as error:  # a bug in the service must not send a stack trace to its client
                 code = grpc.StatusCode.INTERNAL
                 log.error("grpc.unexpected_error", method=details.method, error=type(error).__name__, exc_info=error)
                 context.abort(code, "Something went wrong on our side; it has been logged.")
@@ -101,7 +102,7 @@ class _Statuses(grpc.ServerInterceptor):  # type: ignore[misc, unused-ignore]
 
 
 class GrpcServer:
-    """Serves one service's servicers, the standard health service and reflection."""
+    """A server of one service's servicers, the standard health service and reflection."""
 
     def __init__(
         self,
@@ -111,12 +112,16 @@ class GrpcServer:
         statuses: Mapping[type[Exception], grpc.StatusCode],
         metrics: Metrics,
     ) -> None:
-        """`add_servicers`: by full service name, what registers the servicer. Raises CannotListenError."""
+        """Bind the port without serving yet. Raises CannotListenError.
+
+        `add_servicers` maps the full name of each gRPC service to the function that registers its servicer. `statuses`
+        maps the service's errors to gRPC statuses.
+        """
         self._health = health.HealthServicer()
         self._server = grpc.server(
             ThreadPoolExecutor(max_workers=16, thread_name_prefix="grpc"),
             options=SERVER_OPTIONS,
-            interceptors=[_Statuses(statuses, metrics)],
+            interceptors=[_ErrorStatusInterceptor(statuses, metrics)],
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         for add in add_servicers.values():
@@ -130,11 +135,12 @@ class GrpcServer:
             raise CannotListenError(f"gRPC cannot listen on {host}:{port}: the port is taken or not ours.") from None
 
     def start(self) -> None:
+        """Serve, and report all services as healthy."""
         self._server.start()
         for name in self._served:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     def stop(self) -> None:
-        """Say that it ends, finish the calls in flight (5 s at most), and return."""
+        """Report all services as not serving, finish the calls in flight (5 s at most), and return."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace=5).wait()

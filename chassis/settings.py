@@ -1,4 +1,4 @@
-"""Settings: read once from the environment, every fault reported at once, secrets also from files.
+"""The settings of every service: read once from the environment, with all faults reported together.
 
 A setting `smtp_password` is read from the variable `SMTP_PASSWORD`, or from the file that
 `SMTP_PASSWORD_FILE` names (as Kubernetes and Docker mount secrets). Empty means not set.
@@ -20,23 +20,29 @@ from pydantic_settings import (
     SettingsError as UnparsableSettingError,
 )
 
-from chassis.clock import Clock, clock_from
+from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
 
 Port = Annotated[int, Field(ge=1, le=65535)]
+"""The type of a setting that is a TCP port."""
 
 
-def _strong(secret: SecretStr) -> SecretStr:
+def _require_strong_secret(secret: SecretStr) -> SecretStr:
+    """Return the secret, or raise ValueError if it is shorter than 16 characters."""
     if len(secret.get_secret_value()) < 16:
         raise ValueError("must have at least 16 characters")
     return secret
 
 
-StrongSecret = Annotated[SecretStr, AfterValidator(_strong)]
+StrongSecret = Annotated[SecretStr, AfterValidator(_require_strong_secret)]
+"""The type of a setting that is a secret of at least 16 characters."""
 
 
-def _file_content(field_name: str) -> str | None:
-    """What the file holds that `NAME_FILE` names; None where none is named or it is empty. Raises SettingsError."""
+def _read_setting_file(field_name: str) -> str | None:
+    """Return the content of the file that `NAME_FILE` names, or None if the variable is not set or the file is empty.
+
+    Raises SettingsError if the file cannot be read.
+    """
     variable = f"{field_name.upper()}_FILE"
     path = os.environ.get(variable)
     if not path:
@@ -47,17 +53,21 @@ def _file_content(field_name: str) -> str | None:
         raise SettingsError(f"{variable}: cannot be read: {type(error).__name__}") from None
 
 
-class _FileSource(EnvSettingsSource):
-    """Reads `NAME` from the file that `NAME_FILE` names. One that cannot be read is left to `load` to report."""
+class _SettingFileSource(EnvSettingsSource):
+    """The source of settings that reads `NAME` from the file that `NAME_FILE` names.
+
+    A file that cannot be read counts as not set here; `load_settings` reports it.
+    """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return the setting's value (None: not set), its name, and that the value is not JSON; pydantic calls this."""
         with suppress(SettingsError):
-            return _file_content(field_name), field_name, False
+            return _read_setting_file(field_name), field_name, False
         return None, field_name, False
 
 
 class Settings(BaseSettings):
-    """What every service needs. Each service's own class adds to it."""
+    """The settings that every service needs; each service has a subclass with its own settings."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -81,31 +91,35 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _FileSource(settings_cls)
+        """Return the sources of settings, the strongest first; pydantic calls this."""
+        return init_settings, env_settings, _SettingFileSource(settings_cls)
 
-    def clock(self) -> Clock:
-        """The clock that these settings describe: the system's, unless CLOCK_START is set."""
-        return clock_from(self.clock_start, self.clock_rate, self.clock_anchor, self.clock_stop)
+    def build_clock(self) -> Clock:
+        """Return the clock that these settings describe: the system's clock, unless CLOCK_START is set."""
+        return build_clock(self.clock_start, self.clock_rate, self.clock_anchor, self.clock_stop)
 
 
 S = TypeVar("S", bound=Settings)
 
 
-def load(settings: type[S]) -> S:
-    """Read the environment. Raises SettingsError with every fault, by variable, never with a value."""
+def load_settings(settings: type[S]) -> S:
+    """Read settings from the environment and from files.
+
+    Raises SettingsError with all faults, each with the variable's name and never with its value.
+    """
     faults: dict[str, str] = {}
     for name in settings.model_fields:
         try:
-            _file_content(name)
+            _read_setting_file(name)
         except SettingsError as error:
             faults[name.upper()] = str(error)
     try:
         loaded = settings()  # type: ignore[call-arg]  # what is missing here comes from the environment
-        loaded.clock()
+        loaded.build_clock()
     except ValidationError as error:
         for e in error.errors():
             name = ".".join(map(str, e["loc"])).upper()
-            faults.setdefault(name, f"{name}: {e['msg']}")  # what has no file to be read from is not missing too
+            faults.setdefault(name, f"{name}: {e['msg']}")  # if its file cannot be read, it is not reported as missing
     except (UnparsableSettingError, ValueError) as error:
         faults[str(error)] = str(error)
     if faults:

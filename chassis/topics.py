@@ -1,4 +1,4 @@
-"""Kafka topics made to be as a catalogue says, and the wait for a broker that answers."""
+"""The creation of Kafka topics from a catalogue, and waiting for a broker that answers."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
@@ -30,15 +30,15 @@ class BrokerUnreachableError(ChassisError):
 
 
 class TopicMismatchError(ChassisError):
-    """A topic exists with another partition count. Permanent: Kafka cannot take partitions away, nor move keys."""
+    """A topic exists with another partition count. Permanent: Kafka cannot remove partitions, nor move keys."""
 
 
 class TopicRefusedError(ChassisError):
-    """The broker will not create a topic as asked: a wrong setting, a missing right. Permanent."""
+    """The broker refuses to create a topic: a setting is invalid, or a permission is missing. Permanent."""
 
 
 class TopicLike(Protocol):
-    """A topic as it shall be: its name, its partition count, and Kafka's own topic settings."""
+    """The description of a topic: its name, its partition count, and Kafka's own topic settings."""
 
     @property
     def name(self) -> str: ...
@@ -51,46 +51,47 @@ class TopicLike(Protocol):
 async def wait_for_broker(bootstrap_servers: str, timeout_s: float = 60.0) -> None:
     """Return once a broker has answered a metadata request. Raises BrokerUnreachableError after `timeout_s` seconds."""
 
-    async def ask(admin: AIOKafkaAdminClient) -> None:
-        await _brokers_of(admin)
-
-    await _until_done(ask, bootstrap_servers, timeout_s)
+    await _retry_until_done(_wait_until_controller_known, bootstrap_servers, timeout_s)
 
 
 async def ensure_topics(
     bootstrap_servers: str, topics: Iterable[TopicLike], replication_factor: int = 1, timeout_s: float = 60.0
 ) -> None:
-    """Create what is missing of `topics`; return once each partition has a leader, and consumer groups a coordinator.
+    """Create missing topics; return once each partition has a leader, and consumer groups have a coordinator.
 
-    Waits for the broker. Idempotent, and safe while others do the same. The settings of a topic that exists are left
-    as they are. Raises TopicMismatchError, TopicRefusedError, or BrokerUnreachableError after `timeout_s` seconds.
+    Waits for the broker. Idempotent, and safe while other processes do the same. The settings of an existing topic are
+    not changed. Raises TopicMismatchError, TopicRefusedError, or BrokerUnreachableError after `timeout_s` seconds.
     """
     wanted = tuple(topics)
 
-    async def bring_about(admin: AIOKafkaAdminClient) -> None:
-        await _brokers_of(admin)
-        while not await _all_led(admin, wanted, replication_factor):
+    async def create_and_wait(admin: AIOKafkaAdminClient) -> None:
+        """Create the topics, and wait for their leaders and for a coordinator."""
+        await _wait_until_controller_known(admin)
+        while not await _ensure_all_led(admin, wanted, replication_factor):
             await asyncio.sleep(_PAUSE_S)
-        # The first question for a coordinator makes the brokers create the topic of the groups' offsets. aiokafka's
-        # consumers would meanwhile log an error ten times a second; here it is one more thing to wait for.
+        # The first request for a coordinator makes the brokers create the topic of the groups' offsets. aiokafka's
+        # consumers would meanwhile log an error ten times a second, so that this waits for it too.
         await admin.find_coordinator(_ANY_GROUP)
 
-    await _until_done(bring_about, bootstrap_servers, timeout_s)
+    await _retry_until_done(create_and_wait, bootstrap_servers, timeout_s)
 
 
-async def _until_done(
+async def _retry_until_done(
     action: Callable[[AIOKafkaAdminClient], Awaitable[None]], bootstrap_servers: str, timeout_s: float
 ) -> None:
-    """Run `action` with an admin client, anew after each of Kafka's own errors, until it returns or time is up."""
+    """Run `action` with an admin client, and retry after each of Kafka's errors until it returns.
+
+    Raises BrokerUnreachableError after `timeout_s` seconds. Other errors of `action` pass through.
+    """
     problem = "nothing listens there"
     try:
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
-                    if await _listened_on(bootstrap_servers):
-                        async with _admin(bootstrap_servers) as admin:
+                    if await _is_any_server_listening(bootstrap_servers):
+                        async with _open_admin_client(bootstrap_servers) as admin:
                             return await action(admin)
-                except (KafkaError, OSError) as error:  # a TimeoutError of one request is an OSError too
+                except (KafkaError, OSError) as error:  # the TimeoutError of a single request is an OSError too
                     problem = str(error) or type(error).__name__
                 await asyncio.sleep(_PAUSE_S)
     except TimeoutError as error:
@@ -99,10 +100,11 @@ async def _until_done(
         ) from error
 
 
-async def _listened_on(bootstrap_servers: str) -> bool:
-    """Whether one of the servers accepts connections.
+async def _is_any_server_listening(bootstrap_servers: str) -> bool:
+    """Return True if one of the servers accepts connections, False if none does.
 
-    aiokafka writes an error to the log whenever it cannot connect, which a broker that is only starting does not merit.
+    aiokafka logs an error whenever it cannot connect, which is too much for a broker that is only starting. Raises
+    BrokerUnreachableError if the setting is not a list of servers.
     """
     try:
         servers = collect_hosts(bootstrap_servers)
@@ -120,7 +122,8 @@ async def _listened_on(bootstrap_servers: str) -> bool:
 
 
 @asynccontextmanager
-async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _open_admin_client(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Run the block with a connected admin client, which is closed at the end."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=_REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
@@ -129,43 +132,47 @@ async def _admin(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
         await admin.close()
 
 
-async def _brokers_of(admin: AIOKafkaAdminClient) -> None:
-    """Return once the cluster names a broker that takes requests; a node that is starting up answers before it does."""
+async def _wait_until_controller_known(admin: AIOKafkaAdminClient) -> None:
+    """Wait until the cluster has a controller; a broker that is starting answers before it can serve requests."""
     while (await admin.describe_cluster())["controller_id"] < 0:
         await asyncio.sleep(_PAUSE_S)
 
 
-async def _all_led(admin: AIOKafkaAdminClient, wanted: tuple[TopicLike, ...], replication_factor: int) -> bool:
-    """Whether every topic is there with a leader for each partition; asks for those that are not to be created."""
-    # All topics, not those wanted by name: asking for a name makes some brokers create it, as they see fit.
-    there: dict[str, list[dict[str, Any]]] = {
+async def _ensure_all_led(admin: AIOKafkaAdminClient, wanted: tuple[TopicLike, ...], replication_factor: int) -> bool:
+    """Return True if every topic exists and each partition has a leader; else request missing topics and return False.
+
+    Raises TopicMismatchError, TopicRefusedError.
+    """
+    # Describe all topics, because a request for a topic's name makes some brokers create it with their defaults.
+    existing: dict[str, list[dict[str, Any]]] = {
         topic["topic"]: topic["partitions"] for topic in await admin.describe_topics()
     }
-    missing = [topic for topic in wanted if topic.name not in there]
+    missing = [topic for topic in wanted if topic.name not in existing]
     if missing:
-        await _create(admin, missing, replication_factor)
+        await _create_topics(admin, missing, replication_factor)
         return False
     for topic in wanted:
-        if len(there[topic.name]) != topic.partitions:
+        if len(existing[topic.name]) != topic.partitions:
             raise TopicMismatchError(
-                f"topic {topic.name} has {len(there[topic.name])} partitions where {topic.partitions} are needed, "
+                f"topic {topic.name} has {len(existing[topic.name])} partitions where {topic.partitions} are needed, "
                 "and keys would go astray: delete the topic or use another cluster"
             )
-    return all(partition["leader"] >= 0 for topic in wanted for partition in there[topic.name])
+    return all(partition["leader"] >= 0 for topic in wanted for partition in existing[topic.name])
 
 
-async def _create(admin: AIOKafkaAdminClient, topics: list[TopicLike], replication_factor: int) -> None:
+async def _create_topics(admin: AIOKafkaAdminClient, topics: list[TopicLike], replication_factor: int) -> None:
+    """Request the creation of topics; a topic that exists already is no error. Raises KafkaError, TopicRefusedError."""
     answer = await admin.create_topics(
         [
             NewTopic(topic.name, topic.partitions, replication_factor, topic_configs=dict(topic.config))
             for topic in topics
         ]
     )
-    for name, code, said in answer.topic_errors:
+    for name, code, text in answer.topic_errors:
         problem = for_code(code)
         if problem in (NoError, TopicAlreadyExistsError):  # another process was quicker
             continue
         # Brokers that have just started are not counted as replicas yet.
         if problem.retriable or problem is InvalidReplicationFactorError:
-            raise problem(f"{name}: {said}")
-        raise TopicRefusedError(f"the broker will not create topic {name}: {said or problem.__name__}")
+            raise problem(f"{name}: {text}")
+        raise TopicRefusedError(f"the broker will not create topic {name}: {text or problem.__name__}")

@@ -4,13 +4,13 @@ import asyncio
 from functools import partial
 
 from chassis import logs
-from chassis.db.migrations import Schema
+from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox import OutboxRelay
 from chassis.errors import ChassisError
-from chassis.kafka import topics_made
+from chassis.kafka import ensure_topics_without_timeout
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.periodic import every
-from chassis.process import refuse_to_start, serve, settings_or_exit
+from chassis.periodic import run_periodically
+from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
 from chassis.web import openapi
 from chassis.web.http import create_app
@@ -43,20 +43,20 @@ _DELETE_EXPIRED_EVERY_S = 600.0
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Exit with code 2 if the settings or the ports are not usable."""
-    settings = settings_or_exit(SERVICE, CollectorSettings)
+    settings = load_settings_or_exit(SERVICE, CollectorSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
         asyncio.run(_run(settings))
     except ChassisError as error:
-        refuse_to_start(SERVICE, error)
+        exit_with_error(SERVICE, error)
 
 
 async def _run(settings: CollectorSettings) -> None:
     """Wire the service, and serve until SIGTERM. Raises ChassisError if a port is not usable."""
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
-    clock = settings.clock()
-    database = settings.database()
-    schema = Schema(database, "collector:migrations")
+    clock = settings.build_clock()
+    database = settings.build_database()
+    schema = SchemaUpgrade(database, "collector:migrations")
     interests = InterestStore(database, clock)
     users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s)
     source = OpenSkyClient(
@@ -82,7 +82,7 @@ async def _run(settings: CollectorSettings) -> None:
     )
     relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics)
 
-    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.ready)
+    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.is_ready)
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(
@@ -94,7 +94,7 @@ async def _run(settings: CollectorSettings) -> None:
             status.load_state,
         )
     )
-    app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", rest.DESCRIPTION))
+    app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", rest.DESCRIPTION))
     http_server = HttpServer(app, settings.listen_host, settings.http_port)
     grpc_server = GrpcServer(
         settings.listen_host,
@@ -105,9 +105,11 @@ async def _run(settings: CollectorSettings) -> None:
     )
 
     async def prepare_schema_and_topics() -> None:
-        await schema.made()
+        await schema.wait_until_upgraded()
         # Created here and not by the first write: a topic that the broker makes by itself has other partitions.
-        await topics_made(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
+        await ensure_topics_without_timeout(
+            settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor
+        )
 
     async def relay_outbox() -> None:
         await prepare_schema_and_topics()
@@ -118,15 +120,15 @@ async def _run(settings: CollectorSettings) -> None:
         await election.run()
 
     async def update_gauges() -> None:
-        await schema.made()
-        await every(_UPDATE_GAUGES_EVERY_S, gauges.update, "gauges")
+        await schema.wait_until_upgraded()
+        await run_periodically(_UPDATE_GAUGES_EVERY_S, gauges.update, "gauges")
 
     async def delete_expired_flights() -> None:
-        await schema.made()
-        await every(_DELETE_EXPIRED_EVERY_S, retention.delete_expired, "sweep")
+        await schema.wait_until_upgraded()
+        await run_periodically(_DELETE_EXPIRED_EVERY_S, retention.delete_expired, "sweep")
 
     background = {
-        "schema": schema.make,
+        "schema": schema.run_upgrade,
         "outbox": relay_outbox,
         "leadership": run_election,
         "gauges": update_gauges,

@@ -20,7 +20,7 @@ from chassis import logs
 from chassis.clock import SystemClock
 from chassis.errors import ChassisError
 from chassis.faust.app import run_worker
-from chassis.process import settings_or_exit
+from chassis.process import load_settings_or_exit
 from chassis.settings import Settings
 from notifier.app import SERVICE, create_app
 from notifier.dead_letters.commands import list_dead_letters, requeue_dead_letters, show_dead_letter
@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("requeue: --reason, --topic, --since and --until go with --all, not with ids")
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is printed is the answer
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # of an outage it says ten lines a second, we one in all
-    settings = settings_or_exit(SERVICE, Settings)
+    settings = load_settings_or_exit(SERVICE, Settings)
     try:
         status = asyncio.run(_run_command(settings.kafka_bootstrap_servers, chosen, now))
         sys.stdout.flush()
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_worker() -> None:
     """Read the settings and run a worker until SIGTERM."""
-    settings = settings_or_exit(SERVICE, NotifierSettings)
+    settings = load_settings_or_exit(SERVICE, NotifierSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, CATALOGUE)
 

@@ -10,7 +10,7 @@ from uuid import UUID
 import structlog
 from faust.types import EventT, StreamT, TopicT
 
-from chassis.faust.app import dead_letter
+from chassis.faust.app import publish_dead_letter
 from notifier.delivery.batching import AlertBatch
 from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.dispatch import MailDispatcher
@@ -53,7 +53,7 @@ class KafkaTopics:
 
     async def publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
         """Publish an event to the dead-letter topic; return once the broker has it."""
-        await _repeat_until_sent(lambda: dead_letter(self._dead_letters, event, reason))
+        await _repeat_until_sent(lambda: publish_dead_letter(self._dead_letters, event, reason))
 
 
 class Agents:

@@ -10,7 +10,7 @@ import structlog
 
 from chassis.breaker import BreakerState
 from chassis.clock import Clock, SystemClock
-from chassis.faust.app import crash_worker, create_stream_app, is_still_ours, serve_health_and_metrics
+from chassis.faust.app import crash_worker, create_stream_app, is_from_current_assignment, serve_health_and_metrics
 from chassis.faust.table import DirectTable, add_table
 from chassis.faust.worker import StreamApp
 from chassis.metrics import Metrics, ServiceIdentity
@@ -60,7 +60,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
     topics = KafkaTopics(
         app.topic(ALERTS_RETRY.name, value_serializer="raw"),
         app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw"),
-        partial(is_still_ours, app),
+        partial(is_from_current_assignment, app),
     )
     notifier_metrics = NotifierMetrics(metrics)
     in_flight = InFlightLimit(settings.smtp_mails_in_doubt)
@@ -86,7 +86,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
         lambda: float(len(queue)), oldest_age_s, lambda: smtp.state is not BreakerState.CLOSED
     )
     serve_health_and_metrics(app, metrics)
-    cast(StreamApp, app).health.others_are_away = lambda: (
+    cast(StreamApp, app).health.are_dependencies_unavailable = lambda: (
         smtp.state is not BreakerState.CLOSED or dispatcher.is_paused or confirmations.is_blocked_by_outage
     )
     return app

@@ -12,7 +12,7 @@ from uuid import UUID
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from chassis.rpc import aio_channel
+from chassis.rpc import create_aio_channel
 from notifier.errors import UserManagerUnavailable
 from notifier.mail import Contact
 from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage, GetContactsRequest, ReportBounceRequest
@@ -190,7 +190,7 @@ class Contacts:
     def _get_channel(self) -> grpc.aio.Channel:
         """Return the gRPC channel, created at the first call."""
         if self._channel is None:
-            self._channel = aio_channel(self._target)
+            self._channel = create_aio_channel(self._target)
         return self._channel
 
 

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 from chassis import logs
 from chassis.errors import ChassisError
 from chassis.faust.app import run_worker
-from chassis.process import settings_or_exit
+from chassis.process import load_settings_or_exit
 from chassis.settings import Settings
 from streams.app import SERVICE, create_app
 from streams.replay.replay import build_group_name, build_output_topic, replay
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_worker() -> None:
     """Run one worker until SIGTERM; the process ends with it."""
-    settings = settings_or_exit(SERVICE, StreamsSettings)
+    settings = load_settings_or_exit(SERVICE, StreamsSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, CATALOGUE)
 
@@ -55,7 +55,7 @@ def _run_replay(chosen: argparse.Namespace) -> int:
     """Run the command `replay`, print what it did, and return the exit status."""
     output = build_output_topic(chosen.output)
     group = chosen.group or build_group_name(output.name)
-    settings = settings_or_exit(SERVICE, Settings)
+    settings = load_settings_or_exit(SERVICE, Settings)
     counts = asyncio.run(replay(settings.kafka_bootstrap_servers, output, group, settings.kafka_replication_factor))
     print(counts)
     print(f"{counts.alerts:,} alerts sent to {output.name} in {counts.took_s:.1f} s, by the consumer group {group}")
@@ -65,7 +65,7 @@ def _run_replay(chosen: argparse.Namespace) -> int:
 def _run_verify(chosen: argparse.Namespace) -> int:
     """Run the command `verify`, print the comparison, and return the exit status: 0 when equal, 1 when different."""
     against = build_output_topic(chosen.against) if chosen.against is not None else None
-    settings = settings_or_exit(SERVICE, Settings)
+    settings = load_settings_or_exit(SERVICE, Settings)
     comparison = asyncio.run(compare(settings.kafka_bootstrap_servers, against, chosen.group))
     print(json.dumps(comparison.as_json(), indent=1) if chosen.json else comparison)
     return 0 if comparison.is_equal else 1

@@ -13,9 +13,9 @@ from aiokafka.errors import KafkaError
 from faust.exceptions import FaustError
 from faust.types import EventT, StreamT, TopicT
 
-from chassis.faust.app import dead_letter
+from chassis.faust.app import publish_dead_letter
 from chassis.faust.table import set_current_event
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from domain.alerts import Alert
 from streams.errors import MisroutedError, UnsequencedError, UnusableEventError
 from streams.join_state import FoldResult, JoinState
@@ -219,7 +219,7 @@ class Join:
         Raises UnusableEventError for an event that can never be folded.
         """
         message = event.message
-        sequence = sequence_in(message.headers)
+        sequence = parse_sequence(message.headers)
         if sequence is None:
             raise UnsequencedError("no sequence among the headers")
         if message.topic == INTERESTS_CHANGED.name:

@@ -7,8 +7,8 @@ import faust
 from chassis.faust.app import (
     crash_worker,
     create_stream_app,
-    is_still_ours,
-    owns,
+    is_from_current_assignment,
+    is_partition_assigned,
     send_record,
     serve_health_and_metrics,
 )
@@ -38,7 +38,7 @@ SERVICE = "streams"
 def create_app(settings: StreamsSettings) -> faust.App:
     """Create the app, ready to be run by a worker; opens no connection."""
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
-    clock = settings.clock()
+    clock = settings.build_clock()
     app = create_stream_app(SERVICE, settings, JOIN_PARTITIONS)
     tables = Tables(
         airports=_add_table(app, "airports", "One airport's traffic, by ICAO code"),
@@ -60,7 +60,7 @@ def create_app(settings: StreamsSettings) -> faust.App:
         dead_letter_topic=app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw"),
         metrics=stream_metrics,
         activity=activity,
-        is_still_owned=lambda event: is_still_ours(app, event),
+        is_still_owned=lambda event: is_from_current_assignment(app, event),
         crash_worker=lambda error: crash_worker(app, error),
     )
     inputs = app.topic(FLIGHTS_OBSERVED.name, INTERESTS_CHANGED.name, value_serializer="raw")
@@ -74,7 +74,7 @@ def create_app(settings: StreamsSettings) -> faust.App:
     serve_health_and_metrics(app, metrics)
 
     def is_owned(airport: str) -> bool:
-        return owns(app, FLIGHTS_OBSERVED, partition_of(airport, FLIGHTS_OBSERVED))
+        return is_partition_assigned(app, FLIGHTS_OBSERVED, partition_of(airport, FLIGHTS_OBSERVED))
 
     serve_pages(app, join_state, tables.airports, is_owned, activity, clock)
     return app

@@ -7,12 +7,12 @@ from typing import Any
 
 from chassis import logs
 from chassis.clock import SystemClock
-from chassis.db.migrations import Schema
+from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox import OutboxRelay
 from chassis.errors import ChassisError
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.periodic import every
-from chassis.process import refuse_to_start, serve, settings_or_exit
+from chassis.periodic import run_periodically
+from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
 from chassis.topics import ensure_topics
 from chassis.web import openapi
@@ -39,12 +39,12 @@ SERVICE = "user_manager"
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Exits with code 2 when the settings or the ports are not usable."""
-    settings = settings_or_exit(SERVICE, UserManagerSettings)
+    settings = load_settings_or_exit(SERVICE, UserManagerSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
         asyncio.run(_run(settings))
     except ChassisError as error:
-        refuse_to_start(SERVICE, error)
+        exit_with_error(SERVICE, error)
 
 
 async def _run(settings: UserManagerSettings) -> None:
@@ -52,8 +52,8 @@ async def _run(settings: UserManagerSettings) -> None:
     # The machine's clock, also where other services run on a faster one: the people who own accounts live in real time.
     clock = SystemClock()
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
-    database = settings.database()
-    schema = Schema(database, "user_manager:migrations")
+    database = settings.build_database()
+    schema = SchemaUpgrade(database, "user_manager:migrations")
     links = LinkSigner(settings.signing_key.get_secret_value(), settings.public_url)
     access = AccountAccess(settings.operator_token.get_secret_value())
     answers = IdempotencyStore(settings.signing_key.get_secret_value(), settings.idempotency_life)
@@ -64,7 +64,7 @@ async def _run(settings: UserManagerSettings) -> None:
     bounces = Bounces(database, clock, metrics)
     housekeeping = Housekeeping(database, accounts, answers, clock, metrics)
 
-    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.ready)
+    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.is_ready)
     app.register_blueprint(
         rest.build_users_blueprint(
             accounts,
@@ -75,7 +75,7 @@ async def _run(settings: UserManagerSettings) -> None:
         )
     )
     app.register_blueprint(pages.build_pages_blueprint(registrations, accounts))
-    app.register_blueprint(openapi.routes("Towerwatch accounts", "1", rest.DESCRIPTION))
+    app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION))
     http_server = HttpServer(app, settings.listen_host, settings.http_port, trusted_proxy=settings.trusted_proxy)
     grpc_server = GrpcServer(
         settings.listen_host,
@@ -88,15 +88,15 @@ async def _run(settings: UserManagerSettings) -> None:
     async def relay_outbox() -> None:
         # Create the topics before the first write: a topic that the broker creates has another number of partitions.
         await ensure_topics(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
-        await schema.made()
+        await schema.wait_until_upgraded()
         await OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics).run()
 
     async def repeat(seconds: float, work: Callable[[], object], name: str) -> None:
-        await schema.made()
-        await every(seconds, work, name)
+        await schema.wait_until_upgraded()
+        await run_periodically(seconds, work, name)
 
     background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
-        "schema": schema.make,
+        "schema": schema.run_upgrade,
         "outbox": relay_outbox,
         "deletions": partial(repeat, RESUME_INTERVAL_S, deletions.resume_due_deletions, "deletions"),
         "sweep": partial(repeat, EXPIRY_INTERVAL_S, housekeeping.delete_expired_answers, "sweep"),

@@ -5,7 +5,7 @@ from uuid import UUID
 import grpc
 import structlog
 
-from chassis.rpc import channel
+from chassis.rpc import create_channel
 from towerwatch.interests.v1.interest_service_pb2 import DeleteInterestsRequest
 from towerwatch.interests.v1.interest_service_pb2_grpc import InterestServiceStub
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError
@@ -33,7 +33,7 @@ class CollectorClient:
 
     def __init__(self, target: str, deadline_s: float = DEADLINE_S) -> None:
         """`target` is `host:port`."""
-        self._channel = channel(target)
+        self._channel = create_channel(target)
         self._interests = InterestServiceStub(self._channel)
         self._deadline_s = deadline_s
 

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
-from chassis.web.limits import ClientLimit
+from chassis.web.limits import ClientRateLimit
 from user_manager.idempotency import ANSWER_LIFETIME
 
 
@@ -28,7 +28,7 @@ def _check_public_url(url: str) -> str:
 def _check_rate(text: str) -> str:
     """Return `text` unchanged. Raises ValueError unless it is one rate limit, like "60/minute"."""
     try:
-        ClientLimit(text)
+        ClientRateLimit(text)
     except ValueError:
         raise ValueError("must be one rate, like 60/minute") from None
     return text

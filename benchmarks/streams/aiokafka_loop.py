@@ -11,7 +11,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.streams.work import Stopwatch, Task, build_folding, parse_task
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
 
@@ -39,7 +39,7 @@ async def run(task: Task) -> None:
             for messages in (await consumer.getmany(timeout_ms=1000, max_records=500)).values():
                 for message in messages:
                     watch.count_message()
-                    result = folding.compute_result(sequence_in(message.headers) or 0, message.value)
+                    result = folding.compute_result(parse_sequence(message.headers) or 0, message.value)
                     if result is None:
                         continue
                     for key, value, partition in folding.encode_alerts(result, message.timestamp):

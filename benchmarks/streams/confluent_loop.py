@@ -5,7 +5,7 @@ import time
 from confluent_kafka import Consumer, Producer
 
 from benchmarks.streams.work import Stopwatch, Task, build_folding, parse_task
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
 
@@ -36,7 +36,7 @@ def run(task: Task) -> None:
             if message.error():
                 raise SystemExit(str(message.error()))
             watch.count_message()
-            result = folding.compute_result(sequence_in(message.headers()) or 0, message.value())
+            result = folding.compute_result(parse_sequence(message.headers()) or 0, message.value())
             if result is None:
                 continue
             for key, value, partition in folding.encode_alerts(result, message.timestamp()[1]):

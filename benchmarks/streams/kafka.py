@@ -14,7 +14,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from benchmarks.streams.progress import AppendedRecord
 from benchmarks.streams.traffic import Record
-from chassis.faust.app import changelogs
+from chassis.faust.app import iter_changelog_topics
 from chassis.kafka import SEQUENCE_HEADER
 from chassis.topics import TopicLike
 from streams.app import SERVICE, create_app
@@ -60,7 +60,7 @@ def _list_changelogs() -> list[TopicLike]:
     settings = StreamsSettings(kafka_bootstrap_servers="localhost:1", data_dir=Path("nowhere"), web_port=1)
     app = create_app(settings)
     app.finalize()
-    return list(changelogs(app))
+    return list(iter_changelog_topics(app))
 
 
 class Cluster:

@@ -13,7 +13,7 @@ from quixstreams import Application, State
 from quixstreams.models import SerializationContext, Serializer
 
 from benchmarks.streams.work import Stopwatch, Task, build_folding, parse_task
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
 Keyed = tuple[str, bytes]
@@ -38,7 +38,7 @@ def run(task: Task) -> None:
     def fold(value: bytes, key: bytes, timestamp: int, headers: Any, state: State[Any, Any]) -> Iterable[Keyed]:
         if not folding.has_airport(key):
             folding.restore_airport(key, state.get_bytes("traffic"))
-        result = folding.compute_result(sequence_in(headers) or 0, value)
+        result = folding.compute_result(parse_sequence(headers) or 0, value)
         if result is None:
             return []
         alerts = [(key.decode(), value) for key, value, _ in folding.encode_alerts(result, timestamp)]

@@ -1,4 +1,4 @@
-"""The database: one engine, transactions as a `with` block, SQLite and MySQL alike."""
+"""A service's relational database: one engine, transactions as `with` blocks, the same for SQLite and MySQL."""
 
 import sqlite3
 import threading
@@ -33,39 +33,46 @@ TABLE_OPTIONS: Final[dict[str, Any]] = {
     "mysql_charset": "utf8mb4",
     "mysql_collate": "utf8mb4_bin",
 }
-"""What every table of ours is given: `Table(…, **TABLE_OPTIONS)`, or last in `__table_args__`.
+"""The MySQL options of every table of the services: `Table(…, **TABLE_OPTIONS)`, or last in `__table_args__`.
 
-MySQL's own collations take e for é and K for k. Our keys are compared letter by letter, as SQLite does it. (But for
-spaces at the end, which no collation that both MySQL and MariaDB have can see: no key may end with one.)
+MySQL's default collations treat e and é as equal, and K and k. With this collation keys are compared character by
+character, as in SQLite. (Except for spaces at the end, which every collation that both MySQL and MariaDB have ignores:
+no key may end with a space.)
 """
 
 LOCK_WAIT_S: Final = 5
-"""How long a statement on MySQL waits for what another transaction has locked, so that who asked gets an answer."""
+"""Seconds that a statement on MySQL waits for another transaction's lock; then the client gets an error."""
 
 _ANSWER_WITHIN_S: Final = 10
-"""A server that hangs holds a thread of ours for so long. More than LOCK_WAIT_S, in which it rightly says nothing."""
+"""Seconds that a thread waits for a server that hangs. Longer than LOCK_WAIT_S, during which a server sends nothing."""
 _DDL_ANSWER_WITHIN_S: Final = 3600
+"""Seconds that a change of the schema may take: MySQL may copy a large table for it."""
 
 _SQLITE_BUSY_WITHIN_S: Final = 30
-"""Longer than on MySQL: all writers of a file wait for one lock, and not in the order of their coming."""
+"""Seconds that a writer of SQLite waits for the file's lock.
+
+Longer than on MySQL: all writers wait for one lock, and do not get it in the order of their requests.
+"""
 
 _READS_ONLY: Final = "reads_only"
 """The execution option of connections that only read."""
 
 _CONTENDED: Final = frozenset({1205, 1213})  # MySQL: ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK
-_NO_SUCH_TABLE: Final = 1146  # MySQL: ER_NO_SUCH_TABLE; the driver thinks that this is our programming error
+_NO_SUCH_TABLE: Final = 1146  # MySQL: ER_NO_SUCH_TABLE; the driver raises ProgrammingError for it
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC datetime to the microsecond; stored without a zone, since neither database keeps one."""
+    """A column type for aware UTC datetimes to the microsecond; stored without a zone, as neither database has one."""
 
     impl = DateTime
     cache_ok = True
 
     def load_dialect_impl(self, dialect: Dialect):  # type: ignore[no-untyped-def]
+        """Return the database's type: DATETIME(6) on MySQL, else SQLAlchemy's DateTime. SQLAlchemy calls this."""
         return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name == "mysql" else DateTime())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return the value to store: in UTC, without its zone. Raises ValueError for a naive datetime."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -73,27 +80,29 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Return a stored value as an aware datetime in UTC."""
         return value.replace(tzinfo=UTC) if value is not None else None
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
-    """How many connections a service keeps to its MySQL server. SQLite has no use for it."""
+class PoolConfig:
+    """The configuration of a service's pool of connections to its MySQL server. It does not apply to SQLite."""
 
     size: int = 10
+    """Connections that stay open."""
     max_overflow: int = 20
-    """Connections beyond `size`, closed again when they are given back."""
+    """Connections beyond `size`, closed when they are returned to the pool."""
     timeout_s: float = 10.0
-    """How long a transaction waits for a free connection."""
+    """Seconds that a transaction waits for a free connection."""
     recycle_s: int = 1800
-    """The age at which a connection is replaced: below the `wait_timeout` of the server."""
+    """The age in seconds at which a connection is replaced: below the `wait_timeout` of the server."""
 
 
-DEFAULT_POOL: Final = Pool()
+DEFAULT_POOL: Final = PoolConfig()
 
 
 class DatabaseSettings(Settings):
-    """What a service with a database needs."""
+    """The settings of a service with a database."""
 
     database_url: SecretStr = Field(min_length=1)
     database_pool_size: int = Field(default=DEFAULT_POOL.size, ge=1, le=100)
@@ -101,9 +110,9 @@ class DatabaseSettings(Settings):
     database_pool_timeout: float = Field(default=DEFAULT_POOL.timeout_s, gt=0, le=60, description="seconds")
     database_pool_recycle: int = Field(default=DEFAULT_POOL.recycle_s, ge=10, le=28_800, description="seconds")
 
-    def database(self) -> "Database":
-        """The database that these settings describe; nothing connects yet. Raises SettingsError."""
-        pool = Pool(
+    def build_database(self) -> "Database":
+        """Return the database that these settings describe, not yet connected. Raises SettingsError."""
+        pool = PoolConfig(
             size=self.database_pool_size,
             max_overflow=self.database_max_overflow,
             timeout_s=self.database_pool_timeout,
@@ -113,54 +122,67 @@ class DatabaseSettings(Settings):
 
 
 class Database:
-    """A service's own database. Nothing connects before the first use."""
+    """A service's own database. It connects at the first use."""
 
-    def __init__(self, url: str, pool: Pool = DEFAULT_POOL) -> None:
-        """`url` as SQLAlchemy has it: `sqlite:///path` or `mysql+pymysql://…`. Raises SettingsError."""
+    def __init__(self, url: str, pool: PoolConfig = DEFAULT_POOL) -> None:
+        """Prepare the engine without connecting. Raises SettingsError if `url` is invalid.
+
+        `url` is a URL of SQLAlchemy: `sqlite:///path` or `mysql+pymysql://…`.
+        """
         try:
             self._url = make_url(url)
-            self.sqlite = self._url.get_backend_name() == "sqlite"
-            self.engine = self._made_engine(**_pool_options(pool, sqlite=self.sqlite))
-        except (ArgumentError, ImportError):  # ImportError: of a driver that is not installed
+            self.is_sqlite = self._url.get_backend_name() == "sqlite"
+            self.engine = self._create_engine(**_build_pool_options(pool, sqlite=self.is_sqlite))
+        except (ArgumentError, ImportError):  # ImportError: the driver is not installed
             raise SettingsError("DATABASE_URL: is no database URL; give sqlite:///path or mysql+pymysql://…") from None
-        if not self.sqlite and not self._url.database:
+        if not self.is_sqlite and not self._url.database:
             raise SettingsError("DATABASE_URL: names a server and no database; add /name")
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
-        self._readers = sessionmaker(self.engine.execution_options(**{_READS_ONLY: True}), expire_on_commit=False)
-        self._turn = threading.Lock() if self.sqlite else nullcontext()
+        self._read_sessions = sessionmaker(self.engine.execution_options(**{_READS_ONLY: True}), expire_on_commit=False)
+        self._writer_lock = threading.Lock() if self.is_sqlite else nullcontext()
 
-    def _made_engine(self, answer_within_s: int = _ANSWER_WITHIN_S, **options: Any) -> Engine:
-        connect_args = {"timeout": _SQLITE_BUSY_WITHIN_S} if self.sqlite else _server_arguments(answer_within_s)
-        # Hidden: the text of an error, which is logged, would show the values of the statement's parameters.
+    def _create_engine(self, answer_within_s: int = _ANSWER_WITHIN_S, **options: Any) -> Engine:
+        """Create an engine that configures each of its connections.
+
+        `answer_within_s` is the read timeout of a MySQL connection, in seconds.
+        """
+        connect_args = (
+            {"timeout": _SQLITE_BUSY_WITHIN_S} if self.is_sqlite else _build_server_arguments(answer_within_s)
+        )
+        # hide_parameters: else the texts of errors, which are logged, contain the values of statements' parameters.
         engine = create_engine(self._url, hide_parameters=True, connect_args=connect_args, **options)
-        if self.sqlite:
+        if self.is_sqlite:
             event.listen(engine, "connect", _configure_sqlite)
-            event.listen(engine, "begin", _begin)
+            event.listen(engine, "begin", _begin_sqlite_transaction)
         else:
             event.listen(engine, "connect", _configure_mysql)
         return engine
 
     @contextmanager
     def transaction(self) -> Iterator[Session]:
-        """A transaction that commits when the block ends, and rolls back when it raises.
+        """Run the block in a transaction, which commits when the block ends and rolls back when it raises.
 
-        Raises DatabaseAwayError in place of the driver's errors of that kind, whose text holds SQL; ContendedError
-        when it waited too long for another transaction, or gave way to one (a deadlock). Others' errors pass.
+        Raises DatabaseUnavailableError in place of the driver's own errors of that kind, whose texts contain SQL, and
+        ContendedError if a lock was not granted in time, or if this transaction was rolled back to end a deadlock.
+        Other errors pass through.
         """
-        # SQLite lets a second writer sleep and look again, and never learn that it is its turn: so our threads queue.
-        with self._turn, _errors_of_ours(), self._sessions.begin() as session:
+        # A second writer of SQLite sleeps and retries, and may never find the lock free: so the threads queue here.
+        with self._writer_lock, _translate_errors(), self._sessions.begin() as session:
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """As `transaction`, for what only reads: on SQLite it waits for no writer, and no writer waits for it."""
-        with _errors_of_ours(), self._readers.begin() as session:
+        """Run the block in a transaction that only reads: on SQLite it waits for no writer, and no writer waits for it.
+
+        Raises as `transaction` does.
+        """
+        with _translate_errors(), self._read_sessions.begin() as session:
             yield session
 
-    def ready(self) -> bool:
-        """Whether the database answers now."""
+    def is_answering(self) -> bool:
+        """Return True if the database answers a query now, False if it does not."""
         try:
-            with self._readers() as session:
+            with self._read_sessions() as session:
                 session.execute(text("SELECT 1"))
         except (DBAPIError, PoolExhaustedError):
             return False
@@ -168,71 +190,81 @@ class Database:
 
     @contextmanager
     def ddl_connection(self) -> Iterator[Connection]:
-        """A connection for changes of the schema, whose session ends with the block. Raises the driver's errors.
+        """Run the block with a connection for changes of the schema, whose session ends with the block.
 
-        On MySQL it has patience, for a large table may be copied to alter it; and each statement commits by itself,
-        as those that change the schema do anyway.
+        On MySQL its read timeout is one hour, because MySQL may copy a large table to alter it; and each statement
+        commits by itself, as statements that change the schema do anyway. Raises the driver's errors.
         """
-        if self.sqlite:
+        if self.is_sqlite:
             with self.engine.connect() as connection:
                 yield connection
             return
-        engine = self._made_engine(_DDL_ANSWER_WITHIN_S, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        engine = self._create_engine(_DDL_ANSWER_WITHIN_S, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             yield connection
 
     def close(self) -> None:
+        """Close all connections of the pool."""
         self.engine.dispose()
 
 
 @contextmanager
-def _errors_of_ours() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
+    """Replace the driver's transient errors that the block raises by the chassis' own errors, and log them."""
     try:
         yield
     except (DBAPIError, PoolExhaustedError) as error:
-        away = _away(error)
-        if away is None:
+        unavailable = _translate_driver_error(error)
+        if unavailable is None:
             raise
-        log.warning("database.contended" if isinstance(away, ContendedError) else "database.away", **said_of(error))
-        raise away from None
+        log.warning(
+            "database.contended" if isinstance(unavailable, ContendedError) else "database.away",
+            **describe_driver_error(error),
+        )
+        raise unavailable from None
 
 
-def said_of(error: DBAPIError | PoolExhaustedError) -> dict[str, object]:
-    """What may be logged of an error: the driver's class and number, never its text, which may hold values."""
+def describe_driver_error(error: DBAPIError | PoolExhaustedError) -> dict[str, object]:
+    """Return the fields of a driver's error that may be logged: its class and number, but not its text.
+
+    The text may contain values of the database.
+    """
     cause = error.orig if isinstance(error, DBAPIError) else error
-    return {"error": type(cause).__name__, "number": _mysql_number(error)}
+    return {"error": type(cause).__name__, "number": _get_mysql_error_number(error)}
 
 
-def _away(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | None:
-    """The error of ours for what may succeed later; None for the rest."""
-    number = _mysql_number(error)
+def _translate_driver_error(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | None:
+    """Return the chassis' error for a driver's transient error, or None if the error is permanent."""
+    number = _get_mysql_error_number(error)
     if number in _CONTENDED or _is_sqlite_busy(error):
         return ContendedError("Another request is changing the same; try again shortly.")
-    # No table: it is not made yet. SQLite and MySQL call that by different names.
+    # A missing table is not created yet; SQLite and MySQL report it by different classes.
     if isinstance(error, OperationalError | InterfaceError | PoolExhaustedError) or number == _NO_SUCH_TABLE:
         return DatabaseUnavailableError("The database does not answer; try again shortly.")
     return None
 
 
-def _mysql_number(error: DBAPIError | PoolExhaustedError) -> int | None:
+def _get_mysql_error_number(error: DBAPIError | PoolExhaustedError) -> int | None:
+    """Return the number of MySQL's error, or None if the error has no number."""
     arguments = error.orig.args if isinstance(error, DBAPIError) and error.orig else ()
     return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
 
 def _is_sqlite_busy(error: DBAPIError | PoolExhaustedError) -> bool:
-    """Whether another connection holds the file's lock."""
+    """Return True if the error means that another connection holds the SQLite file's lock, False for other errors."""
     cause = error.orig if isinstance(error, DBAPIError) else None
     if not isinstance(cause, sqlite3.Error):
         return False
-    code = getattr(cause, "sqlite_errorcode", None)  # not of what the Python module itself found wrong
-    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY  # the upper bits say more about the same
+    code = getattr(cause, "sqlite_errorcode", None)  # errors of the Python module itself have none
+    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY  # the upper bits are details of the same error
 
 
-def _pool_options(pool: Pool, *, sqlite: bool) -> dict[str, Any]:
+def _build_pool_options(pool: PoolConfig, *, sqlite: bool) -> dict[str, Any]:
+    """Return SQLAlchemy's engine options for a pool of MySQL connections; none for SQLite."""
     if sqlite:
         return {}
     return {
-        "isolation_level": "READ COMMITTED",  # no gap locks; every rule here rests on row locks and unique keys
+        "isolation_level": "READ COMMITTED",  # no gap locks; all rules here rely on row locks and unique keys
         "pool_pre_ping": True,
         "pool_size": pool.size,
         "max_overflow": pool.max_overflow,
@@ -241,12 +273,14 @@ def _pool_options(pool: Pool, *, sqlite: bool) -> dict[str, Any]:
     }
 
 
-def _server_arguments(answer_within_s: int) -> dict[str, int]:
+def _build_server_arguments(answer_within_s: int) -> dict[str, int]:
+    """Return the MySQL driver's timeouts, in seconds."""
     return {"connect_timeout": 5, "read_timeout": answer_within_s, "write_timeout": 30}
 
 
 def _configure_sqlite(connection, _record) -> None:  # type: ignore[no-untyped-def]
-    connection.isolation_level = None  # the driver shall not begin transactions by itself: _begin does
+    """Set up a new SQLite connection: write-ahead log, foreign keys, no transactions begun by the driver."""
+    connection.isolation_level = None  # `_begin_sqlite_transaction` begins them
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA foreign_keys=ON")
@@ -254,13 +288,16 @@ def _configure_sqlite(connection, _record) -> None:  # type: ignore[no-untyped-d
 
 
 def _configure_mysql(connection, _record) -> None:  # type: ignore[no-untyped-def]
+    """Set the lock timeouts of a new MySQL connection: for rows, and for tables that another session alters."""
     cursor = connection.cursor()
-    # For rows, and for tables that another session alters.
     cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {LOCK_WAIT_S}, lock_wait_timeout = {LOCK_WAIT_S}")
     cursor.close()
 
 
-def _begin(connection: Connection) -> None:
-    """Take the write lock first, if there is anything to write: a read that turns into a write would fail, not wait."""
+def _begin_sqlite_transaction(connection: Connection) -> None:
+    """Begin a transaction of SQLite, and take the write lock at once unless the connection only reads.
+
+    A transaction that has read and writes later would fail, instead of waiting for the lock.
+    """
     reads_only = connection.get_execution_options().get(_READS_ONLY, False)
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

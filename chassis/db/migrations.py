@@ -1,16 +1,17 @@
-"""The schema: every service brings its own database to the newest revision when it starts, and loses nothing.
+"""Schema migrations: each service upgrades its own database to the newest revision when it starts, and loses no data.
 
-A service has a folder of revisions, as alembic has it (`versions/0001_….py`, and an `env.py` that calls `run`). What
-holds, whoever starts when:
+A service has a folder of alembic revisions (`versions/0001_….py`, and an `env.py` that calls `run_migrations`). These
+rules hold in whatever order the replicas start:
 
-- Replicas that start together take turns: on MySQL by a named lock, which goes with the session of a replica that dies;
-  on SQLite by the file's write lock. Who comes second finds the work done.
+- Replicas that start together upgrade one after the other: on MySQL they take a named lock, which the server releases
+  when the session of a dead replica ends; on SQLite they take the file's write lock. The second replica finds the
+  database upgraded.
 - On SQLite an upgrade is one transaction. MySQL commits every change of the schema by itself, so a revision may be
-  killed in its middle, and is then run again from its beginning: it is made of steps that look first whether they are
-  done (the functions below), and of statements that may be repeated.
-- A database from before there were revisions has the tables, and no record of revisions. That is the same as a first
-  revision that was killed, so it needs nothing else.
-- A database that a later version of the code has upgraded is left alone.
+  killed in its middle, and is then run again from its beginning. Therefore a revision consists of steps that first
+  check whether they are done (the functions below), and of statements that may be repeated.
+- A database from before the first revision has the tables, and no record of revisions. This is the same state as after
+  a first revision that was killed, so it needs no other treatment.
+- A database that a later version of the code has upgraded is not changed.
 """
 
 import asyncio
@@ -30,49 +31,49 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import SchemaItem
 
-from chassis.db.database import TABLE_OPTIONS, Database, said_of
+from chassis.db.database import TABLE_OPTIONS, Database, describe_driver_error
 from chassis.errors import ChassisError, SchemaBusyError, SchemaTooNewError
 
 log = structlog.get_logger()
 
-LONGEST_PAUSE_S = 10.0
+MAX_PAUSE_S = 10.0
 
 _LOCK_WAIT_S = 5
-"""How long a replica waits for its turn before it says so and asks again: it may be told to stop meanwhile."""
+"""Seconds that a replica waits for the migration lock before it logs this and retries; it may be stopped in between."""
 
 
-class Schema:
-    """A service's tables, brought up to date in the background: the servers do not wait for the database."""
+class SchemaUpgrade:
+    """The upgrade of a service's database to the newest revision, in the background while the servers already run."""
 
     def __init__(self, database: Database, migrations: str) -> None:
-        """`migrations` is the folder of revisions, as alembic has it: `package:folder`, or a path."""
+        """`migrations` is alembic's folder of revisions: `package:folder`, or a path."""
         self._database = database
         self._migrations = migrations
-        self._made = asyncio.Event()
+        self._upgraded = asyncio.Event()
         self._stopping = threading.Event()
 
-    async def make(self) -> None:
-        """Wait for the database, then bring it up to date."""
+    async def run_upgrade(self) -> None:
+        """Wait for the database, then upgrade it to the newest revision."""
         try:
-            await asyncio.to_thread(prepare, self._database, self._migrations, self._stopping)
+            await asyncio.to_thread(upgrade_when_reachable, self._database, self._migrations, self._stopping)
         except asyncio.CancelledError:
-            self._stopping.set()  # a thread cannot be cancelled, and the process waits for it
+            self._stopping.set()  # the thread cannot be cancelled, and the process waits for its end
             raise
-        self._made.set()
+        self._upgraded.set()
 
-    async def made(self) -> None:
-        """Wait until the tables are there."""
-        await self._made.wait()
+    async def wait_until_upgraded(self) -> None:
+        """Wait until `run_upgrade` has upgraded the database."""
+        await self._upgraded.wait()
 
-    def ready(self) -> bool:
-        """Whether the tables are there and the database answers now."""
-        return self._made.is_set() and self._database.ready()
+    def is_ready(self) -> bool:
+        """Return True if the database is upgraded and answers now, False if not."""
+        return self._upgraded.is_set() and self._database.is_answering()
 
 
-def prepare(database: Database, migrations: str, stopping: threading.Event) -> None:
-    """Wait until the database answers, then bring it to the newest revision.
+def upgrade_when_reachable(database: Database, migrations: str, stopping: threading.Event) -> None:
+    """Retry until the database is upgraded to the newest revision, or `stopping` is set.
 
-    Blocks until that is done or `stopping` is set. Logs the waiting with growing pauses, so an outage makes no flood.
+    Each failure is logged. The pauses between the attempts grow, so that an outage does not flood the log.
     """
     pause = 0.2
     while not stopping.is_set():
@@ -80,41 +81,45 @@ def prepare(database: Database, migrations: str, stopping: threading.Event) -> N
             upgrade(database, migrations)
             return
         except DBAPIError as error:
-            log.warning("database.waiting", **said_of(error), again_in_s=pause)
+            log.warning("database.waiting", **describe_driver_error(error), again_in_s=pause)
         except ChassisError as error:
             log.warning("database.waiting", reason=str(error), again_in_s=pause)
         stopping.wait(pause)
-        pause = min(pause * 2, LONGEST_PAUSE_S)
+        pause = min(pause * 2, MAX_PAUSE_S)
 
 
 def upgrade(database: Database, migrations: str) -> None:
-    """Bring the database to the newest revision. Raises SchemaBusyError, SchemaTooNewError and the driver's errors."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # what it did is said below
+    """Upgrade the database to the newest revision.
+
+    Raises SchemaBusyError, SchemaTooNewError and the driver's errors.
+    """
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # the result is logged below
     config = Config()
     config.set_main_option("script_location", migrations.replace("%", "%%"))
-    with database.ddl_connection() as connection, _alone(connection):
+    with database.ddl_connection() as connection, _hold_migration_lock(connection):
         config.attributes["connection"] = connection
-        before = _revision(connection, config)
+        before = _load_revision(connection, config)
         command.upgrade(config, "head")
-        after = _revision(connection, config)
+        after = _load_revision(connection, config)
     if before != after:
         log.info("schema.upgraded", before=before, after=after)
 
 
 @contextmanager
-def _alone(connection: Connection) -> Iterator[None]:
-    """Keep other replicas out until the block ends. Raises SchemaBusyError."""
+def _hold_migration_lock(connection: Connection) -> Iterator[None]:
+    """Prevent other replicas from upgrading until the block ends. Raises SchemaBusyError if another one upgrades."""
     with connection.begin():
         if connection.dialect.name != "sqlite":
-            # The lock is the server's, not the database's, hence the name. It goes with the session.
+            # All databases of a server share its named locks, so the name contains the database's. It ends with the
+            # session.
             name = func.concat("migrations:", func.sha1(func.database()))
             if connection.scalar(select(func.get_lock(name, _LOCK_WAIT_S))) != 1:
                 raise SchemaBusyError("Another replica is bringing the schema up to date.")
         yield
 
 
-def _revision(connection: Connection, config: Config) -> str | None:
-    """The revision of the database; None of an empty one. Raises SchemaTooNewError."""
+def _load_revision(connection: Connection, config: Config) -> str | None:
+    """Return the revision of the database, or None if it has none. Raises SchemaTooNewError for an unknown revision."""
     revision = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if revision is not None and revision not in known:
@@ -125,57 +130,59 @@ def _revision(connection: Connection, config: Config) -> str | None:
     return revision
 
 
-def run(schema: MetaData) -> None:
-    """What a service's `env.py` does."""
+def run_migrations(schema: MetaData) -> None:
+    """Run the pending revisions with alembic; each service's `env.py` calls this with its tables."""
     context.configure(connection=context.config.attributes["connection"], target_metadata=schema)
     with context.begin_transaction():
         context.run_migrations()
 
 
-# The steps of a revision. Each looks whether it is done.
+# The steps of a revision. Each step changes nothing if it is already done.
 
 
 def create_table(name: str, *parts: SchemaItem) -> None:
-    """Create a table; its indexes are steps of their own."""
+    """Create a table unless it exists; create its indexes by steps of their own."""
     if not inspect(op.get_bind()).has_table(name):
         op.create_table(name, *parts, **TABLE_OPTIONS)
 
 
 def create_index(name: str, table: str, *columns: str) -> None:
+    """Create an index unless it exists."""
     if name not in {index["name"] for index in inspect(op.get_bind()).get_indexes(table)}:
         op.create_index(name, table, columns)
 
 
 def add_column(table: str, column: Column[Any]) -> None:
-    """Add a column, which must be nullable: fill it, then `require` it."""
-    if column.name not in _nullable(table):
+    """Add a nullable column unless it exists; fill it afterwards, then call `require_not_null` if needed."""
+    if column.name not in _load_nullability(table):
         op.add_column(table, column)
 
 
-def require(table: str, *columns: Column[Any]) -> None:
-    """Let columns be null no longer. On SQLite this copies the table."""
-    nullable = _nullable(table)
+def require_not_null(table: str, *columns: Column[Any]) -> None:
+    """Make columns NOT NULL. On SQLite this copies the table."""
+    nullable = _load_nullability(table)
     with op.batch_alter_table(table) as batch:
         for column in columns:
             if nullable[column.name]:
                 batch.alter_column(column.name, existing_type=column.type, nullable=False)
 
 
-def _nullable(table: str) -> dict[str, bool]:
-    """By column, whether it may be null."""
+def _load_nullability(table: str) -> dict[str, bool]:
+    """Return for each column's name True if the column may be null, False if not."""
     return {column["name"]: column["nullable"] for column in inspect(op.get_bind()).get_columns(table)}
 
 
 def require_foreign_key(table: str, columns: list[str], referred: str, referred_columns: list[str]) -> None:
-    """Make a foreign key that `compare_letter_by_letter` may have dropped; on SQLite it is never dropped."""
-    if columns not in [each["constrained_columns"] for each in inspect(op.get_bind()).get_foreign_keys(table)]:
+    """Create a foreign key unless it exists; `convert_to_binary_collation` may have dropped it (never on SQLite)."""
+    if columns not in [key["constrained_columns"] for key in inspect(op.get_bind()).get_foreign_keys(table)]:
         op.create_foreign_key(None, table, referred, columns, referred_columns)
 
 
-def compare_letter_by_letter(*tables: str) -> None:
-    """Give the collation of `TABLE_OPTIONS` to tables that MySQL made without.
+def convert_to_binary_collation(*tables: str) -> None:
+    """Convert tables to the collation of `TABLE_OPTIONS` where MySQL created them with another one.
 
-    Tables that refer to each other go together, and lose their foreign keys: no column of one can be changed.
+    Tables that refer to each other must be converted by one call. They lose their foreign keys, because MySQL cannot
+    change a column of a foreign key: call `require_foreign_key` afterwards.
     """
     connection = op.get_bind()
     if connection.dialect.name == "sqlite":

@@ -1,18 +1,20 @@
-"""The transactional outbox: an event commits with the change that it tells of, and is published after.
+"""The transactional outbox: an event is committed together with the change that it reports, and published afterwards.
 
-Three steps, each safe to repeat (a crash between them repeats a record, with the same sequence; none is skipped):
+There are three steps, each safe to repeat (a crash between them duplicates a record, with the same sequence; no record
+is skipped):
 
 1. A use case calls `Outbox.add` inside its own transaction.
-2. The relay gives the oldest rows their sequence, in a transaction of its own. The sequence is not the row's id:
-   ids are handed out in another order than transactions commit, and the late one would look like a duplicate.
-3. The relay publishes in the order of the sequence, waits for the broker, and deletes the rows.
+2. The relay assigns a sequence to the oldest rows, in a transaction of its own. The sequence is not the row's id: ids
+   are assigned in another order than transactions commit, and a row that commits late would look like a duplicate.
+3. The relay publishes in the order of the sequence, waits for the broker's acknowledgement, and deletes the rows.
 
-Replicas share the outbox: a lease in the counter's row lets one relay work at a time. A relay has nothing in flight
-when its lease ends: it looks at the clock before it sends, and what is not acknowledged in time is given up.
+Replicas share the outbox: a lease in the counter's row lets one relay work at a time. A relay has no request in flight
+when its lease ends: it checks the time before it sends, and stops waiting for what is not acknowledged in time.
 
-What remains: a process that is frozen just then, or a request that lies unread at a frozen broker, may publish once
-more what a successor has published. Readers drop that by its sequence; but compaction keeps the last value of a key,
-also a late one. The lease is by wall time: replicas whose clocks differ by seconds have so much less of it.
+One case remains: if the process is frozen at that moment, or a request is in the queue of a frozen broker, a record may
+be published once more after another relay has published it. Readers drop the duplicate by its sequence; but compaction
+keeps the last value of a key, even if it is a late duplicate. The lease uses wall-clock time: if the clocks of replicas
+differ by some seconds, the lease is shorter by so much.
 """
 
 import asyncio
@@ -50,45 +52,45 @@ from chassis.db.database import TABLE_OPTIONS, Database
 from chassis.errors import ChassisError, DatabaseUnavailableError
 from chassis.kafka import SEQUENCE_HEADER
 from chassis.metrics import Metrics
-from chassis.periodic import every
+from chassis.periodic import run_periodically
 
 log = structlog.get_logger()
 
 Sequence = NewType("Sequence", int)
 
-CHUNK = 500
-"""Rows that one round of the relay publishes."""
+MAX_ROUND_ROWS = 500
+"""The most rows that one round of the relay publishes."""
 
 LEASE_S = 15.0
-"""A relay that has not renewed for so long is taken for dead."""
+"""Seconds until the lease of a relay ends that does not renew it."""
 
-REQUEST_S = 4.0
-"""A request to the broker that is not answered within this is given up, and sent again if there is time."""
+REQUEST_TIMEOUT_S = 4.0
+"""Seconds until a request to the broker counts as failed, and is sent again if there is time."""
 
-GIVEN_UP_AFTER_S = LEASE_S - REQUEST_S - 1.0
-"""So long after its beginning a round is given up; the request that is in flight then ends before the lease does."""
+ROUND_TIMEOUT_S = LEASE_S - REQUEST_TIMEOUT_S - 1.0
+"""Seconds from its beginning until a round is aborted; a request in flight then ends before the lease does."""
 
-SENT_WITHIN_S = GIVEN_UP_AFTER_S - REQUEST_S
-"""So long after its beginning a round sends no other batch, but leaves the rest to the next round."""
+LAST_SEND_AFTER_S = ROUND_TIMEOUT_S - REQUEST_TIMEOUT_S
+"""Seconds from its beginning after which a round sends no more batches, and leaves the rest to the next round."""
 
 MEASURE_EVERY_S = 2.0
-"""How often the backlog is measured: counting reads the whole index."""
+"""Seconds between measurements of the backlog; counting reads the whole index."""
 
-IDLE_S = 0.05
-"""How long the relay rests when the outbox is empty: what an event waits at most before it is seen."""
+IDLE_PAUSE_S = 0.05
+"""Seconds that the relay pauses when the outbox is empty: the longest time until a new event is found."""
 
-FAILED_S = 1.0
-"""How long the relay rests after a failure; twice as long each time that the broker cannot be reached."""
+FAILURE_PAUSE_S = 1.0
+"""Seconds that the relay pauses after a failure; doubled each time that the broker is unavailable."""
 
-LONGEST_REST_S = 10.0
+MAX_FAILURE_PAUSE_S = 10.0
 
-_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite numbers only INTEGER keys by itself
+_ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite assigns ids only to INTEGER keys
 _BYTES = LargeBinary(1 << 24)  # LONGBLOB on MySQL, whose plain BLOB ends at 64 KiB
 
 
 @dataclass(frozen=True, slots=True)
 class OutboxMessage:
-    """One event to publish. `value` None is a tombstone."""
+    """An event to publish: a record's topic, partition, key and value. `value` None is a tombstone."""
 
     topic: str
     partition: int
@@ -97,8 +99,8 @@ class OutboxMessage:
 
 
 @dataclass(frozen=True, slots=True)
-class Sequenced:
-    """A message that has its place: the relay publishes in this order and never changes the number."""
+class SequencedMessage:
+    """A message with its sequence, which never changes: the relay publishes in the order of the sequences."""
 
     sequence: Sequence
     message: OutboxMessage
@@ -106,23 +108,24 @@ class Sequenced:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits to be published."""
+    """The size and age of the events that are not published yet."""
 
     events: int
     oldest_age_s: float
-    """Since the oldest of them was recorded; 0 where none waits."""
+    """Seconds since the oldest event was added to the outbox; 0 if the outbox is empty."""
 
 
 class LeaseEndingError(ChassisError):
-    """Another batch might not be answered before the lease ends: the rest is for the next round, which renews it."""
+    """The lease may end before the broker answers another batch; the next round renews the lease and sends the rest."""
 
     transient = True
 
 
 class Outbox:
-    """The outbox tables of one service's schema."""
+    """The outbox tables of one service's schema, and the statements on them."""
 
     def __init__(self, schema: MetaData) -> None:
+        """Add the two tables, `outbox` and `outbox_relay`, to the service's schema."""
         self.rows = Table(
             "outbox",
             schema,
@@ -146,7 +149,7 @@ class Outbox:
         )
 
     def add(self, session: Session, messages: Iterable[OutboxMessage]) -> None:
-        """Record events in the caller's transaction; they are published once it has committed."""
+        """Add events to the outbox in the caller's transaction; they are published after its commit."""
         now = time.time()
         rows = [
             {"topic": m.topic, "partition": m.partition, "key": m.key, "value": m.value, "added_at": now}
@@ -155,67 +158,73 @@ class Outbox:
         if rows:
             session.execute(insert(self.rows), rows)
 
-    def backlog(self, session: Session) -> int:
-        """Events that wait to be published."""
+    def count_unpublished(self, session: Session) -> int:
+        """Return how many events are not published yet."""
         return session.scalar(select(func.count()).select_from(self.rows)) or 0
 
-    def measured(self, session: Session, now: float) -> Backlog:
-        """The backlog at `now`, in seconds since the epoch."""
+    def measure_backlog(self, session: Session, now: float) -> Backlog:
+        """Return the backlog at `now`, in seconds since the epoch."""
         oldest = session.scalar(select(self.rows.c.added_at).order_by(self.rows.c.id).limit(1))
-        return Backlog(self.backlog(session), 0.0 if oldest is None else max(now - oldest, 0.0))
+        return Backlog(self.count_unpublished(session), 0.0 if oldest is None else max(now - oldest, 0.0))
 
-    def claim(self, session: Session, owner: str, now: float) -> list[Sequenced]:
-        """The next rows to publish, in order, each with its sequence; empty when another relay is at work.
+    def claim_messages(self, session: Session, owner: str, now: float) -> list[SequencedMessage]:
+        """Take or renew the lease, and return the next messages to publish, in the order of their sequences.
 
-        Rows that were numbered before come first and alone: they are a crashed round, to be repeated as it was.
+        Return an empty list if the outbox is empty or another relay holds the lease. Rows that already have a sequence
+        are returned alone: they are a round that did not end, to be repeated unchanged. `now` is in seconds since the
+        epoch.
         """
         if session.scalar(select(self.rows.c.id).limit(1)) is None:
             return []
         relay = session.execute(select(self.relay).with_for_update()).one_or_none()
         if relay is None:
-            # A new database begins above any sequence that an earlier one, now gone, can have published.
+            # A new database starts above any sequence that an earlier database, now lost, can have published.
             relay_row = {"id": 1, "next_sequence": int(now * 1_000_000), "owner": None, "leased_until": 0.0}
             session.execute(insert(self.relay), relay_row)
             relay = session.execute(select(self.relay).with_for_update()).one()
         if relay.owner != owner and relay.leased_until > now:
             return []
-        numbered = self._numbered(session)
+        numbered = self._load_sequenced(session)
         next_sequence = relay.next_sequence
         if not numbered:
-            # None has a number now; to ask for those without would make MySQL read and sort all that wait.
-            ids = session.scalars(select(self.rows.c.id).order_by(self.rows.c.id).limit(CHUNK)).all()
+            # No row has a sequence now. A condition "sequence is null" would make MySQL read and sort all rows.
+            ids = session.scalars(select(self.rows.c.id).order_by(self.rows.c.id).limit(MAX_ROUND_ROWS)).all()
             if ids:
                 session.connection().execute(
                     update(self.rows).where(self.rows.c.id == bindparam("row")).values(sequence=bindparam("number")),
                     [{"row": row, "number": next_sequence + index} for index, row in enumerate(ids)],
                 )
             next_sequence += len(ids)
-            numbered = self._numbered(session)
+            numbered = self._load_sequenced(session)
         session.execute(update(self.relay).values(owner=owner, leased_until=now + LEASE_S, next_sequence=next_sequence))
         return numbered
 
-    def _numbered(self, session: Session) -> list[Sequenced]:
-        # A range, and not "is not null": for that, SQLite would walk through all that are null first.
+    def _load_sequenced(self, session: Session) -> list[SequencedMessage]:
+        """Return the rows that have a sequence, in its order; at most the rows of one round."""
+        # The condition is a range, because for "is not null" SQLite would read all rows with null first.
         rows = session.execute(
-            select(self.rows).where(self.rows.c.sequence >= 0).order_by(self.rows.c.sequence).limit(CHUNK)
+            select(self.rows).where(self.rows.c.sequence >= 0).order_by(self.rows.c.sequence).limit(MAX_ROUND_ROWS)
         )
-        return [Sequenced(Sequence(r.sequence), OutboxMessage(r.topic, r.partition, r.key, r.value)) for r in rows]
+        return [
+            SequencedMessage(Sequence(r.sequence), OutboxMessage(r.topic, r.partition, r.key, r.value)) for r in rows
+        ]
 
-    def forget(self, session: Session, published: Iterable[Sequenced]) -> None:
-        """Delete what the broker has acknowledged.
+    def delete_published(self, session: Session, published: Iterable[SequencedMessage]) -> None:
+        """Delete messages that the broker has acknowledged, by their sequences.
 
-        By sequence, which is never given twice: SQLite gives the ids of deleted rows to new ones, and a relay that
-        stalled and was overtaken would delete events that nobody has published.
+        A sequence is assigned only once, while SQLite reuses the ids of deleted rows: a relay that stalled and lost its
+        lease would delete unpublished events by their ids.
         """
-        session.execute(delete(self.rows).where(self.rows.c.sequence.in_([each.sequence for each in published])))
+        sequences = [message.sequence for message in published]
+        session.execute(delete(self.rows).where(self.rows.c.sequence.in_(sequences)))
 
-    def release(self, session: Session, owner: str) -> None:
-        """Give up the lease, so that the next relay need not wait for its end."""
+    def release_lease(self, session: Session, owner: str) -> None:
+        """End this owner's lease, so that the next relay need not wait for its end."""
         session.execute(update(self.relay).where(self.relay.c.owner == owner).values(owner=None, leased_until=0.0))
 
 
 class OutboxRelay:
-    """Publishes one service's outbox; every replica runs one, and the lease lets one of them work."""
+    """The relay that publishes one service's outbox; every replica runs one, and the lease lets one of them work."""
 
     def __init__(self, database: Database, outbox: Outbox, bootstrap_servers: str, metrics: Metrics) -> None:
         self._database = database
@@ -227,136 +236,152 @@ class OutboxRelay:
         self._published = metrics.counter("outbox_published_total", "Events published", "topic")
 
     async def run(self) -> None:
-        """Publish until cancelled. Database or broker away: waits, loses nothing, and measures on."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(every(MEASURE_EVERY_S, self._measure, "outbox.measure"))
-            tasks.create_task(self._relay())
+        """Publish the outbox and measure its backlog until cancelled.
 
-    async def _relay(self) -> None:
-        rest = FAILED_S
+        While the database or the broker is unavailable the relay waits, and loses nothing.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(run_periodically(MEASURE_EVERY_S, self._update_backlog_metrics, "outbox.measure"))
+            tasks.create_task(self._run_relay())
+
+    async def _run_relay(self) -> None:
+        """Publish until cancelled, with a new producer after each error of Kafka; finally release the lease."""
+        pause = FAILURE_PAUSE_S
         try:
             while True:
-                # An idempotent producer that met an error it cannot get over refuses all that follows: take a new one.
-                producer = _producer(self._bootstrap_servers)
+                # After a fatal error an idempotent producer rejects all further records: create a new one.
+                producer = _create_producer(self._bootstrap_servers)
                 try:
                     await producer.start()
-                    rest = FAILED_S
-                    await self._publish_until_refused(producer)
+                    pause = FAILURE_PAUSE_S
+                    await self._publish_until_error(producer)
                 except (KafkaError, OSError) as error:
-                    log.warning("outbox.not_published", error=type(error).__name__, again_in_s=rest)
+                    log.warning("outbox.not_published", error=type(error).__name__, again_in_s=pause)
                 finally:
-                    await _stopped(producer)
-                await asyncio.sleep(rest)
-                rest = min(rest * 2, LONGEST_REST_S)
+                    await _stop_producer(producer)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, MAX_FAILURE_PAUSE_S)
         finally:
-            await asyncio.to_thread(self._release)
+            await asyncio.to_thread(self._release_lease)
 
-    async def _publish_until_refused(self, producer: AIOKafkaProducer) -> None:
-        """Raises KafkaError, TimeoutError."""
+    async def _publish_until_error(self, producer: AIOKafkaProducer) -> None:
+        """Run rounds until Kafka fails; an unavailable database is waited for. Raises KafkaError, TimeoutError."""
         while True:
             try:
-                busy = await self._round(producer)
+                had_messages = await self._run_round(producer)
             except LeaseEndingError:
                 log.warning("outbox.round_too_long", lease_s=LEASE_S)
             except DatabaseUnavailableError:
-                await asyncio.sleep(FAILED_S)
+                await asyncio.sleep(FAILURE_PAUSE_S)
             else:
-                if not busy:
-                    await asyncio.sleep(IDLE_S)
+                if not had_messages:
+                    await asyncio.sleep(IDLE_PAUSE_S)
 
-    async def _round(self, producer: AIOKafkaProducer) -> bool:
-        began = time.monotonic()  # the lease that the claim renews is not shorter than from here
-        claimed = await asyncio.to_thread(self._claim)
+    async def _run_round(self, producer: AIOKafkaProducer) -> bool:
+        """Claim the next messages, publish them and delete their rows.
+
+        Return True if there were messages, False if the outbox is empty or another relay holds the lease. Raises
+        KafkaError, TimeoutError, LeaseEndingError, DatabaseUnavailableError.
+        """
+        began = time.monotonic()  # the lease that the claim renews begins later than this
+        claimed = await asyncio.to_thread(self._claim_messages)
         if not claimed:
             return False
-        async with asyncio.timeout(began + GIVEN_UP_AFTER_S - time.monotonic()):
-            await publish(producer, claimed, began + SENT_WITHIN_S)
-        await asyncio.to_thread(self._forget, claimed)
-        for each in claimed:
-            self._published.labels(topic=each.message.topic).inc()
+        async with asyncio.timeout(began + ROUND_TIMEOUT_S - time.monotonic()):
+            await publish(producer, claimed, began + LAST_SEND_AFTER_S)
+        await asyncio.to_thread(self._delete_published, claimed)
+        for sequenced in claimed:
+            self._published.labels(topic=sequenced.message.topic).inc()
         return True
 
-    def _claim(self) -> list[Sequenced]:
+    def _claim_messages(self) -> list[SequencedMessage]:
+        """Claim the next messages in a transaction of its own; raises as `Database.transaction` does."""
         try:
             with self._database.transaction() as session:
-                return self._outbox.claim(session, self._owner, time.time())
+                return self._outbox.claim_messages(session, self._owner, time.time())
         except IntegrityError:
-            return []  # another replica made the relay's row in the same instant; the next round finds it
+            return []  # another replica inserted the relay's row at the same time; the next round finds the row
 
-    def _measure(self) -> None:
+    def _update_backlog_metrics(self) -> None:
+        """Measure the backlog and set its metrics."""
         with self._database.reading() as session:
-            measured = self._outbox.measured(session, time.time())
-        self._backlog.set(measured.events)
-        self._age.set(measured.oldest_age_s)
+            backlog = self._outbox.measure_backlog(session, time.time())
+        self._backlog.set(backlog.events)
+        self._age.set(backlog.oldest_age_s)
 
-    def _forget(self, published: list[Sequenced]) -> None:
+    def _delete_published(self, published: list[SequencedMessage]) -> None:
+        """Delete published messages in a transaction of its own."""
         with self._database.transaction() as session:
-            self._outbox.forget(session, published)
+            self._outbox.delete_published(session, published)
 
-    def _release(self) -> None:
+    def _release_lease(self) -> None:
+        """Release the lease, or log that the database was unavailable."""
         try:
             with self._database.transaction() as session:
-                self._outbox.release(session, self._owner)
+                self._outbox.release_lease(session, self._owner)
         except DatabaseUnavailableError:
             log.warning("outbox.lease_not_released", ends_in_s=LEASE_S)
 
 
-def _producer(bootstrap_servers: str) -> AIOKafkaProducer:
-    """Idempotent, with acks=all. Of itself it sends a batch again without end."""
+def _create_producer(bootstrap_servers: str) -> AIOKafkaProducer:
+    """Create an idempotent producer with acks=all, not yet started; it retries a failed request without end."""
     return AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         enable_idempotence=True,
         acks="all",
         max_batch_size=256 * 1024,
-        request_timeout_ms=int(REQUEST_S * 1000),
+        request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
     )
 
 
-async def _stopped(producer: AIOKafkaProducer) -> None:
-    """Stop without sending anything any more; what is in flight is answered, or given up within REQUEST_S.
+async def _stop_producer(producer: AIOKafkaProducer) -> None:
+    """Stop a producer without sending its buffered batches; a request in flight ends within REQUEST_TIMEOUT_S.
 
-    By itself a producer first sends all that it has been given, however long that takes, and so after its lease.
+    By itself a producer first sends all buffered batches, even after the relay's lease has ended.
     """
     await producer._sender.close()
     await producer.stop()
 
 
-async def publish(producer: AIOKafkaProducer, rows: Iterable[Sequenced], send_before: float) -> None:
-    """Publish in order within each partition, and return once the broker has acknowledged all of it.
+async def publish(producer: AIOKafkaProducer, rows: Iterable[SequencedMessage], send_before: float) -> None:
+    """Publish messages in order within each partition, and return once the broker has acknowledged all of them.
 
-    Batches are built here, and a partition's next batch is sent only after the one before was acknowledged:
-    with the producer's own buffer, a batch that times out could be overtaken by the one behind it, and readers,
-    who drop what is not greater than the last sequence, would lose it.
+    The batches are built here, and a partition's next batch is sent only after the one before was acknowledged. With
+    the producer's own buffer, a batch could overtake an earlier batch that timed out; readers, which drop every record
+    that is not greater than the last sequence, would then lose the earlier batch.
 
     No batch is sent after `send_before`, an instant of `time.monotonic`. Raises KafkaError, LeaseEndingError.
     """
-    partitions: dict[tuple[str, int], list[Sequenced]] = defaultdict(list)
-    for each in rows:
-        partitions[each.message.topic, each.message.partition].append(each)
-    sent = await asyncio.gather(
+    partitions: dict[tuple[str, int], list[SequencedMessage]] = defaultdict(list)
+    for row in rows:
+        partitions[row.message.topic, row.message.partition].append(row)
+    failures = await asyncio.gather(
         *(
             _publish_partition(producer, topic, number, queue, send_before)
             for (topic, number), queue in partitions.items()
         ),
-        return_exceptions=True,  # none is left behind in flight
+        return_exceptions=True,  # so that no request is still in flight at the return
     )
-    for failure in sent:
+    for failure in failures:
         if failure is not None:
             raise failure
 
 
 async def _publish_partition(
-    producer: AIOKafkaProducer, topic: str, partition: int, queue: list[Sequenced], send_before: float
+    producer: AIOKafkaProducer, topic: str, partition: int, queue: list[SequencedMessage], send_before: float
 ) -> None:
+    """Publish the messages of one partition in order, batch after batch; raises as `publish` does."""
+
     async def send(batch: BatchBuilder) -> None:
         if time.monotonic() > send_before:
             raise LeaseEndingError("the lease of the outbox may end before the next batch is published")
         await (await producer.send_batch(batch, topic, partition=partition))
 
     batch = producer.create_batch()
-    for each in queue:
-        headers = [(SEQUENCE_HEADER, str(each.sequence).encode("ascii"))]
-        record = {"key": each.message.key, "value": each.message.value, "timestamp": None, "headers": headers}
+    for sequenced in queue:
+        message = sequenced.message
+        headers = [(SEQUENCE_HEADER, str(sequenced.sequence).encode("ascii"))]
+        record = {"key": message.key, "value": message.value, "timestamp": None, "headers": headers}
         if batch.append(**record) is None:  # full
             await send(batch)
             batch = producer.create_batch()

@@ -1,1 +1,1 @@
-"""Faust apps: how they are created, run, stored and watched. Docs: https://faust-streaming.github.io/faust/."""
+"""Faust apps: creation, worker process, tables and health. Docs: https://faust-streaming.github.io/faust/."""

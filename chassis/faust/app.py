@@ -1,4 +1,7 @@
-"""Faust as this house runs it. Each setting that differs from Faust's own has its reason beside it."""
+"""The Faust app of a service: its settings, health pages, dead letters and the checks that agents need.
+
+Each setting that differs from Faust's default has its reason beside it.
+"""
 
 import asyncio
 import json
@@ -11,22 +14,22 @@ from aiohttp.web import Response
 from faust.types import TP, EventT, TopicT
 
 from chassis.faust.health import Health
-from chassis.faust.internals.metrics import tell_of_faust
+from chassis.faust.internals.metrics import register_faust_metrics
 from chassis.faust.settings import StreamSettings
 from chassis.faust.store import STORE_URL
-from chassis.faust.worker import StreamApp, changelogs, run_worker
+from chassis.faust.worker import StreamApp, iter_changelog_topics, run_worker
 from chassis.metrics import Metrics
 from chassis.topics import TopicLike
 
 __all__ = [
     "StreamSettings",
-    "changelogs",
     "crash_worker",
     "create_stream_app",
-    "dead_letter",
+    "is_from_current_assignment",
+    "is_partition_assigned",
     "is_ready",
-    "is_still_ours",
-    "owns",
+    "iter_changelog_topics",
+    "publish_dead_letter",
     "run_worker",
     "send_record",
     "serve_health_and_metrics",
@@ -36,40 +39,40 @@ log = structlog.get_logger()
 
 
 def create_stream_app(service: str, settings: StreamSettings, partitions: int) -> faust.App:
-    """A Faust app whose tables have `partitions` changelog partitions, as the topics that it joins."""
-    brokers = ";".join(f"kafka://{each}" for each in settings.kafka_bootstrap_servers.split(","))
+    """Create a service's Faust app, whose tables have as many changelog partitions as the topics that it joins."""
+    brokers = ";".join(f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(","))
     app = StreamApp(
         service,
         broker=brokers,
         datadir=str(settings.data_dir),
-        store="memory://" if settings.store == "memory" else STORE_URL,  # whose memory is bounded, for all tables
-        key_serializer="raw",  # the contract's bytes are decoded once, by us
+        store="memory://" if settings.store == "memory" else STORE_URL,  # its memory is bounded, for all tables
+        key_serializer="raw",  # agents decode the contract's bytes once
         value_serializer="raw",
         processing_guarantee="at_least_once",  # exactly-once leaves out topics that are only written
         topic_partitions=partitions,  # changelogs must match the source topics, or the first write fails
-        topic_disable_leader=True,  # nothing here is done by one worker for all, and its topic need not be
+        topic_disable_leader=True,  # no worker does anything for all others, so the leader's topic is not needed
         topic_replication_factor=settings.kafka_replication_factor,
         # A standby is paused and resumed around each rebalance. With tables on disk and one of two workers killed, 1 of
-        # 16 runs missed 21 of 999 alerts, without standbys none of 10; and the other took over no sooner.
+        # 16 runs missed 21 of 999 alerts; without standbys 0 of 10 runs did, and the takeover was as fast.
         table_standby_replicas=0,
         consumer_auto_offset_reset="earliest",  # recovery hangs with any other
-        broker_session_timeout=settings.session_timeout_s,  # 60 s would leave partitions of a dead worker idle
-        broker_heartbeat_interval=settings.session_timeout_s / 5,  # a few may be lost
-        broker_rebalance_timeout=30.0,  # 60 s would be waited for a worker that died during a rebalance
+        broker_session_timeout=settings.session_timeout_s,  # with 60 s a dead worker's partitions would be idle
+        broker_heartbeat_interval=settings.session_timeout_s / 5,  # a few heartbeats may be lost
+        broker_rebalance_timeout=30.0,  # the group would wait 60 s for a worker that died during a rebalance
         broker_request_timeout=30.0,  # must exceed the session timeout
         producer_threaded=False,  # commits would not wait for it
         producer_request_timeout=30.0,  # 20 minutes would hide an outage
         producer_linger=0.02,  # one request for many changelog records
         producer_max_batch_size=128 * 1024,
-        stream_wait_empty=False,  # state is idempotent: what is in flight at a stop or a rebalance is done again
+        stream_wait_empty=False,  # state is idempotent: events in flight at a stop or a rebalance are processed again
         web_host=settings.listen_host,
         web_bind=settings.listen_host,
         web_port=settings.web_port,
-        canonical_url=settings.canonical_url(),  # with another's, pages send people to the wrong worker
-        web_in_thread=False,  # who asks for /health/live learns, too, whether the event loop still turns
-        web_tables_enabled=False,  # they show table data to anybody
-        web_stats_enabled=True,  # else / says nothing but OK
-        worker_redirect_stdouts=False,  # the log is ours
+        canonical_url=settings.build_canonical_url(),  # a wrong URL would make pages link to another worker
+        web_in_thread=False,  # so /health/live answers only while the event loop runs
+        web_tables_enabled=False,  # these pages show table data to anybody
+        web_stats_enabled=True,  # else / shows nothing but OK
+        worker_redirect_stdouts=False,  # `chassis.logs` configures the log
     )
     app.health = Health(app, settings)
     _hold_events_until_the_seek(app)
@@ -77,12 +80,13 @@ def create_stream_app(service: str, settings: StreamSettings, partitions: int) -
 
 
 def _hold_events_until_the_seek(app: faust.App) -> None:
-    """Let no event come between the recovery of the tables and the seek to where the events go on.
+    """Stop the delivery of events after the tables are recovered, until Faust has sought to the committed offsets.
 
-    At the end of a rebalance Faust opens the source partitions first, seeks then, and last of all throws away what
-    came in between. Where nothing was committed yet there is nothing to seek to, and that is lost; elsewhere what is
-    in flight arrives before what it seeks back to. So the flow is held here, until Faust itself resumes it. A fetch
-    that goes on meanwhile takes nothing: see `chassis.faust.internals.consumer`.
+    At the end of a rebalance Faust first resumes the source partitions, then seeks, and last discards the events that
+    were fetched in between. In a partition where nothing is committed yet Faust does not seek, and these events are
+    lost; in the others an event in flight arrives before the earlier events that Faust seeks back to. Therefore the
+    flow is stopped here, until Faust itself resumes it. A fetch that is still running meanwhile returns nothing: see
+    `chassis.faust.internals.consumer`.
     """
 
     async def hold(*_args: object, **_kwargs: object) -> None:
@@ -93,17 +97,18 @@ def _hold_events_until_the_seek(app: faust.App) -> None:
 
 
 def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
-    """Adds /health/live, /health/ready (partitions assigned and tables recovered) and /metrics to Faust's pages.
+    """Add /health/live, /health/ready (partitions assigned and tables recovered) and /metrics to Faust's pages.
 
-    Live is who need not be ended: see `chassis.faust.health`. `app` must be of `create_stream_app`.
+    /health/live answers 503 when the worker is stuck and must be restarted: see `chassis.faust.health`. `app` must come
+    from `create_stream_app`.
     """
     health = cast(StreamApp, app).health
-    tell_of_faust(app, health, metrics)
+    register_faust_metrics(app, health, metrics)
 
     @app.page("/health/live")
     async def live(_view, _request):  # type: ignore[no-untyped-def]
-        if health.stuck is not None:
-            body = json.dumps({"status": "stuck", "reason": health.stuck})
+        if health.stuck_reason is not None:
+            body = json.dumps({"status": "stuck", "reason": health.stuck_reason})
             return Response(status=503, text=body, content_type="application/json")
         return Response(text='{"status": "alive"}', content_type="application/json")
 
@@ -115,47 +120,47 @@ def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
 
     @app.page("/metrics")
     async def exposition(_view, _request):  # type: ignore[no-untyped-def]
-        body, content_type = metrics.exposition()
+        body, content_type = metrics.format_exposition()
         return Response(body=body, headers={"Content-Type": content_type})
 
 
 def is_ready(app: faust.App) -> bool:
-    """Whether the worker is in its group, and its tables are recovered."""
+    """Return True while the worker is a member of its group and its tables are recovered, False before and after."""
     if not app.started or app.should_stop or app.rebalancing or app.in_recovery:
         return False
     return bool(app.tables.recovery.completed.is_set())  # type: ignore[attr-defined]  # not in the interface
 
 
-def owns(app: faust.App, topic: TopicLike, partition: int) -> bool:
-    """Whether a partition is among those that the worker was assigned last."""
+def is_partition_assigned(app: faust.App, topic: TopicLike, partition: int) -> bool:
+    """Return True if the worker's last assignment contains a partition of `topic`, False if not."""
     return TP(topic.name, partition) in app.assignor.assigned_actives()
 
 
-def is_still_ours(app: faust.App, event: EventT[Any]) -> bool:
-    """Whether no rebalance has begun since the worker was given an event.
+def is_from_current_assignment(app: faust.App, event: EventT[Any]) -> bool:
+    """Return True as long as no rebalance has begun since the worker received an event, False afterwards.
 
-    Faust asks this of events that wait; one that an agent has in its hands must be asked by the agent, each time
-    that it has awaited something, before it writes to a table or acknowledges.
+    Faust checks this for events in its queues. An agent must check the event that it processes: after each `await`,
+    before it writes to a table or acknowledges the event.
     """
     return app.flow_control.is_active() and event.message.generation_id == app.consumer_generation_id
 
 
 def crash_worker(app: faust.App, error: BaseException) -> None:
-    """End the process with an error, from code that cannot await; whatever supervises it starts it again."""
+    """End the worker's process because of an error, from code that cannot await; its supervisor restarts it."""
     app.loop.create_task(app.crash(error))
 
 
 async def send_record(app: faust.App, topic: str, key: bytes, value: bytes, partition: int) -> asyncio.Future[Any]:
-    """Hand a record to the producer, past Faust's topics, which wrap each in two more objects and a callback.
+    """Pass a record to the producer, and return a future that is done once the broker has acknowledged the record.
 
-    What it gives is done once the broker has the record. It is counted as Faust would count it. Raises KafkaError, or
-    FaustError, where the producer does not take it.
+    This avoids Faust's topics, which wrap each record in two more objects and a callback. Faust's sensors count the
+    record as usual. Raises KafkaError or FaustError if the producer does not accept the record.
     """
     sent: asyncio.Future[Any] = await app.producer.send(topic, key, value, partition, timestamp=None, headers=None)  # type: ignore[assignment]
-    sensors: Any = app.sensors  # none of which looks at the message, which there is not here
+    sensors: Any = app.sensors  # the third argument, Faust's message, does not exist here, and no sensor uses it
     state = sensors.on_send_initiated(app.producer, topic, None, len(key), len(value))
 
-    def counted(done: asyncio.Future[Any]) -> None:
+    def notify_sensors(done: asyncio.Future[Any]) -> None:
         if done.cancelled():
             return
         if (error := done.exception()) is not None:
@@ -163,19 +168,21 @@ async def send_record(app: faust.App, topic: str, key: bytes, value: bytes, part
         else:
             sensors.on_send_completed(app.producer, state, done.result())
 
-    sent.add_done_callback(counted)
+    sent.add_done_callback(notify_sensors)
     return sent
 
 
-_LARGEST_LETTER: Final = 900_000
-"""Brokers and producers take records of about a million bytes, headers included."""
+_MAX_DEAD_LETTER_BYTES: Final = 900_000
+"""The largest key and value of a dead letter; brokers accept records of about a million bytes, headers included."""
 
 
-async def dead_letter(topic: TopicT, event: EventT[Any], reason: str) -> None:
-    """Put an event that can never be handled aside: its bytes as they are, and where from, why and when.
+async def publish_dead_letter(topic: TopicT, event: EventT[Any], reason: str) -> None:
+    """Publish an event that can never be handled to the dead-letter `topic`: its bytes, and headers about its origin.
 
-    Returns once the broker has it, so that the event may be acknowledged. Of a record that would be too large with
-    its headers, only they are put aside ("left-out" says how many bytes are not); the source's topic still has it.
+    The headers hold the event's topic, partition and offset, the reason, and the present time. Return once the broker
+    has acknowledged the dead letter, so that the event may be acknowledged. If key and value are too large, only the
+    headers are published, and the header "left-out" holds the number of bytes left out; the source topic still has
+    them.
     """
     message = event.message
     headers = {
@@ -187,8 +194,8 @@ async def dead_letter(topic: TopicT, event: EventT[Any], reason: str) -> None:
     }
     key, value = message.key, message.value
     size = len(key or b"") + len(value or b"")
-    if size > _LARGEST_LETTER:
-        key, value = None, b""  # the client refuses a record of neither
+    if size > _MAX_DEAD_LETTER_BYTES:
+        key, value = None, b""  # the client rejects a record with neither key nor value
         headers["left-out"] = str(size).encode()
     log.error("dead_letter", topic=message.topic, partition=message.partition, offset=message.offset, reason=reason)
     await (await topic.send(key=key, value=value, headers=headers))

@@ -1,4 +1,4 @@
-"""Whether a worker gets on with its work: a port that answers says nothing about it, and consumers stall silently."""
+"""Detection of workers that are stuck: their port still answers, but their consumer makes no progress any more."""
 
 import asyncio
 import time
@@ -21,58 +21,63 @@ from chassis.faust.settings import FAUST_LOG, StreamSettings
 log = structlog.get_logger()
 
 _ANSWER_WITHIN_S: Final = 5.0
-"""A broker that needs longer is away."""
+"""A broker that does not answer within this time counts as unavailable."""
 
 _LAG_EVERY_S: Final = 0.5
 _LAG_SAMPLES: Final = 120
-"""A minute of them."""
+"""The number of samples in one minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgressSample:
-    """What one look at a worker found, while the broker answered."""
+    """A sample of a worker's progress, taken while the broker answered."""
 
-    doing: str = "nothing"
-    """What has to get on, beside events: "recovering", "joining"; the next look finds another, or it did."""
-    patience_s: float = 0.0
-    """How long that may stand still."""
+    activity: str = "nothing"
+    """What must make progress besides the events, "recovery" or "a rebalance"; it is part of the reason."""
+    timeout_s: float = 0.0
+    """Seconds that the activity may last without a change of `position`; 0: without limit."""
     position: object = None
-    """What of it changes as it gets on."""
+    """A value that changes whenever the activity makes progress."""
     backlog: Mapping[TP, int] = field(default_factory=dict)
-    """The offset up to which events are acknowledged, of each partition that has events after it."""
+    """The offset up to which events are acknowledged, of each partition that has unacknowledged events."""
 
 
-class Progress:
-    """Compares looks. Pure: time, in seconds of any clock that only grows, is handed in."""
+class StallDetector:
+    """A detector that compares samples of a worker's progress, and reports when the worker is stuck.
+
+    Pure: the caller passes in the time, in seconds of any monotonic clock.
+    """
 
     def __init__(self, stuck_after_s: float) -> None:
+        """`stuck_after_s` is how long a partition with a backlog may have no acknowledgement, in seconds."""
         self._stuck_after_s = stuck_after_s
-        self._doing: tuple[str, object] | None = None
-        self._since = 0.0
-        self._waiting: dict[TP, tuple[int, float]] = {}
+        self._activity: tuple[str, object] | None = None
+        self._activity_since = 0.0
+        self._backlog_since: dict[TP, tuple[int, float]] = {}
 
-    def looked(self, at: float, look: ProgressSample | None) -> str | None:
-        """Why the worker is stuck, or None. `look` None: the broker does not answer, and nothing can get on.
+    def observe(self, at: float, sample: ProgressSample | None) -> str | None:
+        """Compare a sample with the ones before, and return why the worker is stuck, or None if it is not.
 
-        Nothing is held against a worker from before the broker was away, or before it did something else.
+        `sample` None: the broker is unavailable, and no worker can make progress. All timeouts start again after that,
+        and when the activity changes.
         """
-        if look is None:
-            self._doing = None
-            self._waiting = {}
+        if sample is None:
+            self._activity = None
+            self._backlog_since = {}
             return None
-        if self._doing != (look.doing, look.position):
-            self._doing, self._since = (look.doing, look.position), at
-        was = self._waiting
-        self._waiting = {
-            tp: was[tp] if tp in was and was[tp][0] == acknowledged else (acknowledged, at)
-            for tp, acknowledged in look.backlog.items()
+        if self._activity != (sample.activity, sample.position):
+            self._activity, self._activity_since = (sample.activity, sample.position), at
+        before = self._backlog_since
+        self._backlog_since = {
+            tp: before[tp] if tp in before and before[tp][0] == acknowledged else (acknowledged, at)
+            for tp, acknowledged in sample.backlog.items()
         }
-        if look.patience_s and at - self._since >= look.patience_s:
-            return f"{look.doing} has not got on for {at - self._since:.0f} s"
-        stuck = sorted(tp for tp, (_, since) in self._waiting.items() if at - since >= self._stuck_after_s)
+        if sample.timeout_s and at - self._activity_since >= sample.timeout_s:
+            return f"{sample.activity} has not got on for {at - self._activity_since:.0f} s"
+        stuck = sorted(tp for tp, (_, since) in self._backlog_since.items() if at - since >= self._stuck_after_s)
         if not stuck:
             return None
-        tp, (acknowledged, since) = stuck[0], self._waiting[stuck[0]]
+        tp, (acknowledged, since) = stuck[0], self._backlog_since[stuck[0]]
         others = f", and {len(stuck) - 1} more" if len(stuck) > 1 else ""
         return (
             f"events of {tp.topic} partition {tp.partition} wait at offset {acknowledged}{others}: "
@@ -81,123 +86,135 @@ class Progress:
 
 
 class Health(Service):
-    """Looks at a worker now and then, and asks the broker itself: Faust's own consumer may be what is stuck."""
+    """The service that checks periodically whether its worker is stuck.
+
+    It queries the broker with clients of its own, because Faust's own consumer may be what is stuck.
+    """
 
     logger = FAUST_LOG
 
     def __init__(self, app: faust.App, settings: StreamSettings) -> None:
         super().__init__()
         self._app = app
-        self._broker = _Broker(settings.kafka_bootstrap_servers)
+        self._broker_clients = _BrokerClients(settings.kafka_bootstrap_servers)
         self._stuck_after_s = settings.stuck_after_s
-        # Brokers end a rebalance, without those who do not answer; one that lasts for much longer is only ours.
+        # Brokers end a rebalance without the members that do not answer: if it lasts longer, only this worker is stuck.
         self._join_within_s = (
             settings.stuck_after_s + app.conf.broker_rebalance_timeout + app.conf.broker_session_timeout
         )
-        self._progress = Progress(settings.stuck_after_s)
+        self._stall_detector = StallDetector(settings.stuck_after_s)
         self._lags: deque[float] = deque([0.0], maxlen=_LAG_SAMPLES)
-        self.others_are_away: Callable[[], bool] = bool
-        """Whether nothing can get on for a reason that no new worker would mend: what it works for is away."""
-        self.stuck: str | None = None
-        """Why the worker must be ended and begun anew; None while it need not."""
-        self.waiting: Mapping[TP, int] = {}
-        """How many offsets each source partition of this worker is behind its end, as of the last look."""
+        self.are_dependencies_unavailable: Callable[[], bool] = bool
+        """A function that the app may set: returns True while a server that the worker depends on is unavailable.
+
+        Then the worker does not count as stuck, because a restart would not help.
+        """
+        self.stuck_reason: str | None = None
+        """Why the worker is stuck and must be restarted; None: the worker is not stuck."""
+        self.lag_by_partition: Mapping[TP, int] = {}
+        """Consumer lag of each assigned source partition: how many offsets its commit is behind its end."""
 
     @property
     def loop_lag_s(self) -> float:
-        """By how much the event loop was late at the last look, twice a second."""
+        """The lag of the event loop at the last measurement, in seconds; there are two measurements per second."""
         return self._lags[-1]
 
     @property
     def worst_loop_lag_s(self) -> float:
-        """The greatest lag of the last minute."""
+        """The greatest lag of the event loop in the last minute, in seconds."""
         return max(self._lags)
 
     @Service.task
     async def _measure_lag(self) -> None:
+        """Measure the lag of the event loop every half second: by how much a sleep ends too late."""
         while not self.should_stop:
             due = time.monotonic() + _LAG_EVERY_S
             await asyncio.sleep(_LAG_EVERY_S)
             self._lags.append(max(time.monotonic() - due, 0.0))
 
     @Service.task
-    async def _look_now_and_then(self) -> None:
+    async def _check_progress_periodically(self) -> None:
+        """Check the worker's progress until the worker stops, some ten times per `stuck_after_s`."""
         every_s = min(max(self._stuck_after_s / 10, 0.2), 10.0)
         try:
             while not self.should_stop:
-                await self._look()
+                await self._check_progress()
                 await self.sleep(every_s)
         finally:
-            await self._broker.close()
+            await self._broker_clients.close()
 
-    async def _look(self) -> None:
+    async def _check_progress(self) -> None:
+        """Take a sample, update `stuck_reason` and log its changes; an unavailable broker does not count as a stall."""
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
-                look = await self._found()
-        except (KafkaError, OSError):  # a TimeoutError is one too
-            await self._broker.close()
-            self.waiting = {}
-            look = None
-        if self.others_are_away():
-            look = None
-        stuck = None if self._app.should_stop else self._progress.looked(time.monotonic(), look)
-        if stuck is not None and self.stuck is None:
-            log.error("worker.stuck", reason=stuck)
-        elif stuck is None and self.stuck is not None:
+                sample = await self._take_sample()
+        except (KafkaError, OSError):  # a TimeoutError is an OSError too
+            await self._broker_clients.close()
+            self.lag_by_partition = {}
+            sample = None
+        if self.are_dependencies_unavailable():
+            sample = None
+        reason = None if self._app.should_stop else self._stall_detector.observe(time.monotonic(), sample)
+        if reason is not None and self.stuck_reason is None:
+            log.error("worker.stuck", reason=reason)
+        elif reason is None and self.stuck_reason is not None:
             log.info("worker.no_longer_stuck")
-        self.stuck = stuck
+        self.stuck_reason = reason
 
-    async def _found(self) -> ProgressSample:
+    async def _take_sample(self) -> ProgressSample:
+        """Return a sample of the worker's progress, and update `lag_by_partition`.
+
+        Raises KafkaError or OSError when the broker does not answer.
+        """
         app = self._app
         recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # not in the interface
         if app.in_recovery:
-            await self._broker.answers()
-            return ProgressSample("recovery", self._stuck_after_s, _as_set(recovery.active_offsets))
+            await self._broker_clients.require_answer()
+            return ProgressSample("recovery", self._stuck_after_s, _freeze_offsets(recovery.active_offsets))
         if app.rebalancing or not recovery.completed.is_set():
-            await self._broker.answers()
+            await self._broker_clients.require_answer()
             return ProgressSample("a rebalance", self._join_within_s, app.consumer_generation_id)
         sources = [tp for tp in app.assignor.assigned_actives() if tp.topic in app.topics.acking_topics]
-        behind = await self._broker.behind(app.conf.id, sources)
-        self.waiting = {tp: max(end - acknowledged, 0) for tp, (acknowledged, end) in behind.items()}
+        positions = await self._broker_clients.query_positions(app.conf.id, sources)
+        self.lag_by_partition = {tp: max(end - acknowledged, 0) for tp, (acknowledged, end) in positions.items()}
         return ProgressSample(
-            backlog={tp: acknowledged for tp, (acknowledged, end) in behind.items() if acknowledged < end}
+            backlog={tp: acknowledged for tp, (acknowledged, end) in positions.items() if acknowledged < end}
         )
 
 
-class _Broker:
-    """Clients of our own, so that what is stuck is not asked about itself. Connected at the first question."""
+class _BrokerClients:
+    """Kafka clients of the health check's own, because Faust's may be stuck; they connect at the first query."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._clients: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
 
-    async def answers(self) -> None:
-        """Returns when it does. Raises KafkaError or OSError, as `behind` does."""
-        admin, _ = await self._connected()
+    async def require_answer(self) -> None:
+        """Return once the broker has answered. Raises KafkaError or OSError, as `query_positions` does."""
+        admin, _ = await self._connect()
         await admin.describe_cluster()
 
-    async def behind(self, group: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, int]]:
-        """Where the group goes on in each partition, and the partition's end."""
-        wanted = [TopicPartition(*each) for each in partitions]
+    async def query_positions(self, group: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, int]]:
+        """Return, for each partition, the offset of the group's next event and the partition's end offset."""
+        wanted = [TopicPartition(*tp) for tp in partitions]
         if not wanted:
-            await self.answers()
+            await self.require_answer()
             return {}
-        admin, consumer = await self._connected()
+        admin, consumer = await self._connect()
         ends = await consumer.end_offsets(wanted)
-        # What nobody has acknowledged yet goes on at the beginning; so does what was acknowledged and is deleted.
+        # Without a commit the group starts at the beginning; so it does if the events at the committed offset are gone.
         begins = await consumer.beginning_offsets(wanted)
         committed = await admin.list_consumer_group_offsets(group, partitions=wanted)
-        return {
-            TP(*each): (max(committed[each].offset if each in committed else 0, begins[each]), ends[each])
-            for each in wanted
-        }
+        return {TP(*tp): (max(committed[tp].offset if tp in committed else 0, begins[tp]), ends[tp]) for tp in wanted}
 
     async def close(self) -> None:
+        """Close the clients; the next query connects new ones."""
         clients, self._clients = self._clients, None
         for client in clients or ():
-            await _stopped(client)
+            await _close_client(client)
 
-    async def _connected(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
+    async def _connect(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
+        """Return the connected clients; connect them first if necessary."""
         if self._clients is None:
             timeout_ms = int(_ANSWER_WITHIN_S * 1000)
             admin = AIOKafkaAdminClient(
@@ -212,12 +229,13 @@ class _Broker:
         return self._clients
 
 
-async def _stopped(client: AIOKafkaAdminClient | AIOKafkaConsumer) -> None:
-    """Closed without waiting for a broker that is away."""
+async def _close_client(client: AIOKafkaAdminClient | AIOKafkaConsumer) -> None:
+    """Close a client, waiting at most one second for an unavailable broker."""
     with suppress(KafkaError, OSError):
         async with asyncio.timeout(1.0):
             await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
 
 
-def _as_set(offsets: Mapping[TP, int | None]) -> frozenset[tuple[TP, int | None]]:
+def _freeze_offsets(offsets: Mapping[TP, int | None]) -> frozenset[tuple[TP, int | None]]:
+    """Return an immutable copy of offsets, which can be compared with a later one."""
     return frozenset(offsets.items())

@@ -1,4 +1,4 @@
-"""What a service built on Faust is told by its environment."""
+"""The settings of a service built on Faust."""
 
 import logging
 import re
@@ -14,32 +14,36 @@ from chassis.settings import Port, Settings
 _ALL_ADDRESSES: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
 FAUST_LOG: Final = logging.getLogger("faust.chassis")
-"""For `Service.logger` of what is derived from Faust's: a service tells of its own start and end what `chassis.logs`
-holds back of Faust, whose loggers it knows by their names."""
+"""The logger for classes that are derived from Faust's services.
+
+Its name begins with "faust", so that `chassis.logs` suppresses their messages about starts and stops, as Faust's own.
+"""
 
 _HOST: Final = re.compile(r"[^\s/@]+")
 
 
 class StreamSettings(Settings):
-    """What a service built on Faust needs beside the rest."""
+    """The settings of a service built on Faust, besides those of every service."""
 
     data_dir: Path = Path("data")
-    """Where a worker keeps its tables; one worker per directory."""
+    """The directory of a worker's tables; each worker needs its own."""
     store: str = Field(default="memory", pattern="^(memory|rocksdb)$")
-    """`memory` recovers all from the changelogs at each start; `rocksdb` what the directory does not have."""
+    """`memory` recovers all tables from the changelogs at each start; `rocksdb` recovers only what is not on disk."""
     web_port: Port
     advertised_url: Annotated[HttpUrl | None, Field(description="http://host:port")] = None
-    """Where other workers find this one's pages; in Kubernetes http://$(POD_IP):port."""
+    """The URL of this worker's pages for other workers; in Kubernetes http://$(POD_IP):port."""
     session_timeout_s: float = Field(default=15.0, ge=6.0, le=25.0)
-    """A dead worker's partitions move after this. Brokers refuse less than 6 s; requests must be given more time."""
+    """Seconds until a dead worker's partitions move. Brokers refuse less than 6 s; request timeouts must be longer."""
     stuck_after_s: float = Field(default=120.0, ge=6.0)
-    """Without progress for so long, though there is something to do and the broker answers, a worker is no longer
-    live. Longer than an agent may take over one event, its pauses included; and offsets are committed every 2.8 s."""
+    """Seconds without progress, with a backlog and an answering broker, after which a worker is no longer live.
+
+    It must be longer than an agent may take over one event, its pauses included; offsets are committed every 2.8 s.
+    """
 
     @field_validator("kafka_bootstrap_servers")
     @classmethod
     def _is_a_list_of_servers(cls, value: str) -> str:
-        """Faust would end with a stack trace, where the other services wait for a broker that cannot be."""
+        """Raise ValueError unless the value is a list of host:port; Faust would end with a stack trace."""
         try:
             servers = collect_hosts(value)
         except ValueError:
@@ -48,8 +52,8 @@ class StreamSettings(Settings):
             raise ValueError("must be a list of host:port")
         return value
 
-    def canonical_url(self) -> str:
-        """Where this worker's pages are, as other workers know it: no path, no slash at its end."""
+    def build_canonical_url(self) -> str:
+        """Return the URL of this worker's pages for other workers, without a path and without a slash at its end."""
         if self.advertised_url is not None:
             return str(self.advertised_url).rstrip("/")
         host = socket.gethostname() if self.listen_host in _ALL_ADDRESSES else self.listen_host

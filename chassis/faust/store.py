@@ -1,6 +1,6 @@
-"""Tables on disk: RocksDB as this house runs it, and the directory that it lies in.
+"""Tables on disk: the RocksDB store of Faust tables, and the directory of its files.
 
-What is on disk is a copy: the changelogs have it all. So a copy that cannot be read is thrown away and made anew.
+The files are a copy of the changelogs. Therefore a copy that cannot be read is deleted and recovered.
 """
 
 import fcntl
@@ -25,22 +25,22 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 STORE_URL: Final = "rocksdict://"
-"""The `store` of a Faust app whose tables are on disk."""
+"""The value of Faust's `store` setting for tables on disk."""
 
 BLOCK_CACHE: Final = 64 << 20
-"""Bytes for blocks that were read, of all tables of a worker together. Faust would give 2 GiB to each partition."""
+"""Bytes of the block cache of all tables of a worker together. Faust would give 2 GiB to each partition."""
 
 WRITE_BUFFERS: Final = 64 << 20
-"""Bytes for what is not on disk yet, of all together. Faust would give 3 × 64 MiB to each partition."""
+"""Bytes of the write buffers of all tables of a worker together. Faust would give 3 × 64 MiB to each partition."""
 
 _WRITE_BUFFER: Final = 4 << 20
-"""Bytes of one buffer: a partition that is written more moves on to the next, and this one goes to disk."""
+"""Bytes of one write buffer; a full buffer is flushed to disk while the partition fills the next one."""
 
 _OPEN_FILES: Final = 64
-"""Of one partition. Faust would have nine tenths of what the process may open, for each."""
+"""Open files of one partition. Faust would allow each partition nine tenths of what the process may open."""
 
-_CORRUPT: Final = ("Corruption:", "No such file or directory")
-"""How RocksDB says that its files are not as it left them. Its binding raises plain `Exception`s."""
+_CORRUPTION_TEXTS: Final = ("Corruption:", "No such file or directory")
+"""Texts in RocksDB's errors about corrupt or missing files; its binding raises plain `Exception`s."""
 
 
 class DataDirError(ChassisError):
@@ -48,25 +48,26 @@ class DataDirError(ChassisError):
 
 
 class DataDirTakenError(DataDirError):
-    """Another worker keeps its tables there."""
+    """The directory holds the tables of another running worker."""
 
 
 class ForeignDataDirError(DataDirError):
-    """The tables there are recovered up to offsets of other changelogs: of another service or another cluster."""
+    """The directory holds tables of another service or another cluster, so their offsets are of other changelogs."""
 
 
 class DataDir:
-    """The directory of a worker's tables, for as long as the process lives."""
+    """The directory of a worker's tables, locked for as long as the process lives."""
 
     def __init__(self, path: Path, lock: IO[str]) -> None:
         self._path = path
         self._lock = lock  # released when the process ends, however it ends
 
     @classmethod
-    def claimed(cls, path: Path, shared: bool) -> "DataDir":
-        """The directory, made where it is missing; a `shared` one may be used by others too, as none keep tables there.
+    def claim(cls, path: Path, shared: bool) -> "DataDir":
+        """Lock the directory for this process, creating it if it is missing.
 
-        Raises DataDirError when it cannot be written to, DataDirTakenError when another worker has it.
+        A `shared` lock is for workers that keep their tables in memory: several of them may use the directory together.
+        Raises DataDirError if the directory is not writable, DataDirTakenError if another worker has locked it.
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -83,10 +84,11 @@ class DataDir:
         return cls(path, lock)
 
     def require_origin(self, app: str, cluster: str) -> None:
-        """Write down, or compare, whose tables these are. Raises ForeignDataDirError when they are another's, and
-        DataDirError when that cannot be told.
+        """Require that the tables belong to this service and Kafka cluster; record both in a directory without tables.
 
-        A table knows no more than the offset up to which it is recovered: of whatever topic has that name.
+        A table on disk stores only the offset up to which it is recovered, without the identity of its changelog.
+        Raises ForeignDataDirError if the tables belong to another service or cluster, DataDirError if the record cannot
+        be read or written.
         """
         origin, path = f"{app} {cluster}\n", self._path / "origin"
         try:
@@ -107,7 +109,7 @@ class DataDir:
 
 
 class TableStore(rocksdb.Store):
-    """Faust's store of tables on disk, with its memory bounded and its corruption noticed."""
+    """Faust's RocksDB store with bounded memory, which detects corrupt files and recovers them from the changelog."""
 
     logger = FAUST_LOG
 
@@ -117,56 +119,62 @@ class TableStore(rocksdb.Store):
         self.rocksdb_options = _RocksDBOptions()
 
     def _open_for_partition(self, partition: int) -> Rdict:
-        """A copy that cannot be read is deleted, and recovered from the changelog from its beginning."""
+        """Open the database of a partition; delete a corrupt one first, so that it is recovered from the changelog."""
         path: Path = self.partition_path(partition)
-        mark = _mark_of(path)
-        reason = "found while it was read" if mark.exists() else ""
+        marker = _get_corruption_marker(path)
+        reason = "found while it was read" if marker.exists() else ""
         if not reason:
             try:
-                return self._opened(partition)
-            except Exception as error:  # RocksDB's binding raises no other kind; what is no corruption goes on up
+                return self._open_database(partition)
+            except Exception as error:  # RocksDB's binding raises no other class; other errors are raised again
                 if not _is_corruption(error):
                     raise
                 reason = str(error)
         log.error("table.corrupt", table=self.table_name, partition=partition, reason=reason, done="recovering it anew")
         shutil.rmtree(path, ignore_errors=True)
-        mark.unlink(missing_ok=True)
-        return self._opened(partition)
+        marker.unlink(missing_ok=True)
+        return self._open_database(partition)
 
-    def _opened(self, partition: int) -> Rdict:
+    def _open_database(self, partition: int) -> Rdict:
+        """Open the database of a partition as Faust does; raises the binding's error if its files are corrupt."""
         return cast(Rdict, super()._open_for_partition(partition))
 
     def persisted_offset(self, tp: TP) -> int | None:
-        return self._guarded(super().persisted_offset, tp)
+        """Return the changelog offset up to which a partition is stored, or None if nothing is stored."""
+        return self._exit_if_corrupt(super().persisted_offset, tp)
 
     def apply_changelog_batch(
         self, batch: Iterable[EventT[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
     ) -> None:
-        self._guarded(super().apply_changelog_batch, batch, to_key, to_value)
+        """Write changelog records to the database; Faust calls this during a recovery."""
+        self._exit_if_corrupt(super().apply_changelog_batch, batch, to_key, to_value)
 
     def _get(self, key: bytes) -> bytes | None:
-        return self._guarded(super()._get, key)
+        return self._exit_if_corrupt(super()._get, key)
 
     def _contains(self, key: bytes) -> bool:
-        return self._guarded(super()._contains, key)
+        return self._exit_if_corrupt(super()._contains, key)
 
-    def databases(self) -> list[Rdict]:
-        """Those of the partitions that are open."""
+    def list_open_databases(self) -> list[Rdict]:
+        """Return the databases of the partitions that are open."""
         return list(self._dbs.values())
 
-    def entries_of(self, db: Rdict) -> Iterator[tuple[bytes, bytes]]:
-        """All entries of one of them."""
+    def iter_entries(self, db: Rdict) -> Iterator[tuple[bytes, bytes]]:
+        """Yield all entries of one of the open databases."""
         return self._visible_items(db)
 
     def _visible_items(self, db: Rdict) -> Iterator[tuple[bytes, bytes]]:
-        """All entries of a partition. RocksDB's iterator ends before a corrupt block as if there were no more."""
-        last = self._guarded(_last_key, db)
+        """Yield all entries of a partition; end the process if some cannot be read.
+
+        RocksDB's iterator ends before a corrupt block as if there were no more entries.
+        """
+        last = self._exit_if_corrupt(_find_last_key, db)
         key = None
         for key, value in cast(Iterable[tuple[bytes, bytes]], db.items()):
             if key != self.offset_key:
                 yield key, value
         if key != last:
-            self._end(f"the entries of {db.path()}/ end early")
+            self._exit_as_corrupt(f"the entries of {db.path()}/ end early")
 
     def _visible_keys(self, db: Rdict) -> Iterator[bytes]:
         return (key for key, _ in self._visible_items(db))
@@ -174,72 +182,77 @@ class TableStore(rocksdb.Store):
     def _visible_values(self, db: Rdict) -> Iterator[bytes]:
         return (value for _, value in self._visible_items(db))
 
-    def _guarded(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _exit_if_corrupt(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `read` and return its result; end the process if `read` reports corrupt files."""
         try:
             return read(*args, **kwargs)
-        except Exception as error:  # as above
+        except Exception as error:  # the binding's only class; other errors are raised again
             if not _is_corruption(error):
                 raise
-            self._end(str(error))
+            self._exit_as_corrupt(str(error))
 
-    def _end(self, reason: str) -> NoReturn:
-        """End the process at once, before anything is made of what could not be read; the next one recovers it.
+    def _exit_as_corrupt(self, reason: str) -> NoReturn:
+        """Mark the corrupt partition and exit the process at once; the next process recovers the partition.
 
-        Whoever raised an error here instead would have the event at hand put aside for it, and not for a fault of its
-        own. `reason` names the file, and so the partition; all of them are marked where it does not.
+        An error raised here instead would make the agent dead-letter the event in progress, which is not at fault.
+        `reason` contains the file's path, and so the partition; if not, all open partitions are marked.
         """
         log.critical("table.corrupt", table=self.table_name, reason=reason, done="ending")
-        paths: list[Path] = [self.partition_path(each) for each in self._dbs]
-        for path in [each for each in paths if f"{each}/" in reason] or paths:
-            _mark_of(path).touch()
+        paths: list[Path] = [self.partition_path(partition) for partition in self._dbs]
+        for path in [path for path in paths if f"{path}/" in reason] or paths:
+            _get_corruption_marker(path).touch()
         os._exit(1)
 
 
 class _RocksDBOptions(rocksdb.RocksDBOptions):
-    """For many small databases in one process: each table has one for each partition."""
+    """RocksDB options for many small databases in one process: each table has one database per partition."""
 
     def as_options(self) -> Options:
+        """Return the options in the form of the RocksDB binding; Faust calls this."""
         blocks = BlockBasedOptions()
         blocks.set_bloom_filter(10, block_based=False)
-        blocks.set_block_cache(_block_cache())
+        blocks.set_block_cache(_get_block_cache())
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.set_block_based_table_factory(blocks)
-        options.set_write_buffer_manager(_write_buffers())
+        options.set_write_buffer_manager(_get_write_buffer_manager())
         options.set_write_buffer_size(_WRITE_BUFFER)
         options.set_max_write_buffer_number(2)
         options.set_target_file_size_base(_WRITE_BUFFER * 4)
         options.set_max_open_files(_OPEN_FILES)
-        options.set_keep_log_file_num(2)  # of its own log; a thousand by default
+        options.set_keep_log_file_num(2)  # files of RocksDB's own log; 1,000 by default
         options.set_max_log_file_size(1 << 20)
         return options
 
 
 @cache
-def _block_cache() -> Cache:
+def _get_block_cache() -> Cache:
+    """Return the block cache that all databases of the process share."""
     return Cache(BLOCK_CACHE)
 
 
 @cache
-def _write_buffers() -> WriteBufferManager:
+def _get_write_buffer_manager() -> WriteBufferManager:
+    """Return the manager that bounds the write buffers of all databases of the process together."""
     return WriteBufferManager(WRITE_BUFFERS, False)
 
 
-def _mark_of(path: Path) -> Path:
-    """What stands beside a database that was found to be corrupt."""
+def _get_corruption_marker(path: Path) -> Path:
+    """Return the path of the file that marks a database as corrupt, beside the database's directory."""
     return path.with_name(f"{path.name}.corrupt")
 
 
 def _is_corruption(error: Exception) -> bool:
-    return any(each in str(error) for each in _CORRUPT)
+    """Return True if an error of RocksDB means that its files are corrupt or missing, False for other errors."""
+    return any(text in str(error) for text in _CORRUPTION_TEXTS)
 
 
-def _last_key(db: Rdict) -> bytes | None:
-    """The greatest key; raises what its block's corruption raises."""
-    at = db.iter()
-    at.seek_to_last()
-    at.status()
-    return at.key() if at.valid() else None
+def _find_last_key(db: Rdict) -> bytes | None:
+    """Return the greatest key, or None if the database is empty. Raises the binding's error if its block is corrupt."""
+    cursor = db.iter()
+    cursor.seek_to_last()
+    cursor.status()
+    return cursor.key() if cursor.valid() else None
 
 
 STORES.aliases["rocksdict"] = f"{__name__}:{TableStore.__name__}"

@@ -1,4 +1,4 @@
-"""Tables of bytes whose writes are cheap, go to the partition that is meant, and can be waited for."""
+"""Faust tables of bytes: a write costs little, goes to its event's partition, and can be waited for."""
 
 import asyncio
 import weakref
@@ -12,30 +12,31 @@ from faust.exceptions import FaustError
 from faust.streams import _current_event
 from faust.types import EventT, FutureMessage, RecordMetadata
 
-from chassis.faust.internals.steps import Begun
+from chassis.faust.internals.steps import EagerCoroutine
 from chassis.faust.store import TableStore
 
 Write = asyncio.Future[RecordMetadata]
-"""A record of a changelog; done once the broker has it."""
+"""The future of a changelog record, done once the broker has acknowledged the record."""
 
 
 def set_current_event(event: EventT[bytes]) -> None:
-    """From here on, this task reads and writes tables in the partition of `event`.
+    """Make this task read and write tables in the partition of `event` from now on.
 
-    Faust takes the partition of the event that a stream gave last, which is another where several are in hand.
+    By itself Faust uses the partition of the event that a stream delivered last, which may differ from the partition of
+    the event being processed when several are in progress.
     """
     _current_event.set(weakref.ref(event))  # it has no public name
 
 
 class DirectTable(faust.Table[bytes, bytes]):
-    """A table whose changelog records go to the producer at once, not through a task and a buffer of Faust's."""
+    """A Faust table that passes its changelog records to the producer directly, without Faust's task and buffer."""
 
     def __init__(self, app: faust.App, **options: Any) -> None:
         super().__init__(app, key_type=bytes, value_type=bytes, **options)
         self._last_writes: dict[int, Write] = {}
 
     def write(self, event: EventT[bytes], key: bytes, entry: bytes | None) -> None:
-        """Write an entry, or delete it (None), because of an event: into its partition, whichever came after it."""
+        """Set an entry, or delete it (None), in the partition of `event`, even if other events came after it."""
         set_current_event(event)
         if entry is not None:
             self[key] = entry
@@ -43,53 +44,60 @@ class DirectTable(faust.Table[bytes, bytes]):
             del self[key]
 
     def last_write(self, partition: int) -> Write | None:
-        """The changelog record of the last write from a source partition, done once the broker has it."""
+        """Return the future of the last changelog record in a partition, or None if nothing was written.
+
+        It is done once the broker has acknowledged the record.
+        """
         return self._last_writes.get(partition)
 
     def on_key_set(self, key: bytes, value: bytes) -> None:
-        """What Faust does before an entry is set, but for the end of keys, which only windows have."""
+        """Publish the changelog record and notify the sensors before an entry is set; Faust calls this.
+
+        Faust's own method also handles the expiry of keys, which only windowed tables have.
+        """
         self._publish(key, value)
         self.app.sensors.on_table_set(self, key, value)
 
     def on_key_del(self, key: bytes) -> None:
-        """What Faust does before an entry is deleted."""
+        """Publish the changelog record and notify the sensors before an entry is deleted; Faust calls this."""
         self._publish(key, None)
         self.app.sensors.on_table_del(self, key)
 
     def _publish(self, key: bytes, value: bytes | None) -> None:
-        """Hand a record to the producer, after all that was handed to it before.
+        """Publish a changelog record, after all records that were published before.
 
-        A producer takes a record at once, unless its batch for the partition is full. Only then the record is left to
-        Faust's buffer, as Faust would leave all: a task that wraps each record in four objects. Faust takes no events
-        while there is much in it.
+        A producer accepts a record at once, unless its batch for the partition is full. Only then the record goes
+        through Faust's buffer, as Faust would send all records: by a task that wraps each of them in four objects.
+        Faust fetches no events while its buffer holds many records.
         """
-        partition = cast(int, self.partition_for_key(key))  # None only with a partitioner, and there is none
+        partition = cast(int, self.partition_for_key(key))  # None only with a partitioner, which there is not
         before = self._last_writes.get(partition)
         write = None
-        if not isinstance(before, FutureMessage) or before.done():  # else it may wait in the buffer still
-            write = self._published_at_once(partition, key, value)
+        if not isinstance(before, FutureMessage) or before.done():  # else it may still be in the buffer
+            write = self._try_publish_now(partition, key, value)
         if write is None:
             write = self.send_changelog(partition, key, value, value_serializer="raw")
         self._last_writes[partition] = write
 
-    def _published_at_once(self, partition: int, key: bytes, value: bytes | None) -> Write | None:
+    def _try_publish_now(self, partition: int, key: bytes, value: bytes | None) -> Write | None:
+        """Pass a record to the producer without waiting, or return None if the producer cannot accept it at once."""
         producer, topic = self.app.producer, self._changelog_name
         try:
-            sending = Begun(producer.send(topic, key, value, partition, timestamp=None, headers=None))
-        except (KafkaError, FaustError):  # it is closed, say; what the buffer makes of that is what Faust makes of it
+            sending = EagerCoroutine(producer.send(topic, key, value, partition, timestamp=None, headers=None))
+        except (KafkaError, FaustError):  # it is closed, say; then Faust's buffer handles the error
             return None
-        if not sending.is_done:  # nothing is sent yet
+        if not sending.is_done:  # the batch is full, and nothing is sent yet
             sending.close()
             return None
         write = cast(Write, sending.result)
         size = len(value) if value is not None else 0
-        sensors: Any = self.app.sensors  # none of which looks at the message, which there is not here
+        sensors: Any = self.app.sensors  # the third argument, Faust's message, does not exist here; no sensor uses it
         state = sensors.on_send_initiated(producer, topic, None, len(key), size)
-        write.add_done_callback(partial(self._published, state))
+        write.add_done_callback(partial(self._on_published, state))
         return write
 
-    def _published(self, state: Any, write: Write) -> None:
-        """What Faust does once the broker has a record."""
+    def _on_published(self, state: Any, write: Write) -> None:
+        """Notify the sensors, and persist the offset, once the broker has acknowledged or rejected a record."""
         producer = self.app.producer
         if write.cancelled():
             return
@@ -98,17 +106,18 @@ class DirectTable(faust.Table[bytes, bytes]):
             return
         record = write.result()
         self.app.sensors.on_send_completed(producer, state, record)
-        self._has_up_to(record)
+        self._persist_offset(record)
 
     def _on_changelog_sent(self, write: FutureMessage) -> None:
-        """Faust's, which has no other name: of records that waited in the buffer."""
-        self._has_up_to(write.result())
+        """Persist the offset of a record that went through Faust's buffer; Faust calls this method by its name."""
+        self._persist_offset(write.result())
 
-    def _has_up_to(self, record: RecordMetadata) -> None:
-        """Remember, on disk, that a record and all before it in its changelog need not be recovered.
+    def _persist_offset(self, record: RecordMetadata) -> None:
+        """Store on disk that the table holds a changelog up to a record, so that recovery starts after the record.
 
-        Not when there is one before it that is not of this table: then the partition was another's meanwhile, and
-        what that one wrote would never be read here. From there on all is recovered, when the partition comes back.
+        The offset is not stored if the record is not the next one after the stored offset. Then another worker owned
+        the partition meanwhile, and its records would never be read here. When the partition is assigned again,
+        everything after the stored offset is recovered.
         """
         before = self.data.persisted_offset(record.topic_partition)
         if record.offset == (-1 if before is None else before) + 1:
@@ -116,41 +125,51 @@ class DirectTable(faust.Table[bytes, bytes]):
 
     @cached_property
     def _changelog_name(self) -> str:
+        """The name of the table's changelog topic."""
         return self.changelog_topic.get_topic_name()
 
     async def purge(self, is_over: Callable[[bytes], bool]) -> int:
-        """Delete the entries whose value is over from this worker's own copy; how many there were.
+        """Delete expired entries from this worker's own copy of the table, and return how many were deleted.
 
-        Nothing is written to the changelog, which must forget them by itself (`retention.ms`). Lets others go on after
-        each partition.
+        `is_over` returns True for the value of an expired entry. Nothing is written to the changelog, whose
+        `retention.ms` must delete the records there. Other tasks may run after each partition.
         """
         purged = 0
-        for entries, delete in list(self._copies()):
-            over = [key for key, value in entries() if is_over(value)]
-            for key in over:
+        for entries, delete in list(self._iter_copies()):
+            expired = [key for key, value in entries() if is_over(value)]
+            for key in expired:
                 delete(key)
-            purged += len(over)
+            purged += len(expired)
             await asyncio.sleep(0)
         return purged
 
-    def _copies(self) -> Iterator[tuple[Callable[[], Iterable[tuple[bytes, bytes]]], Callable[[bytes], object]]]:
+    def _iter_copies(self) -> Iterator[tuple[Callable[[], Iterable[tuple[bytes, bytes]]], Callable[[bytes], object]]]:
+        """Yield, for each local copy (one per partition on disk, one in memory), two functions.
+
+        The first returns the copy's entries; the second deletes a key without a changelog record.
+        """
         store: Any = self.data
         if isinstance(store, TableStore):
-            for db in store.databases():
-                yield partial(store.entries_of, db), db.delete
+            for db in store.list_open_databases():
+                yield partial(store.iter_entries, db), db.delete
         else:
-            yield store.data.items, partial(_take_out, store)
+            yield store.data.items, partial(_remove_key, store)
 
 
-def _take_out(store: Any, key: bytes) -> None:
+def _remove_key(store: Any, key: bytes) -> None:
+    """Delete a key from a table in memory, if it exists."""
     store.data.pop(key, None)
 
 
 D = TypeVar("D", bound=DirectTable)
 
 
-def add_table(app: faust.App, kind: type[D], name: str, partitions: int, says: str, **options: Any) -> D:
-    """A table of an app, with as many changelog partitions as its sources have, or its first write would fail."""
-    table = kind(app, name=name, partitions=partitions, help=says, beacon=app.tables.beacon, **options)
+def add_table(app: faust.App, kind: type[D], name: str, partitions: int, description: str, **options: Any) -> D:
+    """Create a table and add it to an app.
+
+    `partitions` is the number of its changelog partitions, and must be that of its source topics: otherwise the first
+    write fails.
+    """
+    table = kind(app, name=name, partitions=partitions, help=description, beacon=app.tables.beacon, **options)
     app.tables.add(table)
     return table

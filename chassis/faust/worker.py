@@ -1,4 +1,4 @@
-"""The process of a worker: its start, which waits for nothing but what it needs, and its end, which comes in time."""
+"""The process of a Faust worker: its start, which waits for a broker and topics, and its end within a deadline."""
 
 import asyncio
 import gc
@@ -29,46 +29,50 @@ from chassis.faust.internals.consumer import StreamConsumer
 from chassis.faust.internals.recovery import StreamTables
 from chassis.faust.settings import FAUST_LOG, StreamSettings
 from chassis.faust.store import DataDir
-from chassis.kafka import topics_made
-from chassis.process import refuse_to_start
+from chassis.kafka import ensure_topics_without_timeout
+from chassis.process import exit_with_error
 from chassis.topics import BrokerUnreachableError, TopicLike, wait_for_broker
 
 log = structlog.get_logger()
 
 STOP_WITHIN_S: Final = 20.0
-"""A stop takes no longer; Kubernetes kills after 30 s. What it cuts off is as after a crash: done again."""
+"""The longest duration of a stop; Kubernetes kills after 30 s. Work that is cut off is done again, as after a crash."""
 
 _BROKER_ANSWERS_WITHIN_S: Final = 2.0
 
 _COLLECT_GARBAGE_AFTER: Final = (100_000, 50, 100)
-"""Python's own is (700, 10, 10): it would walk through all tables and indexes whenever some thousand flights were
-decoded, which took a fifth of a worker's time. What is in no cycle is freed at once, as ever."""
+"""Thresholds of the garbage collector, for `gc.set_threshold`.
+
+Python's default, (700, 10, 10), would traverse all tables and indexes whenever some thousand flights were decoded,
+which took a fifth of a worker's time. Objects that are in no reference cycle are freed at once, with any thresholds.
+"""
 
 _HTTP_DRAINS_WITHIN_S: Final = 2.0
-"""How long requests in flight may take once the server stops; pages that keep a connection open would take for ever."""
+"""Seconds that requests in flight may take once the server stops; pages with open connections would never end."""
 
 
 class StreamApp(faust.App):
-    """A Faust app that answers on its port before it has a broker."""
+    """A Faust app that serves its pages before it is connected to a broker."""
 
     logger = FAUST_LOG
     health: Health
-    before_kafka: tuple[ServiceT, ...] = ()
-    """Started once the pages are served, and before anything connects."""
+    services_before_kafka: tuple[ServiceT, ...] = ()
+    """Services that start once the pages are served, and before any Kafka client connects."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"TableManager": StreamTables} | options)
         self.work_is_done = threading.Event()
-        """At a stop: nothing is waited for any more but the broker."""
+        """An event that is set during a stop, when only the broker is still waited for."""
 
     class BootStrategy(base.BootStrategy):
-        """Faust's own, with the web server first: while a worker waits, somebody will want to know for what."""
+        """Faust's order of starts, but with the web server first, so that a waiting worker can be examined."""
 
         def server(self) -> Iterable[ServiceT]:
+            """Yield the services of a worker in the order in which they start."""
             app = cast(StreamApp, self.app)
             yield from self.sensors()
             yield from self.web_server()
-            yield from app.before_kafka
+            yield from app.services_before_kafka
             yield from self.kafka_producer()
             yield from self.kafka_consumer()
             yield from self.agents()
@@ -76,18 +80,21 @@ class StreamApp(faust.App):
             yield from self.tables()
 
     async def _producer_flush(self, logger: Any) -> None:
-        """The last step of Faust's stop that is ours, after all that `on_before_shutdown` asks for."""
+        """Flush the producer as Faust does; during a stop, first report that all other work is done.
+
+        Faust calls this in a stop after `on_before_shutdown`, when everything that follows waits only for the broker.
+        """
         if self.should_stop:
             self.work_is_done.set()
         await super()._producer_flush(logger)
 
 
-class FirstBroker(Service):
-    """Waits for a broker, and makes the topics that are missing, before anything of Faust's connects.
+class KafkaPreparation(Service):
+    """The service that waits for a broker and creates missing topics before Faust's own clients connect.
 
-    The tables' changelogs are made here too: Faust makes them while it starts, and a table that is written before the
-    cluster's metadata knows its changelog raises PartitionsMismatch. Faust's own clients end the process when they
-    find no broker.
+    It creates the tables' changelogs too. Faust itself creates them while it starts, and a write to a table raises
+    PartitionsMismatch as long as the cluster's metadata does not contain its changelog. Faust's own clients end the
+    process when they find no broker.
     """
 
     logger = FAUST_LOG
@@ -100,7 +107,11 @@ class FirstBroker(Service):
         directory: DataDir,
         refuse: Callable[[ChassisError], None],
     ) -> None:
-        """`refuse` is given what `topics_made` raises, or ForeignDataDirError; it has the worker stopped."""
+        """Create the service, not yet started.
+
+        `refuse` is called with the errors of `ensure_topics_without_timeout` and `DataDir.require_origin`; it has to
+        stop the worker.
+        """
         super().__init__()
         self._service = service
         self._settings = settings
@@ -109,16 +120,18 @@ class FirstBroker(Service):
         self._refuse = refuse
 
     async def on_start(self) -> None:
-        await self.wait(self._found())  # no longer than until the worker is told to stop
+        """Wait until Kafka is prepared, or the worker stops."""
+        await self.wait(self._prepare())
 
-    async def _found(self) -> None:
+    async def _prepare(self) -> None:
+        """Create missing topics and check whose tables the data directory holds; stop the worker if that fails."""
         servers = self._settings.kafka_bootstrap_servers
         try:
             cluster = None
-            while cluster is None:  # whatever ends right after it has answered is waited for again
-                await topics_made(servers, self._topics, self._settings.kafka_replication_factor)
+            while cluster is None:  # a broker that ends right after it has answered is waited for again
+                await ensure_topics_without_timeout(servers, self._topics, self._settings.kafka_replication_factor)
                 with suppress(KafkaError, OSError):
-                    cluster = await cluster_id(servers)
+                    cluster = await fetch_cluster_id(servers)
             if self._settings.store != "memory":
                 self._directory.require_origin(self._service, cluster)
         except ChassisError as error:
@@ -126,8 +139,8 @@ class FirstBroker(Service):
             await self.wait_until_stopped()
 
 
-async def cluster_id(bootstrap_servers: str) -> str:
-    """What the cluster calls itself. Raises KafkaError or OSError when it does not answer."""
+async def fetch_cluster_id(bootstrap_servers: str) -> str:
+    """Return the id of the Kafka cluster. Raises KafkaError or OSError when no broker answers."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     try:
         await admin.start()
@@ -139,51 +152,55 @@ async def cluster_id(bootstrap_servers: str) -> str:
 class _Producer(faust.transport.drivers.aiokafka.Producer):
     """Faust's producer, made idempotent, for which Faust has no setting.
 
-    Without it a record that the broker did not take for half a minute is given up: one of a changelog with no more
-    than a warning, so that a table and what it is recovered from differ for good.
+    A producer that is not idempotent drops a record that the broker has not accepted within half a minute. If the
+    record belongs to a changelog, Faust only logs a warning, and the table and its changelog differ for good.
     """
 
     logger = FAUST_LOG
 
     def _settings_extra(self) -> Mapping[str, Any]:
+        """Return further options of aiokafka's producer; Faust calls this."""
         return {"acks": "all", "enable_idempotence": True}
 
 
 class _Worker(faust.Worker):
-    """Faust's worker, that ends in time and can be refused."""
+    """Faust's worker, which exits within a deadline and can be stopped because of an error."""
 
     logger = FAUST_LOG
     refusal: ChassisError | None = None
+    """Why the worker cannot run; None: no such error."""
 
     def __init__(self, app: StreamApp, settings: StreamSettings, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(app, loop=loop, quiet=True, override_logging=False, redirect_stdouts=False)
         self.spinner = None  # it writes terminal codes between the lines of the log, quiet or not
-        self._deadline = threading.Thread(target=self._end_in_time, name="deadline", daemon=True)
+        self._deadline = threading.Thread(target=self._exit_at_deadline, name="deadline", daemon=True)
         self._kafka = settings.kafka_bootstrap_servers
         self._work_is_done = app.work_is_done
 
     def refuse(self, error: ChassisError) -> None:
-        """Stop as at a SIGTERM; `run_worker` then says why."""
+        """Stop the worker as at a SIGTERM because of an error, which `run_worker` then prints."""
         self.refusal = error
         self._schedule_shutdown(signal.SIGTERM)
 
     async def stop(self) -> None:
+        """Stop the worker as Faust does, and start the thread that enforces the deadline."""
         if not self._stopped.is_set():
             self._deadline.start()
         await super().stop()
 
-    def _end_in_time(self) -> None:
-        """In a thread, because the stop of Faust's consumer blocks the event loop until the consumer's has ended.
+    def _exit_at_deadline(self) -> None:
+        """Exit the process when the stop lasts too long, or when it waits only for a broker that is unavailable.
 
-        Faust flushes its producer and commits, and aiokafka leaves its group: each waits for a broker that is away as
-        long as a request may take, or without end. Nothing is lost without them: events that are not acknowledged,
-        and alerts that the broker does not have, are done again.
+        This runs in a thread, because the stop of Faust's consumer blocks the event loop until the consumer's own event
+        loop has ended. Faust flushes its producer and commits, and aiokafka leaves its group: each of these waits for
+        an unavailable broker until a request times out, or for ever. Nothing is lost without them: events that are not
+        acknowledged are processed again, and alerts that the broker does not have are published again.
         """
         at_latest = time.monotonic() + STOP_WITHIN_S
         reason = f"not ended after {STOP_WITHIN_S:g} s"
         if self._work_is_done.wait(STOP_WITHIN_S):
-            while (left := at_latest - time.monotonic()) > 0:
-                time.sleep(min(left, _BROKER_ANSWERS_WITHIN_S))
+            while (remaining := at_latest - time.monotonic()) > 0:
+                time.sleep(min(remaining, _BROKER_ANSWERS_WITHIN_S))
                 try:
                     asyncio.run(wait_for_broker(self._kafka, _BROKER_ANSWERS_WITHIN_S))
                 except BrokerUnreachableError:
@@ -194,12 +211,13 @@ class _Worker(faust.Worker):
 
 
 def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicLike]) -> NoReturn:
-    """Run a worker of an app that `create_stream_app` made, until SIGTERM or SIGINT.
+    """Run a worker of an app from `create_stream_app` until SIGTERM or SIGINT, then exit the process.
 
-    It serves its pages, waits for the broker, makes the topics that are missing, and goes to work. Exits with 0, with
-    2 and one sentence when it cannot be run as it was told to, or with 1 after a crash, to be started again.
+    The worker serves its pages, waits for the broker, creates missing topics, and then processes events. The exit code
+    is 0 after a stop, 2 (with one sentence on standard error) if the settings do not allow it to run, and 1 after a
+    crash, after which the supervisor should restart it.
     """
-    ours = cast(StreamApp, app)
+    stream_app = cast(StreamApp, app)
     gc.set_threshold(*_COLLECT_GARBAGE_AFTER)
     loop = uvloop.new_event_loop()
     asyncio.set_event_loop(loop)
@@ -207,28 +225,28 @@ def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicL
     app.transport.Producer = _Producer  # type: ignore[misc]  # of this app's transport only
     app.transport.Consumer = StreamConsumer  # type: ignore[misc]
     try:
-        directory = DataDir.claimed(settings.data_dir, shared=settings.store == "memory")
-        _listen(app, settings)
+        directory = DataDir.claim(settings.data_dir, shared=settings.store == "memory")
+        _bind_web_server(app, settings)
     except ChassisError as error:
-        refuse_to_start(app.conf.id, error)
-    worker = _Worker(ours, settings, loop)
-    wanted = (*topics, *changelogs(app))
-    first_broker = FirstBroker(app.conf.id, settings, wanted, directory, worker.refuse)
-    ours.before_kafka = (first_broker, ours.health)
+        exit_with_error(app.conf.id, error)
+    worker = _Worker(stream_app, settings, loop)
+    wanted = (*topics, *iter_changelog_topics(app))
+    preparation = KafkaPreparation(app.conf.id, settings, wanted, directory, worker.refuse)
+    stream_app.services_before_kafka = (preparation, stream_app.health)
     try:
         worker.execute_from_commandline()
     except SystemExit:
         if worker.refusal is not None:
-            refuse_to_start(app.conf.id, worker.refusal)
+            exit_with_error(app.conf.id, worker.refusal)
         raise
 
 
-def _listen(app: faust.App, settings: StreamSettings) -> None:
-    """Have Faust's web server take a port that is taken here and now. Raises CannotListenError."""
+def _bind_web_server(app: faust.App, settings: StreamSettings) -> None:
+    """Bind the web port at once, and make Faust's web server use that socket. Raises CannotListenError."""
     host, port = settings.listen_host, settings.web_port
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:  # a name that is not known, too
+    except OSError as error:  # an unknown host name, too
         reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
         raise CannotListenError(f"HTTP cannot listen on {host}:{port}: {reason}.") from None
     web: Any = app.web
@@ -241,17 +259,17 @@ def _listen(app: faust.App, settings: StreamSettings) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Changelog:
-    """The topic that a table is recovered from."""
+class _ChangelogTopic:
+    """The changelog topic of a table, from which the table is recovered."""
 
     name: str
     partitions: int
     config: Mapping[str, str]
 
 
-def changelogs(app: faust.App) -> Iterator[TopicLike]:
-    """The topics that the tables of a finalized app are recovered from, as Faust would make them."""
+def iter_changelog_topics(app: faust.App) -> Iterator[TopicLike]:
+    """Yield the changelog topic of each table of a finalized app, with the settings that Faust would give it."""
     for table in app.tables.values():
         topic = table.changelog_topic
         config = {name: str(value) for name, value in (topic.config or {}).items()}
-        yield _Changelog(topic.get_topic_name(), table.partitions, {"cleanup.policy": "compact"} | config)
+        yield _ChangelogTopic(topic.get_topic_name(), table.partitions, {"cleanup.policy": "compact"} | config)

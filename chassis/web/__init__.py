@@ -1,1 +1,1 @@
-"""HTTP as the services speak it: problem details, health, the OpenAPI document, rate limits, the WSGI server."""
+"""HTTP for all services: problem details, health, the OpenAPI document, rate limits, the WSGI server."""

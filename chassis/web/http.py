@@ -1,4 +1,4 @@
-"""HTTP as every service speaks it: problem details for each error, preconditions, health, metrics, bearer tokens."""
+"""The Flask app of every service: problem details for each error, preconditions, health, metrics, bearer tokens."""
 
 import re
 import time
@@ -44,7 +44,7 @@ class ProblemDetails(BaseModel):
 
 
 class Problem(Exception):
-    """An answer that says what is wrong and what to do. `detail` must hold nothing secret."""
+    """An error that is answered with problem details; `detail` is shown to the client, and holds nothing secret."""
 
     def __init__(
         self, status: int, detail: str, headers: Mapping[str, str] | None = None, errors: Sequence[Fault] | None = None
@@ -57,18 +57,19 @@ class Problem(Exception):
         self.headers.update(headers or {})
         self.errors = errors
 
-    def details(self) -> dict[str, object]:
-        """The members of the answer."""
+    def build_details(self) -> dict[str, object]:
+        """Return the members of the answer's JSON object."""
         details = ProblemDetails(
             title=HTTPStatus(self.status).phrase,
             status=self.status,
-            detail=_text(self.detail),
+            detail=_replace_surrogates(self.detail),
             errors=None if self.errors is None else list(self.errors),
         )
         return details.model_dump(exclude_none=True)
 
-    def response(self) -> Response:
-        response = jsonify(self.details())
+    def to_response(self) -> Response:
+        """Return the problem as a response (`application/problem+json`)."""
+        response = jsonify(self.build_details())
         response.status_code = self.status
         response.content_type = "application/problem+json"
         response.headers.update(self.headers)
@@ -77,13 +78,13 @@ class Problem(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ProblemKind:
-    """How one class of a service's errors is answered; the error's own text is the detail."""
+    """The status and headers with which one class of a service's errors is answered; the error's text is the detail."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, error: Exception) -> Problem:
-        """The answer to this error. One with an attribute `retry_after_s` also says when to come back."""
+    def build_problem(self, error: Exception) -> Problem:
+        """Return the problem that answers an error. An error with an attribute `retry_after_s` gets a `Retry-After`."""
         wait = getattr(error, "retry_after_s", None)
         return Problem(
             self.status, str(error), dict(self.headers) | ({} if wait is None else {"Retry-After": str(wait)})
@@ -92,13 +93,14 @@ class ProblemKind:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An answer that succeeded: what its body says, as the model that the service's description shows."""
+    """A successful answer of a route, whose body is the model that the OpenAPI document describes; None: no body."""
 
     body: BaseModel | None = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def response(self) -> Response:
+    def to_response(self) -> Response:
+        """Return the reply as a Flask response."""
         response = Response() if self.body is None else jsonify(self.body.model_dump(mode="json"))
         if self.body is None:
             del response.headers["Content-Type"]
@@ -110,16 +112,17 @@ class Reply:
 def create_app(
     name: str, metrics: Metrics, problems: Mapping[type[Exception], ProblemKind], ready: Callable[[], bool]
 ) -> Flask:
-    """A Flask app with health, metrics and error answers; the service adds its own blueprints.
+    """Create a Flask app with health, metrics and error answers, to which the service adds its own blueprints.
 
-    `problems` is the service's one table of errors; `ready` may block briefly and must not raise.
+    `problems` is the service's table of errors. `ready` returns True if the service can work, False if not; it may
+    block briefly and must not raise.
     """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.url_map.merge_slashes = False  # a path may hold a value in which two slashes are not one
-    _answer_errors(app, problems)
-    _count_requests(app, metrics)
+    app.url_map.merge_slashes = False  # a path may contain a value with two slashes in a row
+    _register_error_handlers(app, problems)
+    _register_request_metrics(app, metrics)
 
     @app.get("/health/live")
     def live() -> Response:
@@ -133,46 +136,49 @@ def create_app(
 
     @app.get("/metrics")
     def exposition() -> Response:
-        body, content_type = metrics.exposition()
+        body, content_type = metrics.format_exposition()
         return Response(body, content_type=content_type)
 
     return app
 
 
-def _answer_errors(app: Flask, problems: Mapping[type[Exception], ProblemKind]) -> None:
+def _register_error_handlers(app: Flask, problems: Mapping[type[Exception], ProblemKind]) -> None:
+    """Make the app answer every error with problem details; an unexpected error is logged and answered with 500."""
+
     @app.errorhandler(Problem)
     def problem(error: Problem) -> Response:
-        return error.response()
+        return error.to_response()
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-        return Problem(error.code or 500, error.description or "", headers).response()
+        return Problem(error.code or 500, error.description or "", headers).to_response()
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
-        log.error("http.unexpected_error", endpoint=_route(), error=type(error).__name__, exc_info=error)
-        return Problem(500, "Something went wrong on our side; it has been logged.").response()
+        log.error("http.unexpected_error", endpoint=_get_route_template(), error=type(error).__name__, exc_info=error)
+        return Problem(500, "Something went wrong on our side; it has been logged.").to_response()
 
     for kind, answer in problems.items():
 
         def known(error: Exception, answer: ProblemKind = answer) -> Response:
-            return answer.of(error).response()
+            return answer.build_problem(error).to_response()
 
         app.register_error_handler(kind, known)
 
 
-def path_template(rule: Rule) -> str:
-    """The rule's path as OpenAPI writes it: `/things/{name}`, whatever converts the name."""
+def format_path_template(rule: Rule) -> str:
+    """Return the path of a route in OpenAPI's form: `/things/{name}`, without Flask's converters."""
     return re.sub(r"<(?:[^<>:]*:)?([^<>]+)>", r"{\1}", rule.rule)
 
 
-def _route() -> str:
-    """The route's template: never the path, which may hold an address."""
-    return path_template(request.url_rule) if request.url_rule else "unmatched"
+def _get_route_template() -> str:
+    """Return the path template of the request's route, or "unmatched"; the path itself may contain an address."""
+    return format_path_template(request.url_rule) if request.url_rule else "unmatched"
 
 
-def _count_requests(app: Flask, metrics: Metrics) -> None:
+def _register_request_metrics(app: Flask, metrics: Metrics) -> None:
+    """Make the app count its requests and observe their durations."""
     total = metrics.counter("http_requests_total", "HTTP requests answered", "method", "endpoint", "status")
     seconds = metrics.histogram("http_request_duration_seconds", "Time to answer a request", "method", "endpoint")
 
@@ -182,27 +188,27 @@ def _count_requests(app: Flask, metrics: Metrics) -> None:
 
     @app.after_request
     def count(response: Response) -> Response:
-        # An unknown method is a stranger's text; it must not become a label.
+        # An unknown method is any text from a client, and must not become a label.
         method = request.method if request.method in _METHODS else "other"
-        total.labels(method=method, endpoint=_route(), status=str(response.status_code)).inc()
+        total.labels(method=method, endpoint=_get_route_template(), status=str(response.status_code)).inc()
         if "started" in g:
-            seconds.labels(method=method, endpoint=_route()).observe(time.perf_counter() - g.started)
+            seconds.labels(method=method, endpoint=_get_route_template()).observe(time.perf_counter() - g.started)
         return response
 
 
 _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 
-def bearer_token() -> str:
-    """The request's bearer token (RFC 6750). Raises Problem 401."""
+def read_bearer_token() -> str:
+    """Return the request's bearer token (RFC 6750). Raises Problem 401 if there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Problem(401, "Send your token in the header: Authorization: Bearer <token>.")
     return token.strip()
 
 
-def parsed_body(model: type[B]) -> B:
-    """The request's JSON body as `model`. Raises Problem 415, 400, or 422 with one entry for each fault."""
+def parse_body(model: type[B]) -> B:
+    """Return the request's JSON body as a `model`. Raises Problem 415, 400, or 422 with one entry for each fault."""
     if not request.is_json:
         raise Problem(415, "Send JSON, with the header Content-Type: application/json.")
     try:
@@ -211,55 +217,65 @@ def parsed_body(model: type[B]) -> B:
         body = None
     if not isinstance(body, dict):
         raise Problem(400, "The body must be one JSON object.")
-    return _validated(model, body, "body")
+    return _validate(model, body, "body")
 
 
-def parsed_query(model: type[B]) -> B:
-    """The request's query as `model`, each value a text. Raises Problem 422 with one entry for each fault.
+def parse_query(model: type[B]) -> B:
+    """Return the request's query as a `model`. Raises Problem 422 with one entry for each fault.
 
-    A parameter that the model does not know is not looked at; one that it does may be given once.
+    The model gets each value as a text. Parameters that the model does not have are ignored; one that the model has may
+    be given only once.
     """
     given = {name: values for name, values in request.args.lists() if name in model.model_fields}
     twice = [Fault(field=name, message="is given more than once") for name, values in given.items() if len(values) > 1]
     if twice:
-        raise _faulty(twice)
-    return _validated(model, {name: value for name, (value,) in given.items()}, "query")
+        raise _build_validation_problem(twice)
+    return _validate(model, {name: value for name, (value,) in given.items()}, "query")
 
 
-def _validated(model: type[B], given: Mapping[str, object], whole: str) -> B:
+def _validate(model: type[B], given: Mapping[str, object], whole: str) -> B:
+    """Return values as a `model`. Raises Problem 422 with one entry for each fault, up to 20.
+
+    `whole` is the name of a fault that concerns no single member: "body" or "query".
+    """
     try:
         return model.model_validate(given)
     except ValidationError as error:
-        raise _faulty(
+        raise _build_validation_problem(
             [
-                Fault(field=_text(".".join(map(str, e["loc"]))) or whole, message=_text(e["msg"]))
+                Fault(
+                    field=_replace_surrogates(".".join(map(str, e["loc"]))) or whole,
+                    message=_replace_surrogates(e["msg"]),
+                )
                 for e in error.errors(include_url=False, include_input=False)[:_MOST_FAULTS]
             ]
         ) from None
 
 
-def _faulty(faults: Sequence[Fault]) -> Problem:
+def _build_validation_problem(faults: Sequence[Fault]) -> Problem:
+    """Return a Problem 422 with these faults."""
     return Problem(422, "; ".join(f"{fault.field}: {fault.message}" for fault in faults), errors=faults)
 
 
-def _text(text: str) -> str:
-    """`text` without halves of surrogate pairs, which JSON can spell and UTF-8 cannot."""
+def _replace_surrogates(text: str) -> str:
+    """Return `text` with each single half of a surrogate pair replaced by "?": JSON can contain them, UTF-8 cannot."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass(frozen=True, slots=True)
 class HeaderField:
-    """A header field that a request may carry, and how the description of a service shows it."""
+    """A header field of requests: its form, and its description in the OpenAPI document."""
 
     name: str
-    says: str
+    description: str
     pattern: str
-    """As ECMA 262 and Python read it alike, from `^` to `$`."""
+    """A regular expression that ECMA 262 and Python read alike, from `^` to `$`."""
     example: str
     required: bool = False
+    """True if the OpenAPI document shows the header as required."""
 
-    def value(self) -> str | None:
-        """What the request gives, or None. Raises Problem 400 when it is not in the form of the pattern."""
+    def read_value(self) -> str | None:
+        """Return the request's value, or None if the header is missing. Raises Problem 400 if it has another form."""
         given = request.headers.get(self.name)
         if given is not None and not re.fullmatch(self.pattern, given):
             raise Problem(400, f"The header {self.name} must be like this: {self.name}: {self.example}")
@@ -286,19 +302,22 @@ IF_MATCH: Final = HeaderField(
 )
 
 
-def idempotency_key() -> UUID | None:
-    """The key that the request gives, if it gives one. Raises Problem 400."""
-    given = IDEMPOTENCY_KEY.value()
+def read_idempotency_key() -> UUID | None:
+    """Return the request's idempotency key, or None if it has none. Raises Problem 400 if the key is not a UUID."""
+    given = IDEMPOTENCY_KEY.read_value()
     return None if given is None else UUID(given.strip('"'))
 
 
-def entity_tag(version: int) -> str:
-    """The strong ETag of this version."""
+def format_entity_tag(version: int) -> str:
+    """Return the strong ETag of a version."""
     return f'"{version}"'
 
 
-def if_match() -> ETags:
-    """Which versions the request is for. No weak tag matches (RFC 9110, 8.8.3.2). Raises Problem 428, 400."""
-    if IF_MATCH.value() is None:
+def read_if_match() -> ETags:
+    """Return the versions that the request's `If-Match` allows. Weak tags never match (RFC 9110, 8.8.3.2).
+
+    Raises Problem 428 if the header is missing, 400 if it is invalid.
+    """
+    if IF_MATCH.read_value() is None:
         raise Problem(428, "Read it first, and send its ETag in the header If-Match, or If-Match: * for whichever.")
     return request.if_match

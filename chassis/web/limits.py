@@ -1,4 +1,4 @@
-"""How often one client may ask."""
+"""Rate limits: how many requests one client may send."""
 
 import ipaddress
 import math
@@ -14,32 +14,36 @@ from chassis.web.http import Problem
 _MOST_CLIENTS = 100_000
 
 
-class ClientLimit:
-    """At most so many requests of one client in any stretch of time of this length; counted by this replica alone."""
+class ClientRateLimit:
+    """A limit of requests per client in any interval of a given length (a moving window), counted per replica."""
 
     def __init__(self, rate: str) -> None:
-        """`rate` is a text like "60/minute". Raises ValueError when it is not, or is several."""
+        """`rate` is a text like "60/minute". Raises ValueError if it is invalid, or holds several rates."""
         (self._rate,) = parse_many(rate)
-        self._forget()
+        self._reset()
 
-    def spend(self) -> None:
-        """Count the present request. Raises Problem 429 with the time to come back, and then counts nothing."""
+    def count_request(self) -> None:
+        """Count the present request, or raise Problem 429 with `Retry-After` if it exceeds the limit."""
         if len(self._storage.events) > _MOST_CLIENTS:
-            self._forget()  # the storage keeps every client's name: better some are let in than the memory is used up
-        client = client_of(request.remote_addr or "")
+            self._reset()  # the storage keeps every client's address: rather admit some than use up the memory
+        client = identify_client(request.remote_addr or "")
         window = self._window
         if not window.hit(self._rate, client):
             wait = math.ceil(window.get_window_stats(self._rate, client).reset_time - time.time())
             headers = {"Retry-After": str(max(wait, 1))}
             raise Problem(429, "That was too often from your address; come back later.", headers)
 
-    def _forget(self) -> None:
+    def _reset(self) -> None:
+        """Discard all counts."""
         self._storage = MemoryStorage()
         self._window = MovingWindowRateLimiter(self._storage)
 
 
-def client_of(address: str) -> str:
-    """Whom an IP address belongs to: an IPv6 address is one of the 2⁶⁴ that a client has (RFC 6177)."""
+def identify_client(address: str) -> str:
+    """Return the client that an IP address belongs to: an IPv4 address, or a /64 network of IPv6.
+
+    A client has at least a /64 network of IPv6 (RFC 6177). A text that is not an address is returned unchanged.
+    """
     try:
         parsed = ipaddress.ip_address(address.strip("[]").partition("%")[0])
     except ValueError:

@@ -1,7 +1,7 @@
-"""A service's description (OpenAPI 3.1), generated from its routes, and a page that shows it.
+"""The OpenAPI 3.1 document of a service, generated from its routes, and a page that shows it.
 
-What a route takes and gives stands once, in `describe` beside the route. The models there are those that read the
-request and make the answer, so the description cannot say anything else. See docs/adr/0009.
+The input and output of a route are defined once, in `describe` beside the route. The same models parse the request and
+build the answer, so that the document cannot differ from the code. See docs/adr/0009.
 """
 
 import re
@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from werkzeug.routing import Rule
 
-from chassis.web.http import HeaderField, ProblemDetails, Reply, path_template
+from chassis.web.http import HeaderField, ProblemDetails, Reply, format_path_template
 
 _REFERENCE: Final = "#/components/schemas/{model}"
 
@@ -27,31 +27,37 @@ _PROBLEM_HEADERS: Final = {
     429: ("Retry-After", "Seconds to wait."),
     503: ("Retry-After", "Seconds to wait."),
 }
-"""The header that a problem of this status always has."""
+"""For each status, the header that its problem details always have, and the header's description."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResponseDescription:
-    """What one status of a route comes with."""
+    """The description of a route's answer with one status: its body and headers."""
 
     body: type[BaseModel] | Literal["text/html"] | None = None
-    says: str = ""
+    """The model of a JSON body, or the type of a page; None: no body."""
+    description: str = ""
+    """The answer's description; empty: the phrase of the status."""
     headers: Mapping[str, str] = field(default_factory=dict)
-    """What each header of the answer says, by name."""
+    """The description of each header of the answer, by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What `describe` was told."""
+    """The description of a route, as passed to `describe`; one operation of the OpenAPI document."""
 
     summary: str
     answers: Mapping[int, ResponseDescription]
+    """The successful answers, by status."""
     problems: frozenset[int]
+    """The statuses that are answered with problem details."""
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     headers: tuple[HeaderField, ...]
     path: Mapping[str, Mapping[str, object]]
+    """The JSON schema of path parameters, by name."""
     auth: Literal["user", "operator"] | None
+    """Whose bearer token is required; None: no token."""
 
 
 def describe(
@@ -65,21 +71,22 @@ def describe(
     path: Mapping[str, Mapping[str, object]] | None = None,
     auth: Literal["user", "operator"] | None = None,
 ) -> Callable[[Callable[..., Reply | Response]], Callable[..., Response]]:
-    """Describe a route; it stands between the route's decorator and its function, whose name identifies the operation.
+    """Attach the OpenAPI description to a route; a decorator between the route's decorator and its function.
 
-    The function returns a Reply, whose status and model must be described here, or, for a page, a Response.
-    `problems` are the statuses besides those that follow from the rest: 401 and 403 for `auth`, 400, 413, 415 and 422
-    for a `body`, 422 for a `query`, 400 for `headers`. `path` gives the schema of a parameter in the path where its
-    converter says too little.
+    The function's name becomes the operation's id. The function returns a Reply, whose status and model must be
+    described here, or, for a page, a Response. `problems` are further statuses with problem details, besides those that
+    follow from the other parameters: 401 and 403 for `auth`; 400, 413, 415 and 422 for a `body`; 422 for a `query`; 400
+    for `headers`. `path` gives the schema of a path parameter where Flask's converter does not suffice. The decorated
+    function raises TypeError if the reply's model is not the one described.
     """
-    said = {
+    statuses = {
         *problems,
         *((401, 403) if auth else ()),
         *((400, 413, 415, 422) if body else ()),
         *((422,) if query else ()),
         *((400,) if headers else ()),
     }
-    operation = Operation(summary, answers, frozenset(said), body, query, headers, path or {}, auth)
+    operation = Operation(summary, answers, frozenset(statuses), body, query, headers, path or {}, auth)
 
     def decorate(view: Callable[..., Reply | Response]) -> Callable[..., Response]:
         @wraps(view)
@@ -90,7 +97,7 @@ def describe(
             described = answers[reply.status].body
             if (None if reply.body is None else type(reply.body)) is not described:
                 raise TypeError(f"{view.__name__} answers {reply.status} with another body than it describes")
-            return reply.response()
+            return reply.to_response()
 
         answer.operation = operation  # type: ignore[attr-defined]
         return answer
@@ -98,9 +105,9 @@ def describe(
     return decorate
 
 
-def document(app: Flask, title: str, version: str, description: str) -> dict[str, object]:
-    """The OpenAPI document of all described routes of the app."""
-    found = list(_operations(app))
+def build_document(app: Flask, title: str, version: str, description: str) -> dict[str, object]:
+    """Return the OpenAPI document of all routes of the app that are described."""
+    found = list(_iter_operations(app))
     models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(ProblemDetails, "serialization")]
     for _, _, operation in found:
         if operation.body:
@@ -113,7 +120,7 @@ def document(app: Flask, title: str, version: str, description: str) -> dict[str
     _, definitions = models_json_schema(models, ref_template=_REFERENCE)
     paths: dict[str, dict[str, object]] = {}
     for rule, method, operation in found:
-        paths.setdefault(path_template(rule), {})[method.lower()] = _shown(rule, operation)
+        paths.setdefault(format_path_template(rule), {})[method.lower()] = _build_operation(rule, operation)
     return {
         "openapi": "3.1.0",
         "info": {"title": title, "version": version, "description": description},
@@ -125,7 +132,8 @@ def document(app: Flask, title: str, version: str, description: str) -> dict[str
     }
 
 
-def _operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
+def _iter_operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
+    """Yield the rule, method and description of each described route of the app."""
     for rule in app.url_map.iter_rules():
         operation = getattr(app.view_functions[rule.endpoint], "operation", None)
         if operation is not None:
@@ -133,34 +141,36 @@ def _operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
                 yield rule, method, operation
 
 
-def _shown(rule: Rule, operation: Operation) -> dict[str, object]:
+def _build_operation(rule: Rule, operation: Operation) -> dict[str, object]:
+    """Return the OpenAPI object of a route."""
     group, _, name = rule.endpoint.rpartition(".")
-    responses = {status: _answer(status, answer) for status, answer in operation.answers.items()}
-    responses |= {status: _problem(status) for status in operation.problems if status not in responses}
+    responses = {status: _build_response(status, answer) for status, answer in operation.answers.items()}
+    responses |= {status: _build_problem_response(status) for status in operation.problems if status not in responses}
     shown: dict[str, object] = {
         "operationId": name,
         "summary": operation.summary,
         "tags": [group],
-        "parameters": list(_parameters(rule, operation)),
+        "parameters": list(_build_parameters(rule, operation)),
         "responses": {str(status): responses[status] for status in sorted(responses)},
     }
     if operation.body:
         schema = {"$ref": _REFERENCE.format(model=operation.body.__name__)}
         shown["requestBody"] = {"required": True, "content": {"application/json": {"schema": schema}}}
     if operation.auth:
-        # OpenAPI 3.1, 4.8.30: what stands beside a scheme that is not OAuth is the role that is needed
+        # OpenAPI 3.1, 4.8.30: the list beside a scheme that is not OAuth holds the roles that are required
         shown["security"] = [{"bearer": ["operator"] if operation.auth == "operator" else []}]
     return shown
 
 
-def _parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, object]]:
+def _build_parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, object]]:
+    """Yield the OpenAPI objects of a route's parameters: in the path, in headers, in the query."""
     for converter, name in re.findall(r"<(?:(\w+)[^<>:]*:)?([^<>]+)>", rule.rule):
         schema = operation.path.get(name) or {"type": "string"} | ({"format": "uuid"} if converter == "uuid" else {})
         yield {"name": name, "in": "path", "required": True, "schema": schema}
     for header in operation.headers:
         schema = {"type": "string", "pattern": header.pattern, "examples": [header.example]}
         yield {
-            "name": header.name, "in": "header", "required": header.required, "description": header.says,
+            "name": header.name, "in": "header", "required": header.required, "description": header.description,
             "schema": schema,
         }  # fmt: skip
     if operation.query:
@@ -169,12 +179,13 @@ def _parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, object]]
             yield {"name": name, "in": "query", "required": name in described.get("required", ()), "schema": schema}
 
 
-def _answer(status: int, answer: ResponseDescription) -> dict[str, object]:
-    shown: dict[str, object] = {"description": answer.says or HTTPStatus(status).phrase}
+def _build_response(status: int, answer: ResponseDescription) -> dict[str, object]:
+    """Return the OpenAPI object of a successful answer."""
+    shown: dict[str, object] = {"description": answer.description or HTTPStatus(status).phrase}
     if answer.headers:
         shown["headers"] = {
-            name: {"description": says, "required": True, "schema": {"type": "string"}}
-            for name, says in answer.headers.items()
+            name: {"description": description, "required": True, "schema": {"type": "string"}}
+            for name, description in answer.headers.items()
         }
     if isinstance(answer.body, str):
         shown["content"] = {answer.body: {"schema": {"type": "string"}}}
@@ -184,10 +195,11 @@ def _answer(status: int, answer: ResponseDescription) -> dict[str, object]:
     return shown
 
 
-def _problem(status: int) -> dict[str, object]:
+def _build_problem_response(status: int) -> dict[str, object]:
+    """Return the OpenAPI object of an answer with problem details."""
     headers = dict([_PROBLEM_HEADERS[status]]) if status in _PROBLEM_HEADERS else {}
     schema = {"$ref": _REFERENCE.format(model=ProblemDetails.__name__)}
-    return _answer(status, ResponseDescription(headers=headers)) | {
+    return _build_response(status, ResponseDescription(headers=headers)) | {
         "content": {"application/problem+json": {"schema": schema}}
     }
 
@@ -206,13 +218,13 @@ _POLICY: Final = (
 )
 
 
-def routes(title: str, version: str, description: str) -> Blueprint:
-    """GET /openapi.json, and GET /docs: a page that shows it (Swagger UI) and loads nothing from elsewhere."""
+def create_blueprint(title: str, version: str, description: str) -> Blueprint:
+    """Create the routes GET /openapi.json and GET /docs, a page with Swagger UI that loads nothing from other hosts."""
     blueprint = Blueprint("openapi", __name__, template_folder="docs")
 
     @cache
     def described() -> dict[str, Any]:
-        return document(current_app, title, version, description)
+        return build_document(current_app, title, version, description)
 
     @blueprint.get("/openapi.json")
     def openapi() -> Response:

@@ -1,6 +1,6 @@
 """The WSGI server: waitress in a thread of the service's own process, beside gRPC and the background tasks.
 
-One process a replica keeps one set of metrics and one relay; more replicas are how a service scales.
+Each replica is one process, with one set of metrics and one relay; a service scales by more replicas.
 """
 
 import json
@@ -21,10 +21,10 @@ from chassis.errors import CannotListenError
 from chassis.web.http import Problem
 
 DRAIN_S = 5.0
-"""How long requests in flight may take once the server stops."""
+"""Seconds that requests in flight may take once the server stops."""
 
 LARGEST_BODY = 1 << 20
-"""Bytes of the largest request body that is received at all; the app reads less."""
+"""Bytes of the largest request body that the server receives; the app's own limit is lower."""
 
 _UNREADABLE: Final = {
     413: "The body is larger than anything that this service reads.",
@@ -34,40 +34,48 @@ _UNREADABLE: Final = {
 }
 
 
-class _Refusal(ErrorTask):  # type: ignore[misc]  # waitress has no types
-    """Answers what never reaches the app, as the app would: with problem details, and without the server's own text."""
+class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
+    """The waitress task that answers an unreadable request, with problem details as the app does."""
 
     def execute(self) -> None:
+        """Write the response; waitress calls this."""
         status = self.request.error.code
         problem = Problem(status, _UNREADABLE.get(status, "This is not a request that can be read."))
-        body = json.dumps(problem.details()).encode()
-        self.status = f"{status} {problem.details()['title']}"
+        body = json.dumps(problem.build_details()).encode()
+        self.status = f"{status} {problem.build_details()['title']}"
         self.response_headers.append(("Content-Type", "application/problem+json"))
         self.set_close_on_finish()
         self.content_length = len(body)
         self.write(body)
 
 
-def _without_path(record: logging.LogRecord) -> bool:
-    """waitress says which path it served when a client hung up; a path may hold an address."""
+def _remove_path(record: logging.LogRecord) -> bool:
+    """Remove the request's path from a log record of waitress, since a path may contain an address. Return True.
+
+    A logging filter: True means that the record is logged. waitress logs the path when a client disconnects.
+    """
     record.msg, record.args = str(record.msg).partition(" while serving ")[0], ()
     return True
 
 
 class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
-    error_task_class = _Refusal
+    """waitress' connection to a client, with problem details as error answers and without paths in the log."""
+
+    error_task_class = _ProblemTask
     logger = logging.getLogger("waitress.channel")
-    logger.addFilter(_without_path)
+    logger.addFilter(_remove_path)
 
 
 class HttpServer:
-    """Serves a Flask app from `start` to `stop`."""
+    """The HTTP server of a Flask app, which serves from `start` to `stop`."""
 
     def __init__(self, app: Flask, host: str, port: int, *, threads: int = 8, trusted_proxy: str | None = None) -> None:
-        """`trusted_proxy` is the address of the one proxy in front, or `*` where nobody else can connect.
+        """Bind the port without serving yet. Raises CannotListenError.
 
-        What it says in X-Forwarded-For (the last one there) and X-Forwarded-Proto is taken for the client's. Without
-        it, and from others, such headers are dropped. `threads` requests are worked on at once, the others wait.
+        `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. Its headers
+        X-Forwarded-For (the last address there) and X-Forwarded-Proto are taken as the client's address and scheme.
+        From other clients, and if it is None, these headers are dropped. `threads` requests are processed at once; the
+        others wait.
         """
         self._port = port
         self._map: dict[int, Any] = {}
@@ -88,45 +96,48 @@ class HttpServer:
                 ident="towerwatch",
                 connection_limit=1000,
                 asyncore_use_poll=True,  # select() fails on file numbers above 1023
-                channel_timeout=75,  # longer than proxies keep idle connections (60 s): they must be the first to close
+                channel_timeout=75,  # longer than proxies keep idle connections (60 s): the proxy must close first
                 max_request_body_size=LARGEST_BODY,
                 clear_untrusted_proxy_headers=True,
                 **proxy,
             )
         except (OSError, socket.gaierror) as error:
             raise CannotListenError(f"HTTP cannot listen on {host}:{port}: {error.strerror}.") from None
-        for listener in self._listeners():
+        for listener in self._list_listeners():
             listener.channel_class = _Channel
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
 
     def start(self) -> None:
+        """Begin to serve."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no new connection, finish the requests in flight (5 s at most), and return.
+        """Accept no new connections, finish the requests in flight (5 s at most), and return.
 
-        The loop runs on meanwhile, as it is what sends the answers, and closes everything itself. (waitress' own
-        close() ends the pipe by which workers wake the loop; they would write to whatever file got its number next.)
+        The server's loop runs on meanwhile, because it sends the answers; then the loop closes all connections itself.
+        (waitress' own close() would close the pipe by which worker threads wake the loop, and the threads might then
+        write to another file that got the same file number.)
         """
-        listeners = self._listeners()
+        listeners = self._list_listeners()
         for listener in listeners:
             listener.trigger.pull_trigger(partial(wasyncore.dispatcher.close, listener))
         deadline = time.monotonic() + DRAIN_S
         dispatcher = self._server.task_dispatcher
         dispatcher.shutdown(cancel_pending=False, timeout=DRAIN_S)
-        while self._unsent() and time.monotonic() < deadline:
+        while self._has_unsent_data() and time.monotonic() < deadline:
             time.sleep(0.01)
         if not dispatcher.threads:
             trigger = listeners[0].trigger
-            # Not pull_trigger: it writes to the pipe after it has said what to do, when the pipe may be closed already.
+            # Not pull_trigger: it writes to the pipe after it has added the function, when the pipe may be closed.
             with trigger.lock:
                 trigger._physical_pull()
                 trigger.thunks.append(partial(wasyncore.close_all, self._map))
             self._thread.join(timeout=1)
 
-    def _listeners(self) -> list[BaseWSGIServer]:
-        return [each for each in self._map.values() if isinstance(each, BaseWSGIServer)]
+    def _list_listeners(self) -> list[BaseWSGIServer]:
+        """Return the listening sockets: one for each address of the host."""
+        return [server for server in self._map.values() if isinstance(server, BaseWSGIServer)]
 
-    def _unsent(self) -> bool:
-        """Whether a part of an answer waits for its reader."""
+    def _has_unsent_data(self) -> bool:
+        """Return True if a part of an answer is not sent yet, False if everything is sent."""
         return any(isinstance(each, HTTPChannel) and each.total_outbufs_len for each in list(self._map.values()))

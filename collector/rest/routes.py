@@ -13,11 +13,11 @@ from chassis.web.http import (
     IF_MATCH,
     ProblemKind,
     Reply,
-    bearer_token,
-    entity_tag,
-    if_match,
-    parsed_body,
-    parsed_query,
+    format_entity_tag,
+    parse_body,
+    parse_query,
+    read_bearer_token,
+    read_if_match,
 )
 from chassis.web.openapi import ResponseDescription, describe
 from collector.collection_requests import CollectionRequests
@@ -102,7 +102,7 @@ def blueprint(
 
     def authenticate_reader() -> Caller:
         """Return the user whose token the request bears; a cached reply of user_manager will do."""
-        return users.authenticate(bearer_token(), reads_only=True)
+        return users.authenticate(read_bearer_token(), reads_only=True)
 
     def authenticate_confirmed_reader() -> Caller:
         """Return the user, as `authenticate_reader` does. Raises NotConfirmedError for an unconfirmed address."""
@@ -110,11 +110,11 @@ def blueprint(
 
     def authenticate_writer() -> Caller:
         """Return the user for a request that writes. Raises NotConfirmedError for an unconfirmed address."""
-        return _require_confirmed(users.authenticate(bearer_token()))
+        return _require_confirmed(users.authenticate(read_bearer_token()))
 
     def require_operator() -> None:
         """Raise NotAllowedError unless the request bears the operator's token."""
-        if not hmac.compare_digest(bearer_token().encode(), operator_token.encode()):
+        if not hmac.compare_digest(read_bearer_token().encode(), operator_token.encode()):
             raise NotAllowedError("Only the operator may do this.")
 
     @routes.post("/interests")
@@ -131,7 +131,7 @@ def blueprint(
     def set_interest() -> Reply:
         """Create or change the caller's interest, and reply with it."""
         caller = authenticate_writer()
-        interest, is_new = interests.set(caller.user_id, parsed_body(WantedInterest).to_request())
+        interest, is_new = interests.set(caller.user_id, parse_body(WantedInterest).to_request())
         location = url_for("collector.one_interest", interest_id=interest.interest_id)
         return _reply_with_interest(interest, 201 if is_new else 200, {"Location": location})
 
@@ -147,13 +147,13 @@ def blueprint(
         "Remove your interests in an airport",
         auth="user",
         query=AirportQuery,
-        answers={204: ResponseDescription(says="You have none there.")},
+        answers={204: ResponseDescription(description="You have none there.")},
         problems=(503,),
     )
     def remove_interests_of_airport() -> Reply:
         """Delete the caller's interests in one airport."""
         caller = authenticate_writer()
-        interests.remove_of_airport(caller.user_id, parsed_query(AirportQuery).airport_icao)
+        interests.remove_of_airport(caller.user_id, parse_query(AirportQuery).airport_icao)
         return Reply(status=204)
 
     @routes.get("/interests/<uuid:interest_id>")
@@ -181,8 +181,8 @@ def blueprint(
         # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
         user_id = authenticate_writer().user_id
         present = interests.get(user_id, interest_id)
-        update = parsed_body(ChangedInterest).to_update()
-        accepted = if_match()
+        update = parse_body(ChangedInterest).to_update()
+        accepted = read_if_match()
         if str(present.version) not in accepted:
             raise VersionMismatchError("The interest has changed since; read it again.")
         version = None if accepted.star_tag else present.version
@@ -190,7 +190,10 @@ def blueprint(
 
     @routes.delete("/interests/<uuid:interest_id>")
     @describe(
-        "Remove an interest", auth="user", answers={204: ResponseDescription(says="Removed.")}, problems=(404, 503)
+        "Remove an interest",
+        auth="user",
+        answers={204: ResponseDescription(description="Removed.")},
+        problems=(404, 503),
     )
     def remove_interest(interest_id: UUID) -> Reply:
         """Delete one of the caller's interests."""
@@ -208,7 +211,7 @@ def blueprint(
     def preview_interest() -> Reply:
         """Reply with the alerts that an interest would have raised; store nothing."""
         authenticate_confirmed_reader()
-        return Reply(Preview.build(*flights.preview_interest(parsed_body(WantedInterest).to_request())))
+        return Reply(Preview.build(*flights.preview_interest(parse_body(WantedInterest).to_request())))
 
     @routes.get("/flights/<icao>")
     @describe(
@@ -222,7 +225,7 @@ def blueprint(
     def list_flights(icao: str) -> Reply:
         """Reply with a page of an airport's flights, with a link to the next page if there is one."""
         caller = authenticate_confirmed_reader()
-        query = parsed_query(FlightsQuery)
+        query = parse_query(FlightsQuery)
         page = flights.load_page(
             caller.user_id, _normalize_code(icao), query.direction, query.begin, query.end, query.cursor, query.limit
         )
@@ -261,7 +264,7 @@ def blueprint(
     def average_flights(icao: str) -> Reply:
         """Reply with the average number of flights per day at an airport."""
         caller = authenticate_confirmed_reader()
-        query = parsed_query(AverageQuery)
+        query = parse_query(AverageQuery)
         return Reply(Averages.build(flights.compute_averages(caller.user_id, _normalize_code(icao), query.days)))
 
     @routes.get("/flights/<icao>/stats/airlines")
@@ -276,7 +279,7 @@ def blueprint(
     def airlines(icao: str) -> Reply:
         """Reply with the airlines that have the most flights at an airport."""
         caller = authenticate_confirmed_reader()
-        query = parsed_query(OperatorsQuery)
+        query = parse_query(OperatorsQuery)
         found = flights.rank_operators(
             caller.user_id, _normalize_code(icao), query.direction, query.begin, query.end, query.limit
         )
@@ -307,7 +310,7 @@ def blueprint(
     def collect() -> Reply:
         """Request a collection of one airport, or of all airports if the request has no body."""
         require_operator()
-        body = parsed_body(WantedCollection) if request.content_length else WantedCollection()
+        body = parse_body(WantedCollection) if request.content_length else WantedCollection()
         requests.request(body.airport_icao)
         return Reply(RequestedCollection(airport_icao=body.airport_icao), 202)
 
@@ -348,4 +351,4 @@ def _reply_with_interest(
     interest: domain.Interest, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Reply:
     """Build the reply that shows an interest, with its version as the entity tag."""
-    return Reply(Interest.build(interest), status, {**(headers or {}), "ETag": entity_tag(interest.version)})
+    return Reply(Interest.build(interest), status, {**(headers or {}), "ETag": format_entity_tag(interest.version)})

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import grpc
 
-from chassis.rpc import channel
+from chassis.rpc import create_channel
 from collector.errors import NotAuthenticatedError, UserManagerUnavailableError
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
@@ -45,7 +45,7 @@ class Authenticator:
         While user_manager is unavailable, requests that only read may use a cached reply for up to MAX_CACHE_AGE_S.
         Connects at the first call.
         """
-        self._channel = channel(target)
+        self._channel = create_channel(target)
         self._stub = UserServiceStub(self._channel)
         self._cache_s = min(cache_s, MAX_CACHE_AGE_S)
         self._monotonic = monotonic

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from chassis.clock import Clock, clock_from
+from chassis.clock import Clock, build_clock
 from local.opensky import faults, nycflights
 from local.opensky.access import AccessControl, Credentials
 from local.opensky.flights import Timetable
@@ -113,7 +113,7 @@ def _make_clock(environment: Mapping[str, str]) -> Clock:
         rate_number = float(rate)
     except ValueError:
         raise ValueError(f"CLOCK_RATE must be a number, not {rate!r}") from None
-    return clock_from(
+    return build_clock(
         start, rate_number, _read_instant(environment, "CLOCK_ANCHOR"), _read_instant(environment, "CLOCK_STOP")
     )
 

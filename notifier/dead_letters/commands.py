@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
-from chassis.kafka import started_producer, stop_consumer
+from chassis.kafka import start_producer, stop_consumer
 from chassis.topics import BrokerUnreachableError, wait_for_broker
 from notifier.dead_letters.dead_letter import (
     DeadLetterEntry,
@@ -262,7 +262,7 @@ async def _connect_producer(bootstrap_servers: str) -> AIOKafkaProducer:
     """Return a started producer. Raises BrokerUnreachableError after 15 seconds."""
     try:
         async with asyncio.timeout(UNREACHABLE_AFTER_S):
-            return await started_producer(bootstrap_servers)
+            return await start_producer(bootstrap_servers)
     except TimeoutError:
         raise BrokerUnreachableError(f"no Kafka broker at {bootstrap_servers} takes anything") from None
 

@@ -1,7 +1,7 @@
 """The dead letters of alerts.dead-letter.v1: parsing, filtering, formatting, and the alerts that can be requeued. Pure.
 
 A dead letter is an event's own bytes, with headers for its source, the reason and the time
-(`chassis.faust.app.dead_letter`). The topic also holds notes, one for each requeued dead letter: a record
+(`chassis.faust.app.publish_dead_letter`). The topic also holds notes, one for each requeued dead letter: a record
 without a value, in the dead letter's partition.
 
 Nothing in a dead letter is trusted, since its event could not be processed: headers may be missing, bytes may be

@@ -136,7 +136,7 @@ class SmtpClient:
             finally:
                 self._in_flight -= 1
                 if not outcome_known:
-                    self._breaker = self._breaker.abandoned(generation, self._clock.now())
+                    self._breaker = self._breaker.after_abandoned_call(generation, self._clock.now())
 
     @property
     def state(self) -> BreakerState:
@@ -220,7 +220,7 @@ class SmtpClient:
 
     def _enter_breaker(self) -> int:
         """Admit a mail to the breaker, and return its generation. Raises MailServerUnavailable if it is open."""
-        admitted = self._breaker.admitted(self._clock.now())
+        admitted = self._breaker.admit_call(self._clock.now())
         if admitted is None:
             raise self._circuit_open_error()
         self._breaker = admitted
@@ -228,19 +228,20 @@ class SmtpClient:
 
     def _record_answer(self, generation: int) -> None:
         """Record in the breaker that the server has answered, whatever the answer was about one mail."""
-        before, self._breaker = self._breaker, self._breaker.succeeded(generation)
+        before, self._breaker = self._breaker, self._breaker.after_success(generation)
         if self._breaker.state is not before.state:
             log.info("mail_server.back")
 
     def _record_failure(self, generation: int, reason: FailureReason) -> None:
         """Record in the breaker a failure of the server as a whole, which may open the circuit."""
-        before, self._breaker = self._breaker, self._breaker.failed(generation, self._clock.now(), random.random())
+        before = self._breaker
+        self._breaker = before.after_failure(generation, self._clock.now(), random.random())
         if self._breaker.generation != before.generation:
-            log.warning("mail_server.left_alone", reason=str(reason), until=self._breaker.until.isoformat())
+            log.warning("mail_server.left_alone", reason=str(reason), until=self._breaker.open_until.isoformat())
 
     def _require_admission(self) -> None:
         """Raise MailServerUnavailable while the breaker admits no mail, so that no mail queues for a connection."""
-        if self._breaker.admitted(self._clock.now()) is None:
+        if self._breaker.admit_call(self._clock.now()) is None:
             raise self._circuit_open_error()
 
     def _circuit_open_error(self) -> MailServerUnavailable:
@@ -250,6 +251,6 @@ class SmtpClient:
     def _compute_retry_time(self) -> datetime | None:
         """Return when the breaker may admit a mail again; None: it admits mails now."""
         now = self._clock.now()
-        if self._breaker.admitted(now) is not None:
+        if self._breaker.admit_call(now) is not None:
             return None
-        return now + (self._breaker.wait(now) or _RETRY_DURING_PROBE)
+        return now + (self._breaker.compute_wait(now) or _RETRY_DURING_PROBE)

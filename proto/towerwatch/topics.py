@@ -1,7 +1,7 @@
-"""The topic catalogue: each Kafka topic's name, key, partition count and cleanup, said once.
+"""The topic catalogue: each Kafka topic's name, partition count and cleanup policy, defined once.
 
-Brokers are set up from it (`chassis.topics`), producers ask it for the partition, and the stream
-asks it for the counts that its tables must match.
+`chassis.topics` creates the topics from it, producers compute a record's partition with it, and the stream takes the
+partition counts of its tables from it.
 """
 
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ DAY_MS: Final = 24 * 60 * 60 * 1000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Topic:
-    """One topic as the brokers shall have it. `config` holds Kafka's own topic settings."""
+    """The description of one topic, from which it is created. `config` holds Kafka's own topic settings."""
 
     name: str
     partitions: int
@@ -23,13 +23,14 @@ class Topic:
 
 
 def _deleted_after(days: int) -> dict[str, str]:
+    """Return the settings of a topic whose records Kafka deletes after `days` days."""
     return {"cleanup.policy": "delete", "retention.ms": str(days * DAY_MS)}
 
 
 _COMPACTED: Final = {"cleanup.policy": "compact"}
 
 JOIN_PARTITIONS: Final = 12
-"""Flights and interests are joined partition by partition, so both topics have this many."""
+"""The partition count of the topics of flights and of interests, which are joined partition by partition."""
 
 FLIGHTS_OBSERVED: Final = Topic("flights.observed.v1", JOIN_PARTITIONS, _deleted_after(30))
 INTERESTS_CHANGED: Final = Topic("interests.changed.v1", JOIN_PARTITIONS, _COMPACTED)
@@ -38,7 +39,7 @@ ALERTS_RETRY: Final = Topic("alerts.retry.v1", 12, _deleted_after(7))
 ALERTS_DEAD_LETTER: Final = Topic("alerts.dead-letter.v1", 12, _deleted_after(30))
 USERS_CHANGED: Final = Topic("users.changed.v1", 12, _COMPACTED)
 COLLECTIONS_REQUESTED: Final = Topic("collections.requested.v1", 1, _deleted_after(1))
-"""One partition on purpose: whoever is assigned it is the collector's leader."""
+"""A topic with one partition on purpose: the replica that is assigned the partition is the collector's leader."""
 
 CATALOGUE: Final = (
     FLIGHTS_OBSERVED,
@@ -53,9 +54,9 @@ CATALOGUE: Final = (
 
 @lru_cache(maxsize=16_384)  # each batch asks for its airport, each alert for its user; the hash is Python's own
 def partition_of(routing_key: str, topic: Topic) -> int:
-    """The partition of `topic` for a routing key: an airport or a user id, *not* the message key.
+    """Return the partition of `topic` for a routing key: an airport or a user id, *not* the message key.
 
-    Kafka's own default partitioner (murmur2 of the UTF-8 bytes, sign bit cleared, modulo the count),
-    so any client that keys by the routing key agrees.
+    This is Kafka's default partitioner (murmur2 of the UTF-8 bytes, sign bit cleared, modulo the count), so that any
+    client that uses the routing key as its key computes the same partition.
     """
     return int(murmur2(routing_key.encode()) & 0x7FFFFFFF) % topic.partitions

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
-from chassis.kafka import sequence_in, stop_consumer
+from chassis.kafka import parse_sequence, stop_consumer
 from chassis.topics import wait_for_broker
 from domain.alerts import Alert
 from streams.errors import LogUnreadableError, MisroutedError, UnsequencedError, UnusableEventError
@@ -91,7 +91,7 @@ class PartitionReplay:
 
     def _fold(self, record: ConsumerRecord) -> FoldedEvent:
         """Decode and fold an event. Raises UnusableEventError."""
-        sequence = sequence_in(record.headers)
+        sequence = parse_sequence(record.headers)
         if sequence is None:
             raise UnsequencedError("no sequence among the headers")
         batch = watermark = None

@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
-from chassis.kafka import started_producer
+from chassis.kafka import start_producer
 from chassis.topics import ensure_topics
 from streams.errors import ReplayRefusedError
 from streams.messages import encode_alert
@@ -107,7 +107,7 @@ async def replay(bootstrap_servers: str, output: Topic, group: str, replication_
     async with open_consumer(bootstrap_servers, group) as consumer:
         await _require_empty_topic(consumer, output)
         within = await fetch_offset_ranges(consumer, list_partitions(*INPUTS))
-        producer = await started_producer(bootstrap_servers)
+        producer = await start_producer(bootstrap_servers)
         try:
             for number in PARTITION_NUMBERS:
                 await _replay_partition(consumer, producer, number, within, output, counts)

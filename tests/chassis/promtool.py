@@ -1,4 +1,4 @@
-"""Prometheus' own programs."""
+"""Prometheus' own programs, `promtool` among them, for tests."""
 
 import os
 import shutil
@@ -7,8 +7,8 @@ import subprocess
 import pytest
 
 
-def program(name: str) -> str:
-    """Where a program of Prometheus is; skips the test where it is not installed and not required."""
+def find_program(name: str) -> str:
+    """Return the path of a program of Prometheus; skip the test if it is not installed and not required."""
     found = shutil.which(name)
     if found is None:
         assert "TOWERWATCH_REQUIRE_PROMTOOL" not in os.environ, f"{name} is not installed"
@@ -16,9 +16,9 @@ def program(name: str) -> str:
     return found
 
 
-def complaints(exposition: str) -> list[str]:
-    """What `promtool check metrics` has to say."""
+def check_metrics(exposition: str) -> list[str]:
+    """Return the lines that `promtool check metrics` prints about metrics in text format; none if they are correct."""
     checked = subprocess.run(
-        [program("promtool"), "check", "metrics"], input=exposition.encode(), capture_output=True, check=False
+        [find_program("promtool"), "check", "metrics"], input=exposition.encode(), capture_output=True, check=False
     )
     return (checked.stdout + checked.stderr).decode().splitlines()

@@ -1,4 +1,4 @@
-"""The breaker: whatever calls come and however they end, a failing server is left alone and never given up."""
+"""The circuit breaker: it opens after failures, and lets single probes through until the server answers again."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -15,106 +15,106 @@ NOW = datetime(2013, 2, 13, 12, tzinfo=UTC)
 chances = st.floats(0, 1)
 
 
-def opened(breaker: Breaker, now: datetime, chance: float = 1.0) -> Breaker:
-    """After as many failures as it takes."""
+def open_breaker(breaker: Breaker, now: datetime, chance: float = 1.0) -> Breaker:
+    """Return the breaker after as many failures as open it."""
     for _ in range(FAILURES_TO_OPEN):
-        breaker = breaker.failed(breaker.generation, now, chance)
+        breaker = breaker.after_failure(breaker.generation, now, chance)
     return breaker
 
 
-def reopened(breaker: Breaker, chance: float) -> Breaker:
-    """After a probe that failed as soon as it could."""
-    probing = breaker.admitted(breaker.until)
+def fail_probe(breaker: Breaker, chance: float) -> Breaker:
+    """Return an open breaker after a probe at the end of the open period, which failed at once."""
+    probing = breaker.admit_call(breaker.open_until)
     assert probing is not None
-    return probing.failed(probing.generation, breaker.until, chance)
+    return probing.after_failure(probing.generation, breaker.open_until, chance)
 
 
-def test_it_opens_at_the_last_of_so_many_failures_in_a_row() -> None:
-    """Not before; and one success in between begins the count anew."""
+def test_a_breaker_opens_exactly_at_the_configured_number_of_failures_in_a_row() -> None:
+    """One success in between resets the count of failures."""
     breaker = Breaker()
     for _ in range(2):
         for _ in range(FAILURES_TO_OPEN - 1):
-            breaker = breaker.failed(breaker.generation, NOW, 0.5)
+            breaker = breaker.after_failure(breaker.generation, NOW, 0.5)
             assert breaker.state is BreakerState.CLOSED
-        breaker = breaker.succeeded(breaker.generation)
-    assert opened(breaker, NOW).state is BreakerState.OPEN
+        breaker = breaker.after_success(breaker.generation)
+    assert open_breaker(breaker, NOW).state is BreakerState.OPEN
 
 
 @given(chances)
-def test_open_means_that_nothing_goes_out_until_its_time_is_over(chance: float) -> None:
-    """Then exactly one probe does."""
-    breaker = opened(Breaker(), NOW, chance)
-    opening = breaker.wait(NOW)
+def test_an_open_breaker_admits_no_call_until_its_open_period_is_over(chance: float) -> None:
+    """After the open period exactly one call, the probe, is admitted."""
+    breaker = open_breaker(Breaker(), NOW, chance)
+    opening = breaker.compute_wait(NOW)
     assert FIRST_OPENING / 2 <= opening <= FIRST_OPENING
-    assert breaker.admitted(NOW) is None
-    assert breaker.admitted(NOW + opening - timedelta(microseconds=1)) is None
-    probing = breaker.admitted(NOW + opening)
+    assert breaker.admit_call(NOW) is None
+    assert breaker.admit_call(NOW + opening - timedelta(microseconds=1)) is None
+    probing = breaker.admit_call(NOW + opening)
     assert probing is not None
     assert probing.state is BreakerState.HALF_OPEN
-    assert probing.admitted(NOW + LONGEST_OPENING * 9) is None
+    assert probing.admit_call(NOW + LONGEST_OPENING * 9) is None
 
 
 @given(st.lists(chances, min_size=1, max_size=40), st.integers(1, 9), st.integers(0, 999), st.integers(1, 99))
-def test_openings_in_a_row_grow_up_to_a_bound(jitters: list[float], failures: int, longer_s: int, first_s: int) -> None:
-    """Whatever the jitter and the patience: none is shorter than half of the bound of its turn, none longer than the
-    longest; and it takes as many failures as were asked for.
-    """
+def test_open_periods_in_a_row_double_up_to_the_longest(
+    jitters: list[float], failures: int, longer_s: int, first_s: int
+) -> None:
+    """Each period lasts from half of its maximum to all of it, depending on the jitter, for any policy."""
     first, longest = timedelta(seconds=first_s), timedelta(seconds=first_s + longer_s)
     breaker = Breaker(BreakerPolicy(failures, first, longest))
     for _ in range(failures):
         assert breaker.state is BreakerState.CLOSED
-        breaker = breaker.failed(breaker.generation, NOW, jitters[0])
+        breaker = breaker.after_failure(breaker.generation, NOW, jitters[0])
     assert breaker.state is BreakerState.OPEN
-    assert first / 2 <= breaker.until - NOW <= first
+    assert first / 2 <= breaker.open_until - NOW <= first
     most = first
     for chance in jitters[1:]:
-        before = breaker.until
-        breaker = reopened(breaker, chance)
+        before = breaker.open_until
+        breaker = fail_probe(breaker, chance)
         most = min(most * 2, longest)
-        assert most / 2 <= breaker.until - before <= most
+        assert most / 2 <= breaker.open_until - before <= most
 
 
-def test_a_probe_that_succeeds_closes_and_forgets() -> None:
-    """The next time begins with the shortest opening and the full count of failures."""
-    breaker = reopened(reopened(opened(Breaker(), NOW), 1.0), 1.0)
-    probing = breaker.admitted(breaker.until)
+def test_a_successful_probe_closes_and_resets_the_breaker() -> None:
+    """The next open period is as short as the first, after the full number of failures."""
+    breaker = fail_probe(fail_probe(open_breaker(Breaker(), NOW), 1.0), 1.0)
+    probing = breaker.admit_call(breaker.open_until)
     assert probing is not None
-    closed = probing.succeeded(probing.generation)
+    closed = probing.after_success(probing.generation)
     assert (closed.state, closed.failures) == (BreakerState.CLOSED, 0)
-    assert opened(closed, NOW).wait(NOW) == FIRST_OPENING
+    assert open_breaker(closed, NOW).compute_wait(NOW) == FIRST_OPENING
 
 
-def test_a_probe_that_nobody_waits_for_leaves_its_place() -> None:
-    """A cancelled one must not keep the breaker half open for ever."""
-    breaker = opened(Breaker(), NOW)
-    probing = breaker.admitted(breaker.until)
+def test_after_an_abandoned_probe_the_next_call_is_the_probe() -> None:
+    """A cancelled probe must not keep the breaker half open for ever."""
+    breaker = open_breaker(Breaker(), NOW)
+    probing = breaker.admit_call(breaker.open_until)
     assert probing is not None
-    left = probing.abandoned(probing.generation, breaker.until)
-    assert left.admitted(breaker.until) is not None
-    assert left.openings == breaker.openings
+    abandoned = probing.after_abandoned_call(probing.generation, breaker.open_until)
+    assert abandoned.admit_call(breaker.open_until) is not None
+    assert abandoned.openings == breaker.openings
 
 
 @pytest.mark.parametrize("outcome", ["succeeded", "failed", "abandoned"])
 @pytest.mark.parametrize("state", [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.CLOSED])
-def test_an_outcome_from_before_the_last_change_changes_nothing(outcome: str, state: BreakerState) -> None:
-    """A straggler of the time before is no probe."""
+def test_an_outcome_of_an_earlier_generation_changes_nothing(outcome: str, state: BreakerState) -> None:
+    """A call from before the last change of state is no probe."""
     before = Breaker()
-    breaker = opened(before, NOW)
+    breaker = open_breaker(before, NOW)
     if state is not BreakerState.OPEN:
-        breaker = breaker.admitted(breaker.until) or breaker
+        breaker = breaker.admit_call(breaker.open_until) or breaker
     if state is BreakerState.CLOSED:
-        breaker = breaker.succeeded(breaker.generation)
+        breaker = breaker.after_success(breaker.generation)
     assert breaker.state is state
     after = {
-        "succeeded": breaker.succeeded(before.generation),
-        "failed": breaker.failed(before.generation, NOW, 0.5),
-        "abandoned": breaker.abandoned(before.generation, NOW),
+        "succeeded": breaker.after_success(before.generation),
+        "failed": breaker.after_failure(before.generation, NOW, 0.5),
+        "abandoned": breaker.after_abandoned_call(before.generation, NOW),
     }
     assert after[outcome] == breaker
 
 
 class Calls(RuleBasedStateMachine):
-    """Calls that come, overlap and end in any way, while time passes."""
+    """A state machine of calls that begin, overlap and end in any way, while time passes."""
 
     out = Bundle("out")
 
@@ -124,15 +124,15 @@ class Calls(RuleBasedStateMachine):
         self.now = NOW
         self.probes: set[int] = set()
         self.waiting: list[int] = []
-        self.in_a_row = 0
 
     @rule(target=out)
-    def call(self) -> object:
-        admitted = self.breaker.admitted(self.now)
+    def begin_call(self) -> object:
+        """Begin a call if the breaker admits one, and check that it admits at most one probe."""
+        admitted = self.breaker.admit_call(self.now)
         if admitted is None:
             assert self.breaker.state is not BreakerState.CLOSED
             return multiple()
-        assert self.breaker.state is BreakerState.CLOSED or self.breaker.wait(self.now) == timedelta(0)
+        assert self.breaker.state is BreakerState.CLOSED or self.breaker.compute_wait(self.now) == timedelta(0)
         self.breaker = admitted
         if admitted.state is BreakerState.HALF_OPEN:
             assert admitted.generation not in self.probes, "a second probe of the same half-open state"
@@ -141,25 +141,26 @@ class Calls(RuleBasedStateMachine):
         return admitted.generation
 
     @rule(generation=consumes(out), chance=chances)
-    def fail(self, generation: int, chance: float) -> None:
+    def fail_call(self, generation: int, chance: float) -> None:
         self.waiting.remove(generation)
-        self.breaker = self.breaker.failed(generation, self.now, chance)
+        self.breaker = self.breaker.after_failure(generation, self.now, chance)
 
     @rule(generation=consumes(out))
-    def succeed(self, generation: int) -> None:
+    def succeed_call(self, generation: int) -> None:
+        """End a call with a success, and check that the breaker is closed and reset."""
         self.waiting.remove(generation)
-        before, self.breaker = self.breaker, self.breaker.succeeded(generation)
+        before, self.breaker = self.breaker, self.breaker.after_success(generation)
         if generation == before.generation:
             assert self.breaker.state is BreakerState.CLOSED
             assert self.breaker.failures == self.breaker.openings == 0
 
     @rule(generation=consumes(out))
-    def give_up(self, generation: int) -> None:
+    def abandon_call(self, generation: int) -> None:
         self.waiting.remove(generation)
-        self.breaker = self.breaker.abandoned(generation, self.now)
+        self.breaker = self.breaker.after_abandoned_call(generation, self.now)
 
     @rule(seconds=st.integers(0, 2_000))
-    def wait(self, seconds: int) -> None:
+    def wait_some_time(self, seconds: int) -> None:
         self.now += timedelta(seconds=seconds)
 
     @invariant()
@@ -173,9 +174,9 @@ class Calls(RuleBasedStateMachine):
 
     @invariant()
     def nobody_is_locked_out_for_good(self) -> None:
-        assert self.breaker.wait(self.now) <= LONGEST_OPENING
+        assert self.breaker.compute_wait(self.now) <= LONGEST_OPENING
         if self.breaker.state is not BreakerState.HALF_OPEN:
-            assert self.breaker.admitted(self.now + LONGEST_OPENING) is not None
+            assert self.breaker.admit_call(self.now + LONGEST_OPENING) is not None
 
 
 TestCalls = Calls.TestCase

@@ -1,9 +1,11 @@
+"""The clocks: the machine's, and one that runs at another speed from another time."""
+
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 from hypothesis import given, strategies as st
 
-from chassis.clock import ScaledClock, SystemClock, clock_from
+from chassis.clock import ScaledClock, SystemClock, build_clock
 from tests.fakes.clock import FakeClock
 
 START = datetime(2013, 2, 8, tzinfo=UTC)
@@ -46,7 +48,7 @@ def test_a_scaled_clock_never_runs_backwards(rate: float, steps: list[timedelta]
 
 @given(rate=rates, duration=durations)
 def test_real_seconds_are_what_the_duration_takes(rate: float, duration: timedelta) -> None:
-    """Whoever really waits for real_seconds(d) finds the clock moved by d, to a timer's precision."""
+    """After real_seconds(d) of real time the clock has moved by d, to a timer's precision."""
     real = FakeClock(ANCHOR)
     clock = ScaledClock(START, rate, ANCHOR, real=real)
     real.advance(timedelta(seconds=clock.real_seconds(duration)))
@@ -59,8 +61,8 @@ def test_a_timer_is_never_asked_to_wait_a_negative_time() -> None:
     assert ScaledClock(START, 10, ANCHOR).real_seconds(timedelta(seconds=-5)) == 0.0
 
 
-def test_a_clock_that_has_stopped_stands_still_but_timers_run() -> None:
-    """From its stop on it shows the stop; waiting still takes the time that it would have taken."""
+def test_a_halted_clock_still_has_running_timers() -> None:
+    """After its stop the clock always shows the stop, but waits take as long as before."""
     real = FakeClock(ANCHOR)
     clock = ScaledClock(START, 3600, ANCHOR, stop=START + timedelta(hours=1), real=real)
     real.advance(timedelta(days=1))
@@ -69,7 +71,7 @@ def test_a_clock_that_has_stopped_stands_still_but_timers_run() -> None:
 
 
 def test_processes_with_the_same_values_agree_whenever_they_started() -> None:
-    """A restarted process continues at the right time: nothing depends on when the clock was made."""
+    """A restarted process continues at the right time, because nothing depends on when the clock was created."""
     real = FakeClock(ANCHOR)
     first = ScaledClock(START, 60, ANCHOR, real=real)
     real.advance(timedelta(minutes=7))
@@ -86,11 +88,11 @@ def test_instants_of_other_zones_are_shown_in_utc() -> None:
 
 @pytest.mark.parametrize("rate", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_rate_must_be_a_positive_number(rate: float) -> None:
-    """With or without a start."""
+    """An invalid rate raises ValueError, with or without a start."""
     with pytest.raises(ValueError, match="rate"):
-        clock_from(START, rate, ANCHOR)
+        build_clock(START, rate, ANCHOR)
     with pytest.raises(ValueError, match="rate"):
-        clock_from(None, rate)
+        build_clock(None, rate)
 
 
 @pytest.mark.parametrize("name", ["start", "anchor", "stop"])
@@ -99,24 +101,24 @@ def test_naive_instants_are_rejected_by_name(name: str) -> None:
     values = {"start": START, "anchor": ANCHOR, "stop": START}
     values[name] = values[name].replace(tzinfo=None)
     with pytest.raises(ValueError, match=f"clock's {name} "):
-        clock_from(values["start"], 1.0, values["anchor"], values["stop"])
+        build_clock(values["start"], 1.0, values["anchor"], values["stop"])
 
 
 def test_a_clock_cannot_stop_before_it_starts() -> None:
-    """It would never show its start."""
+    """A stop before the start raises ValueError."""
     with pytest.raises(ValueError, match="before its start"):
-        clock_from(START, 1.0, ANCHOR, START - timedelta(seconds=1))
+        build_clock(START, 1.0, ANCHOR, START - timedelta(seconds=1))
 
 
 def test_without_a_start_it_is_the_system_clock() -> None:
-    """And then nothing else may be set, because it would silently have no effect."""
-    assert clock_from(None, 1.0, None, None) == SystemClock()
+    """Without a start no other setting is allowed, because it would silently have no effect."""
+    assert build_clock(None, 1.0, None, None) == SystemClock()
     for rate, anchor, stop in ((2.0, None, None), (1.0, ANCHOR, None), (1.0, None, START)):
         with pytest.raises(ValueError, match="needs a start"):
-            clock_from(None, rate, anchor, stop)
+            build_clock(None, rate, anchor, stop)
 
 
 def test_without_an_anchor_the_clock_starts_now() -> None:
     """One process alone needs no agreement with others."""
-    clock = clock_from(START, 1.0)
+    clock = build_clock(START, 1.0)
     assert START <= clock.now() < START + timedelta(minutes=1)

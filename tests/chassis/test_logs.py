@@ -1,4 +1,4 @@
-"""Logs: one line an event, which says who speaks; in no form anything of what the code held in its hands."""
+"""Structured logs: each line contains the service's name, and never local variables."""
 
 import json
 import logging
@@ -13,7 +13,8 @@ from chassis import logs
 
 
 @pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
+def restore_logging() -> Iterator[None]:
+    """Restore the configuration of logging after each test."""
     root = logging.getLogger()
     handlers, level = root.handlers, root.level
     yield
@@ -22,11 +23,11 @@ def logging_as_before() -> Iterator[None]:
     structlog.reset_defaults()
 
 
-def test_every_line_says_the_service_whatever_thread_it_comes_from(capsys: pytest.CaptureFixture[str]) -> None:
-    """Servers log from threads of their own; libraries through the standard library."""
+def test_every_line_contains_the_service_in_every_thread(capsys: pytest.CaptureFixture[str]) -> None:
+    """Servers log from threads of their own, libraries through the standard library."""
     logs.configure("example", "info", "json")
-    for say in (structlog.get_logger().info, logging.getLogger("library").warning):
-        thread = threading.Thread(target=say, args=("thing.happened",))
+    for write_log in (structlog.get_logger().info, logging.getLogger("library").warning):
+        thread = threading.Thread(target=write_log, args=("thing.happened",))
         thread.start()
         thread.join()
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -34,10 +35,10 @@ def test_every_line_says_the_service_whatever_thread_it_comes_from(capsys: pytes
 
 
 @pytest.mark.parametrize("form", ["json", "console"])
-def test_an_exceptions_local_variables_are_not_shown(
+def test_an_exceptions_local_variables_are_not_logged(
     capsys: pytest.CaptureFixture[str], form: Literal["json", "console"]
 ) -> None:
-    """They may be addresses and tokens."""
+    """Local variables may be addresses and tokens."""
     logs.configure("example", "info", form)
 
     def fail(address: str) -> None:
@@ -47,18 +48,18 @@ def test_an_exceptions_local_variables_are_not_shown(
         fail("ann" + "@example.org")
     except RuntimeError as error:
         structlog.get_logger().error("thing.failed", exc_info=error)
-    said = capsys.readouterr().out
-    assert "it failed after 15 characters" in said
-    assert "ann@example.org" not in said
+    printed = capsys.readouterr().out
+    assert "it failed after 15 characters" in printed
+    assert "ann@example.org" not in printed
 
 
-def test_a_library_that_repeats_itself_is_heard_once_in_a_while(capsys: pytest.CaptureFixture[str]) -> None:
-    """An outage makes ten lines a second in a client's log; ours stays readable. What we say is never left out."""
+def test_repeated_messages_of_noisy_libraries_are_dropped(capsys: pytest.CaptureFixture[str]) -> None:
+    """During an outage a client logs ten lines a second; the services' own messages are never dropped."""
     logs.configure("example", "info", "json")
     for attempt in range(50):
         logging.getLogger("aiokafka.conn").error("cannot connect, attempt %d", attempt)
-        structlog.get_logger().info("we.said")
+        structlog.get_logger().info("own.message")
     lines = [json.loads(line)["event"] for line in capsys.readouterr().out.splitlines()]
-    assert lines.count("we.said") == 50
+    assert lines.count("own.message") == 50
     assert lines.count("cannot connect, attempt 0") == 1
     assert len(lines) == 51

@@ -1,4 +1,4 @@
-"""gRPC as every service speaks it: retries, health, reflection, errors without details, metrics."""
+"""gRPC servers and channels: retries, health, reflection, errors without details, metrics."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, GrpcServer, channel
+from chassis.rpc import CHANNEL_OPTIONS, SERVER_OPTIONS, GrpcServer, create_channel
 from tests.ports import free_port
 from towerwatch.users.v1.user_service_pb2 import AuthenticateRequest, AuthenticateResponse
 from towerwatch.users.v1.user_service_pb2_grpc import (
@@ -21,18 +21,20 @@ from towerwatch.users.v1.user_service_pb2_grpc import (
 )
 
 SERVICE = "towerwatch.users.v1.UserService"
+TIMEOUT_S = 60
+"""Seconds for calls that succeed, generous for an overloaded machine."""
 
 
 class Known(Exception):
-    """In the table of errors."""
+    """An error in the server's table of errors."""
 
 
 class KnownBetter(Known):
-    """In the table too, by its base."""
+    """An error whose base class is in the table."""
 
 
 class Servicer(UserServiceServicer):
-    """Raises what the test says."""
+    """A servicer that raises `failure`, unless it is None."""
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
@@ -45,8 +47,8 @@ class Servicer(UserServiceServicer):
         return AuthenticateResponse(user_id="u")
 
 
-class Served:
-    """A server on a free port."""
+class RunningServer:
+    """A started gRPC server on a free port."""
 
     def __init__(self) -> None:
         self.servicer = Servicer()
@@ -63,24 +65,25 @@ class Served:
         self.server.start()
 
     def sample(self, name: str, labels: Mapping[str, str]) -> float | None:
+        """Return the value of a metric's time series, or None if there is none."""
         return self.metrics.registry.get_sample_value(name, {**labels, "service": "service", "node": "node"})
 
 
 @pytest.fixture
-def served() -> Iterator[Served]:
-    made = Served()
+def served() -> Iterator[RunningServer]:
+    made = RunningServer()
     yield made
     made.server.stop()
 
 
 @pytest.fixture
-def connection(served: Served) -> Iterator[grpc.Channel]:
-    with channel(served.target) as made:
+def connection(served: RunningServer) -> Iterator[grpc.Channel]:
+    with create_channel(served.target) as made:
         yield made
 
 
-def test_the_settings_are_the_designs() -> None:
-    """Keepalive and retries have exactly these values: clients survive a restart of the server (`docs/design.md`)."""
+def test_the_options_are_those_of_the_design() -> None:
+    """DESIGN.md, and retries gives these numbers."""
     client, server = dict(CHANNEL_OPTIONS), dict(SERVER_OPTIONS)
     assert client["grpc.keepalive_time_ms"] == 10_000
     assert client["grpc.keepalive_timeout_ms"] == 5_000
@@ -95,26 +98,27 @@ def test_the_settings_are_the_designs() -> None:
 
 
 @pytest.mark.parametrize("name", ["", SERVICE])
-def test_health_is_told_of_the_server_and_of_its_service(connection: grpc.Channel, name: str) -> None:
-    """By the standard protocol, as Kubernetes asks it."""
-    answer = health_pb2_grpc.HealthStub(connection).Check(health_pb2.HealthCheckRequest(service=name), timeout=5)
+def test_the_server_and_its_service_are_reported_as_healthy(connection: grpc.Channel, name: str) -> None:
+    """Kubernetes checks this by the standard health protocol."""
+    stub = health_pb2_grpc.HealthStub(connection)
+    answer = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_S)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_reflection_lists_the_services(connection: grpc.Channel) -> None:
-    """So that grpcurl needs no file."""
+    """With reflection grpcurl needs no proto files."""
     services = ProtoReflectionDescriptorDatabase(connection).get_services()
     assert {SERVICE, "grpc.health.v1.Health"} <= set(services)
 
 
 @pytest.mark.parametrize("error", [Known, KnownBetter])
 def test_a_known_error_is_a_status_with_its_text(
-    served: Served, connection: grpc.Channel, error: type[Exception]
+    served: RunningServer, connection: grpc.Channel, error: type[Exception]
 ) -> None:
-    """By the service's table, also for what is derived from an error in it; and it is counted so."""
+    """The status comes from the service's table, also for subclasses; the metrics count it."""
     served.servicer.failure = error("what to do")
     with pytest.raises(grpc.RpcError) as caught:
-        UserServiceStub(connection).Authenticate(AuthenticateRequest(), timeout=5)
+        UserServiceStub(connection).Authenticate(AuthenticateRequest(), timeout=TIMEOUT_S)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     assert caught.value.details() == "what to do"
     labels = {"method": f"/{SERVICE}/Authenticate"}
@@ -122,17 +126,17 @@ def test_a_known_error_is_a_status_with_its_text(
     assert served.sample("grpc_server_handling_seconds_count", labels) == 1
 
 
-def test_a_bug_tells_nothing_of_itself(served: Served, connection: grpc.Channel) -> None:
-    """INTERNAL, without its text."""
+def test_an_unexpected_error_is_internal_without_its_text(served: RunningServer, connection: grpc.Channel) -> None:
+    """The error's text could contain a secret."""
     served.servicer.failure = RuntimeError("the password is hunter2")
     with pytest.raises(grpc.RpcError) as caught:
-        UserServiceStub(connection).Authenticate(AuthenticateRequest(), timeout=5)
+        UserServiceStub(connection).Authenticate(AuthenticateRequest(), timeout=TIMEOUT_S)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
     assert "hunter2" not in (caught.value.details() or "")
 
 
 class Flaky(Servicer):
-    """UNAVAILABLE for the first calls."""
+    """A servicer that answers the first calls with UNAVAILABLE."""
 
     def __init__(self, failures: int) -> None:
         super().__init__()
@@ -149,30 +153,30 @@ class Flaky(Servicer):
 
 
 @pytest.mark.parametrize(("failures", "calls"), [(0, 1), (1, 2), (3, 4), (4, 4)])
-def test_what_is_unavailable_is_asked_again(failures: int, calls: int) -> None:
-    """Three times more, by the channel itself; then the caller learns it."""
+def test_a_call_that_is_unavailable_is_retried(failures: int, calls: int) -> None:
+    """The channel itself retries up to three times; then the caller gets the error."""
     flaky = Flaky(failures)
     server = grpc.server(ThreadPoolExecutor(max_workers=2))
     add_UserServiceServicer_to_server(flaky, server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    with channel(f"127.0.0.1:{port}") as connection:
+    with create_channel(f"127.0.0.1:{port}") as connection:
         stub = UserServiceStub(connection)
         if failures < 4:
-            assert stub.Authenticate(AuthenticateRequest(), timeout=30).user_id == "u"
+            assert stub.Authenticate(AuthenticateRequest(), timeout=TIMEOUT_S).user_id == "u"
         else:
             with pytest.raises(grpc.RpcError) as caught:
-                stub.Authenticate(AuthenticateRequest(), timeout=30)
+                stub.Authenticate(AuthenticateRequest(), timeout=TIMEOUT_S)
             assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     server.stop(grace=None).wait()
     assert flaky.calls == calls
 
 
-def test_a_server_that_comes_back_is_found_again(served: Served) -> None:
-    """The channel survives its server's restart, without being made anew."""
-    with channel(served.target) as connection:
+def test_a_channel_reconnects_to_a_restarted_server(served: RunningServer) -> None:
+    """The same channel works after its server's restart."""
+    with create_channel(served.target) as connection:
         stub = UserServiceStub(connection)
-        assert stub.Authenticate(AuthenticateRequest(), timeout=5).user_id == "u"
+        assert stub.Authenticate(AuthenticateRequest(), timeout=TIMEOUT_S).user_id == "u"
         served.server.stop()
         with pytest.raises(grpc.RpcError):
             stub.Authenticate(AuthenticateRequest(), timeout=5)
@@ -185,5 +189,5 @@ def test_a_server_that_comes_back_is_found_again(served: Served) -> None:
             Metrics(ServiceIdentity("service", "node")),
         )
         again.start()
-        assert stub.Authenticate(AuthenticateRequest(), timeout=30, wait_for_ready=True).user_id == "u"
+        assert stub.Authenticate(AuthenticateRequest(), timeout=TIMEOUT_S, wait_for_ready=True).user_id == "u"
         again.stop()

@@ -1,4 +1,4 @@
-"""Settings are read once, from the environment or from files, and every fault is said at once."""
+"""The settings of services: read from the environment or from files, with all faults reported together."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,13 +7,13 @@ import pytest
 from pydantic import SecretStr
 
 from chassis.errors import SettingsError
-from chassis.settings import Port, Settings, StrongSecret, load
+from chassis.settings import Port, Settings, StrongSecret, load_settings
 
 LONG_SECRET = "correct-horse-battery"
 
 
 class Example(Settings):
-    """A service's settings with one of each kind."""
+    """Example settings with one field of each kind."""
 
     http_port: Port
     signing_key: StrongSecret
@@ -22,7 +22,7 @@ class Example(Settings):
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What suffices to start."""
+    """Set the required variables, and remove the others."""
     for name in ("SIGNING_KEY_FILE", "DATABASE_URL", "DATABASE_URL_FILE", "LOG_LEVEL", "CLOCK_START", "CLOCK_RATE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
@@ -30,9 +30,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIGNING_KEY", LONG_SECRET)
 
 
-def test_what_the_environment_holds_is_typed_and_frozen() -> None:
-    """Settings are values: typed, and not to be changed."""
-    settings = load(Example)
+def test_settings_are_typed_and_frozen() -> None:
+    """The values of the environment are converted, and cannot be changed afterwards."""
+    settings = load_settings(Example)
     assert settings.http_port == 8080
     assert settings.signing_key.get_secret_value() == LONG_SECRET
     with pytest.raises(ValueError, match="frozen"):
@@ -42,60 +42,60 @@ def test_what_the_environment_holds_is_typed_and_frozen() -> None:
 def test_a_secret_is_read_from_the_file_that_its_variable_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """NAME_FILE serves where NAME is not set; the line break that editors add is no part of the secret."""
+    """NAME_FILE is used if NAME is not set; a line break at the end of the file is not part of the secret."""
     monkeypatch.delenv("SIGNING_KEY")
     file = tmp_path / "signing-key"
     file.write_text(f"{LONG_SECRET}\n", encoding="utf-8")
     monkeypatch.setenv("SIGNING_KEY_FILE", str(file))
-    assert load(Example).signing_key.get_secret_value() == LONG_SECRET
+    assert load_settings(Example).signing_key.get_secret_value() == LONG_SECRET
 
 
 def test_empty_means_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """An empty variable or an empty file leaves the default in force, and a fault where there is none."""
+    """With an empty variable or file the default applies; without a default it is a fault."""
     empty = tmp_path / "empty"
     empty.touch()
     monkeypatch.setenv("DATABASE_URL_FILE", str(empty))
     monkeypatch.setenv("LOG_LEVEL", "")
-    settings = load(Example)
+    settings = load_settings(Example)
     assert settings.database_url.get_secret_value() == "sqlite://"
     assert settings.log_level == "info"
     monkeypatch.setenv("HTTP_PORT", "")
     with pytest.raises(SettingsError, match="HTTP_PORT: Field required"):
-        load(Example)
+        load_settings(Example)
 
 
-def test_every_fault_is_said_at_once_and_no_value(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Whoever sets a service up sees all faults in one go; a wrong value may be a secret, so none is repeated."""
+def test_all_faults_are_reported_together_without_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An invalid value may be a secret, so the error never contains values."""
     monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS")
     monkeypatch.setenv("HTTP_PORT", "70123")
     monkeypatch.setenv("SIGNING_KEY", "too-short")
     monkeypatch.setenv("LOG_LEVEL", "loudest")
     monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "missing"))
     with pytest.raises(SettingsError) as caught:
-        load(Example)
-    said = str(caught.value)
+        load_settings(Example)
+    text = str(caught.value)
     for name in ("KAFKA_BOOTSTRAP_SERVERS", "HTTP_PORT", "SIGNING_KEY", "LOG_LEVEL", "DATABASE_URL_FILE"):
-        assert f"{name}: " in said
-    assert len(said.splitlines()) == 5
+        assert f"{name}: " in text
+    assert len(text.splitlines()) == 5
     for value in ("70123", "too-short", "loudest"):
-        assert value not in said
+        assert value not in text
 
 
 def test_a_file_that_cannot_be_read_is_a_fault_even_when_it_is_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A secret's file that is missing is said, by its variable, and not passed over for the default."""
+    """A missing file of a secret is reported by its variable, and the default does not apply instead."""
     monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "missing"))
     with pytest.raises(SettingsError) as caught:
-        load(Example)
+        load_settings(Example)
     assert str(caught.value) == "DATABASE_URL_FILE: cannot be read: FileNotFoundError"
 
 
-def test_the_four_clock_settings_make_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without CLOCK_START it is the machine's time; a rate without a start is a fault."""
-    assert abs((load(Example).clock().now() - datetime.now(UTC)).total_seconds()) < 60
+def test_the_four_clock_settings_describe_one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CLOCK_START the clock is the machine's; a rate without a start is a fault."""
+    assert abs((load_settings(Example).build_clock().now() - datetime.now(UTC)).total_seconds()) < 60
     monkeypatch.setenv("CLOCK_RATE", "60")
     with pytest.raises(SettingsError, match="start"):
-        load(Example)
+        load_settings(Example)
     monkeypatch.setenv("CLOCK_START", "2013-02-13T00:00:00Z")
-    assert load(Example).clock().now().year == 2013
+    assert load_settings(Example).build_clock().now().year == 2013

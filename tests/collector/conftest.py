@@ -147,7 +147,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator) -> Flask:
             SchedulerStatus(database, clock, timing, QuotaStore(BUDGET)).load_state,
         )
     )
-    app.register_blueprint(openapi.routes("Towerwatch interests and flights", "1", DESCRIPTION))
+    app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", DESCRIPTION))
     return app
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from collector.model import CoverageRow
 from local.kafka import Broker
 from local.opensky.flights import TimetableFlight
@@ -66,7 +66,7 @@ async def _read_observed(kafka: Broker, until: dict[str, datetime]) -> list[flig
         await consumer.seek_to_beginning(partition)
         while waited_for:
             record = await consumer.getone()
-            sequence = sequence_in(record.headers)
+            sequence = parse_sequence(record.headers)
             assert sequence is not None
             if sequence <= last:
                 continue

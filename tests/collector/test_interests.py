@@ -347,7 +347,7 @@ def test_concurrent_requests_make_one_interest(service: Service) -> None:
 def test_a_request_that_loses_the_insert_race_changes_the_interest(service: Service) -> None:
     """If another request inserts the same interest first, the unique key fails, and the retry changes it."""
     first = service.set(wish(), ANN)
-    begin = "BEGIN IMMEDIATE" if service.database.sqlite else "BEGIN"
+    begin = "BEGIN IMMEDIATE" if service.database.is_sqlite else "BEGIN"
     with service.database.transaction() as session:
         session.execute(text("UPDATE interests SET airport = 'LICC'"))  # the first look does not find it
 
@@ -419,11 +419,11 @@ def test_concurrent_requests_of_all_kinds_stay_consistent(service: Service) -> N
 
     def publish(owner: str) -> int:
         with service.database.transaction() as session:
-            claimed = OUTBOX.claim(session, owner, time.time())
+            claimed = OUTBOX.claim_messages(session, owner, time.time())
         for each in claimed:
             assert published.setdefault(each.sequence, each.message) == each.message
         with service.database.transaction() as session:
-            OUTBOX.forget(session, claimed)
+            OUTBOX.delete_published(session, claimed)
         return len(claimed)
 
     def relay(owner: str) -> None:
@@ -445,7 +445,7 @@ def test_concurrent_requests_of_all_kinds_stay_consistent(service: Service) -> N
     assert failed == []
     for owner in ("first", "second"):
         with service.database.transaction() as session:
-            OUTBOX.release(session, owner)
+            OUTBOX.release_lease(session, owner)
     while publish("first"):
         pass
 

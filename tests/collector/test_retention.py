@@ -114,7 +114,7 @@ def test_it_finds_its_flights_by_an_index(service: Service) -> None:
         " ORDER BY event_time LIMIT 1000"
     )
     with service.database.transaction() as session:
-        if service.database.sqlite:
+        if service.database.is_sqlite:
             plan = " ".join(str(row) for row in session.execute(text(f"EXPLAIN QUERY PLAN {statement}")))
             assert "ix_flights_event_time" in plan
             assert "SCAN" not in plan

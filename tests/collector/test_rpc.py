@@ -12,7 +12,7 @@ import pytest
 
 from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.rpc import GrpcServer, channel
+from chassis.rpc import GrpcServer, create_channel
 from collector.interests import InterestStore
 from collector.rpc import SERVICE_NAME, STATUSES, InterestService
 from tests.collector.conftest import NOWHERE, Service, outbox, wish
@@ -39,7 +39,7 @@ def serving(interests: InterestStore) -> Iterator[InterestServiceStub]:
         Metrics(ServiceIdentity("collector", "local")),
     )
     server.start()
-    with channel(f"127.0.0.1:{port}") as connection:
+    with create_channel(f"127.0.0.1:{port}") as connection:
         yield InterestServiceStub(connection)
     server.stop()
 

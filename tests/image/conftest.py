@@ -1,4 +1,4 @@
-"""The images, built once from what a clean checkout has."""
+"""Fixtures of the images, which are built once from a clean checkout."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.image.standin import ROOT, Builder, base_name, clean_checkout, why_not
+from tests.image.standin import ROOT, Builder, copy_clean_checkout, find_obstacle, parse_base_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Image:
 
     rootfs: Path
     config: dict[str, Any]
-    """As the OCI image specification has it: `User`, `Env`, `Cmd`, …"""
+    """The configuration, in the form of the OCI image specification: `User`, `Env`, `Cmd`, …"""
 
     @property
     def environment(self) -> list[str]:
@@ -28,28 +28,31 @@ class Image:
 
 @pytest.fixture(scope="session")
 def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
-    """Has built production and kind; takes some two minutes. Skips where it cannot, unless it was required."""
-    reason = why_not()
+    """Build the images `production` and `kind`, which takes some two minutes.
+
+    Skip the test if images cannot be built here; fail if they are required.
+    """
+    reason = find_obstacle()
     if reason:
         sentence = f"THE IMAGE IS NOT PROVED: {reason}"
         assert "TOWERWATCH_REQUIRE_IMAGE" not in os.environ, sentence
         pytest.skip(sentence)
     folder = tmp_path_factory.mktemp("image")
     context = folder / "checkout"
-    clean_checkout(context)
-    _litter(context)
+    copy_clean_checkout(context)
+    _add_leftovers(context)
     building = Builder(folder)
-    building.make_base(base_name((ROOT / "Dockerfile").read_text(encoding="utf-8")))
+    building.make_base(parse_base_name((ROOT / "Dockerfile").read_text(encoding="utf-8")))
     try:
         building.build(context, "production", "towerwatch:production")
         building.build(context, "kind", "towerwatch:kind")
         yield building
     finally:
-        building.clear()
+        building.delete_all()
 
 
-def _litter(context: Path) -> None:
-    """What lies about in a work tree, and must not get into an image."""
+def _add_leftovers(context: Path) -> None:
+    """Add files to the context that may be in a work tree, and must not get into an image."""
     (context / ".env").write_text("SMTP_PASSWORD=hunter2\n", encoding="utf-8")
     (context / "collector" / "notes.pyc").write_text("stale", encoding="utf-8")
     (context / "proto/towerwatch/alerts/v1/stale_pb2.py").write_text("raise SystemExit('stale')", encoding="utf-8")
@@ -57,14 +60,15 @@ def _litter(context: Path) -> None:
 
 @pytest.fixture(scope="session")
 def production(builder: Builder) -> Image:
-    return _image(builder, "towerwatch:production")
+    return _load_image(builder, "towerwatch:production")
 
 
 @pytest.fixture(scope="session")
 def kind(builder: Builder) -> Image:
-    return _image(builder, "towerwatch:kind")
+    return _load_image(builder, "towerwatch:kind")
 
 
-def _image(builder: Builder, tag: str) -> Image:
-    inspected = json.loads(builder.inspected(tag))
-    return Image(builder.mounted(tag), inspected["OCIv1"]["config"])
+def _load_image(builder: Builder, tag: str) -> Image:
+    """Return a built image with its mounted files and its configuration."""
+    inspected = json.loads(builder.inspect(tag))
+    return Image(builder.mount(tag), inspected["OCIv1"]["config"])

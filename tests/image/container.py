@@ -1,4 +1,4 @@
-"""Containers as Kubernetes would run them under the Pod Security level `restricted`, started by runc itself."""
+"""Containers under the rights of the Pod Security level `restricted`, started by runc."""
 
 import json
 import subprocess
@@ -14,12 +14,12 @@ DATA: Final = "/data"
 _DEVICES: Final = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755"]}
 
 
-def _specification(rootfs: Path, command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
-    """An OCI runtime specification: read-only root, no capability, no new privileges, no user but the image's.
+def _build_specification(rootfs: Path, command: Sequence[str], environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return an OCI runtime specification: read-only root, no capabilities, no new privileges, the image's user.
 
-    The network is the machine's, and memory stands in for the volumes /tmp and /data.
+    The container uses the machine's network, and file systems in memory as its volumes /tmp and /data.
     """
-    writable = ["nosuid", "nodev", f"uid={USER}", f"gid={USER}"]  # as fsGroup has it
+    writable = ["nosuid", "nodev", f"uid={USER}", f"gid={USER}"]  # the owner that fsGroup gives to volumes
     return {
         "ociVersion": "1.0.2",
         "root": {"path": str(rootfs), "readonly": True},
@@ -54,8 +54,8 @@ class Container:
     def log(self) -> str:
         return self._log.read_text()
 
-    def ended(self, within_s: float) -> int:
-        """The exit code of the command, which must end within so many seconds."""
+    def wait_for_exit(self, within_s: float) -> int:
+        """Wait until the command ends, and return its exit code; fail after `within_s` seconds."""
         return self._process.wait(within_s)
 
     def is_running(self) -> bool:
@@ -67,15 +67,15 @@ class Container:
 
 
 @contextmanager
-def running(
+def run_container(
     rootfs: Path, folder: Path, command: Sequence[str], image_environment: Sequence[str], **settings: str
 ) -> Iterator[Container]:
-    """A container that was just begun, with the image's environment and these settings; gone after the block."""
+    """Run a container during the block, with the image's environment and these settings."""
     name = f"towerwatch-{uuid4().hex[:12]}"
     bundle = folder / name
     bundle.mkdir(parents=True)
     given = dict(each.split("=", 1) for each in image_environment)
-    specification = _specification(rootfs, command, given | settings)
+    specification = _build_specification(rootfs, command, given | settings)
     (bundle / "config.json").write_text(json.dumps(specification), encoding="utf-8")
     state, log = folder / "runc", bundle / "log"
     runc = ["runc", "--root", str(state)]

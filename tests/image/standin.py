@@ -1,4 +1,4 @@
-"""Images without a registry: a base made of Debian's packages in the place of the one that the Dockerfile names."""
+"""A builder of images without a registry, whose base image consists of Debian's packages."""
 
 import os
 import re
@@ -17,33 +17,33 @@ _CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 _PIP_OPTIONS: Final = ("index-url", "extra-index-url", "trusted-host", "proxy")
 
 
-def why_not() -> str | None:
-    """Why no image can be built here, or None."""
-    missing = [program for program in _PROGRAMS if shutil.which(program, path=_path()) is None]
+def find_obstacle() -> str | None:
+    """Return why no image can be built here, or None if images can be built."""
+    missing = [program for program in _PROGRAMS if shutil.which(program, path=_build_path()) is None]
     if missing:
         return f"{', '.join(missing)} not installed (Debian has packages of these names)"
     return None if os.geteuid() == 0 else "only root may make the base image"
 
 
-def _path() -> str:
+def _build_path() -> str:
     return f"{os.environ['PATH']}{os.pathsep}/usr/sbin"
 
 
-def base_name(dockerfile: str) -> str:
-    """The base image that the Dockerfile begins with."""
+def parse_base_name(dockerfile: str) -> str:
+    """Return the name of the Dockerfile's base image."""
     found = re.search(r"^ARG BASE=(\S+)$", dockerfile, re.MULTILINE)
     assert found, "the Dockerfile names no base"
     return found[1]
 
 
 class Builder:
-    """Builds images in a storage of its own, so that nothing of the machine's is used or left behind."""
+    """A builder with an image storage of its own, apart from the machine's."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         configuration = folder / "storage.conf"
-        # Within many containers, as CI may be one, no overlay can be mounted. vfs copies all files for each layer, so
-        # with it a step is not kept for the next build.
+        # In many containers (CI may run in one) overlays cannot be mounted. The driver vfs copies all files for each
+        # layer, so with vfs the build uses no layers.
         self._overlays = _can_overlay(folder)
         driver = "overlay" if self._overlays else "vfs"
         configuration.write_text(
@@ -52,13 +52,13 @@ class Builder:
         )
         self._environment: Mapping[str, str] = {
             **os.environ,
-            "PATH": _path(),
+            "PATH": _build_path(),
             "CONTAINERS_STORAGE_CONF": str(configuration),
             "BUILDAH_ISOLATION": "chroot",
         }
 
     def make_base(self, name: str) -> None:
-        """A Debian with its own Python, under the name of the official image, which cannot be fetched here."""
+        """Build a Debian image with Debian's Python, named like the official image, which cannot be fetched here."""
         root = self._folder / "base"
         packages = "python3,python3-pip,ca-certificates"
         self._run("debootstrap", "--variant=minbase", f"--include={packages}", _RELEASE, str(root), self._mirror())
@@ -70,32 +70,35 @@ class Builder:
         shutil.rmtree(root)
 
     def build(self, context: Path, target: str, tag: str) -> None:
-        """One target of the context's Dockerfile. What this machine needs to reach PyPI is lent to the build alone."""
-        lent = {"certificates": Path(os.environ.get("SSL_CERT_FILE", _CERTIFICATES)), "pip": self._pip_configuration()}
-        secrets = [f"--secret=id={name},src={path}" for name, path in lent.items() if path.exists()]
+        """Build one target of the context's Dockerfile.
+
+        The machine's certificates and pip configuration are build secrets, which the image does not contain.
+        """
+        files = {"certificates": Path(os.environ.get("SSL_CERT_FILE", _CERTIFICATES)), "pip": self._pip_configuration()}
+        secrets = [f"--secret=id={name},src={path}" for name, path in files.items() if path.exists()]
         layers = f"--layers={str(self._overlays).lower()}"
         self._run(
             "buildah", "build", layers, "--network=host", f"--target={target}", f"--tag={tag}", *secrets, str(context)
         )
 
-    def inspected(self, tag: str) -> str:
-        """What the image says of itself, as JSON."""
+    def inspect(self, tag: str) -> str:
+        """Return the image's metadata as JSON."""
         return self._run("buildah", "inspect", "--type", "image", tag)
 
-    def mounted(self, tag: str) -> Path:
-        """The files of an image, which must only be read."""
+    def mount(self, tag: str) -> Path:
+        """Mount an image and return the path of its files, which must only be read."""
         container = self._run("buildah", "from", "--pull-never", tag).strip()
         return Path(self._run("buildah", "mount", container).strip())
 
-    def clear(self) -> None:
-        """Unmount what `mounted` did, and delete the images."""
+    def delete_all(self) -> None:
+        """Unmount and delete all images."""
         self._run("buildah", "rm", "--all")
         if self._overlays:  # the driver's own mount, of its folder onto itself
             subprocess.run(["umount", str(self._folder / "images/overlay")], capture_output=True, check=False)
         shutil.rmtree(self._folder)
 
     def _mirror(self) -> str:
-        """Where this machine's own apt gets the release from."""
+        """Return the mirror from which the machine's apt gets the Debian release."""
         listed = subprocess.run(
             ["apt-get", "indextargets", "--format", "$(REPO_URI)", f"Codename: {_RELEASE}"],
             capture_output=True, text=True, check=False,
@@ -103,31 +106,33 @@ class Builder:
         return next(iter(listed.stdout.split()), _MIRROR)
 
     def _pip_configuration(self) -> Path:
-        """The part of this machine's pip configuration that says where packages come from."""
+        """Write the part of the machine's pip configuration about package indexes to a file, and return its path."""
         path = self._folder / "pip.conf"
-        lines = ["[global]", f"cert = {_CERTIFICATES}"]  # there the certificates are lent to; the image has its own
+        lines = ["[global]", f"cert = {_CERTIFICATES}"]  # the path of the secret `certificates` during the build
         for option in _PIP_OPTIONS:
-            value = os.environ.get(f"PIP_{option.upper().replace('-', '_')}") or self._asked_of_pip(option)
+            value = os.environ.get(f"PIP_{option.upper().replace('-', '_')}") or self._read_pip_option(option)
             if value:
                 lines.append(f"{option} = {value}")
         path.write_text("\n".join((*lines, "")), encoding="utf-8")
         return path
 
-    def _asked_of_pip(self, option: str) -> str:
+    def _read_pip_option(self, option: str) -> str:
+        """Return a global option of the machine's pip configuration, or "" if it is not set."""
         asked = subprocess.run(
             ["pip", "config", "get", f"global.{option}"], capture_output=True, text=True, check=False
         )
         return " ".join(asked.stdout.split()) if asked.returncode == 0 else ""
 
     def _run(self, *command: str) -> str:
+        """Run a command and return its output; fail with the output if the command fails."""
         done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
-        said = f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-        assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{said}"
+        output = f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        assert done.returncode == 0, f"{' '.join(command)} ended with {done.returncode}:\n{output}"
         return done.stdout
 
 
 def _can_overlay(folder: Path) -> bool:
-    """Whether an overlay can be mounted in this folder."""
+    """Return True if an overlay can be mounted in this folder, False if not."""
     parts = {name: folder / f"overlay-{name}" for name in ("lowerdir", "upperdir", "workdir", "merged")}
     for path in parts.values():
         path.mkdir()
@@ -141,8 +146,8 @@ def _can_overlay(folder: Path) -> bool:
     return mounted.returncode == 0
 
 
-def clean_checkout(into: Path) -> None:
-    """Copy the files of this work tree that Git has or would add, and no others."""
+def copy_clean_checkout(into: Path) -> None:
+    """Copy the files of this work tree that Git tracks or would add."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, check=True,

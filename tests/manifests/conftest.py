@@ -1,21 +1,21 @@
-"""Each overlay is rendered once for all tests that read it."""
+"""Fixtures of the rendered overlays, each rendered once for all tests."""
 
 from pathlib import Path
 
 import pytest
 
-from tests.manifests.rendering import OVERLAYS, Rendered, parse, prepared, render
+from tests.manifests.rendering import OVERLAYS, Rendered, parse, prepare_manifests, render
 
 
 @pytest.fixture(scope="session")
 def manifests(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the manifests that has secrets."""
-    return prepared(tmp_path_factory.mktemp("manifests"))
+    """Return a copy of the manifests that contains secrets."""
+    return prepare_manifests(tmp_path_factory.mktemp("manifests"))
 
 
 @pytest.fixture(scope="session")
 def texts(manifests: Path) -> dict[str, str]:
-    """The YAML of each overlay."""
+    """Return the YAML of each overlay."""
     return {overlay: render(manifests, overlay) for overlay in OVERLAYS}
 
 
@@ -26,5 +26,5 @@ def overlays(texts: dict[str, str]) -> dict[str, Rendered]:
 
 @pytest.fixture(params=OVERLAYS)
 def rendered(request: pytest.FixtureRequest, overlays: dict[str, Rendered]) -> Rendered:
-    """One overlay after the other."""
+    """Return each overlay in turn."""
     return overlays[request.param]

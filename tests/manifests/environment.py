@@ -1,4 +1,4 @@
-"""The environment that a container is started with, and the files that it finds, as Kubernetes would make them."""
+"""The environment and the mounted files of a container, as Kubernetes would create them."""
 
 import base64
 import re
@@ -20,13 +20,13 @@ SETTINGS: Final[Mapping[str, type[Settings]]] = {
     "notifier": NotifierSettings,
     "topics": Settings,
 }
-"""What reads the environment of a pod of ours."""
+"""The settings class that reads the environment of each of the services' pods."""
 
 _REFERENCE: Final = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
 
-def fields(pod: Pod, **values: str) -> dict[str, str]:
-    """What the downward API would say of a pod on some node; `values` by the field's path, dots as underscores."""
+def build_downward_fields(pod: Pod, **values: str) -> dict[str, str]:
+    """Return the fields of the downward API for a pod; `values` replaces some, by path with underscores for dots."""
     return {
         "spec.nodeName": values.get("spec_nodeName", "worker-1"),
         "status.podIP": values.get("status_podIP", "127.0.0.1"),
@@ -35,13 +35,13 @@ def fields(pod: Pod, **values: str) -> dict[str, str]:
     }
 
 
-def variables(rendered: Rendered, pod: Pod, **values: str) -> dict[str, str]:
-    """The environment: ConfigMaps first, then the container's own, which may refer to those above them."""
+def build_environment(rendered: Rendered, pod: Pod, **values: str) -> dict[str, str]:
+    """Return a container's environment: ConfigMaps first, then its own variables, which may refer to earlier ones."""
     environment: dict[str, str] = {}
     for source in pod.container.get("envFrom", ()):
         (kind, field) = ("ConfigMap", "configMapRef") if "configMapRef" in source else ("Secret", "secretRef")
-        environment |= _data(rendered, kind, pod.namespace, source[field]["name"])
-    known = fields(pod, **values)
+        environment |= _read_data(rendered, kind, pod.namespace, source[field]["name"])
+    known = build_downward_fields(pod, **values)
     for variable in pod.container.get("env", ()):
         if "value" in variable:
             given = _REFERENCE.sub(lambda match: environment.get(match[1], match[0]), variable["value"])
@@ -51,14 +51,14 @@ def variables(rendered: Rendered, pod: Pod, **values: str) -> dict[str, str]:
     return environment
 
 
-def referred_to(pod: Pod) -> set[str]:
-    """The variables that stand in the value of another one."""
+def find_referenced_variables(pod: Pod) -> set[str]:
+    """Return the names of variables that the value of another variable refers to."""
     values = (each.get("value", "") for each in pod.container.get("env", ()))
     return {name for value in values for name in _REFERENCE.findall(value)}
 
 
-def mounted(rendered: Rendered, pod: Pod) -> dict[str, str]:
-    """The files that the pod finds: content by path, for all its ConfigMaps and Secrets."""
+def build_mounted_files(rendered: Rendered, pod: Pod) -> dict[str, str]:
+    """Return the content of the files from a pod's ConfigMaps and Secrets, by their mounted paths."""
     files: dict[str, str] = {}
     volumes = {each["name"]: each for each in pod.spec.get("volumes", ())}
     for mount in pod.container.get("volumeMounts", ()):
@@ -71,7 +71,7 @@ def mounted(rendered: Rendered, pod: Pod) -> dict[str, str]:
             ):
                 if field not in source:
                     continue
-                data = _data(rendered, kind, pod.namespace, source[field][key])
+                data = _read_data(rendered, kind, pod.namespace, source[field][key])
                 items = source[field].get("items")
                 paths = {item["path"]: item["key"] for item in items} if items else {name: name for name in data}
                 if "subPath" in mount:
@@ -81,8 +81,8 @@ def mounted(rendered: Rendered, pod: Pod) -> dict[str, str]:
     return files
 
 
-def on_disk(environment: Mapping[str, str], files: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """The environment with each path of `files` moved below `folder`, where the files are written."""
+def write_files(environment: Mapping[str, str], files: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """Write mounted files below `folder`, and return the environment with their paths replaced."""
     moved = dict(environment)
     for path, content in files.items():
         target = folder / path.lstrip("/")
@@ -92,7 +92,8 @@ def on_disk(environment: Mapping[str, str], files: Mapping[str, str], folder: Pa
     return moved
 
 
-def _data(rendered: Rendered, kind: str, namespace: str, name: str) -> dict[str, str]:
-    (found,) = (each for each in rendered.of(kind, namespace) if each["metadata"]["name"] == name)
+def _read_data(rendered: Rendered, kind: str, namespace: str, name: str) -> dict[str, str]:
+    """Return the decoded data of a ConfigMap or a Secret."""
+    (found,) = (each for each in rendered.resources_of(kind, namespace) if each["metadata"]["name"] == name)
     data = dict(found.get("data", {}))
     return {key: base64.b64decode(value).decode() for key, value in data.items()} if kind == "Secret" else data

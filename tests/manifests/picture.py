@@ -1,4 +1,4 @@
-"""Reads the picture of what flows (README, "How it works"): boxes are words, arrows are drawn with box characters."""
+"""A parser of the data-flow picture in README, "How it works": words connected by arrows of box characters."""
 
 import re
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ _POINTS: Final = {"▶": _RIGHT, "◀": _LEFT, "▲": _UP}
 _WORD: Final = re.compile(r"\[[^\]]*\]|[A-Za-z_]+(?: [A-Za-z_]+)*")
 _REMARK: Final = re.compile(r"\([^)]*\)")
 _GAP: Final = 2
-"""Blanks that may stand between a line and a word."""
+"""The most blanks between a line and a word."""
 
 
 @dataclass(frozen=True)
-class Flow:
-    """An arrow: what is at its tail, what is at its head, and what is written on it."""
+class Arrow:
+    """An arrow of the picture: the words at its tail and head, and the label on it."""
 
     tail: str
     head: str
     label: str
 
 
-def flows(picture: str) -> set[Flow]:
-    """Every arrow of the picture."""
+def parse_arrows(picture: str) -> set[Arrow]:
+    """Return all arrows of the picture."""
     rows = [_REMARK.sub(lambda match: " " * len(match[0]), row) for row in picture.splitlines()]
     width = max(map(len, rows))
     grid = [list(row.ljust(width)) for row in rows]
@@ -49,20 +49,20 @@ def flows(picture: str) -> set[Flow]:
                 (labels if on_a_line else words)[y, x] = match[0]
                 if on_a_line:
                     grid[y][x] = "─"
-    found: set[Flow] = set()
+    found: set[Arrow] = set()
     lines = {(y, x) for y, row in enumerate(grid) for x, each in enumerate(row) if each in _ENDS}
     while lines:
-        line = _connected(next(iter(lines)), lines, grid)
+        line = _collect_line(next(iter(lines)), lines, grid)
         lines -= line
-        found |= _arrows(line, grid, words, labels)
+        found |= _build_arrows(line, grid, words, labels)
     return found
 
 
-def _connected(start: tuple[int, int], lines: set[tuple[int, int]], grid: list[list[str]]) -> set[tuple[int, int]]:
-    """All cells that hang together with `start`: each has an end where the other one has."""
-    line, look = {start}, [start]
-    while look:
-        y, x = look.pop()
+def _collect_line(start: tuple[int, int], lines: set[tuple[int, int]], grid: list[list[str]]) -> set[tuple[int, int]]:
+    """Return all cells that are connected with `start`: neighbours whose ends point at each other."""
+    line, pending = {start}, [start]
+    while pending:
+        y, x = pending.pop()
         for dy, dx in _ENDS[grid[y][x]]:
             if _POINTS.get(grid[y][x]) == (dy, dx) == _UP:
                 continue  # an arrow's head crosses what it meets on the way to its word
@@ -71,30 +71,31 @@ def _connected(start: tuple[int, int], lines: set[tuple[int, int]], grid: list[l
                 if there in lines and (-dy, -dx) in _ENDS[grid[there[0]][there[1]]]:
                     if there not in line:
                         line.add(there)
-                        look.append(there)
+                        pending.append(there)
                     break
     return line
 
 
-def _arrows(
+def _build_arrows(
     line: set[tuple[int, int]],
     grid: list[list[str]],
     words: dict[tuple[int, int], str],
     labels: dict[tuple[int, int], str],
-) -> set[Flow]:
+) -> set[Arrow]:
+    """Return the arrows of one connected line: from each word at a tail to each word at a head."""
     heads, tails = set(), set()
     for y, x in line:
         for end in _ENDS[grid[y][x]]:
             if _POINTS.get(grid[y][x]) == end:
-                if word := _word_at(y, x, end, words, line, far=end == _UP):
+                if word := _find_word(y, x, end, words, line, far=end == _UP):
                     heads.add(word)
-            elif grid[y][x] not in _POINTS and (word := _word_at(y, x, end, words, line, far=False)):
+            elif grid[y][x] not in _POINTS and (word := _find_word(y, x, end, words, line, far=False)):
                 tails.add(word)
     label = " ".join(sorted({labels[cell] for cell in line if cell in labels}))
-    return {Flow(tail, head, label) for tail in tails or heads for head in heads if tail != head}
+    return {Arrow(tail, head, label) for tail in tails or heads for head in heads if tail != head}
 
 
-def _word_at(
+def _find_word(
     y: int,
     x: int,
     end: tuple[int, int],
@@ -102,7 +103,7 @@ def _word_at(
     line: set[tuple[int, int]],
     far: bool,
 ) -> str | None:
-    """The word at an end of a line, if it is one; a head that points up may have other lines in between."""
+    """Return the word at an end of a line, or None; `far`: other lines may be between the end and the word."""
     reach = 1 if end == _DOWN or (end == _UP and not far) else _GAP + 1
     for step in range(1, reach + 1):
         cell = (y + end[0] * step, x + end[1] * step)

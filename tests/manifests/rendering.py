@@ -1,4 +1,4 @@
-"""The manifests as `kubectl apply -k` would send them, and what is asked of them again and again."""
+"""The rendered manifests, as `kubectl apply -k` would send them, and look-ups of their resources."""
 
 import copy
 import shutil
@@ -12,7 +12,7 @@ import yaml
 
 from local.kind import secrets
 from local.processes import ROOT
-from tests.manifests.tools import kustomize
+from tests.manifests.tools import find_kustomize
 
 OVERLAYS: Final = ("kind", "production")
 NAMESPACE: Final = "towerwatch"
@@ -24,7 +24,7 @@ Resource = dict[str, Any]
 
 @dataclass(frozen=True)
 class Pod:
-    """What a Deployment, a StatefulSet or a Job makes its pods from."""
+    """The pod template of a Deployment, a StatefulSet or a Job, with its owner."""
 
     owner: Resource
     template: Resource
@@ -47,7 +47,7 @@ class Pod:
 
     @property
     def container(self) -> Resource:
-        """The only one: a second one needs a second look at these tests."""
+        """The pod's only container; these tests do not support a second one."""
         (container,) = self.spec["containers"]
         assert "initContainers" not in self.spec
         return dict(container)
@@ -58,52 +58,56 @@ class Pod:
 
 
 class Rendered:
-    """All resources of an overlay."""
+    """All rendered resources of an overlay."""
 
     def __init__(self, overlay: str, resources: list[Resource]) -> None:
         self.overlay = overlay
         self.resources = resources
 
-    def of(self, kind: str, namespace: str | None = NAMESPACE) -> list[Resource]:
-        """All of a kind; with `namespace` None in any, or in none."""
+    def resources_of(self, kind: str, namespace: str | None = NAMESPACE) -> list[Resource]:
+        """Return all resources of a kind in a namespace; `namespace` None: in any namespace, or in none."""
         return [
             each
             for each in self.resources
             if each["kind"] == kind and namespace in (None, each["metadata"].get("namespace"))
         ]
 
-    def one(self, kind: str, name: str, namespace: str | None = NAMESPACE) -> Resource:
-        """The one whose name is `name`, but for the hash that kustomize puts behind a generated one's."""
-        (found,) = (each for each in self.of(kind, namespace) if self.plain_name(each) == name)
+    def find_resource(self, kind: str, name: str, namespace: str | None = NAMESPACE) -> Resource:
+        """Return the only resource with this name, without the hash that kustomize appends to generated names."""
+        (found,) = (each for each in self.resources_of(kind, namespace) if self.plain_name(each) == name)
         return found
 
     @staticmethod
     def plain_name(resource: Resource) -> str:
+        """Return a resource's name without the hash that kustomize appends to generated names."""
         name = str(resource["metadata"]["name"])
         generated = resource["kind"] in ("ConfigMap", "Secret")
         stem, _, end = name.rpartition("-")
         return stem if generated and len(end) == 10 else name
 
     def pods(self) -> Iterator[Pod]:
+        """Yield the pod templates of the overlay."""
         for kind in ("Deployment", "StatefulSet", "Job"):
-            for owner in self.of(kind, None):
+            for owner in self.resources_of(kind, None):
                 yield Pod(owner, owner["spec"]["template"])
 
     def pod(self, name: str) -> Pod:
+        """Return the pod template with this name."""
         (found,) = (pod for pod in self.pods() if pod.name == name)
         return found
 
     def copy(self) -> "Rendered":
-        """One to break."""
+        """Return a deep copy, which a test may break."""
         return Rendered(self.overlay, copy.deepcopy(self.resources))
 
 
-def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+def is_selected(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Return True if the labels contain all labels of the selector, False if not."""
     return all(labels.get(name) == value for name, value in selector.items())
 
 
-def prepared(folder: Path) -> Path:
-    """A copy of manifests/ in `folder` with secrets: kind's own, and production's examples as they are."""
+def prepare_manifests(folder: Path) -> Path:
+    """Copy manifests/ into `folder` with secrets (new ones for kind, the examples for production); return the copy."""
     manifests = folder / "manifests"
     shutil.copytree(ROOT / "manifests", manifests, ignore=shutil.ignore_patterns("*.env.local", "secrets", "clock.env"))
     overlays = manifests / "overlays"
@@ -116,12 +120,13 @@ def prepared(folder: Path) -> Path:
 
 
 def render(manifests: Path, overlay: str) -> str:
-    """The YAML of an overlay."""
-    command = [*kustomize(), str(manifests / "overlays" / overlay)]
+    """Return the YAML of an overlay, rendered by kustomize."""
+    command = [*find_kustomize(), str(manifests / "overlays" / overlay)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def parse(overlay: str, text: str) -> Rendered:
+    """Return the resources of an overlay's YAML."""
     return Rendered(overlay, [each for each in yaml.safe_load_all(text) if each])

@@ -1,4 +1,4 @@
-"""Kafka starts with what the manifests give it, and the Job makes the catalogue's topics on it."""
+"""Kafka with the manifests' configuration: a node starts, the Job creates the topics, and the readiness probe works."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from local.kafka.jars import LOCK_FILE, ensure_jars, find_cache_folder, parse_lo
 from local.kafka.java import find_java
 from local.kafka.node import build_java_environment
 from local.processes import ROOT
-from tests.manifests.environment import mounted, on_disk, variables
+from tests.manifests.environment import build_environment, build_mounted_files, write_files
 from tests.manifests.rendering import Rendered
 from tests.ports import free_port
 from tests.service_process import bare_environment
@@ -27,9 +27,9 @@ from towerwatch.topics import CATALOGUE
 
 
 def _scripts(folder: Path) -> dict[str, str]:
-    """Stand-ins for the image's scripts, which begin the same programs with the same variables' options.
+    """Write replacements of the image's scripts, which start the same programs with the same options.
 
-    Returns the environment that these need.
+    Return the environment that they need.
     """
     java = find_java(os.environ)
     assert java is not None, "Kafka needs Java"
@@ -44,9 +44,9 @@ def _scripts(folder: Path) -> dict[str, str]:
 
 
 def _node(rendered: Rendered, name: str, folder: Path, moved: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-    """Command and environment of the first pod of a StatefulSet, with its paths below `folder`.
+    """Return the command and environment of a StatefulSet's first pod, with its paths below `folder`.
 
-    `moved`: what else is another here, as host names, by what the files say.
+    `moved` maps further texts of the files, such as host names, to their replacements on this machine.
     """
     pod = rendered.pod(name)
     replacements = {
@@ -61,16 +61,19 @@ def _node(rendered: Rendered, name: str, folder: Path, moved: dict[str, str]) ->
     def here(text: str) -> str:
         return anything.sub(lambda match: replacements[match[0]], text)
 
-    for path, content in mounted(rendered, pod).items():
+    for path, content in build_mounted_files(rendered, pod).items():
         Path(here(path)).parent.mkdir(parents=True, exist_ok=True)
         Path(here(path)).write_text(here(content))
     environment = _scripts(folder / "bin") | {"HOSTNAME": f"{name}-0"}
-    environment |= {key: here(value) for key, value in variables(rendered, pod, metadata_name=f"{name}-0").items()}
+    environment |= {
+        key: here(value) for key, value in build_environment(rendered, pod, metadata_name=f"{name}-0").items()
+    }
     return [here(part) for part in pod.container["command"]], environment
 
 
 @contextmanager
-def _running(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _run_process(command: list[str], environment: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process during the block, with its output in a log; kill its process group afterwards."""
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
@@ -84,10 +87,10 @@ def _running(command: list[str], environment: dict[str, str], log: Path) -> Iter
 
 
 def _topics(rendered: Rendered, folder: Path, servers: str) -> subprocess.CompletedProcess[str]:
-    """Runs the Job's program with the Job's environment, but for the brokers' address."""
+    """Run the Job's program with the Job's environment, except for the brokers' address."""
     pod = rendered.pod("topics")
-    files = mounted(rendered, pod)
-    environment = on_disk(variables(rendered, pod), files, folder) | {"KAFKA_BOOTSTRAP_SERVERS": servers}
+    files = build_mounted_files(rendered, pod)
+    environment = write_files(build_environment(rendered, pod), files, folder) | {"KAFKA_BOOTSTRAP_SERVERS": servers}
     (program,) = (folder / path.lstrip("/") for path in files)
     assert pod.container["command"] == ["python", next(iter(files))]
     python_path = f"{ROOT}{os.pathsep}{ROOT / 'proto'}"
@@ -96,15 +99,16 @@ def _topics(rendered: Rendered, folder: Path, servers: str) -> subprocess.Comple
         env=bare_environment() | environment | {"PYTHONPATH": python_path},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
         check=False,
     )
 
 
-def test_a_node_starts_and_gets_the_catalogue(overlays: dict[str, Rendered], tmp_path: Path) -> None:
-    """The start script, the properties and the log's configuration are Kafka's own; the Job may run again and again.
+@pytest.mark.timeout(900)
+def test_a_node_starts_and_the_job_creates_the_catalogues_topics(overlays: dict[str, Rendered], tmp_path: Path) -> None:
+    """Kafka accepts the start script, the properties and the log configuration; the Job may run several times.
 
-    Here the node is on this machine, so its host name, ports and folders are others; all else is as rendered.
+    The node runs on this machine, so its host name, ports and folders are replaced; everything else is as rendered.
     """
     rendered = overlays["kind"]
     clients, controller = free_port(), free_port()
@@ -122,21 +126,22 @@ def test_a_node_starts_and_gets_the_catalogue(overlays: dict[str, Rendered], tmp
     )
     log = tmp_path / "kafka.log"
     servers = f"127.0.0.1:{clients}"
-    with _running(command, environment, log) as node:
+    with _run_process(command, environment, log) as node:
         for _ in range(2):
             made = _topics(rendered, tmp_path / "job", servers)
             assert made.returncode == 0, made.stderr + log.read_text()
             assert made.stdout.splitlines()[-1] == f"topics: all {len(CATALOGUE)} are there"
-        assert asyncio.run(_partitions(servers)) == {topic.name: topic.partitions for topic in CATALOGUE}
+        assert asyncio.run(_read_partition_counts(servers)) == {topic.name: topic.partitions for topic in CATALOGUE}
         os.kill(node.pid, signal.SIGTERM)
-        # SIGTERM reaches the JVM itself, through no shell: it ends in an orderly way.
-        eventually(lambda: node.poll() is not None)
+        # SIGTERM reaches the JVM itself, not a shell, so that Kafka shuts down in order.
+        eventually(lambda: node.poll() is not None, within_s=180)
         assert node.returncode in (0, 143)
-        # What Kafka leaves when it has closed its topics; without it the next start reads them all.
+        # Kafka writes this file when it has closed its logs; without it the next start recovers them all.
         assert (tmp_path / "data" / "log" / ".kafka_cleanshutdown").exists()
 
 
-async def _partitions(servers: str) -> dict[str, int]:
+async def _read_partition_counts(servers: str) -> dict[str, int]:
+    """Return the partition counts of the catalogue's topics on the broker."""
     admin = AIOKafkaAdminClient(bootstrap_servers=servers)
     await admin.start()
     try:
@@ -148,21 +153,22 @@ async def _partitions(servers: str) -> dict[str, int]:
         await admin.close()
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("name", "node_id"), [("kafka", 0), ("kafka-controller", 100)])
-def test_kafka_takes_the_properties_of_production(
+def test_kafka_accepts_the_properties_of_production(
     overlays: dict[str, Rendered], tmp_path: Path, name: str, node_id: int
 ) -> None:
-    """Each role formats its disk with them, for which Kafka reads and checks them all; six nodes are too many here."""
+    """Each role formats its disk, for which Kafka checks all properties; this test does not start the six nodes."""
     rendered = overlays["production"]
     command, environment = _node(rendered, name, tmp_path, {})
     (tmp_path / "bin" / "kafka-server-start.sh").write_text("#!/bin/bash\ncat $1\n")
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     properties = dict(line.partition("=")[::2] for line in done.stdout.splitlines() if "=" in line and line[0] != "#")
     assert properties["node.id"] == str(node_id)
     voters = dict(voter.split("@") for voter in properties["controller.quorum.voters"].split(","))
     controllers = rendered.pod("kafka-controller")
-    first = int(variables(rendered, controllers)["FIRST_NODE_ID"])
+    first = int(build_environment(rendered, controllers)["FIRST_NODE_ID"])
     assert voters == {
         str(first + number): f"kafka-controller-{number}.kafka-controller:{controllers.ports['controller']}"
         for number in range(controllers.owner["spec"]["replicas"])
@@ -172,17 +178,17 @@ def test_kafka_takes_the_properties_of_production(
         assert properties["advertised.listeners"] == "CLIENTS://kafka-0.kafka:9092"
         assert properties["offsets.topic.replication.factor"] == "3"
     meta = (tmp_path / "data" / "log" / "meta.properties").read_text()
-    assert f"cluster.id={variables(rendered, rendered.pod(name))['CLUSTER_ID']}" in meta
+    assert f"cluster.id={build_environment(rendered, rendered.pod(name))['CLUSTER_ID']}" in meta
 
 
 def test_all_nodes_belong_to_one_cluster(overlays: dict[str, Rendered]) -> None:
     rendered = overlays["production"]
-    ids = {variables(rendered, rendered.pod(name))["CLUSTER_ID"] for name in ("kafka", "kafka-controller")}
+    ids = {build_environment(rendered, rendered.pod(name))["CLUSTER_ID"] for name in ("kafka", "kafka-controller")}
     assert len(ids) == 1
 
 
 def test_a_zone_becomes_a_rack(overlays: dict[str, Rendered], tmp_path: Path) -> None:
-    """Copies of a partition are in different zones, where nodes have any."""
+    """Kafka places the replicas of a partition in different zones, if the nodes have zones."""
     rendered = overlays["production"]
     command, environment = _node(rendered, "kafka", tmp_path, {})
     for script in ("kafka-storage.sh", "kafka-server-start.sh"):
@@ -202,30 +208,31 @@ _LAGS = "\tTopic: flights.observed.v1\tPartition: {}\tLeader: 1\tReplicas: {}\tI
     [
         ("kafka-0", [], True),
         ("kafka-0", [_LAGS.format(3, "1,2,0", "1,2")], False),
-        # Another one lags: this one is ready, or two of three would be called so at once.
+        # Another broker lags: this broker stays ready, otherwise two of three brokers would be unready at once.
         ("kafka-1", [_LAGS.format(3, "1,2,0", "1,2")], True),
         ("kafka-2", [_LAGS.format(3, "1,12", "1"), _LAGS.format(4, "2,1", "1")], False),
-        # Not the copy of broker 2, but of 12.
+        # The replica of broker 12 lags, not that of broker 2.
         ("kafka-2", [_LAGS.format(3, "1,12", "1")], True),
         ("kafka-0", [_LAGS.format(3, "0", "")], False),
         ("kafka-0", ["2026-01-01T00:00:00,000 INFO  AdminClientConfig values: (org.apache.kafka)"], True),
     ],
 )
-def test_a_broker_is_ready_when_its_copies_are_in_step(
+def test_a_broker_is_ready_when_its_replicas_are_in_sync(
     overlays: dict[str, Rendered], tmp_path: Path, host: str, said: list[str], ready: bool
 ) -> None:
-    """A rollout waits for it before it takes the next one: two that lag would stop every producer (acks=all)."""
-    ran = _ready(overlays["production"], tmp_path, host, "cat <<'END'\n" + "\n".join(said) + "\nEND")
+    """A rollout waits for it before it restarts the next broker: two lagging brokers would stop every producer."""
+    ran = _run_readiness_probe(overlays["production"], tmp_path, host, "cat <<'END'\n" + "\n".join(said) + "\nEND")
     assert (ran.returncode == 0) == ready, ran.stdout + ran.stderr
 
 
 def test_a_broker_that_does_not_answer_is_not_ready(overlays: dict[str, Rendered], tmp_path: Path) -> None:
-    ran = _ready(overlays["kind"], tmp_path, "kafka-0", "echo 'Error while executing topic command' >&2; exit 1")
+    failing = "echo 'Error while executing topic command' >&2; exit 1"
+    ran = _run_readiness_probe(overlays["kind"], tmp_path, "kafka-0", failing)
     assert ran.returncode != 0
 
 
-def _ready(rendered: Rendered, folder: Path, host: str, topics: str) -> subprocess.CompletedProcess[str]:
-    """Runs the readiness probe of a broker, where `kafka-topics.sh` does what `topics` says."""
+def _run_readiness_probe(rendered: Rendered, folder: Path, host: str, topics: str) -> subprocess.CompletedProcess[str]:
+    """Run the readiness probe of a broker, with the shell commands `topics` in place of `kafka-topics.sh`."""
     _, environment = _node(rendered, "kafka", folder, {})
     program = folder / "bin" / "kafka-topics.sh"
     program.write_text(f'#!/bin/bash\n[ "$KAFKA_HEAP_OPTS" = -Xmx64m ] || exit 9\n{topics}\n')
@@ -236,15 +243,15 @@ def _ready(rendered: Rendered, folder: Path, host: str, topics: str) -> subproce
         env=environment | {"HOSTNAME": host},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=150,
         check=False,
     )
 
 
-def test_brokers_and_controllers_agree_on_how_topics_are_kept(overlays: dict[str, Rendered]) -> None:
-    """Controllers make the topics and elect the leaders; what only the brokers were told would not hold."""
+def test_brokers_and_controllers_have_the_same_settings_of_topics(overlays: dict[str, Rendered]) -> None:
+    """Controllers create the topics and elect the leaders, so settings of the brokers alone would have no effect."""
     rendered = overlays["production"]
-    files = {name: mounted(rendered, rendered.pod(name)) for name in ("kafka", "kafka-controller")}
+    files = {name: build_mounted_files(rendered, rendered.pod(name)) for name in ("kafka", "kafka-controller")}
     own = {name: _properties(files[name][f"/etc/towerwatch/{name}.properties"]) for name in files}
     for key in ("default.replication.factor", "min.insync.replicas", "controller.quorum.voters"):
         assert own["kafka"][key] == own["kafka-controller"][key], key

@@ -1,4 +1,4 @@
-"""The cluster on this machine: its file, its secrets, and the commands that make it."""
+"""The cluster on this machine: its configuration, its secrets, and the commands that create it."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import yaml
 from cryptography import x509
 
 from chassis.clock import ScaledClock
-from chassis.settings import Settings, load
+from chassis.settings import Settings, load_settings
 from local.kind import clock, cluster, secrets
 from local.processes import ROOT
 from tests.manifests.rendering import Rendered
@@ -24,16 +24,16 @@ def _kind_yaml() -> dict[str, object]:
     return dict(yaml.safe_load((ROOT / "kind.yaml").read_text()))
 
 
-def test_the_entry_is_on_this_machine_alone(overlays: dict[str, Rendered]) -> None:
-    """Its node ports are the gateway's, and the addresses that they are mapped to are nobody else's."""
+def test_the_gateway_is_reachable_from_this_machine_only(overlays: dict[str, Rendered]) -> None:
+    """The node's mapped ports are the gateway's, and listen on 127.0.0.1."""
     (control_plane, *workers) = _kind_yaml()["nodes"]  # type: ignore[misc]
     mapped = {each["hostPort"]: each["containerPort"] for each in control_plane["extraPortMappings"]}
     assert {each["listenAddress"] for each in control_plane["extraPortMappings"]} == {"127.0.0.1"}
-    (proxy,) = overlays["kind"].of("NginxProxy", None)
+    (proxy,) = overlays["kind"].resources_of("NginxProxy", None)
     service = proxy["spec"]["kubernetes"]["service"]
     assert service["type"] == "NodePort"
     assert {each["listenerPort"]: each["port"] for each in service["nodePorts"]} == mapped
-    (gateway,) = overlays["kind"].of("Gateway", None)
+    (gateway,) = overlays["kind"].resources_of("Gateway", None)
     assert {each["port"] for each in gateway["spec"]["listeners"]} == set(mapped) == {80, 443}
     # The port is mapped on the control plane, and nginx may be on any node.
     assert service["externalTrafficPolicy"] == "Cluster"
@@ -41,6 +41,7 @@ def test_the_entry_is_on_this_machine_alone(overlays: dict[str, Rendered]) -> No
 
 
 def test_the_nodes_are_pinned_and_in_different_zones() -> None:
+    """All nodes have one image with a digest, and the workers have different zones."""
     nodes: list[dict[str, object]] = _kind_yaml()["nodes"]  # type: ignore[assignment]
     (image,) = {str(each["image"]) for each in nodes}
     assert re.fullmatch(r"kindest/node:v1\.[0-9]+\.[0-9]+@sha256:[0-9a-f]{64}", image)
@@ -48,16 +49,16 @@ def test_the_nodes_are_pinned_and_in_different_zones() -> None:
     assert len(set(zones)) == 2
 
 
-def test_schemas_are_of_the_cluster_that_is_made() -> None:
-    """What is checked against is what is installed: Kubernetes' minor version, and Gateway API's version."""
+def test_the_schemas_have_the_versions_of_the_cluster() -> None:
+    """The tests check against the installed versions of Kubernetes and of Gateway API."""
     tools = (ROOT / "manifests" / "tools.sh").read_text()
     image = str(_kind_yaml()["nodes"][0]["image"])  # type: ignore[index]
     assert f"KUBERNETES_VALIDATE={re.search(r':v(1[.][0-9]+)', image)[1]}." in tools  # type: ignore[index]
     assert f"GATEWAY_API={cluster.GATEWAY_API} " in tools
 
 
-def test_secrets_are_made_once(tmp_path: Path) -> None:
-    """Random, for their owner's eyes; what is there is never replaced, for the databases have its passwords."""
+def test_secrets_are_created_once(tmp_path: Path) -> None:
+    """They are random and readable by their owner only; existing ones are kept, as the databases use them."""
     first, second = tmp_path / "first", tmp_path / "second"
     assert secrets.make_secrets(first)
     assert secrets.make_secrets(second)
@@ -69,8 +70,8 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
         assert (second / name).read_text() != content, name
 
 
-def test_the_certificate_is_this_machines_and_holds_for_a_year(tmp_path: Path) -> None:
-    """TLS takes it with its key; it signs nothing else."""
+def test_the_certificate_is_for_localhost_and_valid_for_a_year(tmp_path: Path) -> None:
+    """TLS accepts it with its key, and it cannot sign other certificates."""
     now = datetime(2026, 1, 1, tzinfo=UTC)
     secrets.make_secrets(tmp_path, now)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -82,8 +83,8 @@ def test_the_certificate_is_this_machines_and_holds_for_a_year(tmp_path: Path) -
     assert not certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
 
 
-def test_the_clock_is_one_that_services_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is written is read back as the same clock."""
+def test_the_services_read_the_clock_that_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings describe the same clock as the one that was written to the file."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
     now = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
     begin, end = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
@@ -95,11 +96,12 @@ def test_the_clock_is_one_that_services_read(tmp_path: Path, monkeypatch: pytest
         for line in (tmp_path / "clock.env").read_text().splitlines():
             name, _, value = line.partition("=")
             monkeypatch.setenv(name, value)
-        assert load(Settings).clock() == written
+        assert load_settings(Settings).build_clock() == written
     assert written == ScaledClock(begin, 1440.0, now, end + timedelta(minutes=10))
 
 
 def _kind(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m local.kind` with only the programs in `path`."""
     environment = bare_environment() | {"PATH": str(path), "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'proto'}"}
     return subprocess.run(
         [sys.executable, "-m", "local.kind", *arguments],
@@ -112,14 +114,15 @@ def _kind(path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def _program(folder: Path, name: str, does: str = "") -> None:
+    """Write a program that records its arguments in the file `said`, and then runs the shell commands `does`."""
     path = folder / name
     path.write_text(f'#!/bin/sh\necho "{name} $@" >>"{folder}/said"\n{does}\n')
     path.chmod(0o755)
 
 
 @pytest.mark.parametrize("command", ["up", "demo", "down"])
-def test_what_is_missing_is_said_before_anything_is_done(tmp_path: Path, command: str) -> None:
-    """Each missing program with where it is to be had; those that are there are not run."""
+def test_missing_programs_are_reported_before_anything_is_run(tmp_path: Path, command: str) -> None:
+    """The error contains each missing program with its web site; installed programs are not run."""
     _program(tmp_path, "docker")
     done = _kind(tmp_path, command)
     assert done.returncode == 2
@@ -129,7 +132,8 @@ def test_what_is_missing_is_said_before_anything_is_done(tmp_path: Path, command
     assert not (tmp_path / "said").exists()
 
 
-def test_an_engine_that_does_not_run_is_said(tmp_path: Path) -> None:
+def test_an_engine_that_does_not_run_is_reported(tmp_path: Path) -> None:
+    """The exit code is 2."""
     for name in ("kind", "kubectl"):
         _program(tmp_path, name)
     _program(tmp_path, "docker", "exit 1")
@@ -138,8 +142,8 @@ def test_an_engine_that_does_not_run_is_said(tmp_path: Path) -> None:
     assert "its engine does not answer" in done.stderr
 
 
-def test_a_story_does_not_mix_with_what_is_there(tmp_path: Path) -> None:
-    """With a cluster that may have data, the demo does nothing until it is told to delete that."""
+def test_the_demo_does_not_use_an_existing_cluster(tmp_path: Path) -> None:
+    """A cluster may have data, so the demo requires the option --empty to delete it."""
     for name in ("docker", "kubectl"):
         _program(tmp_path, name)
     _program(tmp_path, "kind", "echo towerwatch")
@@ -149,10 +153,10 @@ def test_a_story_does_not_mix_with_what_is_there(tmp_path: Path) -> None:
     assert "delete" not in (tmp_path / "said").read_text()
 
 
-def test_a_cluster_is_made_in_order(
+def test_a_cluster_is_created_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Cluster, image, gateway, secrets, manifests; kubectl never speaks to another cluster than ours."""
+    """The order is cluster, image, gateway, secrets, manifests; kubectl always gets the context of this cluster."""
     for name in ("docker", "kind", "kubectl"):
         _program(tmp_path, name)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
@@ -167,7 +171,7 @@ def test_a_cluster_is_made_in_order(
         "kind load docker-image towerwatch:kind",
         "standard-install.yaml",
         "nginx-gateway-fabric/" + cluster.GATEWAY_FABRIC + "/deploy/crds.yaml",
-        # Resources of a kind that the API server does not know yet are refused.
+        # The API server rejects resources of a kind whose definition it does not have yet.
         "wait --for=condition=Established customresourcedefinitions --all",
         "/deploy/default/deploy.yaml",
         "apply --kustomize",
@@ -183,6 +187,6 @@ def test_a_cluster_is_made_in_order(
 
 
 def test_every_deployment_is_waited_for(overlays: dict[str, Rendered]) -> None:
-    """And each with our image is begun anew when that is another by the same name."""
+    """Each Deployment with the services' image is restarted when a new image has the same name."""
     ours = {pod.name for pod in overlays["kind"].pods() if pod.container["image"] == cluster.IMAGE}
     assert ours == {*cluster.OURS, "topics"}

@@ -1,4 +1,4 @@
-"""What holds of every pod: its rights, its size, its probes, its end, its image."""
+"""The rules for every pod: its rights, resources, probes, grace period and image."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -7,11 +7,11 @@ from typing import Final
 
 import pytest
 
-from chassis.db.database import Pool
+from chassis.db.database import PoolConfig
 from chassis.faust.worker import STOP_WITHIN_S
 from chassis.web.wsgi import DRAIN_S
 from local.kafka.jars import KAFKA_VERSION
-from tests.manifests.environment import mounted
+from tests.manifests.environment import build_mounted_files
 from tests.manifests.rendering import SERVICES, Pod, Rendered
 
 _STANDARD: Final = {
@@ -24,11 +24,11 @@ _STANDARD: Final = {
 }
 
 _SERVICE_STOPS_WITHIN_S: Final = 20.0
-"""Of any of ours: the servers drain (5 s, gRPC as well), then what is in the background ends."""
+"""Seconds that a stop of any service may take: the servers drain (5 s, gRPC too), then the background tasks end."""
 
 
-def insecure(pod: Pod) -> Iterator[str]:
-    """What Pod Security's level `restricted` asks for, and what we ask for beside it."""
+def list_security_faults(pod: Pod) -> Iterator[str]:
+    """Yield how a pod violates Pod Security's level `restricted`, or this project's further rules."""
     outside, inside = pod.spec.get("securityContext", {}), pod.container.get("securityContext", {})
     if not outside.get("runAsNonRoot") or "runAsNonRoot" in inside or "runAsUser" in inside:
         yield "may run as root"
@@ -54,8 +54,8 @@ def insecure(pod: Pod) -> Iterator[str]:
         yield "acts in the name of another"
 
 
-def test_every_pod_has_as_few_rights_as_it_can_do_with(rendered: Rendered) -> None:
-    faults = [f"{pod.name} {fault}" for pod in rendered.pods() for fault in insecure(pod)]
+def test_every_pod_has_as_few_rights_as_possible(rendered: Rendered) -> None:
+    faults = [f"{pod.name} {fault}" for pod in rendered.pods() for fault in list_security_faults(pod)]
     assert faults == []
 
 
@@ -76,22 +76,24 @@ def _with_a_capability(pod: Pod) -> None:
 
 
 @pytest.mark.parametrize("loosen", [_as_root, _writable, _with_token, _with_a_capability])
-def test_a_right_too_many_is_found(overlays: dict[str, Rendered], loosen: Callable[[Pod], None]) -> None:
-    """The check itself."""
+def test_the_check_finds_an_unnecessary_right(overlays: dict[str, Rendered], loosen: Callable[[Pod], None]) -> None:
+    """Each additional right is exactly one fault."""
     pod = overlays["kind"].copy().pod("streams")
     loosen(pod)
-    assert len(list(insecure(pod))) == 1
+    assert len(list(list_security_faults(pod))) == 1
 
 
-def test_namespaces_refuse_what_is_not_restricted(rendered: Rendered) -> None:
-    for namespace in rendered.of("Namespace", None):
+def test_namespaces_enforce_the_level_restricted(rendered: Rendered) -> None:
+    """All namespaces of the resources are defined, with the level `restricted` for each mode."""
+    for namespace in rendered.resources_of("Namespace", None):
         labels = namespace["metadata"]["labels"]
         assert {labels[f"pod-security.kubernetes.io/{mode}"] for mode in ("enforce", "warn", "audit")} == {"restricted"}
     used = {each["metadata"]["namespace"] for each in rendered.resources if "namespace" in each["metadata"]}
-    assert used == {each["metadata"]["name"] for each in rendered.of("Namespace", None)}
+    assert used == {each["metadata"]["name"] for each in rendered.resources_of("Namespace", None)}
 
 
-def test_every_container_says_what_it_needs_and_where_it_ends(rendered: Rendered) -> None:
+def test_every_container_has_requests_and_limits(rendered: Rendered) -> None:
+    """No request exceeds its limit, and empty volumes are smaller than the limit of ephemeral storage."""
     for pod in rendered.pods():
         for given in ("requests", "limits"):
             assert set(pod.container["resources"][given]) == {"cpu", "memory", "ephemeral-storage"}, pod.name
@@ -99,22 +101,23 @@ def test_every_container_says_what_it_needs_and_where_it_ends(rendered: Rendered
             assert _amount(needed) <= _amount(pod.container["resources"]["limits"][resource]), (pod.name, resource)
         for volume in pod.spec.get("volumes", ()):
             if "emptyDir" in volume:
-                room = _amount(pod.container["resources"]["limits"]["ephemeral-storage"])
-                assert _amount(volume["emptyDir"]["sizeLimit"]) < room, pod.name
+                limit = _amount(pod.container["resources"]["limits"]["ephemeral-storage"])
+                assert _amount(volume["emptyDir"]["sizeLimit"]) < limit, pod.name
 
 
 def _amount(quantity: str) -> float:
+    """Return a quantity of Kubernetes as a number."""
     number, unit = re.fullmatch(r"([0-9.]+)([a-zA-Z]*)", str(quantity)).groups()  # type: ignore[union-attr]
     return float(number) * {"": 1, "m": 1e-3, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}[unit]
 
 
-def test_a_bigger_request_than_limit_is_found() -> None:
-    """The check's arithmetic."""
+def test_quantities_are_compared_by_their_units() -> None:
+    """The check of limits depends on this."""
     assert _amount("1Gi") > _amount("1000Mi") > _amount("1") > _amount("100m")
 
 
 def test_labels_are_the_standard_ones(rendered: Rendered) -> None:
-    """On what has pods and on the pods; all else says what it belongs to."""
+    """Workloads and their pods have all standard labels; every resource has the label `part-of`."""
     for pod in rendered.pods():
         for labels in (pod.owner["metadata"]["labels"], pod.labels):
             assert set(labels) == _STANDARD, pod.name
@@ -126,8 +129,8 @@ def test_labels_are_the_standard_ones(rendered: Rendered) -> None:
         assert resource["metadata"]["labels"]["app.kubernetes.io/part-of"] == "towerwatch", resource["metadata"]
 
 
-def test_a_version_is_no_part_of_a_selector(rendered: Rendered) -> None:
-    """Selectors cannot be changed, and volume claims neither: an upgrade changes versions."""
+def test_no_selector_contains_a_version(rendered: Rendered) -> None:
+    """An upgrade changes the version, but selectors and volume claims cannot be changed."""
     for pod in rendered.pods():
         assert "app.kubernetes.io/version" not in pod.owner["spec"].get("selector", {}).get("matchLabels", {})
         for claim in pod.owner["spec"].get("volumeClaimTemplates", ()):
@@ -135,7 +138,7 @@ def test_a_version_is_no_part_of_a_selector(rendered: Rendered) -> None:
 
 
 def test_images_are_pinned(rendered: Rendered) -> None:
-    """By a version, never by a name that moves; ours from one image."""
+    """Each image has a version, and all services have the same image."""
     images = {pod.name: pod.container["image"] for pod in rendered.pods()}
     for image in images.values():
         assert re.fullmatch(r"[a-z0-9./-]+:(v?[0-9]+\.[0-9]+\.[0-9]+|kind)", image), image
@@ -144,15 +147,15 @@ def test_images_are_pinned(rendered: Rendered) -> None:
     assert images["kafka"] == f"apache/kafka:{KAFKA_VERSION}"
 
 
-def test_every_pod_is_asked_how_it_is(rendered: Rendered) -> None:
-    """All but the Job are probed in three ways; liveness is the most patient, so nothing is ended that only waits."""
+def test_every_pod_has_three_probes(rendered: Rendered) -> None:
+    """Except for the Job. The liveness probe has the longest timeout, so that a waiting pod is not restarted."""
     for pod in rendered.pods():
         if pod.owner["kind"] == "Job":
             continue
         startup, live, ready = (pod.container[f"{each}Probe"] for each in ("startup", "liveness", "readiness"))
-        assert _patience_s(live) > _patience_s(ready), pod.name
-        assert _patience_s(live) >= 60, pod.name
-        assert _patience_s(startup) >= 60, pod.name
+        assert _compute_failure_time(live) > _compute_failure_time(ready), pod.name
+        assert _compute_failure_time(live) >= 60, pod.name
+        assert _compute_failure_time(startup) >= 60, pod.name
         if pod.name in SERVICES:
             assert live["httpGet"] == startup["httpGet"] == {"path": "/health/live", "port": "http"}
             assert ready["httpGet"] == {"path": "/health/ready", "port": "http"}
@@ -163,41 +166,42 @@ def test_every_pod_is_asked_how_it_is(rendered: Rendered) -> None:
             assert "SELECT 1" in command
 
 
-def _patience_s(probe: dict[str, int]) -> float:
-    """For how long it may fail before something is done."""
+def _compute_failure_time(probe: dict[str, int]) -> float:
+    """Return for how many seconds a probe may fail before Kubernetes acts."""
     return probe["periodSeconds"] * probe.get("failureThreshold", 3)
 
 
-def test_a_patient_probe_outlasts_a_database_that_hangs(rendered: Rendered) -> None:
+def test_the_timeout_of_the_liveness_probe_is_longer_than_a_hanging_query(rendered: Rendered) -> None:
     """/health/live may wait behind requests that wait for the database, 10 s each."""
     for name in ("user-manager", "collector"):
         assert rendered.pod(name).container["livenessProbe"]["timeoutSeconds"] > 10
 
 
-def test_a_stop_has_its_time(rendered: Rendered) -> None:
-    """Kubernetes kills only after the pause before a stop, the stop, and some seconds more."""
+def test_the_grace_period_is_long_enough_for_a_stop(rendered: Rendered) -> None:
+    """The grace period contains the pause before a stop, the stop, and some seconds more."""
     assert STOP_WITHIN_S <= _SERVICE_STOPS_WITHIN_S
     assert DRAIN_S < _SERVICE_STOPS_WITHIN_S
     routed = {"user-manager", "collector"}
     for name in SERVICES:
         pod = rendered.pod(name)
         pause = pod.container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-        assert (pause >= 5) == (name in routed), "a pause is for those to whom a Service routes requests"
+        assert (pause >= 5) == (name in routed), "only a service with routed requests needs a pause"
         assert pod.spec["terminationGracePeriodSeconds"] >= pause + _SERVICE_STOPS_WITHIN_S + 5
 
 
-def test_a_rollout_never_has_fewer_replicas_than_usual(rendered: Rendered) -> None:
+def test_a_rollout_keeps_the_number_of_replicas(rendered: Rendered) -> None:
+    """A new pod is ready before an old one is stopped; each service has at least two replicas."""
     for name in SERVICES:
         owner = rendered.pod(name).owner
         assert owner["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
-        scaled = [each["spec"] for each in rendered.of("HorizontalPodAutoscaler")]
+        scaled = [each["spec"] for each in rendered.resources_of("HorizontalPodAutoscaler")]
         least = {each["scaleTargetRef"]["name"]: each["minReplicas"] for each in scaled}
         assert least.get(name, owner["spec"].get("replicas")) == 2
     assert rendered.pod("prometheus").owner["spec"]["strategy"] == {"type": "Recreate"}
 
 
 def test_every_deployable_has_its_parts(rendered: Rendered) -> None:
-    """An account, a budget and, where it listens, a Service."""
+    """Each workload has an account; each workload but the Job has a Service and a budget too."""
     for pod in rendered.pods():
         kinds = {
             each["kind"]
@@ -211,6 +215,7 @@ def test_every_deployable_has_its_parts(rendered: Rendered) -> None:
 
 
 def test_replicas_are_spread_over_nodes_and_zones(rendered: Rendered) -> None:
+    """Different nodes are required, different zones are preferred."""
     for name in SERVICES:
         constraints = rendered.pod(name).spec["topologySpreadConstraints"]
         keys = {each["topologyKey"]: each["whenUnsatisfiable"] for each in constraints}
@@ -221,32 +226,32 @@ def test_replicas_are_spread_over_nodes_and_zones(rendered: Rendered) -> None:
 
 
 def test_a_pool_of_connections_fits_into_the_database(overlays: dict[str, Rendered]) -> None:
-    """All replicas that the autoscaler may make, and one more in a rollout, with their whole pools."""
-    pool = Pool()
+    """The database allows the full pools of all replicas of the autoscaler, and of one more during a rollout."""
+    pool = PoolConfig()
     production = overlays["production"]
-    (scaler,) = production.of("HorizontalPodAutoscaler")
+    (scaler,) = production.resources_of("HorizontalPodAutoscaler")
     most = scaler["spec"]["maxReplicas"] + 1
-    config = production.one("ConfigMap", "user-db-config")["data"]["towerwatch.cnf"]
+    config = production.find_resource("ConfigMap", "user-db-config")["data"]["towerwatch.cnf"]
     allowed = int(re.search(r"^max_connections = ([0-9]+)$", config, re.M)[1])  # type: ignore[index]
     assert most * (pool.size + pool.max_overflow) < allowed
     timeout_s = int(re.search(r"^wait_timeout = ([0-9]+)$", config, re.M)[1])  # type: ignore[index]
     assert pool.recycle_s < timeout_s
 
 
-def test_a_pod_that_is_not_ready_keeps_no_node_from_being_drained(rendered: Rendered) -> None:
-    """Where a database is away all replicas are not ready, and a budget would refuse each eviction for as long.
+def test_pods_that_are_not_ready_do_not_block_the_drain_of_a_node(rendered: Rendered) -> None:
+    """While a database is unavailable all replicas are not ready, and a budget would block every eviction.
 
-    But what keeps data is evicted by nobody while it recovers: MySQL, and Kafka's copies of a partition.
+    Pods with data must not be evicted while they recover: MySQL, and Kafka's replicas of a partition.
     """
     keep_data = {pod.name for pod in rendered.pods() if pod.owner["kind"] == "StatefulSet"}
-    for budget in rendered.of("PodDisruptionBudget", None):
+    for budget in rendered.resources_of("PodDisruptionBudget", None):
         policy = budget["spec"].get("unhealthyPodEvictionPolicy")
         expected = None if budget["metadata"]["name"] in keep_data else "AlwaysAllow"
         assert policy == expected, budget["metadata"]["name"]
 
 
 def test_data_is_in_a_folder_of_its_own(rendered: Rendered) -> None:
-    """A new ext4 volume has lost+found: MySQL makes no database beside it, and Kafka would take it for a topic."""
+    """A new ext4 volume contains lost+found, which MySQL rejects and Kafka would take for a topic."""
     places = {
         **dict.fromkeys(("user-db", "data-db"), r"^datadir = (.+)$"),
         **dict.fromkeys(("kafka", "kafka-controller"), r"^log[.]dirs=(.+)$"),
@@ -254,13 +259,13 @@ def test_data_is_in_a_folder_of_its_own(rendered: Rendered) -> None:
     stateful = [pod for pod in rendered.pods() if pod.owner["kind"] == "StatefulSet"]
     assert {pod.name for pod in stateful} <= set(places)
     for pod in stateful:
-        (folder,) = re.findall(places[pod.name], "\n".join(mounted(rendered, pod).values()), re.M)
+        (folder,) = re.findall(places[pod.name], "\n".join(build_mounted_files(rendered, pod).values()), re.M)
         (volume,) = (each["mountPath"] for each in pod.container["volumeMounts"] if each["name"] == "data")
         assert PurePosixPath(volume) in PurePosixPath(folder).parents, pod.name
 
 
 def test_files_of_a_volume_can_be_read_and_written_by_the_pods_user(rendered: Rendered) -> None:
-    """A volume belongs to root and the pod's fsGroup; a Secret is for nobody else's eyes."""
+    """A volume belongs to root and the pod's fsGroup; a Secret is readable by these only."""
     for pod in rendered.pods():
         volumes = pod.spec.get("volumes", ())
         if volumes or "volumeClaimTemplates" in pod.owner["spec"]:
@@ -270,26 +275,26 @@ def test_files_of_a_volume_can_be_read_and_written_by_the_pods_user(rendered: Re
                 assert volume["secret"]["defaultMode"] == 0o440, pod.name
     owners = {"user-db": 999, "data-db": 999, "kafka": 1000, "kafka-controller": 1000, "prometheus": 65534}
     for pod in rendered.pods():
-        # The users of the images: mysql, appuser, nobody, and ours (Dockerfile).
+        # The users of the images: mysql, appuser, nobody, and the one of the Dockerfile.
         assert pod.spec["securityContext"]["runAsUser"] == owners.get(pod.name, 10001), pod.name
 
 
-def test_what_a_probe_or_a_command_runs_is_there(rendered: Rendered) -> None:
-    """A script that is named and not mounted would let no pod become ready."""
+def test_the_scripts_of_probes_and_commands_are_mounted(rendered: Rendered) -> None:
+    """Without its script a pod would never become ready."""
     for pod in rendered.pods():
         probes = (pod.container.get(f"{each}Probe", {}) for each in ("startup", "liveness", "readiness"))
         commands = [pod.container.get("command", []), *(probe.get("exec", {}).get("command", []) for probe in probes)]
         for path in (word for command in commands for word in command if word.startswith("/etc/towerwatch/")):
-            assert path in mounted(rendered, pod), (pod.name, path)
+            assert path in build_mounted_files(rendered, pod), (pod.name, path)
 
 
 def test_the_gateway_outlasts_a_node_and_a_rollout(rendered: Rendered) -> None:
-    """nginx is made by its controller, from these: on two nodes, with what it needs, going only when nobody asks it."""
-    (proxy,) = rendered.of("NginxProxy", None)
+    """The controller creates nginx from these settings: on two nodes, with resources and a pause before a stop."""
+    (proxy,) = rendered.resources_of("NginxProxy", None)
     deployment = proxy["spec"]["kubernetes"]["deployment"]
     assert deployment["replicas"] == (1 if rendered.overlay == "kind" else 2)
     (constraint,) = deployment["pod"]["topologySpreadConstraints"]
-    (gateway,) = rendered.of("Gateway", None)
+    (gateway,) = rendered.resources_of("Gateway", None)
     selector = {"gateway.networking.k8s.io/gateway-name": gateway["metadata"]["name"]}
     assert constraint["labelSelector"]["matchLabels"] == selector
     assert constraint["topologyKey"] == "kubernetes.io/hostname"

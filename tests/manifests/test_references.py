@@ -1,16 +1,16 @@
-"""Every name in the manifests is the name of something."""
+"""All references between the manifests' resources resolve."""
 
 from collections.abc import Callable
 
 import pytest
 
-from tests.manifests.references import dangling
+from tests.manifests.references import find_dangling_references
 from tests.manifests.rendering import Pod, Rendered
 
 
 def test_every_reference_resolves(rendered: Rendered) -> None:
-    """Selectors, port names, ConfigMaps, Secrets, their keys, accounts, claims, volumes, roles, routes."""
-    assert dangling(rendered) == []
+    """This covers selectors, ports, ConfigMaps, Secrets and their keys, accounts, claims, volumes, roles and routes."""
+    assert find_dangling_references(rendered) == []
 
 
 def _container(rendered: Rendered, name: str) -> dict[str, object]:
@@ -18,19 +18,19 @@ def _container(rendered: Rendered, name: str) -> dict[str, object]:
 
 
 def _rename_config_map(rendered: Rendered) -> None:
-    rendered.one("ConfigMap", "common")["metadata"]["name"] += "x"
+    rendered.find_resource("ConfigMap", "common")["metadata"]["name"] += "x"
 
 
 def _rename_secret(rendered: Rendered) -> None:
-    rendered.one("Secret", "user-db")["metadata"]["name"] = "other"
+    rendered.find_resource("Secret", "user-db")["metadata"]["name"] = "other"
 
 
 def _lose_account(rendered: Rendered) -> None:
-    rendered.resources.remove(rendered.one("ServiceAccount", "topics"))
+    rendered.resources.remove(rendered.find_resource("ServiceAccount", "topics"))
 
 
 def _lose_claim(rendered: Rendered) -> None:
-    rendered.resources.remove(rendered.one("PersistentVolumeClaim", "prometheus"))
+    rendered.resources.remove(rendered.find_resource("PersistentVolumeClaim", "prometheus"))
 
 
 def _label_pods_otherwise(rendered: Rendered) -> None:
@@ -38,7 +38,7 @@ def _label_pods_otherwise(rendered: Rendered) -> None:
 
 
 def _select_more(rendered: Rendered) -> None:
-    del rendered.one("Service", "user-manager")["spec"]["selector"]["app.kubernetes.io/name"]
+    del rendered.find_resource("Service", "user-manager")["spec"]["selector"]["app.kubernetes.io/name"]
 
 
 def _rename_port(rendered: Rendered) -> None:
@@ -50,7 +50,7 @@ def _probe_elsewhere(rendered: Rendered) -> None:
 
 
 def _headless_with_another_port(rendered: Rendered) -> None:
-    rendered.one("Service", "user-manager-grpc")["spec"]["ports"][0]["port"] = 9091
+    rendered.find_resource("Service", "user-manager-grpc")["spec"]["ports"][0]["port"] = 9091
 
 
 def _lose_volume(rendered: Rendered) -> None:
@@ -58,23 +58,23 @@ def _lose_volume(rendered: Rendered) -> None:
 
 
 def _route_to_another_port(rendered: Rendered) -> None:
-    rendered.one("HTTPRoute", "collector")["spec"]["rules"][0]["backendRefs"][0]["port"] = 8080
+    rendered.find_resource("HTTPRoute", "collector")["spec"]["rules"][0]["backendRefs"][0]["port"] = 8080
 
 
 def _lose_password_file(rendered: Rendered) -> None:
-    rendered.resources.remove(rendered.one("Secret", "operators"))
+    rendered.resources.remove(rendered.find_resource("Secret", "operators"))
 
 
 def _route_on_the_plain_listener(rendered: Rendered) -> None:
-    rendered.one("HTTPRoute", "user-manager")["spec"]["parentRefs"][0]["sectionName"] = "http"
+    rendered.find_resource("HTTPRoute", "user-manager")["spec"]["parentRefs"][0]["sectionName"] = "http"
 
 
 def _bind_somebody_else(rendered: Rendered) -> None:
-    rendered.one("RoleBinding", "prometheus")["subjects"][0]["name"] = "default"
+    rendered.find_resource("RoleBinding", "prometheus")["subjects"][0]["name"] = "default"
 
 
 def _guard_another_gateway(rendered: Rendered) -> None:
-    budget = rendered.one("PodDisruptionBudget", "nginx", "towerwatch-gateway")
+    budget = rendered.find_resource("PodDisruptionBudget", "nginx", "towerwatch-gateway")
     budget["spec"]["selector"]["matchLabels"]["gateway.networking.k8s.io/gateway-name"] = "other"
 
 
@@ -103,17 +103,17 @@ def _ask_for_a_missing_key(rendered: Rendered) -> None:
         (_guard_another_gateway, "there is no Gateway other"),
     ],
 )
-def test_a_reference_that_is_broken_is_found(
+def test_the_check_finds_a_broken_reference(
     overlays: dict[str, Rendered], break_it: Callable[[Rendered], None], said: str
 ) -> None:
-    """The check itself: one name changed, and it says which."""
+    """One name is changed, and the fault contains it."""
     broken = overlays["production"].copy()
     break_it(broken)
-    assert any(said in fault for fault in dangling(broken)), dangling(broken)
+    assert any(said in fault for fault in find_dangling_references(broken)), find_dangling_references(broken)
 
 
 def test_an_autoscaled_deployment_has_no_number_of_its_own(overlays: dict[str, Rendered]) -> None:
-    """Else each `kubectl apply` would undo what the autoscaler did."""
+    """Otherwise each `kubectl apply` would reset the replicas that the autoscaler has chosen."""
     broken = overlays["production"].copy()
     broken.pod("user-manager").owner["spec"]["replicas"] = 2
-    assert any("sets user-manager back" in fault for fault in dangling(broken))
+    assert any("sets user-manager back" in fault for fault in find_dangling_references(broken))

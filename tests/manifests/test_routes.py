@@ -1,4 +1,4 @@
-"""What people reach through the gateway: every path that a service has for them, and no other."""
+"""The gateway's routes: all public paths of the services are routed, and no others."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -27,21 +27,24 @@ _HEADERS = {
 }
 
 
-class Reached(NamedTuple):
-    """Which Service answers, and the path that it sees; or where the gateway sends the client."""
+class RoutedRequest(NamedTuple):
+    """The Service that answers a request, and the path that it gets; `service` None: a redirect to the path."""
 
     service: str | None
     path: str
 
 
-def reached(rendered: Rendered, path: str) -> Reached | None:
-    """What becomes of a request on the TLS listener, by Gateway API's precedence: exact first, then the longest."""
+def route_request(rendered: Rendered, path: str) -> RoutedRequest | None:
+    """Return the destination of a request on the TLS listener, or None if no route matches.
+
+    By Gateway API's precedence an exact match is first, then the longest prefix.
+    """
     found: list[tuple[tuple[bool, int], Resource, str]] = []
-    for route in rendered.of("HTTPRoute"):
+    for route in rendered.resources_of("HTTPRoute"):
         for rule in route["spec"]["rules"]:
             for match in rule["matches"]:
                 kind, value = match["path"]["type"], match["path"]["value"]
-                # A prefix is one of whole elements: /users is none of /usersx.
+                # A prefix consists of whole elements: /users is no prefix of /usersx.
                 if path == value or (kind == "PathPrefix" and path.startswith(value.rstrip("/") + "/")):
                     found.append(((kind == "Exact", len(value)), rule, value))
     if not found:
@@ -49,15 +52,16 @@ def reached(rendered: Rendered, path: str) -> Reached | None:
     _, rule, value = max(found, key=lambda each: each[0])
     for each in rule["filters"]:
         if each["type"] == "RequestRedirect":
-            return Reached(None, each["requestRedirect"]["path"]["replaceFullPath"])
+            return RoutedRequest(None, each["requestRedirect"]["path"]["replaceFullPath"])
         if each["type"] == "URLRewrite":
             rewrite = each["urlRewrite"]["path"]
             whole = rewrite["type"] == "ReplaceFullPath"
             path = rewrite["replaceFullPath"] if whole else rewrite["replacePrefixMatch"] + path.removeprefix(value)
-    return Reached(rule["backendRefs"][0]["name"], path)
+    return RoutedRequest(rule["backendRefs"][0]["name"], path)
 
 
 def _accounts() -> Flask:
+    """Create the app of user_manager with all of its routes."""
     app = create_app(
         "user_manager", Metrics(ServiceIdentity("user_manager", "test")), accounts_rest.PROBLEMS, lambda: True
     )
@@ -67,14 +71,15 @@ def _accounts() -> Flask:
         )
     )
     app.register_blueprint(pages.build_pages_blueprint(Mock(), Mock()))
-    app.register_blueprint(openapi.routes("accounts", "1", ""))
+    app.register_blueprint(openapi.create_blueprint("accounts", "1", ""))
     return app
 
 
 def _flights() -> Flask:
+    """Create the app of collector with all of its routes."""
     app = create_app("collector", Metrics(ServiceIdentity("collector", "test")), collector_rest.PROBLEMS, lambda: True)
     app.register_blueprint(collector_rest.blueprint(Mock(), Mock(), Mock(), "token", Mock(), Mock()))
-    app.register_blueprint(openapi.routes("flights", "1", ""))
+    app.register_blueprint(openapi.create_blueprint("flights", "1", ""))
     return app
 
 
@@ -85,57 +90,57 @@ APPS: dict[str, tuple[Callable[[], Flask], str]] = {
 
 
 def _paths(app: Flask) -> Iterator[str]:
-    """One path of each route."""
+    """Yield one path of each route of the app."""
     for rule in app.url_map.iter_rules():
         yield re.sub(r"<[^>]+>", "x", rule.rule)
 
 
 @pytest.mark.parametrize("service", APPS)
-def test_every_path_for_people_is_reached(rendered: Rendered, service: str) -> None:
-    """From the routes of the service itself; its page and its document are below a path of their own."""
+def test_every_public_path_is_routed(rendered: Rendered, service: str) -> None:
+    """The paths are those of the service's app; its documentation is below a path of its own."""
     make, prefix = APPS[service]
     paths = set(_paths(make())) - {*_HIDDEN, _DOCUMENT}
     assert len(paths) > 8
     for path in paths:
         outside = prefix.rstrip("/") + path if path.startswith("/docs") else path
-        assert reached(rendered, outside) == Reached(service, path)
+        assert route_request(rendered, outside) == RoutedRequest(service, path)
 
 
 @pytest.mark.parametrize(
     "path", [*_HIDDEN, _DOCUMENT, "/", "/overview", "/api/airports", "/stats", "/graph", "/usersx"]
 )
-def test_what_is_for_operators_is_not_reached(rendered: Rendered, path: str) -> None:
-    """Neither by its own path, nor below one that is rewritten."""
+def test_paths_for_operators_are_not_routed(rendered: Rendered, path: str) -> None:
+    """They are not routed by their own path, nor below a path that is rewritten."""
     prefixes = ("", "/docs", "/docs/accounts", "/docs/flights", "/users/..", "/docs/accounts/docs/..")
     for prefix in prefixes:
-        outside = urlsplit(urljoin("https://localhost", prefix + path)).path  # as nginx does away with ..
+        outside = urlsplit(urljoin("https://localhost", prefix + path)).path  # nginx resolves .. in the same way
         if outside in _DOCUMENTS:
             continue
-        there = reached(rendered, outside)
+        there = route_request(rendered, outside)
         assert there is None or there.service is None or there.path.startswith(("/users", "/docs")), (outside, there)
         assert there is None or there.path not in (*_HIDDEN, _DOCUMENT)
 
 
 @pytest.mark.parametrize("service", APPS)
-def test_the_page_finds_what_it_loads(rendered: Rendered, service: str) -> None:
-    """Its links are relative; below its path they lead to the same service's files and document."""
+def test_the_links_of_the_documentation_page_are_routed(rendered: Rendered, service: str) -> None:
+    """The links are relative, and lead to the same service's files and document."""
     make, prefix = APPS[service]
     client = make().test_client()
     links = re.findall(r'(?:src|href)="([^"]+)"', client.get("/docs").text)
     assert len(links) == 4
     for link in (*links, "openapi.json"):
-        there = reached(rendered, urljoin(f"{prefix}docs", link))
+        there = route_request(rendered, urljoin(f"{prefix}docs", link))
         assert there is not None
         assert there.service == service
         assert client.get(there.path).status_code == 200
-    sent = reached(rendered, prefix.rstrip("/"))
-    assert sent == Reached(None, f"{prefix}docs")
+    sent = route_request(rendered, prefix.rstrip("/"))
+    assert sent == RoutedRequest(None, f"{prefix}docs")
 
 
 def test_operators_see_prometheus_with_a_password(rendered: Rendered) -> None:
-    """Where Prometheus believes that it is, too."""
-    assert reached(rendered, "/prometheus/graph") == Reached("prometheus", "/prometheus/graph")
-    (rule,) = rendered.one("HTTPRoute", "prometheus")["spec"]["rules"]
+    """Prometheus has the same external path as its route."""
+    assert route_request(rendered, "/prometheus/graph") == RoutedRequest("prometheus", "/prometheus/graph")
+    (rule,) = rendered.find_resource("HTTPRoute", "prometheus")["spec"]["rules"]
     assert rule["filters"][0]["extensionRef"]["kind"] == "AuthenticationFilter"
     assert "--web.external-url=/prometheus/" in rendered.pod("prometheus").container["args"]
     for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
@@ -143,21 +148,23 @@ def test_operators_see_prometheus_with_a_password(rendered: Rendered) -> None:
 
 
 def test_every_answer_has_the_security_headers(rendered: Rendered) -> None:
-    for route in rendered.of("HTTPRoute"):
+    """Each rule with a backend sets these headers."""
+    for route in rendered.resources_of("HTTPRoute"):
         for rule in route["spec"]["rules"]:
             headers = [each["responseHeaderModifier"]["set"] for each in rule["filters"] if "Header" in each["type"]]
             if "backendRefs" in rule:
                 assert [{each["name"]: each["value"] for each in names} for names in headers] == [_HEADERS]
 
 
-def test_plain_http_only_sends_people_to_tls(rendered: Rendered) -> None:
-    (gateway,) = rendered.of("Gateway", None)
+def test_plain_http_only_redirects_to_tls(rendered: Rendered) -> None:
+    """The listener without TLS has only a route that redirects."""
+    (gateway,) = rendered.resources_of("Gateway", None)
     listeners = {each["name"]: each for each in gateway["spec"]["listeners"]}
     assert {name: each["protocol"] for name, each in listeners.items()} == {"http": "HTTP", "https": "HTTPS"}
     assert listeners["https"]["tls"]["mode"] == "Terminate"
     plain = [
         route
-        for route in rendered.of("HTTPRoute", None)
+        for route in rendered.resources_of("HTTPRoute", None)
         if any(parent["sectionName"] == "http" for parent in route["spec"]["parentRefs"])
     ]
     (rule,) = (rule for route in plain for rule in route["spec"]["rules"])
@@ -165,10 +172,10 @@ def test_plain_http_only_sends_people_to_tls(rendered: Rendered) -> None:
 
 
 def test_links_in_mails_lead_to_the_gateway(rendered: Rendered) -> None:
-    """PUBLIC_URL is where the gateway listens, and its links have a route."""
-    url = urlsplit(rendered.one("ConfigMap", "user-manager")["data"]["PUBLIC_URL"])
-    (gateway,) = rendered.of("Gateway", None)
+    """PUBLIC_URL is the gateway's address, and the links below it have a route."""
+    url = urlsplit(rendered.find_resource("ConfigMap", "user-manager")["data"]["PUBLIC_URL"])
+    (gateway,) = rendered.resources_of("Gateway", None)
     hosts = {each.get("hostname", "localhost") for each in gateway["spec"]["listeners"]}
     assert (url.scheme, {url.hostname}, url.path) == ("https", hosts, "")
     for path in ("/confirm/x", "/unsubscribe/x"):
-        assert reached(rendered, path) == Reached("user-manager", path)
+        assert route_request(rendered, path) == RoutedRequest("user-manager", path)

@@ -1,4 +1,4 @@
-"""The cluster would take every resource: schemas, Gateway API's definitions, and checkov's rules."""
+"""The resources conform to Kubernetes' schemas, Gateway API's definitions and checkov's rules."""
 
 import json
 import subprocess
@@ -11,20 +11,20 @@ import yaml
 
 from local.processes import ROOT
 from tests.manifests.rendering import OVERLAYS, Rendered
-from tests.manifests.tools import checker, gateway_api_crds
+from tests.manifests.tools import find_checker, find_gateway_api_crds
 
 _NO_SCHEMA = "Couldn't find schema for kind"
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_kubernetes_own_kinds_are_as_their_schemas_say(
+def test_kubernetes_own_kinds_conform_to_their_schemas(
     texts: dict[str, str], overlays: dict[str, Rendered], overlay: str, tmp_path: Path
 ) -> None:
-    """Strictly: a misspelt field is an error. Only kinds that are not Kubernetes' own have no schema there."""
+    """The check is strict: a misspelt field is an error. Only kinds that are not Kubernetes' own have no schema."""
     file = tmp_path / f"{overlay}.yaml"
     file.write_text(texts[overlay])
     done = subprocess.run(
-        [checker("kubernetes-validate"), "--strict", str(file)], capture_output=True, text=True, check=False
+        [find_checker("kubernetes-validate"), "--strict", str(file)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     said = (done.stdout + done.stderr).splitlines()
@@ -32,11 +32,13 @@ def test_kubernetes_own_kinds_are_as_their_schemas_say(
     assert len([line for line in said if _NO_SCHEMA in line]) == len(foreign)
 
 
-def test_a_misspelt_field_is_found(texts: dict[str, str], tmp_path: Path) -> None:
-    """The check itself."""
+def test_the_check_finds_a_misspelt_field(texts: dict[str, str], tmp_path: Path) -> None:
+    """One field of a Deployment is misspelt."""
     file = tmp_path / "misspelt.yaml"
     file.write_text(texts["kind"].replace("minReadySeconds", "minReadySecond"))
-    done = subprocess.run([checker("kubernetes-validate"), "--strict", str(file)], capture_output=True, check=False)
+    done = subprocess.run(
+        [find_checker("kubernetes-validate"), "--strict", str(file)], capture_output=True, check=False
+    )
     assert done.returncode != 0
 
 
@@ -45,9 +47,9 @@ def _gateway(resource: dict[str, Any]) -> bool:
 
 
 def _schemas() -> dict[tuple[str, str], dict[str, Any]]:
-    """Each kind and version of Gateway API, with its schema made strict: the API server drops unknown fields."""
+    """Return a strict schema of each kind and version of Gateway API; the API server only drops unknown fields."""
     schemas = {}
-    documents = (each for file in gateway_api_crds() for each in yaml.safe_load_all(file.read_text()))
+    documents = (each for file in find_gateway_api_crds() for each in yaml.safe_load_all(file.read_text()))
     for definition in documents:
         if definition["kind"] != "CustomResourceDefinition":
             continue
@@ -61,6 +63,7 @@ def _schemas() -> dict[tuple[str, str], dict[str, Any]]:
 
 
 def _strict(schema: Any) -> Any:
+    """Return a JSON schema that allows no additional properties, at any depth."""
     if isinstance(schema, dict):
         schema = {name: _strict(value) for name, value in schema.items()}
         if isinstance(schema.get("properties"), dict) and "type" in schema:
@@ -70,6 +73,7 @@ def _strict(schema: Any) -> Any:
 
 
 def _against_definitions(rendered: Rendered) -> list[str]:
+    """Return all violations of Gateway API's definitions, each as a sentence."""
     schemas = _schemas()
     return [
         f"{each['kind']} {each['metadata']['name']}: {error.message}"
@@ -79,14 +83,14 @@ def _against_definitions(rendered: Rendered) -> list[str]:
     ]
 
 
-def test_gateway_api_is_as_its_definitions_say(rendered: Rendered) -> None:
+def test_the_resources_of_gateway_api_conform_to_their_definitions(rendered: Rendered) -> None:
     assert _against_definitions(rendered) == []
 
 
-def test_a_wrong_route_is_found(overlays: dict[str, Rendered]) -> None:
-    """The check itself: a misspelt field, and a value that is none of those allowed."""
+def test_the_check_finds_an_invalid_route(overlays: dict[str, Rendered]) -> None:
+    """One field is misspelt, and another one has a value that is not allowed."""
     broken = overlays["kind"].copy()
-    rule = broken.one("HTTPRoute", "collector")["spec"]["rules"][0]
+    rule = broken.find_resource("HTTPRoute", "collector")["spec"]["rules"][0]
     rule["matches"][0]["path"]["type"] = "Prefix"
     rule["backendRef"] = rule.pop("backendRefs")
     faults = _against_definitions(broken)
@@ -95,13 +99,13 @@ def test_a_wrong_route_is_found(overlays: dict[str, Rendered]) -> None:
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
-def test_checkov_has_nothing_to_say(texts: dict[str, str], overlay: str, tmp_path: Path) -> None:
-    """Of what it asks only what manifests/checkov.yaml and the annotations give a reason for is not so."""
+def test_checkov_reports_no_failures(texts: dict[str, str], overlay: str, tmp_path: Path) -> None:
+    """Checks are skipped only if manifests/checkov.yaml or an annotation gives a reason."""
     file = tmp_path / f"{overlay}.yaml"
     file.write_text(texts[overlay])
     done = subprocess.run(
         [
-            checker("checkov"),
+            find_checker("checkov"),
             *("--config-file", str(ROOT / "manifests" / "checkov.yaml")),
             *("--framework", "kubernetes", "--file", str(file), "--output", "json"),
         ],
@@ -115,6 +119,6 @@ def test_checkov_has_nothing_to_say(texts: dict[str, str], overlay: str, tmp_pat
     assert failed == []
     assert report["summary"]["parsing_errors"] == 0
     assert report["summary"]["passed"] > 500
-    # A reason that nothing needs any more is to go.
+    # A reason that is no longer needed must be removed.
     skipped = {each["check_id"] for each in report["results"]["skipped_checks"]}
     assert skipped == {"CKV_K8S_38", "CKV_K8S_40"}

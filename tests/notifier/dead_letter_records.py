@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
-from chassis.faust.app import dead_letter
+from chassis.faust.app import publish_dead_letter
 from domain.alerts import Alert
 from notifier.messages import Retry, decode_raised_alert, encode_retry
 from streams.messages import encode_alert
@@ -90,7 +90,7 @@ def publish_dead_letters(bootstrap_servers: str, dead_letters: Topic, events: It
                 message = SimpleNamespace(
                     topic=each.topic.name, partition=partition, offset=offset, key=each.key, value=each.value
                 )
-                await dead_letter(SimpleNamespace(send=send), SimpleNamespace(message=message), each.reason)  # type: ignore[arg-type]
+                await publish_dead_letter(SimpleNamespace(send=send), SimpleNamespace(message=message), each.reason)  # type: ignore[arg-type]
 
     asyncio.run(putting())
     return ids

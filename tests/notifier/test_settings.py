@@ -6,7 +6,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from chassis.errors import SettingsError
-from chassis.settings import load
+from chassis.settings import load_settings
 from notifier.delivery.batching import MISSING_RETRY_TIMEOUT
 from notifier.delivery.retries import MAX_PAUSE
 from notifier.settings import NotifierSettings
@@ -26,7 +26,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, **changes: str) -> NotifierSettings:
     """Load the settings from ENOUGH with these changes."""
     for name, value in (ENOUGH | changes).items():
         monkeypatch.setenv(name, value)
-    return load(NotifierSettings)
+    return load_settings(NotifierSettings)
 
 
 def test_mail_is_encrypted_unless_plaintext_is_set(monkeypatch: pytest.MonkeyPatch) -> None:

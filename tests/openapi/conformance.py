@@ -16,7 +16,7 @@ from typing import Any, Final
 from flask import Flask
 
 from chassis.web import openapi
-from chassis.web.http import path_template
+from chassis.web.http import format_path_template
 from chassis.web.wsgi import HttpServer
 from tests.ports import free_port
 
@@ -42,16 +42,16 @@ def serve_app(app: Flask) -> Iterator[str]:
 def list_public_routes(app: Flask) -> set[tuple[str, str]]:
     """Return path and method of every public route of the service, described or not."""
     return {
-        (path_template(rule), method.lower())
+        (format_path_template(rule), method.lower())
         for rule in app.url_map.iter_rules()
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
-        if path_template(rule) not in NOT_PUBLIC
+        if format_path_template(rule) not in NOT_PUBLIC
     }
 
 
 def list_described_operations(app: Flask) -> dict[tuple[str, str], dict[str, Any]]:
     """Return each operation of the app's OpenAPI document by path and method."""
-    document = openapi.document(app, "", "", "")
+    document = openapi.build_document(app, "", "", "")
     assert isinstance(document["paths"], dict)
     return {(path, method): shown for path, item in document["paths"].items() for method, shown in item.items()}
 

@@ -1,4 +1,4 @@
-"""The local stack, in which somebody has registered and set an interest, and a real Prometheus that scrapes it."""
+"""Fixtures: the local stack with one user and one interest, and a real Prometheus that scrapes it."""
 
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -15,27 +15,30 @@ from local.mailbox.reading import find_confirmation_link, read_mails
 from local.ports import HOST, Ports
 from local.processes import ProcessSupervisor, find_log_file
 from local.stack import SERVICES, Secrets, build_environment, wait_until_ready, with_mailbox, with_replay
-from tests.chassis.promtool import program
+from tests.chassis.promtool import find_program
 from tests.ports import free_port, free_ports
 from tests.prometheus.rules import DEPLOYED
 from tests.waiting import eventually
 
 NODE: Final = "worker-7"
+TIMEOUT_S: Final = 60
+"""Seconds for a request on an overloaded machine."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The four services, at work."""
+    """The four running services."""
 
     http: Mapping[str, int]
-    """By service, the port of its pages."""
+    """The HTTP port of each service, by name."""
 
     def exposition(self, service: str) -> str:
-        return httpx.get(f"http://{HOST}:{self.http[service]}/metrics", timeout=10).raise_for_status().text
+        """Return a service's metrics in Prometheus' text format."""
+        return httpx.get(f"http://{HOST}:{self.http[service]}/metrics", timeout=TIMEOUT_S).raise_for_status().text
 
 
 class Prometheus:
-    """A server that runs on the deployed configuration."""
+    """A Prometheus server with the deployed configuration, and queries of its API."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -46,34 +49,35 @@ class Prometheus:
         except httpx.TransportError:
             return False
 
-    def series(self, expression: str) -> list[dict[str, str]]:
-        """The labels of what a query finds now."""
-        answer = self._asked("query", query=expression)
+    def query_series(self, expression: str) -> list[dict[str, str]]:
+        """Return the labels of each time series in the result of a query."""
+        answer = self._request("query", query=expression)
         return [each["metric"] for each in answer["result"]]
 
-    def targets(self) -> list[dict[str, Any]]:
-        """Those that are scraped; what relabelling has dropped is not among them."""
-        active: list[dict[str, Any]] = self._asked("targets", state="active")["activeTargets"]
+    def list_targets(self) -> list[dict[str, Any]]:
+        """Return the targets that are scraped, without those that relabelling has dropped."""
+        active: list[dict[str, Any]] = self._request("targets", state="active")["activeTargets"]
         return active
 
     def alerts(self) -> set[str]:
-        """The names of the alerts that fire, or will when it goes on like this."""
-        return {each["labels"]["alertname"] for each in self._asked("alerts")["alerts"]}
+        """Return the names of all firing and pending alerts."""
+        return {each["labels"]["alertname"] for each in self._request("alerts")["alerts"]}
 
     def rules(self) -> dict[str, str]:
-        """By name, the health of each rule."""
-        groups = self._asked("rules")["groups"]
+        """Return the health of each rule, by name."""
+        groups = self._request("rules")["groups"]
         return {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
 
-    def _asked(self, what: str, **parameters: str) -> dict[str, Any]:
-        answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=10).raise_for_status()
+    def _request(self, what: str, **parameters: str) -> dict[str, Any]:
+        """Return the data of an API request."""
+        answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=TIMEOUT_S).raise_for_status()
         data: dict[str, Any] = answer.json()["data"]
         return data
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Ready, with a mail sent, an interest set and flights collected."""
+    """Start the stack and wait until a mail is sent, an interest is set and flights are collected."""
     data = tmp_path_factory.mktemp("stack")
     ports = Ports.from_base(free_ports(9))
     given = with_mailbox(with_replay(build_environment(ports, data, Secrets.random(), None), ports), ports)
@@ -85,7 +89,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         for name in SERVICES:
             processes.start(name)
         wait_until_ready(processes, SERVICES, ports, data)
-        _somebody_watches(ports, data)
+        _register_and_set_interest(ports, data)
         yield Stack(
             {
                 "user_manager": ports.user_manager_http,
@@ -96,25 +100,26 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         )
 
 
-def _somebody_watches(ports: Ports, data: Path) -> None:
+def _register_and_set_interest(ports: Ports, data: Path) -> None:
+    """Register a user, confirm the address, set an interest, and wait for the first alert's mail."""
     account = {"email": "ada@towerwatch.test", "name": "Ada"}
-    registered = httpx.post(f"http://{HOST}:{ports.user_manager_http}/users", json=account, timeout=15)
+    registered = httpx.post(f"http://{HOST}:{ports.user_manager_http}/users", json=account, timeout=TIMEOUT_S)
     token = registered.raise_for_status().json()["token"]
-    sent = eventually(lambda: read_mails(data / "mail"), "the confirmation mail")
+    sent = eventually(lambda: read_mails(data / "mail"), "the confirmation mail", 180)
     link = find_confirmation_link(sent[0])
     assert link is not None
-    httpx.post(link, timeout=15).raise_for_status()
-    wish = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 1}
-    watched = httpx.post(
+    httpx.post(link, timeout=TIMEOUT_S).raise_for_status()
+    interest = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 1}
+    answer = httpx.post(
         f"http://{HOST}:{ports.collector_http}/interests",
-        json=wish, headers={"Authorization": f"Bearer {token}"}, timeout=15,
+        json=interest, headers={"Authorization": f"Bearer {token}"}, timeout=TIMEOUT_S,
     )  # fmt: skip
-    watched.raise_for_status()
-    eventually(lambda: len(read_mails(data / "mail")) > 1, "the first alert's mail", 120)
+    answer.raise_for_status()
+    eventually(lambda: len(read_mails(data / "mail")) > 1, "the first alert's mail", 300)
 
 
-def pod(service: str, address: str, **annotations: str) -> dict[str, Any]:
-    """What discovery finds of a pod, as a static target with the labels that discovery would give."""
+def build_target(service: str, address: str, **annotations: str) -> dict[str, Any]:
+    """Return a static target of Prometheus with the labels that the discovery of a pod would give."""
     name = service.replace("_", "-")
     meta = "__meta_kubernetes_pod"
     labels = {
@@ -129,31 +134,34 @@ def pod(service: str, address: str, **annotations: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def prometheus(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Ready, and has scraped each service after all of the above had happened."""
+    """Start Prometheus and wait until it has scraped each service of the stack."""
     pods = []
     for service, port in stack.http.items():
         wanted = {"scrape": "true", "port": str(port), "path": "/metrics"}
-        pods += [pod(service, f"{HOST}:{port}", **wanted), pod(service, f"{HOST}:1", **wanted)]  # its other port
+        pods += [
+            build_target(service, f"{HOST}:{port}", **wanted),
+            build_target(service, f"{HOST}:1", **wanted),
+        ]  # its other port
     pods += [
-        pod("mysql", f"{HOST}:{free_port()}"),
-        pod("mailbox", f"{HOST}:{free_port()}", scrape="false"),
+        build_target("mysql", f"{HOST}:{free_port()}"),
+        build_target("mailbox", f"{HOST}:{free_port()}", scrape="false"),
     ]
-    ended = pod("topics", f"{HOST}:{free_port()}", scrape="true")
+    ended = build_target("topics", f"{HOST}:{free_port()}", scrape="true")
     ended["labels"]["__meta_kubernetes_pod_phase"] = "Succeeded"
-    with running_prometheus(tmp_path_factory.mktemp("prometheus"), [*pods, ended]) as server:
-        eventually(lambda: len(server.series("up == 1")) == len(SERVICES), "all services are scraped")
+    with run_prometheus(tmp_path_factory.mktemp("prometheus"), [*pods, ended]) as server:
+        eventually(lambda: len(server.query_series("up == 1")) == len(SERVICES), "all services are scraped", 180)
         yield server
 
 
 @contextmanager
-def running_prometheus(folder: Path, targets: list[dict[str, Any]]) -> Iterator[Prometheus]:
-    """The deployed configuration, but with these targets in the place of what Kubernetes would tell, and quicker."""
+def run_prometheus(folder: Path, targets: list[dict[str, Any]]) -> Iterator[Prometheus]:
+    """Run Prometheus with the deployed configuration, but with static targets and shorter intervals."""
     configuration = yaml.safe_load((DEPLOYED / "prometheus.yml").read_text(encoding="utf-8"))
     (pods,) = configuration["scrape_configs"]
     del pods["kubernetes_sd_configs"]
     pods["static_configs"] = targets
     configuration["rule_files"] = [str(DEPLOYED / each) for each in configuration["rule_files"]]
-    configuration["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    configuration["global"] |= {"scrape_interval": "5s", "scrape_timeout": "5s", "evaluation_interval": "2s"}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
     port = free_port()
     log = find_log_file(folder, "prometheus")
@@ -161,7 +169,7 @@ def running_prometheus(folder: Path, targets: list[dict[str, Any]]) -> Iterator[
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
-                program("prometheus"), f"--config.file={folder / 'prometheus.yml'}",
+                find_program("prometheus"), f"--config.file={folder / 'prometheus.yml'}",
                 f"--storage.tsdb.path={folder / 'data'}", f"--web.listen-address={HOST}:{port}",
                 "--web.external-url=/prometheus/",
             ],

@@ -1,4 +1,4 @@
-"""The deployed rules, the dashboard and promtool's tests, as values."""
+"""The deployed rules and dashboard, and the tests of rules for promtool."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.chassis.promtool import program
+from tests.chassis.promtool import find_program
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOYED: Final = ROOT / "manifests/base/prometheus"
@@ -25,46 +25,46 @@ _BY_NAME: Final = re.compile(r'__name__=~?"([^"]*)"')
 _WORDS: Final = frozenset(
     ("absent", "and", "bool", "histogram_quantile", "increase", "max", "min", "or", "rate", "sum", "unless", "vector")
 )
-"""Of the query language, as far as it is used; one that is missing here is taken for a metric that nobody exports."""
+"""The words of the query language that the rules use; any other word is taken for a metric's name."""
 
 
-def promtool(*arguments: str | Path) -> None:
-    """Fails with what promtool says, unless it has no complaint."""
-    done = subprocess.run([program("promtool"), *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+def run_promtool(*arguments: str | Path) -> None:
+    """Run promtool, and fail with its output if it fails."""
+    done = subprocess.run([find_program("promtool"), *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def loaded(path: Path) -> Any:
+def load_yaml(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def rules() -> list[Mapping[str, Any]]:
-    """All of them, recording and alerting."""
-    return [rule for path in RULES for group in loaded(path)["groups"] for rule in group["rules"]]
+def load_rules() -> list[Mapping[str, Any]]:
+    """Return all rules, recording and alerting."""
+    return [rule for path in RULES for group in load_yaml(path)["groups"] for rule in group["rules"]]
 
 
-def alerts() -> dict[str, Mapping[str, Any]]:
-    """The alerting rules, by name."""
-    return {rule["alert"]: rule for rule in rules() if "alert" in rule}
+def load_alerts() -> dict[str, Mapping[str, Any]]:
+    """Return the alerting rules, by name."""
+    return {rule["alert"]: rule for rule in load_rules() if "alert" in rule}
 
 
-def dashboard() -> Mapping[str, Any]:
+def load_dashboard() -> Mapping[str, Any]:
     shown: Mapping[str, Any] = json.loads((DEPLOYED / "dashboard.json").read_text(encoding="utf-8"))
     return shown
 
 
-def dashboard_queries() -> Iterator[str]:
-    """Grafana's own variables replaced as it would."""
-    for panel in dashboard()["panels"]:
+def iter_dashboard_queries() -> Iterator[str]:
+    """Yield the queries of the dashboard, with Grafana's own variables replaced."""
+    for panel in load_dashboard()["panels"]:
         for target in panel.get("targets", ()):
             yield target["expr"].replace("$__rate_interval", "5m")
-    for variable in dashboard()["templating"]["list"]:
+    for variable in load_dashboard()["templating"]["list"]:
         if variable["type"] == "query":
             yield re.sub(r"^label_values\((.*),[^,]*\)$", r"\1", variable["query"]["query"])
 
 
-def metrics_in(expression: str) -> set[str]:
-    """The names of metrics that an expression reads."""
+def find_metrics(expression: str) -> set[str]:
+    """Return the names of the metrics in an expression."""
     by_name = {name for names in _BY_NAME.findall(expression) for name in names.split("|")}
     bare = "\n".join(line.partition("#")[0] for line in _STRING.sub('""', expression).splitlines())
     for left_out in (_MATCHERS, _RANGES, _LABEL_LISTS):

@@ -185,7 +185,7 @@ def test_events_and_flights_are_counted() -> None:
     async def scenario() -> None:
         join = await join_with_interest(INTEREST)
         await join.run(THREE, THREE, observed("KJFK", None, seen(0, 1)))
-        exposition = join.metrics.exposition()[0].decode()
+        exposition = join.metrics.format_exposition()[0].decode()
         for outcome in ("folded", "duplicate", "dead_letter"):
             labels = f'node="test",outcome="{outcome}",service="streams",topic="flights.observed.v1"'
             assert f"stream_events_total{{{labels}}} 1.0" in exposition

@@ -3,7 +3,7 @@
 import asyncio
 from uuid import UUID
 
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from streams import agents
 from streams.join_state import FoldResult, JoinState
 from tests.domain.logs import an_interest
@@ -109,7 +109,7 @@ def test_results_that_build_on_a_discarded_result_are_discarded_too() -> None:
         running = asyncio.create_task(join.run_one_by_one(THREE, observed("KJFK", 3, seen(1, 2))))
         await run_pending_tasks()
         await run_pending_tasks()
-        join.is_still_owned = lambda event: sequence_in(event.message.headers) != THREE.sequence
+        join.is_still_owned = lambda event: parse_sequence(event.message.headers) != THREE.sequence
         join.release_alerts()
         await running
         assert join.airports == {}

@@ -12,7 +12,7 @@ from tests.streams.join_state_on_dicts import JoinStateOnDicts
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
     """Return the metrics' values by name and label values, without the labels that all metrics have."""
-    text = metrics.exposition()[0].decode()
+    text = metrics.format_exposition()[0].decode()
     return {
         (sample.name, *(value for name, value in sorted(sample.labels.items()) if name not in ("node", "service"))): (
             sample.value

@@ -16,7 +16,7 @@ from faust.types import TP, FutureMessage
 from faust.types.tuples import RecordMetadata
 from hypothesis import given, strategies as st
 
-from chassis.faust.app import changelogs
+from chassis.faust.app import iter_changelog_topics
 from chassis.topics import ensure_topics
 from local.kafka import Broker
 from streams import app as streams_app
@@ -286,7 +286,7 @@ def test_a_broker_gets_all_records_in_the_order_of_the_writes(kafka: Broker, tmp
 
     async def scenario() -> list[bytes]:
         table = make_table(tmp_path, kafka.bootstrap_servers, store="rocksdb")
-        await ensure_topics(kafka.bootstrap_servers, list(changelogs(table.app)))
+        await ensure_topics(kafka.bootstrap_servers, list(iter_changelog_topics(table.app)))
         await table.app.producer.start()
         for entry in entries:
             table.write(an_event(3), b"a", entry)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from local.kafka import Broker
-from tests.chassis.promtool import complaints
+from tests.chassis.promtool import check_metrics
 from tests.streams.process import Worker, is_everything_acknowledged, publish, read_alert_ids, running_worker
 from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
@@ -35,7 +35,7 @@ def test_tables_on_disk_outlast_the_worker(kafka: Broker, tmp_path: Path) -> Non
 def assert_metrics(worker: Worker) -> None:
     """Require metrics that Prometheus' linter accepts, that count the events, and whose number is bounded."""
     exposition = worker.get("/metrics")[2]
-    assert complaints(exposition) == []
+    assert check_metrics(exposition) == []
     for name in (
         'faust_messages_received_total{node="local",service="streams",topic="flights.observed.v1"}',
         'faust_messages_sent_total{node="local",service="streams",topic="streams-airports-changelog"}',

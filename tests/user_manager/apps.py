@@ -24,5 +24,5 @@ def build_app(
         )
     )
     app.register_blueprint(build_pages_blueprint(service.registrations, service.accounts))
-    app.register_blueprint(openapi.routes("Towerwatch accounts", "1", DESCRIPTION))
+    app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", DESCRIPTION))
     return app

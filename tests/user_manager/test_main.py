@@ -15,8 +15,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis.kafka import sequence_in
-from chassis.rpc import channel
+from chassis.kafka import parse_sequence
+from chassis.rpc import create_channel
 from local.kafka import Broker
 from tests.fakes.collector import FakeCollector
 from tests.service_process import ROOT, bare_environment
@@ -145,7 +145,7 @@ def test_a_bounce_that_is_reported_is_shown_and_counted(start: StartProcess) -> 
     registered = httpx.post(f"{process.base_url}/users", json=ANN).json()
     bounced_at = Timestamp()
     bounced_at.GetCurrentTime()
-    with channel(process.grpc_target) as connection:
+    with create_channel(process.grpc_target) as connection:
         request = ReportBounceRequest(user_id=registered["user"]["user_id"], bounced_at=bounced_at)
         for _ in range(2):
             UserServiceStub(connection).ReportBounce(request, timeout=10)
@@ -171,7 +171,7 @@ async def _consume_events(bootstrap_servers: str, user_id: str, count: int) -> l
         while len(found) < count:
             record = await consumer.getone()
             if record.key == user_id.encode():
-                sequence = sequence_in(record.headers)
+                sequence = parse_sequence(record.headers)
                 assert sequence is not None
                 found.append((UserChanged.FromString(record.value).WhichOneof("change"), sequence))
         return found

@@ -10,7 +10,7 @@ import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.rpc import GrpcServer, channel
+from chassis.rpc import GrpcServer, create_channel
 from tests.ports import free_port
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 from towerwatch.users.v1.user_service_pb2 import (
@@ -38,7 +38,7 @@ def stub(service: Service) -> Iterator[UserServiceStub]:
         Metrics(ServiceIdentity("user_manager", "local")),
     )
     server.start()
-    with channel(f"127.0.0.1:{port}") as connection:
+    with create_channel(f"127.0.0.1:{port}") as connection:
         yield UserServiceStub(connection)
     server.stop()
 

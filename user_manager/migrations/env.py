@@ -3,4 +3,4 @@
 from chassis.db import migrations
 from user_manager.model import SCHEMA
 
-migrations.run(SCHEMA)
+migrations.run_migrations(SCHEMA)

@@ -72,7 +72,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts) -> B
         def render_problem_page(error: Exception, kind: ProblemKind = kind) -> Response:
             is_unsubscription = request.path.startswith("/unsubscribe/")
             title = "Your alerts are not paused" if is_unsubscription else "Your address is not confirmed"
-            problem = kind.of(error)
+            problem = kind.build_problem(error)
             page = _render_page(title, problem.detail)
             page.status_code = problem.status
             page.headers.update(problem.headers)

@@ -15,14 +15,14 @@ from chassis.web.http import (
     IF_MATCH,
     ProblemKind,
     Reply,
-    bearer_token,
-    entity_tag,
-    idempotency_key,
-    if_match,
-    parsed_body,
-    parsed_query,
+    format_entity_tag,
+    parse_body,
+    parse_query,
+    read_bearer_token,
+    read_idempotency_key,
+    read_if_match,
 )
-from chassis.web.limits import ClientLimit
+from chassis.web.limits import ClientRateLimit
 from chassis.web.openapi import ResponseDescription, describe
 from user_manager.accounts import Account, Accounts
 from user_manager.addresses import Address, parse_address
@@ -125,7 +125,7 @@ def build_users_blueprint(
 ) -> Blueprint:
     """Build the routes of accounts. `registration_limit` is a rate like "60/minute", per client and replica."""
     blueprint = Blueprint("users", __name__)
-    limit = ClientLimit(registration_limit)
+    limit = ClientRateLimit(registration_limit)
 
     @blueprint.record
     def register_address_converter(state: BlueprintSetupState) -> None:
@@ -146,11 +146,11 @@ def build_users_blueprint(
         problems=(409, 429, 503),
     )
     def register_user() -> Reply:
-        limit.spend()
-        body = parsed_body(NewUser)
+        limit.count_request()
+        body = parse_body(NewUser)
         address = parse_address(body.email, allow_test=allow_test_addresses)
         _require_registrable(address)
-        registration = registrations.register(address, body.name, body.time_zone, idempotency_key())
+        registration = registrations.register(address, body.name, body.time_zone, read_idempotency_key())
         account = registration.account
         location = url_for("users.get_user", email=account.email)
         headers = {"Location": location} | _build_etag_header(account)
@@ -165,8 +165,8 @@ def build_users_blueprint(
         problems=(400, 503),
     )
     def list_users() -> Reply:
-        token = bearer_token()
-        query = parsed_query(PageQuery)
+        token = read_bearer_token()
+        query = parse_query(PageQuery)
         page = accounts.list_page(token, query.cursor, query.limit)
         headers = {}
         if page.next_cursor is not None:
@@ -183,7 +183,7 @@ def build_users_blueprint(
         problems=(404, 503),
     )
     def get_user(email: str) -> Reply:
-        return _build_account_reply(accounts.get(bearer_token(), email))
+        return _build_account_reply(accounts.get(read_bearer_token(), email))
 
     @blueprint.patch("/users/<address:email>")
     @describe(
@@ -197,10 +197,10 @@ def build_users_blueprint(
     )
     def change_user(email: str) -> Reply:
         # RFC 9110, 13.2.1: a precondition is checked only if the request would otherwise succeed.
-        token = bearer_token()
+        token = read_bearer_token()
         seen = accounts.get(token, email)
-        changes = parsed_body(ChangedUser).to_update()
-        expected_tags = if_match()
+        changes = parse_body(ChangedUser).to_update()
+        expected_tags = read_if_match()
         if str(seen.version) not in expected_tags:
             raise VersionMismatchError("The account has changed since; read it again.")
         version = None if expected_tags.star_tag else seen.version
@@ -212,7 +212,7 @@ def build_users_blueprint(
         auth="user",
         path=_EMAIL,
         answers={
-            204: ResponseDescription(says="Deleted."),
+            204: ResponseDescription(description="Deleted."),
             202: ResponseDescription(
                 DeletionState,
                 "It will be deleted, and its token is void; not everything could be done at once.",
@@ -222,7 +222,7 @@ def build_users_blueprint(
         problems=(404, 502, 503),
     )
     def delete_user(email: str) -> Reply:
-        deletion_id = deletions.delete(bearer_token(), email)
+        deletion_id = deletions.delete(read_bearer_token(), email)
         if deletion_id is None:
             return Reply(status=204)
         location = url_for("users.get_deletion", deletion_id=deletion_id)
@@ -244,7 +244,7 @@ def build_users_blueprint(
         problems=(404, 503),
     )
     def rotate_token(email: str) -> Reply:
-        return Reply(NewToken(token=accounts.rotate_token(bearer_token(), email)))
+        return Reply(NewToken(token=accounts.rotate_token(read_bearer_token(), email)))
 
     @blueprint.get(f"/users/{_VERIFY}<address:email>")
     @describe(
@@ -255,18 +255,18 @@ def build_users_blueprint(
         problems=(404, 503),
     )
     def verify_user(email: str) -> Reply:
-        return Reply(Existence(exists=accounts.is_registered_for_operator(bearer_token(), email)))
+        return Reply(Existence(exists=accounts.is_registered_for_operator(read_bearer_token(), email)))
 
     @blueprint.post("/users/<address:email>/confirmation")
     @describe(
         "Ask for another confirmation mail",
         auth="user",
         path=_EMAIL,
-        answers={202: ResponseDescription(says="It will be sent, also to an address that mail came back from.")},
+        answers={202: ResponseDescription(description="It will be sent, also to an address that mail came back from.")},
         problems=(404, 409, 429, 503),
     )
     def ask_confirmation(email: str) -> Reply:
-        registrations.request_confirmation_mail(bearer_token(), email)
+        registrations.request_confirmation_mail(read_bearer_token(), email)
         return Reply(status=202)
 
     @blueprint.after_request
@@ -289,4 +289,4 @@ def _build_account_reply(account: Account) -> Reply:
 
 
 def _build_etag_header(account: Account) -> dict[str, str]:
-    return {"ETag": entity_tag(account.version)}
+    return {"ETag": format_entity_tag(account.version)}

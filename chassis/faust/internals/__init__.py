@@ -1,1 +1,1 @@
-"""Corrections of Faust's own machinery. Only `chassis.faust` imports this package."""
+"""Corrections of Faust's own internals. Only `chassis.faust` imports this package."""

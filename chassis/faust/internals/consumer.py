@@ -1,5 +1,8 @@
-"""Faust's consumer, mended: it takes nothing from aiokafka that Faust would then throw away, commits nothing that is
-not done with, and makes no tasks for messages that need not wait."""
+"""Faust's consumer with its faults corrected.
+
+The corrected consumer fetches no records that Faust would then discard, commits no offset whose event is not
+acknowledged, and creates no tasks for messages that need not wait.
+"""
 
 import asyncio
 import time
@@ -14,133 +17,146 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 from mode.services import WaitArgT, WaitResults
 
-from chassis.faust.internals.offsets import Delivered
+from chassis.faust.internals.offsets import OffsetTracker
 from chassis.faust.internals.recovery import StreamTables
-from chassis.faust.internals.steps import Begun
+from chassis.faust.internals.steps import EagerCoroutine
 from chassis.faust.settings import FAUST_LOG
 
 _Records = Mapping[TP, list[Any]]
 
-_CHANGES_AT_ONCE: Final = 500
-"""Records of a changelog that are applied before the event loop is given back: some milliseconds."""
+_CHANGELOG_BATCH: Final = 500
+"""Records of a changelog that are applied before other tasks may run; they take some milliseconds."""
 
 
 class StreamConsumer(Consumer):
-    """To be the `Consumer` of a Faust app's transport."""
+    """Faust's consumer with corrected commits and faster recovery; set it as `Consumer` of an app's transport."""
 
     logger = FAUST_LOG
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._delivered: dict[TP, Delivered] = defaultdict(Delivered)
+        self._offset_trackers: dict[TP, OffsetTracker] = defaultdict(OffsetTracker)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
-        """What Faust is about to deliver, or to drop because it was read before."""
-        read = self._read_offset[tp]
-        if self.app.topics.acks_enabled_for(tp.topic) and (read is None or record.offset >= read):
-            self._delivered[tp].add(record.offset)
+        """Build Faust's message of a record, and track its offset unless Faust will drop it as already read."""
+        read_offset = self._read_offset[tp]
+        if self.app.topics.acks_enabled_for(tp.topic) and (read_offset is None or record.offset >= read_offset):
+            self._offset_trackers[tp].track(record.offset)
         return super()._to_message(tp, record)
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Up to where a partition may be committed, in place of Faust's own reckoning; None: no further than before."""
-        self._acked[tp].clear()  # it would sort these
-        return self._delivered[tp].passed(self._acked_index[tp])
+        """Return the offset to commit of a partition, or None if it is the same as before; replaces Faust's rule."""
+        self._acked[tp].clear()  # Faust's list, which it would sort
+        return self._offset_trackers[tp].take_committable(self._acked_index[tp])
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Nothing is made of offsets that have no event."""
+        """Ignore offsets that have no event, where Faust would take them for acknowledged."""
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Discard the offset trackers of revoked partitions, besides what Faust does."""
         for tp in revoked:
-            self._delivered.pop(tp, None)
+            self._offset_trackers.pop(tp, None)
         await super().on_partitions_revoked(revoked)
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
-        """As Faust's, which takes for committed also what the broker refused: in a rebalance, say, that a standstill of
-        the broker has brought about. Read again, events up to there would never count as acknowledged."""
+        """Commit offsets as Faust does, but record them as committed only if the broker accepts. Return whether it did.
+
+        Faust records them also when the broker refuses (during a rebalance that followed a standstill of the broker,
+        say). When the events up to there were read again, they would never count as acknowledged.
+        """
         is_committed = await super()._commit_offsets(offsets, start_new_transaction)
         if not is_committed:
             self._committed_offset.update(dict.fromkeys(offsets))
         return is_committed
 
     async def perform_seek(self) -> None:
-        """All that is not committed is delivered once more."""
-        self._delivered.clear()
+        """Seek to the committed offsets as Faust does, and discard what is known of the events after them.
+
+        All events that are not committed are delivered once more.
+        """
+        self._offset_trackers.clear()
         self._acked_index.clear()
-        self._committed_offset.clear()  # Faust leaves what it had where nothing is committed
+        self._committed_offset.clear()  # Faust keeps its old entry of a partition where nothing is committed
         await super().perform_seek()
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
+        """Create the corrected consumer thread; Faust calls this."""
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _wait_next_records(self, timeout: float) -> tuple[_Records | None, set[TP] | None]:
-        """What Faust's `getmany` delivers one by one; records of changelogs are applied here instead, list by list."""
+        """Return the next records of events, which Faust's `getmany` delivers one by one.
+
+        Records of changelogs are not returned: they are applied to the tables here, list by list.
+        """
         records, active = await super()._wait_next_records(timeout)
-        if not records or active is None:  # a client's, which has no tables
+        if not records or active is None:  # None: the consumer of a Faust client, which has no tables
             return records, active
         events: dict[TP, list[Any]] = {}
         changes: dict[TP, list[Any]] = {}
         changelogs = self.app.tables.changelog_topics
-        for tp, some in records.items():
-            (changes if tp.topic in changelogs else events)[tp] = some
-        await self._recover(changes, active)
+        for tp, fetched in records.items():
+            (changes if tp.topic in changelogs else events)[tp] = fetched
+        await self._apply_changelog_records(changes, active)
         return events, active
 
-    async def _recover(self, changes: _Records, active: set[TP]) -> None:
+    async def _apply_changelog_records(self, changes: _Records, active: set[TP]) -> None:
+        """Apply fetched changelog records to the tables in batches; stop when a rebalance begins."""
         recovery = cast(StreamTables, self.app.tables).recovery
         generation = self.app.consumer_generation_id
         for tp, records in changes.items():
             self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-            for begin in range(0, len(records), _CHANGES_AT_ONCE):
-                # As `getmany` looks before each: a rebalance may have begun, and seeks all changelogs when it ends.
+            for begin in range(0, len(records), _CHANGELOG_BATCH):
+                # `getmany` checks the same before each message: a rebalance may have begun, which seeks all changelogs.
                 if not self.flow_active or self.app.consumer_generation_id != generation or tp not in active:
                     break
-                some = records[begin : begin + _CHANGES_AT_ONCE]
-                await recovery.take(tp, [self._to_message(tp, each) for each in some])
+                batch = records[begin : begin + _CHANGELOG_BATCH]
+                await recovery.apply_records(tp, [self._to_message(tp, record) for record in batch])
                 await asyncio.sleep(0)
 
     async def wait_first(self, *coros: WaitArgT, timeout: Any = None) -> WaitResults:
-        """As a service waits for the first of some, but the first given is begun at once, and may be all there is.
+        """Wait for the first of some coroutines as Faust does, but run the first one at once, without a task.
 
-        So Faust waits until each message is delivered, or the flow stops. Most are delivered without waiting: a full
-        buffer is the exception, and only then the three tasks are worth what they cost.
+        Faust calls this to wait until a message is delivered or the flow stops. Most messages are delivered without
+        waiting; only when a buffer is full are the three tasks of Faust's own method worth their cost.
         """
         first, *others = coros
         if not isinstance(first, Coroutine):
             return await super().wait_first(*coros, timeout=timeout)
         try:
-            begun = Begun(first)
+            eager = EagerCoroutine(first)
         except BaseException:
-            _close(others)
+            _close_coroutines(others)
             raise
-        if not begun.is_done:
-            return await super().wait_first(begun, *others, timeout=timeout)
-        _close(others)
+        if not eager.is_done:
+            return await super().wait_first(eager, *others, timeout=timeout)
+        _close_coroutines(others)
         if self.should_stop:
             return WaitResults([], [], True)
-        return WaitResults([first], [begun.result], False)
+        return WaitResults([first], [eager.result], False)
 
 
-def _close(coros: Iterable[WaitArgT]) -> None:
-    """Those that nobody awaits."""
-    for each in coros:
-        if isinstance(each, Coroutine):
-            each.close()
+def _close_coroutines(coros: Iterable[WaitArgT]) -> None:
+    """Close coroutines that will not be awaited, so that Python does not warn of them."""
+    for coro in coros:
+        if isinstance(coro, Coroutine):
+            coro.close()
 
 
 class _ConsumerThread(AIOKafkaConsumerThread):
-    """A fetch takes only from partitions that are open, and only while the flow goes on.
+    """Faust's consumer thread, whose fetches return only records of partitions that are not paused.
 
-    Faust asks for that once, when a fetch begins. But a fetch goes on for a second: through the end of a recovery, and
-    through a rebalance into the next assignment. By then all its partitions are paused, and aiokafka takes no
-    partitions to mean all. What comes so Faust throws away, and seeks back only to what was committed. Where nothing
-    was committed yet, all that there was is passed over: the worker stands still behind it, and with the next event
-    acknowledges it unread. A changelog that is passed over so is recovered in part, or waited for in vain.
+    Faust checks the partitions once, when a fetch begins. But a fetch lasts up to a second: past the end of a recovery,
+    and through a rebalance into the next assignment. By then all its partitions are paused, and aiokafka takes an empty
+    list of partitions to mean all of them. Faust discards the records that are fetched in this way, and seeks back only
+    to the committed offset. Where nothing is committed yet, all these events are skipped: the worker's position is
+    behind them, and with the next event it acknowledges them unread. A changelog that is skipped in this way is
+    recovered in part, or its recovery never ends.
     """
 
     logger = FAUST_LOG
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Pauses what is assigned before anything of it can come; Faust opens it first, and pauses it for recovery."""
+        """Pause the assigned partitions before any record can be fetched; Faust would resume them until recovery."""
         self.consumer.pause_partitions(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
 
@@ -151,20 +167,24 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> Mapping[Any, Any]:
-        """What is there, or else comes within `timeout` seconds; `active_partitions` changes meanwhile."""
+        """Return the fetched records of active partitions, waiting up to `timeout` seconds for the first one.
+
+        Return nothing once the flow stops. Other threads change `active_partitions` meanwhile. Raises
+        ConsumerStoppedError.
+        """
         fetcher, subscriptions = consumer._fetcher, consumer._subscription
         end = time.monotonic() + (timeout or 0)
         with subscriptions.fetch_context():
             while True:
                 if consumer._closed or fetcher._closed:
                     raise ConsumerStoppedError
-                # In this order, because the main thread stops the flow first and opens other partitions then.
-                wanted = frozenset(active_partitions)
-                if not wanted or not self.consumer.flow_active:
+                # In this order, because the main thread first stops the flow and then opens other partitions.
+                partitions = frozenset(active_partitions)
+                if not partitions or not self.consumer.flow_active:
                     return {}
-                # In a reassignment aiokafka would wait here for its end, and what was just asked would be of the past.
+                # During a reassignment aiokafka would wait here for its end, and `partitions` would be out of date.
                 if not subscriptions.reassignment_in_progress:
-                    records = await fetcher.fetched_records(wanted, timeout=0, max_records=max_records)
+                    records = await fetcher.fetched_records(partitions, timeout=0, max_records=max_records)
                     if records:
                         return records  # type: ignore[no-any-return]
                 try:

@@ -1,17 +1,18 @@
-"""What Faust knows of itself, for Prometheus: as its own sensor would tell, under names that keep to conventions.
+"""Prometheus metrics of Faust's internals, in place of Faust's own sensor, under names that keep to conventions.
 
-Counts are read from Faust's monitor when Prometheus asks, and cost nothing per message: the monitor counts anyway, for
-the page of statistics. Only durations are observed as they happen.
+Counts are read from Faust's monitor when Prometheus scrapes, and cost nothing per message: the monitor counts anyway,
+for the page of statistics. Only durations are observed as they happen.
 
-Of `faust.sensors.prometheus` this leaves out:
+These metrics of `faust.sensors.prometheus` are left out:
 
-- the events that are active, and their run time: both end when Faust itself acknowledges an event, and in this house
-  agents do; instead there are the messages that are unacknowledged, and the time until they are no longer;
-- the events of each stream and task, which are those of their topics: a stream's label names all of its topics, a
-  task's its address in memory;
-- counts that the application adds by hand: those have a metric of their own here.
+- the active events, and their run time: both end when Faust itself acknowledges an event, but here the agents
+  acknowledge; instead there are metrics of the unacknowledged messages, and of the time until the acknowledgement;
+- the events of each stream and task, which are the events of their topics: a stream's label names all of its topics, a
+  task's label contains its address in memory;
+- counts that the application adds by hand: each of them has a metric of its own here.
 
-`rebalance_done_*` and `http_latency` are told right: there the end is subtracted from the end, and they read about 0.
+The durations of rebalances and HTTP requests are correct here: Faust's sensor subtracts the end from the end, so that
+`rebalance_done_*` and `http_latency` are always about 0.
 """
 
 import time
@@ -31,11 +32,11 @@ from chassis.metrics import Metrics
 F = TypeVar("F", CounterMetricFamily, GaugeMetricFamily)
 
 _LONG: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
-"""Seconds; a recovery may take minutes."""
+"""Buckets in seconds; a recovery may take minutes."""
 
 
-class Durations(Sensor):
-    """Observes how long things take. All of it together costs a message a few microseconds."""
+class DurationSensor(Sensor):
+    """A Faust sensor that observes durations in histograms. It costs a few microseconds per message."""
 
     logger = FAUST_LOG
 
@@ -59,7 +60,8 @@ class Durations(Sensor):
         self._http = metrics.histogram("faust_http_response_seconds", "Answers to HTTP requests").labels()
 
     def on_message_out(self, tp: TP, offset: int, message: Any) -> None:
-        if message.time_in is not None:  # the monitor's, of the same clock
+        """Observe the time from a message's arrival to its acknowledgement; Faust calls this after the latter."""
+        if message.time_in is not None:  # set by the monitor, of the same clock
             self._held.observe(time.monotonic() - message.time_in)
 
     def on_send_initiated(self, *_args: object, **_kwargs: object) -> float:
@@ -101,8 +103,11 @@ class Durations(Sensor):
         self._http.observe(time.monotonic() - state["began"])
 
 
-class Counts(Collector):
-    """Reads the monitor's counts. No label but names of topics, partitions, tables and status codes: all bounded."""
+class MonitorCollector(Collector):
+    """A Prometheus collector that reads the counts of Faust's monitor at each scrape.
+
+    Its labels are names of topics, partitions, tables and status codes: all bounded.
+    """
 
     def __init__(self, app: faust.App, health: Health, metrics: Metrics) -> None:
         self._app = app
@@ -110,12 +115,16 @@ class Counts(Collector):
         self._identity = metrics._identity
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        """Yield all metrics with their present values; called by the registry at each scrape."""
         monitor = self._app.monitor
         yield self._counter("faust_messages_received", "Messages taken", ["topic"], monitor.messages_received_by_topic)
         yield self._counter("faust_messages_sent", "Messages sent", ["topic"], monitor.messages_sent_by_topic)
         yield self._counter("faust_send_errors", "Messages that the broker did not take", [], {(): monitor.send_errors})
         yield self._counter(
-            "faust_topic_buffer_full", "Times that a full buffer was waited for", ["topic"], _by_topic(monitor)
+            "faust_topic_buffer_full",
+            "Times that a full buffer was waited for",
+            ["topic"],
+            _count_full_buffers_by_topic(monitor),
         )
         operations = {
             (name, operation): getattr(table, f"keys_{operation}")
@@ -126,55 +135,61 @@ class Counts(Collector):
         yield self._counter("faust_rebalances", "Rebalances", [], {(): self._app.rebalancing_count})
         codes = {str(int(code)): count for code, count in monitor.http_response_codes.items()}
         yield self._counter("faust_http_responses", "Answers to HTTP requests", ["code"], codes)
-        yield self._gauge("faust_messages_unacknowledged", "Messages in hand", [], {(): self._unacknowledged()})
+        yield self._gauge("faust_messages_unacknowledged", "Messages in hand", [], {(): self._count_unacknowledged()})
         yield self._gauge("faust_rebalancing", "1 during a rebalance", [], {(): self._app.rebalancing})
         yield self._gauge("faust_recovering", "1 while tables are recovered", [], {(): self._app.in_recovery})
-        for name, says, offsets in (
+        for name, text, offsets in (
             ("read", "The last offset that was taken", monitor.tp_read_offsets),
             ("committed", "The offset up to which messages are acknowledged", monitor.tp_committed_offsets),
             ("end", "The partition's end, as of the last message taken", monitor.tp_end_offsets),
         ):
-            yield self._gauge(f"faust_{name}_offset", says, ["topic", "partition"], _by_partition(offsets))
+            yield self._gauge(f"faust_{name}_offset", text, ["topic", "partition"], _key_by_partition(offsets))
         yield self._gauge(
             "faust_consumer_lag_messages",
             "Offsets from the last acknowledged message to the partition's end, as the broker says now and then",
             ["topic", "partition"],
-            _by_partition(self._health.waiting),
+            _key_by_partition(self._health.lag_by_partition),
         )
         lag = {("last",): self._health.loop_lag_s, ("worst",): self._health.worst_loop_lag_s}
         yield self._gauge(
             "faust_event_loop_lag_seconds", "By how much the event loop is late, and was in a minute", ["of"], lag
         )
 
-    def _unacknowledged(self) -> int:
-        consumer: Any = self._app._consumer  # the property would make one
+    def _count_unacknowledged(self) -> int:
+        """Return how many messages were taken and are not acknowledged; 0 before there is a consumer."""
+        consumer: Any = self._app._consumer  # the property would create one
         return 0 if consumer is None else len(consumer.unacked)
 
-    def _counter(self, name: str, says: str, labels: list[str], counts: Mapping[Any, float]) -> CounterMetricFamily:
-        return self._filled(CounterMetricFamily(name, says, labels=[*labels, "service", "node"]), counts)
+    def _counter(self, name: str, text: str, labels: list[str], counts: Mapping[Any, float]) -> CounterMetricFamily:
+        """Return a counter with one sample for each of `counts`, whose keys are values of `labels`."""
+        return self._add_samples(CounterMetricFamily(name, text, labels=[*labels, "service", "node"]), counts)
 
-    def _gauge(self, name: str, says: str, labels: list[str], values: Mapping[Any, float]) -> GaugeMetricFamily:
-        return self._filled(GaugeMetricFamily(name, says, labels=[*labels, "service", "node"]), values)
+    def _gauge(self, name: str, text: str, labels: list[str], values: Mapping[Any, float]) -> GaugeMetricFamily:
+        """Return a gauge with one sample for each of `values`, whose keys are values of `labels`."""
+        return self._add_samples(GaugeMetricFamily(name, text, labels=[*labels, "service", "node"]), values)
 
-    def _filled(self, family: F, values: Mapping[Any, float]) -> F:
+    def _add_samples(self, family: F, values: Mapping[Any, float]) -> F:
+        """Add one sample for each of `values` to a metric, labelled with service and node, and return the metric."""
         for key, value in list(values.items()):
             labels: Iterable[str] = (key,) if isinstance(key, str) else map(str, key)
             family.add_metric([*labels, self._identity.service, self._identity.node], value)
         return family
 
 
-def _by_partition(offsets: Mapping[TP, int]) -> dict[tuple[str, str], int]:
+def _key_by_partition(offsets: Mapping[TP, int]) -> dict[tuple[str, str], int]:
+    """Return offsets with label values, topic and partition, as keys."""
     return {(tp.topic, str(tp.partition)): offset for tp, offset in list(offsets.items())}
 
 
-def _by_topic(monitor: Any) -> dict[str, int]:
+def _count_full_buffers_by_topic(monitor: Any) -> dict[str, int]:
+    """Return how often a full buffer had to be waited for, by topic."""
     counts: dict[str, int] = {}
     for tp, count in list(monitor.topic_buffer_full.items()):
         counts[tp.topic] = counts.get(tp.topic, 0) + count
     return counts
 
 
-def tell_of_faust(app: faust.App, health: Health, metrics: Metrics) -> None:
-    """Adds what is told here to a service's metrics."""
-    app.sensors.add(Durations(metrics))
-    metrics.registry.register(Counts(app, health, metrics))
+def register_faust_metrics(app: faust.App, health: Health, metrics: Metrics) -> None:
+    """Add the metrics of an app's Faust internals to a service's metrics."""
+    app.sensors.add(DurationSensor(metrics))
+    metrics.registry.register(MonitorCollector(app, health, metrics))

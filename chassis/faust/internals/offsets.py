@@ -1,36 +1,36 @@
-"""Up to where the events of a partition are done with, when they are acknowledged in any order. Pure."""
+"""The offset up to which a partition may be committed when its events are acknowledged in any order. Pure."""
 
 from collections import deque
 from collections.abc import MutableSet
 
 
-class Delivered:
-    """The offsets of one partition that were delivered, in their order, up to the first that is acknowledged and is
-    passed.
+class OffsetTracker:
+    """A tracker of one partition's delivered offsets, from the first one that is not yet committable.
 
-    Faust's own reckoning passes over an event that is not acknowledged when it is the very next after what is
-    committed, or when nothing is committed yet: after a crash it would never be read again. And it takes the first
-    event after a gap (of compaction, say) for acknowledged.
+    It replaces Faust's own bookkeeping. Faust commits past an event that is not acknowledged when the event is the very
+    next one after the committed offset, or when nothing is committed yet: after a crash the event would never be read
+    again. Faust also takes the first event after a gap (of compaction, say) for acknowledged.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[int] = deque()
+        self._pending: deque[int] = deque()
         self._next = 0
 
-    def add(self, offset: int) -> None:
-        """An event is about to be delivered; one that was before changes nothing."""
+    def track(self, offset: int) -> None:
+        """Add the offset of an event that is about to be delivered; an offset that was added before changes nothing."""
         if offset >= self._next:
-            self._waiting.append(offset)
+            self._pending.append(offset)
             self._next = offset + 1
 
-    def passed(self, acknowledged: MutableSet[int]) -> int | None:
-        """The offset that comes after the last event before which all are acknowledged; None when that is as before.
+    def take_committable(self, acknowledged: MutableSet[int]) -> int | None:
+        """Return the offset to commit now, or None if it is the same as after the last call.
 
-        Those that are passed are taken out of `acknowledged`.
+        This is the offset after the last event of which all earlier events are acknowledged too. The events up to there
+        are removed from the tracker, and from `acknowledged`.
         """
-        passed = None
-        while self._waiting and self._waiting[0] in acknowledged:
-            offset = self._waiting.popleft()
+        committable = None
+        while self._pending and self._pending[0] in acknowledged:
+            offset = self._pending.popleft()
             acknowledged.discard(offset)
-            passed = offset + 1
-        return passed
+            committable = offset + 1
+        return committable

@@ -1,7 +1,8 @@
-"""Faust's recovery of tables, with what it costs a record cut down.
+"""Faust's recovery of tables from their changelogs, made cheaper per record.
 
-Faust delivers each record of a changelog as it delivers an event to an agent, through a queue from which it takes them
-one by one, with a timer each; and after each it counts what is left of all partitions. Here a fetch is applied at once.
+Faust puts each changelog record into a queue, as it does with an agent's events, takes them out one by one, with a
+timer each, and after each one counts the records that remain in all partitions. Here all records of a fetch are applied
+at once.
 """
 
 from collections import deque
@@ -22,38 +23,42 @@ from chassis.faust.settings import FAUST_LOG
 
 log = structlog.get_logger()
 
-_LOOKS_EVERY_S: Final = 5.0
-"""Without a record, it is seen to again whether anything is left to wait for; as Faust does."""
+_CHECK_INTERVAL_S: Final = 5.0
+"""Seconds between checks whether the recovery is complete when no record arrives; the same as Faust's."""
 
 
 class StreamTables(TableManager):
-    """To be the `TableManager` of a Faust app."""
+    """Faust's table manager with the cheaper recovery; set it as `TableManager` of a Faust app."""
 
     logger = FAUST_LOG
 
     @property
     def recovery(self) -> "StreamRecovery":
+        """The recovery service of the app, created at the first access."""
         if self._recovery is None:
             self._recovery = StreamRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
         return self._recovery  # type: ignore[return-value]  # made here and nowhere else
 
 
 class StreamRecovery(Recovery):
-    """Is given the records of changelogs by the consumer itself, in lists.
+    """Faust's recovery service, which receives lists of changelog records directly from the consumer.
 
-    Of an app that is not transactional, and has no tracer: what Faust does for those is left out. The names that begin
-    with an underscore are Faust's: it has no others for what a recovery consists of.
+    It is for apps without transactions and without a tracer: what Faust does for those is left out. Attributes that
+    begin with an underscore and are not defined here are Faust's, which has no public names for them.
     """
 
     logger = FAUST_LOG
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        # From these Faust estimates how long it will take, when there are so many; it trims its own by hand.
+        # Faust estimates the remaining time from this many samples; its own deque has no maximum length.
         self._processing_times = deque(maxlen=self.num_samples_required_for_estimate)
 
-    async def take(self, tp: TP, messages: Sequence[Message]) -> None:
-        """Apply records of one partition of a changelog, in their order; and end the recovery if they were the last."""
+    async def apply_records(self, tp: TP, messages: Sequence[Message]) -> None:
+        """Apply records of one changelog partition in their order, and end the recovery if they were the last ones.
+
+        An error while they are applied is logged and not raised.
+        """
         if tp in self.active_tps:
             offsets, received_at = self.active_offsets, self._active_events_received_at
             table = self.tp_to_table[tp]
@@ -62,37 +67,38 @@ class StreamRecovery(Recovery):
             offsets, received_at = self.standby_offsets, self._standby_events_received_at
             table = self.tp_to_table[tp]
             buffered = table.standby_buffer_size
-        else:  # taken away meanwhile; Faust would put them into the table of the record before
+        else:  # the partition was revoked meanwhile; Faust would apply them to the table of the record before
             log.warning("recovery.not_ours", topic=tp.topic, partition=tp.partition, records=len(messages))
             return
         received_at[tp] = monotonic()
         try:
-            seen = offsets.get(tp)
-            new = messages if seen is None else [each for each in messages if each.offset > seen]
+            applied = offsets.get(tp)
+            new = messages if applied is None else [message for message in messages if message.offset > applied]
             if new:
-                events = await _events(self.app, table, new)
+                events = await _decode_events(self.app, table, new)
                 buffer = self.buffers[table]
-                buffer += events  # nothing may come between this and the next line, or it is lost or not ended with
+                buffer += events  # no await between this line and the next, or records are lost or applied twice
                 offsets[tp] = new[-1].offset
-                self._took(len(new))
+                self._record_processing_times(len(new))
                 for event in events:
                     await table.on_changelog_event(event)
                 if len(buffer) >= buffered:
                     table.apply_changelog_batch(buffer)
                     buffer.clear()
                     self._last_flush_at = monotonic()
-            self._end_if_all_is_there()
-        except Exception as error:  # as Faust: what is in a buffer is applied with what comes next
+            self._end_recovery_if_complete()
+        except Exception as error:  # as Faust does: buffered records are applied together with the next ones
             log.warning("recovery.failed", error=type(error).__name__, exc_info=error)
 
-    def _took(self, records: int) -> None:
-        """Tell Faust how long each of some records took, from the one before them."""
+    def _record_processing_times(self, records: int) -> None:
+        """Record for Faust's estimate how long each of the last `records` records took, in seconds."""
         now, before = monotonic(), self._last_active_event_processed_at
         if before is not None:
             self._processing_times.extend(repeat((now - before) / records, records))
         self._last_active_event_processed_at = now
 
-    def _end_if_all_is_there(self) -> None:
+    def _end_recovery_if_complete(self) -> None:
+        """End the recovery, and report the standby tables as ready, if no records remain to be applied."""
         if self.in_recovery and not self.need_recovery():
             self.flush_buffers()
             self._set_recovery_ended()
@@ -101,39 +107,45 @@ class StreamRecovery(Recovery):
             self.tables.on_standbys_ready()
 
     def _set_recovery_started(self) -> None:
-        """Faust's first step of a recovery, and the last before it waits for the signal of its end.
+        """Start a recovery as Faust does, but clear the signal of its end before.
 
-        Faust clears the signal after each record: one that is given before anybody waits for it is lost.
+        This is Faust's last step before it waits for the signal. Faust itself clears the signal after each record, so a
+        signal that is set before Faust waits for it would be lost.
         """
         self.signal_recovery_end.clear()
         super()._set_recovery_started()
 
     @Service.task
     async def _slurp_changelogs(self) -> None:
-        """In place of Faust's task, which empties the queue: what could not be applied is tried again."""
+        """Check periodically whether the recovery is complete, in place of Faust's task, which reads the queue.
+
+        The check also retries what could not be applied before.
+        """
         while not self.should_stop:
-            await self.sleep(_LOOKS_EVERY_S)
+            await self.sleep(_CHECK_INTERVAL_S)
             try:
-                self._end_if_all_is_there()
-            except Exception as error:  # of a table; the next look tries again
+                self._end_recovery_if_complete()
+            except Exception as error:  # a table's error; the next check tries again
                 log.warning("recovery.failed", error=type(error).__name__, exc_info=error)
 
 
-async def _events(app: Any, table: Any, messages: Sequence[Message]) -> list[EventT[Any]]:
-    """The records as events, as a table takes them; its interface does not tell how. What cannot be decoded is left
-    out, as Faust leaves it out."""
+async def _decode_events(app: Any, table: Any, messages: Sequence[Message]) -> list[EventT[Any]]:
+    """Return changelog records as the events that a table applies.
+
+    A record that cannot be decoded is logged and left out, as Faust leaves it out.
+    """
     if table.key_serializer == table.value_serializer == "raw":
-        return [faust.Event(app, each.key, each.value, None, each) for each in messages]
+        return [faust.Event(app, message.key, message.value, None, message) for message in messages]
     events = []
-    for each in messages:
+    for message in messages:
         try:
-            events.append(await table.changelog_topic.decode(each, propagate=True))
+            events.append(await table.changelog_topic.decode(message, propagate=True))
         except DecodeError as error:
             log.error(
                 "recovery.undecodable",
                 table=table.name,
-                partition=each.partition,
-                offset=each.offset,
+                partition=message.partition,
+                offset=message.offset,
                 error=type(error).__name__,
             )
     return events

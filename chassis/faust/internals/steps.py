@@ -1,6 +1,6 @@
-"""Coroutines that mostly need not wait, begun here and now instead of by a task of the event loop.
+"""Coroutines that are run at once, without a task of the event loop, because most of them never wait.
 
-A task costs some 10 µs: more than most of what Faust does with a message.
+A task costs some 10 µs: more than most of what Faust does with a message. (asyncio has eager tasks from Python 3.12.)
 """
 
 from collections.abc import Callable, Coroutine, Generator
@@ -9,41 +9,47 @@ from typing import Any, Generic, TypeVar, cast
 T = TypeVar("T")
 
 
-class Begun(Generic[T]):
-    """A coroutine that ran as far as it could without waiting.
+class EagerCoroutine(Generic[T]):
+    """A coroutine that runs at once up to its first wait, and continues from there when it is awaited.
 
-    Where it is not done by then, it goes on once it is awaited, by any task; or it is closed. It must not ask for the
-    task that runs it before it waits (`asyncio.timeout` does), because that one may be another.
+    Any task may await it; or `close` ends it. Before its first wait the coroutine must not ask for its current task
+    (`asyncio.timeout` does), because another task may run the rest.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, T]) -> None:
-        """Raises what the coroutine raises before it waits."""
+        """Run the coroutine up to its first wait. Raises what the coroutine raises before that."""
         self.is_done = False
         self._coroutine = coroutine
         self._waits_for: object = None
         self._result: T | None = None
-        self._step(coroutine.send, None)
+        self._advance(coroutine.send, None)
 
     @property
     def result(self) -> T:
-        """What it returned, once it is done."""
+        """The coroutine's return value; valid only once `is_done`."""
         return cast(T, self._result)
 
     def close(self) -> None:
+        """End the coroutine where it waits; its `finally` blocks run."""
         self._coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, T]:
+        """Run the rest of the coroutine, and return its result."""
         while not self.is_done:
             try:
-                given = yield self._waits_for
+                sent = yield self._waits_for
             except BaseException as error:  # noqa: BLE001 - to be raised in the coroutine, as `await` does
-                self._step(self._coroutine.throw, error)
+                self._advance(self._coroutine.throw, error)
             else:
-                self._step(self._coroutine.send, given)
+                self._advance(self._coroutine.send, sent)
         return self.result
 
-    def _step(self, go_on: Callable[[Any], object], given: object) -> None:
+    def _advance(self, resume: Callable[[Any], object], value: object) -> None:
+        """Run the coroutine up to its next wait, or store its result when it returns.
+
+        `resume` is the coroutine's `send` or `throw`, and `value` its argument.
+        """
         try:
-            self._waits_for = go_on(given)
+            self._waits_for = resume(value)
         except StopIteration as end:
             self.is_done, self._result = True, end.value

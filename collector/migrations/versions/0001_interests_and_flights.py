@@ -14,7 +14,7 @@ from sqlalchemy import (
 )
 
 from chassis.db.database import UtcDateTime
-from chassis.db.migrations import compare_letter_by_letter, create_index, create_table, require_foreign_key
+from chassis.db.migrations import convert_to_binary_collation, create_index, create_table, require_foreign_key
 
 revision = "0001"
 down_revision = None

@@ -209,26 +209,26 @@ class OpenSkyClient:
 
         Raises BreakerOpenError, without running the block, if the breaker does not admit a call.
         """
-        admitted = self._breaker.admitted(self._clock.now())
+        admitted = self._breaker.admit_call(self._clock.now())
         if admitted is None:
-            wait = self._breaker.wait(self._clock.now())
+            wait = self._breaker.compute_wait(self._clock.now())
             raise BreakerOpenError(max(wait.total_seconds(), 1.0))
         self._set_breaker(admitted)
         generation = admitted.generation
         try:
             yield
         except SourceUnavailableError:
-            self._set_breaker(self._breaker.failed(generation, self._clock.now(), random.random()))
+            self._set_breaker(self._breaker.after_failure(generation, self._clock.now(), random.random()))
             raise
         except SourceError:
             # A rate limit or a rejection is the answer of a server that works. An open breaker would mend nothing, and
             # hide from the operator that the credentials are wrong.
-            self._set_breaker(self._breaker.succeeded(generation))
+            self._set_breaker(self._breaker.after_success(generation))
             raise
         except BaseException:  # cancelled: the outcome is unknown
-            self._set_breaker(self._breaker.abandoned(generation, self._clock.now()))
+            self._set_breaker(self._breaker.after_abandoned_call(generation, self._clock.now()))
             raise
-        self._set_breaker(self._breaker.succeeded(generation))
+        self._set_breaker(self._breaker.after_success(generation))
 
     def _set_breaker(self, breaker: Breaker) -> None:
         """Replace the breaker by its next value; if its state changed, update the gauge and log it."""
@@ -238,7 +238,7 @@ class OpenSkyClient:
         self._update_breaker_gauge()
         match breaker.state:
             case BreakerState.OPEN:
-                log.warning("opensky.breaker_opened", for_s=breaker.wait(self._clock.now()).total_seconds())
+                log.warning("opensky.breaker_opened", for_s=breaker.compute_wait(self._clock.now()).total_seconds())
             case BreakerState.CLOSED:
                 log.info("opensky.breaker_closed")
             case BreakerState.HALF_OPEN:

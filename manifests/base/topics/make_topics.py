@@ -1,12 +1,12 @@
-"""Makes the topics of the catalogue on the brokers that the environment names. Idempotent: what is there is left alone.
+"""The command that creates the catalogue's topics on the environment's brokers; existing topics are not changed.
 
-Exit status: 0 when all are there with a leader each; 2 when they cannot be, with the reason on standard error.
+Exit status: 0 when all topics exist and have leaders; 2 when that fails, with the reason on standard error.
 """
 
 import asyncio
 
 from chassis.errors import ChassisError
-from chassis.process import refuse_to_start, settings_or_exit
+from chassis.process import exit_with_error, load_settings_or_exit
 from chassis.settings import Settings
 from chassis.topics import ensure_topics
 from towerwatch.topics import CATALOGUE
@@ -16,12 +16,13 @@ BROKERS_WITHIN_S = 300.0
 
 
 def main() -> None:
-    settings = settings_or_exit(NAME, Settings)
+    """Create the missing topics, or exit with code 2."""
+    settings = load_settings_or_exit(NAME, Settings)
     servers, copies = settings.kafka_bootstrap_servers, settings.kafka_replication_factor
     try:
         asyncio.run(ensure_topics(servers, CATALOGUE, copies, BROKERS_WITHIN_S))
     except ChassisError as error:
-        refuse_to_start(NAME, error)
+        exit_with_error(NAME, error)
     print(f"{NAME}: all {len(CATALOGUE)} are there")
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.types import TypeEngine
 
 from chassis.db.database import Database
-from chassis.db.migrations import prepare, upgrade
+from chassis.db.migrations import upgrade, upgrade_when_reachable
 
 Type = TypeEngine[object]
 
@@ -30,9 +30,9 @@ class KilledError(BaseException):
 def differences(database: Database, schema: MetaData) -> list[object]:
     """Return the differences between the database and the models; empty if there are none."""
     with database.engine.connect() as connection:
-        options = {} if database.sqlite else {"compare_type": _type_differs}
+        options = {} if database.is_sqlite else {"compare_type": _type_differs}
         found: list[object] = compare_metadata(MigrationContext.configure(connection, opts=options), schema)
-        if not database.sqlite:
+        if not database.is_sqlite:
             # Alembic does not compare engines and collations.
             query = (
                 "SELECT table_name, engine, table_collation, NULL FROM information_schema.tables"
@@ -75,7 +75,7 @@ def _prepare(url: str, migrations: str, start: Barrier) -> None:
     """Wait for the other processes, then prepare the database. Runs in a process of its own."""
     database = Database(url)
     start.wait()
-    prepare(database, migrations, threading.Event())
+    upgrade_when_reachable(database, migrations, threading.Event())
 
 
 @contextmanager

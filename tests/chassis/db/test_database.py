@@ -1,4 +1,4 @@
-"""The database: what is stored comes back the same, and what goes wrong is said as what it is; on every database."""
+"""The database, on SQLite and on MariaDB: stored values are unchanged, and errors are translated correctly."""
 
 import threading
 from collections.abc import Iterator
@@ -10,9 +10,9 @@ from sqlalchemy.exc import IntegrityError, StatementError
 from sqlalchemy.pool import QueuePool
 from structlog.testing import capture_logs
 
-from chassis.db.database import LOCK_WAIT_S, TABLE_OPTIONS, Database, DatabaseSettings, Pool, UtcDateTime
+from chassis.db.database import LOCK_WAIT_S, TABLE_OPTIONS, Database, DatabaseSettings, PoolConfig, UtcDateTime
 from chassis.errors import ContendedError, DatabaseUnavailableError, SettingsError
-from chassis.settings import load
+from chassis.settings import load_settings
 from tests.ports import free_port
 
 SCHEMA = MetaData()
@@ -43,11 +43,13 @@ def mariadb(mariadb_url: str) -> Iterator[Database]:
 
 
 def write(database: Database, *names: str) -> None:
+    """Insert one row for each name."""
     with database.transaction() as session:
         session.execute(insert(NOTES), [{"name": name} for name in names])
 
 
 def numbers(database: Database) -> dict[str, int]:
+    """Return the number of each row, by name."""
     with database.transaction() as session:
         return {row.name: row.number for row in session.execute(select(NOTES))}
 
@@ -62,8 +64,8 @@ def numbers(database: Database) -> dict[str, int]:
     ],
     ids=str,
 )
-def test_an_instant_comes_back_to_the_microsecond(database: Database, instant: datetime) -> None:
-    """In UTC, from whatever zone; and it is found by itself."""
+def test_an_instant_is_stored_to_the_microsecond(database: Database, instant: datetime) -> None:
+    """An instant is read in UTC, whatever its zone was, and a query for the instant finds its row."""
     with database.transaction() as session:
         session.execute(insert(NOTES).values(name="when", at=instant))
     with database.transaction() as session:
@@ -73,14 +75,14 @@ def test_an_instant_comes_back_to_the_microsecond(database: Database, instant: d
     assert found.utcoffset() == timedelta(0)
 
 
-def test_a_time_without_a_zone_is_refused(database: Database) -> None:
-    """Nobody could say which instant it is."""
+def test_a_naive_datetime_raises(database: Database) -> None:
+    """The instant of a datetime without a zone is unknown."""
     with pytest.raises(StatementError, match="without a zone"), database.transaction() as session:
         session.execute(insert(NOTES).values(name="when", at=datetime(2026, 7, 1)))
 
 
-def test_text_is_compared_letter_by_letter(database: Database) -> None:
-    """Neither case nor accents nor ligatures make two keys one."""
+def test_text_is_compared_character_by_character(database: Database) -> None:
+    """Keys that differ only in case, accents or ligatures are different keys."""
     names = ["e", "é", "E", "e\u0301", "ss", "ß", "ae", "æ", "🙂", "🙃"]
     write(database, *names)
     with database.transaction() as session:
@@ -89,7 +91,7 @@ def test_text_is_compared_letter_by_letter(database: Database) -> None:
 
 
 def test_a_transaction_commits_or_changes_nothing(database: Database) -> None:
-    """What raises in it passes on, whether ours or a broken rule of the tables."""
+    """Errors of the block pass through, the block's own as well as violations of the tables' constraints."""
     write(database, "kept")
 
     def fail() -> None:
@@ -105,10 +107,10 @@ def test_a_transaction_commits_or_changes_nothing(database: Database) -> None:
 
 
 @pytest.mark.parametrize("place", ["sqlite:////nowhere/at/all.db", "mysql+pymysql://ann:hunter2@127.0.0.1:{port}/x"])
-def test_a_database_that_is_away_is_said_without_its_text(place: str) -> None:
-    """Transient, and without SQL, address or password; also in the log."""
+def test_an_unavailable_database_raises_without_the_drivers_text(place: str) -> None:
+    """The error is transient; neither the error nor the log contains SQL, an address or a password."""
     database = Database(place.format(port=free_port()))
-    assert not database.ready()
+    assert not database.is_answering()
     with capture_logs() as logs, pytest.raises(DatabaseUnavailableError) as caught:
         numbers(database)
     assert caught.value.transient
@@ -118,17 +120,17 @@ def test_a_database_that_is_away_is_said_without_its_text(place: str) -> None:
         assert unwanted not in f"{caught.value}{logs}"
 
 
-def test_tables_that_are_not_made_yet_are_a_database_that_is_away(database: Database) -> None:
-    """The servers do not wait for the schema; MySQL's driver calls it our programming error."""
+def test_a_missing_table_counts_as_an_unavailable_database(database: Database) -> None:
+    """The servers start before the schema is upgraded; MySQL's driver raises ProgrammingError."""
     SCHEMA.drop_all(database.engine)
     with pytest.raises(DatabaseUnavailableError):
         numbers(database)
-    assert database.ready()
+    assert database.is_answering()
 
 
 @pytest.mark.mariadb
 def test_a_connection_that_the_server_has_closed_is_not_used(mariadb: Database) -> None:
-    """As after a restart of the server: those in the pool are looked at before they are used."""
+    """The pool tests its connections before they are used, which helps after a restart of the server."""
     with mariadb.transaction() as session:
         mine = session.scalar(text("SELECT CONNECTION_ID()"))
     other = Database(mariadb.engine.url.render_as_string(hide_password=False))
@@ -140,8 +142,8 @@ def test_a_connection_that_the_server_has_closed_is_not_used(mariadb: Database) 
 
 
 @pytest.mark.mariadb
-def test_a_connection_lost_in_a_transaction_is_a_database_that_is_away(mariadb: Database) -> None:
-    """Nothing of it was changed, and the next transaction has a connection."""
+def test_a_connection_lost_in_a_transaction_counts_as_an_unavailable_database(mariadb: Database) -> None:
+    """The transaction changes nothing, and the next transaction gets a new connection."""
     other = Database(mariadb.engine.url.render_as_string(hide_password=False))
 
     def change() -> None:
@@ -157,12 +159,12 @@ def test_a_connection_lost_in_a_transaction_is_a_database_that_is_away(mariadb: 
     assert numbers(mariadb) == {}
 
 
-def impatient(url: str) -> Database:
-    """One that does not wait long for what others have locked."""
+def open_with_short_lock_timeout(url: str) -> Database:
+    """Open a database whose transactions wait at most a second for locks."""
 
     def shorten(connection, _record):  # type: ignore[no-untyped-def]
         cursor = connection.cursor()
-        cursor.execute("PRAGMA busy_timeout = 10" if made.sqlite else "SET SESSION innodb_lock_wait_timeout = 1")
+        cursor.execute("PRAGMA busy_timeout = 10" if made.is_sqlite else "SET SESSION innodb_lock_wait_timeout = 1")
         cursor.close()
 
     made = Database(url)
@@ -170,10 +172,10 @@ def impatient(url: str) -> Database:
     return made
 
 
-def test_who_waits_too_long_for_anothers_row_is_told_so(database: Database, database_url: str) -> None:
-    """That is no database that is away, though it may be handled like one: the same may succeed later."""
+def test_a_lock_that_is_not_granted_in_time_raises_contended_error(database: Database, database_url: str) -> None:
+    """ContendedError is a DatabaseUnavailableError too, because the same may succeed later."""
     write(database, "wanted")
-    other = impatient(database_url)
+    other = open_with_short_lock_timeout(database_url)
     with database.transaction() as session:
         session.execute(update(NOTES).values(number=1))
         with capture_logs() as logs, pytest.raises(ContendedError) as caught, other.transaction() as waiting:
@@ -186,8 +188,8 @@ def test_who_waits_too_long_for_anothers_row_is_told_so(database: Database, data
 
 
 @pytest.mark.mariadb
-def test_of_two_that_wait_for_each_other_one_gives_way_at_once(mariadb: Database) -> None:
-    """A deadlock: the other one commits."""
+def test_a_deadlock_raises_contended_error_in_one_transaction(mariadb: Database) -> None:
+    """MariaDB rolls one transaction back at once, and the other one commits."""
     write(mariadb, "a", "b")
     both_hold_one = threading.Barrier(2, timeout=60)
     outcomes: list[object] = []
@@ -215,8 +217,8 @@ def test_of_two_that_wait_for_each_other_one_gives_way_at_once(mariadb: Database
 
 
 @pytest.mark.mariadb
-def test_a_session_waits_for_locks_for_seconds_and_takes_none_of_gaps(mariadb: Database) -> None:
-    """So that who asked gets an answer, and only rows that exist are locked."""
+def test_a_session_has_short_lock_timeouts_and_no_gap_locks(mariadb: Database) -> None:
+    """Clients get an answer in time, and only existing rows are locked."""
     with mariadb.transaction() as session:
         waits = session.execute(text("SELECT @@innodb_lock_wait_timeout, @@lock_wait_timeout")).one()
         assert session.connection().get_isolation_level() == "READ COMMITTED"
@@ -227,74 +229,74 @@ class Example(DatabaseSettings):
     """A service's settings."""
 
 
-def test_the_pool_is_as_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One variable each."""
+def test_the_pool_is_configured_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each option of the pool has a variable of its own."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
     monkeypatch.setenv("DATABASE_URL", "mysql+pymysql://localhost/x")
     for name, value in (("POOL_SIZE", "3"), ("MAX_OVERFLOW", "0"), ("POOL_TIMEOUT", "1.5"), ("POOL_RECYCLE", "600")):
         monkeypatch.setenv(f"DATABASE_{name}", value)
-    pool = load(Example).database().engine.pool
+    pool = load_settings(Example).build_database().engine.pool
     assert isinstance(pool, QueuePool)
     assert (pool.size(), pool._max_overflow, pool.timeout(), pool._recycle, pool._pre_ping) == (3, 0, 1.5, 600, True)
 
 
-def test_a_pool_that_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every fault at once, by its variable."""
+def test_invalid_options_of_the_pool_raise_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error lists every fault by its variable."""
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "localhost:9092")
     monkeypatch.setenv("DATABASE_URL", "sqlite://")
     wrong = {"POOL_SIZE": "0", "MAX_OVERFLOW": "-1", "POOL_TIMEOUT": "0", "POOL_RECYCLE": "never"}
     for name, value in wrong.items():
         monkeypatch.setenv(f"DATABASE_{name}", value)
     with pytest.raises(SettingsError) as caught:
-        load(Example)
+        load_settings(Example)
     assert [line.partition(":")[0] for line in str(caught.value).splitlines()] == [f"DATABASE_{name}" for name in wrong]
 
 
 @pytest.mark.mariadb
-def test_an_exhausted_pool_is_a_database_that_is_away(mariadb_url: str) -> None:
-    """After the time that the settings give; it is no reason to wait for ever."""
-    database = Database(mariadb_url, Pool(size=1, max_overflow=0, timeout_s=0.05))
+def test_an_exhausted_pool_counts_as_an_unavailable_database(mariadb_url: str) -> None:
+    """A transaction waits for a free connection only as long as the settings allow."""
+    database = Database(mariadb_url, PoolConfig(size=1, max_overflow=0, timeout_s=0.05))
     with database.transaction() as session:
         session.execute(text("SELECT 1"))
-        assert not database.ready()
+        assert not database.is_answering()
         with pytest.raises(DatabaseUnavailableError), database.transaction() as other:
             other.execute(text("SELECT 1"))
-    assert database.ready()
+    assert database.is_answering()
     database.close()
 
 
 @pytest.mark.parametrize("url", ["nonsense", "oracle9://ann:hunter2@db/x", "mysql+pymysql://ann:hunter2@db"])
-def test_a_url_that_is_none_is_said_without_it(url: str) -> None:
-    """It may hold a password."""
+def test_an_invalid_url_raises_without_the_url(url: str) -> None:
+    """The URL may contain a password."""
     with pytest.raises(SettingsError, match="DATABASE_URL") as caught:
         Database(url)
     assert "hunter2" not in str(caught.value)
 
 
-def test_who_only_reads_waits_for_no_writer(database: Database) -> None:
-    """And sees what was committed, not what is being written; nor does the writer wait for who still reads."""
+def test_a_reading_transaction_waits_for_no_writer(database: Database) -> None:
+    """A reader sees only committed rows, and a writer does not wait for a reader either."""
     write(database, "before")
     with database.transaction() as writer:
         writer.execute(insert(NOTES), {"name": "meanwhile"})
         with database.reading() as reader:
             assert set(reader.scalars(select(NOTES.c.name))) == {"before"}
-            assert database.ready()
+            assert database.is_answering()
     with database.reading() as reader:
         assert set(reader.scalars(select(NOTES.c.name))) == {"before", "meanwhile"}
         write(database, "after")
     assert set(numbers(database)) == {"before", "meanwhile", "after"}
 
 
-def test_reading_says_what_goes_wrong_as_a_transaction_does() -> None:
-    """An error of ours, without the driver's text."""
-    away = Database("sqlite:////nowhere/at/all.db")
-    with pytest.raises(DatabaseUnavailableError) as caught, away.reading() as session:
+def test_a_reading_transaction_translates_errors_too() -> None:
+    """The error is the chassis' own, without the driver's text."""
+    unavailable = Database("sqlite:////nowhere/at/all.db")
+    with pytest.raises(DatabaseUnavailableError) as caught, unavailable.reading() as session:
         session.execute(select(NOTES))
     assert "nowhere" not in str(caught.value)
 
 
-def test_all_threads_get_their_turn_to_write(database: Database) -> None:
-    """However many write at once, none is refused and no change is lost."""
+def test_many_threads_may_write_at_once(database: Database) -> None:
+    """No thread gets an error, and no change is lost."""
     write(database, "shared")
 
     def add() -> None:

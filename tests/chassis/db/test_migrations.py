@@ -1,4 +1,4 @@
-"""Preparing the schema: who waits says so sparingly, and nobody touches what another is at work on or knows better."""
+"""Schema upgrades: waiting for the database, the lock between replicas, and databases of a later version."""
 
 import asyncio
 import multiprocessing
@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from chassis.db import migrations
 from chassis.db.database import Database
-from chassis.db.migrations import LONGEST_PAUSE_S, prepare, upgrade
+from chassis.db.migrations import MAX_PAUSE_S, upgrade, upgrade_when_reachable
 from chassis.errors import SchemaBusyError, SchemaTooNewError
 from tests.mariadb_fixture import DatabaseServer
 from tests.waiting import eventually
@@ -23,7 +23,7 @@ ENV = """
 from chassis.db import migrations
 from sqlalchemy import MetaData
 
-migrations.run(MetaData())
+migrations.run_migrations(MetaData())
 """
 
 REVISION = """
@@ -48,7 +48,7 @@ def upgrade() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A service's revisions: one so far. In a folder whose name is special to alembic's configuration."""
+    """Return a folder with one revision; its name contains characters with a meaning in alembic's configuration."""
     made = tmp_path / "100%(here)s"
     (made / "versions").mkdir(parents=True)
     (made / "env.py").write_text(ENV)
@@ -57,6 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def add_revision(folder: Path, number: str, before: str | None) -> Path:
+    """Add a revision that creates two tables, and return its file."""
     file = folder / "versions" / f"{number}_more.py"
     file.write_text(REVISION.format(number=number, before=before))
     return file
@@ -70,11 +71,12 @@ def database(database_url: str) -> Iterator[Database]:
 
 
 def tables(database: Database) -> list[str]:
+    """Return the names of all tables except alembic's own."""
     return sorted(set(inspect(database.engine).get_table_names()) - {"alembic_version"})
 
 
-class ImpatientEvent(threading.Event):
-    """Nobody waits for it; it is set after so many waits."""
+class FakeStopEvent(threading.Event):
+    """An event whose waits take no time, and which is set after so many waits."""
 
     def __init__(self, waits: int) -> None:
         super().__init__()
@@ -88,56 +90,56 @@ class ImpatientEvent(threading.Event):
         return self.is_set()
 
 
-def test_each_start_makes_what_is_missing_and_says_so_once(database: Database, folder: Path) -> None:
-    """From nothing, and from where the version before has left it."""
-    for newest, made in (("0001", 2), ("0001", 2), ("0002", 4)):
+def test_each_start_runs_the_missing_revisions_and_logs_once(database: Database, folder: Path) -> None:
+    """This holds for an empty database, and for a database of the version before."""
+    for newest, created in (("0001", 2), ("0001", 2), ("0002", 4)):
         if newest == "0002":
             add_revision(folder, "0002", "0001")
         with capture_logs() as logs:
-            prepare(database, str(folder), threading.Event())
+            upgrade_when_reachable(database, str(folder), threading.Event())
         assert [(entry["event"], entry["after"]) for entry in logs] in ([], [("schema.upgraded", newest)])
-        assert len(tables(database)) == made
+        assert len(tables(database)) == created
 
 
-def test_waiting_makes_no_flood_and_ends_when_told(tmp_path: Path, folder: Path) -> None:
-    """Growing pauses, one line for each; without the path of the database, which may be an address with a password."""
-    stopping = ImpatientEvent(9)
+def test_waiting_for_the_database_has_growing_pauses_and_can_be_stopped(tmp_path: Path, folder: Path) -> None:
+    """Each pause is logged once, without the URL of the database, which may contain a password."""
+    stopping = FakeStopEvent(9)
     with capture_logs() as logs:
-        prepare(Database(f"sqlite:///{tmp_path}/missing/service.db"), str(folder), stopping)
-    assert stopping.pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, LONGEST_PAUSE_S, LONGEST_PAUSE_S, LONGEST_PAUSE_S]
+        upgrade_when_reachable(Database(f"sqlite:///{tmp_path}/missing/service.db"), str(folder), stopping)
+    assert stopping.pauses == [0.2, 0.4, 0.8, 1.6, 3.2, 6.4, MAX_PAUSE_S, MAX_PAUSE_S, MAX_PAUSE_S]
     assert [entry["again_in_s"] for entry in logs] == stopping.pauses
     assert {entry["event"] for entry in logs} == {"database.waiting"}
     assert "missing" not in str(logs)
 
 
-def test_a_database_of_a_later_version_is_left_alone(database: Database, folder: Path) -> None:
-    """One sentence for the operator, again and again but not often; the service goes on waiting."""
+def test_a_database_of_a_later_version_is_not_changed(database: Database, folder: Path) -> None:
+    """The reason is logged with growing pauses, and the service keeps waiting."""
     newer = add_revision(folder, "0002", "0001")
     upgrade(database, str(folder))
     newer.unlink()
     with pytest.raises(SchemaTooNewError, match="0002"):
         upgrade(database, str(folder))
-    stopping = ImpatientEvent(3)
+    stopping = FakeStopEvent(3)
     with capture_logs() as logs:
-        prepare(database, str(folder), stopping)
+        upgrade_when_reachable(database, str(folder), stopping)
     assert [entry["event"] for entry in logs] == ["database.waiting"] * 3
     assert "0002" in logs[0]["reason"]
     assert len(tables(database)) == 4
 
 
-def test_once_the_later_version_is_there_the_wait_is_over(database: Database, folder: Path) -> None:
-    """Nobody has to restart what waits."""
+def test_the_wait_ends_once_the_later_version_is_deployed(database: Database, folder: Path) -> None:
+    """The waiting service needs no restart."""
     newer = add_revision(folder, "0002", "0001")
     upgrade(database, str(folder))
     newer.unlink()
 
-    class Deploying(ImpatientEvent):
+    class DeployDuringWait(FakeStopEvent):
         def wait(self, timeout: float | None = None) -> bool:
             add_revision(folder, "0002", "0001")
             return super().wait(timeout)
 
-    stopping = Deploying(2)
-    prepare(database, str(folder), stopping)
+    stopping = DeployDuringWait(2)
+    upgrade_when_reachable(database, str(folder), stopping)
     assert len(stopping.pauses) == 1
 
 
@@ -146,10 +148,10 @@ def _upgrade(url: str, folder: str) -> None:
 
 
 @pytest.mark.mariadb
-def test_a_replica_that_is_killed_at_it_leaves_the_rest_to_the_next(
+def test_the_next_replica_completes_the_upgrade_of_a_replica_that_was_killed(
     mariadb_url: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it lives the others wait; once it is dead its lock is gone, and half a revision is made whole."""
+    """While the first replica runs the others wait; its death releases the lock, and the revision is completed."""
     monkeypatch.setattr(migrations, "_LOCK_WAIT_S", 0)
     hanging = folder / "versions" / "0001_more.hang"
     hanging.touch()
@@ -166,7 +168,7 @@ def test_a_replica_that_is_killed_at_it_leaves_the_rest_to_the_next(
         assert process.pid is not None
         os.kill(process.pid, signal.SIGKILL)
         process.join(60)
-    prepare(database, str(folder), threading.Event())
+    upgrade_when_reachable(database, str(folder), threading.Event())
     assert tables(database) == ["first_0001", "second_0001"]
     database.close()
 
@@ -175,7 +177,7 @@ def test_a_replica_that_is_killed_at_it_leaves_the_rest_to_the_next(
 def test_databases_of_one_server_do_not_wait_for_each_other(
     mariadb_server: DatabaseServer, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A named lock is the whole server's: its name must hold the database's."""
+    """All databases of a server share its named locks, so the lock's name must contain the database's name."""
     monkeypatch.setattr(migrations, "_LOCK_WAIT_S", 0)
     with mariadb_server.database() as one_url, mariadb_server.database() as other_url:
         one, other = Database(one_url), Database(other_url)
@@ -185,7 +187,8 @@ def test_databases_of_one_server_do_not_wait_for_each_other(
 
 
 def _while_one_is_upgraded(one: Database, other: Database, folder: str) -> None:
-    with one.ddl_connection() as connection, migrations._alone(connection):
+    """Check that during an upgrade of one database the other one can be upgraded, and the same one cannot."""
+    with one.ddl_connection() as connection, migrations._hold_migration_lock(connection):
         upgrade(other, folder)
         with pytest.raises(SchemaBusyError):
             upgrade(one, folder)
@@ -193,15 +196,15 @@ def _while_one_is_upgraded(one: Database, other: Database, folder: str) -> None:
     assert len(tables(one)) == len(tables(other)) == 2
 
 
-def test_a_service_is_ready_once_its_tables_are_there(database: Database, folder: Path) -> None:
-    """Not before, though the database answers; and not when it goes away."""
+def test_a_service_is_ready_once_its_database_is_upgraded(database: Database, folder: Path) -> None:
+    """Before that it is not ready, although the database answers."""
 
     async def run() -> None:
-        schema = migrations.Schema(database, str(folder))
-        assert not schema.ready()
-        assert database.ready()
-        await asyncio.gather(schema.made(), schema.make())
-        assert schema.ready()
+        schema = migrations.SchemaUpgrade(database, str(folder))
+        assert not schema.is_ready()
+        assert database.is_answering()
+        await asyncio.gather(schema.wait_until_upgraded(), schema.run_upgrade())
+        assert schema.is_ready()
 
     asyncio.run(run())
     with database.transaction() as session:

@@ -1,4 +1,4 @@
-"""The relay on a real broker: in order, once numbered the same, whatever happens to the broker."""
+"""The outbox relay with a real broker: events are published in order, whatever happens to the broker."""
 
 import asyncio
 import os
@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, select
 
 from chassis.db.database import Database
-from chassis.db.outbox import LEASE_S, Outbox, OutboxMessage, OutboxRelay
-from chassis.kafka import sequence_in
+from chassis.db.outbox import Outbox, OutboxMessage, OutboxRelay
+from chassis.kafka import parse_sequence
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.topics import ensure_topics
 from local.kafka import Broker
@@ -30,18 +30,19 @@ PARTITIONS = 3
 
 
 class Service:
-    """A service with an outbox."""
+    """A service with an outbox and a topic of its own."""
 
     def __init__(self, url: str) -> None:
         schema = MetaData()
         self.outbox = Outbox(schema)
         self.database = Database(url)
         schema.create_all(self.database.engine)
-        self.topic = Topic(f"relayed.{uuid.uuid4()}", PARTITIONS, {})  # the broker is one for several tests
+        self.topic = Topic(f"relayed.{uuid.uuid4()}", PARTITIONS, {})  # several tests share the broker
         self.metrics = [Metrics(ServiceIdentity("test", f"relay-{number}")) for number in range(2)]
         self._written = 0
 
     def write(self, count: int) -> None:
+        """Add so many events to the outbox; their values are consecutive numbers."""
         with self.database.transaction() as session:
             numbers = range(self._written, self._written + count)
             self.outbox.add(
@@ -50,20 +51,31 @@ class Service:
         self._written += count
 
     def backlog(self) -> int:
+        """Return how many events are not published yet."""
         with self.database.transaction() as session:
-            return self.outbox.backlog(session)
+            return self.outbox.count_unpublished(session)
+
+    def is_lease_held(self) -> bool:
+        """Return True if the lease of a relay has not ended yet, False if it has."""
+        with self.database.reading() as session:
+            return bool(session.scalar(select(self.outbox.relay.c.leased_until)) > time.time())
 
     def relay(self, bootstrap_servers: str, number: int = 0) -> OutboxRelay:
+        """Create a relay of the outbox with metrics of its own."""
         return OutboxRelay(self.database, self.outbox, bootstrap_servers, self.metrics[number])
 
     def metric(self, name: str) -> float:
+        """Return the value of a metric of the first relay."""
         labels = {"service": "test", "node": "relay-0"}
         return self.metrics[0].registry.get_sample_value(name, labels) or 0.0
 
 
 @contextmanager
 def running(*relays: OutboxRelay) -> Iterator[None]:
-    """Relays at work in a thread of their own: a broker ends with the thread that started it, so that is the test's."""
+    """Run relays in a thread of their own during the block.
+
+    The test's thread starts the broker, because a broker ends with the thread that started it.
+    """
 
     async def run() -> None:
         tasks = [asyncio.create_task(relay.run()) for relay in relays]
@@ -79,12 +91,12 @@ def running(*relays: OutboxRelay) -> Iterator[None]:
         yield
     finally:
         stopping.set()
-        thread.join(60)
+        thread.join(120)
     assert not thread.is_alive()
 
 
 async def read(bootstrap_servers: str, topic: str) -> dict[int, list[ConsumerRecord]]:
-    """Everything on the topic, by partition."""
+    """Return all records of a topic, by partition."""
     partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
     consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest")
     await consumer.start()
@@ -100,20 +112,20 @@ async def read(bootstrap_servers: str, topic: str) -> dict[int, list[ConsumerRec
         await consumer.stop()
 
 
-def first_occurrences(records: list[ConsumerRecord]) -> list[int]:
-    """What a reader keeps who drops every sequence that is not greater than the last."""
-    kept, last = [], 0
+def drop_duplicates(records: list[ConsumerRecord]) -> list[int]:
+    """Return the values that a reader processes, which drops every sequence that is not greater than the last."""
+    values, last = [], 0
     for record in records:
-        sequence = sequence_in(record.headers)
+        sequence = parse_sequence(record.headers)
         assert sequence is not None
         if sequence > last:
-            kept.append(int(record.value))
+            values.append(int(record.value))
             last = sequence
-    return kept
+    return values
 
 
-def test_a_broker_that_goes_away_costs_no_event_and_no_order(tmp_path: Path, database_url: str) -> None:
-    """Killed with -9 and restarted in the middle: each partition's events come in their order, none is missing."""
+def test_a_restart_of_the_broker_loses_and_reorders_no_event(tmp_path: Path, database_url: str) -> None:
+    """The broker is killed with -9 and restarted: each partition's events arrive in their order, none is missing."""
     service = Service(database_url)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -126,7 +138,7 @@ def test_a_broker_that_goes_away_costs_no_event_and_no_order(tmp_path: Path, dat
             service.write(2_000)
             eventually(lambda: service.backlog() <= 1_500)
             os.kill(broker.pid, signal.SIGKILL)
-            service.write(1_000)  # REST goes on
+            service.write(1_000)  # requests are still served
             broker.start()
             service.write(1)
             eventually(lambda: service.backlog() == 0)
@@ -134,11 +146,11 @@ def test_a_broker_that_goes_away_costs_no_event_and_no_order(tmp_path: Path, dat
     finally:
         broker.stop()
     for partition, records in found.items():
-        assert first_occurrences(records) == list(range(partition, 3_001, PARTITIONS))
+        assert drop_duplicates(records) == list(range(partition, 3_001, PARTITIONS))
 
 
 def test_two_relays_publish_each_event_once_and_in_order(kafka: Broker, database_url: str) -> None:
-    """Replicas share an outbox: while the lease holds, one of them works."""
+    """Replicas share an outbox, and only the relay with the lease works."""
     service = Service(database_url)
     asyncio.run(ensure_topics(kafka.bootstrap_servers, [service.topic]))
 
@@ -153,14 +165,14 @@ def test_two_relays_publish_each_event_once_and_in_order(kafka: Broker, database
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Broker]:
-    """A broker of the test's own, not started yet."""
+    """Return a broker of the test's own, not started yet."""
     made = Broker(tmp_path / "kafka", free_port())
     yield made
     made.stop()
 
 
-def test_while_kafka_is_away_the_backlog_is_in_the_metrics(broker: Broker, tmp_path: Path) -> None:
-    """It is measured on, with the age of the oldest event; then all of it is published in order."""
+def test_the_metrics_show_the_backlog_while_kafka_is_unavailable(broker: Broker, tmp_path: Path) -> None:
+    """The backlog and the age of its oldest event are measured; afterwards all events are published in order."""
     service = Service(f"sqlite:///{tmp_path}/service.db")
     broker.start()
     asyncio.run(ensure_topics(broker.bootstrap_servers, [service.topic]))
@@ -177,11 +189,11 @@ def test_while_kafka_is_away_the_backlog_is_in_the_metrics(broker: Broker, tmp_p
         eventually(lambda: service.backlog() == 0)
         eventually(lambda: service.metric("outbox_backlog") == service.metric("outbox_oldest_age_seconds") == 0)
     for partition, records in asyncio.run(read(broker.bootstrap_servers, service.topic.name)).items():
-        assert first_occurrences(records) == list(range(partition, 2_010, PARTITIONS))
+        assert drop_duplicates(records) == list(range(partition, 2_010, PARTITIONS))
 
 
-def test_a_broker_that_stands_still_has_nothing_of_a_relay_whose_lease_is_over(broker: Broker, tmp_path: Path) -> None:
-    """The round is given up before the lease ends, and its producer does not send it again."""
+def test_a_relay_has_no_request_in_flight_when_its_lease_ends(broker: Broker, tmp_path: Path) -> None:
+    """While the broker is frozen, the round is aborted before the lease ends, and its producer does not send again."""
     service = Service(f"sqlite:///{tmp_path}/service.db")
     broker.start()
     asyncio.run(ensure_topics(broker.bootstrap_servers, [service.topic]))
@@ -192,11 +204,10 @@ def test_a_broker_that_stands_still_has_nothing_of_a_relay_whose_lease_is_over(b
         os.kill(broker.pid, signal.SIGSTOP)
         try:
             service.write(100)
-            began = time.monotonic()
-            eventually(lambda: [each for each in logged if each["event"] == "outbox.not_published"])
-            assert time.monotonic() - began < LEASE_S
+            eventually(lambda: [entry for entry in logged if entry["event"] == "outbox.not_published"])
+            assert service.is_lease_held()
         finally:
             os.kill(broker.pid, signal.SIGCONT)
         eventually(lambda: service.backlog() == 0)
     for partition, records in asyncio.run(read(broker.bootstrap_servers, service.topic.name)).items():
-        assert first_occurrences(records) == list(range(partition, 110, PARTITIONS))
+        assert drop_duplicates(records) == list(range(partition, 110, PARTITIONS))

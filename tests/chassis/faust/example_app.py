@@ -1,7 +1,7 @@
-"""A small service on Faust: a process of its own (`python -m tests.chassis.faust.example_app`), or begun by a test.
+"""A small Faust service for tests, run as a process of its own (`python -m tests.chassis.faust.example_app`).
 
-It counts the events of each key, in a table, beside the offset of the last: so none is counted twice, whatever dies.
-Some of its settings make it a bad service.
+The service counts the events of each key in a table, beside the offset of the last counted event, so that it counts no
+event twice after a crash. Some of its settings make its agent slow or stuck.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from faust.types import StreamT
 from chassis import logs
 from chassis.faust.app import StreamSettings, create_stream_app, run_worker, serve_health_and_metrics
 from chassis.metrics import Metrics, ServiceIdentity
-from chassis.process import settings_or_exit
+from chassis.process import load_settings_or_exit
 from tests.ports import free_port
 from tests.streams.process import Worker
 from tests.waiting import eventually
@@ -32,7 +32,7 @@ PARTITIONS = 3
 
 @dataclass(frozen=True, slots=True)
 class ExampleTopic:
-    """What the service reads."""
+    """The topic that the service reads."""
 
     name: str
     partitions: int = PARTITIONS
@@ -40,27 +40,31 @@ class ExampleTopic:
 
 
 class ExampleSettings(StreamSettings):
-    """`service` names its consumer group, its table's changelog and its topic: tests take one each."""
+    """The settings of the service. Each test gives its own `service`: the name of group, topic and changelog."""
 
     service: str
     stalls: bool = False
-    """Its agent takes an event, and waits for something that never comes."""
+    """True: the agent takes an event and then waits for ever."""
     pace_s: float = 0.0
-    """What its agent needs for each event."""
+    """Seconds that the agent takes for each event."""
 
     @property
     def topic(self) -> ExampleTopic:
+        """The topic of the service's events."""
         return ExampleTopic(f"{self.service}.events")
 
 
 def create_app(settings: ExampleSettings) -> faust.App:
+    """Create the service's Faust app, with the additional pages /counts and /recovered."""
     app = create_stream_app(settings.service, settings, PARTITIONS)
-    read = []
+    recovered = []
 
-    async def take_down(_event: object) -> None:
-        read.append(1)
+    async def count_recovered(_event: object) -> None:
+        recovered.append(1)
 
-    counts = app.Table("counts", key_type=bytes, value_type=bytes, partitions=PARTITIONS, on_changelog_event=take_down)
+    counts = app.Table(
+        "counts", key_type=bytes, value_type=bytes, partitions=PARTITIONS, on_changelog_event=count_recovered
+    )
 
     async def count(stream: StreamT[bytes]) -> None:
         events = stream.noack()  # type: ignore[attr-defined]
@@ -70,7 +74,7 @@ def create_app(settings: ExampleSettings) -> faust.App:
             await asyncio.sleep(settings.pace_s)
             key, offset = event.message.key, event.message.offset
             so_far, last = map(int, (counts.get(key) or b"0 -1").split())
-            if offset > last:  # else it is a repeat
+            if offset > last:  # else the event is a duplicate
                 counts[key] = b"%d %d" % (so_far + 1, offset)
             await events.ack(event)
 
@@ -82,15 +86,15 @@ def create_app(settings: ExampleSettings) -> faust.App:
         return Response(text=json.dumps({key.decode(): int(value.split()[0]) for key, value in counts.items()}))
 
     @app.page("/recovered")
-    async def recovered(_view, _request):  # type: ignore[no-untyped-def]
-        return Response(text=str(len(read)))
+    async def recovered_records(_view, _request):  # type: ignore[no-untyped-def]
+        return Response(text=str(len(recovered)))
 
     return app
 
 
 @contextmanager
-def begun(folder: Path, bootstrap_servers: str, service: str, **settings: str) -> Iterator[Worker]:
-    """A worker that was just begun; killed at the end of the block if it still runs."""
+def start_worker(folder: Path, bootstrap_servers: str, service: str, **settings: str) -> Iterator[Worker]:
+    """Start a worker process, and kill it at the end of the block if it still runs."""
     folder.mkdir(parents=True, exist_ok=True)
     web_port = free_port()
     environment = os.environ | {
@@ -117,39 +121,40 @@ def begun(folder: Path, bootstrap_servers: str, service: str, **settings: str) -
 
 
 @contextmanager
-def running(folder: Path, bootstrap_servers: str, service: str, **settings: str) -> Iterator[Worker]:
-    """A worker that is ready; killed at the end of the block if it still runs."""
-    with begun(folder, bootstrap_servers, service, **settings) as worker:
+def run_ready_worker(folder: Path, bootstrap_servers: str, service: str, **settings: str) -> Iterator[Worker]:
+    """Start a worker process and wait until it is ready; kill it at the end of the block if it still runs."""
+    with start_worker(folder, bootstrap_servers, service, **settings) as worker:
         eventually(worker.is_ready)
         yield worker
 
 
 def publish(bootstrap_servers: str, service: str, count: int, keys: int = 10) -> None:
-    """Publish `count` events, keyed k0, k1, … in turn; the key alone decides the partition."""
+    """Publish `count` events, with the keys k0, k1, … in turn; the key determines the partition."""
 
-    async def publishing() -> None:
+    async def publish_all() -> None:
         async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers) as producer:
             topic = f"{service}.events"
             for number in range(count):
                 key = number % keys
                 await producer.send(topic, b"", f"k{key}".encode(), key % PARTITIONS)
 
-    asyncio.run(publishing())
+    asyncio.run(publish_all())
 
 
-def counted(worker: Worker) -> dict[str, int]:
-    """The events of each key, as the worker's table has them; empty while it does not answer."""
+def read_counts(worker: Worker) -> dict[str, int]:
+    """Return the number of events of each key in the worker's table, or nothing while the worker does not answer."""
     status, _, body = worker.get("/counts")
     return json.loads(body) if status == 200 else {}
 
 
-def recovered(worker: Worker) -> int:
-    """How many records of its changelog the worker has read."""
+def read_recovered_count(worker: Worker) -> int:
+    """Return how many records the worker has read from its changelog."""
     return int(worker.get("/recovered")[2])
 
 
 def main() -> None:
-    settings = settings_or_exit("example", ExampleSettings)
+    """Run the service as the environment configures it."""
+    settings = load_settings_or_exit("example", ExampleSettings)
     logs.configure(settings.service, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, [settings.topic])
 

@@ -1,4 +1,4 @@
-"""Faust as this house runs it: its settings, its readiness, and what is put aside."""
+"""The Faust app of a service: its settings, readiness, ownership of events, and dead letters."""
 
 import asyncio
 from pathlib import Path
@@ -13,12 +13,12 @@ from pydantic import ValidationError
 
 from chassis.faust.app import (
     StreamSettings,
-    changelogs,
     create_stream_app,
-    dead_letter,
+    is_from_current_assignment,
+    is_partition_assigned,
     is_ready,
-    is_still_ours,
-    owns,
+    iter_changelog_topics,
+    publish_dead_letter,
 )
 from chassis.faust.store import TableStore
 
@@ -26,6 +26,7 @@ PARTITIONS = 12
 
 
 def settings(tmp_path: Path, **changes: Any) -> StreamSettings:
+    """Return valid settings with some changes."""
     values = {"kafka_bootstrap_servers": "a:1,b:2", "web_port": 1, "data_dir": tmp_path}
     return StreamSettings(**(values | changes))
 
@@ -35,26 +36,26 @@ def app(tmp_path: Path) -> faust.App:
     return create_stream_app("example", settings(tmp_path), PARTITIONS)
 
 
-def test_faust_is_set_as_its_traps_ask(app: faust.App, tmp_path: Path) -> None:
-    """Each of these is a default, or a value, with which something was lost, stood still or was shown."""
+def test_faust_has_the_settings_that_avoid_its_known_faults(app: faust.App, tmp_path: Path) -> None:
+    """Each other value has lost events, stalled a worker or shown data to anybody."""
     conf = app.conf
     assert conf.processing_guarantee.value == "at_least_once"  # exactly-once leaves out topics that are only written
     assert not conf.producer_threaded  # commits do not wait for it
     assert conf.consumer_auto_offset_reset == "earliest"  # recovery hangs with any other
     assert conf.topic_partitions == PARTITIONS  # else PartitionsMismatch at the first write
-    assert not conf.stream_wait_empty  # else a stop waits for everything in flight
-    assert not conf.web_tables_enabled  # they show what is in the tables
+    assert not conf.stream_wait_empty  # else a stop waits for all events in flight
+    assert not conf.web_tables_enabled  # these pages show the content of tables
     assert conf.producer_acks == -1
     assert conf.producer_request_timeout == 30
-    assert conf.table_standby_replicas == 0  # of tables in memory it is of no use, on disk it is not safe
+    assert conf.table_standby_replicas == 0  # a standby is useless for tables in memory, and not safe for those on disk
     assert conf.topic_disable_leader
     assert Path(conf.datadir) == tmp_path
     assert [str(url) for url in conf.broker] == ["kafka://a:1", "kafka://b:2"]
-    assert str(conf.canonical_url) == "http://127.0.0.1:1"  # else a machine's name, which may be nobody's
+    assert str(conf.canonical_url) == "http://127.0.0.1:1"  # else the machine's name, which others may not resolve
 
 
-def test_tables_are_kept_where_they_shall_be(app: faust.App, tmp_path: Path) -> None:
-    """In memory, or on disk by the store whose memory is bounded."""
+def test_tables_are_in_memory_or_in_the_bounded_store(app: faust.App, tmp_path: Path) -> None:
+    """The setting `store` selects Faust's memory store, or the RocksDB store with bounded memory."""
     on_disk = create_stream_app("example", settings(tmp_path, store="rocksdb"), PARTITIONS)
     stores = {}
     for each in (app, on_disk):
@@ -65,7 +66,7 @@ def test_tables_are_kept_where_they_shall_be(app: faust.App, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("timeout", [6, 15, 25])
 def test_timeouts_fit_together(tmp_path: Path, timeout: float) -> None:
-    """Three heartbeats within a session, as Kafka advises; and each request is given longer than the session."""
+    """A session has time for three heartbeats, as Kafka advises, and request timeouts are longer than the session."""
     conf = create_stream_app("example", settings(tmp_path, session_timeout_s=timeout), 1).conf
     assert conf.broker_session_timeout == timeout
     assert conf.broker_heartbeat_interval <= timeout / 3
@@ -74,25 +75,25 @@ def test_timeouts_fit_together(tmp_path: Path, timeout: float) -> None:
 
 
 @pytest.mark.parametrize("timeout", [5.9, 25.1])
-def test_a_session_timeout_that_a_broker_or_a_request_would_not_bear_is_refused(tmp_path: Path, timeout: float) -> None:
-    """Brokers refuse less than six seconds, at every join, for ever."""
+def test_a_session_timeout_that_brokers_or_requests_do_not_allow_is_invalid(tmp_path: Path, timeout: float) -> None:
+    """Brokers refuse less than six seconds at every join."""
     with pytest.raises(ValidationError):
         settings(tmp_path, session_timeout_s=timeout)
 
 
-def test_changelogs_are_made_as_faust_would_make_them(app: faust.App) -> None:
-    """With the partitions of their tables, compacted; or as the table says."""
+def test_changelog_topics_have_the_settings_that_faust_gives_them(app: faust.App) -> None:
+    """A changelog has the partitions of its table, and is compacted unless the table has other settings."""
     app.Table("plain", partitions=PARTITIONS)
     app.Table("short", partitions=3, extra_topic_configs={"cleanup.policy": "compact,delete", "retention.ms": 5})
     app.finalize()
-    assert {each.name: (each.partitions, each.config) for each in changelogs(app)} == {
+    assert {topic.name: (topic.partitions, topic.config) for topic in iter_changelog_topics(app)} == {
         "example-plain-changelog": (PARTITIONS, {"cleanup.policy": "compact"}),
         "example-short-changelog": (3, {"cleanup.policy": "compact,delete", "retention.ms": "5"}),
     }
 
 
-def a_worker(**changes: Any) -> Any:
-    """A worker at work, with these changes."""
+def create_fake_app(**changes: Any) -> Any:
+    """Return a fake app of a ready worker, with some attributes changed."""
     completed = asyncio.Event()
     if changes.pop("recovered", True):
         completed.set()
@@ -109,9 +110,9 @@ def a_worker(**changes: Any) -> Any:
     return SimpleNamespace(**(values | changes))
 
 
-def test_a_worker_is_ready_once_its_tables_are_recovered_and_while_no_rebalance_goes_on() -> None:
-    """Until then what it shows of its tables is not what they are."""
-    assert is_ready(a_worker())
+def test_a_worker_is_ready_once_its_tables_are_recovered_and_outside_of_rebalances() -> None:
+    """Before that its pages would show incomplete tables."""
+    assert is_ready(create_fake_app())
     for reason in (
         {"started": False},
         {"should_stop": True},
@@ -119,47 +120,48 @@ def test_a_worker_is_ready_once_its_tables_are_recovered_and_while_no_rebalance_
         {"in_recovery": True},
         {"recovered": False},
     ):
-        assert not is_ready(a_worker(**reason)), reason
+        assert not is_ready(create_fake_app(**reason)), reason
 
 
-def test_an_event_is_ours_until_a_rebalance_begins() -> None:
-    """Flow stops when partitions are revoked; the generation is another when they are assigned."""
+def test_an_event_is_from_the_current_assignment_until_a_rebalance_begins() -> None:
+    """The flow stops when partitions are revoked; the generation changes when they are assigned."""
     event: Any = SimpleNamespace(message=SimpleNamespace(generation_id=5))
-    assert is_still_ours(a_worker(), event)
-    assert not is_still_ours(a_worker(flows=False), event)
-    assert not is_still_ours(a_worker(consumer_generation_id=6), event)
+    assert is_from_current_assignment(create_fake_app(), event)
+    assert not is_from_current_assignment(create_fake_app(flows=False), event)
+    assert not is_from_current_assignment(create_fake_app(consumer_generation_id=6), event)
 
 
-def test_a_worker_owns_what_it_was_assigned() -> None:
-    """And not what its tables remember of others."""
+def test_a_worker_owns_the_partitions_of_its_last_assignment() -> None:
+    """Other partitions that its tables still contain do not count."""
     flights: Any = SimpleNamespace(name="flights")
-    assert owns(a_worker(), flights, 3)
-    assert not owns(a_worker(), flights, 4)
+    assert is_partition_assigned(create_fake_app(), flights, 3)
+    assert not is_partition_assigned(create_fake_app(), flights, 4)
 
 
-def test_no_event_comes_between_recovery_and_the_seek_to_where_events_go_on(app: faust.App) -> None:
-    """Faust opens the source partitions before it seeks, and throws away what came in between."""
-    deeds: list[str] = []
+def test_no_event_is_delivered_between_the_recovery_and_the_seek(app: faust.App) -> None:
+    """Faust resumes the source partitions before it seeks, and discards the events that it fetches in between."""
+    calls: list[str] = []
     app.finalize()
 
-    async def story() -> None:
-        app.consumer = SimpleNamespace(stop_flow=lambda: deeds.append("consumer stopped"))
+    async def scenario() -> None:
+        app.consumer = SimpleNamespace(stop_flow=lambda: calls.append("consumer stopped"))
         app.flow_control.resume()
         await app.on_rebalance_complete.send()
         assert not app.flow_control.is_active()
 
-    asyncio.run(story())
-    assert deeds == ["consumer stopped"]
+    asyncio.run(scenario())
+    assert calls == ["consumer stopped"]
 
 
 class FakeTopic:
-    """Keeps what was sent; the sender must wait for the broker."""
+    """A topic that records what was sent, and whether the sender awaited the acknowledgement."""
 
     def __init__(self) -> None:
         self.sent: dict[str, Any] = {}
         self.acknowledged = False
 
     async def send(self, **record: Any) -> Any:
+        """Record what is sent, and return an awaitable of the acknowledgement."""
         self.sent = record
 
         async def acknowledge() -> None:
@@ -168,18 +170,19 @@ class FakeTopic:
         return acknowledge()
 
 
-def put_aside(key: bytes | None, value: bytes | None) -> FakeTopic:
+def publish_to_fake(key: bytes | None, value: bytes | None) -> FakeTopic:
+    """Publish the dead letter of an event to a fake topic, and return the topic."""
     topic: Any = FakeTopic()
     message = SimpleNamespace(topic="source.v1", partition=4, offset=17, key=key, value=value)
     event: Any = SimpleNamespace(message=message)
-    asyncio.run(dead_letter(topic, event, "why"))
+    asyncio.run(publish_dead_letter(topic, event, "why"))
     return topic  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff\x00"])
-def test_a_dead_letter_is_the_event_as_it_was_and_where_from(value: bytes | None) -> None:
-    """It is acknowledged by the broker before the event may be."""
-    topic = put_aside(b"key", value)
+def test_a_dead_letter_holds_the_events_bytes_and_its_origin(value: bytes | None) -> None:
+    """The broker acknowledges the dead letter before the event may be acknowledged."""
+    topic = publish_to_fake(b"key", value)
     assert topic.acknowledged
     assert (topic.sent["key"], topic.sent["value"]) == (b"key", value)
     headers = topic.sent["headers"]
@@ -192,9 +195,9 @@ def test_a_dead_letter_is_the_event_as_it_was_and_where_from(value: bytes | None
     }
 
 
-def test_an_event_that_would_be_too_large_with_its_headers_is_put_aside_by_name() -> None:
-    """The broker would refuse it for ever, and nothing behind it would be read."""
-    topic = put_aside(b"key", b"x" * 1_000_000)
+def test_the_dead_letter_of_a_large_event_holds_only_its_origin() -> None:
+    """The broker would reject a larger record for ever, and block the events behind it."""
+    topic = publish_to_fake(b"key", b"x" * 1_000_000)
     assert (topic.sent["key"], topic.sent["value"]) == (None, b"")
     assert topic.sent["headers"]["left-out"] == b"1000003"
     assert topic.sent["headers"]["source-offset"] == b"17"

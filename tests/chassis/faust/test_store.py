@@ -1,4 +1,4 @@
-"""Tables on disk: what a restart finds, whose a directory is, and what becomes of files that cannot be read."""
+"""Tables on disk: recovery after a restart, the lock and origin of the directory, and corrupt files."""
 
 import asyncio
 from collections.abc import Callable
@@ -18,29 +18,37 @@ from chassis.faust.store import (
     TableStore,
 )
 from local.kafka import Broker
-from tests.chassis.faust.example_app import ExampleSettings, begun, counted, create_app, publish, recovered, running
+from tests.chassis.faust.example_app import (
+    ExampleSettings,
+    create_app,
+    publish,
+    read_counts,
+    read_recovered_count,
+    run_ready_worker,
+    start_worker,
+)
 from tests.waiting import eventually
 
 ON_DISK = {"STORE": "rocksdb"}
 
 
-def test_a_directory_has_one_worker(tmp_path: Path) -> None:
-    """As long as that lives. Workers whose tables are in memory may share one, with nobody who keeps tables there."""
+def test_only_one_worker_may_use_a_data_directory(tmp_path: Path) -> None:
+    """The lock lasts as long as the worker. Workers with tables in memory may share a directory among themselves."""
     path = tmp_path / "deep" / "data"
-    first = DataDir.claimed(path, shared=False)
+    first = DataDir.claim(path, shared=False)
     for shared in (False, True):
         with pytest.raises(DataDirTakenError):
-            DataDir.claimed(path, shared)
+            DataDir.claim(path, shared)
     first._lock.close()
-    together = [DataDir.claimed(path, shared=True), DataDir.claimed(path, shared=True)]
+    together = [DataDir.claim(path, shared=True), DataDir.claim(path, shared=True)]
     with pytest.raises(DataDirTakenError, match=f"another worker keeps its tables in {path}"):
-        DataDir.claimed(path, shared=False)
+        DataDir.claim(path, shared=False)
     assert together
 
 
-def test_a_directory_belongs_to_one_service_of_one_cluster(tmp_path: Path) -> None:
-    """The offsets in it are of that one's changelogs; those of another have the same names."""
-    directory = DataDir.claimed(tmp_path, shared=False)
+def test_a_data_directory_belongs_to_one_service_and_one_cluster(tmp_path: Path) -> None:
+    """The stored offsets are of this cluster's changelogs; another cluster's changelogs have the same names."""
+    directory = DataDir.claim(tmp_path, shared=False)
     directory.require_origin("streams", "cluster1")
     directory.require_origin("streams", "cluster1")
     for app, cluster in (("streams", "cluster2"), ("replay", "cluster1")):
@@ -54,21 +62,22 @@ def test_a_directory_belongs_to_one_service_of_one_cluster(tmp_path: Path) -> No
 
 @pytest.fixture
 def store(tmp_path: Path) -> TableStore:
-    """A table's store with 20,000 entries in partition 0 and one in partition 1, all in files."""
-    return filled(tmp_path)
+    """Return a table's store with 20,000 entries in partition 0 and one in partition 1, all in files."""
+    return create_filled_store(tmp_path)
 
 
-def filled(tmp_path: Path) -> TableStore:
+def create_filled_store(tmp_path: Path) -> TableStore:
+    """Create a store with 20,000 entries in partition 0 and one in partition 1."""
     settings = ExampleSettings(
         kafka_bootstrap_servers="a:1", web_port=1, data_dir=tmp_path, store="rocksdb", service="example"
     )
 
-    async def make() -> TableStore:
+    async def create() -> TableStore:
         app = create_app(settings)
         app.finalize()
         return app.tables["counts"].data  # type: ignore[return-value]
 
-    store = asyncio.run(make())
+    store = asyncio.run(create())
     batch = WriteBatch(raw_mode=True)
     for number in range(20_000):
         batch.put(b"%06d" % number, b"x" * 50)
@@ -77,38 +86,42 @@ def filled(tmp_path: Path) -> TableStore:
     return store
 
 
-def closed(store: TableStore) -> None:
-    """As at a stop, with all that is in memory written to files."""
+def close(store: TableStore) -> None:
+    """Write all buffers to files and close the store, as at a stop."""
     for db in store._dbs.values():
         db.flush()
     asyncio.run(store.stop())
 
 
-class Ended(Exception):
-    """In place of the end of the process."""
+class ProcessExitError(Exception):
+    """Raised in place of the exit of the process."""
 
 
 @pytest.fixture
-def ends(monkeypatch) -> None:
-    def end(code: int) -> None:
-        raise Ended(code)
+def exit_raises(monkeypatch) -> None:
+    """Make `os._exit` raise ProcessExitError."""
 
-    monkeypatch.setattr(stream_store.os, "_exit", end)
+    def exit_process(code: int) -> None:
+        raise ProcessExitError(code)
+
+    monkeypatch.setattr(stream_store.os, "_exit", exit_process)
 
 
 def test_memory_is_bounded_for_all_tables_together(store: TableStore) -> None:
-    """Faust would give each partition of each table 2 GiB to cache blocks, and 192 MiB to write."""
-    assert stream_store._block_cache() is stream_store._block_cache()
-    assert stream_store._write_buffers().get_buffer_size() == stream_store.WRITE_BUFFERS
-    assert stream_store._write_buffers().get_usage() > 1 << 20, "the store's databases take from it"
+    """Faust would give each partition of each table a block cache of 2 GiB and write buffers of 192 MiB."""
+    assert stream_store._get_block_cache() is stream_store._get_block_cache()
+    assert stream_store._get_write_buffer_manager().get_buffer_size() == stream_store.WRITE_BUFFERS
+    assert stream_store._get_write_buffer_manager().get_usage() > 1 << 20, "the store's databases take from it"
     for db in store._dbs.values():
         db.flush()
     assert all(db.property_int_value("rocksdb.block-cache-capacity") == BLOCK_CACHE for db in store._dbs.values())
     assert len(list(store._visible_items(store._dbs[0]))) == 20_000
-    assert 0 < stream_store._block_cache().get_usage() <= BLOCK_CACHE
+    assert 0 < stream_store._get_block_cache().get_usage() <= BLOCK_CACHE
 
 
-def overwritten(pattern: str) -> Callable[[Path], None]:
+def overwrite_file(pattern: str) -> Callable[[Path], None]:
+    """Return a function that overwrites one matching file of a database with zeros."""
+
     def overwrite(path: Path) -> None:
         (found, *_) = path.glob(pattern)
         found.write_bytes(b"\x00" * found.stat().st_size)
@@ -116,7 +129,9 @@ def overwritten(pattern: str) -> Callable[[Path], None]:
     return overwrite
 
 
-def removed(pattern: str) -> Callable[[Path], None]:
+def remove_file(pattern: str) -> Callable[[Path], None]:
+    """Return a function that removes one matching file of a database."""
+
     def remove(path: Path) -> None:
         (found, *_) = path.glob(pattern)
         found.unlink()
@@ -126,13 +141,19 @@ def removed(pattern: str) -> Callable[[Path], None]:
 
 @pytest.mark.parametrize(
     "harm",
-    [overwritten("CURRENT"), overwritten("MANIFEST*"), overwritten("*.sst"), removed("MANIFEST*"), removed("*.sst")],
+    [
+        overwrite_file("CURRENT"),
+        overwrite_file("MANIFEST*"),
+        overwrite_file("*.sst"),
+        remove_file("MANIFEST*"),
+        remove_file("*.sst"),
+    ],
 )
-def test_a_database_that_cannot_be_opened_is_made_anew(store: TableStore, harm: Callable[[Path], None]) -> None:
-    """Empty, so that it is recovered from the changelog; the other partitions are left as they are."""
+def test_a_corrupt_database_is_replaced_by_an_empty_one(store: TableStore, harm: Callable[[Path], None]) -> None:
+    """The empty database is then recovered from the changelog; other partitions are not changed."""
     store.set_persisted_offset(tp(0), 99)
     store.set_persisted_offset(tp(1), 7)
-    closed(store)
+    close(store)
     harm(store.partition_path(0))
     assert store.persisted_offset(tp(0)) is None
     assert list(store._visible_items(store._db_for_partition(0))) == []
@@ -145,7 +166,7 @@ def tp(partition: int) -> TP:
 
 
 def spoil(path: Path) -> None:
-    """Spoil a block in the middle of a file, which nobody notices before it is read."""
+    """Overwrite a block in the middle of a file, which RocksDB detects only when it reads the block."""
     (found,) = path.glob("*.sst")
     content = bytearray(found.read_bytes())
     middle = len(content) // 3
@@ -153,10 +174,12 @@ def spoil(path: Path) -> None:
     found.write_bytes(content)
 
 
-def test_what_is_found_corrupt_later_ends_the_process(store: TableStore, ends: None) -> None:
-    """RocksDB tells of fewer entries than there are, as if that were all, and an error about one would be taken for
-    the fault of the event at hand. The next process makes the partition anew, and only that."""
-    closed(store)
+def test_corruption_that_is_found_by_a_read_ends_the_process(store: TableStore, exit_raises: None) -> None:
+    """The next process recovers the corrupt partition, and only this one.
+
+    RocksDB returns fewer entries without an error; and an error would be taken for a fault of the event in progress.
+    """
+    close(store)
     spoil(store.partition_path(0))
     store._db_for_partition(1)
     assert len(list(store._db_for_partition(0).items())) < 20_000
@@ -166,51 +189,51 @@ def test_what_is_found_corrupt_later_ends_the_process(store: TableStore, ends: N
         lambda: list(store._visible_values(store._db_for_partition(0))),
         lambda: [store._get(b"%06d" % number) for number in range(20_000)],
     ):
-        with pytest.raises(Ended):
+        with pytest.raises(ProcessExitError):
             read()
     assert [each.name for each in store.path.parent.rglob("*.corrupt")] == ["counts-0.db.corrupt"]
-    closed(store)
+    close(store)
     assert list(store._visible_items(store._db_for_partition(0))) == []
     assert list(store._visible_items(store._db_for_partition(1))) == [(b"other", b"1")]
-    closed(store)
-    assert not list(store.path.parent.rglob("*.corrupt")), "once is enough"
+    close(store)
+    assert not list(store.path.parent.rglob("*.corrupt")), "the marker is removed"
 
 
-def test_other_errors_stay_errors(store: TableStore, monkeypatch) -> None:
-    """A disk that is full is no reason to delete anything."""
+def test_other_errors_are_raised(store: TableStore, monkeypatch) -> None:
+    """A full disk does not make the store delete a database."""
 
     def full(_path: Path, **_options: object) -> None:
         raise Exception("IO error: No space left on device: While open a file for appending")
 
-    closed(store)
+    close(store)
     store.rocksdb_options.open = full  # type: ignore[assignment]
     with pytest.raises(Exception, match="No space"):
         store._db_for_partition(0)
     assert store.partition_path(0).is_dir()
 
 
-@pytest.mark.timeout(180)
-def test_a_restart_reads_only_what_the_directory_does_not_have(kafka: Broker, tmp_path: Path) -> None:
-    """After kill -9, and after a file was spoilt. Nothing is missing, and nobody else had any business there."""
+@pytest.mark.timeout(600)
+def test_a_restart_recovers_only_what_is_not_on_disk(kafka: Broker, tmp_path: Path) -> None:
+    """This holds after kill -9 and after the corruption of a file; no count is lost, and no other worker may start."""
     servers = kafka.bootstrap_servers
-    with running(tmp_path, servers, "disk", **ON_DISK) as worker:
+    with run_ready_worker(tmp_path, servers, "disk", **ON_DISK) as worker:
         publish(servers, "disk", 600, keys=300)
-        eventually(lambda: sum(counted(worker).values()) == 600)
-        with begun(tmp_path, servers, "disk", **ON_DISK) as second:
-            assert second.process.wait(30) == 2
+        eventually(lambda: sum(read_counts(worker).values()) == 600)
+        with start_worker(tmp_path, servers, "disk", **ON_DISK) as second:
+            assert second.process.wait(120) == 2
             assert second.log().startswith(f"disk: another worker keeps its tables in {tmp_path / 'data'}: give each ")
         worker.kill()
-    with begun(tmp_path, servers, "other", **ON_DISK) as foreign:
-        assert foreign.process.wait(30) == 2
+    with start_worker(tmp_path, servers, "other", **ON_DISK) as foreign:
+        assert foreign.process.wait(120) == 2
         assert foreign.log().startswith(f"other: the tables in {tmp_path / 'data'} are of 'disk ")
 
-    # Faust begins with the last record of a partition that the directory has; one partition has 200 of the 600.
+    # Faust begins with the last record of a partition that is on disk; one partition has 200 of the 600 records.
     data = tmp_path / "data"
-    for harm, where, read in ((None, data, 3), (overwritten("CURRENT"), data / "v1/tables/counts-1.db", 202)):
+    for harm, where, most in ((None, data, 3), (overwrite_file("CURRENT"), data / "v1/tables/counts-1.db", 202)):
         if harm is not None:
             harm(where)
-        with running(tmp_path, servers, "disk", **ON_DISK) as worker:
-            assert recovered(worker) <= read
-            counts = counted(worker)
+        with run_ready_worker(tmp_path, servers, "disk", **ON_DISK) as worker:
+            assert read_recovered_count(worker) <= most
+            counts = read_counts(worker)
             assert (len(counts), set(counts.values())) == (300, {2})
             assert worker.terminate() == 0

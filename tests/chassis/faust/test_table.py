@@ -1,4 +1,4 @@
-"""Letting go of old entries of a table's own copy."""
+"""The deletion of expired entries from a worker's copy of a table."""
 
 import asyncio
 from pathlib import Path
@@ -15,11 +15,14 @@ ENTRIES = {b"%04d" % number: b"old" if number % 3 else b"new" for number in rang
 
 
 @pytest.mark.parametrize("store", ["memory", "rocksdb"])
-def test_what_is_over_is_deleted_here_and_nowhere_else(store: str, tmp_path: Path) -> None:
-    """Of each partition that is here. The changelog hears nothing of it: it forgets by itself, and a tombstone for each
-    entry would be as much as was ever written. Where a partition goes on is not an entry, and stays."""
+def test_expired_entries_are_deleted_only_from_the_local_copy(store: str, tmp_path: Path) -> None:
+    """All assigned partitions are purged, and the stored offset of a partition is kept.
 
-    async def doing() -> None:
+    Nothing is published to the changelog: its own retention deletes the records, and tombstones would be as many
+    records again.
+    """
+
+    async def scenario() -> None:
         settings = StreamSettings(kafka_bootstrap_servers="127.0.0.1:1", web_port=1, data_dir=tmp_path, store=store)
         app = create_stream_app("purging", settings, 3)
         table = add_table(app, DirectTable, "entries", 3, "Old and new ones")
@@ -28,12 +31,12 @@ def test_what_is_over_is_deleted_here_and_nowhere_else(store: str, tmp_path: Pat
         table.on_key_del = published.append  # type: ignore[method-assign, assignment]
         fill(table)
         assert await table.purge(lambda value: value == b"old") == 600
-        assert left(table) == {key: value for key, value in ENTRIES.items() if value == b"new"}
+        assert read_entries(table) == {key: value for key, value in ENTRIES.items() if value == b"new"}
         assert await table.purge(lambda value: value == b"old") == 0
         assert published == []
         if store == "rocksdb":
             data: Any = table.data
-            assert [data._db_for_partition(each).get(data.offset_key) for each in range(3)] == [b"old"] * 3
+            assert [data._db_for_partition(number).get(data.offset_key) for number in range(3)] == [b"old"] * 3
             await data.stop()
 
     def fill(table: DirectTable) -> None:
@@ -49,10 +52,10 @@ def test_what_is_over_is_deleted_here_and_nowhere_else(store: str, tmp_path: Pat
             batch.put(data.offset_key, b"old")
             data._db_for_partition(partition).write(batch)
 
-    def left(table: DirectTable) -> dict[bytes, bytes]:
+    def read_entries(table: DirectTable) -> dict[bytes, bytes]:
         data: Any = table.data
         if store == "memory":
             return dict(data.data)
-        return {key: value for db in data.databases() for key, value in data.entries_of(db)}
+        return {key: value for db in data.list_open_databases() for key, value in data.iter_entries(db)}
 
-    asyncio.run(doing())
+    asyncio.run(scenario())

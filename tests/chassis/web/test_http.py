@@ -1,4 +1,4 @@
-"""HTTP answers: problem details for whatever goes wrong, preconditions, metrics by route template, health."""
+"""The Flask app: problem details for all errors, preconditions, metrics by route template, health."""
 
 import json
 import re
@@ -19,14 +19,14 @@ from chassis.web.http import (
     Problem,
     ProblemKind,
     Reply,
-    bearer_token,
     create_app,
-    entity_tag,
-    idempotency_key,
-    if_match,
-    parsed_body,
-    parsed_query,
-    path_template,
+    format_entity_tag,
+    format_path_template,
+    parse_body,
+    parse_query,
+    read_bearer_token,
+    read_idempotency_key,
+    read_if_match,
 )
 
 
@@ -38,7 +38,7 @@ class Level(BaseModel):
 
 
 class Strict(BaseModel):
-    """A body that takes nothing else."""
+    """A body that allows no other members."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -57,13 +57,13 @@ class NoSuchThingError(Exception):
 
 
 class BusyError(Exception):
-    """Another one, which knows when it is over."""
+    """A service's own error with the time after which to retry."""
 
     retry_after_s = 42
 
 
 class Readiness:
-    """Ready until told otherwise."""
+    """A readiness check whose answer the test sets."""
 
     def __init__(self) -> None:
         self.ready = True
@@ -79,6 +79,7 @@ def readiness() -> Readiness:
 
 @pytest.fixture
 def app(readiness: Readiness) -> Flask:
+    """Return an app with one route for each feature."""
     problems: dict[type[Exception], ProblemKind] = {
         NoSuchThingError: ProblemKind(404, {"Retry-After": "7"}),
         BusyError: ProblemKind(429),
@@ -87,15 +88,15 @@ def app(readiness: Readiness) -> Flask:
 
     @app.post("/levels")
     def levels() -> Response:
-        return jsonify(high=parsed_body(Level).high)
+        return jsonify(high=parse_body(Level).high)
 
     @app.post("/strict")
     def strict() -> Response:
-        return jsonify(airport=parsed_body(Strict).airport)
+        return jsonify(airport=parse_body(Strict).airport)
 
     @app.get("/range")
     def in_range() -> Response:
-        return Reply(parsed_query(Range)).response()
+        return Reply(parse_query(Range)).to_response()
 
     @app.get("/things/<name>")
     def things(name: str) -> Response:
@@ -107,7 +108,7 @@ def app(readiness: Readiness) -> Flask:
 
     @app.delete("/things/<name>")
     def nothing(name: str) -> Response:
-        return Reply(status=204).response()
+        return Reply(status=204).to_response()
 
     @app.get("/busy")
     def busy() -> Response:
@@ -115,12 +116,12 @@ def app(readiness: Readiness) -> Flask:
 
     @app.put("/versioned")
     def versioned() -> Response:
-        tags = if_match()
+        tags = read_if_match()
         return jsonify(star=tags.star_tag, matches="1" in tags)
 
     @app.post("/once")
     def once() -> Response:
-        return jsonify(key=idempotency_key())
+        return jsonify(key=read_idempotency_key())
 
     @app.get("/surrogate")
     def surrogate() -> Response:
@@ -128,7 +129,7 @@ def app(readiness: Readiness) -> Flask:
 
     @app.get("/whoami")
     def whoami() -> Response:
-        return jsonify(token=bearer_token())
+        return jsonify(token=read_bearer_token())
 
     @app.get("/broken")
     def broken() -> Response:
@@ -143,7 +144,7 @@ def client(app: Flask) -> FlaskClient:
 
 
 def assert_problem(response: TestResponse, status: int) -> dict[str, object]:
-    """It is problem details (RFC 9457) of this status, and says something."""
+    """Check that a response is problem details (RFC 9457) of this status, and return its members."""
     assert response.status_code == status
     assert response.content_type == "application/problem+json"
     body = json.loads(response.text)
@@ -155,56 +156,56 @@ def assert_problem(response: TestResponse, status: int) -> dict[str, object]:
 
 
 def test_an_unknown_path_is_a_problem(client: FlaskClient) -> None:
-    """404, as problem details and not as HTML."""
+    """The answer is 404 with problem details, not HTML."""
     assert_problem(client.get("/nowhere"), 404)
 
 
-def test_a_wrong_method_is_a_problem_that_names_the_right_ones(client: FlaskClient) -> None:
-    """405 keeps the Allow header (RFC 9110, 15.5.6)."""
+def test_a_wrong_method_is_a_problem_with_the_allowed_methods(client: FlaskClient) -> None:
+    """The answer is 405 with the header Allow (RFC 9110, 15.5.6)."""
     response = client.get("/levels")
     assert_problem(response, 405)
     assert "POST" in response.headers["Allow"]
 
 
 def test_a_body_above_the_limit_is_not_read(client: FlaskClient) -> None:
-    """413, whatever is in it."""
+    """The answer is 413, whatever the body contains."""
     assert_problem(client.post("/levels", data=b"x" * (BODY_LIMIT + 1), content_type="application/json"), 413)
 
 
-def test_a_body_that_is_not_json_is_refused_by_its_type(client: FlaskClient) -> None:
-    """415."""
+def test_a_body_of_another_type_than_json_is_rejected(client: FlaskClient) -> None:
+    """The answer is 415."""
     assert_problem(client.post("/levels", data="high=3"), 415)
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[1]", b'"text"', b"null", b"\xff\xfe"], ids=repr)
-def test_a_body_that_is_no_json_object_is_refused(client: FlaskClient, body: bytes) -> None:
-    """400 for each."""
+def test_a_body_that_is_no_json_object_is_rejected(client: FlaskClient, body: bytes) -> None:
+    """The answer is 400."""
     assert_problem(client.post("/levels", data=body, content_type="application/json"), 400)
 
 
-def test_json_that_is_nested_too_deep_is_the_senders_fault(client: FlaskClient) -> None:
-    """400 and not 500: the parser gives up on some bodies that are below the limit."""
+def test_json_that_is_nested_too_deep_is_rejected(client: FlaskClient) -> None:
+    """The answer is 400 and not 500, although the parser raises for some bodies below the limit of size."""
     body = b'{"high": ' + b"[" * 30_000
     assert_problem(client.post("/levels", data=body, content_type="application/json"), 400)
 
 
-def test_every_fault_of_a_body_is_said_at_once(client: FlaskClient) -> None:
-    """422 with one entry for each field."""
+def test_all_faults_of_a_body_are_reported_together(client: FlaskClient) -> None:
+    """The answer is 422 with one entry for each field."""
     body = assert_problem(client.post("/levels", json={"airport": 7, "high": "many"}), 422)
     errors = body["errors"]
     assert isinstance(errors, list)
     assert {fault["field"] for fault in errors} == {"airport", "high"}
 
 
-def test_the_faults_that_are_said_are_bounded(client: FlaskClient) -> None:
-    """A body with thousands of them is not answered at length."""
+def test_the_number_of_reported_faults_is_bounded(client: FlaskClient) -> None:
+    """A body with thousands of faults gets a short answer."""
     body = assert_problem(client.post("/strict", json={f"member-{number}": 1 for number in range(3000)}), 422)
     assert isinstance(body["errors"], list)
     assert len(body["errors"]) == 20
 
 
-def test_what_utf_8_cannot_spell_is_no_fault_of_ours(client: FlaskClient) -> None:
-    """JSON can spell half of a surrogate pair, as a value and as a name; an answer that repeats it must not fail."""
+def test_halves_of_surrogate_pairs_do_not_break_the_answer(client: FlaskClient) -> None:
+    """JSON can contain them as values and names, UTF-8 cannot; the answer replaces them."""
     headers = {"Content-Type": "application/json"}
     assert_problem(client.post("/strict", data=rb'{"airport": "KJFK", "\ud800": 1}', headers=headers), 422)
     assert_problem(client.post("/strict", data=rb'{"\ud800\udc00": 1}', headers=headers), 422)
@@ -214,10 +215,10 @@ def test_what_utf_8_cannot_spell_is_no_fault_of_ours(client: FlaskClient) -> Non
 @given(st.binary() | st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: (
     st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["airport", "high"]), inner)
 )).map(lambda value: json.dumps(value).encode()))  # fmt: skip
-def test_no_body_is_a_bug(body: bytes) -> None:
-    """Whatever is sent, it is taken or refused."""
+def test_no_body_causes_an_internal_error(body: bytes) -> None:
+    """Every body is accepted or rejected."""
     app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), {}, lambda: True)
-    app.post("/levels")(lambda: jsonify(high=parsed_body(Level).high))
+    app.post("/levels")(lambda: jsonify(high=parse_body(Level).high))
     response = app.test_client().post("/levels", data=body, content_type="application/json")
     assert response.status_code in (200, 400, 422)
 
@@ -226,21 +227,21 @@ def test_no_body_is_a_bug(body: bytes) -> None:
     ("query", "seen"),
     [("", ["none", 7]), ("first=a&last=8", ["a", 8]), ("first=", ["", 7]), ("other=1&other=2", ["none", 7])],
 )
-def test_a_query_is_read_as_its_model_says(client: FlaskClient, query: str, seen: list[object]) -> None:
-    """What the model does not know is not looked at."""
+def test_a_query_is_parsed_into_its_model(client: FlaskClient, query: str, seen: list[object]) -> None:
+    """Parameters that the model does not have are ignored."""
     assert client.get(f"/range?{query}").json == dict(zip(("first", "last"), seen, strict=True))
 
 
 @pytest.mark.parametrize("query", ["last=x", "last=", "first=1&first=2", "last=%00", "last=%F0%28"])
-def test_a_query_that_is_wrong_or_says_two_things_is_refused(client: FlaskClient, query: str) -> None:
-    """422 that names the parameter."""
+def test_an_invalid_or_repeated_parameter_is_rejected(client: FlaskClient, query: str) -> None:
+    """The answer is 422 with the parameter's name."""
     body = assert_problem(client.get(f"/range?{query}"), 422)
     assert isinstance(body["errors"], list)
     assert [fault["field"] for fault in body["errors"]] == [query.partition("=")[0]]
 
 
-def test_a_bug_is_answered_without_its_text(client: FlaskClient) -> None:
-    """500 tells nothing of what went wrong."""
+def test_an_unexpected_error_is_answered_without_its_text(client: FlaskClient) -> None:
+    """The answer is 500, without the error's text and class."""
     response = client.get("/broken")
     assert_problem(response, 500)
     assert "hunter2" not in response.text
@@ -248,21 +249,21 @@ def test_a_bug_is_answered_without_its_text(client: FlaskClient) -> None:
 
 
 def test_a_services_own_error_is_answered_by_its_table(client: FlaskClient) -> None:
-    """The table gives status and headers, the error its text."""
+    """Status and headers come from the table, the detail from the error."""
     response = client.get("/things/7")
     assert assert_problem(response, 404)["detail"] == "There is no such thing."
     assert response.headers["Retry-After"] == "7"
 
 
-def test_an_error_may_know_when_it_is_over(client: FlaskClient) -> None:
-    """Then the answer says it."""
+def test_an_error_with_a_retry_time_is_answered_with_retry_after(client: FlaskClient) -> None:
+    """The value comes from the error's attribute `retry_after_s`."""
     response = client.get("/busy")
     assert_problem(response, 429)
     assert response.headers["Retry-After"] == "42"
 
 
 def test_an_answer_without_a_body_has_no_type(client: FlaskClient) -> None:
-    """RFC 9110, 8.3: a type is the type of something."""
+    """RFC 9110, 8.3: Content-Type describes a body."""
     response = client.delete("/things/7")
     assert (response.status_code, response.data) == (204, b"")
     assert "Content-Type" not in response.headers
@@ -270,18 +271,18 @@ def test_an_answer_without_a_body_has_no_type(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("path", ["/paths/a//b", "/paths/a%2F%2Fb"])
 def test_slashes_in_a_value_are_kept(client: FlaskClient, path: str) -> None:
-    """And not answered with a redirect."""
+    """A path with two slashes in a row is not answered with a redirect."""
     assert client.get(path).json == {"name": "a//b"}
 
 
 @pytest.mark.parametrize("path", ["/%", "/%zz", "/%ff", "/things/%00/x", "/\x7f", "/static/x", "//nowhere"])
-def test_a_path_that_is_none_is_not_found(client: FlaskClient, path: str) -> None:
-    """404, whatever it is."""
+def test_an_invalid_path_is_not_found(client: FlaskClient, path: str) -> None:
+    """The answer is 404."""
     assert_problem(client.get(path), 404)
 
 
-def test_a_method_that_a_route_has_by_itself(client: FlaskClient) -> None:
-    """HEAD where there is GET; OPTIONS everywhere, with what is allowed (RFC 9110, 9.3.7)."""
+def test_routes_have_head_and_options_by_themselves(client: FlaskClient) -> None:
+    """HEAD is allowed where GET is, OPTIONS everywhere, with the allowed methods (RFC 9110, 9.3.7)."""
     assert client.head("/health/live").data == b""
     assert set(client.options("/things/7").headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "DELETE"}
 
@@ -299,27 +300,27 @@ def test_a_method_that_a_route_has_by_itself(client: FlaskClient) -> None:
         ('"*"', False, False),
     ],
 )
-def test_which_versions_a_request_is_for(client: FlaskClient, header: str, star: bool, matches: bool) -> None:
-    """A list of tags, or any; a weak one matches nothing (RFC 9110, 8.8.3.2 and 13.1.1)."""
+def test_if_match_is_a_list_of_tags_or_a_star(client: FlaskClient, header: str, star: bool, matches: bool) -> None:
+    """A weak tag matches nothing (RFC 9110, 8.8.3.2 and 13.1.1)."""
     response = client.put("/versioned", headers={"If-Match": header})
     assert response.json == {"star": star, "matches": matches}
 
 
-def test_without_a_precondition_nothing_is_changed(client: FlaskClient) -> None:
-    """428 (RFC 6585, 3)."""
+def test_a_missing_if_match_is_rejected(client: FlaskClient) -> None:
+    """The answer is 428 (RFC 6585, 3)."""
     assert_problem(client.put("/versioned"), 428)
 
 
 @pytest.mark.parametrize("header", ["", "1", '"1', '1"', "W/1", '"1" "1"', '"1",', ',"1"', '"a b"', '*, "1"', '"ü"'])
-def test_a_precondition_that_is_none_is_refused(client: FlaskClient, header: str) -> None:
-    """400, rather than a guess."""
+def test_an_invalid_if_match_is_rejected(client: FlaskClient, header: str) -> None:
+    """The answer is 400."""
     assert_problem(client.put("/versioned", headers={"If-Match": header}), 400)
 
 
-def test_an_entity_tag_is_one() -> None:
-    """What an answer gives, a request may give back."""
-    assert entity_tag(1) == '"1"'
-    assert re.fullmatch(IF_MATCH.pattern, entity_tag(10**9))
+def test_a_formatted_entity_tag_is_a_valid_if_match() -> None:
+    """Clients send the ETag of an answer back in If-Match."""
+    assert format_entity_tag(1) == '"1"'
+    assert re.fullmatch(IF_MATCH.pattern, format_entity_tag(10**9))
 
 
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
@@ -327,7 +328,7 @@ KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"
 
 @pytest.mark.parametrize(("header", "key"), [(None, None), (f'"{KEY}"', KEY), (KEY, KEY), (f'"{KEY.upper()}"', KEY)])
 def test_an_idempotency_key_is_a_uuid(client: FlaskClient, header: str | None, key: str | None) -> None:
-    """In double quotes, as the draft has it, or without."""
+    """The key may be in double quotes, as the draft requires, or without quotes."""
     assert client.post("/once", headers={} if header is None else {"Idempotency-Key": header}).json == {"key": key}
 
 
@@ -335,8 +336,8 @@ def test_an_idempotency_key_is_a_uuid(client: FlaskClient, header: str | None, k
     "header",
     ["", '""', "7", f'"{KEY}', f'{KEY}"', f"'{KEY}'", f"{{{KEY}}}", UUID(KEY).hex, f'"{KEY}", "{KEY}"', f'"{KEY}";a'],
 )
-def test_what_is_no_uuid_is_no_idempotency_key(client: FlaskClient, header: str) -> None:
-    """400."""
+def test_an_idempotency_key_that_is_no_uuid_is_rejected(client: FlaskClient, header: str) -> None:
+    """The answer is 400."""
     assert_problem(client.post("/once", headers={"Idempotency-Key": header}), 400)
 
 
@@ -350,29 +351,29 @@ def test_what_is_no_uuid_is_no_idempotency_key(client: FlaskClient, header: str)
         ('/<any("a.b", "c"):file>', "/{file}"),
     ],
 )
-def test_a_template_is_written_as_openapi_has_it(rule: str, template: str) -> None:
-    """Whatever converts its values."""
+def test_a_path_template_has_openapis_form(rule: str, template: str) -> None:
+    """The template does not contain Flask's converters."""
     made = Rule(rule)
     Map([made])
-    assert path_template(made) == template
+    assert format_path_template(made) == template
 
 
 @pytest.mark.parametrize("header", [None, "", "Bearer", "Bearer ", "Basic dXNlcjpwYXNz"])
-def test_without_a_bearer_token_the_answer_says_how_to_send_one(client: FlaskClient, header: str | None) -> None:
-    """401 carries the challenge that RFC 9110, 15.5.2 demands."""
+def test_a_request_without_a_bearer_token_gets_a_challenge(client: FlaskClient, header: str | None) -> None:
+    """The answer is 401 with the challenge that RFC 9110, 15.5.2, requires."""
     response = client.get("/whoami", headers={} if header is None else {"Authorization": header})
     assert_problem(response, 401)
     assert response.headers["WWW-Authenticate"] == "Bearer"
 
 
 @pytest.mark.parametrize("header", ["Bearer abc", "bearer abc", "BEARER  abc "])
-def test_the_scheme_is_read_without_case(client: FlaskClient, header: str) -> None:
+def test_the_authentication_scheme_is_case_insensitive(client: FlaskClient, header: str) -> None:
     """Authentication schemes are case-insensitive (RFC 9110, 11.1)."""
     assert client.get("/whoami", headers={"Authorization": header}).json == {"token": "abc"}
 
 
 def test_metrics_are_labelled_by_the_routes_template(client: FlaskClient) -> None:
-    """A path may hold an address; no part of it and no invented method becomes a label."""
+    """A path may contain an address; neither a path nor an unknown method becomes a label."""
     client.get("/things/ann@example.org")
     client.get("/nowhere/ann@example.org")
     client.open("/things/7", method="ANN@EXAMPLE.ORG")
@@ -385,10 +386,10 @@ def test_metrics_are_labelled_by_the_routes_template(client: FlaskClient) -> Non
     assert "ann" not in exposition.lower()
 
 
-def test_readiness_follows_what_the_service_says_and_liveness_does_not(
+def test_readiness_depends_on_the_services_check_and_liveness_does_not(
     client: FlaskClient, readiness: Readiness
 ) -> None:
-    """A database that is away makes a service not ready; it stays alive."""
+    """With an unavailable database a service is not ready, but still alive."""
     assert client.get("/health/ready").status_code == 200
     readiness.ready = False
     assert_problem(client.get("/health/ready"), 503)

@@ -1,4 +1,4 @@
-"""How often one client may ask."""
+"""The rate limit of requests per client."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,101 +7,101 @@ from flask import Flask
 
 from chassis.web import limits
 from chassis.web.http import Problem
-from chassis.web.limits import ClientLimit, client_of
+from chassis.web.limits import ClientRateLimit, identify_client
 
 
 class Client:
-    """Asks from one address."""
+    """A client that sends requests from one address."""
 
-    def __init__(self, limit: ClientLimit, address: str = "192.0.2.1") -> None:
+    def __init__(self, limit: ClientRateLimit, address: str = "192.0.2.1") -> None:
         self._app = Flask("example")
         self._limit = limit
         self._address = address
 
-    def ask(self) -> int | None:
-        """None, or the seconds after which to ask again."""
+    def send_request(self) -> int | None:
+        """Send a request; return None if it is admitted, else the seconds after which to retry."""
         with self._app.test_request_context(environ_base={"REMOTE_ADDR": self._address}):
             try:
-                self._limit.spend()
+                self._limit.count_request()
             except Problem as problem:
-                refused = problem
+                rejection = problem
             else:
                 return None
-        assert refused.status == 429
-        assert self._address not in refused.detail
-        return int(refused.headers["Retry-After"])
+        assert rejection.status == 429
+        assert self._address not in rejection.detail
+        return int(rejection.headers["Retry-After"])
 
 
 class Time:
-    """Stands still until it is moved."""
+    """A clock that only the test moves."""
 
     now = 1_000_000.0
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Time:
-    """The library reads the machine's clock."""
+    """Replace the machine's clock, which the library reads."""
     clock = Time()
     monkeypatch.setattr("time.time", lambda: clock.now)
     return clock
 
 
-def test_what_is_within_the_rate_is_let_in(clock: Time) -> None:
-    """And the next one when the oldest of them is as old as the rate says: that is what Retry-After promises."""
-    client = Client(ClientLimit("3/minute"))
+def test_requests_within_the_rate_are_admitted(clock: Time) -> None:
+    """A rejected request is admitted after the time in Retry-After, when the oldest admitted one leaves the window."""
+    client = Client(ClientRateLimit("3/minute"))
     for _ in range(3):
-        assert client.ask() is None
+        assert client.send_request() is None
         clock.now += 10
-    assert client.ask() == 30
+    assert client.send_request() == 30
     clock.now += 29
-    assert client.ask() == 1
+    assert client.send_request() == 1
     clock.now += 1.001
-    assert client.ask() is None
-    assert client.ask() == 10
+    assert client.send_request() is None
+    assert client.send_request() == 10
 
 
-def test_being_refused_costs_nothing(clock: Time) -> None:
-    """Who keeps asking is let in as soon as who waits."""
-    client = Client(ClientLimit("1/minute"))
-    assert client.ask() is None
+def test_a_rejected_request_is_not_counted(clock: Time) -> None:
+    """A client that keeps sending requests is admitted as early as one that waits."""
+    client = Client(ClientRateLimit("1/minute"))
+    assert client.send_request() is None
     for _ in range(59):
         clock.now += 1
-        assert client.ask() is not None
+        assert client.send_request() is not None
     clock.now += 1.001
-    assert client.ask() is None
+    assert client.send_request() is None
 
 
-def test_each_client_has_a_rate_of_their_own() -> None:
-    """By address."""
-    limit = ClientLimit("1/minute")
+def test_each_client_has_a_limit_of_its_own() -> None:
+    """Clients are distinguished by their addresses."""
+    limit = ClientRateLimit("1/minute")
     one, other = Client(limit), Client(limit, "192.0.2.2")
-    assert one.ask() is None
-    assert other.ask() is None
-    assert one.ask() is not None
+    assert one.send_request() is None
+    assert other.send_request() is None
+    assert one.send_request() is not None
 
 
-def test_at_once_no_more_are_let_in_than_one_after_another() -> None:
-    """Threads share the count."""
-    client = Client(ClientLimit("20/minute"))
+def test_concurrent_requests_are_limited_too() -> None:
+    """All threads share the count of a client."""
+    client = Client(ClientRateLimit("20/minute"))
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda _: client.ask(), range(100)))
+        answers = list(pool.map(lambda _: client.send_request(), range(100)))
     assert answers.count(None) == 20
 
 
-def test_the_clients_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Addresses are cheap; memory is not."""
+def test_the_number_of_stored_clients_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client with many addresses must not use up the memory."""
     monkeypatch.setattr(limits, "_MOST_CLIENTS", 10)
-    limit = ClientLimit("1/minute")
+    limit = ClientRateLimit("1/minute")
     for number in range(100):
-        Client(limit, f"192.0.2.{number}").ask()
+        Client(limit, f"192.0.2.{number}").send_request()
     assert len(limit._storage.events) <= 11
 
 
 @pytest.mark.parametrize("rate", ["", "x", "60", "60/fortnight", "-1/minute", "1/minute;2/hour"])
-def test_what_is_no_rate_is_refused_when_the_service_starts(rate: str) -> None:
-    """And not at the first request."""
+def test_an_invalid_rate_raises_when_the_service_starts(rate: str) -> None:
+    """The error is not delayed until the first request."""
     with pytest.raises(ValueError):
-        ClientLimit(rate)
+        ClientRateLimit(rate)
 
 
 @pytest.mark.parametrize(
@@ -119,5 +119,5 @@ def test_what_is_no_rate_is_refused_when_the_service_starts(rate: str) -> None:
     ],
 )
 def test_a_client_has_one_ipv4_address_or_a_network_of_ipv6(address: str, client: str) -> None:
-    """RFC 6177: nobody has fewer than 2⁶⁴ addresses."""
-    assert client_of(address) == client
+    """RFC 6177: a client has at least 2⁶⁴ addresses of IPv6."""
+    assert identify_client(address) == client

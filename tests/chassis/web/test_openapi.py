@@ -1,4 +1,4 @@
-"""A service's description: made from its routes, true to them, and shown by a page that needs no network."""
+"""The OpenAPI document: generated from the routes, and shown by a page that loads nothing from other hosts."""
 
 import re
 from uuid import UUID
@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web import openapi
-from chassis.web.http import IF_MATCH, ProblemKind, Reply, bearer_token, create_app, parsed_body, parsed_query
+from chassis.web.http import IF_MATCH, ProblemKind, Reply, create_app, parse_body, parse_query, read_bearer_token
 from chassis.web.openapi import ResponseDescription, describe
 
 
 class NewThing(BaseModel):
-    """What is to be made."""
+    """The body of a request that creates a thing."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -23,7 +23,7 @@ class NewThing(BaseModel):
 
 
 class Thing(BaseModel):
-    """What there is."""
+    """The body of an answer."""
 
     thing_id: UUID
     size: int
@@ -36,7 +36,8 @@ class Which(BaseModel):
     most: int = 10
 
 
-def blueprint() -> Blueprint:
+def create_example_blueprint() -> Blueprint:
+    """Create routes with all kinds of descriptions; two of them answer other than described."""
     routes = Blueprint("things", __name__)
 
     @routes.put("/things/<uuid:thing_id>")
@@ -49,13 +50,13 @@ def blueprint() -> Blueprint:
         problems=(404, 412, 428, 503),
     )
     def change_thing(thing_id: UUID) -> Reply:
-        bearer_token()
-        return Reply(Thing(thing_id=thing_id, size=parsed_body(NewThing).size), headers={"ETag": '"1"'})
+        read_bearer_token()
+        return Reply(Thing(thing_id=thing_id, size=parse_body(NewThing).size), headers={"ETag": '"1"'})
 
     @routes.get("/things")
     @describe("List", auth="operator", query=Which, answers={200: ResponseDescription(Thing)})
     def list_things() -> Reply:
-        return Reply(Thing(thing_id=UUID(int=1), size=parsed_query(Which).most))
+        return Reply(Thing(thing_id=UUID(int=1), size=parse_query(Which).most))
 
     @routes.get("/pages/<name>")
     @describe(
@@ -90,8 +91,8 @@ def blueprint() -> Blueprint:
 def app() -> Flask:
     problems: dict[type[Exception], ProblemKind] = {}
     app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), problems, lambda: True)
-    app.register_blueprint(blueprint())
-    app.register_blueprint(openapi.routes("Things", "7", "What there is."))
+    app.register_blueprint(create_example_blueprint())
+    app.register_blueprint(openapi.create_blueprint("Things", "7", "What there is."))
     return app
 
 
@@ -101,13 +102,14 @@ def client(app: Flask) -> FlaskClient:
 
 
 def operation(client: FlaskClient, path: str, method: str) -> dict[str, object]:
+    """Return the OpenAPI object of a route."""
     document = client.get("/openapi.json").json
     assert document is not None
     return dict(document["paths"][path][method])
 
 
-def test_the_document_says_what_it_is_about(client: FlaskClient) -> None:
-    """OpenAPI 3.1 with what the service says of itself, and no route that is not described."""
+def test_the_document_contains_the_service_and_its_described_routes(client: FlaskClient) -> None:
+    """The version is OpenAPI 3.1; routes without a description are left out."""
     document = client.get("/openapi.json").json
     assert document is not None
     assert document["openapi"] == "3.1.0"
@@ -118,16 +120,16 @@ def test_the_document_says_what_it_is_about(client: FlaskClient) -> None:
     assert document["components"]["securitySchemes"] == {"bearer": {"type": "http", "scheme": "bearer"}}
 
 
-def test_an_operation_is_named_for_its_function(client: FlaskClient) -> None:
-    """And grouped by its blueprint."""
+def test_an_operation_is_identified_by_its_functions_name(client: FlaskClient) -> None:
+    """Operations are grouped by their blueprints."""
     described = operation(client, "/things/{thing_id}", "put")
     assert described["operationId"] == "change_thing"
     assert described["tags"] == ["things"]
     assert described["summary"] == "Change a thing"
 
 
-def test_bodies_are_shown_by_the_models_that_read_and_make_them(client: FlaskClient) -> None:
-    """As JSON Schema 2020-12, by reference."""
+def test_bodies_are_described_by_their_models(client: FlaskClient) -> None:
+    """The models are JSON schemas (2020-12), which the operations reference."""
     document = client.get("/openapi.json").json
     assert document is not None
     described = document["paths"]["/things/{thing_id}"]["put"]
@@ -142,8 +144,8 @@ def test_bodies_are_shown_by_the_models_that_read_and_make_them(client: FlaskCli
     assert schemas["NewThing"]["properties"]["size"]["minimum"] == 1
 
 
-def test_problems_follow_from_what_a_route_takes(client: FlaskClient) -> None:
-    """Each is problem details, with the header that such an answer has."""
+def test_the_problems_of_a_route_follow_from_its_input(client: FlaskClient) -> None:
+    """Each of them is problem details, with the header that this status always has."""
     responses = operation(client, "/things/{thing_id}", "put")["responses"]
     assert isinstance(responses, dict)
     assert set(responses) == {"200", "400", "401", "403", "404", "412", "413", "415", "422", "428", "503"}
@@ -156,8 +158,8 @@ def test_problems_follow_from_what_a_route_takes(client: FlaskClient) -> None:
     assert set(listed) == {"200", "401", "403", "422"}
 
 
-def test_parameters_follow_from_the_path_and_from_what_is_read(client: FlaskClient) -> None:
-    """The path's by its converters, unless the route says more."""
+def test_parameters_follow_from_the_path_the_headers_and_the_query(client: FlaskClient) -> None:
+    """The schema of a path parameter follows from its converter, unless the route gives one."""
     parameters = operation(client, "/things/{thing_id}", "put")["parameters"]
     assert isinstance(parameters, list)
     path, header = parameters
@@ -177,15 +179,15 @@ def test_parameters_follow_from_the_path_and_from_what_is_read(client: FlaskClie
     assert page[0]["schema"] == {"type": "string", "maxLength": 7}
 
 
-def test_what_needs_which_token_is_said(client: FlaskClient) -> None:
-    """The operator's role stands beside the scheme."""
+def test_the_required_token_is_described(client: FlaskClient) -> None:
+    """The operator's role is listed beside the bearer scheme."""
     assert operation(client, "/things/{thing_id}", "put")["security"] == [{"bearer": []}]
     assert operation(client, "/things", "get")["security"] == [{"bearer": ["operator"]}]
     assert "security" not in operation(client, "/pages/{name}", "get")
 
 
-def test_routes_answer_what_their_functions_return(client: FlaskClient) -> None:
-    """Models as JSON, nothing as nothing, pages as they are."""
+def test_routes_answer_with_what_their_functions_return(client: FlaskClient) -> None:
+    """Models become JSON, no body stays empty, and pages are unchanged."""
     path = f"/things/{UUID(int=7)}"
     changed = client.put(path, json={"size": 3}, headers={"Authorization": "Bearer x"})
     assert changed.json == {"thing_id": str(UUID(int=7)), "size": 3}
@@ -196,16 +198,16 @@ def test_routes_answer_what_their_functions_return(client: FlaskClient) -> None:
 
 
 @pytest.mark.parametrize("path", ["/lies/status", "/lies/body"])
-def test_a_route_cannot_answer_what_it_does_not_describe(client: FlaskClient, path: str) -> None:
-    """It is a bug of ours, and found by whoever runs it once."""
+def test_an_answer_that_is_not_described_is_an_internal_error(client: FlaskClient, path: str) -> None:
+    """Such a route fails at its first request, so the mistake is found early."""
     assert client.get(path).status_code == 500
 
 
 FILES = ["swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png", "start.js"]
 
 
-def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
-    """Each of its files is served here, no script stands in the page, and its policy forbids the rest."""
+def test_the_page_loads_nothing_from_other_hosts(client: FlaskClient) -> None:
+    """The service serves all files of the page; it has no inline script, and its policy forbids everything else."""
     page = client.get("/docs")
     assert page.status_code == 200
     assert re.findall(r'(?:src|href)="([^"]+)"', page.text) == [
@@ -223,15 +225,15 @@ def test_the_page_loads_nothing_from_elsewhere(client: FlaskClient) -> None:
         file.close()
 
 
-def test_the_page_shows_this_services_document_to_nobody(client: FlaskClient) -> None:
-    """Swagger UI would have validator.swagger.io judge it."""
+def test_the_page_does_not_send_the_document_to_a_validator(client: FlaskClient) -> None:
+    """By default Swagger UI sends the document to validator.swagger.io."""
     start = client.get("/docs/start.js").text
     assert 'url: "openapi.json"' in start
     assert 'validatorUrl: "none"' in start
 
 
-def test_the_page_can_show_this_version_of_openapi(client: FlaskClient) -> None:
-    """Swagger UI does since 5.0."""
+def test_the_page_supports_openapi_3_1(client: FlaskClient) -> None:
+    """Swagger UI supports it since version 5.0."""
     found = re.search(rb'PACKAGE_VERSION:"(\d+)\.', client.get("/docs/swagger-ui-bundle.js").data)
     assert found
     assert int(found[1]) >= 5
@@ -239,5 +241,5 @@ def test_the_page_can_show_this_version_of_openapi(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize("name", ["index.html", "../openapi.py", "..%2Fopenapi.py", "docs.html", "swagger-ui.js", ""])
 def test_no_other_file_is_served(client: FlaskClient, name: str) -> None:
-    """404."""
+    """The answer is 404."""
     assert client.get(f"/docs/{name}").status_code == 404

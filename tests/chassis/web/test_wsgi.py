@@ -1,4 +1,4 @@
-"""The WSGI server: whose request it is, what is refused before the app sees it, and a stop that loses no answer."""
+"""The WSGI server: the client's address behind a proxy, unreadable requests, and a stop that loses no answer."""
 
 import contextlib
 import json
@@ -16,16 +16,26 @@ from flask import Flask, Response, jsonify, request
 from waitress.trigger import trigger
 
 from chassis.errors import CannotListenError
+from chassis.web import wsgi
 from chassis.web.wsgi import LARGEST_BODY, HttpServer
 from tests.ports import free_port
 from tests.waiting import eventually
 
 LARGE = 8 * 1024 * 1024
-"""Bytes that no socket buffer holds: the loop has to send them after the request was handled."""
+"""Bytes of an answer that exceeds every socket buffer, so that the loop sends the rest after the request ended."""
+
+TIMEOUT_S = 60
+"""Seconds for requests and waits, generous for an overloaded machine."""
+
+
+@pytest.fixture(autouse=True)
+def long_drain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a stop so much time that even an overloaded machine sends all answers."""
+    monkeypatch.setattr(wsgi, "DRAIN_S", float(TIMEOUT_S))
 
 
 class Example:
-    """A server with one request that lasts until it is told to go on."""
+    """A server with one route, /slow, whose request lasts until `go_on` is set."""
 
     def __init__(self) -> None:
         self.handling = threading.Event()
@@ -35,15 +45,15 @@ class Example:
         @app.get("/slow")
         def slow() -> str:
             self.handling.set()
-            self.go_on.wait(timeout=30)
+            self.go_on.wait(timeout=TIMEOUT_S)
             return "x" * LARGE
 
         self.port = free_port()
         self.server = HttpServer(app, "127.0.0.1", self.port)
 
     def get(self) -> int:
-        """The length of the answer."""
-        return len(httpx.get(f"http://127.0.0.1:{self.port}/slow", timeout=30).content)
+        """Send a request to /slow and return the length of the answer."""
+        return len(httpx.get(f"http://127.0.0.1:{self.port}/slow", timeout=TIMEOUT_S).content)
 
 
 @pytest.fixture
@@ -55,51 +65,56 @@ def example() -> Iterator[Example]:
 
 
 def test_a_stop_finishes_the_request_in_flight(example: Example, caplog: pytest.LogCaptureFixture) -> None:
-    """To its last byte, without a word in the log; and takes no new connection."""
+    """The answer is sent completely, nothing is logged, and new connections are refused."""
     with caplog.at_level(logging.ERROR), ThreadPoolExecutor() as pool:
         answer = pool.submit(example.get)
-        assert example.handling.wait(timeout=10)
-        stopped = pool.submit(example.server.stop)
+        assert example.handling.wait(timeout=TIMEOUT_S)
+        stopping = pool.submit(example.server.stop)
         example.go_on.set()
-        assert answer.result(timeout=30) == LARGE
-        stopped.result(timeout=30)
+        assert answer.result(timeout=TIMEOUT_S) == LARGE
+        stopping.result(timeout=TIMEOUT_S)
     assert caplog.records == []
     with pytest.raises(httpx.ConnectError):
         example.get()
 
 
-def test_a_stop_leaves_no_thread_behind(example: Example) -> None:
-    """Also when a connection was kept alive."""
+def is_server_thread_ended() -> bool:
+    """Return True if no thread of an HTTP server runs, False if one does."""
+    return "http" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_stop_ends_the_servers_thread(example: Example) -> None:
+    """The thread ends also if a connection was kept alive."""
     example.go_on.set()
-    with httpx.Client() as client:
+    with httpx.Client(timeout=TIMEOUT_S) as client:
         client.get(f"http://127.0.0.1:{example.port}/nothing")
         example.server.stop()
-    assert "http" not in {thread.name for thread in threading.enumerate()}
+    eventually(is_server_thread_ended)
 
 
-def test_a_stop_writes_to_no_pipe_that_is_closed(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when the loop was awake already, and closed everything before it was to be woken for that."""
+def test_a_stop_does_not_write_to_a_closed_pipe(example: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This holds also if the loop is awake already, and closes everything before the stop wakes it."""
     pull = trigger._physical_pull
 
     def pull_an_awake_loop(self: trigger) -> None:
         pull(self)
-        eventually(lambda: not self.thunks, "the loop did what it was told")
+        eventually(lambda: not self.thunks, "the loop calls the added functions")
         pull(self)
 
     monkeypatch.setattr(trigger, "_physical_pull", pull_an_awake_loop)
     example.server.stop()
-    assert "http" not in {thread.name for thread in threading.enumerate()}
+    eventually(is_server_thread_ended)
 
 
-def test_a_taken_port_is_an_error_of_ours(example: Example) -> None:
-    """One sentence that names the port."""
+def test_a_port_in_use_raises_cannot_listen_error(example: Example) -> None:
+    """The error is one sentence that contains the port."""
     with pytest.raises(CannotListenError, match=str(example.port)):
         HttpServer(Flask("other"), "127.0.0.1", example.port)
     example.server.stop()
 
 
-def app_that_tells() -> Flask:
-    """Answers with what it is told about the client."""
+def create_echo_app() -> Flask:
+    """Create an app whose answers contain what it knows of the client and the request."""
     app = Flask("example")
 
     @app.get("/whoami")
@@ -120,8 +135,8 @@ def app_that_tells() -> Flask:
 
 
 @contextmanager
-def serving(app: Flask, **options: Any) -> Iterator[int]:
-    """The port on which the app is served."""
+def serve(app: Flask, **options: Any) -> Iterator[int]:
+    """Serve an app during the block, which gets the port."""
     port = free_port()
     server = HttpServer(app, "127.0.0.1", port, **options)
     server.start()
@@ -129,29 +144,33 @@ def serving(app: Flask, **options: Any) -> Iterator[int]:
     server.stop()
 
 
-SAID = {"X-Forwarded-For": "203.0.113.9, 198.51.100.7", "X-Forwarded-Proto": "https", "Forwarded": "for=203.0.113.9"}
+FORWARDED = {
+    "X-Forwarded-For": "203.0.113.9, 198.51.100.7",
+    "X-Forwarded-Proto": "https",
+    "Forwarded": "for=203.0.113.9",
+}
 
 
 @pytest.mark.parametrize("proxy", [None, "192.0.2.1"])
-def test_nobody_says_who_they_are(proxy: str | None) -> None:
-    """Without a proxy in front, and to others than it, such headers are dropped: anybody can send them."""
-    with serving(app_that_tells(), trusted_proxy=proxy) as port:
-        told = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=SAID).json()
-    assert told == {"address": "127.0.0.1", "scheme": "http", "forwarded": []}
+def test_forwarded_headers_from_other_clients_than_the_proxy_are_dropped(proxy: str | None) -> None:
+    """Any client can send these headers, so only the trusted proxy's count."""
+    with serve(create_echo_app(), trusted_proxy=proxy) as port:
+        seen = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=FORWARDED, timeout=TIMEOUT_S).json()
+    assert seen == {"address": "127.0.0.1", "scheme": "http", "forwarded": []}
 
 
 @pytest.mark.parametrize("proxy", ["127.0.0.1", "*"])
-def test_the_proxy_says_who_the_client_is(proxy: str) -> None:
-    """What it saw is the last in the list; what stands before was said by the client."""
-    with serving(app_that_tells(), trusted_proxy=proxy) as port:
-        told = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=SAID).json()
-    assert (told["address"], told["scheme"]) == ("198.51.100.7", "https")
-    assert "Forwarded" not in told["forwarded"]
+def test_the_trusted_proxys_headers_contain_the_clients_address(proxy: str) -> None:
+    """The last address in the list is what the proxy saw; the client itself may have sent the others."""
+    with serve(create_echo_app(), trusted_proxy=proxy) as port:
+        seen = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=FORWARDED, timeout=TIMEOUT_S).json()
+    assert (seen["address"], seen["scheme"]) == ("198.51.100.7", "https")
+    assert "Forwarded" not in seen["forwarded"]
 
 
 def exchange(port: int, sent: bytes) -> tuple[int, dict[str, str], bytes]:
-    """Status, header by lower-case names, and body of what a raw request is answered with, to the end."""
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    """Send a raw request, and return the answer's status, headers (by lower-case names) and body."""
+    with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_S) as connection:
         connection.sendall(sent)
         received = b"".join(iter(lambda: connection.recv(65536), b""))
     head, _, body = received.partition(b"\r\n\r\n")
@@ -174,11 +193,11 @@ TOO_MUCH = LARGEST_BODY + 1
     ],
     ids=["too large", "length", "coding", "header", "bug"],
 )
-def test_what_does_not_reach_the_app_is_refused_as_the_app_would(
+def test_a_request_that_does_not_reach_the_app_is_answered_with_problem_details(
     sent: bytes, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With problem details that repeat nothing, and without the address in the log."""
-    with caplog.at_level(logging.INFO), serving(app_that_tells()) as port:
+    """The answer contains nothing of the request, and the log does not contain the path."""
+    with caplog.at_level(logging.INFO), serve(create_echo_app()) as port:
         answered, headers, body = exchange(port, sent)
     assert (answered, headers["content-type"]) == (status, "application/problem+json")
     problem = json.loads(body)
@@ -187,19 +206,20 @@ def test_what_does_not_reach_the_app_is_refused_as_the_app_would(
     assert not any("ann@" in record.getMessage() for record in caplog.records)
 
 
-def test_a_body_of_chunks_is_limited_too() -> None:
-    """413 as soon as it is too large."""
-    with serving(app_that_tells()) as port:
+def test_the_limit_of_bodies_holds_for_chunked_bodies() -> None:
+    """A chunked body is answered with 413 as soon as it is too large."""
+    with serve(create_echo_app()) as port, httpx.Client(timeout=TIMEOUT_S) as client:
         chunks = (b"x" * 65536 for _ in range(LARGEST_BODY // 65536 + 1))
         with contextlib.suppress(httpx.WriteError):
-            assert httpx.post(f"http://127.0.0.1:{port}/size", content=chunks).status_code == 413
-        assert httpx.post(f"http://127.0.0.1:{port}/size", content=iter([b"x" * 10] * 3)).json() == {"size": 30}
+            assert client.post(f"http://127.0.0.1:{port}/size", content=chunks).status_code == 413
+        assert client.post(f"http://127.0.0.1:{port}/size", content=iter([b"x" * 10] * 3)).json() == {"size": 30}
 
 
-def test_more_requests_than_threads_wait_for_their_turn() -> None:
-    """Fifty at once, on two threads: each is answered."""
+def test_more_requests_than_threads_are_all_answered() -> None:
+    """Fifty requests at once on two threads are all answered."""
     app = Flask("example")
     app.get("/")(lambda: "x")
-    with serving(app, threads=2) as port, ThreadPoolExecutor(50) as pool:
-        answers = list(pool.map(lambda _: httpx.get(f"http://127.0.0.1:{port}/", timeout=30).status_code, range(50)))
+    with serve(app, threads=2) as port, ThreadPoolExecutor(50) as pool:
+        url = f"http://127.0.0.1:{port}/"
+        answers = list(pool.map(lambda _: httpx.get(url, timeout=TIMEOUT_S).status_code, range(50)))
     assert answers == [200] * 50

@@ -18,7 +18,7 @@ from hypothesis import Phase, given, note, settings, strategies as st
 from sqlalchemy import event, select
 
 from chassis.db.database import Database
-from chassis.db.outbox import LEASE_S, Sequenced
+from chassis.db.outbox import LEASE_S, SequencedMessage
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import SourceUnavailableError, SupersededError
@@ -112,7 +112,7 @@ class Reader:
     """Event time of each published flight."""
     seen: dict[int, Any] = field(default_factory=dict)
 
-    def read(self, relayed: list[Sequenced]) -> None:
+    def read(self, relayed: list[SequencedMessage]) -> None:
         """Read relayed messages, and assert that no sequence is skipped or used twice."""
         for each in relayed:
             assert self.seen.setdefault(each.sequence, each.message) == each.message, "a sequence was reused"
@@ -207,14 +207,14 @@ class Scenario:
     def relay(self, owner: str, dies: bool) -> None:
         """Relay a batch of the outbox; a relay that dies has published the batch, and deleted nothing."""
         with self.database.transaction() as session:
-            claimed = OUTBOX.claim(session, owner, self.relay_now)
+            claimed = OUTBOX.claim_messages(session, owner, self.relay_now)
         self.reader.read(claimed)
         if dies:
             self.relay_now += LEASE_S + 1
         else:
             with self.database.transaction() as session:
-                OUTBOX.forget(session, claimed)
-                OUTBOX.release(session, owner)
+                OUTBOX.delete_published(session, claimed)
+                OUTBOX.release_lease(session, owner)
 
     def drain_outbox(self) -> None:
         """Relay until the outbox is empty."""
@@ -224,7 +224,7 @@ class Scenario:
 
     def backlog(self) -> int:
         with self.database.transaction() as session:
-            return OUTBOX.backlog(session)
+            return OUTBOX.count_unpublished(session)
 
     def check(self) -> None:
         """Assert that covered ranges are complete, and that database, events and source agree."""

@@ -16,7 +16,7 @@ from sqlalchemy import select
 
 from chassis.db.database import Database
 from chassis.db.outbox import OutboxRelay
-from chassis.kafka import sequence_in
+from chassis.kafka import parse_sequence
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.interests import InterestStore
 from collector.intervals import DAY, SourceLags
@@ -159,7 +159,7 @@ async def _relay_and_read(kafka: Broker, database: Database, metrics: Metrics) -
             last = 0
             while await consumer.position(partition) < end[partition]:
                 record = await consumer.getone(partition)
-                sequence = sequence_in(record.headers)
+                sequence = parse_sequence(record.headers)
                 assert sequence is not None
                 if sequence > last:
                     last = sequence
@@ -170,7 +170,7 @@ async def _relay_and_read(kafka: Broker, database: Database, metrics: Metrics) -
 def _has_backlog(database: Database) -> bool:
     """Return True while the outbox holds messages, False once it is empty."""
     with database.reading() as session:
-        return OUTBOX.backlog(session) > 0
+        return OUTBOX.count_unpublished(session) > 0
 
 
 def _count_publications(events: list[flights_pb.FlightsObserved]) -> Counter[tuple[str, str, str, int]]:

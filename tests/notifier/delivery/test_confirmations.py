@@ -194,7 +194,7 @@ def test_a_failure_is_counted_unless_the_circuit_was_open(reason: FailureReason,
         await fixture.request("one")
         await asyncio.sleep(60)
         assert len(fixture.mailed) == 1
-        assert ('status="failure"' in fixture.metrics.exposition()[0].decode()) == counts
+        assert ('status="failure"' in fixture.metrics.format_exposition()[0].decode()) == counts
 
     run_check(check)
 

@@ -13,7 +13,7 @@ from sqlalchemy import (
 )
 
 from chassis.db.database import UtcDateTime
-from chassis.db.migrations import compare_letter_by_letter, create_table
+from chassis.db.migrations import convert_to_binary_collation, create_table
 
 revision = "0001"
 down_revision = None

@@ -4,7 +4,7 @@ from alembic import op
 from sqlalchemy import Column, Integer, LargeBinary, String, UniqueConstraint, Uuid
 
 from chassis.db.database import UtcDateTime
-from chassis.db.migrations import add_column, create_index, create_table, require
+from chassis.db.migrations import add_column, create_index, create_table, require_not_null
 
 revision = "0002"
 down_revision = "0001"
@@ -23,7 +23,7 @@ def upgrade() -> None:
         "UPDATE users SET version = 1, confirmation_asked_at = created_at, confirmations_asked = 1"
         " WHERE version IS NULL"
     )
-    require("users", *added)
+    require_not_null("users", *added)
     create_index("ix_users_created_at", "users", "created_at", "user_id")
 
     create_table(

@@ -1,62 +1,68 @@
+"""The tracker of a partition's offsets: which offset may be committed."""
+
 from hypothesis import given, strategies as st
 
-from chassis.faust.internals.offsets import Delivered
+from chassis.faust.internals.offsets import OffsetTracker
 
 
-def test_the_first_that_is_not_acknowledged_is_never_passed() -> None:
-    """Not even when nothing was passed before, or when it is the very next one."""
-    delivered, acknowledged = Delivered(), {1, 2}
+def test_no_offset_is_committable_past_an_unacknowledged_event() -> None:
+    """The event may be the very first one, or the next one after the committed offset."""
+    tracker, acknowledged = OffsetTracker(), {1, 2}
     for offset in range(4):
-        delivered.add(offset)
-    assert delivered.passed(acknowledged) is None
+        tracker.track(offset)
+    assert tracker.take_committable(acknowledged) is None
     acknowledged |= {0}
-    assert delivered.passed(acknowledged) == 3
+    assert tracker.take_committable(acknowledged) == 3
     assert acknowledged == set()
-    delivered.add(4)
+    tracker.track(4)
     acknowledged |= {4}
-    assert delivered.passed(acknowledged) is None
+    assert tracker.take_committable(acknowledged) is None
 
 
-def test_a_gap_acknowledges_nothing() -> None:
-    """Offsets that compaction has taken have no event; the event after them has to be acknowledged as any other."""
-    delivered = Delivered()
-    delivered.add(7)
-    delivered.add(90)
-    assert delivered.passed({7}) == 8
-    assert delivered.passed({90}) == 91
+def test_the_event_after_a_gap_must_be_acknowledged() -> None:
+    """Compaction leaves gaps of offsets without an event."""
+    tracker = OffsetTracker()
+    tracker.track(7)
+    tracker.track(90)
+    assert tracker.take_committable({7}) == 8
+    assert tracker.take_committable({90}) == 91
 
 
-def test_what_is_delivered_again_changes_nothing() -> None:
-    delivered = Delivered()
+def test_an_offset_that_is_tracked_again_changes_nothing() -> None:
+    """Faust may build the message of a record more than once."""
+    tracker = OffsetTracker()
     for offset in (3, 4, 4, 3):
-        delivered.add(offset)
-    assert delivered.passed({3, 4}) == 5
-    delivered.add(4)
-    assert delivered.passed(set()) is None
+        tracker.track(offset)
+    assert tracker.take_committable({3, 4}) == 5
+    tracker.track(4)
+    assert tracker.take_committable(set()) is None
 
 
 @given(st.data())
-def test_as_a_list_of_all_events_says(data: st.DataObject) -> None:
-    """In any order of deliveries, acknowledgements and commits, with gaps: the first one that is open is the bound."""
+def test_the_committable_offset_is_that_of_a_simple_model(data: st.DataObject) -> None:
+    """The model is a list of all events: everything before the first unacknowledged event is committable.
+
+    Deliveries, acknowledgements and commits come in any order, with gaps between the offsets.
+    """
     offsets = sorted(data.draw(st.sets(st.integers(0, 40), min_size=1)))
-    delivered, acknowledged = Delivered(), set[int]()
+    tracker, acknowledged = OffsetTracker(), set[int]()
     known: list[int] = []
     done: set[int] = set()
     committed = -1
     upcoming = iter(offsets)
     for step in data.draw(st.lists(st.sampled_from(("deliver", "acknowledge", "commit")), max_size=80)):
-        open_ones = [each for each in known if each not in done]
+        unacknowledged = [each for each in known if each not in done]
         if step == "deliver" and (offset := next(upcoming, None)) is not None:
-            delivered.add(offset)
+            tracker.track(offset)
             known.append(offset)
-        elif step == "acknowledge" and open_ones:
-            offset = data.draw(st.sampled_from(open_ones))
+        elif step == "acknowledge" and unacknowledged:
+            offset = data.draw(st.sampled_from(unacknowledged))
             acknowledged.add(offset)
             done.add(offset)
         elif step == "commit":
-            passed = delivered.passed(acknowledged)
+            committable = tracker.take_committable(acknowledged)
             first_open = next((each for each in known if each not in done), None)
             before = [each for each in known if first_open is None or each < first_open]
             expected = before[-1] + 1 if before else -1
-            assert (passed or committed) == max(expected, committed)
+            assert (committable or committed) == max(expected, committed)
             committed = max(expected, committed)

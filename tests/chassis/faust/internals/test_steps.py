@@ -1,4 +1,4 @@
-"""Coroutines that are begun here and now: they end as they would in a task, whenever that is."""
+"""Eager coroutines: they return, raise and end as they would in a task."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chassis.faust.internals.steps import Begun
+from chassis.faust.internals.steps import EagerCoroutine
 
 
 async def at_once() -> int:
@@ -21,45 +21,45 @@ async def after(*awaited: "asyncio.Future[int]") -> int:
     return sum([await each for each in awaited])
 
 
-def run(story: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(story)
+def run(scenario: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(scenario)
 
 
-def test_what_need_not_wait_is_done_at_once() -> None:
-    """Without an event loop even; and awaiting it then gives the same."""
-    begun = Begun(at_once())
-    assert begun.is_done
-    assert begun.result == 7
+def test_a_coroutine_that_does_not_wait_is_done_at_once() -> None:
+    """Such a coroutine needs no event loop; awaiting it afterwards returns the same result."""
+    eager = EagerCoroutine(at_once())
+    assert eager.is_done
+    assert eager.result == 7
     with pytest.raises(LookupError):
-        Begun(failing())
+        EagerCoroutine(failing())
 
     async def awaited() -> None:
-        assert await Begun(at_once()) == 7
+        assert await EagerCoroutine(at_once()) == 7
 
     run(awaited())
 
 
-def test_what_waits_goes_on_once_it_is_awaited() -> None:
-    """By another task than the one that began it, through each thing that it waits for."""
+def test_a_coroutine_that_waits_continues_when_it_is_awaited() -> None:
+    """Another task than the one that started it may await it, through several waits."""
 
-    async def story() -> None:
+    async def scenario() -> None:
         loop = asyncio.get_running_loop()
         first, second = loop.create_future(), loop.create_future()
-        begun = Begun(after(first, second))
-        assert not begun.is_done
-        rest = asyncio.ensure_future(begun)
+        eager = EagerCoroutine(after(first, second))
+        assert not eager.is_done
+        rest = asyncio.ensure_future(eager)
         first.set_result(3)
         await asyncio.sleep(0)
         assert not rest.done()
         second.set_result(4)
         assert await rest == 7
-        assert begun.is_done
+        assert eager.is_done
 
-    run(story())
+    run(scenario())
 
 
-def test_what_goes_wrong_while_it_waits_goes_wrong_in_the_coroutine() -> None:
-    """An error of what it waits for, and a cancellation: it may see to either, and ends as it decides."""
+def test_errors_and_cancellations_are_raised_inside_the_waiting_coroutine() -> None:
+    """The coroutine may handle an error of the awaited future and a cancellation, as in a task."""
     seen: list[type[BaseException]] = []
 
     async def watching(awaited: "asyncio.Future[int]") -> str:
@@ -68,26 +68,26 @@ def test_what_goes_wrong_while_it_waits_goes_wrong_in_the_coroutine() -> None:
         except (LookupError, asyncio.CancelledError) as error:
             seen.append(type(error))
             if isinstance(error, LookupError):
-                return "mended"
+                return "handled"
             raise
 
-    async def story() -> None:
+    async def scenario() -> None:
         loop = asyncio.get_running_loop()
         broken, never = loop.create_future(), loop.create_future()
-        mended, cancelled = (asyncio.ensure_future(Begun(watching(each))) for each in (broken, never))
+        handled, cancelled = (asyncio.ensure_future(EagerCoroutine(watching(each))) for each in (broken, never))
         await asyncio.sleep(0)
         broken.set_exception(LookupError())
         cancelled.cancel()
-        assert await mended == "mended"
+        assert await handled == "handled"
         with pytest.raises(asyncio.CancelledError):
             await cancelled
 
-    run(story())
+    run(scenario())
     assert sorted(each.__name__ for each in seen) == ["CancelledError", "LookupError"]
 
 
-def test_what_is_closed_cleans_up_and_goes_no_further() -> None:
-    """So a record that could not be sent at once is not sent later."""
+def test_a_closed_coroutine_runs_its_cleanup_and_does_not_continue() -> None:
+    """A record that could not be sent at once must not be sent later."""
     done: list[str] = []
 
     async def working(awaited: "asyncio.Future[int]") -> None:
@@ -97,11 +97,11 @@ def test_what_is_closed_cleans_up_and_goes_no_further() -> None:
         finally:
             done.append("cleaned up")
 
-    async def story() -> None:
+    async def scenario() -> None:
         awaited = asyncio.get_running_loop().create_future()
-        Begun(working(awaited)).close()
+        EagerCoroutine(working(awaited)).close()
         awaited.set_result(1)
         await asyncio.sleep(0)
 
-    run(story())
+    run(scenario())
     assert done == ["cleaned up"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from chassis.errors import SettingsError
-from chassis.settings import load
+from chassis.settings import load_settings
 from collector.settings import CollectorSettings
 from collector.sources.opensky.credentials import read_credentials
 
@@ -34,7 +34,7 @@ def load_settings(monkeypatch: pytest.MonkeyPatch, **settings: object) -> Collec
     """Return the settings from these environment variables and the required ones."""
     for name, value in (REQUIRED | settings).items():
         monkeypatch.setenv(name, str(value))
-    return load(CollectorSettings)
+    return load_settings(CollectorSettings)
 
 
 @pytest.mark.parametrize(
