@@ -269,7 +269,7 @@ class Join:
 
     async def _publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
         """Publish an event to the dead-letter topic, and wait until the broker has it."""
-        await _retry_until_sent(lambda: dead_letter(self._dead_letter_topic, event, reason))
+        await _retry_until_sent(lambda: publish_dead_letter(self._dead_letter_topic, event, reason))
 
     def _owns_all_events(self, effects: _PendingEffects) -> bool:
         """Return True if this worker still owns the partitions of all events, False after a rebalance."""

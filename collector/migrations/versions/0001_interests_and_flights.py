@@ -22,7 +22,7 @@ down_revision = None
 
 def upgrade() -> None:
     """Create each table and index that does not exist yet."""
-    compare_letter_by_letter("interests", "coverage", "flights", "outbox", "outbox_relay")
+    convert_to_binary_collation("interests", "coverage", "flights", "outbox", "outbox_relay")
     create_table(
         "interests",
         Column("interest_id", Uuid, primary_key=True),

@@ -21,7 +21,7 @@ down_revision = None
 
 def upgrade() -> None:
     """Create the tables, unless they exist, and let existing ones compare texts letter by letter."""
-    compare_letter_by_letter("users", "outbox", "outbox_relay")
+    convert_to_binary_collation("users", "outbox", "outbox_relay")
     create_table(
         "users",
         Column("user_id", Uuid, primary_key=True),

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from chassis import settings as chassis_settings
 from chassis.errors import SettingsError
-from chassis.settings import load_settings
 from collector.settings import CollectorSettings
 from collector.sources.opensky.credentials import read_credentials
 
@@ -30,11 +30,11 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def load_settings(monkeypatch: pytest.MonkeyPatch, **settings: object) -> CollectorSettings:
+def load_collector_settings(monkeypatch: pytest.MonkeyPatch, **settings: object) -> CollectorSettings:
     """Return the settings from these environment variables and the required ones."""
     for name, value in (REQUIRED | settings).items():
         monkeypatch.setenv(name, str(value))
-    return load_settings(CollectorSettings)
+    return chassis_settings.load_settings(CollectorSettings)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_any_other_content_is_a_clear_error_without_the_content(
     path = tmp_path / f"{SECRET}.json"
     path.write_bytes(content)
     with pytest.raises(SettingsError, match=r"^OPENSKY_CREDENTIALS_FILE: .*clientId and clientSecret$") as caught:
-        load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=path)
+        load_collector_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=path)
     assert SECRET not in str(caught.value)
 
 
@@ -89,7 +89,7 @@ def test_any_other_content_is_a_clear_error_without_the_content(
 def test_an_unreadable_file_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
     """The error names the variable, and is reported together with all other errors."""
     with pytest.raises(SettingsError) as caught:
-        load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=tmp_path / path, POLL_INTERVAL="PT1S")
+        load_collector_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=tmp_path / path, POLL_INTERVAL="PT1S")
     first, second = str(caught.value).splitlines()
     assert first.startswith("OPENSKY_CREDENTIALS_FILE: ")
     assert "cannot be read" in first
@@ -99,15 +99,18 @@ def test_an_unreadable_file_is_a_clear_error(tmp_path: Path, monkeypatch: pytest
 def test_credentials_are_set_once(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
     """They come from the file, or from both variables, or from neither for anonymous access; empty means not set."""
     client = {"OPENSKY_CLIENT_ID": "me", "OPENSKY_CLIENT_SECRET": SECRET}
-    assert load_settings(monkeypatch).opensky_credentials() is None
-    assert load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE="").opensky_credentials() is None
-    from_file = load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=file)
+    assert load_collector_settings(monkeypatch).opensky_credentials() is None
+    assert load_collector_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE="").opensky_credentials() is None
+    from_file = load_collector_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=file)
     assert from_file.opensky_credentials() == ("me-api-client", SECRET)
     assert SECRET not in repr(from_file)
     with pytest.raises(SettingsError, match=r"^OPENSKY_CREDENTIALS_FILE: .*OPENSKY_CLIENT_ID") as caught:
-        load_settings(monkeypatch, **client)
+        load_collector_settings(monkeypatch, **client)
     assert SECRET not in str(caught.value)
-    assert load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE="", **client).opensky_credentials() == ("me", SECRET)
+    assert load_collector_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE="", **client).opensky_credentials() == (
+        "me",
+        SECRET,
+    )
 
 
 @pytest.mark.parametrize("half", ["OPENSKY_CLIENT_ID", "OPENSKY_CLIENT_SECRET"])
@@ -116,12 +119,12 @@ def test_half_of_the_credentials_beside_the_file_is_an_error(
 ) -> None:
     """The settings would not define which of the two clients is meant."""
     with pytest.raises(SettingsError, match="OPENSKY_CLIENT_SECRET"):
-        load_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=file, **{half: SECRET})
+        load_collector_settings(monkeypatch, OPENSKY_CREDENTIALS_FILE=file, **{half: SECRET})
 
 
 def test_timeouts_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
     """The defaults are five seconds to connect, thirty in all."""
-    settings = load_settings(monkeypatch)
+    settings = load_collector_settings(monkeypatch)
     assert (settings.opensky_connect_timeout, settings.opensky_timeout) == (5, 30)
 
 
@@ -130,4 +133,4 @@ def test_timeouts_have_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_timeouts_have_bounds(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     """Neither zero nor infinite timeouts are accepted."""
     with pytest.raises(SettingsError, match=f"^{name}: "):
-        load_settings(monkeypatch, **{name: value})
+        load_collector_settings(monkeypatch, **{name: value})
