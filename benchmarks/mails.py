@@ -37,7 +37,7 @@ import uvloop
 
 from benchmarks.mail_sink import HOST, REPLY_MS, Sink, running_sink
 from benchmarks.streams.figures import median, progress, report
-from benchmarks.streams.traffic import airports
+from benchmarks.streams.traffic import choose_airports
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
@@ -56,7 +56,7 @@ LOGIN: Final = ("towerwatch", "secret")
 SENDER: Final = Address("Towerwatch", addr_spec="alerts@example.org")
 NOW: Final = datetime(2026, 11, 23, 5, tzinfo=UTC)
 PEOPLE: Final = 10_000
-AIRPORTS: Final = tuple(airports(24))
+AIRPORTS: Final = tuple(choose_airports(24))
 LEVELS: Final = (20, 30, 40)
 ZONES: Final = ("UTC", "Europe/Rome", "America/New_York", "Asia/Tokyo")
 

@@ -96,7 +96,7 @@ def _show(cluster: Cluster, folder: Path, sink: Sink, trusted: Path, target: str
         original = (f"{where}: a connection for each alert", scene.one_by_one(60 if reply_ms else 600).per_s)
         report(NAME, original[0], original[1], "alerts/s")
         for what, (share, settings) in ways.items():
-            cluster.empty(ALERTS_RAISED.name)
+            cluster.delete_records(ALERTS_RAISED.name)
             some = people // share
             records = list(_records(some))
             cluster.fill(ALERTS_RAISED.name, records)

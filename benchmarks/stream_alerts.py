@@ -25,41 +25,43 @@ import uvloop
 from aiokafka import AIOKafkaProducer
 
 from benchmarks.stream_app import fill_interests
-from benchmarks.streams.contest import times_until_done
+from benchmarks.streams.contest import wait_for_completion_times
 from benchmarks.streams.figures import median, percentile, progress, report
-from benchmarks.streams.kafka import Cluster, changelog_of, stream_topics
-from benchmarks.streams.progress import rate_after, sequences_of
+from benchmarks.streams.kafka import Cluster, find_changelog, list_stream_topics
+from benchmarks.streams.progress import compute_rate, group_sequences
 from benchmarks.streams.traffic import (
     NOW,
     Record,
-    airports,
-    alarmed_interests,
-    flight_records,
-    past,
-    past_records,
-    quiet_interests,
-    records_of,
+    build_alarmed_interests,
+    build_flight_records,
+    build_past,
+    build_past_records,
+    build_quiet_interests,
+    build_records,
+    choose_airports,
 )
 from benchmarks.streams.work import AIRPORTS, Folding
-from benchmarks.streams.worker import Worker, working
+from benchmarks.streams.worker import Worker, running_stream_worker
 from domain.interests import Direction
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S
 from local.kafka import running_broker
 from streams.app import SERVICE
-from streams.entries import encode_interest
-from streams.join_state import Outcome
+from streams.entries import encode_interest_entry
+from streams.join_state import FoldResult
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, partition_of
 
 NAME: Final = "stream_alerts"
 AN_HOUR: Final = 60
-"""Flights in an hour of a busy airport, one direction."""
+"""Flights of an hour at a busy airport in one direction."""
 HIGH: Final = 500
+"""High threshold (flights a day) of the interests of the burst."""
 _DAY_S: Final = 24 * HOUR_S
 
 
 def main() -> int:
+    """Run the chosen scenes and print their figures."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     parser.add_argument("--scenes", nargs="*", default=["latency", "burst", "recovery"], help="(default: all)")
@@ -67,57 +69,60 @@ def main() -> int:
     share = 10 if options.quick else 1
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with running_broker(folder / "kafka", topics=stream_topics()) as broker:
+        with running_broker(folder / "kafka", topics=list_stream_topics()) as broker:
             cluster = Cluster(broker.bootstrap_servers)
             if "latency" in options.scenes:
-                _latency(cluster, folder / "latency", 8_000 // share, 10.0 / share)
-                _clear(cluster)
+                _measure_latency(cluster, folder / "latency", 8_000 // share, 10.0 / share)
+                _delete_state(cluster)
             if "burst" in options.scenes:
-                _burst(cluster, folder / "burst", 100_000 // share)
-                _clear(cluster)
+                _measure_burst(cluster, folder / "burst", 100_000 // share)
+                _delete_state(cluster)
             if "recovery" in options.scenes:
-                _recovery(cluster, folder / "recovery", 1_000_000 // share)
+                _measure_recovery(cluster, folder / "recovery", 1_000_000 // share)
     return 0
 
 
-def _clear(cluster: Cluster) -> None:
-    changelogs = [changelog_of(table) for table in ("airports", "interests", "history")]
-    cluster.empty(FLIGHTS_OBSERVED.name, ALERTS_RAISED.name, *changelogs)
-    cluster.forget_group(SERVICE)
+def _delete_state(cluster: Cluster) -> None:
+    """Delete the flights, the alerts, the changelogs and the stream's consumer group."""
+    changelogs = [find_changelog(table) for table in ("airports", "interests", "history")]
+    cluster.delete_records(FLIGHTS_OBSERVED.name, ALERTS_RAISED.name, *changelogs)
+    cluster.delete_group(SERVICE)
 
 
-def _latency(cluster: Cluster, folder: Path, messages: int, seconds: float) -> None:
-    names = airports(AIRPORTS)
+def _measure_latency(cluster: Cluster, folder: Path, messages: int, seconds: float) -> None:
+    """Measure the latency of alerts at half of the maximum load, which is measured first with `messages` batches."""
+    names = choose_airports(AIRPORTS)
     fill_interests(cluster, names, 1_000)
     sequence = count(1)
-    before = past_records(names, sequence)
-    after = flight_records(names, AN_HOUR, messages * 2, sequence)
+    before = build_past_records(names, sequence)
+    after = build_flight_records(names, AN_HOUR, messages * 2, sequence)
     cluster.fill(FLIGHTS_OBSERVED.name, [*before, *after[:messages]])
-    with working(folder, cluster.bootstrap_servers, "memory") as worker:
+    with running_stream_worker(folder, cluster.bootstrap_servers, "memory") as worker:
         given = [*before, *after[:messages]]
-        times = times_until_done(cluster, worker, sequences_of(given), sum(each.flights for each in given))
-        most = rate_after(times, len(before) + messages // 10)
+        times = wait_for_completion_times(cluster, worker, group_sequences(given), sum(each.flights for each in given))
+        most = compute_rate(times, len(before) + messages // 10)
         progress(f"at most {most:,.0f} batches/s; now half of that")
-        cluster.empty(ALERTS_RAISED.name)
+        cluster.delete_records(ALERTS_RAISED.name)
         later = after[messages : messages + int(most / 2 * seconds)]
         took = cluster.fill(FLIGHTS_OBSERVED.name, later, per_second=most / 2)
         given += later
-        times_until_done(cluster, worker, sequences_of(given), sum(each.flights for each in given))
-    waited = []
-    for record in cluster.records(ALERTS_RAISED.name):
+        wait_for_completion_times(cluster, worker, group_sequences(given), sum(each.flights for each in given))
+    latencies_ms = []
+    for record in cluster.read_records(ALERTS_RAISED.name):
         cause = AlertRaised.FromString(record.value).cause_published_at
-        waited.append((record.at - cause.seconds - cause.nanos / 1e9) * 1000)
-    circumstances: dict[str, float] = {"alerts": len(waited), "batches_per_s": round(len(later) / took)}
-    report(NAME, "latency at half the maximum load, median", percentile(waited, 0.5), "ms", None, **circumstances)
-    report(NAME, "latency at half the maximum load, p99", percentile(waited, 0.99), "ms", None, **circumstances)
+        latencies_ms.append((record.at - cause.seconds - cause.nanos / 1e9) * 1000)
+    circumstances: dict[str, float] = {"alerts": len(latencies_ms), "batches_per_s": round(len(later) / took)}
+    report(NAME, "latency at half the maximum load, median", percentile(latencies_ms, 0.5), "ms", None, **circumstances)
+    report(NAME, "latency at half the maximum load, p99", percentile(latencies_ms, 0.99), "ms", None, **circumstances)
 
 
-def _burst(cluster: Cluster, folder: Path, interests: int) -> None:
-    (airport,) = airports(1)
-    table = {key: encode_interest(1, value) for key, value in alarmed_interests(airport, interests, HIGH)}
+def _measure_burst(cluster: Cluster, folder: Path, interests: int) -> None:
+    """Measure the alerts per second when all interests of an airport fire or resolve with one batch."""
+    (airport,) = choose_airports(1)
+    table = {key: encode_interest_entry(1, value) for key, value in build_alarmed_interests(airport, interests, HIGH)}
     _fill_table(cluster, table)
     sequence = count(1)
-    cluster.fill(FLIGHTS_OBSERVED.name, records_of(past(Direction.DEPARTURES), [airport], sequence))
+    cluster.fill(FLIGHTS_OBSERVED.name, build_records(build_past(Direction.DEPARTURES), [airport], sequence))
     days = [
         Observation(
             Direction.DEPARTURES,
@@ -128,39 +133,40 @@ def _burst(cluster: Cluster, folder: Path, interests: int) -> None:
         )
         for day, flights in enumerate((HIGH, HIGH + 1, HIGH - 1, HIGH + 1))
     ]
-    batches = list(records_of(days, [airport], sequence))
+    batches = list(build_records(days, [airport], sequence))
     folding = Folding(table)
-    for record in records_of(past(Direction.DEPARTURES), [airport], count(1)):
-        folding.write(_outcome(folding, record))
+    for record in build_records(build_past(Direction.DEPARTURES), [airport], count(1)):
+        folding.write_result(_compute_result(folding, record))
     rates, bare = [], []
-    with working(folder, cluster.bootstrap_servers, "memory") as worker:
+    with running_stream_worker(folder, cluster.bootstrap_servers, "memory") as worker:
         cluster.fill(FLIGHTS_OBSERVED.name, batches[:1])
-        folding.write(_outcome(folding, batches[0]))
-        flights = sum(len(each.event_times) for each in past(Direction.DEPARTURES)) + HIGH
-        worker.until(lambda: worker.flights_folded() >= flights, "the end of its first batches")
+        folding.write_result(_compute_result(folding, batches[0]))
+        flights = sum(len(each.event_times) for each in build_past(Direction.DEPARTURES)) + HIGH
+        worker.wait_until(lambda: worker.flights_folded() >= flights, "the end of its first batches")
         for batch in batches[1:]:
-            cluster.empty(ALERTS_RAISED.name)
+            cluster.delete_records(ALERTS_RAISED.name)
             cluster.fill(FLIGHTS_OBSERVED.name, [batch])
-            worker.until(lambda: cluster.count(ALERTS_RAISED.name) >= interests, "all alerts")
-            published_at = cluster.appended_at(FLIGHTS_OBSERVED.name)[-1]
-            rates.append(interests / (cluster.appended_at(ALERTS_RAISED.name)[-1] - published_at))
-            cluster.empty(ALERTS_RAISED.name)
-            bare.append(interests / uvloop.run(_sent_bare(cluster.bootstrap_servers, folding, batch)))
+            worker.wait_until(lambda: cluster.count_records(ALERTS_RAISED.name) >= interests, "all alerts")
+            published_at = cluster.read_append_times(FLIGHTS_OBSERVED.name)[-1]
+            rates.append(interests / (cluster.read_append_times(ALERTS_RAISED.name)[-1] - published_at))
+            cluster.delete_records(ALERTS_RAISED.name)
+            bare.append(interests / uvloop.run(_send_with_bare_producer(cluster.bootstrap_servers, folding, batch)))
             progress(f"{interests:,} alerts: {rates[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
     beside = f"{interests:,} alerts at once, made and sent by a bare aiokafka producer"
     report(NAME, beside, median(bare), "alerts/s")
     report(NAME, f"{interests:,} alerts at once", median(rates), "alerts/s", (beside, median(bare)))
 
 
-def _outcome(folding: Folding, record: Record) -> Outcome:
-    outcome = folding.outcome(record.sequence, record.value)
-    if outcome is None:
+def _compute_result(folding: Folding, record: Record) -> FoldResult:
+    """Fold a record without writing. End the benchmark if the record counts as a duplicate."""
+    result = folding.compute_result(record.sequence, record.value)
+    if result is None:
         raise SystemExit("a batch was taken for a duplicate")
-    return outcome
+    return result
 
 
-async def _sent_bare(bootstrap_servers: str, folding: Folding, batch: Record) -> float:
-    """Seconds from the batch to the acknowledgement of its last alert."""
+async def _send_with_bare_producer(bootstrap_servers: str, folding: Folding, batch: Record) -> float:
+    """Fold a batch, send its alerts with a bare producer, and return the seconds until the last acknowledgement."""
     async with AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",
@@ -170,51 +176,54 @@ async def _sent_bare(bootstrap_servers: str, folding: Folding, batch: Record) ->
     ) as producer:
         await producer.partitions_for(ALERTS_RAISED.name)
         began = time.perf_counter()
-        outcome = _outcome(folding, batch)
+        result = _compute_result(folding, batch)
         sent: list[asyncio.Future[Any]] = []
-        for key, value, partition in folding.alerts(outcome, int(time.time() * 1000)):
+        for key, value, partition in folding.encode_alerts(result, int(time.time() * 1000)):
             sent.append(await producer.send(ALERTS_RAISED.name, value, key, partition))
         await asyncio.gather(*sent)
         took = time.perf_counter() - began
-    folding.write(outcome)
+    folding.write_result(result)
     return took
 
 
-def _recovery(cluster: Cluster, folder: Path, interests: int) -> None:
-    names = airports(AIRPORTS)
-    _fill_table(cluster, {key: encode_interest(1, value) for key, value in quiet_interests(names, interests)})
+def _measure_recovery(cluster: Cluster, folder: Path, interests: int) -> None:
+    """Measure the recovery of interests from the changelog, and after a restart from local RocksDB."""
+    names = choose_airports(AIRPORTS)
+    _fill_table(
+        cluster, {key: encode_interest_entry(1, value) for key, value in build_quiet_interests(names, interests)}
+    )
     progress(f"{interests:,} interests are in the changelog")
     sequence = count(1)
-    before = past_records(names[:1], sequence)
-    after = flight_records(names[:1], AN_HOUR, 2, sequence)
+    before = build_past_records(names[:1], sequence)
+    after = build_flight_records(names[:1], AN_HOUR, 2, sequence)
     cluster.fill(FLIGHTS_OBSERVED.name, before)
     figure = f"recovery of {interests:,} interests"
     from_changelog, from_rocksdb = f"{figure} from the changelog into RocksDB", f"{figure} from local RocksDB"
     first: tuple[float, float] | None = None
-    for number, says in enumerate((from_changelog, from_rocksdb)):
+    for number, source in enumerate((from_changelog, from_rocksdb)):
         cluster.fill(FLIGHTS_OBSERVED.name, after[number : number + 1])
-        ready, folded, memory = _restarted(cluster, folder, [*before, *after[: number + 1]])
+        ready, folded, memory = _measure_restart(cluster, folder, [*before, *after[: number + 1]])
         first = first or (ready, folded)
         beside = f"{from_changelog}, ready", first[0]
         most = round(memory / 1e6)
-        report(NAME, f"{says}, ready", ready, "s", beside, interests_per_s=interests // ready, most_memory_mb=most)
+        report(NAME, f"{source}, ready", ready, "s", beside, interests_per_s=interests // ready, most_memory_mb=most)
         beside = f"{from_changelog}, first batch folded", first[1]
-        report(NAME, f"{says}, first batch folded", folded, "s", beside)
+        report(NAME, f"{source}, first batch folded", folded, "s", beside)
 
 
-def _restarted(cluster: Cluster, data: Path, given: list[Record]) -> tuple[float, float, int]:
-    """Seconds until a worker is ready, and until all that was given is folded; its most memory in bytes."""
+def _measure_restart(cluster: Cluster, data: Path, given: list[Record]) -> tuple[float, float, int]:
+    """Start a worker. Return the seconds until readiness and until all given records are folded, and its peak bytes."""
     began = time.time()
-    with working(data, cluster.bootstrap_servers, "rocksdb") as worker:
-        worker.until(worker.is_ready, "readiness", within_s=300)
+    with running_stream_worker(data, cluster.bootstrap_servers, "rocksdb") as worker:
+        worker.wait_until(worker.is_ready, "readiness", within_s=300)
         ready = time.time() - began
-        times = times_until_done(cluster, worker, sequences_of(given), flights=1)
-        memory = _most_memory(worker)
+        times = wait_for_completion_times(cluster, worker, group_sequences(given), flights=1)
+        memory = _read_peak_memory(worker)
     return ready, times[-1] - began, memory
 
 
-def _most_memory(worker: Worker) -> int:
-    """The most that the process ever had resident (Linux), in bytes; 0 elsewhere."""
+def _read_peak_memory(worker: Worker) -> int:
+    """Read the peak resident memory of a worker process in bytes (Linux); 0 elsewhere."""
     status = Path(f"/proc/{worker.process.pid}/status")
     if not status.exists():
         return 0
@@ -223,8 +232,9 @@ def _most_memory(worker: Worker) -> int:
 
 
 def _fill_table(cluster: Cluster, table: dict[bytes, bytes]) -> None:
+    """Publish the entries of a table of interests to its changelog."""
     cluster.fill(
-        changelog_of("interests"),
+        find_changelog("interests"),
         (
             Record(partition_of(key[:4].decode(), FLIGHTS_OBSERVED), key, entry, sequence=1)
             for key, entry in table.items()

@@ -30,39 +30,40 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.streams import original
-from benchmarks.streams.contest import AIOKAFKA, CONTENDERS, QUIX, STREAM, Contest, run_original
+from benchmarks.streams.contest import AIOKAFKA, CONTENDERS, QUIX, STREAM, BenchmarkRuns, run_original
 from benchmarks.streams.figures import median, progress, report
-from benchmarks.streams.kafka import Cluster, changelog_of, stamped, stream_topics
-from benchmarks.streams.traffic import Record, airports, flight_records, past_records
-from benchmarks.streams.work import AIRPORTS, Task, interest_entries
+from benchmarks.streams.kafka import Cluster, find_changelog, list_stream_topics, with_append_times
+from benchmarks.streams.traffic import Record, build_flight_records, build_past_records, choose_airports
+from benchmarks.streams.work import AIRPORTS, Task, build_interest_entries
 from local.kafka import running_broker
 from towerwatch.topics import FLIGHTS_OBSERVED, partition_of
 
 NAME: Final = "stream_app"
 INTERESTS: Final = 1_000
-"""At each airport."""
+"""Number of interests at each airport."""
 MESSAGES: Final = {1: 6_000, 10: 6_000, 100: 6_000, 1_000: 1_600}
-"""By batch size; some seconds."""
+"""Number of messages by batch size; enough for some seconds."""
 COMPARED: Final = (STREAM, AIOKAFKA, QUIX)
 ROUNDS: Final = {1: 1, 10: 1, 100: 3, 1_000: 2}
-"""Of those that are compared: the collector makes batches of 30 to 1,000. The others run in the first round alone."""
+"""Rounds of the compared contenders by batch size (the collector makes 30 to 1,000); others run in the first alone."""
 ORIGINAL_MESSAGES: Final = 1_000
 ORIGINAL: Final = "the original's shape"
 
 
 def main() -> int:
+    """Run the contenders at the chosen batch sizes, and print their figures."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     parser.add_argument("--sizes", type=int, nargs="*", default=list(MESSAGES), help="of batches (default: all)")
     parser.add_argument("--contenders", nargs="*", default=list(CONTENDERS), help="(default: all)")
     options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
-    originals = stamped((original.COUNTED, original.CROSSED))
+    originals = with_append_times((original.COUNTED, original.CROSSED))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        with running_broker(folder / "kafka", topics=(*stream_topics(), *originals)) as broker:
+        with running_broker(folder / "kafka", topics=(*list_stream_topics(), *originals)) as broker:
             cluster = Cluster(broker.bootstrap_servers)
             progress("the broker is ready")
-            fill_interests(cluster, airports(AIRPORTS), INTERESTS)
+            fill_interests(cluster, choose_airports(AIRPORTS), INTERESTS)
             messages = ORIGINAL_MESSAGES // (10 if options.quick else 1)
             progress("the interests are set")
             per_s = median(run_original(cluster, number, messages) for number in range(3))
@@ -70,22 +71,22 @@ def main() -> int:
             for size in options.sizes:
                 number = MESSAGES[size] // (4 if options.quick else 1)
                 rounds = 1 if options.quick else ROUNDS[size]
-                _size(cluster, folder / str(size), size, number, rounds, options.contenders, per_s)
+                _compare_contenders(cluster, folder / str(size), size, number, rounds, options.contenders, per_s)
     return 0
 
 
 def fill_interests(cluster: Cluster, names: list[str], at_each: int) -> None:
-    """Into the changelog, as the stream writes it: a worker has them when it is ready."""
+    """Publish interests to the changelog, as the stream writes them: a worker that is ready has them."""
     cluster.fill(
-        changelog_of("interests"),
+        find_changelog("interests"),
         (
             Record(partition_of(key[:4].decode(), FLIGHTS_OBSERVED), key, entry, 1)
-            for key, entry in interest_entries(names, at_each)
+            for key, entry in build_interest_entries(names, at_each)
         ),
     )
 
 
-def _size(
+def _compare_contenders(
     cluster: Cluster,
     folder: Path,
     size: int,
@@ -94,12 +95,12 @@ def _size(
     contenders: list[str],
     original_messages_per_s: float,
 ) -> None:
-    """All contenders at one size of batches."""
+    """Run all contenders at one batch size, and print their figures."""
     folder.mkdir()
-    names, sequence = airports(AIRPORTS), count(1)
-    before = past_records(names, sequence)
-    cluster.empty(FLIGHTS_OBSERVED.name)
-    records = [*before, *flight_records(names, size, messages, sequence)]
+    names, sequence = choose_airports(AIRPORTS), count(1)
+    before = build_past_records(names, sequence)
+    cluster.delete_records(FLIGHTS_OBSERVED.name)
+    records = [*before, *build_flight_records(names, size, messages, sequence)]
     cluster.fill(FLIGHTS_OBSERVED.name, records)
     task = Task(
         cluster.bootstrap_servers,
@@ -107,16 +108,16 @@ def _size(
         messages=len(records),
         measured_from=len(before) + messages // 10,
         interests=INTERESTS,
-        changelog=changelog_of("airports"),
+        changelog=find_changelog("airports"),
         data="",
     )
-    contest = Contest(cluster, folder, task, records)
+    runs = BenchmarkRuns(cluster, folder, task, records)
     rates: dict[str, list[float]] = {each: [] for each in contenders}
     alerts: dict[str, int] = {}
     for number in range(rounds):
         turns = [each for each in contenders if number == 0 or each in COMPARED]
         for contender in turns if number % 2 == 0 else reversed(turns):
-            run = contest.run(contender)
+            run = runs.run(contender)
             rates[contender].append(run.messages_per_s)
             alerts[contender] = run.alerts
             progress(f"{size:,} flights a message, {contender}: {run.messages_per_s:,.0f} messages/s")

@@ -1,1 +1,1 @@
-"""The join: flight events meet interests, and alerts are raised."""
+"""The stream: joins flight events with interests, and publishes alerts."""

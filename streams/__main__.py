@@ -19,64 +19,72 @@ from chassis.faust.app import run_worker
 from chassis.process import settings_or_exit
 from chassis.settings import Settings
 from streams.app import SERVICE, create_app
-from streams.replay.replay import default_group, output_topic, replay
+from streams.replay.replay import build_group_name, build_output_topic, replay
 from streams.replay.verify import compare
 from streams.settings import StreamsSettings
 from towerwatch.topics import ALERTS_RAISED, CATALOGUE, FLIGHTS_OBSERVED, INTERESTS_CHANGED
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit status of a command; a worker exits by itself. Unknown options end the program as argparse does."""
-    chosen = _parser().parse_args(arguments)
+    """Run the chosen command and return its exit status; without a command run a worker, which ends the process.
+
+    Invalid arguments end the program as argparse does.
+    """
+    chosen = _build_parser().parse_args(arguments)
     if chosen.command is None:
-        _work()
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # what is printed is the answer
+        _run_worker()
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))  # the standard output is the result
     try:
-        return _verify(chosen) if chosen.command == "verify" else _replay(chosen)
+        return _run_verify(chosen) if chosen.command == "verify" else _run_replay(chosen)
     except ChassisError as error:
-        return _refuse(str(error))
+        return _print_error(str(error))
     except KafkaError as error:
-        return _refuse(f"the broker did not do what was asked ({type(error).__name__}): try again when it is well")
+        return _print_error(f"the broker did not do what was asked ({type(error).__name__}): try again when it is well")
     except KeyboardInterrupt:
         return 130
 
 
-def _work() -> None:
+def _run_worker() -> None:
+    """Run one worker until SIGTERM; the process ends with it."""
     settings = settings_or_exit(SERVICE, StreamsSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, CATALOGUE)
 
 
-def _replay(chosen: argparse.Namespace) -> int:
-    output = output_topic(chosen.output)
-    group = chosen.group or default_group(output.name)
+def _run_replay(chosen: argparse.Namespace) -> int:
+    """Run the command `replay`, print what it did, and return the exit status."""
+    output = build_output_topic(chosen.output)
+    group = chosen.group or build_group_name(output.name)
     settings = settings_or_exit(SERVICE, Settings)
-    tally = asyncio.run(replay(settings.kafka_bootstrap_servers, output, group, settings.kafka_replication_factor))
-    print(tally)
-    print(f"{tally.alerts:,} alerts sent to {output.name} in {tally.took_s:.1f} s, by the consumer group {group}")
+    counts = asyncio.run(replay(settings.kafka_bootstrap_servers, output, group, settings.kafka_replication_factor))
+    print(counts)
+    print(f"{counts.alerts:,} alerts sent to {output.name} in {counts.took_s:.1f} s, by the consumer group {group}")
     return 0
 
 
-def _verify(chosen: argparse.Namespace) -> int:
-    against = output_topic(chosen.against) if chosen.against is not None else None
+def _run_verify(chosen: argparse.Namespace) -> int:
+    """Run the command `verify`, print the comparison, and return the exit status: 0 when equal, 1 when different."""
+    against = build_output_topic(chosen.against) if chosen.against is not None else None
     settings = settings_or_exit(SERVICE, Settings)
     comparison = asyncio.run(compare(settings.kafka_bootstrap_servers, against, chosen.group))
     print(json.dumps(comparison.as_json(), indent=1) if chosen.json else comparison)
-    return 0 if comparison.equal else 1
+    return 0 if comparison.is_equal else 1
 
 
-def _refuse(sentence: str) -> int:
+def _print_error(sentence: str) -> int:
+    """Print an error on standard error, and return the exit status 2."""
     print(f"{SERVICE}: {sentence}", file=sys.stderr)
     return 2
 
 
-def _parser() -> argparse.ArgumentParser:
-    whole = argparse.RawDescriptionHelpFormatter
+def _build_parser() -> argparse.ArgumentParser:
+    """Build the parser of the command line: the commands `replay` and `verify`, or none."""
+    keep_layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        prog="python -m streams", description=__doc__, formatter_class=whole, allow_abbrev=False
+        prog="python -m streams", description=__doc__, formatter_class=keep_layout, allow_abbrev=False
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    replaying = commands.add_parser(
+    replay_command = commands.add_parser(
         "replay",
         help="compute every alert once more, to another topic",
         description=f"Reads {FLIGHTS_OBSERVED.name} and {INTERESTS_CHANGED.name} from their beginning to their end as "
@@ -85,16 +93,16 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 when done; 2 when it cannot be done, with one sentence on standard error.",
         allow_abbrev=False,
     )
-    replaying.add_argument(
+    replay_command.add_argument(
         "--from-beginning", action="store_true", required=True, help="to be said: a replay has no other beginning"
     )
-    replaying.add_argument(
+    replay_command.add_argument(
         "--output", required=True, metavar="TOPIC", help="where the alerts go; made if missing, else it must be empty"
     )
-    replaying.add_argument(
+    replay_command.add_argument(
         "--group", metavar="NAME", help="a new consumer group, which commits what was read (default: replay-of-TOPIC)"
     )
-    verifying = commands.add_parser(
+    verify_command = commands.add_parser(
         "verify",
         help="compare what was raised with what the log says",
         description=f"Computes every alert once more, in memory, and compares the ids with those on "
@@ -104,11 +112,11 @@ def _parser() -> argparse.ArgumentParser:
         "error.",
         allow_abbrev=False,
     )
-    verifying.add_argument("--against", metavar="TOPIC", help="compare with what an earlier replay sent to TOPIC")
-    verifying.add_argument(
+    verify_command.add_argument("--against", metavar="TOPIC", help="compare with what an earlier replay sent to TOPIC")
+    verify_command.add_argument(
         "--group", metavar="NAME", help="with --against: the replay's consumer group (default: replay-of-TOPIC)"
     )
-    verifying.add_argument("--json", action="store_true", help="print one JSON object")
+    verify_command.add_argument("--json", action="store_true", help="print one JSON object")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""The Faust app of the stream: its tables, its agent and its pages, put together."""
+"""The Faust app of the stream: wires its tables, its agent and its pages."""
 
 from collections.abc import Awaitable
 
@@ -17,10 +17,10 @@ from chassis.metrics import Metrics, ServiceIdentity
 from domain.interests import Direction
 from domain.windows import instant
 from streams.agents import Join, Tables
-from streams.join_state import Desk
+from streams.join_state import JoinState
 from streams.metrics import StreamMetrics
 from streams.pages import serve_pages
-from streams.recent_activity import Ticker
+from streams.recent_activity import RecentActivity
 from streams.settings import StreamsSettings
 from streams.tables import SequencedTable
 from towerwatch.topics import (
@@ -36,61 +36,62 @@ SERVICE = "streams"
 
 
 def create_app(settings: StreamsSettings) -> faust.App:
-    """The app, ready to be run by a worker; nothing connects before."""
+    """Create the app, ready to be run by a worker; opens no connection."""
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.clock()
     app = create_stream_app(SERVICE, settings, JOIN_PARTITIONS)
     tables = Tables(
-        airports=_table(app, "airports", "One airport's traffic, by ICAO code"),
-        interests=_table(app, "interests", "One interest, by airport/interest_id"),
-        history=_table(app, "history", "The flights of a closed day, by airport/direction/day"),
+        airports=_add_table(app, "airports", "One airport's traffic, by ICAO code"),
+        interests=_add_table(app, "interests", "One interest, by airport/interest_id"),
+        history=_add_table(app, "history", "The flights of a closed day, by airport/direction/day"),
     )
-    desk = Desk(tables.airports, tables.interests, tables.history, settings.history_days)
-    _follow_rebalances(app, desk, tables)
-    ticker = Ticker(clock)
-    counted = StreamMetrics(metrics)
+    join_state = JoinState(tables.airports, tables.interests, tables.history, settings.history_days)
+    _discard_indexes_on_rebalance(app, join_state, tables)
+    activity = RecentActivity(clock)
+    stream_metrics = StreamMetrics(metrics)
 
     async def send_alert(key: bytes, value: bytes, partition: int) -> Awaitable[object]:
         return await send_record(app, ALERTS_RAISED.name, key, value, partition)
 
     join = Join(
-        desk,
+        join_state,
         tables,
         send_alert,
-        dead_letters=app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw"),
-        metrics=counted,
-        ticker=ticker,
-        still_ours=lambda event: is_still_ours(app, event),
-        crash=lambda error: crash_worker(app, error),
+        dead_letter_topic=app.topic(ALERTS_DEAD_LETTER.name, value_serializer="raw"),
+        metrics=stream_metrics,
+        activity=activity,
+        is_still_owned=lambda event: is_still_ours(app, event),
+        crash_worker=lambda error: crash_worker(app, error),
     )
     inputs = app.topic(FLIGHTS_OBSERVED.name, INTERESTS_CHANGED.name, value_serializer="raw")
     app.agent(inputs, name="join")(join.run)
 
     def lag_s(direction: Direction) -> float:
-        watermark = desk.oldest_watermark(direction)
+        watermark = join_state.find_oldest_watermark(direction)
         return 0.0 if watermark is None else (clock.now() - instant(watermark)).total_seconds()
 
-    counted.watch(lag_s)
+    stream_metrics.add_lag_gauge(lag_s)
     serve_health_and_metrics(app, metrics)
 
     def is_owned(airport: str) -> bool:
         return owns(app, FLIGHTS_OBSERVED, partition_of(airport, FLIGHTS_OBSERVED))
 
-    serve_pages(app, desk, tables.airports, is_owned, ticker, clock)
+    serve_pages(app, join_state, tables.airports, is_owned, activity, clock)
     return app
 
 
-def _table(app: faust.App, name: str, says: str) -> SequencedTable:
-    return add_table(app, SequencedTable, name, JOIN_PARTITIONS, says)
+def _add_table(app: faust.App, name: str, help_text: str) -> SequencedTable:
+    """Add a table to the app, with as many partitions as the input topics."""
+    return add_table(app, SequencedTable, name, JOIN_PARTITIONS, help_text)
 
 
-def _follow_rebalances(app: faust.App, desk: Desk, tables: Tables) -> None:
-    """Derived indexes end with the assignment that they were derived from."""
+def _discard_indexes_on_rebalance(app: faust.App, join_state: JoinState, tables: Tables) -> None:
+    """Make the join state discard its indexes with each rebalance and each recovery of a table."""
 
-    async def forget(*_args: object, **_kwargs: object) -> None:
-        desk.forget()
+    async def discard(*_args: object, **_kwargs: object) -> None:
+        join_state.discard_indexes()
 
-    app.on_partitions_revoked.connect(forget, weak=False)
-    app.on_partitions_assigned.connect(forget, weak=False)
+    app.on_partitions_revoked.connect(discard, weak=False)
+    app.on_partitions_assigned.connect(discard, weak=False)
     for table in (tables.airports, tables.interests, tables.history):
-        table.on_recover(forget)
+        table.on_recover(discard)

@@ -1,10 +1,10 @@
-"""The bytes of the stream's tables, and which of an airport's days stand in which of them.
+"""The bytes of the stream's table entries, and which of an airport's days are stored in which table.
 
-An airport's own entry is written with every batch, so it is kept small: it has the days that still change. A day that
-is closed moves to an entry of its own in the table of history, with the first batch of the day after the next. A late
-flight brings its day back into the airport's entry, until days move the next time. So a batch is one table write, but
-for the one in a day that also moves days; and since the airport's entry outweighs the history's, and is written last,
-a crash between the two repeats the move, and changes nothing.
+An airport's own entry is written with every batch, so the entry is kept small: it has only the open days, which still
+change. A day that is closed moves to an entry of its own in the history table, with the first batch of the day after
+the next. A late flight opens its day again: the day returns to the airport's entry, until days close the next time. So
+a batch is one table write, except for the one batch a day that also closes days. The airport's entry takes precedence
+over the history's and is written last, so a crash between the two writes repeats the move and changes nothing.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,136 +16,150 @@ from domain.interests import Direction, Interest
 from domain.traffic import DAY_HOURS, Day, DirectionTraffic, HourlyCounts, Traffic
 from domain.windows import HOUR_S
 from streams.errors import UndecodableError
-from streams.messages import interest_of
+from streams.messages import convert_interest
 from towerwatch.streams.v1 import state_pb2
 
 _DAY_S: Final = DAY_HOURS * HOUR_S
 
 LONGEST_HISTORY_DAYS: Final = 400
-"""No setting asks for more; so far back it is looked for what has expired, since a setting may have been lowered."""
+"""Most days that a setting may keep. Expired days are searched this far back, because the setting may be lowered."""
 
 _SEQUENCE_TAG: Final = 0x08
-"""Field 1, a varint (protobuf.dev, "Encoding"): what each entry begins with."""
+"""First byte of each entry: the tag of field 1, a varint (protobuf.dev, "Encoding")."""
 
 
 @dataclass(frozen=True, slots=True)
-class Airport:
-    """What is known of one airport."""
+class AirportState:
+    """The folded state of one airport."""
 
     sequence: int = 0
-    """Of the last batch that was folded."""
+    """Sequence of the last batch that was folded. 0: none."""
     traffic: Traffic = NO_TRAFFIC
-    moving: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
-    """The days that stand in the airport's own entry, of arrivals and of departures."""
+    open_days: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
+    """Days (since 1970) that are stored in the airport's own entry, of arrivals and of departures."""
 
-    def followed_by(self, sequence: int, after: Traffic) -> "Airport":
-        """The airport after a batch."""
-        moving = tuple(
+    def after_batch(self, sequence: int, after: Traffic) -> "AirportState":
+        """Return the state after a batch that has this sequence and leads to the traffic `after`."""
+        open_days = tuple(
             frozenset(
                 day
                 for day in days.union(new.counts.find_changed_days(old.counts))
-                if not _has_moved_past(old, new, day) and any(new.counts.day(day))
+                if not _is_closed_by(old, new, day) and any(new.counts.day(day))
             )
-            for days, (old, new) in zip(self.moving, self._flows(after), strict=True)
+            for days, (old, new) in zip(self.open_days, self._pair_directions(after), strict=True)
         )
-        return Airport(sequence, after, (moving[0], moving[1]))
+        return AirportState(sequence, after, (open_days[0], open_days[1]))
 
-    def closed_days(self, after: "Airport", airport: str, history_days: int) -> Iterator[tuple[bytes, bytes]]:
-        """The entries of history to be written before the airport is what it is `after`."""
-        for direction, days, (old, new) in zip(_PARTS, self.moving, self._flows(after.traffic), strict=True):
-            if not _moves(old, new):
+    def build_history_entries(
+        self, after: "AirportState", airport: str, history_days: int
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Build the history entries (key, entry) of the days that close between this state and the state `after`.
+
+        To be written before the airport's own entry, which no longer has these days.
+        """
+        for direction, days, (old, new) in zip(
+            _PARTS, self.open_days, self._pair_directions(after.traffic), strict=True
+        ):
+            if not _closes_days(old, new):
                 continue
             for day in sorted(days.union(new.counts.find_changed_days(old.counts))):
-                if _has_moved_past(old, new, day) and day >= (_first_moving(new) or 0) - history_days:
+                if _is_closed_by(old, new, day) and day >= (_first_open_day(new) or 0) - history_days:
                     counts = new.counts if new.counts.first_day <= day else old.counts
-                    yield past_key(airport, direction, day), _past_entry(after.sequence, counts.day(day))
+                    yield history_key(airport, direction, day), _encode_history_day(after.sequence, counts.day(day))
 
-    def expired_days(self, after: "Airport", airport: str, history_days: int, since_days: int) -> Iterator[bytes]:
-        """The keys of history that have no longer to be kept; few of them have ever been there.
+    def list_expired_keys(
+        self, after: "AirportState", airport: str, history_days: int, since_days: int
+    ) -> Iterator[bytes]:
+        """List the keys of history days that expire between this state and the state `after`.
 
-        `since_days`: so many days back they were looked for before (`history_days`), or may never have been.
+        Few of the keys are in the table. `since_days`: number of days back from which on to search; `history_days`
+        where earlier days were searched for already.
         """
-        for direction, (old, new) in zip(_PARTS, self._flows(after.traffic), strict=True):
-            last, now = _first_moving(old), _first_moving(new)
-            if last is not None and now is not None and _moves(old, new):
+        for direction, (old, new) in zip(_PARTS, self._pair_directions(after.traffic), strict=True):
+            last, now = _first_open_day(old), _first_open_day(new)
+            if last is not None and now is not None and _closes_days(old, new):
                 for day in range(last - since_days, min(last, now - history_days)):
-                    yield past_key(airport, direction, day)
+                    yield history_key(airport, direction, day)
 
-    def _flows(self, after: Traffic) -> Iterable[tuple[DirectionTraffic, DirectionTraffic]]:
+    def _pair_directions(self, after: Traffic) -> Iterable[tuple[DirectionTraffic, DirectionTraffic]]:
+        """Return the traffic before and after, of arrivals and of departures."""
         return (self.traffic.arrivals, after.arrivals), (self.traffic.departures, after.departures)
 
 
 _PARTS: Final = Direction.BOTH.parts
 
 
-def _first_moving(flow: DirectionTraffic) -> int | None:
-    """The first day that still changes: the one before that of the watermark. None: all of them."""
+def _first_open_day(flow: DirectionTraffic) -> int | None:
+    """Return the first day that still changes: the day before the watermark's day. None: all days still change."""
     return None if flow.watermark is None else flow.watermark // _DAY_S - 1
 
 
-def _moves(old: DirectionTraffic, new: DirectionTraffic) -> bool:
-    """Whether days move: whenever there is another first one that still changes."""
-    last, now = _first_moving(old), _first_moving(new)
+def _closes_days(old: DirectionTraffic, new: DirectionTraffic) -> bool:
+    """Return True if days close between the two states: the first open day is a later one."""
+    last, now = _first_open_day(old), _first_open_day(new)
     return now is not None and (last is None or last < now)
 
 
-def _has_moved_past(old: DirectionTraffic, new: DirectionTraffic, day: int) -> bool:
-    return _moves(old, new) and day < (_first_moving(new) or 0)
+def _is_closed_by(old: DirectionTraffic, new: DirectionTraffic, day: int) -> bool:
+    """Return True if days close between the two states and `day` is closed then."""
+    return _closes_days(old, new) and day < (_first_open_day(new) or 0)
 
 
-def past_key(airport: str, direction: Direction, day: int) -> bytes:
-    """The key of a closed day in the table of history; `day`: days since 1970."""
+def history_key(airport: str, direction: Direction, day: int) -> bytes:
+    """Return the key of a closed day in the history table; `day`: days since 1970."""
     return f"{airport}/{direction.value}/{day}".encode()
 
 
-def _past_entry(sequence: int, counts: Day) -> bytes:
+def _encode_history_day(sequence: int, counts: Day) -> bytes:
     return state_pb2.PastDay(sequence=sequence, counts=counts).SerializeToString()
 
 
-def decode_past_day(entry: bytes) -> Day:
-    """The flights of a closed day, by hour."""
+def decode_history_day(entry: bytes) -> Day:
+    """Decode an entry of the history table: the flights of a closed day, by hour."""
     return tuple(state_pb2.PastDay.FromString(entry).counts)
 
 
-def encode_airport(airport: Airport) -> bytes:
-    """An entry of the table of airports."""
+def encode_airport_entry(airport: AirportState) -> bytes:
+    """Encode an airport's state as an entry of the table of airports."""
     state = state_pb2.AirportState(sequence=airport.sequence)
-    _write_flow(state.arrivals, airport.traffic.arrivals, airport.moving[0])
-    _write_flow(state.departures, airport.traffic.departures, airport.moving[1])
+    _encode_direction(state.arrivals, airport.traffic.arrivals, airport.open_days[0])
+    _encode_direction(state.departures, airport.traffic.departures, airport.open_days[1])
     return state.SerializeToString()
 
 
-def decode_airport(entry: bytes, past: Callable[[Direction, int], bytes | None]) -> Airport:
-    """The airport of an entry; `past` gives the entry of a closed day, by direction and day."""
+def decode_airport_entry(entry: bytes, read_history: Callable[[Direction, int], bytes | None]) -> AirportState:
+    """Decode an entry of the table of airports; `read_history` returns the history entry of a direction and day."""
     state = state_pb2.AirportState.FromString(entry)
     arrivals, departures = (
-        _read_flow(each, lambda day, part=part: past(part, day))  # type: ignore[misc]
+        _decode_direction(each, lambda day, part=part: read_history(part, day))  # type: ignore[misc]
         for part, each in zip(_PARTS, (state.arrivals, state.departures), strict=True)
     )
-    moving = tuple(frozenset(each.day for each in flow.days) for flow in (state.arrivals, state.departures))
-    return Airport(state.sequence, Traffic(arrivals, departures), (moving[0], moving[1]))
+    open_days = tuple(frozenset(each.day for each in flow.days) for flow in (state.arrivals, state.departures))
+    return AirportState(state.sequence, Traffic(arrivals, departures), (open_days[0], open_days[1]))
 
 
-def _write_flow(into: state_pb2.FlowState, flow: DirectionTraffic, days: Iterable[int]) -> None:
+def _encode_direction(state: state_pb2.FlowState, flow: DirectionTraffic, open_days: Iterable[int]) -> None:
+    """Set the fields of `state` to the traffic of one direction, with the counts of its open days."""
     if flow.covered_from is not None:
-        into.covered_from = flow.covered_from
+        state.covered_from = flow.covered_from
     if flow.watermark is not None:
-        into.watermark = flow.watermark
+        state.watermark = flow.watermark
     for begin, end in flow.gaps:
-        into.gaps.add(begin=begin, end=end)
-    for day in sorted(days):
-        into.days.add(day=day, counts=flow.counts.day(day))
+        state.gaps.add(begin=begin, end=end)
+    for day in sorted(open_days):
+        state.days.add(day=day, counts=flow.counts.day(day))
 
 
-def _read_flow(state: state_pb2.FlowState, past: Callable[[int], bytes | None]) -> DirectionTraffic:
+def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], bytes | None]) -> DirectionTraffic:
+    """Decode the traffic of one direction; `read_history` returns the history entry of a closed day."""
     covered_from = state.covered_from if state.HasField("covered_from") else None
     watermark = state.watermark if state.HasField("watermark") else None
     days: dict[int, Day] = {}
     if covered_from is not None and watermark is not None:
         for day in range(covered_from // _DAY_S, watermark // _DAY_S - 1):
-            entry = past(day)
+            entry = read_history(day)
             if entry is not None:
-                days[day] = decode_past_day(entry)
+                days[day] = decode_history_day(entry)
     days |= {each.day: tuple(each.counts) for each in state.days}
     return DirectionTraffic(
         counts=HourlyCounts.from_days(days),
@@ -155,10 +169,10 @@ def _read_flow(state: state_pb2.FlowState, past: Callable[[int], bytes | None]) 
     )
 
 
-def encode_interest(sequence: int, value: bytes | None) -> bytes:
-    """An entry of the table of interests: the event as it came, or that the interest was removed.
+def encode_interest_entry(sequence: int, value: bytes | None) -> bytes:
+    """Encode an entry of the table of interests: the event's own value, or its removal (value None).
 
-    A removed interest keeps its entry, so that a repeated older event does not bring it back.
+    A removed interest keeps its entry, so that an older duplicate event does not set the interest again.
     """
     entry = state_pb2.InterestEntry(sequence=sequence)
     if value is not None:
@@ -167,23 +181,27 @@ def encode_interest(sequence: int, value: bytes | None) -> bytes:
 
 
 def decode_interest_entry(entry: bytes) -> tuple[int, Interest | None]:
-    """The sequence, and the interest; None once it was removed.
+    """Decode an entry of the table of interests: its sequence, and the interest. None: removed.
 
-    None also for one that this version refuses and an earlier one accepted: it must not stop the others.
+    None also for an interest that an earlier version accepted and this version refuses: the other interests must not
+    stop because of it.
     """
     state = state_pb2.InterestEntry.FromString(entry)
     if not state.HasField("interest"):
         return state.sequence, None
     try:
-        return state.sequence, interest_of(state.interest)
+        return state.sequence, convert_interest(state.interest)
     except UndecodableError:
         return state.sequence, None
 
 
-def sequence_of(entry: bytes) -> int:
-    """The sequence in an entry of any of the tables: its first field, so that the rest need not be read."""
+def read_sequence(entry: bytes) -> int:
+    """Read the sequence from an entry of any table: its first field, so that the rest need not be decoded.
+
+    Raises ValueError for an entry that ends within its sequence.
+    """
     if not entry or entry[0] != _SEQUENCE_TAG:
-        return 0  # what is 0 is not written
+        return 0  # protobuf does not write a field that is 0
     sequence = shift = 0
     for byte in entry[1:11]:
         sequence |= (byte & 0x7F) << shift

@@ -1,27 +1,30 @@
-"""What can be wrong: with an event for good, which puts it aside; and with what an operator asked for."""
+"""The stream's errors: events that become dead letters, and operator commands that cannot run."""
 
 from chassis.errors import ChassisError
 
 
 class UnusableEventError(Exception):
-    """An event that can never be folded. Permanent; the text is the reason, and quotes nothing of the event."""
+    """An event can never be folded, and becomes a dead letter. Permanent.
+
+    The text is the reason, and quotes no part of the event.
+    """
 
 
 class UndecodableError(UnusableEventError):
-    """Bytes that are no event of the contract, or one that contradicts itself."""
+    """An event's bytes do not decode to a message of the contract, or the message contradicts itself."""
 
 
 class UnsequencedError(UnusableEventError):
-    """An event without the sequence that tells a repeat."""
+    """An event lacks the sequence header, by which duplicates are recognised."""
 
 
 class MisroutedError(UnusableEventError):
-    """An event in another partition than its airport's, where the rest of that airport is not known."""
+    """An event is in another partition than its airport's, where the airport's state is missing."""
 
 
 class LogUnreadableError(ChassisError):
-    """The topics cannot be read as far as they reach."""
+    """The input topics cannot be read from their beginning to their end."""
 
 
 class ReplayRefusedError(ChassisError):
-    """What was asked would mix a replay with something else."""
+    """An operator asked for a replay whose output or group would mix with other records or offsets."""

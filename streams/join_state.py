@@ -1,7 +1,7 @@
-"""The desk where the two inputs meet: what each event changes, and what it makes to be said.
+"""The state of the join, where the two inputs meet: the result of each event, its alerts and its table entries.
 
-Pure in its effects: it reads the tables and returns what to send and what to write, so that the agent can do
-the one before the other. The indexes in memory are derived from the tables and may be dropped at any time.
+Without side effects on the tables: the module reads them and returns what to send and what to write, so that the agent
+can send first and write afterwards. The indexes in memory are derived from the tables and may be discarded at any time.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,59 +16,62 @@ from domain.threshold_index import InterestAlert, ThresholdIndex
 from domain.traffic import Day, HourlyCounts, Traffic
 from streams.entries import (
     LONGEST_HISTORY_DAYS,
-    Airport,
-    decode_airport,
+    AirportState,
+    decode_airport_entry,
+    decode_history_day,
     decode_interest_entry,
-    decode_past_day,
-    encode_airport,
-    encode_interest,
-    past_key,
+    encode_airport_entry,
+    encode_interest_entry,
+    history_key,
 )
 from streams.errors import UndecodableError
 from streams.messages import ObservedFlights, decode_interest, decode_interest_key
 
 DEFAULT_HISTORY_DAYS: Final = 90
-_STEP: Final = 2_000
-"""Interests that are indexed at once; some 20 ms."""
+_INTERESTS_PER_STEP: Final = 2_000
+"""Interests that are indexed in one step; some 20 ms."""
 
 
 @dataclass(frozen=True, slots=True)
 class InterestChange:
-    """An interest that is set, or removed (`now` None), and what it was before."""
+    """An interest before and after an event. `before` None: not in force before; `after` None: removed."""
 
     before: Interest | None
-    now: Interest | None
+    after: Interest | None
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What follows from an event: alerts to be acknowledged by the broker first, then one table entry to write."""
+class FoldResult:
+    """The result of folding one event: alerts, which the broker must have first, and one table entry to write then."""
 
     key: bytes
+    """Key of the table entry."""
     entry: bytes
     airport: str
-    known: Airport | InterestChange
-    """What the entry means."""
-    findings: tuple[InterestAlert, ...] = ()
-    """What a batch makes to be said; `Desk.alerts` tells it in full."""
-    change: TrafficChange | None = field(default=None, compare=False)
-    """What a batch changed: the findings are made of it."""
-    alerts: tuple[Alert, ...] = ()
-    """What an interest that was set makes to be said."""
-    past: Mapping[bytes, bytes | None] = field(default_factory=dict)
-    """Entries of history to be written (None: deleted) and kept before the entry is. Empty but for once a day."""
+    state: AirportState | InterestChange
+    """The state that `entry` encodes."""
+    interest_alerts: tuple[InterestAlert, ...] = ()
+    """Alerts of a batch in short form; `JoinState.build_alerts` completes them."""
+    traffic_change: TrafficChange | None = field(default=None, compare=False)
+    """The traffic before and after a batch, from which its alerts are built. None: no alerts, or no batch."""
+    new_interest_alerts: tuple[Alert, ...] = ()
+    """Alerts of an interest that was just set, about windows whose flights are known already."""
+    history_entries: Mapping[bytes, bytes | None] = field(default_factory=dict)
+    """Entries of the history table, to be written (None: deleted) and in its changelog before `entry` is written.
+
+    Empty except for one batch a day."""
     direction: Direction | None = None
-    """Of a batch."""
+    """Direction of a batch. None: the event is of an interest."""
     flights: int = 0
-    """How many flights were folded."""
+    """Number of flights folded."""
     late_flights: int = 0
-    """How many of them lie before their batch's interval."""
+    """Number of folded flights that lie before the batch's interval."""
     stray_flights: int = 0
-    """How many were left out, because they lie out of their batch's reach."""
+    """Number of flights left out, because they lie out of the batch's reach."""
 
 
-class Desk:
-    """The airports and interests of the partitions that this worker owns."""
+class JoinState:
+    """The airports and interests of this worker's partitions, read from the tables and indexed in memory."""
 
     def __init__(
         self,
@@ -77,199 +80,222 @@ class Desk:
         history: Mapping[bytes, bytes],
         history_days: int = DEFAULT_HISTORY_DAYS,
     ) -> None:
+        """The mappings are the tables, which only the caller writes. `history_days`: days of history to keep."""
         self.epoch = 0
-        """Grows with each `forget`: what was followed in another one is not known any more."""
+        """Number of calls of `discard_indexes`: results that were applied in an earlier epoch are lost."""
         self._airport_table = airports
         self._interest_table = interests
         self._history_table = history
         self._history_days = history_days
-        self._airports: dict[str, Airport] = {}
-        self._swept: set[str] = set()
+        self._airports: dict[str, AirportState] = {}
+        self._cleaned_airports: set[str] = set()
+        """Airports whose history has no more expired days of an earlier setting, which may have kept more days."""
         self._unwritten: dict[bytes, bytes] = {}
+        """By key, entries of interests that are applied here and not yet written to the table."""
         self._thresholds: dict[str, ThresholdIndex] = {}
-        self._deriving: Iterator[None] | None = self._derived()
+        self._indexing: Iterator[None] | None = self._index_interests()
+        """The indexing of the table of interests. None: complete."""
 
-    def forget(self) -> None:
-        """Drop the indexes, because the tables may have changed under them (a rebalance, a recovery)."""
+    def discard_indexes(self) -> None:
+        """Discard the indexes, because the tables may have changed under them (a rebalance, a recovery)."""
         self.epoch += 1
         self._airports.clear()
-        self._swept.clear()
+        self._cleaned_airports.clear()
         self._unwritten.clear()
         self._thresholds = {}
-        self._deriving = self._derived()
+        self._indexing = self._index_interests()
 
-    def derive(self) -> bool:
-        """Index some of the interests; whether there are more. So a million of them need not stop everything else."""
-        if self._deriving is not None and next(self._deriving, self) is self:
-            self._deriving = None
-        return self._deriving is not None
+    def index_more_interests(self) -> bool:
+        """Index up to 2,000 more interests of the table, so that a million of them do not block the event loop.
 
-    def _derived(self) -> Iterator[None]:
+        Return True while interests may remain to be indexed, False once all are.
+        """
+        if self._indexing is not None and next(self._indexing, self) is self:
+            self._indexing = None
+        return self._indexing is not None
+
+    def _index_interests(self) -> Iterator[None]:
+        """Index all interests of the table, with a pause (a yield) before every 2,000."""
         for number, entry in enumerate(self._interest_table.values()):
-            if number % _STEP == 0:
+            if number % _INTERESTS_PER_STEP == 0:
                 yield
             _, interest = decode_interest_entry(entry)
             if interest is not None:
                 self._thresholds.setdefault(interest.airport, ThresholdIndex()).add(interest)
 
-    def traffic(self, airport: str) -> tuple[int, Traffic]:
-        """The sequence of the last batch folded, and the traffic; (0, NOTHING_KNOWN) where there is none."""
-        known = self._airport(airport)
-        return known.sequence, known.traffic
+    def read_traffic(self, airport: str) -> tuple[int, Traffic]:
+        """Return the sequence of the last batch folded at an airport, and its traffic; (0, NO_TRAFFIC) before any."""
+        state = self._load_airport(airport)
+        return state.sequence, state.traffic
 
-    def _airport(self, airport: str) -> Airport:
-        known = self._airports.get(airport)
-        if known is None:
+    def _load_airport(self, airport: str) -> AirportState:
+        """Return an airport's state, from memory or else from the tables."""
+        state = self._airports.get(airport)
+        if state is None:
             entry = self._airport_table.get(airport.encode())
-            known = Airport()
+            state = AirportState()
             if entry:
-                known = decode_airport(entry, lambda part, day: self._history_table.get(past_key(airport, part, day)))
-            self._airports[airport] = known
-        return known
+                state = decode_airport_entry(
+                    entry, lambda part, day: self._history_table.get(history_key(airport, part, day))
+                )
+            self._airports[airport] = state
+        return state
 
-    def past(self, airport: str, direction: Direction) -> HourlyCounts:
-        """The flights of arrivals or departures as far back as they are kept."""
-        counts = self._airport(airport).traffic.select_directions(direction)[0].counts
+    def read_history(self, airport: str, direction: Direction) -> HourlyCounts:
+        """Return the flights of arrivals or departures as far back as the history table keeps them."""
+        counts = self._load_airport(airport).traffic.select_directions(direction)[0].counts
         days: dict[int, Day] = {}
         for day in range(counts.end_day - self._history_days - 2, counts.first_day):  # two days are not closed yet
-            entry = self._history_table.get(past_key(airport, direction, day))
+            entry = self._history_table.get(history_key(airport, direction, day))
             if entry is not None:
-                days[day] = decode_past_day(entry)
+                days[day] = decode_history_day(entry)
         return HourlyCounts.from_days(days | {day: counts.day(day) for day in range(counts.first_day, counts.end_day)})
 
-    def thresholds(self, airport: str) -> ThresholdIndex:
-        """The thresholds of the interests in force at an airport. Not to be changed."""
-        while self.derive():
+    def find_thresholds(self, airport: str) -> ThresholdIndex:
+        """Return the thresholds of the interests in force at an airport. The caller must not change them."""
+        while self.index_more_interests():
             pass
-        return self._thresholds.get(airport, _NOBODYS)
+        return self._thresholds.get(airport, _NO_THRESHOLDS)
 
-    def airports_watched(self) -> Iterable[str]:
-        """The airports that have interests."""
-        while self.derive():
+    def list_watched_airports(self) -> Iterable[str]:
+        """Return the airports that have interests in force."""
+        while self.index_more_interests():
             pass
         return tuple(self._thresholds)
 
-    def oldest_watermark(self, direction: Direction) -> int | None:
-        """Up to where (seconds) all that is watched is covered, if it ever was; None where nothing is."""
-        if self._deriving is not None:
+    def find_oldest_watermark(self, direction: Direction) -> int | None:
+        """Return the oldest watermark (seconds since 1970) of the airports whose interests need this direction.
+
+        None: no such airport was ever covered, or the interests are not all indexed yet.
+        """
+        if self._indexing is not None:
             return None
         watermarks = (
-            self._airport(airport).traffic.select_directions(direction)[0].watermark
+            self._load_airport(airport).traffic.select_directions(direction)[0].watermark
             for airport, thresholds in self._thresholds.items()
             if direction in thresholds.list_directions()
         )
-        return min((each for each in watermarks if each is not None), default=None)
+        return min((watermark for watermark in watermarks if watermark is not None), default=None)
 
-    def interest(self, airport: str, interest_id: UUID) -> Interest | None:
-        """An interest in force, by its airport and id."""
-        entry = self._interest_entry(f"{airport}/{interest_id}".encode())
+    def find_interest(self, airport: str, interest_id: UUID) -> Interest | None:
+        """Return an interest in force by its airport and id. None: not set, or removed."""
+        entry = self._find_interest_entry(f"{airport}/{interest_id}".encode())
         return decode_interest_entry(entry)[1] if entry else None
 
-    def _interest_entry(self, key: bytes) -> bytes | None:
+    def _find_interest_entry(self, key: bytes) -> bytes | None:
+        """Return the newest entry of an interest, whether written to the table yet or not."""
         return self._unwritten.get(key) or self._interest_table.get(key)
 
-    def flights_observed(self, sequence: int, batch: ObservedFlights) -> Outcome | None:
-        """Fold a batch, or None where it was folded before."""
+    def fold_flights(self, sequence: int, batch: ObservedFlights) -> FoldResult | None:
+        """Compute the result of a batch of flights. None: a duplicate, folded before. Nothing is changed."""
         airport = batch.airport
-        before = self._airport(airport)
+        before = self._load_airport(airport)
         if sequence <= before.sequence:
             return None
-        after = before.followed_by(sequence, before.traffic.fold(batch.observation))
+        after = before.after_batch(sequence, before.traffic.fold(batch.observation))
         change = TrafficChange(before.traffic, after.traffic)
-        findings = self.thresholds(airport).find_alerts(change)
+        interest_alerts = self.find_thresholds(airport).find_alerts(change)
         seen = batch.observation
         within = seen.list_valid_times()
-        return Outcome(
+        return FoldResult(
             key=airport.encode(),
-            entry=encode_airport(after),
+            entry=encode_airport_entry(after),
             airport=airport,
-            known=after,
-            findings=tuple(findings),
-            change=change if findings else None,
-            past=self._past_changes(airport, before, after),
+            state=after,
+            interest_alerts=tuple(interest_alerts),
+            traffic_change=change if interest_alerts else None,
+            history_entries=self._compute_history_entries(airport, before, after),
             direction=seen.direction,
             flights=len(within),
             late_flights=sum(at < seen.begin for at in within) if within and min(within) < seen.begin else 0,
             stray_flights=len(seen.event_times) - len(within),
         )
 
-    def _past_changes(self, airport: str, before: Airport, after: Airport) -> Mapping[bytes, bytes | None]:
-        # With another setting more may have been kept; what is gone once is not looked for again.
-        since_days = self._history_days if airport in self._swept else LONGEST_HISTORY_DAYS
-        expired = before.expired_days(after, airport, self._history_days, since_days)
+    def _compute_history_entries(
+        self, airport: str, before: AirportState, after: AirportState
+    ) -> Mapping[bytes, bytes | None]:
+        """Return the entries of the history table to write, and with None those to delete, because days closed."""
+        # Another setting may have kept more days; days that were deleted once are not looked for again.
+        since_days = self._history_days if airport in self._cleaned_airports else LONGEST_HISTORY_DAYS
+        expired = before.list_expired_keys(after, airport, self._history_days, since_days)
         changes: dict[bytes, bytes | None] = {key: None for key in expired if key in self._history_table}
-        return changes | dict(before.closed_days(after, airport, self._history_days))
+        return changes | dict(before.build_history_entries(after, airport, self._history_days))
 
-    def interest_changed(self, sequence: int, key: bytes, value: bytes | None) -> Outcome | None:
-        """Set or remove (value None) an interest, or None where that was done before or is out of date."""
+    def fold_interest(self, sequence: int, key: bytes, value: bytes | None) -> FoldResult | None:
+        """Compute the result of an interest that is set, or removed (value None). Nothing is changed.
+
+        Return None for a duplicate or an outdated version. Raises UndecodableError.
+        """
         airport, interest_id = decode_interest_key(key)
-        self.thresholds(airport)  # to be complete before the table changes
-        known = self._interest_entry(key)
-        folded, present = decode_interest_entry(known) if known else (0, None)
-        if sequence <= folded:
+        self.find_thresholds(airport)  # the index must be complete before the table changes
+        entry = self._find_interest_entry(key)
+        last_sequence, present = decode_interest_entry(entry) if entry else (0, None)
+        if sequence <= last_sequence:
             return None
         if value is None:
-            return Outcome(key, encode_interest(sequence, None), airport, InterestChange(present, None))
+            return FoldResult(key, encode_interest_entry(sequence, None), airport, InterestChange(present, None))
         interest = decode_interest(value)
         if (interest.airport, interest.interest_id) != (airport, interest_id):
             raise UndecodableError("an InterestSet under another interest's key")
         if present is not None and interest.version <= present.version:
             return None
-        return Outcome(
+        return FoldResult(
             key,
-            encode_interest(sequence, value),
+            encode_interest_entry(sequence, value),
             airport,
             InterestChange(present, interest),
-            alerts=tuple(compute_alerts(interest, NO_TRAFFIC, self._airport(airport).traffic)),
+            new_interest_alerts=tuple(compute_alerts(interest, NO_TRAFFIC, self._load_airport(airport).traffic)),
         )
 
-    def alerts(self, outcome: Outcome) -> Iterator[Alert]:
-        """What follows from an event, told in full, as it is taken: a batch may have something to say to everybody.
+    def build_alerts(self, result: FoldResult) -> Iterator[Alert]:
+        """Build the complete alerts of an event, one at a time: a batch may concern every interest.
 
-        To be taken before an interest changes, and while the tables are still this worker's.
+        To be iterated before an interest changes, and while this worker owns the tables.
         """
-        yield from outcome.alerts
-        if outcome.change is None:
+        yield from result.new_interest_alerts
+        if result.traffic_change is None:
             return
-        for finding in outcome.findings:
-            interest = self.interest(outcome.airport, finding.interest_id)
+        for finding in result.interest_alerts:
+            interest = self.find_interest(result.airport, finding.interest_id)
             if interest is None:
                 raise LookupError("the index has an interest that its table has not")
-            yield build_alert(interest, outcome.change, finding.range_alert, finding.threshold)
+            yield build_alert(interest, result.traffic_change, finding.range_alert, finding.threshold)
 
-    def follow(self, outcome: Outcome) -> None:
-        """Take an outcome for what is, before it is written; what follows from the next event, follows from it.
+    def apply_before_write(self, result: FoldResult) -> None:
+        """Apply a result to the state in memory before its entry is written, so that the next event builds on it.
 
-        Either what was followed is written soon, in this order, and `settle` is called; or `forget`, and none of it is.
+        Afterwards the caller either writes the entries soon, in this order, with a call of `mark_written` for each; or
+        calls `discard_indexes` and writes none.
         """
-        self._follow(outcome)
-        if isinstance(outcome.known, InterestChange):
-            self._unwritten[outcome.key] = outcome.entry
+        self._apply(result)
+        if isinstance(result.state, InterestChange):
+            self._unwritten[result.key] = result.entry
 
-    def settle(self, key: bytes, entry: bytes) -> None:
-        """An entry that was followed is written."""
+    def mark_written(self, key: bytes, entry: bytes) -> None:
+        """Mark an entry that was applied before its write as written: from now on the table has the entry."""
         if self._unwritten.get(key) is entry:
             del self._unwritten[key]
 
-    def written(self, outcome: Outcome) -> None:
-        """Follow what was just written. To be called right after the write."""
-        self._follow(outcome)
+    def apply_after_write(self, result: FoldResult) -> None:
+        """Apply a result to the state in memory. To be called right after its entry was written."""
+        self._apply(result)
 
-    def _follow(self, outcome: Outcome) -> None:
-        if isinstance(outcome.known, Airport):
-            self._airports[outcome.airport] = outcome.known
-            if outcome.past:
-                self._swept.add(outcome.airport)
+    def _apply(self, result: FoldResult) -> None:
+        """Apply a result to the airports and thresholds in memory."""
+        if isinstance(result.state, AirportState):
+            self._airports[result.airport] = result.state
+            if result.history_entries:
+                self._cleaned_airports.add(result.airport)
             return
-        if self._deriving is not None:
-            return  # forgotten since: the change will be found in the table
-        thresholds = self._thresholds.setdefault(outcome.airport, ThresholdIndex())
-        if outcome.known.before is not None:
-            thresholds.remove(outcome.known.before)
-        if outcome.known.now is not None:
-            thresholds.add(outcome.known.now)
+        if self._indexing is not None:
+            return  # discarded since: the indexing will find the change in the table
+        thresholds = self._thresholds.setdefault(result.airport, ThresholdIndex())
+        if result.state.before is not None:
+            thresholds.remove(result.state.before)
+        if result.state.after is not None:
+            thresholds.add(result.state.after)
         if not len(thresholds):
-            del self._thresholds[outcome.airport]
+            del self._thresholds[result.airport]
 
 
-_NOBODYS: Final = ThresholdIndex()
+_NO_THRESHOLDS: Final = ThresholdIndex()

@@ -1,4 +1,7 @@
-"""The contract's bytes to the domain's values and back. Unknown fields pass; what the rules need is checked."""
+"""Decoding and encoding of the Kafka messages: protobuf bytes to the domain's values and back.
+
+Unknown fields are ignored; the fields that the rules need are validated.
+"""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -28,13 +31,14 @@ _YEAR_9999: Final = seconds(datetime(9999, 1, 1, tzinfo=UTC))
 
 @dataclass(frozen=True, slots=True)
 class ObservedFlights:
-    """A batch of flights, as the rule takes it."""
+    """A decoded batch of flights at one airport."""
 
     airport: str
     observation: Observation
 
 
-def _parsed(kind: Callable[[], M], value: bytes | None) -> M:
+def _parse_message(kind: Callable[[], M], value: bytes | None) -> M:
+    """Parse bytes as a protobuf message of class `kind`. Raises UndecodableError."""
     if value is None:
         raise UndecodableError("no value")
     message = kind()
@@ -46,15 +50,15 @@ def _parsed(kind: Callable[[], M], value: bytes | None) -> M:
 
 
 def is_icao(airport: str) -> bool:
-    """Whether it has the form of an airport's code; whether there is such an airport, the collector has checked."""
+    """Return True if the text has the form of an ICAO code; the collector checked that the airport exists."""
     return _ICAO.fullmatch(airport) is not None
 
 
 def decode_flights(value: bytes | None) -> ObservedFlights:
-    """A value of flights.observed.v1. Raises UndecodableError."""
-    batch = _parsed(flights_pb.FlightsObserved, value)
-    direction = _member(_DIRECTIONS, batch.direction)
-    coverage = _member(_COVERAGES, batch.coverage)
+    """Decode a value of flights.observed.v1. Raises UndecodableError."""
+    batch = _parse_message(flights_pb.FlightsObserved, value)
+    direction = _find_member(_DIRECTIONS, batch.direction)
+    coverage = _find_member(_COVERAGES, batch.coverage)
     begin, end = batch.begin.seconds, batch.end.seconds
     if not is_icao(batch.airport) or direction is Direction.BOTH:
         raise UndecodableError("FlightsObserved without an airport and one direction")
@@ -68,7 +72,7 @@ def decode_flights(value: bytes | None) -> ObservedFlights:
 
 
 def decode_interest_key(key: bytes) -> tuple[str, UUID]:
-    """The airport and the interest's id in a key of interests.changed.v1."""
+    """Decode a key of interests.changed.v1: the airport and the interest's id. Raises UndecodableError."""
     try:
         airport, _, text = key.decode().partition("/")
         interest_id = UUID(text)
@@ -80,12 +84,12 @@ def decode_interest_key(key: bytes) -> tuple[str, UUID]:
 
 
 def decode_interest(value: bytes) -> Interest:
-    """A value of interests.changed.v1 (no tombstone). Raises UndecodableError."""
-    return interest_of(_parsed(interests_pb.InterestSet, value))
+    """Decode a value of interests.changed.v1 (no tombstone). Raises UndecodableError."""
+    return convert_interest(_parse_message(interests_pb.InterestSet, value))
 
 
-def interest_of(message: interests_pb.InterestSet) -> Interest:
-    """The contract's interest as the domain's. Raises UndecodableError."""
+def convert_interest(message: interests_pb.InterestSet) -> Interest:
+    """Convert the contract's interest to the domain's, and validate it. Raises UndecodableError."""
     if not is_icao(message.airport):
         raise UndecodableError("InterestSet without an airport")
     try:
@@ -93,8 +97,8 @@ def interest_of(message: interests_pb.InterestSet) -> Interest:
             interest_id=UUID(message.interest_id),
             user_id=UUID(message.user_id),
             airport=message.airport,
-            direction=_member(_DIRECTIONS, message.direction),
-            window=_member(_WINDOWS, message.window),
+            direction=_find_member(_DIRECTIONS, message.direction),
+            window=_find_member(_WINDOWS, message.window),
             high=message.high if message.HasField("high") else None,
             low=message.low if message.HasField("low") else None,
             for_windows=message.for_windows,
@@ -110,18 +114,19 @@ def interest_of(message: interests_pb.InterestSet) -> Interest:
     return interest
 
 
-def _members(kind: type[T], numbers: Iterable[tuple[str, int]], prefix: str) -> dict[int, T]:
-    """The domain's members by protobuf enum value: their names are the same but for the prefix."""
+def _map_enum_numbers(kind: type[T], numbers: Iterable[tuple[str, int]], prefix: str) -> dict[int, T]:
+    """Map protobuf enum numbers to the domain's enum members: the names are equal except for the prefix."""
     names = {name.removeprefix(prefix): number for name, number in numbers}
     return {names[member.name]: member for member in kind}
 
 
-_DIRECTIONS: Final = _members(Direction, flights_pb.Direction.items(), "DIRECTION_")
-_COVERAGES: Final = _members(Coverage, flights_pb.Coverage.items(), "COVERAGE_")
-_WINDOWS: Final = _members(Window, interests_pb.Window.items(), "WINDOW_")
+_DIRECTIONS: Final = _map_enum_numbers(Direction, flights_pb.Direction.items(), "DIRECTION_")
+_COVERAGES: Final = _map_enum_numbers(Coverage, flights_pb.Coverage.items(), "COVERAGE_")
+_WINDOWS: Final = _map_enum_numbers(Window, interests_pb.Window.items(), "WINDOW_")
 
 
-def _member(members: Mapping[int, T], number: int) -> T:
+def _find_member(members: Mapping[int, T], number: int) -> T:
+    """Return the enum member of a protobuf number. Raises UndecodableError for an unknown number."""
     member = members.get(number)
     if member is None:
         raise UndecodableError("a direction, a coverage or a window that this version does not know")
@@ -129,7 +134,7 @@ def _member(members: Mapping[int, T], number: int) -> T:
 
 
 def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
-    """A value of alerts.raised.v1."""
+    """Encode an alert as a value of alerts.raised.v1; `cause_published_at`: when its event was published."""
     message = alerts_pb.AlertRaised(
         alert_id=str(alert.alert_id),
         interest_id=str(alert.interest_id),

@@ -1,4 +1,4 @@
-"""What the stream counts."""
+"""The stream's own Prometheus metrics."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -7,13 +7,13 @@ from typing import Final
 from chassis.metrics import Metrics
 from domain.alerts import Alert
 from domain.interests import Direction
-from streams.join_state import Outcome
+from streams.join_state import FoldResult
 
 _FOLD_SECONDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1)
 
 
 class StreamMetrics:
-    """The stream's own metrics; those of its framework are in `chassis.faust.internals.metrics`."""
+    """Counters of events, flights and alerts; the metrics of Faust are in `chassis.faust.internals.metrics`."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -21,7 +21,7 @@ class StreamMetrics:
         self._event = lru_cache(lambda topic, outcome: events.labels(topic=topic, outcome=outcome))
         self._dead_letters = metrics.counter("stream_dead_letters_total", "Events put aside", "topic", "reason")
         batches = metrics.counter("stream_batches_total", "Batches of flights folded", "direction")
-        self._batches = {each: batches.labels(direction=each.value) for each in Direction.BOTH.parts}
+        self._batches = {part: batches.labels(direction=part.value) for part in Direction.BOTH.parts}
         self._flights = metrics.counter("stream_flights_total", "Flights folded").labels()
         self._late = metrics.counter(
             "stream_late_flights_total", "Flights folded that lie before their batch's interval"
@@ -33,25 +33,28 @@ class StreamMetrics:
             "stream_fold_seconds", "Decoding, folding and judging one event", buckets=_FOLD_SECONDS
         ).labels()
 
-    def event(self, topic: str, outcome: str) -> None:
+    def count_event(self, topic: str, outcome: str) -> None:
+        """Count an event; `outcome`: "folded", "duplicate" or "dead_letter"."""
         self._event(topic, outcome).inc()
 
-    def dead_letter(self, topic: str, reason: str) -> None:
-        """`reason`: the name of an error's class, of which there are few."""
+    def count_dead_letter(self, topic: str, reason: str) -> None:
+        """Count a dead letter; `reason`: the name of the error's class, one of few."""
         self._dead_letters.labels(topic=topic, reason=reason).inc()
 
-    def folded(self, outcome: Outcome) -> None:
-        if outcome.direction is not None:
-            self._batches[outcome.direction].inc()
-            self._flights.inc(outcome.flights)
-            self._late.inc(outcome.late_flights)
-            self._stray.inc(outcome.stray_flights)
+    def count_batch(self, result: FoldResult) -> None:
+        """Count a batch and its flights; the result of an interest is not counted."""
+        if result.direction is not None:
+            self._batches[result.direction].inc()
+            self._flights.inc(result.flights)
+            self._late.inc(result.late_flights)
+            self._stray.inc(result.stray_flights)
 
-    def raised(self, alert: Alert) -> None:
+    def count_alert(self, alert: Alert) -> None:
+        """Count an alert that the broker has."""
         self._raised(alert.bound.value, alert.state.value).inc()
 
-    def watch(self, lag_s: Callable[[Direction], float]) -> None:
-        """Make the gauges that are asked for when they are read."""
+    def add_lag_gauge(self, lag_s: Callable[[Direction], float]) -> None:
+        """Add the gauge of the watermark lag; `lag_s` computes its value (seconds) at each scrape."""
         lag = self._metrics.gauge(
             "stream_watermark_lag_seconds",
             "From the oldest watermark of this worker's watched airports to now; 0 where nothing is watched",

@@ -1,7 +1,7 @@
-"""What this worker just did, for people who watch: rates of the last two minutes, and the alerts that it raised last.
+"""The recent activity of this worker, for its pages: rates of the last two minutes, and the latest groups of alerts.
 
-Fed by the join for each batch and each alert, so it costs a microsecond and never grows. It is of this worker, and
-since its start: what matters is on the topics, and in the tables.
+The join records each batch and each alert here, so a record costs a microsecond and the memory is bounded. The data are
+of this worker since its start, and are lost at its end: the topics and tables hold all that matters.
 """
 
 import time
@@ -15,20 +15,21 @@ from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
 
-REMEMBERED_S: Final = 120
-"""Seconds whose counts are kept."""
+KEPT_SECONDS: Final = 120
+"""Number of past seconds whose counts are kept."""
 
-RATE_OVER_S: Final = 10
-"""A rate is of so many whole seconds: fewer would flicker, since batches come in bursts."""
+RATE_INTERVAL_S: Final = 10
+"""Whole seconds over which a rate is computed: fewer would flicker, since batches come in bursts."""
 
-MOST_GROUPS: Final = 200
+MAX_GROUPS: Final = 200
+"""Groups of alerts that are kept; the oldest is removed first."""
 
 _Key = tuple[str, Direction, Window, datetime, Bound, AlertState, int]
 
 
 @dataclass(frozen=True, slots=True)
 class AlertGroup:
-    """Alerts that say the same of the same window, to so many interests. No person, and no interest, is named."""
+    """Alerts about the same window that differ only in interest, threshold and count. Names no person, no interest."""
 
     airport: str
     direction: Direction
@@ -38,32 +39,32 @@ class AlertGroup:
     state: AlertState
     for_windows: int
     count: int
-    """Flights: the most that one of the alerts told."""
+    """Flights: the highest count of the alerts."""
     least_threshold: int
     most_threshold: int
     alerts: int
+    """Number of alerts in the group."""
     raised_at: datetime
-    """When the first of them was, on the clock of the stack."""
+    """When the first alert was published, by the stack's clock."""
 
 
-class Ticker:
-    """Counts what is folded and raised. Of one event loop: it has no lock."""
+class RecentActivity:
+    """A record of the flights folded and the alerts published lately. For one event loop: it has no lock."""
 
     def __init__(self, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`clock`: the stack's, which a demo may have set to another year. `monotonic`: the machine's seconds, in
-        which rates are told."""
+        """`clock`: the stack's, which a demo may set to another year. `monotonic`: the machine's seconds, for rates."""
         self._clock = clock
         self._monotonic = monotonic
-        self._flights = _Seconds()
-        self._alerts = _Seconds()
-        self._groups: dict[_Key, _Group] = {}
+        self._flights = _CountsBySecond()
+        self._alerts = _CountsBySecond()
+        self._groups: dict[_Key, _GrowingGroup] = {}
 
-    def folded(self, airport: str, flights: int) -> None:
-        """A batch was folded: so many flights at an airport."""
+    def record_flights(self, airport: str, flights: int) -> None:
+        """Record a folded batch: its airport and its number of flights."""
         self._flights.add(int(self._monotonic()), flights)
 
-    def raised(self, alert: Alert) -> None:
-        """The broker has an alert."""
+    def record_alert(self, alert: Alert) -> None:
+        """Record an alert that the broker has, in the group of its kind."""
         self._alerts.add(int(self._monotonic()), 1)
         key = (
             alert.airport, alert.direction, alert.window, alert.window_start, alert.bound, alert.state,
@@ -71,29 +72,31 @@ class Ticker:
         )  # fmt: skip
         group = self._groups.get(key)
         if group is None:
-            if len(self._groups) >= MOST_GROUPS:
+            if len(self._groups) >= MAX_GROUPS:
                 del self._groups[next(iter(self._groups))]
-            self._groups[key] = _Group(alert, self._clock.now())
+            self._groups[key] = _GrowingGroup(alert, self._clock.now())
         else:
             group.add(alert)
 
-    def flights_by_second(self, seconds: int = REMEMBERED_S) -> tuple[int, ...]:
-        """Flights folded in each of the last whole seconds, the newest last."""
-        return self._flights.last(int(self._monotonic()), seconds)
+    def count_flights_by_second(self, seconds: int = KEPT_SECONDS) -> tuple[int, ...]:
+        """Return the flights folded in each of the last whole seconds, the newest last."""
+        return self._flights.read_last(int(self._monotonic()), seconds)
 
-    def alerts_by_second(self, seconds: int = REMEMBERED_S) -> tuple[int, ...]:
-        """Alerts raised in each of the last whole seconds, the newest last."""
-        return self._alerts.last(int(self._monotonic()), seconds)
+    def count_alerts_by_second(self, seconds: int = KEPT_SECONDS) -> tuple[int, ...]:
+        """Return the alerts published in each of the last whole seconds, the newest last."""
+        return self._alerts.read_last(int(self._monotonic()), seconds)
 
-    def recent_alerts(self, airport: str | None = None) -> tuple[AlertGroup, ...]:
-        """The groups of alerts that were begun last, the newest first; of one airport, or of all."""
+    def list_alert_groups(self, airport: str | None = None) -> tuple[AlertGroup, ...]:
+        """Return the latest groups of alerts, the newest first; of one airport, or of all airports (None)."""
         return tuple(
-            group.shown(key) for key, group in reversed(self._groups.items()) if airport is None or key[0] == airport
+            group.to_alert_group(key)
+            for key, group in reversed(self._groups.items())
+            if airport is None or key[0] == airport
         )
 
 
-class _Group:
-    """An AlertGroup that grows."""
+class _GrowingGroup:
+    """An AlertGroup to which alerts are still added."""
 
     __slots__ = ("alerts", "count", "least", "most", "raised_at")
 
@@ -104,33 +107,39 @@ class _Group:
         self.raised_at = raised_at
 
     def add(self, alert: Alert) -> None:
+        """Add an alert of the same kind to the group."""
         self.alerts += 1
         self.count = max(self.count, alert.count)
         self.least = min(self.least, alert.threshold)
         self.most = max(self.most, alert.threshold)
 
-    def shown(self, key: _Key) -> AlertGroup:
+    def to_alert_group(self, key: _Key) -> AlertGroup:
+        """Return the group's present values; `key`: the fields that its alerts share."""
         return AlertGroup(*key, self.count, self.least, self.most, self.alerts, self.raised_at)
 
 
-class _Seconds:
-    """Counts by second, in a ring."""
+class _CountsBySecond:
+    """A ring buffer of counts by second."""
 
     def __init__(self) -> None:
-        self._counts = [0] * (REMEMBERED_S + 1)  # and the second that runs
+        self._counts = [0] * (KEPT_SECONDS + 1)  # and the present second
         self._newest = 0
 
     def add(self, second: int, count: int) -> None:
-        self._go_on_to(second)
+        """Add to the count of a second, which must not be before an earlier one."""
+        self._advance_to(second)
         self._counts[second % len(self._counts)] += count
 
-    def last(self, now: int, seconds: int) -> tuple[int, ...]:
-        self._go_on_to(now)
-        return tuple(self._counts[each % len(self._counts)] for each in range(now - min(seconds, REMEMBERED_S), now))
+    def read_last(self, now: int, seconds: int) -> tuple[int, ...]:
+        """Return the counts of the last `seconds` whole seconds before the second `now`, the newest last."""
+        self._advance_to(now)
+        first = now - min(seconds, KEPT_SECONDS)
+        return tuple(self._counts[second % len(self._counts)] for second in range(first, now))
 
-    def _go_on_to(self, second: int) -> None:
+    def _advance_to(self, second: int) -> None:
+        """Set the counts of all seconds between the newest one and `second` to 0."""
         if second <= self._newest:
             return
-        for each in range(max(self._newest + 1, second - REMEMBERED_S), second + 1):
-            self._counts[each % len(self._counts)] = 0
+        for passed in range(max(self._newest + 1, second - KEPT_SECONDS), second + 1):
+            self._counts[passed % len(self._counts)] = 0
         self._newest = second

@@ -1,7 +1,7 @@
-"""Which worker of the group owns an airport, and how one worker asks another.
+"""The routing of requests to the worker that owns an airport, and the requests from one worker to another.
 
-Partitions are given out by Kafka, so only the group knows where an airport is; Faust tells each member with every
-rebalance, by the URL under which a worker says that it can be reached (`canonical_url`).
+Kafka assigns the partitions, so only the consumer group has the owner of an airport. Faust sends the assignment of all
+workers to each member with every rebalance; a worker is identified by its configured URL (`canonical_url`).
 """
 
 import asyncio
@@ -19,15 +19,15 @@ from towerwatch.topics import FLIGHTS_OBSERVED, partition_of
 log = structlog.get_logger()
 
 ASKED_BY: Final = "Towerwatch-Asked-By"
-"""The header of what a worker asks another, which then answers for itself alone: no question goes round in circles."""
+"""Header of a request from one worker to another, which then answers for itself alone, so that no request loops."""
 
-PATIENCE_S: Final = 2.0
-"""A person waits for the page meanwhile; a worker that lives answers in milliseconds."""
+REQUEST_TIMEOUT_S: Final = 2.0
+"""Seconds. A person waits for the page meanwhile; a healthy worker answers in milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What another worker answered."""
+class WorkerResponse:
+    """The HTTP response of another worker."""
 
     status: int
     content_type: str
@@ -35,51 +35,51 @@ class Answer:
 
 
 class Workers:
-    """The workers of this group, as the last rebalance left them."""
+    """The workers of this consumer group and their partitions, as of the last rebalance."""
 
     def __init__(self, app: faust.App) -> None:
         self._app = app
 
     @property
-    def own(self) -> URL:
+    def own_url(self) -> URL:
         """This worker's own URL."""
         return URL(str(self._app.conf.canonical_url))
 
-    def partitions(self) -> Mapping[URL, tuple[int, ...]]:
-        """The partitions of airports that each worker has, in order; without workers before the first assignment."""
+    def list_partitions(self) -> Mapping[URL, tuple[int, ...]]:
+        """Return the partitions that each worker owns, in order, by the worker's URL; empty before any assignment."""
         found = self._app.assignor.external_topics_metadata()  # type: ignore[attr-defined]  # not in the interface
         return {URL(url): tuple(sorted(topics.get(FLIGHTS_OBSERVED.name, ()))) for url, topics in found.items()}
 
-    def others(self) -> tuple[URL, ...]:
-        """All but this one, in the order of their URLs."""
-        return tuple(sorted((url for url in self.partitions() if url != self.own), key=str))
+    def list_others(self) -> tuple[URL, ...]:
+        """Return the URLs of all workers except this one, sorted."""
+        return tuple(sorted((url for url in self.list_partitions() if url != self.own_url), key=str))
 
-    def owner_of(self, airport: str) -> URL | None:
-        """The worker that has an airport; None where the last rebalance gave its partition to nobody."""
+    def find_owner(self, airport: str) -> URL | None:
+        """Return the worker that owns an airport. None: no worker was assigned its partition in the last rebalance."""
         partition = partition_of(airport, FLIGHTS_OBSERVED)
-        return next((url for url, partitions in self.partitions().items() if partition in partitions), None)
+        return next((url for url, partitions in self.list_partitions().items() if partition in partitions), None)
 
-    async def ask(self, worker: URL, path: str) -> Answer | None:
-        """What a worker answers to GET `path` (with its query); None when it does not, within `PATIENCE_S`."""
+    async def request(self, worker: URL, path: str) -> WorkerResponse | None:
+        """Send GET `path` (with its query) to a worker. Return None without a response within `REQUEST_TIMEOUT_S`."""
         url = worker.join(URL(path, encoded=True))
         try:
             async with self._app.http_client.get(
                 url,
-                headers={ASKED_BY: worker_name(self.own)},
-                timeout=ClientTimeout(total=PATIENCE_S),
+                headers={ASKED_BY: worker_name(self.own_url)},
+                timeout=ClientTimeout(total=REQUEST_TIMEOUT_S),
                 allow_redirects=False,
-            ) as answer:
-                return Answer(answer.status, answer.headers.get("Content-Type", ""), await answer.read())
+            ) as response:
+                return WorkerResponse(response.status, response.headers.get("Content-Type", ""), await response.read())
         except (ClientError, TimeoutError, OSError) as error:
             log.info("worker.does_not_answer", worker=worker_name(worker), error=type(error).__name__)
             return None
 
-    async def ask_others(self, path: str) -> dict[URL, Answer | None]:
-        """What each of the others answers, asked at once."""
-        others = self.others()
-        return dict(zip(others, await asyncio.gather(*(self.ask(each, path) for each in others)), strict=True))
+    async def request_others(self, path: str) -> dict[URL, WorkerResponse | None]:
+        """Send GET `path` to all other workers in parallel. Return their responses by URL (None: no response)."""
+        others = self.list_others()
+        return dict(zip(others, await asyncio.gather(*(self.request(url, path) for url in others)), strict=True))
 
 
 def worker_name(url: URL) -> str:
-    """A worker as people are told of it: host and port."""
+    """Return the name of a worker on pages and in logs: host and port."""
     return f"{url.host}:{url.port}"

@@ -1,4 +1,4 @@
-"""The stream's settings."""
+"""The settings class of the stream."""
 
 from pydantic import Field
 
@@ -8,7 +8,7 @@ from streams.join_state import DEFAULT_HISTORY_DAYS
 
 
 class StreamsSettings(StreamSettings):
-    """Read from the environment in `__main__`."""
+    """The settings of a worker, read from the environment in `__main__`."""
 
     history_days: int = Field(default=DEFAULT_HISTORY_DAYS, ge=42, le=LONGEST_HISTORY_DAYS)
-    """How long the flights of closed windows are kept for the pages; what is judged needs the last 41 days."""
+    """Days for which the pages can show the flights of closed windows; the judgement needs the last 41 days."""

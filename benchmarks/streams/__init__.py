@@ -1,1 +1,1 @@
-"""The stream measured: what the benchmarks `stream_fold`, `stream_app` and `stream_alerts` are made of."""
+"""Parts of the benchmarks `stream_fold`, `stream_app` and `stream_alerts`, which measure the stream."""

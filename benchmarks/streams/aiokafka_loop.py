@@ -1,6 +1,6 @@
 """The stream's work in a bare aiokafka loop: fetch, fold, send alerts and state, commit.
 
-For each fetch: all that it causes is sent and acknowledged by the broker, then its offsets are committed.
+The loop commits the offsets of a fetch once the broker has acknowledged all alerts and states of the fetch.
 """
 
 import asyncio
@@ -10,13 +10,14 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
-from benchmarks.streams.work import Stopwatch, Task, folding_of, task_from_command_line
+from benchmarks.streams.work import Stopwatch, Task, build_folding, parse_task
 from chassis.kafka import sequence_in
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
 
 async def run(task: Task) -> None:
-    folding = folding_of(task)
+    """Do the task's messages with aiokafka, and print the times."""
+    folding = build_folding(task)
     consumer = AIOKafkaConsumer(
         FLIGHTS_OBSERVED.name,
         bootstrap_servers=task.bootstrap_servers,
@@ -37,23 +38,23 @@ async def run(task: Task) -> None:
             sent: list[Future[Any]] = []
             for messages in (await consumer.getmany(timeout_ms=1000, max_records=500)).values():
                 for message in messages:
-                    watch.one_more()
-                    outcome = folding.outcome(sequence_in(message.headers) or 0, message.value)
-                    if outcome is None:
+                    watch.count_message()
+                    result = folding.compute_result(sequence_in(message.headers) or 0, message.value)
+                    if result is None:
                         continue
-                    for key, value, partition in folding.alerts(outcome, message.timestamp):
+                    for key, value, partition in folding.encode_alerts(result, message.timestamp):
                         sent.append(await producer.send(ALERTS_RAISED.name, value, key, partition))
-                    state = await producer.send(task.changelog, outcome.entry, outcome.key, message.partition)
+                    state = await producer.send(task.changelog, result.entry, result.key, message.partition)
                     sent.append(state)
-                    folding.write(outcome)
+                    folding.write_result(result)
             if sent:
                 await asyncio.gather(*sent)
                 await consumer.commit()
         watch.ended = time.time()
-    watch.tell()
+    watch.print_times()
 
 
 if __name__ == "__main__":
     import uvloop
 
-    uvloop.run(run(task_from_command_line()))
+    uvloop.run(run(parse_task()))

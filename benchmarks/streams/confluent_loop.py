@@ -4,13 +4,14 @@ import time
 
 from confluent_kafka import Consumer, Producer
 
-from benchmarks.streams.work import Stopwatch, Task, folding_of, task_from_command_line
+from benchmarks.streams.work import Stopwatch, Task, build_folding, parse_task
 from chassis.kafka import sequence_in
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
 
 def run(task: Task) -> None:
-    folding = folding_of(task)
+    """Do the task's messages with confluent-kafka, and print the times."""
+    folding = build_folding(task)
     consumer = Consumer(
         {
             "bootstrap.servers": task.bootstrap_servers,
@@ -34,21 +35,21 @@ def run(task: Task) -> None:
         for message in messages:
             if message.error():
                 raise SystemExit(str(message.error()))
-            watch.one_more()
-            outcome = folding.outcome(sequence_in(message.headers()) or 0, message.value())
-            if outcome is None:
+            watch.count_message()
+            result = folding.compute_result(sequence_in(message.headers()) or 0, message.value())
+            if result is None:
                 continue
-            for key, value, partition in folding.alerts(outcome, message.timestamp()[1]):
+            for key, value, partition in folding.encode_alerts(result, message.timestamp()[1]):
                 producer.produce(ALERTS_RAISED.name, value, key, partition)
-            producer.produce(task.changelog, outcome.entry, outcome.key, message.partition())
-            folding.write(outcome)
+            producer.produce(task.changelog, result.entry, result.key, message.partition())
+            folding.write_result(result)
         if messages:
             producer.flush()
             consumer.commit(asynchronous=False)
     watch.ended = time.time()
     consumer.close()
-    watch.tell()
+    watch.print_times()
 
 
 if __name__ == "__main__":
-    run(task_from_command_line())
+    run(parse_task())

@@ -1,4 +1,4 @@
-"""One run of one contender over a topic that is filled already, and what the broker's clock says of it."""
+"""Runs of the contenders over a filled topic, measured by the broker's clock."""
 
 import json
 import os
@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.streams import original
-from benchmarks.streams.kafka import Cluster, changelog_of
-from benchmarks.streams.progress import rate_after, sequences_of, times_done
+from benchmarks.streams.kafka import Cluster, find_changelog
+from benchmarks.streams.progress import compute_completion_times, compute_rate, group_sequences
 from benchmarks.streams.traffic import Record
-from benchmarks.streams.work import Task, arguments
-from benchmarks.streams.worker import ROOT, Worker, working
+from benchmarks.streams.work import Task, build_arguments
+from benchmarks.streams.worker import ROOT, Worker, running_stream_worker
 from streams.app import SERVICE
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
@@ -27,79 +27,81 @@ _WITHIN_S: Final = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What one run showed."""
+class RunResult:
+    """The measured result of one run."""
 
     messages_per_s: float
     alerts: int
-    """How many it raised, of all messages: those of other contenders must be as many."""
+    """Number of alerts raised by all messages; every contender must raise the same number."""
 
 
-class Contest:
-    """The topics and what is to be done with them. For one run at a time."""
+class BenchmarkRuns:
+    """Runs the contenders one at a time over the same filled topic."""
 
     def __init__(self, cluster: Cluster, folder: Path, task: Task, records: Sequence[Record]) -> None:
-        """`task` without its group and folder, which each run has for itself. `records`: all that is in the topic."""
+        """`task`: without group and folder, which each run has for itself. `records`: all records of the topic."""
         self._cluster = cluster
         self._folder = folder
         self._task = task
-        self._sequences = sequences_of(records)
+        self._sequences = group_sequences(records)
         self._flights = sum(record.flights for record in records)
-        self._history = changelog_of("history")
+        self._history = find_changelog("history")
         self._runs = 0
 
-    def run(self, contender: str) -> Run:
-        """From the first message to the last, by a process of the contender's own."""
+    def run(self, contender: str) -> RunResult:
+        """Run a contender in a process of its own, from the first message to the last, and return the result."""
         self._runs += 1
         cluster, task = self._cluster, self._task
-        cluster.empty(task.changelog, self._history, ALERTS_RAISED.name)
-        cluster.forget_group(SERVICE)
+        cluster.delete_records(task.changelog, self._history, ALERTS_RAISED.name)
+        cluster.delete_group(SERVICE)
         folder = self._folder / f"run{self._runs}"
         folder.mkdir()
-        group = f"{self._folder.name}-{folder.name}"  # nobody's before: Quix would recover what is under its name
+        group = f"{self._folder.name}-{folder.name}"  # a new name: Quix would recover the state of an old one
         if contender in _MODULES:
-            told = _ran(_MODULES[contender], replace(task, group=group, data=str(folder)))
-            ended = told["ended"]
-            if contender == QUIX:  # which writes its states at its end, and then stops everything
-                ended = cluster.appended_at(f"changelog__{group}--{FLIGHTS_OBSERVED.name}--default")[-1]
-            rate = (task.messages - task.measured_from) / (ended - told["began"])
+            times_of_run = _run_module(_MODULES[contender], replace(task, group=group, data=str(folder)))
+            ended = times_of_run["ended"]
+            if contender == QUIX:  # Quix writes its states at its end, and then stops
+                ended = cluster.read_append_times(f"changelog__{group}--{FLIGHTS_OBSERVED.name}--default")[-1]
+            rate = (task.messages - task.measured_from) / (ended - times_of_run["began"])
         else:
             store = "rocksdb" if contender == STREAM_ROCKSDB else "memory"
-            with working(folder, cluster.bootstrap_servers, store) as worker:
-                times = times_until_done(cluster, worker, self._sequences, self._flights)
-            rate = rate_after(times, task.measured_from)
-        return Run(rate, cluster.count(ALERTS_RAISED.name))
+            with running_stream_worker(folder, cluster.bootstrap_servers, store) as worker:
+                times = wait_for_completion_times(cluster, worker, self._sequences, self._flights)
+            rate = compute_rate(times, task.measured_from)
+        return RunResult(rate, cluster.count_records(ALERTS_RAISED.name))
 
 
-def times_until_done(
+def wait_for_completion_times(
     cluster: Cluster, worker: Worker, sequences: Mapping[bytes, Sequence[int]], flights: int
 ) -> list[float]:
-    """Wait for the worker to fold so many flights; when each message was done."""
-    # Each look costs something.
-    worker.until(lambda: worker.flights_folded() >= flights, "the end of what it was given", _WITHIN_S, every_s=0.5)
+    """Wait until the worker has folded so many flights, and return the times at which the messages were done."""
+    # Each request costs the worker some time.
+    worker.wait_until(
+        lambda: worker.flights_folded() >= flights, "the end of what it was given", _WITHIN_S, every_s=0.5
+    )
     messages, times = sum(map(len, sequences.values())), list[float]()
 
-    def looked() -> bool:
-        times[:] = times_done(cluster.records(changelog_of("airports")), sequences)
+    def are_all_done() -> bool:
+        times[:] = compute_completion_times(cluster.read_records(find_changelog("airports")), sequences)
         return len(times) == messages
 
-    worker.until(looked, "the last of its states", every_s=0.1)
+    worker.wait_until(are_all_done, "the last of its states", every_s=0.1)
     return times
 
 
 def run_original(cluster: Cluster, number: int, messages: int) -> float:
-    """Messages a second of the original's shape."""
-    cluster.empty(original.COUNTED.name, original.CROSSED.name)
-    cluster.fill(original.COUNTED.name, original.messages(messages))
+    """Measure the messages per second of the original's shape."""
+    cluster.delete_records(original.COUNTED.name, original.CROSSED.name)
+    cluster.fill(original.COUNTED.name, original.build_messages(messages))
     task = Task(cluster.bootstrap_servers, f"original{number}", messages, messages // 10, 0, "none", "none")
-    told = _ran("original", task)
-    return (task.messages - task.measured_from) / (told["ended"] - told["began"])
+    times_of_run = _run_module("original", task)
+    return (task.messages - task.measured_from) / (times_of_run["ended"] - times_of_run["began"])
 
 
-def _ran(module: str, task: Task) -> dict[str, float]:
-    """What a contender printed, after it has ended; it is killed, with all that it began, when that takes too long."""
+def _run_module(module: str, task: Task) -> dict[str, float]:
+    """Run a contender's module and return what it printed. A contender that takes too long is killed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", f"benchmarks.streams.{module}", *arguments(task)],
+        [sys.executable, "-m", f"benchmarks.streams.{module}", *build_arguments(task)],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -108,7 +110,7 @@ def _ran(module: str, task: Task) -> dict[str, float]:
         start_new_session=True,
     )
     try:
-        told, complaints = process.communicate(timeout=_WITHIN_S)
+        printed, errors = process.communicate(timeout=_WITHIN_S)
     except subprocess.TimeoutExpired:
         raise SystemExit(f"{module} did not end within {_WITHIN_S} s") from None
     finally:
@@ -116,5 +118,5 @@ def _ran(module: str, task: Task) -> dict[str, float]:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if process.returncode:
-        raise SystemExit(f"{module} ended with {process.returncode}:\n{complaints[-4000:]}")
-    return dict(json.loads(told)) if told else {}
+        raise SystemExit(f"{module} ended with {process.returncode}:\n{errors[-4000:]}")
+    return dict(json.loads(printed)) if printed else {}

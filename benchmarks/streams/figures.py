@@ -1,4 +1,4 @@
-"""Figures as the benchmarks print them: one line of JSON each, the ratio beside the absolute number."""
+"""Printing of benchmark figures: one line of JSON each, with the ratio to another figure."""
 
 import json
 import statistics
@@ -17,31 +17,34 @@ def report(
     beside: tuple[str, float] | None = None,
     **circumstances: float,
 ) -> None:
-    """Print a figure, and with `beside` its ratio to that one (name and value), which was taken in the same run."""
-    line: dict[str, object] = {"benchmark": benchmark, "figure": figure, "value": _rounded(value), "unit": unit}
+    """Print a figure and its ratio to the figure `beside` (name and value), which was measured in the same run."""
+    line: dict[str, object] = {"benchmark": benchmark, "figure": figure, "value": _round(value), "unit": unit}
     if beside is not None:
-        line |= {"ratio": _rounded(value / beside[1]), "beside": beside[0]}
+        line |= {"ratio": _round(value / beside[1]), "beside": beside[0]}
     print(json.dumps(line | circumstances), flush=True)
 
 
 def progress(text: str) -> None:
-    """Tell whoever waits what is done now; not a figure."""
+    """Print a progress message on standard error."""
     print(f"{time.monotonic() - _BEGAN:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 
 def median(values: Iterable[float]) -> float:
-    """The median of several rounds: on a machine that others use, a mean tells of them."""
+    """Return the median of several rounds: other load on the machine would distort a mean."""
     return statistics.median(values)
 
 
 def percentile(values: Iterable[float], share: float) -> float:
-    """The nearest rank: the smallest value that at least `share` of the values do not exceed. Of no values, nan."""
+    """Return the percentile by nearest rank: the smallest value that at least `share` of the values do not exceed.
+
+    Return nan for no values.
+    """
     ranked = sorted(values)
     if not ranked:
         return float("nan")
     return ranked[max(0, -int(-share * len(ranked) // 1) - 1)]
 
 
-def _rounded(value: float) -> float:
-    """Four digits are more than a shared machine can tell."""
+def _round(value: float) -> float:
+    """Round to four digits, which is more than a shared machine can measure."""
     return float(f"{value:.4g}")

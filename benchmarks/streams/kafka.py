@@ -1,6 +1,6 @@
-"""The topics of a benchmark: made, filled, emptied, and read for what the broker's clock says of them.
+"""The topics of a benchmark, and a client that fills, empties and reads them.
 
-All are stamped by the broker when it appends a record, so that one clock measures every contender from outside.
+The broker stamps each record when it appends the record, so that one clock measures every contender from outside.
 """
 
 import time
@@ -12,7 +12,7 @@ from typing import Final
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
-from benchmarks.streams.progress import Appended
+from benchmarks.streams.progress import AppendedRecord
 from benchmarks.streams.traffic import Record
 from chassis.faust.app import changelogs
 from chassis.kafka import SEQUENCE_HEADER
@@ -22,7 +22,7 @@ from streams.settings import StreamsSettings
 from towerwatch.topics import CATALOGUE
 
 _QUIET: Final = {"log_level": 0}
-"""A broker that stops is told to the screen otherwise, line after line."""
+"""Client setting without which a stop of the broker prints line after line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class StampedTopic:
     config: dict[str, str] = field(default_factory=dict)
 
 
-def stamped(topics: Iterable[TopicLike]) -> list[StampedTopic]:
-    """The same topics, stamped by the broker; a compacted one may be emptied too."""
+def with_append_times(topics: Iterable[TopicLike]) -> list[StampedTopic]:
+    """Return the topics with append times as timestamps; also allow to delete the records of a compacted topic."""
     found = []
     for topic in topics:
         policy = {"compact": "compact,delete"}.get(cleanup := topic.config.get("cleanup.policy", "delete"), cleanup)
@@ -44,18 +44,19 @@ def stamped(topics: Iterable[TopicLike]) -> list[StampedTopic]:
     return found
 
 
-def stream_topics() -> list[StampedTopic]:
-    """The catalogue, and the changelogs of the stream's tables."""
-    return stamped((*CATALOGUE, *_changelogs()))
+def list_stream_topics() -> list[StampedTopic]:
+    """List the topics of the catalogue and the changelogs of the stream's tables."""
+    return with_append_times((*CATALOGUE, *_list_changelogs()))
 
 
-def changelog_of(table: str) -> str:
-    """The name of the topic that one of the stream's tables is recovered from."""
-    (name,) = (topic.name for topic in _changelogs() if topic.name == f"{SERVICE}-{table}-changelog")
+def find_changelog(table: str) -> str:
+    """Return the name of the changelog topic of one of the stream's tables."""
+    (name,) = (topic.name for topic in _list_changelogs() if topic.name == f"{SERVICE}-{table}-changelog")
     return name
 
 
-def _changelogs() -> list[TopicLike]:
+def _list_changelogs() -> list[TopicLike]:
+    """List the changelogs of the stream's tables, with a new app that connects to nothing."""
     settings = StreamsSettings(kafka_bootstrap_servers="localhost:1", data_dir=Path("nowhere"), web_port=1)
     app = create_app(settings)
     app.finalize()
@@ -63,16 +64,16 @@ def _changelogs() -> list[TopicLike]:
 
 
 class Cluster:
-    """The benchmark's own broker, as an administrator sees it. For one thread; its methods wait for the broker."""
+    """An admin client of the benchmark's own broker. For one thread; its methods wait for the broker."""
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
         self._admin = AdminClient({"bootstrap.servers": bootstrap_servers, **_QUIET})
 
     def fill(self, topic: str, records: Iterable[Record], per_second: float | None = None) -> float:
-        """Publish in order, as quickly as can be or evenly at a rate; returns once the broker has all.
+        """Publish records in order, as fast as possible or evenly at a rate, and wait until the broker has all.
 
-        Returns how many seconds it took.
+        Return the seconds that this took.
         """
         producer = Producer(
             {
@@ -99,17 +100,17 @@ class Cluster:
             raise SystemExit(f"the broker did not take what {topic} was to be filled with")
         return time.monotonic() - began
 
-    def empty(self, *topics: str) -> None:
-        """Delete all records of the topics; their offsets go on."""
+    def delete_records(self, *topics: str) -> None:
+        """Delete all records of some topics; their offsets continue."""
         for topic in topics:
-            ends = self._offsets(topic, OffsetSpec.latest())
-            places = [TopicPartition(topic, number, end) for number, end in ends.items() if end > 0]
-            if places:
-                for future in self._admin.delete_records(places).values():
+            ends = self._fetch_offsets(topic, OffsetSpec.latest())
+            partitions = [TopicPartition(topic, number, end) for number, end in ends.items() if end > 0]
+            if partitions:
+                for future in self._admin.delete_records(partitions).values():
                     future.result()
 
-    def forget_group(self, group: str) -> None:
-        """Delete what a consumer group has committed. Nobody may be in it any more."""
+    def delete_group(self, group: str) -> None:
+        """Delete a consumer group and its committed offsets. The group must have no members."""
         for future in self._admin.delete_consumer_groups([group]).values():
             try:
                 future.result()
@@ -117,35 +118,44 @@ class Cluster:
                 if error.args[0].name() != "GROUP_ID_NOT_FOUND":
                     raise
 
-    def count(self, topic: str) -> int:
-        """How many records a topic has, where none was compacted away."""
-        begins, ends = self._offsets(topic, OffsetSpec.earliest()), self._offsets(topic, OffsetSpec.latest())
+    def count_records(self, topic: str) -> int:
+        """Return the number of records in a topic, of which none was compacted away."""
+        begins, ends = (
+            self._fetch_offsets(topic, OffsetSpec.earliest()),
+            self._fetch_offsets(topic, OffsetSpec.latest()),
+        )
         return sum(ends.values()) - sum(begins.values())
 
-    def appended_at(self, topic: str) -> list[float]:
-        """When each record of a topic was appended, by the broker's clock (seconds since 1970), in that order."""
-        return sorted(record.at for record in self.records(topic))
+    def read_append_times(self, topic: str) -> list[float]:
+        """Read the append time of each record of a topic, by the broker's clock (seconds since 1970), sorted."""
+        return sorted(record.at for record in self.read_records(topic))
 
-    def records(self, topic: str) -> list[Appended]:
-        """All that is in a topic; of each partition in order."""
-        begins, ends = self._offsets(topic, OffsetSpec.earliest()), self._offsets(topic, OffsetSpec.latest())
-        left = {number: end for number, end in ends.items() if end > begins[number]}
-        found: list[Appended] = []
+    def read_records(self, topic: str) -> list[AppendedRecord]:
+        """Read all records of a topic, those of each partition in order."""
+        begins, ends = (
+            self._fetch_offsets(topic, OffsetSpec.earliest()),
+            self._fetch_offsets(topic, OffsetSpec.latest()),
+        )
+        remaining = {number: end for number, end in ends.items() if end > begins[number]}
+        found: list[AppendedRecord] = []
         consumer = Consumer({"bootstrap.servers": self.bootstrap_servers, "group.id": "nobody", **_QUIET})
         try:
-            consumer.assign([TopicPartition(topic, number, begins[number]) for number in left])
-            while left:
+            consumer.assign([TopicPartition(topic, number, begins[number]) for number in remaining])
+            while remaining:
                 for message in consumer.consume(10_000, timeout=1.0):
                     if message.error():
                         raise SystemExit(f"{topic} could not be read: {message.error()}")
-                    found.append(Appended(message.timestamp()[1] / 1000, message.key() or b"", message.value() or b""))
-                    if message.offset() + 1 >= left[message.partition()]:
-                        del left[message.partition()]
+                    found.append(
+                        AppendedRecord(message.timestamp()[1] / 1000, message.key() or b"", message.value() or b"")
+                    )
+                    if message.offset() + 1 >= remaining[message.partition()]:
+                        del remaining[message.partition()]
         finally:
             consumer.close()
         return found
 
-    def _offsets(self, topic: str, which: OffsetSpec) -> dict[int, int]:
+    def _fetch_offsets(self, topic: str, which: OffsetSpec) -> dict[int, int]:
+        """Fetch the first or the end offset of each partition of a topic."""
         partitions = self._admin.list_topics(topic, timeout=30).topics[topic].partitions
-        asked = self._admin.list_offsets({TopicPartition(topic, number): which for number in partitions})
-        return {place.partition: future.result().offset for place, future in asked.items()}
+        futures = self._admin.list_offsets({TopicPartition(topic, number): which for number in partitions})
+        return {each.partition: future.result().offset for each, future in futures.items()}

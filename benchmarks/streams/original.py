@@ -1,7 +1,7 @@
-"""The shape that this project was made to replace: one JSON message for each airport and interest.
+"""The message shape that this project replaces: one JSON message for each airport and interest.
 
-Each tells the count and the thresholds; the consumer compares, tells what it finds, flushes and
-commits: each by itself.
+Each message holds the count and the thresholds. The consumer compares, publishes a crossed threshold, flushes and
+commits, message by message.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from kafka import KafkaConsumer, KafkaProducer
 
 from benchmarks.streams.traffic import Record
-from benchmarks.streams.work import Stopwatch, Task, task_from_command_line
+from benchmarks.streams.work import Stopwatch, Task, parse_task
 from towerwatch.topics import Topic
 
 COUNTED = Topic("original-counted", 12)
@@ -19,21 +19,22 @@ CROSSED = Topic("original-crossed", 12)
 _CROSSES_EVERY = 100
 
 
-def messages(number: int) -> Iterator[Record]:
-    """So many messages as its collector would publish them after a poll."""
-    for each in range(number):
+def build_messages(number: int) -> Iterator[Record]:
+    """Build `number` messages as the original's collector would publish them after a poll."""
+    for index in range(number):
         value = {
-            "user": f"user{each}@bench.test",
+            "user": f"user{index}@bench.test",
             "airport": "KJFK",
             "direction": "departures",
-            "count": 41 if each % _CROSSES_EVERY == 0 else 39,
+            "count": 41 if index % _CROSSES_EVERY == 0 else 39,
             "high": 40,
             "low": 5,
         }
-        yield Record(each % COUNTED.partitions, b"KJFK", json.dumps(value).encode(), each + 1)
+        yield Record(index % COUNTED.partitions, b"KJFK", json.dumps(value).encode(), index + 1)
 
 
 def run(task: Task) -> None:
+    """Do the task's messages as the original does, and print the times."""
     consumer = KafkaConsumer(
         COUNTED.name,
         bootstrap_servers=task.bootstrap_servers,
@@ -47,18 +48,20 @@ def run(task: Task) -> None:
     )
     watch = Stopwatch(task)
     for message in consumer:
-        told = message.value
-        if told["count"] > told["high"] or told["count"] < told["low"]:
-            producer.send(CROSSED.name, {"user": told["user"], "airport": told["airport"], "count": told["count"]})
+        fields = message.value
+        if fields["count"] > fields["high"] or fields["count"] < fields["low"]:
+            producer.send(
+                CROSSED.name, {"user": fields["user"], "airport": fields["airport"], "count": fields["count"]}
+            )
         producer.flush()
         consumer.commit()
-        if watch.one_more():
+        if watch.count_message():
             break
     watch.ended = time.time()
     consumer.close()
     producer.close()
-    watch.tell()
+    watch.print_times()
 
 
 if __name__ == "__main__":
-    run(task_from_command_line())
+    run(parse_task())

@@ -1,4 +1,4 @@
-"""How far the stream was at which time, from what its changelog says."""
+"""Computes from the stream's changelog at which time each message was done."""
 
 from bisect import bisect_right
 from collections import defaultdict
@@ -6,30 +6,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from benchmarks.streams.traffic import Record
-from streams.entries import sequence_of
+from streams.entries import read_sequence
 
 
-class Appended(NamedTuple):
-    """A record as it lies in a topic."""
+class AppendedRecord(NamedTuple):
+    """A record in a topic, with the time at which the broker appended it."""
 
     at: float
-    """When the broker appended it (seconds since 1970)."""
+    """Time of the append by the broker's clock (seconds since 1970)."""
     key: bytes
     value: bytes
 
 
-def sequences_of(records: Iterable[Record]) -> Mapping[bytes, Sequence[int]]:
-    """The sequences of the messages of each airport, in order."""
+def group_sequences(records: Iterable[Record]) -> Mapping[bytes, Sequence[int]]:
+    """Group the messages' sequences by airport, in order."""
     sequences: defaultdict[bytes, list[int]] = defaultdict(list)
     for record in records:
         sequences[record.key].append(record.sequence)
     return sequences
 
 
-def rate_after(times: Sequence[float], warm_up: int) -> float:
-    """Messages a second, from when the first `warm_up` were done until all were.
+def compute_rate(times: Sequence[float], warm_up: int) -> float:
+    """Compute the messages per second after the first `warm_up` messages.
 
-    Several may be done at one instant: those that were together with the last of the warm-up belong to it.
+    Messages done at the same instant as the last one of the warm-up belong to the warm-up. Ends the benchmark if no
+    message is left.
     """
     began = times[warm_up - 1]
     measured = len(times) - bisect_right(times, began)
@@ -38,16 +39,19 @@ def rate_after(times: Sequence[float], warm_up: int) -> float:
     return measured / (times[-1] - began)
 
 
-def times_done(changelog: Iterable[Appended], sequences: Mapping[bytes, Sequence[int]]) -> list[float]:
-    """When each message was done, in that order; those that are not yet are not in the list.
+def compute_completion_times(
+    changelog: Iterable[AppendedRecord], sequences: Mapping[bytes, Sequence[int]]
+) -> list[float]:
+    """Compute the times at which messages were done, in order; unfinished messages are left out.
 
-    A message is done when the broker has a state of its airport that it is in; one may be written for several.
+    A message is done when the broker has a state of its airport that includes the message; one state may include
+    several messages.
     """
     done = dict.fromkeys(sequences, 0)
     times: list[float] = []
     for record in sorted(changelog, key=lambda each: each.at):
         of_airport = sequences.get(record.key, ())
-        now = bisect_right(of_airport, sequence_of(record.value))
+        now = bisect_right(of_airport, read_sequence(record.value))
         if now > done.get(record.key, 0):
             times += [record.at] * (now - done[record.key])
             done[record.key] = now

@@ -1,7 +1,7 @@
 """The stream's work as a user of Quix Streams writes it: a stateful function, its state in RocksDB with a changelog.
 
-Quix writes state and commits by checkpoints, every five seconds by default: of the states of an airport within one only
-the last one goes to the changelog.
+Quix writes state and commits by checkpoints, every five seconds by default: only an airport's last state within a
+checkpoint goes to the changelog.
 """
 
 import logging
@@ -12,37 +12,38 @@ from typing import Any
 from quixstreams import Application, State
 from quixstreams.models import SerializationContext, Serializer
 
-from benchmarks.streams.work import Stopwatch, Task, folding_of, task_from_command_line
+from benchmarks.streams.work import Stopwatch, Task, build_folding, parse_task
 from chassis.kafka import sequence_in
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
 Keyed = tuple[str, bytes]
 
 
-class _Value(Serializer):
-    """Of a pair of key and value the value."""
+class _ValueSerializer(Serializer):
+    """A serializer of pairs of key and value that writes the value alone."""
 
     def __call__(self, value: Keyed, ctx: SerializationContext) -> bytes:
         return value[1]
 
 
 def run(task: Task) -> None:
-    folding = folding_of(task)
+    """Do the task's messages with Quix Streams, and print the times."""
+    folding = build_folding(task)
     watch = Stopwatch(task)
 
     def count(_topic: str, _partition: int, _offset: int) -> None:
-        if watch.one_more():
+        if watch.count_message():
             application.stop()
 
     def fold(value: bytes, key: bytes, timestamp: int, headers: Any, state: State[Any, Any]) -> Iterable[Keyed]:
-        if not folding.knows(key):
-            folding.restore(key, state.get_bytes("traffic"))
-        outcome = folding.outcome(sequence_in(headers) or 0, value)
-        if outcome is None:
+        if not folding.has_airport(key):
+            folding.restore_airport(key, state.get_bytes("traffic"))
+        result = folding.compute_result(sequence_in(headers) or 0, value)
+        if result is None:
             return []
-        alerts = [(key.decode(), value) for key, value, _ in folding.alerts(outcome, timestamp)]
-        state.set_bytes("traffic", outcome.entry)
-        folding.write(outcome)
+        alerts = [(key.decode(), value) for key, value, _ in folding.encode_alerts(result, timestamp)]
+        state.set_bytes("traffic", result.entry)
+        folding.write_result(result)
         return alerts
 
     application = Application(
@@ -55,13 +56,13 @@ def run(task: Task) -> None:
         loglevel=logging.WARNING,
     )
     flights = application.topic(FLIGHTS_OBSERVED.name, value_deserializer="bytes", key_deserializer="bytes")
-    alerts = application.topic(ALERTS_RAISED.name, value_serializer=_Value(), key_serializer="str")
+    alerts = application.topic(ALERTS_RAISED.name, value_serializer=_ValueSerializer(), key_serializer="str")
     frame = application.dataframe(flights)
     frame = frame.apply(fold, stateful=True, expand=True, metadata=True)
     frame.to_topic(alerts, key=itemgetter(0))
     application.run()
-    watch.tell()
+    watch.print_times()
 
 
 if __name__ == "__main__":
-    run(task_from_command_line())
+    run(parse_task())

@@ -1,4 +1,4 @@
-"""The work that every contender does: the stream's own decoding, rule and encoding, on dicts in place of tables."""
+"""The work of every contender: the stream's own decoding, rule and encoding, with dicts in place of tables."""
 
 import argparse
 import json
@@ -7,36 +7,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from benchmarks.streams.traffic import airports, quiet_interests, watching_interests
-from streams.entries import encode_interest
-from streams.join_state import Desk, Outcome
+from benchmarks.streams.traffic import build_quiet_interests, build_watching_interests, choose_airports
+from streams.entries import encode_interest_entry
+from streams.join_state import FoldResult, JoinState
 from streams.messages import decode_flights, encode_alert
 from towerwatch.topics import ALERTS_RAISED, partition_of
 
 AIRPORTS = 24
 WATCHING = 80
-"""Of each thousand interests so many fire now and then."""
+"""Number of interests in a thousand that fire now and then."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a contender is told on its command line."""
+    """The task of a contender, passed on its command line."""
 
     bootstrap_servers: str
     group: str
     messages: int
-    """After so many it ends."""
+    """Number of messages after which the contender ends."""
     measured_from: int
-    """So many are its warm-up."""
+    """Number of messages of the warm-up."""
     interests: int
-    """At each airport."""
+    """Number of interests at each airport."""
     changelog: str
-    """The topic that takes the state of airports."""
+    """Topic for the states of airports."""
     data: str
-    """A folder for what it keeps on disk."""
+    """Folder for the contender's data on disk."""
 
 
-def task_from_command_line() -> Task:
+def parse_task() -> Task:
+    """Parse the task on the command line."""
     parser = argparse.ArgumentParser()
     for name in ("bootstrap-servers", "group", "changelog", "data"):
         parser.add_argument(f"--{name}", required=True)
@@ -45,80 +46,80 @@ def task_from_command_line() -> Task:
     return Task(**vars(parser.parse_args()))
 
 
-def arguments(task: Task) -> list[str]:
-    """The command line that says `task`."""
+def build_arguments(task: Task) -> list[str]:
+    """Build the command-line arguments of a task."""
     return [f"--{name.replace('_', '-')}={getattr(task, name)}" for name in Task.__slots__]
 
 
-def interest_entries(names: list[str], at_each: int) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and entries of the table of interests, with those that fire now and then among them."""
+def build_interest_entries(names: list[str], at_each: int) -> Iterator[tuple[bytes, bytes]]:
+    """Build the keys and entries of the table of interests, some of which fire now and then."""
     watching = at_each * WATCHING // 1000
-    for key, value in watching_interests(names, watching * len(names)):
-        yield key, encode_interest(1, value)
-    for key, value in quiet_interests(names, (at_each - watching) * len(names)):
-        yield key, encode_interest(1, value)
+    for key, value in build_watching_interests(names, watching * len(names)):
+        yield key, encode_interest_entry(1, value)
+    for key, value in build_quiet_interests(names, (at_each - watching) * len(names)):
+        yield key, encode_interest_entry(1, value)
 
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Counts a contender's messages; knows when its warm-up was over, and when all was done (seconds since 1970)."""
+    """A counter of a contender's messages, with the times of the end of its warm-up and of all (seconds since 1970)."""
 
     task: Task
     done: int = 0
     began: float = 0.0
     ended: float = 0.0
 
-    def one_more(self) -> bool:
-        """A message was worked on; whether it was the last one."""
+    def count_message(self) -> bool:
+        """Count a message that is done. Return True if it was the last one of the task."""
         self.done += 1
         if self.done == self.task.measured_from:
             self.began = time.time()
         return self.done == self.task.messages
 
-    def tell(self) -> None:
-        """Print what the benchmark reads."""
+    def print_times(self) -> None:
+        """Print the times as JSON for the benchmark."""
         print(json.dumps({"began": self.began, "ended": self.ended}))
 
 
-def folding_of(task: Task) -> "Folding":
-    """The fold that a contender begins with: it knows the interests, and nothing of the airports."""
-    return Folding(dict(interest_entries(airports(AIRPORTS), task.interests)))
+def build_folding(task: Task) -> "Folding":
+    """Build the fold with which a contender starts: all interests, and no airport."""
+    return Folding(dict(build_interest_entries(choose_airports(AIRPORTS), task.interests)))
 
 
 class Folding:
-    """The fold of messages, with dicts in place of the stream's tables."""
+    """A fold of flight messages, with dicts in place of the stream's tables."""
 
     def __init__(self, interests: dict[bytes, bytes], known: "Folding | None" = None) -> None:
-        """`interests`: their table. `known`: begin with the airports as they are there."""
+        """`interests`: the table of interests. `known`: a fold whose airports are copied. None: no airports."""
         self._airports: dict[bytes, bytes] = dict(known._airports) if known else {}
         self._history: dict[bytes, bytes] = dict(known._history) if known else {}
-        self.desk = Desk(self._airports, interests, self._history)
+        self.state = JoinState(self._airports, interests, self._history)
 
-    def knows(self, airport: bytes) -> bool:
+    def has_airport(self, airport: bytes) -> bool:
         return airport in self._airports
 
-    def restore(self, airport: bytes, entry: bytes | None) -> None:
-        """Take an airport's state from where it is kept."""
+    def restore_airport(self, airport: bytes, entry: bytes | None) -> None:
+        """Set an airport's entry from the contender's own store. None: the store has no entry."""
         if entry is not None:
             self._airports[airport] = entry
 
-    def outcome(self, sequence: int, value: bytes) -> Outcome | None:
-        """What follows from a message."""
-        return self.desk.flights_observed(sequence, decode_flights(value))
+    def compute_result(self, sequence: int, value: bytes) -> FoldResult | None:
+        """Decode and fold a message without writing. None: a duplicate."""
+        return self.state.fold_flights(sequence, decode_flights(value))
 
-    def alerts(self, outcome: Outcome, cause_published_ms: int) -> Iterator[tuple[bytes, bytes, int]]:
-        """Key, value and partition of each alert."""
+    def encode_alerts(self, result: FoldResult, cause_published_ms: int) -> Iterator[tuple[bytes, bytes, int]]:
+        """Encode the alerts of a result: key, value and partition of each."""
         cause_published_at = datetime.fromtimestamp(cause_published_ms / 1000, UTC)
-        for alert in self.desk.alerts(outcome):
+        for alert in self.state.build_alerts(result):
             user_id = str(alert.user_id)
             yield user_id.encode(), encode_alert(alert, cause_published_at), partition_of(user_id, ALERTS_RAISED)
 
-    def write(self, outcome: Outcome) -> None:
-        """Take the state into the dict, as a table would."""
-        for key, entry in outcome.past.items():
+    def write_result(self, result: FoldResult) -> None:
+        """Write a result into the dicts, as into tables."""
+        for key, entry in result.history_entries.items():
             if entry is None:
                 self._history.pop(key, None)
             else:
                 self._history[key] = entry
-        self._airports[outcome.key] = outcome.entry
-        self.desk.written(outcome)
+        self._airports[result.key] = result.entry
+        self.state.apply_after_write(result)

@@ -1,4 +1,4 @@
-"""The stream itself as a benchmark runs it: `python -m streams`, as it is deployed but for its settings."""
+"""The stream's worker as benchmarks run it: `python -m streams`, deployed with other settings."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 class Worker:
-    """A running worker, in a process group of its own."""
+    """A running worker process, in a process group of its own."""
 
     def __init__(self, process: subprocess.Popen[bytes], web_port: int, log: Path) -> None:
         self.process = process
@@ -26,7 +26,7 @@ class Worker:
         self._log = log
 
     def is_ready(self) -> bool:
-        """Whether it is in its group, and its tables are recovered."""
+        """Return True if the worker is in its consumer group and its tables are recovered."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/health/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
@@ -34,7 +34,7 @@ class Worker:
             return False
 
     def flights_folded(self) -> int:
-        """How many flights it says that it has folded since it began."""
+        """Return the number of flights folded since the worker's start, from its metrics; 0 without a response."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/metrics", timeout=5) as answer:
                 lines = answer.read().decode().splitlines()
@@ -42,18 +42,20 @@ class Worker:
             return 0
         return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("stream_flights_total{"))
 
-    def until(self, look: Callable[[], bool], what: str, within_s: float = 180.0, every_s: float = 0.05) -> None:
-        """Return once `look` is true. Ends the benchmark, with the worker's log, when it takes longer or has died."""
+    def wait_until(
+        self, condition: Callable[[], bool], what: str, within_s: float = 180.0, every_s: float = 0.05
+    ) -> None:
+        """Wait until a condition is true. End the benchmark, with the worker's log, after a timeout or a crash."""
         deadline = time.monotonic() + within_s
-        while not look():
+        while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise SystemExit(f"the worker did not come to {what}:\n{self._log.read_text()[-4000:]}")
             time.sleep(every_s)
 
 
 @contextmanager
-def working(folder: Path, bootstrap_servers: str, store: str) -> Iterator[Worker]:
-    """A worker that was just begun, with its tables below `folder`; stopped in an orderly way at the end."""
+def running_stream_worker(folder: Path, bootstrap_servers: str, store: str) -> Iterator[Worker]:
+    """Start a worker with its tables below `folder`; it is stopped with SIGTERM at the end of the block."""
     web_port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log_path = folder / "streams.log"

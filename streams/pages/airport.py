@@ -16,7 +16,7 @@ from domain.interests import Direction, Interest
 from domain.threshold_index import ThresholdInForce
 from domain.traffic import RETAINED_HOURS, DirectionTraffic, HourlyCounts, Traffic
 from domain.windows import HOUR_S, Window, instant, seconds
-from streams.join_state import Desk
+from streams.join_state import JoinState
 from streams.pages.overview import BreachShown
 from streams.recent_activity import AlertGroup
 
@@ -125,14 +125,16 @@ class AirportDetail:
 DETAIL: Final = TypeAdapter(AirportDetail)
 
 
-def airport_detail(desk: Desk, icao: str, window: Window, now: datetime, alerts: Iterable[AlertGroup]) -> AirportDetail:
+def airport_detail(
+    desk: JoinState, icao: str, window: Window, now: datetime, alerts: Iterable[AlertGroup]
+) -> AirportDetail:
     """What is known of an airport, by windows of one length."""
-    _, traffic = desk.traffic(icao)
-    thresholds = desk.thresholds(icao)
+    _, traffic = desk.read_traffic(icao)
+    thresholds = desk.find_thresholds(icao)
     in_force = tuple(sorted((_shown(each) for each in thresholds.list_in_force()), key=_by_length))
     breaches = thresholds.count_in_breach(traffic)
     known = find_airport(icao)
-    past = {direction: desk.past(icao, direction) for direction in (Direction.DEPARTURES, Direction.ARRIVALS)}
+    past = {direction: desk.read_history(icao, direction) for direction in (Direction.DEPARTURES, Direction.ARRIVALS)}
     directions = [Direction.DEPARTURES, Direction.ARRIVALS]
     if any(each.direction is Direction.BOTH and each.window is window for each in in_force):
         directions.append(Direction.BOTH)

@@ -20,7 +20,7 @@ from chassis.faust.app import is_ready
 from domain.airports import describe_unknown_code, find_airport
 from domain.interests import Interest
 from domain.windows import Window
-from streams.join_state import Desk
+from streams.join_state import JoinState
 from streams.messages import is_icao
 from streams.pages import rendering
 from streams.pages.airport import DETAIL, airport_detail
@@ -36,8 +36,8 @@ from streams.pages.overview import (
 )
 from streams.pages.pulse import Pulse
 from streams.pages.worker import GRAPH, STATE, counts_of, graph_of, worker_state
-from streams.recent_activity import Ticker
-from streams.routing import ASKED_BY, Answer, Workers, worker_name
+from streams.recent_activity import RecentActivity
+from streams.routing import ASKED_BY, WorkerResponse, Workers, worker_name
 
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -78,10 +78,10 @@ class Pages:
     def __init__(
         self,
         app: faust.App,
-        desk: Desk,
+        desk: JoinState,
         airports: Iterable[bytes],
         is_owned: Callable[[str], bool],
-        ticker: Ticker,
+        ticker: RecentActivity,
         clock: Clock,
     ) -> None:
         self.workers = Workers(app)
@@ -97,16 +97,17 @@ class Pages:
 
     @property
     def name(self) -> str:
-        return worker_name(self.workers.own)
+        return worker_name(self.workers.own_url)
 
     async def overview(self, of_all: bool) -> Overview:
         """What this worker knows, or all of them."""
         if not of_all:
             return await self._own_overview()
-        own, answers = await asyncio.gather(self._own_overview(), self.workers.ask_others("/api/overview?scope=worker"))
+        path = "/api/overview?scope=worker"
+        own, answers = await asyncio.gather(self._own_overview(), self.workers.request_others(path))
         others: list[Overview] = []
         silent: list[WorkerShown] = []
-        partitions = self.workers.partitions()
+        partitions = self.workers.list_partitions()
         for url, answer in answers.items():
             told = _overview_in(answer)
             if told is None:
@@ -132,17 +133,17 @@ class Pages:
                 if index % _AT_ONCE == 0:
                     await asyncio.sleep(0)
                 shown.append(airport_shown(self._desk, icao, now))
-        partitions = self.workers.partitions().get(self.workers.own, ())
+        partitions = self.workers.list_partitions().get(self.workers.own_url, ())
         worker = WorkerShown(self.name, len(partitions), answered=ready, note="" if ready else _RECOVERING)
         return overview_of(shown, self._ticker, now, [worker])
 
     async def _indexed(self) -> None:
         """The desk has its index of interests; made in small steps after a rebalance, so that nothing else waits."""
-        while self._desk.derive():
+        while self._desk.index_more_interests():
             await asyncio.sleep(0)
 
     def _owned(self) -> set[str]:
-        seen = {key.decode() for key in self._airports} | set(self._desk.airports_watched())
+        seen = {key.decode() for key in self._airports} | set(self._desk.list_watched_airports())
         return {icao for icao in seen if self._is_owned(icao)}
 
     async def of_airport(self, request: Request, icao: str, own: Callable[[], Response]) -> Response:
@@ -153,13 +154,13 @@ class Pages:
             if not is_ready(self._app):
                 raise Sorry(HTTPStatus.SERVICE_UNAVAILABLE, f"The worker that has {icao} {_RECOVERING}.")
             await self._indexed()
-            if icao.encode() not in self._airports and not len(self._desk.thresholds(icao)):
+            if icao.encode() not in self._airports and not len(self._desk.find_thresholds(icao)):
                 raise Sorry(HTTPStatus.NOT_FOUND, _nothing_known(icao))
             return own()
-        owner = self.workers.owner_of(icao)
-        if owner is None or owner == self.workers.own or ASKED_BY in request.headers:
+        owner = self.workers.find_owner(icao)
+        if owner is None or owner == self.workers.own_url or ASKED_BY in request.headers:
             raise Sorry(HTTPStatus.SERVICE_UNAVAILABLE, _MOVED.format(airport=icao))
-        answer = await self.workers.ask(owner, request.path_qs)
+        answer = await self.workers.request(owner, request.path_qs)
         if answer is None:
             raise Sorry(
                 HTTPStatus.BAD_GATEWAY,
@@ -178,14 +179,14 @@ class Pages:
         ready = is_ready(self._app)
         if ready:
             await self._indexed()
-            for icao in self._desk.airports_watched():
-                interest = self._desk.interest(icao, interest_id) if self._is_owned(icao) else None
+            for icao in self._desk.list_watched_airports():
+                interest = self._desk.find_interest(icao, interest_id) if self._is_owned(icao) else None
                 if interest is not None:
                     return own(interest)
         if ASKED_BY in request.headers:
-            answers: dict[str, Answer | None] = {}
+            answers: dict[str, WorkerResponse | None] = {}
         else:
-            asked = await self.workers.ask_others(request.path_qs)
+            asked = await self.workers.request_others(request.path_qs)
             answers = {worker_name(url): answer for url, answer in asked.items()}
         found = next((each for each in answers.values() if each is not None and each.status == HTTPStatus.OK), None)
         if found is not None:
@@ -199,11 +200,11 @@ class Pages:
         raise Sorry(HTTPStatus.NOT_FOUND, "No interest has this id: it was removed, or never set.")
 
     def airport_html(self, icao: str, window: Window) -> Response:
-        detail = airport_detail(self._desk, icao, window, self._clock.now(), self._ticker.recent_alerts(icao))
+        detail = airport_detail(self._desk, icao, window, self._clock.now(), self._ticker.list_alert_groups(icao))
         return html(rendering.airport_page(detail, self.name))
 
     def airport_json(self, icao: str, window: Window) -> Response:
-        detail = airport_detail(self._desk, icao, window, self._clock.now(), self._ticker.recent_alerts(icao))
+        detail = airport_detail(self._desk, icao, window, self._clock.now(), self._ticker.list_alert_groups(icao))
         return as_json(DETAIL.dump_json(detail))
 
     def explain_html(self, interest: Interest, page: int, only_said: bool) -> Response:
@@ -220,10 +221,10 @@ class Pages:
         if name == self.name or ASKED_BY in request.headers:
             return own()
         # Only what Kafka says is of the group is asked: a name in a query must not send us anywhere else.
-        url = next((each for each in self.workers.others() if worker_name(each) == name), None)
+        url = next((each for each in self.workers.list_others() if worker_name(each) == name), None)
         if url is None:
             raise Sorry(HTTPStatus.NOT_FOUND, "No worker of this group has that name; it may have left.")
-        answer = await self.workers.ask(url, request.path_qs)
+        answer = await self.workers.request(url, request.path_qs)
         if answer is None:
             raise Sorry(HTTPStatus.BAD_GATEWAY, f"The worker {name} does not answer.")
         return passed_on(answer)
@@ -243,7 +244,7 @@ class Pages:
         return as_json(GRAPH.dump_json(graph_of(state)))
 
 
-def _overview_in(answer: Answer | None) -> Overview | None:
+def _overview_in(answer: WorkerResponse | None) -> Overview | None:
     if answer is None or answer.status != HTTPStatus.OK:
         return None
     try:
@@ -267,7 +268,7 @@ def as_json(body: bytes, status: int = HTTPStatus.OK, content_type: str = "appli
     return Response(body=body, status=status, headers={**HEADERS, "Content-Type": content_type})
 
 
-def passed_on(answer: Answer) -> Response:
+def passed_on(answer: WorkerResponse) -> Response:
     """Another worker's answer as ours."""
     headers = {**HEADERS, "Content-Type": answer.content_type}
     return Response(body=answer.body, status=answer.status, headers=headers)

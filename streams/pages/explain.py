@@ -13,7 +13,7 @@ from domain.alerts import AlertState, Bound, list_thresholds
 from domain.explanation import Knowledge, WindowVerdict, judge_windows
 from domain.interests import Direction, Interest
 from domain.windows import Window
-from streams.join_state import Desk
+from streams.join_state import JoinState
 from streams.pages.airport import Series, is_said, series_of
 from streams.pages.wording import flights, limit, number, plural
 
@@ -84,11 +84,11 @@ class Explained:
 EXPLAINED: Final = TypeAdapter(Explained)
 
 
-def explained(desk: Desk, interest: Interest, now: datetime) -> Explained:
+def explained(desk: JoinState, interest: Interest, now: datetime) -> Explained:
     """What the rule makes of each window for an interest, as it stands now."""
-    _, traffic = desk.traffic(interest.airport)
+    _, traffic = desk.read_traffic(interest.airport)
     known = find_airport(interest.airport)
-    past = {part: desk.past(interest.airport, part) for part in interest.direction.parts}
+    past = {part: desk.read_history(interest.airport, part) for part in interest.direction.parts}
     windows = list(_windows(interest, list(judge_windows(interest, traffic))))
     return Explained(
         interest_id=interest.interest_id,

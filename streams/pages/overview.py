@@ -13,9 +13,9 @@ from domain.alerts import Bound
 from domain.interests import Direction
 from domain.traffic import DirectionTraffic
 from domain.windows import HOUR_S, Window, instant, seconds
-from streams.join_state import Desk
+from streams.join_state import JoinState
 from streams.pages.wording import iso_minute
-from streams.recent_activity import RATE_OVER_S, AlertGroup, Ticker
+from streams.recent_activity import RATE_INTERVAL_S, AlertGroup, RecentActivity
 
 SHOWN_HOURS: Final = 48
 """How many of the last covered hours an airport is shown with."""
@@ -136,14 +136,14 @@ AIRPORTS: Final = TypeAdapter(tuple[AirportShown, ...])
 
 
 def _rate(by_second: Sequence[int]) -> float:
-    last = by_second[-RATE_OVER_S:]
-    return sum(last) / RATE_OVER_S
+    last = by_second[-RATE_INTERVAL_S:]
+    return sum(last) / RATE_INTERVAL_S
 
 
-def airport_shown(desk: Desk, icao: str, now: datetime) -> AirportShown:
+def airport_shown(desk: JoinState, icao: str, now: datetime) -> AirportShown:
     """What is known of one airport."""
-    _, traffic = desk.traffic(icao)
-    thresholds = desk.thresholds(icao)
+    _, traffic = desk.read_traffic(icao)
+    thresholds = desk.find_thresholds(icao)
     known = find_airport(icao)
     breaches = thresholds.count_in_breach(traffic)
     return AirportShown(
@@ -173,15 +173,15 @@ def _flow_shown(flow: DirectionTraffic, now: datetime) -> FlowShown:
 
 
 def overview_of(
-    airports: Iterable[AirportShown], ticker: Ticker, now: datetime, workers: Iterable[WorkerShown]
+    airports: Iterable[AirportShown], ticker: RecentActivity, now: datetime, workers: Iterable[WorkerShown]
 ) -> Overview:
     """What one worker knows."""
     return Overview(
         at=now,
         airports=tuple(sorted(airports, key=lambda each: each.icao)),
-        alerts=ticker.recent_alerts()[:SHOWN_ALERTS],
-        flights_by_second=ticker.flights_by_second(SHOWN_SECONDS),
-        alerts_by_second=ticker.alerts_by_second(SHOWN_SECONDS),
+        alerts=ticker.list_alert_groups()[:SHOWN_ALERTS],
+        flights_by_second=ticker.count_flights_by_second(SHOWN_SECONDS),
+        alerts_by_second=ticker.count_alerts_by_second(SHOWN_SECONDS),
         workers=tuple(workers),
     )
 

@@ -12,20 +12,20 @@ from aiohttp.web import Request, Response
 
 from chassis.clock import Clock
 from domain.windows import Window
-from streams.join_state import Desk
+from streams.join_state import JoinState
 from streams.pages import rendering
 from streams.pages.answers import HEADERS, Pages, Sorry, as_json, html
 from streams.pages.overview import AIRPORTS, OVERVIEW
-from streams.recent_activity import Ticker
+from streams.recent_activity import RecentActivity
 from streams.routing import ASKED_BY
 
 
 def serve_pages(
     app: faust.App,
-    desk: Desk,
+    desk: JoinState,
     airports: Iterable[bytes],
     is_owned: Callable[[str], bool],
-    ticker: Ticker,
+    ticker: RecentActivity,
     clock: Clock,
 ) -> None:
     """Adds the pages for people, and the same as JSON under /api, to Faust's pages.

@@ -134,13 +134,13 @@ def counts_of(app: faust.App) -> dict[str, int]:
 
 def worker_state(app: faust.App, workers: Workers, pulse: Pulse, now: datetime) -> WorkerState:
     """This worker, now."""
-    members = workers.partitions()
+    members = workers.list_partitions()
     return WorkerState(
-        name=worker_name(workers.own),
+        name=worker_name(workers.own_url),
         at=now,
         uptime_s=round(pulse.uptime_s, 1),
         state=_state(app),
-        partitions=members.get(workers.own, ()),
+        partitions=members.get(workers.own_url, ()),
         all_partitions=JOIN_PARTITIONS,
         members=tuple(MemberShown(worker_name(url), members[url]) for url in sorted(members, key=str)),
         tables=tuple(_table(app, name, table, pulse) for name, table in sorted(app.tables.items())),

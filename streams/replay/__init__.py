@@ -1,1 +1,1 @@
-"""The log folded anew without Faust: `python -m streams replay` and `verify`."""
+"""The commands `python -m streams replay` and `verify`, which fold the log again without Faust."""

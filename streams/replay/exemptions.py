@@ -1,4 +1,4 @@
-"""On which grounds an alert that only one side has is a difference, or is none."""
+"""The rules that exempt an alert from the comparison: only one side has the alert, and the log cannot show why."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -10,15 +10,15 @@ from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.traffic import Coverage
 from domain.windows import HOUR_S, Window, seconds
-from streams.replay.log import Step
+from streams.replay.log import FoldedEvent
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, partition_of
 
 
-class Reason(StrEnum):
-    """Why an alert that only one side has is no difference."""
+class Exemption(StrEnum):
+    """The reason why an alert that only one side has is not counted as a difference."""
 
     INTEREST_GONE = "its interest, or that version of it, is no longer in the log (compaction)"
     INTEREST_CHANGED = "its interest was changed or removed later: how far it was judged until then is not in the log"
@@ -30,8 +30,8 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """An alert without its person."""
+class ComparedAlert:
+    """An alert as `verify` compares it: without its user and its counts."""
 
     alert_id: UUID
     interest_id: UUID
@@ -45,20 +45,20 @@ class Statement:
     state: AlertState
     for_windows: int
     partition: int
-    """Where it lies, or would lie, on alerts.raised.v1."""
+    """Partition of alerts.raised.v1 in which the alert lies, or would lie."""
     cause_ms: int
-    """When the event that it follows from was published (milliseconds since 1970)."""
+    """When the event that caused the alert was published (milliseconds since 1970)."""
 
     @property
     def hours(self) -> range:
-        """The hours on whose counts it depends: those of its window, and of the `for_windows` windows before."""
+        """The hours (since 1970) whose counts decide the alert: its window and the `for_windows` windows before."""
         first = self.window_start // HOUR_S
         return range(first - self.for_windows * self.window.hours, first + self.window.hours)
 
 
-def statement_of(alert: Alert, cause_ms: int) -> Statement:
-    """What an alert says that follows from an event of `cause_ms`."""
-    return Statement(
+def build_compared_alert(alert: Alert, cause_ms: int) -> ComparedAlert:
+    """Build the comparable form of an alert whose event was published at `cause_ms` (milliseconds since 1970)."""
+    return ComparedAlert(
         alert_id=alert.alert_id,
         interest_id=alert.interest_id,
         version=alert.version,
@@ -74,10 +74,10 @@ def statement_of(alert: Alert, cause_ms: int) -> Statement:
     )
 
 
-def decode_statement(value: bytes) -> Statement:
-    """A value of alerts.raised.v1. Raises DecodeError, KeyError or ValueError."""
+def decode_compared_alert(value: bytes) -> ComparedAlert:
+    """Decode a value of alerts.raised.v1. Raises DecodeError, KeyError or ValueError."""
     alert = alerts_pb.AlertRaised.FromString(value)
-    return Statement(
+    return ComparedAlert(
         alert_id=UUID(alert.alert_id),
         interest_id=UUID(alert.interest_id),
         version=alert.version,
@@ -93,52 +93,54 @@ def decode_statement(value: bytes) -> Statement:
     )
 
 
-class Grounds:
-    """What the log can tell, gathered while it is folded: on these grounds a difference is one, or is not."""
+class ExemptionFinder:
+    """Finds the exemption of an alert, from facts about the log that are collected while the log is folded."""
 
     def __init__(self, truncated: Iterable[int]) -> None:
-        """`truncated`: the partitions of flights.observed.v1 whose beginning has been deleted."""
+        """`truncated`: the partitions of flights.observed.v1 whose beginning was deleted by retention."""
         self._truncated = frozenset(truncated)
         self._versions: dict[UUID, list[int | None]] = {}
-        """By interest, its versions in the order of the log; None: it was removed."""
+        """By interest, its versions in the order of the log. None: removed."""
         self._known_from: dict[tuple[str, Direction], int] = {}
-        """By flow whose beginning may be deleted: the end of the first interval that is covered by what is left."""
-        self._corrected: defaultdict[tuple[str, Direction], set[int]] = defaultdict(set)
-        """By flow, the hours to which flights were added after they were covered."""
+        """By airport and direction of truncated partitions: the end of the first covered interval (s since 1970)."""
+        self._corrected_hours: defaultdict[tuple[str, Direction], set[int]] = defaultdict(set)
+        """By airport and direction, the hours to which late flights were added after the hours were covered."""
 
-    def add(self, step: Step) -> None:
-        """Take note of an event."""
-        if step.outcome is None:
+    def add_event(self, event: FoldedEvent) -> None:
+        """Collect the facts of an event; an event that was not folded has none."""
+        if event.result is None:
             return
-        if step.batch is None:
-            self._add_interest(step.record.key, step.record.value)
+        if event.batch is None:
+            self._add_interest(event.record.key, event.record.value)
             return
-        seen = step.batch.observation
-        flow = step.batch.airport, seen.direction
-        if seen.coverage is Coverage.COMPLETE and step.record.partition in self._truncated:
+        seen = event.batch.observation
+        flow = event.batch.airport, seen.direction
+        if seen.coverage is Coverage.COMPLETE and event.record.partition in self._truncated:
             self._known_from.setdefault(flow, seen.end)
-        if step.watermark is not None:
-            late = {at // HOUR_S for at in seen.event_times if at < step.watermark}
+        if event.watermark is not None:
+            late = {at // HOUR_S for at in seen.event_times if at < event.watermark}
             if late:
-                self._corrected[flow] |= late
+                self._corrected_hours[flow] |= late
 
     def _add_interest(self, key: bytes, value: bytes | None) -> None:
+        """Collect the version of an interest that was set, or its removal (value None)."""
         interest_id = UUID(key.decode().partition("/")[2])
         version = None if value is None else int(interests_pb.InterestSet.FromString(value).version)
         self._versions.setdefault(interest_id, []).append(version)
 
-    def excuse(self, alert: Statement) -> Reason | None:
-        """Why the log cannot tell whether it was to be said; None where it can."""
+    def find_exemption(self, alert: ComparedAlert) -> Exemption | None:
+        """Return the reason why the log cannot show whether the alert was due. None: the log can show it."""
         versions = self._versions.get(alert.interest_id, [])
         if alert.version not in versions:
-            return Reason.INTEREST_GONE
+            return Exemption.INTEREST_GONE
         if versions[-1] != alert.version:
-            return Reason.INTEREST_CHANGED
+            return Exemption.INTEREST_CHANGED
         flows = [(alert.airport, part) for part in alert.direction.parts]
         if partition_of(alert.airport, FLIGHTS_OBSERVED) in self._truncated:
             known_from = [self._known_from.get(flow) for flow in flows]
             if any(begin is None or alert.hours.start * HOUR_S < begin for begin in known_from):
-                return Reason.FLIGHTS_GONE
-        if any(not self._corrected[flow].isdisjoint(alert.hours) for flow in flows if flow in self._corrected):
-            return Reason.LATE_FLIGHTS
+                return Exemption.FLIGHTS_GONE
+        corrected = [self._corrected_hours[flow] for flow in flows if flow in self._corrected_hours]
+        if any(not hours.isdisjoint(alert.hours) for hours in corrected):
+            return Exemption.LATE_FLIGHTS
         return None

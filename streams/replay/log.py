@@ -1,7 +1,7 @@
-"""The log of the stream's two inputs, read from its beginning and folded once more, without Faust.
+"""Reading the stream's two input topics from their beginning, and folding their events again without Faust.
 
-The rule is the stream's own (`streams.join_state`); all that surrounds it there is not here: no tables on disk, no
-changelogs, no rebalances, no recovery. So where the two say the same, it is not because both are wrong alike.
+The rule is the stream's own (`streams.join_state`), but nothing around it is: here are no tables on disk, no
+changelogs, no rebalances and no recovery. So an error in these parts of the stream shows as a difference.
 """
 
 from collections import deque
@@ -20,7 +20,7 @@ from chassis.kafka import sequence_in, stop_consumer
 from chassis.topics import wait_for_broker
 from domain.alerts import Alert
 from streams.errors import LogUnreadableError, MisroutedError, UnsequencedError, UnusableEventError
-from streams.join_state import Desk, Outcome
+from streams.join_state import FoldResult, JoinState
 from streams.messages import ObservedFlights, decode_flights, decode_interest_key
 from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, JOIN_PARTITIONS, Topic, partition_of
 
@@ -28,63 +28,69 @@ log = structlog.get_logger()
 
 INPUTS: Final = (FLIGHTS_OBSERVED, INTERESTS_CHANGED)
 UNREACHABLE_AFTER_S: Final = 15.0
+"""Seconds after which a broker that does not respond counts as unreachable."""
 _POLL_MS: Final = 1_000
-_SILENT_POLLS: Final = 60
+_MAX_SILENT_POLLS: Final = 60
+"""Polls without a record after which reading is given up."""
 
 
 Offsets = Mapping[TopicPartition, int]
+"""Offsets by partition."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """From where to where records are in partitions, as of one moment."""
+class OffsetRanges:
+    """The first offset and the end offset of some partitions at one moment."""
 
     begins: Offsets
     ends: Offsets
-    """The offset after the last one."""
+    """By partition, the offset after the last record."""
 
 
-class Fate(StrEnum):
-    """What becomes of an event."""
+class EventStatus(StrEnum):
+    """The result of an event: folded, a duplicate, or unusable."""
 
     FOLDED = "folded"
     DUPLICATE = "duplicate"
-    PUT_ASIDE = "put aside"
+    DEAD_LETTERED = "put aside"
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One event and what follows from it."""
+class FoldedEvent:
+    """One event that was read, and the result of its fold."""
 
     record: ConsumerRecord
-    fate: Fate
-    outcome: Outcome | None = None
-    """Of one that is folded."""
+    status: EventStatus
+    result: FoldResult | None = None
+    """None: a duplicate, or unusable."""
     batch: ObservedFlights | None = None
-    """Of one that is folded and is of flights."""
+    """The decoded batch of flights. None: not folded, or the event is of an interest."""
     watermark: int | None = None
-    """Up to where the batch's flow was covered before it (seconds since 1970)."""
+    """The watermark of the batch's airport and direction before the batch (seconds since 1970). None: not covered."""
 
 
-class Refold:
-    """The events of one partition of the inputs, folded from nothing. Its state is in memory and ends with it."""
+class PartitionReplay:
+    """A fold of the events of one input partition, from an empty state in memory."""
 
     def __init__(self) -> None:
         self._tables: dict[str, dict[bytes, bytes]] = {topic.name: {} for topic in INPUTS}
         self._history: dict[bytes, bytes] = {}
-        self._desk = Desk(self._tables[FLIGHTS_OBSERVED.name], self._tables[INTERESTS_CHANGED.name], self._history)
+        self._join_state = JoinState(
+            self._tables[FLIGHTS_OBSERVED.name], self._tables[INTERESTS_CHANGED.name], self._history
+        )
 
-    def step(self, record: ConsumerRecord) -> Step:
-        """What follows from the next event. `alerts` may be asked, and then `write` must be called."""
+    def fold_event(self, record: ConsumerRecord) -> FoldedEvent:
+        """Fold the next event. The caller may then call `build_alerts`, and must call `write_result`."""
         try:
-            return self._folded(record)
+            return self._fold(record)
         except UnusableEventError:
-            return Step(record, Fate.PUT_ASIDE)
-        except Exception as error:  # the stream puts aside what the rule has a bug for, and so must its replay
+            return FoldedEvent(record, EventStatus.DEAD_LETTERED)
+        except Exception as error:  # the stream dead-letters an event that hits a bug, and so must its replay
             log.error("replay.failed", error=type(error).__name__, exc_info=error)
-            return Step(record, Fate.PUT_ASIDE)
+            return FoldedEvent(record, EventStatus.DEAD_LETTERED)
 
-    def _folded(self, record: ConsumerRecord) -> Step:
+    def _fold(self, record: ConsumerRecord) -> FoldedEvent:
+        """Decode and fold an event. Raises UnusableEventError."""
         sequence = sequence_in(record.headers)
         if sequence is None:
             raise UnsequencedError("no sequence among the headers")
@@ -92,46 +98,48 @@ class Refold:
         if record.topic == INTERESTS_CHANGED.name:
             key = record.key or b""
             _require_partition(record, decode_interest_key(key)[0])
-            outcome = self._desk.interest_changed(sequence, key, record.value)
+            result = self._join_state.fold_interest(sequence, key, record.value)
         else:
             batch = decode_flights(record.value)
             _require_partition(record, batch.airport)
-            (flow,) = self._desk.traffic(batch.airport)[1].select_directions(batch.observation.direction)
+            (flow,) = self._join_state.read_traffic(batch.airport)[1].select_directions(batch.observation.direction)
             watermark = flow.watermark
-            outcome = self._desk.flights_observed(sequence, batch)
-        if outcome is None:
-            return Step(record, Fate.DUPLICATE)
-        return Step(record, Fate.FOLDED, outcome, batch, watermark)
+            result = self._join_state.fold_flights(sequence, batch)
+        if result is None:
+            return FoldedEvent(record, EventStatus.DUPLICATE)
+        return FoldedEvent(record, EventStatus.FOLDED, result, batch, watermark)
 
-    def alerts(self, step: Step) -> Iterator[Alert]:
-        """What is to be said because of a step that is not written yet."""
-        return self._desk.alerts(step.outcome) if step.outcome is not None else iter(())
+    def build_alerts(self, event: FoldedEvent) -> Iterator[Alert]:
+        """Build the alerts of an event whose result is not written yet."""
+        return self._join_state.build_alerts(event.result) if event.result is not None else iter(())
 
-    def write(self, step: Step) -> None:
-        """Make the step's outcome the state that the next one begins from."""
-        if step.outcome is None:
+    def write_result(self, event: FoldedEvent) -> None:
+        """Write the event's result into the tables, so that the next event is folded upon that state."""
+        if event.result is None:
             return
-        for key, row in step.outcome.past.items():
-            if row is None:
+        for key, entry in event.result.history_entries.items():
+            if entry is None:
                 self._history.pop(key, None)
             else:
-                self._history[key] = row
-        self._tables[step.record.topic][step.outcome.key] = step.outcome.entry
-        self._desk.written(step.outcome)
+                self._history[key] = entry
+        self._tables[event.record.topic][event.result.key] = event.result.entry
+        self._join_state.apply_after_write(event.result)
 
 
 def _require_partition(record: ConsumerRecord, airport: str) -> None:
+    """Raise MisroutedError unless the record is in the partition of the airport."""
     if partition_of(airport, FLIGHTS_OBSERVED) != record.partition:
         raise MisroutedError("not in the partition of its airport")
 
 
-def partitions(*topics: Topic) -> tuple[TopicPartition, ...]:
+def list_partitions(*topics: Topic) -> tuple[TopicPartition, ...]:
+    """Return all partitions of some topics."""
     return tuple(TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions))
 
 
 @asynccontextmanager
-async def reader(bootstrap_servers: str, group: str | None = None) -> AsyncIterator[AIOKafkaConsumer]:
-    """A consumer that is given its partitions by hand and commits by hand, to `group` if any."""
+async def open_consumer(bootstrap_servers: str, group: str | None = None) -> AsyncIterator[AIOKafkaConsumer]:
+    """Open a consumer without automatic assignment or commits; `group`: where the caller may commit. None: nowhere."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest"
     )
@@ -143,8 +151,8 @@ async def reader(bootstrap_servers: str, group: str | None = None) -> AsyncItera
 
 
 @asynccontextmanager
-async def administration(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """A client for questions about groups and topics. Raises BrokerUnreachableError where no broker answers soon."""
+async def open_admin_client(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    """Open an admin client for groups and topics. Raises BrokerUnreachableError if no broker responds in time."""
     await wait_for_broker(bootstrap_servers, UNREACHABLE_AFTER_S)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
@@ -155,80 +163,87 @@ async def administration(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminC
 
 
 async def require_topics(admin: AIOKafkaAdminClient, topics: Iterable[Topic]) -> None:
-    """Raises LogUnreadableError, naming it, where one is not there or has another number of partitions."""
-    there = {each["topic"]: len(each["partitions"]) for each in await admin.describe_topics()}
+    """Raise LogUnreadableError, with the topic's name, if a topic is missing or has another number of partitions."""
+    found = {described["topic"]: len(described["partitions"]) for described in await admin.describe_topics()}
     for topic in topics:
-        if there.get(topic.name) != topic.partitions:
+        if found.get(topic.name) != topic.partitions:
             raise LogUnreadableError(
                 f"the broker has no topic {topic.name} of {topic.partitions} partitions: "
                 "is KAFKA_BOOTSTRAP_SERVERS the broker that is meant?"
             )
 
 
-async def committed(admin: AIOKafkaAdminClient, group: str) -> Offsets:
-    """How far a group has come in the inputs; partitions that it has committed nothing of are left out."""
-    offsets = await admin.list_consumer_group_offsets(group, partitions=list(partitions(*INPUTS)))
-    return {partition: each.offset for partition, each in offsets.items() if each.offset >= 0}
+async def fetch_committed_offsets(admin: AIOKafkaAdminClient, group: str) -> Offsets:
+    """Fetch the committed offsets of a group in the input topics; partitions without a commit are left out."""
+    offsets = await admin.list_consumer_group_offsets(group, partitions=list(list_partitions(*INPUTS)))
+    return {partition: committed.offset for partition, committed in offsets.items() if committed.offset >= 0}
 
 
-async def reach(consumer: AIOKafkaConsumer, of: Iterable[TopicPartition]) -> Reach:
-    wanted = list(of)
-    return Reach(await consumer.beginning_offsets(wanted), await consumer.end_offsets(wanted))
+async def fetch_offset_ranges(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> OffsetRanges:
+    """Fetch the present offset ranges of some partitions."""
+    wanted = list(partitions)
+    return OffsetRanges(await consumer.beginning_offsets(wanted), await consumer.end_offsets(wanted))
 
 
-async def records(
-    consumer: AIOKafkaConsumer, of: Iterable[TopicPartition], within: Reach
+async def read_records(
+    consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition], within: OffsetRanges
 ) -> AsyncIterator[ConsumerRecord]:
-    """All records of these partitions in the order of their timestamps; those of one partition in their own order.
+    """Read all records of some partitions within their offset ranges, merged in the order of their timestamps.
 
-    Raises LogUnreadableError when nothing comes for a minute.
+    The records of one partition stay in the order of their offsets. Raises LogUnreadableError when the broker gives no
+    record for a minute.
     """
     queues: dict[TopicPartition, deque[ConsumerRecord]] = {
-        each: deque() for each in of if within.begins[each] < within.ends[each]
+        partition: deque() for partition in partitions if within.begins[partition] < within.ends[partition]
     }
     if not queues:
         return
     consumer.assign(list(queues))
-    for each in queues:
-        consumer.seek(each, within.begins[each])
+    for partition in queues:
+        consumer.seek(partition, within.begins[partition])
     unread = set(queues)
     while queues:
-        await _fill(consumer, queues, unread, within.ends)
-        for each in [each for each, queue in queues.items() if not queue and each not in unread]:
-            del queues[each]
+        await _fill_queues(consumer, queues, unread, within.ends)
+        for finished in [each for each, queue in queues.items() if not queue and each not in unread]:
+            del queues[finished]
         while queues and all(queues.values()):
             # At one and the same millisecond, an interest before the flights.
             first = min(queues, key=lambda each: (queues[each][0].timestamp, each.topic != INTERESTS_CHANGED.name))
             yield queues[first].popleft()
 
 
-async def _fill(
+async def _fill_queues(
     consumer: AIOKafkaConsumer,
     queues: dict[TopicPartition, deque[ConsumerRecord]],
     unread: set[TopicPartition],
     ends: Offsets,
 ) -> None:
-    """Return when each queue that is empty has a record, or its partition is read to the end."""
-    for _ in range(_SILENT_POLLS):
-        hungry = [each for each in unread if not queues[each]]
-        while hungry:
-            fetched = await consumer.getmany(*hungry, timeout_ms=_POLL_MS)
-            for each, found in fetched.items():
-                queues[each].extend(record for record in found if record.offset < ends[each])
-            for each in hungry:  # what compaction took away at the end is passed over without a record
-                if await consumer.position(each) >= ends[each]:
-                    unread.discard(each)
-            hungry = [each for each in unread if not queues[each]]
+    """Poll until each empty queue has a record or its partition is read to the end.
+
+    Partitions that are read to the end are removed from `unread`. Raises LogUnreadableError after a minute without
+    records.
+    """
+    for _ in range(_MAX_SILENT_POLLS):
+        empty = [partition for partition in unread if not queues[partition]]
+        while empty:
+            fetched = await consumer.getmany(*empty, timeout_ms=_POLL_MS)
+            for partition, found in fetched.items():
+                queues[partition].extend(record for record in found if record.offset < ends[partition])
+            for partition in empty:  # compaction may have removed the last records: the position passes them silently
+                if await consumer.position(partition) >= ends[partition]:
+                    unread.discard(partition)
+            empty = [partition for partition in unread if not queues[partition]]
             if not fetched:
                 break
-        if not hungry:
+        if not empty:
             return
     raise LogUnreadableError("the broker gives no more records, though there are more: try again when it is well")
 
 
-def join_partitions(number: int) -> tuple[TopicPartition, ...]:
-    """The partitions of the inputs with this number: all that is known of their airports."""
+def list_input_partitions(number: int) -> tuple[TopicPartition, ...]:
+    """Return the partitions of the input topics with this number: together they hold all events of their airports."""
     return tuple(TopicPartition(topic.name, number) for topic in INPUTS)
 
 
-NUMBERS: Final = range(JOIN_PARTITIONS)
+PARTITION_NUMBERS: Final = range(JOIN_PARTITIONS)
+"""Numbers of the input topics' partitions."""

@@ -1,4 +1,4 @@
-"""`python -m streams replay`: every alert computed once more from the log, to a topic of the operator's choice."""
+"""The command `python -m streams replay`, which computes every alert again from the log, to an output topic."""
 
 import asyncio
 import re
@@ -18,117 +18,122 @@ from streams.errors import ReplayRefusedError
 from streams.messages import encode_alert
 from streams.replay.log import (
     INPUTS,
-    NUMBERS,
-    Fate,
+    PARTITION_NUMBERS,
+    EventStatus,
+    FoldedEvent,
+    OffsetRanges,
     Offsets,
-    Reach,
-    Refold,
-    Step,
-    administration,
-    committed,
-    join_partitions,
-    partitions,
-    reach,
-    reader,
-    records,
+    PartitionReplay,
+    fetch_committed_offsets,
+    fetch_offset_ranges,
+    list_input_partitions,
+    list_partitions,
+    open_admin_client,
+    open_consumer,
+    read_records,
     require_topics,
 )
 from towerwatch.topics import ALERTS_RAISED, CATALOGUE, FLIGHTS_OBSERVED, Topic, partition_of
 
-_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}", re.ASCII)
-_OF_SERVICES: Final = ("streams-", "notifier-", "__")
-"""What the topics begin with that Faust makes for its tables, and Kafka for itself."""
-_GROUPS_OF_SERVICES: Final = ("streams", "notifier", "collector")
-"""Or what begins so, with a dash after it."""
-_UNACKNOWLEDGED: Final = 5_000
-"""Alerts that may be on their way to the broker at once."""
+_TOPIC_NAME: Final = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9._-]{1,249}", re.ASCII)
+_SERVICE_TOPIC_PREFIXES: Final = ("streams-", "notifier-", "__")
+"""Prefixes of the topics that Faust creates for its tables, and Kafka for itself."""
+_SERVICE_GROUPS: Final = ("streams", "notifier", "collector")
+"""Consumer groups of the services; names that begin with one of them and a dash are the services' too."""
+_MAX_UNCONFIRMED_ALERTS: Final = 5_000
+"""Alerts that may be in flight to the broker at once."""
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a replay has read and computed."""
+class ReplayCounts:
+    """The numbers of events read and of alerts computed by a replay."""
 
-    fates: Counter[Fate] = field(default_factory=Counter)
+    statuses: Counter[EventStatus] = field(default_factory=Counter)
     flights: int = 0
     batches: int = 0
     alerts: int = 0
     took_s: float = 0.0
+    """Duration of the whole replay."""
 
-    def count(self, step: Step) -> None:
-        self.fates[step.fate] += 1
-        if step.outcome is not None:
-            self.flights += step.outcome.flights
-            self.batches += step.record.topic == FLIGHTS_OBSERVED.name
+    def add_event(self, event: FoldedEvent) -> None:
+        """Count an event and its flights."""
+        self.statuses[event.status] += 1
+        if event.result is not None:
+            self.flights += event.result.flights
+            self.batches += event.record.topic == FLIGHTS_OBSERVED.name
 
     @property
     def events(self) -> int:
-        return self.fates.total()
+        """Number of events read."""
+        return self.statuses.total()
 
     def __str__(self) -> str:
         return (
             f"{self.events:,} events read: {self.flights:,} flights in {self.batches:,} batches, "
-            f"{self.fates[Fate.FOLDED] - self.batches:,} changes of interests, "
-            f"{self.fates[Fate.DUPLICATE]:,} repeats, {self.fates[Fate.PUT_ASIDE]:,} unusable"
+            f"{self.statuses[EventStatus.FOLDED] - self.batches:,} changes of interests, "
+            f"{self.statuses[EventStatus.DUPLICATE]:,} repeats, {self.statuses[EventStatus.DEAD_LETTERED]:,} unusable"
         )
 
 
-def default_group(output: str) -> str:
-    """The consumer group of the replay that fills a topic."""
+def build_group_name(output: str) -> str:
+    """Return the default name of the consumer group of a replay to the topic `output`."""
     return f"replay-of-{output}"
 
 
-def output_topic(name: str) -> Topic:
-    """The topic that a replay fills, as it shall be. Raises ReplayRefusedError for one that is somebody's already."""
-    if _NAME.fullmatch(name) is None:
+def build_output_topic(name: str) -> Topic:
+    """Build the output topic of a replay. Raises ReplayRefusedError for an invalid name or a topic of Towerwatch."""
+    if _TOPIC_NAME.fullmatch(name) is None:
         raise ReplayRefusedError(
             f"{name!r} is no topic's name: take up to 249 of letters, digits, dot, dash, underscore"
         )
-    if name in {topic.name for topic in CATALOGUE} or name.startswith(_OF_SERVICES):
+    if name in {topic.name for topic in CATALOGUE} or name.startswith(_SERVICE_TOPIC_PREFIXES):
         raise ReplayRefusedError(f"{name} is one of Towerwatch's own topics: choose another name for the output")
     return Topic(name, ALERTS_RAISED.partitions, ALERTS_RAISED.config)
 
 
-async def replay(bootstrap_servers: str, output: Topic, group: str, replication_factor: int) -> Tally:
-    """Compute every alert from the beginning of the log to its end as of now, and send it to `output`.
+async def replay(bootstrap_servers: str, output: Topic, group: str, replication_factor: int) -> ReplayCounts:
+    """Compute every alert from the beginning of the log to its present end, and send the alerts to `output`.
 
-    When the broker has all alerts of a partition, `group` commits how far the partition was read: a group that has
-    committed nothing of some of them belongs to a replay that was interrupted. Raises ReplayRefusedError where the
-    group or the topic is in use, LogUnreadableError, or BrokerUnreachableError.
+    When the broker has all alerts of a partition, `group` commits the offsets up to which the partition was read: a
+    group without a commit for some partition belongs to a replay that was interrupted. Raises ReplayRefusedError if
+    the group or the topic is in use, LogUnreadableError, or BrokerUnreachableError.
     """
     begun_at = time.monotonic()
-    async with administration(bootstrap_servers) as admin:
+    async with open_admin_client(bootstrap_servers) as admin:
         await require_topics(admin, INPUTS)
-        await _require_new(admin, group)
+        await _require_new_group(admin, group)
     await ensure_topics(bootstrap_servers, [output], replication_factor)
-    tally = Tally()
-    async with reader(bootstrap_servers, group) as consumer:
-        await _require_empty(consumer, output)
-        within = await reach(consumer, partitions(*INPUTS))
+    counts = ReplayCounts()
+    async with open_consumer(bootstrap_servers, group) as consumer:
+        await _require_empty_topic(consumer, output)
+        within = await fetch_offset_ranges(consumer, list_partitions(*INPUTS))
         producer = await started_producer(bootstrap_servers)
         try:
-            for number in NUMBERS:
-                await _replay_partition(consumer, producer, number, within, output, tally)
+            for number in PARTITION_NUMBERS:
+                await _replay_partition(consumer, producer, number, within, output, counts)
         finally:
             await producer.stop()
-    tally.took_s = time.monotonic() - begun_at
-    return tally
+    counts.took_s = time.monotonic() - begun_at
+    return counts
 
 
-async def _require_new(admin: AIOKafkaAdminClient, group: str) -> None:
-    if group.startswith(tuple(f"{name}-" for name in _GROUPS_OF_SERVICES)) or group in _GROUPS_OF_SERVICES:
+async def _require_new_group(admin: AIOKafkaAdminClient, group: str) -> None:
+    """Raise ReplayRefusedError if the group belongs to a service, has members, or has committed offsets."""
+    if group.startswith(tuple(f"{name}-" for name in _SERVICE_GROUPS)) or group in _SERVICE_GROUPS:
         raise ReplayRefusedError(f"{group} is a consumer group of Towerwatch's own: name another by --group")
-    (answer,) = await admin.describe_consumer_groups([group])
-    states = [described[2] for described in answer.groups]
-    if any(state not in ("Dead", "Empty") for state in states) or await committed(admin, group):
+    (response,) = await admin.describe_consumer_groups([group])
+    states = [described[2] for described in response.groups]
+    if any(state not in ("Dead", "Empty") for state in states) or await fetch_committed_offsets(admin, group):
         raise ReplayRefusedError(
             f"the consumer group {group} is in use, or was: name another by --group, "
             "for a replay begins from nothing and leaves the others' offsets alone"
         )
 
 
-async def _require_empty(consumer: AIOKafkaConsumer, output: Topic) -> None:
-    there = await reach(consumer, partitions(output))
-    if there.begins != there.ends:
+async def _require_empty_topic(consumer: AIOKafkaConsumer, output: Topic) -> None:
+    """Raise ReplayRefusedError if the topic holds records, or held some."""
+    found = await fetch_offset_ranges(consumer, list_partitions(output))
+    if found.begins != found.ends:
         raise ReplayRefusedError(
             f"{output.name} holds records already, and a replay must not be mixed with anything: "
             "delete the topic, or choose another"
@@ -136,15 +141,21 @@ async def _require_empty(consumer: AIOKafkaConsumer, output: Topic) -> None:
 
 
 async def _replay_partition(
-    consumer: AIOKafkaConsumer, producer: AIOKafkaProducer, number: int, within: Reach, output: Topic, tally: Tally
+    consumer: AIOKafkaConsumer,
+    producer: AIOKafkaProducer,
+    number: int,
+    within: OffsetRanges,
+    output: Topic,
+    counts: ReplayCounts,
 ) -> None:
-    inputs = join_partitions(number)
-    refold = Refold()
+    """Fold the input partitions of one number, send their alerts to `output`, then commit their end offsets."""
+    inputs = list_input_partitions(number)
+    partition_replay = PartitionReplay()
     sent: list[asyncio.Future[ConsumerRecord]] = []
-    async for record in records(consumer, inputs, within):
-        step = refold.step(record)
+    async for record in read_records(consumer, inputs, within):
+        event = partition_replay.fold_event(record)
         published_at = datetime.fromtimestamp(record.timestamp / 1000, UTC)
-        for alert in refold.alerts(step):
+        for alert in partition_replay.build_alerts(event):
             user_id = str(alert.user_id)
             sent.append(
                 await producer.send(
@@ -154,17 +165,17 @@ async def _replay_partition(
                     partition=partition_of(user_id, output),
                 )
             )
-            tally.alerts += 1
-            if len(sent) == _UNACKNOWLEDGED:
+            counts.alerts += 1
+            if len(sent) == _MAX_UNCONFIRMED_ALERTS:
                 await asyncio.gather(*sent)
                 sent.clear()
-        refold.write(step)
-        tally.count(step)
+        partition_replay.write_result(event)
+        counts.add_event(event)
     await asyncio.gather(*sent)
-    consumer.assign(list(inputs))  # there may have been nothing to read
-    await consumer.commit({each: within.ends[each] for each in inputs})
+    consumer.assign(list(inputs))  # read_records assigns no empty partition
+    await consumer.commit({partition: within.ends[partition] for partition in inputs})
 
 
-def is_complete(offsets: Offsets) -> bool:
-    """Whether the replay whose group has committed these has come to its end."""
-    return set(offsets) >= set(partitions(*INPUTS))
+def is_replay_complete(offsets: Offsets) -> bool:
+    """Return True if the replay that committed these offsets is complete, False if it was interrupted or still runs."""
+    return set(offsets) >= set(list_partitions(*INPUTS))

@@ -1,8 +1,8 @@
-"""`python -m streams verify`: whether what was raised is what the log says.
+"""The command `python -m streams verify`, which compares the published alerts with the alerts that the log implies.
 
-Two sets of alert ids are compared: those that a replay computes, and those on alerts.raised.v1. What one of them holds
-and the other does not is a difference, unless the log no longer tells, or never told, which of the two is right: each
-such reason is one of `streams.replay.exemptions.Reason`.
+Two sets of alert ids are compared: the ids that a replay computes, and the ids on alerts.raised.v1. An alert in only
+one of the sets is a difference, unless the log cannot show (any more, or ever) which set is right: each such reason is
+a member of `streams.replay.exemptions.Exemption`.
 """
 
 from collections import Counter
@@ -15,43 +15,49 @@ from google.protobuf.message import DecodeError
 
 from domain.windows import instant
 from streams.errors import LogUnreadableError
-from streams.replay.exemptions import Grounds, Reason, Statement, decode_statement, statement_of
+from streams.replay.exemptions import (
+    ComparedAlert,
+    Exemption,
+    ExemptionFinder,
+    build_compared_alert,
+    decode_compared_alert,
+)
 from streams.replay.log import (
     INPUTS,
-    NUMBERS,
+    PARTITION_NUMBERS,
+    OffsetRanges,
     Offsets,
-    Reach,
-    Refold,
-    administration,
-    committed,
-    join_partitions,
-    partitions,
-    reach,
-    reader,
-    records,
+    PartitionReplay,
+    fetch_committed_offsets,
+    fetch_offset_ranges,
+    list_input_partitions,
+    list_partitions,
+    open_admin_client,
+    open_consumer,
+    read_records,
     require_topics,
 )
-from streams.replay.replay import Tally, default_group, is_complete
+from streams.replay.replay import ReplayCounts, build_group_name, is_replay_complete
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, Topic
 
-GROUP: Final = "streams"
-"""The group of the stream's workers: what it has acknowledged must have been said."""
-CLOCKS_APART_MS: Final = 60_000
-"""How far the clocks of the services that publish may be apart."""
-SHOWN: Final = 10
-"""Differences that are told one by one."""
+WORKERS_GROUP: Final = "streams"
+"""Consumer group of the stream's workers: the alerts of the events that it acknowledged must be on the topic."""
+MAX_CLOCK_SKEW_MS: Final = 60_000
+"""Largest difference between the clocks of the services that publish."""
+MAX_SHOWN_DIFFERENCES: Final = 10
+"""Number of differences that are shown one by one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """An alert that only one side has, for no reason."""
+    """An alert that only one side has, without an exemption."""
 
     kind: str
     """`missing`: computed and not raised; `extra`: raised and not computed."""
-    alert: Statement
+    alert: ComparedAlert
 
     def as_json(self) -> dict[str, object]:
-        """Without its person, and without the interest's limits."""
+        """Return the difference as a JSON object, without the user and the thresholds."""
         alert = self.alert
         return {
             "kind": self.kind,
@@ -69,40 +75,43 @@ class Difference:
 
 @dataclass(slots=True)
 class Comparison:
-    """What came of it. Numbers of alerts are of distinct ids."""
+    """The result of a comparison. Numbers of alerts count distinct ids."""
 
-    tally: Tally
+    counts: ReplayCounts
     against: str | None
-    """The topic of an earlier replay; None where the alerts were computed for this comparison."""
+    """Output topic of an earlier replay. None: the alerts were computed for this comparison."""
     computed: int
     raised: int
     same: int
-    repeats: int
-    """Records of alerts.raised.v1 whose id was there before; a crash may cause them, and no mail comes of them."""
+    duplicates: int
+    """Records of alerts.raised.v1 whose id came before; a crash may cause them, and they cause no mail."""
     differences: list[Difference] = field(default_factory=list)
-    """Airport by airport, in the order of the windows."""
-    not_comparable: Counter[Reason] = field(default_factory=Counter)
+    """Sorted by airport, then window."""
+    not_comparable: Counter[Exemption] = field(default_factory=Counter)
 
     @property
-    def equal(self) -> bool:
+    def is_equal(self) -> bool:
+        """True if there are no differences; exempted alerts do not count."""
         return not self.differences
 
-    def number(self, kind: str) -> int:
-        return sum(each.kind == kind for each in self.differences)
+    def count_differences(self, kind: str) -> int:
+        """Return the number of differences of a kind: `missing` or `extra`."""
+        return sum(difference.kind == kind for difference in self.differences)
 
     def as_json(self) -> dict[str, object]:
+        """Return the comparison as a JSON object, with the first differences."""
         return {
-            "equal": self.equal,
+            "equal": self.is_equal,
             "against": self.against,
-            "events": self.tally.events,
+            "events": self.counts.events,
             "computed": self.computed,
             "raised": self.raised,
             "same": self.same,
-            "repeats": self.repeats,
-            "missing": self.number("missing"),
-            "extra": self.number("extra"),
-            "not_comparable": {reason.name.lower(): self.not_comparable[reason] for reason in Reason},
-            "differences": [each.as_json() for each in self.differences[:SHOWN]],
+            "repeats": self.duplicates,
+            "missing": self.count_differences("missing"),
+            "extra": self.count_differences("extra"),
+            "not_comparable": {exemption.name.lower(): self.not_comparable[exemption] for exemption in Exemption},
+            "differences": [each.as_json() for each in self.differences[:MAX_SHOWN_DIFFERENCES]],
         }
 
     def __str__(self) -> str:
@@ -110,163 +119,186 @@ class Comparison:
             ("computed", self.computed, f"on {self.against}" if self.against else "from the log"),
             ("raised", self.raised, f"on {ALERTS_RAISED.name}"),
             ("the same", self.same, ""),
-            ("missing", self.number("missing"), "computed, and not raised"),
-            ("extra", self.number("extra"), "raised, and not computed"),
-            ("repeated", self.repeats, "the same alert once more: allowed, and known by its id"),
+            ("missing", self.count_differences("missing"), "computed, and not raised"),
+            ("extra", self.count_differences("extra"), "raised, and not computed"),
+            ("repeated", self.duplicates, "the same alert once more: allowed, and known by its id"),
             ("not comparable", self.not_comparable.total(), "only on one side, and the log cannot tell which is right"),
         ]
-        lines = [str(self.tally), "", *(f"  {name:<16}{number:>12,}  {says}".rstrip() for name, number, says in rows)]
-        lines += [f"  {'':<16}{number:>12,}    {reason}" for reason, number in sorted(self.not_comparable.items())]
+        lines = [str(self.counts), "", *(f"  {name:<16}{number:>12,}  {note}".rstrip() for name, number, note in rows)]
+        lines += [
+            f"  {'':<16}{number:>12,}    {exemption}" for exemption, number in sorted(self.not_comparable.items())
+        ]
         if self.differences:
             lines += ["", f"The first of {len(self.differences):,} differences:"]
-        for each in self.differences[:SHOWN]:
+        for each in self.differences[:MAX_SHOWN_DIFFERENCES]:
             shown = each.as_json()
             lines.append(
                 f"  {shown['kind']:<8}{shown['airport']} {shown['direction']} in {shown['window']} "
                 f"from {shown['window_start']}: {shown['bound']} {shown['state']}; "
                 f"alert {shown['alert_id']}, interest {shown['interest_id']} version {shown['version']}"
             )
-        doubt = " as far as it can be compared" if self.not_comparable else ""
-        lines += ["", f"equal{doubt}" if self.equal else "DIFFERENT"]
+        limitation = " as far as it can be compared" if self.not_comparable else ""
+        lines += ["", f"equal{limitation}" if self.is_equal else "DIFFERENT"]
         return "\n".join(lines)
 
 
 @dataclass(slots=True)
-class _Topic:
-    """The alerts of one topic."""
+class _AlertsTopic:
+    """The alerts on one topic."""
 
-    first: dict[UUID, bytes]
-    """By id, the value of the first record."""
-    repeats: int
+    values_by_id: dict[UUID, bytes]
+    """By alert id, the value of the first record."""
+    duplicates: int
     oldest_ms: dict[int, float]
-    """By partition whose beginning was deleted, the time of the oldest record that is left (endless: none is)."""
+    """By partition whose beginning was deleted, the time of its oldest record (ms since 1970; infinite: no record)."""
 
 
 @dataclass(slots=True)
-class _Computed:
-    """What the log says."""
+class _ComputedAlerts:
+    """The alerts that a fold of the log computes."""
 
     ids: set[UUID] = field(default_factory=set)
-    unsaid: dict[UUID, Statement] = field(default_factory=dict)
-    """Those that are not on alerts.raised.v1."""
+    """Ids of all alerts."""
+    not_raised: dict[UUID, ComparedAlert] = field(default_factory=dict)
+    """Alerts that are not on alerts.raised.v1."""
     pending: set[UUID] = field(default_factory=set)
-    """Of the unsaid, those that follow from events that the stream has not acknowledged."""
-    later: set[UUID] = field(default_factory=set)
-    """Those that follow from events that an earlier replay has not read."""
+    """Ids of `not_raised` whose events the stream has not acknowledged yet."""
+    after_replay: set[UUID] = field(default_factory=set)
+    """Ids of alerts whose events came after the end of the earlier replay."""
 
 
 async def compare(bootstrap_servers: str, against: Topic | None = None, group: str | None = None) -> Comparison:
-    """Compare what a replay computes with what was raised; the stream may go on meanwhile.
+    """Compare the alerts that a replay computes with the alerts on alerts.raised.v1; the stream may run meanwhile.
 
-    `against`: the output of an earlier replay, whose group is `group` or the one that it takes by default. Raises
-    LogUnreadableError or BrokerUnreachableError.
+    `against`: output topic of an earlier replay, with `group` as its consumer group (default: the replay's default).
+    Raises LogUnreadableError or BrokerUnreachableError.
     """
-    async with administration(bootstrap_servers) as admin:
+    async with open_admin_client(bootstrap_servers) as admin:
         await require_topics(admin, [*INPUTS, ALERTS_RAISED, *([against] if against else [])])
-        replayed: Offsets = await committed(admin, group or default_group(against.name)) if against else {}
-        if against and not is_complete(replayed):
+        replayed: Offsets = (
+            await fetch_committed_offsets(admin, group or build_group_name(against.name)) if against else {}
+        )
+        if against and not is_replay_complete(replayed):
             raise LogUnreadableError(
                 f"the replay to {against.name} was interrupted, still runs, or had another group: "
                 "make a new one to another topic, or name its group by --group"
             )
-        # Asked in this order: what is acknowledged by now was raised, and what was raised follows from what is there.
-        acknowledged = await committed(admin, GROUP)
-    async with reader(bootstrap_servers) as consumer:
-        raised = await _alerts_on(consumer, ALERTS_RAISED)
-        within = await reach(consumer, partitions(*INPUTS))
-        grounds = Grounds(each.partition for each in partitions(FLIGHTS_OBSERVED) if within.begins[each] > 0)
-        tally = Tally()
-        computed = await _computed(consumer, within, grounds, raised, acknowledged, replayed, tally)
-        reference = await _alerts_on(consumer, against) if against else None
-    return _compared(computed, reference, raised, grounds, tally, against.name if against else None)
+        # Read in this order: an acknowledged event has its alerts on the topic already, an alert its events in the log.
+        acknowledged = await fetch_committed_offsets(admin, WORKERS_GROUP)
+    async with open_consumer(bootstrap_servers) as consumer:
+        raised = await _read_alerts(consumer, ALERTS_RAISED)
+        within = await fetch_offset_ranges(consumer, list_partitions(*INPUTS))
+        exemptions = ExemptionFinder(
+            each.partition for each in list_partitions(FLIGHTS_OBSERVED) if within.begins[each] > 0
+        )
+        counts = ReplayCounts()
+        computed = await _compute_alerts(consumer, within, exemptions, raised, acknowledged, replayed, counts)
+        reference = await _read_alerts(consumer, against) if against else None
+    return _compare_alerts(computed, reference, raised, exemptions, counts, against.name if against else None)
 
 
-async def _alerts_on(consumer: AIOKafkaConsumer, topic: Topic) -> _Topic:
-    there = await reach(consumer, partitions(topic))
-    cut = {each.partition: float("inf") for each in partitions(topic) if there.begins[each] > 0}
-    found = _Topic({}, 0, cut)
-    for each in partitions(topic):
-        async for record in records(consumer, [each], there):
+async def _read_alerts(consumer: AIOKafkaConsumer, topic: Topic) -> _AlertsTopic:
+    """Read all alerts of a topic. Raises LogUnreadableError for a record that is not an alert."""
+    ranges = await fetch_offset_ranges(consumer, list_partitions(topic))
+    oldest_ms = {each.partition: float("inf") for each in list_partitions(topic) if ranges.begins[each] > 0}
+    found = _AlertsTopic({}, 0, oldest_ms)
+    for partition in list_partitions(topic):
+        async for record in read_records(consumer, [partition], ranges):
             try:
-                alert_id = decode_statement(record.value).alert_id
+                alert_id = decode_compared_alert(record.value).alert_id
             except (DecodeError, ValueError, KeyError, TypeError):
                 place = f"{record.topic}, partition {record.partition}, offset {record.offset}"
                 raise LogUnreadableError(f"{place}: this is no alert") from None
-            if alert_id in found.first:
-                found.repeats += 1
+            if alert_id in found.values_by_id:
+                found.duplicates += 1
             else:
-                found.first[alert_id] = record.value
-            if record.partition in cut:
-                cut[record.partition] = min(cut[record.partition], record.timestamp)
+                found.values_by_id[alert_id] = record.value
+            if record.partition in oldest_ms:
+                oldest_ms[record.partition] = min(oldest_ms[record.partition], record.timestamp)
     return found
 
 
-async def _computed(
+async def _compute_alerts(
     consumer: AIOKafkaConsumer,
-    within: Reach,
-    grounds: Grounds,
-    raised: _Topic,
+    within: OffsetRanges,
+    exemptions: ExemptionFinder,
+    raised: _AlertsTopic,
     acknowledged: Offsets,
     replayed: Offsets,
-    tally: Tally,
-) -> _Computed:
-    """Fold the log. What is folded after an event beyond some offsets may follow from that event."""
-    computed = _Computed()
-    for number in NUMBERS:
-        refold = Refold()
-        inputs = {each.topic: each for each in join_partitions(number)}
+    counts: ReplayCounts,
+) -> _ComputedAlerts:
+    """Fold the log and compute its alerts; fill `exemptions` and `counts` with its events.
+
+    An alert counts as pending (or as after the replay) if its event, or any event folded before it in the same
+    partition, lies beyond the acknowledged (or replayed) offsets: the alert may follow from that event too.
+    """
+    computed = _ComputedAlerts()
+    for number in PARTITION_NUMBERS:
+        partition_replay = PartitionReplay()
+        inputs = {each.topic: each for each in list_input_partitions(number)}
         is_acknowledged = is_replayed = True
-        async for record in records(consumer, inputs.values(), within):
-            place = inputs[record.topic]
-            is_acknowledged &= record.offset < acknowledged.get(place, 0)
-            is_replayed &= record.offset < replayed.get(place, 0)
-            step = refold.step(record)
-            for alert in refold.alerts(step):
+        async for record in read_records(consumer, inputs.values(), within):
+            partition = inputs[record.topic]
+            is_acknowledged &= record.offset < acknowledged.get(partition, 0)
+            is_replayed &= record.offset < replayed.get(partition, 0)
+            event = partition_replay.fold_event(record)
+            for alert in partition_replay.build_alerts(event):
                 if alert.alert_id in computed.ids:
                     continue
                 computed.ids.add(alert.alert_id)
                 if not is_replayed:
-                    computed.later.add(alert.alert_id)
-                if alert.alert_id not in raised.first:
-                    computed.unsaid[alert.alert_id] = statement_of(alert, record.timestamp)
+                    computed.after_replay.add(alert.alert_id)
+                if alert.alert_id not in raised.values_by_id:
+                    computed.not_raised[alert.alert_id] = build_compared_alert(alert, record.timestamp)
                     if not is_acknowledged:
                         computed.pending.add(alert.alert_id)
-            refold.write(step)
-            grounds.add(step)
-            tally.count(step)
+            partition_replay.write_result(event)
+            exemptions.add_event(event)
+            counts.add_event(event)
     return computed
 
 
-def _compared(
-    computed: _Computed, reference: _Topic | None, raised: _Topic, grounds: Grounds, tally: Tally, against: str | None
+def _compare_alerts(
+    computed: _ComputedAlerts,
+    reference: _AlertsTopic | None,
+    raised: _AlertsTopic,
+    exemptions: ExemptionFinder,
+    counts: ReplayCounts,
+    against: str | None,
 ) -> Comparison:
-    expected = computed.ids if reference is None else reference.first.keys()
+    """Compare the raised alerts with the expected alerts: those of `reference`, or without it the computed alerts."""
+    expected = computed.ids if reference is None else reference.values_by_id.keys()
     found = Comparison(
-        tally,
+        counts,
         against,
         computed=len(expected),
-        raised=len(raised.first),
-        same=len(expected & raised.first.keys()),
-        repeats=raised.repeats,
+        raised=len(raised.values_by_id),
+        same=len(expected & raised.values_by_id.keys()),
+        duplicates=raised.duplicates,
     )
-    for alert_id in expected - raised.first.keys():
-        alert = computed.unsaid[alert_id] if reference is None else decode_statement(reference.first[alert_id])
-        reason = grounds.excuse(alert)
+    for alert_id in expected - raised.values_by_id.keys():
+        if reference is None:
+            alert = computed.not_raised[alert_id]
+        else:
+            alert = decode_compared_alert(reference.values_by_id[alert_id])
+        exemption = exemptions.find_exemption(alert)
         if alert_id in computed.pending:
-            reason = Reason.PENDING
-        elif alert.cause_ms < raised.oldest_ms.get(alert.partition, 0.0) + CLOCKS_APART_MS:
-            reason = Reason.ALERT_GONE
-        _add(found, "missing", alert, reason)
-    for alert_id in raised.first.keys() - expected:
-        alert = decode_statement(raised.first[alert_id])
-        is_later = reference is not None and alert_id in computed.later
-        _add(found, "extra", alert, Reason.AFTER_REPLAY if is_later else grounds.excuse(alert))
+            exemption = Exemption.PENDING
+        elif alert.cause_ms < raised.oldest_ms.get(alert.partition, 0.0) + MAX_CLOCK_SKEW_MS:
+            exemption = Exemption.ALERT_GONE
+        _add_difference(found, "missing", alert, exemption)
+    for alert_id in raised.values_by_id.keys() - expected:
+        alert = decode_compared_alert(raised.values_by_id[alert_id])
+        is_after_replay = reference is not None and alert_id in computed.after_replay
+        exemption = Exemption.AFTER_REPLAY if is_after_replay else exemptions.find_exemption(alert)
+        _add_difference(found, "extra", alert, exemption)
     found.differences.sort(key=lambda each: (each.alert.airport, each.alert.window_start, each.alert.alert_id))
     return found
 
 
-def _add(found: Comparison, kind: str, alert: Statement, reason: Reason | None) -> None:
-    if reason is None:
+def _add_difference(found: Comparison, kind: str, alert: ComparedAlert, exemption: Exemption | None) -> None:
+    """Add an alert to the differences, or with an exemption to the alerts that cannot be compared."""
+    if exemption is None:
         found.differences.append(Difference(kind, alert))
     else:
-        found.not_comparable[reason] += 1
+        found.not_comparable[exemption] += 1

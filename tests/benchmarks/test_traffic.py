@@ -7,39 +7,39 @@ import pytest
 
 from benchmarks.streams.traffic import (
     NOW,
-    airports,
-    alarmed_interests,
-    batches,
-    flight_records,
-    past_records,
-    quiet_interests,
-    watching_interests,
+    build_alarmed_interests,
+    build_flight_records,
+    build_past_records,
+    build_quiet_interests,
+    build_watching_interests,
+    choose_airports,
+    generate_batches,
 )
 from benchmarks.streams.work import Folding
 from domain.alerts import Alert
 from domain.interests import Direction
 from domain.windows import HOUR_S
-from streams.entries import encode_interest
+from streams.entries import encode_interest_entry
 from streams.messages import decode_interest
 from towerwatch.topics import FLIGHTS_OBSERVED, JOIN_PARTITIONS, partition_of
 
 
 def _alerts(interests, names, size, messages) -> list[Alert]:
     """What is raised at the airports by their past and by batches of `size`."""
-    folding = Folding({key: encode_interest(1, value) for key, value in interests})
+    folding = Folding({key: encode_interest_entry(1, value) for key, value in interests})
     sequence = count(1)
     raised: list[Alert] = []
-    for record in [*past_records(names, sequence), *flight_records(names, size, messages, sequence)]:
-        outcome = folding.outcome(record.sequence, record.value)
-        raised += folding.desk.alerts(outcome)
-        folding.write(outcome)
+    for record in [*build_past_records(names, sequence), *build_flight_records(names, size, messages, sequence)]:
+        result = folding.compute_result(record.sequence, record.value)
+        raised += folding.state.build_alerts(result)
+        folding.write_result(result)
     return raised
 
 
 @pytest.mark.parametrize("number", [1, 12, 24, 30])
 def test_airports_are_spread_over_the_partitions(number):
     """No partition has two more than another: a worker's partitions must be equally busy."""
-    names = airports(number)
+    names = choose_airports(number)
     each = Counter(partition_of(name, FLIGHTS_OBSERVED) for name in names)
     assert len(set(names)) == number
     assert max(each.values()) - min(each.get(partition, 0) for partition in range(JOIN_PARTITIONS)) <= 1
@@ -49,7 +49,7 @@ def test_airports_are_spread_over_the_partitions(number):
 @pytest.mark.parametrize("direction", Direction.BOTH.parts)
 def test_batches_are_of_one_size_and_leave_no_gap(size, direction):
     """Each begins where the one before ended and holds its own flights: no gap, and no flight out of reach."""
-    some = list(islice(batches(direction, size), 50))
+    some = list(islice(generate_batches(direction, size), 50))
     assert some[0].begin == NOW
     assert all(earlier.end == later.begin for earlier, later in pairwise(some))
     for batch in some:
@@ -57,10 +57,10 @@ def test_batches_are_of_one_size_and_leave_no_gap(size, direction):
         assert all(batch.begin <= at < batch.end for at in batch.event_times)
 
 
-@pytest.mark.parametrize("kind", [quiet_interests, watching_interests])
+@pytest.mark.parametrize("kind", [build_quiet_interests, build_watching_interests])
 def test_interests_are_what_the_collector_would_publish(kind):
     """Their bytes are put together by hand: each must decode, under its own key, with an id of its own."""
-    names = airports(5)
+    names = choose_airports(5)
     made = [(key, decode_interest(value)) for key, value in kind(names, 1_003)]
     assert [key for key, _ in made] == [f"{each.airport}/{each.interest_id}".encode() for _, each in made]
     assert len({each.interest_id for _, each in made}) == 1_003
@@ -69,7 +69,7 @@ def test_interests_are_what_the_collector_would_publish(kind):
 
 def test_quiet_interests_are_of_all_kinds():
     """All directions, windows and runs, with thresholds above and below: what does not fire must still be looked at."""
-    made = [decode_interest(value) for _, value in quiet_interests(airports(1), 3_000)]
+    made = [decode_interest(value) for _, value in build_quiet_interests(choose_airports(1), 3_000)]
     kinds = {(each.direction, each.window, each.for_windows, each.high is None, each.low is None) for each in made}
     assert len(kinds) == 3 * 3 * 3 * 3
 
@@ -77,24 +77,24 @@ def test_quiet_interests_are_of_all_kinds():
 @pytest.mark.parametrize(("size", "messages"), [(30, 800), (1_000, 60)])
 def test_quiet_interests_never_fire(size, messages):
     """A month or less of flights at one airport with a thousand of them."""
-    names = airports(1)
-    assert _alerts(quiet_interests(names, 1_000), names, size, messages) == []
+    names = choose_airports(1)
+    assert _alerts(build_quiet_interests(names, 1_000), names, size, messages) == []
 
 
 def test_watching_interests_fire_now_and_then():
     """In ten days some alerts, and not many: less than one an interest and day."""
-    names, interests = airports(1), 80
-    raised = _alerts(watching_interests(names, interests), names, 100, 10 * 2 * 960 // 100)
+    names, interests = choose_airports(1), 80
+    raised = _alerts(build_watching_interests(names, interests), names, 100, 10 * 2 * 960 // 100)
     assert interests < len(raised) < 10 * interests
     assert all(alert.window_start.timestamp() >= NOW for alert in raised)
 
 
 def test_alarmed_interests_fire_together():
     """All of them with the flight after the threshold, none before."""
-    (name,) = airports(1)
-    day = sum(1 for at in next(batches(Direction.DEPARTURES, 2_000)).event_times if at < NOW + 24 * HOUR_S)
+    (name,) = choose_airports(1)
+    day = sum(1 for at in next(generate_batches(Direction.DEPARTURES, 2_000)).event_times if at < NOW + 24 * HOUR_S)
     interests = 50
-    silent = _alerts(alarmed_interests(name, interests, high=day), [name], day, 2)
-    loud = _alerts(alarmed_interests(name, interests, high=day - 1), [name], day, 2)
+    silent = _alerts(build_alarmed_interests(name, interests, high=day), [name], day, 2)
+    loud = _alerts(build_alarmed_interests(name, interests, high=day - 1), [name], day, 2)
     assert silent == []
     assert len({alert.interest_id for alert in loud}) == interests

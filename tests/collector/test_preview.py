@@ -17,8 +17,8 @@ from domain.alerts import Alert
 from domain.interests import Direction, Interest
 from domain.windows import Window
 from tests.collector.conftest import ANN, ANNS, BOBS, NOON, Service, json_of, outbox, status_of, wish
-from tests.streams.bench import Bench
 from tests.streams.events import Event
+from tests.streams.join_state_on_dicts import JoinStateOnDicts
 from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, INTERESTS_CHANGED
 
 DEPARTURES = Direction.DEPARTURES
@@ -113,7 +113,7 @@ def said_by_the_stream(
     interest: Interest, collected: list[tuple[Direction, datetime, datetime, list[Flight]]]
 ) -> set[Alert]:
     """What the desk says when it has read the messages of these collections, and then the one of the interest."""
-    bench = Bench()
+    bench = JoinStateOnDicts()
     messages = (message for each in collected for message in flights_observed("KJFK", *each))
     for sequence, message in enumerate(messages, start=1):
         bench.fold(Event(FLIGHTS_OBSERVED, "KJFK", message.key, message.value, sequence))

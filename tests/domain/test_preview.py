@@ -14,8 +14,8 @@ from domain.windows import HOUR_S, Window, seconds
 from tests.domain.brute_force import LENGTHS
 from tests.domain.logs import BASE, an_interest, build_model_logs, expected_ids, interests, interleaved
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
+from tests.streams.join_state_on_dicts import JoinStateOnDicts
 
 HOUR = timedelta(hours=1)
 
@@ -115,7 +115,7 @@ def test_a_preview_has_the_alerts_of_the_model(log: list[Observation], interest:
 @given(log=interleaved(), interest=interests)
 def test_a_preview_has_the_alerts_of_the_stream(log: list[Observation], interest: Interest):
     """A preview equals the stream's alerts for the same interest, set after the same flights were folded."""
-    bench = Bench()
+    bench = JoinStateOnDicts()
     for sequence, observation in enumerate(log, start=1):
         bench.fold(observed("KJFK", sequence, observation))
     assert preview(interest, build_histories(log, interest.direction)).alerts == bench.fold(interest_set(interest, 1))

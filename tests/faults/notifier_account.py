@@ -12,7 +12,7 @@ from notifier.mail.alert_header import ALERT_HEADER, ToldAlert, parse_alert_head
 from notifier.mail.headers import id_of_alerts
 from notifier.messages import decode_raised, decode_retry
 from tests.faults.notifier_people import CHANGING, NEVER_MAILED, Cast, Life, Person, alerts_of
-from tests.streams.process import records
+from tests.streams.process import read_records as records
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RETRY
 
 

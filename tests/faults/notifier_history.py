@@ -9,7 +9,7 @@ from aiokafka.structs import ConsumerRecord
 from notifier.delivery.user_state import Person, name_of
 from notifier.messages import decode_raised, decode_retry
 from tests.faults.notifier_account import Accepted
-from tests.streams.process import records
+from tests.streams.process import read_records as records
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, Topic
 
 _Told = tuple[datetime, UUID, frozenset[UUID], str]

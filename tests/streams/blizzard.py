@@ -1,5 +1,7 @@
-"""Three days as of the blizzard of February 2013 in the north-east of the USA, made up: for the tests of the pages, and
-for the pictures of them. Always the same."""
+"""Made-up traffic of three days like the blizzard of February 2013 in the north-east of the USA.
+
+For the tests of the pages and for the pictures of the pages. The traffic is the same at every run.
+"""
 
 import math
 import random
@@ -14,16 +16,16 @@ from tests.domain.logs import BASE, an_interest
 from tests.streams.events import Event, interest_set, observed
 
 END: Final = BASE + timedelta(days=3)
-"""Up to where all is covered but what is said to be not."""
+"""End of the coverage of all airports, except for gaps and directions that are never covered."""
 
 NOW: Final = END + timedelta(hours=2, minutes=20)
-"""What the clock of the workers shows when they start."""
+"""Time of the workers' clock at their start."""
 
 CLOCK: Final = {"CLOCK_START": NOW.isoformat()}
-"""Settings for workers."""
+"""Settings of the workers."""
 
 _USUAL: Final = {"KJFK": 21, "KBOS": 16, "KLGA": 18, "KEWR": 20, "EGLL": 34, "LICC": 5, "ZZZ9": 2}
-"""Flights in a busy hour, of each direction."""
+"""By airport, flights in a busy hour in each direction."""
 
 _SNOW: Final = {
     "KJFK": (BASE + timedelta(hours=20), BASE + timedelta(hours=41)),
@@ -31,7 +33,7 @@ _SNOW: Final = {
     "KLGA": (BASE + timedelta(hours=20), BASE + timedelta(hours=38)),
     "KEWR": (BASE + timedelta(hours=21), BASE + timedelta(hours=39)),
 }
-"""When nothing flies."""
+"""By airport, the interval without flights."""
 
 _GAPS: Final = {
     ("KEWR", Direction.ARRIVALS): (BASE + timedelta(hours=50), BASE + timedelta(hours=54)),
@@ -46,10 +48,10 @@ EXPLAINED: Final = UUID("5d2f0f2e-1b1a-4c55-9d5e-3f1f0a6d7c01")
 _PEOPLE: Final = [UUID(int=0xA000 + number) for number in range(40)]
 
 
-def interests() -> tuple[Interest, ...]:
-    """Of many people, at most of the airports."""
+def build_interests() -> tuple[Interest, ...]:
+    """Build the interests of many users, at most of the airports."""
     chance = random.Random(8)
-    made = [_wish(EXPLAINED, "KJFK", high=20, low=1)]
+    built = [_build_interest(EXPLAINED, "KJFK", high=20, low=1)]
     kinds: list[tuple[str, int, dict[str, object]]] = [
         ("KJFK", 11, {"high": 20}),
         ("KJFK", 4, {"high": 24, "for_windows": 2}),
@@ -65,61 +67,64 @@ def interests() -> tuple[Interest, ...]:
         ("KSFO", 1, {"high": 40}),
     ]
     for airport, people, changes in kinds:
-        made += [_wish(UUID(int=chance.getrandbits(128), version=4), airport, **changes) for _ in range(people)]
-    return tuple(made)
+        ids = [UUID(int=chance.getrandbits(128), version=4) for _ in range(people)]
+        built += [_build_interest(interest_id, airport, **changes) for interest_id in ids]
+    return tuple(built)
 
 
-def _wish(interest_id: UUID, airport: str, **changes: object) -> Interest:
+def _build_interest(interest_id: UUID, airport: str, **changes: object) -> Interest:
+    """Build an interest of one of the users, chosen by the interest's id."""
     user = _PEOPLE[interest_id.int % len(_PEOPLE)]
     return an_interest(**({"interest_id": interest_id, "user_id": user, "airport": airport} | changes))
 
 
-def logs() -> dict[str, list[Observation]]:
-    """What was observed, by airport."""
+def build_observations() -> dict[str, list[Observation]]:
+    """Build the observations of each airport."""
     chance = random.Random(2013)
     return {
         airport: [
             seen
             for begin in range(seconds(BASE), seconds(END), 6 * HOUR_S)
             for direction in (Direction.ARRIVALS, Direction.DEPARTURES)
-            for seen in _six_hours(chance, airport, direction, begin)
+            for seen in _build_six_hours(chance, airport, direction, begin)
         ]
         for airport in _USUAL
     }
 
 
-def blizzard() -> list[Event]:
-    """All events, in an order of publishing."""
-    events = [interest_set(each, number + 1) for number, each in enumerate(interests())]
-    for airport, log in logs().items():
+def build_events() -> list[Event]:
+    """Build all events, in an order in which they may be published."""
+    events = [interest_set(each, number + 1) for number, each in enumerate(build_interests())]
+    for airport, log in build_observations().items():
         events += [observed(airport, number + 1, seen) for number, seen in enumerate(log)]
     return events
 
 
-def an_hour_more(airport: str, flights: int, hour: int = 0) -> Event:
-    """Departures of one hour after END, evenly spread, and all of them."""
+def build_extra_hour(airport: str, flights: int, hour: int = 0) -> Event:
+    """Build a batch of all departures of one hour, evenly spread; `hour`: hours after END."""
     begin = seconds(END) + hour * HOUR_S
     times = tuple(begin + index * HOUR_S // max(flights, 1) for index in range(flights))
     seen = Observation(Direction.DEPARTURES, begin, begin + HOUR_S, times, Coverage.COMPLETE)
     return observed(airport, 10_000 + hour, seen)
 
 
-def _six_hours(chance: random.Random, airport: str, direction: Direction, begin: int) -> list[Observation]:
+def _build_six_hours(chance: random.Random, airport: str, direction: Direction, begin: int) -> list[Observation]:
+    """Build the observations of six hours: one, or several around a gap."""
     end = begin + 6 * HOUR_S
     times = tuple(
         sorted(
             at
             for hour in range(begin, end, HOUR_S)
-            for at in (chance.randrange(hour, hour + HOUR_S) for _ in range(_flights(chance, airport, hour)))
+            for at in (chance.randrange(hour, hour + HOUR_S) for _ in range(_choose_flights(chance, airport, hour)))
         )
     )
     if (airport, direction) in _NEVER_COVERED:
         return [Observation(direction, begin, end, times, Coverage.PARTIAL)]
     gap = _GAPS.get((airport, direction))
-    stretches = [(begin, end, Coverage.COMPLETE)]
+    intervals = [(begin, end, Coverage.COMPLETE)]
     if gap is not None and begin < seconds(gap[1]) and seconds(gap[0]) < end:
         gap_begin, gap_end = max(seconds(gap[0]), begin), min(seconds(gap[1]), end)
-        stretches = [
+        intervals = [
             (begin, gap_begin, Coverage.COMPLETE),
             (gap_begin, gap_end, Coverage.GAP),
             (gap_end, end, Coverage.COMPLETE),
@@ -132,13 +137,13 @@ def _six_hours(chance: random.Random, airport: str, direction: Direction, begin:
             () if kind is Coverage.GAP else tuple(at for at in times if start <= at < stop),
             kind,
         )
-        for start, stop, kind in stretches
+        for start, stop, kind in intervals
         if start < stop
     ]
 
 
-def _flights(chance: random.Random, airport: str, hour: int) -> int:
-    """Busy by day, still at night, nothing in the snow, and more than usual right after it."""
+def _choose_flights(chance: random.Random, airport: str, hour: int) -> int:
+    """Choose the flights of an hour: many by day, few at night, none in the snow, more than usual right after it."""
     usual = _USUAL[airport]
     at = BASE + timedelta(seconds=hour - seconds(BASE))
     snow = _SNOW.get(airport)

@@ -1,7 +1,7 @@
 """A real Chromium for tests of the pages, driven by Playwright.
 
-It is the one that the machine has, or that `TOWERWATCH_CHROMIUM` names. Without one, the tests that need it are
-skipped; or they fail, where `TOWERWATCH_REQUIRE_CHROMIUM` is set.
+The tests use the machine's Chromium, or the one that `TOWERWATCH_CHROMIUM` names. Without a Chromium the tests that
+need it are skipped; or they fail, if `TOWERWATCH_REQUIRE_CHROMIUM` is set.
 """
 
 import os
@@ -23,14 +23,14 @@ INSTALLED: Final = (
 MISSING: Final = "no Chromium is installed: `apt-get install chromium`, or set TOWERWATCH_CHROMIUM to its path"
 
 SCREENSHOTS: Final = Path(__file__).parents[2] / "build" / "screenshots"
-"""Kept by CI; not committed."""
+"""Folder of screenshots, which CI keeps and which are not committed."""
 
 WIDE: Final = {"width": 1280, "height": 900}
 PHONE: Final = {"width": 390, "height": 844}
 
 
 def require_installed() -> None:
-    """Skip the test where no Chromium is installed; or fail it, where there must be one."""
+    """Skip the test if no Chromium is installed, or fail the test if a Chromium is required."""
     if INSTALLED is None:
         if os.environ.get("TOWERWATCH_REQUIRE_CHROMIUM"):
             pytest.fail(MISSING)
@@ -39,9 +39,9 @@ def require_installed() -> None:
 
 @contextmanager
 def running_browser() -> Iterator[Browser]:
-    """A browser for the block; only where one is installed.
+    """Start a browser for the block. A Chromium must be installed.
 
-    While it lives, Playwright's event loop runs in this thread, so `asyncio.run` must be called in another.
+    While the browser runs, Playwright's event loop runs in this thread, so `asyncio.run` must be called in another.
     """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=INSTALLED, args=["--no-sandbox"])
@@ -53,32 +53,32 @@ def running_browser() -> Iterator[Browser]:
 
 @dataclass
 class Visit:
-    """A page that is looked at, and what went wrong on it."""
+    """An open page, and the errors that the browser reported on it."""
 
     page: Page
     faults: list[str] = field(default_factory=list)
-    """Errors and warnings in the console, failed requests, and answers that are errors."""
+    """Errors and warnings in the console, failed requests, and error responses."""
 
     def __post_init__(self) -> None:
-        self.page.on("console", self._heard)
+        self.page.on("console", self._record_console_message)
         self.page.on("pageerror", lambda error: self.faults.append(f"error: {error}"))
-        self.page.on("requestfailed", self._failed)
+        self.page.on("requestfailed", self._record_failed_request)
         self.page.on(
             "response", lambda answer: answer.status >= 400 and self.faults.append(f"{answer.status}: {answer.url}")
         )
 
-    def _failed(self, request: Any) -> None:
-        if request.failure != "net::ERR_ABORTED":  # what is still on its way when another page is gone to
+    def _record_failed_request(self, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # in flight when the browser goes to another page
             self.faults.append(f"failed: {request.url}: {request.failure}")
 
-    def _heard(self, message: Any) -> None:
+    def _record_console_message(self, message: Any) -> None:
         if message.type in ("error", "warning"):
             self.faults.append(f"console: {message.text}")
 
 
 @contextmanager
 def visit(browser: Browser, url: str, **options: Any) -> Iterator[Visit]:
-    """A page in a fresh context, which knows nothing of earlier ones. `options`: Playwright's of a context."""
+    """Open a page in a new browser context, without cookies or caches. `options`: Playwright's options of a context."""
     with browser.new_context(**{"viewport": WIDE, **options}) as context:
         visit = Visit(context.new_page())
         visit.page.goto(url)

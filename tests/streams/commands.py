@@ -7,7 +7,8 @@ import sys
 from typing import Any
 
 
-def streams(bootstrap_servers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_command(bootstrap_servers: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `python -m streams` with these arguments and return the ended process."""
     return subprocess.run(
         [sys.executable, "-m", "streams", *arguments],
         env=os.environ | {"KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers},
@@ -18,17 +19,17 @@ def streams(bootstrap_servers: str, *arguments: str) -> subprocess.CompletedProc
     )
 
 
-def verified(bootstrap_servers: str, *arguments: str) -> dict[str, Any]:
-    """What `verify` says; fails unless its exit status says the same."""
-    done = streams(bootstrap_servers, "verify", "--json", *arguments)
+def run_verify(bootstrap_servers: str, *arguments: str) -> dict[str, Any]:
+    """Run `verify --json` and return its output. Fails unless the exit status agrees with the output."""
+    done = run_command(bootstrap_servers, "verify", "--json", *arguments)
     assert done.returncode in (0, 1), done.stderr
     found: dict[str, Any] = json.loads(done.stdout)
     assert found["equal"] == (done.returncode == 0)
     return found
 
 
-def replayed(bootstrap_servers: str, output: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """A replay to a topic; fails unless it succeeds."""
-    done = streams(bootstrap_servers, "replay", "--from-beginning", "--output", output, *arguments)
+def run_replay(bootstrap_servers: str, output: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `replay` to the topic `output` and return the ended process. Fails unless the replay succeeds."""
+    done = run_command(bootstrap_servers, "replay", "--from-beginning", "--output", output, *arguments)
     assert done.returncode == 0, done.stderr
     return done

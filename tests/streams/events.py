@@ -1,4 +1,4 @@
-"""Events as the collector publishes them, for tests."""
+"""Kafka events as the collector publishes them, for tests."""
 
 from dataclasses import dataclass
 
@@ -26,10 +26,12 @@ class Event:
 
     @property
     def partition(self) -> int:
+        """Partition of the event's airport."""
         return partition_of(self.airport, self.topic)
 
 
-def flights_message(airport: str, seen: Observation) -> flights_pb.FlightsObserved:
+def build_flights_message(airport: str, seen: Observation) -> flights_pb.FlightsObserved:
+    """Build the message of an observation at an airport."""
     message = flights_pb.FlightsObserved(
         airport=airport,
         direction=flights_pb.Direction.Value(f"DIRECTION_{seen.direction.name}"),
@@ -45,7 +47,8 @@ def flights_message(airport: str, seen: Observation) -> flights_pb.FlightsObserv
     return message
 
 
-def interest_message(interest: Interest) -> interests_pb.InterestSet:
+def build_interest_message(interest: Interest) -> interests_pb.InterestSet:
+    """Build the message of an interest that is set."""
     message = interests_pb.InterestSet(
         interest_id=str(interest.interest_id),
         user_id=str(interest.user_id),
@@ -62,27 +65,31 @@ def interest_message(interest: Interest) -> interests_pb.InterestSet:
     return message
 
 
-def key_of(interest: Interest) -> bytes:
+def interest_key(interest: Interest) -> bytes:
+    """Return the key of an interest's events."""
     return f"{interest.airport}/{interest.interest_id}".encode()
 
 
 def observed(airport: str, sequence: int | None, seen: Observation) -> Event:
-    value = flights_message(airport, seen).SerializeToString()
+    """Build the event of an observation at an airport. `sequence` None: without the header."""
+    value = build_flights_message(airport, seen).SerializeToString()
     return Event(FLIGHTS_OBSERVED, airport, airport.encode(), value, sequence)
 
 
 def interest_set(interest: Interest, sequence: int | None) -> Event:
-    value = interest_message(interest).SerializeToString()
-    return Event(INTERESTS_CHANGED, interest.airport, key_of(interest), value, sequence)
+    """Build the event of an interest that is set. `sequence` None: without the header."""
+    value = build_interest_message(interest).SerializeToString()
+    return Event(INTERESTS_CHANGED, interest.airport, interest_key(interest), value, sequence)
 
 
 def interest_removed(interest: Interest, sequence: int | None) -> Event:
-    return Event(INTERESTS_CHANGED, interest.airport, key_of(interest), None, sequence)
+    """Build the event of an interest that is removed: a tombstone. `sequence` None: without the header."""
+    return Event(INTERESTS_CHANGED, interest.airport, interest_key(interest), None, sequence)
 
 
 @st.composite
 def damaged(draw, message: bytes) -> bytes:
-    """Bytes that were cut, changed or added to."""
+    """Generate a damaged copy of a message: cut, changed or with bytes added."""
     at = draw(st.integers(0, len(message)))
     return draw(
         st.sampled_from(

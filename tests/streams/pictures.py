@@ -1,6 +1,6 @@
-"""`python -m tests.streams.pictures`: makes the pictures of the pages that README shows, in docs/pictures.
+"""The command `python -m tests.streams.pictures`, which makes README's pictures of the pages, in docs/pictures.
 
-Takes a Chromium, and a minute: a real broker and two real workers fold the made-up blizzard.
+Needs a Chromium and a minute: a real broker and two real workers fold the made-up traffic of a blizzard.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import Final
 from local.kafka import running_broker
 from tests.streams import blizzard
 from tests.streams.browser import INSTALLED, MISSING, running_browser, visit
-from tests.streams.process import begun_worker, everything_acknowledged, publish
+from tests.streams.process import is_everything_acknowledged, publish, started_worker
 from tests.waiting import eventually
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "pictures"
@@ -25,10 +25,11 @@ PICTURES: Final = {
 """The page of each picture, and its height in pixels."""
 
 MOST_BYTES: Final = 120_000
-"""Of one picture: it is cloned with the code."""
+"""Largest size of one picture, which is cloned with the code."""
 
 
 def main() -> None:
+    """Make all pictures. Fails if a picture is too large or a page reports an error."""
     if INSTALLED is None:
         sys.exit(MISSING)
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -37,12 +38,12 @@ def main() -> None:
         broker = stack.enter_context(running_broker(folder / "kafka"))
         settings = blizzard.CLOCK
         workers = [
-            stack.enter_context(begun_worker(folder / "streams", broker.bootstrap_servers, **settings))
+            stack.enter_context(started_worker(folder / "streams", broker.bootstrap_servers, **settings))
             for _ in range(2)
         ]
         eventually(lambda: all(each.is_ready() for each in workers))
-        publish(broker.bootstrap_servers, [*blizzard.blizzard(), blizzard.an_hour_more("KJFK", 31)])
-        eventually(lambda: everything_acknowledged(broker.bootstrap_servers))
+        publish(broker.bootstrap_servers, [*blizzard.build_events(), blizzard.build_extra_hour("KJFK", 31)])
+        eventually(lambda: is_everything_acknowledged(broker.bootstrap_servers))
         browser = stack.enter_context(running_browser())
         for name, (path, height) in PICTURES.items():
             url = f"http://127.0.0.1:{workers[0].web_port}{path}"

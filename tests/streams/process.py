@@ -1,4 +1,4 @@
-"""Real `python -m streams` workers, and what a test publishes to them and reads of them."""
+"""Real `python -m streams` workers for tests, and functions that publish events and read topics."""
 
 import asyncio
 import json
@@ -30,18 +30,18 @@ GROUP = "streams"
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a record lies."""
+class RecordId:
+    """The topic, partition and offset of a record."""
 
     topic: str
     partition: int
     offset: int
 
 
-def publish(bootstrap_servers: str, events: Iterable[Event]) -> list[Place]:
-    """Publish in order, as the relay does; returns once the broker has all."""
+def publish(bootstrap_servers: str, events: Iterable[Event]) -> list[RecordId]:
+    """Publish events in order, as the outbox relay does, and return their record ids once the broker has all."""
 
-    async def publishing() -> list[Place]:
+    async def publishing() -> list[RecordId]:
         async with AIOKafkaProducer(bootstrap_servers=bootstrap_servers, enable_idempotence=True) as producer:
             sent = [
                 await producer.send(
@@ -53,13 +53,13 @@ def publish(bootstrap_servers: str, events: Iterable[Event]) -> list[Place]:
                 )
                 for each in events
             ]
-            return [Place(each.topic, each.partition, each.offset) for each in await asyncio.gather(*sent)]
+            return [RecordId(each.topic, each.partition, each.offset) for each in await asyncio.gather(*sent)]
 
     return asyncio.run(publishing())
 
 
-def records(bootstrap_servers: str, topic: Topic) -> list[ConsumerRecord]:
-    """All that is in a topic now."""
+def read_records(bootstrap_servers: str, topic: Topic) -> list[ConsumerRecord]:
+    """Read all records that are in a topic now."""
 
     async def reading() -> list[ConsumerRecord]:
         partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
@@ -76,29 +76,30 @@ def records(bootstrap_servers: str, topic: Topic) -> list[ConsumerRecord]:
     return asyncio.run(reading())
 
 
-def alerts(bootstrap_servers: str, interest_ids: Iterable[UUID]) -> list[AlertRaised]:
-    """The alerts of these interests, repeats included."""
+def read_alerts(bootstrap_servers: str, interest_ids: Iterable[UUID]) -> list[AlertRaised]:
+    """Read the published alerts of some interests, duplicates included."""
     wanted = {str(each) for each in interest_ids}
-    raised = [AlertRaised.FromString(record.value) for record in records(bootstrap_servers, ALERTS_RAISED)]
+    raised = [AlertRaised.FromString(record.value) for record in read_records(bootstrap_servers, ALERTS_RAISED)]
     return [each for each in raised if each.interest_id in wanted]
 
 
-def alert_ids(bootstrap_servers: str, interest_ids: Iterable[UUID]) -> set[UUID]:
-    return {UUID(each.alert_id) for each in alerts(bootstrap_servers, interest_ids)}
+def read_alert_ids(bootstrap_servers: str, interest_ids: Iterable[UUID]) -> set[UUID]:
+    """Read the ids of the published alerts of some interests."""
+    return {UUID(each.alert_id) for each in read_alerts(bootstrap_servers, interest_ids)}
 
 
-def dead_letters(bootstrap_servers: str) -> dict[Place, ConsumerRecord]:
-    """By where they came from."""
-    letters = {}
-    for record in records(bootstrap_servers, ALERTS_DEAD_LETTER):
+def read_dead_letters(bootstrap_servers: str) -> dict[RecordId, ConsumerRecord]:
+    """Read the dead letters, by the id of the record that each came from."""
+    dead_letters = {}
+    for record in read_records(bootstrap_servers, ALERTS_DEAD_LETTER):
         headers = {name: value.decode() for name, value in record.headers}
-        place = Place(headers["source-topic"], int(headers["source-partition"]), int(headers["source-offset"]))
-        letters[place] = record
-    return letters
+        source = RecordId(headers["source-topic"], int(headers["source-partition"]), int(headers["source-offset"]))
+        dead_letters[source] = record
+    return dead_letters
 
 
-def everything_acknowledged(bootstrap_servers: str) -> bool:
-    """Whether the stream has acknowledged all that is in its two topics."""
+def is_everything_acknowledged(bootstrap_servers: str) -> bool:
+    """Return True if the stream has acknowledged all records of its two input topics."""
 
     async def looking() -> bool:
         partitions = [
@@ -120,7 +121,7 @@ def everything_acknowledged(bootstrap_servers: str) -> bool:
 
 
 class Worker:
-    """A running worker."""
+    """A running worker process."""
 
     def __init__(self, process: subprocess.Popen[bytes], web_port: int, log: Path) -> None:
         self.process = process
@@ -128,7 +129,7 @@ class Worker:
         self._log = log
 
     def get(self, path: str) -> tuple[int, str, str]:
-        """Status, content type and body of a page; status 0 while there is no answer."""
+        """Get a page: its status, content type and body. Status 0: no response."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.web_port}{path}", timeout=5) as answer:
                 return answer.status, answer.headers["Content-Type"], answer.read().decode()
@@ -142,7 +143,7 @@ class Worker:
         return self.get("/health/ready")[0] == 200
 
     def airports(self) -> dict[str, dict[str, Any]]:
-        """What it says of the airports that are its own, by airport; empty while it does not answer."""
+        """Get the worker's own airports from its REST page, by ICAO code; empty without a response."""
         status, _, body = self.get("/api/airports?scope=worker")
         return {each["icao"]: each for each in json.loads(body)} if status == 200 else {}
 
@@ -150,18 +151,19 @@ class Worker:
         return self._log.read_text()
 
     def terminate(self) -> int:
-        """SIGTERM; the exit code. Fails when it does not end within 15 s."""
+        """Stop the worker with SIGTERM and return its exit code. Fails if the worker does not end within 15 s."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(15)
 
     def kill(self) -> None:
+        """Kill the worker with SIGKILL."""
         self.process.kill()
         self.process.wait(15)
 
 
 @contextmanager
-def begun_worker(folder: Path, bootstrap_servers: str, **settings: str) -> Iterator[Worker]:
-    """A worker that was just begun; killed at the end of the block if it still runs."""
+def started_worker(folder: Path, bootstrap_servers: str, **settings: str) -> Iterator[Worker]:
+    """Start a worker, which need not be ready yet; it is killed at the end of the block if it still runs."""
     web_port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {
@@ -185,7 +187,7 @@ def begun_worker(folder: Path, bootstrap_servers: str, **settings: str) -> Itera
 
 @contextmanager
 def running_worker(folder: Path, bootstrap_servers: str, **settings: str) -> Iterator[Worker]:
-    """A worker that is ready; killed at the end of the block if it still runs."""
-    with begun_worker(folder, bootstrap_servers, **settings) as worker:
+    """Start a worker and wait until it is ready; it is killed at the end of the block if it still runs."""
+    with started_worker(folder, bootstrap_servers, **settings) as worker:
         eventually(worker.is_ready)
         yield worker

@@ -1,4 +1,4 @@
-"""The desk: what each event changes and makes to be said, whatever is repeated, reordered or interrupted."""
+"""Tests of the join state: the result of each event, with duplicates, reordering and interruptions."""
 
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -10,68 +10,68 @@ from domain.interests import Direction, Interest
 from domain.traffic import Coverage
 from domain.windows import HOUR_S, seconds
 from streams.errors import UndecodableError
-from streams.join_state import Desk
+from streams.join_state import JoinState
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import AIRPORTS, Event, interest_removed, interest_set, observed
+from tests.streams.join_state_on_dicts import JoinStateOnDicts
 
 THREE = seen(0, 1, (0.1, 0.2, 0.3))
 
 
 @pytest.fixture
-def bench() -> Bench:
-    return Bench()
+def join() -> JoinStateOnDicts:
+    return JoinStateOnDicts()
 
 
-def test_what_follows_from_an_event_is_not_done_by_asking(bench):
-    """The agent sends between asking and writing, and may be stopped there: the same question has the same answer."""
+def test_computing_a_result_changes_nothing(join):
+    """The agent may be stopped before the write, and then the same event must have the same result again."""
     for event in (interest_set(an_interest(), 1), observed("KJFK", 2, THREE)):
-        first = bench.outcome(event)
-        assert (bench.airports, bench.interests) == ({}, {}) or bench.airports == {}
-        assert bench.outcome(event) == first
-        alerts = list(bench.desk.alerts(first))
-        assert alerts == list(bench.desk.alerts(first))
-        bench.write(event, first)
+        first = join.compute_result(event)
+        assert (join.airports, join.interests) == ({}, {}) or join.airports == {}
+        assert join.compute_result(event) == first
+        alerts = list(join.state.build_alerts(first))
+        assert alerts == list(join.state.build_alerts(first))
+        join.write_result(event, first)
     assert len(alerts) == 1
 
 
-def test_a_repeated_batch_is_dropped(bench):
-    """The sequence in the airport's own entry tells it, whatever else came between."""
-    bench.fold(interest_set(an_interest(), 1))
-    assert len(bench.fold(observed("KJFK", 2, THREE))) == 1
-    before = dict(bench.airports)
-    assert bench.outcome(observed("KJFK", 2, THREE)) is None
-    assert bench.outcome(observed("KJFK", 1, seen(1, 2))) is None
-    assert bench.airports == before
-    assert bench.outcome(observed("LICC", 1, THREE)) is not None, "another airport has a count of its own"
+def test_a_duplicate_batch_is_dropped(join):
+    """The sequence in the airport's own entry identifies a duplicate, whatever other events came between."""
+    join.fold(interest_set(an_interest(), 1))
+    assert len(join.fold(observed("KJFK", 2, THREE))) == 1
+    before = dict(join.airports)
+    assert join.compute_result(observed("KJFK", 2, THREE)) is None
+    assert join.compute_result(observed("KJFK", 1, seen(1, 2))) is None
+    assert join.airports == before
+    assert join.compute_result(observed("LICC", 1, THREE)) is not None, "another airport has a count of its own"
 
 
-def test_an_older_version_does_not_overwrite_a_newer_one(bench):
-    """Not even under a higher sequence."""
+def test_an_older_version_does_not_overwrite_a_newer_one(join):
+    """The version decides, also against a higher sequence."""
     newer, older = an_interest(version=2, high=5), an_interest(version=1)
-    bench.fold(interest_set(newer, 1))
-    assert bench.outcome(interest_set(older, 2)) is None
-    assert bench.desk.interest("KJFK", newer.interest_id) == newer
-    assert [each.threshold for each in bench.desk.thresholds("KJFK").list_in_force()] == [5]
+    join.fold(interest_set(newer, 1))
+    assert join.compute_result(interest_set(older, 2)) is None
+    assert join.state.find_interest("KJFK", newer.interest_id) == newer
+    assert [each.threshold for each in join.state.find_thresholds("KJFK").list_in_force()] == [5]
 
 
-def test_a_repeat_does_not_bring_a_removed_interest_back(bench):
-    """Its entry stays, with the sequence of its removal."""
-    bench.fold(interest_set(an_interest(), 1))
-    bench.fold(interest_removed(an_interest(), 2))
-    assert bench.outcome(interest_set(an_interest(), 1)) is None
-    bench.desk.forget()
-    assert bench.outcome(interest_set(an_interest(), 1)) is None
-    assert len(bench.desk.thresholds("KJFK")) == 0
-    assert bench.desk.interest("KJFK", an_interest().interest_id) is None
-    assert bench.fold(observed("KJFK", 3, THREE)) == ()
+def test_a_duplicate_does_not_set_a_removed_interest_again(join):
+    """The entry of a removed interest stays, with the sequence of its removal."""
+    join.fold(interest_set(an_interest(), 1))
+    join.fold(interest_removed(an_interest(), 2))
+    assert join.compute_result(interest_set(an_interest(), 1)) is None
+    join.state.discard_indexes()
+    assert join.compute_result(interest_set(an_interest(), 1)) is None
+    assert len(join.state.find_thresholds("KJFK")) == 0
+    assert join.state.find_interest("KJFK", an_interest().interest_id) is None
+    assert join.fold(observed("KJFK", 3, THREE)) == ()
 
 
-def test_the_removal_of_an_interest_that_was_never_seen_is_remembered(bench):
-    """Compaction may have left nothing of an interest but its tombstone; an older event may still be repeated."""
-    assert bench.fold(interest_removed(an_interest(), 2)) == ()
-    assert bench.outcome(interest_set(an_interest(), 1)) is None
+def test_the_removal_of_an_unknown_interest_is_stored(join):
+    """Compaction may leave only the tombstone of an interest, and an older event may still be published again."""
+    assert join.fold(interest_removed(an_interest(), 2)) == ()
+    assert join.compute_result(interest_set(an_interest(), 1)) is None
 
 
 @pytest.mark.parametrize(
@@ -89,106 +89,106 @@ def test_the_removal_of_an_interest_that_was_never_seen_is_remembered(bench):
     ],
 )
 @pytest.mark.parametrize("is_set", [True, False])
-def test_a_key_that_is_none_is_refused(bench, key, is_set):
-    """Another spelling of an id would be another entry, and its interest twice in force."""
+def test_an_invalid_key_is_refused(join, key, is_set):
+    """Another spelling of an id would be another entry, and the interest would be in force twice."""
     event = interest_set(an_interest(), 1) if is_set else interest_removed(an_interest(), 1)
     with pytest.raises(UndecodableError):
-        bench.outcome(replace(event, key=key))
+        join.compute_result(replace(event, key=key))
 
 
 @given(key=st.binary(max_size=60), value=st.none() | st.binary(max_size=60))
-def test_hostile_keys_are_refused_and_nothing_else_happens(key, value):
-    """Whatever the bytes are: UndecodableError, for no random bytes are an interest's key."""
+def test_random_bytes_as_a_key_are_refused(key, value):
+    """Random bytes raise UndecodableError and no other error."""
     with pytest.raises(UndecodableError):
-        Bench().desk.interest_changed(1, key, value)
+        JoinStateOnDicts().state.fold_interest(1, key, value)
 
 
-def test_an_interest_under_the_key_of_another_is_refused(bench):
-    """It would be removed with the other, or never."""
+def test_an_interest_under_the_key_of_another_is_refused(join):
+    """The interest would be removed with the other one, or never."""
     event = interest_set(an_interest(), 1)
     for other in (an_interest(interest_id=UUID(int=9)), an_interest(airport="LICC")):
         with pytest.raises(UndecodableError):
-            bench.outcome(replace(event, key=interest_set(other, 1).key))
+            join.compute_result(replace(event, key=interest_set(other, 1).key))
 
 
-def test_the_indexes_are_those_of_the_tables(bench):
-    """What was forgotten is read again: the same interests, the same traffic, the same alerts."""
+def test_discarded_indexes_are_built_again_from_the_tables(join):
+    """The new indexes have the same interests and the same traffic."""
     for number, airport in enumerate(AIRPORTS):
         interest = an_interest(interest_id=UUID(int=10 + number), airport=airport)
-        bench.fold(interest_set(interest, 1))
-        bench.fold(observed(airport, 1, THREE))
-    fresh = bench.new_desk()
-    bench.desk.forget()
+        join.fold(interest_set(interest, 1))
+        join.fold(observed(airport, 1, THREE))
+    fresh = join.new_state()
+    join.state.discard_indexes()
     for airport in AIRPORTS:
-        assert bench.desk.thresholds(airport) == fresh.thresholds(airport)
-        assert len(fresh.thresholds(airport)) == 1
-        assert bench.desk.traffic(airport) == fresh.traffic(airport)
+        assert join.state.find_thresholds(airport) == fresh.find_thresholds(airport)
+        assert len(fresh.find_thresholds(airport)) == 1
+        assert join.state.read_traffic(airport) == fresh.read_traffic(airport)
 
 
-def test_forgotten_indexes_follow_tables_that_changed_under_them(bench):
-    """A partition that comes back is recovered to what another worker wrote."""
-    bench.fold(observed("KJFK", 1, THREE))
-    other = Bench()
+def test_indexes_built_again_contain_what_another_worker_wrote(join):
+    """A partition that comes back is recovered to the entries of its last owner."""
+    join.fold(observed("KJFK", 1, THREE))
+    other = JoinStateOnDicts()
     other.fold(observed("KJFK", 1, THREE))
     other.fold(observed("KJFK", 2, seen(1, 2)))
     other.fold(interest_set(an_interest(), 3))
-    bench.airports.update(other.airports)
-    bench.interests.update(other.interests)
-    bench.desk.forget()
-    assert bench.desk.traffic("KJFK") == other.desk.traffic("KJFK")
-    assert bench.desk.thresholds("KJFK") == other.desk.thresholds("KJFK")
-    assert len(bench.desk.thresholds("KJFK")) == 1
+    join.airports.update(other.airports)
+    join.interests.update(other.interests)
+    join.state.discard_indexes()
+    assert join.state.read_traffic("KJFK") == other.state.read_traffic("KJFK")
+    assert join.state.find_thresholds("KJFK") == other.state.find_thresholds("KJFK")
+    assert len(join.state.find_thresholds("KJFK")) == 1
 
 
-def test_flights_out_of_reach_are_told_apart(bench):
-    """They are counted in a metric, and in no window."""
+def test_flights_out_of_reach_are_counted_apart(join):
+    """Stray flights are counted in a metric and in no window."""
     hour = seconds(BASE) // HOUR_S
     batch = replace(THREE, event_times=(*THREE.event_times, 0, 253_370_764_800), coverage=Coverage.COMPLETE)
-    outcome = bench.outcome(observed("KJFK", 1, batch))
-    assert (outcome.flights, outcome.stray_flights) == (3, 2)
-    assert outcome.known.traffic.departures.counts.total(hour, 1) == 3
-    assert len(outcome.entry) < 100
+    result = join.compute_result(observed("KJFK", 1, batch))
+    assert (result.flights, result.stray_flights) == (3, 2)
+    assert result.state.traffic.departures.counts.total(hour, 1) == 3
+    assert len(result.entry) < 100
 
 
-def test_the_oldest_watermark_is_that_of_what_is_watched(bench):
-    """Who is not watched any more lags behind for ever, and that is no fault; nor is what was never covered."""
-    assert bench.desk.oldest_watermark(Direction.DEPARTURES) is None
+def test_the_oldest_watermark_is_of_the_watched_airports(join):
+    """Airports without interests lag behind for ever, and uncovered airports have no watermark: both are left out."""
+    assert join.state.find_oldest_watermark(Direction.DEPARTURES) is None
     for number, (airport, until) in enumerate((("KJFK", 5), ("LICC", 3), ("EGLL", 1))):
-        bench.fold(observed(airport, 1, seen(0, until)))
+        join.fold(observed(airport, 1, seen(0, until)))
         if airport != "EGLL":
-            bench.fold(interest_set(an_interest(interest_id=UUID(int=number), airport=airport), 1))
-    bench.fold(interest_set(an_interest(interest_id=UUID(int=9), airport="LIMC"), 1))
-    assert bench.desk.oldest_watermark(Direction.DEPARTURES) == seconds(BASE) + 3 * HOUR_S
-    assert bench.desk.oldest_watermark(Direction.ARRIVALS) is None
-    bench.desk.forget()
-    assert bench.desk.oldest_watermark(Direction.DEPARTURES) is None, "not known yet, and not asked for at any price"
+            join.fold(interest_set(an_interest(interest_id=UUID(int=number), airport=airport), 1))
+    join.fold(interest_set(an_interest(interest_id=UUID(int=9), airport="LIMC"), 1))
+    assert join.state.find_oldest_watermark(Direction.DEPARTURES) == seconds(BASE) + 3 * HOUR_S
+    assert join.state.find_oldest_watermark(Direction.ARRIVALS) is None
+    join.state.discard_indexes()
+    assert join.state.find_oldest_watermark(Direction.DEPARTURES) is None, "the interests are not indexed yet"
 
 
-def test_late_flights_are_told_apart(bench):
-    """They lie before their batch's interval, and count."""
-    bench.fold(observed("KJFK", 1, seen(0, 5, (0.5,))))
-    outcome = bench.outcome(observed("KJFK", 2, seen(5, 6, (1.5, 2.5, 5.5))))
-    assert (outcome.flights, outcome.late_flights, outcome.stray_flights) == (3, 2, 0)
+def test_late_flights_are_counted_apart(join):
+    """Late flights lie before their batch's interval, and are folded."""
+    join.fold(observed("KJFK", 1, seen(0, 5, (0.5,))))
+    result = join.compute_result(observed("KJFK", 2, seen(5, 6, (1.5, 2.5, 5.5))))
+    assert (result.flights, result.late_flights, result.stray_flights) == (3, 2, 0)
 
 
-def test_history_is_kept_as_long_as_the_setting_says_also_after_it_was_lowered(bench):
-    """Ninety days by default; what an earlier setting kept longer goes with the next day that is closed."""
+def test_history_is_kept_as_long_as_the_setting_says_also_after_it_was_lowered(join):
+    """The default is ninety days; older days of an earlier setting are deleted when the next day closes."""
     for day in range(100):
-        bench.fold(observed("KJFK", day + 1, seen(24 * day, 24 * (day + 1), (24 * day + 5,))))
-    assert len(bench.history) == 90
-    assert bench.desk.past("KJFK", Direction.DEPARTURES).total(0, 10**7) == 91, "and the day that still changes"
-    bench.desk = Desk(bench.airports, bench.interests, bench.history, history_days=50)
-    bench.fold(observed("KJFK", 101, seen(24 * 100, 24 * 101)))
-    assert len(bench.history) == 50
-    assert bench.desk.traffic("KJFK") == bench.new_desk().traffic("KJFK")
+        join.fold(observed("KJFK", day + 1, seen(24 * day, 24 * (day + 1), (24 * day + 5,))))
+    assert len(join.history) == 90
+    assert join.state.read_history("KJFK", Direction.DEPARTURES).total(0, 10**7) == 91, "and the day that still changes"
+    join.state = JoinState(join.airports, join.interests, join.history, history_days=50)
+    join.fold(observed("KJFK", 101, seen(24 * 100, 24 * 101)))
+    assert len(join.history) == 50
+    assert join.state.read_traffic("KJFK") == join.new_state().read_traffic("KJFK")
 
 
-# The law, for any log.
+# The main property, for any log.
 
 
 @dataclass
 class Partition:
-    """One topic-partition: its log, as far as it was read, and what was acknowledged."""
+    """One topic partition: its events, and the offsets read and acknowledged."""
 
     log: list[Event]
     read: int = 0
@@ -196,8 +196,8 @@ class Partition:
 
 
 @st.composite
-def repeated(draw, log: list[Event]) -> list[Event]:
-    """A log with stretches published again, as a relay does that crashed before it could forget them."""
+def with_duplicates(draw, log: list[Event]) -> list[Event]:
+    """Generate a log in which some runs of events are published again, as by a relay that crashed before its delete."""
     events: list[Event] = []
     for event in log:
         events.append(event)
@@ -207,58 +207,60 @@ def repeated(draw, log: list[Event]) -> list[Event]:
 
 
 @st.composite
-def worlds(draw) -> tuple[list[Partition], dict[UUID, set[UUID]]]:
-    """The partitions of both topics, and by interest that was set and not changed the ids of its alerts."""
+def topic_contents(draw) -> tuple[list[Partition], dict[UUID, set[UUID]]]:
+    """Generate the partitions of both topics, and by interest that is set and never changed the ids of its alerts."""
     partitions: list[Partition] = []
     expected: dict[UUID, set[UUID]] = {}
     for airport in AIRPORTS[: draw(st.integers(1, 3))]:
         log = draw(interleaved(longest=6))
-        partitions.append(Partition(draw(repeated([observed(airport, n + 1, seen) for n, seen in enumerate(log)]))))
+        partitions.append(
+            Partition(draw(with_duplicates([observed(airport, n + 1, seen) for n, seen in enumerate(log)])))
+        )
         changes: list[Interest | None] = []
-        for wish in draw(st.lists(interests, min_size=1, max_size=4)):
-            interest = replace(wish, airport=airport, interest_id=UUID(int=len(expected) + 1))
+        for shape in draw(st.lists(interests, min_size=1, max_size=4)):
+            interest = replace(shape, airport=airport, interest_id=UUID(int=len(expected) + 1))
             expected[interest.interest_id] = expected_ids(interest, log)
             changes.append(interest)
         events = [interest_set(interest, n + 1) for n, interest in enumerate(changes)]
-        for wish in draw(st.lists(interests, max_size=2)):  # others, that change and go
-            other = replace(wish, airport=airport, interest_id=UUID(int=1000 + len(expected) * 10 + len(events)))
+        for shape in draw(st.lists(interests, max_size=2)):  # other interests, which are changed and removed
+            other = replace(shape, airport=airport, interest_id=UUID(int=1000 + len(expected) * 10 + len(events)))
             events += [interest_set(other, len(events) + 1), interest_set(replace(other, version=2), len(events) + 2)]
             events.append(interest_removed(other, len(events) + 1))
-        partitions.append(Partition(draw(repeated(events))))
+        partitions.append(Partition(draw(with_duplicates(events))))
     return partitions, expected
 
 
 @settings(max_examples=120, deadline=None)
-@given(world=worlds(), data=st.data())
-def test_the_alerts_are_a_function_of_the_log(world, data):
-    """Any interleaving, repeats of both topics, crashes after the alerts or after the state: the same alert ids."""
-    partitions, expected = world
-    bench = Bench()
-    said: dict[UUID, list[UUID]] = {interest_id: [] for interest_id in expected}
+@given(contents=topic_contents(), data=st.data())
+def test_the_alerts_are_a_function_of_the_log(contents, data):
+    """Any interleaving, duplicates in both topics, and crashes after the alerts or the write give the same ids."""
+    partitions, expected = contents
+    join = JoinStateOnDicts()
+    raised: dict[UUID, list[UUID]] = {interest_id: [] for interest_id in expected}
     crashes = 0
     while unread := [each for each in partitions if each.read < len(each.log)]:
         partition = data.draw(st.sampled_from(unread))
         event = partition.log[partition.read]
-        outcome = bench.outcome(event)
-        for alert in bench.desk.alerts(outcome) if outcome else ():
-            said.setdefault(alert.interest_id, []).append(alert.alert_id)
-        fate = data.draw(st.integers(0, 9)) if crashes < 4 else 9
-        if outcome is not None and fate == 0:  # it crashes between the alerts and the state
+        result = join.compute_result(event)
+        for alert in join.state.build_alerts(result) if result else ():
+            raised.setdefault(alert.interest_id, []).append(alert.alert_id)
+        crash_point = data.draw(st.integers(0, 9)) if crashes < 4 else 9
+        if result is not None and crash_point == 0:  # it crashes between the alerts and the state
             if data.draw(st.booleans(), "but the days have moved into history"):
-                bench.write_past(outcome)
-        elif outcome is not None:
-            bench.write(event, outcome)
+                join.write_history(result)
+        elif result is not None:
+            join.write_result(event, result)
         partition.read += 1
-        if fate <= 1:
+        if crash_point <= 1:
             crashes += 1
-            bench.desk.forget()
+            join.state.discard_indexes()
             for each in partitions:
                 each.acknowledged = each.read = data.draw(st.integers(each.acknowledged, min(each.read, len(each.log))))
-            if fate == 0:
+            if crash_point == 0:
                 partition.acknowledged = partition.read = min(partition.read, partition.log.index(event))
-        fresh = bench.new_desk()
-        assert bench.desk.thresholds(event.airport) == fresh.thresholds(event.airport)
-        assert bench.desk.traffic(event.airport) == fresh.traffic(event.airport)
-    assert {interest_id: set(ids) for interest_id, ids in said.items() if interest_id in expected} == expected
+        fresh = join.new_state()
+        assert join.state.find_thresholds(event.airport) == fresh.find_thresholds(event.airport)
+        assert join.state.read_traffic(event.airport) == fresh.read_traffic(event.airport)
+    assert {interest_id: set(ids) for interest_id, ids in raised.items() if interest_id in expected} == expected
     if not crashes:
-        assert all(len(ids) == len(set(ids)) for ids in said.values()), "without a crash nothing is said twice"
+        assert all(len(ids) == len(set(ids)) for ids in raised.values()), "without a crash no alert is raised twice"

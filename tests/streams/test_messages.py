@@ -1,4 +1,4 @@
-"""The contract's bytes: what is whole comes through, what is not is refused, and nothing else ever happens."""
+"""Tests of decoding and encoding: valid messages decode, invalid bytes raise UndecodableError and nothing else."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +15,7 @@ from streams.errors import UndecodableError
 from streams.messages import decode_flights, decode_interest, encode_alert
 from tests.domain.logs import BASE, an_interest, interests, interleaved
 from tests.notifier.alerts import alerts
-from tests.streams.events import damaged, flights_message, interest_message
+from tests.streams.events import build_flights_message, build_interest_message, damaged
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
@@ -26,7 +26,8 @@ UINT32 = st.integers(0, 2**32 - 1)
 NOON = seconds(BASE)
 
 
-def batch(**changes) -> flights_pb.FlightsObserved:
+def build_batch(**changes) -> flights_pb.FlightsObserved:
+    """Build a valid batch message with these fields changed; `begin` and `end` in seconds since 1970."""
     message = flights_pb.FlightsObserved(airport="KJFK", direction=2, coverage=2)
     message.begin.seconds, message.end.seconds = NOON, NOON + 3600
     for name, value in changes.items():
@@ -38,25 +39,25 @@ def batch(**changes) -> flights_pb.FlightsObserved:
 
 
 @given(log=interleaved())
-def test_a_batch_says_what_was_observed(log):
-    """Departures count when first seen, arrivals when last seen."""
+def test_a_batch_decodes_to_the_observation(log):
+    """The event time of a departure is first seen, of an arrival last seen."""
     for seen in log:
-        decoded = decode_flights(flights_message("KJFK", seen).SerializeToString())
+        decoded = decode_flights(build_flights_message("KJFK", seen).SerializeToString())
         assert (decoded.airport, decoded.observation) == ("KJFK", seen)
 
 
 @given(interest=interests, version=st.integers(0, 2**64 - 1))
-def test_an_interest_says_what_was_wished(interest, version):
+def test_an_interest_decodes_with_every_field(interest, version):
     """Every field of the interest is in its event."""
     interest = replace(interest, version=version)
-    assert decode_interest(interest_message(interest).SerializeToString()) == interest
+    assert decode_interest(build_interest_message(interest).SerializeToString()) == interest
 
 
-def test_unknown_fields_pass():
-    """A newer collector may say more than this version understands."""
+def test_unknown_fields_are_ignored():
+    """A newer collector may publish more fields than this version has."""
     unknown = bytes.fromhex("9a3e0568656c6c6f")  # field 995, a string
-    assert decode_flights(batch().SerializeToString() + unknown).airport == "KJFK"
-    assert decode_interest(interest_message(an_interest()).SerializeToString() + unknown) == an_interest()
+    assert decode_flights(build_batch().SerializeToString() + unknown).airport == "KJFK"
+    assert decode_interest(build_interest_message(an_interest()).SerializeToString() + unknown) == an_interest()
 
 
 @pytest.mark.parametrize(
@@ -78,15 +79,15 @@ def test_unknown_fields_pass():
         {"end": 2**62, "coverage": 3},
     ],
 )
-def test_a_batch_that_cannot_be_is_refused(changes):
-    """An airport, one direction, a known coverage, and an interval that a collector can have collected."""
+def test_an_invalid_batch_is_refused(changes):
+    """A batch needs an airport, one direction, a known coverage, and an interval that can have been collected."""
     with pytest.raises(UndecodableError):
-        decode_flights(batch(**changes).SerializeToString())
+        decode_flights(build_batch(**changes).SerializeToString())
 
 
 def test_a_gap_may_be_long():
-    """A collector that was away for months says so in one event."""
-    year = batch(end=NOON + 365 * 86_400, coverage=3).SerializeToString()
+    """A collector that was stopped for months publishes one gap for the whole time."""
+    year = build_batch(end=NOON + 365 * 86_400, coverage=3).SerializeToString()
     assert decode_flights(year).observation.coverage is Coverage.GAP
 
 
@@ -109,9 +110,9 @@ def test_a_gap_may_be_long():
         {"effective_from": -(2**62)},
     ],
 )
-def test_an_interest_that_cannot_be_is_refused(changes):
-    """What a person could not have wished for costs nobody's time later."""
-    message = interest_message(an_interest())
+def test_an_invalid_interest_is_refused(changes):
+    """An interest that the collector would not have accepted must not reach the fold."""
+    message = build_interest_message(an_interest())
     for name, value in changes.items():
         if name == "effective_from":
             message.effective_from.seconds = value
@@ -122,15 +123,15 @@ def test_an_interest_that_cannot_be_is_refused(changes):
 
 
 def test_an_interest_without_a_threshold_is_refused():
-    """There is nothing that it could ever say."""
-    message = interest_message(an_interest())
+    """Such an interest could never raise an alert."""
+    message = build_interest_message(an_interest())
     message.ClearField("high")
     with pytest.raises(UndecodableError):
         decode_interest(message.SerializeToString())
 
 
 def test_no_value_is_undecodable():
-    """A tombstone among flights means nothing."""
+    """A tombstone among flights has no meaning."""
     with pytest.raises(UndecodableError):
         decode_flights(None)
 
@@ -161,13 +162,13 @@ any_interest = st.fixed_dictionaries(
         "version": st.integers(0, 2**64 - 1),
     }
 ).map(lambda fields: interests_pb.InterestSet(**fields).SerializeToString())
-whole = st.sampled_from([batch().SerializeToString(), interest_message(an_interest()).SerializeToString()])
+valid = st.sampled_from([build_batch().SerializeToString(), build_interest_message(an_interest()).SerializeToString()])
 
 
 @settings(max_examples=500)
-@given(value=st.binary(max_size=200) | whole.flatmap(damaged) | any_batch | any_interest)
-def test_hostile_bytes_are_refused_and_nothing_else_happens(value):
-    """Whatever the bytes are: an event, or UndecodableError."""
+@given(value=st.binary(max_size=200) | valid.flatmap(damaged) | any_batch | any_interest)
+def test_any_bytes_decode_or_raise_undecodable(value):
+    """Random and damaged bytes raise UndecodableError and no other error."""
     with suppress(UndecodableError):
         decode_flights(value)
     with suppress(UndecodableError):
@@ -175,8 +176,8 @@ def test_hostile_bytes_are_refused_and_nothing_else_happens(value):
 
 
 @given(alert=alerts, published=st.datetimes(datetime(1970, 1, 1), datetime(9999, 1, 1), timezones=st.just(UTC)))
-def test_an_alert_goes_out_whole(alert, published):
-    """Every field of an alert is in its event, under the name that the contract has for it."""
+def test_an_alert_is_encoded_with_every_field(alert, published):
+    """Every field of an alert is in its event, under the contract's name."""
     message = alerts_pb.AlertRaised.FromString(encode_alert(alert, published))
     assert (message.alert_id, message.interest_id, message.user_id) == (
         str(alert.alert_id),

@@ -1,4 +1,4 @@
-"""What the stream counts, as Prometheus reads it."""
+"""Tests of the stream's metrics, as Prometheus reads them."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -6,12 +6,12 @@ from chassis.metrics import Metrics, ServiceIdentity
 from domain.interests import Direction
 from streams.metrics import StreamMetrics
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import observed
+from tests.streams.join_state_on_dicts import JoinStateOnDicts
 
 
 def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    """Values by name and labels, without those that are on all."""
+    """Return the metrics' values by name and label values, without the labels that all metrics have."""
     text = metrics.exposition()[0].decode()
     return {
         (sample.name, *(value for name, value in sorted(sample.labels.items()) if name not in ("node", "service"))): (
@@ -22,15 +22,15 @@ def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
     }
 
 
-def test_a_batch_is_counted_by_what_is_in_it() -> None:
-    """Flights, late ones among them, and strays beside them."""
+def test_a_batch_is_counted_with_its_flights() -> None:
+    """Late flights are among the flights; stray flights are not."""
     metrics = Metrics(ServiceIdentity("streams", "test"))
-    counted, bench = StreamMetrics(metrics), Bench()
+    stream_metrics, join = StreamMetrics(metrics), JoinStateOnDicts()
     for event in (observed("KJFK", 1, seen(0, 5, (0.5,))), observed("KJFK", 2, seen(5, 6, (1.5, 5.5, 99)))):
-        outcome = bench.outcome(event)
-        assert outcome is not None
-        bench.write(event, outcome)
-        counted.folded(outcome)
+        result = join.compute_result(event)
+        assert result is not None
+        join.write_result(event, result)
+        stream_metrics.count_batch(result)
     found = samples(metrics)
     assert found["stream_batches_total", "departures"] == 2
     assert found["stream_batches_total", "arrivals"] == 0
@@ -39,23 +39,23 @@ def test_a_batch_is_counted_by_what_is_in_it() -> None:
     assert found[("stream_stray_flights_total",)] == 1
 
 
-def test_an_event_is_counted_by_its_fate_and_a_dead_letter_by_its_reason() -> None:
-    """Few values each, whatever the events hold."""
+def test_an_event_is_counted_by_its_outcome_and_a_dead_letter_by_its_reason() -> None:
+    """Both labels have few values, whatever the events contain."""
     metrics = Metrics(ServiceIdentity("streams", "test"))
-    counted = StreamMetrics(metrics)
-    counted.event("flights.observed.v1", "duplicate")
-    counted.event("flights.observed.v1", "duplicate")
-    counted.dead_letter("flights.observed.v1", "MisroutedError")
+    stream_metrics = StreamMetrics(metrics)
+    stream_metrics.count_event("flights.observed.v1", "duplicate")
+    stream_metrics.count_event("flights.observed.v1", "duplicate")
+    stream_metrics.count_dead_letter("flights.observed.v1", "MisroutedError")
     found = samples(metrics)
     assert found["stream_events_total", "duplicate", "flights.observed.v1"] == 2
     assert found["stream_dead_letters_total", "MisroutedError", "flights.observed.v1"] == 1
 
 
-def test_the_watermark_lag_is_asked_for_when_it_is_read() -> None:
-    """It grows while nothing comes, which is when it is wanted."""
+def test_the_watermark_lag_is_computed_at_each_scrape() -> None:
+    """The lag must grow while no event comes."""
     metrics = Metrics(ServiceIdentity("streams", "test"))
     lag = {Direction.ARRIVALS: 10.0, Direction.DEPARTURES: 0.0}
-    StreamMetrics(metrics).watch(lag.__getitem__)
+    StreamMetrics(metrics).add_lag_gauge(lag.__getitem__)
     assert samples(metrics)["stream_watermark_lag_seconds", "arrivals"] == 10.0
     lag[Direction.ARRIVALS] = 99.0
     assert samples(metrics)["stream_watermark_lag_seconds", "arrivals"] == 99.0

@@ -1,4 +1,4 @@
-"""The stream as it runs: real workers, a real broker."""
+"""Tests of the whole stream: real workers and a real broker."""
 
 from uuid import uuid4
 
@@ -11,14 +11,14 @@ from tests.domain.logs import an_interest, expected_ids
 from tests.domain.test_rule import seen
 from tests.streams.events import Event, interest_removed, interest_set, observed
 from tests.streams.process import (
-    alert_ids,
-    alerts,
-    dead_letters,
-    everything_acknowledged,
+    is_everything_acknowledged,
     publish,
+    read_alert_ids,
+    read_alerts,
+    read_dead_letters,
     running_worker,
 )
-from tests.streams.traffic import a_scene
+from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
@@ -28,30 +28,30 @@ pytestmark = pytest.mark.timeout(240)
 
 @pytest.fixture(scope="module")
 def worker(kafka: Broker, tmp_path_factory: pytest.TempPathFactory):
-    """A worker that all tests share that do it no harm."""
+    """A worker shared by all tests that leave it running."""
     with running_worker(tmp_path_factory.mktemp("streams"), kafka.bootstrap_servers) as worker:
         yield worker
 
 
 def test_the_alerts_are_those_of_the_brute_force_model(kafka: Broker, worker) -> None:
-    """Interests of all kinds, set before, amid and after their flights, and repeats of both: exactly these ids."""
-    scene = a_scene(seed=1)
-    publish(kafka.bootstrap_servers, scene.events)
-    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
-    raised = alerts(kafka.bootstrap_servers, scene.interest_ids)
-    assert {each.alert_id for each in raised} == {str(each) for each in scene.alert_ids}
-    assert len(raised) == len(scene.alert_ids) > 300, "nothing is raised twice where nothing crashed"
+    """Interests of all kinds, set before, amid and after their flights, with duplicates, raise exactly these ids."""
+    traffic = generate_traffic(seed=1)
+    publish(kafka.bootstrap_servers, traffic.events)
+    eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
+    raised = read_alerts(kafka.bootstrap_servers, traffic.interest_ids)
+    assert {each.alert_id for each in raised} == {str(each) for each in traffic.alert_ids}
+    assert len(raised) == len(traffic.alert_ids) > 300, "no alert is raised twice without a crash"
 
-    # All of it once more raises nothing: the repeats are behind what was folded.
-    publish(kafka.bootstrap_servers, scene.events)
-    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
-    assert len(alerts(kafka.bootstrap_servers, scene.interest_ids)) == len(raised)
-    sums = {icao: each["interests"] for icao, each in worker.airports().items()}
-    assert {sums[airport] for airport in scene.airports} == {6}
+    # The same events once more raise no alert: all of them are duplicates.
+    publish(kafka.bootstrap_servers, traffic.events)
+    eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
+    assert len(read_alerts(kafka.bootstrap_servers, traffic.interest_ids)) == len(raised)
+    interest_counts = {icao: each["interests"] for icao, each in worker.airports().items()}
+    assert {interest_counts[airport] for airport in traffic.airports} == {6}
 
 
-def test_what_cannot_be_folded_is_put_aside_and_blocks_nothing(kafka: Broker, worker) -> None:
-    """Bad bytes, events without a sequence, under a wrong key, in a wrong partition or too large to repeat."""
+def test_unusable_events_become_dead_letters_and_block_nothing(kafka: Broker, worker) -> None:
+    """Unusable are bad bytes, no sequence, a wrong key, a wrong partition, and a size too large to publish again."""
     interest = an_interest(interest_id=uuid4(), user_id=uuid4(), airport="ZZZ1")
     log = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 2)]
     good = observed("ZZZ1", 1, log[0])
@@ -67,26 +67,26 @@ def test_what_cannot_be_folded_is_put_aside_and_blocks_nothing(kafka: Broker, wo
         interest_removed(interest, None),
     ]
     assert partition_of("ZZZ2", FLIGHTS_OBSERVED) != good.partition
-    whole = [interest_set(interest, 1), good, observed("ZZZ1", 2, log[1])]
-    places = publish(kafka.bootstrap_servers, [*bad, *whole])
-    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
-    assert alert_ids(kafka.bootstrap_servers, [interest.interest_id]) == expected_ids(interest, log) != set()
+    valid = [interest_set(interest, 1), good, observed("ZZZ1", 2, log[1])]
+    record_ids = publish(kafka.bootstrap_servers, [*bad, *valid])
+    eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
+    assert read_alert_ids(kafka.bootstrap_servers, [interest.interest_id]) == expected_ids(interest, log) != set()
 
-    letters = dead_letters(kafka.bootstrap_servers)
-    for event, place in zip(bad, places, strict=False):
-        letter = letters[place]
-        headers = {name: value.decode() for name, value in letter.headers}
+    dead_letters = read_dead_letters(kafka.bootstrap_servers)
+    for event, record_id in zip(bad, record_ids, strict=False):
+        dead_letter = dead_letters[record_id]
+        headers = {name: value.decode() for name, value in dead_letter.headers}
         assert headers["reason"]
         assert headers["dead-lettered-at"]
         if "left-out" in headers:
-            assert (letter.value, headers["left-out"]) == (b"", "1000004")
+            assert (dead_letter.value, headers["left-out"]) == (b"", "1000004")
         else:
-            assert (letter.key, letter.value) == (event.key, event.value)
-    assert not letters.keys() & set(places[len(bad) :])
+            assert (dead_letter.key, dead_letter.value) == (event.key, event.value)
+    assert not dead_letters.keys() & set(record_ids[len(bad) :])
 
 
-def test_the_pages_tell_the_state(kafka: Broker, worker) -> None:
-    """/metrics parses, /overview and /api/airports have the numbers, / the statistics; no page shows a person."""
+def test_the_pages_show_the_state(kafka: Broker, worker) -> None:
+    """/metrics parses, /overview and /api/airports have the numbers, / the statistics; no page shows a user."""
     assert LICC is not None
     interest = an_interest(interest_id=uuid4(), user_id=uuid4(), airport="LICC")
     flights = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 3, (2.5,))]
@@ -94,7 +94,7 @@ def test_the_pages_tell_the_state(kafka: Broker, worker) -> None:
         kafka.bootstrap_servers,
         [interest_set(interest, 1), *(observed("LICC", n + 1, e) for n, e in enumerate(flights))],
     )
-    eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
+    eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
     shown = worker.airports()["LICC"]
     assert (shown["departures"]["watermark"], shown["departures"]["hours"]) == ("2013-02-08T03:00Z", [3, 0, 1])
     assert (shown["arrivals"]["watermark"], shown["arrivals"]["hours"]) == (None, [])
@@ -102,8 +102,8 @@ def test_the_pages_tell_the_state(kafka: Broker, worker) -> None:
 
     status, content_type, overview = worker.get("/overview")
     assert (status, content_type) == (200, "text/html; charset=utf-8")
-    for told in ("LICC", LICC.name, "at most 3 an hour"):
-        assert told in overview
+    for text in ("LICC", LICC.name, "at most 3 an hour"):
+        assert text in overview
     assert "<script>" not in overview
 
     families = {each.name: each for each in text_string_to_metric_families(worker.get("/metrics")[2])}
@@ -123,7 +123,7 @@ def test_the_pages_tell_the_state(kafka: Broker, worker) -> None:
 
 
 @pytest.mark.parametrize("path", ["/table/", "/table/airports", "/table/interests", "/tables/"])
-def test_no_page_serves_what_is_in_the_tables(worker, path) -> None:
-    """Faust would show each table's entries, interests with their people among them, to anybody."""
+def test_no_page_serves_the_table_entries(worker, path) -> None:
+    """Faust's own pages would show each table's entries, with users' interests among them, to anybody."""
     status, _, body = worker.get(path)
     assert (status, "interests" in body) == (404, False)

@@ -1,4 +1,4 @@
-"""The ticker: rates over whole seconds, alike alerts in one line, and never more memory."""
+"""Tests of the recent activity: counts of whole seconds, groups of similar alerts, and bounded memory."""
 
 from datetime import timedelta
 from itertools import product
@@ -9,12 +9,12 @@ from hypothesis import given, strategies as st
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
-from streams.recent_activity import MOST_GROUPS, REMEMBERED_S, Ticker
+from streams.recent_activity import KEPT_SECONDS, MAX_GROUPS, RecentActivity
 from tests.domain.logs import BASE
 
 
 class Seconds:
-    """A clock of the machine and of the stack, moved by hand."""
+    """A fake of both clocks, the machine's and the stack's, which tests advance by hand."""
 
     def __init__(self) -> None:
         self.at = 1000.25
@@ -29,12 +29,14 @@ class Seconds:
         return duration.total_seconds()
 
 
-def a_ticker() -> tuple[Ticker, Seconds]:
+def make_activity() -> tuple[RecentActivity, Seconds]:
+    """Return an empty activity and its clock."""
     seconds = Seconds()
-    return Ticker(seconds, seconds), seconds
+    return RecentActivity(seconds, seconds), seconds
 
 
 def an_alert(**changes) -> Alert:
+    """Return an alert with these fields changed; its ids are new."""
     values = {
         "alert_id": uuid4(),
         "interest_id": uuid4(),
@@ -53,75 +55,76 @@ def an_alert(**changes) -> Alert:
     return Alert(**(values | changes))
 
 
-def test_what_is_counted_in_a_second_is_told_when_the_second_is_over() -> None:
-    """Half a second beside whole ones would look like a lull."""
-    ticker, seconds = a_ticker()
-    ticker.folded("KJFK", 7)
-    ticker.folded("LICC", 3)
-    assert ticker.flights_by_second(3) == (0, 0, 0)
+def test_the_count_of_a_second_is_shown_once_the_second_is_over() -> None:
+    """An unfinished second beside whole seconds would look like a lull."""
+    activity, seconds = make_activity()
+    activity.record_flights("KJFK", 7)
+    activity.record_flights("LICC", 3)
+    assert activity.count_flights_by_second(3) == (0, 0, 0)
     seconds.at += 1
-    ticker.folded("KJFK", 1)
-    assert ticker.flights_by_second(3) == (0, 0, 10)
+    activity.record_flights("KJFK", 1)
+    assert activity.count_flights_by_second(3) == (0, 0, 10)
     seconds.at += 2
-    assert ticker.flights_by_second(3) == (10, 1, 0)
+    assert activity.count_flights_by_second(3) == (10, 1, 0)
 
 
-@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50)), max_size=40), st.integers(1, REMEMBERED_S))
-def test_the_last_seconds_are_those_of_a_count_that_forgets_nothing(steps, shown) -> None:
-    """However long nothing came in between."""
-    ticker, seconds = a_ticker()
+@given(st.lists(st.tuples(st.integers(0, 300), st.integers(1, 50)), max_size=40), st.integers(1, KEPT_SECONDS))
+def test_the_ring_of_seconds_equals_a_count_without_a_limit(steps, shown) -> None:
+    """Pauses of any length between the batches give the right counts."""
+    activity, seconds = make_activity()
     counted: dict[int, int] = {}
     for pause, flights in steps:
         seconds.at += pause
-        ticker.folded("KJFK", flights)
+        activity.record_flights("KJFK", flights)
         counted[int(seconds.at)] = counted.get(int(seconds.at), 0) + flights
     now = int(seconds.at)
-    assert ticker.flights_by_second(shown) == tuple(counted.get(each, 0) for each in range(now - shown, now))
+    assert activity.count_flights_by_second(shown) == tuple(counted.get(each, 0) for each in range(now - shown, now))
 
 
-def test_alerts_that_say_the_same_of_a_window_are_one_line() -> None:
-    """A hundred thousand at once must not wash away all others."""
-    ticker, seconds = a_ticker()
-    ticker.raised(an_alert(airport="LICC"))
+def test_similar_alerts_about_a_window_are_one_group() -> None:
+    """A hundred thousand alerts at once must not push out all others."""
+    activity, seconds = make_activity()
+    activity.record_alert(an_alert(airport="LICC"))
     for number in range(1000):
-        ticker.raised(an_alert(threshold=10 + number % 7, count=11 + number % 7))
+        activity.record_alert(an_alert(threshold=10 + number % 7, count=11 + number % 7))
     seconds.at += 1
-    newest, oldest = ticker.recent_alerts()
+    newest, oldest = activity.list_alert_groups()
     assert (newest.airport, newest.alerts, newest.least_threshold, newest.most_threshold) == ("KJFK", 1000, 10, 16)
     assert newest.count == 17
     assert newest.raised_at == BASE + timedelta(seconds=1000.25)
     assert (oldest.airport, oldest.alerts) == ("LICC", 1)
-    assert ticker.recent_alerts("LICC") == (oldest,)
-    assert ticker.alerts_by_second(1) == (1001,)
+    assert activity.list_alert_groups("LICC") == (oldest,)
+    assert activity.count_alerts_by_second(1) == (1001,)
 
 
-def test_whatever_differs_but_the_interest_is_a_line_of_its_own() -> None:
-    """Airport, direction, window, its start, bound, state and run."""
-    ticker, _ = a_ticker()
+def test_alerts_that_differ_in_more_than_the_interest_are_separate_groups() -> None:
+    """A group has one airport, direction, window, window start, bound, state and run length."""
+    activity, _ = make_activity()
     kinds = product(("KJFK", "EGLL"), Direction, Window, (BASE, BASE + timedelta(days=1)), Bound)
     for airport, direction, window, start, bound in kinds:
-        ticker.raised(an_alert(airport=airport, direction=direction, window=window, window_start=start, bound=bound))
-    ticker.raised(an_alert(state=AlertState.RESOLVED))
-    ticker.raised(an_alert(for_windows=2))
-    assert len(ticker.recent_alerts()) == 2 * 3 * 3 * 2 * 2 + 2
+        alert = an_alert(airport=airport, direction=direction, window=window, window_start=start, bound=bound)
+        activity.record_alert(alert)
+    activity.record_alert(an_alert(state=AlertState.RESOLVED))
+    activity.record_alert(an_alert(for_windows=2))
+    assert len(activity.list_alert_groups()) == 2 * 3 * 3 * 2 * 2 + 2
 
 
-def test_the_oldest_lines_are_forgotten() -> None:
-    """A worker runs for months."""
-    ticker, _ = a_ticker()
-    for hour in range(MOST_GROUPS + 5):
-        ticker.raised(an_alert(window_start=BASE + timedelta(hours=hour)))
-    kept = ticker.recent_alerts()
-    assert len(kept) == MOST_GROUPS
-    assert kept[0].window_start == BASE + timedelta(hours=MOST_GROUPS + 4)
+def test_the_oldest_groups_are_removed() -> None:
+    """A worker runs for months with bounded memory."""
+    activity, _ = make_activity()
+    for hour in range(MAX_GROUPS + 5):
+        activity.record_alert(an_alert(window_start=BASE + timedelta(hours=hour)))
+    kept = activity.list_alert_groups()
+    assert len(kept) == MAX_GROUPS
+    assert kept[0].window_start == BASE + timedelta(hours=MAX_GROUPS + 4)
     assert kept[-1].window_start == BASE + timedelta(hours=5)
 
 
-def test_no_line_names_a_person_or_an_interest() -> None:
-    """The pages are for operators."""
-    ticker, _ = a_ticker()
+def test_no_group_names_a_user_or_an_interest() -> None:
+    """The pages are for operators, who need neither."""
+    activity, _ = make_activity()
     alert = an_alert()
-    ticker.raised(alert)
-    told = repr(ticker.recent_alerts())
-    assert str(alert.user_id) not in told
-    assert str(alert.interest_id) not in told
+    activity.record_alert(alert)
+    shown = repr(activity.list_alert_groups())
+    assert str(alert.user_id) not in shown
+    assert str(alert.interest_id) not in shown

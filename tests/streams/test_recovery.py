@@ -1,4 +1,4 @@
-"""The stream when something dies: a worker in the middle, or a broker that is not there yet."""
+"""Tests of the stream's recovery: a worker that is killed, and a broker that starts late."""
 
 import time
 from pathlib import Path
@@ -12,49 +12,49 @@ from tests.domain.test_rule import seen
 from tests.ports import free_port
 from tests.streams.events import interest_set, observed
 from tests.streams.process import (
-    alert_ids,
-    begun_worker,
-    dead_letters,
-    everything_acknowledged,
+    is_everything_acknowledged,
     publish,
+    read_alert_ids,
+    read_dead_letters,
     running_worker,
+    started_worker,
 )
-from tests.streams.traffic import a_scene
+from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
 from towerwatch.topics import CATALOGUE
 
 pytestmark = pytest.mark.timeout(240)
 
 
-def test_a_killed_worker_goes_on_where_it_was(kafka: Broker, tmp_path: Path) -> None:
-    """kill -9 in the middle: the next worker recovers the state from the changelog, and the ids are the model's."""
-    scene = a_scene(seed=2, airports=4)
+def test_the_next_worker_continues_where_a_killed_one_stopped(kafka: Broker, tmp_path: Path) -> None:
+    """After kill -9 the next worker recovers the state from the changelog, and the alert ids are the model's."""
+    traffic = generate_traffic(seed=2, airports=4)
     with running_worker(tmp_path, kafka.bootstrap_servers) as first:
-        publish(kafka.bootstrap_servers, scene.events)
-        eventually(lambda: alert_ids(kafka.bootstrap_servers, scene.interest_ids))
+        publish(kafka.bootstrap_servers, traffic.events)
+        eventually(lambda: read_alert_ids(kafka.bootstrap_servers, traffic.interest_ids))
         first.kill()
-    before = alert_ids(kafka.bootstrap_servers, scene.interest_ids)
-    assert before < scene.alert_ids
+    before = read_alert_ids(kafka.bootstrap_servers, traffic.interest_ids)
+    assert before < traffic.alert_ids
     with running_worker(tmp_path, kafka.bootstrap_servers):
-        eventually(lambda: everything_acknowledged(kafka.bootstrap_servers))
-    assert alert_ids(kafka.bootstrap_servers, scene.interest_ids) == scene.alert_ids
+        eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
+    assert read_alert_ids(kafka.bootstrap_servers, traffic.interest_ids) == traffic.alert_ids
 
 
-def test_it_waits_for_its_broker_and_stops_when_told(tmp_path: Path) -> None:
-    """Started before the broker it works once that is there; it is ready only then; SIGTERM ends it with 0, soon."""
+def test_a_worker_waits_for_its_broker_and_stops_on_sigterm(tmp_path: Path) -> None:
+    """A worker started before the broker is ready only after the broker; SIGTERM ends the worker with 0, soon."""
     broker = Broker(tmp_path / "kafka", port=free_port(), topics=CATALOGUE)
     interest = an_interest(interest_id=uuid4(), user_id=uuid4())
     log = [seen(0, 1, (0.1, 0.2, 0.3))]
-    with begun_worker(tmp_path, broker.bootstrap_servers) as worker:
+    with started_worker(tmp_path, broker.bootstrap_servers) as worker:
         assert not worker.is_ready()
         try:
             broker.start()
             publish(broker.bootstrap_servers, [interest_set(interest, 1), observed("KJFK", 1, log[0])])
             eventually(worker.is_ready)
-            eventually(lambda: alert_ids(broker.bootstrap_servers, [interest.interest_id]))
-            assert alert_ids(broker.bootstrap_servers, [interest.interest_id]) == expected_ids(interest, log)
-            # A table that is written before the cluster knows its changelog fails, and its event is put aside.
-            assert dead_letters(broker.bootstrap_servers) == {}
+            eventually(lambda: read_alert_ids(broker.bootstrap_servers, [interest.interest_id]))
+            assert read_alert_ids(broker.bootstrap_servers, [interest.interest_id]) == expected_ids(interest, log)
+            # A table write before the cluster has the changelog would fail, and its event would become a dead letter.
+            assert read_dead_letters(broker.bootstrap_servers) == {}
             stopping = time.monotonic()
             assert worker.terminate() == 0, worker.log()
             assert time.monotonic() - stopping < 8

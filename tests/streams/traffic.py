@@ -1,4 +1,4 @@
-"""A lot of traffic at made-up airports, for tests with real workers: always the same for the same seed."""
+"""Generated traffic at made-up airports, for tests with real workers: the same seed gives the same traffic."""
 
 import random
 import string
@@ -14,36 +14,40 @@ from tests.streams.events import Event, interest_set, observed
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
-    """Events in an order of publishing, and the ids of the alerts that they must bring, by interest."""
+class GeneratedTraffic:
+    """Events in an order of publishing, and the ids of the alerts that the stream must raise."""
 
     airports: tuple[str, ...]
     events: tuple[Event, ...]
     expected: dict[UUID, set[UUID]]
+    """By interest, the ids of its alerts."""
 
     @property
     def interest_ids(self) -> set[UUID]:
+        """Ids of all interests."""
         return set(self.expected)
 
     @property
     def alert_ids(self) -> set[UUID]:
+        """Ids of all alerts."""
         return set().union(*self.expected.values())
 
 
-def a_scene(seed: int, airports: int = 8, hours: int = 100) -> Scene:
-    """Interests of all kinds before, amid and after `hours` of both directions, in batches of one hour or half of it.
+def generate_traffic(seed: int, airports: int = 8, hours: int = 100) -> GeneratedTraffic:
+    """Generate `hours` hours of flights in both directions, with interests of all kinds set before, amid and after.
 
-    The airports are new, so scenes do not meet in a broker; some events come twice, as from a relay that crashed.
+    A batch has one hour or half an hour. The airports have random names, so that the traffic of two tests does not mix
+    in a broker. Some events come twice, as from a relay that crashed.
     """
     chance = random.Random(seed)
     names, events, expected = [], [], {}
     for _ in range(airports):
         airport = "".join(random.choices(string.ascii_uppercase + string.digits, k=4))
         names.append(airport)
-        log = _log(chance, hours)
+        log = _generate_observations(chance, hours)
         queue = [observed(airport, number + 1, seen) for number, seen in enumerate(log)]
         for number in range(6):
-            interest = _an_interest(chance, airport)
+            interest = _generate_interest(chance, airport)
             expected[interest.interest_id] = expected_ids(interest, log)
             queue.insert(chance.randrange(len(queue)), interest_set(interest, number + 1))
         for _ in range(5):
@@ -51,18 +55,19 @@ def a_scene(seed: int, airports: int = 8, hours: int = 100) -> Scene:
             length = chance.randrange(10)
             queue[begin + length : begin + length] = queue[begin : begin + length]
         events.append(queue)
-    return Scene(tuple(names), tuple(_shuffled(chance, events)), expected)
+    return GeneratedTraffic(tuple(names), tuple(_merge_randomly(chance, events)), expected)
 
 
-def _shuffled(chance: random.Random, queues: list[list[Event]]) -> list[Event]:
-    """All queues in one, each in its own order."""
+def _merge_randomly(chance: random.Random, queues: list[list[Event]]) -> list[Event]:
+    """Merge the queues at random; the events of one queue stay in their order."""
     turns = [number for number, queue in enumerate(queues) for _ in queue]
     chance.shuffle(turns)
     iterators = [iter(queue) for queue in queues]
     return [next(iterators[turn]) for turn in turns]
 
 
-def _log(chance: random.Random, hours: int) -> list[Observation]:
+def _generate_observations(chance: random.Random, hours: int) -> list[Observation]:
+    """Generate the observations of both directions, with a gap now and then."""
     log = []
     for direction in (Direction.ARRIVALS, Direction.DEPARTURES):
         at = seconds(BASE)
@@ -77,7 +82,8 @@ def _log(chance: random.Random, hours: int) -> list[Observation]:
     return log
 
 
-def _an_interest(chance: random.Random, airport: str) -> Interest:
+def _generate_interest(chance: random.Random, airport: str) -> Interest:
+    """Generate an interest with a high threshold, a low one, or both."""
     high = chance.choice((None, 2, 6, 20))
     low = chance.choice((1, 3)) if high is None else chance.choice((None, 1))
     return an_interest(

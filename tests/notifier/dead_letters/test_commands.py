@@ -26,7 +26,7 @@ from notifier.dead_letters import commands
 from streams.messages import encode_alert
 from tests.notifier.alerts import CAUSE, new_alert
 from tests.notifier.letters import Aside, put_aside, raised, retry
-from tests.streams.process import records
+from tests.streams.process import read_records as records
 from towerwatch.topics import (
     ALERTS_DEAD_LETTER,
     ALERTS_RAISED,

@@ -30,20 +30,20 @@ from streams.pages.charts import PLOT_HEIGHT, PLOT_TOP, chart, spark
 from streams.pages.rendering import airport_page
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
+from tests.streams.join_state_on_dicts import JoinStateOnDicts
 
 NOW = BASE + timedelta(days=100)
 HOUR = timedelta(hours=1)
 
 
 def detail_of(log, *wishes, window: Window = Window.ONE_HOUR) -> AirportDetail:
-    bench = Bench()
+    bench = JoinStateOnDicts()
     for number, wish in enumerate(wishes):
         bench.fold(interest_set(wish, number + 1))
     for number, each in enumerate(log):
         bench.fold(observed("KJFK", number + 1, each))
-    return airport_detail(bench.desk, "KJFK", window, NOW, ())
+    return airport_detail(bench.state, "KJFK", window, NOW, ())
 
 
 def known(series: Series) -> dict[float, tuple[int, Known]]:

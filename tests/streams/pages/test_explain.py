@@ -13,19 +13,19 @@ from streams.pages.explain import EXPLAINED, WINDOWS_A_PAGE, Explained, explaine
 from streams.pages.rendering import explain_page
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
+from tests.streams.join_state_on_dicts import JoinStateOnDicts
 
 NOW = BASE + timedelta(days=3)
 HOUR = timedelta(hours=1)
 
 
 def explain(log: list[Observation], wish) -> Explained:
-    bench = Bench()
+    bench = JoinStateOnDicts()
     bench.fold(interest_set(wish, 1))
     for number, each in enumerate(log):
         bench.fold(observed("KJFK", number + 1, each))
-    return explained(bench.desk, wish, NOW)
+    return explained(bench.state, wish, NOW)
 
 
 @given(log=interleaved(), wish=interests)

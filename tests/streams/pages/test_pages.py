@@ -40,28 +40,28 @@ from streams.pages.rendering import (
     stats_page,
 )
 from streams.pages.worker import AgentShown, MemberShown, RecoveryShown, TableShown, TopicShown, WorkerState, graph_of
-from streams.recent_activity import Ticker
+from streams.recent_activity import RecentActivity
 from streams.settings import StreamsSettings
 from tests.domain.logs import BASE, an_interest
 from tests.domain.test_rule import seen
-from tests.streams.bench import Bench
 from tests.streams.events import interest_set, observed
+from tests.streams.join_state_on_dicts import JoinStateOnDicts
 from tests.streams.test_recent_activity import Seconds, an_alert
 
 NOW = BASE + timedelta(hours=102)
 HOSTILE = "<script>alert(1)</script>"
 
 
-def a_bench(airport: str, *log) -> Bench:
-    bench = Bench()
+def a_bench(airport: str, *log) -> JoinStateOnDicts:
+    bench = JoinStateOnDicts()
     bench.fold(interest_set(an_interest(airport=airport), 1))
     for number, each in enumerate(log):
         bench.fold(observed(airport, number + 1, each))
     return bench
 
 
-def an_overview(*airports, ticker: Ticker | None = None, name: str = "10.0.0.1:80") -> Overview:
-    ticker = ticker or Ticker(Seconds(), Seconds())
+def an_overview(*airports, ticker: RecentActivity | None = None, name: str = "10.0.0.1:80") -> Overview:
+    ticker = ticker or RecentActivity(Seconds(), Seconds())
     return overview_of(airports, ticker, NOW, [WorkerShown(name, 12, answered=True)])
 
 
@@ -88,7 +88,7 @@ def a_state() -> WorkerState:
 def test_the_last_covered_hours_are_shown_and_an_open_one_is_not() -> None:
     """Half an hour of flights beside full ones would look like a lull."""
     bench = a_bench("KJFK", seen(0, 100, (51.5, 52.5, 99.5)), seen(100, 100.5, (100.2,)))
-    airport = airport_shown(bench.desk, "KJFK", NOW)
+    airport = airport_shown(bench.state, "KJFK", NOW)
     assert len(airport.departures.hours) == SHOWN_HOURS
     assert (airport.departures.hours[0], airport.departures.hours[-1]) == (1, 1)
     assert airport.departures.watermark == "2013-02-12T04:30Z"
@@ -101,15 +101,15 @@ def test_the_last_covered_hours_are_shown_and_an_open_one_is_not() -> None:
 def test_hours_that_a_gap_touches_are_told() -> None:
     """Its few flights are not all that there were."""
     bench = a_bench("KJFK", seen(0, 2), seen(2, 3.5, (), Coverage.GAP), seen(3.5, 6))
-    assert airport_shown(bench.desk, "KJFK", NOW).departures.gaps == (2, 3)
+    assert airport_shown(bench.state, "KJFK", NOW).departures.gaps == (2, 3)
 
 
 def test_breaches_are_those_of_the_last_closed_window() -> None:
     """Two flights are no more than two; three are."""
     bench = a_bench("KJFK", seen(0, 1, (0.1, 0.2)))
-    assert airport_shown(bench.desk, "KJFK", NOW).breaches == ()
+    assert airport_shown(bench.state, "KJFK", NOW).breaches == ()
     bench.fold(observed("KJFK", 2, seen(1, 2, (1.1, 1.2, 1.3))))
-    (breach,) = airport_shown(bench.desk, "KJFK", NOW).breaches
+    (breach,) = airport_shown(bench.state, "KJFK", NOW).breaches
     assert (breach.direction, breach.window, breach.bound, breach.interests) == (
         Direction.DEPARTURES,
         Window.ONE_HOUR,
@@ -121,12 +121,12 @@ def test_breaches_are_those_of_the_last_closed_window() -> None:
 def test_a_clock_behind_the_watermark_shows_no_lag() -> None:
     """A lag below nothing would puzzle."""
     bench = a_bench("KJFK", seen(0, 100))
-    assert airport_shown(bench.desk, "KJFK", BASE).departures.lag_s == 0
+    assert airport_shown(bench.state, "KJFK", BASE).departures.lag_s == 0
 
 
 def test_an_airport_that_is_in_no_list_is_shown_by_its_code() -> None:
     """The list may be older than the airport."""
-    airport = airport_shown(a_bench("ZZZZ", seen(0, 1)).desk, "ZZZZ", NOW)
+    airport = airport_shown(a_bench("ZZZZ", seen(0, 1)).state, "ZZZZ", NOW)
     assert (airport.icao, airport.name, airport.departures.hours) == ("ZZZZ", "", (0,))
     assert "in no list of airports" in overview_page(an_overview(airport), 1, False, "w")
 
@@ -134,16 +134,16 @@ def test_an_airport_that_is_in_no_list_is_shown_by_its_code() -> None:
 def test_workers_together_know_what_each_knows() -> None:
     """Sums of rates, airports by code, the newest alerts first; who is silent is named."""
     left, right = Seconds(), Seconds()
-    first, second = Ticker(left, left), Ticker(right, right)
-    first.folded("KJFK", 30)
-    second.folded("LICC", 20)
-    first.raised(an_alert())
+    first, second = RecentActivity(left, left), RecentActivity(right, right)
+    first.record_flights("KJFK", 30)
+    second.record_flights("LICC", 20)
+    first.record_alert(an_alert())
     right.at += 1
-    second.raised(an_alert(airport="LICC"))
+    second.record_alert(an_alert(airport="LICC"))
     left.at += 2
     right.at += 1
-    jfk = airport_shown(a_bench("KJFK", seen(0, 1)).desk, "KJFK", NOW)
-    licc = airport_shown(a_bench("LICC", seen(0, 2)).desk, "LICC", NOW)
+    jfk = airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW)
+    licc = airport_shown(a_bench("LICC", seen(0, 2)).state, "LICC", NOW)
     stale = replace(jfk, interests=0)
     one = an_overview(jfk, ticker=first, name="b:1")
     other = an_overview(licc, stale, ticker=second, name="a:1")
@@ -162,9 +162,9 @@ def test_workers_together_know_what_each_knows() -> None:
 
 def test_workers_understand_each_other_and_newer_ones() -> None:
     """The overview goes from worker to worker as JSON; a newer version may add to it."""
-    ticker = Ticker(Seconds(), Seconds())
-    ticker.raised(an_alert())
-    overview = an_overview(airport_shown(a_bench("KJFK", seen(0, 1)).desk, "KJFK", NOW), ticker=ticker)
+    ticker = RecentActivity(Seconds(), Seconds())
+    ticker.record_alert(an_alert())
+    overview = an_overview(airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW), ticker=ticker)
     told = json.loads(OVERVIEW.dump_json(overview))
     told["airports"][0]["weather"] = "fine"
     assert OVERVIEW.validate_python(told) == overview
@@ -173,7 +173,7 @@ def test_workers_understand_each_other_and_newer_ones() -> None:
 def test_the_json_of_airports_has_what_readers_rely_on() -> None:
     """A list of objects with code, name, both directions, and a count of interests."""
     bench = a_bench("LICC", seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 3, (2.5,)))
-    (airport,) = json.loads(AIRPORTS.dump_json((airport_shown(bench.desk, "LICC", NOW),)))
+    (airport,) = json.loads(AIRPORTS.dump_json((airport_shown(bench.state, "LICC", NOW),)))
     assert {"icao", "name", "arrivals", "departures", "interests"} <= airport.keys()
     assert airport["departures"]["watermark"] == "2013-02-08T03:00Z"
     assert airport["departures"]["hours"] == [3, 0, 1]
@@ -190,7 +190,7 @@ def test_without_airports_the_page_says_so() -> None:
 
 def test_many_airports_are_shown_page_by_page() -> None:
     """In order, each once; a page beyond the last is the last."""
-    shown = airport_shown(a_bench("KJFK", seen(0, 1)).desk, "KJFK", NOW)
+    shown = airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW)
     codes = [f"A{number:03}" for number in range(2 * AIRPORTS_A_PAGE + 1)]
     overview = an_overview(*(replace(shown, icao=code) for code in codes))
     found = [
@@ -204,8 +204,8 @@ def test_many_airports_are_shown_page_by_page() -> None:
 
 def test_one_may_look_at_the_breaches_alone() -> None:
     """Among hundreds of airports they are what matters."""
-    calm = airport_shown(a_bench("KJFK", seen(0, 1)).desk, "KJFK", NOW)
-    wild = airport_shown(a_bench("LICC", seen(0, 1, (0.1, 0.2, 0.3))).desk, "LICC", NOW)
+    calm = airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW)
+    wild = airport_shown(a_bench("LICC", seen(0, 1, (0.1, 0.2, 0.3))).state, "LICC", NOW)
     page = overview_page(an_overview(calm, wild), 1, True, "w")
     assert "/airports/LICC" in page
     assert "/airports/KJFK" not in page
@@ -218,11 +218,11 @@ PAGES = ("overview", "airport", "explain", "stats", "graph", "sorry")
 def pages(called: str = "KJFK") -> dict[str, str]:
     """Every page, of an airport and a worker that are called so."""
     log = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 3, (1.5,), Coverage.GAP), seen(3, 100, (50.5,))]
-    ticker = Ticker(Seconds(), Seconds())
-    ticker.raised(an_alert(airport=called))
-    desk = a_bench("KJFK", *log).desk
+    ticker = RecentActivity(Seconds(), Seconds())
+    ticker.record_alert(an_alert(airport=called))
+    desk = a_bench("KJFK", *log).state
     shown = replace(airport_shown(desk, "KJFK", NOW), icao=called, name=called, city=called)
-    detail = airport_detail(desk, "KJFK", Window.ONE_HOUR, NOW, ticker.recent_alerts())
+    detail = airport_detail(desk, "KJFK", Window.ONE_HOUR, NOW, ticker.list_alert_groups())
     why = explained(desk, an_interest(low=1), NOW)
     return {
         "overview": overview_page(an_overview(shown, ticker=ticker, name=called), 1, False, called),

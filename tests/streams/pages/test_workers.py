@@ -20,7 +20,7 @@ from streams.pages.rendering import UPDATE_S
 from tests.domain.logs import BASE, compute_expected_alerts
 from tests.streams import blizzard
 from tests.streams.browser import PHONE, SCREENSHOTS, WIDE, require_installed, running_browser, visit
-from tests.streams.process import Worker, begun_worker, everything_acknowledged, publish
+from tests.streams.process import Worker, is_everything_acknowledged, publish, started_worker
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.timeout(240)
@@ -48,11 +48,11 @@ def workers(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("streams")
     with ExitStack() as stack:
         both = tuple(
-            stack.enter_context(begun_worker(folder, kafka.bootstrap_servers, **blizzard.CLOCK)) for _ in range(2)
+            stack.enter_context(started_worker(folder, kafka.bootstrap_servers, **blizzard.CLOCK)) for _ in range(2)
         )
         eventually(lambda: all(each.is_ready() for each in both))
         eventually(lambda: all(len(got(each, "/api/stats")["partitions"]) == 6 for each in both))
-        folded(kafka, *blizzard.blizzard())
+        folded(kafka, *blizzard.build_events())
         yield both  # type: ignore[misc]
 
 
@@ -66,7 +66,7 @@ def chromium() -> Iterator[Browser]:
 def folded(kafka: Broker, *events) -> None:
     """Publish, and return when the workers have folded it."""
     apart(publish, kafka.bootstrap_servers, events)
-    eventually(lambda: apart(everything_acknowledged, kafka.bootstrap_servers))
+    eventually(lambda: apart(is_everything_acknowledged, kafka.bootstrap_servers))
 
 
 def url(worker: Worker, path: str = "") -> str:
@@ -94,28 +94,28 @@ def asked(worker: Worker, method: str, path: str, **headers: str) -> tuple[int, 
 
 def test_each_worker_tells_of_all_airports_and_of_its_own(workers) -> None:
     """Any of them shows the whole group; none has an airport of the other's."""
-    expected = {*blizzard.logs(), "KSFO"}
+    expected = {*blizzard.build_observations(), "KSFO"}
     shown = [{each["icao"]: each for each in got(worker, "/api/airports")} for worker in workers]
     assert [each.keys() for each in shown] == [expected, expected]
     own = [{each["icao"] for each in got(worker, "/api/airports?scope=worker")} for worker in workers]
     assert own[0] | own[1] == expected
     assert own[0] & own[1] == set()
     assert all(own)
-    interests = Counter(each.airport for each in blizzard.interests())
+    interests = Counter(each.airport for each in blizzard.build_interests())
     assert {icao: each["interests"] for icao, each in shown[0].items()} == {icao: interests[icao] for icao in expected}
     names = {worker["name"]: worker["answered"] for worker in got(workers[0], "/api/overview")["workers"]}
     assert names == {f"127.0.0.1:{worker.web_port}": True for worker in workers}
 
 
 @pytest.mark.parametrize("asked_worker", [0, 1])
-@pytest.mark.parametrize("icao", sorted(blizzard.logs()))
+@pytest.mark.parametrize("icao", sorted(blizzard.build_observations()))
 def test_an_airport_s_counts_are_those_of_its_flights_from_either_worker(workers, icao, asked_worker) -> None:
     """Hour by hour, both directions; up to where it is covered, against the workers' clock."""
     told = got(workers[asked_worker], f"/api/airports/{icao}")
     for series in told["series"]:
         flights = Counter(
             at // HOUR_S
-            for seen in blizzard.logs()[icao]
+            for seen in blizzard.build_observations()[icao]
             if seen.direction.value == series["direction"]
             for at in seen.event_times
         )
@@ -130,7 +130,7 @@ def test_an_airport_s_counts_are_those_of_its_flights_from_either_worker(workers
 @pytest.mark.parametrize("asked_worker", [0, 1])
 def test_an_interest_is_explained_by_either_worker(workers, asked_worker) -> None:
     """What it was told is what the brute-force model says."""
-    wish = next(each for each in blizzard.interests() if each.interest_id == blizzard.EXPLAINED)
+    wish = next(each for each in blizzard.build_interests() if each.interest_id == blizzard.EXPLAINED)
     told = got(workers[asked_worker], f"/api/explain/{wish.interest_id}")
     said = {
         (bound["bound"], bound["state"], datetime.fromisoformat(each["start"]))
@@ -138,7 +138,7 @@ def test_an_interest_is_explained_by_either_worker(workers, asked_worker) -> Non
         for bound in each["bounds"]
         if bound["said"]
     }
-    assert said == compute_expected_alerts(wish, blizzard.logs()["KJFK"]) != set()
+    assert said == compute_expected_alerts(wish, blizzard.build_observations()["KJFK"]) != set()
     status, _, page = workers[asked_worker].get(f"/explain/{wish.interest_id}")
     assert status == 200
     assert "More than 20 or fewer than 1 departures" in page
@@ -161,7 +161,7 @@ def test_the_workers_states_and_graphs_are_told_by_either(workers) -> None:
     assert sorted(partitions) == list(range(12))
     inputs = [each for worker in workers for each in got(worker, "/api/stats")["inputs"]]
     read = sum(each["messages"] for each in inputs if each["name"] == "flights.observed.v1")
-    assert read == sum(len(log) for log in blizzard.logs().values())
+    assert read == sum(len(log) for log in blizzard.build_observations().values())
     for path in ("/stats", "/graph", "/api/stats"):
         assert workers[0].get(f"{path}?worker=example.com:80")[0] == 404
 
@@ -225,8 +225,8 @@ def test_a_worker_that_is_asked_by_another_asks_nobody(workers) -> None:
 
 def test_no_page_shows_a_person(workers) -> None:
     """Nor the id of an interest, but the page that explains it."""
-    people = {str(each.user_id) for each in blizzard.interests()}
-    wishes = {str(each.interest_id) for each in blizzard.interests()}
+    people = {str(each.user_id) for each in blizzard.build_interests()}
+    wishes = {str(each.interest_id) for each in blizzard.build_interests()}
     for path in PAGES.values():
         for worker, prefix in ((workers[0], ""), (workers[1], "/api")):
             status, _, body = worker.get(prefix + path)
@@ -238,7 +238,7 @@ def test_no_page_shows_a_person(workers) -> None:
 
 def test_what_is_folded_and_raised_is_seen_within_seconds(kafka: Broker, workers) -> None:
     """Rates and recent alerts of the whole group, from either worker."""
-    folded(kafka, blizzard.an_hour_more("EGLL", 61))
+    folded(kafka, blizzard.build_extra_hour("EGLL", 61))
     for worker in workers:
         overview = eventually(
             lambda worker=worker: (told := got(worker, "/api/overview"))["alerts"][0]["airport"] == "EGLL" and told,
@@ -303,7 +303,7 @@ def test_the_browser_shows_the_scenario_s_numbers(chromium: Browser, workers) ->
 def _hourly(icao: str, direction: Direction) -> list[int]:
     hours = Counter(
         (at - seconds(BASE)) // HOUR_S
-        for seen in blizzard.logs()[icao]
+        for seen in blizzard.build_observations()[icao]
         if seen.direction is direction
         for at in seen.event_times
     )
@@ -318,7 +318,7 @@ def test_a_page_follows_what_happens_and_disturbs_nobody(chromium: Browser, kafk
         summary.click()
         summary.focus()
         seen.page.evaluate("window.scrollTo(0, 240); window.here = document.querySelector('figure')")
-        folded(kafka, blizzard.an_hour_more("KLGA", 33))
+        folded(kafka, blizzard.build_extra_hour("KLGA", 33))
         expect(figure.get_by_role("row").nth(1)).to_contain_text("Mon 11 Feb 00:00–01:00", timeout=8000)
         expect(figure.get_by_role("row").nth(1)).to_contain_text("33")
         assert seen.page.evaluate("document.activeElement.tagName") == "SUMMARY"
@@ -326,7 +326,7 @@ def test_a_page_follows_what_happens_and_disturbs_nobody(chromium: Browser, kafk
         assert seen.page.evaluate("window.scrollY") == 240
         seen.page.get_by_role("button", name="Pause").click()
         expect(seen.page.get_by_role("status")).to_contain_text("Paused at")
-        folded(kafka, blizzard.an_hour_more("KLGA", 44, hour=1))
+        folded(kafka, blizzard.build_extra_hour("KLGA", 44, hour=1))
         # Longer than it would have taken.
         with pytest.raises(AssertionError):
             expect(figure).to_contain_text("Mon 11 Feb 01:00–02:00", timeout=1000 * UPDATE_S + 500)
@@ -393,5 +393,5 @@ def test_when_a_worker_dies_the_pages_say_so_until_another_takes_over(workers) -
     assert asked(left, "GET", f"/explain/{blizzard.EXPLAINED}")[0] in (200, 502)
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     eventually(lambda: left.get(f"/airports/{lost[0]}")[0] == 200, "the takeover")
-    assert {each["icao"] for each in got(left, "/api/airports")} == {*blizzard.logs(), "KSFO"}
+    assert {each["icao"] for each in got(left, "/api/airports")} == {*blizzard.build_observations(), "KSFO"}
     eventually(lambda: "Not everything is shown" not in left.get("/overview")[2])

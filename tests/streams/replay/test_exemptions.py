@@ -1,4 +1,4 @@
-"""What the log can tell: an honest stream is never accused, and a lost alert is never excused without a reason."""
+"""Tests of the exemptions: a correct stream has no differences, and a lost alert is exempt only for a reason."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -15,8 +15,14 @@ from domain.alerts import Alert
 from domain.interests import Interest
 from domain.traffic import Coverage, Observation
 from streams.messages import encode_alert
-from streams.replay.exemptions import Grounds, Reason, Statement, decode_statement, statement_of
-from streams.replay.log import Refold
+from streams.replay.exemptions import (
+    ComparedAlert,
+    Exemption,
+    ExemptionFinder,
+    build_compared_alert,
+    decode_compared_alert,
+)
+from streams.replay.log import PartitionReplay
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.events import Event, interest_removed, interest_set, observed
@@ -26,8 +32,8 @@ AIRPORT = "KJFK"
 TRUNCATED = (partition_of(AIRPORT, FLIGHTS_OBSERVED),)
 
 
-def as_record(event: Event, offset: int = 0) -> Any:
-    """The event as a consumer gives it."""
+def make_record(event: Event, offset: int = 0) -> Any:
+    """Return an event as a record of a consumer."""
     return SimpleNamespace(
         topic=event.topic.name,
         partition=event.partition,
@@ -39,178 +45,198 @@ def as_record(event: Event, offset: int = 0) -> Any:
     )
 
 
-def told(events: Iterable[Event], grounds: Grounds | None = None) -> dict[UUID, Alert]:
-    """What a fold of the events says."""
-    refold, said = Refold(), {}
+def fold_events(events: Iterable[Event], exemptions: ExemptionFinder | None = None) -> dict[UUID, Alert]:
+    """Fold events, return their alerts by id, and collect the facts of the log in `exemptions` if given."""
+    replay, alerts = PartitionReplay(), {}
     for offset, event in enumerate(events):
-        step = refold.step(as_record(event, offset))
-        said |= {alert.alert_id: alert for alert in refold.alerts(step)}
-        refold.write(step)
-        if grounds is not None:
-            grounds.add(step)
-    return said
+        folded = replay.fold_event(make_record(event, offset))
+        alerts |= {alert.alert_id: alert for alert in replay.build_alerts(folded)}
+        replay.write_result(folded)
+        if exemptions is not None:
+            exemptions.add_event(folded)
+    return alerts
 
 
-def statements(alerts: dict[UUID, Alert]) -> dict[UUID, Statement]:
-    return {alert_id: statement_of(alert, 0) for alert_id, alert in alerts.items()}
+def build_compared_alerts(alerts: dict[UUID, Alert]) -> dict[UUID, ComparedAlert]:
+    """Return the comparable forms of alerts, by id."""
+    return {alert_id: build_compared_alert(alert, 0) for alert_id, alert in alerts.items()}
 
 
-@given(log=interleaved(), wishes=st.lists(interests, min_size=1, max_size=3), turns=st.randoms(use_true_random=False))
-def test_what_is_folded_again_is_the_brute_force_models(log, wishes, turns) -> None:
-    """Wherever among the flights an interest was set."""
-    wishes = [replace(each, interest_id=UUID(int=number)) for number, each in enumerate(wishes)]
+@given(
+    log=interleaved(),
+    given_interests=st.lists(interests, min_size=1, max_size=3),
+    turns=st.randoms(use_true_random=False),
+)
+def test_a_replay_gives_the_alerts_of_the_brute_force_model(log, given_interests, turns) -> None:
+    """The place among the flights at which an interest is set does not matter."""
+    given_interests = [replace(each, interest_id=UUID(int=number)) for number, each in enumerate(given_interests)]
     events = [observed(AIRPORT, number + 1, event) for number, event in enumerate(log)]
-    for number, each in enumerate(wishes):
+    for number, each in enumerate(given_interests):
         events.insert(turns.randrange(len(events) + 1), interest_set(each, number + 1))
-    assert told(events).keys() == set().union(*(expected_ids(each, log) for each in wishes))
+    assert fold_events(events).keys() == set().union(*(expected_ids(each, log) for each in given_interests))
 
 
 @dataclass(frozen=True, slots=True)
-class Life:
-    """The events of an airport, and how they meet, once in the stream and once in a replay."""
+class AirportHistory:
+    """The events of an airport, which the stream and a replay may read in different interleavings."""
 
     flights: tuple[Event, ...]
-    wishes: tuple[Event, ...]
+    interest_events: tuple[Event, ...]
     deleted: int
-    """How many of the flights' events have left the log."""
+    """Number of flight events that retention has deleted."""
 
-    def merged(self, chance: Any, flights: Iterable[Event], wishes: Iterable[Event]) -> list[Event]:
-        """Both in one, each in its own order; any way in which they can meet is as likely as any other."""
-        queues = [list(flights), list(wishes)]
+    def merge(self, chance: Any, flights: Iterable[Event], interest_events: Iterable[Event]) -> list[Event]:
+        """Merge both queues at random, each in its own order; all interleavings are equally likely."""
+        queues = [list(flights), list(interest_events)]
         turns = [queue for queue in queues for _ in queue]
         chance.shuffle(turns)
         return [queue.pop(0) for queue in turns]
 
-    def kept_wishes(self) -> list[Event]:
-        """What compaction leaves."""
-        last = {each.key: each for each in self.wishes}
-        return [each for each in self.wishes if last[each.key] is each]
+    def compacted_interest_events(self) -> list[Event]:
+        """Return the events that compaction leaves: the last one of each key."""
+        last = {each.key: each for each in self.interest_events}
+        return [each for each in self.interest_events if last[each.key] is each]
 
 
 @st.composite
-def lives(draw, *, are_changed: bool) -> Life:
+def airport_histories(draw, *, are_changed: bool) -> AirportHistory:
+    """Generate a history with late flights. `are_changed`: interests may be changed or removed, and flights deleted."""
     log: list[Observation] = []
     for event in draw(interleaved()):
         late = draw(st.lists(st.integers(1, 12 * 3600), max_size=3)) if event.coverage is not Coverage.GAP else []
         log.append(replace(event, event_times=(*event.event_times, *(event.begin - back for back in late))))
-    wishes = []
+    interest_events = []
     sequence = count(1)
     for number in range(draw(st.integers(1, 3))):
         shape = replace(draw(interests), interest_id=UUID(int=number))
         for version in range(1, (draw(st.integers(1, 3)) if are_changed else 1) + 1):
             changed = replace(draw(interests), interest_id=shape.interest_id, version=version)
             kept = replace(changed, direction=shape.direction, window=shape.window)
-            wishes.append(interest_set(kept, next(sequence)))
+            interest_events.append(interest_set(kept, next(sequence)))
         if are_changed and draw(st.integers(0, 3)) == 0:
-            wishes.append(interest_removed(shape, next(sequence)))
+            interest_events.append(interest_removed(shape, next(sequence)))
     flights = tuple(observed(AIRPORT, number + 1, event) for number, event in enumerate(log))
     deleted = draw(st.integers(0, len(flights))) if are_changed and draw(st.booleans()) else 0
-    return Life(flights, tuple(wishes), deleted)
+    return AirportHistory(flights, tuple(interest_events), deleted)
 
 
 @settings(max_examples=300)
 @given(
-    life=lives(are_changed=False) | lives(are_changed=True),
+    history=airport_histories(are_changed=False) | airport_histories(are_changed=True),
     chance=st.randoms(use_true_random=False),
     is_compacted=st.booleans(),
 )
-def test_an_honest_stream_is_never_accused(life, chance, is_compacted) -> None:
-    """However its topics met, whatever came late, was changed, removed, compacted or deleted since."""
-    raised = statements(told(life.merged(chance, life.flights, life.wishes)))
-    grounds = Grounds(TRUNCATED if life.deleted else ())
-    wishes = life.kept_wishes() if is_compacted else life.wishes
-    computed = statements(told(life.merged(chance, life.flights[life.deleted :], wishes), grounds))
+def test_a_correct_stream_has_no_difference_without_an_exemption(history, chance, is_compacted) -> None:
+    """Any interleaving, late flights, changes, removals, compaction and retention are explained by exemptions."""
+    raised = build_compared_alerts(fold_events(history.merge(chance, history.flights, history.interest_events)))
+    exemptions = ExemptionFinder(TRUNCATED if history.deleted else ())
+    interest_events = history.compacted_interest_events() if is_compacted else history.interest_events
+    remaining = history.merge(chance, history.flights[history.deleted :], interest_events)
+    computed = build_compared_alerts(fold_events(remaining, exemptions))
     for alert_id in raised.keys() ^ computed.keys():
-        assert grounds.excuse(raised.get(alert_id) or computed[alert_id]) is not None
+        assert exemptions.find_exemption(raised.get(alert_id) or computed[alert_id]) is not None
 
 
 TWO_HOURS = [seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 2, ())]
 
 
-def grounds_of(*events: Event, truncated: tuple[int, ...] = ()) -> Grounds:
-    grounds = Grounds(truncated)
-    told(events, grounds)
-    return grounds
+def collect_exemptions(*events: Event, truncated: tuple[int, ...] = ()) -> ExemptionFinder:
+    """Return an exemption finder that has the facts of these events."""
+    exemptions = ExemptionFinder(truncated)
+    fold_events(events, exemptions)
+    return exemptions
 
 
-def an_alert(interest: Interest | None = None, log: Iterable[Observation] = TWO_HOURS) -> Statement:
-    """The first thing to be said of an interest."""
+def an_alert(interest: Interest | None = None, log: Iterable[Observation] = TWO_HOURS) -> ComparedAlert:
+    """Return the first alert of an interest with these flights."""
     events = [interest_set(interest or an_interest(), 1)]
     events += [observed(AIRPORT, number + 1, event) for number, event in enumerate(log)]
-    return next(iter(statements(told(events)).values()))
+    return next(iter(build_compared_alerts(fold_events(events)).values()))
 
 
-def flights(log: Iterable[Observation]) -> list[Event]:
+def flight_events(log: Iterable[Observation]) -> list[Event]:
+    """Return the events of observations at the airport, with sequences from 1."""
     return [observed(AIRPORT, number + 1, event) for number, event in enumerate(log)]
 
 
-def test_where_the_log_has_all_nothing_is_excused() -> None:
-    """An alert that is lost there is a loss."""
-    assert grounds_of(interest_set(an_interest(), 1), *flights(TWO_HOURS)).excuse(an_alert()) is None
+def test_with_a_complete_log_no_alert_is_exempt() -> None:
+    """A missing alert is then a real loss."""
+    assert (
+        collect_exemptions(interest_set(an_interest(), 1), *flight_events(TWO_HOURS)).find_exemption(an_alert()) is None
+    )
 
 
 @pytest.mark.parametrize(
-    ("wishes", "reason"),
+    ("interest_events", "reason"),
     [
-        ([], Reason.INTEREST_GONE),
-        ([interest_set(an_interest(version=2), 2)], Reason.INTEREST_GONE),
-        ([interest_removed(an_interest(), 2)], Reason.INTEREST_GONE),
-        ([interest_set(an_interest(), 1), interest_set(an_interest(version=2), 2)], Reason.INTEREST_CHANGED),
-        ([interest_set(an_interest(), 1), interest_removed(an_interest(), 2)], Reason.INTEREST_CHANGED),
+        ([], Exemption.INTEREST_GONE),
+        ([interest_set(an_interest(version=2), 2)], Exemption.INTEREST_GONE),
+        ([interest_removed(an_interest(), 2)], Exemption.INTEREST_GONE),
+        ([interest_set(an_interest(), 1), interest_set(an_interest(version=2), 2)], Exemption.INTEREST_CHANGED),
+        ([interest_set(an_interest(), 1), interest_removed(an_interest(), 2)], Exemption.INTEREST_CHANGED),
     ],
 )
-def test_an_interest_that_is_not_what_it_was_excuses(wishes, reason) -> None:
-    """Its key is compacted; and how far an earlier version was judged depended on when it was changed."""
-    assert grounds_of(*wishes, *flights(TWO_HOURS)).excuse(an_alert()) is reason
+def test_a_changed_or_removed_interest_exempts_its_alerts(interest_events, reason) -> None:
+    """Compaction removes older versions, and the time of a change decides which windows the older version judged."""
+    assert collect_exemptions(*interest_events, *flight_events(TWO_HOURS)).find_exemption(an_alert()) is reason
 
 
-def test_a_version_that_came_too_late_to_be_taken_changes_nothing() -> None:
-    """The stream dropped it, and so it is no change."""
-    wishes = [interest_set(an_interest(version=2), 1), interest_set(an_interest(version=1), 2)]
-    assert grounds_of(*wishes, *flights(TWO_HOURS)).excuse(an_alert(an_interest(version=2))) is None
+def test_an_outdated_version_is_no_change() -> None:
+    """The stream dropped the outdated version, so the alerts are not exempt."""
+    interest_events = [interest_set(an_interest(version=2), 1), interest_set(an_interest(version=1), 2)]
+    exemptions = collect_exemptions(*interest_events, *flight_events(TWO_HOURS))
+    assert exemptions.find_exemption(an_alert(an_interest(version=2))) is None
 
 
-def test_a_late_flight_excuses_what_looks_at_its_hour_and_nothing_else() -> None:
-    """Who was known when it came was told more than who came after it."""
+def test_a_late_flight_exempts_the_alerts_that_depend_on_its_hour_and_no_others() -> None:
+    """An interest that was set before the late flight has more alerts than one that was set after it."""
     log = [*TWO_HOURS, seen(2, 3, (0.5,)), seen(3, 4, (3.1, 3.2, 3.3)), seen(4, 5)]
-    grounds = grounds_of(interest_set(an_interest(), 1), *flights(log))
-    first, *_, last = sorted(
-        statements(told([interest_set(an_interest(), 1), *flights(log)])).values(), key=lambda each: each.window_start
-    )
-    assert grounds.excuse(first) is Reason.LATE_FLIGHTS
-    assert grounds.excuse(last) is None
+    exemptions = collect_exemptions(interest_set(an_interest(), 1), *flight_events(log))
+    alerts = build_compared_alerts(fold_events([interest_set(an_interest(), 1), *flight_events(log)]))
+    first, *_, last = sorted(alerts.values(), key=lambda alert: alert.window_start)
+    assert exemptions.find_exemption(first) is Exemption.LATE_FLIGHTS
+    assert exemptions.find_exemption(last) is None
 
 
-def test_where_the_beginning_of_the_log_was_deleted_the_windows_that_it_may_have_counted_in_are_excused() -> None:
-    """Up to the end of the first interval that is left, and for runs so many windows more."""
+def test_a_truncated_log_exempts_the_windows_that_the_deleted_flights_may_have_counted_in() -> None:
+    """Exempt are windows up to the end of the first remaining interval, and for runs `for_windows` windows more."""
     later = [seen(hour, hour + 1, (hour + 0.1, hour + 0.2, hour + 0.3) if hour % 2 else ()) for hour in range(8)]
     run = an_interest(interest_id=UUID(int=7), for_windows=2, high=None, low=9)
-    wishes = [interest_set(an_interest(), 1), interest_set(run, 2)]
-    grounds = grounds_of(*wishes, *flights(later)[2:], truncated=TRUNCATED)
-    excused = {
-        (each.interest_id.int, (each.window_start - 1_360_281_600) // 3600): grounds.excuse(each)
-        for each in statements(told([*wishes, *flights(later)])).values()
+    interest_events = [interest_set(an_interest(), 1), interest_set(run, 2)]
+    exemptions = collect_exemptions(*interest_events, *flight_events(later)[2:], truncated=TRUNCATED)
+    found = {
+        (each.interest_id.int, (each.window_start - 1_360_281_600) // 3600): exemptions.find_exemption(each)
+        for each in build_compared_alerts(fold_events([*interest_events, *flight_events(later)])).values()
     }
-    assert {key for key, reason in excused.items() if reason is Reason.FLIGHTS_GONE} == {(1, 1), (1, 2), (1, 3), (7, 1)}
-    assert {key for key, reason in excused.items() if reason is None} == {(1, 4), (1, 5), (1, 6), (1, 7)}
+    assert {key for key, reason in found.items() if reason is Exemption.FLIGHTS_GONE} == {
+        (1, 1),
+        (1, 2),
+        (1, 3),
+        (7, 1),
+    }
+    assert {key for key, reason in found.items() if reason is None} == {(1, 4), (1, 5), (1, 6), (1, 7)}
 
 
-def test_an_interval_of_which_a_part_was_deleted_is_in_doubt_to_its_end() -> None:
-    """It is covered by the part that is left, which has not all of its flights."""
+def test_an_interval_with_a_deleted_batch_is_exempt_to_its_end() -> None:
+    """The remaining batch covers the interval, but does not have all of its flights."""
     parts = [seen(0, 1, (0.1, 0.2), Coverage.PARTIAL), seen(0, 1, (0.3,))]
-    wish = interest_set(an_interest(), 1)
-    (alert,) = statements(told([wish, *flights(parts)])).values()
-    assert grounds_of(wish, flights(parts)[1], truncated=TRUNCATED).excuse(alert) is Reason.FLIGHTS_GONE
+    event = interest_set(an_interest(), 1)
+    (alert,) = build_compared_alerts(fold_events([event, *flight_events(parts)])).values()
+    exemptions = collect_exemptions(event, flight_events(parts)[1], truncated=TRUNCATED)
+    assert exemptions.find_exemption(alert) is Exemption.FLIGHTS_GONE
 
 
-def test_of_an_airport_that_is_no_longer_in_the_log_nothing_can_be_told() -> None:
-    """Its alerts may still be on their topic."""
-    assert grounds_of(interest_set(an_interest(), 1), truncated=TRUNCATED).excuse(an_alert()) is Reason.FLIGHTS_GONE
+def test_an_airport_that_has_left_the_log_exempts_its_alerts() -> None:
+    """The alerts of such an airport may still be on their topic."""
+    assert (
+        collect_exemptions(interest_set(an_interest(), 1), truncated=TRUNCATED).find_exemption(an_alert())
+        is Exemption.FLIGHTS_GONE
+    )
 
 
-def test_an_alert_is_the_same_statement_computed_or_read() -> None:
-    """Else the two sides could not be compared."""
-    (alert,) = told([interest_set(an_interest(), 1), *flights(TWO_HOURS[:1])]).values()
+def test_a_computed_alert_equals_the_decoded_one() -> None:
+    """The two sides could not be compared otherwise."""
+    (alert,) = fold_events([interest_set(an_interest(), 1), *flight_events(TWO_HOURS[:1])]).values()
     published_at = BASE + timedelta(seconds=5)
-    read = decode_statement(encode_alert(alert, published_at))
-    assert read == statement_of(alert, round(published_at.timestamp() * 1000))
+    read = decode_compared_alert(encode_alert(alert, published_at))
+    assert read == build_compared_alert(alert, round(published_at.timestamp() * 1000))

@@ -1,4 +1,4 @@
-"""Workers with tables on disk, to which things happen."""
+"""Workers with tables on disk, which tests start, stop, kill and start again."""
 
 import random
 import shutil
@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from local.kafka import Broker
-from tests.streams.process import Worker, begun_worker
+from tests.streams.process import Worker, started_worker
 from tests.waiting import eventually
 
 
-class Crew:
+class DiskWorkers:
     """Workers of one broker, by name, each with a directory of its own that outlives its process."""
 
     def __init__(self, folder: Path, broker: Broker, stack: ExitStack) -> None:
@@ -21,16 +21,16 @@ class Crew:
         self._stack = stack
         self.running: dict[str, Worker] = {}
 
-    def begin(self, name: str) -> Worker:
-        """Begin a worker, or one that was ended again; it need not be ready when this returns."""
-        worker = begun_worker(
+    def start(self, name: str) -> Worker:
+        """Start a worker, for the first time or again. Returns before the worker is ready."""
+        worker = started_worker(
             self._folder, self._broker.bootstrap_servers, STORE="rocksdb", DATA_DIR=str(self.directory(name))
         )
         self.running[name] = self._stack.enter_context(worker)
         return self.running[name]
 
-    def await_crash(self, name: str) -> None:
-        """Return when a worker has ended by itself, with an error."""
+    def wait_for_crash(self, name: str) -> None:
+        """Wait until a worker has ended by itself with an error."""
         worker = self.running.pop(name)
         assert worker.process.wait(60) == 1, worker.log()
 
@@ -38,36 +38,36 @@ class Crew:
         return self._folder / name
 
     def kill(self, name: str) -> None:
-        """kill -9."""
+        """Kill a worker with SIGKILL."""
         self.running.pop(name).kill()
 
-    def wipe(self, name: str) -> None:
-        """Lose what an ended worker had on disk."""
+    def delete_directory(self, name: str) -> None:
+        """Delete the directory of a worker that has ended."""
         assert name not in self.running
         shutil.rmtree(self.directory(name), ignore_errors=True)
         assert not self.directory(name).exists()
 
-    def let_go(self, name: str) -> None:
-        """SIGTERM, which it must obey in an orderly way; it is let come to its work before."""
+    def terminate(self, name: str) -> None:
+        """Wait until a worker is ready, then stop it with SIGTERM, and require exit code 0."""
         worker = self.running.pop(name)
         eventually(worker.is_ready)
         assert worker.terminate() == 0, worker.log()
 
-    def work_on(self, chance: random.Random, longest_s: float) -> None:
-        """Let a random time pass, in which none of them may end."""
-        some = next(iter(self.running.values()))
+    def wait_random_time(self, chance: random.Random, longest_s: float) -> None:
+        """Wait up to `longest_s` seconds. Fails if one of the workers ends meanwhile."""
+        worker = next(iter(self.running.values()))
         try:
-            some.process.wait(chance.uniform(0, longest_s))
+            worker.process.wait(chance.uniform(0, longest_s))
         except subprocess.TimeoutExpired:
             return
-        raise AssertionError(some.log())
+        raise AssertionError(worker.log())
 
 
 @contextmanager
-def a_crew(folder: Path, broker: Broker, *names: str) -> Iterator[Crew]:
-    """Workers that were just begun; killed at the end of the block."""
+def running_disk_workers(folder: Path, broker: Broker, *names: str) -> Iterator[DiskWorkers]:
+    """Start workers for the block; all are killed at its end."""
     with ExitStack() as stack:
-        crew = Crew(folder, broker, stack)
+        workers = DiskWorkers(folder, broker, stack)
         for name in names:
-            crew.begin(name)
-        yield crew
+            workers.start(name)
+        yield workers
