@@ -9,8 +9,14 @@ from hypothesis import given, settings
 
 from domain.interests import Direction
 from domain.traffic import Coverage, Observation
-from streams.pages.explain import EXPLAINED, WINDOWS_A_PAGE, Explained, explained, in_words
-from streams.pages.rendering import explain_page
+from streams.pages.explain import (
+    EXPLANATION_ADAPTER,
+    WINDOWS_PER_PAGE,
+    InterestExplanation,
+    describe_interest,
+    explain_interest,
+)
+from streams.pages.rendering import render_explanation
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.events import interest_set, observed
@@ -20,12 +26,12 @@ NOW = BASE + timedelta(days=3)
 HOUR = timedelta(hours=1)
 
 
-def explain(log: list[Observation], wish) -> Explained:
+def explain(log: list[Observation], wish) -> InterestExplanation:
     bench = JoinStateOnDicts()
     bench.fold(interest_set(wish, 1))
     for number, each in enumerate(log):
         bench.fold(observed("KJFK", number + 1, each))
-    return explained(bench.state, wish, NOW)
+    return explain_interest(bench.state, wish, NOW)
 
 
 @given(log=interleaved(), wish=interests)
@@ -40,7 +46,7 @@ def test_what_is_said_is_what_the_brute_force_model_says(log, wish) -> None:
         if bound.said
     }
     assert said == compute_expected_alerts(wish, log)
-    assert told.alerts == len(said)
+    assert told.alert_count == len(said)
     signs = {(each.bound.value, each.state.value, each.start) for each in told.series.statements}
     first = told.series.windows[0].start if told.series.windows else NOW
     assert signs == {each for each in said if each[2] >= first}
@@ -51,7 +57,7 @@ def why(log, hour: int, **changes) -> str:
     """What is told of the window so many hours after BASE."""
     told = explain(log, an_interest(**changes))
     (window,) = [each for each in told.windows if each.start == BASE + hour * HOUR]
-    return " | ".join(f"{bound.state if bound.said else '-'}: {bound.why}" for bound in window.notable)
+    return " | ".join(f"{bound.state if bound.said else '-'}: {bound.why}" for bound in window.shown_bounds)
 
 
 FULL = (0.1, 0.2, 0.3)
@@ -109,32 +115,32 @@ def test_an_interest_whose_airport_is_not_covered_is_explained_too() -> None:
     """There is nothing to judge, and the page says so."""
     told = explain([], an_interest())
     assert told.windows == ()
-    assert "nothing is covered" in explain_page(told, 1, False, "w")
+    assert "nothing is covered" in render_explanation(told, 1, False, "w")
 
 
 def test_the_page_shows_the_newest_windows_first_and_may_show_alerts_alone() -> None:
     """Forty days of hours are a thousand."""
     log = [seen(0, 1, FULL), seen(1, 60)]
     told = explain(log, an_interest())
-    newest, oldest = explain_page(told, 1, False, "w"), explain_page(told, 2, False, "w")
-    assert newest.count('<tr role="row" data-key') == WINDOWS_A_PAGE
+    newest, oldest = render_explanation(told, 1, False, "w"), render_explanation(told, 2, False, "w")
+    assert newest.count('<tr role="row" data-key') == WINDOWS_PER_PAGE
     assert "Sun 10 Feb 11:00–12:00</th>" in newest
     assert "Fri 8 Feb 00:00–01:00</th>" in oldest.split("Window by window")[1]
-    alone = explain_page(told, 1, True, "w")
+    alone = render_explanation(told, 1, True, "w")
     assert alone.count('<tr role="row" data-key') == 2
-    assert "No window brought an alert." in explain_page(explain([seen(0, 1)], an_interest()), 1, True, "w")
+    assert "No window brought an alert." in render_explanation(explain([seen(0, 1)], an_interest()), 1, True, "w")
 
 
 def test_the_interest_is_told_in_words() -> None:
     """As the person put it."""
     told = explain([], an_interest(low=1, for_windows=3, direction=Direction.BOTH))
-    assert in_words(told) == "more than 2 or fewer than 1 arrivals and departures, 3 windows in a row"
+    assert describe_interest(told) == "more than 2 or fewer than 1 arrivals and departures, 3 windows in a row"
 
 
 def test_the_json_names_no_person() -> None:
     """It has every window that is remembered."""
-    told = json.loads(EXPLAINED.dump_json(explain([seen(0, 60, FULL)], an_interest())))
-    assert len(told["windows"]) > WINDOWS_A_PAGE
+    told = json.loads(EXPLANATION_ADAPTER.dump_json(explain([seen(0, 60, FULL)], an_interest())))
+    assert len(told["windows"]) > WINDOWS_PER_PAGE
     assert str(an_interest().user_id) not in json.dumps(told)
     assert "user" not in told
 

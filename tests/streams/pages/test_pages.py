@@ -16,30 +16,38 @@ from domain.interests import Direction
 from domain.traffic import Coverage
 from domain.windows import Window
 from streams.app import create_app
-from streams.pages.airport import airport_detail
-from streams.pages.explain import explained
+from streams.pages.airport import build_airport_detail
+from streams.pages.explain import explain_interest
 from streams.pages.overview import (
-    AIRPORTS,
-    AIRPORTS_A_PAGE,
-    OVERVIEW,
+    AIRPORTS_ADAPTER,
+    AIRPORTS_PER_PAGE,
+    OVERVIEW_ADAPTER,
     SHOWN_HOURS,
     Overview,
     WorkerShown,
-    airport_shown,
-    merged,
-    overview_of,
+    build_airport_shown,
+    build_overview,
+    merge_overviews,
 )
 from streams.pages.pulse import LoopLag
 from streams.pages.rendering import (
-    STATIC,
-    airport_page,
-    explain_page,
-    graph_page,
-    overview_page,
-    sorry_page,
-    stats_page,
+    STATIC_FILES,
+    render_airport,
+    render_error,
+    render_explanation,
+    render_graph,
+    render_overview,
+    render_stats,
 )
-from streams.pages.worker import AgentShown, MemberShown, RecoveryShown, TableShown, TopicShown, WorkerState, graph_of
+from streams.pages.worker import (
+    AgentShown,
+    MemberShown,
+    RecoveryShown,
+    TableShown,
+    TopicShown,
+    WorkerState,
+    build_graph,
+)
 from streams.recent_activity import RecentActivity
 from streams.settings import StreamsSettings
 from tests.domain.logs import BASE, an_interest
@@ -62,7 +70,7 @@ def a_bench(airport: str, *log) -> JoinStateOnDicts:
 
 def an_overview(*airports, ticker: RecentActivity | None = None, name: str = "10.0.0.1:80") -> Overview:
     ticker = ticker or RecentActivity(Seconds(), Seconds())
-    return overview_of(airports, ticker, NOW, [WorkerShown(name, 12, answered=True)])
+    return build_overview(airports, ticker, NOW, [WorkerShown(name, 12, answered=True)])
 
 
 def a_state() -> WorkerState:
@@ -88,7 +96,7 @@ def a_state() -> WorkerState:
 def test_the_last_covered_hours_are_shown_and_an_open_one_is_not() -> None:
     """Half an hour of flights beside full ones would look like a lull."""
     bench = a_bench("KJFK", seen(0, 100, (51.5, 52.5, 99.5)), seen(100, 100.5, (100.2,)))
-    airport = airport_shown(bench.state, "KJFK", NOW)
+    airport = build_airport_shown(bench.state, "KJFK", NOW)
     assert len(airport.departures.hours) == SHOWN_HOURS
     assert (airport.departures.hours[0], airport.departures.hours[-1]) == (1, 1)
     assert airport.departures.watermark == "2013-02-12T04:30Z"
@@ -101,15 +109,15 @@ def test_the_last_covered_hours_are_shown_and_an_open_one_is_not() -> None:
 def test_hours_that_a_gap_touches_are_told() -> None:
     """Its few flights are not all that there were."""
     bench = a_bench("KJFK", seen(0, 2), seen(2, 3.5, (), Coverage.GAP), seen(3.5, 6))
-    assert airport_shown(bench.state, "KJFK", NOW).departures.gaps == (2, 3)
+    assert build_airport_shown(bench.state, "KJFK", NOW).departures.gaps == (2, 3)
 
 
 def test_breaches_are_those_of_the_last_closed_window() -> None:
     """Two flights are no more than two; three are."""
     bench = a_bench("KJFK", seen(0, 1, (0.1, 0.2)))
-    assert airport_shown(bench.state, "KJFK", NOW).breaches == ()
+    assert build_airport_shown(bench.state, "KJFK", NOW).breaches == ()
     bench.fold(observed("KJFK", 2, seen(1, 2, (1.1, 1.2, 1.3))))
-    (breach,) = airport_shown(bench.state, "KJFK", NOW).breaches
+    (breach,) = build_airport_shown(bench.state, "KJFK", NOW).breaches
     assert (breach.direction, breach.window, breach.bound, breach.interests) == (
         Direction.DEPARTURES,
         Window.ONE_HOUR,
@@ -121,14 +129,14 @@ def test_breaches_are_those_of_the_last_closed_window() -> None:
 def test_a_clock_behind_the_watermark_shows_no_lag() -> None:
     """A lag below nothing would puzzle."""
     bench = a_bench("KJFK", seen(0, 100))
-    assert airport_shown(bench.state, "KJFK", BASE).departures.lag_s == 0
+    assert build_airport_shown(bench.state, "KJFK", BASE).departures.lag_s == 0
 
 
 def test_an_airport_that_is_in_no_list_is_shown_by_its_code() -> None:
     """The list may be older than the airport."""
-    airport = airport_shown(a_bench("ZZZZ", seen(0, 1)).state, "ZZZZ", NOW)
+    airport = build_airport_shown(a_bench("ZZZZ", seen(0, 1)).state, "ZZZZ", NOW)
     assert (airport.icao, airport.name, airport.departures.hours) == ("ZZZZ", "", (0,))
-    assert "in no list of airports" in overview_page(an_overview(airport), 1, False, "w")
+    assert "in no list of airports" in render_overview(an_overview(airport), 1, False, "w")
 
 
 def test_workers_together_know_what_each_knows() -> None:
@@ -142,38 +150,38 @@ def test_workers_together_know_what_each_knows() -> None:
     second.record_alert(an_alert(airport="LICC"))
     left.at += 2
     right.at += 1
-    jfk = airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW)
-    licc = airport_shown(a_bench("LICC", seen(0, 2)).state, "LICC", NOW)
+    jfk = build_airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW)
+    licc = build_airport_shown(a_bench("LICC", seen(0, 2)).state, "LICC", NOW)
     stale = replace(jfk, interests=0)
     one = an_overview(jfk, ticker=first, name="b:1")
     other = an_overview(licc, stale, ticker=second, name="a:1")
-    both = merged(one, [other], [WorkerShown("c:1", 4, answered=False, note="did not answer")])
+    both = merge_overviews(one, [other], [WorkerShown("c:1", 4, answered=False, note="did not answer")])
     assert [each.icao for each in both.airports] == ["KJFK", "LICC"]
     assert both.airports[0] == jfk, "of what two tell around a rebalance, this worker's own is taken"
     assert [each.airport for each in both.alerts] == ["LICC", "KJFK"]
     assert both.flights_by_second[-3:] == (0, 50, 0)
     assert (both.flights_rate, both.alerts_rate) == (5.0, 0.2)
     assert [each.name for each in both.workers] == ["a:1", "b:1", "c:1"]
-    page = overview_page(both, 1, False, "b:1")
+    page = render_overview(both, 1, False, "b:1")
     assert "Not everything is shown" in page
     assert "2</b> of 3 answered" in page
-    assert "Not everything is shown" not in overview_page(one, 1, False, "b:1")
+    assert "Not everything is shown" not in render_overview(one, 1, False, "b:1")
 
 
 def test_workers_understand_each_other_and_newer_ones() -> None:
     """The overview goes from worker to worker as JSON; a newer version may add to it."""
     ticker = RecentActivity(Seconds(), Seconds())
     ticker.record_alert(an_alert())
-    overview = an_overview(airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW), ticker=ticker)
-    told = json.loads(OVERVIEW.dump_json(overview))
+    overview = an_overview(build_airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW), ticker=ticker)
+    told = json.loads(OVERVIEW_ADAPTER.dump_json(overview))
     told["airports"][0]["weather"] = "fine"
-    assert OVERVIEW.validate_python(told) == overview
+    assert OVERVIEW_ADAPTER.validate_python(told) == overview
 
 
 def test_the_json_of_airports_has_what_readers_rely_on() -> None:
     """A list of objects with code, name, both directions, and a count of interests."""
     bench = a_bench("LICC", seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 3, (2.5,)))
-    (airport,) = json.loads(AIRPORTS.dump_json((airport_shown(bench.state, "LICC", NOW),)))
+    (airport,) = json.loads(AIRPORTS_ADAPTER.dump_json((build_airport_shown(bench.state, "LICC", NOW),)))
     assert {"icao", "name", "arrivals", "departures", "interests"} <= airport.keys()
     assert airport["departures"]["watermark"] == "2013-02-08T03:00Z"
     assert airport["departures"]["hours"] == [3, 0, 1]
@@ -182,31 +190,31 @@ def test_the_json_of_airports_has_what_readers_rely_on() -> None:
 
 def test_without_airports_the_page_says_so() -> None:
     """An empty table could be a fault."""
-    page = overview_page(an_overview(), 1, False, "w")
+    page = render_overview(an_overview(), 1, False, "w")
     assert "No flights observed yet" in page
     assert "No alert was raised" in page
-    assert "No airport is in breach." in overview_page(an_overview(), 1, True, "w")
+    assert "No airport is in breach." in render_overview(an_overview(), 1, True, "w")
 
 
 def test_many_airports_are_shown_page_by_page() -> None:
     """In order, each once; a page beyond the last is the last."""
-    shown = airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW)
-    codes = [f"A{number:03}" for number in range(2 * AIRPORTS_A_PAGE + 1)]
+    shown = build_airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW)
+    codes = [f"A{number:03}" for number in range(2 * AIRPORTS_PER_PAGE + 1)]
     overview = an_overview(*(replace(shown, icao=code) for code in codes))
     found = [
-        re.findall(r'class="icao" href="/airports/(\w+)"', overview_page(overview, page, False, "w"))
+        re.findall(r'class="icao" href="/airports/(\w+)"', render_overview(overview, page, False, "w"))
         for page in (1, 2, 3, 9)
     ]
     assert found[0] + found[1] + found[2] == codes
     assert found[3] == found[2]
-    assert 'rel="next"' not in overview_page(overview, 3, False, "w")
+    assert 'rel="next"' not in render_overview(overview, 3, False, "w")
 
 
 def test_one_may_look_at_the_breaches_alone() -> None:
     """Among hundreds of airports they are what matters."""
-    calm = airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW)
-    wild = airport_shown(a_bench("LICC", seen(0, 1, (0.1, 0.2, 0.3))).state, "LICC", NOW)
-    page = overview_page(an_overview(calm, wild), 1, True, "w")
+    calm = build_airport_shown(a_bench("KJFK", seen(0, 1)).state, "KJFK", NOW)
+    wild = build_airport_shown(a_bench("LICC", seen(0, 1, (0.1, 0.2, 0.3))).state, "LICC", NOW)
+    page = render_overview(an_overview(calm, wild), 1, True, "w")
     assert "/airports/LICC" in page
     assert "/airports/KJFK" not in page
     assert 'href="/overview?show=breaches" aria-current="true"' in page
@@ -221,16 +229,16 @@ def pages(called: str = "KJFK") -> dict[str, str]:
     ticker = RecentActivity(Seconds(), Seconds())
     ticker.record_alert(an_alert(airport=called))
     desk = a_bench("KJFK", *log).state
-    shown = replace(airport_shown(desk, "KJFK", NOW), icao=called, name=called, city=called)
-    detail = airport_detail(desk, "KJFK", Window.ONE_HOUR, NOW, ticker.list_alert_groups())
-    why = explained(desk, an_interest(low=1), NOW)
+    shown = replace(build_airport_shown(desk, "KJFK", NOW), icao=called, name=called, city=called)
+    detail = build_airport_detail(desk, "KJFK", Window.ONE_HOUR, NOW, ticker.list_alert_groups())
+    why = explain_interest(desk, an_interest(low=1), NOW)
     return {
-        "overview": overview_page(an_overview(shown, ticker=ticker, name=called), 1, False, called),
-        "airport": airport_page(replace(detail, icao=called, name=called, city=called), called),
-        "explain": explain_page(replace(why, airport=called, name=called), 1, False, called),
-        "stats": stats_page(replace(a_state(), name=called)),
-        "graph": graph_page(graph_of(replace(a_state(), name=called))),
-        "sorry": sorry_page("Not found", called, True, called),
+        "overview": render_overview(an_overview(shown, ticker=ticker, name=called), 1, False, called),
+        "airport": render_airport(replace(detail, icao=called, name=called, city=called), called),
+        "explain": render_explanation(replace(why, airport=called, name=called), 1, False, called),
+        "stats": render_stats(replace(a_state(), name=called)),
+        "graph": render_graph(build_graph(replace(a_state(), name=called))),
+        "sorry": render_error("Not found", called, True, called),
     }
 
 
@@ -250,7 +258,7 @@ def test_no_page_carries_script_or_style_in_itself(name) -> None:
     assert re.findall(r"<style|\sstyle=|\son\w+=|javascript:", page) == []
     assert re.findall(r"(?:src|href|action)=\"(?!/|#)", page) == []
     for path in re.findall(r"/static/([\w.]+)", page):
-        assert path in STATIC
+        assert path in STATIC_FILES
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -280,18 +288,18 @@ def test_every_page_can_be_found_one_s_way_in(name) -> None:
 
 def test_only_what_may_pass_is_looked_at_again() -> None:
     """A page that is not found stays so."""
-    assert "live.js" in sorry_page("Not ready", "It moves.", True, "w")
-    assert "live.js" not in sorry_page("Not found", "There is none.", False, "w")
+    assert "live.js" in render_error("Not ready", "It moves.", True, "w")
+    assert "live.js" not in render_error("Not found", "There is none.", False, "w")
 
 
 def test_the_worker_s_numbers_have_their_units() -> None:
     """And large ones their commas."""
-    page = stats_page(a_state())
+    page = render_stats(a_state())
     for told in ("1 h 2 min", "1,234", "0.3</b> ms", "most 4.5 ms", "took 1.25 s", "4,321", "2 rebalances", "RocksDB"):
         assert told in page
     estimate = replace(a_state(), tables=(replace(a_state().tables[0], is_estimate=True),))
-    assert "≈ 1,234" in stats_page(estimate)
-    assert "4,321 events" in graph_page(graph_of(a_state()))
+    assert "≈ 1,234" in render_stats(estimate)
+    assert "4,321 events" in render_graph(build_graph(a_state()))
 
 
 _TEXT = [
@@ -306,7 +314,7 @@ _SHAPES = [("bar", "card"), ("bar-kept", "card"), ("gap-line", "gap"), ("edge", 
 
 def test_colours_have_the_contrast_that_people_need() -> None:
     """WCAG 2.2 AA, in both schemes: text 4.5 : 1 (1.4.3), shapes and the edges of controls 3 : 1 (1.4.11)."""
-    schemes = re.findall(r":root \{(.*?)\}", STATIC["pages.css"].body.decode(), re.DOTALL)
+    schemes = re.findall(r":root \{(.*?)\}", STATIC_FILES["pages.css"].body.decode(), re.DOTALL)
     assert len(schemes) == 2
     for scheme in schemes:
         colour = dict(re.findall(r"--([\w-]+): (#\w{6})", scheme))

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, expect
 from domain.interests import Direction
 from domain.windows import HOUR_S, seconds
 from local.kafka import Broker
-from streams.pages.rendering import UPDATE_S
+from streams.pages.rendering import UPDATE_INTERVAL_S
 from tests.domain.logs import BASE, compute_expected_alerts
 from tests.streams import blizzard
 from tests.streams.browser import PHONE, SCREENSHOTS, WIDE, require_installed, running_browser, visit
@@ -329,7 +329,7 @@ def test_a_page_follows_what_happens_and_disturbs_nobody(chromium: Browser, kafk
         folded(kafka, blizzard.build_extra_hour("KLGA", 44, hour=1))
         # Longer than it would have taken.
         with pytest.raises(AssertionError):
-            expect(figure).to_contain_text("Mon 11 Feb 01:00–02:00", timeout=1000 * UPDATE_S + 500)
+            expect(figure).to_contain_text("Mon 11 Feb 01:00–02:00", timeout=1000 * UPDATE_INTERVAL_S + 500)
         seen.page.get_by_role("button", name="Resume").click()
         expect(figure.get_by_role("row").nth(1)).to_contain_text("Mon 11 Feb 01:00–02:00")
         expect(seen.page.get_by_role("status")).to_have_text("Live")
@@ -357,7 +357,7 @@ def test_everything_can_be_reached_by_keyboard(chromium: Browser, workers) -> No
         assert stops[0][0] == "Skip to the content"
         assert all(style == "solid" and width >= 2 and visible for _, style, width, visible, _ in stops), stops
         reached = [text for text, *_ in stops]
-        for wanted in ("Airports", "Worker", "Graph", "Show", "Pause", "EGLL", "KJFK", "ZZZ9"):
+        for wanted in ("Airports", "Worker", "ProcessingGraph", "Show", "Pause", "EGLL", "KJFK", "ZZZ9"):
             assert wanted in reached
         seen.page.reload()
         seen.page.keyboard.press("Tab")
