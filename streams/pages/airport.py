@@ -159,13 +159,13 @@ def build_airport_detail(
         series=tuple(_build_series(traffic, past, direction, window, numbers, in_force) for direction in directions),
         thresholds=in_force,
         breaches=tuple(BreachShown(*key, breaches[key]) for key in sorted(breaches)),
-        coverage=tuple(_build_coverage(direction, traffic, now) for direction in past),
+        coverage=tuple(_summarize_coverage(direction, traffic, now) for direction in past),
         alerts=tuple(alerts),
     )
 
 
 def _compute_sort_key(threshold: ThresholdShown) -> tuple[int, int, Bound, int, int]:
-    """Return the sort key of a threshold: departures first, then arrivals, then both; in each short windows first."""
+    """Return the sort key of a threshold: direction (departures first), window length, bound, threshold, run."""
     order = (Direction.DEPARTURES, Direction.ARRIVALS, Direction.BOTH).index(threshold.direction)
     return order, threshold.window.hours, threshold.bound, threshold.threshold, threshold.for_windows
 
@@ -190,13 +190,14 @@ def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], win
     """
     begins, ends = [], []
     for direction, counts in past.items():
-        flow = traffic.select_directions(direction)[0]
-        if flow.covered_from is not None and flow.watermark is not None:
-            begins.append(flow.covered_from // HOUR_S)
-            ends.append(-(-flow.watermark // HOUR_S))
+        direction_traffic = traffic.select_directions(direction)[0]
+        covered_from, watermark = direction_traffic.covered_from, direction_traffic.watermark
+        if covered_from is not None and watermark is not None:
+            begins.append(covered_from // HOUR_S)
+            ends.append(-(-watermark // HOUR_S))
         if counts.first_hour < counts.end_hour:
             ends.append(_find_last_hour_with_flights(counts) + 1)
-            if flow.watermark is None or counts.first_hour < _compute_discard_hour(flow.watermark):
+            if watermark is None or counts.first_hour < _compute_discard_hour(watermark):
                 begins.append(counts.first_hour)
     if not ends:
         return range(0)
@@ -212,7 +213,7 @@ def _find_last_hour_with_flights(counts: HourlyCounts) -> int:
 
 
 def _compute_discard_hour(watermark: int) -> int:
-    """Return the hour before which coverage may be discarded already; coverage is discarded by whole days."""
+    """Return the hour (since 1970) before which coverage may be discarded already; that happens by whole days."""
     return watermark // HOUR_S - RETAINED_HOURS + 24
 
 
@@ -228,28 +229,28 @@ def _build_series(
 
     Of the thresholds `in_force` the series takes those of its direction and window length with the most interests.
     """
-    flows = [(traffic.select_directions(part)[0], past[part]) for part in direction.parts]
+    parts = [(traffic.select_directions(part)[0], past[part]) for part in direction.parts]
     fitting = [each for each in in_force if each.direction is direction and each.window is window]
     charted = tuple(sorted(fitting, key=lambda each: -each.interests)[:MAX_CHARTED_THRESHOLDS])
     return Series(
         direction=direction,
         window=window,
-        windows=tuple(_build_window(number, window, flows) for number in numbers),
+        windows=tuple(_build_window(number, window, parts) for number in numbers),
         thresholds=charted,
         statements=tuple(
             sorted(
-                (said for each in charted for said in _find_charted_alerts(each, traffic, numbers)),
-                key=lambda said: said.start,
+                (alert for each in charted for alert in _find_charted_alerts(each, traffic, numbers)),
+                key=lambda alert: alert.start,
             )
         ),
     )
 
 
-def _build_window(number: int, window: Window, flows: list[tuple[DirectionTraffic, HourlyCounts]]) -> WindowShown:
-    """Build one window: the flights of all directions together, and the least of their coverages."""
+def _build_window(number: int, window: Window, parts: list[tuple[DirectionTraffic, HourlyCounts]]) -> WindowShown:
+    """Build one window from the traffic and history of its directions: their flights together, the least coverage."""
     hour = number * window.hours
     start, end = hour * HOUR_S, (hour + window.hours) * HOUR_S
-    coverages = {_classify_coverage(flow, past, hour, start, end) for flow, past in flows}
+    coverages = {_classify_coverage(direction_traffic, past, hour, start, end) for direction_traffic, past in parts}
     least = next(
         coverage
         for coverage in (
@@ -261,20 +262,25 @@ def _build_window(number: int, window: Window, flows: list[tuple[DirectionTraffi
         )
         if coverage in coverages
     )
-    return WindowShown(instant(start), sum(past.total(hour, window.hours) for _, past in flows), least)
+    return WindowShown(instant(start), sum(past.total(hour, window.hours) for _, past in parts), least)
 
 
-def _classify_coverage(flow: DirectionTraffic, past: HourlyCounts, hour: int, start: int, end: int) -> WindowCoverage:
-    """Return one direction's coverage of a window: its first hour since 1970, its start and end in seconds."""
-    if flow.covered_from is None or flow.watermark is None:
+def _classify_coverage(
+    direction_traffic: DirectionTraffic, past: HourlyCounts, hour: int, start: int, end: int
+) -> WindowCoverage:
+    """Return one direction's coverage of a window.
+
+    `hour`: the window's first hour, in hours since 1970; `start` and `end`: in seconds since 1970.
+    """
+    if direction_traffic.covered_from is None or direction_traffic.watermark is None:
         return WindowCoverage.UNCOVERED
-    if start < flow.covered_from:
+    if start < direction_traffic.covered_from:
         # Coverage is kept for some forty days, closed windows for ninety.
-        is_kept = past.first_hour <= hour < min(past.end_hour, _compute_discard_hour(flow.watermark))
+        is_kept = past.first_hour <= hour < min(past.end_hour, _compute_discard_hour(direction_traffic.watermark))
         return WindowCoverage.FROM_HISTORY if is_kept else WindowCoverage.UNCOVERED
-    if flow.has_gap_in(start, end):
+    if direction_traffic.has_gap_in(start, end):
         return WindowCoverage.GAP
-    return WindowCoverage.CLOSED if end <= flow.watermark else WindowCoverage.OPEN
+    return WindowCoverage.CLOSED if end <= direction_traffic.watermark else WindowCoverage.OPEN
 
 
 def _find_charted_alerts(threshold: ThresholdShown, traffic: Traffic, numbers: range) -> Iterator[ChartedAlert]:
@@ -342,15 +348,15 @@ def is_alert_due(interest: Interest, state: AlertState) -> bool:
     return state is not AlertState.STILL or interest.repeat
 
 
-def _build_coverage(direction: Direction, traffic: Traffic, now: datetime) -> CoverageShown:
-    """Build the coverage of one direction: its begin, watermark, lag and gaps."""
-    flow = traffic.select_directions(direction)[0]
+def _summarize_coverage(direction: Direction, traffic: Traffic, now: datetime) -> CoverageShown:
+    """Summarize the coverage of one direction: its begin, watermark, lag and gaps."""
+    direction_traffic = traffic.select_directions(direction)[0]
     return CoverageShown(
         direction=direction,
-        covered_from=_convert_to_utc(flow.covered_from),
-        watermark=_convert_to_utc(flow.watermark),
-        lag_s=None if flow.watermark is None else max(seconds(now) - flow.watermark, 0),
-        gaps=tuple((instant(begin), instant(end)) for begin, end in reversed(flow.gaps)),
+        covered_from=_convert_to_utc(direction_traffic.covered_from),
+        watermark=_convert_to_utc(direction_traffic.watermark),
+        lag_s=None if direction_traffic.watermark is None else max(seconds(now) - direction_traffic.watermark, 0),
+        gaps=tuple((instant(begin), instant(end)) for begin, end in reversed(direction_traffic.gaps)),
     )
 
 

@@ -30,9 +30,9 @@ from streams.pages.overview import (
     AirportShown,
     Overview,
     WorkerShown,
-    build_airport_shown,
     build_overview,
     merge_overviews,
+    summarize_airport,
 )
 from streams.pages.pulse import WorkerSampler
 from streams.pages.worker import GRAPH_ADAPTER, STATE_ADAPTER, WorkerState, build_graph, build_worker_state, read_counts
@@ -110,16 +110,18 @@ class PageResponder:
         path = "/api/overview?scope=worker"
         own, responses = await asyncio.gather(self._get_own_overview(), self.workers.request_others(path))
         others: list[Overview] = []
-        silent: list[WorkerShown] = []
+        unanswered: list[WorkerShown] = []
         partitions = self.workers.list_partitions()
         for url, response in responses.items():
             overview = _parse_overview(response)
             if overview is None:
                 note = "did not answer" if response is None else "answered what this worker does not understand"
-                silent.append(WorkerShown(worker_name(url), len(partitions.get(url, ())), answered=False, note=note))
+                unanswered.append(
+                    WorkerShown(worker_name(url), len(partitions.get(url, ())), answered=False, note=note)
+                )
             else:
                 others.append(overview)
-        return merge_overviews(own, others, silent)
+        return merge_overviews(own, others, unanswered)
 
     async def _get_own_overview(self) -> Overview:
         """Return this worker's overview from the cache, or read the tables again if the cache has expired."""
@@ -138,7 +140,7 @@ class PageResponder:
             for index, icao in enumerate(sorted(self._list_owned_airports())):
                 if index % _AIRPORTS_PER_STEP == 0:
                     await asyncio.sleep(0)
-                shown.append(build_airport_shown(self._join_state, icao, now))
+                shown.append(summarize_airport(self._join_state, icao, now))
         partitions = self.workers.list_partitions().get(self.workers.own_url, ())
         worker = WorkerShown(self.own_name, len(partitions), answered=ready, note="" if ready else _RECOVERING_NOTE)
         return build_overview(shown, self._activity, now, [worker])

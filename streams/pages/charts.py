@@ -141,7 +141,7 @@ def build_chart(series: Series) -> Chart | None:
     slot = 100 / len(windows)
     return Chart(
         title=f"{name_flights(series.direction).capitalize()} {PER_WINDOW[series.window]}",
-        summary=_summarize(series, highest_count),
+        summary=_describe_chart(series, highest_count),
         bars=tuple(_build_bar(window, index, slot, top_count, series) for index, window in enumerate(windows)),
         bands=_build_bands(windows, slot),
         lines=_build_threshold_lines(drawn, top_count),
@@ -340,7 +340,7 @@ def _build_time_ticks(windows: Sequence[WindowShown], length: Window, slot: floa
     return tuple(tick for tick in ticks if tick.position <= 97)
 
 
-def _summarize(series: Series, highest_count: int) -> str:
+def _describe_chart(series: Series, highest_count: int) -> str:
     """Return a chart in one sentence: its time, its newest closed and its highest count, and its FIRING alerts."""
     first, last = series.windows[0], series.windows[-1]
     span = f"{format_window(first.start, series.window)} to {format_window(last.start, series.window)} UTC"

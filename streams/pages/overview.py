@@ -149,8 +149,8 @@ def _compute_rate(by_second: Sequence[int]) -> float:
     return sum(last) / RATE_INTERVAL_S
 
 
-def build_airport_shown(join_state: JoinState, icao: str, now: datetime) -> AirportShown:
-    """Build the summary of one airport from its traffic and its thresholds."""
+def summarize_airport(join_state: JoinState, icao: str, now: datetime) -> AirportShown:
+    """Summarize one airport from its traffic and its thresholds."""
     _, traffic = join_state.read_traffic(icao)
     thresholds = join_state.find_thresholds(icao)
     listed = find_airport(icao)
@@ -159,26 +159,26 @@ def build_airport_shown(join_state: JoinState, icao: str, now: datetime) -> Airp
         icao=icao,
         name=listed.name if listed else "",
         city=listed.city if listed else "",
-        arrivals=_build_direction_shown(traffic.arrivals, now),
-        departures=_build_direction_shown(traffic.departures, now),
+        arrivals=_summarize_direction(traffic.arrivals, now),
+        departures=_summarize_direction(traffic.departures, now),
         interests=len(thresholds),
         thresholds=len(thresholds.list_in_force()),
         breaches=tuple(BreachShown(*key, breaches[key]) for key in sorted(breaches)),
     )
 
 
-def _build_direction_shown(flow: DirectionTraffic, now: datetime) -> DirectionShown:
-    """Build the summary of one direction: the counts of its last covered hours, the gaps in them and the lag."""
-    if flow.watermark is None or flow.covered_from is None:
+def _summarize_direction(traffic: DirectionTraffic, now: datetime) -> DirectionShown:
+    """Summarize one direction: the counts of its last covered hours, the gaps in them and the lag."""
+    if traffic.watermark is None or traffic.covered_from is None:
         return DirectionShown(None, ())
-    last = flow.watermark // HOUR_S
-    first = max(last - SHOWN_HOURS, flow.covered_from // HOUR_S)
+    last = traffic.watermark // HOUR_S
+    first = max(last - SHOWN_HOURS, traffic.covered_from // HOUR_S)
     hours = range(first, last)
     return DirectionShown(
-        watermark=format_iso_minute(instant(flow.watermark)),
-        hours=tuple(flow.counts.total(hour, 1) for hour in hours),
-        gaps=tuple(hour - first for hour in hours if flow.has_gap_in(hour * HOUR_S, (hour + 1) * HOUR_S)),
-        lag_s=max(seconds(now) - flow.watermark, 0),
+        watermark=format_iso_minute(instant(traffic.watermark)),
+        hours=tuple(traffic.counts.total(hour, 1) for hour in hours),
+        gaps=tuple(hour - first for hour in hours if traffic.has_gap_in(hour * HOUR_S, (hour + 1) * HOUR_S)),
+        lag_s=max(seconds(now) - traffic.watermark, 0),
     )
 
 
@@ -196,10 +196,10 @@ def build_overview(
     )
 
 
-def merge_overviews(own: Overview, others: Iterable[Overview], silent: Iterable[WorkerShown]) -> Overview:
+def merge_overviews(own: Overview, others: Iterable[Overview], unanswered: Iterable[WorkerShown]) -> Overview:
     """Merge the overviews of all workers into one.
 
-    `own`: this worker's. `silent`: the workers without a usable answer. If two workers report the same airport, as
+    `own`: this worker's. `unanswered`: the workers without a usable answer. If two workers report the same airport, as
     around a rebalance, the first report is taken, this worker's before all others.
     """
     overviews = (own, *others)
@@ -212,7 +212,7 @@ def merge_overviews(own: Overview, others: Iterable[Overview], silent: Iterable[
         flights_by_second=_sum_by_second(part.flights_by_second for part in overviews),
         alerts_by_second=_sum_by_second(part.alerts_by_second for part in overviews),
         workers=tuple(
-            sorted([*(each for part in overviews for each in part.workers), *silent], key=lambda each: each.name)
+            sorted([*(each for part in overviews for each in part.workers), *unanswered], key=lambda each: each.name)
         ),
     )
 

@@ -109,7 +109,7 @@ def render_explanation(explanation: InterestExplanation, page: int, only_said: b
     `page`: the page of the table of windows, from 1; a number above the last is the last. `only_said`: show only the
     windows that have an alert.
     """
-    windows = tuple(each for each in explanation.windows if each.has_alert) if only_said else explanation.windows
+    windows = tuple(window for window in explanation.windows if window.has_alert) if only_said else explanation.windows
     pages = max(-(-len(windows) // WINDOWS_PER_PAGE), 1)
     page = min(max(page, 1), pages)
     return _TEMPLATES.get_template("explain.html").render(

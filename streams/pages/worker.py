@@ -107,6 +107,7 @@ class WorkerState:
 
 
 STATE_ADAPTER: Final = TypeAdapter(WorkerState)
+"""JSON encoder of a worker's state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class ProcessingGraph:
 
 
 GRAPH_ADAPTER: Final = TypeAdapter(ProcessingGraph)
+"""JSON encoder of a worker's processing graph."""
 
 _OUTPUTS: Final = (ALERTS_RAISED.name, ALERTS_DEAD_LETTER.name)
 
@@ -147,11 +149,11 @@ def build_worker_state(app: faust.App, workers: Workers, sampler: WorkerSampler,
         partitions=members.get(workers.own_url, ()),
         all_partitions=JOIN_PARTITIONS,
         members=tuple(MemberShown(worker_name(url), members[url]) for url in sorted(members, key=str)),
-        tables=tuple(_build_table_shown(app, name, table, sampler) for name, table in sorted(app.tables.items())),
-        agents=tuple(_build_agent_shown(app, name, agent, sampler) for name, agent in sorted(app.agents.items())),
-        inputs=tuple(_build_input_shown(app, topic, sampler) for topic in _list_input_topics(app)),
-        outputs=tuple(_build_output_shown(app, topic, sampler) for topic in _OUTPUTS),
-        recovery=_build_recovery_shown(app),
+        tables=tuple(_summarize_table(app, name, table, sampler) for name, table in sorted(app.tables.items())),
+        agents=tuple(_summarize_agent(app, name, agent, sampler) for name, agent in sorted(app.agents.items())),
+        inputs=tuple(_summarize_input(app, topic, sampler) for topic in _list_input_topics(app)),
+        outputs=tuple(_summarize_output(app, topic, sampler) for topic in _OUTPUTS),
+        recovery=_summarize_recovery(app),
         rebalances=app.monitor.rebalances,
         loop_lag=sampler.compute_loop_lag(),
         store="RocksDB" if str(app.conf.store).startswith("rocksdb") else "memory",
@@ -183,8 +185,8 @@ def _list_topics(agent: Any) -> tuple[str, ...]:
     return tuple(sorted(agent.channel.topics))
 
 
-def _build_table_shown(app: faust.App, name: str, table: Any, sampler: WorkerSampler) -> TableShown:
-    """Build the values of one table: its entries, its writes and its changelog."""
+def _summarize_table(app: faust.App, name: str, table: Any, sampler: WorkerSampler) -> TableShown:
+    """Summarize one table: its entries, its writes and its changelog."""
     entries, is_estimate = _count_entries(table)
     monitored = app.monitor.tables.get(name)
     return TableShown(
@@ -211,8 +213,8 @@ def _count_entries(table: Any) -> tuple[int | None, bool]:
     return None, True
 
 
-def _build_agent_shown(app: faust.App, name: str, agent: Any, sampler: WorkerSampler) -> AgentShown:
-    """Build the values of one agent. Its events are those of the app, which has one agent."""
+def _summarize_agent(app: faust.App, name: str, agent: Any, sampler: WorkerSampler) -> AgentShown:
+    """Summarize one agent. Its events are those of the app, which has one agent."""
     return AgentShown(
         name=name.rpartition(".")[2],
         topics=_list_topics(agent),
@@ -221,8 +223,8 @@ def _build_agent_shown(app: faust.App, name: str, agent: Any, sampler: WorkerSam
     )
 
 
-def _build_input_shown(app: faust.App, topic: str, sampler: WorkerSampler) -> TopicShown:
-    """Build the values of a topic that the worker reads, with the backlog of its partitions."""
+def _summarize_input(app: faust.App, topic: str, sampler: WorkerSampler) -> TopicShown:
+    """Summarize a topic that the worker reads, with the backlog of the worker's partitions."""
     monitor = app.monitor
     own = [tp for tp in app.assignor.assigned_actives() if tp.topic == topic]
     return TopicShown(
@@ -241,14 +243,14 @@ def _compute_backlog(own: Iterable[TP], ends: Mapping[TP, int], committed: Mappi
     return sum(max(ends[tp] - committed.get(tp, ends[tp]), 0) for tp in own if tp in ends)
 
 
-def _build_output_shown(app: faust.App, topic: str, sampler: WorkerSampler) -> TopicShown:
-    """Build the values of a topic that the worker writes."""
+def _summarize_output(app: faust.App, topic: str, sampler: WorkerSampler) -> TopicShown:
+    """Summarize a topic that the worker writes."""
     sent: Counter[str] = app.monitor.messages_sent_by_topic
     return TopicShown(topic, sent[topic], round(sampler.compute_rate(f"out {topic}"), 2), None)
 
 
-def _build_recovery_shown(app: faust.App) -> RecoveryShown:
-    """Build the progress of the present recovery, or the duration of the last one."""
+def _summarize_recovery(app: faust.App) -> RecoveryShown:
+    """Summarize the recovery: the progress of the present one, or the duration of the last one."""
     recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # not in the interface
     began, ended = recovery._recovery_started_at, recovery._recovery_ended_at  # Faust has no public name for them
     if app.in_recovery:

@@ -25,9 +25,9 @@ from streams.pages.overview import (
     SHOWN_HOURS,
     Overview,
     WorkerShown,
-    build_airport_shown,
     build_overview,
     merge_overviews,
+    summarize_airport,
 )
 from streams.pages.pulse import LoopLag
 from streams.pages.rendering import (
@@ -98,7 +98,7 @@ def make_state() -> WorkerState:
 def test_only_covered_hours_are_shown() -> None:
     """An hour that is half covered would look like less traffic, so it is left out."""
     join = fold_log("KJFK", seen(0, 100, (51.5, 52.5, 99.5)), seen(100, 100.5, (100.2,)))
-    airport = build_airport_shown(join.state, "KJFK", NOW)
+    airport = summarize_airport(join.state, "KJFK", NOW)
     assert len(airport.departures.hours) == SHOWN_HOURS
     assert (airport.departures.hours[0], airport.departures.hours[-1]) == (1, 1)
     assert airport.departures.watermark == "2013-02-12T04:30Z"
@@ -111,15 +111,15 @@ def test_only_covered_hours_are_shown() -> None:
 def test_hours_that_a_gap_touches_are_marked() -> None:
     """The flights that are known may not be all flights of such an hour."""
     join = fold_log("KJFK", seen(0, 2), seen(2, 3.5, (), Coverage.GAP), seen(3.5, 6))
-    assert build_airport_shown(join.state, "KJFK", NOW).departures.gaps == (2, 3)
+    assert summarize_airport(join.state, "KJFK", NOW).departures.gaps == (2, 3)
 
 
 def test_breaches_are_those_of_the_last_closed_window() -> None:
     """Two flights do not breach a high threshold of two; three flights do."""
     join = fold_log("KJFK", seen(0, 1, (0.1, 0.2)))
-    assert build_airport_shown(join.state, "KJFK", NOW).breaches == ()
+    assert summarize_airport(join.state, "KJFK", NOW).breaches == ()
     join.fold(observed("KJFK", 2, seen(1, 2, (1.1, 1.2, 1.3))))
-    (breach,) = build_airport_shown(join.state, "KJFK", NOW).breaches
+    (breach,) = summarize_airport(join.state, "KJFK", NOW).breaches
     assert (breach.direction, breach.window, breach.bound, breach.interests) == (
         Direction.DEPARTURES,
         Window.ONE_HOUR,
@@ -131,12 +131,12 @@ def test_breaches_are_those_of_the_last_closed_window() -> None:
 def test_a_clock_behind_the_watermark_shows_no_lag() -> None:
     """The lag is never negative."""
     join = fold_log("KJFK", seen(0, 100))
-    assert build_airport_shown(join.state, "KJFK", BASE).departures.lag_s == 0
+    assert summarize_airport(join.state, "KJFK", BASE).departures.lag_s == 0
 
 
 def test_an_airport_that_is_in_no_list_is_shown_by_its_code() -> None:
     """An airport can be newer than the list of airports."""
-    airport = build_airport_shown(fold_log("ZZZZ", seen(0, 1)).state, "ZZZZ", NOW)
+    airport = summarize_airport(fold_log("ZZZZ", seen(0, 1)).state, "ZZZZ", NOW)
     assert (airport.icao, airport.name, airport.departures.hours) == ("ZZZZ", "", (0,))
     assert "in no list of airports" in render_overview(make_overview(airport), 1, False, "w")
 
@@ -152,8 +152,8 @@ def test_merged_overviews_have_the_data_of_all_workers() -> None:
     second.record_alert(an_alert(airport="LICC"))
     left.at += 2
     right.at += 1
-    jfk = build_airport_shown(fold_log("KJFK", seen(0, 1)).state, "KJFK", NOW)
-    licc = build_airport_shown(fold_log("LICC", seen(0, 2)).state, "LICC", NOW)
+    jfk = summarize_airport(fold_log("KJFK", seen(0, 1)).state, "KJFK", NOW)
+    licc = summarize_airport(fold_log("LICC", seen(0, 2)).state, "LICC", NOW)
     stale = replace(jfk, interests=0)
     one = make_overview(jfk, activity=first, name="b:1")
     other = make_overview(licc, stale, activity=second, name="a:1")
@@ -174,7 +174,7 @@ def test_an_overview_is_decoded_from_the_json_of_a_newer_worker() -> None:
     """Workers exchange the overview as JSON; members that a newer version adds are ignored."""
     activity = RecentActivity(Seconds(), Seconds())
     activity.record_alert(an_alert())
-    overview = make_overview(build_airport_shown(fold_log("KJFK", seen(0, 1)).state, "KJFK", NOW), activity=activity)
+    overview = make_overview(summarize_airport(fold_log("KJFK", seen(0, 1)).state, "KJFK", NOW), activity=activity)
     decoded = json.loads(OVERVIEW_ADAPTER.dump_json(overview))
     decoded["airports"][0]["weather"] = "fine"
     assert OVERVIEW_ADAPTER.validate_python(decoded) == overview
@@ -183,7 +183,7 @@ def test_an_overview_is_decoded_from_the_json_of_a_newer_worker() -> None:
 def test_the_json_of_airports_has_the_documented_members() -> None:
     """The JSON is a list of objects with code, name, both directions and the number of interests."""
     join = fold_log("LICC", seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 3, (2.5,)))
-    (airport,) = json.loads(AIRPORTS_ADAPTER.dump_json((build_airport_shown(join.state, "LICC", NOW),)))
+    (airport,) = json.loads(AIRPORTS_ADAPTER.dump_json((summarize_airport(join.state, "LICC", NOW),)))
     assert {"icao", "name", "arrivals", "departures", "interests"} <= airport.keys()
     assert airport["departures"]["watermark"] == "2013-02-08T03:00Z"
     assert airport["departures"]["hours"] == [3, 0, 1]
@@ -200,7 +200,7 @@ def test_without_airports_the_page_says_so() -> None:
 
 def test_many_airports_are_shown_page_by_page() -> None:
     """Each airport is on one page, in order; a page number above the last shows the last page."""
-    shown = build_airport_shown(fold_log("KJFK", seen(0, 1)).state, "KJFK", NOW)
+    shown = summarize_airport(fold_log("KJFK", seen(0, 1)).state, "KJFK", NOW)
     codes = [f"A{number:03}" for number in range(2 * AIRPORTS_PER_PAGE + 1)]
     overview = make_overview(*(replace(shown, icao=code) for code in codes))
     found = [
@@ -214,8 +214,8 @@ def test_many_airports_are_shown_page_by_page() -> None:
 
 def test_the_overview_can_show_only_airports_in_breach() -> None:
     """The filter leaves out the airports without a breach."""
-    quiet = build_airport_shown(fold_log("KJFK", seen(0, 1)).state, "KJFK", NOW)
-    breached = build_airport_shown(fold_log("LICC", seen(0, 1, (0.1, 0.2, 0.3))).state, "LICC", NOW)
+    quiet = summarize_airport(fold_log("KJFK", seen(0, 1)).state, "KJFK", NOW)
+    breached = summarize_airport(fold_log("LICC", seen(0, 1, (0.1, 0.2, 0.3))).state, "LICC", NOW)
     page = render_overview(make_overview(quiet, breached), 1, True, "w")
     assert "/airports/LICC" in page
     assert "/airports/KJFK" not in page
@@ -231,7 +231,7 @@ def render_all_pages(called: str = "KJFK") -> dict[str, str]:
     activity = RecentActivity(Seconds(), Seconds())
     activity.record_alert(an_alert(airport=called))
     join_state = fold_log("KJFK", *log).state
-    shown = replace(build_airport_shown(join_state, "KJFK", NOW), icao=called, name=called, city=called)
+    shown = replace(summarize_airport(join_state, "KJFK", NOW), icao=called, name=called, city=called)
     detail = build_airport_detail(join_state, "KJFK", Window.ONE_HOUR, NOW, activity.list_alert_groups())
     explanation = explain_interest(join_state, an_interest(low=1), NOW)
     return {
