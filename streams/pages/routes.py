@@ -60,11 +60,11 @@ def serve_pages(
         )
 
     async def get_overview_json(request: Request) -> Response:
-        overview = await responder.load_overview(_requests_whole_group(request))
+        overview = await responder.load_overview(_is_whole_group_requested(request))
         return build_json_response(OVERVIEW_ADAPTER.dump_json(overview))
 
     async def get_airports_json(request: Request) -> Response:
-        overview = await responder.load_overview(_requests_whole_group(request))
+        overview = await responder.load_overview(_is_whole_group_requested(request))
         return build_json_response(AIRPORTS_ADAPTER.dump_json(overview.airports))
 
     async def get_search_page(request: Request) -> Response:
@@ -133,7 +133,7 @@ def _choose_search_page(wanted: str) -> str:
     return f"/airports/{quote(wanted.upper()[:20], safe='')}" if wanted else "/overview"
 
 
-def _requests_whole_group(request: Request) -> bool:
+def _is_whole_group_requested(request: Request) -> bool:
     """Return True if a request is about the whole group, False if about this worker alone."""
     return request.query.get("scope") != "worker" and ASKED_BY not in request.headers
 

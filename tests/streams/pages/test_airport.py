@@ -159,6 +159,7 @@ def test_the_json_has_the_data_of_the_page() -> None:
 
 
 def make_series(counts, thresholds=(), window=Window.ONE_HOUR, statements=(), known=WindowCoverage.CLOSED) -> Series:
+    """Return a series of departures whose windows have these counts, the first window at BASE."""
     return Series(
         Direction.DEPARTURES,
         window,
