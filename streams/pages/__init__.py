@@ -1,4 +1,4 @@
-"""Read-only pages on Faust's web server: what every worker of the group knows, for people and as JSON."""
+"""Read-only pages on Faust's web server: the state of the whole group of workers, for people and as JSON."""
 
 from streams.pages.routes import serve_pages
 

@@ -1,4 +1,4 @@
-"""The page of one airport: its windows, what the thresholds in force say of them, and what is covered."""
+"""The page of one airport: its windows, its thresholds in force, the alerts that these raise, and its coverage."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -20,41 +20,45 @@ from streams.join_state import JoinState
 from streams.pages.overview import BreachShown
 from streams.recent_activity import AlertGroup
 
-SHOWN_WINDOWS: Final = {Window.ONE_HOUR: 72, Window.SIX_HOURS: 56, Window.ONE_DAY: 90}
-"""How many of the last windows a chart shows: three days, two weeks, and all that is kept."""
+MAX_WINDOWS: Final = {Window.ONE_HOUR: 72, Window.SIX_HOURS: 56, Window.ONE_DAY: 90}
+"""Largest number of windows on a chart: three days, two weeks, and the whole history."""
 
-LEAST_WINDOWS: Final = {Window.ONE_HOUR: 24, Window.SIX_HOURS: 28, Window.ONE_DAY: 30}
-"""How many a chart has room for at least, covered or not: a day, a week, a month."""
+MIN_WINDOWS: Final = {Window.ONE_HOUR: 24, Window.SIX_HOURS: 28, Window.ONE_DAY: 30}
+"""Least number of windows on a chart, covered or not: a day, a week, a month."""
 
-CHARTED_THRESHOLDS: Final = 6
-"""In one chart, those that most interests have; more lines could not be told apart."""
+MAX_CHARTED_THRESHOLDS: Final = 6
+"""Largest number of thresholds in one chart; more lines could not be distinguished."""
 
-_NOBODY: Final = UUID(int=0)
+_PLACEHOLDER_ID: Final = UUID(int=0)
 
 
-class Known(StrEnum):
-    """What is known of a window on the chart."""
+class WindowCoverage(StrEnum):
+    """The coverage of a window on the chart: how much of its flights is known."""
 
     CLOSED = "closed"
+    """All its flights are known."""
     OPEN = "open"
+    """Some of its flights are known; more may follow."""
     GAP = "gap"
+    """A gap in coverage touches it: some of its flights will never be known."""
     UNCOVERED = "not covered"
-    KEPT = "closed, from the history"
-    """So old that its coverage is forgotten; windows go to the history when they are closed."""
+    """It starts before the first coverage."""
+    FROM_HISTORY = "closed, from the history"
+    """It was closed so long ago that its coverage is discarded; only closed windows enter the history."""
 
 
 @dataclass(frozen=True, slots=True)
 class WindowShown:
-    """One window and its flights."""
+    """One window, its number of flights and its coverage."""
 
     start: datetime
     count: int
-    known: Known
+    known: WindowCoverage
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdShown:
-    """A threshold in force, and how many interests have it."""
+    """A threshold in force, and the number of interests that have it."""
 
     direction: Direction
     window: Window
@@ -65,8 +69,8 @@ class ThresholdShown:
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """What is said of a window to interests with one threshold that are in effect since before it."""
+class ChartedAlert:
+    """An alert of a window, due to all interests with one threshold that are in effect since before the window."""
 
     start: datetime
     bound: Bound
@@ -78,123 +82,142 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The windows of one direction, in order, the thresholds charted with them, and what these say."""
+    """The data of one chart: the windows of one direction, in order, with thresholds and alerts."""
 
     direction: Direction
     window: Window
     windows: tuple[WindowShown, ...]
     thresholds: tuple[ThresholdShown, ...]
-    """Those that most interests have, at most `CHARTED_THRESHOLDS`."""
-    statements: tuple[Statement, ...]
-    """In the order of the windows."""
+    """Thresholds with the most interests, at most `MAX_CHARTED_THRESHOLDS`."""
+    statements: tuple[ChartedAlert, ...]
+    """Alerts of these thresholds, in the order of the windows."""
 
 
 @dataclass(frozen=True, slots=True)
 class CoverageShown:
-    """What is covered of one direction."""
+    """The coverage of one direction of an airport."""
 
     direction: Direction
     covered_from: datetime | None
     watermark: datetime | None
+    """End of the coverage. None: never covered."""
     lag_s: int | None
+    """Seconds by which the watermark is behind the stack's clock. None: never covered."""
     gaps: tuple[tuple[datetime, datetime], ...]
-    """The newest first."""
+    """Begin and end of each gap in coverage, the newest first."""
 
 
 @dataclass(frozen=True, slots=True)
 class AirportDetail:
-    """All that the page of an airport shows."""
+    """The data of an airport's page."""
 
     icao: str
     name: str
     city: str
     at: datetime
-    """On the clock of the stack."""
+    """Time of the data, by the stack's clock."""
     window: Window
-    """Of the series."""
+    """Length of the windows in `series`."""
     interests: int
+    """Number of interests at the airport."""
     series: tuple[Series, ...]
-    """Departures, arrivals, and both together where an interest counts them together."""
+    """Series of departures, of arrivals, and of both together if an interest counts both together."""
     thresholds: tuple[ThresholdShown, ...]
     breaches: tuple[BreachShown, ...]
     coverage: tuple[CoverageShown, ...]
     alerts: tuple[AlertGroup, ...]
-    """Raised by this worker, the newest first."""
+    """Alerts that this worker raised since its start, the newest first."""
 
 
-DETAIL: Final = TypeAdapter(AirportDetail)
+DETAIL_ADAPTER: Final = TypeAdapter(AirportDetail)
+"""JSON encoder of an airport's data."""
 
 
-def airport_detail(
-    desk: JoinState, icao: str, window: Window, now: datetime, alerts: Iterable[AlertGroup]
+def build_airport_detail(
+    join_state: JoinState, icao: str, window: Window, now: datetime, alerts: Iterable[AlertGroup]
 ) -> AirportDetail:
-    """What is known of an airport, by windows of one length."""
-    _, traffic = desk.read_traffic(icao)
-    thresholds = desk.find_thresholds(icao)
-    in_force = tuple(sorted((_shown(each) for each in thresholds.list_in_force()), key=_by_length))
+    """Build the data of an airport's page, with windows of one length. `alerts`: recent ones, the newest first."""
+    _, traffic = join_state.read_traffic(icao)
+    thresholds = join_state.find_thresholds(icao)
+    in_force = tuple(sorted((_convert_threshold(each) for each in thresholds.list_in_force()), key=_compute_sort_key))
     breaches = thresholds.count_in_breach(traffic)
-    known = find_airport(icao)
-    past = {direction: desk.read_history(icao, direction) for direction in (Direction.DEPARTURES, Direction.ARRIVALS)}
+    listed = find_airport(icao)
+    past = {
+        direction: join_state.read_history(icao, direction) for direction in (Direction.DEPARTURES, Direction.ARRIVALS)
+    }
     directions = [Direction.DEPARTURES, Direction.ARRIVALS]
     if any(each.direction is Direction.BOTH and each.window is window for each in in_force):
         directions.append(Direction.BOTH)
-    shown = shown_windows(traffic, past, window)
+    numbers = select_windows(traffic, past, window)
     return AirportDetail(
         icao=icao,
-        name=known.name if known else "",
-        city=known.city if known else "",
+        name=listed.name if listed else "",
+        city=listed.city if listed else "",
         at=now,
         window=window,
         interests=len(thresholds),
-        series=tuple(_series(traffic, past, direction, window, shown, in_force) for direction in directions),
+        series=tuple(_build_series(traffic, past, direction, window, numbers, in_force) for direction in directions),
         thresholds=in_force,
         breaches=tuple(BreachShown(*key, breaches[key]) for key in sorted(breaches)),
-        coverage=tuple(_coverage(direction, traffic, now) for direction in past),
+        coverage=tuple(_summarize_coverage(direction, traffic, now) for direction in past),
         alerts=tuple(alerts),
     )
 
 
-def _by_length(each: ThresholdShown) -> tuple[int, int, Bound, int, int]:
-    """Departures first, then by the length of the window."""
-    order = (Direction.DEPARTURES, Direction.ARRIVALS, Direction.BOTH).index(each.direction)
-    return order, each.window.hours, each.bound, each.threshold, each.for_windows
+def _compute_sort_key(threshold: ThresholdShown) -> tuple[int, int, Bound, int, int]:
+    """Return the sort key of a threshold: direction (departures first), window length, bound, threshold, run."""
+    order = (Direction.DEPARTURES, Direction.ARRIVALS, Direction.BOTH).index(threshold.direction)
+    return order, threshold.window.hours, threshold.bound, threshold.threshold, threshold.for_windows
 
 
-def _shown(each: ThresholdInForce) -> ThresholdShown:
-    return ThresholdShown(each.direction, each.window, each.bound, each.threshold, each.for_windows, each.interests)
+def _convert_threshold(threshold: ThresholdInForce) -> ThresholdShown:
+    """Convert a threshold of the index to one that the page shows."""
+    return ThresholdShown(
+        threshold.direction,
+        threshold.window,
+        threshold.bound,
+        threshold.threshold,
+        threshold.for_windows,
+        threshold.interests,
+    )
 
 
-def shown_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], window: Window) -> range:
-    """The numbers of the windows that a chart shows: the same for all directions, so that they can be compared."""
+def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], window: Window) -> range:
+    """Return the numbers of the windows that the charts show, the same for all directions to be compared.
+
+    Window `n` starts `n` window lengths after 1970. `past`: the counts of each direction as far back as they are kept.
+    Empty if no direction has coverage or flights.
+    """
     begins, ends = [], []
     for direction, counts in past.items():
-        flow = traffic.select_directions(direction)[0]
-        if flow.covered_from is not None and flow.watermark is not None:
-            begins.append(flow.covered_from // HOUR_S)
-            ends.append(-(-flow.watermark // HOUR_S))
+        direction_traffic = traffic.select_directions(direction)[0]
+        covered_from, watermark = direction_traffic.covered_from, direction_traffic.watermark
+        if covered_from is not None and watermark is not None:
+            begins.append(covered_from // HOUR_S)
+            ends.append(-(-watermark // HOUR_S))
         if counts.first_hour < counts.end_hour:
-            ends.append(_last_flight(counts) + 1)
-            if flow.watermark is None or counts.first_hour < _forgotten_until(flow.watermark):
+            ends.append(_find_last_hour_with_flights(counts) + 1)
+            if watermark is None or counts.first_hour < _compute_discard_hour(watermark):
                 begins.append(counts.first_hour)
     if not ends:
         return range(0)
     end = -(-max(ends) // window.hours)
-    begin = min(min(begins, default=end) // window.hours, end - LEAST_WINDOWS[window])
-    return range(max(begin, end - SHOWN_WINDOWS[window]), end)
+    begin = min(min(begins, default=end) // window.hours, end - MIN_WINDOWS[window])
+    return range(max(begin, end - MAX_WINDOWS[window]), end)
 
 
-def _last_flight(counts: HourlyCounts) -> int:
-    """The last hour that has flights; the first, where none has."""
+def _find_last_hour_with_flights(counts: HourlyCounts) -> int:
+    """Return the last hour that has flights, or the first hour of the counts if no hour has flights."""
     hours = range(counts.end_hour - 1, counts.first_hour, -1)
     return next((hour for hour in hours if counts.total(hour, 1)), counts.first_hour)
 
 
-def _forgotten_until(watermark: int) -> int:
-    """The hour up to which coverage may be forgotten; that goes by days."""
+def _compute_discard_hour(watermark: int) -> int:
+    """Return the hour (since 1970) before which coverage may be discarded already; that happens by whole days."""
     return watermark // HOUR_S - RETAINED_HOURS + 24
 
 
-def _series(
+def _build_series(
     traffic: Traffic,
     past: Mapping[Direction, HourlyCounts],
     direction: Direction,
@@ -202,52 +225,77 @@ def _series(
     numbers: range,
     in_force: Iterable[ThresholdShown],
 ) -> Series:
-    flows = [(traffic.select_directions(part)[0], past[part]) for part in direction.parts]
+    """Build the series of one direction: the windows with these numbers, the thresholds and their alerts.
+
+    Of the thresholds `in_force` the series takes those of its direction and window length with the most interests.
+    """
+    parts = [(traffic.select_directions(part)[0], past[part]) for part in direction.parts]
     fitting = [each for each in in_force if each.direction is direction and each.window is window]
-    charted = tuple(sorted(fitting, key=lambda each: -each.interests)[:CHARTED_THRESHOLDS])
+    charted = tuple(sorted(fitting, key=lambda each: -each.interests)[:MAX_CHARTED_THRESHOLDS])
     return Series(
         direction=direction,
         window=window,
-        windows=tuple(_window(number, window, flows) for number in numbers),
+        windows=tuple(_build_window(number, window, parts) for number in numbers),
         thresholds=charted,
         statements=tuple(
             sorted(
-                (said for each in charted for said in _statements(each, traffic, numbers)), key=lambda said: said.start
+                (alert for each in charted for alert in _find_charted_alerts(each, traffic, numbers)),
+                key=lambda alert: alert.start,
             )
         ),
     )
 
 
-def _window(number: int, window: Window, flows: list[tuple[DirectionTraffic, HourlyCounts]]) -> WindowShown:
+def _build_window(number: int, window: Window, parts: list[tuple[DirectionTraffic, HourlyCounts]]) -> WindowShown:
+    """Build one window from the traffic and history of its directions: their flights together, the least coverage."""
     hour = number * window.hours
     start, end = hour * HOUR_S, (hour + window.hours) * HOUR_S
-    known = {_known(flow, past, hour, start, end) for flow, past in flows}
-    worst = next(each for each in (Known.UNCOVERED, Known.GAP, Known.OPEN, Known.KEPT, Known.CLOSED) if each in known)
-    return WindowShown(instant(start), sum(past.total(hour, window.hours) for _, past in flows), worst)
+    coverages = {_classify_coverage(direction_traffic, past, hour, start, end) for direction_traffic, past in parts}
+    least = next(
+        coverage
+        for coverage in (
+            WindowCoverage.UNCOVERED,
+            WindowCoverage.GAP,
+            WindowCoverage.OPEN,
+            WindowCoverage.FROM_HISTORY,
+            WindowCoverage.CLOSED,
+        )
+        if coverage in coverages
+    )
+    return WindowShown(instant(start), sum(past.total(hour, window.hours) for _, past in parts), least)
 
 
-def _known(flow: DirectionTraffic, past: HourlyCounts, hour: int, start: int, end: int) -> Known:
-    if flow.covered_from is None or flow.watermark is None:
-        return Known.UNCOVERED
-    if start < flow.covered_from:
-        # Coverage is remembered for some forty days, closed windows for ninety.
-        is_kept = past.first_hour <= hour < min(past.end_hour, _forgotten_until(flow.watermark))
-        return Known.KEPT if is_kept else Known.UNCOVERED
-    if flow.has_gap_in(start, end):
-        return Known.GAP
-    return Known.CLOSED if end <= flow.watermark else Known.OPEN
+def _classify_coverage(
+    direction_traffic: DirectionTraffic, past: HourlyCounts, hour: int, start: int, end: int
+) -> WindowCoverage:
+    """Return one direction's coverage of a window.
+
+    `hour`: the window's first hour, in hours since 1970; `start` and `end`: in seconds since 1970.
+    """
+    if direction_traffic.covered_from is None or direction_traffic.watermark is None:
+        return WindowCoverage.UNCOVERED
+    if start < direction_traffic.covered_from:
+        # Coverage is kept for some forty days, closed windows for ninety.
+        is_kept = past.first_hour <= hour < min(past.end_hour, _compute_discard_hour(direction_traffic.watermark))
+        return WindowCoverage.FROM_HISTORY if is_kept else WindowCoverage.UNCOVERED
+    if direction_traffic.has_gap_in(start, end):
+        return WindowCoverage.GAP
+    return WindowCoverage.CLOSED if end <= direction_traffic.watermark else WindowCoverage.OPEN
 
 
-def _statements(threshold: ThresholdShown, traffic: Traffic, numbers: range) -> Iterator[Statement]:
-    """As an interest would be told that is in effect since before the windows shown."""
+def _find_charted_alerts(threshold: ThresholdShown, traffic: Traffic, numbers: range) -> Iterator[ChartedAlert]:
+    """Return the alerts that a threshold causes in the windows shown, except STILL.
+
+    The windows are judged for a made-up interest that has this threshold alone and is in effect since before them.
+    """
     if not numbers:
         return
     length_s = threshold.window.hours * HOUR_S
     first = instant(numbers.start * length_s)
-    high, low = _high_and_low(threshold)
-    stand_in = Interest(
-        interest_id=_NOBODY,
-        user_id=_NOBODY,
+    high, low = _build_high_and_low(threshold)
+    sample_interest = Interest(
+        interest_id=_PLACEHOLDER_ID,
+        user_id=_PLACEHOLDER_ID,
         airport="",
         direction=threshold.direction,
         window=threshold.window,
@@ -258,16 +306,16 @@ def _statements(threshold: ThresholdShown, traffic: Traffic, numbers: range) -> 
         effective_from=instant((numbers.start - threshold.for_windows) * length_s),
         version=1,
     )
-    for verdict in judge_windows(stand_in, traffic):
+    for verdict in judge_windows(sample_interest, traffic):
         state = verdict.state_of(threshold.bound)
         if state is not None and state is not AlertState.STILL and verdict.start >= first:
-            yield Statement(
+            yield ChartedAlert(
                 verdict.start, threshold.bound, state, threshold.threshold, threshold.for_windows, threshold.interests
             )
 
 
-def _high_and_low(threshold: ThresholdShown) -> tuple[int | None, int | None]:
-    """Return the high and the low threshold of an interest that has this threshold alone."""
+def _build_high_and_low(threshold: ThresholdShown) -> tuple[int | None, int | None]:
+    """Build the fields `high` and `low` of an interest that has this threshold alone."""
     match threshold.bound:
         case Bound.HIGH:
             return threshold.threshold, None
@@ -277,39 +325,41 @@ def _high_and_low(threshold: ThresholdShown) -> tuple[int | None, int | None]:
             assert_never(threshold.bound)
 
 
-def series_of(interest: Interest, traffic: Traffic, past: Mapping[Direction, HourlyCounts]) -> Series:
-    """The chart of one interest: its windows, its own thresholds, and what was to be said to it."""
-    numbers = shown_windows(traffic, {part: past[part] for part in interest.direction.parts}, interest.window)
+def build_interest_series(interest: Interest, traffic: Traffic, past: Mapping[Direction, HourlyCounts]) -> Series:
+    """Build the series of one interest: its windows, its own thresholds, and the alerts due to it."""
+    numbers = select_windows(traffic, {part: past[part] for part in interest.direction.parts}, interest.window)
     own = {
         bound: ThresholdShown(interest.direction, interest.window, bound, threshold, interest.for_windows, 1)
         for bound, threshold in list_thresholds(interest)
     }
     first = instant(numbers.start * interest.window.hours * HOUR_S)
     statements = tuple(
-        Statement(verdict.start, bound, state, own[bound].threshold, interest.for_windows, 1)
+        ChartedAlert(verdict.start, bound, state, own[bound].threshold, interest.for_windows, 1)
         for verdict in judge_windows(interest, traffic)
         for bound in Bound
-        if (state := verdict.state_of(bound)) is not None and is_said(interest, state) and verdict.start >= first
+        if (state := verdict.state_of(bound)) is not None and is_alert_due(interest, state) and verdict.start >= first
     )
-    series = _series(traffic, past, interest.direction, interest.window, numbers, own.values())
+    series = _build_series(traffic, past, interest.direction, interest.window, numbers, own.values())
     return replace(series, statements=statements)
 
 
-def is_said(interest: Interest, state: AlertState) -> bool:
-    """Whether it makes an alert: STILL is told only to those who want to be told again."""
+def is_alert_due(interest: Interest, state: AlertState) -> bool:
+    """Return True if a window's state causes an alert to the interest; False for STILL if `repeat` is off."""
     return state is not AlertState.STILL or interest.repeat
 
 
-def _coverage(direction: Direction, traffic: Traffic, now: datetime) -> CoverageShown:
-    flow = traffic.select_directions(direction)[0]
+def _summarize_coverage(direction: Direction, traffic: Traffic, now: datetime) -> CoverageShown:
+    """Summarize the coverage of one direction: its begin, watermark, lag and gaps."""
+    direction_traffic = traffic.select_directions(direction)[0]
     return CoverageShown(
         direction=direction,
-        covered_from=_instant(flow.covered_from),
-        watermark=_instant(flow.watermark),
-        lag_s=None if flow.watermark is None else max(seconds(now) - flow.watermark, 0),
-        gaps=tuple((instant(begin), instant(end)) for begin, end in reversed(flow.gaps)),
+        covered_from=_convert_to_utc(direction_traffic.covered_from),
+        watermark=_convert_to_utc(direction_traffic.watermark),
+        lag_s=None if direction_traffic.watermark is None else max(seconds(now) - direction_traffic.watermark, 0),
+        gaps=tuple((instant(begin), instant(end)) for begin, end in reversed(direction_traffic.gaps)),
     )
 
 
-def _instant(at: int | None) -> datetime | None:
+def _convert_to_utc(at: int | None) -> datetime | None:
+    """Convert seconds since 1970 to a time in UTC; None stays None."""
     return None if at is None else instant(at).astimezone(UTC)

@@ -1,7 +1,7 @@
-"""What the pages answer: found on this worker, merged with what the others know, or fetched from the owner.
+"""The responses of the pages: from this worker's tables, merged with those of other workers, or forwarded.
 
-Each worker shows the whole group, so one port that is forwarded to any worker shows everything. Who was asked by
-another worker (`ASKED_BY`) answers for itself alone.
+Each worker answers for the whole group, so one port that is forwarded to any worker shows all pages. A request from
+another worker (header `ASKED_BY`) is answered from this worker's tables alone.
 """
 
 import asyncio
@@ -23,23 +23,23 @@ from domain.windows import Window
 from streams.join_state import JoinState
 from streams.messages import is_icao
 from streams.pages import rendering
-from streams.pages.airport import DETAIL, airport_detail
-from streams.pages.explain import EXPLAINED, explained
+from streams.pages.airport import DETAIL_ADAPTER, build_airport_detail
+from streams.pages.explain import EXPLANATION_ADAPTER, explain_interest
 from streams.pages.overview import (
-    OVERVIEW,
+    OVERVIEW_ADAPTER,
     AirportShown,
     Overview,
     WorkerShown,
-    airport_shown,
-    merged,
-    overview_of,
+    build_overview,
+    merge_overviews,
+    summarize_airport,
 )
-from streams.pages.pulse import Pulse
-from streams.pages.worker import GRAPH, STATE, counts_of, graph_of, worker_state
+from streams.pages.pulse import WorkerSampler
+from streams.pages.worker import GRAPH_ADAPTER, STATE_ADAPTER, WorkerState, build_graph, build_worker_state, read_counts
 from streams.recent_activity import RecentActivity
 from streams.routing import ASKED_BY, WorkerResponse, Workers, worker_name
 
-HEADERS: Final = {
+RESPONSE_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -48,227 +48,266 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+"""Headers of every response: a strict content policy, and no caching."""
 
-_FRESH_S: Final = 1.0
-"""However many people look, each worker reads its tables for the overview this often at most."""
+_OVERVIEW_CACHE_S: Final = 1.0
+"""Seconds for which a worker's own overview is cached, so that many viewers cause no more reads of its tables."""
 
-_AT_ONCE: Final = 20
-"""Airports that are read before others get their turn on the event loop: some milliseconds."""
+_AIRPORTS_PER_STEP: Final = 20
+"""Airports that are read before the event loop runs other tasks: some milliseconds."""
 
-_RECOVERING: Final = "is still reading its tables"
-_MOVED: Final = "The partition of {airport} is moving from one worker to another. That takes seconds; look again."
+_RECOVERING_NOTE: Final = "is still reading its tables"
+_MOVING_NOTE: Final = "The partition of {airport} is moving from one worker to another. That takes seconds; look again."
 
 
-class Sorry(Exception):
-    """There is nothing to show; the text says why, as a sentence or two."""
+class PageError(Exception):
+    """An error that the page reports instead of its content. `detail`: the reason, in one or two sentences."""
 
-    def __init__(self, status: HTTPStatus, says: str) -> None:
-        super().__init__(says)
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        super().__init__(detail)
         self.status = status
-        self.says = says
+        self.detail = detail
 
     @property
     def is_temporary(self) -> bool:
+        """True if a later request may succeed (5xx), False if the request itself is wrong (4xx)."""
         return self.status >= HTTPStatus.INTERNAL_SERVER_ERROR
 
 
-class Pages:
-    """What the pages show, found on this worker or asked of others."""
+class PageResponder:
+    """A builder of responses to the requests for pages, from this worker's tables or by requests to other workers."""
 
     def __init__(
         self,
         app: faust.App,
-        desk: JoinState,
+        join_state: JoinState,
         airports: Iterable[bytes],
         is_owned: Callable[[str], bool],
-        ticker: RecentActivity,
+        activity: RecentActivity,
         clock: Clock,
     ) -> None:
+        """`airports`: keys of the table of airports. `is_owned`: returns True if this worker owns the airport."""
         self.workers = Workers(app)
-        self.pulse = Pulse(lambda: counts_of(app))
+        self.sampler = WorkerSampler(lambda: read_counts(app))
         self._app = app
-        self._desk = desk
+        self._join_state = join_state
         self._airports = airports
         self._is_owned = is_owned
-        self._ticker = ticker
+        self._activity = activity
         self._clock = clock
         self._overview: tuple[float, Overview] | None = None
-        self._reading = asyncio.Lock()
+        self._overview_lock = asyncio.Lock()
 
     @property
-    def name(self) -> str:
+    def own_name(self) -> str:
+        """This worker's name: host and port."""
         return worker_name(self.workers.own_url)
 
-    async def overview(self, of_all: bool) -> Overview:
-        """What this worker knows, or all of them."""
-        if not of_all:
-            return await self._own_overview()
+    async def load_overview(self, whole_group: bool) -> Overview:
+        """Return the overview of all workers, with requests to the others, or of this worker alone."""
+        if not whole_group:
+            return await self._get_own_overview()
         path = "/api/overview?scope=worker"
-        own, answers = await asyncio.gather(self._own_overview(), self.workers.request_others(path))
+        own, responses = await asyncio.gather(self._get_own_overview(), self.workers.request_others(path))
         others: list[Overview] = []
-        silent: list[WorkerShown] = []
+        unanswered: list[WorkerShown] = []
         partitions = self.workers.list_partitions()
-        for url, answer in answers.items():
-            told = _overview_in(answer)
-            if told is None:
-                note = "did not answer" if answer is None else "answered what this worker does not understand"
-                silent.append(WorkerShown(worker_name(url), len(partitions.get(url, ())), answered=False, note=note))
+        for url, response in responses.items():
+            overview = _parse_overview(response)
+            if overview is None:
+                note = "did not answer" if response is None else "answered what this worker does not understand"
+                unanswered.append(
+                    WorkerShown(worker_name(url), len(partitions.get(url, ())), answered=False, note=note)
+                )
             else:
-                others.append(told)
-        return merged(own, others, silent)
+                others.append(overview)
+        return merge_overviews(own, others, unanswered)
 
-    async def _own_overview(self) -> Overview:
-        async with self._reading:
-            if self._overview is None or time.monotonic() - self._overview[0] > _FRESH_S:
-                self._overview = (time.monotonic(), await self._read())
+    async def _get_own_overview(self) -> Overview:
+        """Return this worker's overview from the cache, or read the tables again if the cache has expired."""
+        async with self._overview_lock:
+            if self._overview is None or time.monotonic() - self._overview[0] > _OVERVIEW_CACHE_S:
+                self._overview = (time.monotonic(), await self._read_own_overview())
             return self._overview[1]
 
-    async def _read(self) -> Overview:
+    async def _read_own_overview(self) -> Overview:
+        """Read this worker's overview from its tables; without airports while the worker is not ready."""
         ready = is_ready(self._app)
         shown: list[AirportShown] = []
         now = self._clock.now()
         if ready:
-            await self._indexed()
-            for index, icao in enumerate(sorted(self._owned())):
-                if index % _AT_ONCE == 0:
+            await self._finish_index()
+            for index, icao in enumerate(sorted(self._list_owned_airports())):
+                if index % _AIRPORTS_PER_STEP == 0:
                     await asyncio.sleep(0)
-                shown.append(airport_shown(self._desk, icao, now))
+                shown.append(summarize_airport(self._join_state, icao, now))
         partitions = self.workers.list_partitions().get(self.workers.own_url, ())
-        worker = WorkerShown(self.name, len(partitions), answered=ready, note="" if ready else _RECOVERING)
-        return overview_of(shown, self._ticker, now, [worker])
+        worker = WorkerShown(self.own_name, len(partitions), answered=ready, note="" if ready else _RECOVERING_NOTE)
+        return build_overview(shown, self._activity, now, [worker])
 
-    async def _indexed(self) -> None:
-        """The desk has its index of interests; made in small steps after a rebalance, so that nothing else waits."""
-        while self._desk.index_more_interests():
+    async def _finish_index(self) -> None:
+        """Finish the index of interests, which a rebalance discards, in small steps that let other tasks run."""
+        while self._join_state.index_more_interests():
             await asyncio.sleep(0)
 
-    def _owned(self) -> set[str]:
-        seen = {key.decode() for key in self._airports} | set(self._desk.list_watched_airports())
-        return {icao for icao in seen if self._is_owned(icao)}
+    def _list_owned_airports(self) -> set[str]:
+        """Return this worker's airports that have flights or interests."""
+        icaos = {key.decode() for key in self._airports} | set(self._join_state.list_watched_airports())
+        return {icao for icao in icaos if self._is_owned(icao)}
 
-    async def of_airport(self, request: Request, icao: str, own: Callable[[], Response]) -> Response:
-        """The answer about an airport: `own` where it is this worker's, else its owner's. Raises Sorry."""
+    async def answer_for_airport(self, request: Request, icao: str, answer_here: Callable[[], Response]) -> Response:
+        """Return the response about an airport: from `answer_here` if this worker owns it, else from its owner.
+
+        Raises PageError: an unknown code, an unwatched airport, or an owner that is not ready or unavailable.
+        """
         if not is_icao(icao):
-            raise Sorry(HTTPStatus.NOT_FOUND, f"{icao[:20]}: {describe_unknown_code(icao[:20])}")
+            raise PageError(HTTPStatus.NOT_FOUND, f"{icao[:20]}: {describe_unknown_code(icao[:20])}")
         if self._is_owned(icao):
             if not is_ready(self._app):
-                raise Sorry(HTTPStatus.SERVICE_UNAVAILABLE, f"The worker that has {icao} {_RECOVERING}.")
-            await self._indexed()
-            if icao.encode() not in self._airports and not len(self._desk.find_thresholds(icao)):
-                raise Sorry(HTTPStatus.NOT_FOUND, _nothing_known(icao))
-            return own()
+                raise PageError(HTTPStatus.SERVICE_UNAVAILABLE, f"The worker that has {icao} {_RECOVERING_NOTE}.")
+            await self._finish_index()
+            if icao.encode() not in self._airports and not len(self._join_state.find_thresholds(icao)):
+                raise PageError(HTTPStatus.NOT_FOUND, _describe_unwatched_airport(icao))
+            return answer_here()
         owner = self.workers.find_owner(icao)
         if owner is None or owner == self.workers.own_url or ASKED_BY in request.headers:
-            raise Sorry(HTTPStatus.SERVICE_UNAVAILABLE, _MOVED.format(airport=icao))
-        answer = await self.workers.request(owner, request.path_qs)
-        if answer is None:
-            raise Sorry(
+            raise PageError(HTTPStatus.SERVICE_UNAVAILABLE, _MOVING_NOTE.format(airport=icao))
+        response = await self.workers.request(owner, request.path_qs)
+        if response is None:
+            raise PageError(
                 HTTPStatus.BAD_GATEWAY,
                 f"{icao} is with the worker {worker_name(owner)}, which does not answer. If it is gone, another takes "
                 "over within half a minute; look again.",
             )
-        return passed_on(answer)
+        return build_forwarded_response(response)
 
-    async def of_interest(self, request: Request, text: str, own: Callable[[Interest], Response]) -> Response:
-        """The answer about an interest: `own` where its airport is this worker's, else what another says. Raises
-        Sorry."""
+    async def answer_for_interest(
+        self, request: Request, text: str, answer_here: Callable[[Interest], Response]
+    ) -> Response:
+        """Return the response about an interest: from `answer_here` if this worker owns its airport, else from another.
+
+        `text`: the interest's id as requested. Raises PageError: an invalid id, an unknown interest, or an interest
+        that no worker has while not all workers could be requested.
+        """
         try:
             interest_id = UUID(text)
         except ValueError:
-            raise Sorry(HTTPStatus.NOT_FOUND, "An interest is named by its id, a UUID; this is none.") from None
+            raise PageError(HTTPStatus.NOT_FOUND, "An interest is named by its id, a UUID; this is none.") from None
         ready = is_ready(self._app)
         if ready:
-            await self._indexed()
-            for icao in self._desk.list_watched_airports():
-                interest = self._desk.find_interest(icao, interest_id) if self._is_owned(icao) else None
+            await self._finish_index()
+            for icao in self._join_state.list_watched_airports():
+                interest = self._join_state.find_interest(icao, interest_id) if self._is_owned(icao) else None
                 if interest is not None:
-                    return own(interest)
+                    return answer_here(interest)
         if ASKED_BY in request.headers:
-            answers: dict[str, WorkerResponse | None] = {}
+            responses: dict[str, WorkerResponse | None] = {}
         else:
-            asked = await self.workers.request_others(request.path_qs)
-            answers = {worker_name(url): answer for url, answer in asked.items()}
-        found = next((each for each in answers.values() if each is not None and each.status == HTTPStatus.OK), None)
-        if found is not None:
-            return passed_on(found)
-        unsure = [name for name, each in answers.items() if each is None or each.status != HTTPStatus.NOT_FOUND]
+            by_url = await self.workers.request_others(request.path_qs)
+            responses = {worker_name(url): response for url, response in by_url.items()}
+        for response in responses.values():
+            if response is not None and response.status == HTTPStatus.OK:
+                return build_forwarded_response(response)
+        unsure = [
+            name for name, response in responses.items() if response is None or response.status != HTTPStatus.NOT_FOUND
+        ]
         if unsure or not ready:
-            who = ", ".join(unsure if ready else [self.name, *unsure])
-            raise Sorry(
+            who = ", ".join(unsure if ready else [self.own_name, *unsure])
+            raise PageError(
                 HTTPStatus.BAD_GATEWAY, f"No worker that answers knows this interest; not all could be asked: {who}."
             )
-        raise Sorry(HTTPStatus.NOT_FOUND, "No interest has this id: it was removed, or never set.")
+        raise PageError(HTTPStatus.NOT_FOUND, "No interest has this id: it was removed, or never set.")
 
-    def airport_html(self, icao: str, window: Window) -> Response:
-        detail = airport_detail(self._desk, icao, window, self._clock.now(), self._ticker.list_alert_groups(icao))
-        return html(rendering.airport_page(detail, self.name))
-
-    def airport_json(self, icao: str, window: Window) -> Response:
-        detail = airport_detail(self._desk, icao, window, self._clock.now(), self._ticker.list_alert_groups(icao))
-        return as_json(DETAIL.dump_json(detail))
-
-    def explain_html(self, interest: Interest, page: int, only_said: bool) -> Response:
-        return html(
-            rendering.explain_page(explained(self._desk, interest, self._clock.now()), page, only_said, self.name)
+    def render_airport_page(self, icao: str, window: Window) -> Response:
+        """Return the page of an airport that this worker owns."""
+        detail = build_airport_detail(
+            self._join_state, icao, window, self._clock.now(), self._activity.list_alert_groups(icao)
         )
+        return build_html_response(rendering.render_airport(detail, self.own_name))
 
-    def explain_json(self, interest: Interest) -> Response:
-        return as_json(EXPLAINED.dump_json(explained(self._desk, interest, self._clock.now())))
+    def encode_airport_json(self, icao: str, window: Window) -> Response:
+        """Return the JSON of an airport that this worker owns."""
+        detail = build_airport_detail(
+            self._join_state, icao, window, self._clock.now(), self._activity.list_alert_groups(icao)
+        )
+        return build_json_response(DETAIL_ADAPTER.dump_json(detail))
 
-    async def of_worker(self, request: Request, own: Callable[[], Response]) -> Response:
-        """The answer about a worker: the one that the query names, else this one. Raises Sorry."""
-        name = request.query.get("worker", self.name)
-        if name == self.name or ASKED_BY in request.headers:
-            return own()
-        # Only what Kafka says is of the group is asked: a name in a query must not send us anywhere else.
-        url = next((each for each in self.workers.list_others() if worker_name(each) == name), None)
+    def render_explain_page(self, interest: Interest, page: int, only_said: bool) -> Response:
+        """Return the page that explains an interest; `only_said`: show only the windows that have an alert."""
+        explanation = explain_interest(self._join_state, interest, self._clock.now())
+        return build_html_response(rendering.render_explanation(explanation, page, only_said, self.own_name))
+
+    def encode_explain_json(self, interest: Interest) -> Response:
+        """Return the JSON that explains an interest."""
+        explanation = explain_interest(self._join_state, interest, self._clock.now())
+        return build_json_response(EXPLANATION_ADAPTER.dump_json(explanation))
+
+    async def answer_for_worker(self, request: Request, answer_here: Callable[[], Response]) -> Response:
+        """Return the response about the worker that the query names, else about this one, from `answer_here`.
+
+        Raises PageError: the named worker is not of the group, or unavailable.
+        """
+        name = request.query.get("worker", self.own_name)
+        if name == self.own_name or ASKED_BY in request.headers:
+            return answer_here()
+        # Only members of the consumer group are requested: a name in a query must not send a request anywhere else.
+        url = next((other for other in self.workers.list_others() if worker_name(other) == name), None)
         if url is None:
-            raise Sorry(HTTPStatus.NOT_FOUND, "No worker of this group has that name; it may have left.")
-        answer = await self.workers.request(url, request.path_qs)
-        if answer is None:
-            raise Sorry(HTTPStatus.BAD_GATEWAY, f"The worker {name} does not answer.")
-        return passed_on(answer)
+            raise PageError(HTTPStatus.NOT_FOUND, "No worker of this group has that name; it may have left.")
+        response = await self.workers.request(url, request.path_qs)
+        if response is None:
+            raise PageError(HTTPStatus.BAD_GATEWAY, f"The worker {name} does not answer.")
+        return build_forwarded_response(response)
 
-    def stats_html(self) -> Response:
-        return html(rendering.stats_page(worker_state(self._app, self.workers, self.pulse, self._clock.now())))
+    def render_stats_page(self) -> Response:
+        """Return the page of this worker's state."""
+        return build_html_response(rendering.render_stats(self._build_state()))
 
-    def stats_json(self) -> Response:
-        return as_json(STATE.dump_json(worker_state(self._app, self.workers, self.pulse, self._clock.now())))
+    def encode_stats_json(self) -> Response:
+        """Return the JSON of this worker's state."""
+        return build_json_response(STATE_ADAPTER.dump_json(self._build_state()))
 
-    def graph_html(self) -> Response:
-        state = worker_state(self._app, self.workers, self.pulse, self._clock.now())
-        return html(rendering.graph_page(graph_of(state)))
+    def render_graph_page(self) -> Response:
+        """Return the page of this worker's processing graph."""
+        return build_html_response(rendering.render_graph(build_graph(self._build_state())))
 
-    def graph_json(self) -> Response:
-        state = worker_state(self._app, self.workers, self.pulse, self._clock.now())
-        return as_json(GRAPH.dump_json(graph_of(state)))
+    def encode_graph_json(self) -> Response:
+        """Return the JSON of this worker's processing graph."""
+        return build_json_response(GRAPH_ADAPTER.dump_json(build_graph(self._build_state())))
+
+    def _build_state(self) -> WorkerState:
+        return build_worker_state(self._app, self.workers, self.sampler, self._clock.now())
 
 
-def _overview_in(answer: WorkerResponse | None) -> Overview | None:
-    if answer is None or answer.status != HTTPStatus.OK:
+def _parse_overview(response: WorkerResponse | None) -> Overview | None:
+    """Return the overview in another worker's response. Return None without a response, or if it cannot be decoded."""
+    if response is None or response.status != HTTPStatus.OK:
         return None
     try:
-        return OVERVIEW.validate_json(answer.body)
+        return OVERVIEW_ADAPTER.validate_json(response.body)
     except ValidationError:
         return None
 
 
-def _nothing_known(icao: str) -> str:
-    known = find_airport(icao)
-    if known is None:
+def _describe_unwatched_airport(icao: str) -> str:
+    """Return the reason why an airport has no page: the code is unknown, or nobody watches the airport."""
+    airport = find_airport(icao)
+    if airport is None:
         return f"{icao}: {describe_unknown_code(icao)}"
-    return f"{known.name} ({icao}) is not watched: no interest names it, and no flights of it were observed."
+    return f"{airport.name} ({icao}) is not watched: no interest names it, and no flights of it were observed."
 
 
-def html(text: str, status: int = HTTPStatus.OK) -> Response:
-    return Response(text=text, status=status, content_type="text/html", headers=HEADERS)
+def build_html_response(text: str, status: int = HTTPStatus.OK) -> Response:
+    """Build a response of HTML with the headers of all pages."""
+    return Response(text=text, status=status, content_type="text/html", headers=RESPONSE_HEADERS)
 
 
-def as_json(body: bytes, status: int = HTTPStatus.OK, content_type: str = "application/json") -> Response:
-    return Response(body=body, status=status, headers={**HEADERS, "Content-Type": content_type})
+def build_json_response(body: bytes, status: int = HTTPStatus.OK, content_type: str = "application/json") -> Response:
+    """Build a response of JSON with the headers of all pages."""
+    return Response(body=body, status=status, headers={**RESPONSE_HEADERS, "Content-Type": content_type})
 
 
-def passed_on(answer: WorkerResponse) -> Response:
-    """Another worker's answer as ours."""
-    headers = {**HEADERS, "Content-Type": answer.content_type}
-    return Response(body=answer.body, status=answer.status, headers=headers)
+def build_forwarded_response(response: WorkerResponse) -> Response:
+    """Build a response from another worker's: its body, status and content type, with the headers of all pages."""
+    headers = {**RESPONSE_HEADERS, "Content-Type": response.content_type}
+    return Response(body=response.body, status=response.status, headers=headers)

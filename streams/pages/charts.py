@@ -1,5 +1,8 @@
-"""Charts as geometry: what the templates draw as SVG. Across in percent of the width, so that a chart fits every
-screen and its text keeps its size; up and down in pixels."""
+"""The geometry of the charts, which the templates draw as SVG.
+
+Horizontal values are in percent of the width, so that a chart fits every screen and its text keeps its size; vertical
+values are in pixels from the top.
+"""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -9,112 +12,114 @@ from typing import Final, assert_never
 
 from domain.alerts import AlertState, Bound
 from domain.windows import Window
-from streams.pages.airport import Known, Series, Statement, ThresholdShown, WindowShown
+from streams.pages.airport import ChartedAlert, Series, ThresholdShown, WindowCoverage, WindowShown
 from streams.pages.wording import (
+    ALERT_SYMBOLS,
     PER_WINDOW,
-    SIGNS,
-    counted,
-    day,
-    flights,
-    limit,
-    number,
-    plural,
-    run,
-    window_of,
+    describe_run,
+    describe_threshold,
+    format_day,
+    format_flight_count,
+    format_number,
+    format_window,
+    name_flights,
+    pluralize,
 )
 
 PLOT_TOP: Final = 26
-"""Pixels above the highest bar, for the signs of the alerts."""
+"""Pixels above the highest bar, which leave room for the markers of alerts."""
 
 PLOT_HEIGHT: Final = 170
 AXIS_HEIGHT: Final = 34
 
-_LEAST_SEEN: Final = 3
-"""Pixels that a window in breach takes at least: none of its flights may be all that there is to see."""
+_MIN_BREACH_HEIGHT: Final = 3
+"""Least height in pixels of the bar of a window below a low threshold, which can have no flights at all."""
 
-_BAR_SHARE: Final = 0.74
-"""How much of its window's width a bar takes; the rest keeps it from the next."""
+_BAR_WIDTH_SHARE: Final = 0.74
+"""Share of a window's width that its bar takes; the rest separates the bar from the next one."""
 
-_FAR: Final = 2.5
-"""A threshold so many times above all counts would flatten them; it is named above the chart instead of drawn."""
+_MAX_THRESHOLD_RATIO: Final = 2.5
+"""Largest ratio of a threshold to the highest count. A threshold above it would flatten the bars, and is only named."""
 
-_LABEL_APART: Final = 15
-"""Pixels between the names of two thresholds, so that both can be read."""
+_MIN_LABEL_DISTANCE: Final = 15
+"""Least distance in pixels between the labels of two thresholds, so that both can be read."""
 
-_STEPS: Final = (1, 2, 5)
+_STEP_DIGITS: Final = (1, 2, 5)
+"""First digits of the steps between the ticks of the axis of counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The flights of one window."""
+    """The bar of one window: its height is the number of flights."""
 
     x: float
     width: float
     y: float
     height: float
-    kind: str
-    """A class: closed, open, gap, not-covered, kept; with `over` or `under` where a threshold is passed."""
-    says: str
+    css_class: str
+    """One of closed, open, gap, not-covered, kept; followed by `over` or `under` if a threshold is breached."""
+    tooltip: str
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """A stretch of time of which not everything is known."""
+    """A background behind neighbouring windows that are not covered, or that a gap touches."""
 
     x: float
     width: float
-    kind: str
-    says: str
+    css_class: str
+    tooltip: str
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A threshold, and the stretch of counts that is past it."""
+class ThresholdLine:
+    """The line of a threshold, and the area of the counts that breach the threshold."""
 
     y: float
     bound: Bound
-    band_y: float
-    band_height: float
+    breach_y: float
+    breach_height: float
     label: str
     label_y: float | None
-    """None where the name of another threshold stands too near."""
+    """None: the label is left out, because the label of another threshold is too near."""
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
-    """What is said of a window."""
+class AlertMarker:
+    """The marker above a window that has alerts."""
 
     x: float
-    sign: str
-    kind: str
-    says: str
+    symbol: str
+    css_class: str
+    """State and bound of the gravest alert, in lower case."""
+    tooltip: str
 
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A place on an axis: percent across, or pixels down."""
+    """A labelled position on an axis: percent of the width, or pixels from the top."""
 
-    at: float
+    position: float
     label: str
     is_minor: bool = False
-    """Left out on narrow screens."""
-    below: str = ""
-    """A second line, as the day beneath the hour."""
+    """True: left out on narrow screens."""
+    second_line: str = ""
+    """Text below the label, as the day below the hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """One direction of an airport."""
+    """The chart of one direction of an airport."""
 
     title: str
     summary: str
-    """For those who do not see it."""
+    """Description of the chart for people who cannot see it."""
     bars: tuple[Bar, ...]
     bands: tuple[Band, ...]
-    lines: tuple[Line, ...]
-    beyond: tuple[str, ...]
-    """Thresholds that are too far above the counts to be drawn."""
-    signs: tuple[Sign, ...]
+    lines: tuple[ThresholdLine, ...]
+    undrawn_thresholds: tuple[str, ...]
+    """Names of the thresholds that are too far above the counts to be drawn."""
+    markers: tuple[AlertMarker, ...]
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
 
@@ -123,213 +128,247 @@ class Chart:
     height: int = PLOT_TOP + PLOT_HEIGHT + AXIS_HEIGHT
 
 
-def chart(series: Series) -> Chart | None:
-    """The chart of some windows; None where there are none."""
+def build_chart(series: Series) -> Chart | None:
+    """Build the chart of a series of windows. Return None if the series has no window."""
     windows = series.windows
     if not windows:
         return None
-    most = max(each.count for each in windows)
-    drawn = [each for each in series.thresholds if each.threshold <= max(most, 4) * _FAR]
-    ticks = _counts_axis(max([most, 1, *(each.threshold for each in drawn)]))
-    top = ticks[-1]
+    highest_count = max(window.count for window in windows)
+    max_drawn = max(highest_count, 4) * _MAX_THRESHOLD_RATIO
+    drawn = [threshold for threshold in series.thresholds if threshold.threshold <= max_drawn]
+    ticks = _choose_count_ticks(max([highest_count, 1, *(threshold.threshold for threshold in drawn)]))
+    top_count = ticks[-1]
     slot = 100 / len(windows)
-    what = flights(series.direction)
     return Chart(
-        title=f"{what.capitalize()} {PER_WINDOW[series.window]}",
-        summary=_summary(series, most),
-        bars=tuple(
-            Bar(
-                x=_percent((index + (1 - _BAR_SHARE) / 2) * slot),
-                width=_percent(slot * _BAR_SHARE),
-                y=_px(PLOT_TOP + PLOT_HEIGHT - height),
-                height=height,
-                kind=kind,
-                says=_says(each, series),
-            )
-            for index, each in enumerate(windows)
-            for kind in (_kind(each, series.thresholds),)
-            for height in (_height(each, top, kind),)
+        title=f"{name_flights(series.direction).capitalize()} {PER_WINDOW[series.window]}",
+        summary=_describe_chart(series, highest_count),
+        bars=tuple(_build_bar(window, index, slot, top_count, series) for index, window in enumerate(windows)),
+        bands=_build_bands(windows, slot),
+        lines=_build_threshold_lines(drawn, top_count),
+        undrawn_thresholds=tuple(
+            _label_threshold(threshold) for threshold in series.thresholds if threshold not in drawn
         ),
-        bands=_bands(windows, slot),
-        lines=_lines(drawn, top),
-        beyond=tuple(f"{limit(each.bound, each.threshold)}{run(each.for_windows)}" for each in series.thresholds
-                     if each not in drawn),
-        signs=_signs(series, slot),
-        x_ticks=_time_axis(windows, series.window, slot),
-        y_ticks=tuple(Tick(_y(each, top), number(each)) for each in ticks),
-    )  # fmt: skip
+        markers=_build_alert_markers(series, slot),
+        x_ticks=_build_time_ticks(windows, series.window, slot),
+        y_ticks=tuple(Tick(_compute_y(count, top_count), format_number(count)) for count in ticks),
+    )
 
 
-def _y(count: int, top: int) -> float:
-    return _px(PLOT_TOP + PLOT_HEIGHT * (1 - count / top))
+def _build_bar(window: WindowShown, index: int, slot: float, top_count: int, series: Series) -> Bar:
+    """Build the bar of the window at `index`. `slot`: width of a window; `top_count`: count at the top of the plot."""
+    css_class = _choose_bar_class(window, series.thresholds)
+    height = _compute_bar_height(window, top_count, css_class)
+    return Bar(
+        x=_round_percent((index + (1 - _BAR_WIDTH_SHARE) / 2) * slot),
+        width=_round_percent(slot * _BAR_WIDTH_SHARE),
+        y=_round_pixels(PLOT_TOP + PLOT_HEIGHT - height),
+        height=height,
+        css_class=css_class,
+        tooltip=_describe_window(window, series),
+    )
 
 
-def _says(window: WindowShown, series: Series) -> str:
-    when = window_of(window.start, series.window)
-    return f"{when}: {counted(window.count, series.direction)}, {window.known.value}"
+def _compute_y(count: int, top_count: int) -> float:
+    """Return the pixels from the top to a count, on an axis from 0 to `top_count`."""
+    return _round_pixels(PLOT_TOP + PLOT_HEIGHT * (1 - count / top_count))
 
 
-def _height(window: WindowShown, top: int, kind: str) -> float:
-    height = _px(PLOT_HEIGHT * window.count / top)
-    return max(height, _LEAST_SEEN) if kind.endswith("under") else height
+def _describe_window(window: WindowShown, series: Series) -> str:
+    """Return a window's time, its number of flights and its coverage, as one text."""
+    time = format_window(window.start, series.window)
+    return f"{time}: {format_flight_count(window.count, series.direction)}, {window.known.value}"
 
 
-def _px(value: float) -> float:
+def _compute_bar_height(window: WindowShown, top_count: int, css_class: str) -> float:
+    """Return a bar's height in pixels, at least `_MIN_BREACH_HEIGHT` if the count is below a low threshold."""
+    height = _round_pixels(PLOT_HEIGHT * window.count / top_count)
+    return max(height, _MIN_BREACH_HEIGHT) if css_class.endswith("under") else height
+
+
+def _label_threshold(threshold: ThresholdShown) -> str:
+    """Return a threshold in words, as `more than 20, 2 windows in a row`."""
+    return f"{describe_threshold(threshold.bound, threshold.threshold)}{describe_run(threshold.for_windows)}"
+
+
+def _round_pixels(value: float) -> float:
     return round(value, 1)
 
 
-def _percent(value: float) -> float:
+def _round_percent(value: float) -> float:
     return round(value, 3)
 
 
-def _counts_axis(most: int) -> tuple[int, ...]:
-    """Round numbers from 0 to the first that is not below `most`; four or five of them, or fewer of few flights."""
-    step = next(digit * 10**power for power in range(7) for digit in _STEPS if digit * 10**power * 4 >= most)
-    return tuple(range(0, -(-most // step) * step + 1, step))
+def _choose_count_ticks(highest: int) -> tuple[int, ...]:
+    """Return round counts in equal steps, from 0 to the first that is at least `highest`: five at most."""
+    step = next(digit * 10**power for power in range(7) for digit in _STEP_DIGITS if digit * 10**power * 4 >= highest)
+    return tuple(range(0, -(-highest // step) * step + 1, step))
 
 
-def _kind(window: WindowShown, thresholds: Sequence[ThresholdShown]) -> str:
-    kind = {Known.GAP: "gap", Known.OPEN: "open", Known.UNCOVERED: "not-covered", Known.KEPT: "kept"}.get(
-        window.known, "closed"
-    )
+def _choose_bar_class(window: WindowShown, thresholds: Sequence[ThresholdShown]) -> str:
+    """Return the CSS classes of a window's bar, as `Bar.css_class` lists them."""
+    coverage_class = {
+        WindowCoverage.GAP: "gap",
+        WindowCoverage.OPEN: "open",
+        WindowCoverage.UNCOVERED: "not-covered",
+        WindowCoverage.FROM_HISTORY: "kept",
+    }.get(window.known, "closed")
     for bound in Bound:
-        name, judged = _breach_class(bound)
+        breach_class, judged = _choose_breach_class(bound)
         if window.known in judged and any(
-            each.bound is bound and bound.is_breached(window.count, each.threshold) for each in thresholds
+            threshold.bound is bound and bound.is_breached(window.count, threshold.threshold)
+            for threshold in thresholds
         ):
-            return f"{kind} {name}"
-    return kind
+            return f"{coverage_class} {breach_class}"
+    return coverage_class
 
 
-def _breach_class(bound: Bound) -> tuple[str, tuple[Known, ...]]:
-    """Return the CSS class of a window in breach of a bound, and what must be known of a window to show its breach."""
+def _choose_breach_class(bound: Bound) -> tuple[str, tuple[WindowCoverage, ...]]:
+    """Return the CSS class of a window in breach of a bound, and the coverages with which such a breach is certain."""
     match bound:
         case Bound.HIGH:
-            return "over", (Known.CLOSED, Known.KEPT, Known.OPEN, Known.GAP)
+            return "over", (
+                WindowCoverage.CLOSED,
+                WindowCoverage.FROM_HISTORY,
+                WindowCoverage.OPEN,
+                WindowCoverage.GAP,
+            )
         case Bound.LOW:
-            return "under", (Known.CLOSED, Known.KEPT)
+            return "under", (WindowCoverage.CLOSED, WindowCoverage.FROM_HISTORY)
         case _:
             assert_never(bound)
 
 
-def _bands(windows: Sequence[WindowShown], slot: float) -> tuple[Band, ...]:
-    """Neighbouring windows of one kind in one band."""
-    names = {
-        Known.GAP: ("gap", "a gap in coverage: the source will never tell of all flights here"),
-        Known.UNCOVERED: ("not-covered", "not covered"),
+def _build_bands(windows: Sequence[WindowShown], slot: float) -> tuple[Band, ...]:
+    """Build one band for each run of neighbouring windows that a gap touches, or that are not covered."""
+    texts = {
+        WindowCoverage.GAP: ("gap", "a gap in coverage: the source will never tell of all flights here"),
+        WindowCoverage.UNCOVERED: ("not-covered", "not covered"),
     }
     bands: list[Band] = []
     begin = 0
     for index in range(1, len(windows) + 1):
         if index == len(windows) or windows[index].known is not windows[begin].known:
-            if windows[begin].known in names:
-                kind, says = names[windows[begin].known]
-                bands.append(Band(_percent(begin * slot), _percent((index - begin) * slot), kind, says))
+            if windows[begin].known in texts:
+                css_class, tooltip = texts[windows[begin].known]
+                width = _round_percent((index - begin) * slot)
+                bands.append(Band(_round_percent(begin * slot), width, css_class, tooltip))
             begin = index
     return tuple(bands)
 
 
-def _lines(thresholds: Sequence[ThresholdShown], top: int) -> tuple[Line, ...]:
-    """The thresholds that most interests have are named first; others are named where there is room."""
-    named: list[float] = []
+def _build_threshold_lines(thresholds: Sequence[ThresholdShown], top_count: int) -> tuple[ThresholdLine, ...]:
+    """Build the line of each threshold. An earlier threshold gets its label first; a later one only if it has room."""
+    label_positions: list[float] = []
     lines = []
-    for each in thresholds:
-        y = _y(each.threshold, top)
-        band_top: float
-        band_bottom: float
-        match each.bound:
+    for threshold in thresholds:
+        y = _compute_y(threshold.threshold, top_count)
+        breach_top: float
+        breach_bottom: float
+        match threshold.bound:
             case Bound.HIGH:
-                band_top, band_bottom = PLOT_TOP, y
+                breach_top, breach_bottom = PLOT_TOP, y
             case Bound.LOW:
-                band_top, band_bottom = y, PLOT_TOP + PLOT_HEIGHT
+                breach_top, breach_bottom = y, PLOT_TOP + PLOT_HEIGHT
             case _:
-                assert_never(each.bound)
-        place = y - 5
-        has_room = all(abs(place - other) >= _LABEL_APART for other in named)
+                assert_never(threshold.bound)
+        label_y = y - 5
+        has_room = all(abs(label_y - other) >= _MIN_LABEL_DISTANCE for other in label_positions)
         if has_room:
-            named.append(place)
+            label_positions.append(label_y)
         lines.append(
-            Line(
+            ThresholdLine(
                 y=y,
-                bound=each.bound,
-                band_y=band_top,
-                band_height=_px(band_bottom - band_top),
-                label=f"{limit(each.bound, each.threshold)}{run(each.for_windows)}",
-                label_y=place if has_room else None,
+                bound=threshold.bound,
+                breach_y=breach_top,
+                breach_height=_round_pixels(breach_bottom - breach_top),
+                label=_label_threshold(threshold),
+                label_y=label_y if has_room else None,
             )
         )
     return tuple(lines)
 
 
-_RANK: Final = (AlertState.FIRING, AlertState.WITHDRAWN, AlertState.RESOLVED, AlertState.STILL)
+_STATES_BY_SEVERITY: Final = (AlertState.FIRING, AlertState.WITHDRAWN, AlertState.RESOLVED, AlertState.STILL)
 
 
-def _signs(series: Series, slot: float) -> tuple[Sign, ...]:
-    """One for a window: the gravest of what is said of it, and all of it in words."""
-    by_start: dict[datetime, list[Statement]] = defaultdict(list)
-    for each in series.statements:
-        by_start[each.start].append(each)
-    signs = []
+def _build_alert_markers(series: Series, slot: float) -> tuple[AlertMarker, ...]:
+    """Build one marker for each window with alerts: the symbol of the gravest alert, and all alerts in the tooltip."""
+    by_start: dict[datetime, list[ChartedAlert]] = defaultdict(list)
+    for alert in series.statements:
+        by_start[alert.start].append(alert)
+    markers = []
     for index, window in enumerate(series.windows):
-        said = sorted(by_start.get(window.start, ()), key=lambda each: _RANK.index(each.state))
-        if said:
-            words = "; ".join(
-                f"{each.state}: {limit(each.bound, each.threshold)}{run(each.for_windows)} "
-                f"({plural(each.interests, 'interest')})"
-                for each in said
+        alerts = sorted(by_start.get(window.start, ()), key=lambda alert: _STATES_BY_SEVERITY.index(alert.state))
+        if alerts:
+            gravest = alerts[0]
+            texts = "; ".join(
+                f"{alert.state}: {describe_threshold(alert.bound, alert.threshold)}{describe_run(alert.for_windows)} "
+                f"({pluralize(alert.interests, 'interest')})"
+                for alert in alerts
             )
-            kind = f"{said[0].state.lower()} {said[0].bound}"
-            where = window_of(window.start, series.window)
-            signs.append(
-                Sign(_percent((index + 0.5) * slot), SIGNS[said[0].bound, said[0].state], kind, f"{where}: {words}")
+            markers.append(
+                AlertMarker(
+                    x=_round_percent((index + 0.5) * slot),
+                    symbol=ALERT_SYMBOLS[gravest.bound, gravest.state],
+                    css_class=f"{gravest.state.lower()} {gravest.bound}",
+                    tooltip=f"{format_window(window.start, series.window)}: {texts}",
+                )
             )
-    return tuple(signs)
+    return tuple(markers)
 
 
-def _time_axis(windows: Sequence[WindowShown], window: Window, slot: float) -> tuple[Tick, ...]:
-    """Ticks where windows begin: midnights, noons of the last days, or Mondays of the last months."""
+def _build_time_ticks(windows: Sequence[WindowShown], length: Window, slot: float) -> tuple[Tick, ...]:
+    """Build the ticks of the time axis: every six hours, days or Mondays, according to the length of the windows.
+
+    A tick so near the right edge that its label would be cut is left out.
+    """
     ticks = []
-    for index, each in enumerate(windows):
-        start, at = each.start, _percent(index * slot)
-        match window:
+    for index, window in enumerate(windows):
+        start, x = window.start, _round_percent(index * slot)
+        match length:
             case Window.ONE_HOUR:
                 if start.hour == 0:
-                    ticks.append(Tick(at, "00:00", below=day(start)))
+                    ticks.append(Tick(x, "00:00", second_line=format_day(start)))
                 elif start.hour % 6 == 0:
-                    ticks.append(Tick(at, f"{start:%H:%M}", is_minor=start.hour != 12))
+                    ticks.append(Tick(x, f"{start:%H:%M}", is_minor=start.hour != 12))
             case Window.SIX_HOURS:
                 if start.hour == 0:
-                    ticks.append(Tick(at, f"{start.day} {start:%b}", is_minor=start.toordinal() % 2 == 1))
+                    ticks.append(Tick(x, f"{start.day} {start:%b}", is_minor=start.toordinal() % 2 == 1))
             case Window.ONE_DAY:
                 if start.weekday() == 0:
-                    ticks.append(Tick(at, f"{start.day} {start:%b}", is_minor=start.isocalendar().week % 2 == 1))
-    return tuple(tick for tick in ticks if tick.at <= 97)
+                    ticks.append(Tick(x, f"{start.day} {start:%b}", is_minor=start.isocalendar().week % 2 == 1))
+    return tuple(tick for tick in ticks if tick.position <= 97)
 
 
-def _summary(series: Series, most: int) -> str:
+def _describe_chart(series: Series, highest_count: int) -> str:
+    """Return a chart in one sentence: its time, its newest closed and its highest count, and its FIRING alerts."""
     first, last = series.windows[0], series.windows[-1]
-    span = f"{window_of(first.start, series.window)} to {window_of(last.start, series.window)} UTC"
-    fired = sum(each.state is AlertState.FIRING for each in series.statements)
-    closed = [each for each in series.windows if each.known in (Known.CLOSED, Known.KEPT)]
-    newest = f"{number(closed[-1].count)} in the last closed window, " if closed else ""
+    span = f"{format_window(first.start, series.window)} to {format_window(last.start, series.window)} UTC"
+    fired = sum(alert.state is AlertState.FIRING for alert in series.statements)
+    closed = [
+        window for window in series.windows if window.known in (WindowCoverage.CLOSED, WindowCoverage.FROM_HISTORY)
+    ]
+    newest = f"{format_number(closed[-1].count)} in the last closed window, " if closed else ""
     return (
-        f"{flights(series.direction).capitalize()} {PER_WINDOW[series.window]}, {span}: {newest}"
-        f"at most {number(most)}; thresholds were passed {plural(fired, 'time')}."
+        f"{name_flights(series.direction).capitalize()} {PER_WINDOW[series.window]}, {span}: {newest}"
+        f"at most {format_number(highest_count)}; thresholds were passed {pluralize(fired, 'time')}."
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Spark:
-    """A few numbers in a row, without axes: of each the height in percent."""
+class Sparkline:
+    """A small chart of numbers in a row, without axes."""
 
     heights: tuple[float, ...]
+    """Heights of the bars in percent, one for each slot; 0 for a slot without a value."""
     gaps: tuple[int, ...]
+    """Indexes of the slots that a gap in coverage touches."""
     slots: int
 
 
-def spark(values: Sequence[int], slots: int, gaps: Sequence[int] = ()) -> Spark:
-    """`values` at the right end of `slots` places; none is taller than the whole."""
+def build_sparkline(values: Sequence[int], slots: int, gaps: Sequence[int] = ()) -> Sparkline:
+    """Build a sparkline whose last value fills the last of `slots` slots. `gaps`: indexes in `values`."""
     top = max([*values, 1])
     missing = slots - len(values)
-    heights = (0.0,) * missing + tuple(_px(100 * value / top) for value in values)
-    return Spark(heights, tuple(missing + gap for gap in gaps), slots)
+    heights = (0.0,) * missing + tuple(_round_pixels(100 * value / top) for value in values)
+    return Sparkline(heights, tuple(missing + gap for gap in gaps), slots)

@@ -1,4 +1,4 @@
-"""Why an interest was told something, or was not: window by window, in words. No person is named."""
+"""The explanation of an interest's alerts: for each window, why there was an alert or none. Names no person."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,49 +14,53 @@ from domain.explanation import Knowledge, WindowVerdict, judge_windows
 from domain.interests import Direction, Interest
 from domain.windows import Window
 from streams.join_state import JoinState
-from streams.pages.airport import Series, is_said, series_of
-from streams.pages.wording import flights, limit, number, plural
+from streams.pages.airport import Series, build_interest_series, is_alert_due
+from streams.pages.wording import describe_threshold, format_number, name_flights, pluralize
 
-WINDOWS_A_PAGE: Final = 48
+WINDOWS_PER_PAGE: Final = 48
 
 
 @dataclass(frozen=True, slots=True)
-class BoundExplained:
-    """What one threshold makes of a window."""
+class BoundExplanation:
+    """The judgement of one threshold on a window."""
 
     bound: Bound
     state: AlertState | None
+    """None: the window is not judged, or not enough windows in a row are in breach."""
     said: bool
-    """Whether an alert was due."""
+    """True: an alert is due. False: none."""
     is_past: bool
-    """Whether the count is past the threshold."""
+    """True: the count breaches the threshold, and the window counts in a run of such windows."""
     why: str
+    """Reason of the judgement, in one sentence."""
 
 
 @dataclass(frozen=True, slots=True)
-class WindowExplained:
-    """One window."""
+class WindowExplanation:
+    """A window, and the judgement of each threshold on it."""
 
     start: datetime
     end: datetime
     count: int
     knowledge: Knowledge
-    bounds: tuple[BoundExplained, ...]
+    """How much of the window's flights is known."""
+    bounds: tuple[BoundExplanation, ...]
 
     @property
-    def said(self) -> bool:
-        return any(each.said for each in self.bounds)
+    def has_alert(self) -> bool:
+        """True if an alert is due for the window, by either threshold; else False."""
+        return any(bound.said for bound in self.bounds)
 
     @property
-    def notable(self) -> tuple[BoundExplained, ...]:
-        """The thresholds to speak of: where one is past or has something to say, the other goes without saying."""
-        notable = tuple(each for each in self.bounds if each.is_past or each.state is not None)
+    def shown_bounds(self) -> tuple[BoundExplanation, ...]:
+        """The judgements that the page shows: those in breach or with a state; if there are none, the first alone."""
+        notable = tuple(bound for bound in self.bounds if bound.is_past or bound.state is not None)
         return notable or self.bounds[:1]
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
-    """An interest, and every window that is remembered."""
+class InterestExplanation:
+    """An interest, and the explanation of every window whose flights are still kept."""
 
     interest_id: UUID
     airport: str
@@ -70,30 +74,34 @@ class Explained:
     effective_from: datetime
     version: int
     at: datetime
-    """On the clock of the stack."""
-    windows: tuple[WindowExplained, ...]
-    """The newest first."""
+    """Time of the explanation, by the stack's clock."""
+    windows: tuple[WindowExplanation, ...]
+    """Windows, the newest first."""
     series: Series
 
     @property
-    def alerts(self) -> int:
-        """How many alerts were due, withdrawn ones aside."""
-        return sum(bound.said for each in self.windows for bound in each.bounds)
+    def alert_count(self) -> int:
+        """The number of alerts due, without withdrawn ones."""
+        return sum(bound.said for window in self.windows for bound in window.bounds)
 
 
-EXPLAINED: Final = TypeAdapter(Explained)
+EXPLANATION_ADAPTER: Final = TypeAdapter(InterestExplanation)
+"""JSON encoder of an explanation."""
 
 
-def explained(desk: JoinState, interest: Interest, now: datetime) -> Explained:
-    """What the rule makes of each window for an interest, as it stands now."""
-    _, traffic = desk.read_traffic(interest.airport)
-    known = find_airport(interest.airport)
-    past = {part: desk.read_history(interest.airport, part) for part in interest.direction.parts}
-    windows = list(_windows(interest, list(judge_windows(interest, traffic))))
-    return Explained(
+def explain_interest(join_state: JoinState, interest: Interest, now: datetime) -> InterestExplanation:
+    """Judge each window again by the interest's present version and the present counts, and explain the result.
+
+    An alert that an earlier version raised, or that was withdrawn, is therefore not in the explanation.
+    """
+    _, traffic = join_state.read_traffic(interest.airport)
+    listed = find_airport(interest.airport)
+    past = {part: join_state.read_history(interest.airport, part) for part in interest.direction.parts}
+    windows = list(_explain_windows(interest, list(judge_windows(interest, traffic))))
+    return InterestExplanation(
         interest_id=interest.interest_id,
         airport=interest.airport,
-        name=known.name if known else "",
+        name=listed.name if listed else "",
         direction=interest.direction,
         window=interest.window,
         high=interest.high,
@@ -104,37 +112,41 @@ def explained(desk: JoinState, interest: Interest, now: datetime) -> Explained:
         version=interest.version,
         at=now,
         windows=tuple(reversed(windows)),
-        series=series_of(interest, traffic, past),
+        series=build_interest_series(interest, traffic, past),
     )
 
 
-def _windows(interest: Interest, judged: list[WindowVerdict]) -> Iterator[WindowExplained]:
+def _explain_windows(interest: Interest, judged: list[WindowVerdict]) -> Iterator[WindowExplanation]:
+    """Explain the verdict on each window, in order of time, and count the windows in breach in a row."""
     runs = dict.fromkeys(Bound, 0)
     for verdict in judged:
         bounds = []
         for bound, threshold in list_thresholds(interest):
             state = verdict.state_of(bound)
-            is_past = _counts_in_run(bound, verdict, threshold)
-            runs[bound] = runs[bound] + 1 if is_past else 0
-            said = state is not None and is_said(interest, state)
-            bounds.append(
-                BoundExplained(
-                    bound, state, said, is_past, _why(interest, bound, threshold, verdict, state, runs[bound])
-                )
-            )
-        yield WindowExplained(verdict.start, verdict.end, verdict.count, verdict.knowledge, tuple(bounds))
+            is_breached = _is_part_of_run(bound, verdict, threshold)
+            runs[bound] = runs[bound] + 1 if is_breached else 0
+            has_alert = state is not None and is_alert_due(interest, state)
+            reason = _explain_bound(interest, bound, threshold, verdict, state, runs[bound])
+            bounds.append(BoundExplanation(bound, state, has_alert, is_breached, reason))
+        yield WindowExplanation(verdict.start, verdict.end, verdict.count, verdict.knowledge, tuple(bounds))
 
 
-def _counts_in_run(bound: Bound, verdict: WindowVerdict, threshold: int) -> bool:
-    """Whether the window counts in a run of windows past the threshold."""
+def _is_part_of_run(bound: Bound, verdict: WindowVerdict, threshold: int) -> bool:
+    """Return True if the window counts in a run of windows in breach of the threshold.
+
+    False if its count breaches no threshold or may still change back, as a low count in an open window.
+    """
     known = (Knowledge.CLOSED, Knowledge.OPEN) if bound.can_breach_while_open else (Knowledge.CLOSED,)
     return verdict.knowledge in known and bound.is_breached(verdict.count, threshold)
 
 
-def _why(
+def _explain_bound(
     interest: Interest, bound: Bound, threshold: int, verdict: WindowVerdict, state: AlertState | None, run: int
 ) -> str:
-    """One sentence."""
+    """Return the reason of a threshold's state on a window, or of its missing state (None), in one sentence.
+
+    `run`: number of windows in breach in a row, this one included.
+    """
     match verdict.knowledge:
         case Knowledge.EARLY:
             return "It starts before the interest is in effect, so it is not judged."
@@ -142,44 +154,44 @@ def _why(
             return "It starts before the first coverage, so it is not judged."
         case Knowledge.GAP if state is not None:
             return (
-                f"A gap in coverage touches it, but the {plural(verdict.count, 'flight')} that are known are "
-                f"{limit(bound, threshold)} already."
+                f"A gap in coverage touches it, but the {pluralize(verdict.count, 'flight')} that are known are "
+                f"{describe_threshold(bound, threshold)} already."
             )
         case Knowledge.GAP:
             return "A gap in coverage touches it: its count will never be known, so it counts as no breach."
         case Knowledge.OPEN if not bound.can_breach_while_open:
-            return f"It is open; whether there are {limit(bound, threshold)} is known when it closes."
-    count = number(verdict.count)
-    many = interest.for_windows > 1
-    is_past = bound.is_breached(verdict.count, threshold)
-    says = limit(bound, threshold)
+            return f"It is open; whether there are {describe_threshold(bound, threshold)} is known when it closes."
+    count = format_number(verdict.count)
+    needs_run = interest.for_windows > 1
+    is_breached = bound.is_breached(verdict.count, threshold)
+    condition = describe_threshold(bound, threshold)
     match state:
-        case AlertState.FIRING if many:
-            return f"{count} is {says}, and so were the windows before: {interest.for_windows} in a row."
+        case AlertState.FIRING if needs_run:
+            return f"{count} is {condition}, and so were the windows before: {interest.for_windows} in a row."
         case AlertState.FIRING:
-            return f"{count} is {says}; the window before was not in breach."
+            return f"{count} is {condition}; the window before was not in breach."
         case AlertState.STILL if interest.repeat:
-            return f"{count} is still {says}, and the interest wants to be told again."
+            return f"{count} is still {condition}, and the interest wants to be told again."
         case AlertState.STILL:
-            return f"{count} is still {says}; it was said when the breach began."
+            return f"{count} is still {condition}; it was said when the breach began."
         case AlertState.RESOLVED:
-            return f"{count} is no longer {says}."
-    if is_past and many and run < interest.for_windows:
-        return f"{count} is {says}: {run} of the {interest.for_windows} windows in a row that it takes."
-    if is_past:
-        return f"{count} is {says}; it is said as soon as the window before is closed."
+            return f"{count} is no longer {condition}."
+    if is_breached and needs_run and run < interest.for_windows:
+        return f"{count} is {condition}: {run} of the {interest.for_windows} windows in a row that it takes."
+    if is_breached:
+        return f"{count} is {condition}; it is said as soon as the window before is closed."
     so_far = " so far" if verdict.knowledge is Knowledge.OPEN else ""
     match bound:
         case Bound.HIGH if interest.low is not None and not so_far and verdict.count >= interest.low:
-            return f"{count} is neither {says} nor {limit(Bound.LOW, interest.low)}."
+            return f"{count} is neither {condition} nor {describe_threshold(Bound.LOW, interest.low)}."
         case Bound.HIGH | Bound.LOW:
-            return f"{count}{so_far} is not {says}."
+            return f"{count}{so_far} is not {condition}."
         case _:
             assert_never(bound)
 
 
-def in_words(interest: Explained) -> str:
-    """What the interest asks for."""
-    limits = [limit(bound, threshold) for bound, threshold in list_thresholds(interest)]
+def describe_interest(interest: InterestExplanation) -> str:
+    """Return an interest's condition in words, as `more than 20 departures, 2 windows in a row`."""
+    conditions = [describe_threshold(bound, threshold) for bound, threshold in list_thresholds(interest)]
     run = f", {interest.for_windows} windows in a row" if interest.for_windows > 1 else ""
-    return f"{' or '.join(limits)} {flights(interest.direction)}{run}"
+    return f"{' or '.join(conditions)} {name_flights(interest.direction)}{run}"

@@ -1,4 +1,7 @@
-"""The overview: what is known of every airport, what goes on, and who answered."""
+"""The overview: a summary of every airport, the latest rates and alerts, and the state of each worker.
+
+A class named `...Shown` holds the values of one thing as the pages show it; its fields are the JSON members under /api.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,36 +17,36 @@ from domain.interests import Direction
 from domain.traffic import DirectionTraffic
 from domain.windows import HOUR_S, Window, instant, seconds
 from streams.join_state import JoinState
-from streams.pages.wording import iso_minute
+from streams.pages.wording import format_iso_minute
 from streams.recent_activity import RATE_INTERVAL_S, AlertGroup, RecentActivity
 
 SHOWN_HOURS: Final = 48
-"""How many of the last covered hours an airport is shown with."""
+"""Number of the last covered hours whose counts are shown for an airport."""
 
 SHOWN_SECONDS: Final = 60
-"""How many of the last seconds the rates are shown with."""
+"""Number of the last seconds for which the rates are shown."""
 
 SHOWN_ALERTS: Final = 15
 
-AIRPORTS_A_PAGE: Final = 50
+AIRPORTS_PER_PAGE: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
-class FlowShown:
-    """One direction of an airport."""
+class DirectionShown:
+    """The coverage and the hourly counts of one direction of an airport."""
 
     watermark: str | None
-    """Up to where it is covered, ISO 8601."""
+    """End of the coverage, ISO 8601 in UTC. None: never covered."""
     hours: tuple[int, ...]
-    """Flights in each of the last covered hours, the newest last."""
+    """Number of flights in each of the last covered hours, the newest last."""
     gaps: tuple[int, ...] = ()
-    """Which of `hours`, by index, a gap in coverage touches: there may have been more flights."""
+    """Indexes in `hours` of the hours that a gap in coverage touches: they may have had more flights."""
     lag_s: int | None = None
-    """How far the watermark is behind the clock of the stack."""
+    """Seconds by which the watermark is behind the stack's clock. None: never covered."""
 
     @property
     def last_hour_end(self) -> datetime | None:
-        """The end of the last of `hours`."""
+        """The end of the last hour in `hours`. None: never covered."""
         if self.watermark is None:
             return None
         return Window.ONE_HOUR.start_of(datetime.fromisoformat(self.watermark))
@@ -51,7 +54,7 @@ class FlowShown:
 
 @dataclass(frozen=True, slots=True)
 class BreachShown:
-    """Interests that stand in breach now, by what they count."""
+    """The number of interests in breach now that have the same direction, window length and bound."""
 
     direction: Direction
     window: Window
@@ -61,146 +64,159 @@ class BreachShown:
 
 @dataclass(frozen=True, slots=True)
 class AirportShown:
-    """One airport."""
+    """The summary of one airport."""
 
     icao: str
     name: str
     city: str
-    arrivals: FlowShown
-    departures: FlowShown
+    arrivals: DirectionShown
+    departures: DirectionShown
     interests: int
     thresholds: int
-    """Different ones; several interests may share one."""
+    """Number of different thresholds; several interests can share one."""
     breaches: tuple[BreachShown, ...]
 
     @property
     def in_breach(self) -> int:
-        """Thresholds of interests that stand in breach."""
+        """The number of interests in breach."""
         return sum(each.interests for each in self.breaches)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerShown:
-    """A worker of the group, and whether what it knows is in the overview."""
+    """A worker of the group."""
 
     name: str
     """Host and port."""
     partitions: int
     answered: bool
+    """True: the overview has the worker's airports and alerts. False: the worker gave no usable answer."""
     note: str = ""
-    """Why not, as the end of a sentence."""
+    """Reason of a missing answer, as the end of a sentence; else empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """What one worker, or all of them, know."""
+    """The airports, alerts and rates of one worker, or of all workers of the group."""
 
     at: datetime
-    """On the clock of the stack."""
+    """Time of the overview, by the stack's clock."""
     airports: tuple[AirportShown, ...]
-    """By code."""
+    """Airports in the order of their codes."""
     alerts: tuple[AlertGroup, ...]
-    """The newest first."""
+    """Latest alerts, the newest first."""
     flights_by_second: tuple[int, ...]
-    """Folded in each of the last seconds, the newest last."""
+    """Number of flights folded in each of the last seconds, the newest last."""
     alerts_by_second: tuple[int, ...]
+    """Number of alerts raised in each of the last seconds, the newest last."""
     workers: tuple[WorkerShown, ...]
 
     @property
     def flights_rate(self) -> float:
-        """Flights folded a second."""
-        return _rate(self.flights_by_second)
+        """Flights folded per second."""
+        return _compute_rate(self.flights_by_second)
 
     @property
     def alerts_rate(self) -> float:
-        """Alerts raised a second."""
-        return _rate(self.alerts_by_second)
+        """Alerts raised per second."""
+        return _compute_rate(self.alerts_by_second)
 
     @property
     def unanswered(self) -> tuple[WorkerShown, ...]:
-        return tuple(each for each in self.workers if not each.answered)
+        """Workers whose airports and alerts are missing."""
+        return tuple(worker for worker in self.workers if not worker.answered)
 
     @property
     def airports_in_breach(self) -> tuple[AirportShown, ...]:
-        return tuple(each for each in self.airports if each.breaches)
+        return tuple(airport for airport in self.airports if airport.breaches)
 
     @property
     def interests(self) -> int:
-        return sum(each.interests for each in self.airports)
+        """The number of interests at all airports."""
+        return sum(airport.interests for airport in self.airports)
 
 
-OVERVIEW: Final = TypeAdapter(Overview)
-"""The overview as JSON, which workers also tell each other; what a newer version adds is passed over."""
+OVERVIEW_ADAPTER: Final = TypeAdapter(Overview)
+"""JSON encoder and decoder of an overview, also used between workers; ignores members that a newer version added."""
 
-AIRPORTS: Final = TypeAdapter(tuple[AirportShown, ...])
+AIRPORTS_ADAPTER: Final = TypeAdapter(tuple[AirportShown, ...])
+"""JSON encoder of a list of airports."""
 
 
-def _rate(by_second: Sequence[int]) -> float:
+def _compute_rate(by_second: Sequence[int]) -> float:
+    """Return the mean per second over the last `RATE_INTERVAL_S` seconds."""
     last = by_second[-RATE_INTERVAL_S:]
     return sum(last) / RATE_INTERVAL_S
 
 
-def airport_shown(desk: JoinState, icao: str, now: datetime) -> AirportShown:
-    """What is known of one airport."""
-    _, traffic = desk.read_traffic(icao)
-    thresholds = desk.find_thresholds(icao)
-    known = find_airport(icao)
+def summarize_airport(join_state: JoinState, icao: str, now: datetime) -> AirportShown:
+    """Summarize one airport from its traffic and its thresholds."""
+    _, traffic = join_state.read_traffic(icao)
+    thresholds = join_state.find_thresholds(icao)
+    listed = find_airport(icao)
     breaches = thresholds.count_in_breach(traffic)
     return AirportShown(
         icao=icao,
-        name=known.name if known else "",
-        city=known.city if known else "",
-        arrivals=_flow_shown(traffic.arrivals, now),
-        departures=_flow_shown(traffic.departures, now),
+        name=listed.name if listed else "",
+        city=listed.city if listed else "",
+        arrivals=_summarize_direction(traffic.arrivals, now),
+        departures=_summarize_direction(traffic.departures, now),
         interests=len(thresholds),
         thresholds=len(thresholds.list_in_force()),
         breaches=tuple(BreachShown(*key, breaches[key]) for key in sorted(breaches)),
     )
 
 
-def _flow_shown(flow: DirectionTraffic, now: datetime) -> FlowShown:
-    if flow.watermark is None or flow.covered_from is None:
-        return FlowShown(None, ())
-    last = flow.watermark // HOUR_S
-    first = max(last - SHOWN_HOURS, flow.covered_from // HOUR_S)
+def _summarize_direction(traffic: DirectionTraffic, now: datetime) -> DirectionShown:
+    """Summarize one direction: the counts of its last covered hours, the gaps in them and the lag."""
+    if traffic.watermark is None or traffic.covered_from is None:
+        return DirectionShown(None, ())
+    last = traffic.watermark // HOUR_S
+    first = max(last - SHOWN_HOURS, traffic.covered_from // HOUR_S)
     hours = range(first, last)
-    return FlowShown(
-        watermark=iso_minute(instant(flow.watermark)),
-        hours=tuple(flow.counts.total(hour, 1) for hour in hours),
-        gaps=tuple(hour - first for hour in hours if flow.has_gap_in(hour * HOUR_S, (hour + 1) * HOUR_S)),
-        lag_s=max(seconds(now) - flow.watermark, 0),
+    return DirectionShown(
+        watermark=format_iso_minute(instant(traffic.watermark)),
+        hours=tuple(traffic.counts.total(hour, 1) for hour in hours),
+        gaps=tuple(hour - first for hour in hours if traffic.has_gap_in(hour * HOUR_S, (hour + 1) * HOUR_S)),
+        lag_s=max(seconds(now) - traffic.watermark, 0),
     )
 
 
-def overview_of(
-    airports: Iterable[AirportShown], ticker: RecentActivity, now: datetime, workers: Iterable[WorkerShown]
+def build_overview(
+    airports: Iterable[AirportShown], activity: RecentActivity, now: datetime, workers: Iterable[WorkerShown]
 ) -> Overview:
-    """What one worker knows."""
+    """Build the overview of one worker from its airports and its recent activity."""
     return Overview(
         at=now,
         airports=tuple(sorted(airports, key=lambda each: each.icao)),
-        alerts=ticker.list_alert_groups()[:SHOWN_ALERTS],
-        flights_by_second=ticker.count_flights_by_second(SHOWN_SECONDS),
-        alerts_by_second=ticker.count_alerts_by_second(SHOWN_SECONDS),
+        alerts=activity.list_alert_groups()[:SHOWN_ALERTS],
+        flights_by_second=activity.count_flights_by_second(SHOWN_SECONDS),
+        alerts_by_second=activity.count_alerts_by_second(SHOWN_SECONDS),
         workers=tuple(workers),
     )
 
 
-def merged(own: Overview, others: Iterable[Overview], silent: Iterable[WorkerShown]) -> Overview:
-    """What all workers know together. An airport that two tell of, as around a rebalance, is told once."""
-    told = (own, *others)
-    airports = {each.icao: each for part in reversed(told) for each in part.airports}
-    alerts = sorted((each for part in told for each in part.alerts), key=lambda each: each.raised_at, reverse=True)
+def merge_overviews(own: Overview, others: Iterable[Overview], unanswered: Iterable[WorkerShown]) -> Overview:
+    """Merge the overviews of all workers into one.
+
+    `own`: this worker's. `unanswered`: the workers without a usable answer. If two workers report the same airport, as
+    around a rebalance, the first report is taken, this worker's before all others.
+    """
+    overviews = (own, *others)
+    airports = {each.icao: each for part in reversed(overviews) for each in part.airports}
+    alerts = sorted((each for part in overviews for each in part.alerts), key=lambda each: each.raised_at, reverse=True)
     return Overview(
         at=own.at,
         airports=tuple(airports[icao] for icao in sorted(airports)),
         alerts=tuple(alerts[:SHOWN_ALERTS]),
-        flights_by_second=_sums(part.flights_by_second for part in told),
-        alerts_by_second=_sums(part.alerts_by_second for part in told),
-        workers=tuple(sorted([*(each for part in told for each in part.workers), *silent], key=lambda each: each.name)),
+        flights_by_second=_sum_by_second(part.flights_by_second for part in overviews),
+        alerts_by_second=_sum_by_second(part.alerts_by_second for part in overviews),
+        workers=tuple(
+            sorted([*(each for part in overviews for each in part.workers), *unanswered], key=lambda each: each.name)
+        ),
     )
 
 
-def _sums(series: Iterable[Sequence[int]]) -> tuple[int, ...]:
-    """Second by second, from the newest back."""
-    return tuple(sum(each) for each in zip_longest(*(reversed(one) for one in series), fillvalue=0))[::-1]
+def _sum_by_second(series: Iterable[Sequence[int]]) -> tuple[int, ...]:
+    """Add several series of counts by second, aligned at their newest second; a shorter one counts as 0 before it."""
+    return tuple(sum(counts) for counts in zip_longest(*(reversed(one) for one in series), fillvalue=0))[::-1]

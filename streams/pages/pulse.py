@@ -1,4 +1,4 @@
-"""The worker's pulse: how late its event loop is, and how fast messages come and go. Samples of the last minute."""
+"""Samples of a worker's health: the lag of its event loop and the growth rates of its counters."""
 
 import asyncio
 import time
@@ -7,22 +7,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-SAMPLE_S: Final = 1.0
-REMEMBERED: Final = 60
-"""Samples."""
+SAMPLE_INTERVAL_S: Final = 1.0
+KEPT_SAMPLES: Final = 60
+"""Samples of the event loop's lag that are kept: one minute."""
 
 
 @dataclass(frozen=True, slots=True)
 class LoopLag:
-    """How late the event loop was to wake a sleeper, in milliseconds: what else waits as long."""
+    """The lag of the event loop in milliseconds: the delay with which a sleeping task wakes up."""
 
     newest_ms: float
     median_ms: float
     most_ms: float
 
 
-class Pulse:
-    """Samples, taken by `beat` for as long as it runs."""
+class WorkerSampler:
+    """A sampler of the event loop's lag and of counters, which samples while `take_samples` runs."""
 
     def __init__(
         self,
@@ -30,37 +30,37 @@ class Pulse:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = asyncio.sleep,
     ) -> None:
-        """`counts`: what has been counted so far, by name; rates are how fast these grow."""
+        """`counts`: returns the counters' present values, by name. `monotonic` and `sleep`: in seconds."""
         self._counts = counts
         self._monotonic = monotonic
         self._sleep = sleep
-        self._began = monotonic()
-        self._lags: deque[float] = deque(maxlen=REMEMBERED)
-        self._samples: deque[tuple[float, dict[str, int]]] = deque([(self._began, {})], maxlen=11)
+        self._started_at = monotonic()
+        self._lags: deque[float] = deque(maxlen=KEPT_SAMPLES)
+        self._samples: deque[tuple[float, dict[str, int]]] = deque([(self._started_at, {})], maxlen=11)
 
-    async def beat(self) -> None:
-        """Take a sample each second, until cancelled."""
+    async def take_samples(self) -> None:
+        """Take a sample each second, until the task is cancelled."""
         while True:
-            due = self._monotonic() + SAMPLE_S
-            await self._sleep(SAMPLE_S)  # type: ignore[misc]
+            due = self._monotonic() + SAMPLE_INTERVAL_S
+            await self._sleep(SAMPLE_INTERVAL_S)  # type: ignore[misc]
             now = self._monotonic()
             self._lags.append(max(now - due, 0.0))
             self._samples.append((now, dict(self._counts())))
 
     @property
     def uptime_s(self) -> float:
-        """Since the worker was put together."""
-        return self._monotonic() - self._began
+        """Seconds since the sampler was created, which is when the worker creates its app."""
+        return self._monotonic() - self._started_at
 
-    def loop_lag(self) -> LoopLag | None:
-        """Of the last minute; None before the first sample."""
+    def compute_loop_lag(self) -> LoopLag | None:
+        """Return the lag of the event loop over the last minute; None before the first sample."""
         if not self._lags:
             return None
         ordered = sorted(self._lags)
         return LoopLag(*(round(1000 * lag, 1) for lag in (self._lags[-1], ordered[len(ordered) // 2], ordered[-1])))
 
-    def rate(self, name: str) -> float:
-        """How fast a count grew over the last ten samples, a second."""
+    def compute_rate(self, name: str) -> float:
+        """Return the growth of a counter per second over the last ten samples; 0 for a name that was never counted."""
         (began, before), (ended, after) = self._samples[0], self._samples[-1]
-        grown = after.get(name, 0) - before.get(name, 0)
-        return grown / (ended - began) if ended > began else 0.0
+        growth = after.get(name, 0) - before.get(name, 0)
+        return growth / (ended - began) if ended > began else 0.0

@@ -1,4 +1,4 @@
-"""HTML from what is known. Pages carry no inline script or style, so that the browser may be told to refuse both."""
+"""The HTML of the pages, from templates. A page has no inline script or style, so that its policy can forbid both."""
 
 import hashlib
 from dataclasses import dataclass
@@ -11,39 +11,40 @@ from domain.alerts import Bound
 from domain.interests import Direction
 from domain.windows import Window
 from streams.pages import wording
-from streams.pages.airport import AirportDetail, Known
-from streams.pages.charts import chart, spark
-from streams.pages.explain import WINDOWS_A_PAGE, Explained, in_words
-from streams.pages.overview import AIRPORTS_A_PAGE, SHOWN_HOURS, SHOWN_SECONDS, Overview
-from streams.pages.worker import Graph, WorkerState
+from streams.pages.airport import AirportDetail, WindowCoverage
+from streams.pages.charts import build_chart, build_sparkline
+from streams.pages.explain import WINDOWS_PER_PAGE, InterestExplanation, describe_interest
+from streams.pages.overview import AIRPORTS_PER_PAGE, SHOWN_HOURS, SHOWN_SECONDS, Overview
+from streams.pages.worker import ProcessingGraph, WorkerState
 
-UPDATE_S: Final = 2
-"""How often a page that is looked at fetches itself again."""
+UPDATE_INTERVAL_S: Final = 2
+"""Seconds between two updates of a page that a person looks at."""
 
 _CONTENT_TYPES: Final = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file that pages refer to."""
+    """A static file that pages link to, as a style sheet."""
 
     content_type: str
     body: bytes
 
 
-def _static_files() -> dict[str, StaticFile]:
+def _load_static_files() -> dict[str, StaticFile]:
+    """Load the files of the folder `static` whose content type is known, by name."""
     folder = files("streams") / "static"
     return {
-        each.name: StaticFile(_CONTENT_TYPES[each.name.rpartition(".")[2]], each.read_bytes())
-        for each in folder.iterdir()
-        if each.name.rpartition(".")[2] in _CONTENT_TYPES
+        path.name: StaticFile(_CONTENT_TYPES[path.name.rpartition(".")[2]], path.read_bytes())
+        for path in folder.iterdir()
+        if path.name.rpartition(".")[2] in _CONTENT_TYPES
     }
 
 
-STATIC: Final = _static_files()
+STATIC_FILES: Final = _load_static_files()
 
-_VERSION: Final = hashlib.sha256(b"".join(STATIC[name].body for name in sorted(STATIC))).hexdigest()[:12]
-"""Part of each reference to a static file, which browsers therefore may keep for ever."""
+_VERSION: Final = hashlib.sha256(b"".join(STATIC_FILES[name].body for name in sorted(STATIC_FILES))).hexdigest()[:12]
+"""Hash of the static files, a part of each link to them: browsers can therefore cache them without a time limit."""
 
 _TEMPLATES: Final = Environment(
     loader=PackageLoader("streams"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -51,39 +52,43 @@ _TEMPLATES: Final = Environment(
 _TEMPLATES.globals.update(
     Bound=Bound,
     Direction=Direction,
-    Known=Known,
+    WindowCoverage=WindowCoverage,
     Window=Window,
-    chart=chart,
-    spark=spark,
-    signs=wording.SIGNS,
+    build_chart=build_chart,
+    build_sparkline=build_sparkline,
+    alert_symbols=wording.ALERT_SYMBOLS,
     windows=wording.WINDOWS,
     per_window=wording.PER_WINDOW,
     version=_VERSION,
-    update_s=UPDATE_S,
+    update_s=UPDATE_INTERVAL_S,
 )
 _TEMPLATES.filters.update(
-    number=wording.number,
-    plural=wording.plural,
-    rate=wording.rate,
-    duration=wording.duration,
-    moment=wording.moment,
-    full_moment=wording.full_moment,
-    from_iso=wording.from_iso,
-    flights=wording.flights,
-    counted=wording.counted,
-    run=wording.run,
+    number=wording.format_number,
+    plural=wording.pluralize,
+    rate=wording.format_rate,
+    duration=wording.format_duration,
+    day_and_time=wording.format_day_and_time,
+    full_time=wording.format_full_time,
+    parse_iso=wording.parse_iso,
+    flights=wording.name_flights,
+    flight_count=wording.format_flight_count,
+    run=wording.describe_run,
 )
-_TEMPLATES.globals.update(limit=wording.limit, stretch=wording.stretch, window_of=wording.window_of)
+_TEMPLATES.globals.update(
+    describe_threshold=wording.describe_threshold,
+    format_interval=wording.format_interval,
+    format_window=wording.format_window,
+)
 
 
-def overview_page(overview: Overview, page: int, only_breaches: bool, answered_by: str) -> str:
-    """The overview. `page` counts from 1; one beyond the last is the last."""
+def render_overview(overview: Overview, page: int, only_breaches: bool, answered_by: str) -> str:
+    """Return the HTML of the overview. `page`: the page of its table, from 1; a number above the last is the last."""
     airports = overview.airports_in_breach if only_breaches else overview.airports
-    pages = max(-(-len(airports) // AIRPORTS_A_PAGE), 1)
+    pages = max(-(-len(airports) // AIRPORTS_PER_PAGE), 1)
     page = min(max(page, 1), pages)
     return _TEMPLATES.get_template("overview.html").render(
         overview=overview,
-        airports=airports[(page - 1) * AIRPORTS_A_PAGE : page * AIRPORTS_A_PAGE],
+        airports=airports[(page - 1) * AIRPORTS_PER_PAGE : page * AIRPORTS_PER_PAGE],
         page=page,
         pages=pages,
         only_breaches=only_breaches,
@@ -93,20 +98,24 @@ def overview_page(overview: Overview, page: int, only_breaches: bool, answered_b
     )
 
 
-def airport_page(detail: AirportDetail, answered_by: str) -> str:
-    """One airport, by windows of one length."""
+def render_airport(detail: AirportDetail, answered_by: str) -> str:
+    """Return the HTML of one airport's page, with windows of one length."""
     return _TEMPLATES.get_template("airport.html").render(detail=detail, answered_by=answered_by)
 
 
-def explain_page(explained: Explained, page: int, only_said: bool, answered_by: str) -> str:
-    """Why an interest was told something, or was not. `page` counts from 1, the newest windows first."""
-    windows = tuple(each for each in explained.windows if each.said) if only_said else explained.windows
-    pages = max(-(-len(windows) // WINDOWS_A_PAGE), 1)
+def render_explanation(explanation: InterestExplanation, page: int, only_said: bool, answered_by: str) -> str:
+    """Return the HTML that explains an interest's windows, the newest first.
+
+    `page`: the page of the table of windows, from 1; a number above the last is the last. `only_said`: show only the
+    windows that have an alert.
+    """
+    windows = tuple(window for window in explanation.windows if window.has_alert) if only_said else explanation.windows
+    pages = max(-(-len(windows) // WINDOWS_PER_PAGE), 1)
     page = min(max(page, 1), pages)
     return _TEMPLATES.get_template("explain.html").render(
-        explained=explained,
-        asks=in_words(explained),
-        windows_shown=windows[(page - 1) * WINDOWS_A_PAGE : page * WINDOWS_A_PAGE],
+        explanation=explanation,
+        condition=describe_interest(explanation),
+        windows_shown=windows[(page - 1) * WINDOWS_PER_PAGE : page * WINDOWS_PER_PAGE],
         page=page,
         pages=pages,
         only_said=only_said,
@@ -114,18 +123,18 @@ def explain_page(explained: Explained, page: int, only_said: bool, answered_by: 
     )
 
 
-def stats_page(state: WorkerState) -> str:
-    """One worker."""
+def render_stats(state: WorkerState) -> str:
+    """Return the HTML of the page of one worker's state."""
     return _TEMPLATES.get_template("stats.html").render(state=state, answered_by=state.name)
 
 
-def graph_page(graph: Graph) -> str:
-    """What one worker processes."""
+def render_graph(graph: ProcessingGraph) -> str:
+    """Return the HTML of the page of one worker's processing graph."""
     return _TEMPLATES.get_template("graph.html").render(graph=graph, answered_by=graph.worker)
 
 
-def sorry_page(title: str, says: str, is_temporary: bool, answered_by: str) -> str:
-    """Why there is nothing to see. A page whose reason may pass looks again by itself."""
+def render_error(title: str, detail: str, is_temporary: bool, answered_by: str) -> str:
+    """Return the HTML of an error page. If the error is temporary, the page updates itself until the error is over."""
     return _TEMPLATES.get_template("sorry.html").render(
-        title=title, says=says, is_temporary=is_temporary, answered_by=answered_by
+        title=title, detail=detail, is_temporary=is_temporary, answered_by=answered_by
     )

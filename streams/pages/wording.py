@@ -1,4 +1,4 @@
-"""Numbers, durations, times and thresholds as people read them. All times are UTC."""
+"""The texts of the pages for numbers, durations, times, flights and thresholds. All times are UTC."""
 
 from datetime import UTC, datetime
 from typing import Final, assert_never
@@ -27,79 +27,86 @@ _ONE_FLIGHT: Final = {
 }
 
 
-def number(value: int) -> str:
+def format_number(value: int) -> str:
+    """Return a number with commas between thousands."""
     return f"{value:,}"
 
 
-def plural(value: int, one: str, many: str | None = None) -> str:
-    """A count with its unit."""
+def pluralize(value: int, one: str, many: str | None = None) -> str:
+    """Return a count with its unit, singular or plural; `many`: the plural, if it is not `one` with an s."""
     return f"{value:,} {one if value == 1 else many or f'{one}s'}"
 
 
-def rate(per_second: float) -> str:
-    """Two digits that matter, no more."""
+def format_rate(per_second: float) -> str:
+    """Return a rate per second: with one decimal below 10, else as a whole number with commas."""
     if per_second and per_second < 10:
         return f"{per_second:.1f}"
     return f"{per_second:,.0f}"
 
 
-def duration(seconds: float) -> str:
-    """The two largest units of it."""
+def format_duration(seconds: float) -> str:
+    """Return a duration in its two largest units, as `2 h 20 min`; a negative one as `0 s`."""
     whole = max(int(seconds), 0)
     if whole < _MINUTE_S:
         return f"{whole} s"
     if whole < _HOUR_S:
         return f"{whole // _MINUTE_S} min"
     large, small, units = (_DAY_S, _HOUR_S, ("d", "h")) if whole >= 2 * _DAY_S else (_HOUR_S, _MINUTE_S, ("h", "min"))
-    rest = whole % large // small
-    return f"{whole // large} {units[0]} {rest} {units[1]}" if rest else f"{whole // large} {units[0]}"
+    remainder = whole % large // small
+    return f"{whole // large} {units[0]} {remainder} {units[1]}" if remainder else f"{whole // large} {units[0]}"
 
 
-def day(instant: datetime) -> str:
+def format_day(instant: datetime) -> str:
+    """Return weekday, day and month, as `Fri 8 Feb`."""
     return f"{instant:%a} {instant.day} {instant:%b}"
 
 
-def moment(instant: datetime) -> str:
-    """Day and time, for tables whose header says UTC."""
-    return f"{day(instant)} {instant:%H:%M}"
+def format_day_and_time(instant: datetime) -> str:
+    """Return day and time without year and time zone, as `Fri 8 Feb 13:30`."""
+    return f"{format_day(instant)} {instant:%H:%M}"
 
 
-def full_moment(instant: datetime) -> str:
-    return f"{day(instant)} {instant.year}, {instant:%H:%M} UTC"
+def format_full_time(instant: datetime) -> str:
+    """Return day, year, time and time zone, as `Fri 8 Feb 2013, 13:30 UTC`."""
+    return f"{format_day(instant)} {instant.year}, {instant:%H:%M} UTC"
 
 
-def iso_minute(instant: datetime) -> str:
+def format_iso_minute(instant: datetime) -> str:
+    """Return a UTC time to the minute in ISO 8601, as `2013-02-08T13:30Z`."""
     return f"{instant:%Y-%m-%dT%H:%MZ}"
 
 
-def from_iso(text: str) -> datetime:
+def parse_iso(text: str) -> datetime:
+    """Parse a time in ISO 8601 and return it in UTC."""
     return datetime.fromisoformat(text).astimezone(UTC)
 
 
-def stretch(start: datetime, end: datetime) -> str:
-    """From when to when."""
+def format_interval(start: datetime, end: datetime) -> str:
+    """Return an interval of time: a whole day by its date alone, an interval within one day with its date once."""
     if (end - start).total_seconds() == _DAY_S and start.hour == 0 == start.minute:
-        return day(start)
+        return format_day(start)
     if start.date() == end.date() or (end.hour == end.minute == 0 and (end - start).total_seconds() < _DAY_S):
-        return f"{day(start)} {start:%H:%M}–{end:%H:%M}"
-    return f"{moment(start)} – {moment(end)}"
+        return f"{format_day(start)} {start:%H:%M}–{end:%H:%M}"
+    return f"{format_day_and_time(start)} – {format_day_and_time(end)}"
 
 
-def window_of(start: datetime, window: Window) -> str:
-    return stretch(start, start + window.length)
+def format_window(start: datetime, window: Window) -> str:
+    """Return the interval of the window that starts at `start`."""
+    return format_interval(start, start + window.length)
 
 
-def flights(direction: Direction) -> str:
+def name_flights(direction: Direction) -> str:
+    """Return the plural noun for the flights of a direction, as `arrivals`."""
     return _FLIGHTS[direction]
 
 
-def counted(count: int, direction: Direction) -> str:
-    """So many flights, by what they are."""
-    return f"{number(count)} {_ONE_FLIGHT[direction] if count == 1 else _FLIGHTS[direction]}"
+def format_flight_count(count: int, direction: Direction) -> str:
+    """Return a count with the noun for the flights of a direction, as `3 departures`."""
+    return f"{format_number(count)} {_ONE_FLIGHT[direction] if count == 1 else _FLIGHTS[direction]}"
 
 
-def limit(bound: Bound, threshold: int | str) -> str:
-    """What a threshold says: more than 20, fewer than 5."""
+def describe_threshold(bound: Bound, threshold: int | str) -> str:
+    """Return the condition of a threshold: `more than 20` or `fewer than 5`."""
     match bound:
         case Bound.HIGH:
             return f"more than {threshold}"
@@ -109,13 +116,13 @@ def limit(bound: Bound, threshold: int | str) -> str:
             assert_never(bound)
 
 
-def run(for_windows: int) -> str:
-    """How long a breach must last; nothing where one window is enough."""
+def describe_run(for_windows: int) -> str:
+    """Return the number of windows in a row that an alert requires, after a comma; empty if one window is enough."""
     return f", {for_windows} windows in a row" if for_windows > 1 else ""
 
 
-def _sign(bound: Bound, state: AlertState) -> str:
-    """Return the sign of an alert: filled while FIRING, hollow while STILL, and pointing to the side of the breach."""
+def _choose_symbol(bound: Bound, state: AlertState) -> str:
+    """Return the symbol of an alert: filled for FIRING, hollow for STILL, pointing up for high and down for low."""
     match state:
         case AlertState.RESOLVED:
             return "✓"
@@ -133,5 +140,5 @@ def _sign(bound: Bound, state: AlertState) -> str:
             assert_never(state)
 
 
-SIGNS: Final = {(bound, state): _sign(bound, state) for bound in Bound for state in AlertState}
-"""A form beside each colour, for those who do not tell colours apart."""
+ALERT_SYMBOLS: Final = {(bound, state): _choose_symbol(bound, state) for bound in Bound for state in AlertState}
+"""Symbols of alerts, by bound and state: they differ in form, not only in colour, for people who are colour-blind."""

@@ -13,18 +13,18 @@ from faust.types import TP
 from pydantic import TypeAdapter
 
 from chassis.faust.app import is_ready
-from streams.pages.pulse import LoopLag, Pulse
+from streams.pages.pulse import LoopLag, WorkerSampler
 from streams.routing import Workers, worker_name
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, JOIN_PARTITIONS
 
 
 @dataclass(frozen=True, slots=True)
 class MemberShown:
-    """A worker of the group, as the last rebalance left it."""
+    """A worker of the group and its partitions, as of the last rebalance."""
 
     name: str
     partitions: tuple[int, ...]
-    """Of airports."""
+    """Numbers of the partitions of airports that the worker owns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,26 +33,28 @@ class TableShown:
 
     name: str
     says: str
+    """Description of the table's entries."""
     entries: int | None
-    """All that this worker's store holds; of RocksDB an estimate. None where the store does not tell."""
+    """Number of entries in this worker's store, an estimate with RocksDB. None: the store reports no number."""
     is_estimate: bool
     writes: int
-    """Since the start."""
+    """Number of writes since the worker's start."""
     writes_rate: float
-    """A second."""
+    """Writes per second."""
     changelog: str
+    """Name of the topic from which the table is recovered."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgentShown:
-    """One agent."""
+    """One agent of a worker, and its event counts."""
 
     name: str
     topics: tuple[str, ...]
     events: int
-    """Since the start."""
+    """Number of events since the worker's start."""
     events_rate: float
-    """A second."""
+    """Events per second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,34 +63,34 @@ class TopicShown:
 
     name: str
     messages: int
-    """Since the start."""
+    """Number of messages since the worker's start."""
     messages_rate: float
-    """A second."""
+    """Messages per second."""
     backlog: int | None
-    """Messages of this worker's partitions that it has not acknowledged yet; None of a topic that it writes."""
+    """Number of messages in this worker's partitions that it has not acknowledged yet. None: a topic that it writes."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecoveryShown:
-    """How the tables came to be what they are."""
+    """The recovery of the tables from their changelogs."""
 
     is_recovering: bool
     remaining: int
-    """Changelog records still to be read."""
+    """Number of changelog records still to be read."""
     last_s: float | None
-    """How long the last recovery took."""
+    """Seconds that the last recovery took, or the present one has taken so far. None: no recovery yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """All that the pages of a worker show."""
+    """The state of one worker as its pages show it."""
 
     name: str
     at: datetime
-    """On the clock of the stack."""
+    """Time of the state, by the stack's clock."""
     uptime_s: float
     state: str
-    """ready, recovering, rebalancing, starting or stopping."""
+    """One of: ready, recovering, rebalancing, starting, stopping."""
     partitions: tuple[int, ...]
     all_partitions: int
     members: tuple[MemberShown, ...]
@@ -99,15 +101,18 @@ class WorkerState:
     recovery: RecoveryShown
     rebalances: int
     loop_lag: LoopLag | None
+    """None: no sample yet."""
     store: str
+    """RocksDB or memory."""
 
 
-STATE: Final = TypeAdapter(WorkerState)
+STATE_ADAPTER: Final = TypeAdapter(WorkerState)
+"""JSON encoder of a worker's state."""
 
 
 @dataclass(frozen=True, slots=True)
-class Graph:
-    """Topics → agent → tables → topics, with numbers."""
+class ProcessingGraph:
+    """The processing graph of a worker, with numbers: input topics, agents, tables, output topics."""
 
     worker: str
     at: datetime
@@ -117,13 +122,14 @@ class Graph:
     outputs: tuple[TopicShown, ...]
 
 
-GRAPH: Final = TypeAdapter(Graph)
+GRAPH_ADAPTER: Final = TypeAdapter(ProcessingGraph)
+"""JSON encoder of a worker's processing graph."""
 
 _OUTPUTS: Final = (ALERTS_RAISED.name, ALERTS_DEAD_LETTER.name)
 
 
-def counts_of(app: faust.App) -> dict[str, int]:
-    """What Faust's monitor has counted so far, by a name of ours, for `Pulse`."""
+def read_counts(app: faust.App) -> dict[str, int]:
+    """Return the present counters of Faust's monitor for `WorkerSampler`, by the names that `compute_rate` is given."""
     monitor = app.monitor
     counts = {f"in {topic}": count for topic, count in monitor.messages_received_by_topic.items()}
     counts |= {f"out {topic}": count for topic, count in monitor.messages_sent_by_topic.items()}
@@ -132,33 +138,35 @@ def counts_of(app: faust.App) -> dict[str, int]:
     return counts
 
 
-def worker_state(app: faust.App, workers: Workers, pulse: Pulse, now: datetime) -> WorkerState:
-    """This worker, now."""
+def build_worker_state(app: faust.App, workers: Workers, sampler: WorkerSampler, now: datetime) -> WorkerState:
+    """Build the present state of this worker."""
     members = workers.list_partitions()
     return WorkerState(
         name=worker_name(workers.own_url),
         at=now,
-        uptime_s=round(pulse.uptime_s, 1),
-        state=_state(app),
+        uptime_s=round(sampler.uptime_s, 1),
+        state=_name_state(app),
         partitions=members.get(workers.own_url, ()),
         all_partitions=JOIN_PARTITIONS,
         members=tuple(MemberShown(worker_name(url), members[url]) for url in sorted(members, key=str)),
-        tables=tuple(_table(app, name, table, pulse) for name, table in sorted(app.tables.items())),
-        agents=tuple(_agent(app, name, agent, pulse) for name, agent in sorted(app.agents.items())),
-        inputs=tuple(_input(app, topic, pulse) for topic in _input_topics(app)),
-        outputs=tuple(_output(app, topic, pulse) for topic in _OUTPUTS),
-        recovery=_recovery(app),
+        tables=tuple(_summarize_table(app, name, table, sampler) for name, table in sorted(app.tables.items())),
+        agents=tuple(_summarize_agent(app, name, agent, sampler) for name, agent in sorted(app.agents.items())),
+        inputs=tuple(_summarize_input(app, topic, sampler) for topic in _list_input_topics(app)),
+        outputs=tuple(_summarize_output(app, topic, sampler) for topic in _OUTPUTS),
+        recovery=_summarize_recovery(app),
         rebalances=app.monitor.rebalances,
-        loop_lag=pulse.loop_lag(),
+        loop_lag=sampler.compute_loop_lag(),
         store="RocksDB" if str(app.conf.store).startswith("rocksdb") else "memory",
     )
 
 
-def graph_of(state: WorkerState) -> Graph:
-    return Graph(state.name, state.at, state.agents, state.inputs, state.tables, state.outputs)
+def build_graph(state: WorkerState) -> ProcessingGraph:
+    """Build the processing graph of a worker from its state."""
+    return ProcessingGraph(state.name, state.at, state.agents, state.inputs, state.tables, state.outputs)
 
 
-def _state(app: faust.App) -> str:
+def _name_state(app: faust.App) -> str:
+    """Return the name of the app's present state, as `WorkerState.state` lists them."""
     if app.should_stop:
         return "stopping"
     if is_ready(app):
@@ -168,71 +176,83 @@ def _state(app: faust.App) -> str:
     return "rebalancing" if app.rebalancing else "starting"
 
 
-def _input_topics(app: faust.App) -> tuple[str, ...]:
-    return tuple(sorted({topic for agent in app.agents.values() for topic in _topics_of(agent)}))
+def _list_input_topics(app: faust.App) -> tuple[str, ...]:
+    """Return the names of the topics that any agent reads, sorted."""
+    return tuple(sorted({topic for agent in app.agents.values() for topic in _list_topics(agent)}))
 
 
-def _topics_of(agent: Any) -> tuple[str, ...]:
+def _list_topics(agent: Any) -> tuple[str, ...]:
     return tuple(sorted(agent.channel.topics))
 
 
-def _table(app: faust.App, name: str, table: Any, pulse: Pulse) -> TableShown:
-    entries, is_estimate = _entries(table)
-    counted = app.monitor.tables.get(name)
+def _summarize_table(app: faust.App, name: str, table: Any, sampler: WorkerSampler) -> TableShown:
+    """Summarize one table: its entries, its writes and its changelog."""
+    entries, is_estimate = _count_entries(table)
+    monitored = app.monitor.tables.get(name)
     return TableShown(
         name=name,
         says=table.help,
         entries=entries,
         is_estimate=is_estimate,
-        writes=counted.keys_updated if counted else 0,
-        writes_rate=round(pulse.rate(f"table {name}"), 2),
+        writes=monitored.keys_updated if monitored else 0,
+        writes_rate=round(sampler.compute_rate(f"table {name}"), 2),
         changelog=table.changelog_topic.get_topic_name(),
     )
 
 
-def _entries(table: Any) -> tuple[int | None, bool]:
-    """How many a store holds, and whether that is estimated: RocksDB would read all of them to count them."""
+def _count_entries(table: Any) -> tuple[int | None, bool]:
+    """Return the number of entries in a table's store, and True if the number is an estimate, as with RocksDB.
+
+    RocksDB would have to read all entries to count them. The number is None while a rebalance closes the store.
+    """
     databases: Mapping[int, Any] | None = getattr(table.data, "_dbs", None)
     if databases is None:
         return len(table.data), False
-    with suppress(Exception):  # what is closed in a rebalance meanwhile raises what it likes; there is no number then
+    with suppress(Exception):  # a database that a rebalance closes meanwhile raises any error; there is no number then
         return sum(db.property_int_value("rocksdb.estimate-num-keys") or 0 for db in list(databases.values())), True
     return None, True
 
 
-def _agent(app: faust.App, name: str, agent: Any, pulse: Pulse) -> AgentShown:
+def _summarize_agent(app: faust.App, name: str, agent: Any, sampler: WorkerSampler) -> AgentShown:
+    """Summarize one agent. Its events are those of the app, which has one agent."""
     return AgentShown(
         name=name.rpartition(".")[2],
-        topics=_topics_of(agent),
+        topics=_list_topics(agent),
         events=app.monitor.events_total,
-        events_rate=round(pulse.rate("events"), 2),
+        events_rate=round(sampler.compute_rate("events"), 2),
     )
 
 
-def _input(app: faust.App, topic: str, pulse: Pulse) -> TopicShown:
+def _summarize_input(app: faust.App, topic: str, sampler: WorkerSampler) -> TopicShown:
+    """Summarize a topic that the worker reads, with the backlog of the worker's partitions."""
     monitor = app.monitor
     own = [tp for tp in app.assignor.assigned_actives() if tp.topic == topic]
     return TopicShown(
         name=topic,
         messages=monitor.messages_received_by_topic[topic],
-        messages_rate=round(pulse.rate(f"in {topic}"), 2),
-        backlog=_backlog(own, monitor.tp_end_offsets, monitor.tp_committed_offsets),
+        messages_rate=round(sampler.compute_rate(f"in {topic}"), 2),
+        backlog=_compute_backlog(own, monitor.tp_end_offsets, monitor.tp_committed_offsets),
     )
 
 
-def _backlog(own: Iterable[TP], ends: Mapping[TP, int], committed: Mapping[TP, int]) -> int:
-    """Of the partitions whose end the consumer has been told; one where nothing is committed begins at its start."""
+def _compute_backlog(own: Iterable[TP], ends: Mapping[TP, int], committed: Mapping[TP, int]) -> int:
+    """Return the number of messages between the committed offsets and the ends of the worker's partitions.
+
+    Partitions whose end is unknown to the consumer, or without a committed offset, count 0.
+    """
     return sum(max(ends[tp] - committed.get(tp, ends[tp]), 0) for tp in own if tp in ends)
 
 
-def _output(app: faust.App, topic: str, pulse: Pulse) -> TopicShown:
+def _summarize_output(app: faust.App, topic: str, sampler: WorkerSampler) -> TopicShown:
+    """Summarize a topic that the worker writes."""
     sent: Counter[str] = app.monitor.messages_sent_by_topic
-    return TopicShown(topic, sent[topic], round(pulse.rate(f"out {topic}"), 2), None)
+    return TopicShown(topic, sent[topic], round(sampler.compute_rate(f"out {topic}"), 2), None)
 
 
-def _recovery(app: faust.App) -> RecoveryShown:
+def _summarize_recovery(app: faust.App) -> RecoveryShown:
+    """Summarize the recovery: the progress of the present one, or the duration of the last one."""
     recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # not in the interface
-    began, ended = recovery._recovery_started_at, recovery._recovery_ended_at  # Faust tells nobody
+    began, ended = recovery._recovery_started_at, recovery._recovery_ended_at  # Faust has no public name for them
     if app.in_recovery:
         last = None if began is None else time.monotonic() - began
     else:

@@ -1,61 +1,65 @@
-// Keeps a page up to date: fetches it again, and changes what is different in place, so that focus, selection, scroll
-// positions and opened details stay as they are. Can be paused; rests while the page is not looked at.
+// Updates a page regularly: fetches it again and changes only the nodes that differ, so that focus, selection, scroll
+// positions and opened details stay as they are. A button pauses the updates; a hidden page is not updated.
 "use strict";
 
 const controls = document.querySelector("[data-live-controls]");
 const state = controls.querySelector("[data-live-state]");
 const button = controls.querySelector("[data-live-button]");
 const everyMs = 1000 * Number(controls.dataset.every);
-const key = "towerwatch-paused";
+const pausedKey = "towerwatch-paused";
 
-let paused = sessionStorage.getItem(key) === "yes";
-let newest = new Date();
+let paused = sessionStorage.getItem(pausedKey) === "yes";
+let fetchedAt = new Date();
 
-function isSame(now, next) {
+// Returns true if `next` is a newer version of the node `now`, false if it is another node.
+function isSameNode(now, next) {
   return now.nodeType === next.nodeType && now.nodeName === next.nodeName && now.id === next.id
     && now.dataset?.key === next.dataset?.key;
 }
 
-function change(now, next) {
+// Makes the node `now` equal to `next`, in place.
+function updateNode(now, next) {
   if (now.isEqualNode(next)) return;
   if (now.nodeType !== Node.ELEMENT_NODE) {
     now.nodeValue = next.nodeValue;
     return;
   }
   for (const { name } of [...now.attributes]) {
-    // Whether details are open is the reader's own affair.
+    // The reader opens and closes details; an update must not change them.
     if (!next.hasAttribute(name) && !(name === "open" && now.nodeName === "DETAILS")) now.removeAttribute(name);
   }
   for (const { name, value } of next.attributes) {
     if (now.getAttribute(name) !== value) now.setAttribute(name, value);
   }
-  changeChildren(now, next);
+  updateChildren(now, next);
 }
 
-function changeChildren(now, next) {
-  const keyed = new Map([...now.children].filter((each) => each.dataset.key).map((each) => [each.dataset.key, each]));
+// Makes the children of `now` equal to those of `next`; a child with a key is moved instead of replaced.
+function updateChildren(now, next) {
+  const keyed = new Map([...now.children].filter((child) => child.dataset.key).map((child) => [child.dataset.key, child]));
   let at = now.firstChild;
-  for (const wanted of [...next.childNodes]) {
-    const known = wanted.dataset?.key && keyed.get(wanted.dataset.key);
-    if (known && known !== at) {
-      now.insertBefore(known, at);
-      change(known, wanted);
-    } else if (at && isSame(at, wanted)) {
-      change(at, wanted);
+  for (const nextChild of [...next.childNodes]) {
+    const existing = nextChild.dataset?.key && keyed.get(nextChild.dataset.key);
+    if (existing && existing !== at) {
+      now.insertBefore(existing, at);
+      updateNode(existing, nextChild);
+    } else if (at && isSameNode(at, nextChild)) {
+      updateNode(at, nextChild);
       at = at.nextSibling;
     } else {
-      now.insertBefore(wanted, at);
+      now.insertBefore(nextChild, at);
     }
   }
   while (at) {
-    const gone = at;
+    const removed = at;
     at = at.nextSibling;
-    gone.remove();
+    removed.remove();
   }
 }
 
-function show() {
-  const time = newest.toISOString().slice(11, 19);
+// Shows if the updates run or are paused, and when the page was fetched.
+function showState() {
+  const time = fetchedAt.toISOString().slice(11, 19);
   controls.classList.toggle("paused", paused);
   controls.classList.remove("stale");
   state.textContent = paused ? `Paused at ${time}` : "Live";
@@ -63,44 +67,47 @@ function show() {
   button.textContent = paused ? "Resume" : "Pause";
 }
 
-function stale(why) {
+// Shows why there was no update, and since when.
+function markStale(reason) {
   controls.classList.add("stale");
-  state.textContent = `${why} since ${newest.toISOString().slice(11, 19)}`;
+  state.textContent = `${reason} since ${fetchedAt.toISOString().slice(11, 19)}`;
 }
 
-async function update() {
+// Fetches the page once and updates it.
+async function updatePage() {
   try {
-    const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(10000) });
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const response = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(10000) });
+    const page = new DOMParser().parseFromString(await response.text(), "text/html");
     const main = document.querySelector("main");
     const next = page.querySelector("main");
     if (paused) return;
-    // Old numbers, marked as such, say more than an error; a page that is an error takes any news.
-    if (next && (answer.ok || main.querySelector("[data-sorry]"))) {
-      change(main, document.adoptNode(next));
+    // Old numbers that are marked as old are more useful than an error; an error page is replaced by any response.
+    if (next && (response.ok || main.querySelector("[data-sorry]"))) {
+      updateNode(main, document.adoptNode(next));
       document.title = page.title;
-      newest = new Date();
-      show();
+      fetchedAt = new Date();
+      showState();
     } else {
-      stale("Nothing new");
+      markStale("Nothing new");
     }
   } catch {
-    stale("No answer");
+    markStale("No answer");
   }
 }
 
-async function beat() {
-  if (!paused && !document.hidden) await update();
-  setTimeout(beat, everyMs);
+// Updates the page, if it is visible and not paused, and again after each interval.
+async function updateRegularly() {
+  if (!paused && !document.hidden) await updatePage();
+  setTimeout(updateRegularly, everyMs);
 }
 
 button.addEventListener("click", () => {
   paused = !paused;
-  sessionStorage.setItem(key, paused ? "yes" : "no");
-  show();
-  if (!paused) update();
+  sessionStorage.setItem(pausedKey, paused ? "yes" : "no");
+  showState();
+  if (!paused) updatePage();
 });
 
 controls.hidden = false;
-show();
-setTimeout(beat, everyMs);
+showState();
+setTimeout(updateRegularly, everyMs);

@@ -1,4 +1,4 @@
-"""Figures: what is printed, and how many values become one."""
+"""Tests of the figures that the benchmarks print, and of percentiles."""
 
 import json
 import math
@@ -13,17 +13,17 @@ from benchmarks.streams.figures import percentile, report
     [([7], 0.5, 7), ([1, 2, 3, 4], 0.5, 2), ([4, 3, 2, 1, 5], 0.5, 3), (range(1, 101), 0.99, 99), ([1, 2], 1.0, 2)],
 )
 def test_percentile_is_the_nearest_rank(values, share, expected):
-    """The smallest value that at least that share of the values do not exceed."""
+    """A percentile is the smallest value that at least that share of the values do not exceed."""
     assert percentile(values, share) == expected
 
 
-def test_there_is_no_percentile_of_nothing():
-    """A latency without a single alert must not read as a quick one."""
+def test_the_percentile_of_no_values_is_not_a_number():
+    """A latency without a single alert must not look like a short one."""
     assert math.isnan(percentile([], 0.5))
 
 
 def test_a_figure_is_one_line_of_json_with_its_ratio(capsys):
-    """The absolute number, and beside it how it compares to what was measured in the same run."""
+    """A line has the value, and its ratio to a value that was measured in the same run."""
     report("b", "ours", 1234.5678, "flights/s", ("theirs", 1000.0), rounds=3)
     report("b", "alone", 2.0, "s")
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

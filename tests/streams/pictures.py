@@ -47,11 +47,11 @@ def main() -> None:
         browser = stack.enter_context(running_browser())
         for name, (path, height) in PICTURES.items():
             url = f"http://127.0.0.1:{workers[0].web_port}{path}"
-            with visit(browser, url, viewport={"width": 1080, "height": height}) as seen:
+            with visit(browser, url, viewport={"width": 1080, "height": height}) as visited:
                 picture = FOLDER / f"{name}.png"
-                seen.page.screenshot(path=picture)
+                visited.page.screenshot(path=picture)
                 assert picture.stat().st_size < MOST_BYTES, f"{picture.name} is too large"
-                assert seen.faults == []
+                assert visited.faults == []
                 print(f"{picture.relative_to(FOLDER.parents[1])}: {picture.stat().st_size / 1000:.0f} kB")
 
 

@@ -1,4 +1,4 @@
-"""Why an interest was told something or was not: the rule's own verdicts, in words."""
+"""Tests of the explanation of an interest's alerts: the rule's own verdicts, in words."""
 
 import json
 from dataclasses import replace
@@ -9,8 +9,14 @@ from hypothesis import given, settings
 
 from domain.interests import Direction
 from domain.traffic import Coverage, Observation
-from streams.pages.explain import EXPLAINED, WINDOWS_A_PAGE, Explained, explained, in_words
-from streams.pages.rendering import explain_page
+from streams.pages.explain import (
+    EXPLANATION_ADAPTER,
+    WINDOWS_PER_PAGE,
+    InterestExplanation,
+    describe_interest,
+    explain_interest,
+)
+from streams.pages.rendering import render_explanation
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.events import interest_set, observed
@@ -20,38 +26,39 @@ NOW = BASE + timedelta(days=3)
 HOUR = timedelta(hours=1)
 
 
-def explain(log: list[Observation], wish) -> Explained:
-    bench = JoinStateOnDicts()
-    bench.fold(interest_set(wish, 1))
+def build_explanation(log: list[Observation], interest) -> InterestExplanation:
+    """Build the explanation of an interest at KJFK after a log of observations."""
+    join = JoinStateOnDicts()
+    join.fold(interest_set(interest, 1))
     for number, each in enumerate(log):
-        bench.fold(observed("KJFK", number + 1, each))
-    return explained(bench.state, wish, NOW)
+        join.fold(observed("KJFK", number + 1, each))
+    return explain_interest(join.state, interest, NOW)
 
 
-@given(log=interleaved(), wish=interests)
+@given(log=interleaved(), interest=interests)
 @settings(max_examples=60)
-def test_what_is_said_is_what_the_brute_force_model_says(log, wish) -> None:
-    """Each alert, at its window; and the chart's signs are among them."""
-    told = explain(log, wish)
-    said = {
+def test_the_explained_alerts_are_those_of_the_brute_force_model(log, interest) -> None:
+    """The explanation has each alert at its window, and the chart has those in its range."""
+    explanation = build_explanation(log, interest)
+    alerts = {
         (bound.bound.value, bound.state.value, each.start)
-        for each in told.windows
+        for each in explanation.windows
         for bound in each.bounds
         if bound.said
     }
-    assert said == compute_expected_alerts(wish, log)
-    assert told.alerts == len(said)
-    signs = {(each.bound.value, each.state.value, each.start) for each in told.series.statements}
-    first = told.series.windows[0].start if told.series.windows else NOW
-    assert signs == {each for each in said if each[2] >= first}
-    assert list(told.windows) == sorted(told.windows, key=lambda each: each.start, reverse=True)
+    assert alerts == compute_expected_alerts(interest, log)
+    assert explanation.alert_count == len(alerts)
+    charted = {(each.bound.value, each.state.value, each.start) for each in explanation.series.statements}
+    first = explanation.series.windows[0].start if explanation.series.windows else NOW
+    assert charted == {each for each in alerts if each[2] >= first}
+    assert list(explanation.windows) == sorted(explanation.windows, key=lambda each: each.start, reverse=True)
 
 
-def why(log, hour: int, **changes) -> str:
-    """What is told of the window so many hours after BASE."""
-    told = explain(log, an_interest(**changes))
-    (window,) = [each for each in told.windows if each.start == BASE + hour * HOUR]
-    return " | ".join(f"{bound.state if bound.said else '-'}: {bound.why}" for bound in window.notable)
+def explain_window(log, hour: int, **changes) -> str:
+    """Return the reasons shown for the window `hour` hours after BASE, each after the state of its alert or `-`."""
+    explanation = build_explanation(log, an_interest(**changes))
+    (window,) = [each for each in explanation.windows if each.start == BASE + hour * HOUR]
+    return " | ".join(f"{bound.state if bound.said else '-'}: {bound.why}" for bound in window.shown_bounds)
 
 
 FULL = (0.1, 0.2, 0.3)
@@ -59,7 +66,7 @@ TWO_HOURS = [seen(0, 1, FULL), seen(1, 2, (1.1, 1.2, 1.3))]
 
 
 @pytest.mark.parametrize(
-    ("log", "hour", "changes", "told"),
+    ("log", "hour", "changes", "reasons"),
     [
         ([seen(0, 1, FULL)], 0, {}, "FIRING: 3 is more than 2; the window before was not in breach."),
         (TWO_HOURS, 1, {}, "-: 3 is still more than 2; it was said when the breach began."),
@@ -91,56 +98,58 @@ TWO_HOURS = [seen(0, 1, FULL), seen(1, 2, (1.1, 1.2, 1.3))]
         ([seen(0, 1)], -1, {}, "-: It starts before the first coverage, so it is not judged."),
     ],
 )  # fmt: skip
-def test_each_reason_has_its_sentence(log, hour, changes, told) -> None:
-    """What a person may ask about a window, and where nothing is said, why not."""
-    assert why(log, hour, **changes) == told
+def test_each_judgement_has_its_sentence(log, hour, changes, reasons) -> None:
+    """Each kind of window has a sentence that explains an alert, or its absence."""
+    assert explain_window(log, hour, **changes) == reasons
 
 
-def test_what_one_threshold_has_to_say_is_not_drowned_by_the_other() -> None:
-    """Both only where both have something to say."""
+def test_a_threshold_without_a_breach_is_left_out_if_the_other_has_one() -> None:
+    """Both thresholds of an interest are explained only if both are in breach or have a state."""
     log = [seen(0, 1), seen(1, 2, (1.1, 1.2, 1.3))]
-    assert why(log, 0, low=1) == "FIRING: 0 is fewer than 1; the window before was not in breach."
-    assert why(log, 1, low=1) == (
+    assert explain_window(log, 0, low=1) == "FIRING: 0 is fewer than 1; the window before was not in breach."
+    assert explain_window(log, 1, low=1) == (
         "FIRING: 3 is more than 2; the window before was not in breach. | RESOLVED: 3 is no longer fewer than 1."
     )
 
 
-def test_an_interest_whose_airport_is_not_covered_is_explained_too() -> None:
-    """There is nothing to judge, and the page says so."""
-    told = explain([], an_interest())
-    assert told.windows == ()
-    assert "nothing is covered" in explain_page(told, 1, False, "w")
+def test_an_interest_at_an_airport_without_coverage_is_explained() -> None:
+    """There is no window to judge, and the page says so."""
+    explanation = build_explanation([], an_interest())
+    assert explanation.windows == ()
+    assert "nothing is covered" in render_explanation(explanation, 1, False, "w")
 
 
-def test_the_page_shows_the_newest_windows_first_and_may_show_alerts_alone() -> None:
-    """Forty days of hours are a thousand."""
+def test_the_page_shows_the_newest_windows_first_and_can_show_only_alerts() -> None:
+    """The windows are shown page by page; the filter leaves only the windows with an alert."""
     log = [seen(0, 1, FULL), seen(1, 60)]
-    told = explain(log, an_interest())
-    newest, oldest = explain_page(told, 1, False, "w"), explain_page(told, 2, False, "w")
-    assert newest.count('<tr role="row" data-key') == WINDOWS_A_PAGE
+    explanation = build_explanation(log, an_interest())
+    newest, oldest = render_explanation(explanation, 1, False, "w"), render_explanation(explanation, 2, False, "w")
+    assert newest.count('<tr role="row" data-key') == WINDOWS_PER_PAGE
     assert "Sun 10 Feb 11:00–12:00</th>" in newest
     assert "Fri 8 Feb 00:00–01:00</th>" in oldest.split("Window by window")[1]
-    alone = explain_page(told, 1, True, "w")
+    alone = render_explanation(explanation, 1, True, "w")
     assert alone.count('<tr role="row" data-key') == 2
-    assert "No window brought an alert." in explain_page(explain([seen(0, 1)], an_interest()), 1, True, "w")
+    assert "No window brought an alert." in render_explanation(
+        build_explanation([seen(0, 1)], an_interest()), 1, True, "w"
+    )
 
 
-def test_the_interest_is_told_in_words() -> None:
-    """As the person put it."""
-    told = explain([], an_interest(low=1, for_windows=3, direction=Direction.BOTH))
-    assert in_words(told) == "more than 2 or fewer than 1 arrivals and departures, 3 windows in a row"
+def test_the_condition_of_an_interest_is_shown_in_words() -> None:
+    """The title has the thresholds, the direction and the number of windows in a row."""
+    explanation = build_explanation([], an_interest(low=1, for_windows=3, direction=Direction.BOTH))
+    assert describe_interest(explanation) == "more than 2 or fewer than 1 arrivals and departures, 3 windows in a row"
 
 
 def test_the_json_names_no_person() -> None:
-    """It has every window that is remembered."""
-    told = json.loads(EXPLAINED.dump_json(explain([seen(0, 60, FULL)], an_interest())))
-    assert len(told["windows"]) > WINDOWS_A_PAGE
-    assert str(an_interest().user_id) not in json.dumps(told)
-    assert "user" not in told
+    """The JSON has every window, and no user."""
+    decoded = json.loads(EXPLANATION_ADAPTER.dump_json(build_explanation([seen(0, 60, FULL)], an_interest())))
+    assert len(decoded["windows"]) > WINDOWS_PER_PAGE
+    assert str(an_interest().user_id) not in json.dumps(decoded)
+    assert "user" not in decoded
 
 
-def test_an_older_interest_without_flights_shares_the_airport_s_history() -> None:
-    """The chart spans what is kept, the verdicts what is judged."""
+def test_a_late_interest_has_alerts_only_since_it_is_in_effect() -> None:
+    """The chart has the whole history, but alerts only in windows since `effective_from`."""
     late = replace(an_interest(), effective_from=BASE + 30 * HOUR)
-    told = explain([seen(0, 40, (0.1, 0.2, 0.3, 31.1, 31.2, 31.3))], late)
-    assert {(each.start - BASE) / HOUR for each in told.series.statements} == {31.0, 32.0}
+    explanation = build_explanation([seen(0, 40, (0.1, 0.2, 0.3, 31.1, 31.2, 31.3))], late)
+    assert {(each.start - BASE) / HOUR for each in explanation.series.statements} == {31.0, 32.0}

@@ -1,4 +1,4 @@
-"""The pages as they are served: two real workers, a real broker, and a real browser."""
+"""Tests of the pages as they are served: by two real workers, with a real broker and a real browser."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, expect
 from domain.interests import Direction
 from domain.windows import HOUR_S, seconds
 from local.kafka import Broker
-from streams.pages.rendering import UPDATE_S
+from streams.pages.rendering import UPDATE_INTERVAL_S
 from tests.domain.logs import BASE, compute_expected_alerts
 from tests.streams import blizzard
 from tests.streams.browser import PHONE, SCREENSHOTS, WIDE, require_installed, running_browser, visit
@@ -36,53 +36,54 @@ PAGES = {
 }
 
 
-def apart(call: Callable[..., Any], *arguments: Any) -> Any:
-    """What a call returns that runs an event loop: in another thread, since a browser may have one in this."""
+def run_in_thread(call: Callable[..., Any], *arguments: Any) -> Any:
+    """Run a call in another thread and return its result: a browser may run an event loop in this thread."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(call, *arguments).result()
 
 
 @pytest.fixture(scope="module")
 def workers(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worker, Worker]]:
-    """Two workers that share the partitions, and have folded the blizzard."""
+    """Start two workers that share the partitions, and let them fold the blizzard."""
     folder = tmp_path_factory.mktemp("streams")
     with ExitStack() as stack:
         both = tuple(
             stack.enter_context(started_worker(folder, kafka.bootstrap_servers, **blizzard.CLOCK)) for _ in range(2)
         )
         eventually(lambda: all(each.is_ready() for each in both))
-        eventually(lambda: all(len(got(each, "/api/stats")["partitions"]) == 6 for each in both))
-        folded(kafka, *blizzard.build_events())
+        eventually(lambda: all(len(get_json(each, "/api/stats")["partitions"]) == 6 for each in both))
+        publish_and_wait(kafka, *blizzard.build_events())
         yield both  # type: ignore[misc]
 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
+    """Start a browser, or skip the test if no Chromium is installed."""
     require_installed()
     with running_browser() as browser:
         yield browser
 
 
-def folded(kafka: Broker, *events) -> None:
-    """Publish, and return when the workers have folded it."""
-    apart(publish, kafka.bootstrap_servers, events)
-    eventually(lambda: apart(is_everything_acknowledged, kafka.bootstrap_servers))
+def publish_and_wait(kafka: Broker, *events) -> None:
+    """Publish events, and wait until the workers have folded and acknowledged them."""
+    run_in_thread(publish, kafka.bootstrap_servers, events)
+    eventually(lambda: run_in_thread(is_everything_acknowledged, kafka.bootstrap_servers))
 
 
 def url(worker: Worker, path: str = "") -> str:
     return f"http://127.0.0.1:{worker.web_port}{path}"
 
 
-def got(worker: Worker, path: str) -> Any:
-    """JSON of a page that is there."""
+def get_json(worker: Worker, path: str) -> Any:
+    """Get the JSON of a page that must exist."""
     status, content_type, body = worker.get(path)
     assert status == 200, (path, body)
     assert content_type == "application/json"
     return json.loads(body)
 
 
-def asked(worker: Worker, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
-    """Status, headers and body, as they come: without following where they point to."""
+def send_request(worker: Worker, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+    """Send a request and return its status, headers and body; redirects are not followed."""
     connection = HTTPConnection("127.0.0.1", worker.web_port, timeout=10)
     try:
         connection.request(method, path, headers=headers)
@@ -92,27 +93,27 @@ def asked(worker: Worker, method: str, path: str, **headers: str) -> tuple[int, 
         connection.close()
 
 
-def test_each_worker_tells_of_all_airports_and_of_its_own(workers) -> None:
-    """Any of them shows the whole group; none has an airport of the other's."""
+def test_each_worker_shows_all_airports_or_its_own(workers) -> None:
+    """Each worker can answer for the whole group, and no airport is owned by both workers."""
     expected = {*blizzard.build_observations(), "KSFO"}
-    shown = [{each["icao"]: each for each in got(worker, "/api/airports")} for worker in workers]
+    shown = [{each["icao"]: each for each in get_json(worker, "/api/airports")} for worker in workers]
     assert [each.keys() for each in shown] == [expected, expected]
-    own = [{each["icao"] for each in got(worker, "/api/airports?scope=worker")} for worker in workers]
+    own = [{each["icao"] for each in get_json(worker, "/api/airports?scope=worker")} for worker in workers]
     assert own[0] | own[1] == expected
     assert own[0] & own[1] == set()
     assert all(own)
     interests = Counter(each.airport for each in blizzard.build_interests())
     assert {icao: each["interests"] for icao, each in shown[0].items()} == {icao: interests[icao] for icao in expected}
-    names = {worker["name"]: worker["answered"] for worker in got(workers[0], "/api/overview")["workers"]}
+    names = {worker["name"]: worker["answered"] for worker in get_json(workers[0], "/api/overview")["workers"]}
     assert names == {f"127.0.0.1:{worker.web_port}": True for worker in workers}
 
 
 @pytest.mark.parametrize("asked_worker", [0, 1])
 @pytest.mark.parametrize("icao", sorted(blizzard.build_observations()))
-def test_an_airport_s_counts_are_those_of_its_flights_from_either_worker(workers, icao, asked_worker) -> None:
-    """Hour by hour, both directions; up to where it is covered, against the workers' clock."""
-    told = got(workers[asked_worker], f"/api/airports/{icao}")
-    for series in told["series"]:
+def test_the_counts_of_an_airport_are_those_of_its_flights_from_either_worker(workers, icao, asked_worker) -> None:
+    """The counts are right for each hour and direction; the lag is measured against the workers' clock."""
+    decoded = get_json(workers[asked_worker], f"/api/airports/{icao}")
+    for series in decoded["series"]:
         flights = Counter(
             at // HOUR_S
             for seen in blizzard.build_observations()[icao]
@@ -121,7 +122,7 @@ def test_an_airport_s_counts_are_those_of_its_flights_from_either_worker(workers
         )
         counts = {seconds(datetime.fromisoformat(each["start"])) // HOUR_S: each["count"] for each in series["windows"]}
         assert {hour: count for hour, count in counts.items() if count} == flights
-    departures = next(each for each in told["coverage"] if each["direction"] == "departures")
+    departures = next(each for each in decoded["coverage"] if each["direction"] == "departures")
     assert datetime.fromisoformat(departures["watermark"]) == blizzard.END
     since_start = timedelta(seconds=departures["lag_s"]) - (blizzard.NOW - blizzard.END)
     assert timedelta() <= since_start < timedelta(minutes=10)
@@ -129,37 +130,37 @@ def test_an_airport_s_counts_are_those_of_its_flights_from_either_worker(workers
 
 @pytest.mark.parametrize("asked_worker", [0, 1])
 def test_an_interest_is_explained_by_either_worker(workers, asked_worker) -> None:
-    """What it was told is what the brute-force model says."""
-    wish = next(each for each in blizzard.build_interests() if each.interest_id == blizzard.EXPLAINED)
-    told = got(workers[asked_worker], f"/api/explain/{wish.interest_id}")
-    said = {
+    """The explained alerts are those of the brute-force model."""
+    interest = next(each for each in blizzard.build_interests() if each.interest_id == blizzard.EXPLAINED)
+    decoded = get_json(workers[asked_worker], f"/api/explain/{interest.interest_id}")
+    explained = {
         (bound["bound"], bound["state"], datetime.fromisoformat(each["start"]))
-        for each in told["windows"]
+        for each in decoded["windows"]
         for bound in each["bounds"]
         if bound["said"]
     }
-    assert said == compute_expected_alerts(wish, blizzard.build_observations()["KJFK"]) != set()
-    status, _, page = workers[asked_worker].get(f"/explain/{wish.interest_id}")
+    assert explained == compute_expected_alerts(interest, blizzard.build_observations()["KJFK"]) != set()
+    status, _, page = workers[asked_worker].get(f"/explain/{interest.interest_id}")
     assert status == 200
     assert "More than 20 or fewer than 1 departures" in page
 
 
-def test_the_workers_states_and_graphs_are_told_by_either(workers) -> None:
-    """The query names the worker; what Kafka does not say is of the group is not asked."""
+def test_each_worker_shows_the_state_and_graph_of_either(workers) -> None:
+    """The query names the worker; a host that is not in the consumer group is never requested."""
     partitions = []
     for worker in workers:
         name = f"127.0.0.1:{worker.web_port}"
-        states = [got(each, f"/api/stats?worker={name}") for each in workers]
+        states = [get_json(each, f"/api/stats?worker={name}") for each in workers]
         assert [each["name"] for each in states] == [name, name]
         assert states[0]["state"] == "ready"
         assert {each["name"] for each in states[0]["tables"]} == {"airports", "interests", "history"}
         assert [each["name"] for each in states[0]["agents"]] == ["join"]
         assert all(each["backlog"] == 0 for each in states[0]["inputs"])
         partitions += states[0]["partitions"]
-        graph = got(workers[0], f"/api/graph?worker={name}")
+        graph = get_json(workers[0], f"/api/graph?worker={name}")
         assert graph["worker"] == name
     assert sorted(partitions) == list(range(12))
-    inputs = [each for worker in workers for each in got(worker, "/api/stats")["inputs"]]
+    inputs = [each for worker in workers for each in get_json(worker, "/api/stats")["inputs"]]
     read = sum(each["messages"] for each in inputs if each["name"] == "flights.observed.v1")
     assert read == sum(len(log) for log in blizzard.build_observations().values())
     for path in ("/stats", "/graph", "/api/stats"):
@@ -167,7 +168,7 @@ def test_the_workers_states_and_graphs_are_told_by_either(workers) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "status", "says"),
+    ("path", "status", "text"),
     [
         ("/airports/KXXX", 404, "no airport has this ICAO code"),
         ("/airports/KSEA", 404, "is not watched"),
@@ -183,124 +184,127 @@ def test_the_workers_states_and_graphs_are_told_by_either(workers) -> None:
         ("/static/nothing.js", 404, "no such file"),
     ],
 )
-def test_odd_questions_have_clear_answers_from_either_worker(workers, path, status, says) -> None:
-    """A sentence, escaped, under the same strict headers."""
+def test_unusual_requests_have_clear_responses_from_either_worker(workers, path, status, text) -> None:
+    """Each response has an escaped sentence and the strict headers."""
     for worker in workers:
-        got_status, headers, body = asked(worker, "GET", path)
-        assert got_status == status
-        assert re.search(says, body)
+        returned_status, headers, body = send_request(worker, "GET", path)
+        assert returned_status == status
+        assert re.search(text, body)
         assert "<script>" not in body.lower()
         assert headers["Content-Security-Policy"].startswith("default-src 'none'; style-src 'self'; script-src 'self'")
         assert headers["X-Content-Type-Options"] == "nosniff"
-        assert asked(worker, "HEAD", path)[0::2] == (status, "")
+        assert send_request(worker, "HEAD", path)[0::2] == (status, "")
     api = workers[0].get(f"/api{path}")
     if status == 404 and not path.startswith("/static"):
         assert api[:2] == (404, "application/problem+json")
         assert json.loads(api[2])["status"] == 404
 
 
-def test_what_is_looked_for_is_found(workers) -> None:
-    """The field takes an airport's code or an interest's id, and leads nowhere else."""
+def test_a_search_redirects_to_the_page_of_an_airport_or_interest(workers) -> None:
+    """The search takes a code or an interest's id, and redirects only to pages of ours."""
     for wanted, page in (
         ("kjfk", "/airports/KJFK"),
         (str(blizzard.EXPLAINED), f"/explain/{blizzard.EXPLAINED}"),
         ("", "/overview"),
         ("//evil%0d%0aX:1", "/airports/%2F%2FEVIL%0D%0AX%3A1"),
     ):
-        status, headers, _ = asked(workers[0], "GET", f"/airports?find={wanted}")
+        status, headers, _ = send_request(workers[0], "GET", f"/airports?find={wanted}")
         assert (status, headers["Location"]) == (303, page)
 
 
-def test_a_worker_that_is_asked_by_another_asks_nobody(workers) -> None:
-    """So that two that disagree about an owner do not send a question round for ever."""
-    own = [{each["icao"] for each in got(worker, "/api/airports?scope=worker")} for worker in workers]
+def test_a_request_from_another_worker_is_never_forwarded(workers) -> None:
+    """Workers that disagree about an owner must not forward a request in a loop."""
+    own = [{each["icao"] for each in get_json(worker, "/api/airports?scope=worker")} for worker in workers]
     foreign = sorted(own[1] - own[0])[0]
-    status, _, body = asked(workers[0], "GET", f"/airports/{foreign}", **{"Towerwatch-Asked-By": "test:1"})
+    status, _, body = send_request(workers[0], "GET", f"/airports/{foreign}", **{"Towerwatch-Asked-By": "test:1"})
     assert status == 503
     assert "moving from one worker to another" in body
     assert {each["icao"] for each in json.loads(
-        asked(workers[0], "GET", "/api/airports", **{"Towerwatch-Asked-By": "test:1"})[2]
+        send_request(workers[0], "GET", "/api/airports", **{"Towerwatch-Asked-By": "test:1"})[2]
     )} == own[0]  # fmt: skip
 
 
-def test_no_page_shows_a_person(workers) -> None:
-    """Nor the id of an interest, but the page that explains it."""
-    people = {str(each.user_id) for each in blizzard.build_interests()}
-    wishes = {str(each.interest_id) for each in blizzard.build_interests()}
+def test_no_page_shows_a_user_of_the_real_data(workers) -> None:
+    """No page has a user id, and only the page of an interest has an interest id."""
+    user_ids = {str(each.user_id) for each in blizzard.build_interests()}
+    interest_ids = {str(each.interest_id) for each in blizzard.build_interests()}
     for path in PAGES.values():
         for worker, prefix in ((workers[0], ""), (workers[1], "/api")):
             status, _, body = worker.get(prefix + path)
             assert status == 200
-            assert not [person for person in people if person in body]
-            shown = {wish for wish in wishes if wish in body}
+            assert not [user_id for user_id in user_ids if user_id in body]
+            shown = {interest_id for interest_id in interest_ids if interest_id in body}
             assert shown == ({str(blizzard.EXPLAINED)} if "explain" in path else set())
 
 
-def test_what_is_folded_and_raised_is_seen_within_seconds(kafka: Broker, workers) -> None:
-    """Rates and recent alerts of the whole group, from either worker."""
-    folded(kafka, blizzard.build_extra_hour("EGLL", 61))
+def test_folded_flights_and_raised_alerts_are_shown_within_seconds(kafka: Broker, workers) -> None:
+    """Each worker shows the rates and the recent alerts of the whole group."""
+    publish_and_wait(kafka, blizzard.build_extra_hour("EGLL", 61))
     for worker in workers:
         overview = eventually(
-            lambda worker=worker: (told := got(worker, "/api/overview"))["alerts"][0]["airport"] == "EGLL" and told,
+            lambda worker=worker: (
+                (decoded := get_json(worker, "/api/overview"))["alerts"][0]["airport"] == "EGLL" and decoded
+            ),
             "the alert on the overview",
         )
         newest = overview["alerts"][:2]
-        told = {(each["bound"], each["state"], each["count"], each["alerts"]) for each in newest}
-        assert told == {("low", "RESOLVED", 61, 9), ("high", "FIRING", 61, 9)}
+        shown = {(each["bound"], each["state"], each["count"], each["alerts"]) for each in newest}
+        assert shown == {("low", "RESOLVED", 61, 9), ("high", "FIRING", 61, 9)}
         assert datetime.fromisoformat(newest[0]["raised_at"]) > blizzard.NOW
-        assert 61 in eventually(lambda worker=worker: got(worker, "/api/overview")["flights_by_second"])
+        assert 61 in eventually(lambda worker=worker: get_json(worker, "/api/overview")["flights_by_second"])
         egll = next(each for each in overview["airports"] if each["icao"] == "EGLL")
         assert [(each["bound"], each["interests"]) for each in egll["breaches"]] == [("high", 9)]
-        assert got(worker, "/api/airports/EGLL")["alerts"][:2] == newest
+        assert get_json(worker, "/api/airports/EGLL")["alerts"][:2] == newest
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_is_whole_in_a_browser(chromium: Browser, workers, scheme, viewport) -> None:
-    """No error in the console, no failed request, nothing wider than the screen; a screenshot of each."""
+def test_every_page_works_in_a_browser(chromium: Browser, workers, scheme, viewport) -> None:
+    """A page has no error, no failed request and no overflow; the test takes a screenshot of each."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
     size = "phone" if viewport is PHONE else "wide"
-    with visit(chromium, url(workers[0], "/overview"), color_scheme=scheme, viewport=viewport) as seen:
+    with visit(chromium, url(workers[0], "/overview"), color_scheme=scheme, viewport=viewport) as visited:
         for name, path in PAGES.items():
-            seen.page.goto(url(workers[len(name) % 2], path))
-            expect(seen.page.get_by_role("heading", level=1)).to_be_visible()
-            assert seen.page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], name
-            seen.page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{size}.png", full_page=True)
-        ground = seen.page.evaluate("getComputedStyle(document.body).backgroundColor")
+            visited.page.goto(url(workers[len(name) % 2], path))
+            expect(visited.page.get_by_role("heading", level=1)).to_be_visible()
+            assert visited.page.evaluate("document.documentElement.scrollWidth") <= viewport["width"], name
+            visited.page.screenshot(path=SCREENSHOTS / f"{name}-{scheme}-{size}.png", full_page=True)
+        ground = visited.page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (sum(map(int, re.findall(r"\d+", ground)[:3])) > 384) == (scheme == "light")
-        assert seen.faults == []
+        assert visited.faults == []
 
 
-def test_the_browser_shows_the_scenario_s_numbers(chromium: Browser, workers) -> None:
-    """Bars, thresholds, gaps, alerts and words, as a person reads them."""
-    with visit(chromium, url(workers[0], "/overview")) as seen:
-        row = seen.page.locator('tr[data-key="KBOS"]')  # the list of what was raised last may name it, too
+def test_the_browser_shows_the_numbers_of_the_scenario(chromium: Browser, workers) -> None:
+    """Bars, thresholds, gaps and alerts in the browser are those of the blizzard."""
+    with visit(chromium, url(workers[0], "/overview")) as visited:
+        row = visited.page.locator('tr[data-key="KBOS"]')  # the table of recent alerts may name the airport, too
         expect(row).to_contain_text("General Edward Lawrence Logan International Airport")
         expect(row).to_contain_text("Mon 11 Feb 00:00")
         expect(row).to_contain_text("2 h 2")
         expect(row).to_contain_text("9 interests")
-        seen.page.get_by_role("link", name="KJFK").first.click()
-        expect(seen.page).to_have_url(url(workers[0], "/airports/KJFK"))
-        chart = seen.page.get_by_role("figure", name="Departures an hour")
-        counts = _hourly("KJFK", Direction.DEPARTURES)
+        visited.page.get_by_role("link", name="KJFK").first.click()
+        expect(visited.page).to_have_url(url(workers[0], "/airports/KJFK"))
+        chart = visited.page.get_by_role("figure", name="Departures an hour")
+        counts = _count_hourly("KJFK", Direction.DEPARTURES)
         bars = chart.locator("rect.bar")
         expect(bars).to_have_count(72)
-        said = [bar.text_content() for bar in bars.all()]
-        assert [int(re.search(r": (\d+) departure", text)[1]) for text in said] == counts
+        tooltips = [bar.text_content() for bar in bars.all()]
+        assert [int(re.search(r": (\d+) departure", text)[1]) for text in tooltips] == counts
         assert chart.locator("rect.bar.over").count() == sum(count > 20 for count in counts)
         assert chart.locator("rect.bar.under").count() == sum(count < 1 for count in counts)
         expect(chart.get_by_text("more than 20", exact=True)).to_be_visible()
-        expect(seen.page.get_by_role("figure", name="Arrivals an hour").locator("rect.band.gap")).to_have_count(1)
-        thresholds = seen.page.get_by_role("group", name="Thresholds in force")
+        expect(visited.page.get_by_role("figure", name="Arrivals an hour").locator("rect.band.gap")).to_have_count(1)
+        thresholds = visited.page.get_by_role("group", name="Thresholds in force")
         expect(thresholds.get_by_role("row").filter(has_text="more than 24, 2 windows in a row")).to_contain_text("4")
         chart.get_by_text("The counts of departures as a table").click()
         expect(chart.get_by_role("row")).to_have_count(73)
-        seen.page.get_by_role("link", name="6 hours").click()
-        expect(seen.page.get_by_role("figure", name="Arrivals and departures in 6 hours")).to_be_visible()
-        assert seen.faults == []
+        visited.page.get_by_role("link", name="6 hours").click()
+        expect(visited.page.get_by_role("figure", name="Arrivals and departures in 6 hours")).to_be_visible()
+        assert visited.faults == []
 
 
-def _hourly(icao: str, direction: Direction) -> list[int]:
+def _count_hourly(icao: str, direction: Direction) -> list[int]:
+    """Return the flights of an airport and direction in each hour of the blizzard."""
     hours = Counter(
         (at - seconds(BASE)) // HOUR_S
         for seen in blizzard.build_observations()[icao]
@@ -310,47 +314,47 @@ def _hourly(icao: str, direction: Direction) -> list[int]:
     return [hours[hour] for hour in range(72)]
 
 
-def test_a_page_follows_what_happens_and_disturbs_nobody(chromium: Browser, kafka: Broker, workers) -> None:
-    """New numbers come by themselves; focus, scroll and opened details stay; a pause is a pause."""
-    with visit(chromium, url(workers[0], "/airports/KLGA")) as seen:
-        figure = seen.page.get_by_role("figure", name="Departures an hour")
+def test_a_page_updates_itself_in_place(chromium: Browser, kafka: Broker, workers) -> None:
+    """New numbers appear; focus, scroll position and opened details stay; a pause stops the updates."""
+    with visit(chromium, url(workers[0], "/airports/KLGA")) as visited:
+        figure = visited.page.get_by_role("figure", name="Departures an hour")
         summary = figure.get_by_text("The counts of departures as a table")
         summary.click()
         summary.focus()
-        seen.page.evaluate("window.scrollTo(0, 240); window.here = document.querySelector('figure')")
-        folded(kafka, blizzard.build_extra_hour("KLGA", 33))
+        visited.page.evaluate("window.scrollTo(0, 240); window.here = document.querySelector('figure')")
+        publish_and_wait(kafka, blizzard.build_extra_hour("KLGA", 33))
         expect(figure.get_by_role("row").nth(1)).to_contain_text("Mon 11 Feb 00:00–01:00", timeout=8000)
         expect(figure.get_by_role("row").nth(1)).to_contain_text("33")
-        assert seen.page.evaluate("document.activeElement.tagName") == "SUMMARY"
-        assert seen.page.evaluate("document.querySelector('figure') === window.here")
-        assert seen.page.evaluate("window.scrollY") == 240
-        seen.page.get_by_role("button", name="Pause").click()
-        expect(seen.page.get_by_role("status")).to_contain_text("Paused at")
-        folded(kafka, blizzard.build_extra_hour("KLGA", 44, hour=1))
-        # Longer than it would have taken.
+        assert visited.page.evaluate("document.activeElement.tagName") == "SUMMARY"
+        assert visited.page.evaluate("document.querySelector('figure') === window.here")
+        assert visited.page.evaluate("window.scrollY") == 240
+        visited.page.get_by_role("button", name="Pause").click()
+        expect(visited.page.get_by_role("status")).to_contain_text("Paused at")
+        publish_and_wait(kafka, blizzard.build_extra_hour("KLGA", 44, hour=1))
+        # Wait longer than an update would take.
         with pytest.raises(AssertionError):
-            expect(figure).to_contain_text("Mon 11 Feb 01:00–02:00", timeout=1000 * UPDATE_S + 500)
-        seen.page.get_by_role("button", name="Resume").click()
+            expect(figure).to_contain_text("Mon 11 Feb 01:00–02:00", timeout=1000 * UPDATE_INTERVAL_S + 500)
+        visited.page.get_by_role("button", name="Resume").click()
         expect(figure.get_by_role("row").nth(1)).to_contain_text("Mon 11 Feb 01:00–02:00")
-        expect(seen.page.get_by_role("status")).to_have_text("Live")
-        assert seen.faults == []
+        expect(visited.page.get_by_role("status")).to_have_text("Live")
+        assert visited.faults == []
 
 
-_FOCUSED = """() => {
+_FOCUS_SCRIPT = """() => {
   const at = document.activeElement, box = at.getBoundingClientRect(), style = getComputedStyle(at);
   const visible = box.width > 0 && box.height > 0 && box.bottom > 0 && box.top < innerHeight;
   return [at.textContent.trim(), style.outlineStyle, parseFloat(style.outlineWidth), visible, at.tagName];
 }"""
-"""What has the focus: its text, its outline's style and width in pixels, whether it is on the screen, its tag."""
+"""Script that returns the focused element's text, outline style, outline width in pixels, visibility and tag."""
 
 
 def test_everything_can_be_reached_by_keyboard(chromium: Browser, workers) -> None:
-    """The first stop leads past the navigation; every stop can be seen; Enter follows a link."""
-    with visit(chromium, url(workers[1], "/overview")) as seen:
+    """The first stop skips the navigation, every stop is visible, and Enter follows a link."""
+    with visit(chromium, url(workers[1], "/overview")) as visited:
         stops = []
         for _ in range(40):
-            seen.page.keyboard.press("Tab")
-            stop = seen.page.evaluate(_FOCUSED)
+            visited.page.keyboard.press("Tab")
+            stop = visited.page.evaluate(_FOCUS_SCRIPT)
             if stop[4] == "BODY":
                 break
             stops.append(stop)
@@ -359,39 +363,39 @@ def test_everything_can_be_reached_by_keyboard(chromium: Browser, workers) -> No
         reached = [text for text, *_ in stops]
         for wanted in ("Airports", "Worker", "Graph", "Show", "Pause", "EGLL", "KJFK", "ZZZ9"):
             assert wanted in reached
-        seen.page.reload()
-        seen.page.keyboard.press("Tab")
-        seen.page.keyboard.press("Enter")
-        assert seen.page.evaluate("document.activeElement.id") == "main"
-        seen.page.get_by_role("link", name="KBOS").first.focus()
-        seen.page.keyboard.press("Enter")
-        expect(seen.page.get_by_role("heading", level=1)).to_contain_text("KBOS")
-        seen.page.get_by_label("An airport's ICAO code, or an interest's id").fill("licc")
-        seen.page.keyboard.press("Enter")
-        expect(seen.page.get_by_role("heading", level=1)).to_contain_text("LICC")
+        visited.page.reload()
+        visited.page.keyboard.press("Tab")
+        visited.page.keyboard.press("Enter")
+        assert visited.page.evaluate("document.activeElement.id") == "main"
+        visited.page.get_by_role("link", name="KBOS").first.focus()
+        visited.page.keyboard.press("Enter")
+        expect(visited.page.get_by_role("heading", level=1)).to_contain_text("KBOS")
+        visited.page.get_by_label("An airport's ICAO code, or an interest's id").fill("licc")
+        visited.page.keyboard.press("Enter")
+        expect(visited.page.get_by_role("heading", level=1)).to_contain_text("LICC")
 
 
-def test_the_pages_are_whole_without_javascript(chromium: Browser, workers) -> None:
-    """They load themselves anew; the button that could not work is not shown."""
-    with visit(chromium, url(workers[0], "/overview"), java_script_enabled=False) as seen:
-        expect(seen.page.get_by_role("link", name="KJFK").first).to_be_visible()
-        expect(seen.page.get_by_role("button", name="Pause")).to_be_hidden()
-        assert '<noscript><meta http-equiv="refresh"' in seen.page.content()
+def test_the_pages_work_without_javascript(chromium: Browser, workers) -> None:
+    """The browser reloads the page by itself, and the button that needs a script is hidden."""
+    with visit(chromium, url(workers[0], "/overview"), java_script_enabled=False) as visited:
+        expect(visited.page.get_by_role("link", name="KJFK").first).to_be_visible()
+        expect(visited.page.get_by_role("button", name="Pause")).to_be_hidden()
+        assert '<noscript><meta http-equiv="refresh"' in visited.page.content()
 
 
-def test_when_a_worker_dies_the_pages_say_so_until_another_takes_over(workers) -> None:
-    """The last test here: it kills one. A sentence at first, then the same numbers."""
+def test_the_pages_report_a_dead_worker_until_another_takes_over(workers) -> None:
+    """The pages report the missing worker, then show the same airports. Must be the last test: it kills a worker."""
     left, right = workers
-    lost = sorted({each["icao"] for each in got(right, "/api/airports?scope=worker")})
+    lost = sorted({each["icao"] for each in get_json(right, "/api/airports?scope=worker")})
     right.kill()
-    status, headers, body = asked(left, "GET", f"/airports/{lost[0]}")
+    status, headers, body = send_request(left, "GET", f"/airports/{lost[0]}")
     assert status == 502
     assert "does not answer" in body
-    assert "live.js" in body, "it looks again by itself"
-    assert asked(left, "GET", f"/api/airports/{lost[0]}")[1]["Content-Type"] == "application/problem+json"
+    assert "live.js" in body, "the page updates itself"
+    assert send_request(left, "GET", f"/api/airports/{lost[0]}")[1]["Content-Type"] == "application/problem+json"
     assert "Not everything is shown" in left.get("/overview")[2]
-    assert asked(left, "GET", f"/explain/{blizzard.EXPLAINED}")[0] in (200, 502)
+    assert send_request(left, "GET", f"/explain/{blizzard.EXPLAINED}")[0] in (200, 502)
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     eventually(lambda: left.get(f"/airports/{lost[0]}")[0] == 200, "the takeover")
-    assert {each["icao"] for each in got(left, "/api/airports")} == {*blizzard.build_observations(), "KSFO"}
+    assert {each["icao"] for each in get_json(left, "/api/airports")} == {*blizzard.build_observations(), "KSFO"}
     eventually(lambda: "Not everything is shown" not in left.get("/overview")[2])
