@@ -83,7 +83,7 @@ def connection(served: RunningServer) -> Iterator[grpc.Channel]:
 
 
 def test_the_options_are_those_of_the_design() -> None:
-    """DESIGN.md, and retries gives these numbers."""
+    """Keepalive and retries have exactly these values: clients survive a restart of the server (`docs/design.md`)."""
     client, server = dict(CHANNEL_OPTIONS), dict(SERVER_OPTIONS)
     assert client["grpc.keepalive_time_ms"] == 10_000
     assert client["grpc.keepalive_timeout_ms"] == 5_000
