@@ -89,7 +89,7 @@ class Authenticator:
     def _call_user_manager(self, token: str) -> Caller:
         """Request the token's user from user_manager, and open the circuit if it is unavailable.
 
-        Raises NotAuthenticatedError, UserManagerAwayError.
+        Raises NotAuthenticatedError, UserManagerUnavailableError.
         """
         self._require_circuit_closed()
         try:

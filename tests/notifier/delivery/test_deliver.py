@@ -11,7 +11,7 @@ import pytest
 from notifier.delivery import deliver as deliver_module
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
-from tests.notifier.mail.rendered import Scene, scene
+from tests.notifier.delivery.single_user import Scene, scene
 from tests.notifier.simulation import build_fake_mail
 from tests.notifier.simulation_settings import DeliverySettings
 

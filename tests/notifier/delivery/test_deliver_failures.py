@@ -19,7 +19,7 @@ from notifier.errors import (
 )
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
-from tests.notifier.mail.rendered import Scene, scene
+from tests.notifier.delivery.single_user import Scene, scene
 from tests.notifier.simulated_services import SimulatedUserManager
 from tests.notifier.simulation import SimulatedWorker, build_fake_mail
 from tests.notifier.simulation_settings import DeliverySettings
