@@ -11,7 +11,7 @@ import pytest
 from notifier.delivery import deliver as deliver_module
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
-from tests.notifier.delivery.single_user import Scene, scene
+from tests.notifier.delivery.single_user import SingleUserDelivery, run_steps
 from tests.notifier.simulation import build_fake_mail
 from tests.notifier.simulation_settings import DeliverySettings
 
@@ -25,74 +25,74 @@ def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_alerts_of_one_user_are_one_mail_recorded_and_acknowledged() -> None:
     """A duplicate of an alert finds its record."""
 
-    async def doing(it: Scene) -> None:
-        it.bring(1, 2)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.publish_alerts(1, 2)
         await asyncio.sleep(6)
-        it.bring(2)
+        delivery.publish_alerts(2)
         await asyncio.sleep(6)
-        assert it.told == [{1, 2}]
-        assert len(it.simulation.changelogs["statuses"]) == 2
-        assert (len(it.person.mailed_at), it.person.in_flight_ids) == (1, frozenset())
+        assert delivery.mailed_alert_numbers == [{1, 2}]
+        assert len(delivery.simulation.changelogs["statuses"]) == 2
+        assert (len(delivery.user_state.mailed_at), delivery.user_state.in_flight_ids) == (1, frozenset())
 
-    scene(doing, DeliverySettings(mails_per_hour=12))
+    run_steps(steps, DeliverySettings(mails_per_hour=12))
 
 
 def test_the_in_flight_ids_are_persisted_before_a_mail_is_sent() -> None:
     """After a crash the same mail is built again, and no other alert joins it."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.append("never answers")
-        it.bring(1, 2)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.append("never answers")
+        delivery.publish_alerts(1, 2)
         await asyncio.sleep(6)
-        assert {each.int for each in it.person.in_flight_ids} == {1, 2}
-        it.bring(3)
-        await it.restart()
+        assert {each.int for each in delivery.user_state.in_flight_ids} == {1, 2}
+        delivery.publish_alerts(3)
+        await delivery.restart()
         await asyncio.sleep(20)
-        assert it.told == [{1, 2}, {1, 2}, {3}]
+        assert delivery.mailed_alert_numbers == [{1, 2}, {1, 2}, {3}]
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_a_mail_with_one_persisted_status_is_not_sent_again() -> None:
     """All statuses of a mail are written together, so the missing ones were lost in the crash."""
 
-    async def doing(it: Scene) -> None:
-        it.worker.tables["statuses"].is_blocked = True
-        it.bring(1, 2)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.worker.tables["statuses"].is_blocked = True
+        delivery.publish_alerts(1, 2)
         await asyncio.sleep(6)
-        it.simulation.changelogs["statuses"][str(UUID(int=2)).encode()] = b"2026-11-23T00:00:05+00:00"
-        await it.restart()
+        delivery.simulation.changelogs["statuses"][str(UUID(int=2)).encode()] = b"2026-11-23T00:00:05+00:00"
+        await delivery.restart()
         await asyncio.sleep(20)
-        assert it.told == [{1, 2}]
-        assert len(it.simulation.changelogs["statuses"]) == 2
-        assert len(it.person.mailed_at) == 1
+        assert delivery.mailed_alert_numbers == [{1, 2}]
+        assert len(delivery.simulation.changelogs["statuses"]) == 2
+        assert len(delivery.user_state.mailed_at) == 1
 
-    scene(doing, DeliverySettings(mails_per_hour=12))
+    run_steps(steps, DeliverySettings(mails_per_hour=12))
 
 
 def test_the_in_flight_ids_are_removed_only_after_the_statuses_are_persisted() -> None:
     """The two tables have different changelogs. If the user state were ahead, a crash between the two writes would mail
     the alerts again together with newer ones."""
 
-    async def doing(it: Scene) -> None:
-        it.worker.tables["statuses"].is_blocked = True
-        it.bring(1, 2)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.worker.tables["statuses"].is_blocked = True
+        delivery.publish_alerts(1, 2)
         await asyncio.sleep(20)
-        assert {each.int for each in it.person.in_flight_ids} == {1, 2}
-        it.bring(3)
-        await it.restart()
+        assert {each.int for each in delivery.user_state.in_flight_ids} == {1, 2}
+        delivery.publish_alerts(3)
+        await delivery.restart()
         await asyncio.sleep(20)
-        assert it.told == [{1, 2}, {1, 2}, {3}]
+        assert delivery.mailed_alert_numbers == [{1, 2}, {1, 2}, {3}]
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_a_mail_writes_the_user_state_twice() -> None:
     """Once before it is sent and once after: times in milliseconds equal the decoded ones."""
 
-    async def doing(it: Scene) -> None:
+    async def steps(delivery: SingleUserDelivery) -> None:
         await asyncio.sleep(0.1234567)
-        table = it.worker.tables["users"]
+        table = delivery.worker.tables["users"]
         written_people: list[bytes | None] = []
         write = table.write
 
@@ -101,11 +101,11 @@ def test_a_mail_writes_the_user_state_twice() -> None:
             write(event, key, entry)
 
         table.write = counting  # type: ignore[method-assign]
-        it.bring(1)
+        delivery.publish_alerts(1)
         await asyncio.sleep(6)
         assert len(written_people) == 2
 
-    scene(doing)
+    run_steps(steps)
 
 
 @pytest.mark.parametrize(
@@ -120,15 +120,15 @@ def test_a_mail_writes_the_user_state_twice() -> None:
 def test_users_who_may_not_be_mailed_get_no_alert(contact: Contact | None, reason: str) -> None:
     """Alerts for deleted, unconfirmed, paused and suppressed users are dropped, and counted by reason."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.contact = contact
-        it.bring(1, 2)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.contact = contact
+        delivery.publish_alerts(1, 2)
         await asyncio.sleep(6)
-        assert (it.told, it.retries, it.dead) == ([], [], [])
+        assert (delivery.mailed_alert_numbers, delivery.retries, delivery.dead_letters) == ([], [], [])
         labels = {"service": "notifier", "node": "story", "reason": reason}
-        assert it.worker.registry.get_sample_value("alerts_dropped_total", labels) == 2
+        assert delivery.worker.registry.get_sample_value("alerts_dropped_total", labels) == 2
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_a_bug_dead_letters_one_mail(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,32 +137,32 @@ def test_a_bug_dead_letters_one_mail(monkeypatch: pytest.MonkeyPatch) -> None:
     def buggy(*_: object) -> object:
         raise ZeroDivisionError
 
-    async def doing(it: Scene) -> None:
+    async def steps(delivery: SingleUserDelivery) -> None:
         monkeypatch.setattr(deliver_module, "compose_alerts_mail", buggy)
-        it.bring(1)
+        delivery.publish_alerts(1)
         await asyncio.sleep(6)
         monkeypatch.setattr(deliver_module, "compose_alerts_mail", build_fake_mail)
-        it.bring(2)
+        delivery.publish_alerts(2)
         await asyncio.sleep(6)
-        assert it.dead == [(1, "ZeroDivisionError in the notifier")]
-        assert it.told == [{2}]
+        assert delivery.dead_letters == [(1, "ZeroDivisionError in the notifier")]
+        assert delivery.mailed_alert_numbers == [{2}]
 
-    scene(doing)
+    run_steps(steps)
 
 
 @pytest.mark.parametrize("limit", [1, 2])
 def test_the_number_of_unconfirmed_mails_is_limited(limit: int) -> None:
     """A crash duplicates no more mails than that, however many are in progress."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.extend(["never answers"] * 9)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.extend(["never answers"] * 9)
         for number in range(1, 6):
-            it.simulation.publish_alert(replace(it.alert(number), user_id=UUID(int=1000 + number)))
+            delivery.simulation.publish_alert(replace(delivery.build_alert(number), user_id=UUID(int=1000 + number)))
         await asyncio.sleep(6)
-        assert len(it.told) == limit
-        it.simulation.script.clear()
-        await it.restart()
+        assert len(delivery.mailed_alert_numbers) == limit
+        delivery.simulation.script.clear()
+        await delivery.restart()
         await asyncio.sleep(10)
-        assert sum(map(len, it.told)) == 5 + limit
+        assert sum(map(len, delivery.mailed_alert_numbers)) == 5 + limit
 
-    scene(doing, DeliverySettings(group_wait=timedelta(0), max_in_flight=limit, connections=4))
+    run_steps(steps, DeliverySettings(group_wait=timedelta(0), max_in_flight=limit, connections=4))

@@ -19,7 +19,7 @@ from notifier.errors import (
 )
 from notifier.mail import Contact
 from tests.notifier.alerts import CONTACT
-from tests.notifier.delivery.single_user import Scene, scene
+from tests.notifier.delivery.single_user import SingleUserDelivery, run_steps
 from tests.notifier.simulated_services import SimulatedUserManager
 from tests.notifier.simulation import SimulatedWorker, build_fake_mail
 from tests.notifier.simulation_settings import DeliverySettings
@@ -34,234 +34,239 @@ def _replace_mail_text(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_temporary_rejection_defers_the_mail_and_later_alerts() -> None:
     """RESOLVED is never mailed before its FIRING, also if the process is restarted meanwhile."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.append(TemporarilyRefused("450"))
-        it.bring(1)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.append(TemporarilyRefused("450"))
+        delivery.publish_alerts(1)
         await asyncio.sleep(5.5)
-        [retry] = it.retries
+        [retry] = delivery.retries
         assert (retry.attempt, retry.sealed) == (1, False)
-        it.bring(2)
-        await it.restart()
-        assert it.told == []
+        delivery.publish_alerts(2)
+        await delivery.restart()
+        assert delivery.mailed_alert_numbers == []
         await asyncio.sleep(20)
-        assert it.told == [{1, 2}]
-        assert it.person.deferred_batches == ()
+        assert delivery.mailed_alert_numbers == [{1, 2}]
+        assert delivery.user_state.deferred_batches == ()
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_other_alerts_of_the_user_are_deferred_with_the_mail() -> None:
     """Otherwise an alert behind a full mailbox would be unacknowledged for hours, and the worker would count as
     stuck."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.extend([TemporarilyRefused("452")] * 40)
-        it.bring(1, 2, 3)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.extend([TemporarilyRefused("452")] * 40)
+        delivery.publish_alerts(1, 2, 3)
         await asyncio.sleep(3600)
-        assert it.told == []
-        assert it.simulation.raised_log.next_offset == 3
-        attempts = {each.alerts[0].alert.alert_id.int: each.attempt for each in it.retries}
+        assert delivery.mailed_alert_numbers == []
+        assert delivery.simulation.raised_log.next_offset == 3
+        attempts = {each.alerts[0].alert.alert_id.int: each.attempt for each in delivery.retries}
         assert attempts[1] > 15, "only the first is tried"
         assert (attempts[2], attempts[3]) == (0, 0)
-        first, second, third = (each.not_before for each in it.retries[:3])
+        first, second, third = (each.not_before for each in delivery.retries[:3])
         assert first < second < third, "so that they keep their order"
-        assert len(it.retries) - 3 == it.simulation.retry_log.next_offset, (
+        assert len(delivery.retries) - 3 == delivery.simulation.retry_log.next_offset, (
             "only the last record of each is unacknowledged"
         )
-        it.simulation.script.clear()
+        delivery.simulation.script.clear()
         await asyncio.sleep(300)
-        assert it.told == [{1}, {2}, {3}]
+        assert delivery.mailed_alert_numbers == [{1}, {2}, {3}]
 
-    scene(doing, DeliverySettings(group_wait=timedelta(0)))
+    run_steps(steps, DeliverySettings(group_wait=timedelta(0)))
 
 
 def test_after_a_lost_connection_the_same_mail_is_sent_again_alone() -> None:
     """The server may have accepted the mail, and here it has."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.append(LostAfterData("no answer from the server to the mail"))
-        it.bring(1, 2)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.append(LostAfterData("no answer from the server to the mail"))
+        delivery.publish_alerts(1, 2)
         await asyncio.sleep(5.5)
-        it.bring(3)
+        delivery.publish_alerts(3)
         await asyncio.sleep(30)
-        [retry] = it.retries
+        [retry] = delivery.retries
         assert (retry.sealed, len(retry.alerts)) == (True, 2)
-        assert it.told == [{1, 2}, {1, 2}, {3}]
+        assert delivery.mailed_alert_numbers == [{1, 2}, {1, 2}, {3}]
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_after_a_lost_connection_an_older_retry_of_the_alerts_is_not_mailed_with_others() -> None:
     """The older retry is read again because its acknowledgement was not committed, and before the sealed retry."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.extend([TemporarilyRefused("450"), LostAfterData("no answer from the server to the mail")])
-        it.bring(1, 2)
-        while not it.told:
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.extend(
+            [TemporarilyRefused("450"), LostAfterData("no answer from the server to the mail")]
+        )
+        delivery.publish_alerts(1, 2)
+        while not delivery.mailed_alert_numbers:
             await asyncio.sleep(0.1)
         await asyncio.sleep(0.5)
-        it.bring(3)
-        assert [each.sealed for each in it.retries] == [False, True]
-        it.simulation.retry_log.acknowledged.clear()
-        it.simulation.script.append(TemporarilyRefused("450"))
-        sealed = it.simulation.retry_log.records.pop()
-        await it.restart()
-        it.worker.tables["users"].is_blocked = True
+        delivery.publish_alerts(3)
+        assert [each.sealed for each in delivery.retries] == [False, True]
+        delivery.simulation.retry_log.acknowledged.clear()
+        delivery.simulation.script.append(TemporarilyRefused("450"))
+        sealed = delivery.simulation.retry_log.records.pop()
+        await delivery.restart()
+        delivery.worker.tables["users"].is_blocked = True
         await asyncio.sleep(0.5)
-        it.simulation.retry_log.add(sealed)  # it is read while the older one is in flight
+        delivery.simulation.retry_log.add(sealed)  # it is read while the older one is in flight
         await asyncio.sleep(0.5)
-        it.worker.tables["users"].is_blocked = False
+        delivery.worker.tables["users"].is_blocked = False
         await asyncio.sleep(60)
-        assert it.told == [{1, 2}, {1, 2}, {3}]
+        assert delivery.mailed_alert_numbers == [{1, 2}, {1, 2}, {3}]
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_alerts_of_an_unconfirmed_mail_to_a_deleted_user_are_never_mailed_with_others() -> None:
     """Not even if the stream publishes a duplicate of an alert after the user has returned."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.append("never answers")
-        it.bring(1, 2)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.append("never answers")
+        delivery.publish_alerts(1, 2)
         await asyncio.sleep(6)
-        it.simulation.contact = None
-        await it.restart()
+        delivery.simulation.contact = None
+        await delivery.restart()
         await asyncio.sleep(6)
-        it.simulation.contact = CONTACT
-        it.bring(2, 3)
+        delivery.simulation.contact = CONTACT
+        delivery.publish_alerts(2, 3)
         await asyncio.sleep(30)
-        assert it.told == [{1, 2}, {3}]
+        assert delivery.mailed_alert_numbers == [{1, 2}, {3}]
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_a_permanent_rejection_dead_letters_each_alert() -> None:
     """A duplicate of an alert is dropped, unless an operator requeued it."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.append(PermanentlyRefused("the server refused the mail: 554"))
-        it.bring(1, 2)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.append(PermanentlyRefused("the server refused the mail: 554"))
+        delivery.publish_alerts(1, 2)
         await asyncio.sleep(6)
-        it.bring(1)
+        delivery.publish_alerts(1)
         await asyncio.sleep(6)
-        assert it.dead == [(1, "the server refused the mail: 554"), (2, "the server refused the mail: 554")]
-        assert it.told == []
-        it.bring(1, requeued=True)
+        assert delivery.dead_letters == [
+            (1, "the server refused the mail: 554"),
+            (2, "the server refused the mail: 554"),
+        ]
+        assert delivery.mailed_alert_numbers == []
+        delivery.publish_alerts(1, requeued=True)
         await asyncio.sleep(6)
-        assert it.told == [{1}]
+        assert delivery.mailed_alert_numbers == [{1}]
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_an_alert_that_was_mailed_is_not_dead_lettered() -> None:
     """A duplicate in one mail with a rejected alert is only dropped."""
 
-    async def doing(it: Scene) -> None:
-        it.bring(1)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.publish_alerts(1)
         await asyncio.sleep(6)
-        it.simulation.script.append(PermanentlyRefused("the server refused the mail: 554"))
-        it.bring(1, 2)
+        delivery.simulation.script.append(PermanentlyRefused("the server refused the mail: 554"))
+        delivery.publish_alerts(1, 2)
         await asyncio.sleep(6)
-        assert it.dead == [(2, "the server refused the mail: 554")]
+        assert delivery.dead_letters == [(2, "the server refused the mail: 554")]
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_an_address_that_does_not_exist_is_reported() -> None:
     """user_manager then suppresses it."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.append(HardBounce("the server refused the recipient: 550"))
-        it.bring(1)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.append(HardBounce("the server refused the recipient: 550"))
+        delivery.publish_alerts(1)
         await asyncio.sleep(6)
-        assert it.simulation.bounces == it.simulation.users
-        assert it.dead == [(1, "the server refused the recipient: 550")]
+        assert delivery.simulation.bounces == delivery.simulation.users
+        assert delivery.dead_letters == [(1, "the server refused the recipient: 550")]
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_an_alert_is_given_up_after_its_lifetime() -> None:
     """The reason contains the number of attempts."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.extend([TemporarilyRefused("450")] * 1000)
-        it.bring(1)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.extend([TemporarilyRefused("450")] * 1000)
+        delivery.publish_alerts(1)
         await asyncio.sleep(25 * 3600)
-        [(number, reason)] = it.dead
+        [(number, reason)] = delivery.dead_letters
         assert number == 1
         assert reason.startswith("gave up after 4"), "some 480 tries"
-        assert it.retries[-1].not_before - it.retries[-1].first_attempt_at <= timedelta(hours=24)
+        assert delivery.retries[-1].not_before - delivery.retries[-1].first_attempt_at <= timedelta(hours=24)
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_a_mail_that_may_have_been_sent_is_not_divided_by_age() -> None:
     """One of its alerts has expired, the others have not: without it they would be another mail."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.append("never answers")
-        it.bring(1)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.append("never answers")
+        delivery.publish_alerts(1)
         await asyncio.sleep(4)
-        it.bring(2)
+        delivery.publish_alerts(2)
         await asyncio.sleep(2)
-        it.worker.crash()
-        await it.simulation.cancel_process_tasks()
+        delivery.worker.crash()
+        await delivery.simulation.cancel_process_tasks()
         await asyncio.sleep(600 - 4)
-        it.worker = SimulatedWorker(it.simulation)
-        it.worker.start()
+        delivery.worker = SimulatedWorker(delivery.simulation)
+        delivery.worker.start()
         await asyncio.sleep(1)
-        assert it.told == [{1, 2}, {1, 2}]
-        assert it.dead == []
+        assert delivery.mailed_alert_numbers == [{1, 2}, {1, 2}]
+        assert delivery.dead_letters == []
 
-    scene(doing, DeliverySettings(lifetime=timedelta(minutes=10)))
+    run_steps(steps, DeliverySettings(lifetime=timedelta(minutes=10)))
 
 
 def test_mails_to_a_user_are_limited_per_hour() -> None:
     """Further alerts go into the next mail, all together, and the wait is not counted as an attempt."""
 
-    async def doing(it: Scene) -> None:
+    async def steps(delivery: SingleUserDelivery) -> None:
         for number in range(1, 6):
-            it.bring(number)
+            delivery.publish_alerts(number)
             await asyncio.sleep(60)
-        assert it.told == [{1}, {2}]
-        assert {each.attempt for each in it.retries} == {0}
+        assert delivery.mailed_alert_numbers == [{1}, {2}]
+        assert {each.attempt for each in delivery.retries} == {0}
         await asyncio.sleep(3600)
-        assert it.told == [{1}, {2}, {3, 4, 5}]
-        assert it.simulation.mails[2].at - it.simulation.mails[0].at >= timedelta(hours=1)
+        assert delivery.mailed_alert_numbers == [{1}, {2}, {3, 4, 5}]
+        assert delivery.simulation.mails[2].at - delivery.simulation.mails[0].at >= timedelta(hours=1)
 
-    scene(doing, DeliverySettings(mails_per_hour=2))
+    run_steps(steps, DeliverySettings(mails_per_hour=2))
 
 
 def test_while_the_circuit_is_open_no_mail_is_tried() -> None:
     """The mail stays queued, and alerts that arrive meanwhile join it."""
 
-    async def doing(it: Scene) -> None:
-        now = it.simulation.clock.now()
-        it.simulation.script.append(
+    async def steps(delivery: SingleUserDelivery) -> None:
+        now = delivery.simulation.clock.now()
+        delivery.simulation.script.append(
             MailServerUnavailable("circuit open", FailureReason.BREAKER_OPEN, now + timedelta(minutes=4))
         )
-        it.bring(1)
+        delivery.publish_alerts(1)
         await asyncio.sleep(6)
-        it.bring(2)
+        delivery.publish_alerts(2)
         await asyncio.sleep(233)
-        assert (it.told, it.retries) == ([], [])
+        assert (delivery.mailed_alert_numbers, delivery.retries) == ([], [])
         await asyncio.sleep(10)
-        assert it.told == [{1, 2}]
+        assert delivery.mailed_alert_numbers == [{1, 2}]
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_an_unreachable_server_counts_as_an_attempt() -> None:
     """The circuit breaker decides whether another attempt is made."""
 
-    async def doing(it: Scene) -> None:
-        it.simulation.script.append(MailServerUnavailable("no answer from the server to the connection"))
-        it.bring(1)
+    async def steps(delivery: SingleUserDelivery) -> None:
+        delivery.simulation.script.append(MailServerUnavailable("no answer from the server to the connection"))
+        delivery.publish_alerts(1)
         await asyncio.sleep(20)
-        assert [each.attempt for each in it.retries] == [1]
-        assert it.told == [{1}]
+        assert [each.attempt for each in delivery.retries] == [1]
+        assert delivery.mailed_alert_numbers == [{1}]
 
-    scene(doing)
+    run_steps(steps)
 
 
 def test_an_unavailable_user_manager_pauses_all_mails_briefly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,17 +279,17 @@ def test_an_unavailable_user_manager_pauses_all_mails_briefly(monkeypatch: pytes
 
     monkeypatch.setattr(SimulatedUserManager, "find_contact", away)
 
-    async def doing(it: Scene) -> None:
+    async def steps(delivery: SingleUserDelivery) -> None:
         for number in range(1, 11):
-            it.simulation.publish_alert(replace(it.alert(number), user_id=UUID(int=1000 + number)))
+            delivery.simulation.publish_alert(replace(delivery.build_alert(number), user_id=UUID(int=1000 + number)))
         await asyncio.sleep(1.2)
-        is_paused = it.worker.dispatcher.is_paused
+        is_paused = delivery.worker.dispatcher.is_paused
         assert is_paused
         monkeypatch.setattr(SimulatedUserManager, "find_contact", answers)
         await asyncio.sleep(1.1)
-        is_paused = it.worker.dispatcher.is_paused
+        is_paused = delivery.worker.dispatcher.is_paused
         assert not is_paused
         await asyncio.sleep(10)
-        assert len(it.told) == 10
+        assert len(delivery.mailed_alert_numbers) == 10
 
-    scene(doing, DeliverySettings(group_wait=timedelta(0)))
+    run_steps(steps, DeliverySettings(group_wait=timedelta(0)))
