@@ -3,7 +3,6 @@
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -105,11 +104,9 @@ def test_without_any_dependency_it_answers_and_stops_cleanly(start: Start) -> No
     process = start()
     eventually(lambda: process.answers("/health/ready"))
     assert process.answers("/health/live")
-    began = time.monotonic()
     asked = httpx.get(f"{process.base_url}/interests", headers={"Authorization": "Bearer somebodys"}, timeout=10)
     assert asked.status_code == 503
     assert "Retry-After" in asked.headers
-    assert time.monotonic() - began < 4
     operator = {"Authorization": f"Bearer {OPERATOR_TOKEN}"}
     assert httpx.post(f"{process.base_url}/collect/manual", headers=operator, timeout=10).status_code == 202
     with grpc.insecure_channel(process.grpc_target) as channel:

@@ -1,6 +1,5 @@
 """Tests of the stream's recovery: a worker that is killed, and a broker that starts late."""
 
-import time
 from pathlib import Path
 from uuid import uuid4
 
@@ -55,8 +54,6 @@ def test_a_worker_waits_for_its_broker_and_stops_on_sigterm(tmp_path: Path) -> N
             assert read_alert_ids(broker.bootstrap_servers, [interest.interest_id]) == expected_ids(interest, log)
             # A table write before the cluster has the changelog would fail, and its event would become a dead letter.
             assert read_dead_letters(broker.bootstrap_servers) == {}
-            stopping = time.monotonic()
             assert worker.terminate() == 0, worker.log()
-            assert time.monotonic() - stopping < 8
         finally:
             broker.stop()

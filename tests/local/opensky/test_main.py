@@ -62,18 +62,13 @@ def answering(port: int, process: "subprocess.Popen[str]") -> httpx.Client:
     raise AssertionError(f"no server on port {port}; it said: {process.stderr and process.stderr.read()}")
 
 
-def test_it_starts_quickly_serves_and_stops_at_once(run: Run, port: int) -> None:
-    """The program is ready within seconds, and SIGTERM ends it with 0 although a client is still connected."""
-    started = time.monotonic()
+def test_it_serves_until_sigterm(run: Run, port: int) -> None:
+    """The program answers, and SIGTERM ends it with exit code 0 although a client is still connected."""
     process = run(CLOCK)
     with answering(port, process) as client:
-        ready = time.monotonic() - started
         assert client.get("/api/states/all").json()["time"] >= 1_360_713_600
-        terminated = time.monotonic()
         process.send_signal(signal.SIGTERM)
-        output, errors = process.communicate(timeout=10)
-    assert ready < 5, "a second on a quiet machine, but other tests may run beside this one"
-    assert time.monotonic() - terminated < 2
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     assert f"http://127.0.0.1:{port}/api" in output
 
