@@ -7,7 +7,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def eventually(look: Callable[[], T], what: str = "it", within_s: float = 60) -> T:
+def eventually(look: Callable[[], T], what: str = "it", within_s: float = 120) -> T:
     """Call `look` until it returns a true value, and return that value. Fails after `within_s` seconds.
 
     `what` names the expected event in the failure's message.

@@ -24,7 +24,7 @@ from tests.fakes.opensky import replay
 from tests.ports import free_port
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
 RATE = 14_400
 """Four hours a second."""
@@ -118,7 +118,7 @@ def running_cluster(folder: Path, kafka: Broker) -> Iterator[Cluster]:
                 eventually(lambda replica=replica: replica.answers("/health/ready"))  # type: ignore[misc]
             wish = {"airport_icao": AIRPORT, "direction": "both", "window": "1h", "high_value": 1}
             bearer = {"Authorization": "Bearer anns"}
-            answer = httpx.post(f"{replicas[0].base_url}/interests", json=wish, headers=bearer, timeout=10)
+            answer = httpx.post(f"{replicas[0].base_url}/interests", json=wish, headers=bearer, timeout=60)
             assert answer.status_code == 201
             kafka.start()
             eventually(lambda: len(load_covered_until(folder)) == 2)

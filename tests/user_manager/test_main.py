@@ -109,7 +109,7 @@ def test_without_kafka_and_collector_it_registers_users_and_stops_in_order(start
     )
     assert deleted.status_code == 503
     with grpc.insecure_channel(process.grpc_target) as channel:
-        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
     assert health.status == health_pb2.HealthCheckResponse.SERVING
     assert process.terminate() == 0
     logged = process.log()
@@ -148,7 +148,7 @@ def test_a_bounce_that_is_reported_is_shown_and_counted(start: StartProcess) -> 
     with create_channel(process.grpc_target) as connection:
         request = ReportBounceRequest(user_id=registered["user"]["user_id"], bounced_at=bounced_at)
         for _ in range(2):
-            UserServiceStub(connection).ReportBounce(request, timeout=10)
+            UserServiceStub(connection).ReportBounce(request, timeout=60)
     authorization = {"Authorization": f"Bearer {registered['token']}"}
     shown = httpx.get(f"{process.base_url}/users/{ANN['email']}", headers=authorization).json()
     assert shown["user"] == registered["user"] | {"suppressed": True}

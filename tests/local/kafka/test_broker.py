@@ -46,7 +46,7 @@ async def read_first_value(bootstrap_servers: str) -> bytes | None:
     try:
         consumer.assign([HERE])
         await consumer.seek_to_beginning(HERE)
-        value: bytes | None = (await asyncio.wait_for(consumer.getone(), timeout=20)).value
+        value: bytes | None = (await asyncio.wait_for(consumer.getone(), timeout=90)).value
         return value
     finally:
         await consumer.stop()

@@ -39,7 +39,7 @@ def test_serves_until_sigterm(tmp_path: Path) -> None:
         assert ready_line(process) == f"ready 127.0.0.1:{port}\n"
         (jvm,) = children(process.pid)
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=90)
     assert (process.returncode, out, err) == (0, "", "")
     assert not runs(jvm)
 
@@ -59,7 +59,7 @@ def test_sigterm_during_start_up(tmp_path: Path) -> None:
         assert until(lambda: (tmp_path / "server.properties").exists() and bool(children(process.pid)))
         (jvm,) = children(process.pid)
         process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=90)
     assert (process.returncode, out, err) == (0, "", "")
     # A signal that comes while the JVM is being started leaves it to the kernel, which kills it a moment later.
     assert until(lambda: not runs(jvm))
@@ -71,7 +71,7 @@ def test_broker_that_dies_ends_the_command(tmp_path: Path) -> None:
         assert ready_line(process)
         (jvm,) = children(process.pid)
         os.kill(jvm, signal.SIGKILL)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
     assert process.returncode == 1
     assert err.startswith("kafka: Kafka ended with exit status -9")
     assert len(err.splitlines()) == 1
@@ -81,7 +81,7 @@ def test_an_error_is_reported_in_one_sentence(tmp_path: Path, kafka: Broker) -> 
     """A port in use ends the command with one line on standard error and no stack trace."""
     port = kafka.bootstrap_servers.rpartition(":")[2]
     with command("run", "--data", tmp_path, "--port", port) as process:
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=90)
     assert (process.returncode, out) == (1, "")
     assert err.startswith(f"kafka: port {port} on 127.0.0.1 cannot be listened on")
     assert len(err.splitlines()) == 1
@@ -105,6 +105,6 @@ def test_external_brokers_are_used_if_they_are_set(tmp_path: Path, kafka: Broker
         assert ready_line(process) == f"ready {servers}\n"
         assert children(process.pid) == []
         process.send_signal(signal.SIGTERM)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=90)
     assert (process.returncode, err) == (0, "")
     assert not (tmp_path / "data").exists()

@@ -33,7 +33,7 @@ def running_mailbox(maildir: Path, port: int) -> Iterator[subprocess.Popen[str]]
 
 def deliver(port: int, subject: str, body: str = "Hello.") -> None:
     """Send one mail to the mailbox."""
-    with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         client.sendmail("a@example.org", ["b@example.net"], f"Subject: {subject}\r\n\r\n{body}\r\n")
 
 
@@ -65,7 +65,7 @@ def test_reading_while_mails_arrive_and_move(tmp_path: Path) -> None:
         done = Event()
 
         def deliver_all() -> None:
-            with smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+            with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
                 for number in range(60):
                     body = f"Subject: {number}\r\n\r\n" + ("x" * 900 + "\r\n") * 80 + "end\r\n"
                     client.sendmail("a@example.org", ["b@example.net"], body)
@@ -105,7 +105,7 @@ def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
         taken.listen()
         port = taken.getsockname()[1]
         command = [sys.executable, "-m", "local.mailbox", "--port", str(port), "--maildir", str(tmp_path / "mail")]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [f"mailbox: cannot listen on 127.0.0.1:{port}: Address already in use"]
 
@@ -114,7 +114,7 @@ def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
 def test_it_ends_with_a_client_connected(tmp_path: Path, number: signal.Signals) -> None:
     """Clients keep their connections open, and that must not keep the mailbox running."""
     port = free_port()
-    with running_mailbox(tmp_path / "mail", port) as process, smtplib.SMTP("127.0.0.1", port, timeout=10) as client:
+    with running_mailbox(tmp_path / "mail", port) as process, smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
         client.noop()
         process.send_signal(number)
         assert process.wait(10) == 0

@@ -55,7 +55,7 @@ def serve(timetable: Timetable, clock: FakeClock) -> Iterator[Serve]:
 
         def start(credits_per_day: int | None = None, credentials: Credentials | None = CREDENTIALS) -> httpx.Client:
             app = make_app(timetable, clock, AccessControl(credentials, credits_per_day))
-            return stack.enter_context(httpx.Client(base_url=stack.enter_context(_serve_app(app)), timeout=10))
+            return stack.enter_context(httpx.Client(base_url=stack.enter_context(_serve_app(app)), timeout=60))
 
         yield start
 
@@ -82,9 +82,9 @@ def _serve_app(app: web.Application) -> Iterator[str]:
 
     with ThreadPoolExecutor(1) as threads:
         served = threads.submit(lambda: asyncio.run(serve()))
-        loop, stop, port = started.get(timeout=10)
+        loop, stop, port = started.get(timeout=60)
         try:
             yield f"http://127.0.0.1:{port}"
         finally:
             loop.call_soon_threadsafe(stop.set)
-            served.result(timeout=10)
+            served.result(timeout=60)

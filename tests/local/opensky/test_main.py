@@ -94,7 +94,7 @@ def test_faults_come_from_the_command_line(run: Run, port: int) -> None:
 def test_unknown_faults_are_rejected(run: Run) -> None:
     """The error lists the known faults."""
     process = run(CLOCK, "--faults", '["earthquake"]')
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=90)
     assert process.returncode == 2
     assert '"503"' in errors
     assert "Traceback" not in errors
@@ -118,7 +118,7 @@ def test_unknown_faults_are_rejected(run: Run) -> None:
 def test_an_invalid_setting_is_reported_in_one_sentence(run: Run, environment: dict[str, str], word: str) -> None:
     """The sentence names the invalid setting; no traceback, and the status is 2."""
     process = run(environment)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=90)
     assert process.returncode == 2
     assert word in errors
     assert errors.count("\n") == 1
@@ -128,6 +128,6 @@ def test_a_port_in_use_is_reported_in_one_sentence(run: Run, port: int) -> None:
     """The status is 1."""
     with socket.create_server(("127.0.0.1", port)):
         process = run(CLOCK)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=90)
     assert process.returncode == 1
     assert errors == f"local.opensky: port {port} of 127.0.0.1 is in use.\n"

@@ -62,7 +62,7 @@ def send_in_sequence(client: SmtpClient, times: int = 1) -> list[NotSent | None]
         await client.close()
         return outcomes
 
-    return asyncio.run(asyncio.wait_for(send_mails(), 30))
+    return asyncio.run(asyncio.wait_for(send_mails(), 150))
 
 
 def create_client(fake: FakeSmtpServer, **settings: object) -> SmtpClient:
@@ -103,7 +103,7 @@ def test_many_mails_are_in_flight_over_a_limited_number_of_connections(fake: Fak
         return outcomes
 
     fake.rcpt_script_for["u7@example.net"] = ["550 5.1.1 no"]
-    outcomes = asyncio.run(asyncio.wait_for(send_mails(), 60))
+    outcomes = asyncio.run(asyncio.wait_for(send_mails(), 150))
     assert [n for n, outcome in enumerate(outcomes) if outcome is not None] == [7]
     assert sorted(mail["Subject"] for mail in fake.mails) == sorted(f"mail {n}" for n in range(100) if n != 7)
     assert fake.most_open == fake.connections == 3
@@ -202,7 +202,7 @@ def test_a_connection_idle_for_long_is_probed(fake: FakeSmtpServer) -> None:
         await client.close()
 
     fake.script["NOOP"] = [None, STALL]
-    asyncio.run(asyncio.wait_for(send_mails(), 30))
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
     assert fake.commands.count("NOOP") == 2
     assert fake.connections == 2
     assert len(fake.mails) == 4
@@ -226,7 +226,7 @@ def test_a_cancelled_probe_leaves_no_connection_open(fake: FakeSmtpServer) -> No
         await client.close()
 
     fake.script["NOOP"] = [STALL]
-    asyncio.run(asyncio.wait_for(send_mails(), 30))
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
 
 
 @pytest.mark.parametrize("fault", [ACCEPT_THEN_CLOSE, ACCEPT_THEN_STALL])
@@ -242,7 +242,7 @@ def test_an_unconfirmed_mail_is_sent_again_under_the_same_id(fake: FakeSmtpServe
         await client.close()
 
     fake.script["CONTENT"] = [fault]
-    asyncio.run(asyncio.wait_for(send_mails(), 30))
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
     assert [mail["Message-ID"] for mail in fake.mails] == ["<1@example.org>"] * 2
 
 
@@ -261,7 +261,7 @@ def test_a_cancelled_mail_leaves_nothing_behind(fake: FakeSmtpServer) -> None:
         await client.close()
 
     fake.script["RCPT"] = [STALL]
-    asyncio.run(asyncio.wait_for(send_mails(), 30))
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
     assert [mail["Subject"] for mail in fake.mails] == ["mail 2"]
 
 
@@ -290,7 +290,7 @@ def test_an_outage_costs_no_storm_of_connections(fake: FakeSmtpServer) -> None:
 
     fake.script["CONNECT"] = ["554 5.7.1 not from here"] * 300
     with capture_logs() as logs:
-        asyncio.run(asyncio.wait_for(send_mails(), 60))
+        asyncio.run(asyncio.wait_for(send_mails(), 150))
     assert [log["event"] for log in logs] == ["mail_server.left_alone"] * 2 + ["mail_server.back"]
     assert logs[0]["reason"] == "not_welcome"
 
@@ -342,7 +342,7 @@ def test_the_envelope_sender_is_the_address_for_bounces(fake: FakeSmtpServer) ->
         await client.send(build_mail(), "")
         await client.close()
 
-    asyncio.run(asyncio.wait_for(send_mails(), 30))
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
     senders = [mail.split("<")[1].split(">")[0] for mail, _ in fake.envelopes]
     assert senders == ["alerts@example.org", "bounce+1=ada@example.org", ""]
 
@@ -381,5 +381,5 @@ def test_an_address_in_utf8_needs_a_server_that_takes_it() -> None:
         await client.close()
 
     with FakeSmtpServer().running() as fake:
-        asyncio.run(asyncio.wait_for(send_mails(), 30))
+        asyncio.run(asyncio.wait_for(send_mails(), 150))
     assert fake.connections == 1

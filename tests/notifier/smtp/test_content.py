@@ -42,7 +42,7 @@ def create_client(fake: FakeSmtpServer, connections: int = 4, timeouts: SmtpTime
 
 
 def run(scenario: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(asyncio.wait_for(scenario, 30))
+    asyncio.run(asyncio.wait_for(scenario, 150))
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:

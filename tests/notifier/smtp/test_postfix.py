@@ -75,7 +75,7 @@ def test_fifty_mails_arrive_once_each(postfix: Postfix) -> None:
         await asyncio.gather(*(client.send(build_mail(n, f"u{n}@example.net")) for n in range(50)))
         await client.close()
 
-    asyncio.run(asyncio.wait_for(sending(), 60))
+    asyncio.run(asyncio.wait_for(sending(), 150))
     eventually(lambda: len(postfix.mails()) >= 50, "all mails", 30)
     mails = postfix.mails()
     assert Counter(mail["Subject"] for mail in mails) == Counter(f"mail {n}" for n in range(50))
@@ -106,7 +106,7 @@ def test_refusals_are_classified(postfix: Postfix) -> None:
         await client.close()
         return outcomes
 
-    unknown, large, elsewhere, taken = asyncio.run(asyncio.wait_for(sending(), 60))
+    unknown, large, elsewhere, taken = asyncio.run(asyncio.wait_for(sending(), 150))
     assert unknown is not None
     assert large is not None
     assert elsewhere is not None
@@ -129,7 +129,7 @@ def test_a_non_ascii_address_gets_its_mail(postfix: Postfix) -> None:
         await client.send(build_mail(1, "zoë@example.net"))
         await client.close()
 
-    asyncio.run(asyncio.wait_for(sending(), 60))
+    asyncio.run(asyncio.wait_for(sending(), 150))
     eventually(postfix.mails, "the mail", 30)
     [mail] = postfix.mails()
     assert "zoë@example.net" in mail.as_bytes().decode(errors="replace")
