@@ -70,7 +70,6 @@ def find_processes(data: Path) -> list[int]:
     return found
 
 
-@pytest.mark.timeout(600)
 def test_a_killed_demo_leaves_no_process_and_the_next_run_mails_each_alert_once(tmp_path, port_base):
     """After kill -9 no process remains; the next run, in the same folder, mails each alert once and no other."""
     data = tmp_path / "demo"
@@ -109,7 +108,6 @@ def assert_blizzard(mailed: list[dict[str, Any]]) -> None:
     }
 
 
-@pytest.mark.timeout(600)
 def test_a_killed_stream_worker_loses_and_repeats_no_alert(tmp_path, port_base):
     """The worker with KJFK is killed: the other worker takes over, and the killed one is restarted."""
     data, out = tmp_path / "demo", tmp_path / "mailed.json"
@@ -139,7 +137,6 @@ def find_worker_with_progress(workers: dict[str, int]) -> str | None:
     return None
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_during_start_ends_the_demo_and_its_processes(tmp_path, port_base, number):
     """Ctrl-C and SIGTERM during the start leave no process."""

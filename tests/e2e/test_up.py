@@ -55,7 +55,6 @@ def stack(tmp_path, port_base):
     assert not find_processes(stack.data)
 
 
-@pytest.mark.timeout(600)
 def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     """An account and an interest exist after a stop and start, and after a crash of a service."""
     started = stack("start")

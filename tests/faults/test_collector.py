@@ -24,7 +24,7 @@ from tests.fakes.opensky import replay
 from tests.ports import free_port
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.faults
 
 RATE = 14_400
 """Four hours a second."""

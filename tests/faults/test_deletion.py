@@ -38,7 +38,7 @@ from user_manager.deletion.steps import DeletionStep
 from user_manager.links import LinkSigner
 from user_manager.model import Deletion, User
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.faults
 
 AIRPORTS: Final = ("KJFK", "LICC", "EDDF")
 TOKEN_CACHE_S: Final = 5

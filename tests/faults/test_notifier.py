@@ -32,7 +32,7 @@ from tests.notifier.process import is_everything_acknowledged, publish
 from tests.notifier.worker_group import WorkerGroup, running_workers
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.faults
 
 ROUNDS = int(os.environ.get("TOWERWATCH_NOTIFIER_FAULT_ROUNDS", "1"))
 

@@ -23,7 +23,7 @@ from tests.notifier.process import publish
 from tests.notifier.worker_group import running_workers
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.faults
 
 ALERTS: Final = 1_000
 USER_COUNTS: Final[Mapping[UserKind, int]] = {

@@ -17,7 +17,7 @@ from tests.streams.process import Worker, is_everything_acknowledged, publish, r
 from tests.streams.traffic import GeneratedTraffic, generate_traffic
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(400)]
+pytestmark = pytest.mark.faults
 
 
 @contextmanager

@@ -28,7 +28,7 @@ from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
 from towerwatch.topics import JOIN_PARTITIONS, Topic
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.faults
 
 ROUNDS = int(os.environ.get("TOWERWATCH_STREAMS_FAULT_ROUNDS", "1"))
 

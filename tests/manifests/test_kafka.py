@@ -153,7 +153,6 @@ async def _read_partition_counts(servers: str) -> dict[str, int]:
         await admin.close()
 
 
-@pytest.mark.timeout(400)
 @pytest.mark.parametrize(("name", "node_id"), [("kafka", 0), ("kafka-controller", 100)])
 def test_kafka_accepts_the_properties_of_production(
     overlays: dict[str, Rendered], tmp_path: Path, name: str, node_id: int

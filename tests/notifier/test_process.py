@@ -25,8 +25,6 @@ from tests.waiting import eventually
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
-pytestmark = pytest.mark.timeout(300)
-
 
 @pytest.fixture
 def users() -> Iterator[FakeUserService]:

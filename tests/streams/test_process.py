@@ -23,7 +23,6 @@ from tests.waiting import eventually
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
 LICC = find_airport("LICC")
-pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")

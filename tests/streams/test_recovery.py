@@ -3,8 +3,6 @@
 from pathlib import Path
 from uuid import uuid4
 
-import pytest
-
 from local.kafka import Broker
 from tests.domain.logs import an_interest, expected_ids
 from tests.domain.test_rule import seen
@@ -21,8 +19,6 @@ from tests.streams.process import (
 from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
 from towerwatch.topics import CATALOGUE
-
-pytestmark = pytest.mark.timeout(240)
 
 
 def test_the_next_worker_continues_where_a_killed_one_stopped(kafka: Broker, tmp_path: Path) -> None:

@@ -278,7 +278,6 @@ def make_changelog_record(tp: TP, offset: int) -> Any:
     return event
 
 
-@pytest.mark.timeout(120)
 def test_a_broker_gets_all_records_in_the_order_of_the_writes(kafka: Broker, tmp_path: Path, monkeypatch) -> None:
     """The order holds also for more records at once than one producer batch holds."""
     monkeypatch.setattr(streams_app, "SERVICE", f"streams-{uuid4()}")

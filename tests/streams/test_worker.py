@@ -3,15 +3,11 @@
 import re
 from pathlib import Path
 
-import pytest
-
 from local.kafka import Broker
 from tests.chassis.promtool import check_metrics
 from tests.streams.process import Worker, is_everything_acknowledged, publish, read_alert_ids, running_worker
 from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
-
-pytestmark = pytest.mark.timeout(240)
 
 
 def test_tables_on_disk_outlast_the_worker(kafka: Broker, tmp_path: Path) -> None:

@@ -153,7 +153,6 @@ def build_liveness_probe(worker: Worker) -> Callable[[], list[int]]:
     return probe
 
 
-@pytest.mark.timeout(600)
 def test_only_the_worker_that_is_stuck_is_not_live(kafka: Broker, tmp_path: Path) -> None:
     """A worker whose agent never returns is not live while the broker answers; two other workers are always live.
 

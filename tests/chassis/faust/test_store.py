@@ -212,7 +212,6 @@ def test_other_errors_are_raised(store: TableStore, monkeypatch) -> None:
     assert store.partition_path(0).is_dir()
 
 
-@pytest.mark.timeout(600)
 def test_a_restart_recovers_only_what_is_not_on_disk(kafka: Broker, tmp_path: Path) -> None:
     """This holds after kill -9 and after the corruption of a file; no count is lost, and no other worker may start."""
     servers = kafka.bootstrap_servers

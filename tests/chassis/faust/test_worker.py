@@ -34,8 +34,6 @@ from tests.waiting import eventually
 NO_BROKER = "127.0.0.1:1"
 """An address at which nothing listens."""
 
-pytestmark = pytest.mark.timeout(400)
-
 
 @contextmanager
 def paused(broker: Broker) -> Iterator[None]:

@@ -44,8 +44,6 @@ from towerwatch.topics import (
 )
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
-pytestmark = pytest.mark.timeout(240)
-
 _NUMBERS = count(1)
 
 

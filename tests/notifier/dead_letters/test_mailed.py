@@ -20,8 +20,6 @@ from tests.notifier.process import UserEvent, build_contact, publish, read_dead_
 from tests.waiting import eventually
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture
 def users() -> Iterator[FakeUserService]:

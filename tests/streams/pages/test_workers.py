@@ -23,8 +23,6 @@ from tests.streams.browser import PHONE, SCREENSHOTS, WIDE, require_installed, r
 from tests.streams.process import Worker, is_everything_acknowledged, publish, started_worker
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.timeout(240)
-
 PAGES = {
     "overview": "/overview",
     "airport": "/airports/KJFK",

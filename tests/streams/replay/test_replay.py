@@ -20,8 +20,6 @@ from tests.streams.traffic import GeneratedTraffic, generate_traffic
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, Topic, partition_of
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture(autouse=True)
 def reset_logging() -> Iterator[None]:

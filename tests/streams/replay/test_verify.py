@@ -25,8 +25,6 @@ from tests.streams.traffic import GeneratedTraffic, generate_traffic
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, Topic
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @pytest.fixture
 def broker(tmp_path) -> Iterable[Broker]:
