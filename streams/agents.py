@@ -35,7 +35,7 @@ _YIELD_AFTER_S: Final = 0.005
 Send = Callable[[bytes, bytes, int], Awaitable[Awaitable[object]]]
 """A function that passes a record (key, value, partition) to the producer, and returns once the producer accepted it.
 
-The returned awaitable is done once the broker has the record. Both raise KafkaError or FaustError.
+The returned awaitable is done once the broker has the record. Both may raise KafkaError or FaustError.
 """
 
 
@@ -152,7 +152,7 @@ class Join:
     ) -> None:
         """Wait for an event, fold it with the events that wait behind it, and put their effects into `folded`.
 
-        Ends the batch after 200 events, after an event with many alerts, or when a rebalance discards the join state.
+        Ends the batch when no event waits, after 200 events, after an event with many alerts, or after a rebalance.
         Drops events whose partition this worker no longer owns. Before the first fold, the index of interests is
         completed. After an event with many alerts, waits until the effects are done; otherwise `_finish_next_effects`
         does them while the next events are folded. Other tasks run after each 5 ms of folding.

@@ -70,6 +70,7 @@ def create_app(settings: StreamsSettings) -> faust.App:
     app.agent(inputs, name="join")(join.run)
 
     def lag_s(direction: Direction) -> float:
+        """Return the seconds from the oldest watermark to now; 0 without a watermark."""
         watermark = join_state.find_oldest_watermark(direction)
         return 0.0 if watermark is None else (clock.now() - instant(watermark)).total_seconds()
 

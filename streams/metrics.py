@@ -19,6 +19,7 @@ class StreamMetrics:
     """
 
     def __init__(self, metrics: Metrics) -> None:
+        """Register all of the stream's metrics in `metrics`, except the gauge: see `add_lag_gauge`."""
         self._metrics = metrics
         events = metrics.counter("stream_events_total", "Events by what became of them", "topic", "outcome")
         self._event = lru_cache(lambda topic, outcome: events.labels(topic=topic, outcome=outcome))

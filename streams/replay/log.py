@@ -77,6 +77,7 @@ class PartitionReplay:
     """
 
     def __init__(self) -> None:
+        """Begin with empty tables: plain dicts in place of Faust's."""
         self._tables: dict[str, dict[bytes, bytes]] = {topic.name: {} for topic in INPUTS}
         self._history: dict[bytes, bytes] = {}
         self._join_state = JoinState(

@@ -46,7 +46,7 @@ _MAX_UNCONFIRMED_ALERTS: Final = 5_000
 
 @dataclass(slots=True)
 class ReplayCounts:
-    """The numbers of events read by a replay, and of alerts sent. Its text is the summary that the commands print."""
+    """The numbers of events read by a replay, by status, of flights and batches folded, and of alerts sent."""
 
     statuses: Counter[EventStatus] = field(default_factory=Counter)
     flights: int = 0
@@ -69,6 +69,7 @@ class ReplayCounts:
         return self.statuses.total()
 
     def __str__(self) -> str:
+        """Return one line with all numbers, except those of the alerts and of the duration."""
         return (
             f"{self.events:,} events read: {self.flights:,} flights in {self.batches:,} batches, "
             f"{self.statuses[EventStatus.FOLDED] - self.batches:,} changes of interests, "

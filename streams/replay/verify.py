@@ -121,6 +121,7 @@ class Comparison:
         }
 
     def __str__(self) -> str:
+        """Return a table of the numbers and the exemptions, the first differences, and the verdict, in lines."""
         rows = [
             ("computed", self.computed, f"on {self.against}" if self.against else "from the log"),
             ("raised", self.raised, f"on {ALERTS_RAISED.name}"),
