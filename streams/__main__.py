@@ -28,7 +28,8 @@ from towerwatch.topics import ALERTS_RAISED, CATALOGUE, FLIGHTS_OBSERVED, INTERE
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the chosen command and return its exit status; without a command run a worker, which ends the process.
 
-    Invalid arguments end the program as argparse does.
+    While a command runs, logs go to standard error. A ChassisError or KafkaError is printed there in one sentence, with
+    the status 2; Ctrl-C gives 130. Invalid arguments end the program as argparse does (status 2).
     """
     chosen = _build_parser().parse_args(arguments)
     if chosen.command is None:
@@ -45,14 +46,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_worker() -> None:
-    """Run one worker until SIGTERM; the process ends with it."""
+    """Load the settings, configure the logs, and run one worker until SIGTERM. Never returns: the process exits.
+
+    The process exits with status 2 if the settings are invalid.
+    """
     settings = load_settings_or_exit(SERVICE, StreamsSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, CATALOGUE)
 
 
 def _run_replay(chosen: argparse.Namespace) -> int:
-    """Run the command `replay`, print what it did, and return the exit status."""
+    """Replay the log to the output topic of the arguments, print the counts, and return the exit status 0.
+
+    Without `--group` the group has its default name. Raises ChassisError or KafkaError if the replay cannot be done.
+    Invalid settings end the process.
+    """
     output = build_output_topic(chosen.output)
     group = chosen.group or build_group_name(output.name)
     settings = load_settings_or_exit(SERVICE, Settings)
@@ -63,7 +71,11 @@ def _run_replay(chosen: argparse.Namespace) -> int:
 
 
 def _run_verify(chosen: argparse.Namespace) -> int:
-    """Run the command `verify`, print the comparison, and return the exit status: 0 when equal, 1 when different."""
+    """Compare the published alerts with the log's, print the comparison, and return 0 when equal, 1 when different.
+
+    The comparison is printed as text, or with `--json` as one JSON object. Raises ChassisError or KafkaError if the
+    comparison cannot be done. Invalid settings end the process.
+    """
     against = build_output_topic(chosen.against) if chosen.against is not None else None
     settings = load_settings_or_exit(SERVICE, Settings)
     comparison = asyncio.run(compare(settings.kafka_bootstrap_servers, against, chosen.group))
@@ -72,13 +84,16 @@ def _run_verify(chosen: argparse.Namespace) -> int:
 
 
 def _print_error(sentence: str) -> int:
-    """Print an error on standard error, and return the exit status 2."""
+    """Print an error's sentence on standard error, after the service's name, and return the exit status 2."""
     print(f"{SERVICE}: {sentence}", file=sys.stderr)
     return 2
 
 
 def _build_parser() -> argparse.ArgumentParser:
-    """Build the parser of the command line: the commands `replay` and `verify`, or none."""
+    """Build the parser of the command line: the commands `replay` and `verify` with their options, or no command.
+
+    The parser stores the command's name as `command` (None: no command).
+    """
     keep_layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m streams", description=__doc__, formatter_class=keep_layout, allow_abbrev=False

@@ -33,12 +33,15 @@ _YIELD_AFTER_S: Final = 0.005
 """Seconds of folding after which other tasks get the event loop: the producer that sends earlier effects is one."""
 
 Send = Callable[[bytes, bytes, int], Awaitable[Awaitable[object]]]
-"""Gives a record (key, value, partition) to the producer; the result is done once the broker has the record."""
+"""A function that passes a record (key, value, partition) to the producer, and returns once the producer accepted it.
+
+The returned awaitable is done once the broker has the record. Both may raise KafkaError or FaustError.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """The three tables of the stream."""
+    """The three tables of the stream, which only the join writes: airports, interests, and history (closed days)."""
 
     airports: SequencedTable
     interests: SequencedTable
@@ -47,8 +50,9 @@ class Tables:
 
 @dataclass(slots=True)
 class _PendingEffects:
-    """The effects of a batch of folded events, which are not done yet: dead letters, alerts and table writes.
+    """The effects of up to 200 folded events, which are not done yet: dead letters, alerts and table writes.
 
+    `Join._fold_event` adds the effects of one event after the other; `Join._perform_effects` does them all together.
     The fields are in the order in which the effects must be done.
     """
 
@@ -57,14 +61,21 @@ class _PendingEffects:
     dead_letters: list[tuple[EventT[bytes], str, Exception]] = field(default_factory=list)
     """Unusable events, each with its reason and its error."""
     alerts: list[Iterable[tuple[Alert, datetime]]] = field(default_factory=list)
-    """By event, its alerts, each with the time at which the event was published."""
+    """For each folded event, its alerts, each with the time at which the event was published.
+
+    Only the last event's alerts may be a generator that builds them while they are sent.
+    """
     history_entries: dict[bytes, tuple[EventT[bytes], bytes | None]] = field(default_factory=dict)
     """By key of the history table, the event and the entry to write. Entry None: delete."""
     table_entries: dict[tuple[str, bytes], tuple[EventT[bytes], bytes | None]] = field(default_factory=dict)
     """By topic and key, the last event and the entry to write. Entry None: write the table's present entry again."""
     results: list[FoldResult] = field(default_factory=list)
+    """Results of the folded events, which the join state in memory contains already."""
     events: list[EventT[bytes]] = field(default_factory=list)
-    """Events to acknowledge when all effects are done."""
+    """Events to acknowledge when all effects are done: folded events and duplicates.
+
+    `Join._perform_effects` appends the events of the dead letters at its end.
+    """
 
 
 class Join:
@@ -73,7 +84,8 @@ class Join:
     The order of the three steps is fixed, so that a crash between two steps repeats alerts with the same ids and loses
     no alert: the broker has the alerts; the broker has the state that makes the event a duplicate; the event is
     acknowledged. Events that already wait in the queue take each step together, while the next events are folded:
-    otherwise every event would wait for the broker alone.
+    otherwise every event would wait for the broker alone. So `run` starts two tasks, joined by a queue of
+    `_PendingEffects`: one folds events, the other performs their effects.
     """
 
     def __init__(
@@ -90,7 +102,7 @@ class Join:
         """`is_still_owned` returns True while this worker owns an event's partition without a rebalance since.
 
         `crash_worker` ends the worker, to be started again: used when a table holds a write that its changelog will
-        never have.
+        never have, and after an error in the agent's own machinery. `send_alert` sends to alerts.raised.v1.
         """
         self._join_state = join_state
         self._tables = {FLIGHTS_OBSERVED.name: tables.airports, INTERESTS_CHANGED.name: tables.interests}
@@ -104,9 +116,11 @@ class Join:
         self._acknowledgements: set[asyncio.Task[None]] = set()
 
     async def run(self, stream: StreamT[bytes]) -> None:
-        """Fold all events of the stream, do their effects and acknowledge them.
+        """Fold all events of the stream, do their effects and acknowledge them, until the stream ends.
 
-        The agent acknowledges by hand: Faust would also acknowledge an event that failed or that a stop interrupts.
+        Up to 200 events wait to be folded; then the stream is not read further. At the stream's end, return when all
+        effects are done (the last acknowledgements may still run). The agent acknowledges by hand: Faust would also
+        acknowledge an event that failed or that a stop interrupts.
         """
         events = stream.noack()  # type: ignore[attr-defined]  # the interface lacks what every stream has
         waiting: asyncio.Queue[EventT[bytes]] = asyncio.Queue(_EVENTS_AT_ONCE)
@@ -125,7 +139,7 @@ class Join:
                 task.cancel()
 
     async def _repeat_until_cancelled(self, step: Callable[[], Awaitable[None]]) -> None:
-        """Repeat a step for ever, and crash the worker if the step raises an error."""
+        """Repeat a step until this task is cancelled, or the step raises an error: then log it and crash the worker."""
         try:
             while True:
                 await step()
@@ -136,9 +150,12 @@ class Join:
     async def _fold_waiting_events(
         self, waiting: asyncio.Queue[EventT[bytes]], folded: asyncio.Queue["_PendingEffects"]
     ) -> None:
-        """Fold the events that wait, and put their effects into the queue `folded`.
+        """Wait for an event, fold it with the events that wait behind it, and put their effects into `folded`.
 
-        `_finish_next_effects` does the effects of earlier events meanwhile, because it waits for the broker.
+        Ends the batch when no event waits, after 200 events, after an event with many alerts, or after a rebalance.
+        Drops events whose partition this worker no longer owns. Before the first fold, the index of interests is
+        completed. After an event with many alerts, waits until the effects are done; otherwise `_finish_next_effects`
+        does them while the next events are folded. Other tasks run after each 5 ms of folding.
         """
         event = await waiting.get()
         while self._join_state.index_more_interests():
@@ -163,9 +180,10 @@ class Join:
             await folded.join()  # the alerts are built while they are sent, from the present tables
 
     async def _finish_next_effects(self, stream: StreamT[bytes], folded: asyncio.Queue["_PendingEffects"]) -> None:
-        """Do the next effects in the queue, then acknowledge their events in a task of its own.
+        """Do the next effects in the queue, then start a task that acknowledges their events.
 
-        Events whose partition was revoked are not acknowledged: the partition's new owner reads them again.
+        If the effects were not all done, none of the events is acknowledged: the partitions' new owners read them
+        again. Then the join state's indexes are discarded, unless a rebalance did so already.
         """
         effects = await folded.get()
         if await self._perform_effects(effects):
@@ -177,10 +195,12 @@ class Join:
         folded.task_done()
 
     def _fold_event(self, event: EventT[bytes], effects: "_PendingEffects") -> bool:
-        """Fold an event, and add its effects to `effects`.
+        """Fold an event, apply its result to the join state in memory, and add its effects to `effects`.
 
-        Return True if the event has more alerts than memory should hold (they are built while they are sent, before
-        the next event is folded), False otherwise. An event that cannot be folded becomes a dead letter.
+        An event that cannot be folded, even because of a bug, is added as a dead letter; a duplicate only has its table
+        entry written again. Events that were folded and duplicates are counted at once. Return True if a batch has more
+        than 1,000 alerts (they are built while they are sent, before the next event is folded), False otherwise. Makes
+        this task use the tables in the event's partition.
         """
         topic = event.message.topic
         set_current_event(event)
@@ -214,9 +234,10 @@ class Join:
         return has_many_alerts
 
     def _compute_result(self, event: EventT[bytes]) -> tuple[bytes, FoldResult | None]:
-        """Return the key of the event's table entry and the result of its fold. Result None: a duplicate.
+        """Decode an event, and return the key of its table entry and the result of its fold. Result None: a duplicate.
 
-        Raises UnusableEventError for an event that can never be folded.
+        An interest's key is the event's own, a batch's key is the airport. Nothing is written. Raises
+        UnusableEventError for an event without a sequence, in the wrong partition, or that cannot be decoded.
         """
         message = event.message
         sequence = parse_sequence(message.headers)
@@ -231,10 +252,11 @@ class Join:
         return batch.airport.encode(), self._join_state.fold_flights(sequence, batch)
 
     def _add_duplicate(self, event: EventT[bytes], key: bytes, effects: _PendingEffects) -> None:
-        """Add a duplicate event: its table entry is written once more, and then the event is acknowledged.
+        """Add a duplicate event to `effects`, and count it: its table entry is written again, then it is acknowledged.
 
-        A table on disk may hold a write that its changelog lacks: a killed worker wrote the table and did not send
-        the changelog record. Only the event itself comes again, and that entry makes it a duplicate.
+        An entry that `effects` already writes under this key stays, and is not written twice. The reason:
+        a table on disk may hold a write that its changelog lacks, because a killed worker wrote the table and did not
+        send the changelog record. Only the event itself comes again, and that entry makes it a duplicate.
         """
         topic = event.message.topic
         effects.table_entries.setdefault((topic, key), (event, None))
@@ -242,9 +264,12 @@ class Join:
         self._metrics.count_event(topic, "duplicate")
 
     async def _perform_effects(self, effects: _PendingEffects) -> bool:
-        """Publish the dead letters and the alerts, then write the tables.
+        """Publish the dead letters and the alerts, write the history and wait for its changelog, then write the tables.
 
-        Return True once all is done, False if the partitions were revoked meanwhile.
+        Return True once all is done: then the batches are counted, and the dead letters' events are appended to
+        `effects.events`. The changelogs may not have the last writes yet. Return False if the partitions were revoked
+        or a changelog refused the history: then airports and interests are not written, but dead letters, alerts and
+        history may be. Dead letters are counted when each is published.
         """
         for event, reason, error in effects.dead_letters:
             await self._publish_dead_letter(event, reason)
@@ -268,17 +293,22 @@ class Join:
         return True
 
     async def _publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
-        """Publish an event to the dead-letter topic, and wait until the broker has it."""
+        """Publish an event with its reason to the dead-letter topic; retry until the broker has the dead letter."""
         await _retry_until_sent(lambda: publish_dead_letter(self._dead_letter_topic, event, reason))
 
     def _owns_all_events(self, effects: _PendingEffects) -> bool:
-        """Return True if this worker still owns the partitions of all events, False after a rebalance."""
+        """Return True if this worker still owns the partitions of `effects.events` and has the join state of the fold.
+
+        False after a rebalance, or after the join state's indexes were discarded. The events of dead letters, which
+        write nothing, are not in the list yet.
+        """
         return effects.epoch == self._join_state.epoch and all(self._is_still_owned(event) for event in effects.events)
 
     async def _publish_alerts(self, effects: _PendingEffects) -> bool:
-        """Publish the alerts, up to 1,000 at once.
+        """Publish the alerts, up to 1,000 at once, each time with retries until the broker has them, and count them.
 
-        Return True once the broker has all alerts, False if the partitions were revoked.
+        Each published alert is also recorded in the recent activity. Return True once the broker has all alerts, False
+        if the partitions were revoked: then the remaining alerts are not published.
         """
         alerts: Iterator[tuple[Alert, datetime]] = chain.from_iterable(effects.alerts)
         while batch := self._take_next_alerts(alerts, effects):
@@ -293,14 +323,21 @@ class Join:
     def _take_next_alerts(
         self, alerts: Iterator[tuple[Alert, datetime]], effects: _PendingEffects
     ) -> tuple[tuple[Alert, datetime], ...]:
-        """Take up to 1,000 alerts from the iterator, which may read the table of interests to build them."""
+        """Take the next alerts from the iterator, up to 1,000; none: the iterator is at its end.
+
+        The iterator may read the table of interests to build the alerts, so this task is made to use the tables in the
+        last event's partition.
+        """
         if effects.events:
             # Only the last event's alerts can be unbuilt: their interests are read from that event's partition.
             set_current_event(effects.events[-1])
         return tuple(islice(alerts, _ALERTS_AT_ONCE))
 
     async def _send_alerts(self, alerts: tuple[tuple[Alert, datetime], ...]) -> None:
-        """Send alerts, and wait until the broker has all of them. Raises KafkaError or FaustError."""
+        """Send alerts, each by its user's key to the user's partition, and wait until the broker has all of them.
+
+        Raises KafkaError or FaustError; then some of the alerts may have been sent.
+        """
         sent = [
             await self._send_alert(
                 (user_id := str(alert.user_id)).encode(),
@@ -313,9 +350,10 @@ class Join:
             await confirmation
 
     async def _write_history(self, effects: _PendingEffects) -> bool:
-        """Write closed days into the history table, and wait for its changelog.
+        """Write closed days into the history table, delete its expired days, and wait for its changelog.
 
-        Return True once the changelog has them, False if the partitions were revoked or the broker refused a write.
+        Return True once the changelog has all writes, or without any entry to write. Return False if the partitions
+        were revoked (nothing is written then), or the broker refused a write (the worker is crashed then).
         """
         if not effects.history_entries:
             return True
@@ -328,10 +366,10 @@ class Join:
         )
 
     async def _wait_for_changelogs(self, last_writes: Iterable[asyncio.Future[Any] | None]) -> bool:
-        """Wait until the changelogs have these writes.
+        """Wait until each of these writes is in its changelog or failed; None stands for no write.
 
-        Return True once the changelogs have all of them. Return False after a write that a changelog will never have:
-        then the worker is crashed.
+        Return True if the changelogs have all of them. Return False if one failed, so that its changelog will never
+        have it: then the worker is crashed.
         """
         writes = {write for write in last_writes if write is not None}
         if not writes:
@@ -344,7 +382,11 @@ class Join:
         return error is None
 
     async def _acknowledge_when_stored(self, stream: StreamT[bytes], events: list[EventT[bytes]]) -> None:
-        """Acknowledge events once the changelogs have the state that makes these events duplicates."""
+        """Wait until the changelogs have the state that makes these events duplicates, then acknowledge the events.
+
+        Events that this worker no longer owns are not acknowledged. If a changelog refused a write, no event is
+        acknowledged, and the worker is crashed.
+        """
         partitions = {(event.message.topic, event.message.partition) for event in events}
         if await self._wait_for_changelogs(
             [self._tables[topic].last_write(partition) for topic, partition in partitions]
@@ -355,13 +397,17 @@ class Join:
 
 
 def _require_partition(partition: int, airport: str) -> None:
-    """Raise MisroutedError unless the airport belongs to the partition."""
+    """Raise MisroutedError unless the airport's key belongs to this partition of the input topics."""
     if partition_of(airport, FLIGHTS_OBSERVED) != partition:
         raise MisroutedError("not in the partition of its airport")
 
 
 async def _retry_until_sent(send: Callable[[], Awaitable[None]]) -> None:
-    """Send, with retries and backoff (0.1 s to 10 s) for ever: without the broker the stream cannot continue."""
+    """Call `send` until it succeeds, with backoff (0.1 s to 10 s) and without a limit, also across rebalances.
+
+    Each KafkaError or FaustError is logged and retried, because without the broker the stream cannot continue. Other
+    errors are raised.
+    """
     pause = 0.1
     while True:
         try:

@@ -36,7 +36,10 @@ SERVICE = "streams"
 
 
 def create_app(settings: StreamsSettings) -> faust.App:
-    """Create the app, ready to be run by a worker; opens no connection."""
+    """Create the app, ready to be run by a worker: its tables, its agent, its metrics and its pages.
+
+    Opens no connection. The join state discards its indexes with each rebalance and each recovery of a table.
+    """
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.build_clock()
     app = create_stream_app(SERVICE, settings, JOIN_PARTITIONS)
@@ -67,6 +70,7 @@ def create_app(settings: StreamsSettings) -> faust.App:
     app.agent(inputs, name="join")(join.run)
 
     def lag_s(direction: Direction) -> float:
+        """Return the seconds from the oldest watermark to now; 0 without a watermark."""
         watermark = join_state.find_oldest_watermark(direction)
         return 0.0 if watermark is None else (clock.now() - instant(watermark)).total_seconds()
 
@@ -81,12 +85,12 @@ def create_app(settings: StreamsSettings) -> faust.App:
 
 
 def _add_table(app: faust.App, name: str, help_text: str) -> SequencedTable:
-    """Add a table to the app, with as many partitions as the input topics."""
+    """Add to the app a new table, safe against late writes, with as many partitions as the input topics; return it."""
     return add_table(app, SequencedTable, name, JOIN_PARTITIONS, help_text)
 
 
 def _discard_indexes_on_rebalance(app: faust.App, join_state: JoinState, tables: Tables) -> None:
-    """Make the join state discard its indexes with each rebalance and each recovery of a table."""
+    """Make the join state discard its indexes when partitions are revoked or assigned, or a table is recovered."""
 
     async def discard(*_args: object, **_kwargs: object) -> None:
         join_state.discard_indexes()

@@ -30,7 +30,11 @@ _SEQUENCE_TAG: Final = 0x08
 
 @dataclass(frozen=True, slots=True)
 class AirportState:
-    """The folded state of one airport."""
+    """The folded state of one airport: the last batch's sequence, the traffic, and the days that still change.
+
+    Frozen: each batch gives a new state. `before.build_history_entries(after, …)` and `before.list_expired_keys(after,
+    …)` give the changes of the history table between two states.
+    """
 
     sequence: int = 0
     """Sequence of the last batch that was folded. 0: none."""
@@ -39,7 +43,11 @@ class AirportState:
     """Days (since 1970) that are stored in the airport's own entry, of arrivals and of departures."""
 
     def after_batch(self, sequence: int, after: Traffic) -> "AirportState":
-        """Return the state after a batch that has this sequence and leads to the traffic `after`."""
+        """Return the state after a batch that has this sequence and leads to the traffic `after`.
+
+        Its open days are the days open before and the days whose counts changed, without the days that the batch
+        closes and without days that have no flights.
+        """
         open_days = tuple(
             frozenset(
                 day
@@ -53,9 +61,11 @@ class AirportState:
     def build_history_entries(
         self, after: "AirportState", airport: str, history_days: int
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Build the history entries (key, entry) of the days that close between this state and the state `after`.
+        """Build the history entries (key, entry) of the open and changed days that close from this state to `after`.
 
-        To be written before the airport's own entry, which no longer has these days.
+        First arrivals, then departures, each in the order of the days; days older than `history_days` are left out.
+        Yields nothing if the first open day stays the same. To be written before the airport's own entry, which no
+        longer has these days.
         """
         for direction, days, (old, new) in zip(
             _PARTS, self.open_days, self._pair_directions(after.traffic), strict=True
@@ -70,10 +80,10 @@ class AirportState:
     def list_expired_keys(
         self, after: "AirportState", airport: str, history_days: int, since_days: int
     ) -> Iterator[bytes]:
-        """List the keys of history days that expire between this state and the state `after`.
+        """List the keys of the history days that expire (are older than `history_days`) from this state to `after`.
 
-        Few of the keys are in the table. `since_days`: number of days back from which on to search; `history_days`
-        where earlier days were searched for already.
+        Yields nothing if no days close. The keys are computed, and few are in the table. `since_days`: number of days
+        before this state's first open day from which on to list; `history_days` where older days were listed before.
         """
         for direction, (old, new) in zip(_PARTS, self._pair_directions(after.traffic), strict=True):
             last, now = _first_open_day(old), _first_open_day(new)
@@ -82,7 +92,7 @@ class AirportState:
                     yield history_key(airport, direction, day)
 
     def _pair_directions(self, after: Traffic) -> Iterable[tuple[DirectionTraffic, DirectionTraffic]]:
-        """Return the traffic before and after, of arrivals and of departures."""
+        """Return two pairs of this state's traffic and the traffic `after`: of arrivals, then of departures."""
         return (self.traffic.arrivals, after.arrivals), (self.traffic.departures, after.departures)
 
 
@@ -90,18 +100,24 @@ _PARTS: Final = Direction.BOTH.parts
 
 
 def _first_open_day(flow: DirectionTraffic) -> int | None:
-    """Return the first day that still changes: the day before the watermark's day. None: all days still change."""
+    """Return the first day that still changes: the day before the watermark's day, in days since 1970.
+
+    None: never covered, so that all days still change.
+    """
     return None if flow.watermark is None else flow.watermark // _DAY_S - 1
 
 
 def _closes_days(old: DirectionTraffic, new: DirectionTraffic) -> bool:
-    """Return True if days close between the two states: the first open day is a later one."""
+    """Return True if days close from `old` to `new`: `new` has a first open day that is later, or `old` had none."""
     last, now = _first_open_day(old), _first_open_day(new)
     return now is not None and (last is None or last < now)
 
 
 def _is_closed_by(old: DirectionTraffic, new: DirectionTraffic, day: int) -> bool:
-    """Return True if days close between the two states and `day` is closed then."""
+    """Return True if days close from `old` to `new` and `day` lies before the new first open day.
+
+    False also for a day that was closed before, in a batch that closes no day.
+    """
     return _closes_days(old, new) and day < (_first_open_day(new) or 0)
 
 
@@ -115,12 +131,12 @@ def _encode_history_day(sequence: int, counts: Day) -> bytes:
 
 
 def decode_history_day(entry: bytes) -> Day:
-    """Decode an entry of the history table: the flights of a closed day, by hour."""
+    """Decode an entry of the history table to the number of flights in each hour of a closed day; drop the sequence."""
     return tuple(state_pb2.PastDay.FromString(entry).counts)
 
 
 def encode_airport_entry(airport: AirportState) -> bytes:
-    """Encode an airport's state as an entry of the table of airports."""
+    """Encode an airport's state as an entry of the table of airports, with the counts of its open days alone."""
     state = state_pb2.AirportState(sequence=airport.sequence)
     _encode_direction(state.arrivals, airport.traffic.arrivals, airport.open_days[0])
     _encode_direction(state.departures, airport.traffic.departures, airport.open_days[1])
@@ -128,7 +144,11 @@ def encode_airport_entry(airport: AirportState) -> bytes:
 
 
 def decode_airport_entry(entry: bytes, read_history: Callable[[Direction, int], bytes | None]) -> AirportState:
-    """Decode an entry of the table of airports; `read_history` returns the history entry of a direction and day."""
+    """Decode an entry of the table of airports, and complete its traffic with the closed days of the history table.
+
+    `read_history` returns the history entry of a direction and a day (since 1970), or None; it is called for each
+    covered day that is closed. A day in the airport's own entry takes precedence.
+    """
     state = state_pb2.AirportState.FromString(entry)
     arrivals, departures = (
         _decode_direction(each, lambda day, part=part: read_history(part, day))  # type: ignore[misc]
@@ -139,7 +159,7 @@ def decode_airport_entry(entry: bytes, read_history: Callable[[Direction, int], 
 
 
 def _encode_direction(state: state_pb2.FlowState, flow: DirectionTraffic, open_days: Iterable[int]) -> None:
-    """Set the fields of `state` to the traffic of one direction, with the counts of its open days."""
+    """Set the fields of the empty message `state` to one direction's traffic, with the counts of only its open days."""
     if flow.covered_from is not None:
         state.covered_from = flow.covered_from
     if flow.watermark is not None:
@@ -151,7 +171,11 @@ def _encode_direction(state: state_pb2.FlowState, flow: DirectionTraffic, open_d
 
 
 def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], bytes | None]) -> DirectionTraffic:
-    """Decode the traffic of one direction; `read_history` returns the history entry of a closed day."""
+    """Decode the traffic of one direction: coverage, gaps, and the counts of closed and of open days.
+
+    `read_history` returns the history entry of a closed day, or None; it is called for each day from the start of
+    coverage to the last closed day. A day in `state` takes precedence over the history's.
+    """
     covered_from = state.covered_from if state.HasField("covered_from") else None
     watermark = state.watermark if state.HasField("watermark") else None
     days: dict[int, Day] = {}
@@ -170,7 +194,7 @@ def _decode_direction(state: state_pb2.FlowState, read_history: Callable[[int], 
 
 
 def encode_interest_entry(sequence: int, value: bytes | None) -> bytes:
-    """Encode an entry of the table of interests: the event's own value, or its removal (value None).
+    """Encode an entry of the table of interests: the sequence and the event's own value. Value None: removed.
 
     A removed interest keeps its entry, so that an older duplicate event does not set the interest again.
     """
@@ -196,9 +220,9 @@ def decode_interest_entry(entry: bytes) -> tuple[int, Interest | None]:
 
 
 def read_sequence(entry: bytes) -> int:
-    """Read the sequence from an entry of any table: its first field, so that the rest need not be decoded.
+    """Read the sequence from an entry of any table, without decoding the rest: it is the first field.
 
-    Raises ValueError for an entry that ends within its sequence.
+    Return 0 for an entry without a sequence. Raises ValueError for an entry that ends within its sequence.
     """
     if not entry or entry[0] != _SEQUENCE_TAG:
         return 0  # protobuf does not write a field that is 0

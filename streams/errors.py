@@ -4,9 +4,9 @@ from chassis.errors import ChassisError
 
 
 class UnusableEventError(Exception):
-    """An event can never be folded, and becomes a dead letter. Permanent.
+    """An event can never be folded, and becomes a dead letter. Permanent. Base of the three errors below.
 
-    The text is the reason, and quotes no part of the event.
+    The text is the reason in the dead letter's header, and quotes no part of the event.
     """
 
 
@@ -23,7 +23,7 @@ class MisroutedError(UnusableEventError):
 
 
 class LogUnreadableError(ChassisError):
-    """The input topics cannot be read from their beginning to their end."""
+    """A topic that a replay or a comparison needs is missing, cannot be read to its end, or holds unusable records."""
 
 
 class ReplayRefusedError(ChassisError):

@@ -34,7 +34,10 @@ _INTERESTS_PER_STEP: Final = 2_000
 
 @dataclass(frozen=True, slots=True)
 class InterestChange:
-    """An interest before and after an event. `before` None: not in force before; `after` None: removed."""
+    """An interest before and after an event. `before` None: not in force before; `after` None: removed.
+
+    Both None: the removal of an interest that was not in force.
+    """
 
     before: Interest | None
     after: Interest | None
@@ -42,7 +45,11 @@ class InterestChange:
 
 @dataclass(frozen=True, slots=True)
 class FoldResult:
-    """The result of folding one event: alerts, which the broker must have first, and one table entry to write then."""
+    """The result of folding one event, which changed nothing yet: alerts to publish, then table entries to write.
+
+    A batch has its alerts in short form, an interest has them complete. The caller publishes the alerts, writes
+    `history_entries` and then `entry`, and applies the result to the `JoinState`.
+    """
 
     key: bytes
     """Key of the table entry."""
@@ -71,7 +78,12 @@ class FoldResult:
 
 
 class JoinState:
-    """The airports and interests of this worker's partitions, read from the tables and indexed in memory."""
+    """The airports and interests of this worker's partitions, read from the tables and indexed in memory.
+
+    `fold_flights` and `fold_interest` compute a result and change nothing; `apply_before_write` or `apply_after_write`
+    makes the result part of the state. The tables are never written here. Interests are indexed step by step after the
+    start and after each `discard_indexes`; airports are read when they are first needed.
+    """
 
     def __init__(
         self,
@@ -97,7 +109,11 @@ class JoinState:
         """The indexing of the table of interests. None: complete."""
 
     def discard_indexes(self) -> None:
-        """Discard the indexes, because the tables may have changed under them (a rebalance, a recovery)."""
+        """Discard all state in memory and begin a new epoch: the tables may have changed (a rebalance, a recovery).
+
+        Results that were applied before their write are lost with it. The indexing of the interests starts again with
+        the next call that needs it.
+        """
         self.epoch += 1
         self._airports.clear()
         self._cleaned_airports.clear()
@@ -108,14 +124,18 @@ class JoinState:
     def index_more_interests(self) -> bool:
         """Index up to 2,000 more interests of the table, so that a million of them do not block the event loop.
 
-        Return True while interests may remain to be indexed, False once all are.
+        Return True while interests may remain to be indexed, False once all are; then further calls do nothing. The
+        table must not change before that.
         """
         if self._indexing is not None and next(self._indexing, self) is self:
             self._indexing = None
         return self._indexing is not None
 
     def _index_interests(self) -> Iterator[None]:
-        """Index all interests of the table, with a pause (a yield) before every 2,000."""
+        """Index by airport the thresholds of all interests of the table, with a yield before each 2,000 of them.
+
+        Removed interests are skipped.
+        """
         for number, entry in enumerate(self._interest_table.values()):
             if number % _INTERESTS_PER_STEP == 0:
                 yield
@@ -124,12 +144,18 @@ class JoinState:
                 self._thresholds.setdefault(interest.airport, ThresholdIndex()).add(interest)
 
     def read_traffic(self, airport: str) -> tuple[int, Traffic]:
-        """Return the sequence of the last batch folded at an airport, and its traffic; (0, NO_TRAFFIC) before any."""
+        """Return the sequence of the last batch applied at an airport, and its traffic; (0, NO_TRAFFIC) before any.
+
+        The state is read from the tables if it is not in memory, and kept there.
+        """
         state = self._load_airport(airport)
         return state.sequence, state.traffic
 
     def _load_airport(self, airport: str) -> AirportState:
-        """Return an airport's state, from memory or else from the tables."""
+        """Return an airport's state from memory, or else decode it from the tables and keep it in memory.
+
+        An airport without an entry has the empty state.
+        """
         state = self._airports.get(airport)
         if state is None:
             entry = self._airport_table.get(airport.encode())
@@ -142,7 +168,11 @@ class JoinState:
         return state
 
     def read_history(self, airport: str, direction: Direction) -> HourlyCounts:
-        """Return the flights of arrivals or departures as far back as the history table keeps them."""
+        """Return the flights of one direction by hour: the days in memory, and the older days of the history table.
+
+        `direction`: ARRIVALS or DEPARTURES. Goes back `history_days` and two more days from the end of the counts in
+        memory, and queries the table once for each older day. Days without an entry count as days without flights.
+        """
         counts = self._load_airport(airport).traffic.select_directions(direction)[0].counts
         days: dict[int, Day] = {}
         for day in range(counts.end_day - self._history_days - 2, counts.first_day):  # two days are not closed yet
@@ -152,13 +182,19 @@ class JoinState:
         return HourlyCounts.from_days(days | {day: counts.day(day) for day in range(counts.first_day, counts.end_day)})
 
     def find_thresholds(self, airport: str) -> ThresholdIndex:
-        """Return the thresholds of the interests in force at an airport. The caller must not change them."""
+        """Return the thresholds of the interests in force at an airport; an empty index where there are none.
+
+        First indexes all interests that are not indexed yet, which may be slow. The caller must not change the index.
+        """
         while self.index_more_interests():
             pass
         return self._thresholds.get(airport, _NO_THRESHOLDS)
 
     def list_watched_airports(self) -> Iterable[str]:
-        """Return the airports that have interests in force."""
+        """Return the airports that have interests in force, in no order.
+
+        First indexes all interests that are not indexed yet, which may be slow.
+        """
         while self.index_more_interests():
             pass
         return tuple(self._thresholds)
@@ -166,7 +202,8 @@ class JoinState:
     def find_oldest_watermark(self, direction: Direction) -> int | None:
         """Return the oldest watermark (seconds since 1970) of the airports whose interests need this direction.
 
-        None: no such airport was ever covered, or the interests are not all indexed yet.
+        Airports that were never covered are left out. None: no such airport was ever covered, or the interests are not
+        all indexed yet. `direction`: ARRIVALS or DEPARTURES.
         """
         if self._indexing is not None:
             return None
@@ -178,16 +215,24 @@ class JoinState:
         return min((watermark for watermark in watermarks if watermark is not None), default=None)
 
     def find_interest(self, airport: str, interest_id: UUID) -> Interest | None:
-        """Return an interest in force by its airport and id. None: not set, or removed."""
+        """Return an interest in force by its airport and id, also if its entry is not written to the table yet.
+
+        None: not set, or removed, or refused by this version of the rules.
+        """
         entry = self._find_interest_entry(f"{airport}/{interest_id}".encode())
         return decode_interest_entry(entry)[1] if entry else None
 
     def _find_interest_entry(self, key: bytes) -> bytes | None:
-        """Return the newest entry of an interest, whether written to the table yet or not."""
+        """Return the newest entry of an interest: one not written to the table yet, or else the table's, or None."""
         return self._unwritten.get(key) or self._interest_table.get(key)
 
     def fold_flights(self, sequence: int, batch: ObservedFlights) -> FoldResult | None:
-        """Compute the result of a batch of flights. None: a duplicate, folded before. Nothing is changed."""
+        """Compute the result of a batch of flights: the airport's new state, its alerts, and closed days to write.
+
+        Return None for a duplicate: its sequence is not above the last one applied at the airport. Nothing is applied
+        or written. First indexes all interests that are not indexed yet. Flights out of the batch's reach are counted
+        and left out.
+        """
         airport = batch.airport
         before = self._load_airport(airport)
         if sequence <= before.sequence:
@@ -214,7 +259,12 @@ class JoinState:
     def _compute_history_entries(
         self, airport: str, before: AirportState, after: AirportState
     ) -> Mapping[bytes, bytes | None]:
-        """Return the entries of the history table to write, and with None those to delete, because days closed."""
+        """Return the changes of the history table by key: entries of days that close, and None to delete expired days.
+
+        Empty if the batch closes no day. Only expired days that are in the table are deleted. They are searched
+        LONGEST_HISTORY_DAYS back until an airport's first changes since `discard_indexes` are applied, and later
+        `history_days` back.
+        """
         # Another setting may have kept more days; days that were deleted once are not looked for again.
         since_days = self._history_days if airport in self._cleaned_airports else LONGEST_HISTORY_DAYS
         expired = before.list_expired_keys(after, airport, self._history_days, since_days)
@@ -222,9 +272,11 @@ class JoinState:
         return changes | dict(before.build_history_entries(after, airport, self._history_days))
 
     def fold_interest(self, sequence: int, key: bytes, value: bytes | None) -> FoldResult | None:
-        """Compute the result of an interest that is set, or removed (value None). Nothing is changed.
+        """Compute the result of an interest that is set, with its alerts so far, or removed (value None).
 
-        Return None for a duplicate or an outdated version. Raises UndecodableError.
+        Return None for a duplicate (its sequence is not above the entry's) or a version that is not newer than the
+        interest in force. Nothing is applied or written. First indexes all interests that are not indexed yet. Raises
+        UndecodableError, also for an interest whose airport and id are not those of the key.
         """
         airport, interest_id = decode_interest_key(key)
         self.find_thresholds(airport)  # the index must be complete before the table changes
@@ -248,9 +300,10 @@ class JoinState:
         )
 
     def build_alerts(self, result: FoldResult) -> Iterator[Alert]:
-        """Build the complete alerts of an event, one at a time: a batch may concern every interest.
+        """Build the complete alerts of an event, one at a time when iterated: a batch may concern every interest.
 
-        To be iterated before an interest changes, and while this worker owns the tables.
+        The interests of a batch's alerts are read from the table then: iterate before an interest changes, and while
+        this worker owns the tables. Raises LookupError if an interest of the index is missing.
         """
         yield from result.new_interest_alerts
         if result.traffic_change is None:
@@ -264,6 +317,7 @@ class JoinState:
     def apply_before_write(self, result: FoldResult) -> None:
         """Apply a result to the state in memory before its entry is written, so that the next event builds on it.
 
+        An interest's entry is kept until `mark_written`, so that `find_interest` returns the new interest already.
         Afterwards the caller either writes the entries soon, in this order, with a call of `mark_written` for each; or
         calls `discard_indexes` and writes none.
         """
@@ -272,16 +326,23 @@ class JoinState:
             self._unwritten[result.key] = result.entry
 
     def mark_written(self, key: bytes, entry: bytes) -> None:
-        """Mark an entry that was applied before its write as written: from now on the table has the entry."""
+        """Discard the copy of an entry that was applied before its write: from now on the table has the entry.
+
+        Does nothing if a later entry of the same key was applied meanwhile, or for an airport's entry.
+        """
         if self._unwritten.get(key) is entry:
             del self._unwritten[key]
 
     def apply_after_write(self, result: FoldResult) -> None:
-        """Apply a result to the state in memory. To be called right after its entry was written."""
+        """Apply a result to the airports and thresholds in memory. To be called right after its entry was written."""
         self._apply(result)
 
     def _apply(self, result: FoldResult) -> None:
-        """Apply a result to the airports and thresholds in memory."""
+        """Apply a result to the state in memory: replace the airport's state, or the interest's thresholds.
+
+        Does nothing for an interest while the interests are not all indexed, because the indexing will read it from the
+        table. An airport without thresholds is removed from the index.
+        """
         if isinstance(result.state, AirportState):
             self._airports[result.airport] = result.state
             if result.history_entries:

@@ -31,14 +31,14 @@ _YEAR_9999: Final = seconds(datetime(9999, 1, 1, tzinfo=UTC))
 
 @dataclass(frozen=True, slots=True)
 class ObservedFlights:
-    """A decoded batch of flights at one airport."""
+    """A decoded batch of flights at one airport, in one direction: only the times of the flights are kept."""
 
     airport: str
     observation: Observation
 
 
 def _parse_message(kind: Callable[[], M], value: bytes | None) -> M:
-    """Parse bytes as a protobuf message of class `kind`. Raises UndecodableError."""
+    """Parse bytes as a protobuf message of class `kind`. Raises UndecodableError, also for a tombstone (None)."""
     if value is None:
         raise UndecodableError("no value")
     message = kind()
@@ -50,12 +50,16 @@ def _parse_message(kind: Callable[[], M], value: bytes | None) -> M:
 
 
 def is_icao(airport: str) -> bool:
-    """Return True if the text has the form of an ICAO code; the collector checked that the airport exists."""
+    """Return True if the text has the form of an ICAO code: four of A-Z and 0-9. The airport need not exist."""
     return _ICAO.fullmatch(airport) is not None
 
 
 def decode_flights(value: bytes | None) -> ObservedFlights:
-    """Decode a value of flights.observed.v1. Raises UndecodableError."""
+    """Decode a value of flights.observed.v1: departures to their first-seen times, arrivals to their last-seen times.
+
+    Raises UndecodableError, also without an ICAO code and one direction, or for an interval that is empty, after the
+    year 9999, or longer than `LONGEST_INTERVAL_S` (a gap may be longer).
+    """
     batch = _parse_message(flights_pb.FlightsObserved, value)
     direction = _find_member(_DIRECTIONS, batch.direction)
     coverage = _find_member(_COVERAGES, batch.coverage)
@@ -72,13 +76,16 @@ def decode_flights(value: bytes | None) -> ObservedFlights:
 
 
 def decode_interest_key(key: bytes) -> tuple[str, UUID]:
-    """Decode a key of interests.changed.v1: the airport and the interest's id. Raises UndecodableError."""
+    """Decode a key "airport/interest_id" of interests.changed.v1 to the airport and the interest's id.
+
+    Raises UndecodableError, also if the id is not in its canonical spelling: another spelling would be another entry.
+    """
     try:
         airport, _, text = key.decode().partition("/")
         interest_id = UUID(text)
     except ValueError:
         raise UndecodableError("a key that is not airport/interest_id") from None
-    if not is_icao(airport) or str(interest_id) != text:  # another spelling would be another entry
+    if not is_icao(airport) or str(interest_id) != text:
         raise UndecodableError("a key that is not airport/interest_id")
     return airport, interest_id
 
@@ -89,7 +96,10 @@ def decode_interest(value: bytes) -> Interest:
 
 
 def convert_interest(message: interests_pb.InterestSet) -> Interest:
-    """Convert the contract's interest to the domain's, and validate it. Raises UndecodableError."""
+    """Convert the contract's interest to the domain's. Raises UndecodableError.
+
+    The airport's form, the ids, the enum values, the time and the thresholds are validated.
+    """
     if not is_icao(message.airport):
         raise UndecodableError("InterestSet without an airport")
     try:
@@ -115,7 +125,10 @@ def convert_interest(message: interests_pb.InterestSet) -> Interest:
 
 
 def _map_enum_numbers(kind: type[T], numbers: Iterable[tuple[str, int]], prefix: str) -> dict[int, T]:
-    """Map protobuf enum numbers to the domain's enum members: the names are equal except for the prefix."""
+    """Map protobuf enum numbers to the domain's enum members: the names are equal except for the prefix.
+
+    Numbers without a member are left out. Raises KeyError for a member without a number.
+    """
     names = {name.removeprefix(prefix): number for name, number in numbers}
     return {names[member.name]: member for member in kind}
 
@@ -134,7 +147,10 @@ def _find_member(members: Mapping[int, T], number: int) -> T:
 
 
 def encode_alert(alert: Alert, cause_published_at: datetime) -> bytes:
-    """Encode an alert as a value of alerts.raised.v1; `cause_published_at`: when its event was published."""
+    """Encode an alert as a value of alerts.raised.v1; `cause_published_at`: when its event was published.
+
+    An unknown earlier count becomes 0 in `earlier_counts` and False in `earlier_known`; no episode becomes "".
+    """
     message = alerts_pb.AlertRaised(
         alert_id=str(alert.alert_id),
         interest_id=str(alert.interest_id),

@@ -13,9 +13,13 @@ _FOLD_SECONDS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 
 
 
 class StreamMetrics:
-    """Counters of events, flights and alerts; the metrics of Faust are in `chassis.faust.internals.metrics`."""
+    """The stream's counters of events, dead letters, batches, flights and alerts, and its gauge of the watermark lag.
+
+    `fold_seconds` is a histogram that the caller times. Faust's metrics are in `chassis.faust.internals.metrics`.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
+        """Register all of the stream's metrics in `metrics`, except the gauge: see `add_lag_gauge`."""
         self._metrics = metrics
         events = metrics.counter("stream_events_total", "Events by what became of them", "topic", "outcome")
         self._event = lru_cache(lambda topic, outcome: events.labels(topic=topic, outcome=outcome))
@@ -38,11 +42,11 @@ class StreamMetrics:
         self._event(topic, outcome).inc()
 
     def count_dead_letter(self, topic: str, reason: str) -> None:
-        """Count a dead letter; `reason`: the name of the error's class, one of few."""
+        """Count a dead letter, in addition to `count_event`; `reason`: the name of the error's class, one of few."""
         self._dead_letters.labels(topic=topic, reason=reason).inc()
 
     def count_batch(self, result: FoldResult) -> None:
-        """Count a batch and its flights; the result of an interest is not counted."""
+        """Count a batch by direction, and its folded, late and stray flights; does nothing for an interest's result."""
         if result.direction is not None:
             self._batches[result.direction].inc()
             self._flights.inc(result.flights)
@@ -50,11 +54,14 @@ class StreamMetrics:
             self._stray.inc(result.stray_flights)
 
     def count_alert(self, alert: Alert) -> None:
-        """Count an alert that the broker has."""
+        """Count an alert that the broker has, by its bound and its state."""
         self._raised(alert.bound.value, alert.state.value).inc()
 
     def add_lag_gauge(self, lag_s: Callable[[Direction], float]) -> None:
-        """Add the gauge of the watermark lag; `lag_s` computes its value (seconds) at each scrape."""
+        """Add the gauge of the watermark lag, for arrivals and for departures; to be called once.
+
+        `lag_s` computes the value (seconds) at each scrape.
+        """
         lag = self._metrics.gauge(
             "stream_watermark_lag_seconds",
             "From the oldest watermark of this worker's watched airports to now; 0 where nothing is watched",

@@ -29,7 +29,10 @@ _Key = tuple[str, Direction, Window, datetime, Bound, AlertState, int]
 
 @dataclass(frozen=True, slots=True)
 class AlertGroup:
-    """Alerts about the same window that differ only in interest, threshold and count. Names no person, no interest."""
+    """Numbers about alerts that differ only in interest, threshold and count. Names no person and no interest.
+
+    The alerts have the airport, direction, window, bound, state and `for_windows` in common.
+    """
 
     airport: str
     direction: Direction
@@ -49,7 +52,10 @@ class AlertGroup:
 
 
 class RecentActivity:
-    """A record of the flights folded and the alerts published lately. For one event loop: it has no lock."""
+    """A bounded record of the flights folded and the alerts published lately, in memory.
+
+    Holds the counts of the last 120 seconds, and the 200 latest groups of alerts. For one event loop: it has no lock.
+    """
 
     def __init__(self, clock: Clock, monotonic: Callable[[], float] = time.monotonic) -> None:
         """`clock`: the stack's, which a demo may set to another year. `monotonic`: the machine's seconds, for rates."""
@@ -60,11 +66,15 @@ class RecentActivity:
         self._groups: dict[_Key, _GrowingGroup] = {}
 
     def record_flights(self, airport: str, flights: int) -> None:
-        """Record a folded batch: its airport and its number of flights."""
+        """Add a folded batch's number of flights to the present second; the airport is not recorded."""
         self._flights.add(int(self._monotonic()), flights)
 
     def record_alert(self, alert: Alert) -> None:
-        """Record an alert that the broker has, in the group of its kind."""
+        """Count an alert that the broker has in the present second, and add it to its group.
+
+        A new group begins if none has the alert's airport, direction, window, bound, state and `for_windows`. Then the
+        group that began first is removed if 200 are kept already.
+        """
         self._alerts.add(int(self._monotonic()), 1)
         key = (
             alert.airport, alert.direction, alert.window, alert.window_start, alert.bound, alert.state,
@@ -79,15 +89,21 @@ class RecentActivity:
             group.add(alert)
 
     def count_flights_by_second(self, seconds: int = KEPT_SECONDS) -> tuple[int, ...]:
-        """Return the flights folded in each of the last whole seconds, the newest last."""
+        """Return the flights folded in each of the last `seconds` whole seconds (120 at most), the newest last.
+
+        The present second, which is not over, is left out.
+        """
         return self._flights.read_last(int(self._monotonic()), seconds)
 
     def count_alerts_by_second(self, seconds: int = KEPT_SECONDS) -> tuple[int, ...]:
-        """Return the alerts published in each of the last whole seconds, the newest last."""
+        """Return the alerts published in each of the last `seconds` whole seconds (120 at most), the newest last.
+
+        The present second, which is not over, is left out.
+        """
         return self._alerts.read_last(int(self._monotonic()), seconds)
 
     def list_alert_groups(self, airport: str | None = None) -> tuple[AlertGroup, ...]:
-        """Return the latest groups of alerts, the newest first; of one airport, or of all airports (None)."""
+        """Return the groups of alerts, the group that began last first; of one airport, or of all airports (None)."""
         return tuple(
             group.to_alert_group(key)
             for key, group in reversed(self._groups.items())
@@ -96,7 +112,7 @@ class RecentActivity:
 
 
 class _GrowingGroup:
-    """An AlertGroup to which alerts are still added."""
+    """The changing values of an AlertGroup: its count, least and most threshold, and number of alerts."""
 
     __slots__ = ("alerts", "count", "least", "most", "raised_at")
 
@@ -107,37 +123,46 @@ class _GrowingGroup:
         self.raised_at = raised_at
 
     def add(self, alert: Alert) -> None:
-        """Add an alert of the same kind to the group."""
+        """Add an alert of the same kind: count it, and extend the highest count and the range of thresholds."""
         self.alerts += 1
         self.count = max(self.count, alert.count)
         self.least = min(self.least, alert.threshold)
         self.most = max(self.most, alert.threshold)
 
     def to_alert_group(self, key: _Key) -> AlertGroup:
-        """Return the group's present values; `key`: the fields that its alerts share."""
+        """Return the group's present values as a frozen AlertGroup; `key`: the fields that its alerts share."""
         return AlertGroup(*key, self.count, self.least, self.most, self.alerts, self.raised_at)
 
 
 class _CountsBySecond:
-    """A ring buffer of counts by second."""
+    """A ring buffer of counts by second: the present second and the 120 seconds before it.
+
+    Seconds come from a clock that never goes back. Each call first removes the counts that became too old.
+    """
 
     def __init__(self) -> None:
         self._counts = [0] * (KEPT_SECONDS + 1)  # and the present second
         self._newest = 0
 
     def add(self, second: int, count: int) -> None:
-        """Add to the count of a second, which must not be before an earlier one."""
+        """Add `count` to the count of a second, which must not be before the newest second so far."""
         self._advance_to(second)
         self._counts[second % len(self._counts)] += count
 
     def read_last(self, now: int, seconds: int) -> tuple[int, ...]:
-        """Return the counts of the last `seconds` whole seconds before the second `now`, the newest last."""
+        """Return the counts of the `seconds` seconds (120 at most) before the second `now`, the newest last.
+
+        The second `now` itself is left out.
+        """
         self._advance_to(now)
         first = now - min(seconds, KEPT_SECONDS)
         return tuple(self._counts[second % len(self._counts)] for second in range(first, now))
 
     def _advance_to(self, second: int) -> None:
-        """Set the counts of all seconds between the newest one and `second` to 0."""
+        """Make `second` the newest second, and set its count and those of the skipped seconds to 0.
+
+        Does nothing if it is not after the newest second.
+        """
         if second <= self._newest:
             return
         for passed in range(max(self._newest + 1, second - KEPT_SECONDS), second + 1):

@@ -27,7 +27,7 @@ REQUEST_TIMEOUT_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerResponse:
-    """The HTTP response of another worker."""
+    """The HTTP response of another worker, with any status; the body is read whole."""
 
     status: int
     content_type: str
@@ -35,7 +35,10 @@ class WorkerResponse:
 
 
 class Workers:
-    """The workers of this consumer group and their partitions, as of the last rebalance."""
+    """The workers of this consumer group: their partitions as of the last rebalance, and HTTP requests to them.
+
+    A worker is identified by its configured URL.
+    """
 
     def __init__(self, app: faust.App) -> None:
         self._app = app
@@ -46,21 +49,31 @@ class Workers:
         return URL(str(self._app.conf.canonical_url))
 
     def list_partitions(self) -> Mapping[URL, tuple[int, ...]]:
-        """Return the partitions that each worker owns, in order, by the worker's URL; empty before any assignment."""
+        """Return the partitions of flights.observed.v1 that each worker owns, sorted, by the worker's URL.
+
+        Empty tuple: a worker without partitions. The result is empty before any assignment.
+        """
         found = self._app.assignor.external_topics_metadata()  # type: ignore[attr-defined]  # not in the interface
         return {URL(url): tuple(sorted(topics.get(FLIGHTS_OBSERVED.name, ()))) for url, topics in found.items()}
 
     def list_others(self) -> tuple[URL, ...]:
-        """Return the URLs of all workers except this one, sorted."""
+        """Return the URLs of all workers except this one, sorted; workers without partitions too."""
         return tuple(sorted((url for url in self.list_partitions() if url != self.own_url), key=str))
 
     def find_owner(self, airport: str) -> URL | None:
-        """Return the worker that owns an airport. None: no worker was assigned its partition in the last rebalance."""
+        """Return the URL of the worker that owns an airport's partition; it may be this worker.
+
+        None: no worker was assigned the partition in the last rebalance.
+        """
         partition = partition_of(airport, FLIGHTS_OBSERVED)
         return next((url for url, partitions in self.list_partitions().items() if partition in partitions), None)
 
     async def request(self, worker: URL, path: str) -> WorkerResponse | None:
-        """Send GET `path` (with its query) to a worker. Return None without a response within `REQUEST_TIMEOUT_S`."""
+        """Send GET `path` (encoded, with its query) to a worker, and return its response, whatever its status.
+
+        Return None (and log the error) if the worker cannot be reached or has not sent the whole response within
+        `REQUEST_TIMEOUT_S`. The header `ASKED_BY` makes the worker answer for itself alone. Redirects are not followed.
+        """
         url = worker.join(URL(path, encoded=True))
         try:
             async with self._app.http_client.get(
@@ -75,7 +88,10 @@ class Workers:
             return None
 
     async def request_others(self, path: str) -> dict[URL, WorkerResponse | None]:
-        """Send GET `path` to all other workers in parallel. Return their responses by URL (None: no response)."""
+        """Send GET `path` to all other workers in parallel, and return their responses by URL, sorted.
+
+        None: no response in time, see `request`.
+        """
         others = self.list_others()
         return dict(zip(others, await asyncio.gather(*(self.request(url, path) for url in others)), strict=True))
 

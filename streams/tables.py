@@ -19,12 +19,19 @@ class SequencedTable(DirectTable):
     """
 
     def apply_changelog_batch(self, batch: Iterable[EventT[bytes]]) -> None:
-        """Apply the records of a changelog batch that are not older than the table's entries (at recovery)."""
-        # In a context of its own: the caller's current event, which selects the partition, must not change.
+        """Apply the records of a changelog batch, except those older than the table's entries; Faust calls this.
+
+        Called at recovery. The caller's current event stays the same.
+        """
+        # In a context of its own, because the current event selects the partition of the tables.
         super().apply_changelog_batch(copy_context().run(self._select_newest_records, batch))
 
     def _select_newest_records(self, batch: Iterable[EventT[bytes]]) -> list[EventT[bytes]]:
-        """Return the records of a changelog batch that are not older than the table's entries, in order."""
+        """Return the records of a changelog batch that are not older than the table's entries, in order.
+
+        A record is older if its sequence is lower than that of the table's entry of its key, or of a record selected
+        before it. Deletions are always selected; after a deletion, any sequence is. Changes the current event.
+        """
         newest: dict[bytes, int] = {}
         selected = []
         for event in batch:

@@ -18,7 +18,7 @@ from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, partition_of
 
 
 class Exemption(StrEnum):
-    """The reason why an alert that only one side has is not counted as a difference."""
+    """The reason why an alert that only one side has is not counted as a difference; the value is the text shown."""
 
     INTEREST_GONE = "its interest, or that version of it, is no longer in the log (compaction)"
     INTEREST_CHANGED = "its interest was changed or removed later: how far it was judged until then is not in the log"
@@ -31,7 +31,7 @@ class Exemption(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ComparedAlert:
-    """An alert as `verify` compares it: without its user and its counts."""
+    """An alert as `verify` needs it to find an exemption or show a difference: without its user and its counts."""
 
     alert_id: UUID
     interest_id: UUID
@@ -57,7 +57,10 @@ class ComparedAlert:
 
 
 def build_compared_alert(alert: Alert, cause_ms: int) -> ComparedAlert:
-    """Build the comparable form of an alert whose event was published at `cause_ms` (milliseconds since 1970)."""
+    """Build the comparable form of a computed alert; `cause_ms`: when its event was published (ms since 1970).
+
+    The partition is that in which the alert would lie, by its user.
+    """
     return ComparedAlert(
         alert_id=alert.alert_id,
         interest_id=alert.interest_id,
@@ -75,7 +78,10 @@ def build_compared_alert(alert: Alert, cause_ms: int) -> ComparedAlert:
 
 
 def decode_compared_alert(value: bytes) -> ComparedAlert:
-    """Decode a value of alerts.raised.v1. Raises DecodeError, KeyError or ValueError."""
+    """Decode a value of alerts.raised.v1 to the comparable form.
+
+    The partition is computed from the user, not taken from a record. Raises DecodeError, KeyError or ValueError.
+    """
     alert = alerts_pb.AlertRaised.FromString(value)
     return ComparedAlert(
         alert_id=UUID(alert.alert_id),
@@ -94,7 +100,11 @@ def decode_compared_alert(value: bytes) -> ComparedAlert:
 
 
 class ExemptionFinder:
-    """Finds the exemption of an alert, from facts about the log that are collected while the log is folded."""
+    """Finds the exemption of an alert, from facts about the log that are collected while the log is folded.
+
+    First every event of the log is added by `add_event`; then `find_exemption` is called for the alerts that only one
+    side has. It finds four of the exemptions: INTEREST_GONE, INTEREST_CHANGED, FLIGHTS_GONE and LATE_FLIGHTS.
+    """
 
     def __init__(self, truncated: Iterable[int]) -> None:
         """`truncated`: the partitions of flights.observed.v1 whose beginning was deleted by retention."""
@@ -107,11 +117,15 @@ class ExemptionFinder:
         """By airport and direction, the hours to which late flights were added after the hours were covered."""
 
     def add_event(self, event: FoldedEvent) -> None:
-        """Collect the facts of an event; an event that was not folded has none."""
+        """Collect the facts of an event, in the order of the log; does nothing for an event that was not folded.
+
+        Of an interest: its version, or its removal. Of a batch: the end of the first complete interval, if the
+        partition is truncated; and the hours of flights before the watermark, which correct windows.
+        """
         if event.result is None:
             return
         if event.batch is None:
-            self._add_interest(event.record.key, event.record.value)
+            self._record_version(event.record.key, event.record.value)
             return
         seen = event.batch.observation
         flow = event.batch.airport, seen.direction
@@ -122,14 +136,22 @@ class ExemptionFinder:
             if late:
                 self._corrected_hours[flow] |= late
 
-    def _add_interest(self, key: bytes, value: bytes | None) -> None:
-        """Collect the version of an interest that was set, or its removal (value None)."""
+    def _record_version(self, key: bytes, value: bytes | None) -> None:
+        """Append to an interest's versions the version that was set, or None for its removal (value None).
+
+        The interest is found by the id in the key. Raises ValueError or DecodeError for an invalid key or value.
+        """
         interest_id = UUID(key.decode().partition("/")[2])
         version = None if value is None else int(interests_pb.InterestSet.FromString(value).version)
         self._versions.setdefault(interest_id, []).append(version)
 
     def find_exemption(self, alert: ComparedAlert) -> Exemption | None:
-        """Return the reason why the log cannot show whether the alert was due. None: the log can show it."""
+        """Return the first reason why the log cannot show whether the alert was due. None: the log can show it.
+
+        In this order: the alert's version is not in the log; the version was followed by another or a removal; a
+        part of the alert's hours lies before the known flights of a truncated partition; a late flight corrected one
+        of the alert's hours.
+        """
         versions = self._versions.get(alert.interest_id, [])
         if alert.version not in versions:
             return Exemption.INTEREST_GONE

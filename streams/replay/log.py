@@ -48,7 +48,7 @@ class OffsetRanges:
 
 
 class EventStatus(StrEnum):
-    """The result of an event: folded, a duplicate, or unusable."""
+    """The result of an event: folded, a duplicate, or unusable (the stream dead-letters it)."""
 
     FOLDED = "folded"
     DUPLICATE = "duplicate"
@@ -57,7 +57,7 @@ class EventStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FoldedEvent:
-    """One event that was read, and the result of its fold."""
+    """One record that was read, its status, and the result of its fold, which may not be written yet."""
 
     record: ConsumerRecord
     status: EventStatus
@@ -70,9 +70,14 @@ class FoldedEvent:
 
 
 class PartitionReplay:
-    """A fold of the events of one input partition, from an empty state in memory."""
+    """A fold of the events of one partition number of both input topics, from an empty state in memory.
+
+    For each record in order: `fold_event`, then `build_alerts` if they are needed, then `write_result`. Publishes
+    nothing. Keeps the history of closed days for the default number of days.
+    """
 
     def __init__(self) -> None:
+        """Begin with empty tables: plain dicts in place of Faust's."""
         self._tables: dict[str, dict[bytes, bytes]] = {topic.name: {} for topic in INPUTS}
         self._history: dict[bytes, bytes] = {}
         self._join_state = JoinState(
@@ -80,17 +85,25 @@ class PartitionReplay:
         )
 
     def fold_event(self, record: ConsumerRecord) -> FoldedEvent:
-        """Fold the next event. The caller may then call `build_alerts`, and must call `write_result`."""
+        """Fold the next event and write nothing: the caller may call `build_alerts`, and then must call `write_result`.
+
+        Never raises: an unusable event gets the status DEAD_LETTERED, and so does (with a log entry) an event that hits
+        a bug.
+        """
         try:
-            return self._fold(record)
+            return self._decode_and_fold(record)
         except UnusableEventError:
             return FoldedEvent(record, EventStatus.DEAD_LETTERED)
-        except Exception as error:  # the stream dead-letters an event that hits a bug, and so must its replay
+        except Exception as error:  # as the stream does
             log.error("replay.failed", error=type(error).__name__, exc_info=error)
             return FoldedEvent(record, EventStatus.DEAD_LETTERED)
 
-    def _fold(self, record: ConsumerRecord) -> FoldedEvent:
-        """Decode and fold an event. Raises UnusableEventError."""
+    def _decode_and_fold(self, record: ConsumerRecord) -> FoldedEvent:
+        """Decode a record of either input topic and fold its event: the status is FOLDED or DUPLICATE.
+
+        A folded batch also gets its decoded flights and the watermark before it; a duplicate gets neither. Raises
+        UnusableEventError for an event without a sequence, in the wrong partition, or that cannot be decoded.
+        """
         sequence = parse_sequence(record.headers)
         if sequence is None:
             raise UnsequencedError("no sequence among the headers")
@@ -110,11 +123,17 @@ class PartitionReplay:
         return FoldedEvent(record, EventStatus.FOLDED, result, batch, watermark)
 
     def build_alerts(self, event: FoldedEvent) -> Iterator[Alert]:
-        """Build the alerts of an event whose result is not written yet."""
+        """Build the alerts of an event whose result is not written yet, one at a time; none if it was not folded.
+
+        To be iterated before `write_result`.
+        """
         return self._join_state.build_alerts(event.result) if event.result is not None else iter(())
 
     def write_result(self, event: FoldedEvent) -> None:
-        """Write the event's result into the tables, so that the next event is folded upon that state."""
+        """Write the event's result into the tables in memory, so that the next event is folded upon that state.
+
+        Does nothing for an event that was not folded.
+        """
         if event.result is None:
             return
         for key, entry in event.result.history_entries.items():
@@ -127,19 +146,23 @@ class PartitionReplay:
 
 
 def _require_partition(record: ConsumerRecord, airport: str) -> None:
-    """Raise MisroutedError unless the record is in the partition of the airport."""
+    """Raise MisroutedError unless the record is in the partition to which the airport's key belongs."""
     if partition_of(airport, FLIGHTS_OBSERVED) != record.partition:
         raise MisroutedError("not in the partition of its airport")
 
 
 def list_partitions(*topics: Topic) -> tuple[TopicPartition, ...]:
-    """Return all partitions of some topics."""
+    """Return all partitions of some topics by the catalogue's numbers, topic by topic; the broker is not queried."""
     return tuple(TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions))
 
 
 @asynccontextmanager
 async def open_consumer(bootstrap_servers: str, group: str | None = None) -> AsyncIterator[AIOKafkaConsumer]:
-    """Open a consumer without automatic assignment or commits; `group`: where the caller may commit. None: nowhere."""
+    """Start a consumer, and stop it at the end of the block; the caller must assign partitions, and commit.
+
+    `group`: the consumer group for which the caller may commit offsets. None: no commit is possible. Without a position
+    a partition is read from its beginning. Raises KafkaConnectionError if no broker responds.
+    """
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest"
     )
@@ -152,7 +175,10 @@ async def open_consumer(bootstrap_servers: str, group: str | None = None) -> Asy
 
 @asynccontextmanager
 async def open_admin_client(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Open an admin client for groups and topics. Raises BrokerUnreachableError if no broker responds in time."""
+    """Wait for the broker, start an admin client for groups and topics, and close it at the end of the block.
+
+    Raises BrokerUnreachableError if no broker responds within `UNREACHABLE_AFTER_S`.
+    """
     await wait_for_broker(bootstrap_servers, UNREACHABLE_AFTER_S)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
@@ -180,7 +206,7 @@ async def fetch_committed_offsets(admin: AIOKafkaAdminClient, group: str) -> Off
 
 
 async def fetch_offset_ranges(consumer: AIOKafkaConsumer, partitions: Iterable[TopicPartition]) -> OffsetRanges:
-    """Fetch the present offset ranges of some partitions."""
+    """Fetch the present first and end offsets of some partitions; the consumer's assignment stays the same."""
     wanted = list(partitions)
     return OffsetRanges(await consumer.beginning_offsets(wanted), await consumer.end_offsets(wanted))
 
@@ -190,8 +216,10 @@ async def read_records(
 ) -> AsyncIterator[ConsumerRecord]:
     """Read all records of some partitions within their offset ranges, merged in the order of their timestamps.
 
-    The records of one partition stay in the order of their offsets. Raises LogUnreadableError when the broker gives no
-    record for a minute.
+    The records of one partition stay in the order of their offsets; at the same millisecond, interests come before
+    flights. Replaces the consumer's assignment by the partitions that are not empty (none: stays the same), and commits
+    nothing. Ends at the ranges' ends, also if compaction removed the last records. Raises LogUnreadableError when the
+    broker gives no record for a minute.
     """
     queues: dict[TopicPartition, deque[ConsumerRecord]] = {
         partition: deque() for partition in partitions if within.begins[partition] < within.ends[partition]
@@ -207,7 +235,6 @@ async def read_records(
         for finished in [each for each, queue in queues.items() if not queue and each not in unread]:
             del queues[finished]
         while queues and all(queues.values()):
-            # At one and the same millisecond, an interest before the flights.
             first = min(queues, key=lambda each: (queues[each][0].timestamp, each.topic != INTERESTS_CHANGED.name))
             yield queues[first].popleft()
 
@@ -218,10 +245,11 @@ async def _fill_queues(
     unread: set[TopicPartition],
     ends: Offsets,
 ) -> None:
-    """Poll until each empty queue has a record or its partition is read to the end.
+    """Poll until each queue has a record or its partition is read to its offset in `ends`.
 
-    Partitions that are read to the end are removed from `unread`. Raises LogUnreadableError after a minute without
-    records.
+    Only partitions with an empty queue are polled, so that the memory stays bounded. Records beyond `ends` are dropped.
+    Partitions that are read to the end are removed from `unread`. Raises LogUnreadableError after 60 polls (a second
+    each) without records.
     """
     for _ in range(_MAX_SILENT_POLLS):
         empty = [partition for partition in unread if not queues[partition]]
@@ -241,7 +269,7 @@ async def _fill_queues(
 
 
 def list_input_partitions(number: int) -> tuple[TopicPartition, ...]:
-    """Return the partitions of the input topics with this number: together they hold all events of their airports."""
+    """Return the partition with this number of each input topic: together they hold all events of their airports."""
     return tuple(TopicPartition(topic.name, number) for topic in INPUTS)
 
 

@@ -46,17 +46,18 @@ _MAX_UNCONFIRMED_ALERTS: Final = 5_000
 
 @dataclass(slots=True)
 class ReplayCounts:
-    """The numbers of events read and of alerts computed by a replay."""
+    """The numbers of events read by a replay, by status, of flights and batches folded, and of alerts sent."""
 
     statuses: Counter[EventStatus] = field(default_factory=Counter)
     flights: int = 0
     batches: int = 0
     alerts: int = 0
+    """Number of alerts sent; a comparison sends none."""
     took_s: float = 0.0
     """Duration of the whole replay."""
 
     def add_event(self, event: FoldedEvent) -> None:
-        """Count an event and its flights."""
+        """Count an event by its status; of a folded batch, also the batch and its flights. Alerts are not counted."""
         self.statuses[event.status] += 1
         if event.result is not None:
             self.flights += event.result.flights
@@ -68,6 +69,7 @@ class ReplayCounts:
         return self.statuses.total()
 
     def __str__(self) -> str:
+        """Return one line with all numbers, except those of the alerts and of the duration."""
         return (
             f"{self.events:,} events read: {self.flights:,} flights in {self.batches:,} batches, "
             f"{self.statuses[EventStatus.FOLDED] - self.batches:,} changes of interests, "
@@ -81,7 +83,10 @@ def build_group_name(output: str) -> str:
 
 
 def build_output_topic(name: str) -> Topic:
-    """Build the output topic of a replay. Raises ReplayRefusedError for an invalid name or a topic of Towerwatch."""
+    """Build the description of a replay's output topic, with the partitions and settings of alerts.raised.v1.
+
+    Raises ReplayRefusedError for an invalid name, or a name of the services' own topics or Kafka's. Creates nothing.
+    """
     if _TOPIC_NAME.fullmatch(name) is None:
         raise ReplayRefusedError(
             f"{name!r} is no topic's name: take up to 249 of letters, digits, dot, dash, underscore"
@@ -92,11 +97,13 @@ def build_output_topic(name: str) -> Topic:
 
 
 async def replay(bootstrap_servers: str, output: Topic, group: str, replication_factor: int) -> ReplayCounts:
-    """Compute every alert from the beginning of the log to its present end, and send the alerts to `output`.
+    """Compute every alert from the beginning of the log to its present end, send the alerts to `output`, count them.
 
-    When the broker has all alerts of a partition, `group` commits the offsets up to which the partition was read: a
-    group without a commit for some partition belongs to a replay that was interrupted. Raises ReplayRefusedError if
-    the group or the topic is in use, LogUnreadableError, or BrokerUnreachableError.
+    Creates `output` (with `replication_factor`) if it is missing; else it must be empty. The partitions are replayed
+    one after the other. When the broker has all alerts of a partition, `group` commits the offsets up to which the
+    partition was read: a group without a commit for some partition belongs to a replay that was interrupted. Raises
+    ReplayRefusedError if the group or the topic is in use, LogUnreadableError, BrokerUnreachableError,
+    TopicMismatchError, TopicRefusedError, or KafkaError.
     """
     begun_at = time.monotonic()
     async with open_admin_client(bootstrap_servers) as admin:
@@ -118,7 +125,11 @@ async def replay(bootstrap_servers: str, output: Topic, group: str, replication_
 
 
 async def _require_new_group(admin: AIOKafkaAdminClient, group: str) -> None:
-    """Raise ReplayRefusedError if the group belongs to a service, has members, or has committed offsets."""
+    """Raise ReplayRefusedError if the group belongs to a service, has members, or has committed offsets.
+
+    A service's groups are its own name, and names that begin with it and a dash. Only commits in the input topics
+    count.
+    """
     if group.startswith(tuple(f"{name}-" for name in _SERVICE_GROUPS)) or group in _SERVICE_GROUPS:
         raise ReplayRefusedError(f"{group} is a consumer group of Towerwatch's own: name another by --group")
     (response,) = await admin.describe_consumer_groups([group])
@@ -131,7 +142,10 @@ async def _require_new_group(admin: AIOKafkaAdminClient, group: str) -> None:
 
 
 async def _require_empty_topic(consumer: AIOKafkaConsumer, output: Topic) -> None:
-    """Raise ReplayRefusedError if the topic holds records, or held some."""
+    """Raise ReplayRefusedError if a partition's first and end offsets differ, which is so while it holds records.
+
+    A topic whose records were all deleted by retention passes.
+    """
     found = await fetch_offset_ranges(consumer, list_partitions(output))
     if found.begins != found.ends:
         raise ReplayRefusedError(
@@ -148,7 +162,11 @@ async def _replay_partition(
     output: Topic,
     counts: ReplayCounts,
 ) -> None:
-    """Fold the input partitions of one number, send their alerts to `output`, then commit their end offsets."""
+    """Fold the input partitions of one number, send their alerts to `output`, wait, then commit their end offsets.
+
+    Up to `_MAX_UNCONFIRMED_ALERTS` alerts are in flight. Commits only when the broker has all of them, also for an
+    empty partition. Adds the events and the alerts to `counts`. Changes the consumer's assignment.
+    """
     inputs = list_input_partitions(number)
     partition_replay = PartitionReplay()
     sent: list[asyncio.Future[ConsumerRecord]] = []

@@ -75,7 +75,10 @@ class Difference:
 
 @dataclass(slots=True)
 class Comparison:
-    """The result of a comparison. Numbers of alerts count distinct ids."""
+    """The result of a comparison, as numbers, differences and exemptions. Numbers of alerts count distinct ids.
+
+    Its text is what `verify` prints; `as_json` is the same for programs.
+    """
 
     counts: ReplayCounts
     against: str | None
@@ -99,7 +102,10 @@ class Comparison:
         return sum(difference.kind == kind for difference in self.differences)
 
     def as_json(self) -> dict[str, object]:
-        """Return the comparison as a JSON object, with the first differences."""
+        """Return the comparison as a JSON object: all numbers, and the first `MAX_SHOWN_DIFFERENCES` differences.
+
+        Each exemption has its number under its lower-case name, also 0.
+        """
         return {
             "equal": self.is_equal,
             "against": self.against,
@@ -115,6 +121,7 @@ class Comparison:
         }
 
     def __str__(self) -> str:
+        """Return a table of the numbers and the exemptions, the first differences, and the verdict, in lines."""
         rows = [
             ("computed", self.computed, f"on {self.against}" if self.against else "from the log"),
             ("raised", self.raised, f"on {ALERTS_RAISED.name}"),
@@ -144,7 +151,7 @@ class Comparison:
 
 @dataclass(slots=True)
 class _AlertsTopic:
-    """The alerts on one topic."""
+    """The alerts that were read from one topic, without duplicates, and how far back its partitions reach."""
 
     values_by_id: dict[UUID, bytes]
     """By alert id, the value of the first record."""
@@ -155,7 +162,7 @@ class _AlertsTopic:
 
 @dataclass(slots=True)
 class _ComputedAlerts:
-    """The alerts that a fold of the log computes."""
+    """The alerts that a fold of the log computes: their ids, and what is needed of the alerts that were not raised."""
 
     ids: set[UUID] = field(default_factory=set)
     """Ids of all alerts."""
@@ -170,8 +177,9 @@ class _ComputedAlerts:
 async def compare(bootstrap_servers: str, against: Topic | None = None, group: str | None = None) -> Comparison:
     """Compare the alerts that a replay computes with the alerts on alerts.raised.v1; the stream may run meanwhile.
 
-    `against`: output topic of an earlier replay, with `group` as its consumer group (default: the replay's default).
-    Raises LogUnreadableError or BrokerUnreachableError.
+    `against`: output topic of an earlier replay, whose alerts are compared instead, with `group` as its consumer group
+    (default: the replay's default); the log is folded also then, to find exemptions. Changes nothing on the broker.
+    Raises LogUnreadableError (also for a replay that is not complete), BrokerUnreachableError or KafkaError.
     """
     async with open_admin_client(bootstrap_servers) as admin:
         await require_topics(admin, [*INPUTS, ALERTS_RAISED, *([against] if against else [])])
@@ -198,7 +206,10 @@ async def compare(bootstrap_servers: str, against: Topic | None = None, group: s
 
 
 async def _read_alerts(consumer: AIOKafkaConsumer, topic: Topic) -> _AlertsTopic:
-    """Read all alerts of a topic. Raises LogUnreadableError for a record that is not an alert."""
+    """Read all alerts of a topic as of now: keep the first value of each id, and count the later duplicates.
+
+    The partitions are read one after the other. Raises LogUnreadableError for a record that is not an alert.
+    """
     ranges = await fetch_offset_ranges(consumer, list_partitions(topic))
     oldest_ms = {each.partition: float("inf") for each in list_partitions(topic) if ranges.begins[each] > 0}
     found = _AlertsTopic({}, 0, oldest_ms)
@@ -227,8 +238,10 @@ async def _compute_alerts(
     replayed: Offsets,
     counts: ReplayCounts,
 ) -> _ComputedAlerts:
-    """Fold the log and compute its alerts; fill `exemptions` and `counts` with its events.
+    """Fold the log within its offset ranges and compute its alerts; add its events to `exemptions` and `counts`.
 
+    The partitions are folded one after the other, each from an empty state. Only alerts that are not in `raised` are
+    kept whole. `counts.alerts` is not changed.
     An alert counts as pending (or as after the replay) if its event, or any event folded before it in the same
     partition, lies beyond the acknowledged (or replayed) offsets: the alert may follow from that event too.
     """
@@ -266,7 +279,12 @@ def _compare_alerts(
     counts: ReplayCounts,
     against: str | None,
 ) -> Comparison:
-    """Compare the raised alerts with the expected alerts: those of `reference`, or without it the computed alerts."""
+    """Compare the raised alerts with the expected alerts: those of `reference`, or without it the computed alerts.
+
+    A missing alert is exempted as PENDING first, then as ALERT_GONE if its event is older than the oldest record of a
+    truncated partition (or less than `MAX_CLOCK_SKEW_MS` newer), then by `exemptions`. An extra alert is exempted as
+    AFTER_REPLAY first (only with `reference`), then by `exemptions`. Differences are sorted.
+    """
     expected = computed.ids if reference is None else reference.values_by_id.keys()
     found = Comparison(
         counts,
@@ -286,18 +304,18 @@ def _compare_alerts(
             exemption = Exemption.PENDING
         elif alert.cause_ms < raised.oldest_ms.get(alert.partition, 0.0) + MAX_CLOCK_SKEW_MS:
             exemption = Exemption.ALERT_GONE
-        _add_difference(found, "missing", alert, exemption)
+        _add_unmatched_alert(found, "missing", alert, exemption)
     for alert_id in raised.values_by_id.keys() - expected:
         alert = decode_compared_alert(raised.values_by_id[alert_id])
         is_after_replay = reference is not None and alert_id in computed.after_replay
         exemption = Exemption.AFTER_REPLAY if is_after_replay else exemptions.find_exemption(alert)
-        _add_difference(found, "extra", alert, exemption)
+        _add_unmatched_alert(found, "extra", alert, exemption)
     found.differences.sort(key=lambda each: (each.alert.airport, each.alert.window_start, each.alert.alert_id))
     return found
 
 
-def _add_difference(found: Comparison, kind: str, alert: ComparedAlert, exemption: Exemption | None) -> None:
-    """Add an alert to the differences, or with an exemption to the alerts that cannot be compared."""
+def _add_unmatched_alert(found: Comparison, kind: str, alert: ComparedAlert, exemption: Exemption | None) -> None:
+    """Add an alert that only one side has to the differences, or with an exemption only count the exemption."""
     if exemption is None:
         found.differences.append(Difference(kind, alert))
     else:
