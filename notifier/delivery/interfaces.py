@@ -24,7 +24,7 @@ class PendingEvent:
 
 
 class ContactsLike(Protocol):
-    """A source of users' contacts, implemented by `notifier.contacts.Contacts`."""
+    """A source of users' contacts, implemented by `notifier.contacts.ContactsClient`."""
 
     async def find_contact(self, user_id: UUID) -> Contact | None:
         """Return the contact of a user, or None if the user does not exist. Raises UserManagerUnavailable."""
