@@ -130,7 +130,10 @@ class MailServerUnavailable(NotSent):
 
 
 class UserManagerUnavailable(NotSent):
-    """user_manager returned an error, or no response within the deadline. Transient, and affects all mails."""
+    """user_manager returned an error or no response within the deadline, or our client was closed.
+
+    Transient, and affects all mails.
+    """
 
     permanent = False
     affects_all_mails = True

@@ -117,8 +117,8 @@ class ConfirmationDelivery:
     ) -> None:
         """Wait for the user's previous request, complete this one and acknowledge its event.
 
-        Does not acknowledge the event if the worker drains or the partition is revoked before. A bug in the handling is
-        logged, dead-letters the event and raises nothing.
+        Does not acknowledge the event if a drain stopped its attempts or the partition is revoked before. A bug in the
+        handling is logged, dead-letters the event and raises nothing.
         """
         event = pending_event.event
         if previous is not None:

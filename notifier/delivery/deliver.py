@@ -107,9 +107,10 @@ class AlertDelivery:
         """Drop a mail that was sent before, dead-letter expired batches, defer above the hourly limit; else attempt it.
 
         Does nothing if the partitions are revoked. First deletes the dead-lettered status of requeued alerts. A mail is
-        also dropped if all of its alerts have a delivery status. A mail that the server may have is not checked against
-        the hourly limit, and expires only as a whole; of another mail the batches that have not expired stay queued.
-        Returns None, or the time until which no other mail should be tried.
+        also dropped if all of its alerts have a delivery status; the events of a dropped mail are acknowledged. A mail
+        that the server may have is not checked against the hourly limit, and expires only as a whole; of another mail
+        the batches that have not expired stay queued. Returns None, or the time until which no other mail should be
+        tried.
         """
         if not self._is_still_ours(mail):
             return None
@@ -149,7 +150,8 @@ class AlertDelivery:
     ) -> datetime | None:
         """Request the contact and send the mail; drop, defer or dead-letter the mail if that is not possible.
 
-        Drops the mail if the user does not exist or is unconfirmed, paused or suppressed. Returns None; or the time
+        Drops the mail if the user does not exist or is unconfirmed, paused or suppressed; if the server may have the
+        mail, its alerts are then marked as mailed. Returns None; or the time
         until which no other mail should be tried: the end of the pause if user_manager is unavailable, the next attempt
         of the circuit breaker if the circuit is open, in which case the mail is put back into the queue untried.
         """
@@ -269,8 +271,8 @@ class AlertDelivery:
         status are left out. An unsealed mail may become several records; the records are _RETRY_SPACING apart.
 
         `alerts`: the undelivered alerts of the mail. `reason`: the metric label. `tried`: the mail counts as attempted.
-        `sealed`: the mail server may have the mail, so its alerts stay in flight in the user's state. Raises
-        TooLargeToWaitError.
+        `sealed`: the mail server may have the mail, so its alerts stay in flight in the user's state. Counts
+        one deferred mail. Raises TooLargeToWaitError.
         """
         other_batches = self._queue.list_other_batches(mail)
         deferred = (*mail.batches, *chain.from_iterable(other_batches))
