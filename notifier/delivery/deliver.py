@@ -151,9 +151,9 @@ class AlertDelivery:
         """Request the contact and send the mail; drop, defer or dead-letter the mail if that is not possible.
 
         Drops the mail if the user does not exist or is unconfirmed, paused or suppressed; if the server may have the
-        mail, its alerts are then marked as mailed. Returns None; or the time
-        until which no other mail should be tried: the end of the pause if user_manager is unavailable, the next attempt
-        of the circuit breaker if the circuit is open, in which case the mail is put back into the queue untried.
+        mail, its alerts are then marked as mailed. Returns None; or the time until which no other mail should be tried:
+        the end of the pause if user_manager is unavailable, the next attempt of the circuit breaker if the circuit is
+        open, in which case the mail is put back into the queue untried.
         """
         try:
             contact = await self._contacts.find_contact(mail.user_id)
