@@ -35,7 +35,9 @@ T = TypeVar("T")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker, or the command that the arguments name; return the command's exit status.
 
-    A worker does not return. Invalid options end the program like argparse does.
+    A worker does not return. A command writes its result to standard output, logs and errors to standard error. The
+    status is also 1 if the broker or the reader of the output fails, and 130 after Ctrl-C. Invalid options or settings
+    end the program with status 2.
     """
     now = SystemClock().now()
     parser = _build_parser(now)
@@ -65,14 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run_worker() -> None:
-    """Read the settings and run a worker until SIGTERM."""
+    """Read the settings, configure the logs and run a worker until SIGTERM; does not return."""
     settings = load_settings_or_exit(SERVICE, NotifierSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, CATALOGUE)
 
 
 async def _run_command(bootstrap_servers: str, chosen: argparse.Namespace, now: datetime) -> int:
-    """Run a dead-letters command against the broker; return its exit status."""
+    """Run the chosen dead-letters action (show, requeue or list) against the broker; return its exit status.
+
+    `requeue` takes the dead letters with the given ids; without ids, those that match the filter options.
+    """
     if chosen.action == "show":
         return await show_dead_letter(bootstrap_servers, chosen.id)
     if chosen.action == "requeue":
@@ -85,18 +90,21 @@ async def _run_command(bootstrap_servers: str, chosen: argparse.Namespace, now: 
 
 
 def _build_filter(chosen: argparse.Namespace) -> DeadLetterFilter:
-    """Return the dead-letter filter that the options describe."""
+    """Return the filter of dead letters that the options --reason, --topic, --since and --until describe."""
     return DeadLetterFilter(chosen.reason, chosen.topic, chosen.since, chosen.until)
 
 
 def _print_error(sentence: str) -> int:
-    """Print an error message to standard error; return the exit status 1."""
+    """Print an error message, after the service's name, to standard error; return the exit status 1."""
     print(f"{SERVICE}: {sentence}", file=sys.stderr)
     return 1
 
 
 def _build_parser(now: datetime) -> argparse.ArgumentParser:
-    """Return the parser of the command line. `now` resolves relative times."""
+    """Return the parser of the command line: no command (a worker), or dead-letters with list, show or requeue.
+
+    `now` resolves relative times such as "2h".
+    """
     whole = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
         prog="python -m notifier", description=__doc__, formatter_class=whole, allow_abbrev=False
@@ -147,7 +155,10 @@ def _build_parser(now: datetime) -> argparse.ArgumentParser:
 
 
 def _build_filter_parser(now: datetime) -> argparse.ArgumentParser:
-    """Return the parser of the filter options, which `list` and `requeue` share."""
+    """Return the parser of the filter options that `list` and `requeue` share: --reason, --topic, --since, --until.
+
+    `now` resolves relative times such as "2h".
+    """
     filters = argparse.ArgumentParser(add_help=False)
     when = _with_error_text(lambda text: parse_moment(text, now))
     filters.add_argument("--reason", default="", metavar="TEXT", help="whose reason holds this, in whatever case")
@@ -160,7 +171,10 @@ def _build_filter_parser(now: datetime) -> argparse.ArgumentParser:
 
 
 def _with_error_text(read: Callable[[str], T]) -> Callable[[str], T]:
-    """Return a parser of option values that makes argparse show the ValueError's own text."""
+    """Return a function that calls `read` and raises the text of its ValueError as an ArgumentTypeError.
+
+    argparse shows the text of an ArgumentTypeError to the user, but not that of a ValueError.
+    """
 
     def read_or_explain(text: str) -> T:
         try:
@@ -172,7 +186,7 @@ def _with_error_text(read: Callable[[str], T]) -> Callable[[str], T]:
 
 
 def _parse_positive_number(text: str) -> int:
-    """Parse an integer from 1 to 999,999,999. Raises ValueError."""
+    """Parse an integer from 1 to 999,999,999 in ASCII digits, without sign. Raises ValueError for other text."""
     if not (text.isascii() and text.isdigit() and 0 < len(text) <= 9 and int(text)):
         raise ValueError(f"{text!r} is no number above 0")
     return int(text)

@@ -35,7 +35,11 @@ _MAX_RETRY_BYTES: Final = 900_000
 
 
 class KafkaTopics:
-    """The topics for events that cannot be completed now: retries and dead letters."""
+    """The producer of retry records and dead letters, for events that cannot be completed now.
+
+    Each publish method repeats until the broker has acknowledged the record, however long that takes. Implements
+    `notifier.delivery.interfaces.EventTopics`.
+    """
 
     def __init__(self, retries: TopicT, dead_letters: TopicT, is_still_ours: Callable[[EventT[Any]], bool]) -> None:
         """`is_still_ours` returns True if this worker still owns an event's partition, False after a rebalance."""
@@ -44,7 +48,11 @@ class KafkaTopics:
         self.is_still_ours = is_still_ours
 
     async def publish_retry(self, user_id: UUID, retry: Retry) -> None:
-        """Publish a mail that must be sent later; return once the broker has it. Raises TooLargeToWaitError."""
+        """Publish a mail that must be sent later to the retry topic, in the user's partition.
+
+        Returns once the broker has acknowledged the record; a failed attempt is repeated, without end. Raises
+        TooLargeToWaitError, and publishes nothing, if the record exceeds _MAX_RETRY_BYTES.
+        """
         key, value = str(user_id), encode_retry(retry)
         if len(value) > _MAX_RETRY_BYTES:
             raise TooLargeToWaitError(f"{len(value):,} bytes")
@@ -52,15 +60,19 @@ class KafkaTopics:
         await _repeat_until_sent(lambda: _send_and_wait(self._retries, key.encode(), value, partition))
 
     async def publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
-        """Publish an event to the dead-letter topic; return once the broker has it."""
+        """Publish an event's bytes to the dead-letter topic, with headers about its origin and the reason.
+
+        Returns once the broker has acknowledged the record; a failed attempt is repeated, without end.
+        """
         await _repeat_until_sent(lambda: publish_dead_letter(self._dead_letters, event, reason))
 
 
 class Agents:
     """The agents for new alerts, retries and account updates: three separate streams, so that none waits for another.
 
-    The agents only start the handling of an event. The event is acknowledged by hand once its handling is complete:
-    Faust itself would acknowledge the events that a stop interrupts, and alerts in the queue would be lost.
+    The agents only decode an event and start its handling: alerts and retries go into the dispatcher's queue,
+    registrations to `ConfirmationDelivery`. The event is acknowledged by hand once its handling is complete: Faust
+    itself would acknowledge the events that a stop interrupts, and alerts in the queue would be lost.
     """
 
     def __init__(
@@ -90,10 +102,11 @@ class Agents:
         await self._consume(stream, self._handle_user_change)
 
     async def _consume(self, stream: StreamT[bytes], handle: Callable[[PendingEvent], Awaitable[bool]]) -> None:
-        """Pass each event of a stream to `handle`; dead-letter events that are undecodable or hit a bug.
+        """Pass each event of a stream to `handle`, one after the other; dead-letter an event if `handle` raises.
 
-        `handle` returns True if the event will be acknowledged later, False if it is complete: then it is acknowledged
-        here.
+        `handle` returns True if it, or the partition's next owner, will acknowledge the event, False if the event is
+        complete. An event that is complete or dead-lettered is acknowledged here, unless its partition is revoked.
+        UndecodableError and bugs (all other errors, which are logged too) do not end the loop.
         """
         events = stream.noack()  # type: ignore[attr-defined]  # the interface lacks what every stream has
         async for event in events.events():
@@ -112,13 +125,21 @@ class Agents:
                 await pending_event.acknowledge()
 
     async def _handle_alert(self, pending_event: PendingEvent) -> bool:
-        """Queue a new alert. The result is `_enqueue`'s. Raises UndecodableError."""
+        """Queue the new alert of an event for mailing, in a batch of one, once there is capacity.
+
+        The alert's lifetime starts at the timestamp of its record. Always returns True: the alert is queued, or its
+        partition is revoked, and the event must not be acknowledged now. Raises UndecodableError.
+        """
         alert = decode_raised_alert(pending_event.event.message.value)
         published_at = datetime.fromtimestamp(pending_event.event.message.timestamp, UTC)
         return await self._enqueue(AlertBatch((alert,), pending_event, published_at))
 
     async def _handle_retry(self, pending_event: PendingEvent) -> bool:
-        """Queue the alerts of a retry. The result is `_enqueue`'s. Raises UndecodableError."""
+        """Queue the deferred alerts of a retry record as one batch, with its attempts and times, once capacity is free.
+
+        Returns True if the batch is queued or its partition is revoked: the event must not be acknowledged now.
+        Returns False if a later retry record replaced this one: the event is complete. Raises UndecodableError.
+        """
         retry = decode_retry(pending_event.event.message.value)
         return await self._enqueue(
             AlertBatch(
@@ -127,10 +148,10 @@ class Agents:
         )
 
     async def _enqueue(self, batch: AlertBatch) -> bool:
-        """Queue a batch once there is capacity.
+        """Wait for capacity, then queue a batch, unless its partition is revoked or a later retry record replaced it.
 
         Returns True if the batch is queued, or if its partition is revoked: both must not be acknowledged now. Returns
-        False if a later retry record replaced it: then its event is complete.
+        False if a later retry record replaced it (never for a new alert): then its event is complete.
         """
         await self._dispatcher.wait_for_capacity(is_retry=batch.not_before is not None)
         assert isinstance(batch.pending_event, PendingEvent)  # noqa: S101 - for mypy: it is what was put in
@@ -144,9 +165,10 @@ class Agents:
         return True
 
     async def _handle_user_change(self, pending_event: PendingEvent) -> bool:
-        """Start a confirmation mail if the event is a registration.
+        """Start a confirmation mail if the event is a registration; wait first while too many are in progress.
 
-        Returns True then, False for every other account update. Raises UndecodableError.
+        Returns True if the mail is started: its task acknowledges the event. Returns False for every other account
+        update, which is complete. Raises UndecodableError.
         """
         request = decode_confirmation_request(pending_event.event.message.value)
         if request is None:
@@ -155,7 +177,10 @@ class Agents:
         return True
 
     async def _dead_letter(self, event: EventT[bytes], label: str, reason: str) -> None:
-        """Publish an event to the dead-letter topic. `label`: the metric label; `reason`: the text in the header."""
+        """Publish an event to the dead-letter topic, and count it.
+
+        `label`: the metric label; `reason`: the text in the header.
+        """
         await self._topics.publish_dead_letter(event, reason)
         self._metrics.count_dead_letter(label)
 
@@ -170,7 +195,10 @@ def _create_acknowledge(events: StreamT[bytes], event: EventT[bytes]) -> Callabl
 
 
 async def _repeat_until_sent(send: Callable[[], Awaitable[None]]) -> None:
-    """Call `send` with a backoff until it raises nothing; the worker cannot go on without the record."""
+    """Call `send` until it raises nothing, without end; the worker cannot go on without the record.
+
+    Each failure is logged. The pauses double from 0.2 s to 10 s.
+    """
     for attempt in count(1):
         try:
             await send()
@@ -181,5 +209,5 @@ async def _repeat_until_sent(send: Callable[[], Awaitable[None]]) -> None:
 
 
 async def _send_and_wait(topic: TopicT, key: bytes, value: bytes, partition: int) -> None:
-    """Send a record and wait until the broker has it."""
+    """Send a record to a partition and wait until the broker has acknowledged it."""
     await (await topic.send(key=key, value=value, partition=partition))

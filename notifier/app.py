@@ -15,7 +15,7 @@ from chassis.faust.table import DirectTable, add_table
 from chassis.faust.worker import StreamApp
 from chassis.metrics import Metrics, ServiceIdentity
 from notifier.agents import Agents, KafkaTopics
-from notifier.contacts import Contacts
+from notifier.contacts import ContactsClient
 from notifier.delivery.batching import MailQueue
 from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.deliver import AlertDelivery
@@ -45,7 +45,11 @@ _PURGE_INTERVAL_S: Final = 3600.0
 
 
 def create_app(settings: NotifierSettings) -> faust.App:
-    """Create the app, ready to be run by a worker; connects to nothing."""
+    """Create the app with all its parts, ready to be run by a worker; connects to nothing.
+
+    Adds the two tables, the three agents, the background tasks, the drain handlers, the metrics and the health server.
+    While the mail server or user_manager is unavailable, `health.are_dependencies_unavailable` returns True.
+    """
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = SystemClock()  # mails and retries use real time, whatever time the flights are from
     app = create_stream_app(SERVICE, settings, ALERTS_RAISED.partitions)
@@ -55,7 +59,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
         _add_table(app, "people", "The mails of one person, by user id"),
         partial(crash_worker, app),
     )
-    contacts = Contacts(settings.user_manager_grpc_target, settings.contact_cache_s)
+    contacts = ContactsClient(settings.user_manager_grpc_target, settings.contact_cache_s)
     smtp = _create_smtp_client(settings)
     topics = KafkaTopics(
         app.topic(ALERTS_RETRY.name, value_serializer="raw"),
@@ -75,8 +79,8 @@ def create_app(settings: NotifierSettings) -> faust.App:
     app.agent(app.topic(ALERTS_RAISED.name, value_serializer="raw"), name="alerts_raised")(agents.consume_alerts)
     app.agent(app.topic(ALERTS_RETRY.name, value_serializer="raw"), name="alerts_retried")(agents.consume_retries)
     app.agent(app.topic(USERS_CHANGED.name, value_serializer="raw"), name="users_changed")(agents.consume_user_changes)
-    _start_background_tasks(app, dispatcher, store, clock)
-    _drain_on_rebalance_and_stop(app, dispatcher, confirmations, smtp, contacts)
+    _register_background_tasks(app, dispatcher, store, clock)
+    _register_drain_handlers(app, dispatcher, confirmations, smtp, contacts)
 
     def oldest_age_s() -> float:
         oldest = queue.oldest_queued_at
@@ -93,14 +97,17 @@ def create_app(settings: NotifierSettings) -> faust.App:
 
 
 def _add_table(app: faust.App, name: str, description: str) -> DirectTable:
-    """Add a table whose changelog keeps entries for STATUS_RETENTION."""
+    """Add a table to the app, with the partitions of alerts.raised.v1.
+
+    Its changelog is compacted, and its records are deleted after STATUS_RETENTION.
+    """
     return add_table(
         app, DirectTable, name, ALERTS_RAISED.partitions, description, extra_topic_configs=_CHANGELOG_TOPIC_CONFIG
     )
 
 
 def _create_smtp_client(settings: NotifierSettings) -> SmtpClient:
-    """Create the client of the mail server from the SMTP and DKIM settings."""
+    """Create the client of the mail server from the SMTP and DKIM settings; without a DKIM key it signs no mails."""
     password = settings.smtp_password.get_secret_value() if settings.smtp_password else None
     key = settings.build_signing_key()
     return SmtpClient(
@@ -118,7 +125,7 @@ def _create_smtp_client(settings: NotifierSettings) -> SmtpClient:
 
 
 def _create_mail_policy(settings: NotifierSettings) -> MailPolicy:
-    """Create the mail policy from the settings; the hourly limit 0 becomes None."""
+    """Create the mail policy from the settings; the hourly limit 0 becomes None: no limit."""
     return MailPolicy(
         sender=settings.parse_sender(),
         bounces_to=settings.parse_bounce_address(),
@@ -128,8 +135,8 @@ def _create_mail_policy(settings: NotifierSettings) -> MailPolicy:
     )
 
 
-def _start_background_tasks(app: faust.App, dispatcher: MailDispatcher, store: DeliveryStore, clock: Clock) -> None:
-    """Run the dispatcher and the hourly purge for the lifetime of the worker."""
+def _register_background_tasks(app: faust.App, dispatcher: MailDispatcher, store: DeliveryStore, clock: Clock) -> None:
+    """Register the dispatcher's loop and the hourly purge of the store, which run for the lifetime of the worker."""
 
     async def purge() -> None:
         purged = await store.purge_expired(clock.now())
@@ -140,16 +147,17 @@ def _start_background_tasks(app: faust.App, dispatcher: MailDispatcher, store: D
     app.timer(_PURGE_INTERVAL_S)(purge)
 
 
-def _drain_on_rebalance_and_stop(
+def _register_drain_handlers(
     app: faust.App,
     dispatcher: MailDispatcher,
     confirmations: ConfirmationDelivery,
     smtp: SmtpClient,
-    contacts: Contacts,
+    contacts: ContactsClient,
 ) -> None:
-    """Finish and record the mails in progress before partitions are revoked and before the worker stops.
+    """Register handlers that finish and record the mails in progress before a rebalance and before the worker stops.
 
-    A mail that is cancelled might be sent twice. The partitions' next owner reads the queued alerts again.
+    A mail that is cancelled might be sent twice. The queue is cleared: the partitions' next owner reads the queued
+    alerts again. After a rebalance the dispatcher resumes; before a stop the two clients are closed after the drain.
     """
 
     async def drain(*_args: object, **_kwargs: object) -> None:

@@ -27,7 +27,10 @@ _MAX_CACHED: Final = 10_000
 
 
 class _RequestRound:
-    """The users whose contacts are requested together, collected while the round before is in progress."""
+    """One round of requests: the users whose contacts are requested together, and their results.
+
+    Calls join the round while the round before is in progress; they wait for `is_done` and then read the results.
+    """
 
     def __init__(self) -> None:
         self.user_ids: set[UUID] = set()
@@ -40,16 +43,16 @@ class _RequestRound:
         """Users whose bounce was reported meanwhile: their response may be older, and must not be cached."""
 
 
-class Contacts:
-    """A client that reads contacts from user_manager over gRPC, for one event loop. Connects at the first request.
+class ContactsClient:
+    """A client of user_manager over gRPC that finds contacts, in batches and cached, and reports bounces.
 
-    Many mails request contacts at once, so requests are batched: one round of requests is in progress at a time, and
-    all calls meanwhile share the next round. So no response is older than its call, and a slow user_manager receives
-    fewer and larger requests.
+    For one event loop; connects at the first request. Many mails request contacts at once, so one round of requests is
+    in progress at a time, and all calls meanwhile share the next round. So no response is older than its call, and a
+    slow user_manager receives fewer and larger requests. Contacts who may receive alerts are cached for some seconds.
     """
 
     def __init__(self, target: str, cache_s: float) -> None:
-        """`target` is host:port. A contact who may receive alerts is cached for `cache_s` seconds."""
+        """`target` is host:port. A contact who may receive alerts is cached for `cache_s` seconds, others are not."""
         self._target = target
         self._cache_s = cache_s
         self._channel: grpc.aio.Channel | None = None
@@ -60,13 +63,17 @@ class Contacts:
         self._rounds_task: asyncio.Task[None] | None = None
 
     async def find_contact(self, user_id: UUID) -> Contact | None:
-        """Return the contact of a user, or None if the user does not exist. Otherwise like `find_contacts`."""
+        """Return the contact of a user from the cache or from user_manager; None: the user does not exist.
+
+        Shares a request with other calls. Returns within twice DEADLINE_S. Raises UserManagerUnavailable.
+        """
         return (await self.find_contacts([user_id])).get(user_id)
 
     async def find_contacts(self, user_ids: Collection[UUID]) -> Mapping[UUID, Contact]:
         """Return the contacts of these users by id, without users who do not exist.
 
-        Returns within twice DEADLINE_S: the rest of the round in progress, and the next round. Raises
+        Cached contacts are returned from the cache; for the others the call joins the next round of requests and waits
+        for it. Returns within twice DEADLINE_S: the rest of the round in progress, and the next round. Raises
         UserManagerUnavailable if a request for one of these users failed. Cancelling the call does not affect other
         calls.
         """
@@ -88,9 +95,10 @@ class Contacts:
         return known
 
     async def report_bounce(self, user_id: UUID, at: datetime) -> None:
-        """Report that at `at` (aware) a mail server rejected the user's address as non-existent. Idempotent.
+        """Report to user_manager that at `at` (aware) a mail server rejected the user's address as non-existent.
 
-        Returns within DEADLINE_S. Raises UserManagerUnavailable.
+        Makes one attempt, within DEADLINE_S, and deletes the user's contact from the cache even if the attempt fails.
+        Idempotent. Raises UserManagerUnavailable.
         """
         bounced_at = Timestamp()
         bounced_at.FromDatetime(at)
@@ -103,16 +111,20 @@ class Contacts:
             self._evict(user_id)
 
     async def close(self) -> None:
-        """Close the connection; calls in progress raise UserManagerUnavailable."""
+        """Cancel the rounds of requests and close the connection; calls that wait for contacts raise
+        UserManagerUnavailable."""
         if self._rounds_task is not None:
             self._rounds_task.cancel()
             await asyncio.wait([self._rounds_task])
-            self._fail_waiting()  # a task that is cancelled before its first step runs no `finally`
+            self._fail_waiting_calls()  # a task that is cancelled before its first step runs no `finally`
         if self._channel is not None:
             await self._channel.close()
 
     async def _run_rounds(self) -> None:
-        """Request the contacts of one round after the other, until no call waits."""
+        """Request the contacts of one round after the other, until no call waits for a next round.
+
+        Sets `is_done` after each round. If this task is cancelled, all waiting calls fail.
+        """
         try:
             while self._next_round.user_ids:
                 await asyncio.sleep(0)  # all calls of this iteration of the event loop join the round
@@ -121,10 +133,13 @@ class Contacts:
                 self._current_round.is_done.set()
                 self._current_round = None
         finally:
-            self._fail_waiting()
+            self._fail_waiting_calls()
 
-    def _fail_waiting(self) -> None:
-        """Fail all calls that wait for a round that will not be completed."""
+    def _fail_waiting_calls(self) -> None:
+        """Fail all calls that wait for a round that will not be completed, and reset the rounds.
+
+        The next call then starts a new task. Without waiting calls only resets.
+        """
         for unfinished in (self._current_round, self._next_round):
             if unfinished is not None:
                 unfinished.failed |= dict.fromkeys(unfinished.user_ids, "the question was broken off")
@@ -132,7 +147,11 @@ class Contacts:
         self._rounds_task, self._current_round, self._next_round = None, None, _RequestRound()
 
     async def _request_round(self, current: _RequestRound) -> None:
-        """Send all requests of a round concurrently, for the users whose contacts are not cached."""
+        """Send all requests of a round concurrently, and store contacts and failures in the round.
+
+        Contacts that are cached by now are taken from the cache; the other users are divided into requests of
+        MAX_USERS_PER_REQUEST at most.
+        """
         current.contacts |= self._find_cached(current.user_ids)  # some may have been cached since they joined
         missing = iter(current.user_ids - current.contacts.keys())
         requests = []
@@ -141,7 +160,11 @@ class Contacts:
         await asyncio.gather(*requests)
 
     async def _request_contacts(self, current: _RequestRound, user_ids: Iterable[UUID]) -> None:
-        """Send one request and store the contacts, or the failure, in the round."""
+        """Send one request and store in the round its contacts, or the error text for each of its users.
+
+        Raises nothing after a gRPC error. Caches the contacts, except those of users whose bounce was reported
+        meanwhile. Ignores contacts that were not requested.
+        """
         by_text = {str(user_id): user_id for user_id in user_ids}
         try:
             response = await UserServiceStub(self._get_channel()).GetContacts(
@@ -158,7 +181,7 @@ class Contacts:
                     self._cache_contact(current.contacts[user_id])
 
     def _find_cached(self, user_ids: Iterable[UUID]) -> dict[UUID, Contact]:
-        """Return the cached contacts of these users, and delete the expired ones."""
+        """Return the unexpired cached contacts of these users by id; delete the expired contacts of these users."""
         now = time.monotonic()
         found = {}
         for user_id in user_ids:
@@ -172,7 +195,10 @@ class Contacts:
         return found
 
     def _cache_contact(self, contact: Contact) -> None:
-        """Cache a contact if the user may be mailed, in place of the oldest one if the cache is full."""
+        """Cache a contact who is confirmed, not paused and not suppressed; delete the user's earlier entry in any case.
+
+        If the cache holds _MAX_CACHED contacts, the new contact replaces the oldest.
+        """
         self._cache.pop(contact.user_id, None)
         # A user who cannot be mailed may confirm a second later: a cached "not confirmed" would drop the first alert.
         if not contact.confirmed or contact.paused or contact.suppressed:
@@ -182,7 +208,7 @@ class Contacts:
         self._cache[contact.user_id] = (time.monotonic() + self._cache_s, contact)
 
     def _evict(self, user_id: UUID) -> None:
-        """Delete a user's contact from the cache, and do not cache the response of the request in progress."""
+        """Delete a user's contact from the cache, and keep the round in progress from caching it again."""
         self._cache.pop(user_id, None)
         if self._current_round is not None:
             self._current_round.outdated.add(user_id)
@@ -195,7 +221,7 @@ class Contacts:
 
 
 def _to_contact(user_id: UUID, message: ContactMessage) -> Contact:
-    """Convert the contract's contact message to a Contact."""
+    """Convert the contract's contact message to a Contact of this user, field by field."""
     return Contact(
         user_id=user_id,
         email=message.email,

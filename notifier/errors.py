@@ -62,11 +62,14 @@ class UndecodableError(Exception):
 
 
 class MalformedHeaderError(ValueError):
-    """A header was not written by `notifier.mail.alert_header`."""
+    """The value of a mail's header is not one that `notifier.mail.alert_header` writes."""
 
 
 class NotSent(Exception):
-    """A mail was not sent. The text is for logs and for the headers of a dead letter."""
+    """The base of all errors after which a mail is not known to be sent; subclasses set `permanent`.
+
+    The text is for logs and for the headers of a dead letter.
+    """
 
     permanent: ClassVar[bool]
     """True if another attempt cannot succeed."""
@@ -77,7 +80,7 @@ class NotSent(Exception):
     """No attempt before this time can succeed; None: unknown."""
 
     def __init__(self, text: str = "", reason: FailureReason | None = None, retry_at: datetime | None = None) -> None:
-        """`reason` None: the default reason of the class."""
+        """`reason` None: the default reason of the class. `retry_at` None: the time is unknown."""
         super().__init__(text)
         if reason is not None:
             self.reason = reason
@@ -85,7 +88,10 @@ class NotSent(Exception):
 
 
 class TemporarilyRefused(NotSent):
-    """The mail server rejected this mail temporarily, or the connection broke before the mail was complete."""
+    """The mail server rejected this mail temporarily, or the connection broke while the mail was sent.
+
+    Another attempt may succeed; other mails are not affected.
+    """
 
     permanent = False
     reason = FailureReason.PUT_OFF
@@ -101,7 +107,7 @@ class LostAfterData(TemporarilyRefused):
 
 
 class PermanentlyRefused(NotSent):
-    """The mail server, or our own check, rejected this mail permanently."""
+    """The mail server, or our own check, rejected this mail permanently: it is dead-lettered without a retry."""
 
     permanent = True
 
@@ -115,7 +121,7 @@ class HardBounce(PermanentlyRefused):
 class MailServerUnavailable(NotSent):
     """The mail server is unreachable, its circuit is open, or it rejects our greeting, login or sender.
 
-    Transient even after a 5yz reply: a mistake in our settings must not lose an alert.
+    Affects all mails. Transient even after a 5yz reply: a mistake in our settings must not lose an alert.
     """
 
     permanent = False
@@ -124,7 +130,10 @@ class MailServerUnavailable(NotSent):
 
 
 class UserManagerUnavailable(NotSent):
-    """user_manager returned an error, or no response within the deadline."""
+    """user_manager returned an error or no response within the deadline, or our client was closed.
+
+    Transient, and affects all mails.
+    """
 
     permanent = False
     affects_all_mails = True

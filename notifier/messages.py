@@ -70,12 +70,19 @@ class ConfirmationRequest:
 
 
 def decode_raised_alert(value: bytes | None) -> RaisedAlert:
-    """Decode a value of alerts.raised.v1. Raises UndecodableError."""
+    """Decode a value of alerts.raised.v1: one alert.
+
+    Raises UndecodableError for None, for bytes that are no AlertRaised, and for a missing, invalid or unknown field
+    value.
+    """
     return _to_raised_alert(_parse_message(alerts_pb.AlertRaised, value))
 
 
 def decode_retry(value: bytes | None) -> Retry:
-    """Decode a value of alerts.retry.v1. Raises UndecodableError."""
+    """Decode a value of alerts.retry.v1: a deferred mail with its alerts in their order, attempts and times.
+
+    Raises UndecodableError, also for a record without its times, and for alerts of several users.
+    """
     message = _parse_message(alerts_pb.AlertRetry, value)
     if not (message.HasField("not_before") and message.HasField("first_attempt_at")):
         raise UndecodableError("AlertRetry without its times")
@@ -92,7 +99,7 @@ def decode_retry(value: bytes | None) -> Retry:
 
 
 def encode_retry(retry: Retry) -> bytes:
-    """Encode a value of alerts.retry.v1."""
+    """Encode a value of alerts.retry.v1, with the alerts' original messages, so that unknown fields survive."""
     message = alerts_pb.AlertRetry(attempt=retry.attempt, sealed=retry.sealed)
     first, *others = retry.alerts
     message.alert.ParseFromString(first.original)
@@ -104,10 +111,10 @@ def encode_retry(retry: Retry) -> bytes:
 
 
 def decode_confirmation_request(value: bytes | None) -> ConfirmationRequest | None:
-    """Decode the request for a confirmation mail in a value of users.changed.v1.
+    """Decode the request for a confirmation mail in a value of users.changed.v1; only a registration holds one.
 
     Returns None for a tombstone and for every other change, also for one that this version does not know. Raises
-    UndecodableError.
+    UndecodableError, also for a registration without a confirmation id.
     """
     if value is None:
         return None
@@ -120,7 +127,11 @@ def decode_confirmation_request(value: bytes | None) -> ConfirmationRequest | No
 
 
 def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
-    """Convert an AlertRaised message to a RaisedAlert. Raises UndecodableError if a field is missing or invalid."""
+    """Convert an AlertRaised message to a RaisedAlert, which also holds the message's bytes with unknown fields.
+
+    Keeps the last _MAX_EARLIER_COUNTS earlier counts only; counts that are not known become None. Raises
+    UndecodableError if a field is missing or invalid.
+    """
     if not (message.HasField("window_start") and message.HasField("cause_published_at")):
         raise UndecodableError("AlertRaised without its times")
     window_start = _to_datetime(message.window_start)
@@ -177,7 +188,7 @@ def _parse_uuid(text: str) -> UUID:
 
 
 def _to_datetime(timestamp: Timestamp) -> datetime:
-    """Convert a protobuf timestamp to a UTC datetime. Raises UndecodableError if it is outside the calendar."""
+    """Convert a protobuf timestamp to a UTC datetime. Raises UndecodableError if it is outside of datetime's range."""
     try:
         return timestamp.ToDatetime(UTC)
     except (ValueError, OverflowError):

@@ -13,7 +13,10 @@ _ALERTS: Final = (1, 2, 5, 10, 20, 50, 100, 200)
 
 
 class NotifierMetrics:
-    """The notifier's own metrics; those of Faust are in `chassis.faust.internals.metrics`."""
+    """The notifier's own metrics: counts and durations of mails, alerts, retries, dead letters and bounce reports.
+
+    The metrics of Faust are in `chassis.faust.internals.metrics`.
+    """
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -53,35 +56,41 @@ class NotifierMetrics:
         ).labels().set_function(lambda: float(is_circuit_open()))
 
     def count_sent_mail(self, kind: str, took_s: float) -> None:
-        """Count a mail that was sent and observe how long it took, in seconds. `kind`: "alerts" or "confirmation"."""
+        """Count a mail that was sent and record its duration, in the histogram and as that of the last mail.
+
+        `kind`: "alerts" or "confirmation". `took_s`: seconds.
+        """
         self._emails.labels(status="success", kind=kind).inc()
         self._seconds.observe(took_s)
         self._last_seconds.set(took_s)
 
     def count_failed_mail(self, kind: str) -> None:
-        """Count a failed attempt to send a mail."""
+        """Count a failed attempt to send a mail. `kind`: "alerts" or "confirmation"."""
         self._emails.labels(status="failure", kind=kind).inc()
 
     def observe_mailed_alerts(self, alerts: tuple[RaisedAlert, ...], now: datetime) -> None:
-        """Observe the number of alerts in a sent mail, and each alert's delay since the publication of its cause."""
+        """Observe the number of alerts in a sent mail, and each alert's delay in seconds since its cause's publication.
+
+        A negative delay, because of different clocks, counts as 0.
+        """
         self._group.observe(len(alerts))
         for each in alerts:
             self._delay.observe(max((now - each.cause_published_at).total_seconds(), 0.0))
 
     def count_deferred_mail(self, kind: str, reason: FailureReason | str) -> None:
-        """Count a mail that was deferred, by the reason of its failure."""
+        """Count a mail that was deferred, by kind ("alerts" or "confirmation") and by the reason of its failure."""
         self._retries.labels(kind=kind, reason=str(reason)).inc()
 
     def count_dead_letter(self, reason: str) -> None:
-        """Count an event that was dead-lettered."""
+        """Count an event that was dead-lettered, by a short reason such as "undecodable" or "gave_up"."""
         self._dead.labels(reason=reason).inc()
 
     def count_dropped_alerts(self, reason: str, alerts: int = 1) -> None:
-        """Count alerts that need no mail."""
+        """Count `alerts` alerts that need no mail, by a short reason such as "already_sent" or "user_gone"."""
         self._dropped.labels(reason=reason).inc(alerts)
 
     def count_dropped_confirmation(self, reason: str) -> None:
-        """Count a confirmation request that needs no mail."""
+        """Count a confirmation request that needs no mail, by a short reason such as "already_sent"."""
         self._confirmations_dropped.labels(reason=reason).inc()
 
     def count_bounce_report(self, outcome: str) -> None:

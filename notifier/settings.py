@@ -67,7 +67,10 @@ class NotifierSettings(StreamSettings):
     @field_validator("mail_from", "bounces_to")
     @classmethod
     def _validate_mailbox(cls, value: str | None) -> str | None:
-        """Require a mailbox in ASCII with a user name and a domain. Raises ValueError."""
+        """Return the value unchanged if it is None or a mailbox in ASCII with a user name and a domain.
+
+        Raises ValueError otherwise.
+        """
         if value is None:
             return None
         try:
@@ -81,7 +84,7 @@ class NotifierSettings(StreamSettings):
     @field_validator("smtp_ca_file")
     @classmethod
     def _validate_ca_file(cls, value: Path | None) -> Path | None:
-        """Require a readable file with certificates. Raises ValueError."""
+        """Return the value unchanged if it is None or a readable file of certificates. Raises ValueError otherwise."""
         if value is not None:
             try:
                 ssl.create_default_context(cafile=value)
@@ -91,7 +94,7 @@ class NotifierSettings(StreamSettings):
 
     @model_validator(mode="after")
     def _validate_login(self) -> Self:
-        """Require user name and password together, and encryption for them. Raises ValueError."""
+        """Require user name and password both or neither, and with them an encrypted connection. Raises ValueError."""
         if (self.smtp_username is None) != (self.smtp_password is None):
             raise ValueError("SMTP_USERNAME and SMTP_PASSWORD: give both or neither")
         if self.smtp_username is not None and self.smtp_security == "plaintext":
@@ -108,17 +111,20 @@ class NotifierSettings(StreamSettings):
         return self
 
     def build_signing_key(self) -> SigningKey | None:
-        """Return the DKIM key that signs mails; None: mails are not signed."""
+        """Return the DKIM key that signs mails; None if DKIM is not configured: mails are not signed.
+
+        Raises ValueError for an invalid key.
+        """
         if not (self.dkim_domain and self.dkim_selector and self.dkim_key):
             return None
         return SigningKey(self.dkim_domain, self.dkim_selector, self.dkim_key.get_secret_value().encode())
 
     def parse_bounce_address(self) -> Address | None:
-        """Return the mailbox for bounces; None: bounces go to the sender."""
+        """Return the parsed `bounces_to`, the mailbox for bounces; None: bounces go to the sender."""
         return _parse_mailbox(self.bounces_to) if self.bounces_to is not None else None
 
     def parse_sender(self) -> Address:
-        """Return the mailbox that mails are sent from."""
+        """Return the parsed `mail_from`, the mailbox that mails are sent from."""
         return _parse_mailbox(self.mail_from)
 
 

@@ -34,7 +34,10 @@ first of them. All are read again at once, unless some were dead-lettered."""
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AlertBatch:
-    """The alerts of one user that arrived in one event."""
+    """The alerts of one user that arrived in one event: one new alert, or the alerts of a retry record.
+
+    Batches stay whole in the queue; a mail contains one or several of them.
+    """
 
     alerts: tuple[RaisedAlert, ...]
     pending_event: object
@@ -72,7 +75,7 @@ class AlertBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlannedMail:
-    """A mail to one user that is due: the batches that it contains."""
+    """A mail to one user that is due: the batches that it contains. `MailQueue.pop_due_mail` creates it."""
 
     user_id: UUID
     batches: tuple[AlertBatch, ...]
@@ -84,7 +87,7 @@ class PlannedMail:
 
     @property
     def alerts(self) -> tuple[RaisedAlert, ...]:
-        """The alerts of the mail, without duplicates."""
+        """The alerts of the mail in the order of its batches, each id once; only those of `in_flight_ids`, if any."""
         by_id = {each.alert.alert_id: each for batch in self.batches for each in batch.alerts}
         return tuple(
             each for alert_id, each in by_id.items() if not self.in_flight_ids or alert_id in self.in_flight_ids
@@ -103,14 +106,18 @@ class _QueuedBatch:
 class _UserQueue:
     """The queued batches of one user, with the values from which the due time of the next mail is computed.
 
-    Some users have thousands of alerts at once, so these values are updated with each batch instead of computed anew.
+    Some users have thousands of alerts at once, so an added batch updates these values; they are only computed anew
+    when batches are removed or the user state changes. `MailQueue` sets `mail_in_flight` and `due_at`.
     """
 
     user: UserState
+    """The stored state of the user."""
     entries: list[_QueuedBatch] = field(default_factory=list)
     """Sorted by `sort_key`; batches with equal keys in the order in which they were added."""
     mail_in_flight: PlannedMail | None = None
+    """The mail that is being delivered; None: no mail is."""
     due_at: datetime | None = None
+    """The time of the user's valid entry in the heap; None: no mail is scheduled."""
     first_queued_at: datetime = _DISTANT_FUTURE
     """The time at which the oldest queued batch was added."""
     group_complete_at: datetime = _DISTANT_FUTURE
@@ -120,22 +127,23 @@ class _UserQueue:
     deferred_ids: set[UUID | None] = field(default_factory=set)
     """The batch ids of the deferred batches."""
     sealed_batches: list[AlertBatch] = field(default_factory=list)
+    """The batches that are mailed alone, in the order in which they were included."""
     in_flight_entries: list[_QueuedBatch] = field(default_factory=list)
     """The batches with alerts of the mail that was in flight before a crash."""
 
     def insert(self, entry: _QueuedBatch, group_wait: timedelta) -> None:
-        """Add a batch at its position and update the due-time values."""
+        """Add a batch at its position by `sort_key`, after equal keys, and include it in the due-time values."""
         insort(self.entries, entry, key=lambda each: each.batch.sort_key)
         self._update_due_values(entry, group_wait)
 
     def remove_batches(self, removed: Iterable[AlertBatch], user: UserState, group_wait: timedelta) -> None:
-        """Remove batches, replace the user state and recompute the due-time values."""
+        """Remove these very batches (by identity), replace the user state and compute all due-time values anew."""
         removed_ids = set(map(id, removed))
         self.entries = [each for each in self.entries if id(each.batch) not in removed_ids]
         self.recompute(user, group_wait)
 
     def recompute(self, user: UserState, group_wait: timedelta) -> None:
-        """Replace the user state and compute all due-time values anew."""
+        """Replace the user state and compute all due-time values anew from the queued batches."""
         self.user = user
         self.first_queued_at, self.group_complete_at, self.held_until = (
             _DISTANT_FUTURE,
@@ -149,14 +157,16 @@ class _UserQueue:
     def iter_missing_retry_deadlines(self) -> Iterator[datetime]:
         """Yield, for each deferred batch that has not been read yet, the time until which the user's mails wait for it.
 
-        The batch's own time may have passed while no worker was running.
+        This is MISSING_RETRY_TIMEOUT after the batch's own time. That time counts as no earlier than when the user's
+        oldest queued batch was added (it may have passed while no worker was running), and as no later than MAX_PAUSE
+        after. Omits batches whose time was ALERT_LIFETIME or longer before.
         """
         for batch_id, until in self.user.deferred_batches:
             if batch_id not in self.deferred_ids and self.first_queued_at - until < ALERT_LIFETIME:
                 yield (min(max(until, self.first_queued_at), self.first_queued_at + MAX_PAUSE) + MISSING_RETRY_TIMEOUT)
 
     def _update_due_values(self, entry: _QueuedBatch, group_wait: timedelta) -> None:
-        """Include one batch in the due-time values."""
+        """Include one batch in the due-time values, and in the lists of sealed and in-flight batches it belongs to."""
         queued_at, batch = entry.queued_at, entry.batch
         self.first_queued_at = min(self.first_queued_at, queued_at)
         if batch.not_before is None:
@@ -172,7 +182,11 @@ class _UserQueue:
 
 
 class MailQueue:
-    """A queue of alerts per user, ordered by due time. At most one mail of a user is in flight."""
+    """A queue of alerts per user, ordered by the time at which the user's next mail is due.
+
+    `MailDispatcher` adds batches and takes due mails; `AlertDelivery` calls `finish` or `put_back` for each mail. At
+    most one mail of a user is in flight; its batches stay in the queue until `finish`.
+    """
 
     def __init__(self, group_wait: timedelta) -> None:
         """`group_wait`: how long a user's first alert waits for others. Zero: each batch is a mail of its own."""
@@ -192,9 +206,10 @@ class MailQueue:
         return min((each.first_queued_at for each in self._user_queues.values()), default=None)
 
     def add(self, batch: AlertBatch, now: datetime, user: UserState) -> AlertBatch:
-        """Add a batch and return it as queued, with `not_before` limited to MAX_PAUSE from now.
+        """Add a batch to its user's queue and schedule the user's next mail; return the batch as queued.
 
-        `user`: the stored state of the user; used if the user has no other batch in the queue.
+        Its `not_before` is limited to MAX_PAUSE from now. `user`: the stored state of the user; ignored if the user has
+        other batches in the queue.
         """
         if batch.not_before is not None:  # limits what a wrong clock wrote
             batch = replace(batch, not_before=min(batch.not_before, now + MAX_PAUSE))
@@ -205,9 +220,10 @@ class MailQueue:
         return batch
 
     def pop_due_mail(self, now: datetime) -> PlannedMail | None:
-        """Return the mail that has been due longest; None if no mail is due.
+        """Compose and return the mail that has been due longest; None if no mail is due.
 
-        The mail is in flight until `finish` or `put_back` is called with it.
+        The mail is in flight until `finish` or `put_back` is called with it: until then no other mail of its user is
+        due. Its batches stay in the queue.
         """
         while self._due_heap and self._due_heap[0][0] <= now:
             due_at, _, user_id = heapq.heappop(self._due_heap)
@@ -223,11 +239,18 @@ class MailQueue:
 
     @property
     def next_due_at(self) -> datetime | None:
-        """The earliest time at which a mail may be due if no alert is added; None: the queue is empty."""
+        """The earliest time at which a mail may be due if no alert is added; None: no mail is scheduled.
+
+        May be too early: entries of the heap that are out of date count, too.
+        """
         return self._due_heap[0][0] if self._due_heap else None
 
     def list_other_batches(self, mail: PlannedMail) -> tuple[tuple[AlertBatch, ...], ...]:
-        """Return the user's queued batches that this mail in flight does not contain, grouped by possible mail."""
+        """Return the user's queued batches that this mail in flight does not contain, in groups that may be combined.
+
+        First each sealed batch alone, then all others as one group; with a group wait of zero each batch is alone.
+        Empty if the mail is no longer in flight.
+        """
         user_queue = self._user_queues.get(mail.user_id)
         if user_queue is None or user_queue.mail_in_flight is not mail:
             return ()
@@ -238,8 +261,9 @@ class MailQueue:
         return (*((batch,) for batch in alone), *((grouped,) if grouped else ()))
 
     def finish(self, mail: PlannedMail, removed: Iterable[AlertBatch], user: UserState) -> None:
-        """End the flight of a mail and remove the batches that are `removed`; its other batches stay queued.
+        """End the flight of a mail and remove the batches that are `removed`; the user's other batches stay queued.
 
+        Schedules the user's next mail if batches are left. `removed` may name batches that the mail does not contain.
         `user`: the user state as stored after the mail. Does nothing if the queue was cleared since.
         """
         user_queue = self._user_queues.get(mail.user_id)
@@ -255,20 +279,30 @@ class MailQueue:
             del self._user_queues[mail.user_id]
 
     def put_back(self, mail: PlannedMail) -> None:
-        """End the flight of a mail that was not tried: all of its batches stay queued."""
+        """End the flight of a mail that was not tried: its batches stay queued, and the user's next mail is scheduled.
+
+        Does nothing if the queue was cleared since.
+        """
         user_queue = self._user_queues.get(mail.user_id)
         if user_queue is not None and user_queue.mail_in_flight is mail:
             user_queue.mail_in_flight = None
             self._schedule_user(mail.user_id, user_queue)
 
     def clear(self) -> None:
-        """Remove all alerts, because the partitions are revoked: their next owner reads the events again."""
+        """Remove all alerts, also those of mails in flight, whose `finish` or `put_back` then does nothing.
+
+        Called when the partitions are revoked: their next owner reads the events again.
+        """
         self._user_queues.clear()
         self._due_heap.clear()
         self._alert_count = 0
 
     def _schedule_user(self, user_id: UUID, user_queue: _UserQueue) -> None:
-        """Put the user into the heap with the due time of the next mail, if this time has changed."""
+        """Put the user into the heap with the due time of the next mail, if this time has changed.
+
+        While a mail of the user is in flight, no mail is scheduled. Older entries of the user stay in the heap;
+        `pop_due_mail` skips them.
+        """
         due_at = None if user_queue.mail_in_flight is not None else self._compute_due_time(user_queue)
         if due_at != user_queue.due_at:
             user_queue.due_at = due_at
@@ -276,7 +310,12 @@ class MailQueue:
                 heapq.heappush(self._due_heap, (due_at, next(self._tie_breaker), user_id))
 
     def _compute_due_time(self, user_queue: _UserQueue) -> datetime:
-        """Return the time at which the user's next mail is due."""
+        """Return the time at which the user's next mail is due.
+
+        For a mail that was in flight before a crash: once its batches are complete and may be tried, or the timeout
+        after which the rest is no longer awaited. Else for sealed batches: the earliest time of one. Otherwise once the
+        group wait is over, all deferred batches may be tried, and no missing retry record is awaited.
+        """
         in_flight_ids = user_queue.user.in_flight_ids
         if in_flight_ids:
             first = min((each.queued_at for each in user_queue.in_flight_entries), default=user_queue.first_queued_at)
@@ -296,7 +335,10 @@ class MailQueue:
         )
 
     def _compose_mail(self, user_id: UUID, user_queue: _UserQueue, now: datetime) -> PlannedMail | None:
-        """Return the user's next mail.
+        """Return the user's next mail, which is due.
+
+        This is the mail that was in flight before a crash; else the sealed batch with the earliest time, alone; else
+        the user's first batches, up to MAX_ALERTS_PER_MAIL alerts (one batch if the group wait is zero).
 
         None: a mail was in flight before a crash and some of its alerts did not come again in time. The user is then
         scheduled anew, without that mail.
@@ -324,7 +366,7 @@ def _get_earliest_attempt_time(batch: AlertBatch) -> datetime:
 
 
 def _find_batches_of_mail(batches: Iterable[AlertBatch], alert_ids: frozenset[UUID]) -> tuple[AlertBatch, ...]:
-    """Return the batches that together contain all alerts of a mail; empty if some alerts are missing.
+    """Return the batches that together contain all alerts of a mail, in their order; empty if some are missing.
 
     Returns batches with further alerts only if the batches without them do not contain all alerts of the mail.
     """
@@ -337,7 +379,7 @@ def _find_batches_of_mail(batches: Iterable[AlertBatch], alert_ids: frozenset[UU
 
 
 def _take_batches_for_one_mail(batches: Iterable[AlertBatch]) -> Iterator[AlertBatch]:
-    """Yield the first batches, at least one, until the next would exceed MAX_ALERTS_PER_MAIL."""
+    """Yield the first batches, at least one, until the next would make more than MAX_ALERTS_PER_MAIL alerts."""
     alert_count = 0
     for batch in batches:
         alert_count += len(batch.alerts)

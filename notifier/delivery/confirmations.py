@@ -31,7 +31,11 @@ place."""
 
 
 class ConfirmationDelivery:
-    """The use case that mails confirmation links; a request that is retried does not delay other users' requests."""
+    """The use case that mails confirmation links: each request is a task, which also acknowledges its event.
+
+    A request that is retried does not delay other users' requests; one user's requests are handled in order. At most
+    _MAX_CONCURRENT_REQUESTS are in progress.
+    """
 
     def __init__(
         self,
@@ -65,11 +69,15 @@ class ConfirmationDelivery:
 
     @property
     def is_blocked_by_outage(self) -> bool:
-        """True while a request waits because the mail server or user_manager is unavailable for all mails."""
+        """True while a request pauses before another attempt because the mail server or user_manager is unavailable."""
         return bool(self._blocked)
 
     async def start(self, pending_event: PendingEvent, request: ConfirmationRequest) -> None:
-        """Start a task that handles a confirmation request; wait first while too many requests are in progress."""
+        """Start a task that handles a confirmation request, after the same user's previous request.
+
+        Waits first while _MAX_CONCURRENT_REQUESTS are in progress. Returns before the request is complete; the task
+        acknowledges the event.
+        """
         await self._capacity.acquire()
         previous = self._last_task_by_user.get(request.user_id)
         task = self._last_task_by_user[request.user_id] = asyncio.create_task(
@@ -81,8 +89,9 @@ class ConfirmationDelivery:
     async def stop_and_drain(self, within_s: float) -> None:
         """Cancel the tasks that pause before an attempt, and wait until the attempts in progress have ended.
 
-        Cancels attempts that last longer than `within_s` seconds. Requests that were not completed are not
-        acknowledged: the partition's next owner reads them again.
+        Cancels attempts that last longer than `within_s` seconds, and waits one more second for what is cancelled.
+        Requests that were not completed are not acknowledged: the partition's next owner reads them again. Requests may
+        be started again afterwards.
         """
         self._is_draining = True
         for task in self._tasks - self._attempting:
@@ -96,7 +105,7 @@ class ConfirmationDelivery:
         self._is_draining = False
 
     def _on_task_done(self, user_id: UUID, task: asyncio.Task[None]) -> None:
-        """Remove a finished task and free its place."""
+        """Remove a finished or cancelled task from all sets, and free its place for another request."""
         self._tasks.discard(task)
         self._blocked.discard(task)
         if self._last_task_by_user.get(user_id) is task:
@@ -108,7 +117,8 @@ class ConfirmationDelivery:
     ) -> None:
         """Wait for the user's previous request, complete this one and acknowledge its event.
 
-        A bug in the handling dead-letters the event and raises nothing.
+        Does not acknowledge the event if a drain stopped its attempts or the partition is revoked before. A bug in the
+        handling is logged, dead-letters the event and raises nothing.
         """
         event = pending_event.event
         if previous is not None:
@@ -125,13 +135,14 @@ class ConfirmationDelivery:
     async def _deliver_with_retries(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:
         """Attempt the mail, with a backoff between attempts, until the request is mailed, dropped or dead-lettered.
 
-        Returns True then; False if the attempts stopped because the partition is revoked: its next owner handles the
-        event. Each attempt requests the contact anew, so that the request is dropped once the user is deleted or
-        confirmed.
+        Returns True then; False if the attempts stopped because the worker drains or the partition is revoked: its next
+        owner handles the event. Each attempt requests the contact anew, so that the request is dropped once the user is
+        deleted or confirmed.
 
+        A permanent failure dead-letters the event at once; if the address does not exist, user_manager is notified.
         During an outage that affects all mails the attempts continue for the lifetime of the request, since they delay
         nobody. A request whose own recipient is refused gets MAX_CONFIRMATION_ATTEMPTS; its user can request another
-        mail.
+        mail. A pause lasts at least until the failure's `retry_at`.
         """
         task = _get_current_task()
         requested_at = datetime.fromtimestamp(event.message.timestamp, UTC)
@@ -171,18 +182,24 @@ class ConfirmationDelivery:
         return self._is_draining or not self._topics.is_still_ours(event)
 
     async def _run_attempt(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:
-        """Make one attempt that `stop_and_drain` waits for instead of cancelling it; the result is `_attempt`'s."""
+        """Make one attempt, registered so that `stop_and_drain` waits for its end instead of cancelling it at once.
+
+        Returns True if the request is mailed or dropped, False if it is left to the partition's next owner. Raises
+        NotSent.
+        """
         task = _get_current_task()
         self._attempting.add(task)
         try:
-            return await self._attempt(event, request)
+            return await self._send_if_needed(event, request)
         finally:
             self._attempting.discard(task)
 
-    async def _attempt(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:
-        """Send the confirmation mail, or drop the request if the mail is not needed.
+    async def _send_if_needed(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:
+        """Send the confirmation mail and record durably that it was sent, or drop the request if it is not needed.
 
-        Returns True then; False if the partition is revoked before the mail is begun. Raises NotSent.
+        Drops the request if its mail was sent before, the user does not exist, or there is no link to confirm (such as
+        after the confirmation). Returns True if the request is mailed or dropped; False if the worker drains or the
+        partition is revoked before the mail is begun. Counts the result. Raises NotSent.
         """
         if self._store.was_confirmation_mailed(event, request.confirmation_id):
             self._metrics.count_dropped_confirmation("already_sent")
@@ -208,7 +225,10 @@ class ConfirmationDelivery:
         return True
 
     async def _report_bounce(self, user_id: UUID, at: datetime) -> None:
-        """Report once to user_manager that the user's address does not exist, and count the result."""
+        """Report to user_manager, in one attempt, that the user's address does not exist; count the result.
+
+        A failed attempt raises nothing.
+        """
         try:
             await self._contacts.report_bounce(user_id, at)
             self._metrics.count_bounce_report("told")
@@ -216,7 +236,10 @@ class ConfirmationDelivery:
             self._metrics.count_bounce_report("not_told")
 
     async def _dead_letter(self, event: EventT[bytes], label: str, reason: str) -> None:
-        """Publish an event to the dead-letter topic. `label`: the metric label; `reason`: the text in the header."""
+        """Publish an event to the dead-letter topic, and count it.
+
+        `label`: the metric label; `reason`: the text in the header.
+        """
         await self._topics.publish_dead_letter(event, reason)
         self._metrics.count_dead_letter(label)
 

@@ -54,7 +54,11 @@ _USER_MANAGER_MAX_PAUSE: Final = timedelta(seconds=30)
 
 
 class AlertDelivery:
-    """The use case that delivers mails with alerts, several concurrently."""
+    """The use case that delivers mails with alerts, several concurrently; the dispatcher calls `deliver` for each.
+
+    Brings each mail to its end: requests the contact, sends the mail, stores the result, defers or dead-letters the
+    alerts of a mail that failed, removes the completed batches from the queue and acknowledges their events.
+    """
 
     def __init__(
         self,
@@ -86,20 +90,28 @@ class AlertDelivery:
         self._paused_until: datetime | None = None
 
     async def deliver(self, mail: PlannedMail) -> datetime | None:
-        """Send, defer, drop or dead-letter a mail.
+        """Send, defer, drop or dead-letter a mail, and acknowledge the events of its completed batches.
 
-        Returns None, or, if the mail server or user_manager is unavailable for all mails, the time until which no other
-        mail should be tried. A bug in the handling of the mail dead-letters the mail and raises nothing.
+        Returns None; or the time until which no other mail should be tried, if user_manager is unavailable or the
+        circuit to the mail server is open: in the latter case the mail is put back into the queue. Does nothing if the
+        partitions are revoked. An unexpected error is logged, dead-letters the mail and raises nothing.
         """
         try:
-            return await self._process(mail)
+            return await self._check_and_attempt(mail)
         except Exception as error:  # a bug must cost one mail, kept as evidence, and not the worker
             log.error("notifier.failed", error=type(error).__name__, exc_info=error)
             await self._dead_letter(mail, mail.batches, "bug", f"{type(error).__name__} in the notifier")
             return None
 
-    async def _process(self, mail: PlannedMail) -> datetime | None:
-        """Finish a mail that was delivered before, has expired or exceeds the hourly limit; otherwise attempt it."""
+    async def _check_and_attempt(self, mail: PlannedMail) -> datetime | None:
+        """Drop a mail that was sent before, dead-letter expired batches, defer above the hourly limit; else attempt it.
+
+        Does nothing if the partitions are revoked. First deletes the dead-lettered status of requeued alerts. A mail is
+        also dropped if all of its alerts have a delivery status; the events of a dropped mail are acknowledged. A mail
+        that the server may have is not checked against the hourly limit, and expires only as a whole; of another mail
+        the batches that have not expired stay queued. Returns None, or the time until which no other mail should be
+        tried.
+        """
         if not self._is_still_ours(mail):
             return None
         event, now = _get_first_event(mail), self._clock.now()
@@ -131,10 +143,18 @@ class AlertDelivery:
             until = min(allowed_at, now + MAX_PAUSE)
             await self._defer(mail, undelivered, user, until, FailureReason.ENOUGH_FOR_NOW)
             return None
-        return await self._attempt(mail, undelivered, user)
+        return await self._request_contact_and_send(mail, undelivered, user)
 
-    async def _attempt(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState) -> datetime | None:
-        """Request the contact and send the mail, or handle the failure; the result is that of `deliver`."""
+    async def _request_contact_and_send(
+        self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState
+    ) -> datetime | None:
+        """Request the contact and send the mail; drop, defer or dead-letter the mail if that is not possible.
+
+        Drops the mail if the user does not exist or is unconfirmed, paused or suppressed; if the server may have the
+        mail, its alerts are then marked as mailed. Returns None; or the time until which no other mail should be tried:
+        the end of the pause if user_manager is unavailable, the next attempt of the circuit breaker if the circuit is
+        open, in which case the mail is put back into the queue untried.
+        """
         try:
             contact = await self._contacts.find_contact(mail.user_id)
             self._user_manager_failures = 0
@@ -153,11 +173,14 @@ class AlertDelivery:
         except NotSent as error:
             await self._handle_failure(mail, alerts, user, error)
             if isinstance(error, UserManagerUnavailable):
-                return self._begin_pause()
+                return self._begin_user_manager_pause()
         return None
 
-    def _begin_pause(self) -> datetime:
-        """Begin a pause after a failure of user_manager, unless one is running already; return the end of the pause."""
+    def _begin_user_manager_pause(self) -> datetime:
+        """Begin a pause after a failure of user_manager, unless one is running already; return the end of the pause.
+
+        The pauses grow with each consecutive one, from _USER_MANAGER_BASE_PAUSE to _USER_MANAGER_MAX_PAUSE.
+        """
         now = self._clock.now()
         if self._paused_until is None or self._paused_until <= now:
             self._user_manager_failures += 1
@@ -166,7 +189,12 @@ class AlertDelivery:
         return self._paused_until
 
     async def _send(self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, contact: Contact) -> None:
-        """Write the in-flight state, send the mail, write that it was sent, acknowledge its events. Raises NotSent."""
+        """Write the in-flight state, send the mail, write that it was sent, acknowledge its events.
+
+        Waits before the next step until each write is durable. Waits for a free connection, and sends nothing if the
+        partitions are revoked by then. Completes the batches whose alerts all have a status; others stay queued. Counts
+        the mail, sent or failed. Raises NotSent.
+        """
         event, began = _get_first_event(mail), time.perf_counter()
         cause = min(each.cause_published_at for each in alerts)
         now = self._clock.now()
@@ -196,7 +224,11 @@ class AlertDelivery:
     async def _handle_failure(
         self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, error: NotSent
     ) -> None:
-        """Dead-letter a mail after a permanent failure or at the end of its lifetime; otherwise defer it."""
+        """Dead-letter a mail after a permanent failure or at the end of its lifetime; otherwise defer it by a backoff.
+
+        Reports a hard bounce to user_manager after the dead letter. The mail counts the attempts of its most tried
+        batch and the lifetime of its youngest; it is deferred sealed if the mail server may have it.
+        """
         now = self._clock.now()
         if error.permanent:
             await self._dead_letter(mail, mail.batches, "refused", str(error))
@@ -235,8 +267,12 @@ class AlertDelivery:
         """Publish the mail's alerts to the retry topic, to be tried at `until`, and acknowledge their events.
 
         All other queued alerts of the user are deferred with the mail, as untried: they could not be mailed before it,
-        and an event that stays in memory for many pauses would make the worker count as stuck. `tried`: the mail counts
-        as attempted. `sealed`: the mail server may have the mail.
+        and an event that stays in memory for many pauses would make the worker count as stuck. Alerts with a delivery
+        status are left out. An unsealed mail may become several records; the records are _RETRY_SPACING apart.
+
+        `alerts`: the undelivered alerts of the mail. `reason`: the metric label. `tried`: the mail counts as attempted.
+        `sealed`: the mail server may have the mail, so its alerts stay in flight in the user's state. Counts
+        one deferred mail. Raises TooLargeToWaitError.
         """
         other_batches = self._queue.list_other_batches(mail)
         deferred = (*mail.batches, *chain.from_iterable(other_batches))
@@ -264,9 +300,11 @@ class AlertDelivery:
         await self._save_and_acknowledge(mail, user, deferred)
 
     async def _dead_letter(self, mail: PlannedMail, batches: Sequence[AlertBatch], label: str, reason: str) -> None:
-        """Publish some of a mail's batches to the dead-letter topic; the mail's other batches stay queued.
+        """Publish the events of some of a mail's batches to the dead-letter topic, and acknowledge them.
 
-        `label` is the metric label, `reason` the text in the dead letter's header.
+        Also marks their alerts as dead-lettered and counts each event. Batches whose alerts all have a delivery status
+        are only acknowledged. The mail's other batches stay queued. `label` is the metric label, `reason` the text in
+        the dead letter's header.
         """
         event, now = _get_first_event(mail), self._clock.now()
         for batch in batches:
@@ -281,9 +319,10 @@ class AlertDelivery:
     async def _save_and_acknowledge(
         self, mail: PlannedMail, user: UserState, completed: Sequence[AlertBatch] | None = None
     ) -> None:
-        """Save the user's state, remove the completed batches from the queue and acknowledge their events.
+        """Save the user's state if it changed, remove the completed batches from the queue, acknowledge their events.
 
-        `completed` None: all batches of the mail. Its other batches stay queued. Does nothing after a rebalance.
+        Waits before the last two steps until all writes are durable. Ends the flight of the mail. `completed` None: all
+        batches of the mail. Its other batches stay queued. Does nothing after a rebalance.
         """
         completed = mail.batches if completed is None else completed
         event = _get_first_event(mail)
@@ -297,7 +336,10 @@ class AlertDelivery:
             await _get_pending_event(batch).acknowledge()
 
     async def _report_bounce(self, user_id: UUID, at: datetime) -> None:
-        """Report to user_manager that the user's address does not exist; give up after _BOUNCE_REPORT_ATTEMPTS."""
+        """Report to user_manager that the user's address does not exist, and count whether that succeeded.
+
+        Makes _BOUNCE_REPORT_ATTEMPTS, a pause apart; raises nothing if all fail.
+        """
         for attempt in range(_BOUNCE_REPORT_ATTEMPTS):
             try:
                 await self._contacts.report_bounce(user_id, at)
@@ -313,18 +355,21 @@ class AlertDelivery:
         return user.with_mail_sent(now, batch_ids, self._policy.mails_per_hour)
 
     def _clear_requeued_dead_letters(self, batches: Iterable[AlertBatch]) -> None:
-        """Delete the dead-lettered status of alerts that an operator requeued."""
+        """Delete the dead-lettered status of alerts that an operator requeued, so that they are mailed after all.
+
+        Other batches and alerts that were mailed are not changed.
+        """
         for batch in batches:
             if _get_pending_event(batch).requeued:
                 self._store.clear_dead_lettered(_get_pending_event(batch).event, batch.alert_ids)
 
     def _select_undelivered(self, mail: PlannedMail) -> tuple[RaisedAlert, ...]:
-        """Return the alerts of the mail that have no delivery status yet."""
+        """Return the alerts of the mail, in its order, that are neither mailed nor dead-lettered yet."""
         event = _get_first_event(mail)
         return tuple(each for each in mail.alerts if self._store.find_status(event, each.alert.alert_id) is None)
 
     def _find_open_alert_ids(self, batches: Iterable[AlertBatch]) -> set[UUID]:
-        """Return the ids of the alerts in these batches that have no delivery status yet."""
+        """Return the ids of the alerts in these batches that are neither mailed nor dead-lettered yet."""
         return {
             alert_id
             for batch in batches
@@ -333,13 +378,14 @@ class AlertDelivery:
         }
 
     def _find_completed_batches(self, mail: PlannedMail) -> tuple[AlertBatch, ...]:
-        """Return the batches of the mail in which every alert has a delivery status."""
+        """Return the batches of the mail in which every alert is mailed or dead-lettered."""
         return tuple(batch for batch in mail.batches if not self._find_open_alert_ids((batch,)))
 
     def _was_sent_before(self, mail: PlannedMail) -> bool:
         """Return True if the mail was in flight before a crash and one of its alerts at least is recorded as mailed.
 
-        All alerts of a mail are recorded together, so one record proves that the mail was sent.
+        All alerts of a mail are recorded together, so one record proves that the mail was sent. False for a mail that
+        was not in flight before a crash.
         """
         return any(
             self._store.find_status(_get_first_event(mail), each) is DeliveryStatus.MAILED
@@ -347,7 +393,7 @@ class AlertDelivery:
         )
 
     def _is_still_ours(self, mail: PlannedMail) -> bool:
-        """Return True if this worker still owns the partitions of all events of the mail."""
+        """Return True if this worker still owns the partitions of all events of the mail, False after a rebalance."""
         return all(self._topics.is_still_ours(_get_pending_event(batch).event) for batch in mail.batches)
 
 
@@ -365,12 +411,12 @@ def _get_alert_ids(alerts: Iterable[RaisedAlert]) -> set[UUID]:
 
 
 def _get_batch_ids(batches: Iterable[AlertBatch]) -> frozenset[UUID]:
-    """Return the ids of those of these batches that were deferred."""
+    """Return the batch ids of those of these batches that were deferred; new batches have no id."""
     return frozenset(batch_id for batch in batches if (batch_id := batch.batch_id) is not None)
 
 
 def _group_by_lifetime_start(batches: Iterable[AlertBatch]) -> Iterator[tuple[AlertBatch, ...]]:
-    """Yield the batches in groups for one retry record each, ordered by start of lifetime.
+    """Yield the batches in groups for one retry record each, ordered by start of lifetime, the oldest first.
 
     A group spans _MAX_LIFETIME_SPREAD at most, and no more than MAX_ALERTS_PER_MAIL alerts unless it is one batch.
     """
@@ -386,7 +432,10 @@ def _group_by_lifetime_start(batches: Iterable[AlertBatch]) -> Iterator[tuple[Al
 
 
 def _choose_drop_reason(contact: Contact | None) -> str:
-    """Return the metric label that explains why the contact gets no alerts."""
+    """Return the metric label that explains why a contact gets no alerts, for a contact who must not get them.
+
+    "user_gone" for None, else "suppressed", "unconfirmed" or "paused", in this order of precedence.
+    """
     if contact is None:
         return "user_gone"
     if contact.suppressed:

@@ -19,7 +19,10 @@ texts written meanwhile."""
 
 
 class MailDispatcher:
-    """A loop that takes due mails from a `MailQueue` and starts a delivery task for each."""
+    """A loop that takes due mails from a `MailQueue` and starts a delivery task for each, a limited number at a time.
+
+    The agents add batches to the queue through `enqueue`. All deliveries pause while a delivery reports an outage.
+    """
 
     def __init__(
         self,
@@ -29,7 +32,10 @@ class MailDispatcher:
         connections: int,
         max_queued_alerts: int = MAX_QUEUED_ALERTS,
     ) -> None:
-        """`connections`: how many mails the server takes at a time."""
+        """`connections`: how many mails the server takes at a time; some more are in progress, to be ready for it.
+
+        `max_queued_alerts`: the capacity of the queue, which `wait_for_capacity` enforces.
+        """
         self._queue = queue
         self._delivery = delivery
         self._clock = clock
@@ -47,7 +53,7 @@ class MailDispatcher:
         return self._paused_until is not None and self._paused_until > self._clock.now()
 
     async def wait_for_capacity(self, is_retry: bool = False) -> None:
-        """Wait until another alert may be queued.
+        """Wait until another batch may be queued; `enqueue` itself has no limit.
 
         New alerts may use half of the capacity only; the other half is for retries, because all new alerts may be
         waiting for some retry.
@@ -58,12 +64,18 @@ class MailDispatcher:
             await self._has_capacity.wait()
 
     def enqueue(self, batch: AlertBatch, user: UserState) -> None:
-        """Queue a batch; it is delivered when its mail is due. `user`: the stored state of the user."""
+        """Queue a batch and wake the loop; the batch is delivered when its mail is due.
+
+        Does not wait and has no limit. `user`: the stored state of the user.
+        """
         self._queue.add(batch, self._clock.now(), user)
         self._changed.set()
 
     async def run(self) -> None:
-        """Deliver due mails in tasks, until cancelled."""
+        """Start a delivery task for each due mail, until cancelled.
+
+        Waits while no mail may be started, until a mail is due, an alert is queued, a task ends or `resume` is called.
+        """
         while True:
             self._changed.clear()
             mail = self._pop_next_mail()
@@ -79,7 +91,8 @@ class MailDispatcher:
     async def stop_and_drain(self, within_s: float) -> None:
         """Start no more mails, wait until those in progress have ended, and clear the queue.
 
-        Cancels what is still in progress after `within_s` seconds. No mail is started before `resume` is called.
+        Cancels what is still in progress after `within_s` seconds, and waits one more second for that. Calls of
+        `wait_for_capacity` return. No mail is started before `resume` is called.
         """
         self._is_stopped = True
         if self._tasks:
@@ -92,18 +105,24 @@ class MailDispatcher:
         self._has_capacity.set()
 
     def resume(self) -> None:
-        """Start mails again after `stop_and_drain`."""
+        """Let the loop start mails again after `stop_and_drain`, and wake it."""
         self._is_stopped = False
         self._changed.set()
 
     def _pop_next_mail(self) -> PlannedMail | None:
-        """Return a due mail if one may be started now, otherwise None."""
+        """Take a due mail from the queue if one may be started now; otherwise return None.
+
+        None while the dispatcher is stopped or paused, while enough mails are in progress, or if no mail is due.
+        """
         if self._is_stopped or self.is_paused or len(self._tasks) >= self._max_concurrent_mails:
             return None
         return self._queue.pop_due_mail(self._clock.now())
 
     def _compute_wait_s(self) -> float | None:
-        """Return the seconds until a mail may be due; None: wait until something changes."""
+        """Return the real seconds until a mail may be started: once it is due and a pause is over.
+
+        None: only an event can make it possible (an alert is queued, a task ends, `resume`).
+        """
         due_at = self._queue.next_due_at
         if due_at is None or self._is_stopped or len(self._tasks) >= self._max_concurrent_mails:
             return None
@@ -112,7 +131,10 @@ class MailDispatcher:
         return self._clock.real_seconds(due_at - self._clock.now()) + 0.001  # a timer may end a little early
 
     async def _deliver(self, mail: PlannedMail) -> None:
-        """Deliver a mail; pause all deliveries if its delivery found a service unavailable."""
+        """Deliver a mail; if its delivery returns a time because of an outage, pause all deliveries until then.
+
+        A running pause is only extended, never shortened.
+        """
         until = await self._delivery.deliver(mail)
         if until is not None:
             self._paused_until = max(until, self._paused_until or until)

@@ -10,19 +10,26 @@ from typing import Self
 
 
 class InFlightLimit:
-    """A semaphore that limits the number of unconfirmed mails of a worker."""
+    """A limit on the number of unconfirmed mails of a worker, shared by alert and confirmation mails.
+
+    Each delivery takes a slot from `create_slot`; the SMTP client acquires the slot just before the mail's content.
+    """
 
     def __init__(self, limit: int) -> None:
         """`limit`: the maximal number of unconfirmed mails."""
         self._semaphore = asyncio.Semaphore(limit)
 
     def create_slot(self) -> "InFlightSlot":
-        """Return a context manager for sending and recording one mail."""
+        """Return a new slot, not acquired yet: a context manager for sending and recording one mail."""
         return InFlightSlot(self._semaphore)
 
 
 class InFlightSlot:
-    """One mail's slot, acquired before the mail's content is sent and released at the end of the `async with` block."""
+    """One mail's slot: acquired by `acquire`, not by entering, and released at the end of the `async with` block.
+
+    The SMTP client awaits `acquire` before it sends the mail's content. The block ends once the mail is recorded as
+    sent, or has failed; a slot that was never acquired releases nothing.
+    """
 
     def __init__(self, semaphore: asyncio.Semaphore) -> None:
         self._semaphore = semaphore

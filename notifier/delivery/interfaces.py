@@ -15,7 +15,7 @@ from notifier.messages import Retry
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PendingEvent:
-    """An event that is being processed, and the function that acknowledges it."""
+    """An event that is being processed, and the function that acknowledges it once its handling is complete."""
 
     event: EventT[bytes]
     acknowledge: Callable[[], Awaitable[None]]
@@ -24,14 +24,14 @@ class PendingEvent:
 
 
 class ContactsLike(Protocol):
-    """A source of users' contacts, implemented by `notifier.contacts.Contacts`."""
+    """A client that finds users' contacts and reports bounces, implemented by `notifier.contacts.ContactsClient`."""
 
     async def find_contact(self, user_id: UUID) -> Contact | None:
         """Return the contact of a user, or None if the user does not exist. Raises UserManagerUnavailable."""
         ...
 
     async def report_bounce(self, user_id: UUID, at: datetime) -> None:
-        """Report that the user's address does not exist. Raises UserManagerUnavailable."""
+        """Report, in one attempt, that at `at` the user's address did not exist. Raises UserManagerUnavailable."""
         ...
 
 
@@ -44,7 +44,11 @@ class SmtpClientLike(Protocol):
         envelope_from: str | None = None,
         before_content: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
-        """Send a mail; return once the server has accepted it. Raises NotSent."""
+        """Send a mail; return once the server has accepted it. Raises NotSent.
+
+        `envelope_from`: the address for bounces (None: the address in From). `before_content` is awaited when the
+        server is ready for the content, before its first byte is sent.
+        """
         ...
 
 
@@ -55,11 +59,11 @@ class EventTopics(Protocol):
     """
 
     async def publish_retry(self, user_id: UUID, retry: Retry) -> None:
-        """Publish a mail that must be sent later. Raises TooLargeToWaitError."""
+        """Publish a mail that must be sent later to the retry topic. Raises TooLargeToWaitError."""
         ...
 
     async def publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
-        """Publish an event to the dead-letter topic."""
+        """Publish an event to the dead-letter topic, with the reason in a header."""
         ...
 
     def is_still_ours(self, event: EventT[bytes]) -> bool:

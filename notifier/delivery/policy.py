@@ -9,7 +9,7 @@ from notifier.mail import Contact, build_envelope_sender
 
 @dataclass(frozen=True, slots=True)
 class MailPolicy:
-    """The sender, the hourly limit and the retry times of all mails."""
+    """The configured rules for all mails: sender, mailbox for bounces, hourly limit and retry times."""
 
     sender: Address
     bounces_to: Address | None = None
@@ -22,5 +22,8 @@ class MailPolicy:
     """The age at which an alert or a confirmation request is given up."""
 
     def envelope_from(self, contact: Contact) -> str | None:
-        """Return the envelope sender of mails to this contact (VERP); None: the address of the From header."""
+        """Return the envelope sender of mails to this contact, which names the contact's address (VERP).
+
+        None if no mailbox for bounces is configured: the address of the From header is used.
+        """
         return None if self.bounces_to is None else build_envelope_sender(self.bounces_to, contact.email)

@@ -19,8 +19,8 @@ default first pause of 5 s. No other user's mail waits behind it."""
 def compute_backoff(attempt: int, base: timedelta, chance: float) -> timedelta:
     """Return the pause after attempt number `attempt` (from 1) failed: exponential backoff with jitter.
 
-    The pause doubles from `base` to MAX_PAUSE. One half is fixed, the other is multiplied by `chance` (from 0 to 1), so
-    that mails that failed together are not retried together.
+    The pause doubles with each attempt, from `base` to MAX_PAUSE at most. One half is fixed, the other is multiplied by
+    `chance` (from 0 to 1), so that mails that failed together are not retried together.
     """
     doublings = min(attempt - 1, 16)  # enough to pass MAX_PAUSE, and no overflow
     full = min(base * float(2**doublings), MAX_PAUSE)
@@ -38,9 +38,10 @@ def compute_next_attempt_time(
 ) -> datetime | None:
     """Return the time of the next attempt after attempt number `attempt` (from 1) failed `now`; None: give up.
 
-    `not_before`, if known, is the time before which no attempt can succeed (`NotSent.retry_at`). It is respected up to
-    MAX_PAUSE from now, and mails that wait for it are spread over a further pause. The last attempt is at the end of
-    the lifetime.
+    Gives up once `lifetime` has passed since `first_attempt_at`. The pause is that of `compute_backoff`. `not_before`,
+    if known, is the time before which no attempt can succeed (`NotSent.retry_at`). It is respected up to MAX_PAUSE from
+    now, and mails that wait for it are spread over a further pause. The result is never later than the end of the
+    lifetime, at which the last attempt is made.
     """
     end = first_attempt_at + lifetime
     if now >= end:

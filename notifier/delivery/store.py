@@ -40,9 +40,10 @@ class Table(Protocol):
 
 
 class DeliveryStore:
-    """The delivery statuses of alerts and confirmation mails, and the states of users.
+    """The delivery statuses of alerts and confirmation mails, and the states of users, in two tables.
 
-    Each read and write names an event, because Faust's tables are partitioned like the events. A write is durable once
+    Deliveries read them so that nothing is mailed twice, and write to them before and after each mail. Each read and
+    write names an event, because Faust's tables are partitioned like the events. A write is durable once
     `wait_until_persisted` has returned.
     """
 
@@ -57,11 +58,11 @@ class DeliveryStore:
         return self._find_status_by_key(event, _encode_id(alert_id))
 
     def was_confirmation_mailed(self, event: EventT[bytes], confirmation_id: str) -> bool:
-        """Return True if the mail for this confirmation id was sent."""
+        """Return True if the mail for this confirmation id is recorded as sent, False otherwise."""
         return self._find_status_by_key(event, _confirmation_key(confirmation_id)) is DeliveryStatus.MAILED
 
     def load_user_state(self, event: EventT[bytes], user_id: UUID) -> UserState:
-        """Return the stored state of a user; an empty state if none is stored."""
+        """Return the stored state of a user; an empty state if none is stored or the entry cannot be decoded."""
         set_current_event(event)
         return UserState.decode(self._users.get(_encode_id(user_id)))
 
@@ -71,7 +72,7 @@ class DeliveryStore:
         self._users.write(event, _encode_id(user_id), entry or None)
 
     def mark_mailed(self, event: EventT[bytes], alert_ids: Iterable[UUID], at: datetime) -> None:
-        """Write that these alerts were mailed at `at`."""
+        """Write that these alerts were mailed at `at`, in place of any status that they had."""
         for each in alert_ids:
             self._statuses.write(event, _encode_id(each), _encode_time(at))
 
@@ -80,21 +81,25 @@ class DeliveryStore:
         self._statuses.write(event, _confirmation_key(confirmation_id), _encode_time(at))
 
     def mark_dead_lettered(self, event: EventT[bytes], alert_ids: Iterable[UUID], at: datetime) -> None:
-        """Write that these alerts were dead-lettered at `at`, except those that were mailed."""
+        """Write that these alerts were dead-lettered at `at`, except those that are recorded as mailed."""
         for each in alert_ids:
             if self.find_status(event, each) is not DeliveryStatus.MAILED:
                 self._statuses.write(event, _encode_id(each), _DEAD_LETTER_PREFIX + _encode_time(at))
 
     def clear_dead_lettered(self, event: EventT[bytes], alert_ids: Iterable[UUID]) -> None:
-        """Delete the status of those of these alerts that are dead-lettered, so that they are mailed again."""
+        """Delete the status of those of these alerts that are dead-lettered, so that they can be mailed.
+
+        Alerts that are mailed, or have no status, are not changed.
+        """
         for each in alert_ids:
             if self.find_status(event, each) is DeliveryStatus.DEAD_LETTERED:
                 self._statuses.write(event, _encode_id(each), None)
 
     async def wait_until_persisted(self, event: EventT[bytes]) -> None:
-        """Wait until the broker has acknowledged all writes for the event's partition.
+        """Wait until the broker has acknowledged the writes made so far for the event's partition, in both tables.
 
-        If a write failed, crashes the worker and never returns, so that no event is acknowledged after it.
+        Returns at once if nothing was written. If the last write of a table failed, logs this, crashes the worker and
+        never returns, so that no event is acknowledged after it.
         """
         partition = event.message.partition
         last = (self._statuses.last_write(partition), self._users.last_write(partition))
@@ -109,13 +114,17 @@ class DeliveryStore:
             await asyncio.Event().wait()  # the worker is ended from outside; nothing may be done before
 
     async def purge_expired(self, now: datetime) -> int:
-        """Delete statuses older than STATUS_RETENTION and expired user states; return the number of deleted entries."""
+        """Delete statuses older than STATUS_RETENTION and user states that no longer affect any mail.
+
+        Deletes from this worker's own copies of the tables only, not from the changelogs. Returns the number of deleted
+        entries of both tables.
+        """
         oldest = _encode_time(now - STATUS_RETENTION)
         statuses = await self._statuses.purge(lambda entry: entry.removeprefix(_DEAD_LETTER_PREFIX) < oldest)
         return statuses + await self._users.purge(lambda entry: UserState.decode(entry).is_expired(now))
 
     def _find_status_by_key(self, event: EventT[bytes], key: bytes) -> DeliveryStatus | None:
-        """Return the status that is stored under a table key; None: no entry."""
+        """Return the status that is stored under a key, in the partition of `event`; None: no entry."""
         set_current_event(event)
         entry = self._statuses.get(key)
         if entry is None:

@@ -24,7 +24,10 @@ def compute_batch_id(alert_ids: Iterable[UUID]) -> UUID:
 
 @dataclass(frozen=True, slots=True)
 class UserState:
-    """The mails of one user: sent within the last hour, in flight, and deferred to the retry topic."""
+    """The mails of one user: sent within the last hour, in flight, and deferred to the retry topic.
+
+    The value of an entry in the store's table of users; `with…` and `without…` return changed copies.
+    """
 
     mailed_at: tuple[datetime, ...] = ()
     """Times (UTC, ascending) at which the mail server accepted mails with alerts. Holds no more than the hourly limit
@@ -38,7 +41,8 @@ class UserState:
     def compute_next_mail_time(self, now: datetime, per_hour: int | None) -> datetime:
         """Return the time from which another mail is allowed by a limit of `per_hour` mails in any hour.
 
-        Returns `now` when a mail is allowed immediately. `per_hour` None: no limit.
+        Returns `now` when a mail is allowed immediately, otherwise the time at which the oldest of the last
+        `per_hour` mails is an hour old. `per_hour` None: no limit.
         """
         recent = self._find_recent_mail_times(now)
         if per_hour is None or len(recent) < per_hour:
@@ -46,13 +50,14 @@ class UserState:
         return recent[-per_hour] + HOUR
 
     def with_mail_in_flight(self, alert_ids: Iterable[UUID]) -> Self:
-        """Return a copy in which a mail with these alerts is in flight."""
+        """Return a copy in which a mail with exactly these alerts is in flight, in place of any other."""
         return replace(self, in_flight_ids=frozenset(alert_ids))
 
     def with_mail_sent(self, now: datetime, batch_ids: Collection[UUID], per_hour: int | None) -> Self:
         """Return a copy in which a mail was sent at `now` that contained all alerts of these deferred batches.
 
-        `per_hour` is the limit of `compute_next_mail_time`: the copy holds no more times than this limit needs.
+        The copy is without these batches and without a mail in flight. `per_hour` is the limit of
+        `compute_next_mail_time`: the copy holds no more times of sent mails than this limit needs, none if it is None.
         """
         recent = (
             (*self._find_recent_mail_times(now), _truncate_to_milliseconds(now))[-per_hour:]
@@ -62,27 +67,36 @@ class UserState:
         return replace(self.without_batches(batch_ids), mailed_at=recent)
 
     def without_batches(self, batch_ids: Collection[UUID]) -> Self:
-        """Return a copy without these deferred batches and without a mail in flight."""
+        """Return a copy without these deferred batches, if it has them, and also without a mail in flight."""
         others = tuple(each for each in self.deferred_batches if each[0] not in batch_ids)
         return replace(self, in_flight_ids=frozenset(), deferred_batches=others)
 
     def with_deferred_batches(self, batch_ids: Collection[UUID], until: datetime, now: datetime) -> Self:
         """Return a copy in which these batches are deferred until `until` and no mail is in flight.
 
-        The copy drops other batches whose time passed more than an hour before `now`.
+        Replaces the times of batches that were deferred before. The copy drops other batches whose time passed an hour
+        or longer before `now`.
         """
         others = tuple(each for each in self.deferred_batches if each[0] not in batch_ids and now - each[1] < HOUR)
         added = ((each, _truncate_to_milliseconds(until)) for each in batch_ids)
         return replace(self, in_flight_ids=frozenset(), deferred_batches=(*others, *added))
 
     def has_newer_retry(self, batch_id: UUID, until: datetime) -> bool:
-        """Return True if a later record of the retry topic replaced the one that deferred this batch until `until`."""
+        """Return True if a later record of the retry topic replaced the one that deferred this batch until `until`.
+
+        The replacement is stored in the state with a later time, compared in milliseconds. False if the batch is stored
+        with the same or an earlier time, or not at all.
+        """
         return any(
             each == batch_id and _truncate_to_milliseconds(until) < later for each, later in self.deferred_batches
         )
 
     def is_expired(self, now: datetime) -> bool:
-        """Return True if the state no longer affects any mail, so that it can be deleted."""
+        """Return True if the state no longer affects any mail, so that it can be deleted.
+
+        False while a mail is in flight, for an hour after the last mail, and until an hour after the time of the last
+        deferred batch.
+        """
         return not (
             self.in_flight_ids
             or self._find_recent_mail_times(now)
@@ -90,11 +104,14 @@ class UserState:
         )
 
     def _find_recent_mail_times(self, now: datetime) -> tuple[datetime, ...]:
-        """Return the times of the mails that were sent within the last hour."""
+        """Return the times of the mails that were sent less than an hour before `now`, ascending."""
         return tuple(each for each in self.mailed_at if now - each < HOUR)
 
     def encode(self) -> bytes:
-        """Return the table entry: a `PersonState` message with times in milliseconds since 1970."""
+        """Return the table entry: a `PersonState` message with times in milliseconds since 1970.
+
+        The entry of an empty state is empty.
+        """
         return state_pb2.PersonState(
             mailed_at=[_to_milliseconds(each) for each in self.mailed_at],
             on_its_way=sorted(each.bytes for each in self.in_flight_ids),

@@ -11,7 +11,7 @@ import pytest
 
 from chassis.db.database import Database
 from chassis.rpc import GrpcServer
-from notifier.contacts import MAX_USERS_PER_REQUEST, Contacts
+from notifier.contacts import MAX_USERS_PER_REQUEST, ContactsClient
 from tests.ports import free_port
 from tests.user_manager.conftest import Service
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
@@ -19,7 +19,7 @@ from user_manager.accounts import MAX_CONTACTS_PER_CALL, AccountUpdate
 from user_manager.model import SCHEMA
 from user_manager.rpc import SERVICE_NAME, STATUSES, UserService
 
-ClientTest = Callable[[Contacts], Awaitable[None]]
+ClientTest = Callable[[ContactsClient], Awaitable[None]]
 """A coroutine function that uses the notifier's client."""
 
 RunTest = Callable[[ClientTest], None]
@@ -44,7 +44,7 @@ def run_with_client(service: Service) -> Iterator[RunTest]:
 
     def run(test: ClientTest) -> None:
         async def run_and_close() -> None:
-            contacts = Contacts(f"127.0.0.1:{port}", cache_s=0)
+            contacts = ContactsClient(f"127.0.0.1:{port}", cache_s=0)
             try:
                 await test(contacts)
             finally:
@@ -67,7 +67,7 @@ def test_a_contact_arrives_as_the_account_is(service: Service, run_with_client: 
     service.registrations.confirm(service.build_confirmation_token(registration))
     account = service.accounts.update(registration.token, "ann@example.org", None, AccountUpdate(paused=True))
 
-    async def use_client(contacts: Contacts) -> None:
+    async def use_client(contacts: ContactsClient) -> None:
         found = await contacts.find_contacts([account.user_id, *(uuid4() for _ in range(MAX_USERS_PER_REQUEST))])
         assert set(found) == {account.user_id}
         contact = found[account.user_id]
@@ -87,7 +87,7 @@ def test_a_reported_bounce_suppresses_until_a_new_confirmation(service: Service,
     service.registrations.confirm(service.build_confirmation_token(registration))
     service.clock.advance(timedelta(days=1))
 
-    async def use_client(contacts: Contacts) -> None:
+    async def use_client(contacts: ContactsClient) -> None:
         before = await contacts.find_contact(user_id)
         assert before is not None
         for _ in range(2):
@@ -108,7 +108,7 @@ def test_a_reported_bounce_suppresses_until_a_new_confirmation(service: Service,
 def test_a_bounce_of_a_deleted_account_is_accepted(service: Service, run_with_client: RunTest) -> None:
     """An error would make the notifier retry the report for ever."""
 
-    async def use_client(contacts: Contacts) -> None:
+    async def use_client(contacts: ContactsClient) -> None:
         await contacts.report_bounce(uuid4(), service.clock.now())
 
     run_with_client(use_client)

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from notifier import contacts as module
-from notifier.contacts import MAX_USERS_PER_REQUEST, Contacts
+from notifier.contacts import MAX_USERS_PER_REQUEST, ContactsClient
 from notifier.errors import UserManagerUnavailable
 from notifier.mail import Contact
 from tests.notifier.users import USER, UserService, add_users, build_contact, run_with_contacts, wait_until
@@ -28,7 +28,7 @@ def find_contacts_in_turn(target: str, *user_ids: UUID, cache_s: float = 60) -> 
     """Return what `find_contact` returns for each user, one after the other."""
     answers: list[Contact | None] = []
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         for user_id in user_ids:
             answers.append(await contacts.find_contact(user_id))
 
@@ -86,7 +86,7 @@ def test_many_users_are_requested_in_requests_of_the_allowed_size(users: UserSer
     cause no request."""
     known, unknown = add_users(users, 2 * MAX_USERS_PER_REQUEST + 1), [uuid4() for _ in range(3)]
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         assert await contacts.find_contacts([]) == {}
         found = await contacts.find_contacts([*known, *unknown, *known])
         assert set(found) == set(known)
@@ -102,7 +102,7 @@ def test_calls_in_one_loop_iteration_share_a_request(users: UserService) -> None
     """300 concurrent calls cause one request."""
     ids = add_users(users, 300)
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         found = await asyncio.gather(*(contacts.find_contact(user_id) for user_id in ids))
         assert [contact.user_id for contact in found if contact is not None] == ids
 
@@ -114,7 +114,7 @@ def test_calls_during_a_request_share_the_next(users: UserService) -> None:
     """301 calls, spread over the time of the first request, cause two requests."""
     first, *others = add_users(users, 301)
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         users.open.clear()
         asked = [asyncio.create_task(contacts.find_contact(first))]
         await wait_until(lambda: len(users.requests) == 1, "the first request is under way")
@@ -133,7 +133,7 @@ def test_calls_right_after_a_response_share_the_next_request(users: UserService)
     """Callers that shared a response share the next request, also if another call has waited for it."""
     first, second, late = add_users(users, 50), add_users(users, 50), add_users(users, 1)
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         async def two_mails(one: UUID, other: UUID) -> None:
             assert await contacts.find_contact(one) is not None
             assert await contacts.find_contact(other) is not None
@@ -154,7 +154,7 @@ def test_no_response_is_older_than_its_call(users: UserService) -> None:
     """A user who confirms during a request gets the alert that comes after the confirmation."""
     users.add(build_contact(confirmed=False))
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         users.open.clear()
         before = asyncio.create_task(contacts.find_contact(USER))
         await wait_until(lambda: len(users.asked) == 1, "the answer is looked up")
@@ -174,7 +174,7 @@ def test_a_user_cached_meanwhile_is_not_requested_again(users: UserService) -> N
     """Several alerts for one user cause one request, also if they arrive during the request."""
     users.add(build_contact())
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         users.open.clear()
         asked = [asyncio.create_task(contacts.find_contact(USER))]
         await wait_until(lambda: len(users.asked) == 1, "the request is under way")
@@ -191,7 +191,7 @@ def test_a_failed_request_fails_exactly_its_own_calls(users: UserService) -> Non
     """Later calls cause another request."""
     first, second, third = add_users(users, 3)
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         users.refused = {str(first)}
         failed = await asyncio.gather(
             contacts.find_contact(first), contacts.find_contact(second), return_exceptions=True
@@ -210,7 +210,7 @@ def test_of_several_requests_one_may_fail(users: UserService) -> None:
     ids = add_users(users, MAX_USERS_PER_REQUEST + 1)
     users.refused = {str(ids[0])}
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         answers = await asyncio.gather(*(contacts.find_contact(user_id) for user_id in ids), return_exceptions=True)
         failed = {str(user_id) for user_id, answer in zip(ids, answers, strict=True) if not isinstance(answer, Contact)}
         (refused,) = (request for request in users.requests if str(ids[0]) in request)
@@ -226,7 +226,7 @@ def test_a_cancelled_call_does_not_affect_other_calls(users: UserService) -> Non
     """The request continues, also if the cancelled call started it, and even if no call is left."""
     first, second = add_users(users, 2)
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         users.open.clear()
         leaving, staying = (
             asyncio.create_task(contacts.find_contact(first)),
@@ -252,7 +252,7 @@ def test_a_request_fails_at_its_deadline(users: UserService, monkeypatch: pytest
     users.open.clear()
     first, second = add_users(users, 2)
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         asked = [asyncio.create_task(contacts.find_contact(first))]
         await wait_until(lambda: len(users.requests) == 1, "the first request is under way")
         asked.append(asyncio.create_task(contacts.find_contact(second)))
@@ -268,7 +268,7 @@ def test_closing_the_client_fails_waiting_calls(users: UserService, begun: bool)
     users.open.clear()
     first, second = add_users(users, 2)
 
-    async def asking(contacts: Contacts) -> None:
+    async def asking(contacts: ContactsClient) -> None:
         asked = [asyncio.create_task(contacts.find_contact(first))]
         if begun:
             await wait_until(lambda: len(users.requests) == 1, "the request is under way")
@@ -293,7 +293,7 @@ def test_a_bounce_is_reported_with_its_time(users: UserService) -> None:
     """The time is reported in UTC to the microsecond, whatever time zone the caller's datetime has."""
     at = datetime(2026, 2, 13, 12, 30, 15, 123456, tzinfo=timezone(timedelta(hours=2)))
 
-    async def reporting(contacts: Contacts) -> None:
+    async def reporting(contacts: ContactsClient) -> None:
         await contacts.report_bounce(USER, at)
 
     run_with_contacts(users.target, reporting)
@@ -308,7 +308,7 @@ def test_a_bounced_contact_is_not_cached(users: UserService, away: bool) -> None
     nevertheless."""
     users.add(build_contact())
 
-    async def reporting(contacts: Contacts) -> None:
+    async def reporting(contacts: ContactsClient) -> None:
         await contacts.find_contact(USER)
         if away:
             users.away.set()
@@ -329,7 +329,7 @@ def test_a_response_from_before_the_bounce_is_not_cached(users: UserService) -> 
     """The response was looked up before the report, and arrives after it."""
     users.add(build_contact())
 
-    async def reporting(contacts: Contacts) -> None:
+    async def reporting(contacts: ContactsClient) -> None:
         users.open.clear()
         before = asyncio.create_task(contacts.find_contact(USER))
         await wait_until(lambda: len(users.asked) == 1, "the answer is looked up")

@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 
 import grpc
 
-from notifier.contacts import Contacts
+from notifier.contacts import ContactsClient
 from tests.fakes.user_service import FakeUserService
 from towerwatch.users.v1.user_service_pb2 import (
     Contact as ContactMessage,
@@ -78,11 +78,11 @@ def add_users(users: FakeUserService, number: int) -> list[UUID]:
     return ids
 
 
-def run_with_contacts(target: str, check: Callable[[Contacts], Awaitable[None]], cache_s: float = 60) -> None:
+def run_with_contacts(target: str, check: Callable[[ContactsClient], Awaitable[None]], cache_s: float = 60) -> None:
     """Run a coroutine with a client of this target, and close the client."""
 
     async def run_and_close() -> None:
-        contacts = Contacts(target, cache_s)
+        contacts = ContactsClient(target, cache_s)
         try:
             await asyncio.wait_for(check(contacts), 4 * TIMEOUT_S)
         finally:
