@@ -288,7 +288,7 @@ def format_details(entry: DeadLetterEntry, record: ConsumerRecord) -> str:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterCounts:
-    """How many dead letters a list holds: in all, requeued, repeated in a later one, and by source topic and reason."""
+    """The numbers of dead letters in a list: in all, requeued, repeated in a later one, by source topic and reason."""
 
     letters: int
     """In all."""
