@@ -21,9 +21,9 @@ from notifier.dead_letters.dead_letter import (
     DeadLetterIndex,
     RecordId,
     build_note_headers,
+    count_dead_letters,
     extract_alerts,
     format_details,
-    summarize,
 )
 from notifier.dead_letters.decoding import escape_unprintable
 from notifier.errors import DeadLettersUnreadableError, NotRequeuable
@@ -42,22 +42,35 @@ Offsets = Mapping[TopicPartition, int]
 
 @dataclass(frozen=True, slots=True)
 class _DeadLetterTopic:
-    """The dead-letter topic, from its first record to the last one that it held when the command began."""
+    """A snapshot of the dead-letter topic, and the consumer that reads it: later records are not read.
+
+    The offsets were queried once, when the command opened the topic (`_open_dead_letters`).
+    """
 
     consumer: AIOKafkaConsumer
+    """Without a consumer group: it assigns partitions and positions itself, and commits nothing."""
     begins: Offsets
+    """The offset of each partition's first record."""
     ends: Offsets
-    """The offset after the last record."""
+    """The offset after each partition's last record."""
 
     async def read_all(self) -> list[DeadLetterEntry]:
-        """Return all dead letters, the oldest first, without their events' bytes."""
+        """Read the snapshot from begin to end, and return all its dead letters, the oldest first.
+
+        The entries hold no event's bytes. Notes are no entries: they mark their dead letters as requeued. Raises
+        DeadLettersUnreadableError.
+        """
         index = DeadLetterIndex()
         async for record in self._read_range(self.begins, self.ends):
             index.add(record)
         return index.build_entries()
 
     async def read_records(self, record_ids: Collection[RecordId]) -> AsyncIterator[ConsumerRecord]:
-        """Yield the records with these ids, those of one partition in their order."""
+        """Read the records with these ids again, and yield them, those of one partition by offset.
+
+        Skips other records between them; an id whose record the topic no longer has is left out. Raises
+        DeadLettersUnreadableError.
+        """
         offsets: dict[TopicPartition, set[int]] = {}
         for record_id in record_ids:
             partition = TopicPartition(ALERTS_DEAD_LETTER.name, record_id.partition)
@@ -69,9 +82,9 @@ class _DeadLetterTopic:
                 yield record
 
     async def _read_range(self, begins: Offsets, ends: Offsets) -> AsyncIterator[ConsumerRecord]:
-        """Yield the records of each partition from its begin to before its end.
+        """Yield the records of each partition with begin <= offset < end; the partitions in any order, mixed.
 
-        Raises DeadLettersUnreadableError when no record comes for half a minute.
+        Raises DeadLettersUnreadableError after 30 polls in a row, of one second each, without a record.
         """
         unread = {partition for partition in ends if begins[partition] < ends[partition]}
         if not unread:
@@ -97,7 +110,11 @@ class _DeadLetterTopic:
 async def list_dead_letters(
     bootstrap_servers: str, wanted: DeadLetterFilter, limit: int | None, *, only_summary: bool, as_json: bool
 ) -> int:
-    """Print up to `limit` dead letters that match a filter, the oldest first, and their numbers by reason.
+    """Print the dead letters that match a filter, a line for each, the oldest first, and then their counts by reason.
+
+    Prints at most `limit` dead letters (None: all), but counts all that match. `only_summary`: prints the counts alone.
+    `as_json`: prints each dead letter as a line of JSON and no counts; with `only_summary`, the counts as JSON. Notices
+    about further dead letters and an empty topic go to stderr.
 
     Returns the exit status, always 0. Raises DeadLettersUnreadableError or BrokerUnreachableError.
     """
@@ -112,14 +129,18 @@ async def list_dead_letters(
     if not entries:
         print(f"{ALERTS_DEAD_LETTER.name} is empty", file=sys.stderr)
     if as_json and only_summary:
-        print(summarize(found).to_json())
+        print(count_dead_letters(found).to_json())
     elif not as_json:
-        print(summarize(found))
+        print(count_dead_letters(found))
     return 0
 
 
 async def show_dead_letter(bootstrap_servers: str, record_id: RecordId) -> int:
-    """Print everything about one dead letter. Returns the exit status: 1 if no dead letter has this id."""
+    """Print everything about one dead letter: its entry, the key and headers of its record, and its event.
+
+    Returns the exit status: 0, or 1, after an error on stderr, if no dead letter has this id. Raises
+    DeadLettersUnreadableError or BrokerUnreachableError.
+    """
     async with _open_dead_letters(bootstrap_servers) as (topic, _):
         entries = [each for each in await topic.read_all() if each.dead_letter.record_id == record_id]
         for entry in entries:
@@ -131,11 +152,17 @@ async def show_dead_letter(bootstrap_servers: str, record_id: RecordId) -> int:
 async def requeue_dead_letters(
     bootstrap_servers: str, wanted: Sequence[RecordId] | DeadLetterFilter, now: datetime, *, dry_run: bool
 ) -> int:
-    """Publish the alerts of dead letters again, and print for each whether that was done.
+    """Publish the alerts of dead letters to alerts.raised.v1 again, and note in the dead-letter topic that it was done.
 
-    `wanted`: the ids of dead letters, or a filter for all that were not requeued before. A dead letter is reported as
-    requeued once the broker has its alerts. Repeating the command mails no alert twice, since the notifier stores the
-    ids of mailed alerts. Returns the exit status: 1 if a dead letter is missing or cannot be requeued.
+    `wanted`: ids of dead letters, also of those that were requeued before, or a filter, which matches only those that
+    were not. Prints a line for each dead letter once the broker has its alerts and its note, then the numbers; the
+    reason why a dead letter cannot be requeued and ids without a dead letter go to stderr. `dry_run`: publishes
+    nothing, and prints the same lines with "would be requeued".
+
+    Repeating the command mails no alert twice, since the notifier stores the ids of mailed alerts. Returns the exit
+    status: 1 if a dead letter is missing or cannot be requeued, else 0. Raises DeadLettersUnreadableError, also if
+    alerts.raised.v1 is missing or has another number of partitions than expected (not in a dry run), and
+    BrokerUnreachableError.
     """
     async with _open_dead_letters(bootstrap_servers) as (topic, partitions):
         if not dry_run and partitions.get(ALERTS_RAISED.name) != ALERTS_RAISED.partitions:
@@ -174,7 +201,11 @@ async def requeue_dead_letters(
 
 
 class _Requeuer:
-    """Publishes the alerts of dead letters in batches, then a note for each dead letter that was requeued."""
+    """Publishes the alerts of dead letters in batches of 500 dead letters, then notes that they were requeued.
+
+    The caller adds dead letters and flushes after the last one. Prints each dead letter of a flushed batch, and counts
+    dead letters and alerts; `str` gives the numbers as a line for people.
+    """
 
     def __init__(self, producer: AIOKafkaProducer | None, now: datetime) -> None:
         """`producer` None: a dry run, which only prints what would be requeued."""
@@ -183,14 +214,17 @@ class _Requeuer:
         self._batch: list[tuple[DeadLetterEntry, bytes | None, list[RaisedAlert]]] = []
         """Dead letters to requeue next: entry, key of the record, and alerts."""
         self._seen_ids: set[UUID] = set()
-        """The ids of all alerts so far."""
+        """The ids of all alerts so far: an alert in several dead letters is published once."""
         self._letters = 0
         self._alerts = 0
         self.rejected = 0
         """How many dead letters could not be requeued; counted by the caller."""
 
     async def add(self, entry: DeadLetterEntry, key: bytes | None, alerts: Sequence[RaisedAlert]) -> None:
-        """Add a dead letter to the batch, without alerts that an earlier dead letter has, too; flush a full batch."""
+        """Add a dead letter to the batch, without the alerts of dead letters that were added before.
+
+        Flushes the batch when it holds 500 dead letters. `key`: of the dead letter's record, for its note.
+        """
         new = [each for each in alerts if each.alert.alert_id not in self._seen_ids]
         self._seen_ids |= {each.alert.alert_id for each in new}
         self._batch.append((entry, key, new))
@@ -198,7 +232,11 @@ class _Requeuer:
             await self.flush()
 
     async def flush(self) -> None:
-        """Publish the batch, and print its dead letters; return once the broker has all alerts and notes."""
+        """Publish the batch, first all alerts, then all notes; print its dead letters, count and clear it.
+
+        Waits for the broker's acknowledgement of the alerts before it sends the notes, and of the notes before it
+        prints. In a dry run only prints and counts. Raises KafkaError if the broker refuses a record; the batch stays.
+        """
         if self._producer is not None:
             producer = self._producer
             await _wait_for_acknowledgements(
@@ -221,7 +259,10 @@ class _Requeuer:
 async def _send_alert(
     producer: AIOKafkaProducer, entry: DeadLetterEntry, raised: RaisedAlert
 ) -> "asyncio.Future[object]":
-    """Send an alert of a dead letter; return the future of the broker's acknowledgement."""
+    """Send an alert of a dead letter to alerts.raised.v1; return the future of the broker's acknowledgement.
+
+    The record has the event's original bytes, goes to its user's partition, and names the dead letter in a header.
+    """
     user_id = str(raised.alert.user_id)
     sent: asyncio.Future[object] = await producer.send(
         ALERTS_RAISED.name,
@@ -236,9 +277,10 @@ async def _send_alert(
 async def _send_note(
     producer: AIOKafkaProducer, entry: DeadLetterEntry, key: bytes | None, now: datetime
 ) -> "asyncio.Future[object]":
-    """Send the note that a dead letter was requeued; return the future of the broker's acknowledgement.
+    """Send the note that a dead letter was requeued at `now`; return the future of the broker's acknowledgement.
 
-    The note goes to the dead letter's partition, so that the topic retains it as long as the dead letter, or longer.
+    The note is a record with an empty value, the id and the time in headers, and the dead letter's key. The note goes
+    to the dead letter's partition, so that the topic retains it as long as the dead letter, or longer.
     """
     record_id = entry.dead_letter.record_id
     sent: asyncio.Future[object] = await producer.send(
@@ -252,14 +294,14 @@ async def _send_note(
 
 
 async def _wait_for_acknowledgements(sent: Sequence["asyncio.Future[object]"]) -> None:
-    """Wait until the broker has acknowledged or refused every record; raise KafkaError if it has refused one."""
+    """Wait until the broker has acknowledged or refused every record; then raise the first KafkaError, if any."""
     for outcome in await asyncio.gather(*sent, return_exceptions=True):
         if isinstance(outcome, BaseException):
             raise outcome
 
 
 async def _connect_producer(bootstrap_servers: str) -> AIOKafkaProducer:
-    """Return a started producer. Raises BrokerUnreachableError after 15 seconds."""
+    """Return a started producer, which the caller must stop. Raises BrokerUnreachableError after 15 seconds."""
     try:
         async with asyncio.timeout(UNREACHABLE_AFTER_S):
             return await start_producer(bootstrap_servers)
@@ -269,9 +311,11 @@ async def _connect_producer(bootstrap_servers: str) -> AIOKafkaProducer:
 
 @asynccontextmanager
 async def _open_dead_letters(bootstrap_servers: str) -> AsyncIterator[tuple[_DeadLetterTopic, Mapping[str, int]]]:
-    """Provide the dead-letter topic, read without a consumer group, and the broker's number of partitions by topic.
+    """Provide a snapshot of the dead-letter topic, and the number of partitions of each topic on the broker.
 
-    Raises DeadLettersUnreadableError if the broker has no such topic, and BrokerUnreachableError.
+    The begin and end offsets are queried now and stay fixed: what is published later is not read. The consumer belongs
+    to no consumer group, so it commits no offsets and disturbs no other reader; it is stopped after the block. Raises
+    DeadLettersUnreadableError if the broker has no such topic, and BrokerUnreachableError.
     """
     partitions = await _count_partitions(bootstrap_servers)
     if ALERTS_DEAD_LETTER.name not in partitions:
@@ -293,7 +337,10 @@ async def _open_dead_letters(bootstrap_servers: str) -> AsyncIterator[tuple[_Dea
 
 
 async def _count_partitions(bootstrap_servers: str) -> dict[str, int]:
-    """Return the number of partitions of each topic on the broker. Raises BrokerUnreachableError."""
+    """Wait for the broker, and return the number of partitions of each topic, by the topic's name.
+
+    Raises BrokerUnreachableError after 15 seconds without a broker.
+    """
     await wait_for_broker(bootstrap_servers, UNREACHABLE_AFTER_S)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()
@@ -304,7 +351,7 @@ async def _count_partitions(bootstrap_servers: str) -> dict[str, int]:
 
 
 def _report_missing(record_ids: Sequence[RecordId]) -> int:
-    """Print an error for each id that no dead letter has, and return the exit status 1."""
+    """Print an error to stderr for each of these ids, which no dead letter has; return the exit status, always 1."""
     for record_id in record_ids:
         print(f"{record_id}  there is no such letter: `list` shows the ids", file=sys.stderr)
     return 1

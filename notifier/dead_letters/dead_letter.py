@@ -72,7 +72,10 @@ class RecordId:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A dead letter without its event's bytes, of which there may be many."""
+    """One dead letter, decoded from its record: source, reason, time, facts and alert ids, without the event's bytes.
+
+    A command holds all dead letters of the topic in memory, and events may be large.
+    """
 
     record_id: RecordId
     dead_lettered_at: datetime
@@ -91,23 +94,29 @@ class DeadLetter:
 
     @property
     def source(self) -> str:
-        """Topic, partition and offset of the event, for people."""
+        """Topic, partition and offset of the event as one text for people; "unknown" for each that is missing."""
         partition, offset = (_or_unknown(each) for each in (self.source_partition, self.source_offset))
         return f"{self.source_topic or 'unknown'}, partition {partition}, offset {offset}"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterEntry:
-    """A dead letter, whether it was requeued, and the later dead letter that holds one of its alerts."""
+    """A dead letter with what the rest of the topic adds: when it was requeued, and a later one with the same alert."""
 
     dead_letter: DeadLetter
     requeued_at: datetime | None
     """None: not requeued."""
     repeated_in: RecordId | None
-    """The last of the later dead letters that hold one of its alerts; None: no such dead letter."""
+    """The newest dead letter that holds an alert of this one, too (its first alert that any later dead letter holds).
+
+    None: no later dead letter holds one of its alerts."""
 
     def format_line(self) -> str:
-        """Return the entry as one line for people."""
+        """Return the entry as one line of printable ASCII for people.
+
+        The columns: id, time, source topic, reason and facts; then, in brackets, the size of an omitted event, when the
+        dead letter was requeued, and the later dead letter with the same alert.
+        """
         letter = self.dead_letter
         about = " ".join(f"{name}={value}" for name, value in letter.facts.items()) or "nothing decoded"
         columns = [
@@ -126,7 +135,7 @@ class DeadLetterEntry:
         return escape_unprintable("  ".join(columns))
 
     def to_json(self) -> str:
-        """Return the entry as one line of JSON for programs."""
+        """Return all fields of the entry as one line of JSON for programs; null for what is unknown or missing."""
         letter = self.dead_letter
         return json.dumps(
             {
@@ -170,13 +179,18 @@ class DeadLetterFilter:
 
 @dataclass(slots=True)
 class DeadLetterIndex:
-    """All dead letters of the topic and all notes, built record by record."""
+    """The dead letters and the notes of the topic: `add` collects them, `build_entries` joins them."""
 
     letters: list[DeadLetter] = field(default_factory=list)
+    """In the order of their adding."""
     requeued: dict[RecordId, datetime] = field(default_factory=dict)
+    """When each requeued dead letter was requeued, by its id."""
 
     def add(self, record: ConsumerRecord) -> None:
-        """Add a record of the topic: a dead letter, or the note that one was requeued."""
+        """Parse a record of the topic, and store it as a dead letter or as the note that a dead letter was requeued.
+
+        Of several notes about one dead letter the note that is added last counts.
+        """
         headers = _first_headers(record)
         noted = _RECORD_ID.fullmatch(decode_text(headers.get(_REQUEUED)))
         if noted is not None:
@@ -186,7 +200,10 @@ class DeadLetterIndex:
             self.letters.append(_build_dead_letter(record, headers))
 
     def build_entries(self) -> list[DeadLetterEntry]:
-        """Return all dead letters as entries, the oldest first."""
+        """Return all dead letters as entries, the oldest first, those of one time by id.
+
+        Each entry has the time of its note, and the newest later dead letter that holds one of its alerts, too.
+        """
         last: dict[UUID, RecordId] = {}
         entries = []
         for letter in sorted(self.letters, key=lambda each: (each.dead_lettered_at, each.record_id), reverse=True):
@@ -203,9 +220,13 @@ def build_note_headers(record_id: RecordId, at: datetime) -> list[tuple[str, byt
 
 
 def extract_alerts(letter: DeadLetter, value: bytes | None, now: datetime, *, named: bool) -> tuple[RaisedAlert, ...]:
-    """Return the alerts to publish again for a dead letter with these bytes. Raises NotRequeuable.
+    """Return the alerts to publish again for a dead letter: the alert in an AlertRaised, or all of an AlertRetry.
 
-    `named`: True if the operator named the dead letter's id, False if it is one of all that a filter matches.
+    `value`: the bytes of its record. `named`: True if the operator named its id, False if a filter matched it.
+
+    Raises NotRequeuable if the source is another topic or unknown, if the event's bytes are omitted, missing or
+    invalid, if the dead letter is older than MAX_REQUEUE_AGE, and for a sealed retry (whose mail may have been sent)
+    unless it is named.
     """
     if letter.source_topic in _NOT_REQUEUABLE:
         raise NotRequeuable(_NOT_REQUEUABLE[letter.source_topic])
@@ -235,9 +256,9 @@ def extract_alerts(letter: DeadLetter, value: bytes | None, now: datetime, *, na
 
 
 def format_details(entry: DeadLetterEntry, record: ConsumerRecord) -> str:
-    """Return everything about a dead letter, in lines for people.
+    """Return everything about a dead letter as lines of printable ASCII for people: entry, key, headers and event.
 
-    Its event is JSON, or, if it cannot be decoded, hexadecimal with 32 bytes a line.
+    The event is JSON, or, if it cannot be decoded, hexadecimal with 32 bytes a line. `record`: the dead letter's own.
     """
     letter, value = entry.dead_letter, record.value
     lines = [
@@ -266,15 +287,17 @@ def format_details(entry: DeadLetterEntry, record: ConsumerRecord) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetterSummary:
-    """The numbers of dead letters: in all, requeued, repeated, and by reason."""
+class DeadLetterCounts:
+    """The numbers of dead letters in a list: in all, requeued, repeated in a later one, by source topic and reason."""
 
     letters: int
+    """In all."""
     requeued: int
+    """Dead letters with a note that they were requeued."""
     repeated: int
     """Dead letters that were not requeued, and of which a later dead letter holds an alert, too."""
     by_reason: Mapping[tuple[str, str], int]
-    """By source topic and reason, the most frequent first."""
+    """By source topic (empty: unknown) and reason, the most frequent first."""
 
     def __str__(self) -> str:
         if not self.letters:
@@ -287,7 +310,7 @@ class DeadLetterSummary:
         return "\n".join(lines)
 
     def to_json(self) -> str:
-        """Return the summary as one line of JSON for programs."""
+        """Return the counts as one line of JSON for programs."""
         return json.dumps(
             {
                 "letters": self.letters,
@@ -301,12 +324,15 @@ class DeadLetterSummary:
         )
 
 
-def summarize(entries: Sequence[DeadLetterEntry]) -> DeadLetterSummary:
-    """Count dead letters by reason. Reasons that differ in the number of tries alone are counted as one."""
+def count_dead_letters(entries: Sequence[DeadLetterEntry]) -> DeadLetterCounts:
+    """Count dead letters: in all, requeued, repeated, and by source topic and reason.
+
+    Reasons that differ only in the number of tries are counted as one, "after N tries".
+    """
     reasons = Counter(
         (each.dead_letter.source_topic, _TRIES.sub("after N tries", each.dead_letter.reason)) for each in entries
     )
-    return DeadLetterSummary(
+    return DeadLetterCounts(
         letters=len(entries),
         requeued=sum(each.requeued_at is not None for each in entries),
         repeated=sum(each.requeued_at is None and each.repeated_in is not None for each in entries),
@@ -315,7 +341,7 @@ def summarize(entries: Sequence[DeadLetterEntry]) -> DeadLetterSummary:
 
 
 def parse_record_id(text: str) -> RecordId:
-    """Return the id of a dead letter, written partition:offset. Raises ValueError."""
+    """Return the id of a dead letter that an operator wrote as partition:offset. Raises ValueError for other texts."""
     found = _RECORD_ID.fullmatch(text)
     if found is None:
         raise ValueError(f"{text!r} is no letter's id: that is partition:offset, like 3:17")
@@ -323,9 +349,9 @@ def parse_record_id(text: str) -> RecordId:
 
 
 def parse_moment(text: str, now: datetime) -> datetime:
-    """Return the instant given by its age (`90s`, `30m`, `2h`, `7d`) or by date and time.
+    """Return the UTC instant that an operator wrote: an age before `now` (`90s`, `30m`, `2h`, `7d`) or ISO 8601.
 
-    Date and time are UTC if they name no offset. Raises ValueError.
+    A date and time without an offset is UTC. Raises ValueError for other texts, and for a time outside of the calendar.
     """
     ago = _AGO.fullmatch(text)
     try:
@@ -338,7 +364,11 @@ def parse_moment(text: str, now: datetime) -> datetime:
 
 
 def _build_dead_letter(record: ConsumerRecord, headers: Mapping[str, bytes | None]) -> DeadLetter:
-    """Return the dead letter in a record, with defaults for missing and invalid headers."""
+    """Return the dead letter in a record: the texts and numbers of its headers, facts and alert ids of its event.
+
+    A missing or invalid header becomes a default: empty or None, "no reason told", the record's own timestamp. Long
+    texts are cut: topic 249, reason 500, facts 80 characters.
+    """
     # There may be very many dead letters with the same few texts: each text is held in memory once.
     topic = sys.intern(decode_text(headers.get("source-topic"))[:249])
     message = decode_message(topic, record.value)
@@ -357,7 +387,7 @@ def _build_dead_letter(record: ConsumerRecord, headers: Mapping[str, bytes | Non
 
 
 def _first_headers(record: ConsumerRecord) -> dict[str, bytes | None]:
-    """Return the record's headers by name; of several with one name the first."""
+    """Return the content of the record's headers by name; of several headers with one name the first counts."""
     return dict(reversed(tuple(record.headers)))
 
 
@@ -371,7 +401,7 @@ def _or_unknown(number: int | None) -> str:
 
 
 def _parse_time(text: str) -> datetime | None:
-    """Return the instant in a header, UTC; None for an invalid time and for a time without an offset."""
+    """Return the instant of an ISO 8601 text in UTC; None for an invalid time and for a time without an offset."""
     try:
         moment = datetime.fromisoformat(text)
         return moment.astimezone(UTC) if moment.tzinfo is not None else None
@@ -380,7 +410,7 @@ def _parse_time(text: str) -> datetime | None:
 
 
 def _record_time(record: ConsumerRecord) -> datetime:
-    """Return the record's own timestamp; EPOCH for one outside of the calendar."""
+    """Return the time that the record's own timestamp gives, UTC; EPOCH for a timestamp outside of the calendar."""
     try:
         return EPOCH + timedelta(milliseconds=record.timestamp)
     except OverflowError:

@@ -33,7 +33,11 @@ _UNPRINTABLE: Final = re.compile(r"[^ -~]")
 
 
 def decode_message(topic: str, value: bytes | None) -> Message | None:
-    """Return the event in a dead letter whose source is this topic, not validated; None if it cannot be decoded."""
+    """Return the event in a dead letter whose source is this topic: decoded by that topic's protobuf, not validated.
+
+    Returns None for an unknown topic, for a missing or empty value, for bytes that cannot be decoded, and for a message
+    without any field.
+    """
     message_class = _MESSAGE_CLASSES.get(topic)
     if message_class is None or not value:
         return None
@@ -46,9 +50,12 @@ def decode_message(topic: str, value: bytes | None) -> Message | None:
 
 
 def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Iterable[tuple[str, str]]:
-    """Yield what an event is about, as names and values: airport, direction, alert id and the like.
+    """Yield what an event is about, as pairs of name and value: airport, direction, alert id and the like.
 
-    A missing value is empty. No value is an e-mail address or a user's name.
+    `message`: the decoded event. The pairs depend on its kind: a retry has those of its first alert, the number of its
+    other alerts, and whether it is sealed; an event of interests.changed.v1 has only its key, the interest. Yields
+    nothing for other events that are not decoded. A missing value is empty. No value is an e-mail address or a user's
+    name.
     """
     match message:
         case alerts_pb.AlertRaised():
@@ -76,7 +83,7 @@ def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Ite
 
 
 def extract_alert_ids(message: Message | None) -> Iterable[UUID]:
-    """Yield the ids of the alerts in an event, except invalid ids."""
+    """Yield the ids of the alerts in an AlertRaised (one) or AlertRetry (all), without invalid ids; else nothing."""
     alerts: Iterable[alerts_pb.AlertRaised] = ()
     if isinstance(message, alerts_pb.AlertRaised):
         alerts = (message,)
@@ -90,7 +97,10 @@ def extract_alert_ids(message: Message | None) -> Iterable[UUID]:
 
 
 def format_json(message: Message) -> str | None:
-    """Return the event as JSON in ASCII; None for a value that JSON cannot hold, as a time outside of the calendar."""
+    """Return the event as indented JSON in ASCII, with the fields' protobuf names.
+
+    Returns None if it holds a value that JSON cannot, such as a time outside of the calendar.
+    """
     try:
         return json.dumps(json_format.MessageToDict(message, preserving_proto_field_name=True), indent=1)
     except (json_format.Error, ValueError, OverflowError):
@@ -103,7 +113,7 @@ def decode_text(content: bytes | None) -> str:
 
 
 def escape_unprintable(text: str) -> str:
-    """Return the text in printable ASCII, all other characters escaped.
+    """Return the text in printable ASCII, all other characters escaped as in Python: \\n, \\x1b, \\u2013.
 
     A terminal could execute control characters, or show other characters as something else.
     """
@@ -116,7 +126,10 @@ def format_utc(moment: datetime) -> str:
 
 
 def _format_timestamp(timestamp: Timestamp) -> str:
-    """Return a protobuf timestamp in UTC; empty if it is not set."""
+    """Return a protobuf timestamp in UTC, to the second; empty if it is not set.
+
+    A time outside of the calendar becomes "out of all time".
+    """
     try:
         return format_utc(timestamp.ToDatetime(UTC)) if timestamp.ListFields() else ""
     except (ValueError, OverflowError):
@@ -124,7 +137,10 @@ def _format_timestamp(timestamp: Timestamp) -> str:
 
 
 def _format_enum(name_of: Callable[[N], str], number: N, prefix: str) -> str:
-    """Return the name of an enum's value without its prefix; for a value unknown to this version, the number."""
+    """Return the name of an enum's value without its prefix; empty for 0, which means that it is not set.
+
+    For a value unknown to this version, the number.
+    """
     try:
         return name_of(number).removeprefix(prefix) if number else ""
     except ValueError:

@@ -36,19 +36,25 @@ class AlertHeaderFields:
 
 
 def select_header_fields(alert: Alert) -> AlertHeaderFields:
-    """Return the fields of an alert that the header X-Towerwatch-Alert holds."""
+    """Copy from an alert the eight fields that the header X-Towerwatch-Alert of its mail holds."""
     return AlertHeaderFields(**{field: getattr(alert, field) for field in _FIELDS})
 
 
 def format_alert_header(alert: AlertHeaderFields) -> str:
-    """Return the value of the header X-Towerwatch-Alert, in one line (not folded)."""
+    """Return the value of the header X-Towerwatch-Alert: "airport=KJFK; direction=departures; …".
+
+    All fields in their fixed order, in one line (not folded); `window_start` in UTC, to the second.
+    """
     values = {field: getattr(alert, field) for field in _FIELDS}
     values["window_start"] = _format_utc(alert.window_start, "seconds")
     return "; ".join(f"{field}={value}" for field, value in values.items())
 
 
 def parse_alert_header(value: str) -> AlertHeaderFields:
-    """Return the alert fields in a value of X-Towerwatch-Alert, folded or not. Raises MalformedHeaderError."""
+    """Return the alert fields in a value of X-Towerwatch-Alert, folded or not.
+
+    Raises MalformedHeaderError if a field is missing, added, out of order or invalid.
+    """
     pairs = [part.strip().partition("=") for part in value.split(";")]
     if tuple(name for name, _, _ in pairs) != _FIELDS:
         raise MalformedHeaderError(f"{ALERT_HEADER} must hold {', '.join(_FIELDS)}, in this order")
@@ -77,7 +83,7 @@ def format_cause_header(published_at: datetime) -> str:
 
 
 def parse_cause_header(value: str) -> datetime:
-    """Return the instant in a value of X-Towerwatch-Cause. Raises MalformedHeaderError."""
+    """Return the instant, in UTC, in a value of X-Towerwatch-Cause. Raises MalformedHeaderError if it is invalid."""
     try:
         return _parse_instant(value.strip())
     except ValueError as error:
@@ -85,6 +91,7 @@ def parse_cause_header(value: str) -> datetime:
 
 
 def _format_utc(moment: datetime, precision: str) -> str:
+    """Return an instant in UTC as ISO 8601 with "Z". `precision`: a `timespec` of `datetime.isoformat`."""
     return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 
 

@@ -68,7 +68,7 @@ class MailChart:
 
 @lru_cache(maxsize=2048)  # users with alerts about the same airport mostly have the same chart
 def render_chart(chart: MailChart) -> bytes:
-    """Return the chart as a PNG of 2 WIDTH by 2 HEIGHT pixels; some 8 kB."""
+    """Draw a chart, and return it as a PNG of 2 WIDTH by 2 HEIGHT pixels, some 8 kB; cached by the chart's content."""
     image = Image.new("L", (WIDTH * _SCALE, HEIGHT * _SCALE), _GROUND)
     _ChartPainter(image, chart).draw()
     image.putpalette(_build_palette(chart.bound))
@@ -78,7 +78,7 @@ def render_chart(chart: MailChart) -> bytes:
 
 
 def _get_breach_colour(bound: Bound) -> str:
-    """Return the colour of counts that breach a threshold of this bound."""
+    """Return the colour of the threshold, and of counts in breach: orange for a high bound, blue for a low one."""
     match bound:
         case Bound.HIGH:
             return "#ff9b5e"
@@ -90,7 +90,11 @@ def _get_breach_colour(bound: Bound) -> str:
 
 @cache
 def _build_palette(bound: Bound) -> bytes:
-    """Return the image's palette: red, green and blue of each index."""
+    """Return the image's palette: red, green and blue of each index, from 0.
+
+    The background; then the shades of each text colour, from weak to strong; then the colours of bars and base line.
+    The colour of breaches depends on the bound.
+    """
     ground = ImageColor.getrgb(_GROUND_COLOUR)
     steps = [
         round(from_ground + (to_letter - from_ground) * step / _SHADES_PER_COLOUR)
@@ -102,7 +106,11 @@ def _build_palette(bound: Bound) -> bytes:
 
 
 class _ChartPainter:
-    """Draws one chart on an image. Positions and sizes are in the page's pixels."""
+    """Draws one chart on an image: computes the scale from the chart's counts and threshold when created, then draws.
+
+    Positions and sizes are in the page's pixels, of which the image has `_SCALE` times as many; colours are palette
+    indices.
+    """
 
     def __init__(self, image: Image.Image, chart: MailChart) -> None:
         self._image = image
@@ -116,7 +124,7 @@ class _ChartPainter:
         self._step = (WIDTH - _LEFT_MARGIN - _SIDE_MARGIN) / len(chart.counts)
 
     def draw(self) -> None:
-        """Draw the whole chart: the threshold, the bars, the base line, the counts and the time labels."""
+        """Draw the whole chart, each part over those before it: threshold, bars, base line, counts, time labels."""
         self._draw_threshold()
         for at, count in enumerate(self._chart.counts):
             self._draw_bar(at, count)
@@ -125,7 +133,10 @@ class _ChartPainter:
         self._draw_time_labels()
 
     def _draw_bar(self, at: int, count: int | None) -> None:
-        """Draw the bar of the window at this index; a question mark for an unknown count."""
+        """Draw the bar of the window at this index, in the colour of breaches if its count breaches the threshold.
+
+        A bar is at least two pixels high, so that a count of 0 is visible. An unknown count is a question mark.
+        """
         width = min(self._step * (1 - _BAR_GAP), _MAX_BAR_WIDTH)
         middle = self._bar_middle(at)
         if count is None:
@@ -146,7 +157,10 @@ class _ChartPainter:
         )
 
     def _draw_threshold(self) -> None:
-        """Draw the threshold as a dashed line, and its label."""
+        """Draw the threshold as a dashed line at its height, and its label "your level: above 20" at the upper right.
+
+        The line of a threshold far above all counts is at the upper edge, and its label adds "far up".
+        """
         y = _TOP_MARGIN - 24 if self._is_far else self._count_y(self._chart.threshold)
         x = float(_LEFT_MARGIN)
         while x < WIDTH - _SIDE_MARGIN:
@@ -157,7 +171,11 @@ class _ChartPainter:
         self._draw_text(WIDTH - _SIDE_MARGIN, 20, text, _LARGE_FONT, _BREACH, "rm")
 
     def _draw_counts(self) -> None:
-        """Draw the counts above the bars: every one if they fit, else every second, third, …, always the last."""
+        """Draw the counts above the bars: every one if they fit, else every second, third, …, counted from the last.
+
+        Each is drawn on the background colour, and in the colour of breaches if it breaches the threshold. Unknown
+        counts are skipped.
+        """
         shown = [format_number(each) if each is not None else "" for each in self._chart.counts]
         font = _load_font(_LARGE_FONT)
         widest = max(font.getlength(each) for each in shown) / _SCALE
@@ -167,7 +185,7 @@ class _ChartPainter:
             count = self._chart.counts[at]
             if count is None or (last - at) % every:
                 continue
-            x = self._keep_inside(self._bar_middle(at), text)
+            x = self._clamp_text_middle(self._bar_middle(at), text)
             y = min(self._count_y(count), self._base - _MIN_BAR_HEIGHT) - 11
             half = font.getlength(text) / _SCALE / 2 + 1
             # On the background colour, so that the threshold's line does not run through it.
@@ -179,7 +197,10 @@ class _ChartPainter:
             self._draw_text(x, y, text, _LARGE_FONT, _BREACH if past else _TEXT, "mm")
 
     def _draw_time_labels(self) -> None:
-        """Draw the rows of time labels below the bars: every one if they fit, else every second, third, …"""
+        """Draw the two rows of time labels below the bars, and the rows' names to the left of them.
+
+        Draws every label if they fit, else every second, third, …, counted from the last.
+        """
         font = _load_font(_SMALL_FONT)
         widest = max(font.getlength(text) for label in self._chart.labels for text in label) / _SCALE
         every = max(-(-(widest + 12) // self._step), 1)
@@ -188,30 +209,30 @@ class _ChartPainter:
             if (last - at) % every:
                 continue
             for row, text in enumerate(label):
-                x = self._keep_inside(self._bar_middle(at), text, _SMALL_FONT)
+                x = self._clamp_text_middle(self._bar_middle(at), text, _SMALL_FONT)
                 self._draw_text(x, self._label_row_y(row), text, _SMALL_FONT, _LABEL_COLOURS[row], "mm")
         for row, name in enumerate(self._chart.label_rows):
             self._draw_text(_SIDE_MARGIN, self._label_row_y(row), name, _SMALL_FONT, _LABEL_COLOURS[row], "lm")
 
     def _label_row_y(self, row: int) -> float:
-        """Return the vertical middle of a row of time labels."""
+        """Return the vertical middle of a row of time labels, 0 or 1, below the base line."""
         return self._base + 14 + _LABEL_ROW_HEIGHT * row
 
     def _count_y(self, value: float) -> float:
-        """Return the vertical position of a count on the chart's scale."""
+        """Return the vertical position of a count or threshold on the chart's scale, on which 0 is the base line."""
         return self._base - (self._base - _TOP_MARGIN) * value / self._top_value
 
     def _bar_middle(self, at: int) -> float:
         """Return the horizontal middle of the bar at this index."""
         return _LEFT_MARGIN + self._step * (at + 0.5)
 
-    def _keep_inside(self, x: float, text: str, size: int = _LARGE_FONT) -> float:
-        """Return the horizontal middle nearest to `x` at which the whole text is inside the chart."""
+    def _clamp_text_middle(self, x: float, text: str, size: int = _LARGE_FONT) -> float:
+        """Return the horizontal middle nearest to `x` at which the whole text is between the chart's margins."""
         half = _load_font(size).getlength(text) / _SCALE / 2
         return min(max(x, _LEFT_MARGIN + half), WIDTH - _SIDE_MARGIN - half)
 
     def _draw_line(self, x1: float, y1: float, x2: float, y2: float, colour: int) -> None:
-        """Draw a line between two points."""
+        """Draw a straight line, one pixel of the page wide, between two points."""
         self._canvas.line(
             [self._to_pixels(x1), self._to_pixels(y1), self._to_pixels(x2), self._to_pixels(y2)],
             fill=colour,
@@ -219,11 +240,14 @@ class _ChartPainter:
         )
 
     def _draw_text(self, x: float, y: float, text: str, size: int, colour: int, anchor: str) -> None:
-        """Draw a text at a position. `anchor`: Pillow's two letters for how the text is aligned to the position."""
+        """Draw a text at a position, by pasting its cached image; an empty text draws nothing.
+
+        `anchor`: Pillow's two letters for how the text is aligned to the position ("mm": its middle).
+        """
         if text:
-            glyphs = _render_glyphs(text, size, colour, anchor)
-            at = self._to_pixels(x) + glyphs.left, self._to_pixels(y) + glyphs.top
-            self._image.paste(glyphs.shades, at, glyphs.mask)
+            rendered = _render_text(text, size, colour, anchor)
+            at = self._to_pixels(x) + rendered.left, self._to_pixels(y) + rendered.top
+            self._image.paste(rendered.shades, at, rendered.mask)
 
     def _to_pixels(self, value: float) -> int:
         """Return a page's measure in pixels of the image."""
@@ -231,33 +255,42 @@ class _ChartPainter:
 
 
 @dataclass(frozen=True, slots=True)
-class _GlyphSet:
-    """The rendered glyphs of a text, ready to be pasted into a chart."""
+class _RenderedText:
+    """A whole text rendered as one small image, with the mask and the offset to paste it into a chart.
+
+    Left and top are in pixels of the image (not of the page).
+    """
 
     shades: Image.Image
     """Pixels as palette indices."""
     mask: Image.Image
-    """255 for each pixel of a glyph, 0 for the background."""
+    """255 for each pixel of a letter, 0 for the background, which is not pasted."""
     left: int
-    """Pixels from the text's position (its anchor) to the left edge of the glyphs."""
+    """Pixels from the text's position (its anchor) to the left edge of the small image; mostly negative."""
     top: int
-    """Pixels from the text's position to the upper edge."""
+    """Pixels from the text's position to the upper edge of the small image."""
 
 
 @lru_cache(maxsize=4096)  # the same hours and small numbers again and again
-def _render_glyphs(text: str, size: int, colour: int, anchor: str) -> _GlyphSet:
-    """Return the glyphs of a text in one text colour, with smooth edges."""
+def _render_text(text: str, size: int, colour: int, anchor: str) -> _RenderedText:
+    """Render a text in one text colour as a small image with smooth edges, made of that colour's shades; cached.
+
+    `colour`: the palette index of its strongest shade. `size`: of the font, in pixels of the page.
+    """
     left, top, right, bottom = map(round, _load_font(size).getbbox(text, anchor=anchor))
     ink = Image.new("L", (right - left, bottom - top))
     ImageDraw.Draw(ink).text((-left, -top), text, 255, _load_font(size), anchor)
     steps = [round(strength * _SHADES_PER_COLOUR / 255) for strength in range(256)]
     shades = ink.point([colour - _SHADES_PER_COLOUR + step if step else _GROUND for step in steps])
-    return _GlyphSet(shades, ink.point([255 if step else 0 for step in steps]), left, top)
+    return _RenderedText(shades, ink.point([255 if step else 0 for step in steps]), left, top)
 
 
 @cache
 def _load_font(size: int) -> ImageFont.FreeTypeFont:
-    """Return Pillow's own font in a size. Raises RuntimeError where Pillow was built without FreeType."""
+    """Return Pillow's own font in a size, given in pixels of the page and scaled to those of the image; cached.
+
+    Raises RuntimeError where Pillow was built without FreeType.
+    """
     font = ImageFont.load_default(size * _SCALE)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RuntimeError("Pillow draws no text of any size: it was built without FreeType")

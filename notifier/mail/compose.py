@@ -73,7 +73,7 @@ class AirportSection:
 def compose_alert_mail(
     alert: Alert, contact: Contact, sender: Address, now: datetime, cause_published_at: datetime
 ) -> EmailMessage:
-    """Return the mail that reports one alert. Its Message-ID is the same each time.
+    """Return the mail that reports one alert. Its Message-ID depends on the alert's id and the sender's domain alone.
 
     `cause_published_at`: when the event that caused the alert was published. Raises PermanentlyRefused for an invalid
     address.
@@ -84,11 +84,14 @@ def compose_alert_mail(
 def compose_alerts_mail(
     alerts: Sequence[Alert], contact: Contact, sender: Address, now: datetime, cause_published_at: datetime
 ) -> EmailMessage:
-    """Return one mail that reports several alerts of one user. The order of `alerts` makes no difference.
+    """Return one mail, with subject, headers, text, HTML page and charts, that reports one or several alerts of a user.
 
-    `alerts`: at least one, all of this user; duplicates are reported once. `cause_published_at`: of the alert that has
-    waited longest. The Message-ID depends on the set of alerts alone. Raises PermanentlyRefused for an invalid address,
-    and ValueError without alerts.
+    Several alerts are grouped by airport and threshold, with a chart for up to six thresholds; one alert (after
+    duplicates are removed) has the subject and templates of a single alert. Each alert has a header X-Towerwatch-Alert.
+
+    `alerts`: at least one, all of this user, in any order; duplicates are reported once. `cause_published_at`: of the
+    alert that has waited longest. The Message-ID depends on the set of alerts alone. Raises PermanentlyRefused for an
+    invalid address, and ValueError without alerts.
     """
     summaries = group_by_threshold({each.alert_id: each for each in alerts}.values())
     if not summaries:
@@ -127,12 +130,12 @@ def compose_confirmation_mail(contact: Contact, confirmation_id: str, sender: Ad
 
 
 def _build_common_values(contact: Contact) -> dict[str, object]:
-    """Return the variables that all templates have: the user's name, and the link that stops all alerts."""
+    """Return the variables that all templates have: the user's name, and the link that stops all alerts (or "")."""
     return {"name": sanitize_name(contact.name), "unsubscribe_url": sanitize_link(contact.unsubscribe_url)}
 
 
 def _find_zone_name(times: ReaderTimes, alerts: Sequence[Alert]) -> str:
-    """Return the IANA name of the reader's time zone if the mail shows local times, else the empty text."""
+    """Return the IANA name of the reader's time zone if it differs from UTC when the first window starts, else ""."""
     zone = times.local_zone(find_time_range(alerts)[0])
     return zone.key if zone is not None else ""
 
@@ -160,7 +163,11 @@ def _build_alert_values(alert: Alert, times: ReaderTimes, chart: InlineImage | N
 def _build_alerts_values(
     summaries: Sequence[ThresholdSummary], times: ReaderTimes, charts: dict[ThresholdSummary, InlineImage]
 ) -> dict[str, object]:
-    """Return the variables of the templates `alerts.txt` and `alerts.html`, for a mail about several alerts."""
+    """Return the variables of the templates `alerts.txt` and `alerts.html`, for a mail about several alerts.
+
+    They are the headline, the time range and number of all alerts, and the sections: by airport, then by threshold, in
+    the order of `summaries`.
+    """
     by_airport: dict[str, list[ThresholdSection]] = {}
     for summary in summaries:
         section = _build_threshold_section(summary, times, charts.get(summary))
@@ -187,7 +194,10 @@ def _has_ended(summary: ThresholdSummary) -> bool:
 def _build_threshold_section(
     summary: ThresholdSummary, times: ReaderTimes, chart: InlineImage | None
 ) -> ThresholdSection:
-    """Return the section about one threshold, with lines for its latest runs."""
+    """Return the section about one threshold: its latest state, a line for each of its latest 12 runs, and the chart.
+
+    The lines are ordered by time; earlier runs are only counted.
+    """
     runs = summary.split_into_runs()
     shown = runs[-_MAX_LINES:]
     return ThresholdSection(
@@ -214,7 +224,11 @@ def _build_run_line(run: BreachRun, summary: ThresholdSummary, times: ReaderTime
 def _render_charts(
     summaries: Sequence[ThresholdSummary], times: ReaderTimes, mail_id: str
 ) -> dict[ThresholdSummary, InlineImage]:
-    """Return a chart for each threshold with at least two known counts, up to six charts, breached thresholds first."""
+    """Return the charts of up to six thresholds that have at least two known counts, by threshold.
+
+    Thresholds whose latest alert reports a breach come first, else the order of `summaries` is kept. The images are
+    named chart1, chart2, …, with the mail's id.
+    """
     charted = [summary for summary in summaries if len(summary.collect_counts()) > 1]
     first = sorted(charted, key=_has_ended)[:_MAX_CHARTS]
     return {
@@ -223,7 +237,11 @@ def _render_charts(
 
 
 def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> InlineImage:
-    """Return the chart of one threshold as an image of this name."""
+    """Return the chart of one threshold as an image of this name, with its content in words.
+
+    It shows the latest windows, at most 36; local times below the bars only if they differ from UTC and the windows are
+    shorter than a day.
+    """
     latest = summary.latest
     first, counts = summary.collect_chart_counts()
     zone = None if latest.window is Window.ONE_DAY else times.local_zone(latest.window_start)
@@ -246,6 +264,6 @@ def _build_time_labels(
 
 
 def _format_bar_time(start: datetime, window: Window) -> str:
-    """Return the UTC time of a bar, "06:00", or its date, "8 Feb", for a window that begins a day."""
+    """Return the UTC time at which a bar's window starts, "06:00"; at midnight, and for one-day windows, "8 Feb"."""
     day_begins = window is Window.ONE_DAY or start.hour == 0
     return f"{start.astimezone(UTC).day} {start:%b}" if day_begins else f"{start:%H:%M}"

@@ -38,15 +38,20 @@ class Contact:
 
 
 def sanitize_name(name: str) -> str:
-    """Return a user's name as one printable line, safe in a header and in a text.
+    """Return a user's name as one printable line of at most 60 characters, safe in a header and in a text.
 
-    Characters that could end a header or reverse the writing direction become spaces. The beginning of an encoded word
-    (RFC 2047) is broken up: such a word can contain a line's end, and `email` decodes it anywhere in a header.
+    Unprintable characters, which could end a header or reverse the writing direction, become spaces; several spaces in
+    a row become one. The beginning of an encoded word (RFC 2047) is broken up: such a word can contain a line's end,
+    and `email` decodes it anywhere in a header.
     """
     kept = "".join(character if character.isprintable() else " " for character in name)
     return " ".join(kept.split()).replace(ENCODED_WORD_START, "= ?")[:_MAX_NAME_LENGTH].rstrip()
 
 
 def sanitize_link(url: str) -> str:
-    """Return the link unchanged if a header and an HTML page can hold it, else the empty text."""
+    """Return the link unchanged if a header and an HTML page can hold it, else the empty text.
+
+    A valid link begins with http:// or https://, is printable ASCII without spaces, quotation marks and angle brackets,
+    and has at most 900 characters.
+    """
     return url if len(url) <= _MAX_LINK_LENGTH and _LINK.fullmatch(url) else ""

@@ -30,19 +30,20 @@ _UTF8_ADDRESS: Final = re.compile(rf"{_ATOM}(?:\.{_ATOM})*@{_ATOM}(?:\.{_ATOM})*
 def create_mail(contact: Contact, sender: Address, now: datetime, message_id: str) -> WireMessage:
     """Return a mail without body or subject, with the headers that every mail has (RFC 5322, 3.6).
 
-    Raises PermanentlyRefused for an invalid address.
+    The headers: Date (`now`), From (`sender`), To (the contact), Message-ID, and Auto-Submitted (RFC 3834). Raises
+    PermanentlyRefused for an invalid address.
     """
     mail = WireMessage()
     mail["Date"] = format_datetime(now)
     mail["From"] = build_from_header(sender.display_name, sender.username, sender.domain)
-    mail["To"] = _parse_recipient(contact)
+    mail["To"] = _build_recipient(contact)
     mail["Message-ID"] = message_id
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday replies, please
     return mail
 
 
 def format_message_id(unique: UUID, sender: Address) -> str:
-    """Return a Message-ID (RFC 5322, 3.6.4) in the sender's domain."""
+    """Return the Message-ID (RFC 5322, 3.6.4) of a mail with this id: <id@domain>, with the sender's domain."""
     return f"<{unique}@{sender.domain}>"
 
 
@@ -60,7 +61,8 @@ def add_thread_headers(mail: EmailMessage, alerts: Sequence[Alert], sender: Addr
 
     A mail of several alerts has an id of its own. So it also refers to the Message-IDs that its episodes' first alerts
     would have in mails of their own: a later mail with the same reference joins its thread, whether such a mail exists
-    or not.
+    or not. At most 20 episodes, in the order of `alerts`; an alert without an episode, and a single alert that is the
+    first of its episode, add none.
     """
     own_ids = {each.alert_id for each in alerts}
     episodes = [each.episode_id for each in alerts if each.episode_id is not None]
@@ -73,9 +75,10 @@ def add_thread_headers(mail: EmailMessage, alerts: Sequence[Alert], sender: Addr
 
 
 def add_list_headers(mail: EmailMessage, alerts: Sequence[Alert], contact: Contact, sender: Address) -> None:
-    """Add List-Id (RFC 2919) and the headers to unsubscribe (RFC 2369, 8058).
+    """Add List-Id (RFC 2919) and, if the contact has a valid link for it, the headers to unsubscribe (RFC 2369, 8058).
 
-    Alerts about one airport have that airport's list; alerts about several airports have one common list.
+    Only an HTTPS link also gets List-Unsubscribe-Post, for one click. Alerts about one airport have that airport's
+    list; alerts about several airports have one common list.
     """
     airports = {each.airport for each in alerts}
     if len(airports) == 1:
@@ -90,8 +93,11 @@ def add_list_headers(mail: EmailMessage, alerts: Sequence[Alert], contact: Conta
             mail["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
 
 
-def _parse_recipient(contact: Contact) -> Address:
-    """Return the contact's name and address for the To header. Raises PermanentlyRefused for an invalid address."""
+def _build_recipient(contact: Contact) -> Address:
+    """Return the contact's sanitized name and address for the To header.
+
+    Raises PermanentlyRefused for an address that is invalid, or that `email` would change when it parses or writes it.
+    """
     try:
         if contact.email.isascii():
             recipient = Address(sanitize_name(contact.name), addr_spec=contact.email)

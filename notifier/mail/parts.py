@@ -32,7 +32,10 @@ class InlineImage:
 
 @cache
 def _load_templates() -> Environment:
-    """Return the Jinja environment of `notifier/templates`; created once, at the first call."""
+    """Return the Jinja environment of `notifier/templates`; created once, at the first call.
+
+    Values are escaped in .html templates only, and a missing variable raises UndefinedError.
+    """
     return Environment(
         loader=PackageLoader("notifier"),
         autoescape=lambda name: name is not None and name.endswith(".html"),
@@ -46,10 +49,12 @@ def _load_templates() -> Environment:
 def set_body(
     mail: WireMessage, template: str, values: Mapping[str, object], images: Sequence[InlineImage] = ()
 ) -> None:
-    """Set a mail's body: multipart/alternative of a text and an HTML page, rendered from templates of this name.
+    """Set a mail's body: multipart/alternative of a text and an HTML page, rendered from the templates of this name.
 
-    The images are related to the HTML part alone (RFC 2387 in RFC 2046, 5.1.4), so a reader of the text is not offered
-    images to save.
+    The templates are `notifier/templates/<template>.txt` and `.html`; a variable that is missing in `values` raises
+    Jinja's UndefinedError. The text is wrapped to 76 characters. Also sets MIME-Version and Content-Type. The images
+    are related to the HTML part alone (RFC 2387 in RFC 2046, 5.1.4), so a reader of the text is not offered images to
+    save.
     """
     text = _load_templates().get_template(f"{template}.txt").render(values)
     html = _load_templates().get_template(f"{template}.html").render(values)
@@ -62,20 +67,24 @@ def set_body(
 
 
 def _set_parts(mail: WireMessage, content_type: str, name: str, *parts: WireMessage) -> None:
-    """Make a message a multipart of these parts; `name` makes its boundary unique in the mail."""
+    """Make a message a multipart of these parts, in their order: set its Content-Type and payload.
+
+    `name` makes the boundary unique in the mail.
+    """
     # No text in quoted-printable or base 64 can hold a boundary with these two signs (RFC 2045, 6.7).
     mail["Content-Type"] = f'{content_type}; boundary="=_towerwatch_{name}"'
     mail.set_payload([*parts])
 
 
 def _build_multipart(content_type: str, name: str, *parts: WireMessage) -> WireMessage:
+    """Return a new multipart of these parts, in their order; `name` makes its boundary unique in the mail."""
     part = WireMessage()
     _set_parts(part, content_type, name, *parts)
     return part
 
 
 def _build_text_part(subtype: str, text: str) -> WireMessage:
-    """Return a text part in quoted-printable, which passes every server unchanged, in any alphabet."""
+    """Return a text/`subtype` part in UTF-8 and quoted-printable, which passes every server unchanged."""
     part = WireMessage()
     part["Content-Type"] = f'text/{subtype}; charset="utf-8"'
     part["Content-Transfer-Encoding"] = "quoted-printable"
@@ -95,17 +104,24 @@ def _build_image_part(image: InlineImage) -> WireMessage:
 
 
 def _strip_indents(html: str) -> str:
-    """Return the HTML without indentation and empty lines."""
+    """Return the HTML without indentation, spaces at the end of lines and empty lines; it ends with one line end."""
     return "\n".join(stripped for line in html.splitlines() if (stripped := line.strip())) + "\n"
 
 
 def _wrap_text(text: str) -> str:
-    """Return the text wrapped to 76 characters; the following lines of a list item are indented as its text."""
+    """Return the text with each line wrapped to 76 characters, and empty lines at its begin and end removed.
+
+    The further lines of a wrapped list item ("- …") are indented as its text. The text ends with one line end.
+    """
     return "\n".join(_wrap_line(line) for line in text.strip("\n").split("\n")) + "\n"
 
 
 def _wrap_line(line: str) -> str:
-    """Return one line of text, wrapped to several lines if it is too long; words are never split."""
+    """Return one line of text, wrapped to several lines if it is longer than 76 characters; words are never split.
+
+    Further lines are indented as the first line's text after its spaces and hyphens. Spaces at the end are removed,
+    except in the line that begins a signature, "-- ".
+    """
     if len(line) <= _LINE_WIDTH:
         return line if line == _SIGNATURE else line.rstrip()
     indent = " " * (len(line) - len(line.lstrip(" -")))

@@ -21,7 +21,10 @@ _ENCODED_WORD: Final = "=?utf-8?q?{}?="
 
 
 class _CachingRegistry(HeaderRegistry):
-    """A header registry that caches the class of each header name and the parsed header of each content type."""
+    """A header registry that caches the class of each header name and the parsed header of each content type.
+
+    The plain registry of `email` makes a class and parses again for each header.
+    """
 
     def __getitem__(self, name: str) -> type[BaseHeader]:
         return _header_class(name.lower())
@@ -37,11 +40,13 @@ _PLAIN_REGISTRY: Final = HeaderRegistry()
 
 @cache
 def _header_class(name: str) -> type[BaseHeader]:
+    """Return the class with which `email` parses a header of this name, in lower case; cached."""
     return _PLAIN_REGISTRY[name]
 
 
 @lru_cache(maxsize=64)
 def _parse_content_type(value: str) -> BaseHeader:
+    """Return the parsed Content-Type header of this value; cached, since few values occur."""
     return _header_class("content-type")("Content-Type", value)
 
 
@@ -58,14 +63,22 @@ class _WirePolicy(EmailPolicy):
     """
 
     def header_store_parse(self, name: str, value: Any) -> tuple[str, Any]:
-        """Return a header's name and the value to store: the plain text where possible, else as `email` parses it."""
+        """Return a header's name and the value to store when the header is set.
+
+        A printable text is stored unparsed if it is ASCII or its header has no structure (Subject and the like). All
+        other values are left to `email`, which parses texts and raises ValueError for a text with a line end.
+        """
         # Every character that could end a line is unprintable, and is left to `email`, which refuses it.
         if type(value) is str and value.isprintable() and (value.isascii() or _is_unstructured(name)):
             return name, value
         return super().header_store_parse(name, value)
 
     def fold_binary(self, name: str, value: str) -> bytes:
-        """Return a header as the bytes that go out: folded, encoded and with its line end."""
+        """Return a stored header as the bytes that go out: name and value, folded, encoded and with its line end.
+
+        ASCII is folded at spaces. Unstructured headers and, unless the policy has `utf8`, a mailbox's display name
+        beyond ASCII become encoded words (RFC 2047). Every other header is written by `email`.
+        """
         if value.isascii() and value.isprintable() and "=?" not in value:
             folded = fold_at_spaces(name, value, self.linesep)
             if folded is not None:
@@ -81,7 +94,10 @@ class _WirePolicy(EmailPolicy):
         return super().fold_binary(name, value)
 
     def _fold_or_encode(self, name: str, text: str) -> str:
-        """Return a header's value in folded lines; a text beyond ASCII becomes encoded words (RFC 2047)."""
+        """Return a header's value in folded lines, without the name and the last line end.
+
+        A text beyond ASCII becomes encoded words (RFC 2047), in the shorter of the encodings "Q" and "B".
+        """
         charset = "us-ascii" if text.isascii() else "utf-8"
         if charset == "utf-8" and text.isprintable() and (words := encode_words(name, text)):
             return f"{self.linesep} ".join(words)
@@ -90,6 +106,7 @@ class _WirePolicy(EmailPolicy):
 
 @cache
 def _is_unstructured(name: str) -> bool:
+    """Return True if the header of this name is free text to `email`, as Subject is; False if it is parsed."""
     return issubclass(_header_class(name.lower()), UnstructuredHeader)
 
 
@@ -97,9 +114,10 @@ WIRE_POLICY: Final = _WirePolicy(linesep="\r\n", header_factory=_CachingRegistry
 
 
 def fold_at_spaces(name: str, value: str, linesep: str) -> str | None:
-    """Return a header of printable ASCII, folded at spaces into lines of 78 characters at most.
+    """Return a header ("name: value") of printable ASCII, folded at spaces into lines of up to 78 characters.
 
-    A word that is longer stays whole. Returns None where a reader that unfolds the lines might get another value: for
+    Each line, also the last, ends with `linesep`; further lines begin with a space. A word that is longer stays whole.
+    Returns None where a reader that unfolds the lines might get another value: for a header that must be folded and has
     spaces at an end, or several in a row.
     """
     if len(name) + 2 + len(value) <= _MAX_LINE_LENGTH:
@@ -117,9 +135,10 @@ def fold_at_spaces(name: str, value: str, linesep: str) -> str | None:
 
 
 def encode_words(name: str, text: str) -> list[str]:
-    """Return a text as encoded words (RFC 2047) in the encoding "Q", one for each header line of up to 76 characters.
+    """Return a header's text as encoded words (RFC 2047) in the encoding "Q", one for each line of up to 76 characters.
 
-    "Q" keeps letters readable. Returns an empty list where the encoding "B" is shorter.
+    `name`: of the header, for which the first line needs space. A character is never split between two words. "Q" keeps
+    ASCII letters readable. Returns an empty list where the encoding "B" is shorter.
     """
     words, word, space_left = [], "", _MAX_ENCODED_LINE_LENGTH - len(f"{name}: {_ENCODED_WORD.format('')}")
     for character in text:
@@ -135,7 +154,10 @@ def encode_words(name: str, text: str) -> list[str]:
 
 @lru_cache(maxsize=4096)
 def _encode_q(character: str) -> str:
-    """Return one character in the encoding "Q" of RFC 2047."""
+    """Return one character in the encoding "Q" of RFC 2047: a space as _, ASCII letters, digits and !*+-/ unchanged.
+
+    Any other character is =XX for each octet of its UTF-8.
+    """
     if character == " ":
         return "_"
     if character.isascii() and (character.isalnum() or character in "!*+-/"):  # 5, (3): also right in a phrase
@@ -153,7 +175,10 @@ class WireMessage(EmailMessage):
         super().__init__(policy=WIRE_POLICY)
 
     def as_bytes(self, unixfrom: bool = False, policy: Policy | None = None) -> bytes:
-        """Return the bytes of the mail, the same as `email` would write."""
+        """Return the bytes of the mail, the same as `email` would write.
+
+        Leaves the work to `email`, which is slow, for `unixfrom` and for a policy that is not ours.
+        """
         policy = policy or self.policy
         if unixfrom or not isinstance(policy, _WirePolicy):
             return super().as_bytes(unixfrom, policy)
@@ -161,7 +186,10 @@ class WireMessage(EmailMessage):
 
 
 def _serialize(part: WireMessage, policy: Policy) -> Iterator[bytes]:
-    """Yield the bytes of a part: its headers, an empty line, and its text or its parts between boundaries."""
+    """Yield the bytes of a part in pieces: its headers, an empty line, and its text or its parts between boundaries.
+
+    Lines end as in the policy. Nested parts are serialized in the same way.
+    """
     end = policy.linesep.encode()
     for name, value in part.raw_items():
         yield policy.fold_binary(name, value)

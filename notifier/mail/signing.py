@@ -19,7 +19,11 @@ _OTHER_SIGNED_HEADERS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A DKIM key: domain, selector and private key. Raises ValueError for a key that is not RSA in PEM."""
+    """A DKIM key: domain, selector and private key.
+
+    Creating it raises ValueError for a key that is not RSA in PEM, and for a domain or selector that is empty or not
+    ASCII.
+    """
 
     domain: str
     selector: str
@@ -39,7 +43,9 @@ class SigningKey:
 def sign_mail(message: bytes, key: SigningKey) -> bytes:
     """Return the bytes of a mail with a DKIM-Signature header before them. `message`: lines end with CRLF.
 
-    Takes some 10 ms of processor time with a key of 2048 bits.
+    The signature covers the body and the headers of two lists, as far as the mail has them; those of the first list
+    (`_OVERSIGNED_HEADERS`) once more than it has them, so that none can be added. Canonicalization is relaxed. Takes
+    some 10 ms of processor time with a key of 2048 bits.
     """
     signing = dkim.DKIM(message)
     present = {name.lower() for name, _ in signing.headers}

@@ -15,7 +15,10 @@ _MAX_LIST_LENGTH: Final = 70
 
 
 def format_subject(alert: Alert, times: ReaderTimes) -> str:
-    """Return the subject of a mail about one alert: "KJFK: 24 departures, above 20, 00:00–01:00 UTC (19:00 local)"."""
+    """Return the subject of a mail about one alert: "KJFK: 24 departures, above 20, 00:00–01:00 UTC (19:00 local)".
+
+    The words between airport and time depend on the alert's state: "still above 20", "back to normal", "correction".
+    """
     count = format_count(alert.direction, alert.count)
     level = format_level(alert.bound, alert.threshold)
     run = f" for {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
@@ -36,8 +39,9 @@ def format_subject(alert: Alert, times: ReaderTimes) -> str:
 def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderTimes) -> str:
     """Return the subject of a mail about several alerts: "KJFK above 20, KBOS back to normal (7 alerts, …)".
 
-    It lists the latest state of each threshold, breached ones first. If all alerts are about one breach, the subject
-    describes that breach from its beginning to its end.
+    It lists the latest state of each threshold, breached ones first, equal ones once; after 70 characters further
+    states are only counted ("and 3 more"). If all alerts make one run (one breach, or its corrections), the subject
+    describes that run instead, from its beginning to its end.
     """
     alerts = [alert for summary in summaries for alert in summary.alerts]
     time_range = _format_time_range(*find_time_range(alerts), times)
@@ -68,7 +72,8 @@ def _format_latest_state(alert: Alert) -> str:
 def _format_time_range(start: datetime, end: datetime, times: ReaderTimes) -> str:
     """Return [start, end) in UTC, and its start in the reader's time zone: "00:00–01:00 UTC (19:00 local)".
 
-    The date is shown where the hours alone could be mistaken for those of another day.
+    The date is shown where the hours alone could be mistaken for those of another day; then the local start has its
+    weekday if it is on another day. Whole days, and a zone equal to UTC, have no local time.
     """
     obvious = times.is_date_obvious(start, end)
     utc = format_hours(start, end) if obvious else times.format_range(start, end)

@@ -26,6 +26,7 @@ class BreachRun:
 
     @property
     def is_correction(self) -> bool:
+        """True if the run consists of corrections (WITHDRAWN), False if it is a breach, or the end of one."""
         return self.alerts[0].state is AlertState.WITHDRAWN
 
     @property
@@ -63,7 +64,10 @@ class ThresholdSummary:
         return self.alerts[-1]
 
     def split_into_runs(self) -> tuple[BreachRun, ...]:
-        """Return the alerts as runs, in order: all alerts about one breach together."""
+        """Split the alerts into runs, in order: a breach with its end, or corrections of windows in a row.
+
+        A FIRING alert always begins a run; for the others see `_continues_run`.
+        """
         found: list[list[Alert]] = []
         for alert in self.alerts:
             if found and _continues_run(found[-1][-1], alert):
@@ -73,7 +77,10 @@ class ThresholdSummary:
         return tuple(BreachRun(tuple(each)) for each in found)
 
     def collect_counts(self) -> dict[datetime, int]:
-        """Return all counts that the alerts hold, by window start. Counts only grow, so the largest is the latest."""
+        """Return the known count of each window, by window start in any order: of the alerts' own and earlier windows.
+
+        Of several counts of one window the largest is returned: counts only grow, so the largest is the latest.
+        """
         known: dict[datetime, int] = {}
         for alert in self.alerts:
             length = alert.window.length
@@ -88,7 +95,7 @@ class ThresholdSummary:
     def collect_chart_counts(self) -> tuple[datetime, list[int | None]]:
         """Return the start of the first window of the chart, and the counts from there to the last known window.
 
-        A count of None: not known. At most MAX_CHART_WINDOWS counts.
+        One count for each window, in order; None: not known. At most MAX_CHART_WINDOWS counts, the latest.
         """
         known, length = self.collect_counts(), self.latest.window.length
         last = max(known)
@@ -97,7 +104,7 @@ class ThresholdSummary:
         return first, [known.get(first + each * length) for each in range(back + 1)]
 
     def collect_counts_within(self, run: BreachRun) -> list[int]:
-        """Return the known counts of the windows of a run."""
+        """Return the known counts of the windows that start in [run.begin, run.end), in any order."""
         return [count for start, count in self.collect_counts().items() if run.begin <= start < run.end]
 
 
@@ -105,7 +112,8 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
     """Return the alerts grouped by threshold, the groups and the alerts in each group in order.
 
     A group has one airport, direction, window length, bound, threshold, number of windows and interest; the groups are
-    ordered by these. Alerts in a group are ordered by window start.
+    ordered by these. Alerts in a group are ordered by window start; about one window, a withdrawal comes first, then
+    RESOLVED, FIRING and STILL.
     """
     ordered = sorted(
         alerts,
@@ -133,12 +141,16 @@ def group_by_threshold(alerts: Iterable[Alert]) -> tuple[ThresholdSummary, ...]:
 
 
 def find_time_range(alerts: Sequence[Alert]) -> tuple[datetime, datetime]:
-    """Return the start of the first window and the end of the last window of some alerts."""
+    """Return the earliest start and the latest end of the windows of some alerts, at least one, in any order."""
     return min(each.window_start for each in alerts), max(_window_end(each) for each in alerts)
 
 
 def _continues_run(before: Alert, alert: Alert) -> bool:
-    """Return True if an alert belongs to the run of the alert before it, False if it begins a new run."""
+    """Return True if an alert belongs to the run of the alert before it, False if it begins a new run.
+
+    FIRING begins a run. STILL continues a breach, WITHDRAWN corrections, each in the next window only. RESOLVED
+    continues a breach of the same episode, however many windows later; without episodes only in the next window.
+    """
     follows = alert.window_start == before.window_start + before.window.length
     match alert.state:
         case AlertState.FIRING:

@@ -10,7 +10,10 @@ _DAY: Final = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class ReaderTimes:
-    """Formatting of times for one reader: in UTC and, where it differs from UTC, in the reader's time zone."""
+    """Formats windows and dates for one reader: in UTC and, where it differs from UTC, in the reader's time zone.
+
+    Holds the zone and the time of writing, on which the shown dates depend.
+    """
 
     zone: ZoneInfo | None
     """None: the reader has no time zone, or one that this machine does not know."""
@@ -19,7 +22,7 @@ class ReaderTimes:
 
     @classmethod
     def of(cls, time_zone: str, now: datetime) -> "ReaderTimes":
-        """Return the formatting for a reader. `time_zone`: an IANA name, or any other text for none."""
+        """Create the formatting for a reader with this time zone: an IANA name, or any other text for UTC alone."""
         try:
             zone = ZoneInfo(time_zone)
         except (ValueError, OSError, LookupError):  # not a name at all, a directory of names, an unknown name
@@ -33,7 +36,11 @@ class ReaderTimes:
         return self.zone
 
     def format_range(self, start: datetime, end: datetime, zone: tzinfo = UTC) -> str:
-        """Return [start, end) with its date, "Fri 8 Feb 00:00–01:00"; for whole days the dates alone."""
+        """Return [start, end) with its date in a zone: "Fri 8 Feb 00:00–01:00".
+
+        A range from midnight to midnight is its first and last date alone, "Fri 8 Feb – Sun 10 Feb", or its one date;
+        another range over several days names both dates, "Fri 8 Feb 22:00 – Sat 9 Feb 04:00".
+        """
         begin, until = start.astimezone(zone), end.astimezone(zone)
         if _is_midnight(begin) and _is_midnight(until):
             last = (until - timedelta(hours=1)).date()
@@ -46,7 +53,10 @@ class ReaderTimes:
         return f"{self.format_date(begin)} {begin:%H:%M} – {self.format_date(until)} {until:%H:%M}"
 
     def format_local_range(self, start: datetime, end: datetime, zone: tzinfo) -> str:
-        """Return [start, end) in a time zone, to be shown after the same range in UTC: without a date that is equal."""
+        """Return [start, end) in a time zone, to be shown after the same range in UTC.
+
+        Only the hours if the range is within one day, and the dates are the same as in UTC; else with its dates.
+        """
         begin, until = start.astimezone(zone), end.astimezone(zone)
         same_days = begin.date() == start.astimezone(UTC).date() and until.date() == end.astimezone(UTC).date()
         if same_days and (begin.date() == until.date() or _is_end_of_same_day(begin, until)):
@@ -54,12 +64,15 @@ class ReaderTimes:
         return self.format_range(start, end, zone)
 
     def format_date(self, moment: datetime) -> str:
-        """Return the date, "Fri 8 Feb", with the year if it is not the current one."""
+        """Return the date of a moment in its own time zone, "Fri 8 Feb", with the year if it is not that of `now`."""
         year = f" {moment.year}" if moment.year != self.now.astimezone(moment.tzinfo).year else ""
         return f"{moment:%a} {moment.day} {moment:%b}{year}"
 
     def is_date_obvious(self, start: datetime, end: datetime) -> bool:
-        """Return True if [start, end) needs no date: it began in the last 24 hours and lies within one UTC day."""
+        """Return True if [start, end), in UTC, needs no date: it began in the last 24 hours and lies within one day.
+
+        A whole day is not obvious: it needs its date.
+        """
         within_a_day = start.date() == end.date() or _is_end_of_same_day(start, end)
         return within_a_day and end - start < _DAY and timedelta(0) <= self.now - start < _DAY
 

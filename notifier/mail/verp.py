@@ -16,8 +16,9 @@ _ESCAPED: Final = re.compile(rb"\+([0-9A-F]{2})")
 def build_envelope_sender(sender: Address, recipient: str) -> str:
     """Return the address to which a mail to `recipient` bounces: bounces+ada=example.net@example.org.
 
-    A character that an address may not hold is written as + and two hexadecimal digits for each octet of UTF-8. Returns
-    the sender's own address, without the recipient, where the result is longer than a server must accept, or invalid.
+    A character that an address may not hold, and + and =, is written as + and two hexadecimal digits for each octet of
+    UTF-8. Returns the sender's own address, without the recipient, where the result is longer than a server must
+    accept, or invalid.
     """
     local_part, at, domain = recipient.rpartition("@")
     coded = f"{_escape(local_part)}={_escape(domain)}"
@@ -32,7 +33,11 @@ def build_envelope_sender(sender: Address, recipient: str) -> str:
 
 
 def parse_recipient(address: str, sender: Address) -> str | None:
-    """Return the recipient that `build_envelope_sender` wrote into an address; None for any other address."""
+    """Return the recipient that `build_envelope_sender` wrote into an address; None for any other address.
+
+    The address must have the sender's domain, in upper or lower case, begin with the sender's local part and "+", and
+    hold "=" and valid escapes.
+    """
     local_part, _, domain = address.rpartition("@")
     begin = f"{sender.username}+"
     if domain.lower() != sender.domain.lower() or not local_part.startswith(begin):
@@ -47,14 +52,17 @@ def parse_recipient(address: str, sender: Address) -> str | None:
 
 
 def _escape(text: str) -> str:
-    """Return the text with each character that is not in `_UNESCAPED` as + and hexadecimal octets."""
+    """Return the text with each character that is not in `_UNESCAPED` as +XX for each octet of its UTF-8."""
     return "".join(
         each if _UNESCAPED.fullmatch(each) else "".join(f"+{octet:02X}" for octet in each.encode()) for each in text
     )
 
 
 def _unescape(text: str) -> str:
-    """Return the text that `_escape` was given. Raises ValueError for text beyond ASCII and invalid UTF-8."""
+    """Return the text that `_escape` was given: each +XX becomes an octet of UTF-8, any other character stays.
+
+    Raises ValueError for text beyond ASCII and for invalid UTF-8.
+    """
     return _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode()), text.encode("ascii")).decode()
 
 

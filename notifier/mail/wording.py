@@ -49,7 +49,10 @@ def format_number(value: int) -> str:
 
 
 def name_flights(direction: Direction, count: int | None = None) -> str:
-    """Return the noun for the flights of a direction, in the singular for a count of 1: "departure", "arrivals"."""
+    """Return the noun for the flights of a direction: "departures", "arrivals", "arrivals and departures".
+
+    In the singular for a count of 1, "departure"; `count` None: in the plural.
+    """
     match direction:
         case Direction.ARRIVALS:
             return "arrival" if count == 1 else "arrivals"
@@ -60,24 +63,27 @@ def name_flights(direction: Direction, count: int | None = None) -> str:
 
 
 def format_count(direction: Direction, count: int) -> str:
-    """Return a count with its noun: "24 departures"."""
+    """Return a count of flights with its noun: "24 departures", "1 arrival"."""
     return f"{format_number(count)} {name_flights(direction, count)}"
 
 
 def format_windows(window: Window, how_many: int) -> str:
-    """Return a number of windows: "3 hours"."""
+    """Return a number of windows of one length in words: "3 hours", "1 six-hour window", "2 days"."""
     if how_many == 1:
         return {Window.ONE_HOUR: "1 hour", Window.SIX_HOURS: "1 six-hour window", Window.ONE_DAY: "1 day"}[window]
     return f"{format_number(how_many)} {_WINDOWS_NOUN[window]}"
 
 
 def format_level(bound: Bound, threshold: int) -> str:
-    """Return a threshold in two words: "above 20"."""
+    """Return a threshold as its bound's word and its number: "above 20" (high), "below 5" (low)."""
     return f"{_get_bound_words(bound).beyond} {format_number(threshold)}"
 
 
 def describe_threshold(alert: Alert) -> str:
-    """Return the threshold that an alert is about: "Departures in an hour: more than 20"."""
+    """Return the threshold that an alert is about: "Departures in an hour: more than 20".
+
+    If it must be breached in several windows, adds ", 3 hours in a row".
+    """
     run = f", {format_windows(alert.window, alert.for_windows)} in a row" if alert.for_windows > 1 else ""
     flights = f"{name_flights(alert.direction).capitalize()} {_IN_A_WINDOW[alert.window]}"
     return f"{flights}: {_get_bound_words(alert.bound).breach} {format_number(alert.threshold)}{run}"
@@ -90,7 +96,10 @@ def find_airport_names(icao: str) -> tuple[str, str]:
 
 
 def format_airport(icao: str) -> str:
-    """Return an airport for use in a sentence: "John F Kennedy International Airport (KJFK), New York,"."""
+    """Return an airport for use in a sentence: "John F Kennedy International Airport (KJFK), New York,".
+
+    Without the city and its commas if it is not known; an unknown airport is its ICAO code alone.
+    """
     name, city = find_airport_names(icao)
     if name == icao:
         return icao
@@ -98,7 +107,7 @@ def format_airport(icao: str) -> str:
 
 
 def format_status(alert: Alert) -> str:
-    """Return the state that an alert reports in a few words: "Above your level"."""
+    """Return the state that an alert reports in a few words: "Above your level", "Back to normal", "Correction"."""
     match alert.state:
         case AlertState.FIRING:
             return f"{_get_bound_words(alert.bound).beyond.capitalize()} your level"
@@ -111,7 +120,10 @@ def format_status(alert: Alert) -> str:
 
 
 def choose_tone(alert: Alert) -> str:
-    """Return the name of the CSS class that colours the status: "high", "low", "calm" or "plain"."""
+    """Return the name of the CSS class that colours an alert's status.
+
+    A breach: its bound, "high" or "low"; RESOLVED: "calm"; WITHDRAWN: "plain".
+    """
     match alert.state:
         case AlertState.RESOLVED:
             return "calm"
@@ -122,7 +134,10 @@ def choose_tone(alert: Alert) -> str:
 
 
 def format_comparison(alert: Alert) -> str:
-    """Return the comparison that follows a count: "more than your level of 20"."""
+    """Return the comparison with the threshold that follows a count: "more than your level of 20".
+
+    By the alert's state it begins with "still" (STILL), "no longer" (RESOLVED) or "not" (WITHDRAWN).
+    """
     comparison = f"{_get_bound_words(alert.bound).breach} your level of {format_number(alert.threshold)}"
     match alert.state:
         case AlertState.FIRING:
@@ -136,7 +151,10 @@ def format_comparison(alert: Alert) -> str:
 
 
 def format_statement(alert: Alert) -> str:
-    """Return the whole alert in one or two sentences."""
+    """Return the whole alert in one to three sentences: airport, count and comparison with the threshold.
+
+    RESOLVED begins with "KJFK is back to normal.", WITHDRAWN with the sentences that take the earlier alert back.
+    """
     place, count = format_airport(alert.airport), format_count(alert.direction, alert.count)
     match alert.state:
         case AlertState.FIRING | AlertState.STILL:
@@ -156,7 +174,8 @@ def format_withdrawal(alert: Alert) -> str:
 def format_headline(breached: int, ended: int) -> str:
     """Return the headline of a mail about several alerts: "3 of your levels are passed, 2 back to normal".
 
-    `breached`, `ended`: how many thresholds are in breach, and how many are not any more.
+    `breached`, `ended`: how many thresholds are in breach, and how many are not any more. If one is 0, the headline
+    names the other alone; without breaches it is "Back to normal".
     """
     if not ended:
         return "One of your levels is passed" if breached == 1 else f"{breached} of your levels are passed"
@@ -166,7 +185,11 @@ def format_headline(breached: int, ended: int) -> str:
 
 
 def describe_run(run: BreachRun, summary: ThresholdSummary) -> str:
-    """Return one breach, or corrections, in a line: "above 20 for 3 hours: 24 to 30 departures"."""
+    """Return one run (a breach, or corrections) in a line: "above 20 for 3 hours: 24 to 30 departures".
+
+    Adds "still" to a breach from an earlier mail, "at least" to a count that may still grow, and ", then back to normal
+    with 18" to a breach that has ended. Other runs: "back to normal: …" (its end alone), "correction: …".
+    """
     first, last = run.alerts[0], run.alerts[-1]
     level = format_level(first.bound, first.threshold)
     if run.is_correction:
@@ -187,7 +210,10 @@ def describe_run(run: BreachRun, summary: ThresholdSummary) -> str:
 
 
 def _format_count_range(counts: Sequence[int], alert: Alert) -> str:
-    """Return the range of some counts with their noun: "24 to 30 departures"."""
+    """Return the least and the most of some counts with their noun: "24 to 30 departures"; if equal, "24 departures".
+
+    `alert`: for its direction.
+    """
     low, high = min(counts), max(counts)
     if low == high:
         return format_count(alert.direction, low)
@@ -195,7 +221,12 @@ def _format_count_range(counts: Sequence[int], alert: Alert) -> str:
 
 
 def describe_background(alert: Alert, now: datetime) -> list[str]:
-    """Return sentences about the windows before an alert's window, and about a count that may still grow."""
+    """Return sentences about an alert's background, in this order, each only if it applies; the list may be empty.
+
+    That the final count may be higher (FIRING or STILL of a high threshold, perhaps before its window's end); how long
+    the breach has lasted (FIRING after several windows, STILL) or had lasted (RESOLVED, with its peak); the count of
+    the window before (not after a sentence about a resolved breach); the range of the earlier counts, if two are known.
+    """
     sentences = []
     if (
         alert.bound.can_breach_while_open
@@ -230,7 +261,7 @@ def describe_background(alert: Alert, now: datetime) -> list[str]:
 
 
 def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str, str]]:
-    """Return an alert's window in UTC and, where it differs, in the reader's time zone.
+    """Return an alert's window as rows for a table: in UTC and, where it differs, in the reader's time zone.
 
     Each row: a label ("UTC", "Your time"), the window's time range, and the zone's name (empty for UTC).
     """
@@ -243,7 +274,10 @@ def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str
 
 
 def describe_chart(alert: Alert, counts: list[int | None]) -> str:
-    """Return the counts of a chart and its threshold in words, for readers who do not see the image."""
+    """Return the counts of a chart, oldest first, and its threshold in words, for readers who do not see the image.
+
+    `counts`: in the order of the windows; None becomes "unknown".
+    """
     shown = ", ".join("unknown" if each is None else format_number(each) for each in counts)
     allowed = f"{_get_bound_words(alert.bound).within} {format_number(alert.threshold)}"
     flights = name_flights(alert.direction).capitalize()
@@ -254,7 +288,9 @@ def describe_chart(alert: Alert, counts: list[int | None]) -> str:
 
 
 def _may_be_early(alert: Alert) -> bool:
-    """Return True if a high alert may have been raised before its window ended, so that its count may still grow.
+    """Return True if a high alert has the count threshold + 1: it may have been raised before its window ended.
+
+    Then its count may still grow.
 
     An early high has the count that passed the threshold, threshold + 1; a larger one is the count of an ended window.
     """
@@ -262,7 +298,10 @@ def _may_be_early(alert: Alert) -> bool:
 
 
 def _count_breaches_before(alert: Alert) -> int:
-    """Return how many windows in a row before the alert's were past the threshold, as far as counts are known."""
+    """Return how many windows in a row just before the alert's window were in breach.
+
+    Counts back from the latest one, and stops at the first window that was not in breach or whose count is unknown.
+    """
     run = 0
     for count in reversed(alert.earlier):
         if count is None or not alert.bound.is_breached(count, alert.threshold):
@@ -272,6 +311,9 @@ def _count_breaches_before(alert: Alert) -> int:
 
 
 def _format_duration(alert: Alert, run: int) -> str:
-    """Return how long a breach has lasted: "for 3 hours", "for at least 13 hours" if its beginning is not known."""
+    """Return how long a breach of `run` windows has lasted: "for 3 hours", or "for at least 13 hours".
+
+    "At least" if all earlier windows that the alert knows were in breach, so that the beginning is not known.
+    """
     at_least = "at least " if _count_breaches_before(alert) == len(alert.earlier) else ""
     return f"for {at_least}{format_windows(alert.window, run)}"

@@ -44,8 +44,9 @@ _NO_REPLY: Final = (FailureReason.LOST, FailureReason.LOST_AFTER_DATA)
 class SmtpClient:
     """Sends mails to one mail server, over a pool of connections that are kept open.
 
-    The first connection is opened for the first mail. A circuit breaker stops all mails for a while after failures of
-    the server as a whole.
+    Creating a client connects to nothing: a connection is opened for a mail that finds no idle one. Any number of tasks
+    may call `send` at once; each waits for a connection and for the rate limit. A circuit breaker stops all mails for a
+    while after failures of the server as a whole. The owner calls `close` at the end.
     """
 
     def __init__(
@@ -65,11 +66,12 @@ class SmtpClient:
         breaker_policy: BreakerPolicy | None = None,
         timeouts: SmtpTimeouts | None = None,
     ) -> None:
-        """`starttls` and `tls` verify the server's certificate; `plaintext` does not encrypt. Logs in with a username.
+        """`starttls` and `tls` verify the server's certificate; `plaintext` does not encrypt.
 
-        `ca_file` names the trusted certificates, in place of the machine's; raises OSError (ssl.SSLError) for an
-        invalid file. At most `connections` are open at a time, and each is closed after `mails_per_connection`.
-        `mails_per_minute` None: no limit. `sign` signs each mail before it is sent.
+        Each connection logs in if `username` and `password` are given. `ca_file` names the trusted certificates, in
+        place of the machine's; raises OSError (ssl.SSLError) for an invalid file. At most `connections` are in use at a
+        time, and each is closed after `mails_per_connection`. `mails_per_minute` None: no limit. `sign` signs each mail
+        before it is sent.
         """
         tls = None if security == "plaintext" else ssl.create_default_context(cafile=ca_file)
         self._config = SmtpServerConfig(host, port, security, username, password, tls, timeouts or SmtpTimeouts())
@@ -91,10 +93,11 @@ class SmtpClient:
     async def send(
         self, mail: EmailMessage, envelope_from: str | None = None, before_content: BeforeContent | None = None
     ) -> None:
-        """Send a mail to its one recipient; return once the server has accepted it.
+        """Serialize, sign and send a mail to its one recipient; return once the server has accepted it.
 
-        Any number of tasks may call this at once: mails wait for a free connection in order. `envelope_from`: the
-        address for bounces (None: the address in From; empty: no bounces).
+        Any number of tasks may call this at once: mails wait for a free connection in order, and then for the rate
+        limit. The outcome is recorded in the circuit breaker. `envelope_from`: the address for bounces (None: the
+        address in From; empty: no bounces).
 
         `before_content` is awaited when the server is ready for the content (354), before its first byte is written:
         until it returns, the server certainly has not accepted the mail, even if this process is killed. Meanwhile the
@@ -103,8 +106,8 @@ class SmtpClient:
         that is tried; its own errors are raised unchanged.
 
         Raises TemporarilyRefused (LostAfterData if the server may have accepted the mail), PermanentlyRefused
-        (HardBounce if the address is at fault) or MailServerUnavailable. While the circuit is open, the last comes
-        at once, with the time of the next attempt.
+        (HardBounce if the address is at fault) or MailServerUnavailable. While the breaker admits no mail,
+        MailServerUnavailable comes at once, with the time of the next attempt.
         """
         self._require_admission()  # first: serializing and signing a mail costs more than rejecting it
         envelope = Envelope.of(mail, envelope_from, self._sign)
@@ -154,16 +157,21 @@ class SmtpClient:
         return self._in_flight
 
     async def close(self) -> None:
-        """Close the idle connections. A mail in flight is sent to its end, and its connection closed after it.
+        """Close the idle connections, with QUIT, and keep no connection idle from now on.
 
-        Waits at most one second for the server's replies to QUIT.
+        A mail in flight is sent to its end, and its connection closed after it; this method does not wait for that.
+        Waits at most `quit_s` of the timeouts (one second) for the server's replies to QUIT.
         """
         self._closed = True
         idle, self._idle = self._idle, []
         await asyncio.gather(*(connection.quit() for connection, _ in idle))
 
     async def _deliver(self, envelope: Envelope, before_content: BeforeContent | None) -> None:
-        """Send a mail over one connection, and over a new one if an idle connection proves to be closed."""
+        """Send a mail over an idle or new connection; send it once more, over a new one, if the idle one was closed.
+
+        An idle connection was closed if no reply, or a 421, came to MAIL. All other failures of sending are raised at
+        once: SmtpCommandFailed, PermanentlyRefused and the errors of `before_content`.
+        """
         async with self._use_connection(reuse_idle=True) as connection:
             is_new = connection.mails == 0
             try:
@@ -178,9 +186,11 @@ class SmtpClient:
 
     @asynccontextmanager
     async def _use_connection(self, reuse_idle: bool) -> AsyncIterator[SmtpConnection]:
-        """Provide an idle or new connection for the block, and put it back into the pool after the block.
+        """Provide an idle connection (if `reuse_idle`, and one works) or a new one for the block.
 
-        The end of the block waits for nothing: a cancellation there would come between the server's "250" and the
+        After the block the connection goes back to the idle ones; it is closed instead if it is not usable any more, or
+        the client was closed. The local host name that the first connection has found is kept for all later ones. The
+        end of the block waits for nothing: a cancellation there would come between the server's "250" and the
         caller's record of it.
         """
         connection = await self._take_idle_connection() if reuse_idle else None
@@ -199,7 +209,11 @@ class SmtpClient:
                 self._idle.append((connection, self._clock.now()))
 
     async def _take_idle_connection(self) -> SmtpConnection | None:
-        """Remove and return an idle connection that works, or return None; close others that do not work any more."""
+        """Remove and return the idle connection that was used last and still works; None if no idle connection works.
+
+        A connection idle for more than 30 seconds is probed first. Closes and removes the connections before it that
+        are lost, fail the probe, or have sent `mails_per_connection` mails (with QUIT).
+        """
         while self._idle:
             connection, since = self._idle.pop()
             if not connection.is_usable:
@@ -213,43 +227,57 @@ class SmtpClient:
         return None
 
     async def _wait_for_rate_limit(self) -> None:
-        """Wait until the rate limit permits the next mail."""
+        """Reserve the rate limit's next time for a mail, and wait for that time; without a limit, return at once."""
         if self._rate_limit is not None:
             now = self._clock.now()
             await asyncio.sleep(self._clock.real_seconds(self._rate_limit.reserve(now) - now))
 
     def _enter_breaker(self) -> int:
-        """Admit a mail to the breaker, and return its generation. Raises MailServerUnavailable if it is open."""
+        """Admit a mail to the breaker, as its probe after an open period, and return the breaker's generation.
+
+        The caller reports the mail's outcome with this generation, by which the breaker ignores outdated outcomes.
+        Raises MailServerUnavailable if the circuit is open or another mail is the probe.
+        """
         admitted = self._breaker.admit_call(self._clock.now())
         if admitted is None:
-            raise self._circuit_open_error()
+            raise self._build_circuit_open_error()
         self._breaker = admitted
         return admitted.generation
 
     def _record_answer(self, generation: int) -> None:
-        """Record in the breaker that the server has answered, whatever the answer was about one mail."""
+        """Record in the breaker that the server has answered, whatever the answer was about one mail.
+
+        Clears the count of failures; after a probe it closes the circuit, and logs that the server is back.
+        """
         before, self._breaker = self._breaker, self._breaker.after_success(generation)
         if self._breaker.state is not before.state:
             log.info("mail_server.back")
 
     def _record_failure(self, generation: int, reason: FailureReason) -> None:
-        """Record in the breaker a failure of the server as a whole, which may open the circuit."""
+        """Record in the breaker a failure of the server as a whole; log a warning if that opens the circuit."""
         before = self._breaker
         self._breaker = before.after_failure(generation, self._clock.now(), random.random())
         if self._breaker.generation != before.generation:
             log.warning("mail_server.left_alone", reason=str(reason), until=self._breaker.open_until.isoformat())
 
     def _require_admission(self) -> None:
-        """Raise MailServerUnavailable while the breaker admits no mail, so that no mail queues for a connection."""
-        if self._breaker.admit_call(self._clock.now()) is None:
-            raise self._circuit_open_error()
+        """Raise MailServerUnavailable while the breaker admits no mail; does not itself admit the mail.
 
-    def _circuit_open_error(self) -> MailServerUnavailable:
+        So no mail is serialized or queues for a connection in vain.
+        """
+        if self._breaker.admit_call(self._clock.now()) is None:
+            raise self._build_circuit_open_error()
+
+    def _build_circuit_open_error(self) -> MailServerUnavailable:
+        """Return the error for a mail that the breaker does not admit, with the time of the next attempt."""
         retry_at = self._compute_retry_time()
         return MailServerUnavailable("left alone after failures", FailureReason.BREAKER_OPEN, retry_at)
 
     def _compute_retry_time(self) -> datetime | None:
-        """Return when the breaker may admit a mail again; None: it admits mails now."""
+        """Return when the breaker may admit a mail again: the end of its open period, or, during a probe, 5 s from now.
+
+        Returns None if it admits mails now.
+        """
         now = self._clock.now()
         if self._breaker.admit_call(now) is not None:
             return None

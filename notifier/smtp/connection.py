@@ -45,7 +45,10 @@ class SmtpTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class SmtpServerConfig:
-    """The server's address, our credentials, TLS and timeouts. `tls` None: the connection is not encrypted."""
+    """The server's address, our credentials, TLS and timeouts: what opening a connection needs.
+
+    Logs in only if both `username` and `password` are given. `tls` None: the connection is not encrypted.
+    """
 
     host: str
     port: int
@@ -59,18 +62,23 @@ class SmtpServerConfig:
 
 
 class SmtpCommandFailed(Exception):
-    """The server refused a command or a mail's content, or did not reply; with the outcome for the mail."""
+    """The server refused a command or a mail's content, or did not reply; `outcome` classifies the failure."""
 
     def __init__(self, phase: Phase, code: int | None, enhanced: EnhancedCode | None = None) -> None:
         """`code`: of the reply; None: no reply came."""
         self.outcome = classify(phase, code, enhanced)
         super().__init__(self.outcome.text)
         self.before_any_reply = phase is Phase.MAIL and code in (None, 421)
-        """True if the connection ended, as an idle one may, or no reply came, before any reply about this mail."""
+        """True if no reply, or a 421 (the server closes the connection), came to MAIL, the mail's first command.
+
+        So it is with an idle connection that the server has closed."""
 
 
 class SmtpConnection:
-    """An open connection to the mail server, which sends one mail after another."""
+    """An open connection to the mail server, which sends one mail after another.
+
+    Only one task at a time may use it. `deliver` closes it after a failure that concerns more than one mail.
+    """
 
     def __init__(
         self,
@@ -94,7 +102,12 @@ class SmtpConnection:
 
     @classmethod
     async def open(cls, config: SmtpServerConfig) -> "SmtpConnection":
-        """Open a connection: connect, EHLO, TLS and login, as configured. Raises SmtpCommandFailed."""
+        """Open a connection, as configured: connect, EHLO, STARTTLS with another EHLO, and login.
+
+        Then takes the transport over from aiosmtplib, and keeps the server's extensions. Raises
+        SmtpCommandFailed, whose outcome depends on the step that failed; then, and after a cancellation, the connection
+        is closed.
+        """
         wait = config.timeouts.connect_s
         client = SMTP(
             hostname=config.host,
@@ -140,11 +153,17 @@ class SmtpConnection:
 
     @property
     def is_usable(self) -> bool:
-        """True if the connection is open and its end not announced (421), as far as is known without a probe."""
+        """True if the connection is open and the server has sent nothing unasked, such as a 421 before closing.
+
+        Looks only at what has arrived: a server that has vanished is found by `probe`.
+        """
         return self._replies.is_quiet and not self._transport.is_closing()
 
     async def probe(self) -> bool:
-        """Send NOOP; return True if the server replies 250, False for any other reply or none."""
+        """Send NOOP; return True if the server replies 250, False for any other reply or none in time.
+
+        False does not close the connection; a cancellation does.
+        """
         try:
             return (await self._request(b"NOOP\r\n", self._timeouts.connect_s)).code == 250
         except NoReplyError:
@@ -155,15 +174,18 @@ class SmtpConnection:
 
     @property
     def is_open(self) -> bool:
-        """True if the connection is neither closed nor, as far as is known, lost."""
+        """True if the connection is neither closed by us nor known to be lost; its end may be announced."""
         return not self._transport.is_closing()
 
     async def deliver(self, envelope: Envelope, before_content: BeforeContent | None = None) -> None:
-        """Send a mail; return once the server has accepted it.
+        """Send a mail: MAIL, RCPT and DATA, `before_content`, and the content; return once the server has accepted it.
 
-        The server cannot accept the mail before `before_content` is called, at most once. Raises SmtpCommandFailed, the
-        errors of `before_content`, and PermanentlyRefused for an address that needs SMTPUTF8 on a server without it.
-        Afterwards the connection can be used again if it `is_usable`; after a cancellation it is closed.
+        Sends the commands together if the server has PIPELINING. Encodes the content in seven bits if the server lacks
+        8BITMIME. The server cannot accept the mail before `before_content` is called, at most once.
+
+        Raises SmtpCommandFailed, the errors of `before_content`, and PermanentlyRefused for an address that needs
+        SMTPUTF8 on a server without it. The connection stays open after success and after a failure that concerns this
+        mail alone; after any other failure, also a lost reply or a cancellation, it is closed.
         """
         content = envelope.content
         if envelope.needs_8bitmime and not envelope.needs_smtputf8 and "8bitmime" not in self._extensions:
@@ -173,9 +195,9 @@ class SmtpConnection:
         can_go_on = False
         try:
             if "pipelining" in self._extensions:
-                await self._start_pipelined(commands)
+                await self._send_commands_together(commands)
             else:
-                await self._start_step_by_step(commands)
+                await self._send_commands_one_by_one(commands)
             if before_content is not None:
                 await before_content()
                 await self._require_waiting_server()
@@ -191,7 +213,10 @@ class SmtpConnection:
                 self.close()
 
     async def quit(self) -> None:
-        """Send QUIT, wait up to a second for the reply (RFC 5321, 4.1.1.10), and close the connection."""
+        """Send QUIT, wait up to a second for the reply (RFC 5321, 4.1.1.10), and close the connection.
+
+        Sends no QUIT on a connection that is not usable, and closes it alone.
+        """
         try:
             if self.is_usable:
                 with suppress(NoReplyError):
@@ -200,7 +225,7 @@ class SmtpConnection:
             self._transport.close()
 
     def quit_without_waiting(self) -> None:
-        """Send QUIT and close the connection without waiting for the reply."""
+        """Send QUIT, if the connection is usable, and close it without waiting for the reply."""
         if self.is_usable:
             self._transport.write(b"QUIT\r\n")
         self._transport.close()
@@ -210,9 +235,11 @@ class SmtpConnection:
         self._transport.abort()
 
     def _build_commands(self, envelope: Envelope, size: int) -> list[tuple[Phase, bytes]]:
-        """Return the commands MAIL, RCPT and DATA for a mail of `size` bytes, with the server's extensions.
+        """Return the commands MAIL, RCPT and DATA for a mail of `size` bytes, each with its phase.
 
-        Raises PermanentlyRefused for an address that needs SMTPUTF8 if the server does not have it.
+        MAIL has the parameters SIZE, BODY=8BITMIME and SMTPUTF8, as far as the server has the extension and the mail
+        needs it (SIZE always). Raises PermanentlyRefused for an address that needs SMTPUTF8 if the server does not have
+        it.
         """
         parameters = ""
         if "size" in self._extensions:
@@ -229,8 +256,13 @@ class SmtpConnection:
             (Phase.DATA, b"DATA\r\n"),
         ]
 
-    async def _start_pipelined(self, commands: list[tuple[Phase, bytes]]) -> None:
-        """Send MAIL, RCPT and DATA together, and read all replies (RFC 2920). Raises SmtpCommandFailed."""
+    async def _send_commands_together(self, commands: list[tuple[Phase, bytes]]) -> None:
+        """Send MAIL, RCPT and DATA together (RFC 2920) and read all replies; return when the server awaits the content.
+
+        Sends RSET before them if the server may still hold the envelope of an earlier mail. After a refusal the other
+        replies are read, too, and a server that awaits the content nevertheless gets an empty one. Raises
+        SmtpCommandFailed for the first refused command; at once, without the other replies, for a 421.
+        """
         reset, self._needs_reset = self._needs_reset, True
         self._transport.write((b"RSET\r\n" if reset else b"") + b"".join(command for _, command in commands))
         failure: SmtpCommandFailed | None = None
@@ -249,8 +281,12 @@ class SmtpConnection:
         if failure is not None:
             raise failure
 
-    async def _start_step_by_step(self, commands: list[tuple[Phase, bytes]]) -> None:
-        """Send MAIL, RCPT and DATA, each after the reply to the one before. Raises SmtpCommandFailed."""
+    async def _send_commands_one_by_one(self, commands: list[tuple[Phase, bytes]]) -> None:
+        """Send MAIL, RCPT and DATA, each after the reply to the one before; return when the server awaits the content.
+
+        Sends RSET before them if the server may still hold the envelope of an earlier mail. Raises SmtpCommandFailed
+        for the first refused command, and sends none after that command.
+        """
         if self._needs_reset:
             self._transport.write(b"RSET\r\n")
             await self._read_reply(Phase.MAIL, self._timeouts.command_s)
@@ -262,9 +298,10 @@ class SmtpConnection:
                 raise SmtpCommandFailed(phase, reply.code, reply.enhanced)
 
     async def _require_waiting_server(self) -> None:
-        """Raise SmtpCommandFailed if the server has stopped waiting for the content.
+        """Raise SmtpCommandFailed and close the connection if the server has stopped waiting for the content.
 
-        It has no content then, so it cannot have accepted the mail.
+        The server has stopped if it has sent another reply (421), or the connection is lost. It has no content then, so
+        it cannot have accepted the mail.
         """
         if self.is_usable:
             return
@@ -275,7 +312,11 @@ class SmtpConnection:
             self.close()  # the server might read the next command as the mail's content
 
     async def _send_content(self, content: bytes) -> None:
-        """Send a mail's content, and wait until the server has accepted it. Raises SmtpCommandFailed."""
+        """Send a mail's content, dot-stuffed, and wait until the server has accepted it.
+
+        Raises SmtpCommandFailed if the server refuses the mail, or does not reply in `content_s`: then it may have
+        accepted the mail.
+        """
         self._transport.write(dot_stuff(content))
         reply = await self._read_reply(Phase.CONTENT, self._timeouts.content_s)
         if reply.code // 100 != 2:
@@ -283,19 +324,23 @@ class SmtpConnection:
         self._needs_reset = False
 
     async def _request(self, command: bytes, timeout_s: float) -> SmtpReply:
-        """Send a command and return the reply. Raises NoReplyError."""
+        """Send a command's bytes, which end with CRLF, and return the reply. Raises NoReplyError after `timeout_s`."""
         self._transport.write(command)
         return await self._replies.read_reply(timeout_s)
 
     async def _read_reply(self, phase: Phase, timeout_s: float) -> SmtpReply:
-        """Return the next reply. Raises SmtpCommandFailed if no reply comes."""
+        """Return the next reply, positive or not. Raises SmtpCommandFailed, in this phase, if no reply comes."""
         try:
             return await self._replies.read_reply(timeout_s)
         except NoReplyError:
             raise SmtpCommandFailed(phase, None) from None
 
     async def _read_reply_after(self, phase: Phase, failure: SmtpCommandFailed | None) -> SmtpReply:
-        """Return the next reply; if none comes, raise the earlier `failure`, or else SmtpCommandFailed."""
+        """Return the next reply of pipelined commands, of which an earlier one may have failed with `failure`.
+
+        If no reply comes, raises `failure`, after closing the connection; without `failure`, SmtpCommandFailed in this
+        phase.
+        """
         try:
             return await self._replies.read_reply(self._timeouts.command_s)
         except NoReplyError:
@@ -315,7 +360,7 @@ def _is_positive(phase: Phase, reply: SmtpReply) -> bool:
 
 
 def _is_tls_error(error: BaseException | None) -> bool:
-    """Return True if the cause of an error of aiosmtplib is a failed TLS handshake."""
+    """Return True if an error, or any error in its chain of causes, is an SSLError, so that TLS has failed."""
     while error is not None:
         if isinstance(error, ssl.SSLError):
             return True

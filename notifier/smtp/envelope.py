@@ -18,7 +18,11 @@ _INVALID_ADDRESS: Final = re.compile(r"[\x00-\x1f\x7f<>]|^$")
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One mail to one recipient, as SMTP transmits it. `content` ends with CRLF and is not dot-stuffed."""
+    """One mail to one recipient, as SMTP transmits it: both addresses and the signed content.
+
+    Created by `Envelope.of`. `content` ends with CRLF and is not dot-stuffed; `mail` and `sign` serve to encode the
+    mail again for a server without 8BITMIME.
+    """
 
     sender: str
     """The address to which a bounce goes; empty: no bounce, MAIL FROM:<>."""
@@ -29,9 +33,11 @@ class Envelope:
 
     @classmethod
     def of(cls, mail: EmailMessage, sender: str | None = None, sign: Sign | None = None) -> Self:
-        """Serialize and sign a mail for transmission from `sender` (None: the address in From).
+        """Serialize and sign a mail for transmission from `sender` to the address in To.
 
-        Raises PermanentlyRefused for a mail without exactly one recipient, and for one that cannot be serialized.
+        `sender`: None for the address in From, empty for no bounces. Headers are written in UTF-8 only if one of the
+        addresses is not ASCII. Raises PermanentlyRefused for a mail without exactly one recipient, for a mail that
+        cannot be serialized, and for an address with control characters or angle brackets.
         """
         try:
             [recipient] = (each.addr_spec for each in mail["To"].addresses)
@@ -44,7 +50,7 @@ class Envelope:
             raise PermanentlyRefused(f"cannot be written: {type(error).__name__}", FailureReason.ADDRESS) from None
         if _INVALID_ADDRESS.search(recipient) or (sender and _INVALID_ADDRESS.search(sender)):
             raise PermanentlyRefused("an address that SMTP cannot carry", FailureReason.ADDRESS)
-        return cls(sender, recipient, _finalize(content, sign), mail, sign)
+        return cls(sender, recipient, _normalize_and_sign(content, sign), mail, sign)
 
     @property
     def needs_smtputf8(self) -> bool:
@@ -57,8 +63,8 @@ class Envelope:
         return not self.content.isascii()
 
     def encode_in_seven_bits(self) -> bytes:
-        """Return the content in ASCII and signed again, for a server without 8BITMIME."""
-        return _finalize(self.mail.as_bytes(policy=self.mail.policy.clone(cte_type="7bit")), self.sign)
+        """Serialize the mail again in ASCII and sign it again; return that content, for a server without 8BITMIME."""
+        return _normalize_and_sign(self.mail.as_bytes(policy=self.mail.policy.clone(cte_type="7bit")), self.sign)
 
 
 def dot_stuff(content: bytes) -> bytes:
@@ -68,8 +74,8 @@ def dot_stuff(content: bytes) -> bytes:
     return content.replace(b"\r\n.", b"\r\n..") + b".\r\n"
 
 
-def _finalize(content: bytes, sign: Sign | None) -> bytes:
-    """Return the content with CRLF at the end of each line, and signed if `sign` is given."""
+def _normalize_and_sign(content: bytes, sign: Sign | None) -> bytes:
+    """Return the content with CRLF at the end of each line, and with a signature if `sign` is given."""
     content = _normalize_line_ends(content)
     return content if sign is None else _normalize_line_ends(sign(content))
 

@@ -63,7 +63,7 @@ class Outcome:
     text: str
 
     def to_error(self) -> NotSent:
-        """Return the error to raise for this outcome."""
+        """Return a new error to raise for this outcome, of the disposition's class, with the text and the reason."""
         return _ERRORS[self.disposition](self.text, self.reason)
 
 
@@ -102,10 +102,10 @@ _SERVER: Final = Disposition.SERVER
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One rule of classification: which replies it matches, and their meaning.
+    """One rule of classification: the replies that it matches, and their meaning (disposition and reason).
 
-    In `code` and `enhanced` an x stands for any digit or number. An empty `enhanced` matches any enhanced code, and
-    none.
+    A reply matches if its phase, its reply code and its enhanced code match. In `code` and `enhanced` an x stands for
+    any digit or number. An empty `enhanced` matches any enhanced code, and none.
     """
 
     phases: tuple[Phase, ...]
@@ -117,7 +117,10 @@ class Rule:
     """True: matches only replies without an enhanced code."""
 
     def matches(self, phase: Phase, code: int, enhanced: EnhancedCode | None) -> bool:
-        """Return True if the rule applies to a reply in this phase."""
+        """Return True if the rule applies to a reply in this phase, with these codes; `enhanced` None: it has none.
+
+        A code that has not three digits matches no rule.
+        """
         if phase not in self.phases or (self.without_enhanced and enhanced is not None):
             return False
         digits = f"{code:03}"
@@ -221,7 +224,12 @@ last line, the server may or may not have the mail (RFC 5321, 4.5.3.2.6); before
 
 
 def classify(phase: Phase, code: int | None, enhanced: EnhancedCode | None = None) -> Outcome:
-    """Classify a failure in a phase: an unexpected reply, or no reply at all (`code` None)."""
+    """Classify a failure in a phase: an unexpected reply, or no reply at all (`code` None).
+
+    The first of `RULES` that matches a reply applies. A reply that no rule matches is a PROTOCOL failure: of the server
+    as a whole while the connection is opened, later of this mail, to be sent again. After the content such a reply
+    means as much as no reply: the server may have the mail. A missing reply is classified by its phase alone.
+    """
     text = _describe_failure(phase, code, enhanced)
     if code is not None:
         for rule in RULES:
@@ -236,7 +244,7 @@ def classify(phase: Phase, code: int | None, enhanced: EnhancedCode | None = Non
 
 
 def _describe_failure(phase: Phase, code: int | None, enhanced: EnhancedCode | None) -> str:
-    """Return a sentence for operators: who refused what, with the codes."""
+    """Return a phrase for operators: what the server refused, with its codes, or to what it gave no answer."""
     if code is not None:
         dotted = f" {'.'.join(map(str, enhanced))}" if enhanced else ""
         return f"the server refused {_PHASE_NAMES[phase]}: {code}{dotted}"

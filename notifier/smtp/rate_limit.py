@@ -8,7 +8,10 @@ MINUTE: Final = timedelta(minutes=1)
 
 
 class RateLimit:
-    """A sliding-window rate limit: no interval of one minute has more than `mails_per_minute` mails."""
+    """A sliding-window rate limit: no interval of one minute has more than `mails_per_minute` mails.
+
+    The caller reserves a time for each mail, and waits for that time itself.
+    """
 
     def __init__(self, mails_per_minute: int) -> None:
         """`mails_per_minute` is at least 1."""
@@ -18,7 +21,8 @@ class RateLimit:
     def reserve(self, now: datetime) -> datetime:
         """Reserve and return the earliest time at which the next mail may be sent.
 
-        That is `now` or later, and never before the time of an earlier reservation.
+        The time is `now` or later, never before an earlier reservation, and a minute or more after the reservation
+        `mails_per_minute` mails ago. A reservation cannot be given back.
         """
         if self._send_times:
             now = max(now, self._send_times[-1])

@@ -21,14 +21,21 @@ class NoReplyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SmtpReply:
-    """One reply of the server, of one or several lines, without its text."""
+    """One reply of the server, of one or several lines, without its text.
+
+    `enhanced`: None if the text begins with no enhanced status code.
+    """
 
     code: int
     enhanced: EnhancedCode | None
 
 
 class ReplyReader(asyncio.Protocol):
-    """The asyncio protocol that parses a server's replies. Only one task at a time may read them."""
+    """The asyncio protocol that parses a server's replies and queues them for `read_reply`, in order.
+
+    Only one task at a time may read them. The reading ends when the connection is lost or the server sends invalid
+    SMTP; replies that were queued before can still be read.
+    """
 
     def __init__(self) -> None:
         self._unread = bytearray()
@@ -41,11 +48,15 @@ class ReplyReader(asyncio.Protocol):
 
     @property
     def is_quiet(self) -> bool:
-        """True while the connection stands and the server has sent nothing unasked, such as a 421 before closing."""
+        """True while the reading has not ended and nothing of a reply is unread, such as a 421 before closing."""
         return not (self._ended or self._replies or self._unread or self._first_text is not None)
 
     async def read_reply(self, timeout_s: float) -> SmtpReply:
-        """Return the next reply. Raises NoReplyError."""
+        """Remove the oldest queued reply and return it; without one, wait for the next.
+
+        Raises NoReplyError after `timeout_s` seconds, or at once when the reading ends or has ended and no reply is
+        queued.
+        """
         if not self._replies and not self._ended:
             self._waiter = asyncio.get_running_loop().create_future()
             try:
@@ -60,7 +71,11 @@ class ReplyReader(asyncio.Protocol):
         raise NoReplyError("gone")
 
     def data_received(self, data: bytes) -> None:
-        """Parse the complete lines of the received bytes. Ends the reading at more than `LONGEST_REPLY` bytes."""
+        """Parse the complete lines of the received bytes, keep the rest for the next call, and wake the reader.
+
+        Lines end with LF or CRLF. Ends the reading at an invalid line, at more than `LONGEST_REPLY` bytes without a
+        line's end, and at more than `LONGEST_REPLY` unread replies.
+        """
         self._unread += data
         while not self._ended and (end := self._unread.find(b"\n")) >= 0:
             line = bytes(self._unread[:end]).removesuffix(b"\r")
@@ -71,18 +86,22 @@ class ReplyReader(asyncio.Protocol):
         self._wake_reader()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End the reading: no further reply will come."""
+        """End the reading, since no further reply will come, and wake the reader."""
         self._ended = True
         self._wake_reader()
 
     def eof_received(self) -> bool:
-        """End the reading, and return False, with which asyncio closes the transport."""
+        """End the reading and wake the reader; return False, with which asyncio closes the transport."""
         self._ended = True
         self._wake_reader()
         return False
 
     def _parse_line(self, line: bytes) -> None:
-        """Add one line to the current reply; a line that is no valid SMTP ends the reading."""
+        """Parse one line; if it is the last of a reply, queue that reply.
+
+        The reply has the code of its last line, and the enhanced code at the beginning of its first line's text.
+        Earlier lines ("250-…") are otherwise ignored. An invalid line ends the reading.
+        """
         match = _LINE.fullmatch(line)
         if match is None:
             self._ended = True  # not SMTP: the lines after it cannot be assigned to commands
@@ -96,6 +115,7 @@ class ReplyReader(asyncio.Protocol):
         self._replies.append(SmtpReply(int(code), _parse_enhanced_code(first_text)))
 
     def _wake_reader(self) -> None:
+        """Wake the task that waits in `read_reply`, if any, when a reply is queued or the reading has ended."""
         if self._waiter is not None and not self._waiter.done() and (self._replies or self._ended):
             self._waiter.set_result(None)
 
@@ -106,5 +126,6 @@ def parse_enhanced_code(text: str) -> EnhancedCode | None:
 
 
 def _parse_enhanced_code(text: bytes) -> EnhancedCode | None:
+    """Return the enhanced status code at the beginning of a text; None: it begins with no such code."""
     match = _ENHANCED_CODE.match(text)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None

@@ -17,11 +17,11 @@ from notifier.dead_letters.dead_letter import (
     DeadLetterIndex,
     RecordId,
     build_note_headers,
+    count_dead_letters,
     extract_alerts,
     format_details,
     parse_moment,
     parse_record_id,
-    summarize,
 )
 from notifier.dead_letters.decoding import SOURCES
 from notifier.delivery.store import STATUS_RETENTION
@@ -167,9 +167,9 @@ def test_any_dead_letter_can_be_listed_shown_and_filtered(key, value, pairs, top
         assert PRINTABLE.fullmatch(entry.format_line())
         assert PRINTABLE.fullmatch(entry.to_json())
         json.loads(entry.to_json())
-        for line in (*format_details(entry, letter).split("\n"), *str(summarize(found)).split("\n")):
+        for line in (*format_details(entry, letter).split("\n"), *str(count_dead_letters(found)).split("\n")):
             assert PRINTABLE.fullmatch(line)
-        json.loads(summarize(found).to_json())
+        json.loads(count_dead_letters(found).to_json())
         DeadLetterFilter("x", topic, NOW, NOW).matches(entry.dead_letter)
         with suppress(NotRequeuable):
             assert extract_alerts(entry.dead_letter, value, NOW, named=named)
@@ -185,10 +185,11 @@ def test_a_dead_letter_cannot_control_a_terminal() -> None:
     escaped = r"\x1b]0;owned\x07\x1b[2Jfine\r\nrequeued 5\u202e\x9b31m\x7f"
     assert f"  {escaped}  " in entry.format_line()
     assert r"airport=\x1b[8m" in entry.format_line()
-    assert escaped in str(summarize([entry]))
+    assert escaped in str(count_dead_letters([entry]))
     assert r"key      \x1b[31m" in format_details(entry, letter)
     assert not re.search(
-        "[^ -~\n]", format_details(entry, letter) + str(summarize([entry])) + entry.format_line() + entry.to_json()
+        "[^ -~\n]",
+        format_details(entry, letter) + str(count_dead_letters([entry])) + entry.format_line() + entry.to_json(),
     )
 
 
@@ -228,7 +229,7 @@ def test_entries_are_ordered_by_time_and_name_a_later_dead_letter_of_the_same_al
     assert [each.requeued_at for each in found] == [None, at[4], None, None, None]
     assert found[1].format_line().endswith("  [requeued 2026-11-23T05:00:04Z]  [again in 3:4]")
     assert json.loads(found[1].to_json())["again_in"] == "3:4"
-    counted = summarize(found)
+    counted = count_dead_letters(found)
     assert (counted.letters, counted.requeued, counted.repeated) == (5, 1, 2)
 
 
@@ -242,17 +243,17 @@ def test_the_summary_counts_by_topic_and_reason_without_the_number_of_tries() ->
         ),
         build_record(dead_lettered_alert(ALERT, reasons[0]), 50),
     )
-    assert str(summarize(found)).splitlines() == [
+    assert str(count_dead_letters(found)).splitlines() == [
         "dead letters: 13; requeued: 0; again in a later one: 0",
         "      12  alerts.retry.v1  gave up after N tries: no answer, 421",
         "       1  alerts.raised.v1  gave up after N tries: no answer, 421",
     ]
-    assert json.loads(summarize(found).to_json())["by_reason"][0] == {
+    assert json.loads(count_dead_letters(found).to_json())["by_reason"][0] == {
         "source_topic": "alerts.retry.v1",
         "reason": "gave up after N tries: no answer, 421",
         "letters": 12,
     }
-    assert str(summarize([])) == "no dead letters"
+    assert str(count_dead_letters([])) == "no dead letters"
 
 
 def test_a_filter_requires_all_its_conditions() -> None:
