@@ -95,7 +95,7 @@ class OperatorFlights:
 
 @dataclass(frozen=True, slots=True)
 class OperatorRanking:
-    """The operators with the most flights at an airport."""
+    """The operators with the most flights at an airport, and the number of all flights that were counted."""
 
     top: list[OperatorFlights]
     """The operator with the most flights first."""

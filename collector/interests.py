@@ -154,7 +154,7 @@ class InterestStore:
             return row.value()
 
     def list_of_user(self, user_id: UUID) -> list[Interest]:
-        """Return all interests of a user, the one created first first; an empty list if there are none."""
+        """Return all interests of a user, oldest (by creation) first; an empty list if there are none."""
         query = (
             select(InterestRow)
             .where(InterestRow.user_id == user_id)

@@ -20,7 +20,7 @@ CHUNK: Final = 1_000
 
 
 class FlightRetention:
-    """Deletion of old flights that no interest needs. Safe to run on every replica at the same time."""
+    """Deletion of old flights, for each airport and direction without interest; safe on all replicas at once."""
 
     def __init__(self, database: Database, clock: Clock, retention: timedelta) -> None:
         """`retention`: the minimum age of a deleted flight.

@@ -315,7 +315,7 @@ class Scheduler(BaseModel):
 
     @classmethod
     def build(cls, state: status.SchedulerState) -> "Scheduler":
-        """Build the body from the scheduler's state."""
+        """Build the body from the scheduler's state, in its order."""
         return cls(
             at=state.at,
             budget=state.budget,

@@ -160,7 +160,7 @@ class ChangedInterest(_Body):
 
     @model_validator(mode="after")
     def _require_change(self) -> "ChangedInterest":
-        """Return the body unchanged. Raises ValueError if it has no member, which names the possible members."""
+        """Return the body unchanged. Raises ValueError, which names the possible members, if it has none."""
         if not self.model_fields_set:
             raise ValueError(f"must say what to change: {', '.join(type(self).model_fields)}")
         return self

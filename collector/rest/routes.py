@@ -119,7 +119,7 @@ def blueprint(
         return _require_confirmed(authenticate_reader())
 
     def authenticate_writer() -> Caller:
-        """Return the user whose token the request bears, for a request that writes: old cached replies are not used.
+        """Return the user whose token the request bears, for a request that writes: a cached reply only while fresh.
 
         Raises NotAuthenticatedError, UserManagerUnavailableError, and NotConfirmedError for an unconfirmed address.
         """
@@ -190,7 +190,10 @@ def blueprint(
         problems=(404, 412, 428, 503),
     )
     def change_interest(interest_id: UUID) -> Reply:
-        """Change some members of an interest if If-Match accepts its version, and reply with the changed interest."""
+        """Change some members of an interest if If-Match accepts its version, and reply with the changed interest.
+
+        With `If-Match: *` any version is accepted. Raises NoSuchInterestError, VersionMismatchError, InterestError.
+        """
         # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
         user_id = authenticate_writer().user_id
         present = interests.get(user_id, interest_id)

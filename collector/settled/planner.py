@@ -39,7 +39,7 @@ _MIDNIGHT_TOLERANCE: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class QuotaBalance:
-    """The credits granted and spent on one day."""
+    """The credits granted and spent on one UTC day, and the source's pause: they decide which call may be made when."""
 
     budget: int
     """Credits granted for the day."""
@@ -143,7 +143,7 @@ class CollectionTarget:
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """One API call to make: the flights of one interval."""
+    """One API call to make, for the flights of one interval, and the conditions under which it is made and stored."""
 
     interval: Interval
     correction: bool
@@ -168,7 +168,7 @@ class PricedCall:
 
 @dataclass(frozen=True, slots=True)
 class CollectionPlan:
-    """All API calls that are due, in the order in which they will be made."""
+    """All API calls that are due, priced and in the order in which they will be made, and when they must wait."""
 
     calls: tuple[PricedCall, ...]
     deferred_until: datetime | None

@@ -34,7 +34,7 @@ class PlannedCall:
 
 @dataclass(frozen=True, slots=True)
 class TargetCoverage:
-    """The coverage of an airport and direction that has at least one interest."""
+    """The coverage of an airport and direction that has at least one interest, its next interval and its lag."""
 
     airport: str
     direction: Direction

@@ -185,7 +185,8 @@ class OpenSkyClient:
         """Return the airport's flights with an event time in [begin, end). Raises SourceError.
 
         A malformed flight is counted, logged and left out; a malformed answer is an error, never "no flights".
-        Transient failures are retried: three attempts in all. Without an HTTP request, raises SourceLimitedError during
+        Transient failures are retried: three attempts in all. An interval without a whole second needs no request: it
+        has no flights. Without an HTTP request, raises SourceLimitedError during
         a pause that the source required of any task, and BreakerOpenError while the circuit breaker is open. Raises
         ValueError for an interval that the source would reject: one that touches more than two UTC days.
         """
