@@ -52,7 +52,11 @@ def main() -> None:
 
 
 async def _run(settings: CollectorSettings) -> None:
-    """Wire the service, and serve until SIGTERM. Raises ChassisError if a port is not usable."""
+    """Wire the service, serve REST and gRPC until SIGTERM, and close the clients and the database at the end.
+
+    In the background it upgrades the schema; after that it publishes the outbox, takes part in the leader election,
+    updates the gauges and deletes expired flights. Raises ChassisError if a port is not usable.
+    """
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.build_clock()
     database = settings.build_database()

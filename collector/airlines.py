@@ -22,7 +22,7 @@ def parse_operator(callsign: str) -> str | None:
 
 @cache
 def _load_names() -> dict[str, str]:
-    """Load the airlines' names by ICAO designator from the file."""
+    """Load the airlines' names by ICAO designator from `airlines.csv`; the file is read once per process."""
     with _NAMES.open(encoding="utf-8", newline="") as lines:
         return {row["code"]: row["name"] for row in csv.DictReader(lines)}
 

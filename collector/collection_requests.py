@@ -8,15 +8,16 @@ from domain.airports import find_airport
 
 
 class CollectionRequests:
-    """A sender of collection requests, through the outbox."""
+    """A sender of collection requests: adds their events to the outbox, by which they reach the leader."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def request(self, icao: str | None) -> None:
-        """Request a collection of one airport, or of all (None), from the leader.
+        """Add a request for a collection of one airport, or of all (None), to the outbox, in its own transaction.
 
-        Raises NoSuchAirportError, DatabaseUnavailableError.
+        Returns without waiting for the collection, which the leader begins once the event is published. Raises
+        NoSuchAirportError, DatabaseUnavailableError.
         """
         if icao is not None and find_airport(icao) is None:
             raise NoSuchAirportError(f"{icao} is no airport's ICAO code; ICAO codes look like KJFK.")

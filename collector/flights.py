@@ -95,7 +95,7 @@ class OperatorFlights:
 
 @dataclass(frozen=True, slots=True)
 class OperatorRanking:
-    """The operators with the most flights at an airport."""
+    """The operators with the most flights at an airport, and the number of all flights that were counted."""
 
     top: list[OperatorFlights]
     """The operator with the most flights first."""
@@ -129,7 +129,7 @@ class FlightQueries:
         self._clock = clock
 
     def load_coverage(self, user_id: UUID, icao: str) -> dict[Direction, CoveredInterval]:
-        """Return the covered interval of an airport by direction; a direction that was never collected is left out."""
+        """Return the covered interval of a watched airport by direction; a direction never collected is left out."""
         require_airport(icao)
         with self._database.reading() as session:
             _require_interest(session, user_id, icao)
@@ -145,10 +145,11 @@ class FlightQueries:
         cursor: str | None,
         limit: int,
     ) -> FlightPage:
-        """Return at most `limit` flights with an event time in [begin, end), from the cursor's position on.
+        """Return at most `limit` flights with an event time in [begin, end), oldest first, after the cursor's position.
 
-        `begin` or `end` None: no limit on that side; `cursor` None: the first page. A flight that the source gives
-        later may belong to a page that was read before. Raises BadCursorError.
+        `direction` BOTH: departures and arrivals in one order, by event time and then id. `begin` or `end` None: no
+        limit on that side; `cursor` None: the first page. A flight that the source gives later may belong to a page
+        that was read before. Raises BadCursorError.
         """
         require_airport(icao)
         after = None if cursor is None else _decode_cursor(cursor)
@@ -163,7 +164,10 @@ class FlightQueries:
         return FlightPage([flight for _, flight in shown], _encode_cursor(shown[-1][0]) if len(found) > limit else None)
 
     def find_latest(self, user_id: UUID, icao: str) -> dict[Direction, AirportFlight]:
-        """Return the flight with the latest event time by direction; a direction without flights is left out."""
+        """Return the flight with the latest event time by direction; a direction without flights is left out.
+
+        Of several flights at that instant, the one stored last.
+        """
         require_airport(icao)
         with self._database.reading() as session:
             _require_interest(session, user_id, icao)
@@ -177,9 +181,9 @@ class FlightQueries:
         return found
 
     def compute_averages(self, user_id: UUID, icao: str, days: int) -> dict[Direction, DailyAverage]:
-        """Return the average flights per day, by direction, over the fully covered of the last `days` days (UTC).
+        """Return the average flights per day of both directions, over the fully covered of the last `days` days (UTC).
 
-        Today is not one of them.
+        Today is not one of them. Each direction has its own covered days, and an average of None if it has no such day.
         """
         require_airport(icao)
         today = day_of(self._clock.now())
@@ -200,7 +204,8 @@ class FlightQueries:
     ) -> OperatorRanking:
         """Return the `top` operators with the most flights with an event time in [begin, end), read from callsigns.
 
-        `begin` or `end` None: no limit on that side.
+        The operator with the most flights first; of equal ones, ordered by designator. Flights without a designator in
+        their callsign are counted apart. `begin` or `end` None: no limit on that side.
         """
         require_airport(icao)
         # The letters are checked here in Python: databases differ in what they take for a letter.
@@ -228,8 +233,9 @@ class FlightQueries:
         )
 
     def preview_interest(self, request: InterestRequest) -> tuple[Preview, dict[Direction, CoveredInterval]]:
-        """Return the alerts that an interest would have raised on the covered flights, and the covered intervals.
+        """Return the alerts that an interest would have raised on the stored flights, and the covered intervals.
 
+        Stores nothing. The intervals are those of the request's directions; a direction never collected is left out.
         Without `effective_from`, all covered windows back to the oldest possible `effective_from` are judged. Needs no
         interest in the airport: a preview helps to decide whether to set one. Raises NoSuchAirportError, InterestError.
         """
@@ -299,7 +305,10 @@ def _select_flights(
     after: _FlightPosition | None,
     limit: int,
 ) -> Iterator[tuple[_FlightPosition, AirportFlight]]:
-    """Yield at most `limit` flights of one direction after a position (None: from the first), oldest first."""
+    """Yield at most `limit` flights of one direction, each with its position, ordered by event time and then id.
+
+    Only flights with an event time in [begin, end), and after the position `after` (None: from the first).
+    """
     query = select(*_COLUMNS).where(*_filter_by_airport(icao, part), *_filter_by_event_time(begin, end))
     if after is not None:
         instant, last_id = after
@@ -323,7 +332,7 @@ def _count_flights(session: Session, icao: str, part: Direction, begin: datetime
 
 
 def _join_adjacent_days(days: Sequence[datetime]) -> Iterator[tuple[datetime, datetime]]:
-    """Yield intervals [begin, end) that cover exactly these days; days that follow each other share one interval."""
+    """Yield intervals [begin, end) that cover exactly these ordered days; adjacent days share an interval."""
     begin = end = None
     for day in days:
         if begin is not None and end is not None and day != end:
@@ -337,7 +346,10 @@ def _join_adjacent_days(days: Sequence[datetime]) -> Iterator[tuple[datetime, da
 def _load_history(
     session: Session, icao: str, part: Direction, covered: CoveredInterval, effective_from: datetime
 ) -> FlightHistory:
-    """Load the flight times of the covered interval from `effective_from` on, each rounded down to its hour."""
+    """Load the flights from `effective_from` to the end of coverage as a history, one event time for each flight.
+
+    Each event time is rounded down to its hour; an hour before the covered interval becomes the interval's begin.
+    """
     # By the hour, as they are counted; SQLite keeps a text, to which MySQL's cast is alike: 2013-02-13 10:00:00.000000
     hour = func.substr(cast(FlightRow.event_time, String(26)), 1, 13)
     # Flights before effective_from are not judged; flights after the coverage's end were stored since it was read.
@@ -353,7 +365,7 @@ def _load_history(
 
 
 def _build_flight(part: Direction, row: Row[*tuple[Any, ...]]) -> AirportFlight:
-    """Build the flight from a row of `_COLUMNS`."""
+    """Build the departure or arrival (`part`) from a row of `_COLUMNS`."""
     return AirportFlight(
         direction=part,
         icao24=row.icao24,
@@ -366,14 +378,14 @@ def _build_flight(part: Direction, row: Row[*tuple[Any, ...]]) -> AirportFlight:
 
 
 def _encode_cursor(position: _FlightPosition) -> str:
-    """Encode the position of a page's last flight as an opaque, URL-safe text."""
+    """Encode the position of a page's last flight as an opaque, URL-safe text: the next page's cursor."""
     event_time, last_id = position
     text = f"{(event_time - EPOCH) // _US} {last_id}"
     return base64.urlsafe_b64encode(text.encode()).decode("ascii")
 
 
 def _decode_cursor(cursor: str) -> _FlightPosition:
-    """Decode a cursor that `_encode_cursor` made. Raises BadCursorError for any other text."""
+    """Decode a cursor that `_encode_cursor` made into the position. Raises BadCursorError for any other text."""
     try:
         text = base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode("ascii")
         microseconds, last_id = (int(part) for part in text.split(" "))

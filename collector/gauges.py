@@ -6,7 +6,10 @@ from domain.interests import Direction
 
 
 class SchedulerGauges:
-    """The gauges of credits left and of coverage lag."""
+    """The gauges of the credits left today, and of the largest coverage lag (seconds) in each direction.
+
+    All of them are 0 until the first update.
+    """
 
     def __init__(self, status: SchedulerStatus, metrics: Metrics) -> None:
         self._status = status
@@ -20,7 +23,11 @@ class SchedulerGauges:
             self._lag.labels(direction=direction.value).set(0)
 
     def update(self) -> None:
-        """Set the gauges from the database. Raises DatabaseUnavailableError; the gauges then keep their values."""
+        """Load the scheduler's state; set the gauge of credits left, and each direction's gauge to its largest lag.
+
+        The lag is 0 for a direction without interests. Raises DatabaseUnavailableError; the gauges then keep their
+        values.
+        """
         state = self._status.load_state()
         self._left.set(state.left)
         for direction in Direction.BOTH.parts:

@@ -73,7 +73,7 @@ class InterestUpdate(TypedDict, total=False):
 
 
 class InterestStore:
-    """The stored interests of all users, with the events that each change of them publishes by the outbox.
+    """The stored interests of all users; every change also adds its event to the outbox, in the same transaction.
 
     Every method may raise DatabaseUnavailableError, and may be called by several threads at once.
 
@@ -90,20 +90,25 @@ class InterestStore:
         """Create an interest, or change the user's interest in the same airport, direction and window.
 
         Returns the interest, and True if it was created, False if it existed. A request that equals the stored
-        interest changes nothing. Raises NoSuchAirportError, InterestError, ContendedError.
+        interest changes nothing. Else the interest's event is added to the outbox, and for a new interest also a
+        request to collect its airport at once. Raises NoSuchAirportError, InterestError, ContendedError.
         """
         require_airport(request.airport)
         check_thresholds(request.high, request.low, request.for_windows)
         return _retry_if_contended(lambda: self._set_in_transaction(user_id, request))
 
     def _set_in_transaction(self, user_id: UUID, request: InterestRequest) -> tuple[Interest, bool]:
-        """Create or change the interest in one transaction, as `set` describes. Raises IntegrityError for a race."""
+        """Create the interest as version 1, or store a request that differs as its next version, in one transaction.
+
+        Adds the events to the outbox that `set` describes, and returns what `set` returns. Raises InterestError, and
+        IntegrityError if another transaction has just inserted the same interest.
+        """
         now = self._clock.now()
         with self._database.transaction() as session:
-            interest_id = session.scalar(_select_id_of_same(user_id, request))
-            row = None if interest_id is None else _lock_row(session, interest_id)
+            interest_id = session.scalar(_build_interest_id_query(user_id, request))
+            row = None if interest_id is None else _load_and_lock_row(session, interest_id)
             if row is not None:
-                _update_row(session, row, request, now)
+                _store_next_version(session, row, request, now)
                 return row.value(), False
             check_effective_from(request, now)
             row = InterestRow(
@@ -117,7 +122,7 @@ class InterestStore:
                 created_at=now,
             )
             session.add(row)
-            _write_row(session, row, request, now)
+            _write_row_and_add_event(session, row, request, now)
             # Its airport may never have been collected, and the first mail shall come at once.
             OUTBOX.add(session, [encode_collection_request(request.airport)])
             return row.value(), True
@@ -125,26 +130,31 @@ class InterestStore:
     def change(self, user_id: UUID, interest_id: UUID, version: int | None, update: InterestUpdate) -> Interest:
         """Change some fields of an interest if it still has this version (None: any version), and return it.
 
-        An update that equals what is stored changes nothing. Raises NoSuchInterestError, VersionMismatchError,
-        InterestError.
+        The result is the next version, whose event is added to the outbox; without a new `effective_from` it is judged
+        from the present on. An update that equals what is stored changes nothing. Raises NoSuchInterestError,
+        VersionMismatchError, InterestError, ContendedError.
         """
         return _retry_if_contended(lambda: self._change_in_transaction(user_id, interest_id, version, update))
 
     def _change_in_transaction(
         self, user_id: UUID, interest_id: UUID, version: int | None, update: InterestUpdate
     ) -> Interest:
-        """Change the interest in one transaction, as `change` describes."""
+        """Lock, check and change the interest in one transaction, with its event, and return what is stored then.
+
+        Raises NoSuchInterestError if the user has no such interest, VersionMismatchError if its version is another than
+        `version`, InterestError if the changed thresholds or `effective_from` are invalid.
+        """
         with self._database.transaction() as session:
-            row = _require_owner(_lock_row(session, interest_id), user_id)
+            row = _require_owner(_load_and_lock_row(session, interest_id), user_id)
             if version is not None and row.version != version:
                 raise VersionMismatchError("The interest has changed since; read it again.")
-            request = replace(_build_request(row), **update)
+            request = replace(_build_equal_request(row), **update)
             check_thresholds(request.high, request.low, request.for_windows)
-            _update_row(session, row, request, self._clock.now())
+            _store_next_version(session, row, request, self._clock.now())
             return row.value()
 
     def list_of_user(self, user_id: UUID) -> list[Interest]:
-        """Return a user's interests, oldest first."""
+        """Return all interests of a user, oldest (by creation) first; an empty list if there are none."""
         query = (
             select(InterestRow)
             .where(InterestRow.user_id == user_id)
@@ -159,18 +169,22 @@ class InterestStore:
             return _require_owner(session.get(InterestRow, interest_id), user_id).value()
 
     def remove(self, user_id: UUID, interest_id: UUID) -> None:
-        """Delete one interest of a user. Raises NoSuchInterestError, also for another user's interest."""
+        """Delete one interest of a user, and add its tombstone to the outbox.
+
+        Raises NoSuchInterestError, also for another user's interest, and ContendedError.
+        """
 
         def work() -> None:
             with self._database.transaction() as session:
-                _delete_row(session, _require_owner(_lock_row(session, interest_id), user_id))
+                row = _require_owner(_load_and_lock_row(session, interest_id), user_id)
+                _delete_row_and_add_tombstone(session, row)
 
         _retry_if_contended(work)
 
     def remove_of_airport(self, user_id: UUID, icao: str) -> int:
-        """Delete a user's interests in one airport, in one transaction, and return how many were deleted. Idempotent.
+        """Delete a user's interests in one airport, in one transaction, and return how many were deleted.
 
-        Raises NoSuchAirportError.
+        Adds a tombstone for each to the outbox. Idempotent: 0 is no error. Raises NoSuchAirportError, ContendedError.
         """
         require_airport(icao)
         return _retry_if_contended(
@@ -180,8 +194,8 @@ class InterestStore:
     def remove_all(self, user_id: UUID, is_caller_waiting: Callable[[], bool] = lambda: True) -> int:
         """Delete all interests of a user, in one transaction, and return how many were deleted. Idempotent.
 
-        Deletes nothing if the caller has stopped waiting before the commit, for the caller takes the request for
-        failed: raises CallerGoneError then.
+        Adds a tombstone for each to the outbox. Deletes nothing if the caller has stopped waiting before the commit,
+        for the caller takes the request for failed: raises CallerGoneError then. Raises ContendedError.
         """
         return _retry_if_contended(
             lambda: self._remove_matching(InterestRow.user_id == user_id, is_caller_waiting=is_caller_waiting)
@@ -192,13 +206,15 @@ class InterestStore:
     ) -> int:
         """Delete the interests that match all conditions, in one transaction, and return how many were deleted.
 
-        Raises CallerGoneError, and deletes nothing, if the caller has stopped waiting before the commit.
+        Locks them in the order of their ids, and adds a tombstone for each to the outbox. An interest that another
+        transaction removes first is not counted. Raises CallerGoneError, and deletes nothing, if the caller has stopped
+        waiting before the commit.
         """
         with self._database.transaction() as session:
             ids = session.scalars(select(InterestRow.interest_id).where(*conditions)).all()
-            rows = [row for each in sorted(ids) if (row := _lock_row(session, each)) is not None]
+            rows = [row for each in sorted(ids) if (row := _load_and_lock_row(session, each)) is not None]
             for row in rows:
-                _delete_row(session, row)
+                _delete_row_and_add_tombstone(session, row)
             session.flush()
             if not is_caller_waiting():
                 raise CallerGoneError("The deadline has passed; nothing was removed.")
@@ -206,9 +222,10 @@ class InterestStore:
 
 
 def _retry_if_contended(work: Callable[[], T]) -> T:
-    """Run a transaction, again whenever it lost to another one and was rolled back, and return its result.
+    """Run a transaction, again at once whenever it lost to another one and was rolled back, and return its result.
 
-    Raises ContendedError when it lost too often, or for longer than a caller would wait.
+    Raises ContendedError after `_MAX_ATTEMPTS` lost attempts, or after the first attempt that is lost more than
+    `_RETRY_FOR_S` after the begin. Any other error of `work` is raised at its first occurrence.
     """
     deadline = time.monotonic() + _RETRY_FOR_S
     for attempt in range(1, _MAX_ATTEMPTS + 1):
@@ -229,8 +246,8 @@ def require_airport(icao: str) -> None:
         raise NoSuchAirportError(f"{icao[:_SHOWN_CHARACTERS]}: {describe_unknown_code(icao)}")
 
 
-def _select_id_of_same(user_id: UUID, request: InterestRequest) -> Select[UUID]:
-    """Build the query for the id of the user's interest in the same airport, direction and window."""
+def _build_interest_id_query(user_id: UUID, request: InterestRequest) -> Select[UUID]:
+    """Build the query for the id of the user's interest in the request's airport, direction and window."""
     return select(InterestRow.interest_id).where(
         InterestRow.user_id == user_id,
         InterestRow.airport == request.airport,
@@ -239,13 +256,16 @@ def _select_id_of_same(user_id: UUID, request: InterestRequest) -> Select[UUID]:
     )
 
 
-def _lock_row(session: Session, interest_id: UUID) -> InterestRow | None:
-    """Return the interest's row, locked until the transaction ends; None if no such row exists."""
+def _load_and_lock_row(session: Session, interest_id: UUID) -> InterestRow | None:
+    """Load the interest's row, and lock it until the transaction ends; None if no such row exists."""
     return session.get(InterestRow, interest_id, with_for_update=True)
 
 
-def _build_request(row: InterestRow) -> InterestRequest:
-    """Build the request that would change nothing of a stored interest."""
+def _build_equal_request(row: InterestRow) -> InterestRequest:
+    """Build the request that equals a stored interest, for `change` to replace some of its fields.
+
+    Its `effective_from` is None, not the stored one: the next version is judged from the present on.
+    """
     present = row.value()
     return InterestRequest(
         airport=present.airport,
@@ -259,22 +279,27 @@ def _build_request(row: InterestRow) -> InterestRequest:
     )
 
 
-def _update_row(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> None:
+def _store_next_version(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> None:
     """Store a request in a locked row as its next version, with its event; do nothing if the row equals the request.
 
-    Raises InterestError.
+    The new version is effective from the request's `effective_from`, or from `now` if that is None. Raises
+    InterestError if the request's `effective_from` is out of range.
     """
-    if not _differs(row, request):
+    if not _would_change(row, request):
         return
     check_effective_from(request, now)
     # Alerts that were raised stand: a new version is judged from the present on, unless the request names an instant.
     row.version += 1
     row.effective_from = request.effective_from or now
-    _write_row(session, row, request, now)
+    _write_row_and_add_event(session, row, request, now)
 
 
-def _write_row(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> None:
-    """Write a request's thresholds and options to the row, and the interest's event to the outbox."""
+def _write_row_and_add_event(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> None:
+    """Set a row's thresholds, options and `updated_at`, flush the session, and add the interest's event to the outbox.
+
+    The row is in the session already, new or locked, with its version and `effective_from` set by the caller. Raises
+    IntegrityError if the row is new and another transaction has inserted the same interest.
+    """
     row.high, row.low = request.high, request.low
     row.for_windows, row.repeat = request.for_windows, request.repeat
     row.updated_at = now
@@ -282,14 +307,17 @@ def _write_row(session: Session, row: InterestRow, request: InterestRequest, now
     OUTBOX.add(session, [encode_interest_set(row.value())])
 
 
-def _delete_row(session: Session, row: InterestRow) -> None:
-    """Delete a locked row, and write the interest's tombstone to the outbox."""
+def _delete_row_and_add_tombstone(session: Session, row: InterestRow) -> None:
+    """Delete a locked row in the caller's transaction, and add the interest's tombstone to the outbox."""
     OUTBOX.add(session, [encode_interest_removal(row.value())])
     session.delete(row)
 
 
-def _differs(row: InterestRow, request: InterestRequest) -> bool:
-    """Return True if the request would change the row, False if the row already equals it."""
+def _would_change(row: InterestRow, request: InterestRequest) -> bool:
+    """Return True if the request would change the row, False if the row already equals it.
+
+    Compares thresholds and options, and `effective_from` unless the request leaves it out (None).
+    """
     if request.effective_from is not None and request.effective_from != row.effective_from:
         return True
     return (row.high, row.low, row.for_windows, row.repeat) != (
@@ -301,24 +329,27 @@ def _differs(row: InterestRow, request: InterestRequest) -> bool:
 
 
 def check_effective_from(request: InterestRequest, now: datetime) -> None:
-    """Raise InterestError if `effective_from` is before the oldest collected day or more than a year ahead."""
+    """Raise InterestError if `effective_from` is before the day (UTC) 30 days ago or more than 366 days ahead.
+
+    The limits are FARTHEST_BACK and FARTHEST_AHEAD. None (left out) is valid.
+    """
     oldest = day_of(now - FARTHEST_BACK)
     if request.effective_from is not None and not oldest <= request.effective_from <= now + FARTHEST_AHEAD:
         raise InterestError(f"effective_from must be from {oldest:%Y-%m-%d} to a year ahead")
 
 
 def _require_owner(row: InterestRow | None, user_id: UUID) -> InterestRow:
-    """Return the row, or raise NoSuchInterestError if it does not exist or belongs to another user."""
+    """Return the row unchanged. Raises NoSuchInterestError if it is None or belongs to another user."""
     if row is None or row.user_id != user_id:
         raise NoSuchInterestError("You have no interest with this id.")
     return row
 
 
 def _find_last_collected_day(session: Session, request: InterestRequest, now: datetime) -> datetime:
-    """Return the start of the last day that is collected in every direction of the request; yesterday's if none is.
+    """Return the start (UTC) of the last day that is collected, at least in part, in every direction of the request.
 
-    Never older than collection itself goes back (`OLDEST_LAST_DAY`): days of an airport that nobody had an interest in
-    for weeks are not worth their credits.
+    It is yesterday's if any of these directions was never collected. Never earlier than `OLDEST_LAST_DAY` before today:
+    days of an airport that nobody had an interest in for weeks are not worth their credits.
     """
     parts = [part.value for part in request.direction.parts]
     query = select(CoverageRow.covered_until).where(

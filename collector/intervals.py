@@ -55,14 +55,17 @@ def compute_available_until(direction: Direction, now: datetime, lags: SourceLag
 def compute_first_begin(effective_from: datetime, now: datetime) -> datetime:
     """Return the UTC midnight at which the first collection of an airport begins.
 
-    The day of `effective_from` (the earliest of its interests), or yesterday if that is earlier; at most FARTHEST_BACK
-    before now.
+    The day of `effective_from` (the earliest of its interests), or yesterday if that is earlier; not before the day
+    FARTHEST_BACK ago.
     """
     return max(min(day_of(effective_from), day_of(now) - DAY), day_of(now - FARTHEST_BACK))
 
 
 def split_by_days(airport: str, direction: Direction, begin: datetime, end: datetime) -> Iterator[Interval]:
-    """Yield [begin, end) split at UTC midnights, because the source answers and charges by the day."""
+    """Yield [begin, end) split at UTC midnights, oldest first, because the source answers and charges by the day.
+
+    Yields nothing if `begin` is not before `end`.
+    """
     while begin < end:
         cut = min(day_of(begin) + DAY, end)
         yield Interval(airport, direction, begin, cut)
@@ -82,9 +85,11 @@ def compute_next_begin(covered_until: datetime | None, effective_from: datetime,
 def find_due_correction(
     corrected_until: datetime, covered_until: datetime, now: datetime, after: timedelta
 ) -> tuple[datetime, datetime] | None:
-    """Return the oldest (begin, end) within one day to collect a second time, or None if no correction is due.
+    """Return the oldest (begin, end) within one UTC day to collect a second time, or None if no correction is due.
 
-    A correction is due once the whole day is covered and ended at least `after` ago. With `after` 0 none is ever due.
+    It begins at `corrected_until` and ends at the next midnight, and is due once that day is covered to its end and
+    ended at least `after` ago. Days whose correction was due for more than CORRECTION_EXPIRES_AFTER are skipped. With
+    `after` 0 no correction is ever due.
     """
     begin = max(corrected_until, day_of(now - after - CORRECTION_EXPIRES_AFTER))
     end = day_of(begin) + DAY
@@ -96,8 +101,9 @@ def advance_corrected_until(
 ) -> datetime:
     """Return the new value of `corrected_until` after [begin, end), within one day, was collected.
 
-    It is `end` if the collection is so late that late flights are in it: no correction is needed then. It stays the
-    same otherwise, or if an earlier interval still needs a correction.
+    It is `end` if the interval's day ended at least `after` before `now`: late flights are in the answer then, and no
+    correction is needed. It stays the same otherwise, if an earlier interval still needs a correction, or with `after`
+    0.
     """
     late_enough = after and day_of(begin) + DAY + after <= now
     return end if corrected_until >= begin and late_enough else corrected_until

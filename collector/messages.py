@@ -39,7 +39,10 @@ def encode_interest_removal(interest: Interest) -> OutboxMessage:
 
 
 def _build_interest_message(interest: Interest, value: bytes | None) -> OutboxMessage:
-    """Return a message keyed by airport and interest, in the airport's partition. `value` None: a tombstone."""
+    """Build the outbox message of an interest, keyed by airport and interest id, in the airport's partition.
+
+    `value`: the serialized event; None: a tombstone.
+    """
     partition = partition_of(interest.airport, INTERESTS_CHANGED)
     key = f"{interest.airport}/{interest.interest_id}".encode()
     return OutboxMessage(INTERESTS_CHANGED.name, partition, key, value)
@@ -48,9 +51,10 @@ def _build_interest_message(interest: Interest, value: bytes | None) -> OutboxMe
 def encode_flights_observed(
     airport: str, direction: Direction, begin: datetime, end: datetime, flights: Sequence[Flight]
 ) -> Iterator[OutboxMessage]:
-    """Yield the `FlightsObserved` events of one collected interval: batches of flights, at least one.
+    """Yield the `FlightsObserved` events of one collected interval: batches of at most MAX_FLIGHTS_PER_MESSAGE flights.
 
-    Only the last batch marks the interval as fully covered.
+    The order of the flights is kept. Only the last batch marks the interval as fully covered; without flights there is
+    one empty batch, which marks it.
     """
     for start in range(0, max(len(flights), 1), MAX_FLIGHTS_PER_MESSAGE):
         last = start + MAX_FLIGHTS_PER_MESSAGE >= len(flights)
@@ -73,7 +77,7 @@ def encode_coverage_gap(airport: str, direction: Direction, begin: datetime, end
 def _build_observation(
     airport: str, direction: Direction, begin: datetime, end: datetime, coverage: flights_pb.Coverage.ValueType
 ) -> flights_pb.FlightsObserved:
-    """Return an event without flights."""
+    """Build a `FlightsObserved` value of [begin, end), still without flights, for the caller to add them."""
     value = flights_pb.FlightsObserved(airport=airport, direction=_encode_direction(direction), coverage=coverage)
     value.begin.FromDatetime(begin)
     value.end.FromDatetime(end)
@@ -81,7 +85,7 @@ def _build_observation(
 
 
 def _build_flights_message(value: flights_pb.FlightsObserved) -> OutboxMessage:
-    """Return a message keyed and partitioned by the airport."""
+    """Build the outbox message of a `FlightsObserved` value, keyed and partitioned by its airport."""
     partition = partition_of(value.airport, FLIGHTS_OBSERVED)
     return OutboxMessage(FLIGHTS_OBSERVED.name, partition, value.airport.encode(), value.SerializeToString())
 

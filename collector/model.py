@@ -25,7 +25,7 @@ class Base(DeclarativeBase):
 
 
 class InterestRow(Base):
-    """An interest in its newest version."""
+    """An interest in its newest version; at most one per user, airport, direction and window. Removal deletes it."""
 
     __tablename__ = "interests"
     __table_args__ = (
@@ -49,7 +49,7 @@ class InterestRow(Base):
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
     def value(self) -> Interest:
-        """Return the row as a domain `Interest`."""
+        """Return the row's present values as a frozen domain `Interest`."""
         return Interest(
             interest_id=self.interest_id,
             user_id=self.user_id,
@@ -108,7 +108,7 @@ class FlightRow(Base):
 
 
 class LastPollRow(Base):
-    """The time of the last API call for an airport and direction, successful or not. The planner orders by it."""
+    """The time of the last API call for an airport and direction, stored before the call; the planner orders by it."""
 
     __tablename__ = "turns"
     __table_args__ = TABLE_OPTIONS
@@ -119,7 +119,10 @@ class LastPollRow(Base):
 
 
 class CreditsRow(Base):
-    """The credits spent on one day. The table has one row, which is reset on a new day."""
+    """The credits spent on one UTC day, and the pause that the source required, if any.
+
+    The table has one row. The first write on a new day sets its credits back to 0, and keeps the pause.
+    """
 
     __tablename__ = "credits"
     __table_args__ = TABLE_OPTIONS

@@ -20,7 +20,7 @@ CHUNK: Final = 1_000
 
 
 class FlightRetention:
-    """Deletion of old flights that no interest needs. Safe to run on every replica at the same time."""
+    """Deletion of old flights, for each airport and direction without interest; safe on all replicas at once."""
 
     def __init__(self, database: Database, clock: Clock, retention: timedelta) -> None:
         """`retention`: the minimum age of a deleted flight.
@@ -35,7 +35,8 @@ class FlightRetention:
     def delete_expired(self) -> int:
         """Delete the flights that no interest needs and that are older than the retention. Return how many.
 
-        The cursor of the airport and direction is kept: it marks where the gap begins if a new interest comes. Raises
+        Deletes in transactions of at most CHUNK flights, and logs the number if there were any. The cursor of
+        the airport and direction is kept: it marks where the gap begins if a new interest comes. Raises
         DatabaseUnavailableError.
         """
         with self._database.reading() as session:
@@ -49,7 +50,11 @@ class FlightRetention:
         return deleted
 
     def _delete_chunk(self, airport: str, direction: str) -> int:
-        """Delete the oldest expired flights, at most CHUNK, and move `covered_from` past them. Return how many."""
+        """Delete the oldest expired flights of a target, at most CHUNK, in one transaction. Return how many.
+
+        Expired: from before the UTC day that lies the retention ago. The first chunk also moves `covered_from` to that
+        day, or to `covered_until` if that is earlier. Return 0 if nothing is expired or the cursor is missing.
+        """
         horizon = day_of(self._clock.now() - self._retention)
         with self._database.transaction() as session:
             cursor = session.get(CoverageRow, (airport, direction), with_for_update=True)
@@ -69,7 +74,10 @@ class FlightRetention:
 
 
 def _list_targets_without_interest(session: Session) -> list[tuple[str, str]]:
-    """Return every airport and direction that was collected and that has no interest any more."""
+    """Return every airport and direction that was collected and that no interest needs any more.
+
+    An interest in both directions needs each of them.
+    """
     has_interest = exists().where(
         InterestRow.airport == CoverageRow.airport,
         or_(InterestRow.direction == CoverageRow.direction, InterestRow.direction == Direction.BOTH.value),

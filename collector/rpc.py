@@ -30,7 +30,11 @@ class InterestService(InterestServiceServicer):
     def DeleteInterests(  # noqa: N802 - the contract's name
         self, request: DeleteInterestsRequest, context: grpc.ServicerContext
     ) -> DeleteInterestsResponse:
-        """Delete all interests of a user. Raises BadUserIdError, and CallerGoneError after the call's deadline."""
+        """Delete all interests of a user in one transaction, and reply with their number; 0 is no error.
+
+        Raises BadUserIdError, and CallerGoneError if the call's deadline passes before the commit: nothing is deleted
+        then.
+        """
         try:
             user_id = UUID(request.user_id)
         except ValueError:

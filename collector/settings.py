@@ -86,14 +86,17 @@ class CollectorSettings(DatabaseSettings):
         return file
 
     def opensky_credentials(self) -> tuple[str, str] | None:
-        """Return client id and secret, from the file or from the two variables; None for anonymous access."""
+        """Return client id and secret in plain text, from the file or the two variables; None: anonymous access."""
         credentials = self.opensky_credentials_file
         if credentials is None and self.opensky_client_id is not None and self.opensky_client_secret is not None:
             credentials = Credentials(self.opensky_client_id, self.opensky_client_secret)
         return (credentials.client_id, credentials.client_secret.get_secret_value()) if credentials else None
 
     def daily_budget(self) -> int:
-        """Return the credits per day: the setting, or the source's default for our kind of access."""
+        """Return the credits per UTC day: `credits_per_day`, or the source's default for our kind of access.
+
+        The default is 4,000 with credentials, 400 for anonymous access.
+        """
         if self.credits_per_day is not None:
             return self.credits_per_day
         return ANONYMOUS_CREDITS_PER_DAY if self.opensky_credentials() is None else ACCOUNT_CREDITS_PER_DAY

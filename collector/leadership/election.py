@@ -64,7 +64,9 @@ class Collector(Protocol):
 class _LeaderSession:
     """A leader's session, from the assignment of the partition to its revocation: it serves one term after another.
 
-    In each term it collects all airports at once, then on schedule and on request. The session ends with `stop`.
+    Its task starts at construction. In each term it collects all airports at once, then on schedule and on request.
+    When a term ends because it was not confirmed or was superseded, the next begins once the broker confirms the
+    ownership. The session ends with `stop`.
     """
 
     def __init__(
@@ -79,7 +81,10 @@ class _LeaderSession:
         self._task = asyncio.create_task(self._serve_terms())
 
     async def request_collection(self, airport: str) -> None:
-        """Add a request for an airport to the waiting requests, and return at once; duplicates are dropped."""
+        """Add a request for an airport (EVERY_AIRPORT: for all) to the waiting requests, and return at once.
+
+        Duplicates are dropped. The requests are kept until a term serves them.
+        """
         self._requested.add(airport)
         self._has_requests.set()
 
@@ -92,7 +97,10 @@ class _LeaderSession:
         await asyncio.gather(self._task, return_exceptions=True)
 
     async def _serve_terms(self) -> None:
-        """Wait for a confirmation of ownership, begin a term and serve it; repeat until cancelled."""
+        """Wait for a confirmation of ownership, begin a term and serve it to its end; repeat until cancelled.
+
+        If the database is unavailable, that is logged. A pause of RETRY_PAUSE_S comes before each repetition.
+        """
         while True:
             confirmed_at = await self._wait_for_confirmation(None)
             try:
@@ -105,8 +113,8 @@ class _LeaderSession:
     async def _wait_for_confirmation(self, deadline: float | None) -> float | None:
         """Retry until the broker confirms the ownership. Return the time at which that confirmation was requested.
 
-        Return None if the deadline passes first; with `deadline` None it retries for ever. Times are of
-        `time.monotonic`, which is also the time of the event loop.
+        Return None if the deadline passes first; with `deadline` None it retries for ever. Each failure or timeout
+        (CONFIRMATION_VALID_S) is logged. Times are of `time.monotonic`, which is also the time of the event loop.
         """
         while deadline is None or time.monotonic() < deadline:
             requested_at = time.monotonic()
@@ -124,8 +132,9 @@ class _LeaderSession:
     async def _serve_term(self, term: Term, confirmed_at: float | None) -> None:
         """Collect at once, then on schedule and on request, until the term ends.
 
-        The term ends when the last confirmation of ownership has expired, or another collector has begun a newer term.
-        `confirmed_at`: the time of the last confirmation, of `time.monotonic`.
+        The term ends when the last confirmation of ownership has expired, or another collector has begun a newer term;
+        a running collection is cancelled then. A confirmation is requested every CONFIRM_EVERY_S. The gauge of the
+        leader is 1 during the term. `confirmed_at`: the time of the last confirmation, of `time.monotonic`.
         """
         log.info("leadership.taken", term=term)
         scheduler = AsyncIOScheduler(timezone="UTC")
@@ -149,7 +158,11 @@ class _LeaderSession:
             await asyncio.gather(work, return_exceptions=True)
 
     async def _collect_requested(self, term: Term) -> None:
-        """Collect each requested airport, one after the other; return once another collector has begun a newer term."""
+        """Collect each requested airport, one after the other; return once another collector has begun a newer term.
+
+        A request for all airports replaces the other waiting requests. Unexpected errors are logged, and the next
+        airport follows.
+        """
         while True:
             await self._has_requests.wait()
             self._has_requests.clear()
@@ -165,7 +178,10 @@ class _LeaderSession:
 
 
 class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
-    """One replica's part in the leader election; it collects while it is the leader."""
+    """One replica's part in the leader election: a Kafka consumer with a leader session while it owns the partition.
+
+    The session collects. The records of the topic are the requests for a collection.
+    """
 
     def __init__(self, collector: Collector, bootstrap_servers: str, poll_interval_s: float, metrics: Metrics) -> None:
         """`poll_interval_s`: real seconds between scheduled collections."""
@@ -177,9 +193,11 @@ class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
         self._session: _LeaderSession | None = None
 
     async def run(self) -> None:
-        """Take part in the election until cancelled. Raises KafkaError if the broker becomes unavailable at the start.
+        """Take part in the election until cancelled, and pass the topic's collection requests to the leader session.
 
-        The topic must exist. Collections run in another task than this loop, which continues to read: the broker
+        The topic must exist. Requests read while this replica is not the leader, and undecodable ones, are dropped. The
+        session and the consumer are stopped at the end. Raises KafkaError if the broker becomes unavailable at the
+        start. Collections run in another task than this loop, which continues to read: the broker
         expels a consumer that does not.
         """
         self._consumer = consumer = AIOKafkaConsumer(
@@ -205,14 +223,14 @@ class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
             await consumer.stop()
 
     async def on_partitions_assigned(self, assigned: list[TopicPartition]) -> None:
-        """Begin a leader session if this replica now owns the partition."""
+        """Begin a leader session if this replica now owns the partition and has no session yet."""
         if assigned and self._session is None:
             self._session = _LeaderSession(
                 self._collector, self._commit_positions, self._poll_interval_s, self._leading
             )
 
     async def on_partitions_revoked(self, revoked: list[TopicPartition]) -> None:
-        """End the leader session if this replica has lost the partition."""
+        """End the leader session, and wait for its end, if this replica has lost the partition."""
         if revoked:
             await self._stop_session()
 
@@ -220,7 +238,8 @@ class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
         """Commit the offset of the owned partition, as a confirmation of its ownership.
 
         The broker accepts a commit only from a current member of the group, and the commit renews the member's session.
-        Raises KafkaError.
+        The offset itself is the position up to which requests were read. Does nothing if no partition is owned. Raises
+        KafkaError.
         """
         consumer = self._consumer
         if consumer is not None:
@@ -228,7 +247,7 @@ class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
                 await consumer.commit({partition: await consumer.position(partition)})
 
     async def _stop_session(self) -> None:
-        """End the leader session, if there is one."""
+        """End the leader session, if there is one: cancel its collection, and wait until it has ended."""
         if self._session is not None:
             session, self._session = self._session, None
             await session.stop()

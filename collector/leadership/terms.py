@@ -21,9 +21,9 @@ _ROW_ID: Final = 1
 
 
 def begin_term(database: Database) -> Term:
-    """Begin a new term and return it; the term before is superseded. Raises DatabaseUnavailableError.
+    """Begin a new term, one greater than the last, and return it; the term before is superseded.
 
-    Blocks until a running transaction of the superseded leader has ended.
+    Raises DatabaseUnavailableError. Blocks until a running transaction of the superseded leader has ended.
     """
     try:
         return _increment_term(database)
@@ -32,7 +32,10 @@ def begin_term(database: Database) -> Term:
 
 
 def _increment_term(database: Database) -> Term:
-    """Increment the stored term under its lock and return it; insert term 1 if there is none."""
+    """Increment the stored term under its lock, commit, and return it; insert term 1 if there is none.
+
+    Raises IntegrityError if another replica inserts the first term at the same moment.
+    """
     with database.transaction() as session:
         row = session.get(LeadershipRow, _ROW_ID, with_for_update=True)
         if row is None:

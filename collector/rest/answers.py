@@ -34,7 +34,7 @@ class Interest(BaseModel):
 
     @classmethod
     def build(cls, interest: domain.Interest) -> "Interest":
-        """Build the body from the domain's interest."""
+        """Build the body from the domain's interest, without the user's id."""
         return cls(
             interest_id=interest.interest_id,
             airport_icao=interest.airport,
@@ -79,7 +79,7 @@ class Coverage(BaseModel):
 
 
 class Flight(BaseModel):
-    """A flight as a departure from, or an arrival at, the airport."""
+    """A departure from, or an arrival at, the airport, with the time at which it counts; null where unknown."""
 
     direction: Direction
     icao24: str = Field(description="24-bit transponder address, in lower-case hex.")
@@ -93,7 +93,7 @@ class Flight(BaseModel):
 
     @classmethod
     def build(cls, flight: queries.AirportFlight) -> "Flight":
-        """Build the body from a query's flight; an empty callsign or other airport becomes null."""
+        """Build the body from a stored flight of a query; an empty callsign or other airport becomes null."""
         return cls(
             direction=flight.direction,
             icao24=flight.icao24,
@@ -133,7 +133,7 @@ class Average(BaseModel):
 
     @classmethod
     def build(cls, average: queries.DailyAverage) -> "Average":
-        """Build the body from a query's average."""
+        """Build the body from a query's average of one direction."""
         return cls(flights_a_day=average.flights_per_day, flights=average.flights, days=list(average.days))
 
 
@@ -145,7 +145,7 @@ class Averages(BaseModel):
 
     @classmethod
     def build(cls, averages: Mapping[Direction, queries.DailyAverage]) -> "Averages":
-        """Build the body from the averages of both directions."""
+        """Build the body from the averages, which must hold both directions."""
         return cls(
             arrivals=Average.build(averages[Direction.ARRIVALS]),
             departures=Average.build(averages[Direction.DEPARTURES]),
@@ -169,7 +169,7 @@ class Operators(BaseModel):
 
     @classmethod
     def build(cls, operators: queries.OperatorRanking) -> "Operators":
-        """Build the body from a query's ranking."""
+        """Build the body from a query's ranking, in its order."""
         return cls(
             airlines=[Operator(code=each.code, name=each.name, flights=each.flights) for each in operators.top],
             flights=operators.flights,
@@ -190,7 +190,7 @@ class PreviewedAlert(BaseModel):
 
     @classmethod
     def build(cls, alert: Alert) -> "PreviewedAlert":
-        """Build the body from the domain's alert."""
+        """Build the body from the domain's alert, without its ids."""
         return cls(
             window_start=alert.window_start,
             bound=alert.bound,
@@ -212,7 +212,7 @@ class Percentiles(BaseModel):
 
     @classmethod
     def build(cls, counts: tuple[int, ...]) -> "Percentiles":
-        """Compute the percentiles of the windows' counts, which must not be empty."""
+        """Build the body: compute percentiles and maximum of the windows' flight counts, which must not be empty."""
         percents = {
             f"p{percent}": domain_preview.compute_percentile(counts, percent) for percent in (50, 75, 90, 95, 99)
         }
@@ -230,7 +230,7 @@ class Preview(BaseModel):
 
     @classmethod
     def build(cls, shown: domain_preview.Preview, covered: Mapping[Direction, queries.CoveredInterval]) -> "Preview":
-        """Build the body from the domain's preview and the covered interval of each direction."""
+        """Build the body from the domain's preview and the covered intervals; mails per week get one decimal place."""
         return cls(
             covered=Coverage.build(covered),
             windows=len(shown.counts),
@@ -259,7 +259,7 @@ class PlannedQuestion(BaseModel):
 
     @classmethod
     def build(cls, question: status.PlannedCall) -> "PlannedQuestion":
-        """Build the body from a call of the collection plan."""
+        """Build the body from an API call of the scheduler's plan."""
         return cls(
             airport_icao=question.airport,
             direction=question.direction,
@@ -315,7 +315,7 @@ class Scheduler(BaseModel):
 
     @classmethod
     def build(cls, state: status.SchedulerState) -> "Scheduler":
-        """Build the body from the scheduler's state."""
+        """Build the body from the scheduler's state, in its order."""
         return cls(
             at=state.at,
             budget=state.budget,

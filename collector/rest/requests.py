@@ -37,14 +37,14 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def _require_airport_code(code: str) -> str:
-    """Return the code. Raises ValueError, with suggestions, unless it is an airport's ICAO code."""
+    """Return the code unchanged. Raises ValueError, with suggestions, unless it is an airport's ICAO code."""
     if find_airport(code) is None:
         raise ValueError(describe_unknown_code(code))
     return code
 
 
 def _require_instant_text(value: object) -> object:
-    """Return the value. Raises ValueError for anything but a text, and for a text that is a mere number."""
+    """Return the value unchanged. Raises ValueError for anything but a text, and for a text that is a mere number."""
     if not isinstance(value, str) or value.strip("0123456789.-+ ") == "":  # pydantic takes a number for Unix seconds
         raise ValueError("must be an instant like 2026-07-01T00:00:00Z")
     return value
@@ -59,7 +59,7 @@ def _convert_to_utc(value: datetime) -> datetime:
 
 
 def _require_digits(text: object) -> object:
-    """Return the text. Raises ValueError unless it is one to nine ASCII digits."""
+    """Return the text unchanged. Raises ValueError unless it is one to nine ASCII digits."""
     if not isinstance(text, str) or not re.fullmatch("[0-9]{1,9}", text):
         raise ValueError("must be a whole number")
     return text
@@ -110,7 +110,7 @@ _FROM_DESCRIPTION: Final = "Windows that start before are not judged. From 30 da
 
 
 class _Body(BaseModel):
-    """A JSON body; unknown members are rejected."""
+    """The base of the JSON bodies; unknown members are rejected."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -134,7 +134,7 @@ class WantedInterest(_Body):
     )
 
     def to_request(self) -> InterestRequest:
-        """Build the use case's request from this body."""
+        """Build the use case's request from all members of this body; members left out have their defaults."""
         return InterestRequest(
             airport=self.airport_icao,
             direction=self.direction,
@@ -160,13 +160,13 @@ class ChangedInterest(_Body):
 
     @model_validator(mode="after")
     def _require_change(self) -> "ChangedInterest":
-        """Return the body. Raises ValueError if it has no member."""
+        """Return the body unchanged. Raises ValueError, which names the possible members, if it has none."""
         if not self.model_fields_set:
             raise ValueError(f"must say what to change: {', '.join(type(self).model_fields)}")
         return self
 
     def to_update(self) -> InterestUpdate:
-        """Build the use case's update from the members that the body has."""
+        """Build the use case's update from the members that the body has; a member of null is kept as None."""
         names = {"high_value": "high", "low_value": "low"}
         given = self.model_dump(exclude_unset=True)
         return cast(InterestUpdate, {names.get(name, name): value for name, value in given.items()})
@@ -179,7 +179,7 @@ class WantedCollection(_Body):
 
 
 class _Query(BaseModel):
-    """The parameters of a query; those that may be omitted have no default in the schema."""
+    """The base of the query parameters; those that may be omitted have no default of null in the schema."""
 
     model_config = ConfigDict(json_schema_extra=_remove_null_defaults)
 
@@ -209,7 +209,10 @@ class _IntervalQuery(_Query):
 
 
 def _add_from_parameter(query: type[M]) -> type[M]:
-    """Return the query class with a parameter `from` added: a Python keyword, so no class can declare it."""
+    """Return a subclass of the query class, of the same name, with an optional parameter `from` added.
+
+    `from` is a Python keyword, so no class can declare it.
+    """
     begin = Field(default=_OMITTED, description="Flights at or after this instant.")
     fields: dict[str, Any] = {"from": (Instant, begin)}
     return create_model(query.__name__, __base__=query, **fields)

@@ -97,23 +97,36 @@ def blueprint(
     flights: FlightQueries,
     status: Callable[[], SchedulerState],
 ) -> Blueprint:
-    """Build the collector's routes. `status` returns the scheduler's state."""
+    """Build the collector's routes, with authentication: of users by bearer token, of the operator by `operator_token`.
+
+    Every response forbids caches to store it. `status` returns the scheduler's state.
+    """
     routes = Blueprint("collector", __name__)
 
     def authenticate_reader() -> Caller:
-        """Return the user whose token the request bears; a cached reply of user_manager will do."""
+        """Return the user whose token the request bears, for a request that only reads.
+
+        While user_manager is unavailable, an older cached reply is used. Raises NotAuthenticatedError,
+        UserManagerUnavailableError.
+        """
         return users.authenticate(read_bearer_token(), reads_only=True)
 
     def authenticate_confirmed_reader() -> Caller:
-        """Return the user, as `authenticate_reader` does. Raises NotConfirmedError for an unconfirmed address."""
+        """Return the user as `authenticate_reader` does, if the user's e-mail address is confirmed.
+
+        Raises NotConfirmedError for an unconfirmed address, NotAuthenticatedError, UserManagerUnavailableError.
+        """
         return _require_confirmed(authenticate_reader())
 
     def authenticate_writer() -> Caller:
-        """Return the user for a request that writes. Raises NotConfirmedError for an unconfirmed address."""
+        """Return the user whose token the request bears, for a request that writes: a cached reply only while fresh.
+
+        Raises NotAuthenticatedError, UserManagerUnavailableError, and NotConfirmedError for an unconfirmed address.
+        """
         return _require_confirmed(users.authenticate(read_bearer_token()))
 
     def require_operator() -> None:
-        """Raise NotAllowedError unless the request bears the operator's token."""
+        """Raise NotAllowedError unless the request bears the operator's token, compared in constant time."""
         if not hmac.compare_digest(read_bearer_token().encode(), operator_token.encode()):
             raise NotAllowedError("Only the operator may do this.")
 
@@ -129,7 +142,7 @@ def blueprint(
         problems=(503,),
     )
     def set_interest() -> Reply:
-        """Create or change the caller's interest, and reply with it."""
+        """Create or change the caller's interest, and reply with it: 201 if it was created, 200 if it existed."""
         caller = authenticate_writer()
         interest, is_new = interests.set(caller.user_id, parse_body(WantedInterest).to_request())
         location = url_for("collector.one_interest", interest_id=interest.interest_id)
@@ -138,7 +151,7 @@ def blueprint(
     @routes.get("/interests")
     @describe("List your interests", auth="user", answers={200: ResponseDescription(InterestsList)}, problems=(503,))
     def list_interests() -> Reply:
-        """Reply with the caller's interests."""
+        """Reply with all interests of the caller, oldest first."""
         found = interests.list_of_user(authenticate_reader().user_id)
         return Reply(InterestsList(interests=[Interest.build(interest) for interest in found]))
 
@@ -151,7 +164,7 @@ def blueprint(
         problems=(503,),
     )
     def remove_interests_of_airport() -> Reply:
-        """Delete the caller's interests in one airport."""
+        """Delete the caller's interests in one airport, and reply 204, also if there were none."""
         caller = authenticate_writer()
         interests.remove_of_airport(caller.user_id, parse_query(AirportQuery).airport_icao)
         return Reply(status=204)
@@ -164,7 +177,7 @@ def blueprint(
         problems=(404, 503),
     )
     def one_interest(interest_id: UUID) -> Reply:
-        """Reply with one of the caller's interests."""
+        """Reply with one of the caller's interests and its entity tag."""
         return _reply_with_interest(interests.get(authenticate_reader().user_id, interest_id))
 
     @routes.patch("/interests/<uuid:interest_id>")
@@ -177,7 +190,10 @@ def blueprint(
         problems=(404, 412, 428, 503),
     )
     def change_interest(interest_id: UUID) -> Reply:
-        """Change some members of an interest, if its version is one that If-Match accepts."""
+        """Change some members of an interest if If-Match accepts its version, and reply with the changed interest.
+
+        With `If-Match: *` any version is accepted. Raises NoSuchInterestError, VersionMismatchError, InterestError.
+        """
         # RFC 9110, 13.2.1: a precondition is looked at when the request would otherwise succeed.
         user_id = authenticate_writer().user_id
         present = interests.get(user_id, interest_id)
@@ -196,7 +212,7 @@ def blueprint(
         problems=(404, 503),
     )
     def remove_interest(interest_id: UUID) -> Reply:
-        """Delete one of the caller's interests."""
+        """Delete one of the caller's interests, and reply 204."""
         interests.remove(authenticate_writer().user_id, interest_id)
         return Reply(status=204)
 
@@ -262,7 +278,7 @@ def blueprint(
         problems=(404, 503),
     )
     def average_flights(icao: str) -> Reply:
-        """Reply with the average number of flights per day at an airport."""
+        """Reply with the average arrivals and departures per day at an airport, over the covered days."""
         caller = authenticate_confirmed_reader()
         query = parse_query(AverageQuery)
         return Reply(Averages.build(flights.compute_averages(caller.user_id, _normalize_code(icao), query.days)))
@@ -294,7 +310,7 @@ def blueprint(
         problems=(404, 422, 503),
     )
     def coverage(icao: str) -> Reply:
-        """Reply with the covered intervals of an airport."""
+        """Reply with the covered interval of each direction of an airport."""
         return Reply(
             Coverage.build(flights.load_coverage(authenticate_confirmed_reader().user_id, _normalize_code(icao)))
         )
@@ -308,7 +324,7 @@ def blueprint(
         problems=(503,),
     )
     def collect() -> Reply:
-        """Request a collection of one airport, or of all airports if the request has no body."""
+        """Request a collection of one airport, or of all airports if the request names none, and reply 202 at once."""
         require_operator()
         body = parse_body(WantedCollection) if request.content_length else WantedCollection()
         requests.request(body.airport_icao)
@@ -322,7 +338,7 @@ def blueprint(
         problems=(503,),
     )
     def scheduler_status() -> Reply:
-        """Reply with the scheduler's state."""
+        """Reply to the operator with the scheduler's state."""
         require_operator()
         return Reply(Scheduler.build(status()))
 
@@ -336,7 +352,7 @@ def blueprint(
 
 
 def _require_confirmed(caller: Caller) -> Caller:
-    """Return the caller. Raises NotConfirmedError unless the e-mail address is confirmed."""
+    """Return the caller unchanged. Raises NotConfirmedError unless the caller's e-mail address is confirmed."""
     if not caller.confirmed:
         raise NotConfirmedError("Confirm your address first: follow the link in the mail that was sent to it.")
     return caller
@@ -350,5 +366,5 @@ def _normalize_code(icao: str) -> str:
 def _reply_with_interest(
     interest: domain.Interest, status: int = 200, headers: Mapping[str, str] | None = None
 ) -> Reply:
-    """Build the reply that shows an interest, with its version as the entity tag."""
+    """Build the reply that shows an interest, with the given headers and its version as the entity tag."""
     return Reply(Interest.build(interest), status, {**(headers or {}), "ETag": format_entity_tag(interest.version)})

@@ -37,7 +37,7 @@ class Caller:
 
 
 class Authenticator:
-    """A thread-safe client of user_manager that finds the user of a bearer token, with cache and circuit breaker."""
+    """A thread-safe client of user_manager that finds a bearer token's user, with a cache and a circuit breaker."""
 
     def __init__(self, target: str, cache_s: float, monotonic: Callable[[], float] = time.monotonic) -> None:
         """`target`: host:port. `cache_s`: seconds for which a reply is cached, and a deletion goes unnoticed at most.
@@ -60,9 +60,10 @@ class Authenticator:
         self._channel.close()
 
     def authenticate(self, token: str, *, reads_only: bool = False) -> Caller:
-        """Return the user of the token. Blocks for 3 s at most.
+        """Return the user of the token, from the cache or else from user_manager. Blocks for 3 s at most.
 
-        Raises NotAuthenticatedError, UserManagerUnavailableError.
+        Only users with a confirmed address are cached; the cached reply of a token that user_manager rejects is
+        discarded. Raises NotAuthenticatedError, UserManagerUnavailableError (also at once while the circuit is open).
 
         `reads_only`: the request changes nothing, so an older cached reply is used if user_manager is unavailable.
         """
@@ -87,9 +88,10 @@ class Authenticator:
         return caller
 
     def _call_user_manager(self, token: str) -> Caller:
-        """Request the token's user from user_manager, and open the circuit if it is unavailable.
+        """Request the token's user from user_manager, unless the circuit is open, and return the user.
 
-        Raises NotAuthenticatedError, UserManagerUnavailableError.
+        Opens the circuit for `_CIRCUIT_OPEN_S` if user_manager is unavailable or too slow; closes it when user_manager
+        has accepted or rejected the token. Raises NotAuthenticatedError, UserManagerUnavailableError.
         """
         self._require_circuit_closed()
         try:
@@ -105,7 +107,10 @@ class Authenticator:
         return Caller(UUID(reply.user_id), reply.confirmed)
 
     def _require_circuit_closed(self) -> None:
-        """Raise UserManagerUnavailableError while the circuit is open; afterwards let one thread probe user_manager."""
+        """Raise UserManagerUnavailableError while the circuit is open; afterwards let one thread probe user_manager.
+
+        The method returns in that thread, and keeps the circuit open for all others for the call's deadline.
+        """
         now = self._monotonic()
         with self._lock:
             if self._open_until is None:
@@ -115,7 +120,7 @@ class Authenticator:
             self._open_until = now + _DEADLINE_S  # this thread probes; the circuit stays open for the others
 
     def _cache_caller(self, digest: bytes, called_at: float, caller: Caller) -> None:
-        """Cache the token's user, and discard the oldest entry if the cache is full."""
+        """Cache the token's user as the newest entry, and discard the oldest entry if the cache is full."""
         with self._lock:
             self._cache.pop(digest, None)
             if len(self._cache) >= _CACHE_SIZE:

@@ -37,7 +37,10 @@ log = structlog.get_logger()
 
 
 class FlightSource(Protocol):
-    """The part of a client of the source of flights that the collector uses."""
+    """A client of the source of flights, which also holds the credits that the source last reported.
+
+    The collector sets `remaining_credits` to None before each fetch, so that an older report is not taken for new.
+    """
 
     remaining_credits: int | None
     """Credits left today, as the source last reported; None: not reported since a caller last set None."""
@@ -56,9 +59,10 @@ class _Charge:
 
 
 class FlightCollector:
-    """Collector of the intervals that are due, within the credit quota.
+    """Collector of the intervals that are due: calls the source within the credit quota, stores and publishes flights.
 
-    Of several collectors at once, only the one with the newest term can store.
+    A leader begins a term, then collects in it any number of times. Of several collectors at once, only the one with
+    the newest term can charge credits and store flights.
     """
 
     def __init__(
@@ -91,8 +95,8 @@ class FlightCollector:
 
         If the source or the database is unavailable, that is logged, and the missing intervals stay due. If one
         interval fails, later intervals of the same airport and direction are skipped, other ones are not. If the
-        credits are used up for now, or the source requires a pause, the remaining intervals stay due. Raises
-        SupersededError.
+        credits are used up for now, the source requires a pause, or the circuit breaker is open, the remaining
+        intervals stay due. Raises SupersededError.
         """
         try:
             await self._make_calls(term, await asyncio.to_thread(self._load_due_calls, airport))
@@ -102,7 +106,10 @@ class FlightCollector:
     async def _make_calls(self, term: Term, calls: list[ApiCall]) -> None:
         """Make the API calls in order, and stop at the first that the quota, the source or the breaker defers.
 
-        Raises SupersededError, DatabaseUnavailableError.
+        Each call is charged first; a call that the source fails is refunded. After a failure (SourceError,
+        ConcurrentCollectionError), which is logged, the target's later calls are skipped. If the quota defers a call
+        that is no correction, the number of remaining calls is logged. Raises SupersededError,
+        DatabaseUnavailableError.
         """
         failed: set[tuple[str, Direction]] = set()
         for number, call in enumerate(calls):
@@ -115,7 +122,7 @@ class FlightCollector:
                     await asyncio.to_thread(self._log_deferred, calls[number:])
                 return
             try:
-                await self._make_call(term, call, charge)
+                await self._collect_interval(term, call, charge)
             except SourceError as error:
                 await asyncio.to_thread(self._refund_failed_call, charge, error)
                 log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
@@ -127,7 +134,10 @@ class FlightCollector:
                 log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
 
     def _load_due_calls(self, airport: str | None) -> list[ApiCall]:
-        """Return the API calls that are due now, in order. Raises DatabaseUnavailableError."""
+        """Return the API calls that are due now for one airport or for all (None), in the order to make them in.
+
+        Raises DatabaseUnavailableError.
+        """
         now = self._clock.now()
         with self._database.reading() as session:
             return list_due_calls(load_targets(session, self._timing, now, airport), now, self._timing.poll_interval)
@@ -155,7 +165,8 @@ class FlightCollector:
     def _refund_failed_call(self, charge: _Charge, error: SourceError) -> None:
         """Refund the charge of an API call that failed, and store the pause or the credits that the source reported.
 
-        Raises DatabaseUnavailableError.
+        After a SourceLimitedError the pause is stored, after any other error the reported credits, if there are any. A
+        charge of an earlier UTC day is not refunded. Raises DatabaseUnavailableError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
@@ -166,17 +177,21 @@ class FlightCollector:
                 self._quota.reconcile_with_source(session, self._source.remaining_credits, charge.at, now)
 
     def _log_deferred(self, calls: list[ApiCall]) -> None:
-        """Log how many API calls are deferred, and until when. Raises DatabaseUnavailableError."""
+        """Log how many API calls are deferred, how many credits are left, and the end of the pause or of the deferral.
+
+        Raises DatabaseUnavailableError.
+        """
         now = self._clock.now()
         with self._database.reading() as session:
             balance = self._quota.load_balance(session, now)
         until = balance.paused_until if balance.is_paused(now) else build_plan(calls, balance, now).deferred_until
         log.warning("collection.deferred", calls=len(calls), credits_left=balance.left, until=str(until))
 
-    async def _make_call(self, term: Term, call: ApiCall, charge: _Charge) -> None:
-        """Fetch the flights of one interval from the source, store and publish them, and count them.
+    async def _collect_interval(self, term: Term, call: ApiCall, charge: _Charge) -> None:
+        """Fetch the flights of one interval from the source, store and publish them, and count them in the metrics.
 
-        Raises SourceError, SupersededError, ConcurrentCollectionError, DatabaseUnavailableError.
+        Sets `remaining_credits` of the source to None first. The call is charged already. Raises SourceError,
+        SupersededError, ConcurrentCollectionError, DatabaseUnavailableError.
         """
         interval = call.interval
         self._source.remaining_credits = None
@@ -187,9 +202,12 @@ class FlightCollector:
         self._changed.labels(direction=interval.direction.value).inc(changed)
 
     def _store_answer(self, term: Term, call: ApiCall, flights: list[Flight], charge: _Charge) -> tuple[int, int]:
-        """Store new and changed flights, advance the cursor and write the events to the outbox, in one transaction.
+        """Store new and changed flights, advance the cursor and add the events to the outbox, in one transaction.
 
-        Return the numbers of new and of changed flights. Raises SupersededError, ConcurrentCollectionError,
+        Return the numbers of new and of changed flights. Only new flights are published; if there are none, a
+        call that is no correction still publishes that its interval is covered. A correction whose answer lacks stored
+        flights does not advance the cursor but marks the interval, for one more correction. The same transaction
+        stores the credits that the source reported. Raises SupersededError, ConcurrentCollectionError,
         DatabaseUnavailableError.
         """
         interval, now = call.interval, self._clock.now()
@@ -223,8 +241,9 @@ class FlightCollector:
 def _lock_cursor_for_collection(session: Session, call: ApiCall) -> CoverageRow:
     """Return the locked cursor of the call's target, unchanged since the call was planned; insert it if missing.
 
-    If the interval begins after the cursor, the range between is published as a gap, and coverage begins anew. Raises
-    ConcurrentCollectionError if the cursor has changed.
+    A new cursor covers nothing yet. If the interval begins after the cursor, the range between is published as a gap,
+    and the cursor is moved to the interval's begin, where coverage begins anew. Raises ConcurrentCollectionError if the
+    cursor has changed.
     """
     interval = call.interval
     cursor = session.get(CoverageRow, (interval.airport, interval.direction.value), with_for_update=True)
@@ -241,7 +260,10 @@ def _lock_cursor_for_collection(session: Session, call: ApiCall) -> CoverageRow:
 
 
 def _insert_cursor(session: Session, interval: Interval) -> CoverageRow:
-    """Insert the cursor of a target that was never collected. Raises ConcurrentCollectionError if one exists now."""
+    """Insert and return the cursor of a target that was never collected: empty coverage at the interval's begin.
+
+    Raises ConcurrentCollectionError if another collector has inserted one meanwhile.
+    """
     cursor = CoverageRow(
         airport=interval.airport,
         direction=interval.direction.value,
@@ -280,8 +302,8 @@ def _should_repeat_correction(
 ) -> bool:
     """Return True if stored flights are missing from the first answer of a correction, False if the answer stands.
 
-    An incomplete answer is stored all the same, and the correction is made once more. The second answer stands,
-    complete or not: the source removes some flights for good.
+    An incomplete answer is stored all the same, and the correction is made once more. The second answer (the cursor's
+    `incomplete_correction` is the interval's begin) stands, complete or not: the source removes some flights for good.
     """
     if cursor.incomplete_correction == interval.begin:
         return False
@@ -299,7 +321,12 @@ def _should_repeat_correction(
 
 
 def _advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, corrections_after: timedelta) -> None:
-    """Set what is covered and what is corrected, now that the call's answer is stored."""
+    """Move the cursor to the end of the interval whose answer is stored: covered, or corrected if it is a correction.
+
+    A call that is no correction sets `covered_until`; `corrected_until` follows only if the answer came
+    `corrections_after` or more after the end of the day, late enough to need no correction, and no earlier interval
+    needs one.
+    """
     interval = call.interval
     corrected_until = cursor.corrected_until or cursor.covered_from
     if call.correction:
@@ -314,7 +341,10 @@ def _advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, correctio
 def _load_stored_flights(
     session: Session, interval: Interval, flights: Mapping[FlightKey, Flight]
 ) -> dict[FlightKey, tuple[int, StoredFlight]]:
-    """Return those of the given flights that are stored, by key, with row id and stored fields."""
+    """Load those of the given flights that are stored for the interval's airport and direction, at whatever event time.
+
+    Returns row id and stored fields by key.
+    """
     if not flights:
         return {}
     begins = [first_seen for _, first_seen in flights]
@@ -341,7 +371,7 @@ def _load_stored_flights(
 
 
 def _build_flight_row(interval: Interval, flight: Flight) -> dict[str, object]:
-    """Return the column values of a new row of the flights table."""
+    """Return the column values of a new row of the flights table, in the interval's airport and direction."""
     return {
         "airport": interval.airport,
         "direction": interval.direction.value,
@@ -355,7 +385,10 @@ def _build_flight_row(interval: Interval, flight: Flight) -> dict[str, object]:
 
 
 def _build_row_updates(interval: Interval, ids: list[int], flights: tuple[Flight, ...]) -> list[dict[str, object]]:
-    """Return the changed column values by row id; without the event time, which stays as first published."""
+    """Return the column values of each changed flight, with its row's id; `ids` are in the order of the flights.
+
+    Without the event time, which stays as first published.
+    """
     updates = []
     for row_id, flight in zip(ids, flights, strict=True):
         stored = build_stored_flight(interval.direction, flight)

@@ -34,7 +34,10 @@ class AnswerDiff:
 
 
 def select_newest_versions(flights: Iterable[Flight]) -> dict[FlightKey, Flight]:
-    """Return each flight once, by its key; of two versions in one answer the one with the later last_seen."""
+    """Return each flight once, by its key; of two versions in one answer the one with the later last_seen.
+
+    If these are equal, the version whose callsign comes last in order.
+    """
     newest: dict[FlightKey, Flight] = {}
     for flight in sorted(flights, key=lambda flight: (flight.last_seen, flight.callsign)):
         newest[flight.icao24, flight.first_seen] = flight
@@ -44,7 +47,11 @@ def select_newest_versions(flights: Iterable[Flight]) -> dict[FlightKey, Flight]
 def compare_with_stored(
     direction: Direction, flights: Mapping[FlightKey, Flight], stored: Mapping[FlightKey, StoredFlight]
 ) -> AnswerDiff:
-    """Return which flights of an answer are new and which are changed, whatever event time they were stored with."""
+    """Return which flights of an answer are new and which are changed, whatever event time they were stored with.
+
+    New: no stored flight has the key. Changed: any field of `StoredFlight` differs. Stored flights that the answer
+    lacks are ignored. The new flights are ordered by event time.
+    """
     new = [flight for key, flight in flights.items() if key not in stored]
     new.sort(key=lambda flight: (flight.event_time(direction), flight.icao24, flight.first_seen))
     changed = [
@@ -56,5 +63,5 @@ def compare_with_stored(
 
 
 def build_stored_flight(direction: Direction, flight: Flight) -> StoredFlight:
-    """Return the fields of a flight that would be stored, for comparison with the stored ones."""
+    """Return those fields of a source's flight that may change later, as they would be stored."""
     return StoredFlight(flight.last_seen, flight.callsign, flight.other_airport(direction))

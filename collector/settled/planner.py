@@ -39,7 +39,7 @@ _MIDNIGHT_TOLERANCE: Final = timedelta(minutes=10)
 
 @dataclass(frozen=True, slots=True)
 class QuotaBalance:
-    """The credits granted and spent on one day."""
+    """The credits granted and spent on one UTC day, and the source's pause: they decide which call may be made when."""
 
     budget: int
     """Credits granted for the day."""
@@ -58,13 +58,16 @@ class QuotaBalance:
         return self.paused_until is not None and now < self.paused_until
 
     def can_spend(self, price: int, now: datetime) -> bool:
-        """Return True if `price` more credits may be spent now, False if the call has to be deferred."""
+        """Return True if `price` more credits are within the allowance of `now`, False if the call has to be deferred.
+
+        A pause of the source is not considered.
+        """
         return self.spent + price <= compute_allowance(self.budget, now)
 
     def compute_spending_time(self, price: int, now: datetime) -> datetime:
-        """Return the earliest time from `now` on at which `price` credits may be spent.
+        """Return the earliest time from `now` on at which the allowance has grown enough to spend `price` more credits.
 
-        The next midnight (UTC) if they may not be spent today.
+        The next midnight (UTC) if the rest of the day's budget is less than `price`.
         """
         midnight = day_of(now)
         if self.spent + price > self.budget:
@@ -76,7 +79,10 @@ class QuotaBalance:
 
 
 def compute_allowance(budget: int, now: datetime) -> int:
-    """Return how many of the day's credits may have been spent by `now`, so that the budget lasts until midnight."""
+    """Return how many credits in all may have been spent today by `now`, so that the budget lasts until midnight (UTC).
+
+    One quarter of the budget is allowed from the day's begin; the rest is added evenly until midnight.
+    """
     upfront = budget // UPFRONT_DIVISOR
     return upfront + (budget - upfront) * (now - day_of(now)) // DAY
 
@@ -93,7 +99,10 @@ def compute_unaccounted_credits(budget: int, spent: int, reported_left: int, now
 
 
 def compute_price(begin: datetime, now: datetime) -> int:
-    """Return the credits that the source charges for an interval within one UTC day that starts at `begin`."""
+    """Return the credits that the source charges for an interval within one UTC day that starts at `begin`.
+
+    RECENT_PRICE if `begin` is less than about a day before `now`, OLD_PRICE otherwise.
+    """
     return RECENT_PRICE if begin >= now - _RECENT_AGE else OLD_PRICE
 
 
@@ -134,7 +143,7 @@ class CollectionTarget:
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """One API call to make: the flights of one interval."""
+    """One API call to make, for the flights of one interval, and the conditions under which it is made and stored."""
 
     interval: Interval
     correction: bool
@@ -159,7 +168,7 @@ class PricedCall:
 
 @dataclass(frozen=True, slots=True)
 class CollectionPlan:
-    """All API calls that are due, in the order in which they will be made."""
+    """All API calls that are due, priced and in the order in which they will be made, and when they must wait."""
 
     calls: tuple[PricedCall, ...]
     deferred_until: datetime | None
@@ -170,7 +179,11 @@ class CollectionPlan:
 
 
 def list_due_calls(targets: Iterable[CollectionTarget], now: datetime, poll_interval: timedelta) -> list[ApiCall]:
-    """Return all API calls that are due, most urgent first, in rounds of one call per target; corrections come last."""
+    """Return all API calls that are due, in rounds of one call per target, the most urgent target first in each round.
+
+    A target's calls go from its oldest uncollected day to its newest. Corrections come last, at most one per target;
+    they must leave the credits that the scheduled polls need until midnight.
+    """
     by_urgency = sorted(targets, key=lambda target: (target.airport, target.direction))
     by_urgency.sort(key=lambda target: target.compute_urgency(now), reverse=True)
     rounds = zip_longest(*(_list_uncollected_days(target) for target in by_urgency))
@@ -187,7 +200,10 @@ def list_due_calls(targets: Iterable[CollectionTarget], now: datetime, poll_inte
 
 
 def _list_uncollected_days(target: CollectionTarget) -> Iterator[ApiCall]:
-    """Yield one API call for each UTC day, or part of a day, that was not collected yet, oldest first."""
+    """Yield one API call for each UTC day, or part of a day, that is available and not collected yet, oldest first.
+
+    The first call expects the target's present cursor, each later call the end of the call before.
+    """
     cursor = target.covered_until
     for interval in split_by_days(target.airport, target.direction, target.next_begin, target.available_until):
         yield ApiCall(interval, correction=False, expected_cursor=cursor)
@@ -195,7 +211,11 @@ def _list_uncollected_days(target: CollectionTarget) -> Iterator[ApiCall]:
 
 
 def compute_reserve(targets: Iterable[CollectionTarget], now: datetime, poll_interval: timedelta) -> int:
-    """Return the credits that the scheduled polls from now to midnight need, after all that is due now."""
+    """Return the credits that the scheduled polls from now to midnight (UTC) need, after all that is due now.
+
+    Each departures target needs RECENT_PRICE per poll; each arrivals target needs OLD_PRICE once, if the source's batch
+    of last night is still to come.
+    """
     today = day_of(now)
     polls = max(math.ceil((today + DAY - now) / poll_interval) - 1, 0)
     total = 0
@@ -208,7 +228,11 @@ def compute_reserve(targets: Iterable[CollectionTarget], now: datetime, poll_int
 
 
 def build_plan(calls: Sequence[ApiCall], balance: QuotaBalance, now: datetime) -> CollectionPlan:
-    """Return the calls with their prices, and the time at which the first call that must be deferred can be paid."""
+    """Return the calls with their prices, and the time at which the first call that must be deferred can be paid.
+
+    All calls stay in the plan, in the given order. The credits of each call are taken as spent for the calls after it,
+    up to the first correction. A pause of the source is not considered.
+    """
     priced_calls = tuple(PricedCall(call, compute_price(call.interval.begin, now)) for call in calls)
     spent = balance.spent
     for priced in priced_calls:
@@ -222,6 +246,10 @@ def build_plan(calls: Sequence[ApiCall], balance: QuotaBalance, now: datetime) -
 
 
 def can_afford(call: ApiCall, balance: QuotaBalance, now: datetime) -> bool:
-    """Return True if the credits allow the call now, False if the call has to be deferred."""
+    """Return True if the credits allow the call now, False if the call has to be deferred.
+
+    The price must be within the allowance of `now`, and the credits that the call reserves must be left of the day's
+    budget afterwards. A pause of the source is not considered.
+    """
     price = compute_price(call.interval.begin, now)
     return balance.can_spend(price, now) and balance.left - price >= call.reserved_credits

@@ -13,14 +13,20 @@ _ROW_ID: Final = 1
 
 
 class QuotaStore:
-    """The API credit quota in the database. Every method works in its caller's transaction; only the leader writes."""
+    """The API credits spent today and the source's pause, in one database row; only the leader writes.
+
+    Every method works in its caller's transaction. The first write on a new UTC day sets the credits spent to 0.
+    """
 
     def __init__(self, per_day: int) -> None:
         """`per_day`: credits that the source grants for one UTC day."""
         self._per_day = per_day
 
     def load_balance(self, session: Session, now: datetime) -> QuotaBalance:
-        """Return the credits granted and spent on the day of `now`, and the pause that the source required."""
+        """Return the credits granted and spent on the day of `now`, and the pause that the source required.
+
+        Nothing is locked or written. Credits stored on an earlier day count as 0 spent; the pause outlasts midnight.
+        """
         row = session.get(CreditsRow, _ROW_ID)
         if row is None:
             return QuotaBalance(self._per_day, 0)
@@ -28,33 +34,40 @@ class QuotaStore:
         return QuotaBalance(self._per_day, spent, row.paused_until)
 
     def charge(self, session: Session, price: int, now: datetime) -> None:
-        """Add `price` credits to the credits spent today."""
-        self._lock_row_of_today(session, now).spent += price
+        """Add `price` credits to the credits that we have spent today."""
+        self._lock_row_and_begin_new_day(session, now).spent += price
 
     def refund(self, session: Session, price: int, charged_at: datetime, now: datetime) -> None:
-        """Subtract `price` credits from the credits spent today, if they were charged on the same UTC day."""
-        row = self._lock_row_of_today(session, now)
+        """Subtract `price` credits from the credits spent today, but not below 0.
+
+        Subtracts nothing if they were charged on another UTC day.
+        """
+        row = self._lock_row_and_begin_new_day(session, now)
         if row.day == day_of(charged_at):
             row.spent = max(row.spent - price, 0)
 
     def reconcile_with_source(
         self, session: Session, reported_left: int | None, called_at: datetime, now: datetime
     ) -> None:
-        """Store credits that were spent from our account without our knowledge, as the source reports them.
+        """Replace the number of credits spent today beyond our own count by what the source's report implies.
 
         `reported_left`: the credits left today according to the source's answer to the API call of `called_at`. None,
         or an answer to a call of an earlier day, changes nothing.
         """
         if reported_left is not None and day_of(called_at) == day_of(now):
-            row = self._lock_row_of_today(session, now)
+            row = self._lock_row_and_begin_new_day(session, now)
             row.unaccounted = compute_unaccounted_credits(self._per_day, row.spent, reported_left, now)
 
     def store_pause(self, session: Session, until: datetime, now: datetime) -> None:
         """Store that the source accepts no API call before `until`."""
-        self._lock_row_of_today(session, now).paused_until = until
+        self._lock_row_and_begin_new_day(session, now).paused_until = until
 
-    def _lock_row_of_today(self, session: Session, now: datetime) -> CreditsRow:
-        """Return the locked row, reset to zero credits spent if a new UTC day has begun; insert the row if missing."""
+    def _lock_row_and_begin_new_day(self, session: Session, now: datetime) -> CreditsRow:
+        """Load and lock the row; if a new UTC day has begun, set its day, and its spent and unaccounted credits to 0.
+
+        A missing row is added, unlocked, with 0 credits spent. A clock that was set back to an earlier day changes
+        nothing. The pause is kept.
+        """
         row = session.get(CreditsRow, _ROW_ID, with_for_update=True)
         if row is None:
             row = CreditsRow(id=_ROW_ID, day=day_of(now), spent=0, unaccounted=0, paused_until=None)

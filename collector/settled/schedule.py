@@ -27,7 +27,10 @@ class CollectionTiming:
 def load_targets(
     session: Session, timing: CollectionTiming, now: datetime, airport: str | None = None
 ) -> list[CollectionTarget]:
-    """Return every airport and direction that has an interest; of one airport, or of all if `airport` is None."""
+    """Return every airport and direction that has an interest, with what is due for it at `now`; in no order.
+
+    Of one airport, or of all if `airport` is None. An interest in both directions makes two targets.
+    """
     coverage = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
     polls = {(row.airport, row.direction): row.asked_at for row in session.scalars(select(LastPollRow))}
     targets = []
@@ -49,7 +52,7 @@ def load_targets(
 
 
 def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) -> tuple[datetime, datetime] | None:
-    """Return the oldest interval of this coverage that is due for a correction, or None."""
+    """Return the oldest interval (begin, end) of this coverage that is due for a correction, or None if none is due."""
     return find_due_correction(
         max(row.corrected_until or row.covered_from, row.covered_from), row.covered_until, now, timing.corrections_after
     )
@@ -58,7 +61,8 @@ def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) 
 def _load_interest_counts(session: Session, airport: str | None) -> dict[tuple[str, Direction], tuple[int, datetime]]:
     """Return, by airport and direction, the number of interests and their earliest `effective_from`.
 
-    An interest in both directions counts for each of them.
+    Of one airport, or of all (None); a direction without interests is left out. An interest in both directions
+    counts for each of them.
     """
     query = select(
         InterestRow.airport, InterestRow.direction, func.count(), func.min(InterestRow.effective_from)

@@ -34,7 +34,7 @@ class PlannedCall:
 
 @dataclass(frozen=True, slots=True)
 class TargetCoverage:
-    """The coverage of an airport and direction that has at least one interest."""
+    """The coverage of an airport and direction that has at least one interest, its next interval and its lag."""
 
     airport: str
     direction: Direction
@@ -77,7 +77,7 @@ class SchedulerState:
 
 
 class SchedulerStatus:
-    """A reader of the scheduler's state; safe to use from many threads at once."""
+    """A reader that loads quota, targets and coverage from the database and plans as the leader would; thread-safe."""
 
     def __init__(self, database: Database, clock: Clock, timing: CollectionTiming, quota: QuotaStore) -> None:
         self._database = database
@@ -86,7 +86,10 @@ class SchedulerStatus:
         self._quota = quota
 
     def load_state(self) -> SchedulerState:
-        """Return the state now. Raises DatabaseUnavailableError."""
+        """Load the state and return it as a snapshot of now; nothing is written or called.
+
+        The plan holds the first MAX_SHOWN_CALLS calls, `due` counts all. Raises DatabaseUnavailableError.
+        """
         now = self._clock.now()
         with self._database.reading() as session:
             targets = load_targets(session, self._timing, now)
@@ -111,7 +114,7 @@ class SchedulerStatus:
                 )
                 for priced in plan.calls[:MAX_SHOWN_CALLS]
             ),
-            deferred_until=_latest_deferral(plan.deferred_until, balance, now),
+            deferred_until=_find_end_of_deferral(plan.deferred_until, balance, now),
             coverage=tuple(
                 _build_coverage(target, covered_from.get((target.airport, target.direction.value)), now)
                 for target in sorted(targets, key=lambda target: (target.airport, target.direction))
@@ -119,14 +122,14 @@ class SchedulerStatus:
         )
 
 
-def _latest_deferral(deferred_until: datetime | None, balance: QuotaBalance, now: datetime) -> datetime | None:
+def _find_end_of_deferral(deferred_until: datetime | None, balance: QuotaBalance, now: datetime) -> datetime | None:
     """Return the later of the credits' deferral and the source's pause; None if neither defers collection now."""
     paused_until = balance.paused_until if balance.is_paused(now) else None
     return max((until for until in (deferred_until, paused_until) if until), default=None)
 
 
 def _build_coverage(target: CollectionTarget, covered_from: datetime | None, now: datetime) -> TargetCoverage:
-    """Return a target's coverage and its lag at `now`."""
+    """Return a target's coverage and its lag at `now`, which is never negative."""
     return TargetCoverage(
         airport=target.airport,
         direction=target.direction,

@@ -72,7 +72,7 @@ _Text = Annotated[str, BeforeValidator(_strip_text), Field(pattern="^[ -~]*$")]
 
 
 class Flight(BaseModel):
-    """A flight from the source's answer, validated. Airports and callsign are empty if unknown."""
+    """A flight from the source's answer, validated: UTC times in order, texts stripped, empty if unknown."""
 
     model_config = ConfigDict(frozen=True, strict=True)
 
@@ -124,7 +124,7 @@ class _Token:
 
 
 class _TokenRefusedError(SourceRefusedError):
-    """The source has rejected the token: it expired or was revoked."""
+    """The source has rejected the token, which the error holds: the token expired or was revoked."""
 
     def __init__(self, token: _Token) -> None:
         super().__init__("the source does not accept the token that it gave")
@@ -134,11 +134,12 @@ class _TokenRefusedError(SourceRefusedError):
 class OpenSkyClient:
     """A client of OpenSky's REST API, to be shared by all tasks of one event loop.
 
-    The tasks share the connections, the token, the pause that the source required, and the circuit breaker.
+    The tasks share the connections, the token, the pause that the source required, and the circuit breaker. Nothing
+    connects before the first call.
     """
 
     remaining_credits: int | None = None
-    """Credits left today, as the source last reported; None if it has not reported yet."""
+    """Credits left today, as the source last reported; None: not reported since the start or a caller's reset."""
 
     def __init__(
         self,
@@ -184,7 +185,8 @@ class OpenSkyClient:
         """Return the airport's flights with an event time in [begin, end). Raises SourceError.
 
         A malformed flight is counted, logged and left out; a malformed answer is an error, never "no flights".
-        Transient failures are retried: three attempts in all. Without an HTTP request, raises SourceLimitedError during
+        Transient failures are retried: three attempts in all. An interval without a whole second needs no request: it
+        has no flights. Without an HTTP request, raises SourceLimitedError during
         a pause that the source required of any task, and BreakerOpenError while the circuit breaker is open. Raises
         ValueError for an interval that the source would reject: one that touches more than two UTC days.
         """
@@ -207,7 +209,9 @@ class OpenSkyClient:
     def _guard_by_breaker(self) -> Iterator[None]:
         """Run the block, which makes one API call, and report its outcome to the circuit breaker.
 
-        Raises BreakerOpenError, without running the block, if the breaker does not admit a call.
+        Only a SourceUnavailableError is a failure; any other SourceError is a success, for the source has answered. A
+        block that is cancelled, or raises anything else, is an abandoned call. The block's error is raised on. Raises
+        BreakerOpenError, without running the block, if the breaker does not admit a call.
         """
         admitted = self._breaker.admit_call(self._clock.now())
         if admitted is None:
@@ -247,14 +251,15 @@ class OpenSkyClient:
                 assert_never(breaker.state)
 
     def _update_breaker_gauge(self) -> None:
-        """Set the gauge to 1 for the breaker's state, and to 0 for the other states."""
+        """Set the gauge to 1 for the breaker's present state, and to 0 for each other state."""
         for state in BreakerState:
             self._breaker_gauge.labels(state=state.value).set(state is self._breaker.state)
 
     async def _fetch_with_retries(self, request: httpx.Request) -> list[Flight]:
-        """Send the request until it succeeds, and return the flights; renew a rejected token once.
+        """Send the request until it succeeds, at most three times, and return the flights.
 
-        Raises SourceError, also when the deadline for all attempts has passed.
+        Only a SourceUnavailableError leads to another attempt. A rejected token is discarded once, and the attempts
+        begin anew with a new token. Raises SourceError, also when the deadline for all attempts has passed.
         """
         try:
             async with asyncio.timeout(self._deadline_s):
@@ -269,7 +274,11 @@ class OpenSkyClient:
             raise SourceUnavailableError(f"the source gave no whole answer within {self._deadline_s:g} s") from None
 
     async def _fetch_once(self, request: httpx.Request) -> list[Flight]:
-        """Send the request once, with a token, and return the flights of the answer. Raises SourceError."""
+        """Send the request once, with a token unless access is anonymous, and return the flights of the answer.
+
+        Counts the attempt and its success or failure in the metrics. Raises SourceError; during a pause
+        SourceLimitedError, and then neither sends nor counts the request.
+        """
         token = await self._get_token()
         if token is not None:
             request.headers["Authorization"] = f"Bearer {token.text}"
@@ -284,9 +293,10 @@ class OpenSkyClient:
         return flights
 
     async def _get_token(self) -> _Token | None:
-        """Return a valid token, renewed if necessary; None for anonymous access. Raises SourceError.
+        """Return the held token, or request a new one if there is none or it is about to expire. Raises SourceError.
 
-        Of several tasks that need a new token, the first renews it and the others wait.
+        Returns None for anonymous access. A token is renewed one minute (`_RENEW_BEFORE`) before it expires. Of several
+        tasks that need a new token, the first renews it and the others wait.
         """
         if self._credentials is None:
             return None
@@ -299,7 +309,11 @@ class OpenSkyClient:
             return self._token
 
     async def _request_token(self, client_id: str, client_secret: str) -> _TokenResponse:
-        """Request a new token from the authorization server. Raises SourceError."""
+        """Request a new token from the authorization server, once, and return its answer.
+
+        Raises SourceRefusedError if the server refuses a token, SourceUnavailableError if there is no readable answer,
+        SourceLimitedError for a 429.
+        """
         form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
         answer = await self._send(self._http.build_request("POST", self._token_url, data=form))
         if answer.status_code != httpx.codes.OK:
@@ -342,7 +356,11 @@ class OpenSkyClient:
             raise SourceLimitedError(left.total_seconds())
 
     def _parse_answer(self, answer: httpx.Response, token: _Token | None) -> list[Flight]:
-        """Return the flights of an answer to a request with this token. Raises SourceError."""
+        """Return the flights of an answer to a request with this token (None: without a token).
+
+        Status 404 means no flights. Raises _TokenRefusedError for 401 with a token, SourceRefusedError for any other
+        status but 200, SourceUnavailableError for an unreadable body.
+        """
         match answer.status_code:
             case httpx.codes.OK:
                 return self._validate_rows(_parse_rows(answer))
@@ -354,7 +372,7 @@ class OpenSkyClient:
                 raise SourceRefusedError(f"the source refuses the request (status {status})")
 
     def _validate_rows(self, rows: list[object]) -> list[Flight]:
-        """Return the valid flights; count and log the malformed ones.
+        """Return the valid flights in the order of the rows; count and log the malformed ones, and leave them out.
 
         Raises SourceUnavailableError if there are several rows and all are malformed.
         """
