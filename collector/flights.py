@@ -346,16 +346,17 @@ def _join_adjacent_days(days: Sequence[datetime]) -> Iterator[tuple[datetime, da
 def _load_history(
     session: Session, icao: str, part: Direction, covered: CoveredInterval, effective_from: datetime
 ) -> FlightHistory:
-    """Load the flights from `effective_from` to the end of coverage as a history, one event time for each flight.
+    """Load the covered flights since `effective_from` as a history, one event time for each flight.
 
-    Each event time is rounded down to its hour; an hour before the covered interval becomes the interval's begin.
+    Each event time is rounded down to its hour; if that lies before the covered interval, it is the interval's begin.
     """
     # By the hour, as they are counted; SQLite keeps a text, to which MySQL's cast is alike: 2013-02-13 10:00:00.000000
     hour = func.substr(cast(FlightRow.event_time, String(26)), 1, 13)
-    # Flights before effective_from are not judged; flights after the coverage's end were stored since it was read.
+    # Flights before effective_from are not judged, and flights before the coverage lie before a gap; flights after its
+    # end were stored since it was read.
     query = (
         select(hour, func.count())
-        .where(*_filter_by_airport(icao, part), *_filter_by_event_time(effective_from, covered.end))
+        .where(*_filter_by_airport(icao, part), *_filter_by_event_time(max(effective_from, covered.begin), covered.end))
         .group_by(hour)
     )
     flights = ((seconds(datetime.fromisoformat(f"{text}:00+00:00")), count) for text, count in session.execute(query))

@@ -85,8 +85,9 @@ def test_a_preview_goes_back_as_far_as_an_interest_may(client: FlaskClient, serv
     assert status_of(client.post("/interests/preview", json=long_ago, headers=ANNS)) == 422
 
 
-def test_a_preview_after_a_gap_agrees_with_the_stream(service: Service) -> None:
-    """The database holds the interval since the gap only, the stream also what lies before it."""
+@pytest.mark.parametrize("for_windows", [1, 2])
+def test_a_preview_after_a_gap_agrees_with_the_stream(service: Service, for_windows: int) -> None:
+    """The database's coverage begins after the gap; flights stored before the gap count in no window after it."""
     resumed = TODAY - 2 * DAY
 
     def busy(day: datetime) -> list[Flight]:
@@ -100,7 +101,7 @@ def test_a_preview_after_a_gap_agrees_with_the_stream(service: Service) -> None:
     service.cover(DEPARTURES, resumed, TODAY)
     for _, day, _, flights in collected:
         service.store(DEPARTURES, *(flight.event_time(DEPARTURES) for flight in flights), icao24=f"{day.day:06x}")
-    wished = wish(high=3, low=1, for_windows=2, effective_from=TODAY - 10 * DAY)
+    wished = wish(high=3, low=1, for_windows=for_windows, effective_from=TODAY - 10 * DAY)
     shown, _ = service.flights.preview_interest(wished)
     said = alerts_of_the_stream(build_interest(wished), collected)
     assert brief(shown.alerts) == brief(alert for alert in said if alert.window_start >= resumed) != set()
