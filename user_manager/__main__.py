@@ -21,7 +21,7 @@ from chassis.web.wsgi import HttpServer
 from towerwatch.topics import CATALOGUE
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 from user_manager import rpc
-from user_manager.access import AccountAccess
+from user_manager.access import AccountAuthorizer
 from user_manager.accounts import Accounts
 from user_manager.bounces import Bounces
 from user_manager.collector_client import CollectorClient
@@ -55,12 +55,12 @@ async def _run(settings: UserManagerSettings) -> None:
     database = settings.build_database()
     schema = SchemaUpgrade(database, "user_manager:migrations")
     links = LinkSigner(settings.signing_key.get_secret_value(), settings.public_url)
-    access = AccountAccess(settings.operator_token.get_secret_value())
+    authorizer = AccountAuthorizer(settings.operator_token.get_secret_value())
     answers = IdempotencyStore(settings.signing_key.get_secret_value(), settings.idempotency_life)
     collector = CollectorClient(settings.collector_grpc_target)
-    accounts = Accounts(database, links, access)
-    registrations = Registrations(database, links, access, answers, clock)
-    deletions = Deletions(database, collector, access, clock, metrics)
+    accounts = Accounts(database, links, authorizer)
+    registrations = Registrations(database, links, authorizer, answers, clock)
+    deletions = Deletions(database, collector, authorizer, clock, metrics)
     bounces = Bounces(database, clock, metrics)
     housekeeping = Housekeeping(database, accounts, answers, clock, metrics)
 

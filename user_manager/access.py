@@ -26,7 +26,7 @@ ACCOUNT_EXISTS: Final[ColumnElement[bool]] = ~exists().where(
 
 
 @dataclass(frozen=True, slots=True)
-class AccountAccess:
+class AccountAuthorizer:
     """Checks of bearer tokens against accounts. The operator's token belongs to no account."""
 
     operator_token: str = field(repr=False)

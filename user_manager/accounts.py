@@ -14,7 +14,7 @@ from sqlalchemy import and_, func, or_, select, update
 
 from chassis.db.database import Database
 from user_manager import tokens
-from user_manager.access import ACCOUNT_EXISTS, AccountAccess, load_linked_account, load_token_owner
+from user_manager.access import ACCOUNT_EXISTS, AccountAuthorizer, load_linked_account, load_token_owner
 from user_manager.addresses import compute_lookup_key
 from user_manager.errors import BadCursorError, TooManyUsersError, VersionMismatchError
 from user_manager.links import LinkSigner
@@ -101,15 +101,15 @@ class Contact:
 class Accounts:
     """Use cases on existing accounts. Safe for several threads; each method may raise DatabaseUnavailableError."""
 
-    def __init__(self, database: Database, links: LinkSigner, access: AccountAccess) -> None:
+    def __init__(self, database: Database, links: LinkSigner, authorizer: AccountAuthorizer) -> None:
         self._database = database
         self._links = links
-        self._access = access
+        self._authorizer = authorizer
 
     def get(self, token: str, email: str) -> Account:
         """Return the account with this address. Raises TokenUnknownError, NotYoursError, AccountUnknownError."""
         with self._database.reading() as session:
-            return Account.from_user(self._access.load_account(session, token, email))
+            return Account.from_user(self._authorizer.load_account(session, token, email))
 
     def list_page(self, token: str, cursor: str | None, limit: int) -> AccountPage:
         """Return a page of at most `limit` accounts that begins at `cursor` (None: the first page); operator only.
@@ -119,7 +119,7 @@ class Accounts:
         """
         query = select(User).where(ACCOUNT_EXISTS).order_by(User.created_at, User.user_id).limit(limit + 1)
         with self._database.reading() as session:
-            self._access.require_operator(session, token)
+            self._authorizer.require_operator(session, token)
             if cursor is not None:
                 after, last = _decode_cursor(cursor)
                 query = query.where(or_(User.created_at > after, and_(User.created_at == after, User.user_id > last)))
@@ -133,7 +133,7 @@ class Accounts:
         The version increases only if a value changes. Raises the errors of `get` and VersionMismatchError.
         """
         with self._database.transaction() as session:
-            user = self._access.load_account(session, token, email, lock=True)
+            user = self._authorizer.load_account(session, token, email, lock=True)
             if version is not None and user.version != version:
                 raise VersionMismatchError("The account was changed meanwhile; read it again.")
             before = Account.from_user(user)
@@ -154,7 +154,7 @@ class Accounts:
         """
         new = tokens.generate_token()
         with self._database.transaction() as session:
-            user = self._access.load_account(session, token, email, lock=True)
+            user = self._authorizer.load_account(session, token, email, lock=True)
             user.token_sha256 = tokens.compute_digest(new)
             user_id = user.user_id
         log.info("account.token_rotated", user_id=str(user_id))
@@ -166,7 +166,7 @@ class Accounts:
         Raises TokenUnknownError, NotOperatorError.
         """
         with self._database.reading() as session:
-            self._access.require_operator(session, token)
+            self._authorizer.require_operator(session, token)
         return self.is_registered(email)
 
     def is_registered(self, email: str) -> bool:

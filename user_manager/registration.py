@@ -15,7 +15,7 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import ContendedError
 from user_manager import events, tokens
-from user_manager.access import AccountAccess, load_linked_account
+from user_manager.access import AccountAuthorizer, load_linked_account
 from user_manager.accounts import Account
 from user_manager.addresses import Address
 from user_manager.errors import (
@@ -62,11 +62,16 @@ class Registrations:
     """Use cases of registration and confirmation. Safe for several threads; each may raise DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, links: LinkSigner, access: AccountAccess, answers: IdempotencyStore, clock: Clock
+        self,
+        database: Database,
+        links: LinkSigner,
+        authorizer: AccountAuthorizer,
+        answers: IdempotencyStore,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._links = links
-        self._access = access
+        self._authorizer = authorizer
         self._answers = answers
         self._clock = clock
 
@@ -189,7 +194,7 @@ class Registrations:
         """
         now = self._clock.now()
         with self._database.transaction() as session:
-            user = self._access.load_account(session, token, email, lock=True)
+            user = self._authorizer.load_account(session, token, email, lock=True)
             if user.confirmed and not user.suppressed:
                 raise AlreadyConfirmedError("This address is confirmed already.")
             wait = compute_next_confirmation_time(user.confirmation_asked_at, user.confirmations_asked) - now

@@ -24,7 +24,7 @@ from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
 from user_manager import events
-from user_manager.access import AccountAccess
+from user_manager.access import AccountAuthorizer
 from user_manager.deletion.steps import STEP_DELAYS, DeletionStep, compute_retry_delay
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError, DeletionUnknownError
 from user_manager.idempotency import delete_answers_of_user
@@ -78,11 +78,16 @@ class Deletions:
     """Use cases that delete accounts, for requests and for the background task. Safe for several threads."""
 
     def __init__(
-        self, database: Database, interests: InterestDeleter, access: AccountAccess, clock: Clock, metrics: Metrics
+        self,
+        database: Database,
+        interests: InterestDeleter,
+        authorizer: AccountAuthorizer,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._database = database
         self._interests = interests
-        self._access = access
+        self._authorizer = authorizer
         self._clock = clock
         self._pending = metrics.gauge("deletions_pending", "Deletions whose step is not done yet", "step")
         self._failed = metrics.counter("deletion_step_failures_total", "Steps of deletions that failed", "step")
@@ -206,7 +211,7 @@ class Deletions:
         now = self._clock.now()
         request = uuid4()
         with self._database.transaction() as session:
-            user_id = self._access.load_account(session, token, email, include_deleting=True).user_id
+            user_id = self._authorizer.load_account(session, token, email, include_deleting=True).user_id
             record = session.scalar(select(Deletion).where(Deletion.user_id == user_id).with_for_update())
             if record is None:
                 record = Deletion(
