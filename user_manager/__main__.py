@@ -38,7 +38,10 @@ SERVICE = "user_manager"
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT. Exits with code 2 when the settings or the ports are not usable."""
+    """Read the settings, configure the log, and serve until SIGTERM or SIGINT.
+
+    Exits with code 2 when the settings or the ports are not usable.
+    """
     settings = load_settings_or_exit(SERVICE, UserManagerSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
@@ -48,7 +51,11 @@ def main() -> None:
 
 
 async def _run(settings: UserManagerSettings) -> None:
-    """Build all parts of the service and run its servers and background tasks until a signal stops the process."""
+    """Build all parts of the service and run its servers and background tasks until a signal stops the process.
+
+    Tasks that use the database wait until its schema is upgraded. At the end the connections to the collector and the
+    database are closed.
+    """
     # The machine's clock, also where other services run on a faster one: the people who own accounts live in real time.
     clock = SystemClock()
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))

@@ -46,7 +46,7 @@ class Account:
 
     @classmethod
     def from_user(cls, user: User) -> "Account":
-        """Copy the visible columns of a database row."""
+        """Return an account with the columns of a database row that its owner may see."""
         return cls(
             user_id=user.user_id,
             email=user.email,
@@ -89,17 +89,24 @@ class AuthenticatedUser:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """The data that a service needs to mail a user."""
+    """An account with the signed links that mails to its owner contain: to confirm the address, and to unsubscribe.
+
+    The answer to the services that send mail (gRPC GetContacts).
+    """
 
     account: Account
     confirm_url: str
-    """Link that confirms the address; empty if no confirmation mail may be sent to it."""
+    """Link that confirms the address; empty if no confirmation mail may be sent there (`can_get_confirmation_mail`)."""
     unsubscribe_url: str
     """Link that pauses all alerts."""
 
 
 class Accounts:
-    """Use cases on existing accounts. Safe for several threads; each method may raise DatabaseUnavailableError."""
+    """Use cases on existing accounts: show, list, change, pause, replace the token; and queries of other services.
+
+    An account whose deletion has passed the pivot does not exist for any of them. Safe for several threads; each method
+    may raise DatabaseUnavailableError.
+    """
 
     def __init__(self, database: Database, links: LinkSigner, authorizer: AccountAuthorizer) -> None:
         self._database = database
@@ -112,10 +119,11 @@ class Accounts:
             return Account.from_user(self._authorizer.load_account(session, token, email))
 
     def list_page(self, token: str, cursor: str | None, limit: int) -> AccountPage:
-        """Return a page of at most `limit` accounts that begins at `cursor` (None: the first page); operator only.
+        """Return a page of at most `limit` accounts, oldest first, that begins at `cursor` (None: the first page).
 
-        An account created while somebody reads page after page is on the last page; no account is listed twice or
-        skipped. Raises TokenUnknownError, NotOperatorError, BadCursorError.
+        Only the operator may list. The page has a cursor if more accounts follow. An account created while somebody
+        reads page after page is on the last page; no account is listed twice or skipped. Raises TokenUnknownError,
+        NotOperatorError, BadCursorError.
         """
         query = select(User).where(ACCOUNT_EXISTS).order_by(User.created_at, User.user_id).limit(limit + 1)
         with self._database.reading() as session:
@@ -130,7 +138,8 @@ class Accounts:
     def update(self, token: str, email: str, version: int | None, changes: AccountUpdate) -> Account:
         """Change the account with this address if it still has this `version` (None: any version); return the result.
 
-        The version increases only if a value changes. Raises the errors of `get` and VersionMismatchError.
+        Fields that are None in `changes` stay. The version increases by 1, but only if a value changes. The row is
+        locked meanwhile. Raises TokenUnknownError, NotYoursError, AccountUnknownError, VersionMismatchError.
         """
         with self._database.transaction() as session:
             user = self._authorizer.load_account(session, token, email, lock=True)
@@ -150,7 +159,7 @@ class Accounts:
     def rotate_token(self, token: str, email: str) -> str:
         """Replace the account's token and return the new one, which is not shown again; the old one is invalid at once.
 
-        Raises the errors of `get`.
+        Only the new token's digest is stored. Raises TokenUnknownError, NotYoursError, AccountUnknownError.
         """
         new = tokens.generate_token()
         with self._database.transaction() as session:
@@ -180,7 +189,7 @@ class Accounts:
     def check_unsubscription_link(self, link_token: str) -> None:
         """Verify an unsubscription link and that its account exists, without changing anything.
 
-        Raises the errors of `unsubscribe`.
+        Raises LinkForgedError, LinkOrphanedError.
         """
         user_id = self._links.parse_unsubscription_link(link_token)
         with self._database.reading() as session:
@@ -189,7 +198,7 @@ class Accounts:
     def unsubscribe(self, link_token: str) -> None:
         """Pause all alerts of the user whom the unsubscription link names. Idempotent.
 
-        Raises LinkForgedError, LinkOrphanedError.
+        The account's version increases only if it was not paused before. Raises LinkForgedError, LinkOrphanedError.
         """
         user_id = self._links.parse_unsubscription_link(link_token)
         with self._database.transaction() as session:
@@ -210,7 +219,7 @@ class Accounts:
             return AuthenticatedUser(user.user_id, user.confirmed)
 
     def load_contacts(self, user_ids: Sequence[str]) -> list[Contact]:
-        """Return the contacts of these users, in no particular order; unknown and invalid ids are left out.
+        """Return the contacts of these users, each once, in no particular order; unknown and invalid ids are left out.
 
         An invalid id is no error: one wrong id among many must not cost the others their mail. Raises
         TooManyUsersError for more than `MAX_CONTACTS_PER_CALL` ids.
@@ -245,12 +254,15 @@ def _parse_valid_uuids(texts: Iterable[str]) -> Iterator[UUID]:
 
 
 def _encode_cursor(account: Account) -> str:
-    """Encode a list position, just after `account`, as an opaque URL-safe text."""
+    """Encode a list position, just after `account`, as opaque URL-safe text (its creation time and id in base64)."""
     return base64.urlsafe_b64encode(f"{account.created_at.isoformat()} {account.user_id}".encode()).decode("ascii")
 
 
 def _decode_cursor(cursor: str) -> tuple[datetime, UUID]:
-    """Decode a cursor into the creation time (UTC) and the id of the last account before it. Raises BadCursorError."""
+    """Decode a cursor into the creation time (UTC) and the id of the last account before the position.
+
+    Raises BadCursorError if `cursor` was not made by `_encode_cursor`.
+    """
     try:
         created_at, _, user_id = (
             base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode().partition(" ")
