@@ -95,6 +95,7 @@ class TrafficChange:
     """
 
     def __init__(self, before: Traffic, after: Traffic) -> None:
+        """Find the changed hours of each direction; counts and history are computed when they are first requested."""
         self._before, self._after = before, after
         hours = {
             Direction.ARRIVALS: _find_changed_hours(before.arrivals, after.arrivals),

@@ -30,6 +30,7 @@ class WindowCounts:
     """
 
     def __init__(self, traffic: Traffic, direction: Direction, window: Window) -> None:
+        """Compute the common coverage of the direction's parts; a window is counted when it is first requested."""
         self._directions = traffic.select_directions(direction)
         self._hours = window.hours
         covered_from, covered_until, are_all_covered = 0, None, True

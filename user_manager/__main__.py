@@ -93,12 +93,14 @@ async def _run(settings: UserManagerSettings) -> None:
     )
 
     async def relay_outbox() -> None:
+        """Create missing topics, wait for the schema, then relay the outbox until cancelled."""
         # Create the topics before the first write: a topic that the broker creates has another number of partitions.
         await ensure_topics(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
         await schema.wait_until_upgraded()
         await OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics).run()
 
     async def repeat(seconds: float, work: Callable[[], object], name: str) -> None:
+        """Wait for the schema, then run `work` every `seconds` until cancelled."""
         await schema.wait_until_upgraded()
         await run_periodically(seconds, work, name)
 

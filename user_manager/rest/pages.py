@@ -74,6 +74,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts) -> B
     for error_class, kind in PROBLEMS.items():
 
         def render_problem_page(error: Exception, kind: ProblemKind = kind) -> Response:
+            """Render the page for an error, with the error's status and headers; the title names the failed action."""
             is_unsubscription = request.path.startswith("/unsubscribe/")
             title = "Your alerts are not paused" if is_unsubscription else "Your address is not confirmed"
             problem = kind.build_problem(error)
