@@ -32,7 +32,10 @@ class Airport:
 
 @cache
 def _load_airports() -> dict[str, Airport]:
-    """Return all airports by ICAO code; the first call reads the table of `airportsdata`."""
+    """Return all airports that have an ICAO code of four letters, by that code.
+
+    The first call reads the table of `airportsdata`; later calls return the same dict.
+    """
     return {
         icao: Airport(icao, row["name"], row["city"], row["tz"], row["iata"])
         for icao, row in airportsdata.load("ICAO").items()
@@ -42,7 +45,7 @@ def _load_airports() -> dict[str, Airport]:
 
 @cache
 def _load_airports_by_iata() -> dict[str, Airport]:
-    """Return the airports that have an IATA code, by that code."""
+    """Return the airports that have an IATA code, by that code; built once from `_load_airports`."""
     return {airport.iata: airport for airport in _load_airports().values() if airport.iata}
 
 
@@ -55,9 +58,10 @@ def find_airport(icao: str) -> Airport | None:
 def find_similar_airports(code: str) -> tuple[Airport, ...]:
     """Return up to MAX_SUGGESTIONS airports that an unknown upper-case code may stand for, the likeliest first.
 
-    The airport with this IATA code; else the airports with a similar ICAO code, a longer common beginning (which
-    names the country) first. Only airports with an IATA code (airline traffic) are searched, because almost every
-    mistyped code is similar to the code of some small airfield.
+    The airport with this IATA code alone; else the airports with a similar ICAO code, a longer common beginning (which
+    names the country) first, ties by code. Only airports with an IATA code (airline traffic) are searched, because
+    almost every mistyped code is similar to the code of some small airfield. Empty if none is similar or the code is
+    longer than six characters. Results are cached.
     """
     by_iata = _load_airports_by_iata()
     if (meant := by_iata.get(code)) is not None:
@@ -78,7 +82,10 @@ def _count_common_prefix(one: str, other: str) -> int:
 
 
 def describe_unknown_code(code: str) -> str:
-    """Return the error message for an upper-case code that no airport has, with suggestions of similar airports."""
+    """Return the error message for an upper-case code that no airport has.
+
+    It ends with suggestions (code and city) of similar airports, or with an example of a code if there are none.
+    """
     suggestions = ", ".join(
         f"{airport.icao} ({airport.city or airport.name})" for airport in find_similar_airports(code)
     )

@@ -15,7 +15,7 @@ _NAMESPACE = UUID("6f3b1f0e-58a5-5f0b-9d4f-2a1f6f5d8c11")
 
 
 class HasThresholds(Protocol):
-    """An interest, or a description of an interest, with at most one threshold of each bound."""
+    """An interest, or a description of an interest, with at most one threshold of each bound; None: no threshold."""
 
     @property
     def high(self) -> int | None: ...
@@ -25,7 +25,10 @@ class HasThresholds(Protocol):
 
 
 class Bound(StrEnum):
-    """The side of a threshold on which a count is a breach. Its methods alone compare a count with a threshold."""
+    """The kind of a threshold: HIGH is breached by more flights, LOW by fewer; an equal count is never a breach.
+
+    The methods of this class alone compare a count with a threshold.
+    """
 
     HIGH = "high"
     """More flights than the threshold are a breach."""
@@ -33,7 +36,7 @@ class Bound(StrEnum):
     """Fewer flights than the threshold are a breach."""
 
     def is_breached(self, count: int, threshold: int) -> bool:
-        """Return True if `count` flights breach `threshold`, False if they are equal to it or within it."""
+        """Return True if `count` is more than `threshold` (HIGH) or less than it (LOW), else False; equal is False."""
         match self:
             case Bound.HIGH:
                 return count > threshold
@@ -82,7 +85,7 @@ _BOUNDS: Final = tuple(Bound)
 
 
 class AlertState(StrEnum):
-    """The state of a threshold in a window, by comparison with the window before."""
+    """The state of a threshold in a window, compared with the window before; a breach needs `for_windows` in a row."""
 
     FIRING = "FIRING"
     """A breach, and none before."""
@@ -121,7 +124,7 @@ class Alert:
 
 
 def list_thresholds(interest: HasThresholds) -> list[tuple[Bound, int]]:
-    """Return the bounds of which an interest has a threshold, each with its threshold, in the order of `Bound`."""
+    """Return the bounds of which an interest has a threshold, each with its threshold: HIGH first, then LOW."""
     thresholds = []
     for bound in _BOUNDS:
         threshold = bound.threshold_of(interest)
@@ -131,5 +134,5 @@ def list_thresholds(interest: HasThresholds) -> list[tuple[Bound, int]]:
 
 
 def compute_alert_id(interest_id: UUID, version: int, bound: Bound, window_start: datetime, state: AlertState) -> UUID:
-    """Return the id of an alert (UUIDv5, RFC 9562): the same statement always has the same id."""
+    """Return the id of an alert (UUIDv5, RFC 9562): equal arguments always give the same id, different ones another."""
     return uuid5(_NAMESPACE, f"{interest_id}|{version}|{bound}|{window_start.isoformat()}|{state}")

@@ -33,7 +33,11 @@ NO_TRAFFIC: Final = Traffic()
 
 
 class RangeAlert(NamedTuple):
-    """A new alert of one window for all thresholds in a range: it follows from the traffic now, and did not before."""
+    """A new alert of one window, for all thresholds of one bound in a range.
+
+    It follows from the traffic after a change, and did not follow from the traffic before. Not every interest with such
+    a threshold has the alert: see `applies_to`.
+    """
 
     number: int
     """The window's number since 1970."""
@@ -51,51 +55,70 @@ class RangeAlert(NamedTuple):
     """With WITHDRAWN: the count of the withdrawn alert. None: another state."""
 
     def applies_to(self, first_window: int, for_windows: int, repeat: bool) -> bool:
-        """Return True if an interest with these values has the alert, False if not. Its threshold is not compared."""
+        """Return True if an interest with these values has the alert, provided that its threshold is in `thresholds`.
+
+        Returns False if the alert is only for interests with `repeat` and this one has none, or if the interest's first
+        window is wrong: it must be `for_windows` - 1 before the alert's window if `is_first`, else earlier than that.
+        Neither the threshold nor the window length is compared.
+        """
         if self.for_repeat and not repeat:
             return False
         oldest = self.number - for_windows  # the window before the run
         return first_window == oldest + 1 if self.is_first else first_window <= oldest
 
 
-class _ChangedHours(NamedTuple):
-    """The hours in which one direction's traffic changed, and the coverage before and after. Hours since 1970."""
+class _ChangedRange(NamedTuple):
+    """The range of hours in which one direction's traffic changed, and the direction's coverage before and after.
+
+    For BOTH the range spans the changes of arrivals and of departures.
+    """
 
     first: int
+    """The first changed hour, in hours since 1970."""
     last: int
+    """The last changed hour, in hours since 1970."""
     covered_until_before: int | None
-    """The end of coverage of all its parts (seconds) before the change; None: not all parts were covered."""
+    """The end of coverage of all parts before the change (seconds since 1970); None: not all parts were covered."""
     covered_until: int
-    """The end of coverage of all its parts (seconds) after the change."""
+    """The end of coverage of all parts after the change (seconds since 1970)."""
     last_known: int
-    """The last hour that is covered, or has flights."""
+    """The last hour in which a part is covered or has flights, in hours since 1970."""
     is_first_coverage: bool
-    """True if one of the parts is covered for the first time, so that all windows are new."""
+    """True if the change is the first after which all parts are covered, so that all windows are new."""
 
 
 class TrafficChange:
-    """A change of an airport's traffic, and the alerts that follow. With `before` = NO_TRAFFIC: all alerts so far."""
+    """A change of an airport's traffic, which computes the range alerts that follow from it, window by window.
+
+    `before` and `after`: the traffic before and after the change; with `before` = NO_TRAFFIC all alerts so far follow.
+    One object serves all interests of the airport: it caches the counts and the history of the windows.
+    """
 
     def __init__(self, before: Traffic, after: Traffic) -> None:
+        """Find the changed hours of each direction; counts and history are computed when they are first requested."""
         self._before, self._after = before, after
         hours = {
             Direction.ARRIVALS: _find_changed_hours(before.arrivals, after.arrivals),
             Direction.DEPARTURES: _find_changed_hours(before.departures, after.departures),
         }
-        self._changed_hours = {direction: self._combine_changed_hours(direction, hours) for direction in Direction}
+        self._changed_ranges = {direction: self._build_changed_range(direction, hours) for direction in Direction}
         self._window_counts: dict[tuple[Direction, Window], tuple[WindowCounts, WindowCounts]] = {}
         self._lookbacks: dict[tuple[Direction, Window], tuple[Lookback, Lookback]] = {}
 
-    def _combine_changed_hours(
+    def _build_changed_range(
         self, direction: Direction, hours: Mapping[Direction, tuple[int, int] | None]
-    ) -> _ChangedHours | None:
-        """Return the changed hours of all parts of a direction; None if nothing changed or a part is not covered."""
+    ) -> _ChangedRange | None:
+        """Return one range that spans the changed hours of all parts of a direction, with the coverage of all parts.
+
+        `hours`: the first and last changed hour of each part, None if the part did not change. Returns None if no part
+        changed, or if a part is not covered after the change.
+        """
         changed = [part_hours for part in direction.parts if (part_hours := hours[part]) is not None]
         covered_until = _find_coverage_end(self._after, direction)
         covered_until_before = _find_coverage_end(self._before, direction)
         if not changed or covered_until is None:
             return None
-        return _ChangedHours(
+        return _ChangedRange(
             first=min([first for first, _ in changed]),
             last=max([last for _, last in changed]),
             covered_until_before=covered_until_before,
@@ -105,7 +128,7 @@ class TrafficChange:
         )
 
     def _get_window_counts(self, direction: Direction, window: Window) -> tuple[WindowCounts, WindowCounts]:
-        """Return the counts of the windows before and after the change, from a cache if they were requested before."""
+        """Return the counts of the windows before and after the change; later calls return the same two objects."""
         key = direction, window
         pair = self._window_counts.get(key)
         if pair is None:
@@ -113,11 +136,13 @@ class TrafficChange:
         return pair
 
     def list_affected_windows(self, direction: Direction, window: Window, for_windows: int) -> list[int]:
-        """Return, in order, the windows whose alerts may differ: changed windows, and windows whose runs include them.
+        """Return, in order, the numbers of the windows whose alerts may differ between before and after the change.
 
-        `for_windows`: the length of the longest run.
+        These are the changed windows and the `for_windows` (length of the longest run) windows after them; after the
+        first coverage of all parts, all windows since the start of coverage. Windows without flights that are not
+        closed, and windows before the coverage, are left out. Empty if nothing changed or a part is not covered.
         """
-        changed = self._changed_hours[direction]
+        changed = self._changed_ranges[direction]
         if changed is None:
             return []
         _, after = self._get_window_counts(direction, window)
@@ -133,12 +158,15 @@ class TrafficChange:
     def has_no_breach(
         self, direction: Direction, window: Window, for_windows: int, low: int | None, high: int | None
     ) -> bool:
-        """Return True if certainly no relevant count breaches a threshold, so that there are no new alerts.
+        """Return True if the change certainly has no new alerts, because no relevant count is a breach.
 
-        Returns False if a breach is possible. This quick check is enough for most changes.
-        `low` and `high`: the highest low threshold and the lowest high one; None: there is none.
+        Also returns True if nothing changed or a part of the direction is not covered.
+        Returns False if a breach is possible: always after the first coverage of all parts, and after a change of a
+        window that was closed before (late flights). This quick check is enough for most changes: it compares the
+        extreme counts with `low` (the highest low threshold) and `high` (the lowest high threshold); None: there is
+        none. `for_windows`: the length of the longest run.
         """
-        changed = self._changed_hours[direction]
+        changed = self._changed_ranges[direction]
         if changed is None:
             return True
         hours = window.hours
@@ -161,10 +189,11 @@ class TrafficChange:
     def find_crossed_thresholds(
         self, direction: Direction, window: Window, for_windows: int, first_complete: Container[int]
     ) -> Iterator[tuple[int, ThresholdRange, ThresholdRange]]:
-        """Return, by affected window, the ranges of high and of low thresholds that may have new alerts.
+        """Yield each affected window, in order, with its ranges of high and of low thresholds that may have new alerts.
 
-        Interests with other thresholds have no new alerts, except for STILL. `for_windows`: the length of the longest
-        run. `first_complete`: the windows in which the runs of some interests can be complete for the first time.
+        Interests with other thresholds have no new alerts, except for STILL; the ranges may be empty or too large.
+        `for_windows`: the length of the longest run. `first_complete`: the windows in which the runs of some interests
+        can be complete for the first time.
         """
         for number in self.list_affected_windows(direction, window, for_windows):
             before, after = self._get_window_counts(direction, window)
@@ -173,7 +202,11 @@ class TrafficChange:
     def find_range_alerts(
         self, direction: Direction, window: Window, number: int, for_windows: int, bound: Bound
     ) -> list[RangeAlert]:
-        """Return the new alerts of one bound in window `number`, in the order in which they are raised."""
+        """Return the new alerts of one bound in window `number`, for runs of `for_windows`, in the order of raising.
+
+        First the alerts for interests that began earlier, then those with `is_first`; of each kind WITHDRAWN (only
+        LOW), FIRING, RESOLVED and STILL, with no, one or two ranges each. Empty if the states did not change.
+        """
         before, after = self._get_window_counts(direction, window)
         match bound:
             case Bound.HIGH:
@@ -184,7 +217,7 @@ class TrafficChange:
                 assert_never(bound)
 
     def get_lookbacks(self, direction: Direction, window: Window) -> tuple[Lookback, Lookback]:
-        """Return the lookbacks into the traffic before and after the change, the same objects for each call."""
+        """Return the lookbacks into the traffic before and after the change; the same two objects for each call."""
         key = direction, window
         lookbacks = self._lookbacks.get(key)
         if lookbacks is None:
@@ -194,7 +227,7 @@ class TrafficChange:
 
 
 def _find_coverage_end(traffic: Traffic, direction: Direction) -> int | None:
-    """Return the end of coverage of all parts of a direction (seconds since 1970); None if a part is not covered."""
+    """Return the earliest watermark of a direction's parts (seconds since 1970); None if a part is not covered."""
     covered_until: int | None = None
     for part in traffic.select_directions(direction):
         if part.watermark is None:
@@ -204,7 +237,10 @@ def _find_coverage_end(traffic: Traffic, direction: Direction) -> int | None:
 
 
 def _find_last_known_hour(traffic: DirectionTraffic) -> int:
-    """Return the last hour that has flights or is covered, in hours since 1970."""
+    """Return the later of the hour that holds the watermark and the last hour with flights, in hours since 1970.
+
+    Without watermark only the flights count; 0 if neither exists.
+    """
     counts = traffic.counts
     covered_until = (traffic.watermark or 0) // HOUR_S
     if not counts.days:
@@ -217,11 +253,12 @@ def _find_last_known_hour(traffic: DirectionTraffic) -> int:
 def _find_crossed_ranges(
     then: WindowCounts, now: WindowCounts, number: int, for_windows: int, is_first_complete: bool
 ) -> tuple[ThresholdRange, ThresholdRange]:
-    """Return the ranges of high and of low thresholds that may have new alerts in window `number`.
+    """Return the ranges of high and of low thresholds that may have new alerts, except STILL, in window `number`.
 
-    The ranges hold every such threshold of all run lengths up to `for_windows`, and may hold more. `then` and `now`:
-    the counts before and after the change. `is_first_complete`: True if some interests' runs can be complete in this
-    window for the first time.
+    The ranges hold every such threshold of all run lengths up to `for_windows`, and may hold more: all thresholds if
+    this window or one of the `for_windows` before it is lost, else none if all these windows are unchanged.
+    `then` and `now`: the counts before and after the change. `is_first_complete`: True if some interests' runs can be
+    complete in this window for the first time.
     """
     window, window_then = now[number], then[number]
     if window.is_lost:
@@ -260,7 +297,11 @@ def _find_crossed_ranges(
 
 
 def _find_changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[int, int] | None:
-    """Return the first and the last hour in which counts or coverage differ (since 1970), or None if all are equal."""
+    """Return the first and the last hour (since 1970) in which counts or coverage differ, or None if nothing does.
+
+    Coverage differs from the old watermark (without one: the start of coverage) to the new one. Days that were only
+    discarded are no difference.
+    """
     if old is new:
         return None
     hours: list[int] = []
@@ -275,7 +316,11 @@ def _find_changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[i
 
 
 def _find_high_alerts(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
-    """Return the alerts of high thresholds in window `number` that follow from the counts now and did not then."""
+    """Yield the alerts of high thresholds in window `number` that follow from the counts now and did not then.
+
+    First for the interests that began earlier, then for those whose run can first be complete here (`is_first`); of
+    each FIRING, RESOLVED, STILL. An open window's alerts have no count. High alerts are never withdrawn.
+    """
     for is_first in (False, True):
         new = judge_high(now, number, for_windows, is_first)
         if new is NO_STATES:
@@ -292,9 +337,11 @@ def _find_high_alerts(then: WindowCounts, now: WindowCounts, number: int, for_wi
 
 
 def _find_low_alerts(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
-    """Return the alerts of low thresholds in window `number` that follow from the counts now and did not then.
+    """Yield the alerts of low thresholds in window `number` that follow from the counts now and did not then.
 
-    WITHDRAWN comes first, for the alerts that followed from the counts then and do not now.
+    First for the interests that began earlier, then for those whose run can first be complete here (`is_first`). For
+    each of the two: WITHDRAWN for thresholds that were FIRING or STILL then and are in breach no more (a
+    withdrawn STILL only for interests with `repeat`), then FIRING, RESOLVED, STILL.
     """
     for is_first in (False, True):
         old = judge_low(then, number, for_windows, is_first)
@@ -325,7 +372,7 @@ def _find_low_alerts(then: WindowCounts, now: WindowCounts, number: int, for_win
 
 
 def _subtract_states(new: StateRanges, old: StateRanges) -> Iterator[tuple[AlertState, list[ThresholdRange]]]:
-    """Return, by state, the thresholds that are in this state in `new` and were not in `old`."""
+    """Yield FIRING, RESOLVED and STILL, each with the (maybe no) thresholds in this state in `new` but not in `old`."""
     yield AlertState.FIRING, _subtract_range(new.firing, old.firing)
     yield AlertState.RESOLVED, _subtract_range(new.resolved, old.resolved)
     yield AlertState.STILL, _subtract_range(new.still, old.still)
@@ -342,9 +389,10 @@ def _subtract_range(new: ThresholdRange, old: ThresholdRange) -> list[ThresholdR
 
 
 def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Iterator[Alert]:
-    """Return the new alerts of one interest after its airport's traffic changed, in the order of the windows.
+    """Yield the new alerts of one interest after its airport's traffic changed, in the order of the windows.
 
-    With `before` = NO_TRAFFIC: all alerts so far, for an interest that was just set.
+    Within a window HIGH comes before LOW. Windows before the interest's first are skipped. With `before` = NO_TRAFFIC:
+    all alerts so far, for an interest that was just set.
     """
     first = find_first_window(interest)
     thresholds = list_thresholds(interest)
@@ -360,7 +408,11 @@ def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Itera
 
 
 def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAlert, threshold: int) -> Alert:
-    """Return the alert of one interest from a range alert that applies to it and holds its threshold."""
+    """Return the alert of one interest from a range alert that applies to it and holds its threshold (not checked).
+
+    Adds the alert's id, its episode (the id of the FIRING that began its breach, its own id for FIRING) and the counts
+    of the windows before. In an open window the count is `threshold` + 1, the first that breaches the threshold.
+    """
     start = _compute_window_start(interest, range_alert.number)
     own_id = compute_alert_id(interest.interest_id, interest.version, range_alert.bound, start, range_alert.state)
     before, after = change.get_lookbacks(interest.direction, interest.window)
@@ -392,12 +444,16 @@ def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAle
 
 
 def _compute_window_start(interest: Interest, number: int) -> datetime:
-    """Return the start of the interest's window `number`."""
+    """Return the start (UTC) of the interest's window `number`."""
     return instant(number * interest.window.hours * HOUR_S)
 
 
 def _find_episode_start(interest: Interest, lookback: Lookback, range_alert: RangeAlert, threshold: int) -> int:
-    """Return the window of the FIRING with which the breach of an alert began; the alert itself is not FIRING."""
+    """Return the number of the window whose FIRING began the breach of a STILL, RESOLVED or WITHDRAWN alert.
+
+    `lookback`: for WITHDRAWN into the traffic before the change, else into the traffic after. A withdrawn FIRING began
+    its breach in its own window; every other breach fired in the last window of its first run of `for_windows`.
+    """
     if range_alert.state is AlertState.WITHDRAWN and not range_alert.for_repeat:
         return range_alert.number  # the withdrawn alert was FIRING: only STILL is limited to interests with `repeat`
     # A breach needs `for_windows` consecutive windows, none before the interest's first; it fires in the last of them.

@@ -14,7 +14,10 @@ MAX_EARLIER_COUNTS: Final = 12
 
 
 class Lookback:
-    """A cache of the history before each window of one length and direction, valid for one state of the traffic."""
+    """A cached view of the history before each window of one length and direction, valid for one state of the traffic.
+
+    It gives the counts of the windows before an alert, and the begin of a breach; both are computed once and kept.
+    """
 
     def __init__(self, windows: WindowCounts) -> None:
         self._windows = windows
@@ -22,9 +25,10 @@ class Lookback:
         self._run_starts: dict[tuple[Bound, int, int], int] = {}
 
     def list_earlier_counts(self, number: int) -> tuple[int | None, ...]:
-        """Return the counts of up to MAX_EARLIER_COUNTS windows before window `number`, the oldest first.
+        """Return the counts of up to MAX_EARLIER_COUNTS windows right before window `number`, the oldest first.
 
-        The first count is known; None stands for a later window that is not known: a gap, or no coverage.
+        The oldest windows whose count is not known are left out, so the first count is known (or the result is empty);
+        a later window that is not closed (a gap, or no coverage) is None.
         """
         found = self._earlier_counts.get(number)
         if found is None:
@@ -35,10 +39,11 @@ class Lookback:
         return found
 
     def find_run_start(self, bound: Bound, threshold: int, number: int) -> int:
-        """Return the first of the consecutive windows right before window `number` that all breach a threshold.
+        """Return the number of the first of the consecutive closed windows before window `number` that all breach.
 
-        Returns `number` if the window before it breaches nothing. If the run began before the retained counts, the
-        first retained window is returned.
+        Window `number` itself is not compared. Returns `number` if the window right before it is no breach or not
+        closed. If the run began before the retained counts, the first retained window is returned. Results are cached,
+        and a search ends at a window whose result is known.
         """
         at = number
         while (start := self._run_starts.get((bound, threshold, at))) is None and self._is_breach(
@@ -49,6 +54,6 @@ class Lookback:
         return found
 
     def _is_breach(self, bound: Bound, threshold: int, number: int) -> bool:
-        """Return True if window `number` is closed and breaches the threshold, False if not or if it is unknown."""
+        """Return True if window `number` is closed and breaches the threshold, False if not, or if it is not closed."""
         window = self._windows[number]
         return window.is_closed and bound.is_breached(window.flights, threshold)

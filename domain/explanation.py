@@ -15,7 +15,7 @@ from domain.windows import HOUR_S, instant
 
 
 class Knowledge(StrEnum):
-    """The knowledge of a window's flights: all, some, or none; or that an interest ignores the window."""
+    """The completeness of a window's flights (all, some, none), or that the interest is not yet in effect in it."""
 
     CLOSED = "closed"
     """All its flights."""
@@ -31,7 +31,7 @@ class Knowledge(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WindowVerdict:
-    """The result of the alert rule for one interest and one window."""
+    """The result of the alert rule for one interest and one window [start, end): its count and its states."""
 
     start: datetime
     end: datetime
@@ -55,10 +55,11 @@ class WindowVerdict:
 
 
 def judge_windows(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdict]:
-    """Return the verdicts of an interest's windows in order of time, to the last window of which anything is known.
+    """Yield the verdicts of an interest's windows in order of time, each from the traffic as it is now.
 
-    The first is `for_windows` windows before the first window that can be judged. Empty before all directions of the
-    interest are covered.
+    The first verdict is of the window `for_windows` before the interest's first window or the first covered one,
+    whichever is later; the last is of the last closed window, or of a later window with flights. Nothing is yielded
+    until all directions of the interest are covered.
     """
     windows = WindowCounts(traffic, interest.direction, interest.window)
     first, covered, closed_until = find_first_window(interest), windows.first, windows.closed_until
@@ -79,12 +80,15 @@ def judge_windows(interest: Interest, traffic: Traffic) -> Iterator[WindowVerdic
 
 
 def _find_last_with_flights(windows: WindowCounts, last: int, closed_until: int) -> int:
-    """Return the last window up to `last` that has flights; the last closed window if no later window has any."""
+    """Return the last window in [closed_until, last] that has flights; if none has any, the window before them."""
     return next((number for number in range(last, closed_until - 1, -1) if windows[number].flights), closed_until - 1)
 
 
 def _classify_knowledge(windows: WindowCounts, number: int, first: int) -> Knowledge:
-    """Return how much is known of window `number`, for an interest whose first window is `first`."""
+    """Return how much is known of window `number`, for an interest whose first window is `first`.
+
+    A window before `first` is EARLY, unless the window is not covered: then it is UNCOVERED.
+    """
     window = windows[number]
     if window.is_closed:
         return Knowledge.CLOSED if number >= first else Knowledge.EARLY
@@ -96,7 +100,11 @@ def _classify_knowledge(windows: WindowCounts, number: int, first: int) -> Knowl
 
 
 def _find_state(interest: Interest, windows: WindowCounts, number: int, first: int, bound: Bound) -> AlertState | None:
-    """Return the state of the interest's threshold of a bound in window `number`; None if the rule gives no state."""
+    """Return the state of the interest's threshold of a bound in window `number`: FIRING, RESOLVED or STILL.
+
+    STILL is also returned for interests without `repeat`. None if the interest has no such threshold, if no run of
+    `for_windows` since its first window `first` can be complete here, or if the rule gives no state.
+    """
     threshold = bound.threshold_of(interest)
     first_complete_run = first + interest.for_windows - 1
     if threshold is None or number < first_complete_run:

@@ -24,7 +24,7 @@ class Direction(StrEnum):
 
     @property
     def parts(self) -> "tuple[Direction, ...]":
-        """The directions in which flights are collected: BOTH consists of two, each other direction of itself."""
+        """The directions in which flights are collected: for BOTH arrivals and departures, else itself alone."""
         return (Direction.ARRIVALS, Direction.DEPARTURES) if self is Direction.BOTH else (self,)
 
 
@@ -56,7 +56,11 @@ class Interest:
 
 
 def check_thresholds(high: int | None, low: int | None, for_windows: int) -> None:
-    """Raise InterestError if both thresholds are None, a value is out of range, or `low` is not below `high`."""
+    """Raise InterestError unless an interest may have these values together; the first fault found is reported.
+
+    At least one threshold is needed; each is from 0 to HIGHEST_THRESHOLD, `low` is below `high`, and `for_windows` is
+    from 1 to MAX_FOR_WINDOWS.
+    """
     if high is None and low is None:
         raise InterestError("give a high or a low threshold, or both")
     for name, value in (("high", high), ("low", low)):

@@ -34,7 +34,11 @@ class FlightHistory:
     """Intervals [begin, end) that the source will never give, in order."""
 
     def to_observations(self) -> Iterator[Observation]:
-        """Return the history as observations that the collector may have published, in order of time."""
+        """Yield the history as observations that the collector may have published, in order of time.
+
+        The intervals between the gaps are COMPLETE, the gaps GAP; each is cut into pieces of at most
+        LONGEST_INTERVAL_S. Together they cover [begin, end) with all flights in it, also those in the gaps.
+        """
         at = self.begin
         for gap_begin, gap_end in self.gaps:
             yield from self._observe_interval(at, gap_begin, Coverage.COMPLETE)
@@ -43,7 +47,10 @@ class FlightHistory:
         yield from self._observe_interval(at, self.end, Coverage.COMPLETE)
 
     def _observe_interval(self, begin: int, end: int, coverage: Coverage) -> Iterator[Observation]:
-        """Return the observations of [begin, end), cut into intervals of at most LONGEST_INTERVAL_S."""
+        """Yield the observations of [begin, end), cut into intervals of at most LONGEST_INTERVAL_S, in order.
+
+        Each holds the flights of its interval and has the same `coverage`. Nothing is yielded for an empty interval.
+        """
         for start in range(begin, end, LONGEST_INTERVAL_S):
             stop = min(start + LONGEST_INTERVAL_S, end)
             times = self.event_times[bisect_left(self.event_times, start) : bisect_left(self.event_times, stop)]
@@ -69,9 +76,10 @@ class Preview:
 
 
 def preview(interest: Interest, histories: Iterable[FlightHistory]) -> Preview:
-    """Return the alerts that an interest would raise at once if it were set now, computed from stored flights.
+    """Return the alerts that an interest would raise at once if it were set now, and the counts of its windows.
 
-    `histories`: at most one for each direction; a direction without a history is not covered.
+    Both follow from the stored flights alone. `histories`: at most one for each direction; a direction without a
+    history is not covered, and an interest with that direction gets no alerts and no counts.
     """
     traffic = NO_TRAFFIC
     for history in histories:
@@ -85,7 +93,10 @@ def preview(interest: Interest, histories: Iterable[FlightHistory]) -> Preview:
 
 
 def _list_counts(interest: Interest, traffic: Traffic) -> Iterator[int]:
-    """Return the flights of each window since `effective_from` that is covered to its end and touched by no gap."""
+    """Yield the flights of each window since `effective_from` that is covered to its end and touched by no gap.
+
+    In order of time. Nothing is yielded if a direction of the interest is not covered.
+    """
     parts = traffic.select_directions(interest.direction)
     begins = [part.covered_from for part in parts if part.covered_from is not None]
     ends = [part.watermark for part in parts if part.watermark is not None]
@@ -101,7 +112,7 @@ def _list_counts(interest: Interest, traffic: Traffic) -> Iterator[int]:
 
 
 def compute_percentile(counts: Iterable[int], percent: int) -> int:
-    """Return the smallest count that at least `percent` % of all counts do not exceed (nearest rank).
+    """Return the smallest of `counts` that at least `percent` % of them do not exceed (nearest rank).
 
     Raises ValueError if `counts` is empty.
     """

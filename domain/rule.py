@@ -32,7 +32,10 @@ ANY_THRESHOLD: Final = ThresholdRange(0, THRESHOLDS_END)
 
 
 class StateRanges(NamedTuple):
-    """The states of one bound in one window: for each state the range of thresholds that are in this state."""
+    """The states of one bound in one window: for each state the range of thresholds that are in this state.
+
+    The ranges may be empty and never overlap; a threshold in none of them has no state.
+    """
 
     firing: ThresholdRange
     resolved: ThresholdRange
@@ -44,7 +47,7 @@ NO_STATES: Final = StateRanges(NO_HIGH, NO_HIGH, NO_HIGH)
 
 
 def judge(bound: Bound, windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
-    """Return the states of one bound in window `number`, for all thresholds (`judge_high`, `judge_low`)."""
+    """Return the states of all thresholds of a bound in window `number`: `judge_high` for HIGH, `judge_low` for LOW."""
     match bound:
         case Bound.HIGH:
             return judge_high(windows, number, for_windows, is_first)
@@ -55,12 +58,16 @@ def judge(bound: Bound, windows: WindowCounts, number: int, for_windows: int, is
 
 
 def judge_high(windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
-    """Return the states of all high thresholds in window `number`.
+    """Return the states of all high thresholds in window `number`, by its run: the last `for_windows` windows.
+
+    FIRING: all windows of the run breach the threshold, and the run that ended one window earlier did not; STILL: both
+    runs do; RESOLVED (closed windows only): the earlier run did. NO_STATES before coverage, or while a window before
+    this one that the comparison needs is open.
 
     `is_first`: True for the interests whose first window is `for_windows` - 1 before this window, so that a run can be
     complete here for the first time; the window before their first one counts as no breach. A gap hides flights but
     cannot undo the counted flights, so a window that a gap touches may still fire (ADR 0003); such a window never
-    resolves, and for its neighbours its count is unknown.
+    resolves, and for its neighbours its count is unknown and no breach.
     """
     window = windows[number]
     if not window.is_covered:
@@ -88,9 +95,10 @@ def judge_high(windows: WindowCounts, number: int, for_windows: int, is_first: b
 
 
 def judge_low(windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
-    """Return the states of all low thresholds in window `number`; NO_STATES until the window is closed.
+    """Return the states of all low thresholds in window `number`, by its run; NO_STATES until the window is closed.
 
-    `is_first`: see `judge_high`.
+    The states and `is_first` mean the same as in `judge_high`. An earlier window that is not closed counts as no
+    breach, whether a gap hides its flights or it is before the first coverage.
     """
     window = windows[number]
     if not window.is_closed:
@@ -114,5 +122,5 @@ def judge_low(windows: WindowCounts, number: int, for_windows: int, is_first: bo
 
 
 def find_first_window(interest: Interest) -> int:
-    """Return the number of the first window that starts at or after the interest's `effective_from`."""
+    """Return the number (since 1970) of the first window that starts at or after the interest's `effective_from`."""
     return -(-seconds(interest.effective_from) // (interest.window.hours * HOUR_S))

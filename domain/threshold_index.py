@@ -49,7 +49,7 @@ class InterestAlert(NamedTuple):
 
 
 class ThresholdInForce(NamedTuple):
-    """A threshold, and the number of interests that have it."""
+    """A threshold of one group and bound, and the number of interests that have it; for the list of all thresholds."""
 
     direction: Direction
     window: Window
@@ -61,14 +61,18 @@ class ThresholdInForce(NamedTuple):
 
 @dataclass(slots=True)
 class _SortedEntries:
-    """The entries of one bound, by threshold. Entries with the same threshold are in order of their first window."""
+    """The entries of the interests of one group, bound and `repeat`, by threshold.
+
+    An entry is the number of an interest's first window (4 bytes), then the interest's id. Entries with the same
+    threshold are in order of their first window.
+    """
 
     thresholds: list[int] = field(default_factory=list)
     """Each threshold once, in order."""
     entries: dict[int, list[bytes]] = field(default_factory=dict)
 
     def add(self, threshold: int, entry: bytes) -> None:
-        """Add an entry to a threshold, in order."""
+        """Insert an entry at its place in the sorted list of a threshold; a new threshold gets a list."""
         entries = self.entries.get(threshold)
         if entries is None:
             insort(self.thresholds, threshold)
@@ -79,7 +83,10 @@ class _SortedEntries:
             insort(entries, entry)
 
     def remove(self, threshold: int, entry: bytes) -> None:
-        """Remove an entry from a threshold. Raises KeyError if the threshold does not have the entry."""
+        """Remove an entry from a threshold, and the threshold with its last entry.
+
+        Raises KeyError, and changes nothing, if the threshold does not have the entry.
+        """
         entries = self.entries.get(threshold, [])
         at = bisect_left(entries, entry)
         if at == len(entries) or entries[at] != entry:
@@ -90,14 +97,18 @@ class _SortedEntries:
             del self.thresholds[bisect_left(self.thresholds, threshold)]
 
     def list_thresholds_between(self, begin: int, end: int) -> list[int]:
-        """Return, in order, the thresholds from `begin` up to, but not including, `end`."""
+        """Return, in order, the thresholds that have entries from `begin` up to, but not including, `end`."""
         first = bisect_left(self.thresholds, begin)
         if first == len(self.thresholds) or self.thresholds[first] >= end:
             return []
         return self.thresholds[first : bisect_left(self.thresholds, end, first)]
 
     def count_begun(self, threshold: int, number: int) -> int:
-        """Return how many entries of a threshold have their first window at or before window `number`."""
+        """Return the number of entries of a threshold whose first window is window `number` or earlier.
+
+        So the result is also the end of these entries in the threshold's list. Raises KeyError for a threshold without
+        entries, unless `number` is negative: then the result is 0.
+        """
         if number < 0:
             return 0
         return bisect_right(self.entries[threshold], _encode_window_number(number + 1))
@@ -105,7 +116,11 @@ class _SortedEntries:
 
 @dataclass(slots=True)
 class _WindowThresholds:
-    """The thresholds of all interests that count the same flights in the same windows, of any run length."""
+    """The thresholds of an airport's interests with one direction and window length, of all run lengths.
+
+    Holds the interests' entries, and besides them the extremes and counts with which a change of traffic is compared
+    first, so that most changes need no search of the entries.
+    """
 
     by_run_length: dict[int, dict[tuple[Bound, bool], _SortedEntries]] = field(default_factory=dict)
     """The entries by `for_windows`, then by bound and `repeat`. Interests with `repeat` are separate, because only they
@@ -117,11 +132,14 @@ class _WindowThresholds:
     first_complete: Counter[int] = field(default_factory=Counter)
     """By window: the number of interests whose run can be complete in this window for the first time."""
     longest_run: int = 0
+    """The largest `for_windows` of all interests; 0: no interests."""
     lowest_high: int | None = None
+    """The lowest high threshold; None: no interest has one."""
     highest_low: int | None = None
+    """The highest low threshold; None: no interest has one."""
 
     def add(self, interest: Interest) -> None:
-        """Add the entries of an interest."""
+        """Add an entry for each threshold of an interest, and update the thresholds, the counts and the extremes."""
         first = find_first_window(interest)
         entry = _encode_window_number(first) + interest.interest_id.bytes
         self.first_complete[first + interest.for_windows - 1] += 1
@@ -140,7 +158,10 @@ class _WindowThresholds:
                 self._update_extremes()
 
     def remove(self, interest: Interest) -> None:
-        """Remove the entries of an interest. Raises KeyError if the interest has no such entries."""
+        """Remove the entries of an interest, and update the thresholds, the counts and the extremes.
+
+        Lists and counts that become empty are removed too. Raises KeyError if the interest has no such entries.
+        """
         first = find_first_window(interest)
         entry = _encode_window_number(first) + interest.interest_id.bytes
         by_bound = self.by_run_length[interest.for_windows]
@@ -163,13 +184,17 @@ class _WindowThresholds:
         self._update_extremes()
 
     def _update_extremes(self) -> None:
-        """Set `lowest_high` and `highest_low`, which every batch of flights is compared with."""
+        """Set `lowest_high` and `highest_low` from the sorted thresholds; None if no interest has such a threshold."""
         highs, lows = self.thresholds[Bound.HIGH], self.thresholds[Bound.LOW]
         self.lowest_high = highs[0] if highs else None
         self.highest_low = lows[-1] if lows else None
 
     def may_have_alerts(self, bound: Bound, crossed: ThresholdRange) -> bool:
-        """Return True if an interest has a threshold in the crossed range, or may have a STILL; False if none does."""
+        """Return True if an interest of any run length may have a new alert of this bound, False if none can.
+
+        An interest may have one if its threshold is in the crossed range; or, with `repeat`, a STILL if its threshold
+        is below the end of the range (HIGH) or not below the begin of the range (LOW).
+        """
         thresholds = self.thresholds[bound]
         at = bisect_left(thresholds, crossed.begin)
         if at < len(thresholds) and thresholds[at] < crossed.end:
@@ -187,7 +212,10 @@ class _WindowThresholds:
 
 
 class ThresholdIndex:
-    """An index of the thresholds of one airport's interests, which finds the interests that have new alerts."""
+    """An index of the thresholds of one airport's interests, which finds the interests that have new alerts.
+
+    It changes with `add` and `remove`, and holds no traffic: each query gets the traffic or its change.
+    """
 
     def __init__(self) -> None:
         self._by_windows: dict[tuple[Direction, Window], _WindowThresholds] = {}
@@ -203,7 +231,10 @@ class ThresholdIndex:
     __hash__ = None  # type: ignore[assignment]  # it changes
 
     def add(self, interest: Interest) -> None:
-        """Add an interest that is not in the index. Cost: a binary search and an insertion into a sorted list."""
+        """Add an interest that is not in the index (not checked).
+
+        Cost: a binary search and an insertion into a sorted list.
+        """
         key = interest.direction, interest.window
         window_thresholds = self._by_windows.get(key)
         if window_thresholds is None:
@@ -221,10 +252,11 @@ class ThresholdIndex:
         self._interests -= 1
 
     def find_alerts(self, change: TrafficChange) -> list[InterestAlert]:
-        """Return the new alerts of all interests after a change of traffic, in the order of the windows.
+        """Return the new alerts of all interests after a change of traffic, ordered by the start of their windows.
 
-        The alerts of one interest are in the order of the rule. A change that crosses no threshold costs one binary
-        search for each window, however many interests there are.
+        The alerts of one interest in one window are in the order in which the rule raises them. A change without any
+        breach is rejected by a comparison with the extreme thresholds; a change that crosses no threshold costs one
+        binary search for each window, however many interests there are.
         """
         found: list[InterestAlert] = []
         for key, window_thresholds in self._by_windows.items():
@@ -246,7 +278,10 @@ class ThresholdIndex:
         return frozenset(part for direction, _ in self._by_windows for part in direction.parts)
 
     def list_in_force(self) -> list[ThresholdInForce]:
-        """Return each threshold that an interest has, with the number of its interests, in order."""
+        """Return each threshold that an interest has, with the number of its interests, with or without `repeat`.
+
+        Sorted by direction, window length, run length, bound (each text alphabetically) and threshold.
+        """
         interests: Counter[tuple[ThresholdGroup, Bound, int]] = Counter()
         for group, (bound, _), sorted_entries in self._iterate_entries():
             for threshold, entries in sorted_entries.entries.items():
@@ -258,7 +293,8 @@ class ThresholdIndex:
     def count_in_breach(self, traffic: Traffic) -> dict[tuple[Direction, Window, Bound], int]:
         """Return the number of interests in breach, by direction, window length and bound; zeros are left out.
 
-        An interest is in breach if the last closed window or the open window after it is FIRING or STILL.
+        An interest is in breach if its threshold is FIRING or STILL in the last closed window or in the window after
+        it. Interests of a direction that is not completely covered are not counted.
         """
         breaches: Counter[tuple[Direction, Window, Bound]] = Counter()
         for group, (bound, _), entries in self._iterate_entries():
@@ -268,7 +304,7 @@ class ThresholdIndex:
         return {key: count for key, count in breaches.items() if count}
 
     def _iterate_entries(self) -> Iterator[tuple[ThresholdGroup, tuple[Bound, bool], _SortedEntries]]:
-        """Return all sorted entries, each with its group, its bound and its `repeat`."""
+        """Yield every `_SortedEntries` of the index with its group, and its bound and `repeat`, in no special order."""
         for key, window_thresholds in self._by_windows.items():
             for for_windows, by_bound in window_thresholds.by_run_length.items():
                 for bound_and_repeat, entries in by_bound.items():
@@ -282,7 +318,11 @@ def _find_alerts_of_window(
     bound: Bound,
     change: TrafficChange,
 ) -> Iterator[InterestAlert]:
-    """Return the new alerts of one bound in window `number`, of all interests."""
+    """Yield the new alerts of one bound in window `number` for the interests of all run lengths, one length at a time.
+
+    Within a length, the alerts follow the order of `TrafficChange.find_range_alerts`. Range alerts `for_repeat` reach
+    only the interests with `repeat`, all others reach both kinds.
+    """
     for for_windows, by_bound in window_thresholds.by_run_length.items():
         group = ThresholdGroup(*key, for_windows)
         reported_once, repeating = by_bound.get((bound, False)), by_bound.get((bound, True))
@@ -301,14 +341,21 @@ def _get_window_start(alert: InterestAlert) -> int:
 
 
 def _encode_window_number(number: int) -> bytes:
-    """Return the number of a window as bytes that sort in the order of the numbers. Windows before 1970 become 0."""
+    """Return the number of a window as 4 bytes that sort in the order of the numbers.
+
+    Windows before 1970 become 0, numbers above _LAST_WINDOW become _LAST_WINDOW.
+    """
     return min(max(number, 0), _LAST_WINDOW).to_bytes(_NUMBER_BYTES, "big")
 
 
 def _select_interests(
     entries: _SortedEntries, group: ThresholdGroup, range_alert: RangeAlert
 ) -> Iterator[InterestAlert]:
-    """Return the alerts of the interests to which a range alert applies (`RangeAlert.applies_to`)."""
+    """Yield an alert for each interest in `entries` whose threshold and first window a range alert applies to.
+
+    The alerts are in order of threshold, then of first window. The same condition as `RangeAlert.applies_to`, but
+    found by binary search; the caller has selected the interests by `repeat`.
+    """
     oldest = range_alert.number - group.for_windows  # the window before the run
     for threshold in entries.list_thresholds_between(*range_alert.thresholds):
         end = entries.count_begun(threshold, oldest + 1 if range_alert.is_first else oldest)
@@ -318,7 +365,10 @@ def _select_interests(
 
 
 def _count_breaches(entries: _SortedEntries, group: ThresholdGroup, bound: Bound, windows: WindowCounts) -> int:
-    """Return the number of entries that are FIRING or STILL in the last closed window or in the window after it."""
+    """Return the number of interests in `entries` that are FIRING or STILL in the last closed window or the next one.
+
+    Each interest counts once, also if it is in breach in both windows. The next window is usually still open.
+    """
     last_closed = (windows.closed_until or 0) - 1
     places: dict[int, list[tuple[int, int]]] = {}
     for number in (last_closed, last_closed + 1):
@@ -334,7 +384,10 @@ def _count_breaches(entries: _SortedEntries, group: ThresholdGroup, bound: Bound
 
 
 def _count_places(intervals: list[tuple[int, int]]) -> int:
-    """Return the number of places in a list that lie in at least one of the intervals [begin, end)."""
+    """Return the number of places (integers) that lie in at least one of the intervals [begin, end).
+
+    The intervals may overlap and be in any order; a place in several of them counts once.
+    """
     count = reached = 0
     for begin, end in sorted(intervals):
         count += max(end - max(begin, reached), 0)

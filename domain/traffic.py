@@ -68,7 +68,7 @@ class Observation:
         return range(self.begin - RETAINED_HOURS * HOUR_S, min(self.end, self.begin + LONGEST_INTERVAL_S))
 
     def list_valid_times(self) -> tuple[int, ...]:
-        """Return the event times that lie within `valid_times`; only these flights are counted."""
+        """Return the event times that lie within `valid_times`, in their order; only these flights are counted."""
         times, valid = self.event_times, self.valid_times
         if not times or (min(times) >= valid.start and max(times) < valid.stop):
             return times
@@ -88,7 +88,10 @@ class HourlyCounts:
 
     @classmethod
     def from_days(cls, days: Mapping[int, Day]) -> "HourlyCounts":
-        """Return the counts of days given by their number since 1970; missing days in between had no flights."""
+        """Return the counts of days given by their number since 1970; missing days in between have no flights.
+
+        Without days: empty counts.
+        """
         if not days:
             return cls()
         first, last = min(days), max(days)
@@ -114,7 +117,7 @@ class HourlyCounts:
         return self.days[day - self.first_day] if self.first_day <= day < self.end_day else EMPTY_DAY
 
     def total(self, hour: int, hours: int) -> int:
-        """Return the number of flights in `hours` hours, of which `hour` (since 1970) is the first."""
+        """Return the number of flights in `hours` hours, of which `hour` (since 1970) is the first; may span days."""
         day, start = divmod(hour, DAY_HOURS)
         if start + hours <= DAY_HOURS:  # as every window lies
             return sum(self.day(day)[start : start + hours])
@@ -122,7 +125,10 @@ class HourlyCounts:
         return sum(self.day(each // DAY_HOURS)[each % DAY_HOURS] for each in within)
 
     def list_hours(self, begin: int, end: int) -> tuple[int, ...]:
-        """Return the counts of the hours from `begin` up to, but not including, `end` (hours since 1970)."""
+        """Return the counts of the hours from `begin` up to, but not including, `end` (hours since 1970).
+
+        One count for each hour, 0 for hours outside the stored days.
+        """
         first, last = begin // DAY_HOURS, (end - 1) // DAY_HOURS
         hours: tuple[int, ...] = ()
         for day in range(first, last + 1):
@@ -130,7 +136,10 @@ class HourlyCounts:
         return hours[begin - first * DAY_HOURS : end - first * DAY_HOURS]
 
     def with_flights(self, hours: Mapping[int, int]) -> "HourlyCounts":
-        """Return a copy with additional flights; `hours`: their number by hour since 1970."""
+        """Return a copy with additional flights, and self if there are none; `hours`: their number by hour since 1970.
+
+        The stored days grow at both ends as needed; days in between without flights are empty. Other days are shared.
+        """
         if not hours:
             return self
         changed: dict[int, list[int]] = {}
@@ -151,7 +160,10 @@ class HourlyCounts:
         return HourlyCounts(first, tuple(days))
 
     def find_changed_days(self, earlier: "HourlyCounts") -> list[int]:
-        """Return, in order, the days whose counts differ from `earlier`; days discarded since then are no change."""
+        """Return, in order, the days (since 1970) whose counts differ from those in `earlier`.
+
+        A day that only `earlier` has, because it was discarded since, is no change.
+        """
         if self is earlier:
             return []
         shift = self.first_day - earlier.first_day
@@ -165,7 +177,10 @@ class HourlyCounts:
         return [day for day in [*found, *more] if self.day(day) != earlier.day(day)]
 
     def without_days_before(self, day: int) -> "HourlyCounts":
-        """Return a copy without the days before `day`; the copy begins with a day that has flights."""
+        """Return a copy without the days before `day`; the copy begins with a day that has flights, or is empty.
+
+        Returns self if no day before `day` is stored.
+        """
         if day <= self.first_day or not self.days:
             return self
         # The copy begins with a day that has flights, so that equal counts are equal values.
@@ -186,7 +201,12 @@ class DirectionTraffic:
     """Intervals [begin, end) that the source will never give, in order; adjacent intervals are merged."""
 
     def fold(self, observation: Observation) -> "DirectionTraffic":
-        """Return the traffic after an observation: flights counted, coverage or gap added, expired hours discarded."""
+        """Return the traffic after an observation: flights counted, coverage or gap added, expired days discarded.
+
+        The first COMPLETE observation starts the coverage. From then on the watermark moves (never back) to the end of
+        an observation that is COMPLETE or GAP, to its begin if it is PARTIAL; an interval between the watermark and the
+        begin, which the collector skipped, becomes a gap.
+        """
         # An interval that the collector skipped is a gap: no later observation will cover it.
         after = self._with_gap_until(observation.begin)
         match observation.coverage:
@@ -201,7 +221,12 @@ class DirectionTraffic:
         return after._without_expired_coverage()._with_flights_of(observation)
 
     def _with_flights_of(self, observation: Observation) -> "DirectionTraffic":
-        """Return a copy that counts the observation's flights and retains no days that are too old."""
+        """Return a copy that counts the observation's valid flights and drops the days older than the retention.
+
+        Flights of dropped days are not counted. The oldest day is the first day of coverage, but at most MAX_DAYS
+        before the last day with counts; before the first coverage it is RETAINED_HOURS before the observation's day or
+        the last stored day, whichever is later. Returns self if the counts do not change.
+        """
         hours = Counter([at // HOUR_S for at in observation.list_valid_times()])
         if self.covered_from is not None:
             # The second limit is never reached if times go forward; a log that jumps back for years must not take
@@ -215,7 +240,10 @@ class DirectionTraffic:
         return self if counts is self.counts else replace(self, counts=counts)
 
     def _with_coverage(self, begin: int, end: int) -> "DirectionTraffic":
-        """Return a copy in which [begin, end) is covered: coverage begins there, or the watermark moves on to `end`."""
+        """Return a copy in which [begin, end) is covered: the watermark moves to `end`, but never back.
+
+        `begin` is the start of coverage only if nothing was covered before.
+        """
         if self.watermark is None:
             return replace(self, covered_from=begin, watermark=end)
         return replace(self, watermark=max(self.watermark, end))
@@ -223,7 +251,8 @@ class DirectionTraffic:
     def _with_gap_until(self, end: int) -> "DirectionTraffic":
         """Return a copy with a gap from the watermark to `end`, which becomes the watermark.
 
-        Returns the same value before the first coverage (all is unknown there) or if `end` is covered already.
+        The gap is merged with an adjacent gap before it. Returns self before the first coverage (all is unknown there)
+        or if the watermark has reached `end` already.
         """
         if self.watermark is None or end <= self.watermark:
             return self
@@ -233,7 +262,10 @@ class DirectionTraffic:
         return replace(self, gaps=(*gaps_before, (begin, end)), watermark=end)
 
     def _without_expired_coverage(self) -> "DirectionTraffic":
-        """Return a copy whose coverage and gaps begin RETAINED_HOURS before the watermark's day, or later."""
+        """Return a copy whose coverage begins RETAINED_HOURS before the watermark's day, or later.
+
+        Gaps that end before that are dropped. Returns self if coverage begins late enough.
+        """
         if self.watermark is None or self.covered_from is None:
             return self
         oldest = self.watermark // _DAY_S * _DAY_S - RETAINED_HOURS * HOUR_S
@@ -261,7 +293,10 @@ class Traffic:
         return (self.arrivals,) if direction is Direction.ARRIVALS else (self.departures,)
 
     def fold(self, observation: Observation) -> "Traffic":
-        """Return the traffic after an observation. Raises ValueError if the observation's direction is BOTH."""
+        """Return the traffic after an observation: the traffic of the observation's direction changes, the other stays.
+
+        Raises ValueError if the observation's direction is BOTH.
+        """
         if observation.direction is Direction.ARRIVALS:
             return replace(self, arrivals=self.arrivals.fold(observation))
         if observation.direction is Direction.DEPARTURES:

@@ -23,9 +23,14 @@ _LOST: Final = WindowCount(0, is_covered=False, is_closed=False, is_lost=True)
 
 
 class WindowCounts:
-    """A cached view of some traffic as windows of one length and direction, each named by its number since 1970."""
+    """A cached view of one traffic as windows of one length and direction: `counts[number]` is the count of a window.
+
+    Windows are numbered from 1970. For BOTH the flights of arrivals and departures are added, and a window is covered
+    or closed only if it is so in both, but lost if a gap touches either.
+    """
 
     def __init__(self, traffic: Traffic, direction: Direction, window: Window) -> None:
+        """Compute the common coverage of the direction's parts; a window is counted when it is first requested."""
         self._directions = traffic.select_directions(direction)
         self._hours = window.hours
         covered_from, covered_until, are_all_covered = 0, None, True
@@ -46,11 +51,14 @@ class WindowCounts:
 
     @property
     def closed_until(self) -> int | None:
-        """The first window that ends after the watermark; None before all directions are covered."""
+        """The first window that ends after the watermark (BOTH: the earlier one); None before all are covered."""
         return None if self._covered_until is None else self._covered_until // (self._hours * HOUR_S)
 
     def __getitem__(self, number: int) -> WindowCount:
-        """Return the count of window `number`; a window before the first coverage is lost."""
+        """Return the count of window `number`; later calls return the same value.
+
+        A window that starts before the first coverage has 0 flights, and is lost.
+        """
         if number < self._first:
             return _LOST
         count = self._counts.get(number)
@@ -59,7 +67,10 @@ class WindowCounts:
         return count
 
     def _count_window(self, number: int) -> WindowCount:
-        """Count the flights of window `number` in all directions, and compare the window with watermark and gaps."""
+        """Return the flights of window `number` in all directions, and whether the window is covered, closed and lost.
+
+        The window is closed if all directions are covered to its end and no gap touches it, and lost if a gap does.
+        """
         day, start = divmod(number * self._hours, DAY_HOURS)
         flights = 0
         has_gap = False

@@ -21,7 +21,7 @@ from chassis.web.wsgi import HttpServer
 from towerwatch.topics import CATALOGUE
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 from user_manager import rpc
-from user_manager.access import AccountAccess
+from user_manager.access import AccountAuthorizer
 from user_manager.accounts import Accounts
 from user_manager.bounces import Bounces
 from user_manager.collector_client import CollectorClient
@@ -38,7 +38,10 @@ SERVICE = "user_manager"
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT. Exits with code 2 when the settings or the ports are not usable."""
+    """Read the settings, configure the log, and serve until SIGTERM or SIGINT.
+
+    Exits with code 2 when the settings or the ports are not usable.
+    """
     settings = load_settings_or_exit(SERVICE, UserManagerSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
@@ -48,19 +51,23 @@ def main() -> None:
 
 
 async def _run(settings: UserManagerSettings) -> None:
-    """Build all parts of the service and run its servers and background tasks until a signal stops the process."""
+    """Build all parts of the service and run its servers and background tasks until a signal stops the process.
+
+    Tasks that use the database wait until its schema is upgraded. At the end the connections to the collector and the
+    database are closed.
+    """
     # The machine's clock, also where other services run on a faster one: the people who own accounts live in real time.
     clock = SystemClock()
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     database = settings.build_database()
     schema = SchemaUpgrade(database, "user_manager:migrations")
     links = LinkSigner(settings.signing_key.get_secret_value(), settings.public_url)
-    access = AccountAccess(settings.operator_token.get_secret_value())
+    authorizer = AccountAuthorizer(settings.operator_token.get_secret_value())
     answers = IdempotencyStore(settings.signing_key.get_secret_value(), settings.idempotency_life)
     collector = CollectorClient(settings.collector_grpc_target)
-    accounts = Accounts(database, links, access)
-    registrations = Registrations(database, links, access, answers, clock)
-    deletions = Deletions(database, collector, access, clock, metrics)
+    accounts = Accounts(database, links, authorizer)
+    registrations = Registrations(database, links, authorizer, answers, clock)
+    deletions = Deletions(database, collector, authorizer, clock, metrics)
     bounces = Bounces(database, clock, metrics)
     housekeeping = Housekeeping(database, accounts, answers, clock, metrics)
 
@@ -86,12 +93,14 @@ async def _run(settings: UserManagerSettings) -> None:
     )
 
     async def relay_outbox() -> None:
+        """Create missing topics, wait for the schema, then relay the outbox until cancelled."""
         # Create the topics before the first write: a topic that the broker creates has another number of partitions.
         await ensure_topics(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
         await schema.wait_until_upgraded()
         await OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics).run()
 
     async def repeat(seconds: float, work: Callable[[], object], name: str) -> None:
+        """Wait for the schema, then run `work` every `seconds` until cancelled."""
         await schema.wait_until_upgraded()
         await run_periodically(seconds, work, name)
 

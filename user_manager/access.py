@@ -26,8 +26,11 @@ ACCOUNT_EXISTS: Final[ColumnElement[bool]] = ~exists().where(
 
 
 @dataclass(frozen=True, slots=True)
-class AccountAccess:
-    """Checks of bearer tokens against accounts. The operator's token belongs to no account."""
+class AccountAuthorizer:
+    """A check of bearer tokens before a use case may use an account: an owner's token opens the owner's account only.
+
+    The operator's token, which belongs to no account, opens all accounts and the operations of the operator.
+    """
 
     operator_token: str = field(repr=False)
 
@@ -36,8 +39,10 @@ class AccountAccess:
     ) -> User:
         """Return the account with this address if `token` is its owner's token or the operator's token.
 
-        `lock` locks the account's row until the transaction ends. `include_deleting` lets the operator also load an
-        account whose deletion has passed the pivot. Raises TokenUnknownError, NotYoursError, AccountUnknownError.
+        An account whose deletion has passed the pivot does not exist; `include_deleting` lets the operator load it.
+        `lock` locks the account's row until the transaction ends. Raises TokenUnknownError if the token is nobody's,
+        NotYoursError if a user's token is for another account (whether this address has one or not), and
+        AccountUnknownError if the operator names an address that has no account, or is no address.
         """
         key = compute_lookup_key(email)
         if not self.is_operator_token(token):
@@ -60,14 +65,17 @@ class AccountAccess:
         return tokens.is_same_token(token, self.operator_token)
 
     def require_operator(self, session: Session, token: str) -> None:
-        """Raise NotOperatorError if `token` is a user's token, TokenUnknownError if it is nobody's."""
+        """Raise NotOperatorError for a user's token, TokenUnknownError for nobody's; accept the operator's token."""
         if not self.is_operator_token(token):
             load_token_owner(session, token)
             raise NotOperatorError("Only the operator may do this.")
 
 
 def load_token_owner(session: Session, token: str, *, lock: bool = False) -> User:
-    """Return the account that this token belongs to; `lock` locks its row. Raises TokenUnknownError."""
+    """Return the account that this token belongs to, unless the account's deletion has passed the pivot.
+
+    `lock` locks the account's row until the transaction ends. Raises TokenUnknownError, also for the operator's token.
+    """
     query = select(User).where(User.token_sha256 == tokens.compute_digest(token), ACCOUNT_EXISTS)
     user = session.scalar(query.with_for_update() if lock else query)
     if user is None:
@@ -76,7 +84,7 @@ def load_token_owner(session: Session, token: str, *, lock: bool = False) -> Use
 
 
 def find_account(session: Session, user_id: UUID, *, lock: bool = False) -> User | None:
-    """Return the account with this id, or None if no such account exists (any more).
+    """Return the account with this id; None if no such account exists or its deletion has passed the pivot.
 
     `lock` locks the account's row until the transaction ends.
     """
@@ -85,7 +93,7 @@ def find_account(session: Session, user_id: UUID, *, lock: bool = False) -> User
 
 
 def load_linked_account(session: Session, user_id: UUID, *, lock: bool = False) -> User:
-    """Return the account of the user whom a link from a mail names. Raises LinkOrphanedError if it was deleted.
+    """Return the account of the user whom a link from a mail names. Raises LinkOrphanedError if the account is gone.
 
     `lock` locks the account's row until the transaction ends.
     """

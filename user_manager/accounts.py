@@ -14,7 +14,7 @@ from sqlalchemy import and_, func, or_, select, update
 
 from chassis.db.database import Database
 from user_manager import tokens
-from user_manager.access import ACCOUNT_EXISTS, AccountAccess, load_linked_account, load_token_owner
+from user_manager.access import ACCOUNT_EXISTS, AccountAuthorizer, load_linked_account, load_token_owner
 from user_manager.addresses import compute_lookup_key
 from user_manager.errors import BadCursorError, TooManyUsersError, VersionMismatchError
 from user_manager.links import LinkSigner
@@ -46,7 +46,7 @@ class Account:
 
     @classmethod
     def from_user(cls, user: User) -> "Account":
-        """Copy the visible columns of a database row."""
+        """Return an account with the columns of a database row that its owner may see."""
         return cls(
             user_id=user.user_id,
             email=user.email,
@@ -89,37 +89,45 @@ class AuthenticatedUser:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """The data that a service needs to mail a user."""
+    """An account with the signed links that mails to its owner contain: to confirm the address, and to unsubscribe.
+
+    The answer to the services that send mail (gRPC GetContacts).
+    """
 
     account: Account
     confirm_url: str
-    """Link that confirms the address; empty if no confirmation mail may be sent to it."""
+    """Link that confirms the address; empty if no confirmation mail may be sent there (`can_get_confirmation_mail`)."""
     unsubscribe_url: str
     """Link that pauses all alerts."""
 
 
 class Accounts:
-    """Use cases on existing accounts. Safe for several threads; each method may raise DatabaseUnavailableError."""
+    """Use cases on existing accounts: show, list, change, pause, replace the token; and queries of other services.
 
-    def __init__(self, database: Database, links: LinkSigner, access: AccountAccess) -> None:
+    An account whose deletion has passed the pivot does not exist for any of them. Safe for several threads; each method
+    may raise DatabaseUnavailableError.
+    """
+
+    def __init__(self, database: Database, links: LinkSigner, authorizer: AccountAuthorizer) -> None:
         self._database = database
         self._links = links
-        self._access = access
+        self._authorizer = authorizer
 
     def get(self, token: str, email: str) -> Account:
         """Return the account with this address. Raises TokenUnknownError, NotYoursError, AccountUnknownError."""
         with self._database.reading() as session:
-            return Account.from_user(self._access.load_account(session, token, email))
+            return Account.from_user(self._authorizer.load_account(session, token, email))
 
     def list_page(self, token: str, cursor: str | None, limit: int) -> AccountPage:
-        """Return a page of at most `limit` accounts that begins at `cursor` (None: the first page); operator only.
+        """Return a page of at most `limit` accounts, oldest first, that begins at `cursor` (None: the first page).
 
-        An account created while somebody reads page after page is on the last page; no account is listed twice or
-        skipped. Raises TokenUnknownError, NotOperatorError, BadCursorError.
+        Only the operator may list. The page has a cursor if more accounts follow. An account created while somebody
+        reads page after page is on the last page; no account is listed twice or skipped. Raises TokenUnknownError,
+        NotOperatorError, BadCursorError.
         """
         query = select(User).where(ACCOUNT_EXISTS).order_by(User.created_at, User.user_id).limit(limit + 1)
         with self._database.reading() as session:
-            self._access.require_operator(session, token)
+            self._authorizer.require_operator(session, token)
             if cursor is not None:
                 after, last = _decode_cursor(cursor)
                 query = query.where(or_(User.created_at > after, and_(User.created_at == after, User.user_id > last)))
@@ -130,10 +138,11 @@ class Accounts:
     def update(self, token: str, email: str, version: int | None, changes: AccountUpdate) -> Account:
         """Change the account with this address if it still has this `version` (None: any version); return the result.
 
-        The version increases only if a value changes. Raises the errors of `get` and VersionMismatchError.
+        Fields that are None in `changes` stay. The version increases by 1, but only if a value changes. The row is
+        locked meanwhile. Raises TokenUnknownError, NotYoursError, AccountUnknownError, VersionMismatchError.
         """
         with self._database.transaction() as session:
-            user = self._access.load_account(session, token, email, lock=True)
+            user = self._authorizer.load_account(session, token, email, lock=True)
             if version is not None and user.version != version:
                 raise VersionMismatchError("The account was changed meanwhile; read it again.")
             before = Account.from_user(user)
@@ -150,11 +159,11 @@ class Accounts:
     def rotate_token(self, token: str, email: str) -> str:
         """Replace the account's token and return the new one, which is not shown again; the old one is invalid at once.
 
-        Raises the errors of `get`.
+        Only the new token's digest is stored. Raises TokenUnknownError, NotYoursError, AccountUnknownError.
         """
         new = tokens.generate_token()
         with self._database.transaction() as session:
-            user = self._access.load_account(session, token, email, lock=True)
+            user = self._authorizer.load_account(session, token, email, lock=True)
             user.token_sha256 = tokens.compute_digest(new)
             user_id = user.user_id
         log.info("account.token_rotated", user_id=str(user_id))
@@ -166,7 +175,7 @@ class Accounts:
         Raises TokenUnknownError, NotOperatorError.
         """
         with self._database.reading() as session:
-            self._access.require_operator(session, token)
+            self._authorizer.require_operator(session, token)
         return self.is_registered(email)
 
     def is_registered(self, email: str) -> bool:
@@ -180,7 +189,7 @@ class Accounts:
     def check_unsubscription_link(self, link_token: str) -> None:
         """Verify an unsubscription link and that its account exists, without changing anything.
 
-        Raises the errors of `unsubscribe`.
+        Raises LinkForgedError, LinkOrphanedError.
         """
         user_id = self._links.parse_unsubscription_link(link_token)
         with self._database.reading() as session:
@@ -189,7 +198,7 @@ class Accounts:
     def unsubscribe(self, link_token: str) -> None:
         """Pause all alerts of the user whom the unsubscription link names. Idempotent.
 
-        Raises LinkForgedError, LinkOrphanedError.
+        The account's version increases only if it was not paused before. Raises LinkForgedError, LinkOrphanedError.
         """
         user_id = self._links.parse_unsubscription_link(link_token)
         with self._database.transaction() as session:
@@ -210,7 +219,7 @@ class Accounts:
             return AuthenticatedUser(user.user_id, user.confirmed)
 
     def load_contacts(self, user_ids: Sequence[str]) -> list[Contact]:
-        """Return the contacts of these users, in no particular order; unknown and invalid ids are left out.
+        """Return the contacts of these users, each once, in no particular order; unknown and invalid ids are left out.
 
         An invalid id is no error: one wrong id among many must not cost the others their mail. Raises
         TooManyUsersError for more than `MAX_CONTACTS_PER_CALL` ids.
@@ -245,12 +254,15 @@ def _parse_valid_uuids(texts: Iterable[str]) -> Iterator[UUID]:
 
 
 def _encode_cursor(account: Account) -> str:
-    """Encode a list position, just after `account`, as an opaque URL-safe text."""
+    """Encode a list position, just after `account`, as opaque URL-safe text (its creation time and id in base64)."""
     return base64.urlsafe_b64encode(f"{account.created_at.isoformat()} {account.user_id}".encode()).decode("ascii")
 
 
 def _decode_cursor(cursor: str) -> tuple[datetime, UUID]:
-    """Decode a cursor into the creation time (UTC) and the id of the last account before it. Raises BadCursorError."""
+    """Decode a cursor into the creation time (UTC) and the id of the last account before the position.
+
+    Raises BadCursorError if `cursor` was not made by `_encode_cursor`.
+    """
     try:
         created_at, _, user_id = (
             base64.b64decode(cursor.encode(), altchars=b"-_", validate=True).decode().partition(" ")

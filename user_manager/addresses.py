@@ -24,9 +24,10 @@ class Address:
 
 
 def parse_address(text: str, *, allow_test: bool) -> Address:
-    """Parse an e-mail address without a DNS query.
+    """Parse an e-mail address without a DNS query; a domain with other letters becomes its IDNA form.
 
-    `allow_test` also accepts the reserved domain .test (RFC 6761). Raises AddressInvalidError.
+    The local part must be ASCII. `allow_test` also accepts the reserved domain .test (RFC 6761). Raises
+    AddressInvalidError.
     """
     try:
         valid = validate_email(text, check_deliverability=False, allow_smtputf8=False, test_environment=allow_test)

@@ -28,7 +28,10 @@ class BounceResult(StrEnum):
 
 
 class Bounces:
-    """Use case that records bounces. Safe for several threads; may raise DatabaseUnavailableError."""
+    """Use case that records bounces that the notifier reports, and counts the results as a metric.
+
+    Safe for several threads; may raise DatabaseUnavailableError.
+    """
 
     def __init__(self, database: Database, clock: Clock, metrics: Metrics) -> None:
         self._database = database
@@ -43,7 +46,7 @@ class Bounces:
         """Suppress the address of this user unless it was confirmed after `bounced_at`, and count the result.
 
         The latest bounce counts, in whatever order and however often bounces are reported. An id that is no UUID counts
-        as an unknown user.
+        as an unknown user. A newly suppressed address is logged; the result is counted in `bounces_reported_total`.
         """
         parsed_id = _parse_uuid(user_id)
         result = BounceResult.NOBODY if parsed_id is None else self._record_bounce(parsed_id, bounced_at)
@@ -52,7 +55,12 @@ class Bounces:
             log.info("account.suppressed", user_id=str(parsed_id))
 
     def _record_bounce(self, user_id: UUID, bounced_at: datetime) -> BounceResult:
-        """Store the time of the bounce in the user's row, if the bounce still has an effect. Return the effect."""
+        """Store the time of the bounce in the user's row unless it has no effect, and return the effect.
+
+        The row is locked. The time is limited to the span from the account's creation to now, because `bounced_at` is
+        from another machine's clock; a stored later bounce stays. The version increases only if the address becomes
+        suppressed.
+        """
         now = self._clock.now()
         with self._database.transaction() as session:
             user = find_account(session, user_id, lock=True)
@@ -71,7 +79,7 @@ class Bounces:
 
 
 def _parse_uuid(text: str) -> UUID | None:
-    """Parse a UUID; return None if `text` is none."""
+    """Parse a UUID; return None if `text` is not a UUID."""
     try:
         return UUID(text)
     except ValueError:

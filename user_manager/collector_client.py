@@ -40,7 +40,7 @@ class CollectorClient:
     def delete_interests(self, user_id: UUID) -> None:
         """Delete all interests of the user at the collector. Idempotent; blocks for the deadline at most.
 
-        Raises CollectorUnavailableError (transient; the interests may be deleted nevertheless) and
+        A failure is logged. Raises CollectorUnavailableError (transient; the interests may be deleted nevertheless) and
         CollectorRefusedError (permanent).
         """
         try:

@@ -16,7 +16,11 @@ COUNT_INTERVAL_S = 10.0
 
 
 class Housekeeping:
-    """Periodic tasks, safe on any number of replicas at once. Each method may raise DatabaseUnavailableError."""
+    """Two periodic tasks: delete expired idempotency answers, and set the gauge of existing accounts.
+
+    A background task of the service calls each method periodically. Safe on any number of replicas at once. Each method
+    may raise DatabaseUnavailableError.
+    """
 
     def __init__(
         self, database: Database, accounts: Accounts, answers: IdempotencyStore, clock: Clock, metrics: Metrics
@@ -31,7 +35,10 @@ class Housekeeping:
         self._users = metrics.gauge("active_users_total", "Accounts that exist; every replica reports all of them")
 
     def delete_expired_answers(self) -> None:
-        """Delete the stored answers that have expired; report their number and the duration as metrics."""
+        """Delete the stored answers that have expired, in one transaction; then report their number and the duration.
+
+        A failed run reports no metric.
+        """
         started = perf_counter()
         with self._database.transaction() as session:
             deleted = self._answers.delete_expired(session, self._clock.now())

@@ -47,13 +47,17 @@ class IdempotentRequest:
 
 @dataclass(frozen=True, slots=True)
 class IdempotencyStore:
-    """A store of answers to idempotent requests, encrypted in the database, each for `lifetime`."""
+    """A store of answers to idempotent requests, encrypted in the database, each for `lifetime`.
+
+    In one transaction a caller first calls `load_answer`; if the request is new, it calls `record_answer` and creates
+    the effect of the request.
+    """
 
     secret: str = field(repr=False)
     lifetime: timedelta = ANSWER_LIFETIME
 
     def load_answer(self, session: Session, request: IdempotentRequest, now: datetime) -> bytes | None:
-        """Return the answer that this request got before; None if it got none or the answer has expired.
+        """Return the decrypted answer that this request got before; None if it got none or the answer has expired.
 
         Raises IdempotencyKeyReusedError if the key was used with another body.
         """
@@ -67,10 +71,11 @@ class IdempotencyStore:
     def record_answer(
         self, session: Session, request: IdempotentRequest, user_id: UUID, answer: bytes, now: datetime
     ) -> None:
-        """Store the answer to a request that creates this user, in the transaction that creates the user.
+        """Store the encrypted answer to a request that creates this user, in the transaction that creates the user.
 
-        Waits while another request with the same key is in flight. Raises IntegrityError if that other request commits,
-        and the database's error if the wait takes too long.
+        Replaces an expired answer with the same key, and flushes the session. Waits while another request with the same
+        key is in flight. Raises IntegrityError if that other request commits, and the database's error if the wait
+        takes too long.
         """
         key_sha256 = _compute_digest(request.key)
         session.execute(
@@ -90,18 +95,18 @@ class IdempotencyStore:
         session.flush()
 
     def delete_expired(self, session: Session, now: datetime) -> int:
-        """Delete all expired answers and return their number."""
+        """Delete all expired answers in the session's transaction, and return their number."""
         deleted = session.connection().execute(delete(IdempotencyRecord).where(IdempotencyRecord.expires_at <= now))
         return deleted.rowcount
 
     def _build_cipher(self, request: IdempotentRequest) -> Fernet:
-        """Derive the cipher that encrypts the answer to this request."""
+        """Derive the cipher for the answer to this request from the service's secret and the idempotency key (HKDF)."""
         derivation = HKDF(hashes.SHA256(), length=32, salt=None, info=b"idempotent answer")
         return Fernet(base64.urlsafe_b64encode(derivation.derive(f"{self.secret} {request.key}".encode())))
 
 
 def delete_answers_of_user(session: Session, user_id: UUID) -> None:
-    """Delete all stored answers that hold data of this user."""
+    """Delete all stored answers to requests that created this user, in the session's transaction."""
     session.execute(delete(IdempotencyRecord).where(IdempotencyRecord.user_id == user_id))
 
 

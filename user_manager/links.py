@@ -35,6 +35,8 @@ class ConfirmationLink:
 class LinkSigner:
     """A builder and parser of signed links: links that confirm an address and links that stop all alerts.
 
+    A link ends with a token: the user's id (in a confirmation link also times) and a signature, which the parsers
+    verify. The signature of one kind of link is not valid for the other.
     itsdangerous reads the machine's own clock, so links expire in real time even if a service uses another clock:
     a person clicks in real time.
     """
@@ -55,7 +57,8 @@ class LinkSigner:
     def parse_confirmation_link(self, link_token: str) -> ConfirmationLink:
         """Verify the last path segment of a confirmation link and return the link's content.
 
-        Raises LinkForgedError, LinkExpiredError.
+        Raises LinkExpiredError if a genuine link is older than CONFIRMATION_LINK_LIFETIME, LinkForgedError for any
+        other defect, also for a link that is not, character for character, the one that was built.
         """
         signer = self._confirmation_signer()
         try:
@@ -76,7 +79,10 @@ class LinkSigner:
         return f"{self.public_url}/unsubscribe/{self._unsubscription_signer().sign(str(user_id)).decode('ascii')}"
 
     def parse_unsubscription_link(self, link_token: str) -> UUID:
-        """Verify the last path segment of an unsubscription link and return the user's id. Raises LinkForgedError."""
+        """Verify the last path segment of an unsubscription link, of any age, and return the user's id.
+
+        Raises LinkForgedError.
+        """
         signer = self._unsubscription_signer()
         try:
             _require_canonical_signature(signer, link_token)

@@ -60,9 +60,10 @@ class User(Base):
 
     @property
     def can_get_confirmation_mail(self) -> bool:
-        """Return True if a confirmation mail may be sent to the address.
+        """Return True if a confirmation mail may be sent to the address, False if none may.
 
-        A suppressed address gets one only if the owner requested it after the last bounce.
+        A suppressed address gets one only if the owner requested it after the last bounce; any other address only if it
+        is not confirmed.
         """
         if self.bounced_at is not None and self.suppressed:
             return self.confirmation_asked_at > self.bounced_at
@@ -93,7 +94,7 @@ class Deletion(Base):
 
 
 class IdempotencyRecord(Base):
-    """A row of the table of stored answers to requests. Commits together with the request's effect."""
+    """A row of the table of stored answers to requests, by idempotency key. Commits with the request's effect."""
 
     __tablename__ = "idempotency_records"
     __table_args__ = (

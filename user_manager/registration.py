@@ -15,7 +15,7 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import ContendedError
 from user_manager import events, tokens
-from user_manager.access import AccountAccess, load_linked_account
+from user_manager.access import AccountAuthorizer, load_linked_account
 from user_manager.accounts import Account
 from user_manager.addresses import Address
 from user_manager.errors import (
@@ -62,11 +62,16 @@ class Registrations:
     """Use cases of registration and confirmation. Safe for several threads; each may raise DatabaseUnavailableError."""
 
     def __init__(
-        self, database: Database, links: LinkSigner, access: AccountAccess, answers: IdempotencyStore, clock: Clock
+        self,
+        database: Database,
+        links: LinkSigner,
+        authorizer: AccountAuthorizer,
+        answers: IdempotencyStore,
+        clock: Clock,
     ) -> None:
         self._database = database
         self._links = links
-        self._access = access
+        self._authorizer = authorizer
         self._answers = answers
         self._clock = clock
 
@@ -75,9 +80,9 @@ class Registrations:
     ) -> Registration:
         """Create an unconfirmed account with a new token, and publish the event that requests a confirmation mail.
 
-        Idempotent: a duplicate of an earlier request changes nothing and returns what the first one returned.
-        Without an `idempotency_key` the arguments themselves identify the request. Raises AddressTakenError,
-        IdempotencyKeyReusedError, StillInFlightError.
+        Idempotent: a duplicate of an earlier request changes nothing and returns what the first one returned, as long
+        as that answer is stored. Without an `idempotency_key` the arguments themselves identify the request. Raises
+        AddressTakenError, IdempotencyKeyReusedError, and StillInFlightError if a concurrent request blocks this one.
         """
         body = json.dumps([address.key, address.email, name, time_zone]).encode()
         request = IdempotentRequest.from_key_and_body(idempotency_key, body)
@@ -160,7 +165,8 @@ class Registrations:
     def confirm(self, link_token: str) -> None:
         """Confirm the address that the link was mailed to, and end its suppression. Idempotent.
 
-        Publishes an event only if the account changes. Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
+        Stores the time of confirmation, increases the version and publishes an event, but only if the address was
+        unconfirmed or suppressed. Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
         """
         link = self._links.parse_confirmation_link(link_token)
         now = self._clock.now()
@@ -177,7 +183,10 @@ class Registrations:
             log.info("account.confirmed", user_id=str(link.user_id))
 
     def check_confirmation_link(self, link_token: str) -> None:
-        """Verify that `confirm` would accept this link, without changing anything. Raises the errors of `confirm`."""
+        """Verify that `confirm` would accept this link, without changing anything.
+
+        Raises LinkForgedError, LinkExpiredError, LinkOrphanedError.
+        """
         link = self._links.parse_confirmation_link(link_token)
         with self._database.reading() as session:
             _load_confirmable_user(session, link)
@@ -185,11 +194,12 @@ class Registrations:
     def request_confirmation_mail(self, token: str, email: str) -> None:
         """Publish an event that requests another confirmation mail to the account's address, also to a suppressed one.
 
-        Raises TokenUnknownError, NotYoursError, AccountUnknownError, AlreadyConfirmedError, TooSoonError.
+        Records the time and the number of requests, which delay the next one (`compute_next_confirmation_time`). Raises
+        TokenUnknownError, NotYoursError, AccountUnknownError, AlreadyConfirmedError, TooSoonError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
-            user = self._access.load_account(session, token, email, lock=True)
+            user = self._authorizer.load_account(session, token, email, lock=True)
             if user.confirmed and not user.suppressed:
                 raise AlreadyConfirmedError("This address is confirmed already.")
             wait = compute_next_confirmation_time(user.confirmation_asked_at, user.confirmations_asked) - now
@@ -217,7 +227,10 @@ def _load_confirmable_user(session: Session, link: ConfirmationLink, *, lock: bo
 
 
 def _encode_answer(registration: Registration) -> bytes:
-    """Encode a registration as the JSON text that the idempotency store keeps."""
+    """Encode a registration, token included, as the JSON text that the idempotency store keeps.
+
+    Leaves out `suppressed`.
+    """
     account = asdict(registration.account)
     del account["suppressed"]  # False for a new account; and replicas of the version before can read the answer
     account |= {"user_id": str(registration.account.user_id), "created_at": registration.account.created_at.isoformat()}
@@ -225,7 +238,7 @@ def _encode_answer(registration: Registration) -> bytes:
 
 
 def _decode_answer(answer: bytes) -> Registration:
-    """Decode the JSON text of `_encode_answer`."""
+    """Return the registration (account and token) that `_encode_answer` encoded; `suppressed` is always False."""
     decoded = json.loads(answer)
     account = decoded["account"]
     account |= {"user_id": UUID(account["user_id"]), "created_at": datetime.fromisoformat(account["created_at"])}

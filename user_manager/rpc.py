@@ -34,7 +34,10 @@ STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
 
 
 class UserService(UserServiceServicer):
-    """The UserService that other services call. The server's interceptor maps raised errors to `STATUSES`."""
+    """The UserService that other services call to authenticate users, query accounts, and report bounces.
+
+    The server's interceptor maps raised errors to `STATUSES`.
+    """
 
     def __init__(self, use_cases: accounts.Accounts, bounces: Bounces) -> None:
         self._accounts = use_cases
@@ -43,23 +46,30 @@ class UserService(UserServiceServicer):
     def Authenticate(  # noqa: N802 — the contract's name
         self, request: AuthenticateRequest, _context: grpc.ServicerContext
     ) -> AuthenticateResponse:
+        """Return the id of the user whom the token belongs to, and if the address is confirmed.
+
+        Raises TokenUnknownError.
+        """
         user = self._accounts.authenticate(request.token)
         return AuthenticateResponse(user_id=str(user.user_id), confirmed=user.confirmed)
 
     def VerifyUser(  # noqa: N802 — the contract's name
         self, request: VerifyUserRequest, _context: grpc.ServicerContext
     ) -> VerifyUserResponse:
+        """Return `exists` = True if an account has this address, False if none has."""
         return VerifyUserResponse(exists=self._accounts.is_registered(request.email))
 
     def GetContacts(  # noqa: N802 — the contract's name
         self, request: GetContactsRequest, _context: grpc.ServicerContext
     ) -> GetContactsResponse:
+        """Return the contacts of the requested users; unknown ids are left out. Raises TooManyUsersError."""
         contacts = self._accounts.load_contacts(request.user_ids)
         return GetContactsResponse(contacts=map(_encode_contact, contacts))
 
     def ReportBounce(  # noqa: N802 — the contract's name
         self, request: ReportBounceRequest, _context: grpc.ServicerContext
     ) -> ReportBounceResponse:
+        """Record a bounce of mail to a user, which may suppress the address. Raises BadInstantError."""
         self._bounces.report(request.user_id, _parse_bounce_time(request))
         return ReportBounceResponse()
 
@@ -81,7 +91,7 @@ def _encode_contact(contact: accounts.Contact) -> Contact:
 
 
 def _parse_bounce_time(request: ReportBounceRequest) -> datetime:
-    """Return the reported time of the bounce, in UTC. Raises BadInstantError."""
+    """Return the reported time of the bounce, in UTC. Raises BadInstantError if it is missing or out of range."""
     if not request.HasField("bounced_at"):
         raise BadInstantError("Say when the mail came back: bounced_at.")
     try:

@@ -13,7 +13,7 @@ from user_manager.idempotency import ANSWER_LIFETIME
 
 
 def _check_public_url(url: str) -> str:
-    """Return `url` unchanged. Raises ValueError unless it is an http(s) URL without query and trailing slash."""
+    """Return `url` unchanged. Raises ValueError unless it is an http(s) URL without query, fragment, trailing slash."""
     try:
         parts = urlsplit(url)
     except ValueError:

@@ -11,7 +11,7 @@ from chassis.metrics import Metrics, ServiceIdentity
 from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeInterestDeleter
 from towerwatch.users.v1.events_pb2 import UserChanged
-from user_manager.access import AccountAccess
+from user_manager.access import AccountAuthorizer
 from user_manager.accounts import Accounts
 from user_manager.addresses import Address
 from user_manager.bounces import Bounces
@@ -41,10 +41,10 @@ class Service:
         self.metrics = Metrics(ServiceIdentity("user_manager", "local"))
         self.links = LinkSigner(SIGNING_KEY, PUBLIC_URL)
         self.answers = IdempotencyStore(SIGNING_KEY)
-        access = AccountAccess(OPERATOR_TOKEN)
-        self.accounts = Accounts(self.database, self.links, access)
-        self.registrations = Registrations(self.database, self.links, access, self.answers, self.clock)
-        self.deletions = Deletions(self.database, self.interests, access, self.clock, self.metrics)
+        authorizer = AccountAuthorizer(OPERATOR_TOKEN)
+        self.accounts = Accounts(self.database, self.links, authorizer)
+        self.registrations = Registrations(self.database, self.links, authorizer, self.answers, self.clock)
+        self.deletions = Deletions(self.database, self.interests, authorizer, self.clock, self.metrics)
         self.bounces = Bounces(self.database, self.clock, self.metrics)
 
     def register(self, email: str = "ann@example.org", name: str = "Ann", key: UUID | None = None) -> Registration:

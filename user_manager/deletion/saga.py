@@ -24,7 +24,7 @@ from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
 from user_manager import events
-from user_manager.access import AccountAccess
+from user_manager.access import AccountAuthorizer
 from user_manager.deletion.steps import STEP_DELAYS, DeletionStep, compute_retry_delay
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError, DeletionUnknownError
 from user_manager.idempotency import delete_answers_of_user
@@ -75,25 +75,34 @@ class _LeasedDeletion:
 
 
 class Deletions:
-    """Use cases that delete accounts, for requests and for the background task. Safe for several threads."""
+    """The executor of the deletion saga: a request starts a deletion, the background task resumes and completes it.
+
+    Safe for several threads, and on several replicas at once.
+    """
 
     def __init__(
-        self, database: Database, interests: InterestDeleter, access: AccountAccess, clock: Clock, metrics: Metrics
+        self,
+        database: Database,
+        interests: InterestDeleter,
+        authorizer: AccountAuthorizer,
+        clock: Clock,
+        metrics: Metrics,
     ) -> None:
         self._database = database
         self._interests = interests
-        self._access = access
+        self._authorizer = authorizer
         self._clock = clock
         self._pending = metrics.gauge("deletions_pending", "Deletions whose step is not done yet", "step")
         self._failed = metrics.counter("deletion_step_failures_total", "Steps of deletions that failed", "step")
 
     def delete(self, token: str, email: str) -> UUID | None:
-        """Delete the account with this address and all data about its owner. Idempotent.
+        """Delete the account with this address and all data about its owner: execute the first two steps. Idempotent.
 
-        Returns None if the deletion is complete for the person; the deletion's id if the background task will complete
-        it. Blocks on the collector, but holds no database lock meanwhile. Raises TokenUnknownError, NotYoursError,
-        AccountUnknownError, CollectorUnavailableError, CollectorRefusedError: then the account is unchanged.
-        Raises DatabaseUnavailableError if even that is unknown.
+        Records the deletion first, so that it survives a stop of the process. Returns None if the deletion is complete
+        for the person; the deletion's id if the background task will complete it. Blocks on the collector, but holds no
+        database lock meanwhile. Raises TokenUnknownError, NotYoursError, AccountUnknownError,
+        CollectorUnavailableError, CollectorRefusedError: then the account is unchanged. Raises DatabaseUnavailableError
+        if even that is unknown.
         """
         deletion = self._begin(token, email)
         if deletion.step is DeletionStep.DELETE_INTERESTS:
@@ -122,9 +131,9 @@ class Deletions:
         return DeletionStatus.IN_PROGRESS if in_progress else DeletionStatus.COMPLETED
 
     def resume_due_deletions(self) -> int:
-        """Execute the next step of every deletion that is due; return the number of deletions leased for that.
+        """Execute the next step of every deletion that is due, in leased batches; return the number of deletions.
 
-        A failed step is retried later, with exponential backoff. Raises DatabaseUnavailableError.
+        A failed step is counted, logged and retried later, with exponential backoff. Raises DatabaseUnavailableError.
         """
         leased = 0
         while True:
@@ -139,14 +148,20 @@ class Deletions:
                 return leased
 
     def update_pending_gauge(self) -> None:
-        """Set the gauge of unfinished deletions from the database. Raises DatabaseUnavailableError."""
+        """Set the gauge of deletions, for each step the number that wait for it (0 if none), from the database.
+
+        Raises DatabaseUnavailableError.
+        """
         with self._database.reading() as session:
             counts = dict(session.execute(select(Deletion.step, func.count()).group_by(Deletion.step)).all())
         for step in DeletionStep:
             self._pending.labels(step=step).set(counts.get(step, 0))
 
     def _execute_step(self, deletion: _LeasedDeletion, step: DeletionStep) -> None:
-        """Execute one step and record its success, so that the next step follows."""
+        """Execute one step and record its success, so that the next step follows; the last step deletes the record.
+
+        Raises CollectorUnavailableError, CollectorRefusedError and DatabaseUnavailableError.
+        """
         match step:
             case DeletionStep.DELETE_INTERESTS:
                 self._delete_interests(deletion)
@@ -160,7 +175,11 @@ class Deletions:
                 assert_never(step)
 
     def _delete_interests(self, deletion: _LeasedDeletion) -> None:
-        """Execute the pivot: delete the user's interests at the collector, and record that it succeeded."""
+        """Execute the pivot: delete the user's interests at the collector, and record that it succeeded.
+
+        If another request has cancelled the deletion meanwhile, its record is inserted again. Raises
+        CollectorUnavailableError and CollectorRefusedError: then nothing is recorded.
+        """
         self._interests.delete_interests(deletion.user_id)
         try:
             with self._database.transaction() as session:
@@ -171,7 +190,10 @@ class Deletions:
                 self._advance_record(session, deletion, DeletionStep.DELETE_INTERESTS)
 
     def _erase_account(self, deletion: _LeasedDeletion) -> None:
-        """Delete the account and its stored answers, and publish the event of the deletion, in one transaction."""
+        """Delete the account and its stored answers, publish the event of the deletion, and advance the record.
+
+        All in one transaction. If the account is gone already, only the record is advanced.
+        """
         with self._database.transaction() as session:
             erased = session.connection().execute(delete(User).where(User.user_id == deletion.user_id))
             if erased.rowcount == 1:  # else another replica was faster, and has published the event
@@ -182,7 +204,10 @@ class Deletions:
             log.info("account.deleted", user_id=str(deletion.user_id))
 
     def _delete_late_interests(self, deletion: _LeasedDeletion) -> None:
-        """Delete the interests that were set while the collector still accepted the token of the erased account."""
+        """Delete the interests that were set while the collector still accepted the token of the erased account.
+
+        Then advance the record.
+        """
         self._interests.delete_interests(deletion.user_id)
         with self._database.transaction() as session:
             self._advance_record(session, deletion, DeletionStep.DELETE_LATE_INTERESTS)
@@ -192,21 +217,26 @@ class Deletions:
             session.execute(delete(Deletion).where(Deletion.deletion_id == deletion.deletion_id))
 
     def _begin(self, token: str, email: str) -> _LeasedDeletion:
-        """Record the request for a deletion before any step is executed. Raises the errors of `delete`."""
+        """Record the request for a deletion before any step is executed, and lease the deletion.
+
+        Tries twice, because a concurrent request may insert the record. Raises TokenUnknownError, NotYoursError,
+        AccountUnknownError and DatabaseUnavailableError.
+        """
         try:
             return self._record_request(token, email)
         except IntegrityError:  # another request inserted the record at the same instant: now it exists
             return self._record_request(token, email)
 
     def _record_request(self, token: str, email: str) -> _LeasedDeletion:
-        """Insert the deletion's record, or take over an existing one, and lease the deletion.
+        """Insert the deletion's record, or take over an existing one (reset its attempts), and lease the deletion.
 
-        Raises the errors of `delete`, and IntegrityError if another request inserts the record at the same instant.
+        The record's `request` becomes this request's id, so an older request cannot cancel the deletion. Raises the
+        errors of `delete`, and IntegrityError if another request inserts the record at the same instant.
         """
         now = self._clock.now()
         request = uuid4()
         with self._database.transaction() as session:
-            user_id = self._access.load_account(session, token, email, include_deleting=True).user_id
+            user_id = self._authorizer.load_account(session, token, email, include_deleting=True).user_id
             record = session.scalar(select(Deletion).where(Deletion.user_id == user_id).with_for_update())
             if record is None:
                 record = Deletion(
@@ -243,7 +273,7 @@ class Deletions:
             )
 
     def _advance_record(self, session: Session, deletion: _LeasedDeletion, done: DeletionStep) -> bool:
-        """Replace the completed step `done` in the user's record by the step after it.
+        """Replace the completed step `done` in the user's record by the step after it, with no attempts and a due time.
 
         Returns True if the record was changed, False if no record of this user has `done` as its next step.
         """
@@ -282,7 +312,10 @@ class Deletions:
         return self._clock.now() + max(STEP_DELAYS[step], compute_retry_delay(1))
 
     def _lease_due_deletions(self) -> list[_LeasedDeletion]:
-        """Lease up to `_BATCH_SIZE` due deletions: until the leases expire no other replica resumes them."""
+        """Lease up to `_BATCH_SIZE` due deletions, longest due first: no other replica resumes them during the lease.
+
+        Rows that another replica has locked are skipped.
+        """
         now = self._clock.now()
         with self._database.transaction() as session:
             due = session.scalars(
@@ -297,7 +330,10 @@ class Deletions:
             return [_LeasedDeletion.from_record(record) for record in due]
 
     def _schedule_retry(self, deletion: _LeasedDeletion, error: Exception) -> None:
-        """Count and log the failure of the deletion's step, and set the time of the next attempt by the backoff."""
+        """Count and log the failure of the deletion's step, and set the time of the next attempt by the backoff.
+
+        The record is unchanged if it has passed the step meanwhile. Raises DatabaseUnavailableError.
+        """
         self._failed.labels(step=deletion.step).inc()
         with self._database.transaction() as session:
             attempts = 1 + (

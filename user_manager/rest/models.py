@@ -54,7 +54,7 @@ def _check_digits(text: object) -> object:
 
 
 def _remove_null_defaults(schema: dict[str, Any]) -> None:
-    """Remove `"default": null` from the JSON schema of members that may be absent but must not be null."""
+    """Remove `"default": null` from all members of a JSON schema, in place: they may be absent but must not be null."""
     for member in schema["properties"].values():
         if member.get("default", ...) is None:
             del member["default"]
@@ -77,7 +77,7 @@ Email = Annotated[str, Field(max_length=254, json_schema_extra={"format": "email
 
 
 def _require_one_member(schema: dict[str, Any]) -> None:
-    """Add to the JSON schema that at least one member must be present."""
+    """Add to a JSON schema, in place, that at least one member must be present; and remove defaults of null."""
     _remove_null_defaults(schema)
     schema["minProperties"] = 1
 
@@ -113,12 +113,13 @@ class ChangedUser(_Body):
 
     @model_validator(mode="after")
     def _require_one_field(self) -> "ChangedUser":
+        """Return the body unchanged. Raises ValueError if it has no member."""
         if not self.model_fields_set:
             raise ValueError("must say what to change: name, time_zone or paused")
         return self
 
     def to_update(self) -> AccountUpdate:
-        """Convert the body into the arguments of `Accounts.update`."""
+        """Return the changes for `Accounts.update`; members that are absent from the body are None: unchanged."""
         return AccountUpdate(**self.model_dump(exclude_unset=True))
 
 

@@ -28,7 +28,11 @@ _ANSWERS: Final = {
 
 
 def build_pages_blueprint(registrations: Registrations, accounts: Accounts) -> Blueprint:
-    """Build the routes /confirm/{token} and /unsubscribe/{token} (GET and POST) for browsers; errors are pages too."""
+    """Build the routes /confirm/{token} and /unsubscribe/{token} for browsers; errors are pages too.
+
+    GET checks the link and shows a button; the button's POST confirms the address or pauses all alerts. Every page has
+    headers against caching, framing, scripts and referrers.
+    """
     blueprint = Blueprint("pages", __name__, template_folder="templates")
 
     @blueprint.get("/confirm/<token>")
@@ -70,6 +74,7 @@ def build_pages_blueprint(registrations: Registrations, accounts: Accounts) -> B
     for error_class, kind in PROBLEMS.items():
 
         def render_problem_page(error: Exception, kind: ProblemKind = kind) -> Response:
+            """Render the page for an error, with the error's status and headers; the title names the failed action."""
             is_unsubscription = request.path.startswith("/unsubscribe/")
             title = "Your alerts are not paused" if is_unsubscription else "Your address is not confirmed"
             problem = kind.build_problem(error)

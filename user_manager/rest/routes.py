@@ -106,7 +106,10 @@ _EMAIL: Final = {
 
 
 class _AddressConverter(BaseConverter):
-    """A URL converter for e-mail addresses: the local part may hold slashes (RFC 5322, 3.2.3), the domain may not."""
+    """A URL converter for e-mail addresses: the local part may hold slashes (RFC 5322, 3.2.3), the domain may not.
+
+    No address that begins with "verify/" matches.
+    """
 
     regex = f"(?!{_VERIFY}).+@[^/@]+"
     part_isolating = False
@@ -123,7 +126,11 @@ def build_users_blueprint(
     allow_test_addresses: bool,
     registration_limit: str,
 ) -> Blueprint:
-    """Build the routes of accounts. `registration_limit` is a rate like "60/minute", per client and replica."""
+    """Build the routes of accounts and deletions. `registration_limit` is a rate like "60/minute".
+
+    The rate holds per client IP address and replica, for registrations alone. `allow_test_addresses` lets addresses
+    in .test register. Every response forbids caching.
+    """
     blueprint = Blueprint("users", __name__)
     limit = ClientRateLimit(registration_limit)
 
@@ -278,7 +285,7 @@ def build_users_blueprint(
 
 
 def _require_registrable(address: Address) -> None:
-    """Raise AddressInvalidError if the address begins with a prefix that routes need."""
+    """Raise AddressInvalidError if the address begins with "verify/", so that its routes would be ambiguous."""
     if address.key.startswith(_VERIFY):
         raise AddressInvalidError(f"An address that begins with {_VERIFY} cannot be registered here.")
 
