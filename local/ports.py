@@ -12,7 +12,7 @@ DEFAULT_BASE = 8420
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The TCP port of each listener of the stack."""
+    """The TCP port of each listener of the stack, in the order in which the ports are numbered."""
 
     user_manager_http: int
     user_manager_grpc: int
@@ -33,7 +33,10 @@ class Ports:
         return cls(*range(base, base + count))
 
     def require_free(self, used: tuple[str, ...]) -> None:
-        """Raise LocalError, which names the port, if one of the ports `used` (field names) is in use."""
+        """Raise LocalError, which names the port, if one of the ports `used` (field names) is in use on this machine.
+
+        Each port is probed by binding it for a moment; ports in `TIME_WAIT` count as free.
+        """
         for name in used:
             port = getattr(self, name)
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
