@@ -26,7 +26,10 @@ class Ports:
 
     @classmethod
     def from_base(cls, base: int) -> Self:
-        """Return consecutive ports from `base` on. Raises LocalError unless all are unprivileged port numbers."""
+        """Return consecutive ports from `base` on, one for each field; this does not check whether they are free.
+
+        Raises LocalError unless all are port numbers from 1024 to 65535.
+        """
         count = len(fields(cls))
         if not 1024 <= base <= 65_536 - count:
             raise LocalError(f"the first port must be from 1024 to {65_536 - count}, not {base}")

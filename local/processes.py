@@ -88,6 +88,7 @@ class ProcessSupervisor:
         self._running: dict[str, _RunningProcess] = {}
 
     def __enter__(self) -> "ProcessSupervisor":
+        """Make the folder of logs, and rename the logs of the previous run to `.old`; no process is started."""
         self._logs.mkdir(parents=True, exist_ok=True)
         for name in self._commands:
             with contextlib.suppress(FileNotFoundError):

@@ -35,7 +35,7 @@ _NO_ID: Final = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one demo run."""
+    """The validated options of one demo run."""
 
     begin: datetime
     """The first day (UTC midnight)."""

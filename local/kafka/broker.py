@@ -133,7 +133,10 @@ class Broker:
         return self._process
 
     def _lock_data_folder(self) -> None:
-        """Make the data folder and take its lock, so that no other broker uses it. Raises DataFolderError."""
+        """Make the data folder and take its lock, so that no other broker uses it; `_kill` releases the lock.
+
+        Raises DataFolderError if another broker holds the lock, or if the folder cannot be made.
+        """
         try:
             self._data.mkdir(parents=True, exist_ok=True)
             folder = os.open(self._data, os.O_RDONLY)

@@ -38,7 +38,10 @@ _TIMEOUT_S: Final = 30
 
 @dataclass(frozen=True, slots=True, order=True)
 class Jar:
-    """A jar as the lock file pins it: its Maven coordinate, checksum and size in bytes."""
+    """A jar as the lock file pins it: Maven coordinate (`group:artifact:version`), checksum and size in bytes.
+
+    Jars are ordered by coordinate.
+    """
 
     coordinate: str
     sha256: str

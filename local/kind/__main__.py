@@ -113,7 +113,10 @@ with urlopen("http://127.0.0.1:8080/api/airports", timeout=10) as answer:
 
 
 def _run_in_pod(deployment: str, *command: str) -> str:
-    """Run a command in a pod of a Deployment and return its standard output. Raises LocalError if it fails."""
+    """Run a command in one pod of a Deployment in the cluster, and return its standard output.
+
+    Raises LocalError, with the standard error, if the command fails or no pod can run it.
+    """
     done = capture_command(
         *kubectl_command("--namespace", cluster.NAMESPACE, "exec", f"deployment/{deployment}", "--", *command)
     )

@@ -15,7 +15,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMail:
-    """A mail in a Maildir."""
+    """A mail that was read from a Maildir; two are equal if key and time of delivery are."""
 
     key: str
     """The mail's unique name in the Maildir, which never changes."""
@@ -61,7 +61,7 @@ def find_confirmation_link(mail: ReceivedMail) -> str | None:
 
 
 def _list_files(folder: Path) -> list[Path]:
-    """Return the files of a folder; an empty list if the folder does not exist."""
+    """Return the paths in a folder, in no order; an empty list if the folder does not exist."""
     try:
         return list(folder.iterdir())
     except FileNotFoundError:

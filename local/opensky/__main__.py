@@ -100,7 +100,7 @@ def _parse_credits(text: str) -> int:
 
 
 def _parse_faults(text: str) -> faults.FaultInjector:
-    """Parse the option --faults. Raises ArgumentTypeError."""
+    """Make the fault injector of the option --faults. Raises ArgumentTypeError for an invalid text."""
     try:
         return faults.parse_faults(text)
     except ValueError as error:

@@ -378,7 +378,7 @@ async def _send_half_then_reset(request: web.Request, body: bytes) -> web.Stream
 
 
 async def _send_slowly(request: web.Request, body: bytes, stall_s: float) -> web.StreamResponse:
-    """Send half of the body, and the other half after `stall_s` real seconds; give up once the client disconnects."""
+    """Send half of the body, and the other half after `stall_s` real seconds; stop once the client disconnects."""
     response = await _send_first_half(request, body)
     loop = asyncio.get_running_loop()
     stall_ends_at = loop.time() + stall_s

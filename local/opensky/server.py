@@ -173,7 +173,7 @@ def _limit_to_batch(end: int, now: int) -> int:
 
 
 def _require_parameter(query: Query, name: str, pattern: str) -> str:
-    """Return the parameter's value. Raises BadRequest if it is missing or does not match the pattern."""
+    """Return the parameter's value. Raises BadRequest if it is missing or does not match the pattern as a whole."""
     value = query.get(name, "")
     if not re.fullmatch(pattern, value, re.ASCII):
         raise BadRequest(f"the parameter {name} is missing or malformed")
@@ -217,7 +217,10 @@ def _encode_flights(flights: list[TimetableFlight], now: int) -> list[Json]:
 
 
 def _encode_flight(flight: TimetableFlight) -> Json:
-    """Encode a flight as OpenSky's JSON object; the order of the keys is part of the contract."""
+    """Encode a flight as OpenSky's JSON object; the order of the keys is part of the contract.
+
+    The callsign is padded to eight characters; distances and counts of candidates are invented.
+    """
     departure = _invent_distances(flight, flight.departure_airport)
     arrival = _invent_distances(flight, flight.arrival_airport)
     return {

@@ -19,7 +19,10 @@ DATA: Final = ROOT / ".towerwatch" / "data"
 
 
 class StackConfig:
-    """The configuration of a stack for daily use: its processes, ports and environment variables."""
+    """The configuration of a stack for daily use: names of its processes in the order of their start, ports, variables.
+
+    `mailbox` is True if mails go to the mailbox on this machine, False if to SMTP_HOST.
+    """
 
     def __init__(self, env_file: Path, data: Path) -> None:
         """Read `.env`, and load the stack's secrets, which are made and stored at the first start.

@@ -53,6 +53,7 @@ class WindowShown:
 
     start: datetime
     count: int
+    """Number of flights that are known; of both directions together for BOTH."""
     known: WindowCoverage
 
 
@@ -177,7 +178,7 @@ def _compute_sort_key(threshold: ThresholdShown) -> tuple[int, int, Bound, int, 
 
 
 def _convert_threshold(threshold: ThresholdInForce) -> ThresholdShown:
-    """Convert a threshold of the index to one that the page shows."""
+    """Convert a threshold of the index to one that the page shows, with the same values."""
     return ThresholdShown(
         threshold.direction,
         threshold.window,

@@ -68,7 +68,11 @@ _MOVING_NOTE: Final = "The partition of {airport} is moving from one worker to a
 
 
 class PageError(Exception):
-    """An error that the page reports instead of its content. `detail`: the reason, in one or two sentences."""
+    """An error that a page reports instead of its content, with this HTTP status.
+
+    The routes turn it into an error page or, under /api, into problem details. `detail`: the reason, in one or two
+    sentences, for the person who looks at the page.
+    """
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)

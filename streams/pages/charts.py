@@ -50,7 +50,7 @@ _STEP_DIGITS: Final = (1, 2, 5)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The bar of one window: its height is the number of flights."""
+    """The bar of one window, in percent (x, width) and pixels (y, height): its height shows the number of flights."""
 
     x: float
     width: float
@@ -234,7 +234,11 @@ def _choose_bar_class(window: WindowShown, thresholds: Sequence[ThresholdShown])
 
 
 def _choose_breach_class(bound: Bound) -> tuple[str, tuple[WindowCoverage, ...]]:
-    """Return the CSS class of a window in breach of a bound, and the coverages with which such a breach is certain."""
+    """Return the CSS class of a window in breach of a bound, and the coverages with which such a breach is certain.
+
+    A count above a high threshold is certain in an open window or one with a gap, too; one below a low threshold only
+    in a closed window.
+    """
     match bound:
         case Bound.HIGH:
             return "over", (
@@ -250,7 +254,10 @@ def _choose_breach_class(bound: Bound) -> tuple[str, tuple[WindowCoverage, ...]]
 
 
 def _build_bands(windows: Sequence[WindowShown], slot: float) -> tuple[Band, ...]:
-    """Build one band for each run of neighbouring windows that all have a gap, or that all are not covered."""
+    """Build one band for each run of neighbouring windows that all have a gap, or that all are not covered.
+
+    Other windows have no band. `slot`: width of a window in percent.
+    """
     texts = {
         WindowCoverage.GAP: ("gap", "a gap in coverage: the source will never tell of all flights here"),
         WindowCoverage.UNCOVERED: ("not-covered", "not covered"),

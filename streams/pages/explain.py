@@ -22,7 +22,7 @@ WINDOWS_PER_PAGE: Final = 48
 
 @dataclass(frozen=True, slots=True)
 class BoundExplanation:
-    """The judgement of one threshold on a window."""
+    """The judgement of one threshold on a window: its state, whether an alert is due, and the reason."""
 
     bound: Bound
     state: AlertState | None
@@ -37,7 +37,7 @@ class BoundExplanation:
 
 @dataclass(frozen=True, slots=True)
 class WindowExplanation:
-    """A window, and the judgement of each threshold on it."""
+    """A window with its count, and the judgement of each threshold of the interest on it."""
 
     start: datetime
     end: datetime
@@ -60,7 +60,7 @@ class WindowExplanation:
 
 @dataclass(frozen=True, slots=True)
 class InterestExplanation:
-    """An interest, and the explanation of every window whose flights are still kept."""
+    """An interest, the explanation of every window whose flights are still kept, and the series of its chart."""
 
     interest_id: UUID
     airport: str

@@ -33,7 +33,7 @@ AIRPORTS_PER_PAGE: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class DirectionShown:
-    """The coverage and the hourly counts of one direction of an airport."""
+    """The coverage, the last hourly counts (at most `SHOWN_HOURS`) and the lag of one direction of an airport."""
 
     watermark: str | None
     """End of the coverage, ISO 8601 in UTC. None: never covered."""
@@ -64,7 +64,7 @@ class BreachShown:
 
 @dataclass(frozen=True, slots=True)
 class AirportShown:
-    """The summary of one airport."""
+    """The summary of one airport in the overview: recent counts, interests, thresholds, and interests in breach."""
 
     icao: str
     name: str
@@ -84,7 +84,7 @@ class AirportShown:
 
 @dataclass(frozen=True, slots=True)
 class WorkerShown:
-    """A worker of the group."""
+    """A worker of the group in the overview, and whether its airports and alerts are included."""
 
     name: str
     """Host and port."""

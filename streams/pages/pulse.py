@@ -63,7 +63,7 @@ class WorkerSampler:
         return self._monotonic() - self._started_at
 
     def compute_loop_lag(self) -> LoopLag | None:
-        """Return the lag of the event loop over the last minute; None before the first sample."""
+        """Return the newest, median and largest lag of the last minute; None before the first sample."""
         if not self._lags:
             return None
         ordered = sorted(self._lags)

@@ -32,7 +32,7 @@ class StaticFile:
 
 
 def _load_static_files() -> dict[str, StaticFile]:
-    """Load the files of the folder `static` whose content type is known, by name."""
+    """Read the files of the folder `static` into memory, by name; those of an unknown content type are left out."""
     folder = files("streams") / "static"
     return {
         path.name: StaticFile(_CONTENT_TYPES[path.name.rpartition(".")[2]], path.read_bytes())

@@ -29,7 +29,7 @@ class MemberShown:
 
 @dataclass(frozen=True, slots=True)
 class TableShown:
-    """One table of a worker."""
+    """One table of a worker on its page: its number of entries, its writes, and its changelog."""
 
     name: str
     says: str
@@ -59,7 +59,7 @@ class AgentShown:
 
 @dataclass(frozen=True, slots=True)
 class TopicShown:
-    """A topic that the worker reads or writes."""
+    """A topic that the worker reads or writes, with its messages, their rate and the backlog."""
 
     name: str
     messages: int
@@ -72,7 +72,7 @@ class TopicShown:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryShown:
-    """The recovery of the tables from their changelogs."""
+    """The progress of the present recovery of the tables from their changelogs, or the duration of the last one."""
 
     is_recovering: bool
     remaining: int
@@ -83,7 +83,7 @@ class RecoveryShown:
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """The state of one worker as its pages show it."""
+    """The state of one worker: all that its page /stats and its graph show, and its JSON."""
 
     name: str
     at: datetime
@@ -92,7 +92,9 @@ class WorkerState:
     state: str
     """One of: ready, recovering, rebalancing, starting, stopping."""
     partitions: tuple[int, ...]
+    """Numbers of the partitions of airports that this worker owns."""
     all_partitions: int
+    """Number of the partitions of airports, of all workers together."""
     members: tuple[MemberShown, ...]
     tables: tuple[TableShown, ...]
     agents: tuple[AgentShown, ...]
@@ -100,6 +102,7 @@ class WorkerState:
     outputs: tuple[TopicShown, ...]
     recovery: RecoveryShown
     rebalances: int
+    """Number of rebalances since the worker's start."""
     loop_lag: LoopLag | None
     """None: no sample yet."""
     store: str
