@@ -12,7 +12,7 @@ DEFAULT_BASE = 8420
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The TCP port of each listener of the stack."""
+    """The TCP port of each listener of the stack, in the order in which the ports are numbered."""
 
     user_manager_http: int
     user_manager_grpc: int
@@ -26,14 +26,20 @@ class Ports:
 
     @classmethod
     def from_base(cls, base: int) -> Self:
-        """Return consecutive ports from `base` on. Raises LocalError unless all are unprivileged port numbers."""
+        """Return consecutive ports from `base` on, one for each field; this does not check whether they are free.
+
+        Raises LocalError unless all are port numbers from 1024 to 65535.
+        """
         count = len(fields(cls))
         if not 1024 <= base <= 65_536 - count:
             raise LocalError(f"the first port must be from 1024 to {65_536 - count}, not {base}")
         return cls(*range(base, base + count))
 
     def require_free(self, used: tuple[str, ...]) -> None:
-        """Raise LocalError, which names the port, if one of the ports `used` (field names) is in use."""
+        """Raise LocalError, which names the port, if one of the ports `used` (field names) is in use on this machine.
+
+        Each port is probed by binding it for a moment; ports in `TIME_WAIT` count as free.
+        """
         for name in used:
             port = getattr(self, name)
             with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:

@@ -35,7 +35,10 @@ _STABLE_AFTER_S: Final = 60
 
 
 def read_procfile(path: Path = PROCFILE) -> dict[str, str]:
-    """Read the shell commands of the Procfile by process name. Raises LocalError for a malformed line."""
+    """Read the shell commands of the Procfile, by process name, in the order of the file.
+
+    Empty lines and comments are skipped. Raises LocalError for any other line that is not `name: command`.
+    """
     commands = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.strip() or line.startswith("#"):
@@ -54,7 +57,7 @@ def find_log_file(data: Path, name: str) -> Path:
 
 @dataclass(slots=True)
 class _RunningProcess:
-    """A process that was started, with what is needed to start it again."""
+    """A process that was started (and may have ended), with all that is needed to start it again."""
 
     process: subprocess.Popen[bytes]
     started_at: float
@@ -70,11 +73,13 @@ class _RunningProcess:
 class ProcessSupervisor:
     """A supervisor of the Procfile's processes. Use as a context manager: leaving it stops all processes.
 
-    Their output goes to `find_log_file`; the previous run's output is kept as `.old`. Start processes from the main
-    thread only: on Linux a process ends with the thread that started it.
+    Their output goes to `find_log_file`; entering renames the previous run's logs to `.old`. Their ids are in
+    `processes.json` in the data folder, for `kill_leftovers`. Start processes from the main thread only: on Linux a
+    process ends with the thread that started it.
     """
 
     def __init__(self, environment: Mapping[str, str], data: Path) -> None:
+        """`environment` is added to this process's environment. Raises LocalError for a malformed Procfile."""
         self._commands = read_procfile()
         self._environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
         self._environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self._environment.get('PATH', '')}"
@@ -83,6 +88,7 @@ class ProcessSupervisor:
         self._running: dict[str, _RunningProcess] = {}
 
     def __enter__(self) -> "ProcessSupervisor":
+        """Make the folder of logs, and rename the logs of the previous run to `.old`; no process is started."""
         self._logs.mkdir(parents=True, exist_ok=True)
         for name in self._commands:
             with contextlib.suppress(FileNotFoundError):
@@ -93,7 +99,7 @@ class ProcessSupervisor:
         self.stop()
 
     def add_environment(self, variables: Mapping[str, str]) -> None:
-        """Add variables to the environment of all processes that are started from now on."""
+        """Add variables to the environment of all processes that are started, or restarted, from now on."""
         self._environment.update(variables)
 
     def find_log(self, name: str) -> Path:
@@ -101,8 +107,9 @@ class ProcessSupervisor:
         return find_log_file(self._logs.parent, name)
 
     def start(self, name: str, command: str | None = None, variables: Mapping[str, str] | None = None) -> None:
-        """Start a process; this does not wait until it is ready.
+        """Start a process, with its output appended to its log; this does not wait until it is ready.
 
+        The process's id is written to `processes.json`. A process that has ended may be started again by its name.
         `command`: its command's name in the Procfile, if it differs from `name` because several processes share the
         command; `variables`: its own environment variables, added to those of all processes.
         """
@@ -116,7 +123,7 @@ class ProcessSupervisor:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=_prepare_child,
             )
             previous = self._running.get(name)
             backoff_s = previous.backoff_s if previous else _FIRST_BACKOFF_S
@@ -124,14 +131,14 @@ class ProcessSupervisor:
         self._write_register()
 
     def _write_register(self) -> None:
-        """Write the process ids to `processes.json`, atomically."""
+        """Write the id of every started process to `processes.json`, by name, atomically."""
         pids = {name: running.process.pid for name, running in self._running.items()}
         part = self._register.with_suffix(".part")
         part.write_text(json.dumps(pids), encoding="utf-8")
         part.replace(self._register)
 
     def require_alive(self, but: Collection[str] = ()) -> None:
-        """Raise LocalError, with the last line of its log, if a process has ended that is not named in `but`."""
+        """Raise LocalError, with the last line of its log, if a started process not named in `but` has ended."""
         for name, running in self._running.items():
             if name not in but and running.process.poll() is not None:
                 raise LocalError(
@@ -144,7 +151,10 @@ class ProcessSupervisor:
         return lines[-1] if lines else "it said nothing"
 
     def wait_until(self, name: str, is_ready: Callable[[], bool], timeout_s: float) -> None:
-        """Wait until `is_ready` returns True. Raises LocalError if a process ends, or after `timeout_s` seconds."""
+        """Wait until `is_ready` returns True, which is called again and again. `name`: the process, for the errors.
+
+        Raises LocalError if any process ends meanwhile, or after `timeout_s` seconds.
+        """
         deadline = time.monotonic() + timeout_s
         while not is_ready():
             self.require_alive()
@@ -153,10 +163,11 @@ class ProcessSupervisor:
             time.sleep(_POLL_INTERVAL_S)
 
     def restart_ended(self, only: Collection[str] | None = None) -> list[str]:
-        """Restart the processes that have ended, each with exponential backoff, and return their names.
+        """Restart the processes that have ended, each with exponential backoff, and return the names of the restarted.
 
-        Call it again and again: a process whose backoff is not over is left to a later call. `only`: restart no other
-        processes (None: all).
+        Call it again and again: a process whose backoff is not over is left to a later call. The backoff counts from
+        the process's last start; it doubles with each restart up to `_MAX_BACKOFF_S`, and is reset once the process
+        has run for `_STABLE_AFTER_S`. `only`: restart no other processes (None: all).
         """
         restarted = []
         now = time.monotonic()
@@ -173,9 +184,10 @@ class ProcessSupervisor:
         return restarted
 
     def stop(self) -> None:
-        """Stop all processes: by SIGTERM, and by SIGKILL after a timeout.
+        """Stop all processes by SIGTERM, and by SIGKILL after a timeout; wait for their ends, and delete the register.
 
         The process that was started first is stopped last, after the others: they depend on it, and would wait for it.
+        Signals that request an end are blocked meanwhile.
         """
         with signals_blocked():
             processes = [running.process for running in self._running.values()]
@@ -185,7 +197,10 @@ class ProcessSupervisor:
 
 
 def _terminate(processes: list[subprocess.Popen[bytes]]) -> None:
-    """Send SIGTERM to the processes, wait for their ends, and kill what remains of their sessions."""
+    """Send SIGTERM to the processes, wait for their ends, and kill what remains of their sessions.
+
+    They have `_STOP_TIMEOUT_S` together; those that have not ended by then are killed.
+    """
     for process in processes:
         _signal_group(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + _STOP_TIMEOUT_S
@@ -197,7 +212,12 @@ def _terminate(processes: list[subprocess.Popen[bytes]]) -> None:
 
 
 def kill_leftovers(data: Path) -> None:
-    """Kill the processes that an earlier run left behind when it was killed itself, and wait until they have ended."""
+    """Kill the processes that an earlier run left behind when it was killed itself, and wait until they have ended.
+
+    Reads their ids from `processes.json` in the data folder, and deletes the file; does nothing without it. Only a
+    process that has this folder in its environment is killed, for another program may have the id by now. The wait ends
+    after `_STOP_TIMEOUT_S`, without an error.
+    """
     register = data / "processes.json"
     try:
         pids: dict[str, int] = json.loads(register.read_text(encoding="utf-8"))
@@ -205,7 +225,6 @@ def kill_leftovers(data: Path) -> None:
         return
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     for pid in pids.values():
-        # The id may belong to another process by now: only processes with this folder in their environment are ours.
         while str(data) in _read_environment(pid) and time.monotonic() < deadline:
             _signal_group(pid, signal.SIGKILL)
             time.sleep(_POLL_INTERVAL_S)
@@ -229,10 +248,11 @@ def _signal_group(pid: int, number: signal.Signals) -> None:
         os.killpg(pid, number)
 
 
-def _die_with_parent() -> None:
-    """Request from the kernel, in the child, to be killed when the parent ends, for whatever reason (Linux only).
+def _prepare_child() -> None:
+    """Prepare a child process between fork and exec: unblock signals, and bind its life to its parent's (on Linux).
 
-    By SIGKILL: an orderly stop would wait for a broker that has ended too, and nothing here needs an orderly stop.
+    The kernel then kills the child when the parent ends, for whatever reason. By SIGKILL: an orderly stop would wait
+    for a broker that has ended too, and nothing here needs an orderly stop.
     """
     unblock_signals()
     if sys.platform == "linux":

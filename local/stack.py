@@ -35,14 +35,19 @@ class Secrets:
 
 
 def list_port_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the fields of Ports that these processes listen on."""
+    """Return the names of the fields of Ports that these processes listen on, in the order of the fields.
+
+    A service has several: all fields that begin with its name.
+    """
     return tuple(each.name for each in fields(Ports) if any(each.name.startswith(name) for name in names))
 
 
 def build_environment(ports: Ports, data: Path, secret: Secrets, kafka: str | None) -> dict[str, str]:
     """Build the environment variables of the whole stack; the Procfile adds those of single processes.
 
-    `kafka`: bootstrap servers of an external broker; None: the stack's own broker.
+    They name the ports, the data folder, the broker, the services' addresses, the secrets, and logs for a console; mail
+    server and source of flights are added by `with_mailbox` and `with_replay`. `kafka`: bootstrap servers of an
+    external broker; None: the stack's own broker.
     """
     kafka = kafka or f"{HOST}:{ports.kafka}"
     return {
@@ -60,9 +65,9 @@ def build_environment(ports: Ports, data: Path, secret: Secrets, kafka: str | No
 
 
 def assign_worker_ports(ports: Ports, count: int) -> dict[str, Ports]:
-    """Return the ports of `count` stream workers, by process name.
+    """Return the ports of `count` stream workers, by process name: `streams`, `streams_2`, `streams_3` and so on.
 
-    The first worker is `streams`; the pages of the others are on the ports after the last of `ports`.
+    The first worker has `ports` as they are; the pages of the others are on the ports after the last of `ports`.
     """
     behind = ports.kafka + 1
     others = {f"streams_{number + 2}": replace(ports, streams_web=behind + number) for number in range(count - 1)}
@@ -70,13 +75,16 @@ def assign_worker_ports(ports: Ports, count: int) -> dict[str, Ports]:
 
 
 def start_streams_worker(processes: ProcessSupervisor, name: str, ports: Ports, data: Path) -> None:
-    """Start one of the workers of `assign_worker_ports`. All but the first get a folder of their own."""
+    """Start one of the workers of `assign_worker_ports`; this does not wait until it is ready.
+
+    All but the first get a data folder of their own, in `data`, and the port of their pages.
+    """
     own = {} if name == "streams" else {"STREAMS_WEB_PORT": str(ports.streams_web), "DATA_DIR": str(data / name)}
     processes.start(name, "streams", own)
 
 
 def with_replay(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:
-    """Return the environment with the replay of real flights in place of OpenSky, with anonymous access."""
+    """Return a copy of the environment with the replay of real flights in place of OpenSky, with anonymous access."""
     return {
         **environment,
         "OPENSKY_URL": f"http://{HOST}:{ports.opensky}/api",
@@ -89,7 +97,7 @@ def with_replay(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:
 
 
 def with_mailbox(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:
-    """Return the environment with the mailbox on this machine in place of a mail server."""
+    """Return a copy of the environment with the mailbox on this machine in place of a mail server."""
     return {
         **environment,
         "SMTP_HOST": HOST,
@@ -102,18 +110,25 @@ def with_mailbox(environment: Mapping[str, str], ports: Ports) -> dict[str, str]
 
 
 def wait_until_ready(processes: ProcessSupervisor, names: tuple[str, ...], ports: Ports, data: Path) -> None:
-    """Wait until each of `names` is ready. Raises LocalError if a process ends or takes too long."""
+    """Wait until each of `names` is ready, one after the other, each with its own timeout.
+
+    Raises LocalError if any started process ends, or if one is not ready after `get_ready_timeout_s`.
+    """
     for name in names:
         processes.wait_until(name, lambda name=name: is_ready(name, ports, data), get_ready_timeout_s(name))  # type: ignore[misc]
 
 
 def get_ready_timeout_s(name: str) -> float:
-    """Return the seconds that a process may take until it is ready."""
+    """Return the seconds that a process may take until it is ready: many for Kafka, which may be downloaded first."""
     return FIRST_START_S if name == "kafka" else READY_S
 
 
 def is_ready(name: str, ports: Ports, data: Path) -> bool:
-    """Return True if a process of the stack does its work now, by its own health check if it has one, else False."""
+    """Return True if a process of the stack is ready now, False if not yet.
+
+    Services are ready by their own health check, the replay and the mailbox if their port accepts connections, Kafka
+    once its log has the line `ready`. Raises FileNotFoundError before Kafka's log exists.
+    """
     match name:
         case "kafka":
             return "ready " in find_log_file(data, name).read_text(errors="replace")

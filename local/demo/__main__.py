@@ -19,7 +19,7 @@ from local.demo.broker import ensure_no_topics
 from local.demo.expected import AlertDifference, compare_alerts, compute_expected_alerts
 from local.demo.options import Options, parse_options
 from local.demo.screen import Screen
-from local.demo.story import Scenario, ScenarioResult, compute_percentiles, list_urls
+from local.demo.story import Scenario, ScenarioResult, compute_median_and_p99, list_urls
 from local.errors import LocalError
 from local.kafka import find_external_bootstrap_servers
 from local.opensky import nycflights
@@ -51,7 +51,10 @@ LAG: Final = timedelta(minutes=10)
 
 
 def main() -> int:
-    """Run the demo and return the exit status: 0 if every expected mail came, 1 if not, 2 if it could not run."""
+    """Run the demo and return the exit status: 0 if exactly the expected mails came, 1 if not, 2 if it could not run.
+
+    Before 2, one sentence on standard error gives the reason. 130 after Ctrl-C.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with Ctrl-C ignored
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _exit_on_signal)
@@ -76,9 +79,10 @@ def _exit_on_signal(number: int, _frame: object) -> NoReturn:
 
 @contextmanager
 def _lock_folder(data: Path) -> Iterator[None]:
-    """Hold the folder's lock for the block. Raises LocalError if another demo holds it.
+    """Hold the folder's lock for the block. Raises LocalError at once if another demo holds it.
 
-    The kernel releases the lock however this process ends.
+    The lock is a file beside the folder, for the demo deletes the folder. The kernel releases the lock however this
+    process ends.
     """
     data.parent.mkdir(parents=True, exist_ok=True)
     with data.with_name(f"{data.name}.lock").open("w") as lock:
@@ -92,7 +96,10 @@ def _lock_folder(data: Path) -> Iterator[None]:
 def _run_demo(options: Options, screen: Screen) -> int:
     """Start the stack, run the scenario, print the report, and stop the stack.
 
-    Returns 0 if exactly the expected mails came, else 1. Raises LocalError.
+    Before the start, kills leftovers of an earlier run and deletes the data folder; with `options.reset_topics` also
+    deletes the topics of an external broker. After the report, writes the mailed alerts to `options.json`, and unless
+    `options.once` keeps the stack running until Ctrl-C. Returns 0 if exactly the expected mails came, else 1. Raises
+    LocalError if a port is in use, or if the stack or the scenario fails.
     """
     data = options.data
     external = find_external_bootstrap_servers(os.environ)
@@ -157,9 +164,10 @@ def _run_demo(options: Options, screen: Screen) -> int:
 
 
 def _make_clock(options: Options) -> ScaledClock:
-    """Make the scenario's clock.
+    """Make the scenario's clock: it shows `begin` in START_UP_S real seconds, and `end` SCENARIO_S seconds later.
 
-    It stops once all flights of the scenario's days are known, so that no later flight is ever published.
+    A long scenario takes longer, because the clock's rate is at most MAX_CLOCK_RATE. The clock stops once all flights
+    of the scenario's days are known, so that no later flight is ever published.
     """
     length = (options.end - options.begin).total_seconds()
     rate = min(length / SCENARIO_S, MAX_CLOCK_RATE)
@@ -168,7 +176,10 @@ def _make_clock(options: Options) -> ScaledClock:
 
 
 def _build_clock_environment(clock: ScaledClock) -> dict[str, str]:
-    """Build the environment variables of the clock, and of the intervals that must fit its rate."""
+    """Build the environment variables of the clock, of the intervals that must fit its rate, and of test addresses.
+
+    The collector polls about twice a real second, but its polls are at least 15 minutes of the clock apart.
+    """
     return {
         "CLOCK_START": clock.start.isoformat(),
         "CLOCK_RATE": repr(clock.rate),
@@ -190,13 +201,16 @@ def _encode_duration(duration_s: float) -> str:
 def _print_report(
     screen: Screen, options: Options, result: ScenarioResult, expected: int, difference: AlertDifference
 ) -> None:
-    """Print the counts, the latencies, and every missing or unexpected alert."""
+    """Print the numbers of flights, alerts and mails, the latencies, and every missing or unexpected alert.
+
+    `expected`: number of the expected alerts.
+    """
     screen.print_heading("The story in figures")
-    latency = compute_percentiles(result.latencies_s)
+    latency = compute_median_and_p99(result.latencies_s)
     screen.print_table(
         [
-            ("flights", f"{result.counts.flights:,} in {result.counts.batches:,} batches"),
-            ("alerts", f"{len(result.counts.alert_ids):,}"),
+            ("flights", f"{result.published.flights:,} in {result.published.batches:,} batches"),
+            ("alerts", f"{len(result.published.alert_ids):,}"),
             ("mails", f"{len(result.mailed):,} of {expected:,} expected"),
             (
                 "from flight event to delivered mail",
@@ -218,7 +232,10 @@ def _encode_alert(alert: AlertHeaderFields) -> dict[str, object]:
 
 
 def _wait_for_ctrl_c(require_alive: Callable[[], None], options: Options, screen: Screen) -> None:
-    """Print the stack's URLs and keep it running until Ctrl-C. Raises LocalError if a process ends."""
+    """Print the stack's URLs and keep it running until Ctrl-C, with a call of `require_alive` twice a second.
+
+    Raises what `require_alive` raises: LocalError if a process has ended that is not restarted.
+    """
     screen.print_heading("Still up, until Ctrl-C")
     screen.print_table(list_urls(options.ports, options.streams_workers))
     try:

@@ -15,9 +15,10 @@ _TABLE_TOPIC_PREFIXES = ("streams-", "notifier-")
 
 
 def ensure_no_topics(bootstrap_servers: str, *, reset: bool) -> None:
-    """Return once none of Towerwatch's topics exists on the broker; delete existing ones if `reset`.
+    """Make sure that none of Towerwatch's topics exists on the broker: delete existing ones if `reset`.
 
-    Raises LocalError if topics exist and `reset` is False, or if the broker cannot be used.
+    The topics of Faust's tables count, too. Raises LocalError if topics exist and `reset` is False, or if the broker
+    does not answer in time or cannot be used.
     """
     try:
         asyncio.run(_ensure_no_topics(bootstrap_servers, reset))
@@ -29,7 +30,11 @@ def ensure_no_topics(bootstrap_servers: str, *, reset: bool) -> None:
 
 
 async def _ensure_no_topics(bootstrap_servers: str, reset: bool) -> None:
-    """Do the work of `ensure_no_topics`; the deletion is repeated until the broker lists no such topic any more."""
+    """Make sure that none of Towerwatch's topics exists: delete them if `reset`, until the broker lists none any more.
+
+    The deletion is repeated every ten seconds, without a limit. Raises LocalError if topics exist and `reset` is False;
+    BrokerUnreachableError or KafkaError if the broker cannot be used.
+    """
     await wait_for_broker(bootstrap_servers, timeout_s=15)
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     await admin.start()

@@ -16,7 +16,11 @@ DAY = timedelta(days=1)
 
 
 def compute_expected_alerts(timetable: Timetable, interest: Interest, end: datetime) -> list[AlertHeaderFields]:
-    """Compute the alerts of one interest for the windows from `effective_from` to `end`, all of them covered."""
+    """Compute the alerts of one interest for the windows from `effective_from` to `end`, all of them covered.
+
+    The interval must be whole days. The days are folded and judged one after the other, so the alerts are in the order
+    of the days on which they are raised.
+    """
     alerts: list[Alert] = []
     traffic, day = NO_TRAFFIC, interest.effective_from
     while day < end:  # traffic is retained for some weeks only, so each day is judged when it is over
@@ -32,7 +36,10 @@ def compute_expected_alerts(timetable: Timetable, interest: Interest, end: datet
 def _find_event_times(
     timetable: Timetable, airport: str, direction: Direction, begin: datetime, end: datetime
 ) -> tuple[int, ...]:
-    """Return the event times (Unix seconds) of an airport's flights of one direction in [begin, end), in order."""
+    """Return the event times (Unix seconds) of an airport's flights of one direction in [begin, end), in order.
+
+    An event time is when a departure was first seen, or an arrival last seen.
+    """
     first, last = seconds(begin), seconds(end) - 1
     if direction is Direction.DEPARTURES:
         return tuple(flight.first_seen for flight in timetable.find_departures(airport, first, last))
@@ -41,7 +48,7 @@ def _find_event_times(
 
 @dataclass(frozen=True, slots=True)
 class AlertDifference:
-    """The alerts by which the mailed ones differ from the expected ones; true if there is any difference."""
+    """The alerts by which the mailed ones differ from the expected ones; as a bool, True if any differs."""
 
     missing: tuple[AlertHeaderFields, ...]
     """Expected, and not mailed."""
@@ -53,9 +60,10 @@ class AlertDifference:
 
 
 def compare_alerts(expected: Iterable[AlertHeaderFields], mailed: Iterable[AlertHeaderFields]) -> AlertDifference:
-    """Compare the mailed alerts with the expected ones, duplicates included.
+    """Return the expected alerts that were not mailed, and the mailed alerts that were not expected.
 
-    An alert for a high threshold may carry the smaller count at which it was raised early; all else must be equal.
+    Order does not matter. Each expected alert matches one mailed alert: a duplicate of it is unexpected. An alert for a
+    high threshold may carry the smaller count at which it was raised early; all else must be equal.
     """
     missing = list(expected)
     unexpected = []
@@ -69,7 +77,10 @@ def compare_alerts(expected: Iterable[AlertHeaderFields], mailed: Iterable[Alert
 
 
 def _is_match(expected: AlertHeaderFields, mailed: AlertHeaderFields) -> bool:
-    """Return True if the mailed alert is the expected one, perhaps with the smaller count of an early high."""
+    """Return True if the mailed alert is the expected one, False if any field differs.
+
+    The count of a high threshold that is FIRING or STILL may be smaller than expected, if it is in breach.
+    """
     if replace(expected, count=mailed.count) != mailed:
         return False
     if mailed.bound.can_breach_while_open and mailed.state in (AlertState.FIRING, AlertState.STILL):

@@ -35,7 +35,7 @@ _NO_ID: Final = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of one demo run."""
+    """The validated options of one demo run."""
 
     begin: datetime
     """The first day (UTC midnight)."""
@@ -55,9 +55,11 @@ class Options:
 
 
 def parse_options(arguments: Sequence[str]) -> Options:
-    """Parse and validate the command line. Raises LocalError.
+    """Parse and validate the command line. Raises LocalError, which names the invalid option.
 
-    `--help` and unknown options end the program as argparse does.
+    Invalid are: days out of 2013 or in the wrong order, a JSON file in a missing folder, a malformed interest, two
+    interests of the same airport, direction and window length, a number of workers or a port out of range, and an
+    existing data folder that no demo has made. `--help` and unknown options end the program as argparse does.
     """
     parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--once", action="store_true", help="exit when the story is over; 0 if every mail came")
@@ -117,7 +119,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
 
 
 def _parse_day(option: str, text: str) -> datetime:
-    """Parse a day of 2013 (UTC midnight). Raises LocalError."""
+    """Parse a day of 2013 (UTC midnight); for `--to`, 1 January 2014 as well. Raises LocalError for any other text."""
     try:
         day = datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
@@ -129,7 +131,11 @@ def _parse_day(option: str, text: str) -> datetime:
 
 
 def parse_interest(text: str, effective_from: datetime) -> Interest:
-    """Parse an --interest option; the interest has no ids yet. Raises LocalError that names the invalid part."""
+    """Parse an --interest option of the form `_FORM` to an interest at version 1; its ids are placeholders.
+
+    The airport's code may be in lower case. `for` is 1 and `repeat` off if not given. Raises LocalError that names the
+    invalid part, also for an unknown airport or thresholds that an interest may not have.
+    """
 
     def wrong(what: str) -> LocalError:
         return LocalError(f"--interest {text}: {what}; the form is {_FORM}")

@@ -11,7 +11,10 @@ _EVERY_S = 5.0
 
 
 class Screen:
-    """A writer to standard output, with bold headings and a progress line if that is a terminal, else plain."""
+    """A writer to standard output; on a terminal with bold headings and one progress line below all other lines.
+
+    The progress line is erased before each other line and drawn again below it. Without a terminal the output is plain.
+    """
 
     def __init__(self) -> None:
         self._terminal = sys.stdout.isatty()
@@ -35,7 +38,10 @@ class Screen:
             self.print_line(textwrap.indent(body.strip(), "    │ ", lambda _: True))
 
     def show_progress(self, text: str) -> None:
-        """Show a text in the progress line; without a terminal, print it, but only every few seconds."""
+        """Show a text in the progress line, in place of the one before, shortened to the terminal's width.
+
+        Without a terminal, print it as a line, at most once every `_EVERY_S` seconds; texts between are dropped.
+        """
         if self._terminal:
             self._clear_progress()
             self._progress = textwrap.shorten(text, shutil.get_terminal_size().columns - 1, placeholder="…")
@@ -50,7 +56,7 @@ class Screen:
         self._progress = ""
 
     def print_table(self, rows: Sequence[tuple[str, str]]) -> None:
-        """Print rows of a name and a value, in two aligned columns."""
+        """Print rows of a name and a value, in two aligned columns; at least one row is needed."""
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
             self.print_line(f"  {name:<{width}}  {value}")

@@ -16,7 +16,7 @@ from domain.alerts import AlertState
 from domain.interests import Direction, Interest
 from local.demo.options import Options
 from local.demo.screen import Screen
-from local.demo.topics import TopicCounts, count_topics
+from local.demo.topics import DemoTopicContents, read_topic_contents
 from local.errors import LocalError
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, get_plain_text, read_mails
 from local.ports import HOST, Ports
@@ -36,17 +36,20 @@ _MAIL_TIMEOUT_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class ScenarioResult:
-    """The mailed alerts, their latencies and the record counts at the end of a scenario."""
+    """The mailed alerts, the latencies of their mails, and all that was published to Kafka, at a scenario's end."""
 
     mailed: tuple[AlertHeaderFields, ...]
     """The alerts that were mailed, in the order of delivery."""
     latencies_s: tuple[float, ...]
-    """Real seconds from the flight event on Kafka to the delivered mail, one per mail."""
-    counts: TopicCounts
+    """Real seconds from the flight event on Kafka to the delivered mail, one per mail with alerts."""
+    published: DemoTopicContents
 
 
 class Scenario:
-    """The scenario of one demo run, on a stack that is ready: a person registers, sets interests and gets mails."""
+    """The scenario of one demo run, on a stack that is ready: a person registers, sets interests and gets mails.
+
+    `run` does all of it, once, and prints each step. The mails are read from the mailbox's Maildir.
+    """
 
     def __init__(
         self,
@@ -57,7 +60,10 @@ class Scenario:
         kafka: str,
         screen: Screen,
     ) -> None:
-        """`require_alive` raises LocalError if the scenario cannot go on; it is called before every step."""
+        """`require_alive` raises LocalError if the scenario cannot go on; it is called before every step and poll.
+
+        `kafka`: bootstrap servers.
+        """
         self._options = options
         self._clock = clock
         self._require_alive = require_alive
@@ -69,7 +75,11 @@ class Scenario:
         self._shown_states: set[AlertState] = set()
 
     def run(self) -> ScenarioResult:
-        """Register, confirm, set the interests, and wait until everything is covered and mailed. Raises LocalError."""
+        """Register, confirm, set the interests, wait until all days are covered and all raised alerts are mailed.
+
+        Prints every step and mail. Returns the mailed alerts also if some are still missing after the timeout. Raises
+        LocalError if a request is rejected, the confirmation mail does not come, or nothing more is covered.
+        """
         ports = self._options.ports
         self._screen.print_heading("Somebody registers")
         registered = self._post(_build_url(ports.user_manager_http, "/users"), _build_account_body())
@@ -84,8 +94,8 @@ class Scenario:
             self._screen.print_line(f"  POST /interests → {_describe_interest(interest)}")
         self._screen.print_heading(f"The clock runs from {self._options.begin:%-d %B} to {self._options.end:%-d %B %Y}")
         self._wait_until_covered()
-        counts = count_topics(self._kafka, self._options.begin, self._options.end)
-        self._wait_for_mails(counts)
+        published = read_topic_contents(self._kafka, self._options.begin, self._options.end)
+        self._wait_for_mails(published)
         self._screen.end_progress()
         alerts = [mail for mail in self._received if ALERT_HEADER in mail.message]
         return ScenarioResult(
@@ -94,11 +104,15 @@ class Scenario:
                 (mail.delivered_at - parse_cause_header(str(mail.message[CAUSE_HEADER]))).total_seconds()
                 for mail in alerts
             ),
-            counts=counts,
+            published=published,
         )
 
     def _post(self, url: str, body: dict[str, object], token: str | None = None) -> dict[str, Any]:
-        """POST a JSON body and return the answer's, retrying on 503 for some seconds. Raises LocalError."""
+        """POST a JSON body and return the answer's JSON, retrying on 503 for 20 seconds.
+
+        Raises LocalError for any other error status, and at once if the service does not answer. `token`: sent as
+        bearer token; None: the request is anonymous.
+        """
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         deadline = time.monotonic() + 20
         while True:
@@ -114,7 +128,10 @@ class Scenario:
             time.sleep(_POLL_INTERVAL_S)
 
     def _confirm_address(self) -> None:
-        """Wait for the confirmation mail, and follow its link. Raises LocalError."""
+        """Wait for the confirmation mail, and confirm the address by its link (GET, then POST).
+
+        Raises LocalError if no such mail comes within `_MAIL_TIMEOUT_S`, or if the link is not answered with 200.
+        """
         deadline = time.monotonic() + _MAIL_TIMEOUT_S
         while True:
             links = [link for mail in self._receive_new_mails() if (link := find_confirmation_link(mail))]
@@ -130,9 +147,10 @@ class Scenario:
         self._screen.print_line("  followed the link: the address is confirmed")
 
     def _receive_new_mails(self) -> list[ReceivedMail]:
-        """Read the mails that have arrived since the last call, print them, and return them. Raises LocalError.
+        """Read the mails that have arrived since the last call, print and remember them, and return them.
 
-        The text is printed only of a mail with an alert state that was not shown before, or without an alert.
+        The text is printed only of a mail with an alert state that was not shown before, or without an alert; the
+        subject always. Raises LocalError if a process of the stack has ended.
         """
         self._require_alive()
         new = read_mails(self._maildir, {mail.key for mail in self._received})
@@ -145,7 +163,11 @@ class Scenario:
         return new
 
     def _wait_until_covered(self) -> None:
-        """Wait until the stream has folded all flights up to the scenario's end. Raises LocalError if it is stuck."""
+        """Wait until the stream has all interests and has folded all flights up to the scenario's end.
+
+        Prints mails that arrive meanwhile, and shows the progress. Raises LocalError if the clock is past the end and
+        no watermark has advanced for a minute.
+        """
         keys = {(interest.airport, part) for interest in self._options.interests for part in interest.direction.parts}
         # The deadline is on progress, not on the whole: a stack that covers nothing more is stuck.
         stuck_after = 60.0
@@ -174,9 +196,9 @@ class Scenario:
             time.sleep(_POLL_INTERVAL_S)
 
     def _fetch_airports(self) -> dict[str, dict[str, Any]]:
-        """Fetch the airports' states, by ICAO code, from every worker of the stream; each returns its own airports.
+        """Fetch the airports as the pages show them, by ICAO code, from every worker; each returns its own airports.
 
-        The airports of a worker that does not answer are missing.
+        The airports of a worker that does not answer, or answers with an error, are missing.
         """
         airports = {}
         for ports in assign_worker_ports(self._options.ports, self._options.streams_workers).values():
@@ -187,16 +209,19 @@ class Scenario:
         return airports
 
     def _has_all_interests(self, airports: dict[str, dict[str, Any]]) -> bool:
-        """Return True if the stream has every interest of the scenario, False if some are still missing."""
+        """Return True if each airport has as many interests as the scenario sets there, False if some are missing."""
         icaos = [each.airport for each in self._options.interests]
         return all(airports.get(icao, {}).get("interests") == icaos.count(icao) for icao in icaos)
 
-    def _wait_for_mails(self, counts: TopicCounts) -> None:
-        """Wait until as many alerts are mailed as were raised; after a minute, print how many are missing instead."""
+    def _wait_for_mails(self, published: DemoTopicContents) -> None:
+        """Wait until as many alerts are mailed as were raised; after a minute, print how many are missing and return.
+
+        Prints mails that arrive meanwhile, and shows the progress. Raises LocalError if a process has ended.
+        """
         deadline = time.monotonic() + _MAIL_TIMEOUT_S
         while True:
             self._receive_new_mails()
-            missing = len(counts.alert_ids) - sum(len(_parse_alerts(mail)) for mail in self._received)
+            missing = len(published.alert_ids) - sum(len(_parse_alerts(mail)) for mail in self._received)
             if missing <= 0:
                 return
             if time.monotonic() > deadline:
@@ -206,8 +231,12 @@ class Scenario:
             time.sleep(_POLL_INTERVAL_S)
 
 
-def compute_percentiles(latencies_s: tuple[float, ...]) -> tuple[float, float] | None:
-    """Return the median and the 99th percentile (nearest rank), or None without values."""
+def compute_median_and_p99(latencies_s: tuple[float, ...]) -> tuple[float, float] | None:
+    """Return the median and the 99th percentile of the latencies, in any order; None without values.
+
+    The median of an even number of values is the mean of the middle two; the 99th percentile is by nearest rank, that
+    is, one of the values.
+    """
     if not latencies_s:
         return None
     ordered = sorted(latencies_s)
@@ -215,12 +244,15 @@ def compute_percentiles(latencies_s: tuple[float, ...]) -> tuple[float, float] |
 
 
 def _parse_alerts(mail: ReceivedMail) -> list[AlertHeaderFields]:
-    """Parse the alerts that a mail reports from its headers; an empty list for a mail of another kind."""
+    """Parse the alerts that a mail reports from its headers, in their order; none for a mail of another kind."""
     return [parse_alert_header(str(value)) for value in mail.message.get_all(ALERT_HEADER, [])]
 
 
 def _find_watermark(airports: dict[str, dict[str, Any]], icao: str, direction: Direction) -> datetime | None:
-    """Return the instant up to which an airport and direction is covered; None if it is not covered yet."""
+    """Return the instant up to which a direction (not BOTH) of an airport is covered; None if not covered yet.
+
+    `airports`: as the pages' JSON shows them, by ICAO code; None, too, if the airport is missing there.
+    """
     watermark = airports.get(icao, {}).get(direction.value, {}).get("watermark")
     return datetime.fromisoformat(watermark) if watermark else None
 
@@ -248,7 +280,7 @@ def build_interest_body(interest: Interest) -> dict[str, object]:
 
 
 def _describe_interest(interest: Interest) -> str:
-    """Describe an interest in words, for the console."""
+    """Return an interest in words for the console: its thresholds, direction, window length, airport and run."""
     limits = [f"more than {interest.high}"] if interest.high is not None else []
     limits += [f"fewer than {interest.low}"] if interest.low is not None else []
     what = "arrivals and departures" if interest.direction is Direction.BOTH else interest.direction.value
@@ -257,7 +289,7 @@ def _describe_interest(interest: Interest) -> str:
 
 
 def list_urls(ports: Ports, workers: int) -> list[tuple[str, str]]:
-    """List the stack's web pages, each with a caption and its URL."""
+    """Return the stack's web pages, each with a caption and its URL; the overview of each of the stream workers."""
     others = list(assign_worker_ports(ports, workers).values())[1:]
     return [
         ("airports, as the stream sees them", _build_url(ports.streams_web, "/overview")),

@@ -1,4 +1,4 @@
-"""Counts of the records on the topics of flights and alerts, read from the beginning."""
+"""The summary of the topics of flights and alerts, read from the beginning: numbers of records, and alerts' ids."""
 
 import asyncio
 from dataclasses import dataclass
@@ -13,23 +13,28 @@ from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, Topic
 
 
 @dataclass(frozen=True, slots=True)
-class TopicCounts:
-    """The numbers of batches, flights and alerts that a demo run has published to Kafka."""
+class DemoTopicContents:
+    """The numbers of batches and flights, and the ids of the alerts, that a demo run has published to Kafka."""
 
     batches: int
-    """Without duplicates."""
+    """Number of different batches on the topic of flights."""
     flights: int
-    """Flights of the batches that begin in the demo's days."""
+    """Number of flights in the batches whose intervals begin in the demo's days."""
     alert_ids: frozenset[str]
+    """Ids of the alerts on the topic of raised alerts; an alert that was published twice counts once."""
 
 
-def count_topics(bootstrap_servers: str, begin: datetime, end: datetime) -> TopicCounts:
-    """Count the batches, the flights in [begin, end) and the alerts that the topics hold at present."""
-    return asyncio.run(_count_topics(bootstrap_servers, seconds(begin), seconds(end)))
+def read_topic_contents(bootstrap_servers: str, begin: datetime, end: datetime) -> DemoTopicContents:
+    """Read the topics of flights and alerts from their beginning to their present ends, and summarize their records.
+
+    Flights are counted of the batches whose interval begins in [begin, end); duplicate batches count once. Waits until
+    all records are read. Must not be called from an event loop.
+    """
+    return asyncio.run(_read_topic_contents(bootstrap_servers, seconds(begin), seconds(end)))
 
 
-async def _count_topics(bootstrap_servers: str, begin: int, end: int) -> TopicCounts:
-    """Do the work of `count_topics`; `begin` and `end` are Unix seconds."""
+async def _read_topic_contents(bootstrap_servers: str, begin: int, end: int) -> DemoTopicContents:
+    """Read and summarize the topics, as `read_topic_contents` describes; `begin` and `end` are Unix seconds."""
     batches = set(await _read_values(bootstrap_servers, FLIGHTS_OBSERVED))  # a duplicate has the same bytes
     flights = 0
     for value in batches:
@@ -39,11 +44,14 @@ async def _count_topics(bootstrap_servers: str, begin: int, end: int) -> TopicCo
     alerts = frozenset(
         AlertRaised.FromString(value).alert_id for value in await _read_values(bootstrap_servers, ALERTS_RAISED)
     )
-    return TopicCounts(len(batches), flights, alerts)
+    return DemoTopicContents(len(batches), flights, alerts)
 
 
 async def _read_values(bootstrap_servers: str, topic: Topic) -> list[bytes]:
-    """Read the values of all records of a topic up to its present end."""
+    """Read the values of all records of a topic up to its present end, in order within each partition.
+
+    Records that are published meanwhile are left out. No consumer group is joined and no offset is committed.
+    """
     partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False

@@ -10,9 +10,9 @@ from pathlib import Path
 
 
 def build_requirement(name: str, lock: str) -> str:
-    """Return the package as a pinned pip requirement with hashes.
+    """Return a package as one line for pip: its version and the hashes of its wheels and source distribution.
 
-    Raises LookupError unless the lock has the package in exactly one version.
+    `lock`: the text of uv.lock. Raises LookupError unless the lock has the package in exactly one version.
     """
     found = [package for package in tomllib.loads(lock)["package"] if package["name"] == name]
     if len(found) != 1:

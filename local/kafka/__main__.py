@@ -22,9 +22,10 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return the exit status: 0 after SIGTERM or SIGINT, 1 if the broker cannot serve.
+    """Run the command and return the exit status: 0 once the lock file is written, 1 if the broker cannot serve.
 
-    Before 1, one sentence on standard error gives the reason.
+    Before 1, one sentence on standard error gives the reason. SIGTERM or SIGINT stops the broker, and ends the program
+    with status 0.
     """
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     options = _build_parser().parse_args(arguments)
@@ -45,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def run_broker(data: Path, port: int, log: Path | None) -> None:
     """Run the broker until a signal ends the process; with KAFKA_BOOTSTRAP_SERVERS set, only make the topics there.
 
-    Prints `ready <bootstrap servers>` once the topics exist. Raises BrokerError or ChassisError.
+    Then, too, it waits for the signal. Prints `ready <bootstrap servers>` once the topics exist. Raises BrokerError or
+    ChassisError if the broker cannot be started or the topics cannot be made, and BrokerDiedError if the broker ends by
+    itself.
     """
     if external := find_external_bootstrap_servers(os.environ):
         asyncio.run(ensure_topics(external, CATALOGUE))
@@ -69,7 +72,7 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _parse_port(text: str) -> int:
-    """Parse a TCP port. Raises ArgumentTypeError, or ValueError for what is no number."""
+    """Parse a TCP port. Raises ArgumentTypeError for a number out of range, or ValueError if it is not a number."""
     number = int(text)
     if not 0 < number < 65536:
         raise argparse.ArgumentTypeError(f"{text} is not a port: 1 to 65535")

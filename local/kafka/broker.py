@@ -43,7 +43,10 @@ _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 
 
 def find_external_bootstrap_servers(environ: Mapping[str, str]) -> str | None:
-    """Return the external brokers of KAFKA_BOOTSTRAP_SERVERS, which replace the local broker; None if it is not set."""
+    """Return the external brokers of KAFKA_BOOTSTRAP_SERVERS, which replace the local broker.
+
+    None if the variable is not set, or blank.
+    """
     return environ.get("KAFKA_BOOTSTRAP_SERVERS", "").strip() or None
 
 
@@ -82,9 +85,9 @@ class Broker:
     def start(self, environ: Mapping[str, str] = os.environ) -> None:
         """Start the JVM, and wait until the broker answers and has every topic, each partition with a leader.
 
-        Downloads missing jars into the cache first. May be called again after `stop`, or after the JVM was killed.
-        Raises BrokerError, or ChassisError if the topics cannot be made; then no JVM is left running.
-        Must not be called from an event loop.
+        Downloads missing jars into the cache first, and stops a JVM that this object has started before. May be called
+        again after `stop`, or after the JVM was killed. Must not be called from an event loop. Raises BrokerError, or
+        ChassisError if the topics cannot be made; then no JVM is left running.
         """
         java = find_java(environ)
         if java is None:
@@ -103,7 +106,11 @@ class Broker:
             raise
 
     def stop(self) -> None:
-        """Stop the JVM by SIGTERM, or by SIGKILL after a timeout; do nothing if it does not run."""
+        """Stop the JVM by SIGTERM, or by SIGKILL after a timeout, and release the data folder's lock.
+
+        Does nothing if the JVM was not started or is stopped already. Signals that request an end are blocked
+        meanwhile.
+        """
         with signals_blocked():
             if self._process is not None and self._process.poll() is None:
                 self._process.terminate()
@@ -112,7 +119,10 @@ class Broker:
             self._kill()
 
     def wait(self) -> None:
-        """Wait until the broker ends by itself, and raise BrokerDiedError with the reason."""
+        """Wait until the broker's process ends, and raise BrokerDiedError with the reason. Never returns.
+
+        Raises BrokerError if the broker was not started.
+        """
         self._require_process().wait()
         raise self._build_death_error()
 
@@ -123,7 +133,10 @@ class Broker:
         return self._process
 
     def _lock_data_folder(self) -> None:
-        """Make the data folder and take its lock, so that no other broker uses it. Raises DataFolderError."""
+        """Make the data folder and take its lock, so that no other broker uses it; `_kill` releases the lock.
+
+        Raises DataFolderError if another broker holds the lock, or if the folder cannot be made.
+        """
         try:
             self._data.mkdir(parents=True, exist_ok=True)
             folder = os.open(self._data, os.O_RDONLY)
@@ -139,7 +152,11 @@ class Broker:
             ) from error
 
     def _start_jvm(self, java: Java, environment: Mapping[str, str]) -> None:
-        """Write the configuration, format the storage if it is new, and start Kafka. Raises BrokerError."""
+        """Choose the ports, write the configuration, format the storage if it is new, and start Kafka.
+
+        Waits for the end of the format, not until Kafka is ready. Raises PortTakenError, DataFolderError, or
+        BrokerDiedError if the format fails.
+        """
         self._port, controller_port = _choose_ports(self._requested_port)
         configuration = self._data / "server.properties"
         try:
@@ -162,7 +179,10 @@ class Broker:
             self._spawn(build_java_command(java, "kafka.Kafka", configuration.name), environment, log.fileno())
 
     def _spawn(self, command: list[str], environment: Mapping[str, str], log: int) -> None:
-        """Start a command as the broker's process, with its output in the log (a file descriptor)."""
+        """Start a command as the broker's process, in the data folder, with its output in the log (a file descriptor).
+
+        The process is a session of its own, and is killed with this process (on Linux).
+        """
         with signals_blocked():
             self._process = subprocess.Popen(
                 command,
@@ -176,7 +196,11 @@ class Broker:
             )
 
     async def _wait_until_ready(self) -> None:
-        """Make the topics, and wait until they have leaders. Raises BrokerDiedError, NotReadyError, ChassisError."""
+        """Make the topics once the broker answers, and wait until all partitions have leaders.
+
+        Raises BrokerDiedError if the JVM ends meanwhile, NotReadyError if the broker does not answer in time, or
+        ChassisError if the topics cannot be made.
+        """
         ready = asyncio.create_task(ensure_topics(self.bootstrap_servers, self._topics, timeout_s=_READY_TIMEOUT_S))
         try:
             while not ready.done():
@@ -192,7 +216,10 @@ class Broker:
             ready.cancel()
 
     def _build_death_error(self) -> BrokerDiedError:
-        """Build the error for a JVM that has ended, with its exit status and the last error of its log."""
+        """Build the error for a JVM that has ended, with its exit status and the last error in its log since its start.
+
+        Waits for the end if the JVM still runs.
+        """
         with self.log.open("rb") as log:
             log.seek(self._log_begin)
             last_error = find_last_error(log.read().decode(errors="replace"))
@@ -200,7 +227,7 @@ class Broker:
         return BrokerDiedError(f"Kafka ended with exit status {status} ({last_error}): its whole log is {self.log}")
 
     def _kill(self) -> None:
-        """Kill the JVM if it still runs, and release the data folder's lock."""
+        """Kill the JVM's session if the JVM still runs, wait for its end, and release the data folder's lock."""
         if self._process is not None:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -214,7 +241,10 @@ class Broker:
 def running_broker(
     data: Path, port: int | None = None, log: Path | None = None, topics: Iterable[TopicLike] = CATALOGUE
 ) -> Iterator[Broker]:
-    """Start a broker, run the block when it is ready, and stop the broker. Raises what `Broker.start` raises."""
+    """Start a broker, run the block once it is ready, and stop the broker after the block, also after an error.
+
+    The parameters are those of `Broker`. Raises what `Broker.start` raises.
+    """
     broker = Broker(data, port, log, topics)
     try:
         broker.start()
@@ -226,7 +256,7 @@ def running_broker(
 def _choose_ports(requested: int | None) -> tuple[int, int]:
     """Return the clients' port (None: a free one) and a free port for the controller, which only the node itself uses.
 
-    Raises PortTakenError.
+    Raises PortTakenError if the requested port cannot be bound. The ports are released again, not reserved.
     """
     with socket.socket() as clients, socket.socket() as controller:
         # As Kafka does: lingering connections of a broker that was just stopped do not count as a port in use.
@@ -248,7 +278,10 @@ def _make_cluster_id() -> str:
 
 
 def _make_child_hook() -> Callable[[], None]:
-    """Return the hook for the child before it becomes the JVM, by which it never outlives this process (on Linux)."""
+    """Return the hook that the child runs between fork and exec: it unblocks signals and, on Linux, binds its life.
+
+    The kernel then kills the JVM as soon as the thread that started it ends, so it never outlives this process.
+    """
     libc = ctypes.CDLL(None)  # loaded here, for loading it between fork and exec is not safe
     if not hasattr(libc, "prctl"):
         return unblock_signals

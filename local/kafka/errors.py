@@ -10,7 +10,7 @@ class JavaMissingError(BrokerError):
 
 
 class JarsUnavailableError(BrokerError):
-    """Some of Kafka's jars are not in the cache and could not be downloaded."""
+    """Kafka's jars are not all in the cache, and some could not be downloaded."""
 
 
 class CorruptJarError(BrokerError):

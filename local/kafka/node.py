@@ -26,7 +26,10 @@ _JVM_FLAGS: Final = (
 
 
 def build_java_command(java: Java, main_class: str, *arguments: str) -> list[str]:
-    """Build the command that runs one of Kafka's classes; it needs the environment of `build_java_environment`."""
+    """Build the command that runs one of Kafka's classes, with our JVM flags and logging.
+
+    It needs the environment of `build_java_environment`.
+    """
     log4j = Path(__file__).with_name("log4j2.properties")
     return [str(java.executable), *_JVM_FLAGS, f"-Dlog4j2.configurationFile={log4j.as_uri()}", main_class, *arguments]
 
@@ -75,7 +78,11 @@ def render_server_properties(port: int, controller_port: int) -> str:
 
 
 def find_last_error(log: str) -> str:
-    """Return the reason of Kafka's end: the log's last error with the line of its exception, else the last line."""
+    """Return the probable reason of Kafka's end, from the text of its log.
+
+    That is the message of the last line of level ERROR or FATAL, followed by the next line if that names an exception;
+    without such a line, the last line; for an empty log, a remark.
+    """
     lines = [line for line in log.splitlines() if line.strip()]
     for number in range(len(lines) - 1, -1, -1):
         if error := re.match(r"\S+ (?:ERROR|FATAL) (.*?)(?: \([\w.$]+\))?$", lines[number]):

@@ -32,7 +32,7 @@ SCENARIO_S: Final = 180.0
 def main() -> int:
     """Run the command and return the exit status: 0 for success, 1 for missing or unexpected mails, 2 for an error.
 
-    Before 2, one sentence on standard error gives the reason.
+    Before 2, one sentence on standard error gives the reason. 130 after Ctrl-C.
     """
     parser = argparse.ArgumentParser(prog="python -m local.kind", description=__doc__, allow_abbrev=False)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -63,9 +63,11 @@ def main() -> int:
 
 
 def _run_demo(*, empty: bool) -> int:
-    """Run the scenario in an empty cluster; return 0 if exactly the expected mails came, else 1. Raises LocalError.
+    """Run the scenario in an empty cluster, and print every difference between expected and mailed alerts.
 
-    `empty`: delete an existing cluster's data first, instead of raising LocalError.
+    Creates the cluster if it does not exist. Deletes Towerwatch's namespace, writes the scenario's clock, and deploys
+    anew; the cluster keeps this clock afterwards. Returns 0 if exactly the expected mails came, else 1. `empty`: delete
+    the data of an existing cluster. Raises LocalError if a step fails, or if the cluster exists and `empty` is False.
     """
     require_programs("docker", "kind", "kubectl")
     screen = Screen()
@@ -81,18 +83,18 @@ def _run_demo(*, empty: bool) -> int:
     clock.write_clock(
         cluster.CLOCK, clock.make_scenario_clock(BEGIN, END, LAG, now + timedelta(seconds=START_UP_S), SCENARIO_S)
     )
-    cluster.apply_overlay(restart=False)
+    cluster.deploy_overlay(restart=False)
     interests = [parse_interest(text, BEGIN) for text in DEFAULT_INTERESTS]
     timetable = Timetable(nycflights.load(nycflights.find_cache_directory(os.environ)))
     expected = [alert for interest in interests for alert in compute_expected_alerts(timetable, interest, END)]
     trust = ssl.create_default_context(cafile=str(cluster.SECRETS / secrets.CERTIFICATE))
     with httpx.Client(base_url=URL, verify=trust, timeout=15, trust_env=False) as people:
-        access = story.ClusterAccess(
+        clients = story.ClusterClients(
             people,
-            mails=lambda: _run_in_pod("mailbox", "python", "-m", "local.kind.mails", "/var/lib/mailbox/mail"),
-            airports=lambda: _run_in_pod("streams", "python", "-c", _FETCH_AIRPORTS),
+            fetch_mails=lambda: _run_in_pod("mailbox", "python", "-m", "local.kind.mails", "/var/lib/mailbox/mail"),
+            fetch_airports=lambda: _run_in_pod("streams", "python", "-c", _FETCH_AIRPORTS),
         )
-        difference = story.run_scenario(access, interests, expected, screen)
+        difference = story.run_scenario(clients, interests, expected, screen)
     for name, alerts in (("missing", difference.missing), ("unexpected", difference.unexpected)):
         for alert in alerts:
             screen.print_line(f"  {name}: {alert}")
@@ -111,7 +113,10 @@ with urlopen("http://127.0.0.1:8080/api/airports", timeout=10) as answer:
 
 
 def _run_in_pod(deployment: str, *command: str) -> str:
-    """Run a command in a pod of a Deployment and return its standard output. Raises LocalError if it fails."""
+    """Run a command in one pod of a Deployment in the cluster, and return its standard output.
+
+    Raises LocalError, with the standard error, if the command fails or no pod can run it.
+    """
     done = capture_command(
         *kubectl_command("--namespace", cluster.NAMESPACE, "exec", f"deployment/{deployment}", "--", *command)
     )

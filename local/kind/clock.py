@@ -7,7 +7,10 @@ from chassis.clock import ScaledClock
 
 
 def write_clock(path: Path, clock: ScaledClock) -> None:
-    """Write the clock to a file, as the environment variables that the services and the replay read."""
+    """Write the clock to a file, as the CLOCK_… environment variables that the services and the replay read.
+
+    An existing file is overwritten. CLOCK_STOP is empty for a clock that never stops.
+    """
     stop = clock.stop.isoformat() if clock.stop else ""
     path.write_text(
         f"CLOCK_START={clock.start.isoformat()}\nCLOCK_RATE={clock.rate!r}\n"
@@ -16,7 +19,7 @@ def write_clock(path: Path, clock: ScaledClock) -> None:
 
 
 def make_daily_clock(now: datetime) -> ScaledClock:
-    """Make a clock that starts at the blizzard of February 2013 and runs 60 times as fast as real time.
+    """Make a clock that shows 8 February 2013, the day of the blizzard, at `now`, and runs 60 times as fast.
 
     It stops on 31 December 2013, where the flights end: some five real days later.
     """

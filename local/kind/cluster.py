@@ -27,7 +27,11 @@ _WAIT: Final = "--timeout=10m"
 
 
 def bring_up() -> None:
-    """Create the cluster if it does not exist, and deploy the newest image and manifests to it. Raises LocalError."""
+    """Create the cluster if it does not exist, build the image, deploy everything, and wait until all of it is ready.
+
+    Installs the gateway's definitions and controller, too. Makes the secrets and a daily clock if they do not exist; in
+    a cluster that existed, restarts the pods. Raises LocalError if a program is missing or a command fails.
+    """
     require_programs("docker", "kind", "kubectl")
     existed = cluster_exists()
     if not existed:
@@ -46,13 +50,15 @@ def bring_up() -> None:
     secrets.make_secrets(SECRETS)
     if not CLOCK.exists():
         clock.write_clock(CLOCK, clock.make_daily_clock(datetime.now(UTC)))
-    apply_overlay(restart=existed)
+    deploy_overlay(restart=existed)
 
 
-def apply_overlay(*, restart: bool) -> None:
-    """Apply the overlay's manifests, and wait until all of them are ready. Raises LocalError.
+def deploy_overlay(*, restart: bool) -> None:
+    """Apply the manifests of the overlay for kind, and wait until all that they describe is ready.
 
-    `restart`: restart the pods, for the image may be a new one with the same name.
+    The Job that makes the topics is deleted first, so it runs again. `restart`: also restart the pods of our own
+    Deployments, for the image may be a new one with the same name. Each wait takes ten minutes at most. Raises
+    LocalError if a command fails or a wait times out.
     """
     # A Job cannot be changed; this one may always be run again.
     run_command(*kubectl_command("--namespace", NAMESPACE, "delete", "job/topics", "--ignore-not-found"))
@@ -76,12 +82,18 @@ def apply_overlay(*, restart: bool) -> None:
 
 
 def delete_namespace() -> None:
-    """Delete Towerwatch's namespace in the cluster, with all its data."""
+    """Delete Towerwatch's namespace in the cluster, with all its data, and wait until it is deleted.
+
+    Does nothing if the namespace does not exist. Raises LocalError if the command fails or times out.
+    """
     run_command(*kubectl_command("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait", _WAIT))
 
 
 def tear_down() -> None:
-    """Delete the cluster with all that is in it, and its secrets and clock file. Raises LocalError."""
+    """Delete the cluster with all that is in it, and its secrets and clock file on this machine.
+
+    Raises LocalError if a program is missing or the deletion fails.
+    """
     require_programs("docker", "kind")
     run_command("kind", "delete", "cluster", "--name", CLUSTER)
     for made in (CLOCK, *(path for path in SECRETS.glob("*") if path.suffix != ".example")):

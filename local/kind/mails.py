@@ -9,7 +9,10 @@ from notifier.mail.alert_header import ALERT_HEADER
 
 
 def encode_mails(maildir: Path) -> str:
-    """Encode a Maildir as a JSON list: the subject, confirmation link (or null) and alert headers of each mail."""
+    """Encode a Maildir's mails as a JSON list of objects, in the order of delivery.
+
+    Members: `subject`; `link`, the confirmation link or null; `alerts`, the values of the mail's alert headers.
+    """
     found = [
         {
             "subject": str(mail.message["Subject"]),

@@ -22,10 +22,11 @@ _CERTIFICATE_LIFETIME: Final = timedelta(days=365)
 
 
 def make_secrets(folder: Path, now: datetime | None = None) -> bool:
-    """Write the secret files of manifests/overlays/kind to `folder`, readable by their owner only.
+    """Make random secrets and a TLS certificate, and write them to `folder` as the overlay for kind needs them.
 
-    Returns True if the secrets were made, False if the folder already had some: these are left as they are, for the
-    databases were made with their passwords. `now`: when the certificate becomes valid (UTC; default: now).
+    The files are readable by their owner only. Returns True if the secrets were made, False if the folder already had
+    any file but examples: these are left as they are, for the databases were made with their passwords. The certificate
+    is valid from an hour before `now` (UTC; default: the present) for a year.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(each.suffix != ".example" for each in folder.iterdir()):
@@ -75,7 +76,10 @@ def _hash_with_salt(password: str) -> str:
 
 
 def _make_self_signed_certificate(now: datetime) -> tuple[str, str]:
-    """Make a self-signed certificate for this machine; return the certificate and its key, both PEM."""
+    """Make a self-signed certificate for `localhost` and the loopback addresses; return it and its key, both PEM.
+
+    It is valid from an hour before `now` until a year after.
+    """
     names: list[x509.GeneralName] = [
         x509.DNSName("localhost"),
         x509.IPAddress(IPv4Address("127.0.0.1")),

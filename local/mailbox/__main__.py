@@ -11,7 +11,10 @@ from local.mailbox.server import start_server
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT, then return exit status 0; 1 if the port cannot be listened on."""
+    """Serve until SIGTERM or SIGINT, then return exit status 0; 1 if the port cannot be listened on.
+
+    Before 1, one sentence on standard error gives the reason.
+    """
     parser = argparse.ArgumentParser(prog="python -m local.mailbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8025)
@@ -26,7 +29,10 @@ def main() -> int:
 
 
 async def _serve(host: str, port: int, maildir: Path) -> None:
-    """Store every mail in the Maildir until SIGTERM or SIGINT. Raises CannotListenError."""
+    """Receive mail, and store every mail in the Maildir, until SIGTERM or SIGINT. Raises CannotListenError.
+
+    Prints a line once the server listens. Open connections are not waited for at the end.
+    """
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)

@@ -15,7 +15,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class ReceivedMail:
-    """A mail in a Maildir."""
+    """A mail that was read from a Maildir; two are equal if key and time of delivery are."""
 
     key: str
     """The mail's unique name in the Maildir, which never changes."""
@@ -27,8 +27,8 @@ class ReceivedMail:
 def read_mails(maildir: Path, besides: Container[str] = ()) -> list[ReceivedMail]:
     """Read the mails in the order of delivery, except those whose keys are in `besides`.
 
-    Empty if the Maildir does not exist (yet). A mail is read whole or not at all; a mail that is deleted during the
-    call is left out.
+    Reads new mails and those that a mail reader has moved to `cur`, and changes nothing. Empty if the Maildir does not
+    exist (yet). A mail is read whole or not at all; a mail that is deleted during the call is left out.
     """
     # `new` before `cur`: a mail reader moves mails that way, so a mail moved now is found twice rather than never.
     found: dict[str, ReceivedMail] = {}
@@ -50,7 +50,10 @@ def get_plain_text(mail: ReceivedMail) -> str:
 
 
 def find_confirmation_link(mail: ReceivedMail) -> str | None:
-    """Return the link that confirms an address, or None if the mail is no confirmation mail."""
+    """Return the link that confirms an address, or None if the mail is no confirmation mail.
+
+    The subject of a confirmation mail has the word `confirm`; the link is the first one in its plain text.
+    """
     if "confirm" not in str(mail.message["Subject"]).lower():
         return None
     link = _LINK.search(get_plain_text(mail))
@@ -58,7 +61,7 @@ def find_confirmation_link(mail: ReceivedMail) -> str | None:
 
 
 def _list_files(folder: Path) -> list[Path]:
-    """Return the files of a folder; an empty list if the folder does not exist."""
+    """Return the paths in a folder, in no order; an empty list if the folder does not exist."""
     try:
         return list(folder.iterdir())
     except FileNotFoundError:
@@ -66,7 +69,7 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def _read_mail(key: str, path: Path) -> ReceivedMail | None:
-    """Read one mail; None if its file does not exist any more."""
+    """Read one mail, whose time of delivery is its file's time of change; None if the file does not exist any more."""
     try:
         with path.open("rb") as file:
             content = file.read()

@@ -13,7 +13,7 @@ HOSTNAME = "mailbox.local"
 
 
 class MaildirHandler:
-    """The handler that stores every mail to every recipient; the reply 250 means that the whole mail is on the disk."""
+    """The SMTP handler that stores every mail in one Maildir, whoever its recipients are; creates the Maildir."""
 
     def __init__(self, maildir: Path) -> None:
         maildir.parent.mkdir(parents=True, exist_ok=True)
@@ -22,7 +22,11 @@ class MaildirHandler:
     async def handle_DATA(  # noqa: N802 - aiosmtpd looks it up by this name
         self, _server: SMTP, _session: Session, envelope: Envelope
     ) -> str:
-        """Store a mail that has arrived, and return the SMTP reply."""
+        """Store a mail that has arrived, once for all its recipients, and return the SMTP reply `250 delivered`.
+
+        The reply means that the whole mail is on the disk. Above its own headers, which stay as they are, the stored
+        mail has `Return-Path` and one `Delivered-To` for each recipient; its lines end in LF.
+        """
         trace = [f"Return-Path: <{envelope.mail_from or ''}>", *(f"Delivered-To: {each}" for each in envelope.rcpt_tos)]
         # Bytes, not a message object, which would be serialized anew and given a date of its own.
         mail = "".join(f"{line}\n" for line in trace).encode() + (envelope.original_content or b"")
@@ -31,7 +35,10 @@ class MaildirHandler:
 
 
 async def start_server(host: str, port: int, maildir: Path) -> asyncio.Server:
-    """Start the server and return it while it listens. Raises CannotListenError."""
+    """Start the SMTP server that stores mail in the Maildir, and return it once it listens.
+
+    The caller closes it. Raises CannotListenError if the port is in use or not allowed.
+    """
     handler = MaildirHandler(maildir)
     loop = asyncio.get_running_loop()
     try:

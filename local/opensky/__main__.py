@@ -19,9 +19,10 @@ from local.opensky.server import make_app
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT, then return exit status 0; 2 for invalid options, 1 if the port cannot be used.
+    """Load the flights and serve until SIGTERM or SIGINT; then return exit status 0.
 
-    Before 1 or 2, one sentence on standard error gives the reason.
+    Returns 2 for an invalid clock or incomplete credentials, 1 if the port cannot be used; before both, one sentence on
+    standard error gives the reason. Invalid options end the program as argparse does. Prints the URL once it serves.
     """
     environment = os.environ
     options = _parse_options(environment)
@@ -56,7 +57,10 @@ def main() -> int:
 
 
 def _parse_options(environment: Mapping[str, str]) -> argparse.Namespace:
-    """Parse the command line, with the client's credentials from the environment as defaults."""
+    """Parse the command line, with the client's credentials from the environment as defaults.
+
+    `--help` and invalid options end the program.
+    """
     parser = argparse.ArgumentParser(prog="python -m local.opensky", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=_parse_port, required=True)
@@ -96,7 +100,7 @@ def _parse_credits(text: str) -> int:
 
 
 def _parse_faults(text: str) -> faults.FaultInjector:
-    """Parse the option --faults. Raises ArgumentTypeError."""
+    """Make the fault injector of the option --faults. Raises ArgumentTypeError for an invalid text."""
     try:
         return faults.parse_faults(text)
     except ValueError as error:
@@ -104,7 +108,10 @@ def _parse_faults(text: str) -> faults.FaultInjector:
 
 
 def _make_clock(environment: Mapping[str, str]) -> Clock:
-    """Make the replay's clock from CLOCK_START, CLOCK_RATE, CLOCK_ANCHOR and CLOCK_STOP. Raises ValueError."""
+    """Make the replay's clock from CLOCK_START, CLOCK_RATE (default 1), CLOCK_ANCHOR and CLOCK_STOP.
+
+    Raises ValueError, whose text is a sentence, for an invalid variable or a start out of 2013.
+    """
     start = _read_instant(environment, "CLOCK_START")
     if start is None or start.astimezone(UTC).year != 2013:
         raise ValueError("CLOCK_START must be an instant of 2013, the year of the flights, like 2013-02-13T00:00:00Z")
@@ -119,7 +126,10 @@ def _make_clock(environment: Mapping[str, str]) -> Clock:
 
 
 def _read_instant(environment: Mapping[str, str], name: str) -> datetime | None:
-    """Read an instant with an offset from a variable; None if it is not set. Raises ValueError."""
+    """Return the instant in a variable; None if it is not set or empty.
+
+    Raises ValueError, also for an instant without an offset from UTC.
+    """
     text = environment.get(name)
     if not text:
         return None
@@ -142,6 +152,7 @@ def _read_credentials(client_id: str | None, client_secret: str | None) -> Crede
 
 
 def _print_error(sentence: str, status: int) -> int:
+    """Print the sentence on standard error, and return `status`, the exit status."""
     print(f"local.opensky: {sentence}.", file=sys.stderr)
     return status
 

@@ -24,7 +24,7 @@ class Credentials:
 
 
 class Caller(NamedTuple):
-    """The credit account that a request is charged to, with its daily allowance of credits."""
+    """The credit account that a request is charged to: its name, and its daily allowance of credits."""
 
     name: str
     allowance: int
@@ -33,7 +33,8 @@ class Caller(NamedTuple):
 class AccessControl:
     """The issuer and verifier of access tokens, for one client, or for none if there are no credentials.
 
-    `credits_per_day` replaces the allowance of the client and that of every anonymous caller.
+    It also gives every caller its credit account. `credits_per_day` replaces the allowance of the client and that of
+    every anonymous caller.
     """
 
     def __init__(self, credentials: Credentials | None, credits_per_day: int | None = None) -> None:
@@ -44,7 +45,10 @@ class AccessControl:
         """By token, the second of the server's clock at which the token expires."""
 
     def issue_token(self, credentials: Credentials, now: int) -> str:
-        """Return a new token, which expires after TOKEN_SECONDS. Raises Unauthorised for unknown credentials."""
+        """Return a new token, which expires TOKEN_SECONDS after `now`; earlier tokens stay valid.
+
+        `now`: Unix seconds of the server's clock. Raises Unauthorised unless the credentials are those of the client.
+        """
         if credentials != self._credentials:
             raise Unauthorised("Invalid client or Invalid client credentials")
         self._expiries = {token: expiry for token, expiry in self._expiries.items() if now < expiry}
@@ -53,12 +57,13 @@ class AccessControl:
         return token
 
     def revoke_token(self, authorization: str) -> None:
-        """Revoke the token of this Authorization header; do nothing if the token is unknown."""
+        """Revoke the token in the value of an Authorization header; do nothing if the token is unknown."""
         self._expiries.pop(authorization.partition(" ")[2], None)
 
     def identify_caller(self, authorization: str | None, address: str, now: int) -> Caller:
         """Return the caller with this Authorization header (None: an anonymous one) at this network address.
 
+        All requests with a valid token are charged to one account; anonymous callers have one for each address.
         Raises Unauthorised for a token that is unknown or has expired, and for every other scheme: OpenSky ended basic
         authentication in March 2026.
         """

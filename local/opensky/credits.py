@@ -17,7 +17,10 @@ def count_days(begin: int, end: int) -> int:
 
 
 def compute_price(begin: int, end: int, now: int) -> int:
-    """Return the credits for the flights of [begin, end]: few for the last 24 hours, else by the days it touches."""
+    """Return the price in credits of a request for the flights of [begin, end]: by its age and the UTC days it touches.
+
+    4 if the interval begins at most 24 hours before `now`, else 30 for one or two days, and 60 a day for more days.
+    """
     if begin >= now - DAY:
         return 4
     days = count_days(begin, end)
@@ -25,16 +28,17 @@ def compute_price(begin: int, end: int, now: int) -> int:
 
 
 class CreditAccounts:
-    """The credits that every caller has spent today; all accounts are reset at midnight."""
+    """The credits that every caller has spent today; all accounts are reset at midnight (UTC, the server's clock)."""
 
     def __init__(self) -> None:
         self._day = 0
         self._spent: dict[str, int] = {}
 
     def charge(self, caller: str, allowance: int, cost: int, now: int) -> int:
-        """Charge `cost` to the caller's daily `allowance`, and return the credits that remain.
+        """Charge `cost` to the caller's daily `allowance`, and return the credits that remain today.
 
-        Raises OutOfCredits, and charges nothing, if less than `cost` remains.
+        The first charge of a new day resets all accounts. Raises OutOfCredits, and charges nothing, if less than `cost`
+        remains. `now`: Unix seconds.
         """
         if now // DAY != self._day:
             self._day, self._spent = now // DAY, {}

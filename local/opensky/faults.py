@@ -83,16 +83,22 @@ DrawnFault = tuple[InjectedFault | None, Random]
 
 
 class FaultPlan(Protocol):
-    """A source of faults: decides which fault, if any, the next request meets."""
+    """A source of faults, which decides for each request in turn whether it meets a fault, and which."""
 
     def draw(self, call: str, kinds: Sequence[InjectedFault]) -> DrawnFault:
-        """Draw the fault of the next request with this path and these parameters, of these kinds only."""
+        """Draw the fault of the next request; None in the result: no fault. A draw counts as one request.
+
+        `call`: the request's path and parameters. `kinds`: the faults that the request may meet.
+        """
         ...
 
 
 @dataclass(slots=True)
 class SeededPlan:
-    """A plan in which every request meets a fault with probability `rate`, drawn from the seed."""
+    """A plan in which every request meets a fault with probability `rate`, drawn from the seed.
+
+    A call has at most `MAX_FAILURES_IN_A_ROW` failures in a row, and one revoked token among them.
+    """
 
     seed: int
     rate: float = DEFAULT_RATE
@@ -102,7 +108,11 @@ class SeededPlan:
     """By call, its failures since its last usable answer."""
 
     def draw(self, call: str, kinds: Sequence[InjectedFault]) -> DrawnFault:
-        """Draw the fault from the seed, the call and the number of its requests."""
+        """Draw the fault from the seed, the call and the number of its requests, this one included.
+
+        No fault after `MAX_FAILURES_IN_A_ROW` failures of the call; FORGOTTEN only once in a row of failures. A usable
+        answer (no fault, or one of ANSWER_FAULTS) ends the row.
+        """
         self._requests[call] += 1
         chance = Random(f"{self.seed} {call} {self._requests[call]}")  # a text is the same in every process
         failures = self._failures_in_a_row[call]
@@ -127,7 +137,10 @@ class ScriptedPlan:
     """The faults that are still to be injected."""
 
     def draw(self, call: str, kinds: Sequence[InjectedFault]) -> DrawnFault:
-        """Take the next fault of the script; requests for other things than flights take nothing from it."""
+        """Take the next fault of the script; requests for other things than flights take nothing and meet no fault.
+
+        A fault that is not of `kinds` is taken from the script, too, but the request does not meet it.
+        """
         fault = self.script.pop(0) if self.script and call.startswith(_FLIGHTS_PATH) else None
         return (fault if fault in kinds else None), Random(call)
 
@@ -147,7 +160,11 @@ class SkewedClock:
 
 
 class FaultInjector:
-    """The fault injector of one application; counts the faults that it has injected."""
+    """The fault injector of one application: a middleware that spoils answers by a plan, and a skewed clock.
+
+    It counts the faults that it has injected, and remembers the flights that it has withheld or damaged and the pause
+    that it has announced last.
+    """
 
     def __init__(self, plan: FaultPlan, skew: timedelta = timedelta(0), stall_s: float = STALL_S) -> None:
         """`skew`: how far the server's clock is ahead, all the time; `stall_s`: see STALL_S."""
@@ -169,14 +186,19 @@ class FaultInjector:
     def make_middleware(
         self, clock: Clock, revoke_token: Callable[[str], None]
     ) -> Callable[..., Awaitable[web.StreamResponse]]:
-        """Make the middleware that injects the faults.
+        """Make the middleware that injects faults into requests for flights and for tokens.
 
-        `clock`: the server's; `revoke_token`: makes the server revoke the token of an Authorization header.
+        Other requests pass, and so do answers to requests that the server rejects. During a pause that a 429 has
+        announced, every request for flights gets the rest of the pause. `clock`: the server's; `revoke_token`: makes
+        the server revoke the token of an Authorization header.
         """
 
         @web.middleware
         async def inject(request: web.Request, handler: Handler) -> web.StreamResponse:
-            """Answer a request, and let it meet the fault that the plan draws for it."""
+            """Answer a request, and let it meet the fault that the plan draws for it, which is then counted.
+
+            LIMITED, LIMITED_UNSAID and UNAVAILABLE are answered without the server's handler, so they cost no credits.
+            """
             if request.path.startswith(_FLIGHTS_PATH):
                 if self._paused_until is not None and clock.now() < self._paused_until:
                     self.early_requests += 1
@@ -215,7 +237,7 @@ class FaultInjector:
         return inject
 
     def _build_pause_answer(self, clock: Clock) -> web.Response:
-        """Build the 429 that says for how many seconds of the server's clock the announced pause still lasts."""
+        """Build the 429 with the seconds (rounded up) that the announced pause still lasts, by the server's clock."""
         assert self._paused_until is not None  # noqa: S101 - for the type checker
         remaining = -((clock.now() - self._paused_until) // timedelta(seconds=1))  # rounded up
         return web.Response(
@@ -225,7 +247,12 @@ class FaultInjector:
     async def _damage_answer(
         self, fault: InjectedFault, chance: Random, request: web.Request, answer: web.Response
     ) -> web.StreamResponse:
-        """Return the good answer damaged by the fault; RESET and SLOW send the damaged answer themselves."""
+        """Return the good answer damaged by the fault; its headers about credits are kept, except with RESET and SLOW.
+
+        RESET and SLOW send the answer themselves, and return once the connection is reset, the client disconnects, or
+        the body is sent. DUPLICATED, LATE and MALFORMED give a 404 if no flight is in the result. `answer`: status 200,
+        or 404, which counts as an empty list.
+        """
         body = answer.body if isinstance(answer.body, bytes) and answer.body else b"[]"  # 404: none
         match fault:
             case InjectedFault.RESET:
@@ -249,7 +276,11 @@ class FaultInjector:
                 return web.json_response(rows, headers=_copy_quota_headers(answer))
 
     def _damage_rows(self, fault: InjectedFault, chance: Random, path: str, rows: list[dict[str, Any]]) -> list[Any]:
-        """Duplicate, withhold or damage one to three of an answer's flights; none for the second time."""
+        """Return an answer's flights with up to three of them duplicated, withheld (LATE) or damaged (MALFORMED).
+
+        Duplicates come last. A flight that was withheld or damaged in an answer to this path before is left as it is;
+        those that are now are remembered in `withheld_flights`.
+        """
         if fault is InjectedFault.DUPLICATED:
             return [*rows, *chance.sample(rows, min(len(rows), 3))]
         names = [(path, row["icao24"], row["firstSeen"]) for row in rows]
@@ -262,9 +293,10 @@ class FaultInjector:
 
 
 def parse_faults(text: str) -> FaultInjector:
-    """Parse the option `--faults`: SEED or SEED:RATE (the server's clock is skewed, too), or a script as a JSON list.
+    """Make the fault injector of the option `--faults`: SEED or SEED:RATE, or a script as a JSON list.
 
-    Raises ValueError with one sentence.
+    With a seed, the server's clock is skewed, too. Raises ValueError with one sentence for any other text, and for a
+    rate out of 0 to 1.
     """
     if text.lstrip().startswith("["):
         return FaultInjector(ScriptedPlan(_parse_script(text)))
@@ -279,7 +311,10 @@ def parse_faults(text: str) -> FaultInjector:
 
 
 def seeded_injector(seed: int, rate: float = DEFAULT_RATE, stall_s: float = STALL_S) -> FaultInjector:
-    """Make an injector of all kinds of faults, with a server's clock that is skewed by some minutes."""
+    """Make an injector of all kinds of faults, with a server's clock that is skewed by at most MAX_SKEW.
+
+    The skew, too, is drawn from the seed; the clock may be ahead or behind.
+    """
     largest = int(MAX_SKEW.total_seconds())
     return FaultInjector(SeededPlan(seed, rate), timedelta(seconds=Random(seed).randint(-largest, largest)), stall_s)
 
@@ -304,7 +339,10 @@ def _copy_quota_headers(answer: web.Response) -> dict[str, str]:
 
 
 def _damage_row(row: dict[str, Any], chance: Random) -> object:
-    """Return the row with a field that no flight can have, or something that is no flight at all."""
+    """Return one of eight damaged forms of the row: with an invalid or missing field, or not a JSON object at all.
+
+    The row itself is not changed.
+    """
     return chance.choice(
         [
             {**row, "icao24": None},
@@ -320,7 +358,7 @@ def _damage_row(row: dict[str, Any], chance: Random) -> object:
 
 
 async def _send_first_half(request: web.Request, body: bytes) -> web.StreamResponse:
-    """Send headers that announce the whole body, and the first half of it."""
+    """Send headers (status 200) that announce the whole body, and the first half of it; return the open response."""
     response = web.StreamResponse()
     response.content_type = "application/json"
     response.content_length = len(body)
@@ -330,7 +368,7 @@ async def _send_first_half(request: web.Request, body: bytes) -> web.StreamRespo
 
 
 async def _send_half_then_reset(request: web.Request, body: bytes) -> web.StreamResponse:
-    """Send half of the body, and reset the connection."""
+    """Send half of the body, and reset the connection (TCP RST, where a close would send FIN)."""
     response = await _send_first_half(request, body)
     if request.transport is not None:
         sock = request.transport.get_extra_info("socket")
@@ -340,7 +378,7 @@ async def _send_half_then_reset(request: web.Request, body: bytes) -> web.Stream
 
 
 async def _send_slowly(request: web.Request, body: bytes, stall_s: float) -> web.StreamResponse:
-    """Send half of the body, and the other half after `stall_s` real seconds; give up once the client disconnects."""
+    """Send half of the body, and the other half after `stall_s` real seconds; stop once the client disconnects."""
     response = await _send_first_half(request, body)
     loop = asyncio.get_running_loop()
     stall_ends_at = loop.time() + stall_s

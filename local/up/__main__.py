@@ -28,7 +28,10 @@ _EXIT_TIMEOUT_S: Final = 5.0
 
 
 def main() -> int:
-    """Run the command and return the exit status: 0 if it succeeded, 2 if not (with one sentence on standard error)."""
+    """Run the command and return the exit status: 0 if it succeeded, 2 if not, 130 after Ctrl-C.
+
+    Before 2, one sentence on standard error gives the reason.
+    """
     parser = argparse.ArgumentParser(prog="python -m local.up", description=__doc__)
     commands = {"start": start, "stop": stop, "clean": clean, "run": run}
     parser.add_argument("command", choices=commands)
@@ -45,15 +48,17 @@ def main() -> int:
     return 0
 
 
-def pid_file(data: Path) -> Path:
+def find_pid_file(data: Path) -> Path:
     """Return the path of the file that the running stack keeps locked, and that holds its process id."""
     return data / "stack.pid"
 
 
 def start(env_file: Path, data: Path) -> None:
-    """Start the stack in the background, and wait until all of it is ready.
+    """Start the stack in the background, wait until all of it is ready, and print its addresses.
 
-    Raises LocalError; then no process of the stack runs.
+    Kills leftovers of a killed run first. Raises LocalError if the stack runs already, the configuration is invalid, a
+    port is in use, or a process does not get ready; unless the stack ran already, no process of it runs then. Ctrl-C
+    during the wait stops the stack, too.
     """
     config = StackConfig(env_file, data)
     if _find_running_pid(data) is not None:
@@ -83,7 +88,10 @@ def start(env_file: Path, data: Path) -> None:
 
 
 def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[bytes]) -> None:
-    """Wait until a process is ready, and print that. Raises LocalError if the stack ends, or after a timeout."""
+    """Wait until a process of the stack is ready, and print that.
+
+    Raises LocalError if the background process `stack` ends, with the last line of its log, or after a timeout.
+    """
     deadline = time.monotonic() + get_ready_timeout_s(name)
     while True:
         with contextlib.suppress(FileNotFoundError):  # a log that is not there yet
@@ -114,9 +122,10 @@ Towerwatch is up ({mails}).
 
 
 def run(env_file: Path, data: Path) -> None:
-    """Run the stack until SIGTERM or SIGINT, and restart every process that ends. `start` runs this in the background.
+    """Run the stack until SIGTERM or SIGINT, restart every process that ends, and stop all processes at the end.
 
-    Raises LocalError.
+    `start` runs this in the background. The lock that other commands look for is held meanwhile. Raises LocalError if
+    another process holds the lock, or if the configuration is invalid.
     """
     config = StackConfig(env_file, data)
     stopping = False
@@ -127,7 +136,7 @@ def run(env_file: Path, data: Path) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop_running)
-    with _hold_lock(pid_file(data)), ProcessSupervisor(config.environment, data) as processes:
+    with _hold_lock(find_pid_file(data)), ProcessSupervisor(config.environment, data) as processes:
         for name in config.names:
             processes.start(name)
         while not stopping:
@@ -138,7 +147,10 @@ def run(env_file: Path, data: Path) -> None:
 
 @contextmanager
 def _hold_lock(path: Path) -> Iterator[None]:
-    """Lock the file for the block, and write this process's id to it. Raises LocalError if another process holds it."""
+    """Lock the file for the block, and write this process's id to it. Raises LocalError at once if it is locked.
+
+    The file is created if necessary, and stays, with the id, after the block; only the lock counts.
+    """
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -151,12 +163,13 @@ def _hold_lock(path: Path) -> Iterator[None]:
 
 
 def _find_running_pid(data: Path) -> int | None:
-    """Return the id of the process that runs the stack, or None if none does.
+    """Return the id of the process that runs the stack, or None if no process does.
 
-    The lock decides, not the number in the file, which survives a crash.
+    The lock decides, not the number in the file, which survives a crash. None, too, in the moment in which a starting
+    process holds the lock and has not written its id yet.
     """
     try:
-        with pid_file(data).open() as file:
+        with find_pid_file(data).open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -167,7 +180,11 @@ def _find_running_pid(data: Path) -> int | None:
 
 
 def stop(_env_file: Path, data: Path) -> None:
-    """Stop the stack in an orderly way, and keep its data; do nothing if it does not run. Raises LocalError."""
+    """Stop the stack by SIGTERM, wait until it has ended, and keep its data.
+
+    If it does not run, only kill leftovers of a killed run. Prints the result. Raises LocalError if the stack does not
+    stop within `_STOP_TIMEOUT_S`.
+    """
     pid = _find_running_pid(data)
     if pid is None:
         kill_leftovers(data)
@@ -196,7 +213,10 @@ def _process_exists(pid: int) -> bool:
 
 
 def clean(_env_file: Path, data: Path) -> None:
-    """Delete the data of this stack and of the demo, if the person confirms it. Raises LocalError."""
+    """Delete the data folders of this stack and of the demo, if the person at the console confirms it.
+
+    Nothing is deleted without data, or for any answer but `y` or `yes`. Raises LocalError if the stack runs.
+    """
     if _find_running_pid(data) is not None:
         raise LocalError("is running; `make down` first")
     folders = [folder for folder in (data, DEMO_DATA) if folder.exists()]

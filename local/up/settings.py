@@ -19,10 +19,19 @@ DATA: Final = ROOT / ".towerwatch" / "data"
 
 
 class StackConfig:
-    """The configuration of a stack for daily use: its processes, ports and environment variables."""
+    """The configuration of a stack for daily use: names of its processes in the order of their start, ports, variables.
+
+    `mailbox` is True if mails go to the mailbox on this machine, False if to SMTP_HOST.
+    """
 
     def __init__(self, env_file: Path, data: Path) -> None:
-        """Read `.env`; variables of the shell take precedence. Raises LocalError."""
+        """Read `.env`, and load the stack's secrets, which are made and stored at the first start.
+
+        The shell's value takes precedence for a variable that `.env` sets; other variables of the shell are ignored,
+        except KAFKA_BOOTSTRAP_SERVERS. Empty values count as not set. The mailbox is used unless SMTP_HOST is set, the
+        stack's own broker unless KAFKA_BOOTSTRAP_SERVERS is. Raises LocalError for an invalid PORT_BASE, for SMTP_HOST
+        without MAIL_FROM, or if the secrets cannot be read.
+        """
         given = {name: value for name, value in dotenv_values(env_file).items() if value}
         given |= {name: value for name, value in os.environ.items() if name in given and value}
         kafka = find_external_bootstrap_servers({**given, **os.environ})
@@ -42,9 +51,9 @@ class StackConfig:
 
 
 def _load_or_make_secrets(data: Path) -> Secrets:
-    """Load the stack's secrets; make and store them at the first start, readable by their owner only.
+    """Load the stack's secrets from `secrets.json`; make and store them at the first start, readable by the owner only.
 
-    Raises LocalError if the file cannot be read.
+    Creates the data folder if necessary. Raises LocalError if the file is not such a JSON object.
     """
     path = data / "secrets.json"
     try:

@@ -53,6 +53,7 @@ class WindowShown:
 
     start: datetime
     count: int
+    """Number of flights that are known; of both directions together for BOTH."""
     known: WindowCoverage
 
 
@@ -65,6 +66,7 @@ class ThresholdShown:
     bound: Bound
     threshold: int
     for_windows: int
+    """Number of windows in a row that must breach the threshold before an alert."""
     interests: int
 
 
@@ -136,7 +138,12 @@ DETAIL_ADAPTER: Final = TypeAdapter(AirportDetail)
 def build_airport_detail(
     join_state: JoinState, icao: str, window: Window, now: datetime, alerts: Iterable[AlertGroup]
 ) -> AirportDetail:
-    """Build the data of an airport's page, with windows of one length. `alerts`: recent ones, the newest first."""
+    """Build the data of an airport's page: its charts with windows of one length, thresholds, breaches and coverage.
+
+    Only the charts depend on `window`: thresholds and breaches are those of all window lengths. Departures come first,
+    then arrivals; a third chart counts both together if an interest with such windows does. `alerts` are taken as they
+    are: recent ones, the newest first. Name and city are empty for an airport that is not in the list of airports.
+    """
     _, traffic = join_state.read_traffic(icao)
     thresholds = join_state.find_thresholds(icao)
     in_force = tuple(sorted((_convert_threshold(each) for each in thresholds.list_in_force()), key=_compute_sort_key))
@@ -171,7 +178,7 @@ def _compute_sort_key(threshold: ThresholdShown) -> tuple[int, int, Bound, int, 
 
 
 def _convert_threshold(threshold: ThresholdInForce) -> ThresholdShown:
-    """Convert a threshold of the index to one that the page shows."""
+    """Convert a threshold of the index to one that the page shows, with the same values."""
     return ThresholdShown(
         threshold.direction,
         threshold.window,
@@ -183,10 +190,12 @@ def _convert_threshold(threshold: ThresholdInForce) -> ThresholdShown:
 
 
 def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], window: Window) -> range:
-    """Return the numbers of the windows that the charts show, the same for all directions to be compared.
+    """Return the numbers of the windows that the charts show: one range for all directions in `past`, to compare them.
 
-    Window `n` starts `n` window lengths after 1970. `past`: the counts of each direction as far back as they are kept.
-    Empty if no direction has coverage or flights.
+    Window `n` starts `n` window lengths after 1970. The range ends with the window of the newest coverage or flight; it
+    begins with the oldest coverage or kept history, but has at least `MIN_WINDOWS` windows, and of more than
+    `MAX_WINDOWS` only the newest. `past`: the counts of each direction as far back as they are kept. The range is empty
+    if no direction has coverage or counts.
     """
     begins, ends = [], []
     for direction, counts in past.items():
@@ -207,13 +216,16 @@ def select_windows(traffic: Traffic, past: Mapping[Direction, HourlyCounts], win
 
 
 def _find_last_hour_with_flights(counts: HourlyCounts) -> int:
-    """Return the last hour that has flights, or the first hour of the counts if no hour has flights."""
+    """Return the last hour (since 1970) that has flights, or the first hour of the counts if no hour has flights."""
     hours = range(counts.end_hour - 1, counts.first_hour, -1)
     return next((hour for hour in hours if counts.total(hour, 1)), counts.first_hour)
 
 
 def _compute_discard_hour(watermark: int) -> int:
-    """Return the hour (since 1970) before which coverage may be discarded already; that happens by whole days."""
+    """Return the hour (since 1970) before which coverage may be discarded already.
+
+    That is a day after `RETAINED_HOURS` before the watermark (seconds since 1970), since whole days are discarded.
+    """
     return watermark // HOUR_S - RETAINED_HOURS + 24
 
 
@@ -227,7 +239,8 @@ def _build_series(
 ) -> Series:
     """Build the series of one direction: the windows with these numbers, the thresholds and their alerts.
 
-    Of the thresholds `in_force` the series takes those of its direction and window length with the most interests.
+    Of the thresholds `in_force` the series takes those of its direction and window length: at most
+    `MAX_CHARTED_THRESHOLDS`, those with the most interests first. The alerts are ordered by the start of their window.
     """
     parts = [(traffic.select_directions(part)[0], past[part]) for part in direction.parts]
     fitting = [each for each in in_force if each.direction is direction and each.window is window]
@@ -247,7 +260,10 @@ def _build_series(
 
 
 def _build_window(number: int, window: Window, parts: list[tuple[DirectionTraffic, HourlyCounts]]) -> WindowShown:
-    """Build one window from the traffic and history of its directions: their flights together, the least coverage."""
+    """Build one window from the traffic and history of its directions: the sum of their flights, the worst coverage.
+
+    The worst coverage is the first that any direction has, of: uncovered, gap, open, from the history, closed.
+    """
     hour = number * window.hours
     start, end = hour * HOUR_S, (hour + window.hours) * HOUR_S
     coverages = {_classify_coverage(direction_traffic, past, hour, start, end) for direction_traffic, past in parts}
@@ -268,9 +284,10 @@ def _build_window(number: int, window: Window, parts: list[tuple[DirectionTraffi
 def _classify_coverage(
     direction_traffic: DirectionTraffic, past: HourlyCounts, hour: int, start: int, end: int
 ) -> WindowCoverage:
-    """Return one direction's coverage of a window.
+    """Return one direction's coverage of the window [start, end).
 
-    `hour`: the window's first hour, in hours since 1970; `start` and `end`: in seconds since 1970.
+    A gap comes before closed or open. A window before the kept coverage is FROM_HISTORY if the history has its hours,
+    else UNCOVERED. `hour`: the window's first hour, in hours since 1970; `start` and `end`: in seconds since 1970.
     """
     if direction_traffic.covered_from is None or direction_traffic.watermark is None:
         return WindowCoverage.UNCOVERED
@@ -284,9 +301,10 @@ def _classify_coverage(
 
 
 def _find_charted_alerts(threshold: ThresholdShown, traffic: Traffic, numbers: range) -> Iterator[ChartedAlert]:
-    """Return the alerts that a threshold causes in the windows shown, except STILL.
+    """Yield the alerts that a threshold causes in the windows shown, except STILL, in the order of the windows.
 
-    The windows are judged for a made-up interest that has this threshold alone and is in effect since before them.
+    The windows are judged for a made-up interest that has this threshold alone and is in effect since `for_windows`
+    windows before them. Nothing is yielded without windows.
     """
     if not numbers:
         return
@@ -315,7 +333,7 @@ def _find_charted_alerts(threshold: ThresholdShown, traffic: Traffic, numbers: r
 
 
 def _build_high_and_low(threshold: ThresholdShown) -> tuple[int | None, int | None]:
-    """Build the fields `high` and `low` of an interest that has this threshold alone."""
+    """Return the fields (high, low) of an interest that has this threshold alone; the other field is None."""
     match threshold.bound:
         case Bound.HIGH:
             return threshold.threshold, None
@@ -326,7 +344,11 @@ def _build_high_and_low(threshold: ThresholdShown) -> tuple[int | None, int | No
 
 
 def build_interest_series(interest: Interest, traffic: Traffic, past: Mapping[Direction, HourlyCounts]) -> Series:
-    """Build the series of one interest: its windows, its own thresholds, and the alerts due to it."""
+    """Build the series of one interest: its windows, its own thresholds, and the alerts due to it, in order of time.
+
+    Unlike the series of an airport, it has no alerts before `effective_from`, and STILL alerts if `repeat` is on.
+    `past`: the counts of each direction as far back as they are kept.
+    """
     numbers = select_windows(traffic, {part: past[part] for part in interest.direction.parts}, interest.window)
     own = {
         bound: ThresholdShown(interest.direction, interest.window, bound, threshold, interest.for_windows, 1)
@@ -349,7 +371,10 @@ def is_alert_due(interest: Interest, state: AlertState) -> bool:
 
 
 def _summarize_coverage(direction: Direction, traffic: Traffic, now: datetime) -> CoverageShown:
-    """Summarize the coverage of one direction: its begin, watermark, lag and gaps."""
+    """Summarize the coverage of one direction (not BOTH): its begin, watermark, lag and gaps, the newest gap first.
+
+    The lag is at least 0. Begin, watermark and lag are None if the direction was never covered.
+    """
     direction_traffic = traffic.select_directions(direction)[0]
     return CoverageShown(
         direction=direction,

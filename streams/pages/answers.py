@@ -35,7 +35,14 @@ from streams.pages.overview import (
     summarize_airport,
 )
 from streams.pages.pulse import WorkerSampler
-from streams.pages.worker import GRAPH_ADAPTER, STATE_ADAPTER, WorkerState, build_graph, build_worker_state, read_counts
+from streams.pages.worker import (
+    GRAPH_ADAPTER,
+    STATE_ADAPTER,
+    WorkerState,
+    build_graph,
+    build_worker_state,
+    read_monitor_counters,
+)
 from streams.recent_activity import RecentActivity
 from streams.routing import ASKED_BY, WorkerResponse, Workers, worker_name
 
@@ -61,7 +68,11 @@ _MOVING_NOTE: Final = "The partition of {airport} is moving from one worker to a
 
 
 class PageError(Exception):
-    """An error that the page reports instead of its content. `detail`: the reason, in one or two sentences."""
+    """An error that a page reports instead of its content, with this HTTP status.
+
+    The routes turn it into an error page or, under /api, into problem details. `detail`: the reason, in one or two
+    sentences, for the person who looks at the page.
+    """
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
         super().__init__(detail)
@@ -75,7 +86,12 @@ class PageError(Exception):
 
 
 class PageResponder:
-    """A builder of responses to the requests for pages, from this worker's tables or by requests to other workers."""
+    """A builder of the responses to the requests for pages, which all routes of one worker share.
+
+    An `answer_for_…` method chooses the worker that must answer: it calls `answer_here` if that is this worker, else it
+    forwards the request and returns the other worker's response. The `render_…` (HTML) and `encode_…` (JSON) methods
+    build responses from this worker's own tables and state; they serve as `answer_here`.
+    """
 
     def __init__(
         self,
@@ -86,9 +102,12 @@ class PageResponder:
         activity: RecentActivity,
         clock: Clock,
     ) -> None:
-        """`airports`: keys of the table of airports. `is_owned`: returns True if this worker owns the airport."""
+        """`airports`: keys of the table of airports. `is_owned`: returns True if this worker owns the airport.
+
+        The caller runs `sampler.take_samples` as a task; without samples, rates are 0 and the loop's lag is unknown.
+        """
         self.workers = Workers(app)
-        self.sampler = WorkerSampler(lambda: read_counts(app))
+        self.sampler = WorkerSampler(lambda: read_monitor_counters(app))
         self._app = app
         self._join_state = join_state
         self._airports = airports
@@ -104,7 +123,12 @@ class PageResponder:
         return worker_name(self.workers.own_url)
 
     async def load_overview(self, whole_group: bool) -> Overview:
-        """Return the overview of all workers, with requests to the others, or of this worker alone."""
+        """Return the overview of all workers if `whole_group`, else that of this worker alone.
+
+        For the whole group the other workers are requested in parallel, and their overviews are merged with this
+        worker's. A worker without a usable response is listed with `answered` False and the reason; its airports are
+        missing. This worker's own part may be `_OVERVIEW_CACHE_S` old.
+        """
         if not whole_group:
             return await self._get_own_overview()
         path = "/api/overview?scope=worker"
@@ -124,14 +148,20 @@ class PageResponder:
         return merge_overviews(own, others, unanswered)
 
     async def _get_own_overview(self) -> Overview:
-        """Return this worker's overview from the cache, or read the tables again if the cache has expired."""
+        """Return this worker's overview from the cache, or read the tables again if the cache has expired.
+
+        Requests that come while the tables are being read wait for the same result.
+        """
         async with self._overview_lock:
             if self._overview is None or time.monotonic() - self._overview[0] > _OVERVIEW_CACHE_S:
                 self._overview = (time.monotonic(), await self._read_own_overview())
             return self._overview[1]
 
     async def _read_own_overview(self) -> Overview:
-        """Read this worker's overview from its tables; without airports while the worker is not ready."""
+        """Read this worker's overview from its tables, in steps that let other tasks run.
+
+        While the worker is not ready, the overview has no airports, and lists this worker with `answered` False.
+        """
         ready = is_ready(self._app)
         shown: list[AirportShown] = []
         now = self._clock.now()
@@ -151,14 +181,19 @@ class PageResponder:
             await asyncio.sleep(0)
 
     def _list_owned_airports(self) -> set[str]:
-        """Return this worker's airports that have flights or interests."""
+        """Return the codes of the airports with flights or interests that this worker owns.
+
+        The index of interests is finished first, without a pause if `_finish_index` has not done so.
+        """
         icaos = {key.decode() for key in self._airports} | set(self._join_state.list_watched_airports())
         return {icao for icao in icaos if self._is_owned(icao)}
 
     async def answer_for_airport(self, request: Request, icao: str, answer_here: Callable[[], Response]) -> Response:
         """Return the response about an airport: from `answer_here` if this worker owns it, else from its owner.
 
-        Raises PageError: an unknown code, an unwatched airport, or an owner that is not ready or unavailable.
+        A request from another worker is never forwarded. Raises PageError: 404 for a malformed code or an airport
+        without flights and interests; 503 if this worker is not ready, or while the partition moves between workers;
+        502 if the owner does not respond in time. An owner's own error response is forwarded as it is.
         """
         if not is_icao(icao):
             raise PageError(HTTPStatus.NOT_FOUND, f"{icao[:20]}: {describe_unknown_code(icao[:20])}")
@@ -186,8 +221,11 @@ class PageResponder:
     ) -> Response:
         """Return the response about an interest: from `answer_here` if this worker owns its airport, else from another.
 
-        `text`: the interest's id as requested. Raises PageError: an invalid id, an unknown interest, or an interest
-        that no worker has while not all workers could be requested.
+        `text`: the interest's id as requested. The id does not contain the airport: this worker searches its own
+        airports, then requests all other workers in parallel and returns the first response with status 200. A
+        request from another worker is answered from this worker's airports alone. Raises PageError: 404 for an
+        invalid id, or if every worker reports that it does not have the interest; 502 if no worker has found the
+        interest and some worker is not ready or did not respond.
         """
         try:
             interest_id = UUID(text)
@@ -219,33 +257,38 @@ class PageResponder:
         raise PageError(HTTPStatus.NOT_FOUND, "No interest has this id: it was removed, or never set.")
 
     def render_airport_page(self, icao: str, window: Window) -> Response:
-        """Return the page of an airport that this worker owns."""
+        """Return the HTML page of an airport that this worker owns, with charts of one window length."""
         detail = build_airport_detail(
             self._join_state, icao, window, self._clock.now(), self._activity.list_alert_groups(icao)
         )
         return build_html_response(rendering.render_airport(detail, self.own_name))
 
     def encode_airport_json(self, icao: str, window: Window) -> Response:
-        """Return the JSON of an airport that this worker owns."""
+        """Return the JSON of an airport that this worker owns: the data of `render_airport_page`."""
         detail = build_airport_detail(
             self._join_state, icao, window, self._clock.now(), self._activity.list_alert_groups(icao)
         )
         return build_json_response(DETAIL_ADAPTER.dump_json(detail))
 
     def render_explain_page(self, interest: Interest, page: int, only_said: bool) -> Response:
-        """Return the page that explains an interest; `only_said`: show only the windows that have an alert."""
+        """Return the HTML page that explains an interest's alerts; this worker must own the interest's airport.
+
+        `page`: number of the page of its table, from 1. `only_said`: show only the windows that have an alert.
+        """
         explanation = explain_interest(self._join_state, interest, self._clock.now())
         return build_html_response(rendering.render_explanation(explanation, page, only_said, self.own_name))
 
     def encode_explain_json(self, interest: Interest) -> Response:
-        """Return the JSON that explains an interest."""
+        """Return the JSON that explains an interest's alerts: all windows, since JSON has no pages."""
         explanation = explain_interest(self._join_state, interest, self._clock.now())
         return build_json_response(EXPLANATION_ADAPTER.dump_json(explanation))
 
     async def answer_for_worker(self, request: Request, answer_here: Callable[[], Response]) -> Response:
-        """Return the response about the worker that the query names, else about this one, from `answer_here`.
+        """Return the response about one worker: from `answer_here` if that is this worker, else from the worker itself.
 
-        Raises PageError: the named worker is not of the group, or unavailable.
+        The query's parameter `worker` names the worker (host and port); without it, and for a request from another
+        worker, it is this one. Raises PageError: 404 if the group has no worker of that name, 502 if the worker does
+        not respond in time.
         """
         name = request.query.get("worker", self.own_name)
         if name == self.own_name or ASKED_BY in request.headers:
@@ -280,7 +323,10 @@ class PageResponder:
 
 
 def _parse_overview(response: WorkerResponse | None) -> Overview | None:
-    """Return the overview in another worker's response. Return None without a response, or if it cannot be decoded."""
+    """Return the overview in another worker's response.
+
+    Return None without a response, for a status other than 200, or if the body cannot be decoded.
+    """
     if response is None or response.status != HTTPStatus.OK:
         return None
     try:
@@ -290,7 +336,7 @@ def _parse_overview(response: WorkerResponse | None) -> Overview | None:
 
 
 def _describe_unwatched_airport(icao: str) -> str:
-    """Return the reason why an airport has no page: the code is unknown, or nobody watches the airport."""
+    """Return the text for an airport without a page: its code is unknown, or it has neither interests nor flights."""
     airport = find_airport(icao)
     if airport is None:
         return f"{icao}: {describe_unknown_code(icao)}"

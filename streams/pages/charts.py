@@ -50,7 +50,7 @@ _STEP_DIGITS: Final = (1, 2, 5)
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """The bar of one window: its height is the number of flights."""
+    """The bar of one window, in percent (x, width) and pixels (y, height): its height shows the number of flights."""
 
     x: float
     width: float
@@ -109,7 +109,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """The chart of one direction of an airport."""
+    """The chart of one direction of an airport: all that a template needs to draw it, in percent and pixels."""
 
     title: str
     summary: str
@@ -129,7 +129,11 @@ class Chart:
 
 
 def build_chart(series: Series) -> Chart | None:
-    """Build the chart of a series of windows. Return None if the series has no window."""
+    """Build the chart of a series of windows. Return None if the series has no window.
+
+    The axis of counts goes from 0 to a round number that is at least the highest count and the highest drawn threshold.
+    A threshold above `_MAX_THRESHOLD_RATIO` times the highest count (taken as at least 4) is named and not drawn.
+    """
     windows = series.windows
     if not windows:
         return None
@@ -155,7 +159,10 @@ def build_chart(series: Series) -> Chart | None:
 
 
 def _build_bar(window: WindowShown, index: int, slot: float, top_count: int, series: Series) -> Bar:
-    """Build the bar of the window at `index`. `slot`: width of a window; `top_count`: count at the top of the plot."""
+    """Build the bar of the window at `index` of the series, centred in the window's slot.
+
+    `slot`: width of a window in percent; `top_count`: count at the top of the plot.
+    """
     css_class = _choose_bar_class(window, series.thresholds)
     height = _compute_bar_height(window, top_count, css_class)
     return Bar(
@@ -205,7 +212,11 @@ def _choose_count_ticks(highest: int) -> tuple[int, ...]:
 
 
 def _choose_bar_class(window: WindowShown, thresholds: Sequence[ThresholdShown]) -> str:
-    """Return the CSS classes of a window's bar, as `Bar.css_class` lists them."""
+    """Return the CSS classes of a window's bar, as `Bar.css_class` lists them.
+
+    The class of the coverage is followed by `over` or `under` if the count breaches any of the thresholds for certain;
+    by `over` alone if it breaches thresholds of both bounds.
+    """
     coverage_class = {
         WindowCoverage.GAP: "gap",
         WindowCoverage.OPEN: "open",
@@ -223,7 +234,11 @@ def _choose_bar_class(window: WindowShown, thresholds: Sequence[ThresholdShown])
 
 
 def _choose_breach_class(bound: Bound) -> tuple[str, tuple[WindowCoverage, ...]]:
-    """Return the CSS class of a window in breach of a bound, and the coverages with which such a breach is certain."""
+    """Return the CSS class of a window in breach of a bound, and the coverages with which such a breach is certain.
+
+    A count above a high threshold is certain in an open window or one with a gap, too; one below a low threshold only
+    in a closed window.
+    """
     match bound:
         case Bound.HIGH:
             return "over", (
@@ -239,7 +254,10 @@ def _choose_breach_class(bound: Bound) -> tuple[str, tuple[WindowCoverage, ...]]
 
 
 def _build_bands(windows: Sequence[WindowShown], slot: float) -> tuple[Band, ...]:
-    """Build one band for each run of neighbouring windows that a gap touches, or that are not covered."""
+    """Build one band for each run of neighbouring windows that all have a gap, or that all are not covered.
+
+    Other windows have no band. `slot`: width of a window in percent.
+    """
     texts = {
         WindowCoverage.GAP: ("gap", "a gap in coverage: the source will never tell of all flights here"),
         WindowCoverage.UNCOVERED: ("not-covered", "not covered"),
@@ -257,7 +275,11 @@ def _build_bands(windows: Sequence[WindowShown], slot: float) -> tuple[Band, ...
 
 
 def _build_threshold_lines(thresholds: Sequence[ThresholdShown], top_count: int) -> tuple[ThresholdLine, ...]:
-    """Build the line of each threshold. An earlier threshold gets its label first; a later one only if it has room."""
+    """Build the line and the breach area of each threshold, in the order of `thresholds`.
+
+    The breach area lies above the line of a high threshold and below that of a low one. A label is left out if it is
+    nearer than `_MIN_LABEL_DISTANCE` to the label of an earlier threshold.
+    """
     label_positions: list[float] = []
     lines = []
     for threshold in thresholds:
@@ -289,10 +311,15 @@ def _build_threshold_lines(thresholds: Sequence[ThresholdShown], top_count: int)
 
 
 _STATES_BY_SEVERITY: Final = (AlertState.FIRING, AlertState.WITHDRAWN, AlertState.RESOLVED, AlertState.STILL)
+"""States of alerts, the gravest first."""
 
 
 def _build_alert_markers(series: Series, slot: float) -> tuple[AlertMarker, ...]:
-    """Build one marker for each window with alerts: the symbol of the gravest alert, and all alerts in the tooltip."""
+    """Build one marker for each window with alerts: the symbol of the gravest alert, and all alerts in the tooltip.
+
+    The tooltip lists the gravest alert first, by `_STATES_BY_SEVERITY`. Alerts of windows out of the series are left
+    out.
+    """
     by_start: dict[datetime, list[ChartedAlert]] = defaultdict(list)
     for alert in series.statements:
         by_start[alert.start].append(alert)
@@ -318,9 +345,9 @@ def _build_alert_markers(series: Series, slot: float) -> tuple[AlertMarker, ...]
 
 
 def _build_time_ticks(windows: Sequence[WindowShown], length: Window, slot: float) -> tuple[Tick, ...]:
-    """Build the ticks of the time axis: every six hours, days or Mondays, according to the length of the windows.
+    """Build the ticks of the time axis: every six hours for windows of 1 h, every day for 6 h, every Monday for 1 d.
 
-    A tick so near the right edge that its label would be cut is left out.
+    About every second one is minor. A tick so near the right edge that its label would be cut is left out.
     """
     ticks = []
     for index, window in enumerate(windows):
@@ -341,7 +368,10 @@ def _build_time_ticks(windows: Sequence[WindowShown], length: Window, slot: floa
 
 
 def _describe_chart(series: Series, highest_count: int) -> str:
-    """Return a chart in one sentence: its time, its newest closed and its highest count, and its FIRING alerts."""
+    """Return a chart in one sentence: its time, its newest closed and its highest count, its number of FIRING alerts.
+
+    The newest closed count is left out if no window is closed.
+    """
     first, last = series.windows[0], series.windows[-1]
     span = f"{format_window(first.start, series.window)} to {format_window(last.start, series.window)} UTC"
     fired = sum(alert.state is AlertState.FIRING for alert in series.statements)
@@ -367,7 +397,10 @@ class Sparkline:
 
 
 def build_sparkline(values: Sequence[int], slots: int, gaps: Sequence[int] = ()) -> Sparkline:
-    """Build a sparkline whose last value fills the last of `slots` slots. `gaps`: indexes in `values`."""
+    """Build a sparkline whose last value fills the last of `slots` slots; empty slots come first.
+
+    Heights are in percent of the highest value. `gaps`: indexes in `values`, of which there are at most `slots`.
+    """
     top = max([*values, 1])
     missing = slots - len(values)
     heights = (0.0,) * missing + tuple(_round_pixels(100 * value / top) for value in values)

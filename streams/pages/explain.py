@@ -22,7 +22,7 @@ WINDOWS_PER_PAGE: Final = 48
 
 @dataclass(frozen=True, slots=True)
 class BoundExplanation:
-    """The judgement of one threshold on a window."""
+    """The judgement of one threshold on a window: its state, whether an alert is due, and the reason."""
 
     bound: Bound
     state: AlertState | None
@@ -37,7 +37,7 @@ class BoundExplanation:
 
 @dataclass(frozen=True, slots=True)
 class WindowExplanation:
-    """A window, and the judgement of each threshold on it."""
+    """A window with its count, and the judgement of each threshold of the interest on it."""
 
     start: datetime
     end: datetime
@@ -60,7 +60,7 @@ class WindowExplanation:
 
 @dataclass(frozen=True, slots=True)
 class InterestExplanation:
-    """An interest, and the explanation of every window whose flights are still kept."""
+    """An interest, the explanation of every window whose flights are still kept, and the series of its chart."""
 
     interest_id: UUID
     airport: str
@@ -90,9 +90,11 @@ EXPLANATION_ADAPTER: Final = TypeAdapter(InterestExplanation)
 
 
 def explain_interest(join_state: JoinState, interest: Interest, now: datetime) -> InterestExplanation:
-    """Judge each window again by the interest's present version and the present counts, and explain the result.
+    """Build the explanation of an interest: judge its windows again, and give the reason of each result in words.
 
-    An alert that an earlier version raised, or that was withdrawn, is therefore not in the explanation.
+    The windows are those whose flights are still kept, the newest first. They are judged by the interest's present
+    version and the present counts: an alert that an earlier version raised, or that was withdrawn, is therefore not in
+    the explanation. Name is empty for an airport that is not in the list of airports.
     """
     _, traffic = join_state.read_traffic(interest.airport)
     listed = find_airport(interest.airport)
@@ -117,7 +119,10 @@ def explain_interest(join_state: JoinState, interest: Interest, now: datetime) -
 
 
 def _explain_windows(interest: Interest, judged: list[WindowVerdict]) -> Iterator[WindowExplanation]:
-    """Explain the verdict on each window, in order of time, and count the windows in breach in a row."""
+    """Yield the explanation of each window, in the order of `judged`, which must be the order of time.
+
+    Counts, for each bound, the windows in breach in a row, which the reasons name.
+    """
     runs = dict.fromkeys(Bound, 0)
     for verdict in judged:
         bounds = []
@@ -134,7 +139,8 @@ def _explain_windows(interest: Interest, judged: list[WindowVerdict]) -> Iterato
 def _is_part_of_run(bound: Bound, verdict: WindowVerdict, threshold: int) -> bool:
     """Return True if the window counts in a run of windows in breach of the threshold.
 
-    False if its count breaches no threshold or may still change back, as a low count in an open window.
+    False if its count does not breach the threshold, if a gap touches the window or it is not judged, or if the breach
+    may still end, as of a low threshold in an open window.
     """
     known = (Knowledge.CLOSED, Knowledge.OPEN) if bound.can_breach_while_open else (Knowledge.CLOSED,)
     return verdict.knowledge in known and bound.is_breached(verdict.count, threshold)
@@ -145,7 +151,8 @@ def _explain_bound(
 ) -> str:
     """Return the reason of a threshold's state on a window, or of its missing state (None), in one sentence.
 
-    `run`: number of windows in breach in a row, this one included.
+    A window that is not judged, has a gap, or is open under a low threshold is explained by that alone. `run`: number
+    of windows in breach in a row, this one included.
     """
     match verdict.knowledge:
         case Knowledge.EARLY:

@@ -33,7 +33,7 @@ AIRPORTS_PER_PAGE: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class DirectionShown:
-    """The coverage and the hourly counts of one direction of an airport."""
+    """The coverage, the last hourly counts (at most `SHOWN_HOURS`) and the lag of one direction of an airport."""
 
     watermark: str | None
     """End of the coverage, ISO 8601 in UTC. None: never covered."""
@@ -64,7 +64,7 @@ class BreachShown:
 
 @dataclass(frozen=True, slots=True)
 class AirportShown:
-    """The summary of one airport."""
+    """The summary of one airport in the overview: recent counts, interests, thresholds, and interests in breach."""
 
     icao: str
     name: str
@@ -84,7 +84,7 @@ class AirportShown:
 
 @dataclass(frozen=True, slots=True)
 class WorkerShown:
-    """A worker of the group."""
+    """A worker of the group in the overview, and whether its airports and alerts are included."""
 
     name: str
     """Host and port."""
@@ -144,13 +144,16 @@ AIRPORTS_ADAPTER: Final = TypeAdapter(tuple[AirportShown, ...])
 
 
 def _compute_rate(by_second: Sequence[int]) -> float:
-    """Return the mean per second over the last `RATE_INTERVAL_S` seconds."""
+    """Return the mean per second over the last `RATE_INTERVAL_S` values; missing values count as 0."""
     last = by_second[-RATE_INTERVAL_S:]
     return sum(last) / RATE_INTERVAL_S
 
 
 def summarize_airport(join_state: JoinState, icao: str, now: datetime) -> AirportShown:
-    """Summarize one airport from its traffic and its thresholds."""
+    """Summarize one airport: the recent counts of both directions, its interests, its thresholds and its breaches.
+
+    Name and city are empty for an airport that is not in the list of airports.
+    """
     _, traffic = join_state.read_traffic(icao)
     thresholds = join_state.find_thresholds(icao)
     listed = find_airport(icao)
@@ -168,7 +171,11 @@ def summarize_airport(join_state: JoinState, icao: str, now: datetime) -> Airpor
 
 
 def _summarize_direction(traffic: DirectionTraffic, now: datetime) -> DirectionShown:
-    """Summarize one direction: the counts of its last covered hours, the gaps in them and the lag."""
+    """Summarize one direction: the counts of its last covered hours, the gaps in them and the lag.
+
+    Only whole hours before the watermark are counted, at most `SHOWN_HOURS`. The lag is at least 0. Without coverage
+    the summary is empty.
+    """
     if traffic.watermark is None or traffic.covered_from is None:
         return DirectionShown(None, ())
     last = traffic.watermark // HOUR_S
@@ -185,7 +192,10 @@ def _summarize_direction(traffic: DirectionTraffic, now: datetime) -> DirectionS
 def build_overview(
     airports: Iterable[AirportShown], activity: RecentActivity, now: datetime, workers: Iterable[WorkerShown]
 ) -> Overview:
-    """Build the overview of one worker from its airports and its recent activity."""
+    """Build the overview of one worker from its airports, sorted by code, and its recent activity.
+
+    The newest `SHOWN_ALERTS` groups of alerts and the rates of the last `SHOWN_SECONDS` seconds are included.
+    """
     return Overview(
         at=now,
         airports=tuple(sorted(airports, key=lambda each: each.icao)),
@@ -197,10 +207,11 @@ def build_overview(
 
 
 def merge_overviews(own: Overview, others: Iterable[Overview], unanswered: Iterable[WorkerShown]) -> Overview:
-    """Merge the overviews of all workers into one.
+    """Merge the overviews of all workers into one: airports by code, the newest `SHOWN_ALERTS` alerts, summed rates.
 
-    `own`: this worker's. `unanswered`: the workers without a usable answer. If two workers report the same airport, as
-    around a rebalance, the first report is taken, this worker's before all others.
+    `own`: this worker's, whose time is taken. `unanswered`: the workers without a usable answer; all workers are sorted
+    by name. If two workers report the same airport, as around a rebalance, the first report is taken, this worker's
+    before all others.
     """
     overviews = (own, *others)
     airports = {each.icao: each for part in reversed(overviews) for each in part.airports}

@@ -18,11 +18,15 @@ class LoopLag:
 
     newest_ms: float
     median_ms: float
+    """Median; of an even number of samples, the larger of the middle two."""
     most_ms: float
 
 
 class WorkerSampler:
-    """A sampler of the event loop's lag and of counters, which samples while `take_samples` runs."""
+    """A sampler of the event loop's lag and of counters, once a second while the task `take_samples` runs.
+
+    It keeps one minute of lags and ten seconds of counters, from which the pages get lags and rates.
+    """
 
     def __init__(
         self,
@@ -30,7 +34,10 @@ class WorkerSampler:
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = asyncio.sleep,
     ) -> None:
-        """`counts`: returns the counters' present values, by name. `monotonic` and `sleep`: in seconds."""
+        """`counts`: returns the counters' present values, by name, which grow from 0 since the worker's start.
+
+        `monotonic` and `sleep`: in seconds.
+        """
         self._counts = counts
         self._monotonic = monotonic
         self._sleep = sleep
@@ -39,7 +46,10 @@ class WorkerSampler:
         self._samples: deque[tuple[float, dict[str, int]]] = deque([(self._started_at, {})], maxlen=11)
 
     async def take_samples(self) -> None:
-        """Take a sample each second, until the task is cancelled."""
+        """Take a sample of lag and counters each second, until the task is cancelled; the first after one second.
+
+        The lag is the time by which a sleep of one second took longer.
+        """
         while True:
             due = self._monotonic() + SAMPLE_INTERVAL_S
             await self._sleep(SAMPLE_INTERVAL_S)  # type: ignore[misc]
@@ -53,14 +63,17 @@ class WorkerSampler:
         return self._monotonic() - self._started_at
 
     def compute_loop_lag(self) -> LoopLag | None:
-        """Return the lag of the event loop over the last minute; None before the first sample."""
+        """Return the newest, median and largest lag of the last minute; None before the first sample."""
         if not self._lags:
             return None
         ordered = sorted(self._lags)
         return LoopLag(*(round(1000 * lag, 1) for lag in (self._lags[-1], ordered[len(ordered) // 2], ordered[-1])))
 
     def compute_rate(self, name: str) -> float:
-        """Return the growth of a counter per second over the last ten samples; 0 for a name that was never counted."""
+        """Return the growth of a counter per second over the last ten samples, or since the start if they are fewer.
+
+        0 before the first sample, and for a name that was never counted.
+        """
         (began, before), (ended, after) = self._samples[0], self._samples[-1]
         growth = after.get(name, 0) - before.get(name, 0)
         return growth / (ended - began) if ended > began else 0.0

@@ -32,7 +32,7 @@ class StaticFile:
 
 
 def _load_static_files() -> dict[str, StaticFile]:
-    """Load the files of the folder `static` whose content type is known, by name."""
+    """Read the files of the folder `static` into memory, by name; those of an unknown content type are left out."""
     folder = files("streams") / "static"
     return {
         path.name: StaticFile(_CONTENT_TYPES[path.name.rpartition(".")[2]], path.read_bytes())
@@ -82,7 +82,11 @@ _TEMPLATES.globals.update(
 
 
 def render_overview(overview: Overview, page: int, only_breaches: bool, answered_by: str) -> str:
-    """Return the HTML of the overview. `page`: the page of its table, from 1; a number above the last is the last."""
+    """Return the HTML of the overview, with one page of its table of airports.
+
+    `page`: number of the table's page, from 1; a number out of range is replaced by the nearest one. `only_breaches`:
+    list only the airports with interests in breach. `answered_by`: name of the worker that answers.
+    """
     airports = overview.airports_in_breach if only_breaches else overview.airports
     pages = max(-(-len(airports) // AIRPORTS_PER_PAGE), 1)
     page = min(max(page, 1), pages)
@@ -99,15 +103,15 @@ def render_overview(overview: Overview, page: int, only_breaches: bool, answered
 
 
 def render_airport(detail: AirportDetail, answered_by: str) -> str:
-    """Return the HTML of one airport's page, with windows of one length."""
+    """Return the HTML of one airport's page. `answered_by`: name of the worker that answers."""
     return _TEMPLATES.get_template("airport.html").render(detail=detail, answered_by=answered_by)
 
 
 def render_explanation(explanation: InterestExplanation, page: int, only_said: bool, answered_by: str) -> str:
     """Return the HTML that explains an interest's windows, the newest first.
 
-    `page`: the page of the table of windows, from 1; a number above the last is the last. `only_said`: show only the
-    windows that have an alert.
+    `page`: number of the page of the table of windows, from 1; a number out of range is replaced by the nearest one.
+    `only_said`: list only the windows that have an alert. `answered_by`: name of the worker that answers.
     """
     windows = tuple(window for window in explanation.windows if window.has_alert) if only_said else explanation.windows
     pages = max(-(-len(windows) // WINDOWS_PER_PAGE), 1)

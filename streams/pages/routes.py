@@ -33,6 +33,7 @@ def serve_pages(
 ) -> None:
     """Add the pages for people, and the same data as JSON under /api, to the app's web server.
 
+    Also adds the task to the app that samples the event loop's lag and the counters while the app runs.
     `airports`: the keys of the table of airports. `is_owned`: returns True if this worker owns the airport's partition;
     tables in memory also keep entries of partitions that other workers own now. `clock`: the clock of the flights.
     """
@@ -40,7 +41,7 @@ def serve_pages(
     app.task(responder.sampler.take_samples)
 
     def add_page(path: str, name: str, answer: Callable[..., Awaitable[Response]]) -> None:
-        """Add a page whose PageErrors become an error page, or problem details under /api."""
+        """Add a page, which `answer` builds. A PageError becomes an error page, or problem details under /api."""
         is_api = path.startswith("/api/")
 
         async def view(_view, request, **parts):  # type: ignore[no-untyped-def]
@@ -127,25 +128,31 @@ def serve_pages(
 
 
 def _choose_search_page(wanted: str) -> str:
-    """Return the path of the page for a search text: an interest's id, else an airport's code, valid or not."""
+    """Return the path of the page for a search text: of an interest for a UUID, else of an airport, valid or not.
+
+    Return the overview's path for an empty text. An airport's code is put in upper case and cut to 20 characters.
+    """
     with suppress(ValueError):
         return f"/explain/{UUID(wanted)}"
     return f"/airports/{quote(wanted.upper()[:20], safe='')}" if wanted else "/overview"
 
 
 def _is_whole_group_requested(request: Request) -> bool:
-    """Return True if a request is about the whole group, False if about this worker alone."""
+    """Return True if a request is about the whole group, False if about this worker alone.
+
+    False for `scope=worker` in the query, and for a request from another worker.
+    """
     return request.query.get("scope") != "worker" and ASKED_BY not in request.headers
 
 
 def _parse_page_number(request: Request) -> int:
-    """Return the page number in the query; 1 if the number is missing or invalid."""
+    """Return the page number in the query; 1 if the number is missing or invalid, or has more than six digits."""
     text = request.query.get("page", "1")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 1
 
 
 def _parse_window(request: Request) -> Window:
-    """Return the window length in the query, one hour if it is missing. Raises PageError if it is invalid."""
+    """Return the window length in the query, one hour if it is missing. Raises PageError (404) if it is invalid."""
     text = request.query.get("window", Window.ONE_HOUR)
     try:
         return Window(text)
@@ -154,7 +161,7 @@ def _parse_window(request: Request) -> Window:
 
 
 def _build_error_page(error: PageError, answered_by: str) -> Response:
-    """Build the HTML page that reports an error."""
+    """Build the HTML page that reports an error, with the error's status and a title that fits the status."""
     titles = {HTTPStatus.NOT_FOUND: "Not found", HTTPStatus.BAD_GATEWAY: "No answer"}
     title = titles.get(error.status, "Not ready")
     return build_html_response(
@@ -163,6 +170,6 @@ def _build_error_page(error: PageError, answered_by: str) -> Response:
 
 
 def _build_problem_response(error: PageError) -> Response:
-    """Build the response with the problem details of an error (RFC 9457)."""
+    """Build the response with the problem details of an error as JSON (RFC 9457), with the error's status."""
     problem = {"title": error.status.phrase, "status": error.status.value, "detail": error.detail}
     return build_json_response(json.dumps(problem).encode(), error.status, "application/problem+json")

@@ -33,19 +33,25 @@ def format_number(value: int) -> str:
 
 
 def pluralize(value: int, one: str, many: str | None = None) -> str:
-    """Return a count with its unit, singular or plural; `many`: the plural, if it is not `one` with an s."""
+    """Return a count with its unit, singular only for 1, as `1,000 alerts`.
+
+    `many`: the plural, if it is not `one` with an s.
+    """
     return f"{value:,} {one if value == 1 else many or f'{one}s'}"
 
 
 def format_rate(per_second: float) -> str:
-    """Return a rate per second: with one decimal below 10, else as a whole number with commas."""
+    """Return a rate per second: with one decimal below 10, else as a whole number with commas; 0 as `0`."""
     if per_second and per_second < 10:
         return f"{per_second:.1f}"
     return f"{per_second:,.0f}"
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration in its two largest units, as `2 h 20 min`; a negative one as `0 s`."""
+    """Return a duration (seconds) in its two largest units, rounded down, as `2 h 20 min`; a negative one as `0 s`.
+
+    One unit alone below an hour, and if the second is 0. Hours are the largest unit below two days.
+    """
     whole = max(int(seconds), 0)
     if whole < _MINUTE_S:
         return f"{whole} s"
@@ -82,7 +88,11 @@ def parse_iso(text: str) -> datetime:
 
 
 def format_interval(start: datetime, end: datetime) -> str:
-    """Return an interval of time: a whole day by its date alone, an interval within one day with its date once."""
+    """Return an interval of time in words, without year.
+
+    A whole day from midnight is its date alone. An interval within one day, which may end at the next midnight, has its
+    date once, as `Fri 8 Feb 13:00–14:00`; any other interval has both dates.
+    """
     if (end - start).total_seconds() == _DAY_S and start.hour == 0 == start.minute:
         return format_day(start)
     if start.date() == end.date() or (end.hour == end.minute == 0 and (end - start).total_seconds() < _DAY_S):
@@ -122,7 +132,10 @@ def describe_run(for_windows: int) -> str:
 
 
 def _choose_symbol(bound: Bound, state: AlertState) -> str:
-    """Return the symbol of an alert: filled for FIRING, hollow for STILL, pointing up for high and down for low."""
+    """Return the symbol of an alert: a triangle for FIRING (filled) and STILL (hollow), a check mark or a cross else.
+
+    The triangle points up for a high threshold and down for a low one; RESOLVED and WITHDRAWN are the same for both.
+    """
     match state:
         case AlertState.RESOLVED:
             return "✓"

@@ -29,7 +29,7 @@ class MemberShown:
 
 @dataclass(frozen=True, slots=True)
 class TableShown:
-    """One table of a worker."""
+    """One table of a worker on its page: its number of entries, its writes, and its changelog."""
 
     name: str
     says: str
@@ -59,7 +59,7 @@ class AgentShown:
 
 @dataclass(frozen=True, slots=True)
 class TopicShown:
-    """A topic that the worker reads or writes."""
+    """A topic that the worker reads or writes, with its messages, their rate and the backlog."""
 
     name: str
     messages: int
@@ -72,7 +72,7 @@ class TopicShown:
 
 @dataclass(frozen=True, slots=True)
 class RecoveryShown:
-    """The recovery of the tables from their changelogs."""
+    """The progress of the present recovery of the tables from their changelogs, or the duration of the last one."""
 
     is_recovering: bool
     remaining: int
@@ -83,7 +83,7 @@ class RecoveryShown:
 
 @dataclass(frozen=True, slots=True)
 class WorkerState:
-    """The state of one worker as its pages show it."""
+    """The state of one worker: all that its page /stats and its graph show, and its JSON."""
 
     name: str
     at: datetime
@@ -92,7 +92,9 @@ class WorkerState:
     state: str
     """One of: ready, recovering, rebalancing, starting, stopping."""
     partitions: tuple[int, ...]
+    """Numbers of the partitions of airports that this worker owns."""
     all_partitions: int
+    """Number of the partitions of airports, of all workers together."""
     members: tuple[MemberShown, ...]
     tables: tuple[TableShown, ...]
     agents: tuple[AgentShown, ...]
@@ -100,6 +102,7 @@ class WorkerState:
     outputs: tuple[TopicShown, ...]
     recovery: RecoveryShown
     rebalances: int
+    """Number of rebalances since the worker's start."""
     loop_lag: LoopLag | None
     """None: no sample yet."""
     store: str
@@ -128,8 +131,12 @@ GRAPH_ADAPTER: Final = TypeAdapter(ProcessingGraph)
 _OUTPUTS: Final = (ALERTS_RAISED.name, ALERTS_DEAD_LETTER.name)
 
 
-def read_counts(app: faust.App) -> dict[str, int]:
-    """Return the present counters of Faust's monitor for `WorkerSampler`, by the names that `compute_rate` is given."""
+def read_monitor_counters(app: faust.App) -> dict[str, int]:
+    """Return the counters of Faust's monitor, each cumulative since the worker's start, by name.
+
+    The names are `in TOPIC` (messages received), `out TOPIC` (messages sent), `table NAME` (keys written) and `events`
+    (events of all agents). `WorkerSampler` reads the counters each second and computes rates from them.
+    """
     monitor = app.monitor
     counts = {f"in {topic}": count for topic, count in monitor.messages_received_by_topic.items()}
     counts |= {f"out {topic}": count for topic, count in monitor.messages_sent_by_topic.items()}
@@ -139,7 +146,11 @@ def read_counts(app: faust.App) -> dict[str, int]:
 
 
 def build_worker_state(app: faust.App, workers: Workers, sampler: WorkerSampler, now: datetime) -> WorkerState:
-    """Build the present state of this worker."""
+    """Build the present state of this worker from its app's monitor, its tables and the last assignment.
+
+    Rates and the event loop's lag are those of `sampler`. Partitions are empty before the first assignment; members,
+    tables, agents and inputs are sorted.
+    """
     members = workers.list_partitions()
     return WorkerState(
         name=worker_name(workers.own_url),
@@ -161,12 +172,15 @@ def build_worker_state(app: faust.App, workers: Workers, sampler: WorkerSampler,
 
 
 def build_graph(state: WorkerState) -> ProcessingGraph:
-    """Build the processing graph of a worker from its state."""
+    """Build the processing graph of a worker from its state: the state's agents, topics and tables, and no more."""
     return ProcessingGraph(state.name, state.at, state.agents, state.inputs, state.tables, state.outputs)
 
 
 def _name_state(app: faust.App) -> str:
-    """Return the name of the app's present state, as `WorkerState.state` lists them."""
+    """Return the name of the app's present state, as `WorkerState.state` lists them.
+
+    Of several that apply, the first of: stopping, ready, recovering, rebalancing, starting.
+    """
     if app.should_stop:
         return "stopping"
     if is_ready(app):
@@ -186,7 +200,10 @@ def _list_topics(agent: Any) -> tuple[str, ...]:
 
 
 def _summarize_table(app: faust.App, name: str, table: Any, sampler: WorkerSampler) -> TableShown:
-    """Summarize one table: its entries, its writes and its changelog."""
+    """Summarize one table: its entries, its writes since the start and their rate, and its changelog.
+
+    Writes are 0 for a table that the monitor has not seen written yet.
+    """
     entries, is_estimate = _count_entries(table)
     monitored = app.monitor.tables.get(name)
     return TableShown(
@@ -201,9 +218,10 @@ def _summarize_table(app: faust.App, name: str, table: Any, sampler: WorkerSampl
 
 
 def _count_entries(table: Any) -> tuple[int | None, bool]:
-    """Return the number of entries in a table's store, and True if the number is an estimate, as with RocksDB.
+    """Return the number of entries in a table's store, and True if the store gives an estimate, as RocksDB does.
 
-    RocksDB would have to read all entries to count them. The number is None while a rebalance closes the store.
+    A table in memory is counted exactly (False). RocksDB would have to read all entries to count them: its estimates
+    are added over the open partitions. The number is None while a rebalance closes the store.
     """
     databases: Mapping[int, Any] | None = getattr(table.data, "_dbs", None)
     if databases is None:
@@ -214,7 +232,10 @@ def _count_entries(table: Any) -> tuple[int | None, bool]:
 
 
 def _summarize_agent(app: faust.App, name: str, agent: Any, sampler: WorkerSampler) -> AgentShown:
-    """Summarize one agent. Its events are those of the app, which has one agent."""
+    """Summarize one agent: the last part of its name, its topics and its events.
+
+    Its events are those of the app, which has one agent.
+    """
     return AgentShown(
         name=name.rpartition(".")[2],
         topics=_list_topics(agent),
@@ -224,7 +245,10 @@ def _summarize_agent(app: faust.App, name: str, agent: Any, sampler: WorkerSampl
 
 
 def _summarize_input(app: faust.App, topic: str, sampler: WorkerSampler) -> TopicShown:
-    """Summarize a topic that the worker reads, with the backlog of the worker's partitions."""
+    """Summarize a topic that the worker reads: its messages received, their rate, and the worker's backlog.
+
+    The backlog is that of the partitions that are assigned to this worker at present.
+    """
     monitor = app.monitor
     own = [tp for tp in app.assignor.assigned_actives() if tp.topic == topic]
     return TopicShown(
@@ -244,13 +268,17 @@ def _compute_backlog(own: Iterable[TP], ends: Mapping[TP, int], committed: Mappi
 
 
 def _summarize_output(app: faust.App, topic: str, sampler: WorkerSampler) -> TopicShown:
-    """Summarize a topic that the worker writes."""
+    """Summarize a topic that the worker writes: its messages sent and their rate; its backlog is None."""
     sent: Counter[str] = app.monitor.messages_sent_by_topic
     return TopicShown(topic, sent[topic], round(sampler.compute_rate(f"out {topic}"), 2), None)
 
 
 def _summarize_recovery(app: faust.App) -> RecoveryShown:
-    """Summarize the recovery: the progress of the present one, or the duration of the last one."""
+    """Summarize the recovery of the tables: the progress of the present one, or the duration of the last one.
+
+    During a recovery, `last_s` is the time since its begin and `remaining` counts the records still to be read; after
+    it, `remaining` is 0. `last_s` is None before the first recovery.
+    """
     recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # not in the interface
     began, ended = recovery._recovery_started_at, recovery._recovery_ended_at  # Faust has no public name for them
     if app.in_recovery:

@@ -256,8 +256,8 @@ def test_the_demo_sends_exactly_the_expected_mails(cluster: Cluster) -> None:
         return httpx.get(f"http://{worker.address}:8080/api/airports", timeout=60).raise_for_status().text
 
     with httpx.Client(base_url="https://localhost", transport=gateway, timeout=60) as people:
-        doors = story.ClusterAccess(people, mails=lambda: encode_mails(mailbox), airports=airports)
-        wrong = story.run_scenario(doors, interests, expected, Screen())
+        clients = story.ClusterClients(people, fetch_mails=lambda: encode_mails(mailbox), fetch_airports=airports)
+        wrong = story.run_scenario(clients, interests, expected, Screen())
     assert not wrong, wrong
     routed = {each.address for name in ("user-manager", "collector") for each in cluster.replicas[name]}
     assert gateway.asked == routed
