@@ -69,7 +69,7 @@ def run_schemathesis(url: str, config: Path, directory: Path, examples: int, *op
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=550,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

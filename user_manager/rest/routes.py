@@ -103,6 +103,8 @@ _EMAIL: Final = {
         "description": "The address of the account, with percent-encoding.",
     }
 }
+_EMAIL_OR_OTHER_TEXT: Final = {"email": {name: value for name, value in _EMAIL["email"].items() if name != "format"}}
+"""The path parameter of a route that also answers for a text that is no address: no account has it."""
 
 
 class _AddressConverter(BaseConverter):
@@ -257,7 +259,7 @@ def build_users_blueprint(
     @describe(
         "Say whether an account has this address",
         auth="operator",
-        path=_EMAIL,
+        path=_EMAIL_OR_OTHER_TEXT,
         answers={200: ResponseDescription(Existence)},
         problems=(404, 503),
     )
