@@ -80,7 +80,7 @@ class SinkTarget:
         """Send mails in the original's shape, each over a connection of its own, and return the rate."""
         context = ssl.create_default_context(cafile=self.trusted)
         mails = [_build_plain_mail(number) for number in range(count)]
-        stopwatch = Stopwatch(self.sink)
+        stopwatch = SegmentTimer(self.sink)
         for mail in mails:
             with smtplib.SMTP(HOST, self.sink.ports[True, self.reply_ms], local_hostname="benchmark") as client:
                 if self.security == "starttls":
@@ -112,7 +112,7 @@ class SinkTarget:
                     await server.send(mail)
 
             await asyncio.gather(*(server.send(_build_plain_mail(number)) for number in range(AT_A_TIME)))
-            stopwatch = Stopwatch(self.sink)
+            stopwatch = SegmentTimer(self.sink)
             await asyncio.gather(*(sender() for _ in range(AT_A_TIME)))
             rate = stopwatch.rate(count)
             await server.close()
@@ -131,7 +131,7 @@ class MailRate:
     """The share of its processor that the sink was busy, from 0 to 1."""
 
 
-class Stopwatch:
+class SegmentTimer:
     """A stopwatch for a round, started when it is created."""
 
     def __init__(self, sink: MailSink) -> None:

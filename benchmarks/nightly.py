@@ -36,7 +36,7 @@ from uuid import UUID
 from benchmarks.mail_sink import HOST, MailSink, running_sink
 from benchmarks.mails import LOGIN, SinkTarget
 from benchmarks.streams.figures import progress, report
-from benchmarks.streams.kafka import Cluster
+from benchmarks.streams.kafka import BenchmarkBroker
 from benchmarks.streams.traffic import Record
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
@@ -85,13 +85,13 @@ def main() -> int:
             running_sink(folder) as sink,
             _running_user_manager(people) as user_manager,
         ):
-            cluster = Cluster(broker.bootstrap_servers)
+            cluster = BenchmarkBroker(broker.bootstrap_servers)
             _measure_and_report(cluster, folder, sink, trusted, user_manager, people)
     return 0
 
 
 def _measure_and_report(
-    cluster: Cluster, folder: Path, sink: MailSink, trusted: Path, user_manager: str, people: int
+    cluster: BenchmarkBroker, folder: Path, sink: MailSink, trusted: Path, user_manager: str, people: int
 ) -> None:
     """Measure all scenarios and report alerts per second, in comparison with the original's shape."""
     for reply_ms, scenarios in _SCENARIOS.items():

@@ -27,7 +27,7 @@ from aiokafka import AIOKafkaProducer
 from benchmarks.stream_app import fill_interests
 from benchmarks.streams.contest import wait_for_completion_times
 from benchmarks.streams.figures import median, percentile, progress, report
-from benchmarks.streams.kafka import Cluster, find_changelog, list_stream_topics
+from benchmarks.streams.kafka import BenchmarkBroker, find_changelog, list_stream_topics
 from benchmarks.streams.progress import compute_rate, group_sequences
 from benchmarks.streams.traffic import (
     NOW,
@@ -41,7 +41,7 @@ from benchmarks.streams.traffic import (
     choose_airports,
 )
 from benchmarks.streams.work import AIRPORTS, Folding
-from benchmarks.streams.worker import Worker, running_stream_worker
+from benchmarks.streams.worker import BenchmarkWorker, running_stream_worker
 from domain.interests import Direction
 from domain.traffic import Coverage, Observation
 from domain.windows import HOUR_S
@@ -70,7 +70,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with running_broker(folder / "kafka", topics=list_stream_topics()) as broker:
-            cluster = Cluster(broker.bootstrap_servers)
+            cluster = BenchmarkBroker(broker.bootstrap_servers)
             if "latency" in options.scenes:
                 _measure_latency(cluster, folder / "latency", 8_000 // share, 10.0 / share)
                 _delete_state(cluster)
@@ -82,14 +82,14 @@ def main() -> int:
     return 0
 
 
-def _delete_state(cluster: Cluster) -> None:
+def _delete_state(cluster: BenchmarkBroker) -> None:
     """Delete the flights, the alerts, the changelogs and the stream's consumer group."""
     changelogs = [find_changelog(table) for table in ("airports", "interests", "history")]
     cluster.delete_records(FLIGHTS_OBSERVED.name, ALERTS_RAISED.name, *changelogs)
     cluster.delete_group(SERVICE)
 
 
-def _measure_latency(cluster: Cluster, folder: Path, messages: int, seconds: float) -> None:
+def _measure_latency(cluster: BenchmarkBroker, folder: Path, messages: int, seconds: float) -> None:
     """Measure the latency of alerts at half of the maximum load, which is measured first with `messages` batches."""
     names = choose_airports(AIRPORTS)
     fill_interests(cluster, names, 1_000)
@@ -116,7 +116,7 @@ def _measure_latency(cluster: Cluster, folder: Path, messages: int, seconds: flo
     report(NAME, "latency at half the maximum load, p99", percentile(latencies_ms, 0.99), "ms", None, **circumstances)
 
 
-def _measure_burst(cluster: Cluster, folder: Path, interests: int) -> None:
+def _measure_burst(cluster: BenchmarkBroker, folder: Path, interests: int) -> None:
     """Measure the alerts per second when all interests of an airport fire or resolve with one batch."""
     (airport,) = choose_airports(1)
     table = {key: encode_interest_entry(1, value) for key, value in build_alarmed_interests(airport, interests, HIGH)}
@@ -186,7 +186,7 @@ async def _send_with_bare_producer(bootstrap_servers: str, folding: Folding, bat
     return took
 
 
-def _measure_recovery(cluster: Cluster, folder: Path, interests: int) -> None:
+def _measure_recovery(cluster: BenchmarkBroker, folder: Path, interests: int) -> None:
     """Measure the recovery of interests from the changelog, and after a restart from local RocksDB."""
     names = choose_airports(AIRPORTS)
     _fill_table(
@@ -211,7 +211,7 @@ def _measure_recovery(cluster: Cluster, folder: Path, interests: int) -> None:
         report(NAME, f"{source}, first batch folded", folded, "s", beside)
 
 
-def _measure_restart(cluster: Cluster, data: Path, given: list[Record]) -> tuple[float, float, int]:
+def _measure_restart(cluster: BenchmarkBroker, data: Path, given: list[Record]) -> tuple[float, float, int]:
     """Start a worker. Return the seconds until readiness and until all given records are folded, and its peak bytes."""
     began = time.time()
     with running_stream_worker(data, cluster.bootstrap_servers, "rocksdb") as worker:
@@ -222,7 +222,7 @@ def _measure_restart(cluster: Cluster, data: Path, given: list[Record]) -> tuple
     return ready, times[-1] - began, memory
 
 
-def _read_peak_memory(worker: Worker) -> int:
+def _read_peak_memory(worker: BenchmarkWorker) -> int:
     """Read the peak resident memory of a worker process in bytes (Linux); 0 elsewhere."""
     status = Path(f"/proc/{worker.process.pid}/status")
     if not status.exists():
@@ -231,7 +231,7 @@ def _read_peak_memory(worker: Worker) -> int:
     return int(line.split()[1]) * 1024
 
 
-def _fill_table(cluster: Cluster, table: dict[bytes, bytes]) -> None:
+def _fill_table(cluster: BenchmarkBroker, table: dict[bytes, bytes]) -> None:
     """Publish the entries of a table of interests to its changelog."""
     cluster.fill(
         find_changelog("interests"),

@@ -32,7 +32,7 @@ from typing import Final
 from benchmarks.streams import original
 from benchmarks.streams.contest import AIOKAFKA, CONTENDERS, QUIX, STREAM, BenchmarkRuns, run_original
 from benchmarks.streams.figures import median, progress, report
-from benchmarks.streams.kafka import Cluster, find_changelog, list_stream_topics, with_append_times
+from benchmarks.streams.kafka import BenchmarkBroker, find_changelog, list_stream_topics, with_append_times
 from benchmarks.streams.traffic import Record, build_flight_records, build_past_records, choose_airports
 from benchmarks.streams.work import AIRPORTS, Task, build_interest_entries
 from local.kafka import running_broker
@@ -61,7 +61,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with running_broker(folder / "kafka", topics=(*list_stream_topics(), *originals)) as broker:
-            cluster = Cluster(broker.bootstrap_servers)
+            cluster = BenchmarkBroker(broker.bootstrap_servers)
             progress("the broker is ready")
             fill_interests(cluster, choose_airports(AIRPORTS), INTERESTS)
             messages = ORIGINAL_MESSAGES // (10 if options.quick else 1)
@@ -75,7 +75,7 @@ def main() -> int:
     return 0
 
 
-def fill_interests(cluster: Cluster, names: list[str], at_each: int) -> None:
+def fill_interests(cluster: BenchmarkBroker, names: list[str], at_each: int) -> None:
     """Publish interests to the changelog, as the stream writes them: a worker that is ready has them."""
     cluster.fill(
         find_changelog("interests"),
@@ -87,7 +87,7 @@ def fill_interests(cluster: Cluster, names: list[str], at_each: int) -> None:
 
 
 def _compare_contenders(
-    cluster: Cluster,
+    cluster: BenchmarkBroker,
     folder: Path,
     size: int,
     messages: int,

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.streams import original
-from benchmarks.streams.kafka import Cluster, find_changelog
+from benchmarks.streams.kafka import BenchmarkBroker, find_changelog
 from benchmarks.streams.progress import compute_completion_times, compute_rate, group_sequences
 from benchmarks.streams.traffic import Record
 from benchmarks.streams.work import Task, build_arguments
-from benchmarks.streams.worker import ROOT, Worker, running_stream_worker
+from benchmarks.streams.worker import ROOT, BenchmarkWorker, running_stream_worker
 from streams.app import SERVICE
 from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
@@ -38,7 +38,7 @@ class RunResult:
 class BenchmarkRuns:
     """Runs the contenders one at a time over the same filled topic."""
 
-    def __init__(self, cluster: Cluster, folder: Path, task: Task, records: Sequence[Record]) -> None:
+    def __init__(self, cluster: BenchmarkBroker, folder: Path, task: Task, records: Sequence[Record]) -> None:
         """`task`: without group and folder, which each run has for itself. `records`: all records of the topic."""
         self._cluster = cluster
         self._folder = folder
@@ -72,7 +72,7 @@ class BenchmarkRuns:
 
 
 def wait_for_completion_times(
-    cluster: Cluster, worker: Worker, sequences: Mapping[bytes, Sequence[int]], flights: int
+    cluster: BenchmarkBroker, worker: BenchmarkWorker, sequences: Mapping[bytes, Sequence[int]], flights: int
 ) -> list[float]:
     """Wait until the worker has folded so many flights, and return the times at which the messages were done."""
     # Each request costs the worker some time.
@@ -89,7 +89,7 @@ def wait_for_completion_times(
     return times
 
 
-def run_original(cluster: Cluster, number: int, messages: int) -> float:
+def run_original(cluster: BenchmarkBroker, number: int, messages: int) -> float:
     """Measure the messages per second of the original's shape."""
     cluster.delete_records(original.COUNTED.name, original.CROSSED.name)
     cluster.fill(original.COUNTED.name, original.build_messages(messages))

@@ -63,7 +63,7 @@ def _list_changelogs() -> list[TopicLike]:
     return list(iter_changelog_topics(app))
 
 
-class Cluster:
+class BenchmarkBroker:
     """An admin client of the benchmark's own broker. For one thread; its methods wait for the broker."""
 
     def __init__(self, bootstrap_servers: str) -> None:

@@ -17,7 +17,7 @@ from tests.ports import free_port
 ROOT: Final = Path(__file__).parents[2]
 
 
-class Worker:
+class BenchmarkWorker:
     """A running worker process, in a process group of its own."""
 
     def __init__(self, process: subprocess.Popen[bytes], web_port: int, log: Path) -> None:
@@ -54,7 +54,7 @@ class Worker:
 
 
 @contextmanager
-def running_stream_worker(folder: Path, bootstrap_servers: str, store: str) -> Iterator[Worker]:
+def running_stream_worker(folder: Path, bootstrap_servers: str, store: str) -> Iterator[BenchmarkWorker]:
     """Start a worker with its tables below `folder`; it is stopped with SIGTERM at the end of the block."""
     web_port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def running_stream_worker(folder: Path, bootstrap_servers: str, store: str) -> I
             start_new_session=True,
         )
     try:
-        yield Worker(process, web_port, log_path)
+        yield BenchmarkWorker(process, web_port, log_path)
     finally:
         process.terminate()
         try:

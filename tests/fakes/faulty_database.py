@@ -14,7 +14,7 @@ class Killed(BaseException):
     """A simulated kill of the process: no code catches this error."""
 
 
-class Fault(Enum):
+class DatabaseFault(Enum):
     """A kind of failure of a transaction or a call."""
 
     REFUSED = auto()
@@ -27,7 +27,7 @@ class Fault(Enum):
     """The process is killed just after the effect."""
 
 
-Faults = Iterator[Fault | None]
+Faults = Iterator[DatabaseFault | None]
 """The faults of the next transactions or calls, in order. None: no fault; after the last one none occurs."""
 
 
@@ -47,11 +47,11 @@ class FaultyDatabase(Database):
         fault = next(self.plan, None)
         with self._sound.transaction() as session:
             yield session
-            if fault is Fault.REFUSED:
+            if fault is DatabaseFault.REFUSED:
                 raise DatabaseUnavailableError("as planned")
-            if fault is Fault.KILLED_BEFORE:
+            if fault is DatabaseFault.KILLED_BEFORE:
                 raise Killed
-        if fault is Fault.LOST:
+        if fault is DatabaseFault.LOST:
             raise DatabaseUnavailableError("as planned")
-        if fault is Fault.KILLED_AFTER:
+        if fault is DatabaseFault.KILLED_AFTER:
             raise Killed

@@ -13,7 +13,7 @@ from aiokafka.errors import KafkaError
 from local.kafka import Broker, running_broker
 from tests.streams.commands import run_verify
 from tests.streams.events import Event
-from tests.streams.process import Worker, is_everything_acknowledged, publish, read_alert_ids, running_worker
+from tests.streams.process import StreamsProcess, is_everything_acknowledged, publish, read_alert_ids, running_worker
 from tests.streams.traffic import GeneratedTraffic, generate_traffic
 from tests.waiting import eventually
 
@@ -68,7 +68,7 @@ def assert_exact(broker: Broker, traffic: GeneratedTraffic) -> None:
     assert (len(traffic.alert_ids - raised), len(raised - traffic.alert_ids)) == (0, 0)
 
 
-def share_airports(*workers: Worker) -> bool:
+def share_airports(*workers: StreamsProcess) -> bool:
     """Return True if each worker owns some of the airports, and no airport has two owners."""
     shown = [set(worker.airports()) for worker in workers]
     return all(shown) and sum(map(len, shown)) == len(set().union(*shown))

@@ -67,7 +67,7 @@ class Replica:
 
 
 @dataclass
-class Cluster:
+class SimulatedCluster:
     """All replicas of the services, with their addresses."""
 
     rendered: Rendered
@@ -162,7 +162,7 @@ def _run_process(
 class Gateway(httpx.BaseTransport):
     """A transport that routes requests as the gateway does, to the replicas of a Service in turn."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster
         self._inner = httpx.HTTPTransport()
         self._turn = 0
@@ -187,7 +187,7 @@ class Gateway(httpx.BaseTransport):
 
 
 @pytest.fixture(scope="module")
-def cluster(overlays: dict[str, Rendered], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(overlays: dict[str, Rendered], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimulatedCluster]:
     """Start the services of kind's overlay, and wait until all replicas are ready."""
     rendered = overlays["kind"].copy()
     folder = tmp_path_factory.mktemp("pods")
@@ -201,7 +201,7 @@ def cluster(overlays: dict[str, Rendered], tmp_path_factory: pytest.TempPathFact
     network = f"127.{secrets.randbelow(250) + 2}.{secrets.randbelow(250) + 2}"
     with ExitStack() as stack:
         kafka = stack.enter_context(running_broker(folder / "kafka"))
-        started = Cluster(rendered, folder, kafka, network, stack)
+        started = SimulatedCluster(rendered, folder, kafka, network, stack)
         for name in ("opensky", "mailbox", *SERVICES):
             started.start(name)
         for name in SERVICES:
@@ -217,7 +217,7 @@ def cluster(overlays: dict[str, Rendered], tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_probe_succeeds(cluster: Cluster, name: str) -> None:
+def test_every_probe_succeeds(cluster: SimulatedCluster, name: str) -> None:
     """Both replicas answer at the manifests' paths and ports, and gRPC's health service answers too."""
     assert len(cluster.replicas[name]) == 2
     for replica in cluster.replicas[name]:
@@ -231,7 +231,7 @@ def test_every_probe_succeeds(cluster: Cluster, name: str) -> None:
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_scraped_path_is_served(cluster: Cluster, name: str) -> None:
+def test_every_scraped_path_is_served(cluster: SimulatedCluster, name: str) -> None:
     """The annotations contain the port and path for Prometheus."""
     for replica in cluster.replicas[name]:
         annotations = replica.pod.template["metadata"]["annotations"]
@@ -242,7 +242,7 @@ def test_every_scraped_path_is_served(cluster: Cluster, name: str) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_the_demo_sends_exactly_the_expected_mails(cluster: Cluster) -> None:
+def test_the_demo_sends_exactly_the_expected_mails(cluster: SimulatedCluster) -> None:
     """Its requests go through the gateway's routes to the replicas in turn."""
     interests = [parse_interest(text, BEGIN) for text in DEFAULT_INTERESTS]
     timetable = Timetable(nycflights.load(nycflights.find_cache_directory(os.environ)))
@@ -267,7 +267,7 @@ def test_the_demo_sends_exactly_the_expected_mails(cluster: Cluster) -> None:
 
 
 @pytest.mark.timeout(900)
-def test_every_replica_stops_after_sigterm(cluster: Cluster) -> None:
+def test_every_replica_stops_after_sigterm(cluster: SimulatedCluster) -> None:
     """All replicas exit without an error. This test is the last one, because nothing runs after it.
 
     Here all replicas stop at once, on a machine that may be overloaded: each gets four times its grace period.

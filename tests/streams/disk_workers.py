@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from local.kafka import Broker
-from tests.streams.process import Worker, started_worker
+from tests.streams.process import StreamsProcess, started_worker
 from tests.waiting import eventually
 
 
@@ -19,9 +19,9 @@ class DiskWorkers:
         self._folder = folder
         self._broker = broker
         self._stack = stack
-        self.running: dict[str, Worker] = {}
+        self.running: dict[str, StreamsProcess] = {}
 
-    def start(self, name: str) -> Worker:
+    def start(self, name: str) -> StreamsProcess:
         """Start a worker, for the first time or again. Returns before the worker is ready."""
         worker = started_worker(
             self._folder, self._broker.bootstrap_servers, STORE="rocksdb", DATA_DIR=str(self.directory(name))

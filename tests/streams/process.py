@@ -120,7 +120,7 @@ def is_everything_acknowledged(bootstrap_servers: str) -> bool:
     return asyncio.run(looking())
 
 
-class Worker:
+class StreamsProcess:
     """A running worker process."""
 
     def __init__(self, process: subprocess.Popen[bytes], web_port: int, log: Path) -> None:
@@ -162,7 +162,7 @@ class Worker:
 
 
 @contextmanager
-def started_worker(folder: Path, bootstrap_servers: str, **settings: str) -> Iterator[Worker]:
+def started_worker(folder: Path, bootstrap_servers: str, **settings: str) -> Iterator[StreamsProcess]:
     """Start a worker, which need not be ready yet; it is killed at the end of the block if it still runs."""
     web_port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
@@ -179,14 +179,14 @@ def started_worker(folder: Path, bootstrap_servers: str, **settings: str) -> Ite
             [sys.executable, "-m", "streams"], env=environment, stdout=output, stderr=subprocess.STDOUT
         )
     try:
-        yield Worker(process, web_port, log)
+        yield StreamsProcess(process, web_port, log)
     finally:
         process.kill()
         process.wait()
 
 
 @contextmanager
-def running_worker(folder: Path, bootstrap_servers: str, **settings: str) -> Iterator[Worker]:
+def running_worker(folder: Path, bootstrap_servers: str, **settings: str) -> Iterator[StreamsProcess]:
     """Start a worker and wait until it is ready; it is killed at the end of the block if it still runs."""
     with started_worker(folder, bootstrap_servers, **settings) as worker:
         eventually(worker.is_ready)

@@ -96,7 +96,7 @@ def test_a_table_on_disk_recovers_the_highest_sequence_too(tmp_path: Path) -> No
     asyncio.run(scenario())
 
 
-class FakeProducer:
+class FakeFaustProducer:
     """A fake of aiokafka's producer: accepts records while it has room; tests decide when the broker has them."""
 
     def __init__(self, table: SequencedTable) -> None:
@@ -136,7 +136,7 @@ class FakeProducer:
 
 
 def run_with_table(
-    scenario: Callable[[SequencedTable, FakeProducer], Awaitable[None]],
+    scenario: Callable[[SequencedTable, FakeFaustProducer], Awaitable[None]],
     data_dir: Path = Path("unused"),
     **settings: Any,
 ) -> None:
@@ -150,7 +150,7 @@ def run_with_table(
             return producer
 
         table.app.maybe_start_producer = started  # type: ignore[method-assign]
-        fake_producer = FakeProducer(table)
+        fake_producer = FakeFaustProducer(table)
         table.app.sensors.add(table.app.monitor)  # as at the start of a worker
         emptying = asyncio.create_task(producer.buffer._handle_pending.fun(producer.buffer))
         await scenario(table, fake_producer)
@@ -167,7 +167,7 @@ async def run_pending_tasks(count: int = 10) -> None:
 def test_a_write_is_sent_at_once_and_done_when_the_broker_has_it() -> None:
     """The agent acknowledges an event only after its write is done."""
 
-    async def scenario(table: SequencedTable, producer: FakeProducer) -> None:
+    async def scenario(table: SequencedTable, producer: FakeFaustProducer) -> None:
         assert table.last_write(3) is None
         table.write(an_event(3), b"a", b"1")
         table.write(an_event(4), b"b", b"2")
@@ -194,7 +194,7 @@ def test_a_write_is_sent_at_once_and_done_when_the_broker_has_it() -> None:
 def test_records_without_room_keep_their_place_in_the_order() -> None:
     """A partition's records have the order of its writes, because at recovery the last deletion counts."""
 
-    async def scenario(table: SequencedTable, producer: FakeProducer) -> None:
+    async def scenario(table: SequencedTable, producer: FakeFaustProducer) -> None:
         table.write(an_event(3), b"a", b"1")
         producer.has_room.clear()
         table.write(an_event(3), b"a", b"2")
@@ -219,7 +219,7 @@ def test_records_without_room_keep_their_place_in_the_order() -> None:
 def test_a_record_that_the_broker_refused_makes_the_write_fail() -> None:
     """The agent then crashes the worker, because the table has an entry that its changelog lacks."""
 
-    async def scenario(table: SequencedTable, producer: FakeProducer) -> None:
+    async def scenario(table: SequencedTable, producer: FakeFaustProducer) -> None:
         table.write(an_event(3), b"a", b"1")
         await producer.acknowledge(KafkaConnectionError())
         last = table.last_write(3)
@@ -233,7 +233,7 @@ def test_a_record_that_the_broker_refused_makes_the_write_fail() -> None:
 def test_a_closed_producer_leaves_the_write_undone() -> None:
     """At a stop of the worker the event is not acknowledged, and the next worker reads the event again."""
 
-    async def scenario(table: SequencedTable, producer: FakeProducer) -> None:
+    async def scenario(table: SequencedTable, producer: FakeFaustProducer) -> None:
         producer.error = ProducerClosed()
         table.write(an_event(3), b"a", b"1")
         last = table.last_write(3)
@@ -248,7 +248,7 @@ def test_a_closed_producer_leaves_the_write_undone() -> None:
 def test_a_table_on_disk_stores_the_offset_from_which_to_recover(tmp_path: Path, has_room: bool) -> None:
     """The offset stops before the first record of another worker, which this table has never read."""
 
-    async def scenario(table: SequencedTable, producer: FakeProducer) -> None:
+    async def scenario(table: SequencedTable, producer: FakeFaustProducer) -> None:
         changelog = TP("streams-interests-changelog", 3)
 
         async def written(offset: int, error: Exception | None = None) -> int | None:

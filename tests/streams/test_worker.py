@@ -5,7 +5,7 @@ from pathlib import Path
 
 from local.kafka import Broker
 from tests.chassis.promtool import check_metrics
-from tests.streams.process import Worker, is_everything_acknowledged, publish, read_alert_ids, running_worker
+from tests.streams.process import StreamsProcess, is_everything_acknowledged, publish, read_alert_ids, running_worker
 from tests.streams.traffic import generate_traffic
 from tests.waiting import eventually
 
@@ -28,7 +28,7 @@ def test_tables_on_disk_outlast_the_worker(kafka: Broker, tmp_path: Path) -> Non
     assert read_alert_ids(kafka.bootstrap_servers, traffic.interest_ids) == traffic.alert_ids
 
 
-def assert_metrics(worker: Worker) -> None:
+def assert_metrics(worker: StreamsProcess) -> None:
     """Require metrics that Prometheus' linter accepts, that count the events, and whose number is bounded."""
     exposition = worker.get("/metrics")[2]
     assert check_metrics(exposition) == []

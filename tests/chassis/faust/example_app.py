@@ -24,7 +24,7 @@ from chassis.faust.app import StreamSettings, create_stream_app, run_worker, ser
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.process import load_settings_or_exit
 from tests.ports import free_port
-from tests.streams.process import Worker
+from tests.streams.process import StreamsProcess
 from tests.waiting import eventually
 
 PARTITIONS = 3
@@ -93,7 +93,7 @@ def create_app(settings: ExampleSettings) -> faust.App:
 
 
 @contextmanager
-def start_worker(folder: Path, bootstrap_servers: str, service: str, **settings: str) -> Iterator[Worker]:
+def start_worker(folder: Path, bootstrap_servers: str, service: str, **settings: str) -> Iterator[StreamsProcess]:
     """Start a worker process, and kill it at the end of the block if it still runs."""
     folder.mkdir(parents=True, exist_ok=True)
     web_port = free_port()
@@ -114,14 +114,14 @@ def start_worker(folder: Path, bootstrap_servers: str, service: str, **settings:
             stderr=subprocess.STDOUT,
         )
     try:
-        yield Worker(process, web_port, log)
+        yield StreamsProcess(process, web_port, log)
     finally:
         process.kill()
         process.wait()
 
 
 @contextmanager
-def run_ready_worker(folder: Path, bootstrap_servers: str, service: str, **settings: str) -> Iterator[Worker]:
+def run_ready_worker(folder: Path, bootstrap_servers: str, service: str, **settings: str) -> Iterator[StreamsProcess]:
     """Start a worker process and wait until it is ready; kill it at the end of the block if it still runs."""
     with start_worker(folder, bootstrap_servers, service, **settings) as worker:
         eventually(worker.is_ready)
@@ -141,13 +141,13 @@ def publish(bootstrap_servers: str, service: str, count: int, keys: int = 10) ->
     asyncio.run(publish_all())
 
 
-def read_counts(worker: Worker) -> dict[str, int]:
+def read_counts(worker: StreamsProcess) -> dict[str, int]:
     """Return the number of events of each key in the worker's table, or nothing while the worker does not answer."""
     status, _, body = worker.get("/counts")
     return json.loads(body) if status == 200 else {}
 
 
-def read_recovered_count(worker: Worker) -> int:
+def read_recovered_count(worker: StreamsProcess) -> int:
     """Return how many records the worker has read from its changelog."""
     return int(worker.get("/recovered")[2])
 

@@ -153,7 +153,7 @@ def test_no_event_is_delivered_between_the_recovery_and_the_seek(app: faust.App)
     assert calls == ["consumer stopped"]
 
 
-class FakeTopic:
+class FakeFaustTopic:
     """A topic that records what was sent, and whether the sender awaited the acknowledgement."""
 
     def __init__(self) -> None:
@@ -170,9 +170,9 @@ class FakeTopic:
         return acknowledge()
 
 
-def publish_to_fake(key: bytes | None, value: bytes | None) -> FakeTopic:
+def publish_to_fake(key: bytes | None, value: bytes | None) -> FakeFaustTopic:
     """Publish the dead letter of an event to a fake topic, and return the topic."""
-    topic: Any = FakeTopic()
+    topic: Any = FakeFaustTopic()
     message = SimpleNamespace(topic="source.v1", partition=4, offset=17, key=key, value=value)
     event: Any = SimpleNamespace(message=message)
     asyncio.run(publish_dead_letter(topic, event, "why"))

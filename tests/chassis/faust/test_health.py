@@ -17,7 +17,7 @@ from chassis.faust import health as stream_health
 from chassis.faust.health import Health, ProgressSample, StallDetector
 from local.kafka import Broker
 from tests.chassis.faust.example_app import ExampleSettings, create_app, publish, read_counts, start_worker
-from tests.streams.process import Worker
+from tests.streams.process import StreamsProcess
 from tests.waiting import eventually
 
 FIRST, SECOND = TP("flights", 0), TP("flights", 1)
@@ -142,7 +142,7 @@ def paused(broker: Broker) -> Iterator[None]:
         os.kill(broker.pid, signal.SIGCONT)
 
 
-def build_liveness_probe(worker: Worker) -> Callable[[], list[int]]:
+def build_liveness_probe(worker: StreamsProcess) -> Callable[[], list[int]]:
     """Return a function that requests a worker's /health/live, and returns all statuses so far."""
     statuses: list[int] = []
 

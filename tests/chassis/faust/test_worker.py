@@ -28,7 +28,7 @@ from tests.chassis.faust.example_app import (
     start_worker,
 )
 from tests.ports import free_port
-from tests.streams.process import Worker
+from tests.streams.process import StreamsProcess
 from tests.waiting import eventually
 
 NO_BROKER = "127.0.0.1:1"
@@ -45,7 +45,7 @@ def paused(broker: Broker) -> Iterator[None]:
         os.kill(broker.pid, signal.SIGCONT)
 
 
-def stop(worker: Worker, times: int = 1) -> int:
+def stop(worker: StreamsProcess, times: int = 1) -> int:
     """Send so many SIGTERMs to a worker and return its exit code.
 
     Fails if the worker was only ended by the deadline of the whole stop, which means that it waited for the broker.
@@ -57,7 +57,7 @@ def stop(worker: Worker, times: int = 1) -> int:
     return code
 
 
-def read_refusal(worker: Worker) -> str:
+def read_refusal(worker: StreamsProcess) -> str:
     """Wait until a worker exits with code 2, and return the only line that it printed."""
     assert worker.process.wait(120) == 2, worker.log()
     (line,) = worker.log().splitlines()
@@ -132,7 +132,7 @@ def test_a_stop_does_not_wait_for_the_end_of_a_recovery(kafka: Broker, tmp_path:
             assert "Traceback" not in worker.log()
 
 
-def metrics(worker: Worker) -> str:
+def metrics(worker: StreamsProcess) -> str:
     """Return the text of a worker's /metrics page."""
     return worker.get("/metrics")[2]
 

@@ -25,7 +25,7 @@ DEADLINE_S = 120.0
 """Seconds until a wait counts as failed: generous, for other processes may keep the machine busy."""
 
 
-class FakeCollector:
+class RecordingCollector:
     """A collector that records its calls; the test can block a collection or make it fail."""
 
     def __init__(self) -> None:
@@ -59,11 +59,11 @@ class FakeCollector:
             raise self.failure
 
 
-class Replica:
+class ElectionMember:
     """One replica in the election, with a fake collector."""
 
     def __init__(self, kafka: Broker, poll_interval_s: float = A_LONG_TIME_S) -> None:
-        self.collector = FakeCollector()
+        self.collector = RecordingCollector()
         self._metrics = Metrics(ServiceIdentity("collector", "local"))
         self._election = LeaderElection(self.collector, kafka.bootstrap_servers, poll_interval_s, self._metrics)
 
@@ -107,7 +107,7 @@ def test_a_leader_collects_all_airports_at_once_then_the_requested_ones(kafka: B
     """Undecodable requests are skipped."""
 
     async def scenario() -> None:
-        async with Replica(kafka).running() as replica:
+        async with ElectionMember(kafka).running() as replica:
             await wait_until(lambda: replica.leads and replica.collector.collected == [None])
             await publish_requests(kafka, "KJFK")
             await wait_until(lambda: replica.collector.collected == [None, "KJFK"])
@@ -123,7 +123,7 @@ def test_a_leader_collects_on_schedule(kafka: Broker) -> None:
     """The schedule needs no request, and a failed collection does not end the schedule."""
 
     async def scenario() -> None:
-        async with Replica(kafka, poll_interval_s=0.05).running() as replica:
+        async with ElectionMember(kafka, poll_interval_s=0.05).running() as replica:
             replica.collector.failure = RuntimeError("a bug")
             await wait_until(lambda: len(replica.collector.collected) > 3)
             assert set(replica.collector.collected) == {None}
@@ -135,7 +135,7 @@ def test_the_consumer_reads_on_during_a_long_collection(kafka: Broker) -> None:
     """Requests for the same airport during a collection are collected once, after it."""
 
     async def scenario() -> None:
-        async with Replica(kafka).running() as replica:
+        async with ElectionMember(kafka).running() as replica:
             await wait_until(lambda: replica.collector.collected == [None])
             replica.collector.unblocked.clear()
             await publish_requests(kafka, "KJFK")
@@ -164,8 +164,8 @@ def test_of_two_replicas_one_leads_and_the_other_takes_over(kafka: Broker) -> No
     """A running collection is cancelled when its leader steps down, and the next leader begins with all airports."""
 
     async def scenario() -> None:
-        async with Replica(kafka).running() as second:
-            async with Replica(kafka).running() as first:
+        async with ElectionMember(kafka).running() as second:
+            async with ElectionMember(kafka).running() as first:
                 for replica in (first, second):
                     replica.collector.unblocked.clear()
                 await wait_until(lambda: first.leads != second.leads)
@@ -191,7 +191,7 @@ def test_a_term_begins_once_the_database_is_available(kafka: Broker) -> None:
     """The partition's owner retries until it can begin a term, and is no leader before."""
 
     async def scenario() -> None:
-        replica = Replica(kafka)
+        replica = ElectionMember(kafka)
         replica.collector.begin_failures = 2
         async with replica.running():
             await wait_until(lambda: replica.leads and replica.collector.collected == [None])
@@ -204,7 +204,7 @@ def test_a_superseded_owner_of_the_partition_begins_another_term(kafka: Broker) 
     """The superseding replica may have lost the partition already; without a new term no replica would collect."""
 
     async def scenario() -> None:
-        async with Replica(kafka).running() as replica:
+        async with ElectionMember(kafka).running() as replica:
             replica.collector.failure = SupersededError("as planned")
             await wait_until(lambda: len(replica.collector.terms) >= 3)
             replica.collector.failure = None
@@ -232,7 +232,7 @@ def test_a_leader_that_is_cut_off_from_kafka_stops_by_itself(late_broker: Broker
     late_broker.start()
 
     async def scenario() -> None:
-        async with Replica(late_broker).running() as replica:
+        async with ElectionMember(late_broker).running() as replica:
             await wait_until(lambda: replica.leads and replica.collector.collected == [None])
             replica.collector.unblocked.clear()
             await publish_requests(late_broker, "KJFK")

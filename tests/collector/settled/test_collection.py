@@ -661,12 +661,19 @@ def test_an_open_breaker_ends_the_collection(service: Service) -> None:
     assert (len(source.calls), load_spent_credits(service)) == (1, 0)
 
 
-class KilledError(BaseException):
+class CollectionKilledError(BaseException):
     """The process is killed here: no code catches this error."""
 
 
 FAILURES = st.sampled_from(
-    [None, None, SourceUnavailableError("away"), SourceRefusedError("refused"), SourceLimitedError(7200), KilledError()]
+    [
+        None,
+        None,
+        SourceUnavailableError("away"),
+        SourceRefusedError("refused"),
+        SourceLimitedError(7200),
+        CollectionKilledError(),
+    ]
 )
 
 
@@ -726,7 +733,7 @@ def test_any_sequence_of_faults_leaves_neither_gap_nor_duplicate(flights: list[F
             source.meanwhile = _once(lambda: run(new_collector())) if step.rival else lambda: None
             try:
                 run(collector, "KJFK" if step.one_airport else None)
-            except KilledError:
+            except CollectionKilledError:
                 collector = new_collector()
             except SupersededError:
                 assert step.rival
@@ -749,7 +756,7 @@ def _once(act: Callable[[], None]) -> Callable[[], None]:
 
     def once() -> None:
         if todo:
-            with suppress(KilledError):
+            with suppress(CollectionKilledError):
                 todo.pop()()
 
     return once

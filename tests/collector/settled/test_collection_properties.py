@@ -35,7 +35,7 @@ from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 from tests.collector.conftest import NOON, wish
 from tests.fakes.clock import FakeClock
-from tests.fakes.faulty_database import Fault, FaultyDatabase, Killed
+from tests.fakes.faulty_database import DatabaseFault, FaultyDatabase, Killed
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.topics import FLIGHTS_OBSERVED
 
@@ -145,7 +145,7 @@ class Reader:
         self.covered_until[target] = max(cursor_before or end, end)
 
 
-class Scenario:
+class CollectionScenario:
     """A collector's database, its replicas, which start and die, and a reader of their events."""
 
     def __init__(self, folder: str, budget: int) -> None:
@@ -163,7 +163,7 @@ class Scenario:
         self.terms: list[Term] = []
         self.relay_now = 1_360_713_600.0
 
-    def collect(self, faults: list[Fault | None], failing: list[bool]) -> None:
+    def collect(self, faults: list[DatabaseFault | None], failing: list[bool]) -> None:
         """Collect as a new leader, whose transactions and API calls fail as planned."""
         self.source.failing = iter(failing)
         collector = self.build_collector(FaultyDatabase(self.database, iter(faults)), self.source, self.budget)
@@ -265,22 +265,24 @@ class Action(Enum):
 
 
 @dataclass(frozen=True)
-class Step:
+class CollectionStep:
     """One action after some time, with planned faults."""
 
     action: Action
     hours: float
-    faults: list[Fault | None]
+    faults: list[DatabaseFault | None]
     failing: list[bool]
     number: int
 
 
 STEPS = st.builds(
-    Step,
+    CollectionStep,
     action=st.sampled_from([*Action, Action.COLLECT, Action.COLLECT, Action.COLLECT, Action.RENEW_INTEREST]),
     hours=st.one_of(st.floats(0.01, 30), st.sampled_from([24.0, 72.0, 80.0, 24.0 * 50])),
     # One fault, after any number of transactions; often none.
-    faults=st.builds(lambda sound, *last: [None] * sound + list(last), st.integers(0, 30), st.sampled_from(Fault))
+    faults=st.builds(
+        lambda sound, *last: [None] * sound + list(last), st.integers(0, 30), st.sampled_from(DatabaseFault)
+    )
     | st.just([]),
     failing=st.builds(lambda sound: [False] * sound + [True], st.integers(0, 12)) | st.just([]),
     number=st.integers(0, 10_000),
@@ -290,11 +292,11 @@ STEPS = st.builds(
 # Shrinking a failing example takes minutes, and it is short enough to be read.
 @settings(max_examples=40, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(st.sampled_from(BUDGETS), st.lists(STEPS, min_size=8, max_size=20))
-def test_any_sequence_of_actions_keeps_covered_ranges_complete(budget: int, steps: list[Step]) -> None:
+def test_any_sequence_of_actions_keeps_covered_ranges_complete(budget: int, steps: list[CollectionStep]) -> None:
     """At every moment each gap is declared, each flight is published once, and sequences have no hole."""
     note(repr(steps))
     with tempfile.TemporaryDirectory() as folder:
-        scenario = Scenario(folder, budget)
+        scenario = CollectionScenario(folder, budget)
         for number in range(0, 24 * 80, 5):  # flights all along
             first_seen = NOON - 5 * DAY + number * HOUR
             scenario.source.all_flights.append(
@@ -308,7 +310,7 @@ def test_any_sequence_of_actions_keeps_covered_ranges_complete(budget: int, step
         scenario.database.close()
 
 
-def apply_step(scenario: Scenario, step: Step) -> None:
+def apply_step(scenario: CollectionScenario, step: CollectionStep) -> None:
     """Do the action of a step."""
     airport = AIRPORTS[step.number % 2]
     all_flights, now = scenario.source.all_flights, scenario.clock.now()
@@ -350,7 +352,7 @@ def apply_step(scenario: Scenario, step: Step) -> None:
             scenario.relay("ab"[step.number % 2], dies=bool(step.number % 3))
 
 
-def add_late_flight(scenario: Scenario, first_seen: datetime) -> None:
+def add_late_flight(scenario: CollectionScenario, first_seen: datetime) -> None:
     """Add a flight to the source that the source did not have until now."""
     first_seen = first_seen.replace(microsecond=0)
     icao24 = f"{0xA00000 + len(scenario.source.all_flights):06x}"

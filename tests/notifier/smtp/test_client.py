@@ -305,13 +305,13 @@ def test_the_rate_limit_delays_mails(fake: FakeSmtpServer) -> None:
     """The third mail waits until a minute after the first if two per minute are allowed."""
     waits: list[float] = []
 
-    class Clock(FakeClock):
+    class ManualClock(FakeClock):
         def real_seconds(self, duration: timedelta) -> float:
             waits.append(duration.total_seconds())
             self.advance(max(duration, timedelta(0)))
             return 0.0
 
-    assert send_in_sequence(create_client(fake, mails_per_minute=2, clock=Clock()), 4) == [None] * 4
+    assert send_in_sequence(create_client(fake, mails_per_minute=2, clock=ManualClock()), 4) == [None] * 4
     assert waits == [0, 0, 60, 0]
 
 

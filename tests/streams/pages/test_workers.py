@@ -20,7 +20,7 @@ from streams.pages.rendering import UPDATE_INTERVAL_S
 from tests.domain.logs import BASE, compute_expected_alerts
 from tests.streams import blizzard
 from tests.streams.browser import PHONE, SCREENSHOTS, WIDE, require_installed, running_browser, visit
-from tests.streams.process import Worker, is_everything_acknowledged, publish, started_worker
+from tests.streams.process import StreamsProcess, is_everything_acknowledged, publish, started_worker
 from tests.waiting import eventually
 
 PAGES = {
@@ -41,7 +41,7 @@ def run_in_thread(call: Callable[..., Any], *arguments: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def workers(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Worker, Worker]]:
+def workers(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[StreamsProcess, StreamsProcess]]:
     """Start two workers that share the partitions, and let them fold the blizzard."""
     folder = tmp_path_factory.mktemp("streams")
     with ExitStack() as stack:
@@ -68,11 +68,11 @@ def publish_and_wait(kafka: Broker, *events) -> None:
     eventually(lambda: run_in_thread(is_everything_acknowledged, kafka.bootstrap_servers))
 
 
-def url(worker: Worker, path: str = "") -> str:
+def url(worker: StreamsProcess, path: str = "") -> str:
     return f"http://127.0.0.1:{worker.web_port}{path}"
 
 
-def get_json(worker: Worker, path: str) -> Any:
+def get_json(worker: StreamsProcess, path: str) -> Any:
     """Get the JSON of a page that must exist."""
     status, content_type, body = worker.get(path)
     assert status == 200, (path, body)
@@ -80,7 +80,7 @@ def get_json(worker: Worker, path: str) -> Any:
     return json.loads(body)
 
 
-def send_request(worker: Worker, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
+def send_request(worker: StreamsProcess, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], str]:
     """Send a request and return its status, headers and body; redirects are not followed."""
     connection = HTTPConnection("127.0.0.1", worker.web_port, timeout=10)
     try:
@@ -359,7 +359,7 @@ def test_everything_can_be_reached_by_keyboard(chromium: Browser, workers) -> No
         assert stops[0][0] == "Skip to the content"
         assert all(style == "solid" and width >= 2 and visible for _, style, width, visible, _ in stops), stops
         reached = [text for text, *_ in stops]
-        for wanted in ("Airports", "Worker", "Graph", "Show", "Pause", "EGLL", "KJFK", "ZZZ9"):
+        for wanted in ("Airports", "StreamsProcess", "Graph", "Show", "Pause", "EGLL", "KJFK", "ZZZ9"):
             assert wanted in reached
         visited.page.reload()
         visited.page.keyboard.press("Tab")

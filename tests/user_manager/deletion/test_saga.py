@@ -15,7 +15,7 @@ from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from tests.fakes.clock import FakeClock
 from tests.fakes.collector import FakeInterestDeleter
-from tests.fakes.faulty_database import Fault, Faults, FaultyDatabase, Killed
+from tests.fakes.faulty_database import DatabaseFault, Faults, FaultyDatabase, Killed
 from tests.user_manager.conftest import OPERATOR_TOKEN, Service
 from user_manager.deletion.saga import LEASE_DURATION, DeletionStatus
 from user_manager.deletion.steps import MAX_RETRY_DELAY, STEP_DELAYS, DeletionStep
@@ -43,14 +43,14 @@ class FaultyInterestDeleter(FakeInterestDeleter):
     def delete_interests(self, user_id: UUID) -> None:
         """Delete the user's interests with the next fault of the plan."""
         fault = next(self.plan, None)
-        if fault is Fault.KILLED_BEFORE:
+        if fault is DatabaseFault.KILLED_BEFORE:
             raise Killed
-        if fault is Fault.REFUSED:
+        if fault is DatabaseFault.REFUSED:
             raise CollectorUnavailableError("as planned")
         self.users_with_interests.discard(user_id)
-        if fault is Fault.LOST:
+        if fault is DatabaseFault.LOST:
             raise CollectorUnavailableError("as planned")
-        if fault is Fault.KILLED_AFTER:
+        if fault is DatabaseFault.KILLED_AFTER:
             raise Killed
 
 
@@ -63,7 +63,7 @@ class SagaEnvironment:
         self.interests = FaultyInterestDeleter()
         self.sound_replica = self.build_replica()
 
-    def build_replica(self, *plan: Fault | None) -> Service:
+    def build_replica(self, *plan: DatabaseFault | None) -> Service:
         """Build a replica whose next transactions fail as planned, one after the other."""
         return Service(FaultyDatabase(self.database, iter(plan)), self.interests, self.clock)
 
@@ -151,7 +151,7 @@ def test_a_pivot_that_fails_leaves_everything_as_it_was(environment: SagaEnviron
 def test_an_answer_after_the_deadline_leaves_the_account(environment: SagaEnvironment) -> None:
     """A lost response counts as a failed pivot: the account stays, and a repeated request completes the deletion."""
     registration = environment.register()
-    environment.interests.plan = iter([Fault.LOST])
+    environment.interests.plan = iter([DatabaseFault.LOST])
     with pytest.raises(CollectorUnavailableError):
         environment.sound_replica.deletions.delete(registration.token, ANN)
     environment.run_background()
@@ -163,16 +163,16 @@ def test_an_answer_after_the_deadline_leaves_the_account(environment: SagaEnviro
 
 #   the request's transactions: 1 records the request, 2 records the pivot, 3 erases the account
 @pytest.mark.parametrize("step", [2, 3])
-@pytest.mark.parametrize("fault", [Fault.REFUSED, Fault.LOST])
+@pytest.mark.parametrize("fault", [DatabaseFault.REFUSED, DatabaseFault.LOST])
 def test_past_the_pivot_a_deletion_goes_on_in_the_background(
-    environment: SagaEnvironment, step: int, fault: Fault
+    environment: SagaEnvironment, step: int, fault: DatabaseFault
 ) -> None:
     """The request returns the deletion's id; its status is in progress, then completed, and unknown after a day."""
     registration = environment.register()
     replica = environment.build_replica(*repeat(None, step - 1), fault)
     deletion_id = replica.deletions.delete(registration.token, ANN)
     assert deletion_id is not None
-    if fault is Fault.REFUSED:
+    if fault is DatabaseFault.REFUSED:
         assert environment.exists(registration.account.user_id)
         assert environment.sound_replica.deletions.load_status(deletion_id) is DeletionStatus.IN_PROGRESS
     environment.run_background(LEASE_DURATION + timedelta(seconds=20))
@@ -188,7 +188,7 @@ def test_past_the_pivot_the_account_is_inaccessible(environment: SagaEnvironment
     """Owner, operator and other services find no account any more; the operator may repeat the deletion."""
     registration = environment.register()
     user_id = registration.account.user_id
-    environment.build_replica(None, None, Fault.REFUSED).deletions.delete(registration.token, ANN)
+    environment.build_replica(None, None, DatabaseFault.REFUSED).deletions.delete(registration.token, ANN)
     assert environment.exists(user_id)
     service = environment.sound_replica
     for use in (service.accounts.authenticate, lambda token: service.accounts.get(token, ANN)):
@@ -206,22 +206,22 @@ def test_past_the_pivot_the_account_is_inaccessible(environment: SagaEnvironment
 
 
 CRASHES = [
-    pytest.param([fault], [], False, id=f"recording the request, {fault.name}") if fault is Fault.KILLED_BEFORE
+    pytest.param([fault], [], False, id=f"recording the request, {fault.name}") if fault is DatabaseFault.KILLED_BEFORE
     else pytest.param([fault], [], True, id=f"recording the request, {fault.name}")
-    for fault in (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+    for fault in (DatabaseFault.KILLED_BEFORE, DatabaseFault.KILLED_AFTER)
 ] + [
     pytest.param([], [fault], True, id=f"the pivot, {fault.name}")
-    for fault in (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+    for fault in (DatabaseFault.KILLED_BEFORE, DatabaseFault.KILLED_AFTER)
 ] + [
     pytest.param([*repeat(None, step), fault], [], True, id=f"{name}, {fault.name}")
     for step, name in ((1, "recording the pivot"), (2, "erasing"))
-    for fault in (Fault.KILLED_BEFORE, Fault.KILLED_AFTER)
+    for fault in (DatabaseFault.KILLED_BEFORE, DatabaseFault.KILLED_AFTER)
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("transactions", "calls", "gone"), CRASHES)
 def test_a_crash_at_any_point_converges(
-    environment: SagaEnvironment, transactions: list[Fault | None], calls: list[Fault], gone: bool
+    environment: SagaEnvironment, transactions: list[DatabaseFault | None], calls: list[DatabaseFault], gone: bool
 ) -> None:
     """Once the request is recorded the deletion completes, for the pivot may have succeeded; else nothing changes."""
     registration = environment.register()
@@ -232,13 +232,15 @@ def test_a_crash_at_any_point_converges(
     environment.assert_converged(registration, gone=gone)
 
 
-@pytest.mark.parametrize("fault", [Fault.KILLED_BEFORE, Fault.KILLED_AFTER, Fault.REFUSED, Fault.LOST])
+@pytest.mark.parametrize(
+    "fault", [DatabaseFault.KILLED_BEFORE, DatabaseFault.KILLED_AFTER, DatabaseFault.REFUSED, DatabaseFault.LOST]
+)
 @pytest.mark.parametrize("after", range(10))
-def test_the_background_survives_every_fault(environment: SagaEnvironment, fault: Fault, after: int) -> None:
+def test_the_background_survives_every_fault(environment: SagaEnvironment, fault: DatabaseFault, after: int) -> None:
     """A replica is killed, or its transaction fails, at each point of the background task: another replica resumes."""
     registration = environment.register()
     with pytest.raises(Killed):  # the pivot has succeeded, but its success is not recorded
-        environment.build_replica(None, Fault.KILLED_BEFORE).deletions.delete(registration.token, ANN)
+        environment.build_replica(None, DatabaseFault.KILLED_BEFORE).deletions.delete(registration.token, ANN)
     doomed = environment.build_replica(*repeat(None, after), fault)
     environment.clock.advance(LEASE_DURATION)
     with suppress(Killed, DatabaseUnavailableError):
@@ -262,8 +264,8 @@ def test_an_unavailable_collector_is_called_once_a_minute(environment: SagaEnvir
     """The background task retries the pivot for ever, with backoff, so that a restarted collector gets no burst."""
     registration = environment.register()
     with pytest.raises(Killed):
-        environment.build_replica(None, Fault.KILLED_BEFORE).deletions.delete(registration.token, ANN)
-    environment.interests.plan = repeat(Fault.REFUSED)
+        environment.build_replica(None, DatabaseFault.KILLED_BEFORE).deletions.delete(registration.token, ANN)
+    environment.interests.plan = repeat(DatabaseFault.REFUSED)
     calls = 0
     for _ in range(10 * 60):
         calls += environment.sound_replica.deletions.resume_due_deletions()
@@ -311,7 +313,7 @@ def test_a_pivot_that_succeeds_is_not_undone_by_another_requests_failure(environ
     registration = environment.register()
 
     def meanwhile(user_id: UUID) -> None:
-        environment.interests.plan = iter([Fault.REFUSED])
+        environment.interests.plan = iter([DatabaseFault.REFUSED])
         with pytest.raises(CollectorUnavailableError):
             environment.build_replica().deletions.delete(OPERATOR_TOKEN, ANN)
 
@@ -352,7 +354,7 @@ def test_a_deletion_of_nobody_is_unknown(environment: SagaEnvironment) -> None:
         environment.sound_replica.deletions.load_status(uuid4())
 
 
-class Action(Enum):
+class DeletionAction(Enum):
     """One action in a random sequence of requests and background runs."""
 
     OWNER = auto()
@@ -362,13 +364,13 @@ class Action(Enum):
     WAIT = auto()
 
 
-FAULTS = st.lists(st.sampled_from([None, None, *Fault]), max_size=4)
+FAULTS = st.lists(st.sampled_from([None, None, *DatabaseFault]), max_size=4)
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(actions=st.lists(st.tuples(st.sampled_from(Action), FAULTS, FAULTS, st.integers(0, 90)), max_size=8))
+@given(actions=st.lists(st.tuples(st.sampled_from(DeletionAction), FAULTS, FAULTS, st.integers(0, 90)), max_size=8))
 def test_every_sequence_of_actions_converges(
-    service: Service, actions: list[tuple[Action, list[Fault | None], list[Fault | None], int]]
+    service: Service, actions: list[tuple[DeletionAction, list[DatabaseFault | None], list[DatabaseFault | None], int]]
 ) -> None:
     """Any requests of owner and operator, with any faults of database, collector and process, at any pace, converge.
 
@@ -388,8 +390,8 @@ def test_every_sequence_of_actions_converges(
         environment.interests.plan = iter(calls)
         replica = environment.build_replica(*transactions)
         match action:
-            case Action.OWNER | Action.OPERATOR:
-                token = registration.token if action is Action.OWNER else OPERATOR_TOKEN
+            case DeletionAction.OWNER | DeletionAction.OPERATOR:
+                token = registration.token if action is DeletionAction.OWNER else OPERATOR_TOKEN
                 try:
                     replica.deletions.delete(token, ANN)
                     promised = True
@@ -397,16 +399,16 @@ def test_every_sequence_of_actions_converges(
                     pass
                 except (DatabaseUnavailableError, Killed):
                     uncertain = True
-            case Action.BACKGROUND:
+            case DeletionAction.BACKGROUND:
                 with suppress(Killed, DatabaseUnavailableError):
                     replica.deletions.resume_due_deletions()
-            case Action.SET_INTEREST:
+            case DeletionAction.SET_INTEREST:
                 with suppress(TokenUnknownError):
                     if environment.sound_replica.accounts.authenticate(registration.token):
                         token_accepted_until = environment.clock.now() + timedelta(seconds=60)
                 if environment.clock.now() <= token_accepted_until:
                     environment.interests.users_with_interests.add(user_id)
-            case Action.WAIT:
+            case DeletionAction.WAIT:
                 environment.clock.advance(timedelta(seconds=seconds))
     if environment.clock.now() <= token_accepted_until:
         environment.interests.users_with_interests.add(user_id)

@@ -33,7 +33,7 @@ MAX_ROUNDS: Final = 200
 """Number of rounds after which a storm counts as endless; about ten suffice."""
 
 
-class Interval(NamedTuple):
+class RequestedInterval(NamedTuple):
     """One UTC day of an airport and direction."""
 
     airport: str
@@ -42,7 +42,7 @@ class Interval(NamedTuple):
 
 
 INTERVALS: Final = [
-    Interval(airport, direction, BEGIN + day * DAY)
+    RequestedInterval(airport, direction, BEGIN + day * DAY)
     for day in range(DAYS)
     for airport in AIRPORTS
     for direction in (Direction.DEPARTURES, Direction.ARRIVALS)
@@ -88,12 +88,12 @@ async def running_client(
     await client.close()
 
 
-async def fetch(client: OpenSkyClient, interval: Interval) -> list[Flight]:
+async def fetch(client: OpenSkyClient, interval: RequestedInterval) -> list[Flight]:
     """Fetch the flights of an interval."""
     return await client.fetch_flights(interval.airport, interval.direction, interval.begin, interval.begin + DAY)
 
 
-async def fetch_until_answered(client: OpenSkyClient, interval: Interval, clock: FakeClock) -> list[Flight]:
+async def fetch_until_answered(client: OpenSkyClient, interval: RequestedInterval, clock: FakeClock) -> list[Flight]:
     """Fetch the flights of an interval, with retries after the reported pauses, as the collector does."""
     failures = 0
     while failures < MAX_ROUNDS:
@@ -108,12 +108,12 @@ async def fetch_until_answered(client: OpenSkyClient, interval: Interval, clock:
 
 
 @pytest.fixture(scope="module")
-def calm() -> dict[Interval, set[Flight]]:
+def calm() -> dict[RequestedInterval, set[Flight]]:
     """Return the flights of every interval from a source without faults."""
 
     clock = FakeClock(NOW)
 
-    async def collected(url: str) -> dict[Interval, set[Flight]]:
+    async def collected(url: str) -> dict[RequestedInterval, set[Flight]]:
         async with running_client(url, clock, None, OpenSkyTimeouts()) as client:
             return {interval: set(await fetch(client, interval)) for interval in INTERVALS}
 
@@ -121,13 +121,13 @@ def calm() -> dict[Interval, set[Flight]]:
         found = asyncio.run(collected(url))
     assert sum(map(len, found.values())) == 2 * len(traffic())
     assert [interval for interval in INTERVALS if not found[interval]] == [
-        Interval("LICC", Direction.ARRIVALS, BEGIN + DAY),
-        Interval("LICC", Direction.DEPARTURES, BEGIN + 2 * DAY),
+        RequestedInterval("LICC", Direction.ARRIVALS, BEGIN + DAY),
+        RequestedInterval("LICC", Direction.DEPARTURES, BEGIN + 2 * DAY),
     ]
     return found
 
 
-def are_held_back(storm: FaultInjector, interval: Interval, missing: set[Flight]) -> bool:
+def are_held_back(storm: FaultInjector, interval: RequestedInterval, missing: set[Flight]) -> bool:
     """Return True if the replay itself has left out or spoiled all these flights, False if one was lost."""
     path = "/api/flights/" + ("departure" if interval.direction is Direction.DEPARTURES else "arrival")
     return all((path, each.icao24, int(each.first_seen.timestamp())) in storm.withheld_flights for each in missing)
@@ -136,7 +136,7 @@ def are_held_back(storm: FaultInjector, interval: Interval, missing: set[Flight]
 @pytest.mark.parametrize("credentials", [CREDENTIALS, None], ids=["with a token", "anonymous"])
 @pytest.mark.parametrize("seed", [1, 6])
 def test_a_storm_ends_with_the_flights_of_a_calm_day(
-    calm: dict[Interval, set[Flight]], seed: int, credentials: tuple[str, str] | None
+    calm: dict[RequestedInterval, set[Flight]], seed: int, credentials: tuple[str, str] | None
 ) -> None:
     """Round after round, no answer has a flight too many, or lacks one that the replay did give.
 
@@ -144,7 +144,7 @@ def test_a_storm_ends_with_the_flights_of_a_calm_day(
     """
     storm = faults.seeded_injector(seed, RATE)
     clock = FakeClock(NOW)
-    answers: dict[Interval, list[set[Flight]]] = {interval: [] for interval in INTERVALS}
+    answers: dict[RequestedInterval, list[set[Flight]]] = {interval: [] for interval in INTERVALS}
 
     async def one_round(client: OpenSkyClient) -> None:
         for interval, had in answers.items():
@@ -175,15 +175,15 @@ def test_a_storm_ends_with_the_flights_of_a_calm_day(
 
 
 @pytest.mark.parametrize("seed", [4, 5])
-def test_many_tasks_come_through_a_storm_together(calm: dict[Interval, set[Flight]], seed: int) -> None:
+def test_many_tasks_come_through_a_storm_together(calm: dict[RequestedInterval, set[Flight]], seed: int) -> None:
     """The tasks share a token, a pause and a breaker, and each gets its own flights."""
 
     clock = FakeClock(NOW)
 
-    async def collected(url: str) -> dict[Interval, set[Flight]]:
+    async def collected(url: str) -> dict[RequestedInterval, set[Flight]]:
         async with running_client(url, clock, CREDENTIALS, SHORT_TIMEOUTS) as client:
 
-            async def twice(interval: Interval) -> set[Flight]:
+            async def twice(interval: RequestedInterval) -> set[Flight]:
                 answers = [await fetch_until_answered(client, interval, clock) for _ in range(2)]
                 return set().union(*answers)
 
@@ -193,13 +193,13 @@ def test_many_tasks_come_through_a_storm_together(calm: dict[Interval, set[Fligh
         assert asyncio.run(collected(url)) == calm
 
 
-def test_after_an_outage_all_flights_are_fetched(calm: dict[Interval, set[Flight]]) -> None:
+def test_after_an_outage_all_flights_are_fetched(calm: dict[RequestedInterval, set[Flight]]) -> None:
     """Breaker and pauses keep most calls from the source meanwhile, and no pause is cut short."""
     clock = FakeClock(NOW)
     outage = faults.scripted_injector(
         [InjectedFault.UNAVAILABLE, InjectedFault.RESET, InjectedFault.HTML] * 10 + [InjectedFault.LIMITED, None] * 5
     )
-    found: dict[Interval, set[Flight]] = {}
+    found: dict[RequestedInterval, set[Flight]] = {}
     rejected_by_breaker = 0
 
     async def one_round(client: OpenSkyClient) -> None:
