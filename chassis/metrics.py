@@ -21,14 +21,17 @@ class ServiceIdentity:
 
 
 class LabelledMetric(Generic[M]):
-    """A metric that adds the labels `service` and `node` to the labels that the caller gives."""
+    """A counter, gauge or histogram that adds the labels `service` and `node` to the labels that the caller gives."""
 
     def __init__(self, metric: M, identity: ServiceIdentity) -> None:
         self._metric: M = metric
         self._identity = identity
 
     def labels(self, **values: str) -> M:
-        """Return the time series of these label values, by label name."""
+        """Return the time series of these label values (by label name) and of this service and node.
+
+        A series that does not exist yet is created.
+        """
         return self._metric.labels(**values, service=self._identity.service, node=self._identity.node)
 
 
@@ -50,7 +53,10 @@ class Metrics:
     def histogram(
         self, name: str, text: str, *labels: str, buckets: Iterable[float] = _SECONDS
     ) -> LabelledMetric[Histogram]:
-        """Create a histogram; `buckets` are upper bounds in the unit that the name ends with."""
+        """Create a histogram; `buckets` are upper bounds in the unit that the name ends with (by default 1 ms to 10 s).
+
+        `text` is its help text, `labels` are the names of its own labels.
+        """
         made = Histogram(name, text, (*labels, "service", "node"), registry=self.registry, buckets=tuple(buckets))
         return LabelledMetric(made, self._identity)
 
