@@ -36,7 +36,7 @@ from uuid import UUID
 import uvloop
 
 from benchmarks.mail_sink import HOST, REPLY_MS, MailSink, running_sink
-from benchmarks.streams.figures import median, progress, report
+from benchmarks.streams.figures import median, print_progress, report
 from benchmarks.streams.traffic import choose_airports
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
@@ -87,7 +87,7 @@ class SinkTarget:
                     client.starttls(context=context)
                 client.login(*LOGIN)
                 client.sendmail(SENDER.addr_spec, [mail["To"].addresses[0].addr_spec], mail.as_bytes())
-        return stopwatch.rate(count)
+        return stopwatch.measure_rate(count)
 
     def send_over_pool(self, count: int, connections: int, pipelining: bool = True) -> "MailRate":
         """Send the same mails over kept-open connections and return the rate."""
@@ -114,7 +114,7 @@ class SinkTarget:
             await asyncio.gather(*(server.send(_build_plain_mail(number)) for number in range(AT_A_TIME)))
             stopwatch = Stopwatch(self.sink)
             await asyncio.gather(*(sender() for _ in range(AT_A_TIME)))
-            rate = stopwatch.rate(count)
+            rate = stopwatch.measure_rate(count)
             await server.close()
             return rate
 
@@ -139,7 +139,7 @@ class Stopwatch:
         self._taken, self._used = sink.read_counters()
         self._began = time.perf_counter()
 
-    def rate(self, mails: int) -> MailRate:
+    def measure_rate(self, mails: int) -> MailRate:
         """Return the rate of a round of `mails` mails. Raises RuntimeError unless exactly so many have arrived."""
         took = time.perf_counter() - self._began
         taken, used = self._sink.read_counters()
@@ -167,7 +167,7 @@ def main() -> int:
 def _measure_and_report(target: SinkTarget, seconds: float, rounds: int) -> None:
     """Measure all contenders against a target, in turn, and report the medians."""
     where = f"{target.security}, {f'{target.reply_ms} ms before each reply' if target.reply_ms else 'replies at once'}"
-    progress(where)
+    print_progress(where)
     contenders: dict[str, Callable[[int], MailRate]] = {
         ORIGINAL: target.send_one_by_one,
         UNPIPELINED: lambda count: target.send_over_pool(count, 4, pipelining=False),

@@ -35,7 +35,7 @@ from uuid import UUID
 
 from benchmarks.mail_sink import HOST, MailSink, running_sink
 from benchmarks.mails import LOGIN, SinkTarget
-from benchmarks.streams.figures import progress, report
+from benchmarks.streams.figures import print_progress, report
 from benchmarks.streams.kafka import Cluster
 from benchmarks.streams.traffic import Record
 from domain.alerts import Alert, AlertState, Bound
@@ -104,7 +104,7 @@ def _measure_and_report(
             user_count = people // share
             records = list(_build_records(user_count))
             cluster.fill(ALERTS_RAISED.name, records)
-            progress(f"{where}: {what}: {len(records):,} alerts are in the topic")
+            print_progress(f"{where}: {what}: {len(records):,} alerts are in the topic")
             mails = len(records) if "GROUP_WAIT_S" in settings else user_count
             environment = {
                 "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,

@@ -26,7 +26,7 @@ from aiokafka import AIOKafkaProducer
 
 from benchmarks.stream_app import fill_interests
 from benchmarks.streams.contest import wait_for_completion_times
-from benchmarks.streams.figures import median, percentile, progress, report
+from benchmarks.streams.figures import median, percentile, print_progress, report
 from benchmarks.streams.kafka import Cluster, find_changelog, list_stream_topics
 from benchmarks.streams.progress import compute_rate, group_sequences
 from benchmarks.streams.traffic import (
@@ -101,7 +101,7 @@ def _measure_latency(cluster: Cluster, folder: Path, messages: int, seconds: flo
         given = [*before, *after[:messages]]
         times = wait_for_completion_times(cluster, worker, group_sequences(given), sum(each.flights for each in given))
         most = compute_rate(times, len(before) + messages // 10)
-        progress(f"at most {most:,.0f} batches/s; now half of that")
+        print_progress(f"at most {most:,.0f} batches/s; now half of that")
         cluster.delete_records(ALERTS_RAISED.name)
         later = after[messages : messages + int(most / 2 * seconds)]
         took = cluster.fill(FLIGHTS_OBSERVED.name, later, per_second=most / 2)
@@ -142,7 +142,7 @@ def _measure_burst(cluster: Cluster, folder: Path, interests: int) -> None:
         cluster.fill(FLIGHTS_OBSERVED.name, batches[:1])
         folding.write_result(_compute_result(folding, batches[0]))
         flights = sum(len(each.event_times) for each in build_past(Direction.DEPARTURES)) + HIGH
-        worker.wait_until(lambda: worker.flights_folded() >= flights, "the end of its first batches")
+        worker.wait_until(lambda: worker.count_folded_flights() >= flights, "the end of its first batches")
         for batch in batches[1:]:
             cluster.delete_records(ALERTS_RAISED.name)
             cluster.fill(FLIGHTS_OBSERVED.name, [batch])
@@ -151,7 +151,7 @@ def _measure_burst(cluster: Cluster, folder: Path, interests: int) -> None:
             rates.append(interests / (cluster.read_append_times(ALERTS_RAISED.name)[-1] - published_at))
             cluster.delete_records(ALERTS_RAISED.name)
             bare.append(interests / uvloop.run(_send_with_bare_producer(cluster.bootstrap_servers, folding, batch)))
-            progress(f"{interests:,} alerts: {rates[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
+            print_progress(f"{interests:,} alerts: {rates[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
     beside = f"{interests:,} alerts at once, made and sent by a bare aiokafka producer"
     report(NAME, beside, median(bare), "alerts/s")
     report(NAME, f"{interests:,} alerts at once", median(rates), "alerts/s", (beside, median(bare)))
@@ -192,7 +192,7 @@ def _measure_recovery(cluster: Cluster, folder: Path, interests: int) -> None:
     _fill_table(
         cluster, {key: encode_interest_entry(1, value) for key, value in build_quiet_interests(names, interests)}
     )
-    progress(f"{interests:,} interests are in the changelog")
+    print_progress(f"{interests:,} interests are in the changelog")
     sequence = count(1)
     before = build_past_records(names[:1], sequence)
     after = build_flight_records(names[:1], AN_HOUR, 2, sequence)

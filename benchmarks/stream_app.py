@@ -31,7 +31,7 @@ from typing import Final
 
 from benchmarks.streams import original
 from benchmarks.streams.contest import AIOKAFKA, CONTENDERS, QUIX, STREAM, BenchmarkRuns, run_original
-from benchmarks.streams.figures import median, progress, report
+from benchmarks.streams.figures import median, print_progress, report
 from benchmarks.streams.kafka import Cluster, find_changelog, list_stream_topics, with_append_times
 from benchmarks.streams.traffic import Record, build_flight_records, build_past_records, choose_airports
 from benchmarks.streams.work import AIRPORTS, Task, build_interest_entries
@@ -62,10 +62,10 @@ def main() -> int:
         folder = Path(name)
         with running_broker(folder / "kafka", topics=(*list_stream_topics(), *originals)) as broker:
             cluster = Cluster(broker.bootstrap_servers)
-            progress("the broker is ready")
+            print_progress("the broker is ready")
             fill_interests(cluster, choose_airports(AIRPORTS), INTERESTS)
             messages = ORIGINAL_MESSAGES // (10 if options.quick else 1)
-            progress("the interests are set")
+            print_progress("the interests are set")
             per_s = median(run_original(cluster, number, messages) for number in range(3))
             report(NAME, f"{ORIGINAL}, {INTERESTS:,} messages a batch", per_s, "messages/s")
             for size in options.sizes:
@@ -120,7 +120,7 @@ def _compare_contenders(
             run = runs.run(contender)
             rates[contender].append(run.messages_per_s)
             alerts[contender] = run.alerts
-            progress(f"{size:,} flights a message, {contender}: {run.messages_per_s:,.0f} messages/s")
+            print_progress(f"{size:,} flights a message, {contender}: {run.messages_per_s:,.0f} messages/s")
     if len(set(alerts.values())) > 1:
         raise SystemExit(f"not the same work was done: alerts by contender {alerts}")
     medians = {each: median(measured) for each, measured in rates.items()}

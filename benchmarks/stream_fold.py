@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from benchmarks.streams.figures import median, progress, report
+from benchmarks.streams.figures import median, print_progress, report
 from benchmarks.streams.traffic import (
     Record,
     build_flight_records,
@@ -61,13 +61,13 @@ def main() -> int:
     for interests in INTERESTS:
         number = interests // share
         table = _build_interest_table(names, number)
-        before = _resident_bytes()
+        before = _measure_resident_bytes()
         folding = foldings[number] = Folding(table, known)
         _index_interests(folding.state)
         if number >= WEIGHED:
-            weight = (_resident_bytes() - before) / number
+            weight = (_measure_resident_bytes() - before) / number
             report(NAME, "memory per interest, index, by what the process holds", weight, "bytes", interests=number)
-        progress(f"{number:,} interests")
+        print_progress(f"{number:,} interests")
     for place, size in enumerate(SIZES):
         # Airports of its own, each with its share of the interests: to index a million again would take long.
         _measure_speed(foldings, names[place :: len(SIZES)], size, rounds, sequence)
@@ -100,7 +100,7 @@ def _measure_index_memory(table: dict[bytes, bytes]) -> None:
     report(NAME, "memory per interest, table in memory", table_bytes / number, "bytes", interests=number)
 
 
-def _resident_bytes() -> int:
+def _measure_resident_bytes() -> int:
     """Return the resident memory of this process in bytes (Linux); 0 elsewhere."""
     gc.collect()
     statm = Path("/proc/self/statm")

@@ -77,7 +77,7 @@ def wait_for_completion_times(
     """Wait until the worker has folded so many flights, and return the times at which the messages were done."""
     # Each request costs the worker some time.
     worker.wait_until(
-        lambda: worker.flights_folded() >= flights, "the end of what it was given", _WITHIN_S, every_s=0.5
+        lambda: worker.count_folded_flights() >= flights, "the end of what it was given", _WITHIN_S, every_s=0.5
     )
     messages, times = sum(map(len, sequences.values())), list[float]()
 

@@ -24,7 +24,7 @@ def report(
     print(json.dumps(line | circumstances), flush=True)
 
 
-def progress(text: str) -> None:
+def print_progress(text: str) -> None:
     """Print a progress message on standard error."""
     print(f"{time.monotonic() - _BEGAN:6.1f} s  {text}", file=sys.stderr, flush=True)
 

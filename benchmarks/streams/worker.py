@@ -33,7 +33,7 @@ class Worker:
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
 
-    def flights_folded(self) -> int:
+    def count_folded_flights(self) -> int:
         """Return the number of flights folded since the worker's start, from its metrics; 0 without a response."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/metrics", timeout=5) as answer:
