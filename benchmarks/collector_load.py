@@ -11,12 +11,12 @@ _AIRPORTS: Final = ("KJFK", "LICC", "EGLL", "EDDF", "LFPG", "LIRF", "EHAM", "LEM
 
 
 def _choose_authorization() -> dict[str, str]:
-    """Return the authorization header of a random user."""
+    """Return the authorization header of a random one of the users."""
     return {"Authorization": f"Bearer {random.choice(_TOKENS)}"}
 
 
 def _build_random_interest() -> dict[str, object]:
-    """Build the request body of a random interest."""
+    """Build the request body of an interest with random airport, direction, window and high threshold (20 to 999)."""
     return {
         "airport_icao": random.choice(_AIRPORTS),
         "direction": random.choice(("arrivals", "departures", "both")),

@@ -61,7 +61,7 @@ _DAY_S: Final = 24 * HOUR_S
 
 
 def main() -> int:
-    """Run the chosen scenes and print their figures."""
+    """Start a broker, run the chosen scenes one after the other, and print their figures; return 0."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     parser.add_argument("--scenes", nargs="*", default=["latency", "burst", "recovery"], help="(default: all)")
@@ -83,14 +83,17 @@ def main() -> int:
 
 
 def _delete_state(cluster: Cluster) -> None:
-    """Delete the flights, the alerts, the changelogs and the stream's consumer group."""
+    """Delete the flights, the alerts, the records of the changelogs, and the stream's consumer group."""
     changelogs = [find_changelog(table) for table in ("airports", "interests", "history")]
     cluster.delete_records(FLIGHTS_OBSERVED.name, ALERTS_RAISED.name, *changelogs)
     cluster.delete_group(SERVICE)
 
 
 def _measure_latency(cluster: Cluster, folder: Path, messages: int, seconds: float) -> None:
-    """Measure the latency of alerts at half of the maximum load, which is measured first with `messages` batches."""
+    """Measure the latency of alerts at half of the maximum load, and report its median and p99 in ms.
+
+    The maximum load is measured first with `messages` batches. Then a load of half of it lasts about `seconds`.
+    """
     names = choose_airports(AIRPORTS)
     fill_interests(cluster, names, 1_000)
     sequence = count(1)
@@ -117,7 +120,10 @@ def _measure_latency(cluster: Cluster, folder: Path, messages: int, seconds: flo
 
 
 def _measure_burst(cluster: Cluster, folder: Path, interests: int) -> None:
-    """Measure the alerts per second when all interests of an airport fire or resolve with one batch."""
+    """Measure the alerts per second when all interests of an airport fire or resolve with one batch.
+
+    Report the median of three batches, beside that of a bare aiokafka producer that makes and sends the same alerts.
+    """
     (airport,) = choose_airports(1)
     table = {key: encode_interest_entry(1, value) for key, value in build_alarmed_interests(airport, interests, HIGH)}
     _fill_table(cluster, table)
@@ -158,7 +164,7 @@ def _measure_burst(cluster: Cluster, folder: Path, interests: int) -> None:
 
 
 def _compute_result(folding: Folding, record: Record) -> FoldResult:
-    """Fold a record without writing. End the benchmark if the record counts as a duplicate."""
+    """Fold a record without writing, and return the result. End the benchmark if the record counts as a duplicate."""
     result = folding.compute_result(record.sequence, record.value)
     if result is None:
         raise SystemExit("a batch was taken for a duplicate")
@@ -166,7 +172,10 @@ def _compute_result(folding: Folding, record: Record) -> FoldResult:
 
 
 async def _send_with_bare_producer(bootstrap_servers: str, folding: Folding, batch: Record) -> float:
-    """Fold a batch, send its alerts with a bare producer, and return the seconds until the last acknowledgement."""
+    """Fold a batch, send its alerts with a bare producer, and return the seconds until the last acknowledgement.
+
+    The result is written into the fold afterwards. The producer is connected before the clock starts.
+    """
     async with AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",
@@ -187,7 +196,10 @@ async def _send_with_bare_producer(bootstrap_servers: str, folding: Folding, bat
 
 
 def _measure_recovery(cluster: Cluster, folder: Path, interests: int) -> None:
-    """Measure the recovery of interests from the changelog, and after a restart from local RocksDB."""
+    """Measure the recovery of interests from the changelog, and after a restart from local RocksDB.
+
+    Report for both the seconds until readiness and until the first batch is folded, and the peak memory.
+    """
     names = choose_airports(AIRPORTS)
     _fill_table(
         cluster, {key: encode_interest_entry(1, value) for key, value in build_quiet_interests(names, interests)}
@@ -212,7 +224,10 @@ def _measure_recovery(cluster: Cluster, folder: Path, interests: int) -> None:
 
 
 def _measure_restart(cluster: Cluster, data: Path, given: list[Record]) -> tuple[float, float, int]:
-    """Start a worker. Return the seconds until readiness and until all given records are folded, and its peak bytes."""
+    """Run a worker on RocksDB until all given records are folded, and then stop it.
+
+    Return the seconds from its start until readiness, those until all records are folded, and its peak memory in bytes.
+    """
     began = time.time()
     with running_stream_worker(data, cluster.bootstrap_servers, "rocksdb") as worker:
         worker.wait_until(worker.is_ready, "readiness", within_s=300)

@@ -51,7 +51,10 @@ ORIGINAL: Final = "the original's shape"
 
 
 def main() -> int:
-    """Run the contenders at the chosen batch sizes, and print their figures."""
+    """Start a broker, run the original's shape and the contenders at the chosen batch sizes, and print their figures.
+
+    Return 0.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     parser.add_argument("--sizes", type=int, nargs="*", default=list(MESSAGES), help="of batches (default: all)")
@@ -76,7 +79,10 @@ def main() -> int:
 
 
 def fill_interests(cluster: Cluster, names: list[str], at_each: int) -> None:
-    """Publish interests to the changelog, as the stream writes them: a worker that is ready has them."""
+    """Publish `at_each` interests at each airport to the changelog, as the stream writes them.
+
+    A worker that starts afterwards has them when it is ready.
+    """
     cluster.fill(
         find_changelog("interests"),
         (
@@ -95,7 +101,11 @@ def _compare_contenders(
     contenders: list[str],
     original_messages_per_s: float,
 ) -> None:
-    """Run all contenders at one batch size, and print their figures."""
+    """Fill the topic with batches of one size, run all contenders over it in turn, and print their median rates.
+
+    Contenders that are not in COMPARED run in the first round alone. Ends the benchmark if the contenders raised
+    different numbers of alerts. `original_messages_per_s` is the rate of the original's shape.
+    """
     folder.mkdir()
     names, sequence = choose_airports(AIRPORTS), count(1)
     before = build_past_records(names, sequence)

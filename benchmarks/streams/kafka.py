@@ -35,7 +35,10 @@ class StampedTopic:
 
 
 def with_append_times(topics: Iterable[TopicLike]) -> list[StampedTopic]:
-    """Return the topics with append times as timestamps; also allow to delete the records of a compacted topic."""
+    """Return descriptions of the same topics with append times as timestamps.
+
+    Compacted topics also get the cleanup policy "delete", so that their records may be deleted.
+    """
     found = []
     for topic in topics:
         policy = {"compact": "compact,delete"}.get(cleanup := topic.config.get("cleanup.policy", "delete"), cleanup)
@@ -45,12 +48,12 @@ def with_append_times(topics: Iterable[TopicLike]) -> list[StampedTopic]:
 
 
 def list_stream_topics() -> list[StampedTopic]:
-    """List the topics of the catalogue and the changelogs of the stream's tables."""
+    """List the topics of the catalogue and the changelogs of the stream's tables, all with append times."""
     return with_append_times((*CATALOGUE, *_list_changelogs()))
 
 
 def find_changelog(table: str) -> str:
-    """Return the name of the changelog topic of one of the stream's tables."""
+    """Return the name of the changelog topic of one of the stream's tables. Raises ValueError for another table."""
     (name,) = (topic.name for topic in _list_changelogs() if topic.name == f"{SERVICE}-{table}-changelog")
     return name
 
@@ -64,7 +67,10 @@ def _list_changelogs() -> list[TopicLike]:
 
 
 class Cluster:
-    """An admin client of the benchmark's own broker. For one thread; its methods wait for the broker."""
+    """A client of the benchmark's own broker that fills topics, reads them, and deletes records and consumer groups.
+
+    For one thread; its methods wait for the broker.
+    """
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
@@ -73,7 +79,8 @@ class Cluster:
     def fill(self, topic: str, records: Iterable[Record], per_second: float | None = None) -> float:
         """Publish records in order, as fast as possible or evenly at a rate, and wait until the broker has all.
 
-        Return the seconds that this took.
+        Each record goes to its own partition, with its sequence as a header. Return the seconds that this took. Ends
+        the benchmark if the broker does not have all records 120 s after the last one.
         """
         producer = Producer(
             {
@@ -110,7 +117,7 @@ class Cluster:
                     future.result()
 
     def delete_group(self, group: str) -> None:
-        """Delete a consumer group and its committed offsets. The group must have no members."""
+        """Delete a consumer group and its committed offsets, if the group exists. The group must have no members."""
         for future in self._admin.delete_consumer_groups([group]).values():
             try:
                 future.result()
@@ -131,7 +138,7 @@ class Cluster:
         return sorted(record.at for record in self.read_records(topic))
 
     def read_records(self, topic: str) -> list[AppendedRecord]:
-        """Read all records of a topic, those of each partition in order."""
+        """Read all records that a topic holds now, those of each partition in order. Ends the benchmark on an error."""
         begins, ends = (
             self._fetch_offsets(topic, OffsetSpec.earliest()),
             self._fetch_offsets(topic, OffsetSpec.latest()),
