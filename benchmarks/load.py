@@ -67,6 +67,7 @@ def run_service(service: str, settings: Mapping[str, str], folder: Path) -> Iter
 
 
 def _is_ready(base_url: str) -> bool:
+    """Return True if the service at this URL reports readiness, False if it does not or is not reachable."""
     try:
         return httpx.get(f"{base_url}/health/ready").status_code == httpx.codes.OK
     except httpx.TransportError:
@@ -119,7 +120,10 @@ def _run_scenario(
 
 
 def _parse_result(entry: dict[str, Any]) -> ScenarioResult:
-    """Convert the statistics of one request name, as locust prints them in JSON, into measurements."""
+    """Convert the statistics of one request name, as locust prints them in JSON, into measurements.
+
+    The rate is that from the start to the last request.
+    """
     times = {float(milliseconds): int(count) for milliseconds, count in entry["response_times"].items()}
     elapsed = entry["last_request_timestamp"] - entry["start_time"]
     return ScenarioResult(

@@ -75,6 +75,7 @@ class _SmtpSession(asyncio.Protocol):
         self._greeted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Store the connection, and greet the client unless the connection was only encrypted; asyncio calls this."""
         self._transport = cast(asyncio.Transport, transport)
         if not self._greeted:  # once more when it is encrypted
             self._greeted = True
@@ -151,6 +152,7 @@ async def _serve(folder: Path) -> None:
     over = asyncio.Event()
 
     def answer_request() -> None:
+        """Print the number of mails and the processor seconds for a line of input, or end the sink with its input."""
         if not sys.stdin.readline():
             loop.remove_reader(sys.stdin)
             over.set()

@@ -107,7 +107,8 @@ class SinkTarget:
         """
         port = self.sink.ports[pipelining, self.reply_ms]
 
-        async def sending() -> MailRate:
+        async def send_and_measure() -> MailRate:
+            """Open the connections, send all mails, close the connections, and return the rate."""
             server = SmtpClient(HOST, port, self.security, *LOGIN, ca_file=self.trusted, connections=connections)
 
             async def sender() -> None:
@@ -121,7 +122,7 @@ class SinkTarget:
             await server.close()
             return rate
 
-        return uvloop.run(sending())  # as a worker does
+        return uvloop.run(send_and_measure())  # as a worker does
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,7 @@ def _measure_seconds(folder: Path, environment: dict[str, str], mails: int) -> f
 
 
 def _count_sent_mails(web_port: int) -> int:
-    """Return the number of mails that the worker has sent, by its metrics; 0 while it does not answer."""
+    """Return the number of mails that the worker has sent successfully, by its metrics; 0 while it does not answer."""
     try:
         with urllib.request.urlopen(f"http://{HOST}:{web_port}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()

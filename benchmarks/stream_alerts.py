@@ -247,7 +247,7 @@ def _read_peak_memory(worker: Worker) -> int:
 
 
 def _fill_table(cluster: Cluster, table: dict[bytes, bytes]) -> None:
-    """Publish the entries of a table of interests to its changelog."""
+    """Publish the entries of a table of interests, by key, to its changelog, each to the partition of its airport."""
     cluster.fill(
         find_changelog("interests"),
         (

@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """A source of the present time, which may run faster or slower than real time."""
+    """A source of the present time, which may be shifted, run faster or slower than real time, or be halted."""
 
     def now(self) -> datetime:
         """Return the present instant: aware, in UTC."""
@@ -24,7 +24,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock: real time, in UTC."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)

@@ -16,7 +16,7 @@ _REPEAT_AFTER_S: Final = 30.0
 
 
 class _RepeatFilter(logging.Filter):
-    """A log filter that drops repeated messages of noisy libraries, so that an outage does not flood the log."""
+    """A log filter that drops noisy libraries' repeated messages for 30 s each, so that an outage floods no log."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()

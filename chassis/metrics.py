@@ -36,7 +36,10 @@ class LabelledMetric(Generic[M]):
 
 
 class Metrics:
-    """A factory of metrics with a registry of its own, so that several apps in one process (in tests) do not clash."""
+    """A factory of one process' metrics, all with the labels `service` and `node`, and their registry.
+
+    The registry is its own, so that several apps in one process (in tests) do not clash.
+    """
 
     def __init__(self, identity: ServiceIdentity) -> None:
         self._identity = identity

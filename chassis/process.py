@@ -17,7 +17,7 @@ S = TypeVar("S", bound=Settings)
 
 
 class Server(Protocol):
-    """A server that runs in threads of its own."""
+    """A server that runs in threads of its own: `start` returns at once, `stop` returns when requests have ended."""
 
     def start(self) -> None: ...
     def stop(self) -> None: ...

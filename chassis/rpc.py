@@ -91,6 +91,7 @@ class _ErrorStatusInterceptor(grpc.ServerInterceptor):  # type: ignore[misc, unu
             return handler
 
         def answer(request: Any, context: grpc.ServicerContext) -> Any:
+            """Handle a call, abort it with a status if an error is raised, and count and time it in any case."""
             code = grpc.StatusCode.OK
             started = time.perf_counter()
             try:
@@ -146,7 +147,7 @@ class GrpcServer:
             raise CannotListenError(f"gRPC cannot listen on {host}:{port}: the port is taken or not ours.") from None
 
     def start(self) -> None:
-        """Serve, and report all services as healthy."""
+        """Begin to serve in threads, report all services as healthy, and return at once."""
         self._server.start()
         for name in self._served:
             self._health.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -70,7 +70,10 @@ class _SettingFileSource(EnvSettingsSource):
 
 
 class Settings(BaseSettings):
-    """The settings that every service needs; each service has a subclass with its own settings."""
+    """The settings that every service needs: logs, node, Kafka, listening address and clock.
+
+    Each service has a subclass with its own settings. `load_settings` reads them.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 

@@ -28,7 +28,7 @@ _WITHIN_S: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The measured result of one run."""
+    """The measured result of one run of a contender: its rate, and its alerts as a check of the work done."""
 
     messages_per_s: float
     alerts: int

@@ -59,7 +59,7 @@ def find_changelog(table: str) -> str:
 
 
 def _list_changelogs() -> list[TopicLike]:
-    """List the changelogs of the stream's tables, with a new app that connects to nothing."""
+    """List the changelog topics of the stream's tables, by a new app of the stream that connects to nothing."""
     settings = StreamsSettings(kafka_bootstrap_servers="localhost:1", data_dir=Path("nowhere"), web_port=1)
     app = create_app(settings)
     app.finalize()
@@ -108,7 +108,7 @@ class Cluster:
         return time.monotonic() - began
 
     def delete_records(self, *topics: str) -> None:
-        """Delete all records of some topics; their offsets continue."""
+        """Delete all records of some topics, and wait until the broker has done so; the topics and offsets stay."""
         for topic in topics:
             ends = self._fetch_offsets(topic, OffsetSpec.latest())
             partitions = [TopicPartition(topic, number, end) for number, end in ends.items() if end > 0]
@@ -126,7 +126,10 @@ class Cluster:
                     raise
 
     def count_records(self, topic: str) -> int:
-        """Return the number of records in a topic, of which none was compacted away."""
+        """Return the number of records that a topic holds: its end offsets minus its first ones.
+
+        This is right only for a topic of which no record was compacted away.
+        """
         begins, ends = (
             self._fetch_offsets(topic, OffsetSpec.earliest()),
             self._fetch_offsets(topic, OffsetSpec.latest()),

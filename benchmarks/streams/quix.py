@@ -39,6 +39,7 @@ def run(task: Task) -> None:
             application.stop()
 
     def fold(value: bytes, key: bytes, timestamp: int, headers: Any, state: State[Any, Any]) -> Iterable[Keyed]:
+        """Restore the airport's state if it is missing, fold a message, write the state, and return the alerts."""
         if not folding.has_airport(key):
             folding.restore_airport(key, state.get_bytes("traffic"))
         result = folding.compute_result(parse_sequence(headers) or 0, value)

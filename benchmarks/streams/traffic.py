@@ -146,7 +146,10 @@ def build_quiet_interests(names: list[str], number: int) -> Iterator[tuple[bytes
 
 
 def build_watching_interests(names: list[str], number: int) -> Iterator[tuple[bytes, bytes]]:
-    """Build keys and values of `number` interests, spread evenly over the airports, that fire on the busier days."""
+    """Build keys and values of `number` interests, spread evenly over the airports, that fire on the busier days.
+
+    They have high thresholds of a day or an hour alone, in one direction; some fire each morning.
+    """
     day, hour = sum(_HOURLY), max(_HOURLY)
     levels = [(Window.ONE_DAY, day * share // 100) for share in range(108, 118)]
     levels += [(Window.ONE_HOUR, hour * share // 100) for share in range(108, 118)]

@@ -37,7 +37,7 @@ class Task:
 
 
 def parse_task() -> Task:
-    """Parse the task on the command line."""
+    """Parse the command line of this process into its task, as `build_arguments` writes it."""
     parser = argparse.ArgumentParser()
     for name in ("bootstrap-servers", "group", "changelog", "data"):
         parser.add_argument(f"--{name}", required=True)
@@ -118,7 +118,10 @@ class Folding:
         return self.state.fold_flights(sequence, decode_flights(value))
 
     def encode_alerts(self, result: FoldResult, cause_published_ms: int) -> Iterator[tuple[bytes, bytes, int]]:
-        """Encode the alerts of a result: key, value and partition of each."""
+        """Yield key, value and partition of the record of each alert of a result.
+
+        `cause_published_ms` is when the folded message was published (milliseconds since 1970); alerts contain it.
+        """
         cause_published_at = datetime.fromtimestamp(cause_published_ms / 1000, UTC)
         for alert in self.state.build_alerts(result):
             user_id = str(alert.user_id)

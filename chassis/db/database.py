@@ -72,7 +72,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name == "mysql" else DateTime())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the value to store: in UTC, without its zone. Raises ValueError for a naive datetime."""
+        """Return the value to store, in UTC without zone; None stays None. Raises ValueError for a naive datetime."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -102,7 +102,7 @@ DEFAULT_POOL: Final = PoolConfig()
 
 
 class DatabaseSettings(Settings):
-    """The settings of a service with a database."""
+    """The settings of a service with a database: its URL and its connection pool, besides those of every service."""
 
     database_url: SecretStr = Field(min_length=1)
     database_pool_size: int = Field(default=DEFAULT_POOL.size, ge=1, le=100)

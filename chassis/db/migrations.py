@@ -131,7 +131,10 @@ def _hold_migration_lock(connection: Connection) -> Iterator[None]:
 
 
 def _load_revision(connection: Connection, config: Config) -> str | None:
-    """Return the revision of the database, or None if it has none. Raises SchemaTooNewError for an unknown revision."""
+    """Return the revision that the database is at, or None if it has none.
+
+    Raises SchemaTooNewError if the service's folder of revisions does not contain it.
+    """
     revision = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if revision is not None and revision not in known:
@@ -143,7 +146,7 @@ def _load_revision(connection: Connection, config: Config) -> str | None:
 
 
 def run_migrations(schema: MetaData) -> None:
-    """Run the pending revisions with alembic; each service's `env.py` calls this with its tables."""
+    """Run the pending revisions on the connection of `upgrade`; each service's `env.py` calls this with its tables."""
     context.configure(connection=context.config.attributes["connection"], target_metadata=schema)
     with context.begin_transaction():
         context.run_migrations()

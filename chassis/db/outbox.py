@@ -217,7 +217,7 @@ class Outbox:
         ]
 
     def delete_published(self, session: Session, published: Iterable[SequencedMessage]) -> None:
-        """Delete messages that the broker has acknowledged, by their sequences.
+        """Delete the rows of messages that the broker has acknowledged, by their sequences; missing rows are ignored.
 
         A sequence is assigned only once, while SQLite reuses the ids of deleted rows: a relay that stalled and lost its
         lease would delete unpublished events by their ids.

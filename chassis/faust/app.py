@@ -101,16 +101,17 @@ def _hold_events_until_the_seek(app: faust.App) -> None:
 
 
 def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
-    """Add /health/live, /health/ready (partitions assigned and tables recovered) and /metrics to Faust's pages.
+    """Add /health/live, /health/ready and /metrics to Faust's pages, and Faust's own metrics to `metrics`.
 
-    /health/live answers 503 when the worker is stuck and must be restarted: see `chassis.faust.health`. `app` must come
-    from `create_stream_app`.
+    /health/ready answers 503 unless partitions are assigned and tables recovered. /health/live answers 503 when the
+    worker is stuck and must be restarted: see `chassis.faust.health`. `app` must come from `create_stream_app`.
     """
     health = cast(StreamApp, app).health
     register_faust_metrics(app, health, metrics)
 
     @app.page("/health/live")
     async def live(_view, _request):  # type: ignore[no-untyped-def]
+        """Answer 503 with the reason if the worker is stuck, else 200."""
         if health.stuck_reason is not None:
             body = json.dumps({"status": "stuck", "reason": health.stuck_reason})
             return Response(status=503, text=body, content_type="application/json")
@@ -118,6 +119,7 @@ def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
 
     @app.page("/health/ready")
     async def ready(_view, _request):  # type: ignore[no-untyped-def]
+        """Answer 200 if the worker is ready, else 503."""
         if not is_ready(app):
             return Response(status=503, text='{"status": "recovering"}', content_type="application/json")
         return Response(text='{"status": "ready"}', content_type="application/json")
@@ -149,6 +151,8 @@ def is_partition_assigned(app: faust.App, topic: TopicLike, partition: int) -> b
 def is_from_current_assignment(app: faust.App, event: EventT[Any]) -> bool:
     """Return True as long as no rebalance has begun since the worker received an event, False afterwards.
 
+    Return False, too, while Faust's flow control is suspended.
+
     Faust checks this for events in its queues. An agent must check the event that it processes: after each `await`,
     before it writes to a table or acknowledges the event.
     """
@@ -175,6 +179,7 @@ async def send_record(app: faust.App, topic: str, key: bytes, value: bytes, part
     state = sensors.on_send_initiated(app.producer, topic, None, len(key), len(value))
 
     def notify_sensors(done: asyncio.Future[Any]) -> None:
+        """Notify Faust's sensors that the record was acknowledged or not; do nothing if the future was cancelled."""
         if done.cancelled():
             return
         if (error := done.exception()) is not None:

@@ -23,7 +23,7 @@ _HOST: Final = re.compile(r"[^\s/@]+")
 
 
 class StreamSettings(Settings):
-    """The settings of a service built on Faust, besides those of every service."""
+    """The settings of a service built on Faust, besides those of every service: its tables, pages and timeouts."""
 
     data_dir: Path = Path("data")
     """The directory of a worker's tables; each worker needs its own."""

@@ -56,7 +56,7 @@ class ForeignDataDirError(DataDirError):
 
 
 class DataDir:
-    """The directory of a worker's tables, locked for as long as the process lives."""
+    """The directory of a worker's tables, locked from `claim` until the process ends."""
 
     def __init__(self, path: Path, lock: IO[str]) -> None:
         self._path = path

@@ -22,8 +22,9 @@ Write = asyncio.Future[RecordMetadata]
 def set_current_event(event: EventT[bytes]) -> None:
     """Make this task read and write tables in the partition of `event` from now on.
 
-    By itself Faust uses the partition of the event that a stream delivered last, which may differ from the partition of
-    the event being processed when several are in progress.
+    Only a weak reference to the event is kept: the caller must hold the event meanwhile. By itself Faust uses the
+    partition of the event that a stream delivered last, which may differ from the partition of the event being
+    processed when several are in progress.
     """
     _current_event.set(weakref.ref(event))  # it has no public name
 

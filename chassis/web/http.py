@@ -71,7 +71,7 @@ class Problem(Exception):
         return details.model_dump(exclude_none=True)
 
     def to_response(self) -> Response:
-        """Return the problem as a response (`application/problem+json`)."""
+        """Return the problem as a response (`application/problem+json`) with its status and headers."""
         response = jsonify(self.build_details())
         response.status_code = self.status
         response.content_type = "application/problem+json"
@@ -199,6 +199,7 @@ def _register_request_metrics(app: Flask, metrics: Metrics) -> None:
 
     @app.after_request
     def count(response: Response) -> Response:
+        """Count the answered request and observe its duration; return the response unchanged."""
         # An unknown method is any text from a client, and must not become a label.
         method = request.method if request.method in _METHODS else "other"
         total.labels(method=method, endpoint=_get_route_template(), status=str(response.status_code)).inc()
@@ -279,7 +280,7 @@ def _replace_surrogates(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HeaderField:
-    """A header field of requests: its form, and its description in the OpenAPI document."""
+    """A header field of requests: the form that `read_value` requires, and its description in the OpenAPI document."""
 
     name: str
     description: str
@@ -332,7 +333,7 @@ def format_entity_tag(version: int) -> str:
 
 
 def read_if_match() -> ETags:
-    """Return the versions that the request's `If-Match` allows. Weak tags never match (RFC 9110, 8.8.3.2).
+    """Return the ETags (or `*`) that the request's `If-Match` allows. Weak tags never match (RFC 9110, 8.8.3.2).
 
     Raises Problem 428 if the header is missing, 400 if it is invalid.
     """

@@ -15,7 +15,10 @@ _MOST_CLIENTS = 100_000
 
 
 class ClientRateLimit:
-    """A limit of requests per client in any interval of a given length (a moving window), counted per replica."""
+    """A limit of requests per client in any interval of a given length (a moving window), counted per replica.
+
+    A route calls `count_request`. The counts are in memory.
+    """
 
     def __init__(self, rate: str) -> None:
         """`rate` is a text like "60/minute". Raises ValueError if it is invalid, or holds several rates."""

@@ -91,6 +91,7 @@ def describe(
     def decorate(view: Callable[..., Reply | Response]) -> Callable[..., Response]:
         @wraps(view)
         def answer(**values: object) -> Response:
+            """Call the route's function, and return its reply as a response if its model is the one described."""
             reply = view(**values)
             if isinstance(reply, Response):
                 return reply
@@ -253,6 +254,7 @@ def create_blueprint(title: str, version: str, description: str) -> Blueprint:
 
     @blueprint.after_request
     def secure(response: Response) -> Response:
+        """Add the headers that restrict what browsers may load, and return the response."""
         response.headers["Content-Security-Policy"] = _POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"

@@ -29,7 +29,11 @@ _CHANGELOG_BATCH: Final = 500
 
 
 class StreamConsumer(Consumer):
-    """Faust's consumer with corrected commits and faster recovery; set it as `Consumer` of an app's transport."""
+    """Faust's consumer with corrected commits and faster recovery; set it as `Consumer` of an app's transport.
+
+    It holds an `OffsetTracker` for each partition of events, so that no offset is committed before all earlier events
+    are acknowledged. Changelog records go to the recovery in lists, and not through Faust's queue.
+    """
 
     logger = FAUST_LOG
 
@@ -154,7 +158,7 @@ class StreamConsumer(Consumer):
 
 
 def _close_coroutines(coros: Iterable[WaitArgT]) -> None:
-    """Close coroutines that will not be awaited, so that Python does not warn of them."""
+    """Close coroutines that will not be awaited, so that Python does not warn of them; ignore other awaitables."""
     for coro in coros:
         if isinstance(coro, Coroutine):
             coro.close()

@@ -28,7 +28,7 @@ _CHECK_INTERVAL_S: Final = 5.0
 
 
 class StreamTables(TableManager):
-    """Faust's table manager with the cheaper recovery; set it as `TableManager` of a Faust app."""
+    """Faust's table manager whose `recovery` is a `StreamRecovery`; set it as `TableManager` of a Faust app."""
 
     logger = FAUST_LOG
 
