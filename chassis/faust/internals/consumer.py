@@ -117,8 +117,8 @@ class StreamConsumer(Consumer):
     async def _apply_changelog_records(self, changes: _Records, active: set[TP]) -> None:
         """Apply fetched changelog records to the tables, in batches of 500 between which other tasks may run.
 
-        Update the end offset of each changelog in Faust's monitor. The rest of a changelog is dropped when it is not
-        active, when the flow stops or when a rebalance begins, after which all changelogs are read from their seek.
+        Update the end offset of each changelog in Faust's monitor. Records of a changelog that is not active are
+        dropped; so is the rest of all when the flow stops or a rebalance begins, which seeks all changelogs anew.
         """
         recovery = cast(StreamTables, self.app.tables).recovery
         generation = self.app.consumer_generation_id
