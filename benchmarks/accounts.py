@@ -21,7 +21,7 @@ ACCOUNTS: Final = 500
 
 
 def main() -> int:
-    """Run the service and all scenarios; return the exit code."""
+    """Run the service, register accounts, and run all scenarios; return 1 if any request got an error, else 0."""
     options = parse_options("accounts", __doc__)
     operator_token = secrets.token_urlsafe(32)
     with tempfile.TemporaryDirectory() as name:
@@ -48,7 +48,7 @@ def main() -> int:
 
 
 def _register_account(base_url: str, number: int) -> str:
-    """Register an account and return its address."""
+    """Register the account with this number, and return its address. Raises HTTPStatusError if it is rejected."""
     email = f"known{number}@bench.test"
     httpx.post(f"{base_url}/users", json={"email": email, "name": "Known"}).raise_for_status()
     return email

@@ -23,7 +23,7 @@ class Baseline(FastHttpUser):
 
 
 class Reading(FastHttpUser):
-    """Read accounts: GET /users/{email} of a random account."""
+    """Read accounts as the operator: GET /users/{email} of a random account, without pauses."""
 
     wait_time = constant(0)
 
@@ -34,13 +34,13 @@ class Reading(FastHttpUser):
 
 
 class Registering(FastHttpUser):
-    """Register accounts: POST /users, each with a new address and a new Idempotency-Key."""
+    """Register accounts: POST /users, each with a new address and a new Idempotency-Key, without pauses."""
 
     wait_time = constant(0)
 
     @task
     def register(self) -> None:
-        """Register one new account."""
+        """Register one new account with a random address."""
         key = uuid.uuid4()
         self.client.post(
             "/users",

@@ -33,7 +33,10 @@ FLIGHTS_A_DAY: Final = 400
 
 
 def main() -> int:
-    """Run the service and all scenarios; return the exit code."""
+    """Run the service with a fake user_manager, store flights and interests, and run all scenarios.
+
+    Return the exit code: 1 if any request got an error, else 0.
+    """
     options = parse_options("collector", __doc__)
     fake = FakeAuthority()  # type: ignore[abstract]  # the collector only authenticates tokens
     with tempfile.TemporaryDirectory() as name, fake.running() as authority:
@@ -62,7 +65,10 @@ def main() -> int:
 
 
 def _store_flights(database_url: str) -> None:
-    """Store the flights and the coverage of one airport, as after a month of collecting."""
+    """Store flights and coverage of one airport in both directions, as after DAYS days of collecting.
+
+    The flights are evenly spread over the days until today, FLIGHTS_A_DAY in each direction.
+    """
     today = day_of(datetime.now(UTC))
     database = Database(database_url)
     interval = timedelta(days=1) / FLIGHTS_A_DAY
@@ -96,7 +102,7 @@ def _store_flights(database_url: str) -> None:
 
 
 def _set_interest(base_url: str, token: str) -> None:
-    """Set one interest of the user whom the token belongs to."""
+    """Set one interest of the user whom the token belongs to. Raises HTTPStatusError if the request is rejected."""
     interest = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 30}
     httpx.post(f"{base_url}/interests", json=interest, headers={"Authorization": f"Bearer {token}"}).raise_for_status()
 

@@ -10,13 +10,13 @@ _TOKENS: Final = os.environ["TOKENS"].split()
 _AIRPORTS: Final = ("KJFK", "LICC", "EGLL", "EDDF", "LFPG", "LIRF", "EHAM", "LEMD", "KLAX", "KORD", "RJTT", "YSSY")
 
 
-def _headers() -> dict[str, str]:
-    """Return the authorization header of a random user."""
+def _choose_authorization() -> dict[str, str]:
+    """Return the authorization header of a random one of the users."""
     return {"Authorization": f"Bearer {random.choice(_TOKENS)}"}
 
 
-def _random_interest() -> dict[str, object]:
-    """Build the request body of a random interest."""
+def _build_random_interest() -> dict[str, object]:
+    """Build the request body of an interest with random airport, direction, window and high threshold (20 to 999)."""
     return {
         "airport_icao": random.choice(_AIRPORTS),
         "direction": random.choice(("arrivals", "departures", "both")),
@@ -42,7 +42,7 @@ class Listing(FastHttpUser):  # type: ignore[misc, unused-ignore]
 
     @task  # type: ignore[untyped-decorator, unused-ignore]
     def list_them(self) -> None:
-        self.client.get("/interests", headers=_headers())
+        self.client.get("/interests", headers=_choose_authorization())
 
 
 class Setting(FastHttpUser):  # type: ignore[misc, unused-ignore]
@@ -52,7 +52,7 @@ class Setting(FastHttpUser):  # type: ignore[misc, unused-ignore]
 
     @task  # type: ignore[untyped-decorator, unused-ignore]
     def set_one(self) -> None:
-        self.client.post("/interests", json=_random_interest(), headers=_headers())
+        self.client.post("/interests", json=_build_random_interest(), headers=_choose_authorization())
 
 
 class Flights(FastHttpUser):  # type: ignore[misc, unused-ignore]
@@ -62,7 +62,7 @@ class Flights(FastHttpUser):  # type: ignore[misc, unused-ignore]
 
     @task  # type: ignore[untyped-decorator, unused-ignore]
     def read(self) -> None:
-        self.client.get("/flights/KJFK", headers=_headers(), name="GET /flights/{icao}")
+        self.client.get("/flights/KJFK", headers=_choose_authorization(), name="GET /flights/{icao}")
 
 
 class Previewing(FastHttpUser):  # type: ignore[misc, unused-ignore]
@@ -72,5 +72,5 @@ class Previewing(FastHttpUser):  # type: ignore[misc, unused-ignore]
 
     @task  # type: ignore[untyped-decorator, unused-ignore]
     def preview(self) -> None:
-        interest = _random_interest() | {"airport_icao": "KJFK", "direction": "both", "high_value": 40}
-        self.client.post("/interests/preview", json=interest, headers=_headers())
+        interest = _build_random_interest() | {"airport_icao": "KJFK", "direction": "both", "high_value": 40}
+        self.client.post("/interests/preview", json=interest, headers=_choose_authorization())

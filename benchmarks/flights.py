@@ -44,19 +44,19 @@ NOW: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
 class PromptSource:
-    """A fake source that returns evenly spread flights for every airport at once."""
+    """A fake source of flights that returns evenly spread flights of every airport without delay or quota."""
 
     remaining_credits: int | None = None
 
     async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
-        """Return the flights of the interval, one every `DAY / FLIGHTS_A_DAY`."""
+        """Return the flights from `begin` to before `end`, one every `DAY / FLIGHTS_A_DAY`."""
         step = DAY / FLIGHTS_A_DAY
         count = int((end - begin) / step)
         return [_build_flight(airport, direction, begin + number * step) for number in range(count)]
 
 
 def _build_flight(airport: str, direction: Direction, at: datetime) -> Flight:
-    """Build a flight whose event time at the airport is `at`."""
+    """Build a flight of one hour that departs from or arrives at the airport at `at`, by its direction."""
     second = int(at.timestamp())
     first_seen = second if direction is Direction.DEPARTURES else second - 3600
     return Flight.model_validate(
@@ -70,7 +70,7 @@ def _build_flight(airport: str, direction: Direction, at: datetime) -> Flight:
 
 
 def main() -> int:
-    """Run the three measurements and print them; return the exit code."""
+    """Measure inserts, collection and publishing, and print flights per second with ratios to inserts; return 0."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flights", description=__doc__)
     parser.add_argument("--database-url", help="an empty database of your own (default: a new SQLite file)")
     options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
@@ -94,7 +94,10 @@ def main() -> int:
 
 
 def _measure_inserts(database: Database) -> float:
-    """Insert flights into the table, delete them again, and return the inserts per second."""
+    """Insert as many flights as are collected later, delete them again, and return the inserts per second.
+
+    Each transaction inserts FLIGHTS_A_DAY rows. The deletion is not measured.
+    """
     rows = [
         {
             "airport": "KJFK", "direction": "departures", "icao24": f"{number:06x}", "callsign": "TW1",
@@ -116,7 +119,10 @@ def _measure_inserts(database: Database) -> float:
 
 
 async def _measure_collection(database: Database) -> tuple[float, int]:
-    """Collect all flights as the leader does; return the flights per second and the number of flights."""
+    """Set an interest for each airport, collect all flights as the leader does, and store them with their events.
+
+    Return the flights per second and the number of stored flights, by the collector's own metric.
+    """
     clock = ScaledClock(NOW, 1.0, datetime.now(UTC))
     interests = InterestStore(database, clock)
     for airport in AIRPORTS:
@@ -138,7 +144,10 @@ async def _measure_collection(database: Database) -> tuple[float, int]:
 
 
 async def _measure_publishing(database: Database, bootstrap_servers: str, flights: int) -> float:
-    """Run the relay until the outbox is empty; return the flights per second."""
+    """Create the topics, run the relay until the outbox is empty, and return the flights per second.
+
+    `flights` is the number of flights in the outbox's events. Raises the relay's error if the relay ends.
+    """
     await ensure_topics(bootstrap_servers, CATALOGUE, 1)
     relay = OutboxRelay(database, OUTBOX, bootstrap_servers, Metrics(ServiceIdentity("benchmark", "local")))
     began = time.perf_counter()

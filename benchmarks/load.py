@@ -23,7 +23,7 @@ ROOT: Final = Path(__file__).parents[1]
 
 @dataclass(frozen=True, slots=True)
 class ScenarioResult:
-    """The measurements of one scenario."""
+    """The measurements of one scenario: its rate of requests, its errors, and its latencies."""
 
     requests_per_s: float
     failures: int
@@ -33,7 +33,7 @@ class ScenarioResult:
 
 
 def parse_options(name: str, description: str | None) -> argparse.Namespace:
-    """Parse the command line into `seconds`, `clients` and `database_url`."""
+    """Parse the command line of benchmark `name` into `seconds` (of each scenario), `clients` and `database_url`."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--seconds", type=int, default=30, help="of each scenario (default 30)")
     parser.add_argument("--clients", type=int, default=16, help="that ask at once (default 16)")
@@ -43,7 +43,11 @@ def parse_options(name: str, description: str | None) -> argparse.Namespace:
 
 @contextmanager
 def run_service(service: str, settings: Mapping[str, str], folder: Path) -> Iterator[str]:
-    """Run `python -m service` during the block, and yield its base URL once it is ready. `settings` holds HTTP_PORT."""
+    """Run `python -m service` during the block, and yield its base URL once it is ready. `settings` holds HTTP_PORT.
+
+    The log goes to a file in `folder`. Exits the benchmark, with that log, if the service ends or is not ready within
+    60 s. At the end the service is stopped with SIGTERM.
+    """
     base_url = f"http://127.0.0.1:{settings['HTTP_PORT']}"
     log_path = folder / f"{service}.log"
     with log_path.open("ab") as log:
@@ -63,6 +67,7 @@ def run_service(service: str, settings: Mapping[str, str], folder: Path) -> Iter
 
 
 def _is_ready(base_url: str) -> bool:
+    """Return True if the service at this URL reports readiness, False if it does not or is not reachable."""
     try:
         return httpx.get(f"{base_url}/health/ready").status_code == httpx.codes.OK
     except httpx.TransportError:
@@ -76,7 +81,11 @@ def run_scenarios(
     environment: Mapping[str, str],
     options: argparse.Namespace,
 ) -> int:
-    """Run the scenarios (classes of the locustfile), print a line for each, and return the number of errors."""
+    """Run the scenarios (classes of the locustfile) one after the other, and return the number of errors of all.
+
+    A line is printed for each: requests per second, their ratio to the first scenario, latencies and errors.
+    `environment` holds further variables for locust.
+    """
     failures, baseline = 0, None
     for scenario in scenarios:
         result = _run_scenario(locustfile, scenario, base_url, environment, options)
@@ -94,7 +103,7 @@ def run_scenarios(
 def _run_scenario(
     locustfile: Path, scenario: str, base_url: str, environment: Mapping[str, str], options: argparse.Namespace
 ) -> ScenarioResult:
-    """Run locust with one scenario and return its measurements. Exits if locust reports none."""
+    """Run locust with one scenario and return its measurements. Exits the benchmark if locust prints none as JSON."""
     ended = subprocess.run(
         [
             sys.executable, "-m", "locust", "--locustfile", locustfile, "--headless", "--json", "--only-summary",
@@ -111,7 +120,10 @@ def _run_scenario(
 
 
 def _parse_result(entry: dict[str, Any]) -> ScenarioResult:
-    """Convert the statistics of one request name, as locust prints them in JSON, into measurements."""
+    """Convert the statistics of one request name, as locust prints them in JSON, into measurements.
+
+    The rate is that from the start to the last request.
+    """
     times = {float(milliseconds): int(count) for milliseconds, count in entry["response_times"].items()}
     elapsed = entry["last_request_timestamp"] - entry["start_time"]
     return ScenarioResult(
@@ -120,7 +132,10 @@ def _parse_result(entry: dict[str, Any]) -> ScenarioResult:
 
 
 def _percentile(times: dict[float, int], share: float) -> float:
-    """Return the percentile (nearest rank) of response times, which are given with their counts."""
+    """Return the percentile (nearest rank) of response times in ms, given as counts by time; 0 if there are none.
+
+    `share` is from 0 to 1.
+    """
     remaining = share * sum(times.values())
     for milliseconds in sorted(times):
         remaining -= times[milliseconds]

@@ -29,7 +29,7 @@ VARIANTS: Final = tuple(product((True, False), REPLY_MS))
 
 @dataclass(frozen=True)
 class MailSink:
-    """A running sink."""
+    """A running mail sink: its ports, and the pipes by which its counters are requested."""
 
     ports: dict[tuple[bool, int], int]
     """The port of each variant."""
@@ -46,7 +46,10 @@ class MailSink:
 
 @contextmanager
 def running_sink(folder: Path) -> Iterator[MailSink]:
-    """Run a sink until the end of the block. The folder contains `trusted.pem` and `key.pem`."""
+    """Run a sink in a process of its own until the end of the block, and yield it once it listens.
+
+    The folder contains `trusted.pem` and `key.pem`.
+    """
     command = [sys.executable, "-m", "benchmarks.mail_sink", str(folder)]
     with Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
         requests, responses = cast(IO[str], process.stdin), cast(IO[str], process.stdout)
@@ -54,7 +57,10 @@ def running_sink(folder: Path) -> Iterator[MailSink]:
 
 
 class _SmtpSession(asyncio.Protocol):
-    """A server session that accepts everything; it sends the replies to pipelined commands together."""
+    """An SMTP server session that accepts every command and discards every mail.
+
+    It sends the replies to pipelined commands together, after `reply_ms` milliseconds.
+    """
 
     mails = 0
     """The number of mails of all sessions."""
@@ -69,13 +75,17 @@ class _SmtpSession(asyncio.Protocol):
         self._greeted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Store the connection, and greet the client unless the connection was only encrypted; asyncio calls this."""
         self._transport = cast(asyncio.Transport, transport)
         if not self._greeted:  # once more when it is encrypted
             self._greeted = True
             self._reply(b"220 sink\r\n")
 
     def data_received(self, data: bytes) -> None:
-        """Reply to all complete commands, and count a mail at the end of its content."""
+        """Reply to all complete commands, and count and discard a mail at the end of its content.
+
+        Data of an incomplete command or mail is kept. STARTTLS starts the encryption. asyncio calls this.
+        """
         self._unread += data
         replies = b""
         while True:
@@ -109,13 +119,14 @@ class _SmtpSession(asyncio.Protocol):
             self._reply(replies)
 
     def _reply(self, replies: bytes) -> None:
+        """Write replies to the client after the session's delay, without waiting for it."""
         if self._reply_s:
             asyncio.get_running_loop().call_later(self._reply_s, self._transport.write, replies)
         else:
             self._transport.write(replies)
 
     async def _encrypt(self, replies: bytes) -> None:
-        """Send the replies, then start TLS on the connection."""
+        """Send the replies after the session's delay, then start TLS on the connection."""
         await asyncio.sleep(self._reply_s)
         self._transport.write(replies)
         loop = asyncio.get_running_loop()
@@ -141,6 +152,7 @@ async def _serve(folder: Path) -> None:
     over = asyncio.Event()
 
     def answer_request() -> None:
+        """Print the number of mails and the processor seconds for a line of input, or end the sink with its input."""
         if not sys.stdin.readline():
             loop.remove_reader(sys.stdin)
             over.set()

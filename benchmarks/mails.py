@@ -36,7 +36,7 @@ from uuid import UUID
 import uvloop
 
 from benchmarks.mail_sink import HOST, REPLY_MS, MailSink, running_sink
-from benchmarks.streams.figures import median, progress, report
+from benchmarks.streams.figures import median, print_progress, report
 from benchmarks.streams.traffic import choose_airports
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
@@ -69,7 +69,7 @@ ALERTS: Final = "pool of 16, alerts with page and chart, written on the way"
 
 @dataclass(frozen=True)
 class SinkTarget:
-    """A sink as the target of mails: its security and its delay before each reply."""
+    """A mail sink as the target of a round, with the contenders' ways to send: one by one, over a pool, or alerts."""
 
     sink: MailSink
     security: Security
@@ -77,7 +77,7 @@ class SinkTarget:
     trusted: Path
 
     def send_one_by_one(self, count: int) -> "MailRate":
-        """Send mails in the original's shape, each over a connection of its own, and return the rate."""
+        """Send `count` plain mails in the original's shape, each over a connection of its own, and return the rate."""
         context = ssl.create_default_context(cafile=self.trusted)
         mails = [_build_plain_mail(number) for number in range(count)]
         stopwatch = SegmentTimer(self.sink)
@@ -87,24 +87,28 @@ class SinkTarget:
                     client.starttls(context=context)
                 client.login(*LOGIN)
                 client.sendmail(SENDER.addr_spec, [mail["To"].addresses[0].addr_spec], mail.as_bytes())
-        return stopwatch.rate(count)
+        return stopwatch.measure_rate(count)
 
     def send_over_pool(self, count: int, connections: int, pipelining: bool = True) -> "MailRate":
-        """Send the same mails over kept-open connections and return the rate."""
+        """Send `count` plain mails over kept-open connections, 64 mails waiting at a time, and return the rate."""
         mails = [_build_plain_mail(number) for number in range(count)]
         return self._send_concurrently(iter(mails), count, connections, pipelining)
 
     def send_alerts(self, count: int) -> "MailRate":
-        """Write and send mails with alerts and return the rate."""
+        """Write `count` mails with one alert each, send them over 16 connections, and return the rate of both."""
         return self._send_concurrently((_build_alert_mail(number) for number in range(count)), count, 16, True)
 
     def _send_concurrently(
         self, mails: Iterator[EmailMessage], count: int, connections: int, pipelining: bool
     ) -> "MailRate":
-        """Send mails, AT_A_TIME of them concurrently, and return the rate; the connections are opened before."""
+        """Send mails, AT_A_TIME of them concurrently, and return the rate.
+
+        Before the clock starts, AT_A_TIME other mails open the connections; they are closed at the end.
+        """
         port = self.sink.ports[pipelining, self.reply_ms]
 
-        async def sending() -> MailRate:
+        async def send_and_measure() -> MailRate:
+            """Open the connections, send all mails, close the connections, and return the rate."""
             server = SmtpClient(HOST, port, self.security, *LOGIN, ca_file=self.trusted, connections=connections)
 
             async def sender() -> None:
@@ -114,16 +118,16 @@ class SinkTarget:
             await asyncio.gather(*(server.send(_build_plain_mail(number)) for number in range(AT_A_TIME)))
             stopwatch = SegmentTimer(self.sink)
             await asyncio.gather(*(sender() for _ in range(AT_A_TIME)))
-            rate = stopwatch.rate(count)
+            rate = stopwatch.measure_rate(count)
             await server.close()
             return rate
 
-        return uvloop.run(sending())  # as a worker does
+        return uvloop.run(send_and_measure())  # as a worker does
 
 
 @dataclass(frozen=True)
 class MailRate:
-    """The result of a round."""
+    """The result of a round: how many mails were sent per second, and how busy that kept the sink."""
 
     per_s: float
     """Mails per second."""
@@ -132,15 +136,18 @@ class MailRate:
 
 
 class SegmentTimer:
-    """A stopwatch for a round, started when it is created."""
+    """A stopwatch for a round of mails into a sink, started when it is created; it also reads the sink's counters."""
 
     def __init__(self, sink: MailSink) -> None:
         self._sink = sink
         self._taken, self._used = sink.read_counters()
         self._began = time.perf_counter()
 
-    def rate(self, mails: int) -> MailRate:
-        """Return the rate of a round of `mails` mails. Raises RuntimeError unless exactly so many have arrived."""
+    def measure_rate(self, mails: int) -> MailRate:
+        """Return the rate of a round of `mails` mails that ends now.
+
+        Raises RuntimeError unless exactly so many have arrived at the sink since the start.
+        """
         took = time.perf_counter() - self._began
         taken, used = self._sink.read_counters()
         if taken - self._taken != mails:
@@ -149,7 +156,7 @@ class SegmentTimer:
 
 
 def main() -> int:
-    """Measure all combinations of delay and security and report the rates; return the exit status 0."""
+    """Start a sink, measure all combinations of reply delay and security, and report the rates; return 0."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
@@ -165,9 +172,12 @@ def main() -> int:
 
 
 def _measure_and_report(target: SinkTarget, seconds: float, rounds: int) -> None:
-    """Measure all contenders against a target, in turn, and report the medians."""
+    """Measure all contenders against a target, in turn for some rounds, and report the medians of their rates.
+
+    Each is first run with a few mails, which warms it up and determines its number of mails for rounds of `seconds`.
+    """
     where = f"{target.security}, {f'{target.reply_ms} ms before each reply' if target.reply_ms else 'replies at once'}"
-    progress(where)
+    print_progress(where)
     contenders: dict[str, Callable[[int], MailRate]] = {
         ORIGINAL: target.send_one_by_one,
         UNPIPELINED: lambda count: target.send_over_pool(count, 4, pipelining=False),
@@ -190,7 +200,7 @@ def _measure_and_report(target: SinkTarget, seconds: float, rounds: int) -> None
 
 
 def _build_plain_mail(number: int) -> EmailMessage:
-    """Return a mail like the original's: some headers and some text."""
+    """Return a mail like the original's, to the reader with this number: some headers and some text."""
     mail = create_mail(replace(_READER, email=f"u{number}@example.net"), SENDER, NOW, f"<{number}@example.org>")
     mail["Subject"] = "Airport KJFK: more than 20 departures"
     mail["Content-Type"] = 'text/plain; charset="utf-8"'
@@ -199,7 +209,10 @@ def _build_plain_mail(number: int) -> EmailMessage:
 
 
 def _build_alert_mail(number: int) -> EmailMessage:
-    """Return a mail with one alert after a night, with the counts of the twelve hours before."""
+    """Return a mail with one alert after a night, with the counts of the twelve hours before, as a worker writes it.
+
+    The number determines the reader, the airport, the threshold and the time zone; these repeat after PEOPLE mails.
+    """
     at = number % PEOPLE
     airport, level = AIRPORTS[at % len(AIRPORTS)], LEVELS[at // len(AIRPORTS) % len(LEVELS)]
     alert = Alert(

@@ -35,7 +35,7 @@ from uuid import UUID
 
 from benchmarks.mail_sink import HOST, MailSink, running_sink
 from benchmarks.mails import LOGIN, SinkTarget
-from benchmarks.streams.figures import progress, report
+from benchmarks.streams.figures import print_progress, report
 from benchmarks.streams.kafka import BenchmarkBroker
 from benchmarks.streams.traffic import Record
 from domain.alerts import Alert, AlertState, Bound
@@ -72,7 +72,7 @@ _TIMEOUT_S: Final = 300.0
 
 
 def main() -> int:
-    """Measure all scenarios and report the rates; return the exit status 0."""
+    """Start a broker, a mail sink and a fake user_manager, measure all scenarios, and report the rates; return 0."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
@@ -93,7 +93,11 @@ def main() -> int:
 def _measure_and_report(
     cluster: BenchmarkBroker, folder: Path, sink: MailSink, trusted: Path, user_manager: str, people: int
 ) -> None:
-    """Measure all scenarios and report alerts per second, in comparison with the original's shape."""
+    """Measure all scenarios, and report alerts per second in comparison with the original's shape on the same sink.
+
+    Each scenario gets a topic with the alerts of a new night and a worker of its own. The original's shape is measured
+    first, once per delay of replies.
+    """
     for reply_ms, scenarios in _SCENARIOS.items():
         where = f"{reply_ms} ms before each reply" if reply_ms else "replies at once"
         target = SinkTarget(sink, "starttls", reply_ms, trusted)
@@ -104,7 +108,7 @@ def _measure_and_report(
             user_count = people // share
             records = list(_build_records(user_count))
             cluster.fill(ALERTS_RAISED.name, records)
-            progress(f"{where}: {what}: {len(records):,} alerts are in the topic")
+            print_progress(f"{where}: {what}: {len(records):,} alerts are in the topic")
             mails = len(records) if "GROUP_WAIT_S" in settings else user_count
             environment = {
                 "KAFKA_BOOTSTRAP_SERVERS": cluster.bootstrap_servers,
@@ -121,7 +125,10 @@ def _measure_and_report(
 
 
 def _build_records(people: int) -> Iterator[Record]:
-    """Yield the records of one night's alerts for these people; each call is another night with other alert ids."""
+    """Yield the records of one night's alerts, ALERTS_EACH for each of `people` people, person by person.
+
+    Each call is another night, with other alert ids.
+    """
     night = next(_NIGHTS)
     end = datetime(2026, 11, 1, tzinfo=UTC) + timedelta(days=night)
     cause = datetime.now(UTC)
@@ -151,12 +158,16 @@ def _build_records(people: int) -> Iterator[Record]:
 
 
 def _get_user_id(person: int) -> UUID:
+    """Return the user id of the person with this number, the same in all processes."""
     return UUID(int=(7 << 64) + person)
 
 
 @contextmanager
 def _running_user_manager(people: int) -> Iterator[str]:
-    """Run a fake user_manager that knows all people, in a process of its own; yield its gRPC target."""
+    """Run a fake user_manager with the contacts of all people, in a process of its own; yield its gRPC target.
+
+    The process is killed at the end of the block.
+    """
     parent, child = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(
         target=_serve_user_manager, args=(child, people), daemon=True
@@ -170,7 +181,10 @@ def _running_user_manager(people: int) -> Iterator[str]:
 
 
 def _serve_user_manager(connection: Connection, people: int) -> None:
-    """Run the fake user_manager and send its target over the connection; does not return."""
+    """Run the fake user_manager with the contacts of all people, and send its target over the connection.
+
+    Does not return: the parent process kills this one.
+    """
     with FakeUserService().running() as service:
         for person in range(people):
             service.add(
@@ -188,8 +202,12 @@ def _serve_user_manager(connection: Connection, people: int) -> None:
 
 
 def _measure_seconds(folder: Path, environment: dict[str, str], mails: int) -> float:
-    """Return the seconds from the first mail that a new worker sent to the last. Exits the benchmark if the worker
-    fails."""
+    """Run a notifier until it has sent `mails` mails, and return the seconds from the first mail to the last.
+
+    The worker's counter is read four times per second; the time of the mails before the first reading is extrapolated.
+    Exits the benchmark, with the end of the worker's log, if the worker ends or takes more than 300 s. At the end the
+    worker is stopped.
+    """
     web_port = free_port()
     log = folder / "notifier.log"
     username, password = LOGIN
@@ -233,7 +251,7 @@ def _measure_seconds(folder: Path, environment: dict[str, str], mails: int) -> f
 
 
 def _count_sent_mails(web_port: int) -> int:
-    """Return the number of mails that the worker has sent, by its metrics; 0 while it does not answer."""
+    """Return the number of mails that the worker has sent successfully, by its metrics; 0 while it does not answer."""
     try:
         with urllib.request.urlopen(f"http://{HOST}:{web_port}/metrics", timeout=5) as answer:
             lines = answer.read().decode().splitlines()

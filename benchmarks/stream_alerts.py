@@ -26,7 +26,7 @@ from aiokafka import AIOKafkaProducer
 
 from benchmarks.stream_app import fill_interests
 from benchmarks.streams.contest import wait_for_completion_times
-from benchmarks.streams.figures import median, percentile, progress, report
+from benchmarks.streams.figures import median, percentile, print_progress, report
 from benchmarks.streams.kafka import BenchmarkBroker, find_changelog, list_stream_topics
 from benchmarks.streams.progress import compute_rate, group_sequences
 from benchmarks.streams.traffic import (
@@ -61,7 +61,7 @@ _DAY_S: Final = 24 * HOUR_S
 
 
 def main() -> int:
-    """Run the chosen scenes and print their figures."""
+    """Start a broker, run the chosen scenes one after the other, and print their figures; return 0."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     parser.add_argument("--scenes", nargs="*", default=["latency", "burst", "recovery"], help="(default: all)")
@@ -83,14 +83,17 @@ def main() -> int:
 
 
 def _delete_state(cluster: BenchmarkBroker) -> None:
-    """Delete the flights, the alerts, the changelogs and the stream's consumer group."""
+    """Delete the flights, the alerts, the records of the changelogs, and the stream's consumer group."""
     changelogs = [find_changelog(table) for table in ("airports", "interests", "history")]
     cluster.delete_records(FLIGHTS_OBSERVED.name, ALERTS_RAISED.name, *changelogs)
     cluster.delete_group(SERVICE)
 
 
 def _measure_latency(cluster: BenchmarkBroker, folder: Path, messages: int, seconds: float) -> None:
-    """Measure the latency of alerts at half of the maximum load, which is measured first with `messages` batches."""
+    """Measure the latency of alerts at half of the maximum load, and report its median and p99 in ms.
+
+    The maximum load is measured first with `messages` batches. Then a load of half of it lasts about `seconds`.
+    """
     names = choose_airports(AIRPORTS)
     fill_interests(cluster, names, 1_000)
     sequence = count(1)
@@ -101,7 +104,7 @@ def _measure_latency(cluster: BenchmarkBroker, folder: Path, messages: int, seco
         given = [*before, *after[:messages]]
         times = wait_for_completion_times(cluster, worker, group_sequences(given), sum(each.flights for each in given))
         most = compute_rate(times, len(before) + messages // 10)
-        progress(f"at most {most:,.0f} batches/s; now half of that")
+        print_progress(f"at most {most:,.0f} batches/s; now half of that")
         cluster.delete_records(ALERTS_RAISED.name)
         later = after[messages : messages + int(most / 2 * seconds)]
         took = cluster.fill(FLIGHTS_OBSERVED.name, later, per_second=most / 2)
@@ -117,7 +120,10 @@ def _measure_latency(cluster: BenchmarkBroker, folder: Path, messages: int, seco
 
 
 def _measure_burst(cluster: BenchmarkBroker, folder: Path, interests: int) -> None:
-    """Measure the alerts per second when all interests of an airport fire or resolve with one batch."""
+    """Measure the alerts per second when all interests of an airport fire or resolve with one batch.
+
+    Report the median of three batches, beside that of a bare aiokafka producer that makes and sends the same alerts.
+    """
     (airport,) = choose_airports(1)
     table = {key: encode_interest_entry(1, value) for key, value in build_alarmed_interests(airport, interests, HIGH)}
     _fill_table(cluster, table)
@@ -142,7 +148,7 @@ def _measure_burst(cluster: BenchmarkBroker, folder: Path, interests: int) -> No
         cluster.fill(FLIGHTS_OBSERVED.name, batches[:1])
         folding.write_result(_compute_result(folding, batches[0]))
         flights = sum(len(each.event_times) for each in build_past(Direction.DEPARTURES)) + HIGH
-        worker.wait_until(lambda: worker.flights_folded() >= flights, "the end of its first batches")
+        worker.wait_until(lambda: worker.count_folded_flights() >= flights, "the end of its first batches")
         for batch in batches[1:]:
             cluster.delete_records(ALERTS_RAISED.name)
             cluster.fill(FLIGHTS_OBSERVED.name, [batch])
@@ -151,14 +157,14 @@ def _measure_burst(cluster: BenchmarkBroker, folder: Path, interests: int) -> No
             rates.append(interests / (cluster.read_append_times(ALERTS_RAISED.name)[-1] - published_at))
             cluster.delete_records(ALERTS_RAISED.name)
             bare.append(interests / uvloop.run(_send_with_bare_producer(cluster.bootstrap_servers, folding, batch)))
-            progress(f"{interests:,} alerts: {rates[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
+            print_progress(f"{interests:,} alerts: {rates[-1]:,.0f}/s, bare {bare[-1]:,.0f}/s")
     beside = f"{interests:,} alerts at once, made and sent by a bare aiokafka producer"
     report(NAME, beside, median(bare), "alerts/s")
     report(NAME, f"{interests:,} alerts at once", median(rates), "alerts/s", (beside, median(bare)))
 
 
 def _compute_result(folding: Folding, record: Record) -> FoldResult:
-    """Fold a record without writing. End the benchmark if the record counts as a duplicate."""
+    """Fold a record without writing, and return the result. End the benchmark if the record counts as a duplicate."""
     result = folding.compute_result(record.sequence, record.value)
     if result is None:
         raise SystemExit("a batch was taken for a duplicate")
@@ -166,7 +172,10 @@ def _compute_result(folding: Folding, record: Record) -> FoldResult:
 
 
 async def _send_with_bare_producer(bootstrap_servers: str, folding: Folding, batch: Record) -> float:
-    """Fold a batch, send its alerts with a bare producer, and return the seconds until the last acknowledgement."""
+    """Fold a batch, send its alerts with a bare producer, and return the seconds until the last acknowledgement.
+
+    The result is written into the fold afterwards. The producer is connected before the clock starts.
+    """
     async with AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         acks="all",
@@ -187,12 +196,15 @@ async def _send_with_bare_producer(bootstrap_servers: str, folding: Folding, bat
 
 
 def _measure_recovery(cluster: BenchmarkBroker, folder: Path, interests: int) -> None:
-    """Measure the recovery of interests from the changelog, and after a restart from local RocksDB."""
+    """Measure the recovery of interests from the changelog, and after a restart from local RocksDB.
+
+    Report for both the seconds until readiness and until the first batch is folded, and the peak memory.
+    """
     names = choose_airports(AIRPORTS)
     _fill_table(
         cluster, {key: encode_interest_entry(1, value) for key, value in build_quiet_interests(names, interests)}
     )
-    progress(f"{interests:,} interests are in the changelog")
+    print_progress(f"{interests:,} interests are in the changelog")
     sequence = count(1)
     before = build_past_records(names[:1], sequence)
     after = build_flight_records(names[:1], AN_HOUR, 2, sequence)
@@ -212,7 +224,10 @@ def _measure_recovery(cluster: BenchmarkBroker, folder: Path, interests: int) ->
 
 
 def _measure_restart(cluster: BenchmarkBroker, data: Path, given: list[Record]) -> tuple[float, float, int]:
-    """Start a worker. Return the seconds until readiness and until all given records are folded, and its peak bytes."""
+    """Run a worker on RocksDB until all given records are folded, and then stop it.
+
+    Return the seconds from its start until readiness, those until all records are folded, and its peak memory in bytes.
+    """
     began = time.time()
     with running_stream_worker(data, cluster.bootstrap_servers, "rocksdb") as worker:
         worker.wait_until(worker.is_ready, "readiness", within_s=300)
@@ -232,7 +247,7 @@ def _read_peak_memory(worker: BenchmarkWorker) -> int:
 
 
 def _fill_table(cluster: BenchmarkBroker, table: dict[bytes, bytes]) -> None:
-    """Publish the entries of a table of interests to its changelog."""
+    """Publish the entries of a table of interests, by key, to its changelog, each to the partition of its airport."""
     cluster.fill(
         find_changelog("interests"),
         (

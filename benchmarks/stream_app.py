@@ -31,7 +31,7 @@ from typing import Final
 
 from benchmarks.streams import original
 from benchmarks.streams.contest import AIOKAFKA, CONTENDERS, QUIX, STREAM, BenchmarkRuns, run_original
-from benchmarks.streams.figures import median, progress, report
+from benchmarks.streams.figures import median, print_progress, report
 from benchmarks.streams.kafka import BenchmarkBroker, find_changelog, list_stream_topics, with_append_times
 from benchmarks.streams.traffic import Record, build_flight_records, build_past_records, choose_airports
 from benchmarks.streams.work import AIRPORTS, Task, build_interest_entries
@@ -51,7 +51,10 @@ ORIGINAL: Final = "the original's shape"
 
 
 def main() -> int:
-    """Run the contenders at the chosen batch sizes, and print their figures."""
+    """Start a broker, run the original's shape and the contenders at the chosen batch sizes, and print their figures.
+
+    Return 0.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     parser.add_argument("--sizes", type=int, nargs="*", default=list(MESSAGES), help="of batches (default: all)")
@@ -62,10 +65,10 @@ def main() -> int:
         folder = Path(name)
         with running_broker(folder / "kafka", topics=(*list_stream_topics(), *originals)) as broker:
             cluster = BenchmarkBroker(broker.bootstrap_servers)
-            progress("the broker is ready")
+            print_progress("the broker is ready")
             fill_interests(cluster, choose_airports(AIRPORTS), INTERESTS)
             messages = ORIGINAL_MESSAGES // (10 if options.quick else 1)
-            progress("the interests are set")
+            print_progress("the interests are set")
             per_s = median(run_original(cluster, number, messages) for number in range(3))
             report(NAME, f"{ORIGINAL}, {INTERESTS:,} messages a batch", per_s, "messages/s")
             for size in options.sizes:
@@ -76,7 +79,10 @@ def main() -> int:
 
 
 def fill_interests(cluster: BenchmarkBroker, names: list[str], at_each: int) -> None:
-    """Publish interests to the changelog, as the stream writes them: a worker that is ready has them."""
+    """Publish `at_each` interests at each airport to the changelog, as the stream writes them.
+
+    A worker that starts afterwards has them when it is ready.
+    """
     cluster.fill(
         find_changelog("interests"),
         (
@@ -95,7 +101,11 @@ def _compare_contenders(
     contenders: list[str],
     original_messages_per_s: float,
 ) -> None:
-    """Run all contenders at one batch size, and print their figures."""
+    """Fill the topic with batches of one size, run all contenders over it in turn, and print their median rates.
+
+    Contenders that are not in COMPARED run in the first round alone. Ends the benchmark if the contenders raised
+    different numbers of alerts. `original_messages_per_s` is the rate of the original's shape.
+    """
     folder.mkdir()
     names, sequence = choose_airports(AIRPORTS), count(1)
     before = build_past_records(names, sequence)
@@ -120,7 +130,7 @@ def _compare_contenders(
             run = runs.run(contender)
             rates[contender].append(run.messages_per_s)
             alerts[contender] = run.alerts
-            progress(f"{size:,} flights a message, {contender}: {run.messages_per_s:,.0f} messages/s")
+            print_progress(f"{size:,} flights a message, {contender}: {run.messages_per_s:,.0f} messages/s")
     if len(set(alerts.values())) > 1:
         raise SystemExit(f"not the same work was done: alerts by contender {alerts}")
     medians = {each: median(measured) for each, measured in rates.items()}

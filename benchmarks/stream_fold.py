@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
-from benchmarks.streams.figures import median, progress, report
+from benchmarks.streams.figures import median, print_progress, report
 from benchmarks.streams.traffic import (
     Record,
     build_flight_records,
@@ -44,7 +44,7 @@ FLIGHTS_A_ROUND: Final = 60_000
 
 
 def main() -> int:
-    """Measure memory and speed of the fold, and print the figures."""
+    """Measure memory and speed of the fold with each number of interests, and print the figures; return 0."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{NAME}", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tenth of everything, to see whether it works")
     options, _ = parser.parse_known_args()  # `make bench` gives all benchmarks the same arguments
@@ -61,13 +61,13 @@ def main() -> int:
     for interests in INTERESTS:
         number = interests // share
         table = _build_interest_table(names, number)
-        before = _resident_bytes()
+        before = _measure_resident_bytes()
         folding = foldings[number] = Folding(table, known)
         _index_interests(folding.state)
         if number >= WEIGHED:
-            weight = (_resident_bytes() - before) / number
+            weight = (_measure_resident_bytes() - before) / number
             report(NAME, "memory per interest, index, by what the process holds", weight, "bytes", interests=number)
-        progress(f"{number:,} interests")
+        print_progress(f"{number:,} interests")
     for place, size in enumerate(SIZES):
         # Airports of its own, each with its share of the interests: to index a million again would take long.
         _measure_speed(foldings, names[place :: len(SIZES)], size, rounds, sequence)
@@ -75,18 +75,18 @@ def main() -> int:
 
 
 def _build_interest_table(names: list[str], number: int) -> dict[bytes, bytes]:
-    """Build a table of `number` interests that never fire."""
+    """Build a table, entries by key, of `number` interests that never fire, spread over the airports `names`."""
     return {key: encode_interest_entry(1, value) for key, value in build_quiet_interests(names, number)}
 
 
 def _index_interests(state: JoinState) -> None:
-    """Index all interests of a join state."""
+    """Index the thresholds of all interests of a join state at once, as a worker does in steps after its start."""
     while state.index_more_interests():
         pass
 
 
 def _measure_index_memory(table: dict[bytes, bytes]) -> None:
-    """Measure the memory of the index and of its table of interests, separately."""
+    """Measure exactly, and report, the bytes per interest of the index and of its table of interests, separately."""
     gc.collect()
     tracemalloc.start()
     state = JoinState({}, table, {})
@@ -100,8 +100,8 @@ def _measure_index_memory(table: dict[bytes, bytes]) -> None:
     report(NAME, "memory per interest, table in memory", table_bytes / number, "bytes", interests=number)
 
 
-def _resident_bytes() -> int:
-    """Return the resident memory of this process in bytes (Linux); 0 elsewhere."""
+def _measure_resident_bytes() -> int:
+    """Collect garbage, and return the resident memory of this process in bytes (Linux); 0 elsewhere."""
     gc.collect()
     statm = Path("/proc/self/statm")
     return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 0
@@ -110,7 +110,10 @@ def _resident_bytes() -> int:
 def _measure_speed(
     foldings: dict[int, Folding], names: list[str], size: int, rounds: int, sequence: Iterator[int]
 ) -> None:
-    """Measure the fold of the same batches with each number of interests, in rounds by turns."""
+    """Measure and report flights per second of the fold of the same batches with each number of interests.
+
+    The numbers take turns in rounds, after a warm-up; medians are reported, and beside them the decoding alone.
+    """
     batches = min(BATCHES_A_ROUND, FLIGHTS_A_ROUND // size)
     records = build_flight_records(names, size, batches * (rounds + 1), sequence)
     for folding in foldings.values():
@@ -137,7 +140,10 @@ def _measure_speed(
 
 
 def _measure_fold_seconds(state: JoinState, records: Sequence[Record]) -> float:
-    """Decode, fold and encode records, and return the processor seconds."""
+    """Decode and fold records, apply the results to the state, and return the processor seconds that this took.
+
+    Ends the benchmark if a record counts as a duplicate or makes an interest fire.
+    """
     began = time.process_time()
     for record in records:
         result = state.fold_flights(record.sequence, decode_flights(record.value))

@@ -37,7 +37,10 @@ class BreakerPolicy:
     """The longest duration of any open period; each period in a row is twice as long as the one before, up to this."""
 
     def compute_max_opening(self, openings_before: int) -> timedelta:
-        """Return the longest duration of the next open period, after so many open periods in a row."""
+        """Return the longest duration of the next open period, after `openings_before` open periods in a row.
+
+        It is `first_opening`, doubled for each period before, but at most `longest_opening`.
+        """
         return min(self.first_opening * (1 << min(openings_before, 16)), self.longest_opening)
 
 
@@ -74,7 +77,10 @@ class Breaker:
         return None
 
     def after_success(self, generation: int) -> "Breaker":
-        """Return the closed breaker that follows when the server has answered a call, whatever the answer says."""
+        """Return the closed breaker, with no failures counted, that follows when the server has answered a call.
+
+        The content of the answer does not matter. The breaker does not change for a call of an earlier generation.
+        """
         if generation != self.generation:
             return self
         if self.state is BreakerState.CLOSED:
@@ -83,6 +89,9 @@ class Breaker:
 
     def after_failure(self, generation: int, now: datetime, chance: float) -> "Breaker":
         """Return the breaker with one more failure counted; it is open after a failed probe or too many in a row.
+
+        The breaker does not change for a call of an earlier generation. The open period begins now, and its longest
+        duration doubles with each period in a row.
 
         `chance`, from 0 to 1, is the jitter: it makes the open period last from half of its longest duration (0) to all
         of it (1), so that not all clients probe at the same instant.
@@ -98,7 +107,8 @@ class Breaker:
     def after_abandoned_call(self, generation: int, now: datetime) -> "Breaker":
         """Return the breaker that follows when a call's outcome will never be known, because its caller was cancelled.
 
-        An abandoned probe lets the next call be the probe at once. A closed breaker does not change.
+        An abandoned probe makes the breaker open until now, so that the next call may be the probe at once. A closed
+        breaker does not change, nor does any for a call of an earlier generation.
         """
         if generation != self.generation or self.state is BreakerState.CLOSED:
             return self
@@ -112,6 +122,9 @@ class Breaker:
         return max(self.open_until - now, timedelta(0)) if self.state is BreakerState.OPEN else timedelta(0)
 
     def _enter(self, state: BreakerState, openings: int | None = None, open_until: datetime = _LONG_AGO) -> "Breaker":
-        """Return the breaker in another state, with the next generation and no failures counted."""
+        """Return the breaker in another state, with the next generation and no failures counted.
+
+        `openings` None: the number of open periods in a row stays the same.
+        """
         openings = self.openings if openings is None else openings
         return Breaker(self.policy, state, self.generation + 1, failures=0, openings=openings, open_until=open_until)

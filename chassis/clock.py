@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """A source of the present time, which may run faster or slower than real time."""
+    """A source of the present time, which may be shifted, run faster or slower than real time, or be halted."""
 
     def now(self) -> datetime:
         """Return the present instant: aware, in UTC."""
@@ -24,7 +24,7 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SystemClock:
-    """The machine's clock."""
+    """The machine's clock: real time, in UTC."""
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -74,8 +74,9 @@ def build_clock(
 ) -> Clock:
     """Return the clock that four settings describe: the machine's clock without a start, else a scaled clock.
 
-    Without an anchor the clock starts at the moment of this call, which suits a process that shares no clock with
-    others. Raises ValueError as `ScaledClock` does, and when a rate, an anchor or a stop is given without a start.
+    Without an anchor a scaled clock shows `start` at the moment of this call, which suits a process that shares no
+    clock with others. Raises ValueError as `ScaledClock` does, and when a rate, an anchor or a stop is given without a
+    start.
     """
     if start is not None:
         return ScaledClock(start, rate, anchor or datetime.now(UTC), stop)

@@ -18,7 +18,10 @@ _LARGEST = 2**63 - 1
 
 
 def parse_sequence(headers: Mapping[str, bytes | None] | Iterable[tuple[str, bytes | None]] | None) -> int | None:
-    """Return the sequence from a record's headers, or None if it is missing or not a decimal number of 63 bits."""
+    """Return the sequence from a record's headers, or None if it is missing or not a decimal number of 63 bits.
+
+    If several headers have its name, the first one counts.
+    """
     pairs = headers.items() if isinstance(headers, Mapping) else headers or ()
     for name, value in pairs:
         if name == SEQUENCE_HEADER:
@@ -32,7 +35,7 @@ def parse_sequence(headers: Mapping[str, bytes | None] | Iterable[tuple[str, byt
 async def start_producer(bootstrap_servers: str) -> AIOKafkaProducer:
     """Wait without timeout for the broker, and return a started, idempotent producer with acks=all.
 
-    Each failure is logged; the pauses between the attempts grow. The caller stops the producer.
+    Each failure is logged; the pauses between the attempts double from 0.2 s to 10 s. The caller stops the producer.
     """
     pause = 0.2
     while True:
@@ -51,9 +54,10 @@ async def start_producer(bootstrap_servers: str) -> AIOKafkaProducer:
 
 
 async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
-    """Stop a command's consumer, also while the broker is unavailable.
+    """Stop a command's consumer, without an error if the broker is unavailable.
 
-    In that case aiokafka raises the CancelledError of a task of its own, which would hide why the command ends.
+    In that case aiokafka raises the CancelledError of a task of its own, which would hide why the command ends, and is
+    dropped here. CancelledError is raised only if the present task itself is cancelled.
     """
     try:
         await consumer.stop()
@@ -66,7 +70,11 @@ async def stop_consumer(consumer: AIOKafkaConsumer) -> None:
 async def ensure_topics_without_timeout(
     bootstrap_servers: str, topics: Iterable[TopicLike], replication_factor: int
 ) -> None:
-    """Create missing topics, waiting for the broker without timeout. Otherwise raises as `ensure_topics` does."""
+    """Create missing topics, and wait for the broker and for the topics' leaders without timeout.
+
+    Each minute without success is logged. Raises TopicMismatchError if a topic has another partition count,
+    TopicRefusedError if the broker refuses to create a topic.
+    """
     wanted = tuple(topics)
     while True:
         try:

@@ -16,7 +16,7 @@ _REPEAT_AFTER_S: Final = 30.0
 
 
 class _RepeatFilter(logging.Filter):
-    """A log filter that drops repeated messages of noisy libraries, so that an outage does not flood the log."""
+    """A log filter that drops noisy libraries' repeated messages for 30 s each, so that an outage floods no log."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -24,7 +24,11 @@ class _RepeatFilter(logging.Filter):
         self._last_logged: dict[tuple[str, str], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return False for a noisy library's message that was logged less than 30 s ago, else True."""
+        """Return False, so that it is not logged, for a noisy library's message that was logged less than 30 s ago.
+
+        Return True for all others. Messages are compared before their arguments are filled in. At most about a thousand
+        are remembered; then all are forgotten.
+        """
         if not record.name.startswith(_NOISY_LIBRARIES):
             return True
         message = (record.name, str(record.msg))  # the text before its arguments are filled in: one of a few
@@ -38,7 +42,11 @@ class _RepeatFilter(logging.Filter):
 
 
 def configure(service: str, level: str, form: Literal["console", "json"]) -> None:
-    """Send all logs, the services' and the libraries', to standard output in one form. Call once, in `__main__`."""
+    """Send all logs, the services' and the libraries', to standard output in one form. Call once, in `__main__`.
+
+    `level` is the lowest level that is logged; noisy libraries log warnings and errors alone, each at most every 30 s.
+    Each entry holds the service, the level, the time in UTC and the context variables of structlog.
+    """
 
     def add_service(_logger: object, _method: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
         # A processor and not a context variable: servers' threads do not inherit the main thread's context.

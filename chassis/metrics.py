@@ -21,19 +21,25 @@ class ServiceIdentity:
 
 
 class LabelledMetric(Generic[M]):
-    """A metric that adds the labels `service` and `node` to the labels that the caller gives."""
+    """A counter, gauge or histogram that adds the labels `service` and `node` to the labels that the caller gives."""
 
     def __init__(self, metric: M, identity: ServiceIdentity) -> None:
         self._metric: M = metric
         self._identity = identity
 
     def labels(self, **values: str) -> M:
-        """Return the time series of these label values, by label name."""
+        """Return the time series of these label values (by label name) and of this service and node.
+
+        A series that does not exist yet is created.
+        """
         return self._metric.labels(**values, service=self._identity.service, node=self._identity.node)
 
 
 class Metrics:
-    """A factory of metrics with a registry of its own, so that several apps in one process (in tests) do not clash."""
+    """A factory of one process' metrics, all with the labels `service` and `node`, and their registry.
+
+    The registry is its own, so that several apps in one process (in tests) do not clash.
+    """
 
     def __init__(self, identity: ServiceIdentity) -> None:
         self._identity = identity
@@ -50,7 +56,10 @@ class Metrics:
     def histogram(
         self, name: str, text: str, *labels: str, buckets: Iterable[float] = _SECONDS
     ) -> LabelledMetric[Histogram]:
-        """Create a histogram; `buckets` are upper bounds in the unit that the name ends with."""
+        """Create a histogram; `buckets` are upper bounds in the unit that the name ends with (by default 1 ms to 10 s).
+
+        `text` is its help text, `labels` are the names of its own labels.
+        """
         made = Histogram(name, text, (*labels, "service", "node"), registry=self.registry, buckets=tuple(buckets))
         return LabelledMetric(made, self._identity)
 

@@ -15,8 +15,8 @@ MAX_PAUSE_S = 30.0
 async def run_periodically(seconds: float, work: Callable[[], object], name: str) -> None:
     """Call `work` in a thread, pause `seconds` of real time, and repeat until cancelled.
 
-    A ChassisError of `work` is logged, and `work` is called again after a pause that doubles while it keeps failing.
-    Any other error is a bug and is raised.
+    The first call is at once. A ChassisError of `work` is logged, and `work` is called again after a pause that doubles
+    with each failure in a row, up to 30 s (or `seconds` if that is longer). Any other error is a bug and is raised.
     """
     pause = seconds
     while True:

@@ -17,14 +17,14 @@ S = TypeVar("S", bound=Settings)
 
 
 class Server(Protocol):
-    """A server that runs in threads of its own."""
+    """A server that runs in threads of its own: `start` returns at once, `stop` returns when requests have ended."""
 
     def start(self) -> None: ...
     def stop(self) -> None: ...
 
 
 def exit_with_error(service: str, error: ChassisError) -> NoReturn:
-    """Print an error on standard error, without a stack trace, and exit the process with code 2."""
+    """Print each line of an error's text on standard error, after the service's name, and exit with code 2."""
     for line in str(error).splitlines():
         print(f"{service}: {line}", file=sys.stderr)
     sys.exit(2)
@@ -45,7 +45,7 @@ def load_settings_or_exit(service: str, settings: type[S]) -> S:
 
 
 def describe_usage(service: str, settings: type[Settings]) -> str:
-    """Return the usage text of a service, with the name of each environment variable that it reads."""
+    """Return the usage text of a service, with the names of the environment variables that it needs or may read."""
     required = {name.upper(): field.is_required() for name, field in settings.model_fields.items()}
     return "\n".join(
         (
@@ -63,7 +63,8 @@ async def serve(servers: list[Server], background: Mapping[str, Callable[[], Cor
     """Run servers and background tasks until SIGTERM or SIGINT; then drain and stop the servers, then cancel the tasks.
 
     `background` maps the name of each task to the function that starts it. When a task raises, the error is logged and
-    the task is started again after a pause.
+    the task is started again after a pause; a task that returns is not. The servers stop concurrently. Return when the
+    tasks have ended.
     """
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -83,7 +84,10 @@ async def serve(servers: list[Server], background: Mapping[str, Callable[[], Cor
 
 
 async def _run_with_restarts(name: str, start: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a task until it returns, and start it again after each error, with pauses that grow up to 30 s."""
+    """Run a task until it returns; log each error, and start the task again after pauses that double from 1 s to 30 s.
+
+    A ChassisError is logged with its text, any other error with a stack trace.
+    """
     pause = 1.0
     while True:
         try:

@@ -41,7 +41,7 @@ StrongSecret = Annotated[SecretStr, AfterValidator(_require_strong_secret)]
 def _read_setting_file(field_name: str) -> str | None:
     """Return the content of the file that `NAME_FILE` names, or None if the variable is not set or the file is empty.
 
-    Raises SettingsError if the file cannot be read.
+    Line ends at the end of the content are removed. Raises SettingsError if the file cannot be read as UTF-8.
     """
     variable = f"{field_name.upper()}_FILE"
     path = os.environ.get(variable)
@@ -60,14 +60,20 @@ class _SettingFileSource(EnvSettingsSource):
     """
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the setting's value (None: not set), its name, and that the value is not JSON; pydantic calls this."""
+        """Return the setting's value (None: not set, or unreadable), its name, and False for "is JSON".
+
+        pydantic calls this for each setting.
+        """
         with suppress(SettingsError):
             return _read_setting_file(field_name), field_name, False
         return None, field_name, False
 
 
 class Settings(BaseSettings):
-    """The settings that every service needs; each service has a subclass with its own settings."""
+    """The settings that every service needs: logs, node, Kafka, listening address and clock.
+
+    Each service has a subclass with its own settings. `load_settings` reads them.
+    """
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
@@ -91,11 +97,17 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of settings, the strongest first; pydantic calls this."""
+        """Return the sources of settings: arguments, environment variables, files; an earlier source wins.
+
+        Sources of `.env` and of a secrets directory are left out. pydantic calls this.
+        """
         return init_settings, env_settings, _SettingFileSource(settings_cls)
 
     def build_clock(self) -> Clock:
-        """Return the clock that these settings describe: the system's clock, unless CLOCK_START is set."""
+        """Return the clock that these settings describe: the system's clock, unless CLOCK_START is set.
+
+        Raises ValueError if the settings of the clock do not fit together.
+        """
         return build_clock(self.clock_start, self.clock_rate, self.clock_anchor, self.clock_stop)
 
 
@@ -103,7 +115,7 @@ S = TypeVar("S", bound=Settings)
 
 
 def load_settings(settings: type[S]) -> S:
-    """Read settings from the environment and from files.
+    """Read settings of a class from the environment and from files, and require that their clock is valid.
 
     Raises SettingsError with all faults, each with the variable's name and never with its value.
     """

@@ -49,7 +49,10 @@ class TopicLike(Protocol):
 
 
 async def wait_for_broker(bootstrap_servers: str, timeout_s: float = 60.0) -> None:
-    """Return once a broker has answered a metadata request. Raises BrokerUnreachableError after `timeout_s` seconds."""
+    """Return once a broker has answered and the cluster has a controller; retry until then.
+
+    Raises BrokerUnreachableError after `timeout_s` seconds.
+    """
 
     await _retry_until_done(_wait_until_controller_known, bootstrap_servers, timeout_s)
 
@@ -67,7 +70,7 @@ async def ensure_topics(
     async def create_and_wait(admin: AIOKafkaAdminClient) -> None:
         """Create the topics, and wait for their leaders and for a coordinator."""
         await _wait_until_controller_known(admin)
-        while not await _ensure_all_led(admin, wanted, replication_factor):
+        while not await _create_missing_topics(admin, wanted, replication_factor):
             await asyncio.sleep(_PAUSE_S)
         # The first request for a coordinator makes the brokers create the topic of the groups' offsets. aiokafka's
         # consumers would meanwhile log an error ten times a second, so that this waits for it too.
@@ -79,9 +82,10 @@ async def ensure_topics(
 async def _retry_until_done(
     action: Callable[[AIOKafkaAdminClient], Awaitable[None]], bootstrap_servers: str, timeout_s: float
 ) -> None:
-    """Run `action` with an admin client, and retry after each of Kafka's errors until it returns.
+    """Run `action` with a new admin client, and retry after each KafkaError or OSError until it returns.
 
-    Raises BrokerUnreachableError after `timeout_s` seconds. Other errors of `action` pass through.
+    `action` is not run while no server accepts connections. Raises BrokerUnreachableError, with the last error's text,
+    after `timeout_s` seconds for all attempts together. Other errors of `action` pass through.
     """
     problem = "nothing listens there"
     try:
@@ -101,10 +105,10 @@ async def _retry_until_done(
 
 
 async def _is_any_server_listening(bootstrap_servers: str) -> bool:
-    """Return True if one of the servers accepts connections, False if none does.
+    """Return True if one of the servers accepts a connection within 3 s, False if none does.
 
-    aiokafka logs an error whenever it cannot connect, which is too much for a broker that is only starting. Raises
-    BrokerUnreachableError if the setting is not a list of servers.
+    The connection is closed again. aiokafka logs an error whenever it cannot connect, which is too much for a broker
+    that is only starting. Raises BrokerUnreachableError if the setting is not a list of servers.
     """
     try:
         servers = collect_hosts(bootstrap_servers)
@@ -123,7 +127,7 @@ async def _is_any_server_listening(bootstrap_servers: str) -> bool:
 
 @asynccontextmanager
 async def _open_admin_client(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    """Run the block with a connected admin client, which is closed at the end."""
+    """Run the block with a connected admin client, then close the client. Raises KafkaError if it cannot connect."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=_REQUEST_TIMEOUT_MS)
     try:
         await admin.start()
@@ -138,10 +142,14 @@ async def _wait_until_controller_known(admin: AIOKafkaAdminClient) -> None:
         await asyncio.sleep(_PAUSE_S)
 
 
-async def _ensure_all_led(admin: AIOKafkaAdminClient, wanted: tuple[TopicLike, ...], replication_factor: int) -> bool:
-    """Return True if every topic exists and each partition has a leader; else request missing topics and return False.
+async def _create_missing_topics(
+    admin: AIOKafkaAdminClient, wanted: tuple[TopicLike, ...], replication_factor: int
+) -> bool:
+    """Request the creation of missing topics. Return True once none is missing and each partition has a leader.
 
-    Raises TopicMismatchError, TopicRefusedError.
+    Return False if topics were missing, whose creation is now requested, or if a partition has no leader yet: then the
+    caller calls again. Raises TopicMismatchError if an existing topic has another partition count, TopicRefusedError if
+    the broker refuses to create one, and KafkaError for errors that may pass.
     """
     # Describe all topics, because a request for a topic's name makes some brokers create it with their defaults.
     existing: dict[str, list[dict[str, Any]]] = {
@@ -161,7 +169,10 @@ async def _ensure_all_led(admin: AIOKafkaAdminClient, wanted: tuple[TopicLike, .
 
 
 async def _create_topics(admin: AIOKafkaAdminClient, topics: list[TopicLike], replication_factor: int) -> None:
-    """Request the creation of topics; a topic that exists already is no error. Raises KafkaError, TopicRefusedError."""
+    """Request the creation of topics; a topic that exists already is no error.
+
+    Raises KafkaError if a later attempt may succeed, TopicRefusedError if not.
+    """
     answer = await admin.create_topics(
         [
             NewTopic(topic.name, topic.partitions, replication_factor, topic_configs=dict(topic.config))

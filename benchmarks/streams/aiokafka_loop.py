@@ -16,7 +16,10 @@ from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED
 
 
 async def run(task: Task) -> None:
-    """Do the task's messages with aiokafka, and print the times."""
+    """Fold the task's messages with aiokafka, publish alerts and states, and print the times.
+
+    The offsets of a fetch are committed once the broker has acknowledged all records of the fetch.
+    """
     folding = build_folding(task)
     consumer = AIOKafkaConsumer(
         FLIGHTS_OBSERVED.name,

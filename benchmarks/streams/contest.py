@@ -28,7 +28,7 @@ _WITHIN_S: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """The measured result of one run."""
+    """The measured result of one run of a contender: its rate, and its alerts as a check of the work done."""
 
     messages_per_s: float
     alerts: int
@@ -36,7 +36,7 @@ class RunResult:
 
 
 class BenchmarkRuns:
-    """Runs the contenders one at a time over the same filled topic."""
+    """A sequence of runs of contenders, one at a time, over the same filled topic."""
 
     def __init__(self, cluster: BenchmarkBroker, folder: Path, task: Task, records: Sequence[Record]) -> None:
         """`task`: without group and folder, which each run has for itself. `records`: all records of the topic."""
@@ -49,7 +49,11 @@ class BenchmarkRuns:
         self._runs = 0
 
     def run(self, contender: str) -> RunResult:
-        """Run a contender in a process of its own, from the first message to the last, and return the result."""
+        """Run a contender in a process of its own, from the first message to the last, and return the result.
+
+        Before the run the changelogs, the alerts and the stream's consumer group are deleted, so that each run starts
+        anew. Messages of the warm-up do not count. The stream is measured by the broker's clock, others by their own.
+        """
         self._runs += 1
         cluster, task = self._cluster, self._task
         cluster.delete_records(task.changelog, self._history, ALERTS_RAISED.name)
@@ -74,10 +78,14 @@ class BenchmarkRuns:
 def wait_for_completion_times(
     cluster: BenchmarkBroker, worker: BenchmarkWorker, sequences: Mapping[bytes, Sequence[int]], flights: int
 ) -> list[float]:
-    """Wait until the worker has folded so many flights, and return the times at which the messages were done."""
+    """Wait until the worker has folded `flights` flights and published all its states.
+
+    Return the times (seconds since 1970, by the broker's clock, sorted) at which the messages were done. `sequences`
+    holds the sequences of all messages, by airport. Ends the benchmark after a timeout.
+    """
     # Each request costs the worker some time.
     worker.wait_until(
-        lambda: worker.flights_folded() >= flights, "the end of what it was given", _WITHIN_S, every_s=0.5
+        lambda: worker.count_folded_flights() >= flights, "the end of what it was given", _WITHIN_S, every_s=0.5
     )
     messages, times = sum(map(len, sequences.values())), list[float]()
 
@@ -90,7 +98,10 @@ def wait_for_completion_times(
 
 
 def run_original(cluster: BenchmarkBroker, number: int, messages: int) -> float:
-    """Measure the messages per second of the original's shape."""
+    """Fill the original's topic, run its shape over it, and return the messages per second after the warm-up.
+
+    `number` distinguishes the runs, each of which has a consumer group of its own.
+    """
     cluster.delete_records(original.COUNTED.name, original.CROSSED.name)
     cluster.fill(original.COUNTED.name, original.build_messages(messages))
     task = Task(cluster.bootstrap_servers, f"original{number}", messages, messages // 10, 0, "none", "none")
@@ -99,7 +110,10 @@ def run_original(cluster: BenchmarkBroker, number: int, messages: int) -> float:
 
 
 def _run_module(module: str, task: Task) -> dict[str, float]:
-    """Run a contender's module and return what it printed. A contender that takes too long is killed."""
+    """Run a contender's module in a process of its own, and return the times that it printed as JSON.
+
+    Ends the benchmark, with its standard error, if it fails; after 120 s it is killed, which ends the benchmark too.
+    """
     process = subprocess.Popen(
         [sys.executable, "-m", f"benchmarks.streams.{module}", *build_arguments(task)],
         cwd=ROOT,

@@ -17,15 +17,18 @@ def report(
     beside: tuple[str, float] | None = None,
     **circumstances: float,
 ) -> None:
-    """Print a figure and its ratio to the figure `beside` (name and value), which was measured in the same run."""
+    """Print a figure as a line of JSON, with its ratio to the figure `beside` (name and value) of the same run.
+
+    `circumstances` are further members. Value and ratio are rounded to four digits.
+    """
     line: dict[str, object] = {"benchmark": benchmark, "figure": figure, "value": _round(value), "unit": unit}
     if beside is not None:
         line |= {"ratio": _round(value / beside[1]), "beside": beside[0]}
     print(json.dumps(line | circumstances), flush=True)
 
 
-def progress(text: str) -> None:
-    """Print a progress message on standard error."""
+def print_progress(text: str) -> None:
+    """Print a progress message on standard error, after the seconds since the benchmark's start."""
     print(f"{time.monotonic() - _BEGAN:6.1f} s  {text}", file=sys.stderr, flush=True)
 
 

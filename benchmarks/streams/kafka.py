@@ -35,7 +35,10 @@ class StampedTopic:
 
 
 def with_append_times(topics: Iterable[TopicLike]) -> list[StampedTopic]:
-    """Return the topics with append times as timestamps; also allow to delete the records of a compacted topic."""
+    """Return descriptions of the same topics with append times as timestamps.
+
+    Compacted topics also get the cleanup policy "delete", so that their records may be deleted.
+    """
     found = []
     for topic in topics:
         policy = {"compact": "compact,delete"}.get(cleanup := topic.config.get("cleanup.policy", "delete"), cleanup)
@@ -45,18 +48,18 @@ def with_append_times(topics: Iterable[TopicLike]) -> list[StampedTopic]:
 
 
 def list_stream_topics() -> list[StampedTopic]:
-    """List the topics of the catalogue and the changelogs of the stream's tables."""
+    """List the topics of the catalogue and the changelogs of the stream's tables, all with append times."""
     return with_append_times((*CATALOGUE, *_list_changelogs()))
 
 
 def find_changelog(table: str) -> str:
-    """Return the name of the changelog topic of one of the stream's tables."""
+    """Return the name of the changelog topic of one of the stream's tables. Raises ValueError for another table."""
     (name,) = (topic.name for topic in _list_changelogs() if topic.name == f"{SERVICE}-{table}-changelog")
     return name
 
 
 def _list_changelogs() -> list[TopicLike]:
-    """List the changelogs of the stream's tables, with a new app that connects to nothing."""
+    """List the changelog topics of the stream's tables, by a new app of the stream that connects to nothing."""
     settings = StreamsSettings(kafka_bootstrap_servers="localhost:1", data_dir=Path("nowhere"), web_port=1)
     app = create_app(settings)
     app.finalize()
@@ -64,7 +67,10 @@ def _list_changelogs() -> list[TopicLike]:
 
 
 class BenchmarkBroker:
-    """An admin client of the benchmark's own broker. For one thread; its methods wait for the broker."""
+    """A client of the benchmark's own broker that fills topics, reads them, and deletes records and consumer groups.
+
+    For one thread; its methods wait for the broker.
+    """
 
     def __init__(self, bootstrap_servers: str) -> None:
         self.bootstrap_servers = bootstrap_servers
@@ -73,7 +79,8 @@ class BenchmarkBroker:
     def fill(self, topic: str, records: Iterable[Record], per_second: float | None = None) -> float:
         """Publish records in order, as fast as possible or evenly at a rate, and wait until the broker has all.
 
-        Return the seconds that this took.
+        Each record goes to its own partition, with its sequence as a header. Return the seconds that this took. Ends
+        the benchmark if the broker does not have all records 120 s after the last one.
         """
         producer = Producer(
             {
@@ -101,7 +108,7 @@ class BenchmarkBroker:
         return time.monotonic() - began
 
     def delete_records(self, *topics: str) -> None:
-        """Delete all records of some topics; their offsets continue."""
+        """Delete all records of some topics, and wait until the broker has done so; the topics and offsets stay."""
         for topic in topics:
             ends = self._fetch_offsets(topic, OffsetSpec.latest())
             partitions = [TopicPartition(topic, number, end) for number, end in ends.items() if end > 0]
@@ -110,7 +117,7 @@ class BenchmarkBroker:
                     future.result()
 
     def delete_group(self, group: str) -> None:
-        """Delete a consumer group and its committed offsets. The group must have no members."""
+        """Delete a consumer group and its committed offsets, if the group exists. The group must have no members."""
         for future in self._admin.delete_consumer_groups([group]).values():
             try:
                 future.result()
@@ -119,7 +126,10 @@ class BenchmarkBroker:
                     raise
 
     def count_records(self, topic: str) -> int:
-        """Return the number of records in a topic, of which none was compacted away."""
+        """Return the number of records that a topic holds: its end offsets minus its first ones.
+
+        This is right only for a topic of which no record was compacted away.
+        """
         begins, ends = (
             self._fetch_offsets(topic, OffsetSpec.earliest()),
             self._fetch_offsets(topic, OffsetSpec.latest()),
@@ -131,7 +141,7 @@ class BenchmarkBroker:
         return sorted(record.at for record in self.read_records(topic))
 
     def read_records(self, topic: str) -> list[AppendedRecord]:
-        """Read all records of a topic, those of each partition in order."""
+        """Read all records that a topic holds now, those of each partition in order. Ends the benchmark on an error."""
         begins, ends = (
             self._fetch_offsets(topic, OffsetSpec.earliest()),
             self._fetch_offsets(topic, OffsetSpec.latest()),

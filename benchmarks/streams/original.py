@@ -20,7 +20,10 @@ _CROSSES_EVERY = 100
 
 
 def build_messages(number: int) -> Iterator[Record]:
-    """Build `number` messages as the original's collector would publish them after a poll."""
+    """Build `number` messages as the original's collector would publish them after a poll: one for each interest.
+
+    One in a hundred crosses its high threshold. The partitions take turns.
+    """
     for index in range(number):
         value = {
             "user": f"user{index}@bench.test",
@@ -34,7 +37,10 @@ def build_messages(number: int) -> Iterator[Record]:
 
 
 def run(task: Task) -> None:
-    """Do the task's messages as the original does, and print the times."""
+    """Compare the task's messages with their thresholds as the original does, and print the times.
+
+    A crossed threshold is published; the producer is flushed and the offset committed after each message.
+    """
     consumer = KafkaConsumer(
         COUNTED.name,
         bootstrap_servers=task.bootstrap_servers,

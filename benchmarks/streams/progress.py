@@ -19,7 +19,7 @@ class AppendedRecord(NamedTuple):
 
 
 def group_sequences(records: Iterable[Record]) -> Mapping[bytes, Sequence[int]]:
-    """Group the messages' sequences by airport, in order."""
+    """Group the messages' sequences by airport (the records' key), in the order of the records."""
     sequences: defaultdict[bytes, list[int]] = defaultdict(list)
     for record in records:
         sequences[record.key].append(record.sequence)
@@ -27,7 +27,7 @@ def group_sequences(records: Iterable[Record]) -> Mapping[bytes, Sequence[int]]:
 
 
 def compute_rate(times: Sequence[float], warm_up: int) -> float:
-    """Compute the messages per second after the first `warm_up` messages.
+    """Compute the messages per second after the first `warm_up` messages; `times` are those of all messages, sorted.
 
     Messages done at the same instant as the last one of the warm-up belong to the warm-up. Ends the benchmark if no
     message is left.
@@ -42,7 +42,9 @@ def compute_rate(times: Sequence[float], warm_up: int) -> float:
 def compute_completion_times(
     changelog: Iterable[AppendedRecord], sequences: Mapping[bytes, Sequence[int]]
 ) -> list[float]:
-    """Compute the times at which messages were done, in order; unfinished messages are left out.
+    """Compute the times at which messages were done, sorted, one for each message; unfinished messages are left out.
+
+    `sequences` holds the sequences of all messages by airport, in ascending order.
 
     A message is done when the broker has a state of its airport that includes the message; one state may include
     several messages.

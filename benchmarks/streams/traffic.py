@@ -30,7 +30,7 @@ _BUSIEST, _QUIETEST = 1.2, 0.8
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A Kafka record of one of the stream's inputs."""
+    """A Kafka record to fill a topic with; `flights` is the number of flights in it, if any."""
 
     partition: int
     key: bytes
@@ -40,7 +40,7 @@ class Record:
 
 
 def choose_airports(number: int) -> list[str]:
-    """Choose codes of made-up airports that are spread evenly over the partitions."""
+    """Choose the codes of `number` made-up airports, always the same, that are spread evenly over the partitions."""
     wanted = dict.fromkeys(range(JOIN_PARTITIONS), number // JOIN_PARTITIONS)
     for partition in range(number % JOIN_PARTITIONS):
         wanted[partition] += 1
@@ -57,7 +57,10 @@ def choose_airports(number: int) -> list[str]:
 
 
 def build_past(direction: Direction) -> list[Observation]:
-    """Build six weeks with a flight in each hour, in few batches: a state of the largest size."""
+    """Build the six weeks before NOW in one direction, with a flight in each hour, in a batch for each week.
+
+    A state that holds them has the largest size.
+    """
     begin, week = seconds(PAST), 7 * 24 * HOUR_S
     return [
         Observation(direction, at, at + week, tuple(range(at, at + week, HOUR_S)), Coverage.COMPLETE)
@@ -66,7 +69,10 @@ def build_past(direction: Direction) -> list[Observation]:
 
 
 def generate_batches(direction: Direction, size: int) -> Iterator[Observation]:
-    """Generate batches of `size` flights from NOW on, without end; each batch covers up to its last flight."""
+    """Generate batches of `size` flights from NOW on, without end.
+
+    Each batch covers the time from the end of the one before to its own last flight.
+    """
     begin, times = NOW, []
     for at in _generate_event_times(direction):
         times.append(at)
@@ -76,7 +82,10 @@ def generate_batches(direction: Direction, size: int) -> Iterator[Observation]:
 
 
 def _generate_event_times(direction: Direction) -> Iterator[int]:
-    """Generate the times of flights from NOW on (seconds since 1970), without end."""
+    """Generate the times of flights from NOW on (seconds since 1970), in order and without end.
+
+    The number of flights depends on the hour and on the day; every run generates the same times.
+    """
     chance = random.Random(direction.value)
     for day in count(NOW, 24 * HOUR_S):
         busy = chance.uniform(_QUIETEST, _BUSIEST)
@@ -87,13 +96,13 @@ def _generate_event_times(direction: Direction) -> Iterator[int]:
 
 
 def build_records(observations: Iterable[Observation], names: list[str], sequence: Iterator[int]) -> Iterator[Record]:
-    """Build a record of each observation at each airport; `sequence` gives their sequences."""
+    """Build a record of each observation at each airport, in this order; `sequence` gives their sequences."""
     for seen in observations:
         yield from _build_batch_records(build_flights_message("", seen), names, sequence)
 
 
 def build_past_records(names: list[str], sequence: Iterator[int]) -> list[Record]:
-    """Build the records of the past of all airports."""
+    """Build the records of the past six weeks of all airports, with arrivals and departures in turn."""
     both = zip(build_past(Direction.ARRIVALS), build_past(Direction.DEPARTURES), strict=True)
     return list(build_records(chain.from_iterable(both), names, sequence))
 
@@ -110,7 +119,7 @@ def build_flight_records(names: list[str], size: int, messages: int, sequence: I
 def _build_batch_records(
     message: flights_pb.FlightsObserved, names: list[str], sequence: Iterator[int]
 ) -> list[Record]:
-    """Build a record of the same batch at each airport; building the message once is faster."""
+    """Build a record of the same batch at each airport, in one message whose airport is changed, which is faster."""
     records = []
     for airport in names:
         message.airport = airport
@@ -137,7 +146,10 @@ def build_quiet_interests(names: list[str], number: int) -> Iterator[tuple[bytes
 
 
 def build_watching_interests(names: list[str], number: int) -> Iterator[tuple[bytes, bytes]]:
-    """Build keys and values of `number` interests, spread evenly over the airports, that fire on the busier days."""
+    """Build keys and values of `number` interests, spread evenly over the airports, that fire on the busier days.
+
+    They have high thresholds of a day or an hour alone, in one direction; some fire each morning.
+    """
     day, hour = sum(_HOURLY), max(_HOURLY)
     levels = [(Window.ONE_DAY, day * share // 100) for share in range(108, 118)]
     levels += [(Window.ONE_HOUR, hour * share // 100) for share in range(108, 118)]
@@ -158,7 +170,7 @@ def build_alarmed_interests(airport: str, number: int, high: int) -> Iterator[tu
 
 
 def _choose_quiet_thresholds(direction: Direction, window: Window) -> Iterator[tuple[int | None, int | None]]:
-    """Choose pairs (high, low) of thresholds that no window of the made-up flights breaches."""
+    """Choose 300 pairs (high, low) of thresholds that no window of the made-up flights breaches; None: no threshold."""
     flows = len(direction.parts)
     hours = [_HOURLY[start : start + window.hours] for start in range(0, 24, window.hours)]
     most = int(max(map(sum, hours)) * flows * _BUSIEST) + window.hours * flows
@@ -171,7 +183,7 @@ def _choose_quiet_thresholds(direction: Direction, window: Window) -> Iterator[t
 def _build_interest(
     direction: Direction, window: Window, for_windows: int, high: int | None, low: int | None
 ) -> interests_pb.InterestSet:
-    """Build an interest without ids and airport."""
+    """Build an interest, effective from NOW on, without ids and airport; `high` or `low` None: no such threshold."""
     interest = interests_pb.InterestSet(
         direction=flights_pb.Direction.Value(f"DIRECTION_{direction.name}"),
         window=interests_pb.Window.Value(f"WINDOW_{window.name}"),
@@ -187,7 +199,10 @@ def _build_interest(
 def _build_interests(
     names: list[str], number: int, kinds: list[interests_pb.InterestSet], family: str
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Build interests airport by airport, with as many of each kind at every airport. `family`: part of their ids."""
+    """Build keys and values of `number` interests, airport by airport, with the kinds in a shuffled order in turn.
+
+    Every airport has about as many interests, and about as many of each kind. `family` is a part of the interests' ids.
+    """
     share, rest = divmod(number, len(names))
     for place, airport in enumerate(names):
         tails = [_encode_without_ids(kind, airport) for kind in kinds]

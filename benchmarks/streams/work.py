@@ -20,7 +20,7 @@ WATCHING = 80
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """The task of a contender, passed on its command line."""
+    """The task of a contender, passed on its command line: where, what and how many messages to process."""
 
     bootstrap_servers: str
     group: str
@@ -37,7 +37,7 @@ class Task:
 
 
 def parse_task() -> Task:
-    """Parse the task on the command line."""
+    """Parse the command line of this process into its task, as `build_arguments` writes it."""
     parser = argparse.ArgumentParser()
     for name in ("bootstrap-servers", "group", "changelog", "data"):
         parser.add_argument(f"--{name}", required=True)
@@ -52,7 +52,10 @@ def build_arguments(task: Task) -> list[str]:
 
 
 def build_interest_entries(names: list[str], at_each: int) -> Iterator[tuple[bytes, bytes]]:
-    """Build the keys and entries of the table of interests, some of which fire now and then."""
+    """Build the keys and entries of the table of interests, `at_each` at each airport.
+
+    First come the 8 % that fire now and then, then those that never fire.
+    """
     watching = at_each * WATCHING // 1000
     for key, value in build_watching_interests(names, watching * len(names)):
         yield key, encode_interest_entry(1, value)
@@ -70,7 +73,10 @@ class Stopwatch:
     ended: float = 0.0
 
     def count_message(self) -> bool:
-        """Count a message that is done. Return True if it was the last one of the task."""
+        """Count a message that is done, and store the time if it ends the warm-up.
+
+        Return True if it was the last message of the task, else False.
+        """
         self.done += 1
         if self.done == self.task.measured_from:
             self.began = time.time()
@@ -82,12 +88,15 @@ class Stopwatch:
 
 
 def build_folding(task: Task) -> "Folding":
-    """Build the fold with which a contender starts: all interests, and no airport."""
+    """Build the fold with which a contender starts: all interests of the task, and no state of any airport."""
     return Folding(dict(build_interest_entries(choose_airports(AIRPORTS), task.interests)))
 
 
 class Folding:
-    """A fold of flight messages, with dicts in place of the stream's tables."""
+    """A fold of flight messages by the stream's own rule, with dicts in place of the stream's tables.
+
+    For each message a contender calls `compute_result`, `encode_alerts` and `write_result`, in this order.
+    """
 
     def __init__(self, interests: dict[bytes, bytes], known: "Folding | None" = None) -> None:
         """`interests`: the table of interests. `known`: a fold whose airports are copied. None: no airports."""
@@ -96,26 +105,33 @@ class Folding:
         self.state = JoinState(self._airports, interests, self._history)
 
     def has_airport(self, airport: bytes) -> bool:
+        """Return True if the fold holds a state of the airport, False if not."""
         return airport in self._airports
 
     def restore_airport(self, airport: bytes, entry: bytes | None) -> None:
-        """Set an airport's entry from the contender's own store. None: the store has no entry."""
+        """Set an airport's entry from the contender's own store; None: the store has no entry, and nothing changes."""
         if entry is not None:
             self._airports[airport] = entry
 
     def compute_result(self, sequence: int, value: bytes) -> FoldResult | None:
-        """Decode and fold a message without writing. None: a duplicate."""
+        """Decode and fold a message without writing, and return the result, or None if the message is a duplicate."""
         return self.state.fold_flights(sequence, decode_flights(value))
 
     def encode_alerts(self, result: FoldResult, cause_published_ms: int) -> Iterator[tuple[bytes, bytes, int]]:
-        """Encode the alerts of a result: key, value and partition of each."""
+        """Yield key, value and partition of the record of each alert of a result.
+
+        `cause_published_ms` is when the folded message was published (milliseconds since 1970); alerts contain it.
+        """
         cause_published_at = datetime.fromtimestamp(cause_published_ms / 1000, UTC)
         for alert in self.state.build_alerts(result):
             user_id = str(alert.user_id)
             yield user_id.encode(), encode_alert(alert, cause_published_at), partition_of(user_id, ALERTS_RAISED)
 
     def write_result(self, result: FoldResult) -> None:
-        """Write a result into the dicts, as into tables."""
+        """Write a result's states and history into the dicts, as into tables, and apply it to the join state.
+
+        A history entry that is None is deleted.
+        """
         for key, entry in result.history_entries.items():
             if entry is None:
                 self._history.pop(key, None)

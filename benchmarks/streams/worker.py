@@ -18,7 +18,7 @@ ROOT: Final = Path(__file__).parents[2]
 
 
 class BenchmarkWorker:
-    """A running worker process, in a process group of its own."""
+    """A running worker process of the stream, in a process group of its own, with its web port and its log file."""
 
     def __init__(self, process: subprocess.Popen[bytes], web_port: int, log: Path) -> None:
         self.process = process
@@ -26,14 +26,17 @@ class BenchmarkWorker:
         self._log = log
 
     def is_ready(self) -> bool:
-        """Return True if the worker is in its consumer group and its tables are recovered."""
+        """Return True if the worker is in its consumer group and its tables are recovered.
+
+        Return False if not, or if the worker does not answer.
+        """
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/health/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
 
-    def flights_folded(self) -> int:
+    def count_folded_flights(self) -> int:
         """Return the number of flights folded since the worker's start, from its metrics; 0 without a response."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/metrics", timeout=5) as answer:
@@ -45,7 +48,11 @@ class BenchmarkWorker:
     def wait_until(
         self, condition: Callable[[], bool], what: str, within_s: float = 180.0, every_s: float = 0.05
     ) -> None:
-        """Wait until a condition is true. End the benchmark, with the worker's log, after a timeout or a crash."""
+        """Wait until a condition is true, which is checked every `every_s` seconds.
+
+        Ends the benchmark, with the end of the worker's log, after `within_s` seconds or when the worker has ended.
+        `what` describes the condition in the message.
+        """
         deadline = time.monotonic() + within_s
         while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -55,7 +62,11 @@ class BenchmarkWorker:
 
 @contextmanager
 def running_stream_worker(folder: Path, bootstrap_servers: str, store: str) -> Iterator[BenchmarkWorker]:
-    """Start a worker with its tables below `folder`; it is stopped with SIGTERM at the end of the block."""
+    """Start a worker of the stream, and yield it at once; it is stopped with SIGTERM at the end of the block.
+
+    Its tables and its log are below `folder`; `store` is "memory" or "rocksdb". If it does not end within 20 s, its
+    process group is killed.
+    """
     web_port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
     log_path = folder / "streams.log"

@@ -72,7 +72,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return dialect.type_descriptor(mysql.DATETIME(fsp=6) if dialect.name == "mysql" else DateTime())
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return the value to store: in UTC, without its zone. Raises ValueError for a naive datetime."""
+        """Return the value to store, in UTC without zone; None stays None. Raises ValueError for a naive datetime."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -80,7 +80,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Return a stored value as an aware datetime in UTC."""
+        """Return a stored value as an aware datetime in UTC; None stays None."""
         return value.replace(tzinfo=UTC) if value is not None else None
 
 
@@ -102,7 +102,7 @@ DEFAULT_POOL: Final = PoolConfig()
 
 
 class DatabaseSettings(Settings):
-    """The settings of a service with a database."""
+    """The settings of a service with a database: its URL and its connection pool, besides those of every service."""
 
     database_url: SecretStr = Field(min_length=1)
     database_pool_size: int = Field(default=DEFAULT_POOL.size, ge=1, le=100)
@@ -111,7 +111,10 @@ class DatabaseSettings(Settings):
     database_pool_recycle: int = Field(default=DEFAULT_POOL.recycle_s, ge=10, le=28_800, description="seconds")
 
     def build_database(self) -> "Database":
-        """Return the database that these settings describe, not yet connected. Raises SettingsError."""
+        """Return the database that these settings describe, not yet connected.
+
+        Raises SettingsError if DATABASE_URL is not a URL of a database, or its driver is not installed.
+        """
         pool = PoolConfig(
             size=self.database_pool_size,
             max_overflow=self.database_max_overflow,
@@ -122,7 +125,11 @@ class DatabaseSettings(Settings):
 
 
 class Database:
-    """A service's own database. It connects at the first use."""
+    """A service's own database on SQLite or MySQL, with a pool of connections. It connects at the first use.
+
+    All work is done in blocks: `transaction` for writes, `reading` for reads, `ddl_connection` for changes of the
+    schema. Any thread may use it.
+    """
 
     def __init__(self, url: str, pool: PoolConfig = DEFAULT_POOL) -> None:
         """Prepare the engine without connecting. Raises SettingsError if `url` is invalid.
@@ -142,7 +149,9 @@ class Database:
         self._writer_lock = threading.Lock() if self.is_sqlite else nullcontext()
 
     def _create_engine(self, answer_within_s: int = _ANSWER_WITHIN_S, **options: Any) -> Engine:
-        """Create an engine that configures each of its connections.
+        """Create an engine, not yet connected, that sets timeouts and the database's own options of each connection.
+
+        On SQLite it also begins each transaction itself, with the write lock unless the connection only reads.
 
         `answer_within_s` is the read timeout of a MySQL connection, in seconds.
         """
@@ -162,9 +171,9 @@ class Database:
     def transaction(self) -> Iterator[Session]:
         """Run the block in a transaction, which commits when the block ends and rolls back when it raises.
 
-        Raises DatabaseUnavailableError in place of the driver's own errors of that kind, whose texts contain SQL, and
-        ContendedError if a lock was not granted in time, or if this transaction was rolled back to end a deadlock.
-        Other errors pass through.
+        On SQLite only one such block of the process runs at a time. Raises DatabaseUnavailableError in place of the
+        driver's own errors of that kind, whose texts contain SQL, and ContendedError if a lock was not granted in time,
+        or if this transaction was rolled back to end a deadlock; both are logged. Other errors pass through.
         """
         # A second writer of SQLite sleeps and retries, and may never find the lock free: so the threads queue here.
         with self._writer_lock, _translate_errors(), self._sessions.begin() as session:
@@ -174,13 +183,13 @@ class Database:
     def reading(self) -> Iterator[Session]:
         """Run the block in a transaction that only reads: on SQLite it waits for no writer, and no writer waits for it.
 
-        Raises as `transaction` does.
+        The block must not write. Raises DatabaseUnavailableError and ContendedError as `transaction` does.
         """
         with _translate_errors(), self._read_sessions.begin() as session:
             yield session
 
     def is_answering(self) -> bool:
-        """Return True if the database answers a query now, False if it does not."""
+        """Return True if the database answers a query now, False if it does not or no connection is free in time."""
         try:
             with self._read_sessions() as session:
                 session.execute(text("SELECT 1"))
@@ -204,13 +213,16 @@ class Database:
             yield connection
 
     def close(self) -> None:
-        """Close all connections of the pool."""
+        """Close all idle connections of the pool; a later use would connect again."""
         self.engine.dispose()
 
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Replace the driver's transient errors that the block raises by the chassis' own errors, and log them."""
+    """Replace the driver's transient errors that the block raises by the chassis' own errors, and log them.
+
+    Raises ContendedError or DatabaseUnavailableError. Permanent errors, such as a violated unique key, pass through.
+    """
     try:
         yield
     except (DBAPIError, PoolExhaustedError) as error:
@@ -234,7 +246,10 @@ def describe_driver_error(error: DBAPIError | PoolExhaustedError) -> dict[str, o
 
 
 def _translate_driver_error(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | None:
-    """Return the chassis' error for a driver's transient error, or None if the error is permanent."""
+    """Return the chassis' error for a driver's transient error, or None if the error is permanent.
+
+    ContendedError: a lock or a deadlock. DatabaseUnavailableError: no connection, a lost one, or a missing table.
+    """
     number = _get_mysql_error_number(error)
     if number in _CONTENDED or _is_sqlite_busy(error):
         return ContendedError("Another request is changing the same; try again shortly.")
@@ -279,7 +294,7 @@ def _build_server_arguments(answer_within_s: int) -> dict[str, int]:
 
 
 def _configure_sqlite(connection, _record) -> None:  # type: ignore[no-untyped-def]
-    """Set up a new SQLite connection: write-ahead log, foreign keys, no transactions begun by the driver."""
+    """Set up a new SQLite connection: write-ahead log, foreign keys enforced, no transactions begun by the driver."""
     connection.isolation_level = None  # `_begin_sqlite_transaction` begins them
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode=WAL")

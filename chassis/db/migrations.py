@@ -43,7 +43,10 @@ _LOCK_WAIT_S = 5
 
 
 class SchemaUpgrade:
-    """The upgrade of a service's database to the newest revision, in the background while the servers already run."""
+    """The upgrade of a service's database to the newest revision, in the background while the servers already run.
+
+    `run_upgrade` is a background task; other tasks first call `wait_until_upgraded`; readiness checks call `is_ready`.
+    """
 
     def __init__(self, database: Database, migrations: str) -> None:
         """`migrations` is alembic's folder of revisions: `package:folder`, or a path."""
@@ -53,7 +56,10 @@ class SchemaUpgrade:
         self._stopping = threading.Event()
 
     async def run_upgrade(self) -> None:
-        """Wait for the database, then upgrade it to the newest revision."""
+        """Wait for the database without timeout, upgrade it to the newest revision, and wake `wait_until_upgraded`.
+
+        The work is done in a thread. A cancellation ends the retries, but not an upgrade that has begun.
+        """
         try:
             await asyncio.to_thread(upgrade_when_reachable, self._database, self._migrations, self._stopping)
         except asyncio.CancelledError:
@@ -62,7 +68,7 @@ class SchemaUpgrade:
         self._upgraded.set()
 
     async def wait_until_upgraded(self) -> None:
-        """Wait until `run_upgrade` has upgraded the database."""
+        """Wait until `run_upgrade` has upgraded the database; return at once if it has."""
         await self._upgraded.wait()
 
     def is_ready(self) -> bool:
@@ -71,9 +77,10 @@ class SchemaUpgrade:
 
 
 def upgrade_when_reachable(database: Database, migrations: str, stopping: threading.Event) -> None:
-    """Retry until the database is upgraded to the newest revision, or `stopping` is set.
+    """Upgrade the database to the newest revision, and retry after each failure until `stopping` is set.
 
-    Each failure is logged. The pauses between the attempts grow, so that an outage does not flood the log.
+    Each error of the driver or of the chassis (also SchemaTooNewError) is logged; others are raised. The pauses between
+    the attempts double from 0.2 s to 10 s, so that an outage does not flood the log.
     """
     pause = 0.2
     while not stopping.is_set():
@@ -89,9 +96,10 @@ def upgrade_when_reachable(database: Database, migrations: str, stopping: thread
 
 
 def upgrade(database: Database, migrations: str) -> None:
-    """Upgrade the database to the newest revision.
+    """Upgrade the database to the newest revision, while other replicas are kept from doing so; log it if it changed.
 
-    Raises SchemaBusyError, SchemaTooNewError and the driver's errors.
+    Raises SchemaBusyError if another replica upgrades, SchemaTooNewError if the database's revision is unknown (then
+    nothing is changed), and the driver's errors.
     """
     logging.getLogger("alembic").setLevel(logging.WARNING)  # the result is logged below
     config = Config()
@@ -107,7 +115,11 @@ def upgrade(database: Database, migrations: str) -> None:
 
 @contextmanager
 def _hold_migration_lock(connection: Connection) -> Iterator[None]:
-    """Prevent other replicas from upgrading until the block ends. Raises SchemaBusyError if another one upgrades."""
+    """Prevent other replicas from upgrading while the block runs.
+
+    On SQLite the block is one transaction, which has the write lock. On MySQL a named lock is taken, which is released
+    only when the connection's session ends; raises SchemaBusyError if another replica holds the lock for 5 s.
+    """
     with connection.begin():
         if connection.dialect.name != "sqlite":
             # All databases of a server share its named locks, so the name contains the database's. It ends with the
@@ -119,7 +131,10 @@ def _hold_migration_lock(connection: Connection) -> Iterator[None]:
 
 
 def _load_revision(connection: Connection, config: Config) -> str | None:
-    """Return the revision of the database, or None if it has none. Raises SchemaTooNewError for an unknown revision."""
+    """Return the revision that the database is at, or None if it has none.
+
+    Raises SchemaTooNewError if the service's folder of revisions does not contain it.
+    """
     revision = MigrationContext.configure(connection).get_current_revision()
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if revision is not None and revision not in known:
@@ -131,7 +146,7 @@ def _load_revision(connection: Connection, config: Config) -> str | None:
 
 
 def run_migrations(schema: MetaData) -> None:
-    """Run the pending revisions with alembic; each service's `env.py` calls this with its tables."""
+    """Run the pending revisions on the connection of `upgrade`; each service's `env.py` calls this with its tables."""
     context.configure(connection=context.config.attributes["connection"], target_metadata=schema)
     with context.begin_transaction():
         context.run_migrations()
@@ -147,19 +162,19 @@ def create_table(name: str, *parts: SchemaItem) -> None:
 
 
 def create_index(name: str, table: str, *columns: str) -> None:
-    """Create an index unless it exists."""
+    """Create an index that is not unique, unless one of its name exists."""
     if name not in {index["name"] for index in inspect(op.get_bind()).get_indexes(table)}:
         op.create_index(name, table, columns)
 
 
 def add_column(table: str, column: Column[Any]) -> None:
-    """Add a nullable column unless it exists; fill it afterwards, then call `require_not_null` if needed."""
+    """Add a nullable column unless its name exists; fill it afterwards, then call `require_not_null` if needed."""
     if column.name not in _load_nullability(table):
         op.add_column(table, column)
 
 
 def require_not_null(table: str, *columns: Column[Any]) -> None:
-    """Make columns NOT NULL. On SQLite this copies the table."""
+    """Make columns NOT NULL that are not so yet; no row may hold a null there. On SQLite this copies the table."""
     nullable = _load_nullability(table)
     with op.batch_alter_table(table) as batch:
         for column in columns:
@@ -173,7 +188,7 @@ def _load_nullability(table: str) -> dict[str, bool]:
 
 
 def require_foreign_key(table: str, columns: list[str], referred: str, referred_columns: list[str]) -> None:
-    """Create a foreign key unless it exists; `convert_to_binary_collation` may have dropped it (never on SQLite)."""
+    """Create a foreign key unless these columns have one; `convert_to_binary_collation` may have dropped it (MySQL)."""
     if columns not in [key["constrained_columns"] for key in inspect(op.get_bind()).get_foreign_keys(table)]:
         op.create_foreign_key(None, table, referred, columns, referred_columns)
 
@@ -181,8 +196,9 @@ def require_foreign_key(table: str, columns: list[str], referred: str, referred_
 def convert_to_binary_collation(*tables: str) -> None:
     """Convert tables to the collation of `TABLE_OPTIONS` where MySQL created them with another one.
 
-    Tables that refer to each other must be converted by one call. They lose their foreign keys, because MySQL cannot
-    change a column of a foreign key: call `require_foreign_key` afterwards.
+    Other tables, and tables on SQLite, do not change. Tables that refer to each other must be converted by one call.
+    Converted tables lose their foreign keys, because MySQL cannot change a column of a foreign key: call
+    `require_foreign_key` afterwards.
     """
     connection = op.get_bind()
     if connection.dialect.name == "sqlite":

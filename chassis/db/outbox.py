@@ -122,7 +122,10 @@ class LeaseEndingError(ChassisError):
 
 
 class Outbox:
-    """The outbox tables of one service's schema, and the statements on them."""
+    """The outbox tables of one service's schema, and the statements on them, each in a transaction of its caller.
+
+    Use cases call `add`; the relay calls `claim_messages`, `delete_published` and `release_lease`.
+    """
 
     def __init__(self, schema: MetaData) -> None:
         """Add the two tables, `outbox` and `outbox_relay`, to the service's schema."""
@@ -149,7 +152,10 @@ class Outbox:
         )
 
     def add(self, session: Session, messages: Iterable[OutboxMessage]) -> None:
-        """Add events to the outbox in the caller's transaction; they are published after its commit."""
+        """Add events to the outbox in the caller's transaction; the relay publishes them after its commit.
+
+        Events of one call are published in this order. They get no sequence yet. Nothing is done without events.
+        """
         now = time.time()
         rows = [
             {"topic": m.topic, "partition": m.partition, "key": m.key, "value": m.value, "added_at": now}
@@ -163,16 +169,17 @@ class Outbox:
         return session.scalar(select(func.count()).select_from(self.rows)) or 0
 
     def measure_backlog(self, session: Session, now: float) -> Backlog:
-        """Return the backlog at `now`, in seconds since the epoch."""
+        """Return how many events are not published yet, and the oldest one's age at `now` (seconds since the epoch)."""
         oldest = session.scalar(select(self.rows.c.added_at).order_by(self.rows.c.id).limit(1))
         return Backlog(self.count_unpublished(session), 0.0 if oldest is None else max(now - oldest, 0.0))
 
     def claim_messages(self, session: Session, owner: str, now: float) -> list[SequencedMessage]:
-        """Take or renew the lease, and return the next messages to publish, in the order of their sequences.
+        """Take or renew the lease, assign sequences to the oldest rows, and return these messages in that order.
 
-        Return an empty list if the outbox is empty or another relay holds the lease. Rows that already have a sequence
-        are returned alone: they are a round that did not end, to be repeated unchanged. `now` is in seconds since the
-        epoch.
+        At most 500 messages are returned. Rows that already have a sequence are returned alone: they are a round that
+        did not end, to be repeated unchanged. Return an empty list, and do nothing, if the outbox is empty or another
+        relay holds the lease. The lease's row is locked until the end of the transaction; in a new database it is
+        inserted, with a first sequence made of the time. `now` is in seconds since the epoch.
         """
         if session.scalar(select(self.rows.c.id).limit(1)) is None:
             return []
@@ -200,7 +207,7 @@ class Outbox:
         return numbered
 
     def _load_sequenced(self, session: Session) -> list[SequencedMessage]:
-        """Return the rows that have a sequence, in its order; at most the rows of one round."""
+        """Return the rows that have a sequence as messages, in the order of their sequences; at most 500."""
         # The condition is a range, because for "is not null" SQLite would read all rows with null first.
         rows = session.execute(
             select(self.rows).where(self.rows.c.sequence >= 0).order_by(self.rows.c.sequence).limit(MAX_ROUND_ROWS)
@@ -210,7 +217,7 @@ class Outbox:
         ]
 
     def delete_published(self, session: Session, published: Iterable[SequencedMessage]) -> None:
-        """Delete messages that the broker has acknowledged, by their sequences.
+        """Delete the rows of messages that the broker has acknowledged, by their sequences; missing rows are ignored.
 
         A sequence is assigned only once, while SQLite reuses the ids of deleted rows: a relay that stalled and lost its
         lease would delete unpublished events by their ids.
@@ -219,12 +226,19 @@ class Outbox:
         session.execute(delete(self.rows).where(self.rows.c.sequence.in_(sequences)))
 
     def release_lease(self, session: Session, owner: str) -> None:
-        """End this owner's lease, so that the next relay need not wait for its end."""
+        """End this owner's lease, so that the next relay need not wait for its end.
+
+        Nothing changes if another owner has the lease.
+        """
         session.execute(update(self.relay).where(self.relay.c.owner == owner).values(owner=None, leased_until=0.0))
 
 
 class OutboxRelay:
-    """The relay that publishes one service's outbox; every replica runs one, and the lease lets one of them work."""
+    """The relay that publishes one service's outbox to Kafka and deletes the published rows.
+
+    Every replica runs one, with an owner id of its own, and the lease lets one of them work at a time. Metrics show the
+    backlog and the published events.
+    """
 
     def __init__(self, database: Database, outbox: Outbox, bootstrap_servers: str, metrics: Metrics) -> None:
         self._database = database
@@ -236,16 +250,21 @@ class OutboxRelay:
         self._published = metrics.counter("outbox_published_total", "Events published", "topic")
 
     async def run(self) -> None:
-        """Publish the outbox and measure its backlog until cancelled.
+        """Publish the outbox, and measure its backlog every 2 s, until cancelled; then release the lease.
 
-        While the database or the broker is unavailable the relay waits, and loses nothing.
+        While the database or the broker is unavailable the relay waits, and loses nothing. Other errors are raised in
+        an ExceptionGroup.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(run_periodically(MEASURE_EVERY_S, self._update_backlog_metrics, "outbox.measure"))
             tasks.create_task(self._run_relay())
 
     async def _run_relay(self) -> None:
-        """Publish until cancelled, with a new producer after each error of Kafka; finally release the lease."""
+        """Publish until cancelled, with a new producer after each error of Kafka; then release the lease.
+
+        Errors of Kafka and of the network are logged; the pauses between producers double from 1 s to 10 s. Other
+        errors are raised.
+        """
         pause = FAILURE_PAUSE_S
         try:
             while True:
@@ -265,7 +284,11 @@ class OutboxRelay:
             await asyncio.to_thread(self._release_lease)
 
     async def _publish_until_error(self, producer: AIOKafkaProducer) -> None:
-        """Run rounds until Kafka fails; an unavailable database is waited for. Raises KafkaError, TimeoutError."""
+        """Run rounds without end, with pauses of 50 ms when there was nothing to publish and 1 s without the database.
+
+        A round that its lease is too short for is logged and continued by the next one. Raises KafkaError when the
+        broker fails, TimeoutError when a round takes too long.
+        """
         while True:
             try:
                 had_messages = await self._run_round(producer)
@@ -278,7 +301,7 @@ class OutboxRelay:
                     await asyncio.sleep(IDLE_PAUSE_S)
 
     async def _run_round(self, producer: AIOKafkaProducer) -> bool:
-        """Claim the next messages, publish them and delete their rows.
+        """Claim the next messages, publish them within the lease, then delete their rows and count them in the metric.
 
         Return True if there were messages, False if the outbox is empty or another relay holds the lease. Raises
         KafkaError, TimeoutError, LeaseEndingError, DatabaseUnavailableError.
@@ -295,7 +318,11 @@ class OutboxRelay:
         return True
 
     def _claim_messages(self) -> list[SequencedMessage]:
-        """Claim the next messages in a transaction of its own; raises as `Database.transaction` does."""
+        """Claim the next messages in a transaction of its own. Return an empty list if there are none to publish.
+
+        The list is empty, too, if another replica inserts the lease's row at the same time. Raises
+        DatabaseUnavailableError.
+        """
         try:
             with self._database.transaction() as session:
                 return self._outbox.claim_messages(session, self._owner, time.time())
@@ -303,19 +330,19 @@ class OutboxRelay:
             return []  # another replica inserted the relay's row at the same time; the next round finds the row
 
     def _update_backlog_metrics(self) -> None:
-        """Measure the backlog and set its metrics."""
+        """Measure the backlog in the database, and set the gauges of its size and age."""
         with self._database.reading() as session:
             backlog = self._outbox.measure_backlog(session, time.time())
         self._backlog.set(backlog.events)
         self._age.set(backlog.oldest_age_s)
 
     def _delete_published(self, published: list[SequencedMessage]) -> None:
-        """Delete published messages in a transaction of its own."""
+        """Delete published messages in a transaction of its own. Raises DatabaseUnavailableError."""
         with self._database.transaction() as session:
             self._outbox.delete_published(session, published)
 
     def _release_lease(self) -> None:
-        """Release the lease, or log that the database was unavailable."""
+        """Release this relay's lease in a transaction of its own, or log that the database was unavailable."""
         try:
             with self._database.transaction() as session:
                 self._outbox.release_lease(session, self._owner)
@@ -324,7 +351,10 @@ class OutboxRelay:
 
 
 def _create_producer(bootstrap_servers: str) -> AIOKafkaProducer:
-    """Create an idempotent producer with acks=all, not yet started; it retries a failed request without end."""
+    """Create an idempotent producer with acks=all, not yet started.
+
+    A request without an answer fails after 4 s, and is retried without end.
+    """
     return AIOKafkaProducer(
         bootstrap_servers=bootstrap_servers,
         enable_idempotence=True,
@@ -335,7 +365,7 @@ def _create_producer(bootstrap_servers: str) -> AIOKafkaProducer:
 
 
 async def _stop_producer(producer: AIOKafkaProducer) -> None:
-    """Stop a producer without sending its buffered batches; a request in flight ends within REQUEST_TIMEOUT_S.
+    """Stop a producer without sending its buffered batches; wait for a request in flight, at most REQUEST_TIMEOUT_S.
 
     By itself a producer first sends all buffered batches, even after the relay's lease has ended.
     """
@@ -350,7 +380,9 @@ async def publish(producer: AIOKafkaProducer, rows: Iterable[SequencedMessage], 
     the producer's own buffer, a batch could overtake an earlier batch that timed out; readers, which drop every record
     that is not greater than the last sequence, would then lose the earlier batch.
 
-    No batch is sent after `send_before`, an instant of `time.monotonic`. Raises KafkaError, LeaseEndingError.
+    Partitions are published concurrently. No batch is sent after `send_before`, an instant of `time.monotonic`. After
+    an error in one partition the others are finished first; then the first error is raised: KafkaError,
+    LeaseEndingError.
     """
     partitions: dict[tuple[str, int], list[SequencedMessage]] = defaultdict(list)
     for row in rows:
@@ -370,7 +402,11 @@ async def publish(producer: AIOKafkaProducer, rows: Iterable[SequencedMessage], 
 async def _publish_partition(
     producer: AIOKafkaProducer, topic: str, partition: int, queue: list[SequencedMessage], send_before: float
 ) -> None:
-    """Publish the messages of one partition in order, batch after batch; raises as `publish` does."""
+    """Publish the messages of one partition in order, each batch after the acknowledgement of the one before.
+
+    Each record gets its sequence as a header. Raises KafkaError, or LeaseEndingError before a batch that would be sent
+    after `send_before`; earlier batches are then published.
+    """
 
     async def send(batch: BatchBuilder) -> None:
         if time.monotonic() > send_before:

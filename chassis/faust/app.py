@@ -39,7 +39,11 @@ log = structlog.get_logger()
 
 
 def create_stream_app(service: str, settings: StreamSettings, partitions: int) -> faust.App:
-    """Create a service's Faust app, whose tables have as many changelog partitions as the topics that it joins."""
+    """Create a service's Faust app with its health check, not yet started; `service` is its consumer group too.
+
+    `partitions` is the partition count of the topics that it joins, and the default of its tables' changelogs. The
+    caller adds agents, tables and pages, and passes the app to `run_worker`.
+    """
     brokers = ";".join(f"kafka://{server}" for server in settings.kafka_bootstrap_servers.split(","))
     app = StreamApp(
         service,
@@ -80,7 +84,7 @@ def create_stream_app(service: str, settings: StreamSettings, partitions: int) -
 
 
 def _hold_events_until_the_seek(app: faust.App) -> None:
-    """Stop the delivery of events after the tables are recovered, until Faust has sought to the committed offsets.
+    """Make the app stop delivering events at the end of each rebalance, until Faust has sought to committed offsets.
 
     At the end of a rebalance Faust first resumes the source partitions, then seeks, and last discards the events that
     were fetched in between. In a partition where nothing is committed yet Faust does not seek, and these events are
@@ -97,16 +101,17 @@ def _hold_events_until_the_seek(app: faust.App) -> None:
 
 
 def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
-    """Add /health/live, /health/ready (partitions assigned and tables recovered) and /metrics to Faust's pages.
+    """Add /health/live, /health/ready and /metrics to Faust's pages, and Faust's own metrics to `metrics`.
 
-    /health/live answers 503 when the worker is stuck and must be restarted: see `chassis.faust.health`. `app` must come
-    from `create_stream_app`.
+    /health/ready answers 503 unless partitions are assigned and tables recovered. /health/live answers 503 when the
+    worker is stuck and must be restarted: see `chassis.faust.health`. `app` must come from `create_stream_app`.
     """
     health = cast(StreamApp, app).health
     register_faust_metrics(app, health, metrics)
 
     @app.page("/health/live")
     async def live(_view, _request):  # type: ignore[no-untyped-def]
+        """Answer 503 with the reason if the worker is stuck, else 200."""
         if health.stuck_reason is not None:
             body = json.dumps({"status": "stuck", "reason": health.stuck_reason})
             return Response(status=503, text=body, content_type="application/json")
@@ -114,6 +119,7 @@ def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
 
     @app.page("/health/ready")
     async def ready(_view, _request):  # type: ignore[no-untyped-def]
+        """Answer 200 if the worker is ready, else 503."""
         if not is_ready(app):
             return Response(status=503, text='{"status": "recovering"}', content_type="application/json")
         return Response(text='{"status": "ready"}', content_type="application/json")
@@ -125,19 +131,27 @@ def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
 
 
 def is_ready(app: faust.App) -> bool:
-    """Return True while the worker is a member of its group and its tables are recovered, False before and after."""
+    """Return True while the worker is a member of its group and all its tables are recovered.
+
+    Return False while the worker starts, rebalances, recovers tables or stops.
+    """
     if not app.started or app.should_stop or app.rebalancing or app.in_recovery:
         return False
     return bool(app.tables.recovery.completed.is_set())  # type: ignore[attr-defined]  # not in the interface
 
 
 def is_partition_assigned(app: faust.App, topic: TopicLike, partition: int) -> bool:
-    """Return True if the worker's last assignment contains a partition of `topic`, False if not."""
+    """Return True if the worker's last assignment contains a partition of `topic`, False if not.
+
+    During a rebalance the last assignment is the old one.
+    """
     return TP(topic.name, partition) in app.assignor.assigned_actives()
 
 
 def is_from_current_assignment(app: faust.App, event: EventT[Any]) -> bool:
     """Return True as long as no rebalance has begun since the worker received an event, False afterwards.
+
+    Return False, too, while Faust's flow control is suspended.
 
     Faust checks this for events in its queues. An agent must check the event that it processes: after each `await`,
     before it writes to a table or acknowledges the event.
@@ -146,21 +160,26 @@ def is_from_current_assignment(app: faust.App, event: EventT[Any]) -> bool:
 
 
 def crash_worker(app: faust.App, error: BaseException) -> None:
-    """End the worker's process because of an error, from code that cannot await; its supervisor restarts it."""
+    """Schedule a crash of the worker because of an error, and return at once, for code that cannot await.
+
+    The process then ends with exit code 1, and its supervisor restarts it.
+    """
     app.loop.create_task(app.crash(error))
 
 
 async def send_record(app: faust.App, topic: str, key: bytes, value: bytes, partition: int) -> asyncio.Future[Any]:
     """Pass a record to the producer, and return a future that is done once the broker has acknowledged the record.
 
-    This avoids Faust's topics, which wrap each record in two more objects and a callback. Faust's sensors count the
-    record as usual. Raises KafkaError or FaustError if the producer does not accept the record.
+    Wait while the producer's batch for the partition is full. The future raises the broker's error. This avoids Faust's
+    topics, which wrap each record in two more objects and a callback. Faust's sensors count the record, its
+    acknowledgement or its error as usual. Raises KafkaError or FaustError if the producer does not accept the record.
     """
     sent: asyncio.Future[Any] = await app.producer.send(topic, key, value, partition, timestamp=None, headers=None)  # type: ignore[assignment]
     sensors: Any = app.sensors  # the third argument, Faust's message, does not exist here, and no sensor uses it
     state = sensors.on_send_initiated(app.producer, topic, None, len(key), len(value))
 
     def notify_sensors(done: asyncio.Future[Any]) -> None:
+        """Notify Faust's sensors that the record was acknowledged or not; do nothing if the future was cancelled."""
         if done.cancelled():
             return
         if (error := done.exception()) is not None:
@@ -179,10 +198,10 @@ _MAX_DEAD_LETTER_BYTES: Final = 900_000
 async def publish_dead_letter(topic: TopicT, event: EventT[Any], reason: str) -> None:
     """Publish an event that can never be handled to the dead-letter `topic`: its bytes, and headers about its origin.
 
-    The headers hold the event's topic, partition and offset, the reason, and the present time. Return once the broker
-    has acknowledged the dead letter, so that the event may be acknowledged. If key and value are too large, only the
-    headers are published, and the header "left-out" holds the number of bytes left out; the source topic still has
-    them.
+    The headers hold the event's topic, partition and offset, the reason, and the present time; the same is logged as an
+    error. Return once the broker has acknowledged the dead letter, so that the caller may acknowledge the event. If key
+    and value together exceed 900,000 bytes, only the headers are published, and the header "left-out" holds the number
+    of bytes left out; the source topic still has them.
     """
     message = event.message
     headers = {

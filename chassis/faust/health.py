@@ -30,7 +30,10 @@ _LAG_SAMPLES: Final = 120
 
 @dataclass(frozen=True, slots=True)
 class ProgressSample:
-    """A sample of a worker's progress, taken while the broker answered."""
+    """A sample of a worker's progress, taken while the broker answered.
+
+    It holds either the position of an activity (a recovery or a rebalance) or the backlog of events.
+    """
 
     activity: str = "nothing"
     """What must make progress besides the events, "recovery" or "a rebalance"; it is part of the reason."""
@@ -43,9 +46,10 @@ class ProgressSample:
 
 
 class StallDetector:
-    """A detector that compares samples of a worker's progress, and reports when the worker is stuck.
+    """A detector that compares successive samples of a worker's progress, and reports when the worker is stuck.
 
-    Pure: the caller passes in the time, in seconds of any monotonic clock.
+    It remembers since when the activity and the offset of each partition with a backlog are unchanged. Pure: the caller
+    passes in the time, in seconds of any monotonic clock.
     """
 
     def __init__(self, stuck_after_s: float) -> None:
@@ -56,10 +60,12 @@ class StallDetector:
         self._backlog_since: dict[TP, tuple[int, float]] = {}
 
     def observe(self, at: float, sample: ProgressSample | None) -> str | None:
-        """Compare a sample with the ones before, and return why the worker is stuck, or None if it is not.
+        """Compare a sample with the ones before, and return why the worker is stuck as a text, or None if it is not.
 
-        `sample` None: the broker is unavailable, and no worker can make progress. All timeouts start again after that,
-        and when the activity changes.
+        A worker is stuck when its activity has kept the same position for the sample's `timeout_s`, or when a partition
+        has kept a backlog at the same offset for `stuck_after_s`; the reason names the first such partition and how
+        many more there are. `sample` None: the broker is unavailable, and no worker can make progress. All timeouts
+        start again after that.
         """
         if sample is None:
             self._activity = None
@@ -86,9 +92,10 @@ class StallDetector:
 
 
 class Health(Service):
-    """The service that checks periodically whether its worker is stuck.
+    """The service that checks periodically whether its worker is stuck, and measures the lag of the event loop.
 
-    It queries the broker with clients of its own, because Faust's own consumer may be what is stuck.
+    The results are `stuck_reason`, `lag_by_partition`, `loop_lag_s` and `worst_loop_lag_s`. The service queries the
+    broker with clients of its own, because Faust's own consumer may be what is stuck.
     """
 
     logger = FAUST_LOG
@@ -126,7 +133,10 @@ class Health(Service):
 
     @Service.task
     async def _measure_lag(self) -> None:
-        """Measure the lag of the event loop every half second: by how much a sleep ends too late."""
+        """Measure every half second by how much a sleep ends too late: the lag of the event loop.
+
+        The measurements of the last minute are kept. Ends when the worker stops.
+        """
         while not self.should_stop:
             due = time.monotonic() + _LAG_EVERY_S
             await asyncio.sleep(_LAG_EVERY_S)
@@ -134,7 +144,10 @@ class Health(Service):
 
     @Service.task
     async def _check_progress_periodically(self) -> None:
-        """Check the worker's progress until the worker stops, some ten times per `stuck_after_s`."""
+        """Check the worker's progress until the worker stops, then close the clients of the broker.
+
+        The pause between checks is a tenth of `stuck_after_s`, but from 0.2 s to 10 s.
+        """
         every_s = min(max(self._stuck_after_s / 10, 0.2), 10.0)
         try:
             while not self.should_stop:
@@ -144,7 +157,11 @@ class Health(Service):
             await self._broker_clients.close()
 
     async def _check_progress(self) -> None:
-        """Take a sample, update `stuck_reason` and log its changes; an unavailable broker does not count as a stall."""
+        """Take a sample, update `stuck_reason`, and log when the worker becomes stuck or is no longer stuck.
+
+        A worker is not stuck while the app stops, while the broker does not answer within 5 s, or while a dependency is
+        unavailable. If the broker does not answer, the clients are closed and `lag_by_partition` is cleared.
+        """
         try:
             async with asyncio.timeout(_ANSWER_WITHIN_S):
                 sample = await self._take_sample()
@@ -162,9 +179,12 @@ class Health(Service):
         self.stuck_reason = reason
 
     async def _take_sample(self) -> ProgressSample:
-        """Return a sample of the worker's progress, and update `lag_by_partition`.
+        """Return a sample of the worker's progress: of its recovery, its rebalance, or else the backlog of its events.
 
-        Raises KafkaError or OSError when the broker does not answer.
+        The position of a recovery is the set of applied offsets, that of a rebalance the generation of the group; for
+        both the broker only has to answer. Otherwise the broker is queried for the assigned source partitions: the
+        sample holds those with unacknowledged events, and `lag_by_partition` is updated for all of them. Raises
+        KafkaError or OSError when the broker does not answer.
         """
         app = self._app
         recovery: Any = app.tables.recovery  # type: ignore[attr-defined]  # not in the interface
@@ -183,19 +203,28 @@ class Health(Service):
 
 
 class _BrokerClients:
-    """Kafka clients of the health check's own, because Faust's may be stuck; they connect at the first query."""
+    """The health check's own Kafka clients, an admin client and a consumer, because Faust's clients may be stuck.
+
+    They query whether the broker answers, and which offsets a group has committed. They connect at the first query, and
+    again at the next query after `close`.
+    """
 
     def __init__(self, bootstrap_servers: str) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._clients: tuple[AIOKafkaAdminClient, AIOKafkaConsumer] | None = None
 
     async def require_answer(self) -> None:
-        """Return once the broker has answered. Raises KafkaError or OSError, as `query_positions` does."""
+        """Return once the broker has answered. Raises KafkaError or OSError if the broker does not answer."""
         admin, _ = await self._connect()
         await admin.describe_cluster()
 
     async def query_positions(self, group: str, partitions: Iterable[TP]) -> dict[TP, tuple[int, int]]:
-        """Return, for each partition, the offset of the group's next event and the partition's end offset."""
+        """Return, for each partition, the offset of the group's first unacknowledged event, and the end offset.
+
+        The first is the committed offset, or the partition's beginning if nothing is committed or the beginning is
+        later. Without partitions return an empty dict once the broker has answered. Raises KafkaError or OSError if the
+        broker does not answer.
+        """
         wanted = [TopicPartition(*tp) for tp in partitions]
         if not wanted:
             await self.require_answer()
@@ -208,13 +237,16 @@ class _BrokerClients:
         return {TP(*tp): (max(committed[tp].offset if tp in committed else 0, begins[tp]), ends[tp]) for tp in wanted}
 
     async def close(self) -> None:
-        """Close the clients; the next query connects new ones."""
+        """Close the clients if they exist, at most one second each; the next query connects new ones."""
         clients, self._clients = self._clients, None
         for client in clients or ():
             await _close_client(client)
 
     async def _connect(self) -> tuple[AIOKafkaAdminClient, AIOKafkaConsumer]:
-        """Return the connected clients; connect them first if necessary."""
+        """Return the connected clients; create and connect them first if there are none.
+
+        Raises KafkaError or OSError if they cannot connect; `close` then closes them.
+        """
         if self._clients is None:
             timeout_ms = int(_ANSWER_WITHIN_S * 1000)
             admin = AIOKafkaAdminClient(
@@ -230,7 +262,7 @@ class _BrokerClients:
 
 
 async def _close_client(client: AIOKafkaAdminClient | AIOKafkaConsumer) -> None:
-    """Close a client, waiting at most one second for an unavailable broker."""
+    """Close a client, waiting at most one second; errors of Kafka and of the network, and the timeout, are ignored."""
     with suppress(KafkaError, OSError):
         async with asyncio.timeout(1.0):
             await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())

@@ -23,7 +23,7 @@ _HOST: Final = re.compile(r"[^\s/@]+")
 
 
 class StreamSettings(Settings):
-    """The settings of a service built on Faust, besides those of every service."""
+    """The settings of a service built on Faust, besides those of every service: its tables, pages and timeouts."""
 
     data_dir: Path = Path("data")
     """The directory of a worker's tables; each worker needs its own."""
@@ -42,8 +42,11 @@ class StreamSettings(Settings):
 
     @field_validator("kafka_bootstrap_servers")
     @classmethod
-    def _is_a_list_of_servers(cls, value: str) -> str:
-        """Raise ValueError unless the value is a list of host:port; Faust would end with a stack trace."""
+    def _require_server_list(cls, value: str) -> str:
+        """Return the value unchanged if it is a comma-separated list of host:port, else raise ValueError.
+
+        With an invalid list Faust would end with a stack trace.
+        """
         try:
             servers = collect_hosts(value)
         except ValueError:
@@ -53,7 +56,11 @@ class StreamSettings(Settings):
         return value
 
     def build_canonical_url(self) -> str:
-        """Return the URL of this worker's pages for other workers, without a path and without a slash at its end."""
+        """Return the URL of this worker's pages for other workers, without a slash at its end.
+
+        It is `advertised_url` if that is set; else it consists of `web_port` and `listen_host`, or the machine's name
+        if the worker listens on all addresses.
+        """
         if self.advertised_url is not None:
             return str(self.advertised_url).rstrip("/")
         host = socket.gethostname() if self.listen_host in _ALL_ADDRESSES else self.listen_host

@@ -56,7 +56,7 @@ class ForeignDataDirError(DataDirError):
 
 
 class DataDir:
-    """The directory of a worker's tables, locked for as long as the process lives."""
+    """The directory of a worker's tables, locked from `claim` until the process ends."""
 
     def __init__(self, path: Path, lock: IO[str]) -> None:
         self._path = path
@@ -67,7 +67,8 @@ class DataDir:
         """Lock the directory for this process, creating it if it is missing.
 
         A `shared` lock is for workers that keep their tables in memory: several of them may use the directory together.
-        Raises DataDirError if the directory is not writable, DataDirTakenError if another worker has locked it.
+        An exclusive lock is for one worker alone. The lock ends with the process. Raises DataDirError if the directory
+        is not writable, DataDirTakenError if another worker's lock prevents this one.
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -84,11 +85,11 @@ class DataDir:
         return cls(path, lock)
 
     def require_origin(self, app: str, cluster: str) -> None:
-        """Require that the tables belong to this service and Kafka cluster; record both in a directory without tables.
+        """Require that the tables belong to this service and Kafka cluster, as recorded in the file `origin`.
 
-        A table on disk stores only the offset up to which it is recovered, without the identity of its changelog.
-        Raises ForeignDataDirError if the tables belong to another service or cluster, DataDirError if the record cannot
-        be read or written.
+        If the file does not exist it is written, with this service and cluster. A table on disk stores only the offset
+        up to which it is recovered, without the identity of its changelog. Raises ForeignDataDirError if the tables
+        belong to another service or cluster, DataDirError if the file cannot be read or written.
         """
         origin, path = f"{app} {cluster}\n", self._path / "origin"
         try:
@@ -109,7 +110,12 @@ class DataDir:
 
 
 class TableStore(rocksdb.Store):
-    """Faust's RocksDB store with bounded memory, which detects corrupt files and recovers them from the changelog."""
+    """Faust's RocksDB store with bounded memory, which detects corrupt files and recovers them from the changelog.
+
+    Faust creates one for each table; it has a database (a directory) per partition. A corrupt database is deleted when
+    it is opened. If the corruption is found later, the process marks the database and exits; the next process deletes
+    the database.
+    """
 
     logger = FAUST_LOG
 
@@ -119,7 +125,11 @@ class TableStore(rocksdb.Store):
         self.rocksdb_options = _RocksDBOptions()
 
     def _open_for_partition(self, partition: int) -> Rdict:
-        """Open the database of a partition; delete a corrupt one first, so that it is recovered from the changelog."""
+        """Open the database of a partition; delete a corrupt one first, so that it is recovered from the changelog.
+
+        A database is corrupt if it cannot be opened, or if an earlier process has marked it; this is logged. Other
+        errors pass through. Faust calls this.
+        """
         path: Path = self.partition_path(partition)
         marker = _get_corruption_marker(path)
         reason = "found while it was read" if marker.exists() else ""
@@ -140,13 +150,19 @@ class TableStore(rocksdb.Store):
         return cast(Rdict, super()._open_for_partition(partition))
 
     def persisted_offset(self, tp: TP) -> int | None:
-        """Return the changelog offset up to which a partition is stored, or None if nothing is stored."""
+        """Return the changelog offset up to which a partition is stored, or None if nothing is stored.
+
+        Ends the process if the files are corrupt.
+        """
         return self._exit_if_corrupt(super().persisted_offset, tp)
 
     def apply_changelog_batch(
         self, batch: Iterable[EventT[Any]], to_key: Callable[[Any], Any], to_value: Callable[[Any], Any]
     ) -> None:
-        """Write changelog records to the database; Faust calls this during a recovery."""
+        """Write changelog records, and their offsets, to the partitions' databases; Faust calls this during a recovery.
+
+        Ends the process if the files are corrupt.
+        """
         self._exit_if_corrupt(super().apply_changelog_batch, batch, to_key, to_value)
 
     def _get(self, key: bytes) -> bytes | None:
@@ -160,13 +176,14 @@ class TableStore(rocksdb.Store):
         return list(self._dbs.values())
 
     def iter_entries(self, db: Rdict) -> Iterator[tuple[bytes, bytes]]:
-        """Yield all entries of one of the open databases."""
+        """Yield all entries (key, value) of one of the open databases; end the process if some cannot be read."""
         return self._visible_items(db)
 
     def _visible_items(self, db: Rdict) -> Iterator[tuple[bytes, bytes]]:
-        """Yield all entries of a partition; end the process if some cannot be read.
+        """Yield all entries of a partition in the order of their keys; end the process if some cannot be read.
 
-        RocksDB's iterator ends before a corrupt block as if there were no more entries.
+        Faust's own entry, the offset, is left out. The last entry must be that of the greatest key, because RocksDB's
+        iterator ends before a corrupt block as if there were no more entries.
         """
         last = self._exit_if_corrupt(_find_last_key, db)
         key = None
@@ -183,7 +200,10 @@ class TableStore(rocksdb.Store):
         return (value for _, value in self._visible_items(db))
 
     def _exit_if_corrupt(self, read: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call `read` and return its result; end the process if `read` reports corrupt files."""
+        """Call `read` and return its result; mark the partition and end the process if `read` reports corrupt files.
+
+        Other errors pass through.
+        """
         try:
             return read(*args, **kwargs)
         except Exception as error:  # the binding's only class; other errors are raised again
@@ -192,7 +212,7 @@ class TableStore(rocksdb.Store):
             self._exit_as_corrupt(str(error))
 
     def _exit_as_corrupt(self, reason: str) -> NoReturn:
-        """Mark the corrupt partition and exit the process at once; the next process recovers the partition.
+        """Log and mark the corrupt partition, and exit the process at once with code 1; the next process recovers it.
 
         An error raised here instead would make the agent dead-letter the event in progress, which is not at fault.
         `reason` contains the file's path, and so the partition; if not, all open partitions are marked.
@@ -208,7 +228,10 @@ class _RocksDBOptions(rocksdb.RocksDBOptions):
     """RocksDB options for many small databases in one process: each table has one database per partition."""
 
     def as_options(self) -> Options:
-        """Return the options in the form of the RocksDB binding; Faust calls this."""
+        """Return the options in the form of the RocksDB binding; Faust calls this.
+
+        All databases share one block cache and one manager of write buffers, and each may open 64 files.
+        """
         blocks = BlockBasedOptions()
         blocks.set_bloom_filter(10, block_based=False)
         blocks.set_block_cache(_get_block_cache())

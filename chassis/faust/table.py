@@ -22,21 +22,29 @@ Write = asyncio.Future[RecordMetadata]
 def set_current_event(event: EventT[bytes]) -> None:
     """Make this task read and write tables in the partition of `event` from now on.
 
-    By itself Faust uses the partition of the event that a stream delivered last, which may differ from the partition of
-    the event being processed when several are in progress.
+    Only a weak reference to the event is kept: the caller must hold the event meanwhile. By itself Faust uses the
+    partition of the event that a stream delivered last, which may differ from the partition of the event being
+    processed when several are in progress.
     """
     _current_event.set(weakref.ref(event))  # it has no public name
 
 
 class DirectTable(faust.Table[bytes, bytes]):
-    """A Faust table that passes its changelog records to the producer directly, without Faust's task and buffer."""
+    """A Faust table of bytes that passes changelog records to the producer directly, without Faust's task and buffer.
+
+    Agents set and delete entries with `write`, and wait for `last_write` before they acknowledge an event. `purge`
+    deletes expired entries of the local copy alone.
+    """
 
     def __init__(self, app: faust.App, **options: Any) -> None:
         super().__init__(app, key_type=bytes, value_type=bytes, **options)
         self._last_writes: dict[int, Write] = {}
 
     def write(self, event: EventT[bytes], key: bytes, entry: bytes | None) -> None:
-        """Set an entry, or delete it (None), in the partition of `event`, even if other events came after it."""
+        """Set an entry, or delete it (None), and publish the changelog record, without waiting for the broker.
+
+        The partition is that of `event`, even if other events came after it; it stays this task's current partition.
+        """
         set_current_event(event)
         if entry is not None:
             self[key] = entry
@@ -64,7 +72,9 @@ class DirectTable(faust.Table[bytes, bytes]):
         self.app.sensors.on_table_del(self, key)
 
     def _publish(self, key: bytes, value: bytes | None) -> None:
-        """Publish a changelog record, after all records that were published before.
+        """Publish a changelog record after all earlier ones of its partition, and store its future for `last_write`.
+
+        `value` None deletes the key. The partition is that of the current event.
 
         A producer accepts a record at once, unless its batch for the partition is full. Only then the record goes
         through Faust's buffer, as Faust would send all records: by a task that wraps each of them in four objects.
@@ -80,7 +90,11 @@ class DirectTable(faust.Table[bytes, bytes]):
         self._last_writes[partition] = write
 
     def _try_publish_now(self, partition: int, key: bytes, value: bytes | None) -> Write | None:
-        """Pass a record to the producer without waiting, or return None if the producer cannot accept it at once."""
+        """Pass a record to the producer without waiting, and return the future of its acknowledgement.
+
+        Return None, with nothing sent, if the batch is full or the producer raises an error. Faust's sensors are
+        notified, and the record's offset is persisted once the broker has acknowledged it.
+        """
         producer, topic = self.app.producer, self._changelog_name
         try:
             sending = EagerCoroutine(producer.send(topic, key, value, partition, timestamp=None, headers=None))
@@ -97,7 +111,11 @@ class DirectTable(faust.Table[bytes, bytes]):
         return write
 
     def _on_published(self, state: Any, write: Write) -> None:
-        """Notify the sensors, and persist the offset, once the broker has acknowledged or rejected a record."""
+        """Notify the sensors that a record was acknowledged or rejected, and persist the offset if it was acknowledged.
+
+        Called when the future `write` is done; if it was cancelled, do nothing. `state` is what the sensors returned
+        when the record was sent.
+        """
         producer = self.app.producer
         if write.cancelled():
             return
@@ -113,7 +131,7 @@ class DirectTable(faust.Table[bytes, bytes]):
         self._persist_offset(write.result())
 
     def _persist_offset(self, record: RecordMetadata) -> None:
-        """Store on disk that the table holds a changelog up to a record, so that recovery starts after the record.
+        """Store with the table that it holds its changelog up to a record, so that recovery starts after the record.
 
         The offset is not stored if the record is not the next one after the stored offset. Then another worker owned
         the partition meanwhile, and its records would never be read here. When the partition is assigned again,
@@ -131,8 +149,8 @@ class DirectTable(faust.Table[bytes, bytes]):
     async def purge(self, is_over: Callable[[bytes], bool]) -> int:
         """Delete expired entries from this worker's own copy of the table, and return how many were deleted.
 
-        `is_over` returns True for the value of an expired entry. Nothing is written to the changelog, whose
-        `retention.ms` must delete the records there. Other tasks may run after each partition.
+        `is_over` returns True for the value of an expired entry. All entries are read. Nothing is written to the
+        changelog, whose `retention.ms` must delete the records there. Other tasks may run after each partition.
         """
         purged = 0
         for entries, delete in list(self._iter_copies()):
@@ -165,7 +183,7 @@ D = TypeVar("D", bound=DirectTable)
 
 
 def add_table(app: faust.App, kind: type[D], name: str, partitions: int, description: str, **options: Any) -> D:
-    """Create a table and add it to an app.
+    """Create a table of class `kind`, add it to an app, and return it. `options` are those of Faust's tables.
 
     `partitions` is the number of its changelog partitions, and must be that of its source topics: otherwise the first
     write fails.

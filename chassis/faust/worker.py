@@ -52,7 +52,10 @@ _HTTP_DRAINS_WITHIN_S: Final = 2.0
 
 
 class StreamApp(faust.App):
-    """A Faust app that serves its pages before it is connected to a broker."""
+    """A Faust app that serves its pages before it is connected to a broker, and recovers its tables as `StreamTables`.
+
+    Its `health` is set by `create_stream_app`, its `services_before_kafka` by `run_worker`.
+    """
 
     logger = FAUST_LOG
     health: Health
@@ -68,7 +71,10 @@ class StreamApp(faust.App):
         """Faust's order of starts, but with the web server first, so that a waiting worker can be examined."""
 
         def server(self) -> Iterable[ServiceT]:
-            """Yield the services of a worker in the order in which they start."""
+            """Yield the services of a worker in the order in which they start.
+
+            The order is: sensors, web server, `services_before_kafka`, producer, consumer, agents, conductor, tables.
+            """
             app = cast(StreamApp, self.app)
             yield from self.sensors()
             yield from self.web_server()
@@ -80,7 +86,7 @@ class StreamApp(faust.App):
             yield from self.tables()
 
     async def _producer_flush(self, logger: Any) -> None:
-        """Flush the producer as Faust does; during a stop, first report that all other work is done.
+        """Flush the producer as Faust does; during a stop, first set `work_is_done`: all other work is done.
 
         Faust calls this in a stop after `on_before_shutdown`, when everything that follows waits only for the broker.
         """
@@ -92,9 +98,10 @@ class StreamApp(faust.App):
 class KafkaPreparation(Service):
     """The service that waits for a broker and creates missing topics before Faust's own clients connect.
 
-    It creates the tables' changelogs too. Faust itself creates them while it starts, and a write to a table raises
-    PartitionsMismatch as long as the cluster's metadata does not contain its changelog. Faust's own clients end the
-    process when they find no broker.
+    For tables on disk it also requires that the data directory belongs to this service and cluster. It creates the
+    tables' changelogs too. Faust itself creates them while it starts, and a write to a table raises PartitionsMismatch
+    as long as the cluster's metadata does not contain its changelog. Faust's own clients end the process when they find
+    no broker.
     """
 
     logger = FAUST_LOG
@@ -120,11 +127,15 @@ class KafkaPreparation(Service):
         self._refuse = refuse
 
     async def on_start(self) -> None:
-        """Wait until Kafka is prepared, or the worker stops."""
+        """Wait until Kafka is prepared, or the worker stops; the services after this one start only then."""
         await self.wait(self._prepare())
 
     async def _prepare(self) -> None:
-        """Create missing topics and check whose tables the data directory holds; stop the worker if that fails."""
+        """Wait for the broker without timeout, create missing topics, and check whose tables the data directory holds.
+
+        The directory is not checked if tables are kept in memory. On an error that an operator must resolve, call
+        `refuse` and wait until the worker has stopped.
+        """
         servers = self._settings.kafka_bootstrap_servers
         try:
             cluster = None
@@ -140,7 +151,7 @@ class KafkaPreparation(Service):
 
 
 async def fetch_cluster_id(bootstrap_servers: str) -> str:
-    """Return the id of the Kafka cluster. Raises KafkaError or OSError when no broker answers."""
+    """Connect a client, and return the id of the Kafka cluster. Raises KafkaError or OSError when no broker answers."""
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     try:
         await admin.start()
@@ -164,7 +175,7 @@ class _Producer(faust.transport.drivers.aiokafka.Producer):
 
 
 class _Worker(faust.Worker):
-    """Faust's worker, which exits within a deadline and can be stopped because of an error."""
+    """Faust's worker, which exits within STOP_WITHIN_S of a stop's begin, and can be stopped because of an error."""
 
     logger = FAUST_LOG
     refusal: ChassisError | None = None
@@ -178,23 +189,26 @@ class _Worker(faust.Worker):
         self._work_is_done = app.work_is_done
 
     def refuse(self, error: ChassisError) -> None:
-        """Stop the worker as at a SIGTERM because of an error, which `run_worker` then prints."""
+        """Store an error in `refusal`, which `run_worker` prints at the end, and stop the worker as at a SIGTERM."""
         self.refusal = error
         self._schedule_shutdown(signal.SIGTERM)
 
     async def stop(self) -> None:
-        """Stop the worker as Faust does, and start the thread that enforces the deadline."""
+        """Start the thread that enforces the deadline, unless the worker has stopped before, and stop as Faust does."""
         if not self._stopped.is_set():
             self._deadline.start()
         await super().stop()
 
     def _exit_at_deadline(self) -> None:
-        """Exit the process when the stop lasts too long, or when it waits only for a broker that is unavailable.
+        """Exit the process 20 s after the stop began, or earlier, when it waits only for a broker that is unavailable.
 
-        This runs in a thread, because the stop of Faust's consumer blocks the event loop until the consumer's own event
-        loop has ended. Faust flushes its producer and commits, and aiokafka leaves its group: each of these waits for
-        an unavailable broker until a request times out, or for ever. Nothing is lost without them: events that are not
-        acknowledged are processed again, and alerts that the broker does not have are published again.
+        Once `work_is_done` is set, the broker is probed after pauses of 2 s, and the first probe without an answer ends
+        the process. The exit code is 2 after a refusal, 1 after a crash, else 0; the reason is logged.
+
+        This runs in a daemon thread, because the stop of Faust's consumer blocks the event loop until the consumer's
+        own event loop has ended. Faust flushes its producer and commits, and aiokafka leaves its group: each of these
+        waits for an unavailable broker until a request times out, or for ever. Nothing is lost without them: events
+        that are not acknowledged are processed again, and alerts that the broker does not have are published again.
         """
         at_latest = time.monotonic() + STOP_WITHIN_S
         reason = f"not ended after {STOP_WITHIN_S:g} s"
@@ -213,8 +227,9 @@ class _Worker(faust.Worker):
 def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicLike]) -> NoReturn:
     """Run a worker of an app from `create_stream_app` until SIGTERM or SIGINT, then exit the process.
 
-    The worker serves its pages, waits for the broker, creates missing topics, and then processes events. The exit code
-    is 0 after a stop, 2 (with one sentence on standard error) if the settings do not allow it to run, and 1 after a
+    The worker locks its data directory, serves its pages, waits for the broker, creates missing topics (`topics` and
+    the tables' changelogs), and then processes events. The exit code is 0 after a stop, 2 (with one sentence on
+    standard error) if the settings, the data directory or the broker's topics do not allow it to run, and 1 after a
     crash, after which the supervisor should restart it.
     """
     stream_app = cast(StreamApp, app)
@@ -242,7 +257,10 @@ def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicL
 
 
 def _bind_web_server(app: faust.App, settings: StreamSettings) -> None:
-    """Bind the web port at once, and make Faust's web server use that socket. Raises CannotListenError."""
+    """Bind the web port at once, and make Faust's web server use that socket, without an access log.
+
+    At the end the server waits 2 s for requests in flight. Raises CannotListenError if the port cannot be bound.
+    """
     host, port = settings.listen_host, settings.web_port
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
@@ -268,7 +286,10 @@ class _ChangelogTopic:
 
 
 def iter_changelog_topics(app: faust.App) -> Iterator[TopicLike]:
-    """Yield the changelog topic of each table of a finalized app, with the settings that Faust would give it."""
+    """Yield the changelog topic of each table of a finalized app, with the settings that Faust would give it.
+
+    A changelog is compacted unless the table's own settings say otherwise.
+    """
     for table in app.tables.values():
         topic = table.changelog_topic
         config = {name: str(value) for name, value in (topic.config or {}).items()}

@@ -44,7 +44,10 @@ class ProblemDetails(BaseModel):
 
 
 class Problem(Exception):
-    """An error that is answered with problem details; `detail` is shown to the client, and holds nothing secret."""
+    """An error that is answered with problem details; `detail` is shown to the client, and holds nothing secret.
+
+    A 401 always gets the header `WWW-Authenticate: Bearer`.
+    """
 
     def __init__(
         self, status: int, detail: str, headers: Mapping[str, str] | None = None, errors: Sequence[Fault] | None = None
@@ -58,7 +61,7 @@ class Problem(Exception):
         self.errors = errors
 
     def build_details(self) -> dict[str, object]:
-        """Return the members of the answer's JSON object."""
+        """Return the members of the answer's JSON object: title (the status' phrase), status, detail, errors if any."""
         details = ProblemDetails(
             title=HTTPStatus(self.status).phrase,
             status=self.status,
@@ -68,7 +71,7 @@ class Problem(Exception):
         return details.model_dump(exclude_none=True)
 
     def to_response(self) -> Response:
-        """Return the problem as a response (`application/problem+json`)."""
+        """Return the problem as a response (`application/problem+json`) with its status and headers."""
         response = jsonify(self.build_details())
         response.status_code = self.status
         response.content_type = "application/problem+json"
@@ -100,7 +103,7 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def to_response(self) -> Response:
-        """Return the reply as a Flask response."""
+        """Return the reply as a Flask response: its status and headers, and its body as JSON or no body at all."""
         response = Response() if self.body is None else jsonify(self.body.model_dump(mode="json"))
         if self.body is None:
             del response.headers["Content-Type"]
@@ -114,8 +117,9 @@ def create_app(
 ) -> Flask:
     """Create a Flask app with health, metrics and error answers, to which the service adds its own blueprints.
 
-    `problems` is the service's table of errors. `ready` returns True if the service can work, False if not; it may
-    block briefly and must not raise.
+    It answers GET /health/live, /health/ready (503 unless `ready` returns True) and /metrics, limits bodies to 64 KiB,
+    and measures its requests. `problems` is the service's table of errors. `ready` returns True if the service can
+    work, False if not; it may block briefly and must not raise.
     """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
@@ -143,7 +147,11 @@ def create_app(
 
 
 def _register_error_handlers(app: Flask, problems: Mapping[type[Exception], ProblemKind]) -> None:
-    """Make the app answer every error with problem details; an unexpected error is logged and answered with 500."""
+    """Make the app answer every error with problem details.
+
+    A Problem is answered as it is, and an error of the service by its table `problems`. Errors of Flask keep their
+    status, description and the headers `Allow` and `Retry-After`. Any other error is logged and answered with 500.
+    """
 
     @app.errorhandler(Problem)
     def problem(error: Problem) -> Response:
@@ -168,7 +176,7 @@ def _register_error_handlers(app: Flask, problems: Mapping[type[Exception], Prob
 
 
 def format_path_template(rule: Rule) -> str:
-    """Return the path of a route in OpenAPI's form: `/things/{name}`, without Flask's converters."""
+    """Return the path template of a route in OpenAPI's form: `/things/{name}`, without Flask's converters."""
     return re.sub(r"<(?:[^<>:]*:)?([^<>]+)>", r"{\1}", rule.rule)
 
 
@@ -178,7 +186,10 @@ def _get_route_template() -> str:
 
 
 def _register_request_metrics(app: Flask, metrics: Metrics) -> None:
-    """Make the app count its requests and observe their durations."""
+    """Make the app count its requests by method, path template and status, and observe their durations in seconds.
+
+    An unknown method counts as "other".
+    """
     total = metrics.counter("http_requests_total", "HTTP requests answered", "method", "endpoint", "status")
     seconds = metrics.histogram("http_request_duration_seconds", "Time to answer a request", "method", "endpoint")
 
@@ -188,6 +199,7 @@ def _register_request_metrics(app: Flask, metrics: Metrics) -> None:
 
     @app.after_request
     def count(response: Response) -> Response:
+        """Count the answered request and observe its duration; return the response unchanged."""
         # An unknown method is any text from a client, and must not become a label.
         method = request.method if request.method in _METHODS else "other"
         total.labels(method=method, endpoint=_get_route_template(), status=str(response.status_code)).inc()
@@ -200,7 +212,7 @@ _METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 def read_bearer_token() -> str:
-    """Return the request's bearer token (RFC 6750). Raises Problem 401 if there is none."""
+    """Return the bearer token of the header `Authorization` (RFC 6750), unverified. Raises Problem 401 without one."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise Problem(401, "Send your token in the header: Authorization: Bearer <token>.")
@@ -208,7 +220,11 @@ def read_bearer_token() -> str:
 
 
 def parse_body(model: type[B]) -> B:
-    """Return the request's JSON body as a `model`. Raises Problem 415, 400, or 422 with one entry for each fault."""
+    """Return the request's JSON body, validated, as a `model`.
+
+    Raises Problem 415 if its type is not JSON, 400 if it is not one JSON object, and 422 with one entry for each fault
+    of its members, up to 20.
+    """
     if not request.is_json:
         raise Problem(415, "Send JSON, with the header Content-Type: application/json.")
     try:
@@ -221,7 +237,7 @@ def parse_body(model: type[B]) -> B:
 
 
 def parse_query(model: type[B]) -> B:
-    """Return the request's query as a `model`. Raises Problem 422 with one entry for each fault.
+    """Return the request's query, validated, as a `model`. Raises Problem 422 with one entry for each fault.
 
     The model gets each value as a text. Parameters that the model does not have are ignored; one that the model has may
     be given only once.
@@ -234,7 +250,7 @@ def parse_query(model: type[B]) -> B:
 
 
 def _validate(model: type[B], given: Mapping[str, object], whole: str) -> B:
-    """Return values as a `model`. Raises Problem 422 with one entry for each fault, up to 20.
+    """Validate values as a `model`, and return it. Raises Problem 422 with one entry for each fault, up to 20.
 
     `whole` is the name of a fault that concerns no single member: "body" or "query".
     """
@@ -253,7 +269,7 @@ def _validate(model: type[B], given: Mapping[str, object], whole: str) -> B:
 
 
 def _build_validation_problem(faults: Sequence[Fault]) -> Problem:
-    """Return a Problem 422 with these faults."""
+    """Return a Problem 422 with these faults, which its detail lists in one text."""
     return Problem(422, "; ".join(f"{fault.field}: {fault.message}" for fault in faults), errors=faults)
 
 
@@ -264,7 +280,7 @@ def _replace_surrogates(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class HeaderField:
-    """A header field of requests: its form, and its description in the OpenAPI document."""
+    """A header field of requests: the form that `read_value` requires, and its description in the OpenAPI document."""
 
     name: str
     description: str
@@ -275,7 +291,10 @@ class HeaderField:
     """True if the OpenAPI document shows the header as required."""
 
     def read_value(self) -> str | None:
-        """Return the request's value, or None if the header is missing. Raises Problem 400 if it has another form."""
+        """Return the request's value of this header, or None if it is missing, even if it is `required`.
+
+        Raises Problem 400 if the value does not match `pattern`.
+        """
         given = request.headers.get(self.name)
         if given is not None and not re.fullmatch(self.pattern, given):
             raise Problem(400, f"The header {self.name} must be like this: {self.name}: {self.example}")
@@ -309,12 +328,12 @@ def read_idempotency_key() -> UUID | None:
 
 
 def format_entity_tag(version: int) -> str:
-    """Return the strong ETag of a version."""
+    """Return the strong ETag of a version: the number in double quotes."""
     return f'"{version}"'
 
 
 def read_if_match() -> ETags:
-    """Return the versions that the request's `If-Match` allows. Weak tags never match (RFC 9110, 8.8.3.2).
+    """Return the ETags (or `*`) that the request's `If-Match` allows. Weak tags never match (RFC 9110, 8.8.3.2).
 
     Raises Problem 428 if the header is missing, 400 if it is invalid.
     """

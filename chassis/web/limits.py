@@ -15,7 +15,10 @@ _MOST_CLIENTS = 100_000
 
 
 class ClientRateLimit:
-    """A limit of requests per client in any interval of a given length (a moving window), counted per replica."""
+    """A limit of requests per client in any interval of a given length (a moving window), counted per replica.
+
+    A route calls `count_request`. The counts are in memory.
+    """
 
     def __init__(self, rate: str) -> None:
         """`rate` is a text like "60/minute". Raises ValueError if it is invalid, or holds several rates."""
@@ -23,7 +26,10 @@ class ClientRateLimit:
         self._reset()
 
     def count_request(self) -> None:
-        """Count the present request, or raise Problem 429 with `Retry-After` if it exceeds the limit."""
+        """Count the present request of its client, or raise Problem 429 with `Retry-After` if it exceeds the limit.
+
+        A rejected request is not counted. If there are more than 100,000 clients, all counts are discarded first.
+        """
         if len(self._storage.events) > _MOST_CLIENTS:
             self._reset()  # the storage keeps every client's address: rather admit some than use up the memory
         client = identify_client(request.remote_addr or "")
@@ -34,15 +40,16 @@ class ClientRateLimit:
             raise Problem(429, "That was too often from your address; come back later.", headers)
 
     def _reset(self) -> None:
-        """Discard all counts."""
+        """Discard the counts of all clients, or create them empty."""
         self._storage = MemoryStorage()
         self._window = MovingWindowRateLimiter(self._storage)
 
 
 def identify_client(address: str) -> str:
-    """Return the client that an IP address belongs to: an IPv4 address, or a /64 network of IPv6.
+    """Return the client that an IP address belongs to, as a text: an IPv4 address, or a /64 network of IPv6.
 
-    A client has at least a /64 network of IPv6 (RFC 6177). A text that is not an address is returned unchanged.
+    An IPv4 address that is mapped into IPv6 counts as IPv4; brackets and a zone are ignored. A client has at least a
+    /64 network of IPv6 (RFC 6177). A text that is not an address is returned unchanged.
     """
     try:
         parsed = ipaddress.ip_address(address.strip("[]").partition("%")[0])

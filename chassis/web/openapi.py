@@ -91,6 +91,7 @@ def describe(
     def decorate(view: Callable[..., Reply | Response]) -> Callable[..., Response]:
         @wraps(view)
         def answer(**values: object) -> Response:
+            """Call the route's function, and return its reply as a response if its model is the one described."""
             reply = view(**values)
             if isinstance(reply, Response):
                 return reply
@@ -106,7 +107,10 @@ def describe(
 
 
 def build_document(app: Flask, title: str, version: str, description: str) -> dict[str, object]:
-    """Return the OpenAPI document of all routes of the app that are described."""
+    """Return the OpenAPI document of all routes of the app that are described, with the schemas of their models.
+
+    `title`, `version` and `description` are those of the service.
+    """
     found = list(_iter_operations(app))
     models: list[tuple[type[BaseModel], Literal["validation", "serialization"]]] = [(ProblemDetails, "serialization")]
     for _, _, operation in found:
@@ -133,7 +137,7 @@ def build_document(app: Flask, title: str, version: str, description: str) -> di
 
 
 def _iter_operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
-    """Yield the rule, method and description of each described route of the app."""
+    """Yield the rule, method and description of each described route of the app, without HEAD and OPTIONS."""
     for rule in app.url_map.iter_rules():
         operation = getattr(app.view_functions[rule.endpoint], "operation", None)
         if operation is not None:
@@ -142,7 +146,10 @@ def _iter_operations(app: Flask) -> Iterator[tuple[Rule, str, Operation]]:
 
 
 def _build_operation(rule: Rule, operation: Operation) -> dict[str, object]:
-    """Return the OpenAPI object of a route."""
+    """Return the OpenAPI object of a route: parameters, body, security, and its responses in the order of their status.
+
+    Its id is the name of the route's function, its tag the name of the blueprint.
+    """
     group, _, name = rule.endpoint.rpartition(".")
     responses = {status: _build_response(status, answer) for status, answer in operation.answers.items()}
     responses |= {status: _build_problem_response(status) for status in operation.problems if status not in responses}
@@ -163,7 +170,10 @@ def _build_operation(rule: Rule, operation: Operation) -> dict[str, object]:
 
 
 def _build_parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, object]]:
-    """Yield the OpenAPI objects of a route's parameters: in the path, in headers, in the query."""
+    """Yield the OpenAPI objects of a route's parameters: first those in the path, then headers, then the query.
+
+    A path parameter without a schema in `path` is a string, or a UUID if Flask's converter is `uuid`.
+    """
     for converter, name in re.findall(r"<(?:(\w+)[^<>:]*:)?([^<>]+)>", rule.rule):
         schema = operation.path.get(name) or {"type": "string"} | ({"format": "uuid"} if converter == "uuid" else {})
         yield {"name": name, "in": "path", "required": True, "schema": schema}
@@ -180,7 +190,7 @@ def _build_parameters(rule: Rule, operation: Operation) -> Iterator[dict[str, ob
 
 
 def _build_response(status: int, answer: ResponseDescription) -> dict[str, object]:
-    """Return the OpenAPI object of a successful answer."""
+    """Return the OpenAPI object of an answer with this status: its description, headers and content, if any."""
     shown: dict[str, object] = {"description": answer.description or HTTPStatus(status).phrase}
     if answer.headers:
         shown["headers"] = {
@@ -196,7 +206,7 @@ def _build_response(status: int, answer: ResponseDescription) -> dict[str, objec
 
 
 def _build_problem_response(status: int) -> dict[str, object]:
-    """Return the OpenAPI object of an answer with problem details."""
+    """Return the OpenAPI object of an answer with problem details, with the header that this status always has."""
     headers = dict([_PROBLEM_HEADERS[status]]) if status in _PROBLEM_HEADERS else {}
     schema = {"$ref": _REFERENCE.format(model=ProblemDetails.__name__)}
     return _build_response(status, ResponseDescription(headers=headers)) | {
@@ -219,7 +229,11 @@ _POLICY: Final = (
 
 
 def create_blueprint(title: str, version: str, description: str) -> Blueprint:
-    """Create the routes GET /openapi.json and GET /docs, a page with Swagger UI that loads nothing from other hosts."""
+    """Create the routes GET /openapi.json and GET /docs, a page with Swagger UI that loads nothing from other hosts.
+
+    The page's files are below /docs. The document is built at the first request, and kept. All answers have headers
+    that restrict what browsers may load.
+    """
     blueprint = Blueprint("openapi", __name__, template_folder="docs")
 
     @cache
@@ -240,6 +254,7 @@ def create_blueprint(title: str, version: str, description: str) -> Blueprint:
 
     @blueprint.after_request
     def secure(response: Response) -> Response:
+        """Add the headers that restrict what browsers may load, and return the response."""
         response.headers["Content-Security-Policy"] = _POLICY
         response.headers["X-Content-Type-Options"] = "nosniff"
         response.headers["Referrer-Policy"] = "no-referrer"

@@ -35,10 +35,13 @@ _UNREADABLE: Final = {
 
 
 class _ProblemTask(ErrorTask):  # type: ignore[misc]  # waitress has no types
-    """The waitress task that answers an unreadable request, with problem details as the app does."""
+    """The waitress task that answers an unreadable or too large request, with problem details as the app does.
+
+    The connection is closed after the answer.
+    """
 
     def execute(self) -> None:
-        """Write the response; waitress calls this."""
+        """Write the response with the error's status and its problem details; waitress calls this."""
         status = self.request.error.code
         problem = Problem(status, _UNREADABLE.get(status, "This is not a request that can be read."))
         body = json.dumps(problem.build_details()).encode()
@@ -67,7 +70,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 
 
 class HttpServer:
-    """The HTTP server of a Flask app, which serves from `start` to `stop`."""
+    """The HTTP server of a Flask app, which serves in a thread of its own from `start` to `stop`."""
 
     def __init__(self, app: Flask, host: str, port: int, *, threads: int = 8, trusted_proxy: str | None = None) -> None:
         """Bind the port without serving yet. Raises CannotListenError.
@@ -108,11 +111,11 @@ class HttpServer:
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
 
     def start(self) -> None:
-        """Begin to serve."""
+        """Begin to serve in the server's thread, and return at once."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Accept no new connections, finish the requests in flight (5 s at most), and return.
+        """Accept no new connections, finish the requests in flight and send their answers (5 s at most), and return.
 
         The server's loop runs on meanwhile, because it sends the answers; then the loop closes all connections itself.
         (waitress' own close() would close the pipe by which worker threads wake the loop, and the threads might then
@@ -135,9 +138,9 @@ class HttpServer:
             self._thread.join(timeout=1)
 
     def _list_listeners(self) -> list[BaseWSGIServer]:
-        """Return the listening sockets: one for each address of the host."""
+        """Return waitress' listening servers: one for each address of the host."""
         return [server for server in self._map.values() if isinstance(server, BaseWSGIServer)]
 
     def _has_unsent_data(self) -> bool:
-        """Return True if a part of an answer is not sent yet, False if everything is sent."""
+        """Return True if a part of an answer is not sent yet on any connection, False if everything is sent."""
         return any(isinstance(each, HTTPChannel) and each.total_outbufs_len for each in list(self._map.values()))

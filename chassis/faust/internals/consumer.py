@@ -29,7 +29,11 @@ _CHANGELOG_BATCH: Final = 500
 
 
 class StreamConsumer(Consumer):
-    """Faust's consumer with corrected commits and faster recovery; set it as `Consumer` of an app's transport."""
+    """Faust's consumer with corrected commits and faster recovery; set it as `Consumer` of an app's transport.
+
+    It holds an `OffsetTracker` for each partition of events, so that no offset is committed before all earlier events
+    are acknowledged. Changelog records go to the recovery in lists, and not through Faust's queue.
+    """
 
     logger = FAUST_LOG
 
@@ -38,31 +42,40 @@ class StreamConsumer(Consumer):
         self._offset_trackers: dict[TP, OffsetTracker] = defaultdict(OffsetTracker)
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
-        """Build Faust's message of a record, and track its offset unless Faust will drop it as already read."""
+        """Track a record's offset until its event is acknowledged, and return Faust's message of the record.
+
+        The offset is not tracked if the topic needs no acknowledgements (a changelog), or if Faust will drop the record
+        because it was read before. Faust calls this by its name, for each record.
+        """
         read_offset = self._read_offset[tp]
         if self.app.topics.acks_enabled_for(tp.topic) and (read_offset is None or record.offset >= read_offset):
             self._offset_trackers[tp].track(record.offset)
         return super()._to_message(tp, record)
 
     def _new_offset(self, tp: TP) -> int | None:
-        """Return the offset to commit of a partition, or None if it is the same as before; replaces Faust's rule."""
+        """Return the offset to commit of a partition, or None if it is the same as after the last call.
+
+        It is the offset after the last event of which all earlier events are acknowledged too. The acknowledgements up
+        to there are removed. Faust calls this; its own rule is described at `OffsetTracker`.
+        """
         self._acked[tp].clear()  # Faust's list, which it would sort
         return self._offset_trackers[tp].take_committable(self._acked_index[tp])
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
-        """Ignore offsets that have no event, where Faust would take them for acknowledged."""
+        """Do nothing: ignore offsets that have no event, where Faust would take them for acknowledged."""
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Discard the offset trackers of revoked partitions, besides what Faust does."""
+        """Discard the offset trackers of revoked partitions, then do what Faust does."""
         for tp in revoked:
             self._offset_trackers.pop(tp, None)
         await super().on_partitions_revoked(revoked)
 
     async def _commit_offsets(self, offsets: Mapping[TP, int], start_new_transaction: bool = True) -> bool:
-        """Commit offsets as Faust does, but record them as committed only if the broker accepts. Return whether it did.
+        """Commit offsets as Faust does, but record them as committed only if the broker accepts.
 
-        Faust records them also when the broker refuses (during a rebalance that followed a standstill of the broker,
-        say). When the events up to there were read again, they would never count as acknowledged.
+        Return True if the broker accepts, False if it refuses; then no offset counts as committed in these partitions.
+        Faust records the offsets also when the broker refuses (during a rebalance that followed a standstill of the
+        broker, say). When the events up to there were read again, they would never count as acknowledged.
         """
         is_committed = await super()._commit_offsets(offsets, start_new_transaction)
         if not is_committed:
@@ -70,9 +83,9 @@ class StreamConsumer(Consumer):
         return is_committed
 
     async def perform_seek(self) -> None:
-        """Seek to the committed offsets as Faust does, and discard what is known of the events after them.
+        """Discard all tracked, acknowledged and committed offsets, then seek to the committed offsets as Faust does.
 
-        All events that are not committed are delivered once more.
+        All events that are not committed are delivered once more, and must be acknowledged again.
         """
         self._offset_trackers.clear()
         self._acked_index.clear()
@@ -84,9 +97,11 @@ class StreamConsumer(Consumer):
         return _ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def _wait_next_records(self, timeout: float) -> tuple[_Records | None, set[TP] | None]:
-        """Return the next records of events, which Faust's `getmany` delivers one by one.
+        """Apply the changelog records of the next fetch to the tables, and return its other records: the events.
 
-        Records of changelogs are not returned: they are applied to the tables here, list by list.
+        Return the records by partition, and the set of active partitions as Faust's own method does. Faust's `getmany`
+        delivers the events one by one. The consumer of a Faust client has no tables (its set is None): there all
+        records are returned.
         """
         records, active = await super()._wait_next_records(timeout)
         if not records or active is None:  # None: the consumer of a Faust client, which has no tables
@@ -100,7 +115,11 @@ class StreamConsumer(Consumer):
         return events, active
 
     async def _apply_changelog_records(self, changes: _Records, active: set[TP]) -> None:
-        """Apply fetched changelog records to the tables in batches; stop when a rebalance begins."""
+        """Apply fetched changelog records to the tables, in batches of 500 between which other tasks may run.
+
+        Update the end offset of each changelog in Faust's monitor. Records of a changelog that is not active are
+        dropped; so is the rest of all when the flow stops or a rebalance begins, which seeks all changelogs anew.
+        """
         recovery = cast(StreamTables, self.app.tables).recovery
         generation = self.app.consumer_generation_id
         for tp, records in changes.items():
@@ -114,10 +133,13 @@ class StreamConsumer(Consumer):
                 await asyncio.sleep(0)
 
     async def wait_first(self, *coros: WaitArgT, timeout: Any = None) -> WaitResults:
-        """Wait for the first of some coroutines as Faust does, but run the first one at once, without a task.
+        """Wait until one of some coroutines is done, as Faust does, but run the first one at once, without a task.
 
-        Faust calls this to wait until a message is delivered or the flow stops. Most messages are delivered without
-        waiting; only when a buffer is full are the three tasks of Faust's own method worth their cost.
+        If the first coroutine ends without waiting, the others are closed and never run, and the result contains the
+        first alone, or only that the consumer stops. Otherwise all are waited for by Faust's own method. Raises what
+        the first coroutine raises. Faust calls this to wait until a message is delivered or the flow stops. Most
+        messages are delivered without waiting; only when a buffer is full are the three tasks of Faust's own method
+        worth their cost.
         """
         first, *others = coros
         if not isinstance(first, Coroutine):
@@ -136,7 +158,7 @@ class StreamConsumer(Consumer):
 
 
 def _close_coroutines(coros: Iterable[WaitArgT]) -> None:
-    """Close coroutines that will not be awaited, so that Python does not warn of them."""
+    """Close coroutines that will not be awaited, so that Python does not warn of them; ignore other awaitables."""
     for coro in coros:
         if isinstance(coro, Coroutine):
             coro.close()
@@ -156,7 +178,10 @@ class _ConsumerThread(AIOKafkaConsumerThread):
     logger = FAUST_LOG
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Pause the assigned partitions before any record can be fetched; Faust would resume them until recovery."""
+        """Pause the newly assigned partitions before any record can be fetched, then do what Faust does.
+
+        Without this, Faust would fetch from them until the recovery begins.
+        """
         self.consumer.pause_partitions(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
 
@@ -167,10 +192,11 @@ class _ConsumerThread(AIOKafkaConsumerThread):
         timeout: float | None = None,
         max_records: int | None = None,
     ) -> Mapping[Any, Any]:
-        """Return the fetched records of active partitions, waiting up to `timeout` seconds for the first one.
+        """Wait up to `timeout` seconds for records of active partitions, and return at most `max_records` of them.
 
-        Return nothing once the flow stops. Other threads change `active_partitions` meanwhile. Raises
-        ConsumerStoppedError.
+        Return an empty mapping after the timeout, when the flow stops, or when no partition is active. During a
+        reassignment nothing is fetched. Other threads change `active_partitions` meanwhile, so it is read again after
+        each wait. Raises ConsumerStoppedError if the consumer is closed.
         """
         fetcher, subscriptions = consumer._fetcher, consumer._subscription
         end = time.monotonic() + (timeout or 0)

@@ -36,7 +36,11 @@ _LONG: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class DurationSensor(Sensor):
-    """A Faust sensor that observes durations in histograms. It costs a few microseconds per message."""
+    """A Faust sensor that observes durations in seconds in histograms; Faust calls its methods.
+
+    The durations are those of messages until their acknowledgement, of sends, commits, assignments, rebalances
+    (without and with the recovery of tables) and HTTP responses. This costs a few microseconds per message.
+    """
 
     logger = FAUST_LOG
 
@@ -60,7 +64,10 @@ class DurationSensor(Sensor):
         self._http = metrics.histogram("faust_http_response_seconds", "Answers to HTTP requests").labels()
 
     def on_message_out(self, tp: TP, offset: int, message: Any) -> None:
-        """Observe the time from a message's arrival to its acknowledgement; Faust calls this after the latter."""
+        """Observe the time from a message's arrival to its acknowledgement; Faust calls this after the latter.
+
+        A message whose arrival Faust's monitor did not see is left out.
+        """
         if message.time_in is not None:  # set by the monitor, of the same clock
             self._held.observe(time.monotonic() - message.time_in)
 
@@ -115,7 +122,11 @@ class MonitorCollector(Collector):
         self._identity = metrics._identity
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """Yield all metrics with their present values; called by the registry at each scrape."""
+        """Yield all metrics with their present values; called by the registry at each scrape.
+
+        They are counters of messages, errors, full buffers, table operations, rebalances and HTTP responses, and gauges
+        of the worker's state, offsets, consumer lag and event-loop lag.
+        """
         monitor = self._app.monitor
         yield self._counter("faust_messages_received", "Messages taken", ["topic"], monitor.messages_received_by_topic)
         yield self._counter("faust_messages_sent", "Messages sent", ["topic"], monitor.messages_sent_by_topic)
@@ -169,7 +180,10 @@ class MonitorCollector(Collector):
         return self._add_samples(GaugeMetricFamily(name, text, labels=[*labels, "service", "node"]), values)
 
     def _add_samples(self, family: F, values: Mapping[Any, float]) -> F:
-        """Add one sample for each of `values` to a metric, labelled with service and node, and return the metric."""
+        """Add one sample for each of `values` to a metric, labelled with service and node too, and return the metric.
+
+        A key is one label value, or a tuple of them in the order of the metric's own labels.
+        """
         for key, value in list(values.items()):
             labels: Iterable[str] = (key,) if isinstance(key, str) else map(str, key)
             family.add_metric([*labels, self._identity.service, self._identity.node], value)
@@ -177,12 +191,12 @@ class MonitorCollector(Collector):
 
 
 def _key_by_partition(offsets: Mapping[TP, int]) -> dict[tuple[str, str], int]:
-    """Return offsets with label values, topic and partition, as keys."""
+    """Return offsets with pairs of label values, (topic, partition number as text), as keys."""
     return {(tp.topic, str(tp.partition)): offset for tp, offset in list(offsets.items())}
 
 
 def _count_full_buffers_by_topic(monitor: Any) -> dict[str, int]:
-    """Return how often a full buffer had to be waited for, by topic."""
+    """Return how often a full buffer had to be waited for, by topic: the sums over the topic's partitions."""
     counts: dict[str, int] = {}
     for tp, count in list(monitor.topic_buffer_full.items()):
         counts[tp.topic] = counts.get(tp.topic, 0) + count
@@ -190,6 +204,9 @@ def _count_full_buffers_by_topic(monitor: Any) -> dict[str, int]:
 
 
 def register_faust_metrics(app: faust.App, health: Health, metrics: Metrics) -> None:
-    """Add the metrics of an app's Faust internals to a service's metrics."""
+    """Add the metrics of an app's Faust internals to a service's metrics: the sensor of durations, and the collector.
+
+    Call once per app, before the app starts.
+    """
     app.sensors.add(DurationSensor(metrics))
     metrics.registry.register(MonitorCollector(app, health, metrics))

@@ -5,9 +5,10 @@ from collections.abc import MutableSet
 
 
 class OffsetTracker:
-    """A tracker of one partition's delivered offsets, from the first one that is not yet committable.
+    """A queue of one partition's delivered offsets that are not committable yet, in ascending order.
 
-    It replaces Faust's own bookkeeping. Faust commits past an event that is not acknowledged when the event is the very
+    The consumer adds each offset with `track`, and gets the offset to commit from `take_committable`. This replaces
+    Faust's own bookkeeping. Faust commits past an event that is not acknowledged when the event is the very
     next one after the committed offset, or when nothing is committed yet: after a crash the event would never be read
     again. Faust also takes the first event after a gap (of compaction, say) for acknowledged.
     """
@@ -17,7 +18,7 @@ class OffsetTracker:
         self._next = 0
 
     def track(self, offset: int) -> None:
-        """Add the offset of an event that is about to be delivered; an offset that was added before changes nothing."""
+        """Add the offset of an event that is about to be delivered; ignore it unless it is above all offsets before."""
         if offset >= self._next:
             self._pending.append(offset)
             self._next = offset + 1
@@ -25,8 +26,9 @@ class OffsetTracker:
     def take_committable(self, acknowledged: MutableSet[int]) -> int | None:
         """Return the offset to commit now, or None if it is the same as after the last call.
 
-        This is the offset after the last event of which all earlier events are acknowledged too. The events up to there
-        are removed from the tracker, and from `acknowledged`.
+        This is one more than the offset of the last event that is acknowledged together with all earlier ones. The
+        events up to there are removed from the tracker, and from `acknowledged`, which holds acknowledged offsets in
+        any order.
         """
         committable = None
         while self._pending and self._pending[0] in acknowledged:

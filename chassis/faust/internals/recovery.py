@@ -28,7 +28,7 @@ _CHECK_INTERVAL_S: Final = 5.0
 
 
 class StreamTables(TableManager):
-    """Faust's table manager with the cheaper recovery; set it as `TableManager` of a Faust app."""
+    """Faust's table manager whose `recovery` is a `StreamRecovery`; set it as `TableManager` of a Faust app."""
 
     logger = FAUST_LOG
 
@@ -41,7 +41,10 @@ class StreamTables(TableManager):
 
 
 class StreamRecovery(Recovery):
-    """Faust's recovery service, which receives lists of changelog records directly from the consumer.
+    """Faust's recovery service without its queue: the consumer passes it lists of changelog records directly.
+
+    `apply_records` applies them to the tables in batches. The recovery ends with the last record, or at a check every
+    five seconds. Errors of tables are logged and not raised, and the next batch or check tries again.
 
     It is for apps without transactions and without a tracer: what Faust does for those is left out. Attributes that
     begin with an underscore and are not defined here are Faust's, which has no public names for them.
@@ -55,9 +58,11 @@ class StreamRecovery(Recovery):
         self._processing_times = deque(maxlen=self.num_samples_required_for_estimate)
 
     async def apply_records(self, tp: TP, messages: Sequence[Message]) -> None:
-        """Apply records of one changelog partition in their order, and end the recovery if they were the last ones.
+        """Apply records of one changelog partition to its table, and end the recovery if they were the last ones.
 
-        An error while they are applied is logged and not raised.
+        Records up to the partition's last applied offset are skipped. The others are put into the table's buffer in
+        their order, and the table gets them when the buffer is full or the recovery ends. Records of a partition that
+        is neither active nor standby here (it was revoked) are logged and dropped. An error is logged and not raised.
         """
         if tp in self.active_tps:
             offsets, received_at = self.active_offsets, self._active_events_received_at
@@ -91,14 +96,20 @@ class StreamRecovery(Recovery):
             log.warning("recovery.failed", error=type(error).__name__, exc_info=error)
 
     def _record_processing_times(self, records: int) -> None:
-        """Record for Faust's estimate how long each of the last `records` records took, in seconds."""
+        """Record for Faust's estimate of the remaining time how long each of the last `records` records took.
+
+        The seconds since the last call are divided evenly among the records; the first call only records its time.
+        """
         now, before = monotonic(), self._last_active_event_processed_at
         if before is not None:
             self._processing_times.extend(repeat((now - before) / records, records))
         self._last_active_event_processed_at = now
 
     def _end_recovery_if_complete(self) -> None:
-        """End the recovery, and report the standby tables as ready, if no records remain to be applied."""
+        """End the recovery if no active changelog has records left; report standby tables as ready if none is behind.
+
+        At the end of the recovery all buffered records are applied to the tables, and Faust's waiting task is woken.
+        """
         if self.in_recovery and not self.need_recovery():
             self.flush_buffers()
             self._set_recovery_ended()
@@ -117,9 +128,10 @@ class StreamRecovery(Recovery):
 
     @Service.task
     async def _slurp_changelogs(self) -> None:
-        """Check periodically whether the recovery is complete, in place of Faust's task, which reads the queue.
+        """Check every five seconds, until the worker stops, whether the recovery is complete, and end it if so.
 
-        The check also retries what could not be applied before.
+        The name is that of Faust's task, which reads the queue and is replaced by this one. The check also retries to
+        apply buffered records whose table raised an error before. Errors are logged.
         """
         while not self.should_stop:
             await self.sleep(_CHECK_INTERVAL_S)
@@ -130,9 +142,10 @@ class StreamRecovery(Recovery):
 
 
 async def _decode_events(app: Any, table: Any, messages: Sequence[Message]) -> list[EventT[Any]]:
-    """Return changelog records as the events that a table applies.
+    """Return changelog records as the events that a table applies, in the same order.
 
-    A record that cannot be decoded is logged and left out, as Faust leaves it out.
+    For a table of raw bytes nothing is decoded. In other tables a record that cannot be decoded is logged and left out,
+    as Faust leaves it out.
     """
     if table.key_serializer == table.value_serializer == "raw":
         return [faust.Event(app, message.key, message.value, None, message) for message in messages]

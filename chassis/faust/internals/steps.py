@@ -30,11 +30,15 @@ class EagerCoroutine(Generic[T]):
         return cast(T, self._result)
 
     def close(self) -> None:
-        """End the coroutine where it waits; its `finally` blocks run."""
+        """End the coroutine where it waits, without a result; its `finally` blocks run."""
         self._coroutine.close()
 
     def __await__(self) -> Generator[Any, Any, T]:
-        """Run the rest of the coroutine, and return its result."""
+        """Run the rest of the coroutine from its first wait on, and return its result.
+
+        If the coroutine is done already, return its result at once. Raises what the coroutine raises. A cancellation of
+        the awaiting task is raised in the coroutine.
+        """
         while not self.is_done:
             try:
                 sent = yield self._waits_for
@@ -45,9 +49,9 @@ class EagerCoroutine(Generic[T]):
         return self.result
 
     def _advance(self, resume: Callable[[Any], object], value: object) -> None:
-        """Run the coroutine up to its next wait, or store its result when it returns.
+        """Run the coroutine up to its next wait, and store the object that it waits for, or its result if it returns.
 
-        `resume` is the coroutine's `send` or `throw`, and `value` its argument.
+        `resume` is the coroutine's `send` or `throw`, and `value` its argument. Raises what the coroutine raises.
         """
         try:
             self._waits_for = resume(value)
