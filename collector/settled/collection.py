@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
-from sqlalchemy import insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -16,20 +15,15 @@ from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
 from collector.errors import BreakerOpenError, ConcurrentCollectionError, SourceError, SourceLimitedError
-from collector.intervals import DAY, Interval, advance_corrected_until
+from collector.intervals import Interval, advance_corrected_until
 from collector.leadership.terms import Term, begin_term, require_term
 from collector.messages import encode_coverage_gap, encode_flights_observed
-from collector.model import OUTBOX, CoverageRow, FlightRow, LastPollRow
-from collector.settled.differences import (
-    FlightKey,
-    StoredFlight,
-    build_stored_flight,
-    compare_with_stored,
-    select_newest_versions,
-)
+from collector.model import OUTBOX, CoverageRow, LastPollRow
+from collector.settled.differences import FlightKey, compare_with_stored, select_newest_versions
 from collector.settled.planner import ApiCall, build_plan, can_afford, compute_price, list_due_calls
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming, load_targets
+from collector.settled.stored_flights import insert_flights, load_stored_flights, load_stored_keys, update_flights
 from collector.sources.opensky.client import Flight
 from domain.interests import Direction
 
@@ -217,13 +211,11 @@ class FlightCollector:
             lock_cursor = _lock_cursor_for_correction if call.correction else _lock_cursor_for_collection
             cursor = lock_cursor(session, call)
             versions = select_newest_versions(flights)
-            rows = _load_stored_flights(session, interval, versions)
+            rows = load_stored_flights(session, interval, versions)
             diff = compare_with_stored(interval.direction, versions, {key: stored for key, (_, stored) in rows.items()})
-            if diff.new:
-                session.execute(insert(FlightRow), [_build_flight_row(interval, flight) for flight in diff.new])
-            if diff.changed:
-                ids = [rows[flight.icao24, flight.first_seen][0] for flight in diff.changed]
-                session.execute(update(FlightRow), _build_row_updates(interval, ids, diff.changed))
+            insert_flights(session, interval, diff.new)
+            ids = [rows[flight.icao24, flight.first_seen][0] for flight in diff.changed]
+            update_flights(session, interval, ids, diff.changed)
             if diff.new or not call.correction:
                 OUTBOX.add(
                     session,
@@ -307,17 +299,7 @@ def _should_repeat_correction(
     """
     if cursor.incomplete_correction == interval.begin:
         return False
-    source_time = FlightRow.first_seen if interval.direction is Direction.DEPARTURES else FlightRow.last_seen
-    stored = session.execute(
-        select(FlightRow.icao24, FlightRow.first_seen).where(
-            FlightRow.airport == interval.airport,
-            FlightRow.direction == interval.direction.value,
-            FlightRow.event_time.between(interval.begin - DAY, interval.end + DAY),  # so that the index is used
-            source_time >= interval.begin,
-            source_time < interval.end,
-        )
-    )
-    return any((icao24, first_seen) not in flights for icao24, first_seen in stored)
+    return not load_stored_keys(session, interval) <= flights.keys()
 
 
 def _advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, corrections_after: timedelta) -> None:
@@ -336,68 +318,3 @@ def _advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, correctio
         cursor.corrected_until = advance_corrected_until(
             corrected_until, interval.begin, interval.end, now, corrections_after
         )
-
-
-def _load_stored_flights(
-    session: Session, interval: Interval, flights: Mapping[FlightKey, Flight]
-) -> dict[FlightKey, tuple[int, StoredFlight]]:
-    """Load those of the given flights that are stored for the interval's airport and direction, at whatever event time.
-
-    Returns row id and stored fields by key.
-    """
-    if not flights:
-        return {}
-    begins = [first_seen for _, first_seen in flights]
-    rows = session.execute(
-        select(
-            FlightRow.id,
-            FlightRow.icao24,
-            FlightRow.first_seen,
-            FlightRow.last_seen,
-            FlightRow.callsign,
-            FlightRow.other_airport,
-        ).where(
-            FlightRow.airport == interval.airport,
-            FlightRow.direction == interval.direction.value,
-            FlightRow.icao24.in_({icao24 for icao24, _ in flights}),
-            FlightRow.first_seen.between(min(begins), max(begins)),
-        )
-    )
-    return {
-        (row.icao24, row.first_seen): (row.id, StoredFlight(row.last_seen, row.callsign, row.other_airport))
-        for row in rows
-        if (row.icao24, row.first_seen) in flights
-    }
-
-
-def _build_flight_row(interval: Interval, flight: Flight) -> dict[str, object]:
-    """Return the column values of a new row of the flights table, in the interval's airport and direction."""
-    return {
-        "airport": interval.airport,
-        "direction": interval.direction.value,
-        "icao24": flight.icao24,
-        "callsign": flight.callsign,
-        "first_seen": flight.first_seen,
-        "last_seen": flight.last_seen,
-        "event_time": flight.event_time(interval.direction),
-        "other_airport": flight.other_airport(interval.direction),
-    }
-
-
-def _build_row_updates(interval: Interval, ids: list[int], flights: tuple[Flight, ...]) -> list[dict[str, object]]:
-    """Return the column values of each changed flight, with its row's id; `ids` are in the order of the flights.
-
-    Without the event time, which stays as first published.
-    """
-    updates = []
-    for row_id, flight in zip(ids, flights, strict=True):
-        stored = build_stored_flight(interval.direction, flight)
-        updates.append(
-            {
-                "id": row_id,
-                "last_seen": stored.last_seen,
-                "callsign": stored.callsign,
-                "other_airport": stored.other_airport,
-            }
-        )
-    return updates
