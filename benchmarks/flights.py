@@ -29,7 +29,7 @@ from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
 from collector.settled.collection import FlightCollector
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
-from collector.sources.opensky.client import Flight
+from collector.sources.flight import Flight
 from domain.interests import Direction
 from domain.windows import Window
 from local.kafka import Broker

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from chassis.db.outbox import OutboxMessage
-from collector.sources.opensky.client import Flight
+from collector.sources.flight import Flight
 from domain.interests import Direction, Interest
 from towerwatch.collection.v1 import events_pb2 as collection_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb

@@ -24,7 +24,7 @@ from collector.settled.planner import ApiCall, build_plan, can_afford, compute_p
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming, load_targets
 from collector.settled.stored_flights import insert_flights, load_stored_flights, load_stored_keys, update_flights
-from collector.sources.opensky.client import Flight
+from collector.sources.flight import Flight
 from domain.interests import Direction
 
 log = structlog.get_logger()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from collector.sources.opensky.client import Flight
+from collector.sources.flight import Flight
 from domain.interests import Direction
 
 FlightKey = tuple[str, datetime]

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from collector.intervals import DAY, Interval
 from collector.model import FlightRow
 from collector.settled.differences import FlightKey, StoredFlight, build_stored_flight
-from collector.sources.opensky.client import Flight
+from collector.sources.flight import Flight
 from domain.interests import Direction
 
 

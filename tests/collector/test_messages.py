@@ -12,7 +12,7 @@ from collector.messages import (
     encode_interest_removal,
     encode_interest_set,
 )
-from collector.sources.opensky.client import Flight
+from collector.sources.flight import Flight
 from domain.interests import Direction
 from tests.collector.conftest import Service, wish
 from towerwatch.collection.v1.events_pb2 import CollectionRequested

@@ -12,7 +12,7 @@ from collector.interests import InterestRequest
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_flights_observed, encode_interest_set
 from collector.model import CoverageRow, FlightRow
-from collector.sources.opensky.client import Flight
+from collector.sources.flight import Flight
 from domain.alerts import Alert
 from domain.interests import Direction, Interest
 from domain.windows import Window

@@ -5,19 +5,18 @@ from OAuth2 client credentials is valid for 30 minutes.
 """
 
 import asyncio
-import math
 import random
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final, Self, assert_never
+from typing import Final, assert_never
 
 import httpx
 import stamina
 import structlog
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 from chassis.clock import Clock
@@ -29,6 +28,8 @@ from collector.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
+from collector.sources.flight import Flight
+from collector.sources.opensky.answers import TokenResponse, parse_pause, parse_rows
 from domain.interests import Direction
 
 log = structlog.get_logger()
@@ -45,65 +46,7 @@ _RENEW_BEFORE: Final = timedelta(minutes=1)
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _SECOND: Final = timedelta(seconds=1)
 _DAY_S: Final = 86_400
-_LAST_SECOND: Final = int(datetime.max.replace(tzinfo=UTC, microsecond=0).timestamp())
-_DEFAULT_PAUSE_S: Final = 60.0
-"""Pause after a 429 without a valid `X-Rate-Limit-Retry-After-Seconds`."""
-_LONGEST_PAUSE_S: Final = 86_400.0
-"""One day: the source grants new credits each day."""
 _NUMBER_OF_CREDITS: Final = re.compile("[0-9]{1,9}")
-
-
-def _parse_unix_seconds(value: object) -> object:
-    """Return Unix seconds as an aware UTC datetime. Raises ValueError for any other value, also for a boolean."""
-    if type(value) is int and 0 <= value <= _LAST_SECOND:  # a boolean is an int too
-        return datetime.fromtimestamp(value, UTC)
-    raise ValueError("must be Unix seconds")
-
-
-def _strip_text(value: object) -> object:
-    """Return a text without padding, None as an empty text, and any other value unchanged, for validation to reject."""
-    if value is None:
-        return ""
-    return value.strip() if isinstance(value, str) else value
-
-
-_UnixSeconds = Annotated[datetime, BeforeValidator(_parse_unix_seconds)]
-_Text = Annotated[str, BeforeValidator(_strip_text), Field(pattern="^[ -~]*$")]
-
-
-class Flight(BaseModel):
-    """A flight from the source's answer, validated: UTC times in order, texts stripped, empty if unknown."""
-
-    model_config = ConfigDict(frozen=True, strict=True)
-
-    icao24: str = Field(pattern="^[0-9a-f]{6}$")
-    first_seen: _UnixSeconds = Field(alias="firstSeen")
-    last_seen: _UnixSeconds = Field(alias="lastSeen")
-    callsign: _Text = Field(default="", max_length=8)
-    departure_airport: _Text = Field(default="", alias="estDepartureAirport", max_length=4)
-    arrival_airport: _Text = Field(default="", alias="estArrivalAirport", max_length=4)
-
-    @model_validator(mode="after")
-    def _require_time_order(self) -> Self:
-        """Return the flight unchanged. Raises ValueError if it ends before it begins."""
-        if self.last_seen < self.first_seen:
-            raise ValueError("last seen before first seen")
-        return self
-
-    def event_time(self, direction: Direction) -> datetime:
-        """Return the time at which the flight counts: first_seen for a departure, last_seen for an arrival."""
-        return self.first_seen if direction is Direction.DEPARTURES else self.last_seen
-
-    def other_airport(self, direction: Direction) -> str:
-        """Return the destination of a departure, or the origin of an arrival; empty if unknown."""
-        return self.arrival_airport if direction is Direction.DEPARTURES else self.departure_airport
-
-
-class _TokenResponse(BaseModel):
-    """The authorization server's answer (RFC 6749, section 5.1); alphabet of the token: RFC 6750, section 2.1."""
-
-    access_token: str = Field(pattern=r"^[A-Za-z0-9._~+/-]+=*$")
-    expires_in: int = Field(ge=0, le=31_536_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +251,7 @@ class OpenSkyClient:
                 self._token = _Token(response.access_token, now + max(lifetime - _RENEW_BEFORE, timedelta(0)))
             return self._token
 
-    async def _request_token(self, client_id: str, client_secret: str) -> _TokenResponse:
+    async def _request_token(self, client_id: str, client_secret: str) -> TokenResponse:
         """Request a new token from the authorization server, once, and return its answer.
 
         Raises SourceRefusedError if the server refuses a token, SourceUnavailableError if there is no readable answer,
@@ -322,7 +265,7 @@ class OpenSkyClient:
                 f"OPENSKY_CREDENTIALS_FILE (status {answer.status_code})"
             )
         try:
-            return _TokenResponse.model_validate_json(answer.content)
+            return TokenResponse.model_validate_json(answer.content)
         except ValidationError:
             raise SourceUnavailableError("the source's token cannot be read") from None
 
@@ -342,7 +285,7 @@ class OpenSkyClient:
         if _NUMBER_OF_CREDITS.fullmatch(remaining):
             self.remaining_credits = int(remaining)
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            pause_s = _parse_pause(answer.headers.get("X-Rate-Limit-Retry-After-Seconds"))
+            pause_s = parse_pause(answer.headers.get("X-Rate-Limit-Retry-After-Seconds"))
             self._paused_until = max(self._paused_until, self._clock.now() + timedelta(seconds=pause_s))
             raise SourceLimitedError(pause_s)
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
@@ -363,7 +306,7 @@ class OpenSkyClient:
         """
         match answer.status_code:
             case httpx.codes.OK:
-                return self._validate_rows(_parse_rows(answer))
+                return self._validate_rows(parse_rows(answer))
             case httpx.codes.NOT_FOUND:
                 return []
             case httpx.codes.UNAUTHORIZED if token is not None:
@@ -395,23 +338,3 @@ class OpenSkyClient:
 def _round_up_to_seconds(instant: datetime) -> int:
     """Return the instant in Unix seconds, rounded up: the first whole second, as event times are, not before it."""
     return -((_EPOCH - instant) // _SECOND)
-
-
-def _parse_rows(answer: httpx.Response) -> list[object]:
-    """Return the JSON array of an answer. Raises SourceUnavailableError if the body is anything else."""
-    try:
-        rows = answer.json()
-    except (ValueError, RecursionError):  # the latter: nested deeper than Python's own limit
-        rows = None
-    if not isinstance(rows, list):
-        raise SourceUnavailableError("the source's answer is no list of flights")
-    return rows
-
-
-def _parse_pause(header: str | None) -> float:
-    """Return the seconds to pause after a 429, from one second to one day; one minute if the header is invalid."""
-    try:
-        seconds = float(header or "")
-    except ValueError:
-        return _DEFAULT_PAUSE_S
-    return min(max(seconds, 1.0), _LONGEST_PAUSE_S) if math.isfinite(seconds) else _DEFAULT_PAUSE_S

@@ -30,7 +30,7 @@ from collector.model import SCHEMA, CoverageRow, FlightRow
 from collector.settled.collection import FlightCollector
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
-from collector.sources.opensky.client import Flight
+from collector.sources.flight import Flight
 from domain.interests import Direction
 from domain.traffic import Coverage, DirectionTraffic, Observation
 from tests.collector.conftest import NOON, NOWHERE, Service, outbox, wish

@@ -31,7 +31,7 @@ from collector.settled.collection import FlightCollector
 from collector.settled.planner import list_due_calls
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming, load_targets
-from collector.sources.opensky.client import Flight
+from collector.sources.flight import Flight
 from domain.interests import Direction
 from tests.collector.conftest import NOON, wish
 from tests.fakes.clock import FakeClock

@@ -25,7 +25,8 @@ from collector.errors import (
     SourceRefusedError,
     SourceUnavailableError,
 )
-from collector.sources.opensky.client import BREAKER_POLICY, Flight, OpenSkyClient, OpenSkyTimeouts
+from collector.sources.flight import Flight
+from collector.sources.opensky.client import BREAKER_POLICY, OpenSkyClient, OpenSkyTimeouts
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials

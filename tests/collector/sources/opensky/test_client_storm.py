@@ -12,7 +12,8 @@ import stamina
 
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import BreakerOpenError, SourceError, SourceLimitedError
-from collector.sources.opensky.client import Flight, OpenSkyClient, OpenSkyTimeouts
+from collector.sources.flight import Flight
+from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
 from domain.interests import Direction
 from local.opensky import faults, flights as timetable
 from local.opensky.access import Credentials
