@@ -15,17 +15,17 @@ from aiokafka.structs import ConsumerRecord
 
 from chassis.kafka import start_producer, stop_consumer
 from chassis.topics import BrokerUnreachableError, wait_for_broker
+from notifier.dead_letters.counts import count_dead_letters
 from notifier.dead_letters.dead_letter import (
     DeadLetterEntry,
     DeadLetterFilter,
     DeadLetterIndex,
     RecordId,
     build_note_headers,
-    count_dead_letters,
     extract_alerts,
-    format_details,
 )
 from notifier.dead_letters.decoding import escape_unprintable
+from notifier.dead_letters.formatting import format_details, format_entry_json, format_line
 from notifier.errors import DeadLettersUnreadableError, NotRequeuable
 from notifier.messages import REQUEUED_FROM, RaisedAlert
 from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, partition_of
@@ -123,7 +123,7 @@ async def list_dead_letters(
     found = [each for each in entries if wanted.matches(each.dead_letter)]
     if not only_summary:
         for each in found[:limit]:
-            print(each.to_json() if as_json else each.format_line())
+            print(format_entry_json(each) if as_json else format_line(each))
         if limit is not None and len(found) > limit:
             print(f"and {len(found) - limit:,} more, which are newer", file=sys.stderr)
     if not entries:
@@ -246,7 +246,7 @@ class _Requeuer:
                 [await _send_note(producer, entry, key, self._now) for entry, key, _ in self._batch]
             )
         for entry, _, new in self._batch:
-            print(("would be requeued: " if self._producer is None else "requeued: ") + entry.format_line())
+            print(("would be requeued: " if self._producer is None else "requeued: ") + format_line(entry))
             self._letters += 1
             self._alerts += len(new)
         self._batch.clear()

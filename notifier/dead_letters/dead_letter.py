@@ -1,18 +1,16 @@
-"""The dead letters of alerts.dead-letter.v1: parsing, filtering, formatting, and the alerts that can be requeued. Pure.
+"""The dead letters of alerts.dead-letter.v1: parsing, filtering, and the alerts that can be requeued. Pure.
 
 A dead letter is an event's own bytes, with headers for its source, the reason and the time
 (`chassis.faust.app.publish_dead_letter`). The topic also holds notes, one for each requeued dead letter: a record
 without a value, in the dead letter's partition.
 
 Nothing in a dead letter is trusted, since its event could not be processed: headers may be missing, bytes may be
-anything. Its texts are shown in ASCII, with all other characters escaped, since a terminal executes control characters.
+anything.
 """
 
-import json
 import re
 import sys
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -28,7 +26,6 @@ from notifier.dead_letters.decoding import (
     escape_unprintable,
     extract_alert_ids,
     extract_facts,
-    format_json,
     format_utc,
 )
 from notifier.errors import NotRequeuable, UndecodableError
@@ -46,7 +43,6 @@ _MAX_FACT_LENGTH: Final = 80
 _RECORD_ID: Final = re.compile(r"(\d{1,9}):(\d{1,18})", re.ASCII)
 _AGO: Final = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_TRIES: Final = re.compile(r"\bafter \d+ tries\b", re.ASCII)
 
 _NOT_REQUEUABLE: Final = {
     FLIGHTS_OBSERVED.name: "the stream folds flights in their order, by a sequence that a letter does not keep: mend "
@@ -110,48 +106,6 @@ class DeadLetterEntry:
     """The newest dead letter that holds an alert of this one, too (its first alert that any later dead letter holds).
 
     None: no later dead letter holds one of its alerts."""
-
-    def format_line(self) -> str:
-        """Return the entry as one line of printable ASCII for people.
-
-        The columns: id, time, source topic, reason and facts; then, in brackets, the size of an omitted event, when the
-        dead letter was requeued, and the later dead letter with the same alert.
-        """
-        letter = self.dead_letter
-        about = " ".join(f"{name}={value}" for name, value in letter.facts.items()) or "nothing decoded"
-        columns = [
-            str(letter.record_id),
-            format_utc(letter.dead_lettered_at),
-            letter.source_topic or "unknown",
-            letter.reason,
-            about,
-        ]
-        if letter.omitted_bytes is not None:
-            columns.append(f"[{letter.omitted_bytes:,} bytes left out]")
-        if self.requeued_at is not None:
-            columns.append(f"[requeued {format_utc(self.requeued_at)}]")
-        if self.repeated_in is not None:
-            columns.append(f"[again in {self.repeated_in}]")
-        return escape_unprintable("  ".join(columns))
-
-    def to_json(self) -> str:
-        """Return all fields of the entry as one line of JSON for programs; null for what is unknown or missing."""
-        letter = self.dead_letter
-        return json.dumps(
-            {
-                "id": str(letter.record_id),
-                "dead_lettered_at": format_utc(letter.dead_lettered_at),
-                "source_topic": letter.source_topic or None,
-                "source_partition": letter.source_partition,
-                "source_offset": letter.source_offset,
-                "reason": letter.reason,
-                "left_out": letter.omitted_bytes,
-                "about": dict(letter.facts),
-                "alert_ids": [str(each) for each in letter.alert_ids],
-                "requeued_at": format_utc(self.requeued_at) if self.requeued_at is not None else None,
-                "again_in": str(self.repeated_in) if self.repeated_in is not None else None,
-            }
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,91 +207,6 @@ def extract_alerts(letter: DeadLetter, value: bytes | None, now: datetime, *, na
     if retry.sealed and not named:
         raise NotRequeuable("the mail server may have taken its mail already: name its id to have it sent once more")
     return retry.alerts
-
-
-def format_details(entry: DeadLetterEntry, record: ConsumerRecord) -> str:
-    """Return everything about a dead letter as lines of printable ASCII for people: entry, key, headers and event.
-
-    The event is JSON, or, if it cannot be decoded, hexadecimal with 32 bytes a line. `record`: the dead letter's own.
-    """
-    letter, value = entry.dead_letter, record.value
-    lines = [
-        f"letter   {letter.record_id}",
-        f"at       {format_utc(letter.dead_lettered_at)}",
-        f"source   {letter.source}",
-    ]
-    if entry.requeued_at is not None:
-        lines.append(f"requeued {format_utc(entry.requeued_at)}")
-    if entry.repeated_in is not None:
-        lines.append(f"again in {entry.repeated_in}")
-    lines.append(f"key      {'none' if record.key is None else decode_text(record.key)}")
-    lines += [
-        f"header   {name}: {'null' if content is None else decode_text(content)}" for name, content in record.headers
-    ]
-    message = decode_message(letter.source_topic, value)
-    decoded = format_json(message) if message is not None else None
-    if value is None:
-        lines.append("value    none")
-    elif message is not None and decoded is not None:
-        lines += [f"value    {message.DESCRIPTOR.name}, {len(value):,} bytes", *decoded.splitlines()]
-    else:
-        lines.append(f"value    {len(value):,} bytes that cannot be decoded")
-        lines += [value[begin : begin + 32].hex(" ") for begin in range(0, len(value), 32)]
-    return "\n".join(escape_unprintable(line) for line in lines)
-
-
-@dataclass(frozen=True, slots=True)
-class DeadLetterCounts:
-    """The numbers of dead letters in a list: in all, requeued, repeated in a later one, by source topic and reason."""
-
-    letters: int
-    """In all."""
-    requeued: int
-    """Dead letters with a note that they were requeued."""
-    repeated: int
-    """Dead letters that were not requeued, and of which a later dead letter holds an alert, too."""
-    by_reason: Mapping[tuple[str, str], int]
-    """By source topic (empty: unknown) and reason, the most frequent first."""
-
-    def __str__(self) -> str:
-        if not self.letters:
-            return "no dead letters"
-        lines = [
-            f"dead letters: {self.letters:,}; requeued: {self.requeued:,}; again in a later one: {self.repeated:,}"
-        ]
-        for (topic, reason), number in self.by_reason.items():
-            lines.append(escape_unprintable(f"{number:>8,}  {topic or 'unknown'}  {reason}"))
-        return "\n".join(lines)
-
-    def to_json(self) -> str:
-        """Return the counts as one line of JSON for programs."""
-        return json.dumps(
-            {
-                "letters": self.letters,
-                "requeued": self.requeued,
-                "again": self.repeated,
-                "by_reason": [
-                    {"source_topic": topic or None, "reason": reason, "letters": number}
-                    for (topic, reason), number in self.by_reason.items()
-                ],
-            }
-        )
-
-
-def count_dead_letters(entries: Sequence[DeadLetterEntry]) -> DeadLetterCounts:
-    """Count dead letters: in all, requeued, repeated, and by source topic and reason.
-
-    Reasons that differ only in the number of tries are counted as one, "after N tries".
-    """
-    reasons = Counter(
-        (each.dead_letter.source_topic, _TRIES.sub("after N tries", each.dead_letter.reason)) for each in entries
-    )
-    return DeadLetterCounts(
-        letters=len(entries),
-        requeued=sum(each.requeued_at is not None for each in entries),
-        repeated=sum(each.requeued_at is None and each.repeated_in is not None for each in entries),
-        by_reason=dict(reasons.most_common()),
-    )
 
 
 def parse_record_id(text: str) -> RecordId:

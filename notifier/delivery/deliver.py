@@ -9,22 +9,33 @@ it is recorded as sent.
 import asyncio
 import random
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 from typing import Final
 from uuid import UUID
 
 import structlog
-from faust.types import EventT
 
 from chassis.clock import Clock
-from notifier.delivery.batching import MAX_ALERTS_PER_MAIL, AlertBatch, MailQueue, PlannedMail
+from notifier.delivery.batching import AlertBatch, MailQueue, PlannedMail
+from notifier.delivery.deferral import build_retries
 from notifier.delivery.in_flight import InFlightLimit
-from notifier.delivery.interfaces import ContactsLike, EventTopics, PendingEvent, SmtpClientLike
+from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLike
+from notifier.delivery.planned_mail import (
+    clear_requeued_dead_letters,
+    find_completed_batches,
+    find_open_alert_ids,
+    get_alert_ids,
+    get_batch_ids,
+    get_first_event,
+    get_pending_event,
+    select_undelivered,
+    was_sent_before,
+)
 from notifier.delivery.policy import MailPolicy
 from notifier.delivery.retries import MAX_PAUSE, compute_backoff, compute_next_attempt_time
-from notifier.delivery.store import DeliveryStatus, DeliveryStore
+from notifier.delivery.store import DeliveryStore
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import (
     FailureReason,
@@ -35,16 +46,10 @@ from notifier.errors import (
     UserManagerUnavailable,
 )
 from notifier.mail import Contact, compose_alerts_mail
-from notifier.messages import RaisedAlert, Retry
+from notifier.messages import RaisedAlert
 from notifier.metrics import NotifierMetrics
 
 log = structlog.get_logger()
-
-_MAX_LIFETIME_SPREAD: Final = timedelta(minutes=10)
-"""The maximal difference between the starts of lifetime of alerts in one retry record, which stores the earliest."""
-
-_RETRY_SPACING: Final = timedelta(milliseconds=1)
-"""The time between retry records that are published together, so that they keep their order."""
 
 _BOUNCE_REPORT_ATTEMPTS: Final = 2
 """Attempts to report to user_manager that an address does not exist. If all fail, the next mail finds it out again."""
@@ -114,21 +119,21 @@ class AlertDelivery:
         """
         if not self._is_still_ours(mail):
             return None
-        event, now = _get_first_event(mail), self._clock.now()
-        self._clear_requeued_dead_letters(mail.batches)
+        event, now = get_first_event(mail), self._clock.now()
+        clear_requeued_dead_letters(self._store, mail.batches)
         user = self._store.load_user_state(event, mail.user_id)
-        undelivered = self._select_undelivered(mail)
-        was_sent = self._was_sent_before(mail)
+        undelivered = select_undelivered(self._store, mail)
+        was_sent = was_sent_before(self._store, mail)
         if was_sent or not undelivered:
             self._metrics.count_dropped_alerts("already_sent", len(mail.alerts))
-            self._store.mark_mailed(event, _get_alert_ids(undelivered), now)  # only if a crash lost their records
+            self._store.mark_mailed(event, get_alert_ids(undelivered), now)  # only if a crash lost their records
             await self._store.wait_until_persisted(event)
-            completed = self._find_completed_batches(mail)
-            batch_ids = _get_batch_ids(completed)
+            completed = find_completed_batches(self._store, mail)
+            batch_ids = get_batch_ids(completed)
             new_state = self._with_mail_sent(user, now, batch_ids) if was_sent else user.without_batches(batch_ids)
             await self._save_and_acknowledge(mail, new_state, completed)
             return None
-        undelivered_ids = _get_alert_ids(undelivered)
+        undelivered_ids = get_alert_ids(undelivered)
         open_batches = [batch for batch in mail.batches if not undelivered_ids.isdisjoint(batch.alert_ids)]
         expired = [batch for batch in open_batches if now - batch.lifetime_start >= self._policy.lifetime]
         # A mail that the server may have is never divided: it expires as a whole.
@@ -161,8 +166,8 @@ class AlertDelivery:
             if contact is None or not contact.confirmed or contact.paused or contact.suppressed:
                 self._metrics.count_dropped_alerts(_choose_drop_reason(contact), len(alerts))
                 if mail.may_be_duplicate:  # the user may have them: a duplicate event must not mail them differently
-                    self._store.mark_mailed(_get_first_event(mail), _get_alert_ids(alerts), self._clock.now())
-                await self._save_and_acknowledge(mail, user.without_batches(_get_batch_ids(mail.batches)))
+                    self._store.mark_mailed(get_first_event(mail), get_alert_ids(alerts), self._clock.now())
+                await self._save_and_acknowledge(mail, user.without_batches(get_batch_ids(mail.batches)))
                 return None
             await self._send(mail, alerts, user, contact)
         except MailServerUnavailable as error:
@@ -195,11 +200,11 @@ class AlertDelivery:
         partitions are revoked by then. Completes the batches whose alerts all have a status; others stay queued. Counts
         the mail, sent or failed. Raises NotSent.
         """
-        event, began = _get_first_event(mail), time.perf_counter()
+        event, began = get_first_event(mail), time.perf_counter()
         cause = min(each.cause_published_at for each in alerts)
         now = self._clock.now()
         message = compose_alerts_mail([each.alert for each in alerts], contact, self._policy.sender, now, cause)
-        in_flight_state = user.with_mail_in_flight(_get_alert_ids(alerts))
+        in_flight_state = user.with_mail_in_flight(get_alert_ids(alerts))
         if in_flight_state != user:
             self._store.save_user_state(event, mail.user_id, in_flight_state)
             await self._store.wait_until_persisted(event)
@@ -213,13 +218,13 @@ class AlertDelivery:
                     self._metrics.count_failed_mail("alerts")
                 raise
             now = self._clock.now()
-            self._store.mark_mailed(event, _get_alert_ids(alerts), now)
+            self._store.mark_mailed(event, get_alert_ids(alerts), now)
             # Before the user's state drops the in-flight ids: a crash between the two would let other alerts join them.
             await self._store.wait_until_persisted(event)
         self._metrics.count_sent_mail("alerts", time.perf_counter() - began)
         self._metrics.observe_mailed_alerts(tuple(alerts), now)
-        completed = self._find_completed_batches(mail)
-        await self._save_and_acknowledge(mail, self._with_mail_sent(user, now, _get_batch_ids(completed)), completed)
+        completed = find_completed_batches(self._store, mail)
+        await self._save_and_acknowledge(mail, self._with_mail_sent(user, now, get_batch_ids(completed)), completed)
 
     async def _handle_failure(
         self, mail: PlannedMail, alerts: Sequence[RaisedAlert], user: UserState, error: NotSent
@@ -268,7 +273,7 @@ class AlertDelivery:
 
         All other queued alerts of the user are deferred with the mail, as untried: they could not be mailed before it,
         and an event that stays in memory for many pauses would make the worker count as stuck. Alerts with a delivery
-        status are left out. An unsealed mail may become several records; the records are _RETRY_SPACING apart.
+        status are left out. An unsealed mail may become several records (`build_retries`).
 
         `alerts`: the undelivered alerts of the mail. `reason`: the metric label. `tried`: the mail counts as attempted.
         `sealed`: the mail server may have the mail, so its alerts stay in flight in the user's state. Counts
@@ -276,26 +281,16 @@ class AlertDelivery:
         """
         other_batches = self._queue.list_other_batches(mail)
         deferred = (*mail.batches, *chain.from_iterable(other_batches))
-        self._clear_requeued_dead_letters(deferred)
-        user, now = user.without_batches(_get_batch_ids(deferred)), self._clock.now()
-        mail_ids = _get_alert_ids(alerts)
-        parts = [(mail.batches, mail_ids, tried, sealed)]
-        remaining_ids = self._find_open_alert_ids(deferred) - mail_ids
-        parts += [(batches, remaining_ids, False, batches[0].sealed) for batches in (mail.batches, *other_batches)]
-        for part, wanted_ids, was_tried, is_sealed in parts:
-            for batches in (part,) if is_sealed else _group_by_lifetime_start(part):
-                by_id = {each.alert.alert_id: each for batch in batches for each in batch.alerts}
-                selected = tuple(each for alert_id, each in by_id.items() if alert_id in wanted_ids)
-                if selected:
-                    wanted_ids -= _get_alert_ids(selected)
-                    attempt = max(batch.attempt for batch in batches) + was_tried
-                    first_attempt_at = min(batch.lifetime_start for batch in batches)
-                    retry = Retry(selected, attempt, until, first_attempt_at, is_sealed)
-                    await self._topics.publish_retry(mail.user_id, retry)
-                    user = user.with_deferred_batches((compute_batch_id(_get_alert_ids(selected)),), until, now)
-                    until += _RETRY_SPACING
+        clear_requeued_dead_letters(self._store, deferred)
+        user, now = user.without_batches(get_batch_ids(deferred)), self._clock.now()
+        mail_ids = get_alert_ids(alerts)
+        remaining_ids = find_open_alert_ids(self._store, deferred) - mail_ids
+        for retry in build_retries(mail, mail_ids, other_batches, remaining_ids, until, tried=tried, sealed=sealed):
+            await self._topics.publish_retry(mail.user_id, retry)
+            batch_id = compute_batch_id(get_alert_ids(retry.alerts))
+            user = user.with_deferred_batches((batch_id,), retry.not_before, now)
         if sealed:  # otherwise other alerts could join an older record of these alerts that is read again
-            user = user.with_mail_in_flight(_get_alert_ids(alerts))
+            user = user.with_mail_in_flight(mail_ids)
         self._metrics.count_deferred_mail("alerts", reason)
         await self._save_and_acknowledge(mail, user, deferred)
 
@@ -306,14 +301,14 @@ class AlertDelivery:
         are only acknowledged. The mail's other batches stay queued. `label` is the metric label, `reason` the text in
         the dead letter's header.
         """
-        event, now = _get_first_event(mail), self._clock.now()
+        event, now = get_first_event(mail), self._clock.now()
         for batch in batches:
-            if not self._find_open_alert_ids((batch,)):  # a duplicate: its alerts were mailed or dead-lettered before
+            if not find_open_alert_ids(self._store, (batch,)):  # a duplicate: its alerts have a status already
                 continue
-            await self._topics.publish_dead_letter(_get_pending_event(batch).event, reason)
+            await self._topics.publish_dead_letter(get_pending_event(batch).event, reason)
             self._store.mark_dead_lettered(event, batch.alert_ids, now)
             self._metrics.count_dead_letter(label)
-        user = self._store.load_user_state(event, mail.user_id).without_batches(_get_batch_ids(batches))
+        user = self._store.load_user_state(event, mail.user_id).without_batches(get_batch_ids(batches))
         await self._save_and_acknowledge(mail, user, batches)
 
     async def _save_and_acknowledge(
@@ -325,7 +320,7 @@ class AlertDelivery:
         batches of the mail. Its other batches stay queued. Does nothing after a rebalance.
         """
         completed = mail.batches if completed is None else completed
-        event = _get_first_event(mail)
+        event = get_first_event(mail)
         if not self._is_still_ours(mail):
             return
         if user != self._store.load_user_state(event, mail.user_id):
@@ -333,7 +328,7 @@ class AlertDelivery:
         await self._store.wait_until_persisted(event)
         self._queue.finish(mail, completed, user)
         for batch in completed:
-            await _get_pending_event(batch).acknowledge()
+            await get_pending_event(batch).acknowledge()
 
     async def _report_bounce(self, user_id: UUID, at: datetime) -> None:
         """Report to user_manager that the user's address does not exist, and count whether that succeeded.
@@ -354,81 +349,9 @@ class AlertDelivery:
     def _with_mail_sent(self, user: UserState, now: datetime, batch_ids: frozenset[UUID]) -> UserState:
         return user.with_mail_sent(now, batch_ids, self._policy.mails_per_hour)
 
-    def _clear_requeued_dead_letters(self, batches: Iterable[AlertBatch]) -> None:
-        """Delete the dead-lettered status of alerts that an operator requeued, so that they are mailed after all.
-
-        Other batches and alerts that were mailed are not changed.
-        """
-        for batch in batches:
-            if _get_pending_event(batch).requeued:
-                self._store.clear_dead_lettered(_get_pending_event(batch).event, batch.alert_ids)
-
-    def _select_undelivered(self, mail: PlannedMail) -> tuple[RaisedAlert, ...]:
-        """Return the alerts of the mail, in its order, that are neither mailed nor dead-lettered yet."""
-        event = _get_first_event(mail)
-        return tuple(each for each in mail.alerts if self._store.find_status(event, each.alert.alert_id) is None)
-
-    def _find_open_alert_ids(self, batches: Iterable[AlertBatch]) -> set[UUID]:
-        """Return the ids of the alerts in these batches that are neither mailed nor dead-lettered yet."""
-        return {
-            alert_id
-            for batch in batches
-            for alert_id in batch.alert_ids
-            if self._store.find_status(_get_pending_event(batch).event, alert_id) is None
-        }
-
-    def _find_completed_batches(self, mail: PlannedMail) -> tuple[AlertBatch, ...]:
-        """Return the batches of the mail in which every alert is mailed or dead-lettered."""
-        return tuple(batch for batch in mail.batches if not self._find_open_alert_ids((batch,)))
-
-    def _was_sent_before(self, mail: PlannedMail) -> bool:
-        """Return True if the mail was in flight before a crash and one of its alerts at least is recorded as mailed.
-
-        All alerts of a mail are recorded together, so one record proves that the mail was sent. False for a mail that
-        was not in flight before a crash.
-        """
-        return any(
-            self._store.find_status(_get_first_event(mail), each) is DeliveryStatus.MAILED
-            for each in mail.in_flight_ids
-        )
-
     def _is_still_ours(self, mail: PlannedMail) -> bool:
         """Return True if this worker still owns the partitions of all events of the mail, False after a rebalance."""
-        return all(self._topics.is_still_ours(_get_pending_event(batch).event) for batch in mail.batches)
-
-
-def _get_pending_event(batch: AlertBatch) -> PendingEvent:
-    assert isinstance(batch.pending_event, PendingEvent)  # noqa: S101 - for mypy: `MailQueue` does not use it
-    return batch.pending_event
-
-
-def _get_first_event(mail: PlannedMail) -> EventT[bytes]:
-    return _get_pending_event(mail.batches[0]).event
-
-
-def _get_alert_ids(alerts: Iterable[RaisedAlert]) -> set[UUID]:
-    return {each.alert.alert_id for each in alerts}
-
-
-def _get_batch_ids(batches: Iterable[AlertBatch]) -> frozenset[UUID]:
-    """Return the batch ids of those of these batches that were deferred; new batches have no id."""
-    return frozenset(batch_id for batch in batches if (batch_id := batch.batch_id) is not None)
-
-
-def _group_by_lifetime_start(batches: Iterable[AlertBatch]) -> Iterator[tuple[AlertBatch, ...]]:
-    """Yield the batches in groups for one retry record each, ordered by start of lifetime, the oldest first.
-
-    A group spans _MAX_LIFETIME_SPREAD at most, and no more than MAX_ALERTS_PER_MAIL alerts unless it is one batch.
-    """
-    group: list[AlertBatch] = []
-    for batch in sorted(batches, key=lambda each: each.lifetime_start):
-        is_full = sum(len(each.alerts) for each in (*group, batch)) > MAX_ALERTS_PER_MAIL
-        if group and (is_full or batch.lifetime_start - group[0].lifetime_start > _MAX_LIFETIME_SPREAD):
-            yield tuple(group)
-            group = []
-        group.append(batch)
-    if group:
-        yield tuple(group)
+        return all(self._topics.is_still_ours(get_pending_event(batch).event) for batch in mail.batches)
 
 
 def _choose_drop_reason(contact: Contact | None) -> str:

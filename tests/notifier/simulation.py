@@ -23,7 +23,7 @@ import structlog
 from chassis.metrics import Metrics, ServiceIdentity
 from domain.alerts import Alert, AlertState
 from notifier.agents import Agents, KafkaTopics
-from notifier.delivery import batching as batching_module, deliver as deliver_module
+from notifier.delivery import batching as batching_module, deferral as deferral_module, deliver as deliver_module
 from notifier.delivery.batching import MailQueue
 from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.deliver import AlertDelivery
@@ -359,7 +359,7 @@ def run_seed(seed: int) -> Simulation:
 
     with (
         mock.patch.object(deliver_module, "compose_alerts_mail", build_fake_mail),
-        mock.patch.object(deliver_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
+        mock.patch.object(deferral_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(random, "random", random.Random(seed).random),
     ):

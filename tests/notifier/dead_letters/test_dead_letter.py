@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, strategies as st
 
 from domain.alerts import AlertState
+from notifier.dead_letters.counts import count_dead_letters
 from notifier.dead_letters.dead_letter import (
     MAX_REQUEUE_AGE,
     DeadLetterEntry,
@@ -17,13 +18,12 @@ from notifier.dead_letters.dead_letter import (
     DeadLetterIndex,
     RecordId,
     build_note_headers,
-    count_dead_letters,
     extract_alerts,
-    format_details,
     parse_moment,
     parse_record_id,
 )
 from notifier.dead_letters.decoding import SOURCES
+from notifier.dead_letters.formatting import format_details, format_entry_json, format_line
 from notifier.delivery.store import STATUS_RETENTION
 from notifier.errors import NotRequeuable
 from notifier.messages import RaisedAlert
@@ -105,7 +105,7 @@ def requeue(
 def test_a_line_shows_id_time_source_reason_and_facts(aside: DeadLetteredEvent, about: str) -> None:
     """A line also shows the facts of an incomplete or invalid event, as far as they can be decoded."""
     (entry,) = entries_of(build_record(aside, offset=17))
-    assert entry.format_line() == f"3:17  2026-11-23T05:00:00Z  {aside.topic.name}  {aside.reason}  {about}"
+    assert format_line(entry) == f"3:17  2026-11-23T05:00:00Z  {aside.topic.name}  {aside.reason}  {about}"
 
 
 def test_the_details_hold_the_whole_dead_letter() -> None:
@@ -164,9 +164,9 @@ def test_any_dead_letter_can_be_listed_shown_and_filtered(key, value, pairs, top
     letter = build_plain_record(key, value, [*pairs, ("source-topic", topic.encode())], 1, at)
     found = entries_of(letter)
     for entry in found:
-        assert PRINTABLE.fullmatch(entry.format_line())
-        assert PRINTABLE.fullmatch(entry.to_json())
-        json.loads(entry.to_json())
+        assert PRINTABLE.fullmatch(format_line(entry))
+        assert PRINTABLE.fullmatch(format_entry_json(entry))
+        json.loads(format_entry_json(entry))
         for line in (*format_details(entry, letter).split("\n"), *str(count_dead_letters(found)).split("\n")):
             assert PRINTABLE.fullmatch(line)
         json.loads(count_dead_letters(found).to_json())
@@ -183,13 +183,13 @@ def test_a_dead_letter_cannot_control_a_terminal() -> None:
     )
     (entry,) = entries_of(letter)
     escaped = r"\x1b]0;owned\x07\x1b[2Jfine\r\nrequeued 5\u202e\x9b31m\x7f"
-    assert f"  {escaped}  " in entry.format_line()
-    assert r"airport=\x1b[8m" in entry.format_line()
+    assert f"  {escaped}  " in format_line(entry)
+    assert r"airport=\x1b[8m" in format_line(entry)
     assert escaped in str(count_dead_letters([entry]))
     assert r"key      \x1b[31m" in format_details(entry, letter)
+    counted = str(count_dead_letters([entry]))
     assert not re.search(
-        "[^ -~\n]",
-        format_details(entry, letter) + str(count_dead_letters([entry])) + entry.format_line() + entry.to_json(),
+        "[^ -~\n]", format_details(entry, letter) + counted + format_line(entry) + format_entry_json(entry)
     )
 
 
@@ -200,13 +200,13 @@ def test_a_huge_text_is_cut() -> None:
             DeadLetteredEvent(ALERTS_RAISED, b"u", AlertRaised(airport="A" * 9_000).SerializeToString(), "r" * 9_000)
         )
     )
-    assert len(entry.format_line()) < 700
+    assert len(format_line(entry)) < 700
 
 
 def test_missing_headers_have_defaults() -> None:
     """The time defaults to the record's own, and source and reason are unknown."""
     (entry,) = entries_of(build_record(dead_lettered_alert(ALERT), headers=[]))
-    assert entry.format_line().startswith("3:0  2026-11-23T05:00:00Z  unknown  no reason told  ")
+    assert format_line(entry).startswith("3:0  2026-11-23T05:00:00Z  unknown  no reason told  ")
     assert entry.dead_letter.source == "unknown, partition unknown, offset unknown"
     with pytest.raises(NotRequeuable, match="does not say which"):
         extract_alerts(entry.dead_letter, encode_alert(ALERT, CAUSE), NOW, named=True)
@@ -227,8 +227,8 @@ def test_entries_are_ordered_by_time_and_name_a_later_dead_letter_of_the_same_al
     assert [str(each.dead_letter.record_id) for each in found] == ["7:0", "3:0", "3:1", "3:3", "3:4"]
     assert [str(each.repeated_in or "") for each in found] == ["3:1", "3:4", "", "3:4", ""]
     assert [each.requeued_at for each in found] == [None, at[4], None, None, None]
-    assert found[1].format_line().endswith("  [requeued 2026-11-23T05:00:04Z]  [again in 3:4]")
-    assert json.loads(found[1].to_json())["again_in"] == "3:4"
+    assert format_line(found[1]).endswith("  [requeued 2026-11-23T05:00:04Z]  [again in 3:4]")
+    assert json.loads(format_entry_json(found[1]))["again_in"] == "3:4"
     counted = count_dead_letters(found)
     assert (counted.letters, counted.requeued, counted.repeated) == (5, 1, 2)
 
@@ -339,7 +339,7 @@ def test_the_error_names_where_omitted_bytes_are() -> None:
         requeue(DeadLetteredEvent(ALERTS_RAISED, None, b""), left_out=b"1000003")
     letter = build_record(DeadLetteredEvent(ALERTS_RAISED, None, b""))
     letter.headers = (*letter.headers, ("left-out", b"1000003"))
-    assert entries_of(letter)[0].format_line().endswith("[1,000,003 bytes left out]")
+    assert format_line(entries_of(letter)[0]).endswith("[1,000,003 bytes left out]")
 
 
 @given(st.integers(0, 10**9 - 1), st.integers(0, 10**18 - 1))
@@ -388,7 +388,7 @@ def test_json_holds_the_ids_of_all_alerts() -> None:
     """A program finds the alerts in the notifier's log by these ids."""
     alerts = [new_alert(user_id=ALERT.user_id) for _ in range(3)]
     (entry,) = entries_of(build_record(dead_lettered_retry(*alerts), offset=17))
-    found = json.loads(entry.to_json())
+    found = json.loads(format_entry_json(entry))
     assert [UUID(each) for each in found["alert_ids"]] == [each.alert_id for each in alerts]
     assert found | {"about": {}, "alert_ids": []} == {
         "id": "3:17",
@@ -410,5 +410,5 @@ def test_the_first_of_equal_headers_counts() -> None:
     letter = build_record(dead_lettered_alert(ALERT))
     letter.headers = (*letter.headers, ("reason", b"another"), ("source-topic", str(uuid4()).encode()))
     (entry,) = entries_of(letter)
-    assert "another" not in entry.format_line()
+    assert "another" not in format_line(entry)
     assert entry.dead_letter.source_topic == ALERTS_RAISED.name

@@ -1,0 +1,66 @@
+"""The retry records of a deferred mail: which alerts of its user each record contains. Pure."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+from notifier.delivery.batching import MAX_ALERTS_PER_MAIL, AlertBatch, PlannedMail
+from notifier.delivery.planned_mail import get_alert_ids
+from notifier.messages import Retry
+
+_MAX_LIFETIME_SPREAD: Final = timedelta(minutes=10)
+"""The maximal difference between the starts of lifetime of alerts in one retry record, which stores the earliest."""
+
+_RETRY_SPACING: Final = timedelta(milliseconds=1)
+"""The time between retry records that are published together, so that they keep their order."""
+
+
+def build_retries(
+    mail: PlannedMail,
+    mail_ids: Iterable[UUID],
+    other_batches: Sequence[tuple[AlertBatch, ...]],
+    other_ids: Iterable[UUID],
+    until: datetime,
+    *,
+    tried: bool,
+    sealed: bool,
+) -> Iterator[Retry]:
+    """Yield the retry records of a mail, to be tried at `until`, and then those of the user's other alerts, as untried.
+
+    Each alert is in one record. A sealed mail is one record, as is each sealed batch; others may become several. The
+    records are _RETRY_SPACING apart.
+
+    `mail_ids`: the ids of the mail's alerts. `other_batches`: the user's other batches, in groups that may be combined.
+    `other_ids`: the ids of the other alerts, in these batches or in those of the mail. `tried`: the mail counts as
+    attempted. `sealed`: the mail server may have the mail.
+    """
+    wanted, others = set(mail_ids), set(other_ids)
+    parts = [(mail.batches, wanted, tried, sealed)]
+    parts += [(batches, others, False, batches[0].sealed) for batches in (mail.batches, *other_batches)]
+    for part, wanted_ids, was_tried, is_sealed in parts:
+        for batches in (part,) if is_sealed else _group_by_lifetime_start(part):
+            by_id = {each.alert.alert_id: each for batch in batches for each in batch.alerts}
+            selected = tuple(each for alert_id, each in by_id.items() if alert_id in wanted_ids)
+            if selected:
+                wanted_ids -= get_alert_ids(selected)
+                attempt = max(batch.attempt for batch in batches) + was_tried
+                first_attempt_at = min(batch.lifetime_start for batch in batches)
+                yield Retry(selected, attempt, until, first_attempt_at, is_sealed)
+                until += _RETRY_SPACING
+
+
+def _group_by_lifetime_start(batches: Iterable[AlertBatch]) -> Iterator[tuple[AlertBatch, ...]]:
+    """Yield the batches in groups for one retry record each, ordered by start of lifetime, the oldest first.
+
+    A group spans _MAX_LIFETIME_SPREAD at most, and no more than MAX_ALERTS_PER_MAIL alerts unless it is one batch.
+    """
+    group: list[AlertBatch] = []
+    for batch in sorted(batches, key=lambda each: each.lifetime_start):
+        is_full = sum(len(each.alerts) for each in (*group, batch)) > MAX_ALERTS_PER_MAIL
+        if group and (is_full or batch.lifetime_start - group[0].lifetime_start > _MAX_LIFETIME_SPREAD):
+            yield tuple(group)
+            group = []
+        group.append(batch)
+    if group:
+        yield tuple(group)
