@@ -3,27 +3,25 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import chain, islice
 from typing import Any, Final
 
 import structlog
-from aiokafka.errors import KafkaError
-from faust.exceptions import FaustError
 from faust.types import EventT, StreamT, TopicT
 
 from chassis.faust.app import publish_dead_letter
 from chassis.faust.table import set_current_event
 from chassis.kafka import parse_sequence
 from domain.alerts import Alert
+from streams.effects import PendingEffects, Send, retry_until_sent, send_alerts
 from streams.errors import MisroutedError, UnsequencedError, UnusableEventError
 from streams.join_state import FoldResult, JoinState
-from streams.messages import decode_flights, decode_interest_key, encode_alert
+from streams.messages import decode_flights, decode_interest_key
 from streams.metrics import StreamMetrics
 from streams.recent_activity import RecentActivity
-from streams.tables import SequencedTable
-from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
+from streams.tables import Tables
+from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
 log = structlog.get_logger()
 
@@ -31,51 +29,6 @@ _EVENTS_AT_ONCE: Final = 200
 _ALERTS_AT_ONCE: Final = 1_000
 _YIELD_AFTER_S: Final = 0.005
 """Seconds of folding after which other tasks get the event loop: the producer that sends earlier effects is one."""
-
-Send = Callable[[bytes, bytes, int], Awaitable[Awaitable[object]]]
-"""A function that passes a record (key, value, partition) to the producer, and returns once the producer accepted it.
-
-The returned awaitable is done once the broker has the record. Both may raise KafkaError or FaustError.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Tables:
-    """The three tables of the stream, which only the join writes: airports, interests, and history (closed days)."""
-
-    airports: SequencedTable
-    interests: SequencedTable
-    history: SequencedTable
-
-
-@dataclass(slots=True)
-class _PendingEffects:
-    """The effects of up to 200 folded events, which are not done yet: dead letters, alerts and table writes.
-
-    `Join._fold_event` adds the effects of one event after the other; `Join._perform_effects` does them all together.
-    The fields are in the order in which the effects must be done.
-    """
-
-    epoch: int
-    """`JoinState.epoch` at the fold: the effects are invalid once the join state has another epoch."""
-    dead_letters: list[tuple[EventT[bytes], str, Exception]] = field(default_factory=list)
-    """Unusable events, each with its reason and its error."""
-    alerts: list[Iterable[tuple[Alert, datetime]]] = field(default_factory=list)
-    """For each folded event, its alerts, each with the time at which the event was published.
-
-    Only the last event's alerts may be a generator that builds them while they are sent.
-    """
-    history_entries: dict[bytes, tuple[EventT[bytes], bytes | None]] = field(default_factory=dict)
-    """By key of the history table, the event and the entry to write. Entry None: delete."""
-    table_entries: dict[tuple[str, bytes], tuple[EventT[bytes], bytes | None]] = field(default_factory=dict)
-    """By topic and key, the last event and the entry to write. Entry None: write the table's present entry again."""
-    results: list[FoldResult] = field(default_factory=list)
-    """Results of the folded events, which the join state in memory contains already."""
-    events: list[EventT[bytes]] = field(default_factory=list)
-    """Events to acknowledge when all effects are done: folded events and duplicates.
-
-    `Join._perform_effects` appends the events of the dead letters at its end.
-    """
 
 
 class Join:
@@ -85,7 +38,7 @@ class Join:
     no alert: the broker has the alerts; the broker has the state that makes the event a duplicate; the event is
     acknowledged. Events that already wait in the queue take each step together, while the next events are folded:
     otherwise every event would wait for the broker alone. So `run` starts two tasks, joined by a queue of
-    `_PendingEffects`: one folds events, the other performs their effects.
+    `PendingEffects`: one folds events, the other performs their effects.
     """
 
     def __init__(
@@ -124,7 +77,7 @@ class Join:
         """
         events = stream.noack()  # type: ignore[attr-defined]  # the interface lacks what every stream has
         waiting: asyncio.Queue[EventT[bytes]] = asyncio.Queue(_EVENTS_AT_ONCE)
-        folded: asyncio.Queue[_PendingEffects] = asyncio.Queue(1)
+        folded: asyncio.Queue[PendingEffects] = asyncio.Queue(1)
         tasks = (
             asyncio.create_task(self._repeat_until_cancelled(lambda: self._fold_waiting_events(waiting, folded))),
             asyncio.create_task(self._repeat_until_cancelled(lambda: self._finish_next_effects(events, folded))),
@@ -148,7 +101,7 @@ class Join:
             self._crash_worker(error)
 
     async def _fold_waiting_events(
-        self, waiting: asyncio.Queue[EventT[bytes]], folded: asyncio.Queue["_PendingEffects"]
+        self, waiting: asyncio.Queue[EventT[bytes]], folded: asyncio.Queue[PendingEffects]
     ) -> None:
         """Wait for an event, fold it with the events that wait behind it, and put their effects into `folded`.
 
@@ -160,7 +113,7 @@ class Join:
         event = await waiting.get()
         while self._join_state.index_more_interests():
             await asyncio.sleep(0)
-        effects = _PendingEffects(self._join_state.epoch)
+        effects = PendingEffects(self._join_state.epoch)
         began, taken = time.monotonic(), 0
         while True:
             taken += 1
@@ -179,7 +132,7 @@ class Join:
         if has_many_alerts:
             await folded.join()  # the alerts are built while they are sent, from the present tables
 
-    async def _finish_next_effects(self, stream: StreamT[bytes], folded: asyncio.Queue["_PendingEffects"]) -> None:
+    async def _finish_next_effects(self, stream: StreamT[bytes], folded: asyncio.Queue[PendingEffects]) -> None:
         """Do the next effects in the queue, then start a task that acknowledges their events.
 
         If the effects were not all done, none of the events is acknowledged: the partitions' new owners read them
@@ -194,7 +147,7 @@ class Join:
             self._join_state.discard_indexes()  # they contain the results of these effects, which the tables lack
         folded.task_done()
 
-    def _fold_event(self, event: EventT[bytes], effects: "_PendingEffects") -> bool:
+    def _fold_event(self, event: EventT[bytes], effects: PendingEffects) -> bool:
         """Fold an event, apply its result to the join state in memory, and add its effects to `effects`.
 
         An event that cannot be folded, even because of a bug, is added as a dead letter; a duplicate only has its table
@@ -251,7 +204,7 @@ class Join:
         _require_partition(message.partition, batch.airport)
         return batch.airport.encode(), self._join_state.fold_flights(sequence, batch)
 
-    def _add_duplicate(self, event: EventT[bytes], key: bytes, effects: _PendingEffects) -> None:
+    def _add_duplicate(self, event: EventT[bytes], key: bytes, effects: PendingEffects) -> None:
         """Add a duplicate event to `effects`, and count it: its table entry is written again, then it is acknowledged.
 
         An entry that `effects` already writes under this key stays, and is not written twice. The reason:
@@ -263,7 +216,7 @@ class Join:
         effects.events.append(event)
         self._metrics.count_event(topic, "duplicate")
 
-    async def _perform_effects(self, effects: _PendingEffects) -> bool:
+    async def _perform_effects(self, effects: PendingEffects) -> bool:
         """Publish the dead letters and the alerts, write the history and wait for its changelog, then write the tables.
 
         Return True once all is done: then the batches are counted, and the dead letters' events are appended to
@@ -294,9 +247,9 @@ class Join:
 
     async def _publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
         """Publish an event with its reason to the dead-letter topic; retry until the broker has the dead letter."""
-        await _retry_until_sent(lambda: publish_dead_letter(self._dead_letter_topic, event, reason))
+        await retry_until_sent(lambda: publish_dead_letter(self._dead_letter_topic, event, reason))
 
-    def _owns_all_events(self, effects: _PendingEffects) -> bool:
+    def _owns_all_events(self, effects: PendingEffects) -> bool:
         """Return True if this worker still owns the partitions of `effects.events` and has the join state of the fold.
 
         False after a rebalance, or after the join state's indexes were discarded. The events of dead letters, which
@@ -304,7 +257,7 @@ class Join:
         """
         return effects.epoch == self._join_state.epoch and all(self._is_still_owned(event) for event in effects.events)
 
-    async def _publish_alerts(self, effects: _PendingEffects) -> bool:
+    async def _publish_alerts(self, effects: PendingEffects) -> bool:
         """Publish the alerts, up to 1,000 at once, each time with retries until the broker has them, and count them.
 
         Each published alert is also recorded in the recent activity. Return True once the broker has all alerts, False
@@ -312,7 +265,7 @@ class Join:
         """
         alerts: Iterator[tuple[Alert, datetime]] = chain.from_iterable(effects.alerts)
         while batch := self._take_next_alerts(alerts, effects):
-            await _retry_until_sent(lambda batch=batch: self._send_alerts(batch))  # type: ignore[misc]
+            await retry_until_sent(lambda batch=batch: send_alerts(self._send_alert, batch))  # type: ignore[misc]
             for alert, _ in batch:
                 self._metrics.count_alert(alert)
                 self._activity.record_alert(alert)
@@ -321,7 +274,7 @@ class Join:
         return True
 
     def _take_next_alerts(
-        self, alerts: Iterator[tuple[Alert, datetime]], effects: _PendingEffects
+        self, alerts: Iterator[tuple[Alert, datetime]], effects: PendingEffects
     ) -> tuple[tuple[Alert, datetime], ...]:
         """Take the next alerts from the iterator, up to 1,000; none: the iterator is at its end.
 
@@ -333,23 +286,7 @@ class Join:
             set_current_event(effects.events[-1])
         return tuple(islice(alerts, _ALERTS_AT_ONCE))
 
-    async def _send_alerts(self, alerts: tuple[tuple[Alert, datetime], ...]) -> None:
-        """Send alerts, each by its user's key to the user's partition, and wait until the broker has all of them.
-
-        Raises KafkaError or FaustError; then some of the alerts may have been sent.
-        """
-        sent = [
-            await self._send_alert(
-                (user_id := str(alert.user_id)).encode(),
-                encode_alert(alert, cause_published_at),
-                partition_of(user_id, ALERTS_RAISED),
-            )
-            for alert, cause_published_at in alerts
-        ]
-        for confirmation in sent:
-            await confirmation
-
-    async def _write_history(self, effects: _PendingEffects) -> bool:
+    async def _write_history(self, effects: PendingEffects) -> bool:
         """Write closed days into the history table, delete its expired days, and wait for its changelog.
 
         Return True once the changelog has all writes, or without any entry to write. Return False if the partitions
@@ -400,20 +337,3 @@ def _require_partition(partition: int, airport: str) -> None:
     """Raise MisroutedError unless the airport's key belongs to this partition of the input topics."""
     if partition_of(airport, FLIGHTS_OBSERVED) != partition:
         raise MisroutedError("not in the partition of its airport")
-
-
-async def _retry_until_sent(send: Callable[[], Awaitable[None]]) -> None:
-    """Call `send` until it succeeds, with backoff (0.1 s to 10 s) and without a limit, also across rebalances.
-
-    Each KafkaError or FaustError is logged and retried, because without the broker the stream cannot continue. Other
-    errors are raised.
-    """
-    pause = 0.1
-    while True:
-        try:
-            await send()
-            return
-        except (KafkaError, FaustError) as error:
-            log.warning("join.broker_refused", error=type(error).__name__, again_in_s=pause)
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, 10.0)

@@ -16,13 +16,13 @@ from chassis.faust.table import add_table
 from chassis.metrics import Metrics, ServiceIdentity
 from domain.interests import Direction
 from domain.windows import instant
-from streams.agents import Join, Tables
+from streams.agents import Join
 from streams.join_state import JoinState
 from streams.metrics import StreamMetrics
 from streams.pages import serve_pages
 from streams.recent_activity import RecentActivity
 from streams.settings import StreamsSettings
-from streams.tables import SequencedTable
+from streams.tables import SequencedTable, Tables
 from towerwatch.topics import (
     ALERTS_DEAD_LETTER,
     ALERTS_RAISED,

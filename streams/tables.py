@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from contextvars import copy_context
+from dataclasses import dataclass
 
 from faust.types import EventT
 
@@ -45,3 +46,12 @@ class SequencedTable(DirectTable):
                 newest[key] = sequence or 0
                 selected.append(event)
         return selected
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """The three tables of the stream, which only the join writes: airports, interests, and history (closed days)."""
+
+    airports: SequencedTable
+    interests: SequencedTable
+    history: SequencedTable

@@ -11,26 +11,29 @@ from datetime import datetime
 from typing import Final, assert_never
 
 from domain.alerts import AlertState, Bound
-from domain.windows import Window
 from streams.pages.airport import ChartedAlert, Series, ThresholdShown, WindowCoverage, WindowShown
+from streams.pages.axes import (
+    AXIS_HEIGHT,
+    PLOT_HEIGHT,
+    PLOT_TOP,
+    Tick,
+    build_time_ticks,
+    choose_count_ticks,
+    compute_y,
+    round_percent,
+    round_pixels,
+)
 from streams.pages.wording import (
     ALERT_SYMBOLS,
     PER_WINDOW,
     describe_run,
     describe_threshold,
-    format_day,
     format_flight_count,
     format_number,
     format_window,
     name_flights,
     pluralize,
 )
-
-PLOT_TOP: Final = 26
-"""Pixels above the highest bar, which leave room for the markers of alerts."""
-
-PLOT_HEIGHT: Final = 170
-AXIS_HEIGHT: Final = 34
 
 _MIN_BREACH_HEIGHT: Final = 3
 """Least height in pixels of the bar of a window below a low threshold, which can have no flights at all."""
@@ -43,9 +46,6 @@ _MAX_THRESHOLD_RATIO: Final = 2.5
 
 _MIN_LABEL_DISTANCE: Final = 15
 """Least distance in pixels between the labels of two thresholds, so that both can be read."""
-
-_STEP_DIGITS: Final = (1, 2, 5)
-"""First digits of the steps between the ticks of the axis of counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,18 +96,6 @@ class AlertMarker:
 
 
 @dataclass(frozen=True, slots=True)
-class Tick:
-    """A labelled position on an axis: percent of the width, or pixels from the top."""
-
-    position: float
-    label: str
-    is_minor: bool = False
-    """True: left out on narrow screens."""
-    second_line: str = ""
-    """Text below the label, as the day below the hour."""
-
-
-@dataclass(frozen=True, slots=True)
 class Chart:
     """The chart of one direction of an airport: all that a template needs to draw it, in percent and pixels."""
 
@@ -140,7 +128,7 @@ def build_chart(series: Series) -> Chart | None:
     highest_count = max(window.count for window in windows)
     max_drawn = max(highest_count, 4) * _MAX_THRESHOLD_RATIO
     drawn = [threshold for threshold in series.thresholds if threshold.threshold <= max_drawn]
-    ticks = _choose_count_ticks(max([highest_count, 1, *(threshold.threshold for threshold in drawn)]))
+    ticks = choose_count_ticks(max([highest_count, 1, *(threshold.threshold for threshold in drawn)]))
     top_count = ticks[-1]
     slot = 100 / len(windows)
     return Chart(
@@ -153,8 +141,8 @@ def build_chart(series: Series) -> Chart | None:
             _label_threshold(threshold) for threshold in series.thresholds if threshold not in drawn
         ),
         markers=_build_alert_markers(series, slot),
-        x_ticks=_build_time_ticks(windows, series.window, slot),
-        y_ticks=tuple(Tick(_compute_y(count, top_count), format_number(count)) for count in ticks),
+        x_ticks=build_time_ticks(windows, series.window, slot),
+        y_ticks=tuple(Tick(compute_y(count, top_count), format_number(count)) for count in ticks),
     )
 
 
@@ -166,18 +154,13 @@ def _build_bar(window: WindowShown, index: int, slot: float, top_count: int, ser
     css_class = _choose_bar_class(window, series.thresholds)
     height = _compute_bar_height(window, top_count, css_class)
     return Bar(
-        x=_round_percent((index + (1 - _BAR_WIDTH_SHARE) / 2) * slot),
-        width=_round_percent(slot * _BAR_WIDTH_SHARE),
-        y=_round_pixels(PLOT_TOP + PLOT_HEIGHT - height),
+        x=round_percent((index + (1 - _BAR_WIDTH_SHARE) / 2) * slot),
+        width=round_percent(slot * _BAR_WIDTH_SHARE),
+        y=round_pixels(PLOT_TOP + PLOT_HEIGHT - height),
         height=height,
         css_class=css_class,
         tooltip=_describe_window(window, series),
     )
-
-
-def _compute_y(count: int, top_count: int) -> float:
-    """Return the pixels from the top to a count, on an axis from 0 to `top_count`."""
-    return _round_pixels(PLOT_TOP + PLOT_HEIGHT * (1 - count / top_count))
 
 
 def _describe_window(window: WindowShown, series: Series) -> str:
@@ -188,27 +171,13 @@ def _describe_window(window: WindowShown, series: Series) -> str:
 
 def _compute_bar_height(window: WindowShown, top_count: int, css_class: str) -> float:
     """Return a bar's height in pixels, at least `_MIN_BREACH_HEIGHT` if the count is below a low threshold."""
-    height = _round_pixels(PLOT_HEIGHT * window.count / top_count)
+    height = round_pixels(PLOT_HEIGHT * window.count / top_count)
     return max(height, _MIN_BREACH_HEIGHT) if css_class.endswith("under") else height
 
 
 def _label_threshold(threshold: ThresholdShown) -> str:
     """Return a threshold in words, as `more than 20, 2 windows in a row`."""
     return f"{describe_threshold(threshold.bound, threshold.threshold)}{describe_run(threshold.for_windows)}"
-
-
-def _round_pixels(value: float) -> float:
-    return round(value, 1)
-
-
-def _round_percent(value: float) -> float:
-    return round(value, 3)
-
-
-def _choose_count_ticks(highest: int) -> tuple[int, ...]:
-    """Return round counts in equal steps, from 0 to the first that is at least `highest`: five at most."""
-    step = next(digit * 10**power for power in range(7) for digit in _STEP_DIGITS if digit * 10**power * 4 >= highest)
-    return tuple(range(0, -(-highest // step) * step + 1, step))
 
 
 def _choose_bar_class(window: WindowShown, thresholds: Sequence[ThresholdShown]) -> str:
@@ -268,8 +237,8 @@ def _build_bands(windows: Sequence[WindowShown], slot: float) -> tuple[Band, ...
         if index == len(windows) or windows[index].known is not windows[begin].known:
             if windows[begin].known in texts:
                 css_class, tooltip = texts[windows[begin].known]
-                width = _round_percent((index - begin) * slot)
-                bands.append(Band(_round_percent(begin * slot), width, css_class, tooltip))
+                width = round_percent((index - begin) * slot)
+                bands.append(Band(round_percent(begin * slot), width, css_class, tooltip))
             begin = index
     return tuple(bands)
 
@@ -283,7 +252,7 @@ def _build_threshold_lines(thresholds: Sequence[ThresholdShown], top_count: int)
     label_positions: list[float] = []
     lines = []
     for threshold in thresholds:
-        y = _compute_y(threshold.threshold, top_count)
+        y = compute_y(threshold.threshold, top_count)
         breach_top: float
         breach_bottom: float
         match threshold.bound:
@@ -302,7 +271,7 @@ def _build_threshold_lines(thresholds: Sequence[ThresholdShown], top_count: int)
                 y=y,
                 bound=threshold.bound,
                 breach_y=breach_top,
-                breach_height=_round_pixels(breach_bottom - breach_top),
+                breach_height=round_pixels(breach_bottom - breach_top),
                 label=_label_threshold(threshold),
                 label_y=label_y if has_room else None,
             )
@@ -335,36 +304,13 @@ def _build_alert_markers(series: Series, slot: float) -> tuple[AlertMarker, ...]
             )
             markers.append(
                 AlertMarker(
-                    x=_round_percent((index + 0.5) * slot),
+                    x=round_percent((index + 0.5) * slot),
                     symbol=ALERT_SYMBOLS[gravest.bound, gravest.state],
                     css_class=f"{gravest.state.lower()} {gravest.bound}",
                     tooltip=f"{format_window(window.start, series.window)}: {texts}",
                 )
             )
     return tuple(markers)
-
-
-def _build_time_ticks(windows: Sequence[WindowShown], length: Window, slot: float) -> tuple[Tick, ...]:
-    """Build the ticks of the time axis: every six hours for windows of 1 h, every day for 6 h, every Monday for 1 d.
-
-    About every second one is minor. A tick so near the right edge that its label would be cut is left out.
-    """
-    ticks = []
-    for index, window in enumerate(windows):
-        start, x = window.start, _round_percent(index * slot)
-        match length:
-            case Window.ONE_HOUR:
-                if start.hour == 0:
-                    ticks.append(Tick(x, "00:00", second_line=format_day(start)))
-                elif start.hour % 6 == 0:
-                    ticks.append(Tick(x, f"{start:%H:%M}", is_minor=start.hour != 12))
-            case Window.SIX_HOURS:
-                if start.hour == 0:
-                    ticks.append(Tick(x, f"{start.day} {start:%b}", is_minor=start.toordinal() % 2 == 1))
-            case Window.ONE_DAY:
-                if start.weekday() == 0:
-                    ticks.append(Tick(x, f"{start.day} {start:%b}", is_minor=start.isocalendar().week % 2 == 1))
-    return tuple(tick for tick in ticks if tick.position <= 97)
 
 
 def _describe_chart(series: Series, highest_count: int) -> str:
@@ -383,25 +329,3 @@ def _describe_chart(series: Series, highest_count: int) -> str:
         f"{name_flights(series.direction).capitalize()} {PER_WINDOW[series.window]}, {span}: {newest}"
         f"at most {format_number(highest_count)}; thresholds were passed {pluralize(fired, 'time')}."
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Sparkline:
-    """A small chart of numbers in a row, without axes."""
-
-    heights: tuple[float, ...]
-    """Heights of the bars in percent, one for each slot; 0 for a slot without a value."""
-    gaps: tuple[int, ...]
-    """Indexes of the slots that a gap in coverage touches."""
-    slots: int
-
-
-def build_sparkline(values: Sequence[int], slots: int, gaps: Sequence[int] = ()) -> Sparkline:
-    """Build a sparkline whose last value fills the last of `slots` slots; empty slots come first.
-
-    Heights are in percent of the highest value. `gaps`: indexes in `values`, of which there are at most `slots`.
-    """
-    top = max([*values, 1])
-    missing = slots - len(values)
-    heights = (0.0,) * missing + tuple(_round_pixels(100 * value / top) for value in values)
-    return Sparkline(heights, tuple(missing + gap for gap in gaps), slots)

@@ -12,9 +12,10 @@ from domain.interests import Direction
 from domain.windows import Window
 from streams.pages import wording
 from streams.pages.airport import AirportDetail, WindowCoverage
-from streams.pages.charts import build_chart, build_sparkline
+from streams.pages.charts import build_chart
 from streams.pages.explain import WINDOWS_PER_PAGE, InterestExplanation, describe_interest
 from streams.pages.overview import AIRPORTS_PER_PAGE, SHOWN_HOURS, SHOWN_SECONDS, Overview
+from streams.pages.sparklines import build_sparkline
 from streams.pages.worker import ProcessingGraph, WorkerState
 
 UPDATE_INTERVAL_S: Final = 2

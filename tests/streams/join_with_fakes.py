@@ -6,10 +6,11 @@ from typing import Any
 
 from chassis.clock import SystemClock
 from chassis.metrics import Metrics, ServiceIdentity
-from streams.agents import Join, Tables
+from streams.agents import Join
 from streams.join_state import JoinState
 from streams.metrics import StreamMetrics
 from streams.recent_activity import RecentActivity
+from streams.tables import Tables
 from tests.domain.logs import an_interest
 from tests.domain.test_rule import seen
 from tests.fakes.stream import Deed, FakeStream, FakeTable, FakeTopic, an_event

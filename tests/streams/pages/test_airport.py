@@ -26,8 +26,10 @@ from streams.pages.airport import (
     WindowShown,
     build_airport_detail,
 )
-from streams.pages.charts import PLOT_HEIGHT, PLOT_TOP, build_chart, build_sparkline
+from streams.pages.axes import PLOT_HEIGHT, PLOT_TOP
+from streams.pages.charts import build_chart
 from streams.pages.rendering import render_airport
+from streams.pages.sparklines import build_sparkline
 from tests.domain.logs import BASE, an_interest, compute_expected_alerts, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.events import interest_set, observed

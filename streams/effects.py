@@ -1,0 +1,88 @@
+"""The effects of folded events that are not done yet, and how records are sent until the broker has them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import structlog
+from aiokafka.errors import KafkaError
+from faust.exceptions import FaustError
+from faust.types import EventT
+
+from domain.alerts import Alert
+from streams.join_state import FoldResult
+from streams.messages import encode_alert
+from towerwatch.topics import ALERTS_RAISED, partition_of
+
+log = structlog.get_logger()
+
+Send = Callable[[bytes, bytes, int], Awaitable[Awaitable[object]]]
+"""A function that passes a record (key, value, partition) to the producer, and returns once the producer accepted it.
+
+The returned awaitable is done once the broker has the record. Both may raise KafkaError or FaustError.
+"""
+
+
+@dataclass(slots=True)
+class PendingEffects:
+    """The effects of up to 200 folded events, which are not done yet: dead letters, alerts and table writes.
+
+    `Join._fold_event` adds the effects of one event after the other; `Join._perform_effects` does them all together.
+    The fields are in the order in which the effects must be done.
+    """
+
+    epoch: int
+    """`JoinState.epoch` at the fold: the effects are invalid once the join state has another epoch."""
+    dead_letters: list[tuple[EventT[bytes], str, Exception]] = field(default_factory=list)
+    """Unusable events, each with its reason and its error."""
+    alerts: list[Iterable[tuple[Alert, datetime]]] = field(default_factory=list)
+    """For each folded event, its alerts, each with the time at which the event was published.
+
+    Only the last event's alerts may be a generator that builds them while they are sent.
+    """
+    history_entries: dict[bytes, tuple[EventT[bytes], bytes | None]] = field(default_factory=dict)
+    """By key of the history table, the event and the entry to write. Entry None: delete."""
+    table_entries: dict[tuple[str, bytes], tuple[EventT[bytes], bytes | None]] = field(default_factory=dict)
+    """By topic and key, the last event and the entry to write. Entry None: write the table's present entry again."""
+    results: list[FoldResult] = field(default_factory=list)
+    """Results of the folded events, which the join state in memory contains already."""
+    events: list[EventT[bytes]] = field(default_factory=list)
+    """Events to acknowledge when all effects are done: folded events and duplicates.
+
+    `Join._perform_effects` appends the events of the dead letters at its end.
+    """
+
+
+async def send_alerts(send: Send, alerts: tuple[tuple[Alert, datetime], ...]) -> None:
+    """Send alerts, each by its user's key to the user's partition, and wait until the broker has all of them.
+
+    Raises KafkaError or FaustError; then some of the alerts may have been sent.
+    """
+    sent = [
+        await send(
+            (user_id := str(alert.user_id)).encode(),
+            encode_alert(alert, cause_published_at),
+            partition_of(user_id, ALERTS_RAISED),
+        )
+        for alert, cause_published_at in alerts
+    ]
+    for confirmation in sent:
+        await confirmation
+
+
+async def retry_until_sent(send: Callable[[], Awaitable[None]]) -> None:
+    """Call `send` until it succeeds, with backoff (0.1 s to 10 s) and without a limit, also across rebalances.
+
+    Each KafkaError or FaustError is logged and retried, because without the broker the stream cannot continue. Other
+    errors are raised.
+    """
+    pause = 0.1
+    while True:
+        try:
+            await send()
+            return
+        except (KafkaError, FaustError) as error:
+            log.warning("join.broker_refused", error=type(error).__name__, again_in_s=pause)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, 10.0)
