@@ -359,7 +359,7 @@ def test_everything_can_be_reached_by_keyboard(chromium: Browser, workers) -> No
         assert stops[0][0] == "Skip to the content"
         assert all(style == "solid" and width >= 2 and visible for _, style, width, visible, _ in stops), stops
         reached = [text for text, *_ in stops]
-        for wanted in ("Airports", "StreamsProcess", "Graph", "Show", "Pause", "EGLL", "KJFK", "ZZZ9"):
+        for wanted in ("Airports", "Worker", "Graph", "Show", "Pause", "EGLL", "KJFK", "ZZZ9"):
             assert wanted in reached
         visited.page.reload()
         visited.page.keyboard.press("Tab")
