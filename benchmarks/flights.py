@@ -20,7 +20,7 @@ from sqlalchemy import insert
 
 from chassis.clock import ScaledClock
 from chassis.db.database import Database
-from chassis.db.outbox import OutboxRelay
+from chassis.db.outbox_relay import OutboxRelay
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.topics import ensure_topics
 from collector.interests import InterestRequest, InterestStore

@@ -5,7 +5,7 @@ from functools import partial
 
 from chassis import logs
 from chassis.db.migrations import SchemaUpgrade
-from chassis.db.outbox import OutboxRelay
+from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
 from chassis.kafka import ensure_topics_without_timeout
 from chassis.metrics import Metrics, ServiceIdentity

@@ -1,4 +1,4 @@
-"""The alerts that follow from a change of an airport's traffic.
+"""A change of an airport's traffic, and the range alerts that follow from it.
 
 All alerts follow from the traffic alone. So an event adds the difference between the alerts of the traffic before it
 and of the traffic after it, and no record of former alerts is needed: the same log gives the same alert ids, however
@@ -6,65 +6,19 @@ it was cut, repeated or interrupted.
 """
 
 from collections.abc import Container, Iterator, Mapping
-from datetime import datetime
 from typing import Final, NamedTuple, assert_never
 
-from domain.alerts import Alert, AlertState, Bound, compute_alert_id, list_thresholds
+from domain.alerts import Bound
 from domain.episodes import Lookback
-from domain.interests import Direction, Interest
-from domain.rule import (
-    ANY_THRESHOLD,
-    NO_HIGH,
-    NO_LOW,
-    NO_STATES,
-    THRESHOLDS_END,
-    StateRanges,
-    ThresholdRange,
-    find_first_window,
-    judge_high,
-    judge_low,
-)
+from domain.interests import Direction
+from domain.range_alerts import RangeAlert, find_high_alerts, find_low_alerts
+from domain.rule import ANY_THRESHOLD, NO_HIGH, NO_LOW, THRESHOLDS_END, ThresholdRange
 from domain.traffic import DAY_HOURS, DirectionTraffic, Traffic
 from domain.window_counts import WindowCounts
-from domain.windows import HOUR_S, Window, instant
+from domain.windows import HOUR_S, Window
 
 NO_TRAFFIC: Final = Traffic()
 """An airport's traffic before the first observation: no flights, no coverage."""
-
-
-class RangeAlert(NamedTuple):
-    """A new alert of one window, for all thresholds of one bound in a range.
-
-    It follows from the traffic after a change, and did not follow from the traffic before. Not every interest with such
-    a threshold has the alert: see `applies_to`.
-    """
-
-    number: int
-    """The window's number since 1970."""
-    bound: Bound
-    state: AlertState
-    thresholds: ThresholdRange
-    is_first: bool
-    """True: only for interests whose first window is `for_windows` - 1 before this window. False: only for interests
-    that began earlier."""
-    for_repeat: bool
-    """True: only for interests with `repeat`. False: for all."""
-    flights: int | None
-    """Flights in the window; None: the first count that breaches the threshold, because the window is still open."""
-    withdrawn_flights: int | None = None
-    """With WITHDRAWN: the count of the withdrawn alert. None: another state."""
-
-    def applies_to(self, first_window: int, for_windows: int, repeat: bool) -> bool:
-        """Return True if an interest with these values has the alert, provided that its threshold is in `thresholds`.
-
-        Returns False if the alert is only for interests with `repeat` and this one has none, or if the interest's first
-        window is wrong: it must be `for_windows` - 1 before the alert's window if `is_first`, else earlier than that.
-        Neither the threshold nor the window length is compared.
-        """
-        if self.for_repeat and not repeat:
-            return False
-        oldest = self.number - for_windows  # the window before the run
-        return first_window == oldest + 1 if self.is_first else first_window <= oldest
 
 
 class _ChangedRange(NamedTuple):
@@ -210,9 +164,9 @@ class TrafficChange:
         before, after = self._get_window_counts(direction, window)
         match bound:
             case Bound.HIGH:
-                return [*_find_high_alerts(before, after, number, for_windows)]
+                return [*find_high_alerts(before, after, number, for_windows)]
             case Bound.LOW:
-                return [*_find_low_alerts(before, after, number, for_windows)]
+                return [*find_low_alerts(before, after, number, for_windows)]
             case _:
                 assert_never(bound)
 
@@ -313,149 +267,3 @@ def _find_changed_hours(old: DirectionTraffic, new: DirectionTraffic) -> tuple[i
         changed = [at for at in range(DAY_HOURS) if earlier[at] != later[at]]
         hours += [day * DAY_HOURS + at for at in changed[:1] + changed[-1:]]
     return (min(hours), max(hours)) if hours else None
-
-
-def _find_high_alerts(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
-    """Yield the alerts of high thresholds in window `number` that follow from the counts now and did not then.
-
-    First for the interests that began earlier, then for those whose run can first be complete here (`is_first`); of
-    each FIRING, RESOLVED, STILL. An open window's alerts have no count. High alerts are never withdrawn.
-    """
-    for is_first in (False, True):
-        new = judge_high(now, number, for_windows, is_first)
-        if new is NO_STATES:
-            continue
-        old = judge_high(then, number, for_windows, is_first)
-        if new == old:
-            continue
-        window = now[number]
-        # An early high has the first count that breaches the threshold, whatever else came in the same batch.
-        count = window.flights if window.is_closed else None
-        for state, ranges in _subtract_states(new, old):
-            for thresholds in ranges:
-                yield RangeAlert(number, Bound.HIGH, state, thresholds, is_first, state is AlertState.STILL, count)
-
-
-def _find_low_alerts(then: WindowCounts, now: WindowCounts, number: int, for_windows: int) -> Iterator[RangeAlert]:
-    """Yield the alerts of low thresholds in window `number` that follow from the counts now and did not then.
-
-    First for the interests that began earlier, then for those whose run can first be complete here (`is_first`). For
-    each of the two: WITHDRAWN for thresholds that were FIRING or STILL then and are in breach no more (a
-    withdrawn STILL only for interests with `repeat`), then FIRING, RESOLVED, STILL.
-    """
-    for is_first in (False, True):
-        old = judge_low(then, number, for_windows, is_first)
-        new = judge_low(now, number, for_windows, is_first)
-        if new == old:
-            continue
-        count = now[number].flights
-        if old is not NO_STATES:
-            # Counts only grow, so the thresholds still in breach are higher than the thresholds no longer in breach.
-            breach_begin = THRESHOLDS_END if new is NO_STATES else min(new.firing.begin, new.still.begin)
-            withdrawn_count = then[number].flights
-            for breached, for_repeat in ((old.firing, False), (old.still, True)):
-                ended = ThresholdRange(breached.begin, min(breached.end, breach_begin))
-                if ended.begin < ended.end:
-                    yield RangeAlert(
-                        number,
-                        Bound.LOW,
-                        AlertState.WITHDRAWN,
-                        ended,
-                        is_first,
-                        for_repeat,
-                        count,
-                        withdrawn_count,
-                    )
-        for state, ranges in _subtract_states(new, old):
-            for thresholds in ranges:
-                yield RangeAlert(number, Bound.LOW, state, thresholds, is_first, state is AlertState.STILL, count)
-
-
-def _subtract_states(new: StateRanges, old: StateRanges) -> Iterator[tuple[AlertState, list[ThresholdRange]]]:
-    """Yield FIRING, RESOLVED and STILL, each with the (maybe no) thresholds in this state in `new` but not in `old`."""
-    yield AlertState.FIRING, _subtract_range(new.firing, old.firing)
-    yield AlertState.RESOLVED, _subtract_range(new.resolved, old.resolved)
-    yield AlertState.STILL, _subtract_range(new.still, old.still)
-
-
-def _subtract_range(new: ThresholdRange, old: ThresholdRange) -> list[ThresholdRange]:
-    """Return the parts of `new` that are not in `old`: none, one or two ranges."""
-    if new.begin >= new.end:
-        return []
-    if old.begin >= old.end or old.end <= new.begin or new.end <= old.begin:
-        return [new]
-    parts = (ThresholdRange(new.begin, old.begin), ThresholdRange(old.end, new.end))
-    return [part for part in parts if part.begin < part.end]
-
-
-def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Iterator[Alert]:
-    """Yield the new alerts of one interest after its airport's traffic changed, in the order of the windows.
-
-    Within a window HIGH comes before LOW. Windows before the interest's first are skipped. With `before` = NO_TRAFFIC:
-    all alerts so far, for an interest that was just set.
-    """
-    first = find_first_window(interest)
-    thresholds = list_thresholds(interest)
-    change, key = TrafficChange(before, after), (interest.direction, interest.window)
-    for number in change.list_affected_windows(*key, interest.for_windows):
-        if number < first:
-            continue  # before the interest is in effect
-        for bound, threshold in thresholds:
-            for range_alert in change.find_range_alerts(*key, number, interest.for_windows, bound):
-                begin, end = range_alert.thresholds
-                if begin <= threshold < end and range_alert.applies_to(first, interest.for_windows, interest.repeat):
-                    yield build_alert(interest, change, range_alert, threshold)
-
-
-def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAlert, threshold: int) -> Alert:
-    """Return the alert of one interest from a range alert that applies to it and holds its threshold (not checked).
-
-    Adds the alert's id, its episode (the id of the FIRING that began its breach, its own id for FIRING) and the counts
-    of the windows before. In an open window the count is `threshold` + 1, the first that breaches the threshold.
-    """
-    start = _compute_window_start(interest, range_alert.number)
-    own_id = compute_alert_id(interest.interest_id, interest.version, range_alert.bound, start, range_alert.state)
-    before, after = change.get_lookbacks(interest.direction, interest.window)
-    episode_id = own_id
-    if range_alert.state is not AlertState.FIRING:
-        lookback = before if range_alert.state is AlertState.WITHDRAWN else after
-        episode_start = _compute_window_start(interest, _find_episode_start(interest, lookback, range_alert, threshold))
-        episode_id = compute_alert_id(
-            interest.interest_id, interest.version, range_alert.bound, episode_start, AlertState.FIRING
-        )
-    return Alert(
-        alert_id=own_id,
-        interest_id=interest.interest_id,
-        user_id=interest.user_id,
-        version=interest.version,
-        airport=interest.airport,
-        direction=interest.direction,
-        window=interest.window,
-        window_start=start,
-        bound=range_alert.bound,
-        state=range_alert.state,
-        count=threshold + 1 if range_alert.flights is None else range_alert.flights,
-        threshold=threshold,
-        for_windows=interest.for_windows,
-        withdrawn_count=range_alert.withdrawn_flights,
-        earlier=after.list_earlier_counts(range_alert.number),
-        episode_id=episode_id,
-    )
-
-
-def _compute_window_start(interest: Interest, number: int) -> datetime:
-    """Return the start (UTC) of the interest's window `number`."""
-    return instant(number * interest.window.hours * HOUR_S)
-
-
-def _find_episode_start(interest: Interest, lookback: Lookback, range_alert: RangeAlert, threshold: int) -> int:
-    """Return the number of the window whose FIRING began the breach of a STILL, RESOLVED or WITHDRAWN alert.
-
-    `lookback`: for WITHDRAWN into the traffic before the change, else into the traffic after. A withdrawn FIRING began
-    its breach in its own window; every other breach fired in the last window of its first run of `for_windows`.
-    """
-    if range_alert.state is AlertState.WITHDRAWN and not range_alert.for_repeat:
-        return range_alert.number  # the withdrawn alert was FIRING: only STILL is limited to interests with `repeat`
-    # A breach needs `for_windows` consecutive windows, none before the interest's first; it fires in the last of them.
-    run_start = lookback.find_run_start(range_alert.bound, threshold, range_alert.number)
-    return max(run_start, find_first_window(interest)) + interest.for_windows - 1

@@ -12,7 +12,8 @@ from datetime import timedelta
 from typing import Final
 
 from domain.alerts import Alert
-from domain.changes import NO_TRAFFIC, compute_alerts
+from domain.changes import NO_TRAFFIC
+from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation, Traffic
 from domain.windows import HOUR_S, seconds

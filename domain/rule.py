@@ -3,7 +3,7 @@
 Its text is `docs/design.md` ("The alert rule"), its corners are in ADR 0014. The states of a window are the same for
 all interests that count the same flights, except for their thresholds. So the rule returns ranges of thresholds
 ("FIRING for all from 12 up to 30"), and the interests with such a threshold are found in a sorted index
-(`domain.threshold_index`), or a single interest is compared with the ranges (`domain.changes.compute_alerts`).
+(`domain.threshold_index`), or a single interest is compared with the ranges (`domain.interest_alerts.compute_alerts`).
 """
 
 from typing import Final, NamedTuple, assert_never

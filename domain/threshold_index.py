@@ -13,8 +13,9 @@ from typing import Final, NamedTuple, assert_never
 from uuid import UUID
 
 from domain.alerts import Bound, list_thresholds
-from domain.changes import RangeAlert, TrafficChange
+from domain.changes import TrafficChange
 from domain.interests import Direction, Interest
+from domain.range_alerts import RangeAlert
 from domain.rule import ThresholdRange, find_first_window, judge
 from domain.traffic import Traffic
 from domain.window_counts import WindowCounts

@@ -10,7 +10,8 @@ from typing import Final
 from uuid import UUID
 
 from domain.alerts import Alert
-from domain.changes import NO_TRAFFIC, TrafficChange, build_alert, compute_alerts
+from domain.changes import NO_TRAFFIC, TrafficChange
+from domain.interest_alerts import build_alert, compute_alerts
 from domain.interests import Direction, Interest
 from domain.threshold_index import InterestAlert, ThresholdIndex
 from domain.traffic import Day, HourlyCounts, Traffic

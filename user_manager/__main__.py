@@ -8,7 +8,7 @@ from typing import Any
 from chassis import logs
 from chassis.clock import SystemClock
 from chassis.db.migrations import SchemaUpgrade
-from chassis.db.outbox import OutboxRelay
+from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically

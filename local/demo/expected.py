@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from domain.alerts import Alert, AlertState
-from domain.changes import NO_TRAFFIC, compute_alerts
+from domain.changes import NO_TRAFFIC
+from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.windows import seconds

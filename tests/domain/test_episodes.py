@@ -5,8 +5,9 @@ from datetime import timedelta
 from hypothesis import given, settings
 
 from domain.alerts import AlertState, Bound, compute_alert_id
-from domain.changes import NO_TRAFFIC, TrafficChange, compute_alerts
+from domain.changes import NO_TRAFFIC, TrafficChange
 from domain.episodes import MAX_EARLIER_COUNTS
+from domain.interest_alerts import compute_alerts
 from domain.interests import Direction
 from domain.traffic import Coverage, Traffic
 from domain.windows import Window

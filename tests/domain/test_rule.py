@@ -6,7 +6,8 @@ from datetime import timedelta
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
-from domain.changes import NO_TRAFFIC, compute_alerts
+from domain.changes import NO_TRAFFIC
+from domain.interest_alerts import compute_alerts
 from domain.interests import MAX_FOR_WINDOWS, Direction, Interest
 from domain.traffic import LONGEST_INTERVAL_S, RETAINED_HOURS, Coverage, Observation, Traffic
 from domain.windows import HOUR_S, Window, seconds

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from domain.alerts import Alert
-from domain.changes import NO_TRAFFIC, TrafficChange, build_alert, compute_alerts
+from domain.changes import NO_TRAFFIC, TrafficChange
 from domain.explanation import judge_windows
+from domain.interest_alerts import build_alert, compute_alerts
 from domain.interests import Direction, Interest
 from domain.threshold_index import ThresholdIndex
 from domain.windows import Window

@@ -12,12 +12,11 @@ from chassis.db.outbox import (
     LEASE_S,
     MAX_ROUND_ROWS,
     Backlog,
-    LeaseEndingError,
     OutboxMessage,
     Sequence,
     SequencedMessage,
-    publish,
 )
+from chassis.db.outbox_relay import LeaseEndingError, publish
 from tests.chassis.db.outbox_service import NOW, Service, message, values
 
 
@@ -241,7 +240,7 @@ class FakeProducer:
 def test_no_batch_is_sent_when_the_lease_may_end_before_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The time is checked before each batch; the remaining batches are left to the next round."""
     clock = [100.0]
-    monkeypatch.setattr("chassis.db.outbox.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("chassis.db.outbox_relay.time.monotonic", lambda: clock[0])
     rows = [SequencedMessage(Sequence(number), OutboxMessage("events.v1", 0, b"", b"")) for number in range(20)]
     producer = FakeProducer(clock)
     with pytest.raises(LeaseEndingError):

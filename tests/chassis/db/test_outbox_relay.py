@@ -17,7 +17,8 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from sqlalchemy import MetaData, select
 
 from chassis.db.database import Database
-from chassis.db.outbox import Outbox, OutboxMessage, OutboxRelay
+from chassis.db.outbox import Outbox, OutboxMessage
+from chassis.db.outbox_relay import OutboxRelay
 from chassis.kafka import parse_sequence
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.topics import ensure_topics

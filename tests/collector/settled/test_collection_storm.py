@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from sqlalchemy import select
 
 from chassis.db.database import Database
-from chassis.db.outbox import OutboxRelay
+from chassis.db.outbox_relay import OutboxRelay
 from chassis.kafka import parse_sequence
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.interests import InterestStore

@@ -1,0 +1,86 @@
+"""The alerts of one interest, built from the range alerts that follow from a change of its airport's traffic."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from domain.alerts import Alert, AlertState, compute_alert_id, list_thresholds
+from domain.changes import TrafficChange
+from domain.episodes import Lookback
+from domain.interests import Interest
+from domain.range_alerts import RangeAlert
+from domain.rule import find_first_window
+from domain.traffic import Traffic
+from domain.windows import HOUR_S, instant
+
+
+def compute_alerts(interest: Interest, before: Traffic, after: Traffic) -> Iterator[Alert]:
+    """Yield the new alerts of one interest after its airport's traffic changed, in the order of the windows.
+
+    Within a window HIGH comes before LOW. Windows before the interest's first are skipped. With `before` = NO_TRAFFIC:
+    all alerts so far, for an interest that was just set.
+    """
+    first = find_first_window(interest)
+    thresholds = list_thresholds(interest)
+    change, key = TrafficChange(before, after), (interest.direction, interest.window)
+    for number in change.list_affected_windows(*key, interest.for_windows):
+        if number < first:
+            continue  # before the interest is in effect
+        for bound, threshold in thresholds:
+            for range_alert in change.find_range_alerts(*key, number, interest.for_windows, bound):
+                begin, end = range_alert.thresholds
+                if begin <= threshold < end and range_alert.applies_to(first, interest.for_windows, interest.repeat):
+                    yield build_alert(interest, change, range_alert, threshold)
+
+
+def build_alert(interest: Interest, change: TrafficChange, range_alert: RangeAlert, threshold: int) -> Alert:
+    """Return the alert of one interest from a range alert that applies to it and holds its threshold (not checked).
+
+    Adds the alert's id, its episode (the id of the FIRING that began its breach, its own id for FIRING) and the counts
+    of the windows before. In an open window the count is `threshold` + 1, the first that breaches the threshold.
+    """
+    start = _compute_window_start(interest, range_alert.number)
+    own_id = compute_alert_id(interest.interest_id, interest.version, range_alert.bound, start, range_alert.state)
+    before, after = change.get_lookbacks(interest.direction, interest.window)
+    episode_id = own_id
+    if range_alert.state is not AlertState.FIRING:
+        lookback = before if range_alert.state is AlertState.WITHDRAWN else after
+        episode_start = _compute_window_start(interest, _find_episode_start(interest, lookback, range_alert, threshold))
+        episode_id = compute_alert_id(
+            interest.interest_id, interest.version, range_alert.bound, episode_start, AlertState.FIRING
+        )
+    return Alert(
+        alert_id=own_id,
+        interest_id=interest.interest_id,
+        user_id=interest.user_id,
+        version=interest.version,
+        airport=interest.airport,
+        direction=interest.direction,
+        window=interest.window,
+        window_start=start,
+        bound=range_alert.bound,
+        state=range_alert.state,
+        count=threshold + 1 if range_alert.flights is None else range_alert.flights,
+        threshold=threshold,
+        for_windows=interest.for_windows,
+        withdrawn_count=range_alert.withdrawn_flights,
+        earlier=after.list_earlier_counts(range_alert.number),
+        episode_id=episode_id,
+    )
+
+
+def _compute_window_start(interest: Interest, number: int) -> datetime:
+    """Return the start (UTC) of the interest's window `number`."""
+    return instant(number * interest.window.hours * HOUR_S)
+
+
+def _find_episode_start(interest: Interest, lookback: Lookback, range_alert: RangeAlert, threshold: int) -> int:
+    """Return the number of the window whose FIRING began the breach of a STILL, RESOLVED or WITHDRAWN alert.
+
+    `lookback`: for WITHDRAWN into the traffic before the change, else into the traffic after. A withdrawn FIRING began
+    its breach in its own window; every other breach fired in the last window of its first run of `for_windows`.
+    """
+    if range_alert.state is AlertState.WITHDRAWN and not range_alert.for_repeat:
+        return range_alert.number  # the withdrawn alert was FIRING: only STILL is limited to interests with `repeat`
+    # A breach needs `for_windows` consecutive windows, none before the interest's first; it fires in the last of them.
+    run_start = lookback.find_run_start(range_alert.bound, threshold, range_alert.number)
+    return max(run_start, find_first_window(interest)) + interest.for_windows - 1
