@@ -55,8 +55,8 @@ def workers(kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    """Start a browser, or skip the test if no Chromium is installed."""
+def chromium(workers: tuple[StreamsProcess, StreamsProcess]) -> Iterator[Browser]:
+    """Start a browser after the workers, for its event loop runs in this thread; skip the test without Chromium."""
     require_installed()
     with running_browser() as browser:
         yield browser
