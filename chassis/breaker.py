@@ -65,9 +65,10 @@ class Breaker:
     """The end of the open period; meaningless unless the state is OPEN."""
 
     def admit_call(self, now: datetime) -> "Breaker | None":
-        """Return the breaker with one more call in flight, or None if no call may go out now.
+        """Return the breaker after admitting a call, or None if no call may go out now.
 
-        The first call after an open period is the probe, and makes the breaker half open. The caller must report the
+        A closed breaker admits every call and stays as it is. An open breaker whose time is over admits one call, the
+        probe, and becomes half open; until the probe's outcome it admits no other. The caller must report the
         outcome of every admitted call: `after_success`, `after_failure` or `after_abandoned_call`.
         """
         if self.state is BreakerState.CLOSED:

@@ -118,7 +118,9 @@ class CoveredInterval:
 
 
 class FlightQueries:
-    """The queries on stored flights; every method may raise DatabaseUnavailableError, and is thread-safe.
+    """Read-only queries on an airport's flights (coverage, pages, averages, operators), and the preview of an interest.
+
+    Every method may raise DatabaseUnavailableError, and is thread-safe.
 
     Methods that take a user raise NoSuchAirportError, and NoSuchInterestError for an airport that the user has no
     interest in: no user learns which airports others watch.

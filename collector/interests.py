@@ -100,8 +100,9 @@ class InterestStore:
     def _set_in_transaction(self, user_id: UUID, request: InterestRequest) -> tuple[Interest, bool]:
         """Create the interest as version 1, or store a request that differs as its next version, in one transaction.
 
-        Adds the events to the outbox that `set` describes, and returns what `set` returns. Raises InterestError, and
-        IntegrityError if another transaction has just inserted the same interest.
+        A new interest also requests a collection of its airport. Adds the events to the outbox that `set` describes,
+        and returns what `set` returns. Raises InterestError, and IntegrityError if another transaction has just
+        inserted the same interest.
         """
         now = self._clock.now()
         with self._database.transaction() as session:

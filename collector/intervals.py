@@ -19,7 +19,7 @@ CORRECTION_EXPIRES_AFTER: Final = 7 * DAY
 
 @dataclass(frozen=True, slots=True)
 class SourceLags:
-    """The delay after which the source has every flight."""
+    """The delays after which the source is taken to have every flight: of departures, and of a day of arrivals."""
 
     departures: timedelta
     """From the departure on."""

@@ -19,7 +19,7 @@ _MAX_MISTYPED_LENGTH: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class Airport:
-    """An airport that exists, with its codes, its place and its time zone."""
+    """An airport that exists: its ICAO and IATA codes, its name, its city and its time zone."""
 
     icao: str
     name: str

@@ -85,7 +85,10 @@ _BOUNDS: Final = tuple(Bound)
 
 
 class AlertState(StrEnum):
-    """The state of a threshold in a window, compared with the window before; a breach needs `for_windows` in a row."""
+    """What an alert reports of a threshold in a window: how it compares with the window before, or a withdrawal.
+
+    With `for_windows = n` a breach needs n windows in a row.
+    """
 
     FIRING = "FIRING"
     """A breach, and none before."""

@@ -301,7 +301,9 @@ class ThresholdIndex:
         for group, (bound, _), entries in self._iterate_entries():
             windows = WindowCounts(traffic, group.direction, group.window)
             if windows.closed_until is not None:
-                breaches[group.direction, group.window, bound] += _count_breaches(entries, group, bound, windows)
+                breaches[group.direction, group.window, bound] += _count_interests_in_breach(
+                    entries, group, bound, windows
+                )
         return {key: count for key, count in breaches.items() if count}
 
     def _iterate_entries(self) -> Iterator[tuple[ThresholdGroup, tuple[Bound, bool], _SortedEntries]]:
@@ -365,10 +367,13 @@ def _select_interests(
             yield InterestAlert(UUID(bytes=entry[_NUMBER_BYTES:]), group, range_alert, threshold)
 
 
-def _count_breaches(entries: _SortedEntries, group: ThresholdGroup, bound: Bound, windows: WindowCounts) -> int:
+def _count_interests_in_breach(
+    entries: _SortedEntries, group: ThresholdGroup, bound: Bound, windows: WindowCounts
+) -> int:
     """Return the number of interests in `entries` that are FIRING or STILL in the last closed window or the next one.
 
-    Each interest counts once, also if it is in breach in both windows. The next window is usually still open.
+    Each interest counts once, also if it is in breach in both windows, and only if it began early enough for a complete
+    run. The next window is usually still open.
     """
     last_closed = (windows.closed_until or 0) - 1
     places: dict[int, list[tuple[int, int]]] = {}

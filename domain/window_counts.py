@@ -69,7 +69,8 @@ class WindowCounts:
     def _count_window(self, number: int) -> WindowCount:
         """Return the flights of window `number` in all directions, and whether the window is covered, closed and lost.
 
-        The window is closed if all directions are covered to its end and no gap touches it, and lost if a gap does.
+        It is covered if all directions have any coverage at all (earlier windows never come here), closed if all
+        directions are covered to its end and no gap touches it, and lost if a gap touches it.
         """
         day, start = divmod(number * self._hours, DAY_HOURS)
         flights = 0

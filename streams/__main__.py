@@ -21,7 +21,7 @@ from chassis.settings import Settings
 from streams.app import SERVICE, create_app
 from streams.replay.replay import build_group_name, build_output_topic, replay
 from streams.replay.verify import compare
-from streams.settings import StreamsSettings
+from streams.settings import JoinSettings
 from towerwatch.topics import ALERTS_RAISED, CATALOGUE, FLIGHTS_OBSERVED, INTERESTS_CHANGED
 
 
@@ -50,7 +50,7 @@ def _run_worker() -> None:
 
     The process exits with status 2 if the settings are invalid.
     """
-    settings = load_settings_or_exit(SERVICE, StreamsSettings)
+    settings = load_settings_or_exit(SERVICE, JoinSettings)
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     run_worker(create_app(settings), settings, CATALOGUE)
 

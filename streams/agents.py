@@ -205,11 +205,12 @@ class Join:
         return batch.airport.encode(), self._join_state.fold_flights(sequence, batch)
 
     def _add_duplicate(self, event: EventT[bytes], key: bytes, effects: PendingEffects) -> None:
-        """Add a duplicate event to `effects`, and count it: its table entry is written again, then it is acknowledged.
+        """Add a duplicate event to `effects`, and count it: the entry that the table has for it is written once more.
 
-        An entry that `effects` already writes under this key stays, and is not written twice. The reason:
-        a table on disk may hold a write that its changelog lacks, because a killed worker wrote the table and did not
-        send the changelog record. Only the event itself comes again, and that entry makes it a duplicate.
+        Then the event is acknowledged; a duplicate raises no alert. An entry that `effects` already writes under this
+        key stays, and is not written twice. The reason: a table on disk may hold a write that its changelog lacks,
+        because a killed worker wrote the table and did not send the changelog record. Only the event itself comes
+        again, and that entry makes it a duplicate.
         """
         topic = event.message.topic
         effects.table_entries.setdefault((topic, key), (event, None))

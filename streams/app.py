@@ -21,7 +21,7 @@ from streams.join_state import JoinState
 from streams.metrics import StreamMetrics
 from streams.pages import serve_pages
 from streams.recent_activity import RecentActivity
-from streams.settings import StreamsSettings
+from streams.settings import JoinSettings
 from streams.tables import SequencedTable, Tables
 from towerwatch.topics import (
     ALERTS_DEAD_LETTER,
@@ -35,7 +35,7 @@ from towerwatch.topics import (
 SERVICE = "streams"
 
 
-def create_app(settings: StreamsSettings) -> faust.App:
+def create_app(settings: JoinSettings) -> faust.App:
     """Create the app, ready to be run by a worker: its tables, its agent, its metrics and its pages.
 
     Opens no connection. The join state discards its indexes with each rebalance and each recovery of a table.

@@ -7,8 +7,8 @@ from streams.entries import LONGEST_HISTORY_DAYS
 from streams.join_state import DEFAULT_HISTORY_DAYS
 
 
-class StreamsSettings(StreamSettings):
-    """The settings of a worker, read from the environment in `__main__`."""
+class JoinSettings(StreamSettings):
+    """The settings of a worker of the stream: those of every Faust worker, and how much history the pages have."""
 
     history_days: int = Field(default=DEFAULT_HISTORY_DAYS, ge=42, le=LONGEST_HISTORY_DAYS)
     """Days for which the pages can show the flights of closed windows; the judgement needs the last 41 days."""

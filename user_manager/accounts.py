@@ -219,7 +219,9 @@ class Accounts:
             return AuthenticatedUser(user.user_id, user.confirmed)
 
     def load_contacts(self, user_ids: Sequence[str]) -> list[Contact]:
-        """Return the contacts of these users, each once, in no particular order; unknown and invalid ids are left out.
+        """Return the contacts of these users: account, unsubscription link, and confirmation link if it may be mailed.
+
+        Each user comes once, in no particular order; unknown and invalid ids are left out.
 
         An invalid id is no error: one wrong id among many must not cost the others their mail. Raises
         TooManyUsersError for more than `MAX_CONTACTS_PER_CALL` ids.

@@ -217,7 +217,8 @@ class Registrations:
 def _load_confirmable_user(session: Session, link: ConfirmationLink, *, lock: bool = False) -> User:
     """Return the user whose address this link can confirm; `lock` locks the row.
 
-    Raises LinkOrphanedError, and LinkExpiredError if mail to the address bounced after the link was requested.
+    Raises LinkOrphanedError if the account is gone, and LinkExpiredError if the address is suppressed because mail to
+    it bounced after the link was requested.
     """
     user = load_linked_account(session, link.user_id, lock=lock)
     # The mail with this link was delivered before the server rejected the address: the link proves nothing any more.

@@ -18,7 +18,7 @@ from chassis.faust.app import iter_changelog_topics
 from chassis.kafka import SEQUENCE_HEADER
 from chassis.topics import TopicLike
 from streams.app import SERVICE, create_app
-from streams.settings import StreamsSettings
+from streams.settings import JoinSettings
 from towerwatch.topics import CATALOGUE
 
 _QUIET: Final = {"log_level": 0}
@@ -60,7 +60,7 @@ def find_changelog(table: str) -> str:
 
 def _list_changelogs() -> list[TopicLike]:
     """List the changelog topics of the stream's tables, by a new app of the stream that connects to nothing."""
-    settings = StreamsSettings(kafka_bootstrap_servers="localhost:1", data_dir=Path("nowhere"), web_port=1)
+    settings = JoinSettings(kafka_bootstrap_servers="localhost:1", data_dir=Path("nowhere"), web_port=1)
     app = create_app(settings)
     app.finalize()
     return list(iter_changelog_topics(app))

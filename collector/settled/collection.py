@@ -292,7 +292,7 @@ def _lock_cursor_for_correction(session: Session, call: ApiCall) -> CoverageRow:
 def _should_repeat_correction(
     session: Session, cursor: CoverageRow, interval: Interval, flights: Mapping[FlightKey, Flight]
 ) -> bool:
-    """Return True if stored flights are missing from the first answer of a correction, False if the answer stands.
+    """Return True if this is a correction's first answer and stored flights are missing from it, else False.
 
     An incomplete answer is stored all the same, and the correction is made once more. The second answer (the cursor's
     `incomplete_correction` is the interval's begin) stands, complete or not: the source removes some flights for good.

@@ -15,7 +15,7 @@ _TRIES: Final = re.compile(r"\bafter \d+ tries\b", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterCounts:
-    """The numbers of dead letters in a list: in all, requeued, repeated in a later one, by source topic and reason."""
+    """The numbers of dead letters in a list (in all, requeued, repeated, by topic and reason), as text or JSON."""
 
     letters: int
     """In all."""

@@ -269,10 +269,11 @@ class AlertDelivery:
         tried: bool = False,
         sealed: bool = False,
     ) -> None:
-        """Publish the mail's alerts to the retry topic, to be tried at `until`, and acknowledge their events.
+        """Move the mail's alerts and all other queued alerts of the user to the retry topic, to be tried at `until`.
 
-        All other queued alerts of the user are deferred with the mail, as untried: they could not be mailed before it,
-        and an event that stays in memory for many pauses would make the worker count as stuck. Alerts with a delivery
+        Records the deferral in the user's state, then acknowledges the events. The other alerts count as untried: they
+        could not be mailed before, and an event that stays in memory for many pauses would make the worker count as
+        stuck. Alerts with a delivery
         status are left out. An unsealed mail may become several records (`build_retries`).
 
         `alerts`: the undelivered alerts of the mail. `reason`: the metric label. `tried`: the mail counts as attempted.

@@ -53,7 +53,7 @@ class SmtpClientLike(Protocol):
 
 
 class EventTopics(Protocol):
-    """The topics for events that cannot be completed now: retries and dead letters.
+    """Publishes retries and dead letters, and reports whether this worker still owns an event's partition.
 
     Each publish method returns once the broker has the record, however long that takes.
     """

@@ -72,8 +72,8 @@ def _format_latest_state(alert: Alert) -> str:
 def _format_time_range(start: datetime, end: datetime, times: ReaderTimes) -> str:
     """Return [start, end) in UTC, and its start in the reader's time zone: "00:00–01:00 UTC (19:00 local)".
 
-    The date is shown where the hours alone could be mistaken for those of another day; then the local start has its
-    weekday if it is on another day. Whole days, and a zone equal to UTC, have no local time.
+    The date is shown unless the mail's own date makes it obvious (`ReaderTimes.is_date_obvious`); then the local start
+    has its weekday if it is on another day. Whole days, and a zone equal to UTC, have no local time.
     """
     obvious = times.is_date_obvious(start, end)
     utc = format_hours(start, end) if obvious else times.format_range(start, end)

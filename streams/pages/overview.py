@@ -45,8 +45,8 @@ class DirectionShown:
     """Seconds by which the watermark is behind the stack's clock. None: never covered."""
 
     @property
-    def last_hour_end(self) -> datetime | None:
-        """The end of the last hour in `hours`. None: never covered."""
+    def last_covered_hour_end(self) -> datetime | None:
+        """The watermark, rounded down to the hour: the end of the last covered hour. None: never covered."""
         if self.watermark is None:
             return None
         return Window.ONE_HOUR.start_of(datetime.fromisoformat(self.watermark))

@@ -9,14 +9,14 @@ from typing import Final
 from chassis.settings import Settings
 from collector.settings import CollectorSettings
 from notifier.settings import NotifierSettings
-from streams.settings import StreamsSettings
+from streams.settings import JoinSettings
 from tests.manifests.rendering import Pod, Rendered
 from user_manager.settings import UserManagerSettings
 
 SETTINGS: Final[Mapping[str, type[Settings]]] = {
     "user-manager": UserManagerSettings,
     "collector": CollectorSettings,
-    "streams": StreamsSettings,
+    "streams": JoinSettings,
     "notifier": NotifierSettings,
     "topics": Settings,
 }

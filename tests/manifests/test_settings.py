@@ -68,7 +68,7 @@ def test_the_check_finds_a_variable_that_is_not_read(overlays: dict[str, Rendere
     data = broken.find_resource("ConfigMap", "streams")["data"]
     data["WEBPORT"] = data.pop("WEB_PORT")
     assert list(_faults(broken, "streams")) == [
-        "WEBPORT is set, and StreamsSettings does not read it",
+        "WEBPORT is set, and JoinSettings does not read it",
         "WEB_PORT is needed and not set",
     ]
 

@@ -21,7 +21,7 @@ from chassis.topics import ensure_topics
 from local.kafka import Broker
 from streams import app as streams_app
 from streams.entries import encode_interest_entry
-from streams.settings import StreamsSettings
+from streams.settings import JoinSettings
 from streams.tables import SequencedTable
 from tests.fakes.stream import FakeEvent
 
@@ -29,7 +29,7 @@ from tests.fakes.stream import FakeEvent
 def make_table(data_dir: Path = Path("unused"), servers: str = "127.0.0.1:1", **settings: Any) -> SequencedTable:
     """Return the table of interests of a new app; its entries are small."""
     values = {"kafka_bootstrap_servers": servers, "web_port": 1, "data_dir": data_dir}
-    app = streams_app.create_app(StreamsSettings(**(values | settings)))
+    app = streams_app.create_app(JoinSettings(**(values | settings)))
     app.finalize()
     table = app.tables["interests"]
     assert isinstance(table, SequencedTable)

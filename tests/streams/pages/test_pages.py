@@ -49,7 +49,7 @@ from streams.pages.worker import (
     build_graph,
 )
 from streams.recent_activity import RecentActivity
-from streams.settings import StreamsSettings
+from streams.settings import JoinSettings
 from tests.domain.logs import BASE, an_interest
 from tests.domain.test_rule import seen
 from tests.streams.events import interest_set, observed
@@ -340,7 +340,7 @@ def _compute_luminance(colour: str) -> float:
 
 def test_importing_and_creating_the_app_opens_no_connection(tmp_path: Path) -> None:
     """The app connects and writes files only once a worker runs it."""
-    settings = StreamsSettings(kafka_bootstrap_servers="127.0.0.1:1", web_port=1, data_dir=tmp_path)
+    settings = JoinSettings(kafka_bootstrap_servers="127.0.0.1:1", web_port=1, data_dir=tmp_path)
 
     async def create() -> None:
         app = create_app(settings)
