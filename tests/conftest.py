@@ -1,6 +1,7 @@
 """Fixtures, Hypothesis profiles and the closing sentence of all tests."""
 
 import os
+from collections.abc import Generator
 
 import pytest
 from hypothesis import settings
@@ -17,8 +18,10 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "fresh")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what was skipped, and how to run it."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None]:
+    """Print what was skipped, and how to run it, below all that pytest prints."""
+    yield
     skipped = [report.longrepr[2] for report in terminalreporter.stats.get("skipped", ()) if report.longrepr]
     sentence = summarize_skips(skipped, sum(len(terminalreporter.stats.get(each, ())) for each in _OUTCOMES))
     if sentence is not None:

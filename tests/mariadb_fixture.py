@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 
 from tests.ports import HOST, free_port
 from tests.service_process import kill_with_parent
+from tests.skips import skip_unless_required
 from tests.waiting import eventually
 
 MISSING: Final = "no MariaDB server is installed: `apt-get install mariadb-server`, or set TOWERWATCH_MYSQL_URL"
@@ -87,9 +88,7 @@ def mariadb_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databas
 def require_installed() -> None:
     """Skip the test if no MariaDB server is installed; fail it if `TOWERWATCH_REQUIRE_MARIADB` is set."""
     if INSTALLED is None:
-        if os.environ.get("TOWERWATCH_REQUIRE_MARIADB"):
-            pytest.fail(MISSING)
-        pytest.skip(MISSING)
+        skip_unless_required("MARIADB", MISSING)
 
 
 @pytest.fixture

@@ -1,18 +1,16 @@
 """Prometheus' own programs, `promtool` among them, for tests."""
 
-import os
 import shutil
 import subprocess
 
-import pytest
+from tests.skips import skip_unless_required
 
 
 def find_program(name: str) -> str:
     """Return the path of a program of Prometheus; skip the test if it is not installed and not required."""
     found = shutil.which(name)
     if found is None:
-        assert "TOWERWATCH_REQUIRE_PROMTOOL" not in os.environ, f"{name} is not installed"
-        pytest.skip(f"{name} is not installed; it comes with Debian's package prometheus")
+        skip_unless_required("PROMTOOL", f"{name} is not installed (`apt-get install prometheus`)")
     return found
 
 

@@ -20,10 +20,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-import pytest
-
 from tests.fakes.tls import server_context
 from tests.ports import HOST, free_port
+from tests.skips import skip_unless_required
 from tests.waiting import eventually
 
 MISSING: Final = "Postfix is not installed (`apt-get install postfix`), or we are not root"
@@ -183,9 +182,7 @@ class Postfix:
 def running_postfix() -> Iterator[Postfix]:
     """Run Postfix during the block. Skips or fails the test if Postfix is not installed."""
     if INSTALLED is None:
-        if os.environ.get("TOWERWATCH_REQUIRE_POSTFIX"):
-            pytest.fail(MISSING)
-        pytest.skip(MISSING)
+        skip_unless_required("POSTFIX", MISSING)
     # Not in pytest's own folder, which only its owner can enter: Postfix runs as several users.
     with TemporaryDirectory(prefix="towerwatch-postfix-") as name:
         folder = Path(name)

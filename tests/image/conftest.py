@@ -1,7 +1,6 @@
 """Fixtures of the images, which are built once from a clean checkout."""
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.image.standin import ROOT, Builder, copy_clean_checkout, find_obstacle, parse_base_name
+from tests.skips import skip_unless_required
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,7 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
     """
     reason = find_obstacle()
     if reason:
-        sentence = f"THE IMAGE IS NOT PROVED: {reason}"
-        assert "TOWERWATCH_REQUIRE_IMAGE" not in os.environ, sentence
-        pytest.skip(sentence)
+        skip_unless_required("IMAGE", f"no image can be built here: {reason}")
     folder = tmp_path_factory.mktemp("image")
     context = folder / "checkout"
     copy_clean_checkout(context)

@@ -21,7 +21,7 @@ def find_obstacle() -> str | None:
     """Return why no image can be built here, or None if images can be built."""
     missing = [program for program in _PROGRAMS if shutil.which(program, path=_build_path()) is None]
     if missing:
-        return f"{', '.join(missing)} not installed (Debian has packages of these names)"
+        return f"{', '.join(missing)} not installed (`apt-get install {' '.join(missing)}`)"
     return None if os.geteuid() == 0 else "only root may make the base image"
 
 

@@ -4,13 +4,11 @@
 TOWERWATCH_REQUIRE_KUSTOMIZE is set.
 """
 
-import os
 import shutil
 from pathlib import Path
 
-import pytest
-
 from local.processes import ROOT
+from tests.skips import is_required, skip_unless_required
 
 _INSTALLED = ROOT / "build" / "tools"
 
@@ -18,8 +16,7 @@ _INSTALLED = ROOT / "build" / "tools"
 def _require(path: Path | None, what: str) -> Path:
     """Return the path of a tool; if it is not installed, skip the test, or fail if the tools are required."""
     if path is None or not path.exists():
-        assert "TOWERWATCH_REQUIRE_KUSTOMIZE" not in os.environ, f"{what} is not installed"
-        pytest.skip(f"{what} is not installed; `make tools` does it")
+        skip_unless_required("KUSTOMIZE", f"{what} is not installed (`make tools`, which needs Go)")
     return path
 
 
@@ -28,7 +25,7 @@ def find_kustomize() -> list[str]:
     if (_INSTALLED / "kustomize").exists():
         return [str(_INSTALLED / "kustomize"), "build"]
     for program, verb in (("kustomize", "build"), ("kubectl", "kustomize")):
-        if "TOWERWATCH_REQUIRE_KUSTOMIZE" not in os.environ and (path := shutil.which(program)):
+        if not is_required("KUSTOMIZE") and (path := shutil.which(program)):
             return [path, verb]
     return [str(_require(None, "kustomize")), "build"]
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.skips import skip_unless_required
 
 INSTALLED: Final = (
     os.environ.get("TOWERWATCH_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -32,9 +33,7 @@ PHONE: Final = {"width": 390, "height": 844}
 def require_installed() -> None:
     """Skip the test if no Chromium is installed, or fail the test if a Chromium is required."""
     if INSTALLED is None:
-        if os.environ.get("TOWERWATCH_REQUIRE_CHROMIUM"):
-            pytest.fail(MISSING)
-        pytest.skip(MISSING)
+        skip_unless_required("CHROMIUM", MISSING)
 
 
 @contextmanager
