@@ -1,4 +1,4 @@
-"""Kafka clients: the producer's configuration, the sequence header, and waiting for the broker."""
+"""Kafka clients: start a producer, stop a consumer, parse the sequence header, create topics without a timeout."""
 
 import asyncio
 from collections.abc import Iterable, Mapping

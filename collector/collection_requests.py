@@ -1,4 +1,4 @@
-"""Requests for a collection at once, from any replica to the leader."""
+"""Requests for an immediate collection, which any replica sends to the leader."""
 
 from chassis.db.database import Database
 from collector.errors import NoSuchAirportError

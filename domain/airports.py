@@ -50,7 +50,10 @@ def _load_airports_by_iata() -> dict[str, Airport]:
 
 
 def find_airport(icao: str) -> Airport | None:
-    """Return the airport with an upper-case ICAO code, or None if no airport has it. The first call reads the table."""
+    """Return the airport with this upper-case ICAO code, or None if no airport has it.
+
+    The first call reads the table.
+    """
     return _load_airports().get(icao)
 
 

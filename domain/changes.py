@@ -2,7 +2,7 @@
 
 All alerts follow from the traffic alone. So an event adds the difference between the alerts of the traffic before it
 and of the traffic after it, and no record of former alerts is needed: the same log gives the same alert ids, however
-it was cut, repeated or interrupted.
+it was batched, repeated or interrupted.
 """
 
 from collections.abc import Container, Iterator, Mapping

@@ -1,7 +1,7 @@
 """The history that an alert carries: the counts of the windows before its own, and the start of its breach.
 
-Both are the same for all interests that count the same flights (the second: and have the same threshold), so each is
-computed once and shared by the alerts of all these interests.
+Both are the same for all interests that count the same flights (the start: only with the same threshold, too), so each
+is computed once and shared by the alerts of all these interests.
 """
 
 from typing import Final

@@ -1,6 +1,6 @@
 """The alert rule: the states that follow from the counts of windows, for ranges of thresholds.
 
-Its text is `docs/design.md` ("The alert rule"), its corners are in ADR 0014. The states of a window are the same for
+Its text is `docs/design.md` ("The alert rule"), its edge cases are in ADR 0014. The states of a window are the same for
 all interests that count the same flights, except for their thresholds. So the rule returns ranges of thresholds
 ("FIRING for all from 12 up to 30"), and the interests with such a threshold are found in a sorted index
 (`domain.threshold_index`), or a single interest is compared with the ranges (`domain.interest_alerts.compute_alerts`).
@@ -58,16 +58,16 @@ def judge(bound: Bound, windows: WindowCounts, number: int, for_windows: int, is
 
 
 def judge_high(windows: WindowCounts, number: int, for_windows: int, is_first: bool) -> StateRanges:
-    """Return the states of all high thresholds in window `number`, by its run: the last `for_windows` windows.
+    """Return the states of all high thresholds in window `number`, from the `for_windows` windows up to it (its run).
 
-    FIRING: all windows of the run breach the threshold, and the run that ended one window earlier did not; STILL: both
-    runs do; RESOLVED (closed windows only): the earlier run did. NO_STATES before coverage, or while a window before
-    this one that the comparison needs is open.
+    FIRING: all windows of the run breach the threshold, and the run that ended one window earlier does not; STILL: both
+    runs do; RESOLVED (closed windows only): the earlier run does and this one does not. NO_STATES before coverage, or
+    while the comparison needs an earlier window that is still open.
 
     `is_first`: True for the interests whose first window is `for_windows` - 1 before this window, so that a run can be
     complete here for the first time; the window before their first one counts as no breach. A gap hides flights but
     cannot undo the counted flights, so a window that a gap touches may still fire (ADR 0003); such a window never
-    resolves, and for its neighbours its count is unknown and no breach.
+    resolves, and in the runs of other windows it counts as no breach.
     """
     window = windows[number]
     if not window.is_covered:

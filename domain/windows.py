@@ -41,5 +41,5 @@ def seconds(instant: datetime) -> int:
 
 
 def instant(seconds_since_epoch: int) -> datetime:
-    """Return the aware UTC datetime of `seconds_since_epoch` seconds after 1970."""
+    """Return the aware UTC datetime that is `seconds_since_epoch` seconds after 1970-01-01T00:00:00Z."""
     return EPOCH + timedelta(seconds=seconds_since_epoch)

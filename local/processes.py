@@ -1,7 +1,8 @@
 """The supervisor of the local stack's processes: starts them from the Procfile, restarts them, and stops them.
 
-Every process is a session of its own, so that a Ctrl-C reaches it only through us, and its children end with it. On
-Linux a process also ends when we are killed; the next start finds other leftovers in `processes.json`.
+Every process is a session of its own, so that a Ctrl-C reaches it only through the supervisor, and its children end
+with it. On Linux a process also ends when the supervisor is killed; the next start finds other leftovers in
+`processes.json`.
 """
 
 import contextlib

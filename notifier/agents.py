@@ -1,4 +1,4 @@
-"""The three agents of the notifier, and the topics for retries and dead letters. No failure leaves an agent's loop."""
+"""The three agents of the notifier, and the topics for retries and dead letters. No error ends an agent's loop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,7 @@
-"""The stream's only agent. It reads both input topics: two agents would need a lock for each airport."""
+"""The stream's only agent, which joins flight events with interests.
+
+It reads both input topics: two agents would need a lock for each airport.
+"""
 
 import asyncio
 import time
@@ -34,11 +37,11 @@ _YIELD_AFTER_S: Final = 0.005
 class Join:
     """The agent that joins flight events with interests: it publishes alerts, writes tables and acknowledges events.
 
-    The order of the three steps is fixed, so that a crash between two steps repeats alerts with the same ids and loses
-    no alert: the broker has the alerts; the broker has the state that makes the event a duplicate; the event is
-    acknowledged. Events that already wait in the queue take each step together, while the next events are folded:
-    otherwise every event would wait for the broker alone. So `run` starts two tasks, joined by a queue of
-    `PendingEffects`: one folds events, the other performs their effects.
+    Each step begins only when the one before is complete: the broker has the alerts; the broker has the table writes,
+    which make the event a duplicate; the event is acknowledged. So a crash between two steps repeats alerts with the
+    same ids, and loses none. Events that wait in the queue are processed as one batch, with one wait for the broker at
+    each step, while the next events are folded. So `run` starts two tasks, joined by a queue of `PendingEffects`: one
+    folds events, the other performs their effects.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""The effects of folded events that are not done yet, and how records are sent until the broker has them."""
+"""The effects of folded events that are not done yet, and sending that repeats until the broker has the records."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable

@@ -1,4 +1,4 @@
-"""The state of the join, where the two inputs meet: the result of each event, its alerts and its table entries.
+"""The state of the join of the two inputs: the result of each event, its alerts and its table entries.
 
 Without side effects on the tables: the module reads them and returns what to send and what to write, so that the agent
 can send first and write afterwards. The indexes in memory are derived from the tables and may be discarded at any time.

@@ -1,7 +1,7 @@
 """Idempotency of requests: a request with the same key and the same body is executed once and gets the same answer.
 
-After draft-ietf-httpapi-idempotency-key-header. The record commits in the same transaction as the request's effect, so
-a crash leaves no state in between: "still in flight" is the database's own lock on the key.
+It follows draft-ietf-httpapi-idempotency-key-header. The record commits in the same transaction as the request's
+effect, so a crash leaves no state in between: "still in flight" is the database's own lock on the key.
 
 An answer holds a token, which is never stored in clear: the answer is encrypted with a key derived from the service's
 own secret and the idempotency key, of which only a digest is stored.

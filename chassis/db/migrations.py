@@ -156,7 +156,7 @@ def run_migrations(schema: MetaData) -> None:
 
 
 def create_table(name: str, *parts: SchemaItem) -> None:
-    """Create a table unless it exists; create its indexes by steps of their own."""
+    """Create a table unless one of this name exists. Indexes do not belong in `parts`: call `create_index` for each."""
     if not inspect(op.get_bind()).has_table(name):
         op.create_table(name, *parts, **TABLE_OPTIONS)
 
@@ -168,7 +168,10 @@ def create_index(name: str, table: str, *columns: str) -> None:
 
 
 def add_column(table: str, column: Column[Any]) -> None:
-    """Add a nullable column unless its name exists; fill it afterwards, then call `require_not_null` if needed."""
+    """Add a nullable column unless the table has one of this name.
+
+    If it must be NOT NULL, fill it, then call `require_not_null`.
+    """
     if column.name not in _load_nullability(table):
         op.add_column(table, column)
 

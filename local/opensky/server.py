@@ -1,16 +1,16 @@
-"""OpenSky's REST API over a timetable: requests in, JSON out.
+"""OpenSky's REST API over a timetable: handlers that answer with JSON.
 
 Faithful to OpenSky's REST documentation of July 2026, to its official Python client and to what its maintainers said in
 forum and issues:
 
 - bounds are inclusive; nothing found is a 404 with an empty body; spent credits are a 429 with the header
   `X-Rate-Limit-Retry-After-Seconds`, in seconds of the server's clock;
-- departures are known at once, while the flight is in the air as last seen now and without an arrival airport;
+- departures are known at once: a flight in the air has the present time as `lastSeen`, and no arrival airport;
 - arrivals, all flights, and the flights of one aircraft come from a nightly batch: nothing of today. The last two hold
   only flights that began and ended in the interval;
 - the order of a flight's keys is part of the contract: the official client reads the values by position.
 
-Invented are the distances and the counts of candidate airports: always the same for the same flight, and meaningless.
+The distances and the counts of candidate airports are invented: always the same for the same flight, and meaningless.
 """
 
 import re

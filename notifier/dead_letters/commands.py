@@ -152,17 +152,17 @@ async def show_dead_letter(bootstrap_servers: str, record_id: RecordId) -> int:
 async def requeue_dead_letters(
     bootstrap_servers: str, wanted: Sequence[RecordId] | DeadLetterFilter, now: datetime, *, dry_run: bool
 ) -> int:
-    """Publish the alerts of dead letters to alerts.raised.v1 again, and note in the dead-letter topic that it was done.
+    """Publish the alerts of dead letters to alerts.raised.v1 again, and record each requeue in the dead-letter topic.
 
     `wanted`: ids of dead letters, also of those that were requeued before, or a filter, which matches only those that
-    were not. Prints a line for each dead letter once the broker has its alerts and its note, then the numbers; the
+    were not. Prints a line for each dead letter once the broker has its alerts and its note, then the totals; the
     reason why a dead letter cannot be requeued and ids without a dead letter go to stderr. `dry_run`: publishes
     nothing, and prints the same lines with "would be requeued".
 
     Repeating the command mails no alert twice, since the notifier stores the ids of mailed alerts. Returns the exit
     status: 1 if a dead letter is missing or cannot be requeued, else 0. Raises DeadLettersUnreadableError, also if
-    alerts.raised.v1 is missing or has another number of partitions than expected (not in a dry run), and
-    BrokerUnreachableError.
+    alerts.raised.v1 is missing or has another number of partitions than expected (not in a dry run),
+    BrokerUnreachableError, and KafkaError if the broker refuses a record.
     """
     async with _open_dead_letters(bootstrap_servers) as (topic, partitions):
         if not dry_run and partitions.get(ALERTS_RAISED.name) != ALERTS_RAISED.partitions:

@@ -1,1 +1,1 @@
-"""The delivery of mails, from a queued alert to a sent mail: dispatch, batching, deliver, retries, store."""
+"""The delivery of mails: alerts are queued per user and mailed together; each confirmation has a mail of its own."""

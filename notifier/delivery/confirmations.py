@@ -135,14 +135,14 @@ class ConfirmationDelivery:
     async def _deliver_with_retries(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:
         """Attempt the mail, with a backoff between attempts, until the request is mailed, dropped or dead-lettered.
 
-        Returns True then; False if the attempts stopped because the worker drains or the partition is revoked: its next
-        owner handles the event. Each attempt requests the contact anew, so that the request is dropped once the user is
-        deleted or confirmed.
+        Returns True then; False if the attempts stopped because the worker drains or the partition is revoked: the
+        partition's next owner handles the event. Each attempt requests the contact anew, so that the request is dropped
+        once the user is deleted or confirmed.
 
         A permanent failure dead-letters the event at once; if the address does not exist, user_manager is notified.
-        During an outage that affects all mails the attempts continue for the lifetime of the request, since they delay
-        nobody. A request whose own recipient is refused gets MAX_CONFIRMATION_ATTEMPTS; its user can request another
-        mail. A pause lasts at least until the failure's `retry_at`.
+        During an outage that affects all mails the attempts continue for the lifetime of the request, since no other
+        mail could be sent meanwhile. A request whose own recipient is refused gets MAX_CONFIRMATION_ATTEMPTS; its user
+        can request another mail. A pause lasts at least until the failure's `retry_at`.
         """
         task = _get_current_task()
         requested_at = datetime.fromtimestamp(event.message.timestamp, UTC)

@@ -109,7 +109,7 @@ class AlertDelivery:
             return None
 
     async def _check_and_attempt(self, mail: PlannedMail) -> datetime | None:
-        """Drop a mail that was sent before, dead-letter expired batches, defer above the hourly limit; else attempt it.
+        """Drop a mail that was sent before, dead-letter expired batches, defer above the hourly limit; else send it.
 
         Does nothing if the partitions are revoked. First deletes the dead-lettered status of requeued alerts. A mail is
         also dropped if all of its alerts have a delivery status; the events of a dropped mail are acknowledged. A mail
@@ -271,14 +271,14 @@ class AlertDelivery:
     ) -> None:
         """Move the mail's alerts and all other queued alerts of the user to the retry topic, to be tried at `until`.
 
-        Records the deferral in the user's state, then acknowledges the events. The other alerts count as untried: they
-        could not be mailed before, and an event that stays in memory for many pauses would make the worker count as
-        stuck. Alerts with a delivery
-        status are left out. An unsealed mail may become several records (`build_retries`).
+        Records the deferral in the user's state, then acknowledges the events. The other alerts are moved, too: they
+        could not be mailed before this mail, and an event that stays in memory for many pauses would make the worker
+        count as stuck. This deferral is no attempt of theirs. Alerts with a delivery status are left out. An unsealed
+        mail may become several records (`build_retries`).
 
         `alerts`: the undelivered alerts of the mail. `reason`: the metric label. `tried`: the mail counts as attempted.
-        `sealed`: the mail server may have the mail, so its alerts stay in flight in the user's state. Counts
-        one deferred mail. Raises TooLargeToWaitError.
+        `sealed`: the mail server may have the mail, so its alerts stay in flight in the user's state. Counts one
+        deferred mail. Raises TooLargeToWaitError.
         """
         other_batches = self._queue.list_other_batches(mail)
         deferred = (*mail.batches, *chain.from_iterable(other_batches))

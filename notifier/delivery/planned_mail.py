@@ -1,4 +1,4 @@
-"""What the store and the events tell of a planned mail: its events, its ids, and which of its alerts are delivered.
+"""Functions on a planned mail: its events, its ids, and which of its alerts the store has as delivered.
 
 An alert counts as delivered once the store has a status of it, mailed or dead-lettered; until then it is open.
 """

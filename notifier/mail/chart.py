@@ -250,7 +250,7 @@ class _ChartPainter:
             self._image.paste(rendered.shades, at, rendered.mask)
 
     def _to_pixels(self, value: float) -> int:
-        """Return a page's measure in pixels of the image."""
+        """Convert a length or position in pixels of the page to whole pixels of the image."""
         return round(value * _SCALE)
 
 

@@ -86,12 +86,13 @@ def compose_alerts_mail(
 ) -> EmailMessage:
     """Return one mail, with subject, headers, text, HTML page and charts, that reports one or several alerts of a user.
 
-    Several alerts are grouped by airport and threshold, with a chart for up to six thresholds; one alert (after
-    duplicates are removed) has the subject and templates of a single alert. Each alert has a header X-Towerwatch-Alert.
+    Several alerts are grouped by airport and threshold, with a chart for up to six thresholds; if only one remains
+    without duplicates, the mail has the subject and templates for a single alert. Each alert has a header
+    X-Towerwatch-Alert.
 
-    `alerts`: at least one, all of this user, in any order; duplicates are reported once. `cause_published_at`: of the
-    alert that has waited longest. The Message-ID depends on the set of alerts alone. Raises PermanentlyRefused for an
-    invalid address, and ValueError without alerts.
+    `alerts`: at least one, all of this user, in any order; duplicates are reported once. `cause_published_at`: when the
+    event was published that caused the alert that has waited longest. The Message-ID depends on the set of alerts and
+    the sender's domain alone. Raises PermanentlyRefused for an invalid address, and ValueError without alerts.
     """
     summaries = group_by_threshold({each.alert_id: each for each in alerts}.values())
     if not summaries:

@@ -100,14 +100,14 @@ class SmtpClient:
         address in From; empty: no bounces).
 
         `before_content` is awaited when the server is ready for the content (354), before its first byte is written:
-        until it returns, the server certainly has not accepted the mail, even if this process is killed. Meanwhile the
-        mail occupies its connection, on which the server waits for some minutes; if the server gives up waiting, this
-        raises TemporarilyRefused or MailServerUnavailable. `before_content` is called at most once for each connection
-        that is tried; its own errors are raised unchanged.
+        until `before_content` returns, the server certainly has not accepted the mail, even if this process is killed.
+        Meanwhile the mail occupies its connection, on which the server waits for some minutes; if the server gives up
+        waiting, this raises TemporarilyRefused or MailServerUnavailable. `before_content` is called at most once, also
+        if a second connection is tried; its own errors are raised unchanged.
 
         Raises TemporarilyRefused (LostAfterData if the server may have accepted the mail), PermanentlyRefused
-        (HardBounce if the address is at fault) or MailServerUnavailable. While the breaker admits no mail,
-        MailServerUnavailable comes at once, with the time of the next attempt.
+        (HardBounce if the address is at fault) or MailServerUnavailable. While the breaker admits no mail, this raises
+        MailServerUnavailable at once, with the time of the next attempt.
         """
         self._require_admission()  # first: serializing and signing a mail costs more than rejecting it
         envelope = Envelope.of(mail, envelope_from, self._sign)

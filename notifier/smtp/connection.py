@@ -181,11 +181,11 @@ class SmtpConnection:
         """Send a mail: MAIL, RCPT and DATA, `before_content`, and the content; return once the server has accepted it.
 
         Sends the commands together if the server has PIPELINING. Encodes the content in seven bits if the server lacks
-        8BITMIME. The server cannot accept the mail before `before_content` is called, at most once.
+        8BITMIME. `before_content` is called at most once; the server cannot accept the mail before it returns.
 
         Raises SmtpCommandFailed, the errors of `before_content`, and PermanentlyRefused for an address that needs
         SMTPUTF8 on a server without it. The connection stays open after success and after a failure that concerns this
-        mail alone; after any other failure, also a lost reply or a cancellation, it is closed.
+        mail alone; after any other failure, also a protocol error, a lost reply or a cancellation, it is closed.
         """
         content = envelope.content
         if envelope.needs_8bitmime and not envelope.needs_smtputf8 and "8bitmime" not in self._extensions:

@@ -219,13 +219,13 @@ class PageResponder:
     async def answer_for_interest(
         self, request: Request, text: str, answer_here: Callable[[Interest], Response]
     ) -> Response:
-        """Return the response about an interest: from `answer_here` if this worker owns its airport, else from another.
+        """Return the response about an interest: this worker's (`answer_here`) if it owns the airport, else another's.
 
         `text`: the interest's id as requested. The id does not contain the airport: this worker searches its own
-        airports, then requests all other workers in parallel and returns the first response with status 200. A
-        request from another worker is answered from this worker's airports alone. Raises PageError: 404 for an
+        airports, then sends the request to all other workers in parallel and returns the first response with status
+        200. A request from another worker is answered from this worker's airports alone. Raises PageError: 404 for an
         invalid id, or if every worker reports that it does not have the interest; 502 if no worker has found the
-        interest and some worker is not ready or did not respond.
+        interest and some worker is not ready, did not respond, or responded with neither 200 nor 404.
         """
         try:
             interest_id = UUID(text)

@@ -97,13 +97,13 @@ def build_output_topic(name: str) -> Topic:
 
 
 async def replay(bootstrap_servers: str, output: Topic, group: str, replication_factor: int) -> ReplayCounts:
-    """Compute every alert from the beginning of the log to its present end, send the alerts to `output`, count them.
+    """Compute every alert from the beginning of the log to its present end, send them to `output`, return the counts.
 
     Creates `output` (with `replication_factor`) if it is missing; else it must be empty. The partitions are replayed
     one after the other. When the broker has all alerts of a partition, `group` commits the offsets up to which the
     partition was read: a group without a commit for some partition belongs to a replay that was interrupted. Raises
-    ReplayRefusedError if the group or the topic is in use, LogUnreadableError, BrokerUnreachableError,
-    TopicMismatchError, TopicRefusedError, or KafkaError.
+    ReplayRefusedError if the group is a service's, has members or committed offsets, or if `output` holds records;
+    LogUnreadableError, BrokerUnreachableError, TopicMismatchError, TopicRefusedError, or KafkaError.
     """
     begun_at = time.monotonic()
     async with open_admin_client(bootstrap_servers) as admin:

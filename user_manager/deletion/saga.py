@@ -99,10 +99,10 @@ class Deletions:
         """Delete the account with this address and all data about its owner: execute the first two steps. Idempotent.
 
         Records the deletion first, so that it survives a stop of the process. Returns None if the deletion is complete
-        for the person; the deletion's id if the background task will complete it. Blocks on the collector, but holds no
+        for the user; the deletion's id if the background task will complete it. Blocks on the collector, but holds no
         database lock meanwhile. Raises TokenUnknownError, NotYoursError, AccountUnknownError,
         CollectorUnavailableError, CollectorRefusedError: then the account is unchanged. Raises DatabaseUnavailableError
-        if even that is unknown.
+        if it is unknown whether the deletion was recorded or cancelled: the background task may then still complete it.
         """
         deletion = self._begin(token, email)
         if deletion.step is DeletionStep.DELETE_INTERESTS:

@@ -29,10 +29,11 @@ _CHANGELOG_BATCH: Final = 500
 
 
 class StreamConsumer(Consumer):
-    """Faust's consumer with corrected commits and faster recovery; set it as `Consumer` of an app's transport.
+    """Faust's consumer, corrected in its commits and made faster; set it as `Consumer` of an app's transport.
 
     It holds an `OffsetTracker` for each partition of events, so that no offset is committed before all earlier events
-    are acknowledged. Changelog records go to the recovery in lists, and not through Faust's queue.
+    are acknowledged. It applies changelog records in batches, not through Faust's queue, and delivers events without a
+    task each.
     """
 
     logger = FAUST_LOG
@@ -136,10 +137,10 @@ class StreamConsumer(Consumer):
         """Wait until one of some coroutines is done, as Faust does, but run the first one at once, without a task.
 
         If the first coroutine ends without waiting, the others are closed and never run, and the result contains the
-        first alone, or only that the consumer stops. Otherwise all are waited for by Faust's own method. Raises what
-        the first coroutine raises. Faust calls this to wait until a message is delivered or the flow stops. Most
-        messages are delivered without waiting; only when a buffer is full are the three tasks of Faust's own method
-        worth their cost.
+        first alone, or only that the consumer stops. Otherwise Faust's own method waits until any of them is done.
+        Raises what the first coroutine raises. Faust calls this to wait until a message is delivered or the flow stops.
+        Most messages are delivered without waiting; the tasks of Faust's own method are needed only when a buffer is
+        full.
         """
         first, *others = coros
         if not isinstance(first, Coroutine):
@@ -167,12 +168,12 @@ def _close_coroutines(coros: Iterable[WaitArgT]) -> None:
 class _ConsumerThread(AIOKafkaConsumerThread):
     """Faust's consumer thread, whose fetches return only records of partitions that are not paused.
 
-    Faust checks the partitions once, when a fetch begins. But a fetch lasts up to a second: past the end of a recovery,
-    and through a rebalance into the next assignment. By then all its partitions are paused, and aiokafka takes an empty
-    list of partitions to mean all of them. Faust discards the records that are fetched in this way, and seeks back only
-    to the committed offset. Where nothing is committed yet, all these events are skipped: the worker's position is
-    behind them, and with the next event it acknowledges them unread. A changelog that is skipped in this way is
-    recovered in part, or its recovery never ends.
+    Faust checks the partitions once, when a fetch begins. But a fetch may last a second, and a recovery or a rebalance
+    may end meanwhile. Then all partitions of the fetch are paused, and aiokafka takes an empty list of partitions to
+    mean all partitions. Faust discards the records that are fetched in this way, and seeks back only to the committed
+    offset. Where nothing is committed yet, all these events are skipped: the worker's position is past them, and the
+    next commit covers them although nobody has processed them. A changelog that is skipped in this way is recovered in
+    part, or its recovery never ends.
     """
 
     logger = FAUST_LOG

@@ -1,4 +1,4 @@
-"""What is read from the answers of OpenSky and of its authorization server, apart from the flights themselves."""
+"""Parsers of OpenSky's answers and of its authorization server's: the token, the JSON rows, the pause after a 429."""
 
 import math
 from typing import Final

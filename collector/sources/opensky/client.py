@@ -128,10 +128,11 @@ class OpenSkyClient:
         """Return the airport's flights with an event time in [begin, end). Raises SourceError.
 
         A malformed flight is counted, logged and left out; a malformed answer is an error, never "no flights".
-        Transient failures are retried: three attempts in all. An interval without a whole second needs no request: it
-        has no flights. Without an HTTP request, raises SourceLimitedError during
-        a pause that the source required of any task, and BreakerOpenError while the circuit breaker is open. Raises
-        ValueError for an interval that the source would reject: one that touches more than two UTC days.
+        Transient failures are retried, up to three attempts (up to three more with a new token, if the source rejected
+        the token). An interval without a whole second needs no request: it has no flights. During a pause that a 429
+        required, for whichever task, raises SourceLimitedError, and while the circuit breaker is open BreakerOpenError,
+        both without an HTTP request. Raises ValueError for an interval that the source would reject: one that touches
+        more than two UTC days.
         """
         # The source takes whole seconds, both ends included.
         first, last = _round_up_to_seconds(begin), _round_up_to_seconds(end) - 1
