@@ -67,11 +67,13 @@ class _LeasedDeletion:
     """The next step at that time."""
     request: UUID
     """Id of the last request for this deletion at that time."""
+    is_new: bool = False
+    """True if the lease's own request inserted the record; only then may a failed pivot cancel the deletion."""
 
     @classmethod
-    def from_record(cls, record: Deletion) -> "_LeasedDeletion":
+    def from_record(cls, record: Deletion, *, is_new: bool = False) -> "_LeasedDeletion":
         """Copy a record of the database."""
-        return cls(record.deletion_id, record.user_id, DeletionStep(record.step), record.request)
+        return cls(record.deletion_id, record.user_id, DeletionStep(record.step), record.request, is_new)
 
 
 class Deletions:
@@ -99,8 +101,9 @@ class Deletions:
         """Delete the account with this address and all data about its owner: execute the first two steps. Idempotent.
 
         Records the deletion first, so that it survives a stop of the process. Returns None if the deletion is complete
-        for the user; the deletion's id if the background task will complete it. Blocks on the collector, but holds no
-        database lock meanwhile. Raises TokenUnknownError, NotYoursError, AccountUnknownError,
+        for the user; the deletion's id if the background task will complete it. That is so, too, if the collector fails
+        and an earlier request had recorded the deletion: its success may have been promised. Blocks on the collector,
+        but holds no database lock meanwhile. Raises TokenUnknownError, NotYoursError, AccountUnknownError,
         CollectorUnavailableError, CollectorRefusedError: then the account is unchanged. Raises DatabaseUnavailableError
         if it is unknown whether the deletion was recorded or cancelled: the background task may then still complete it.
         """
@@ -109,6 +112,8 @@ class Deletions:
             try:
                 self._execute_step(deletion, DeletionStep.DELETE_INTERESTS)
             except (CollectorUnavailableError, CollectorRefusedError):
+                if not deletion.is_new:  # an earlier request's pivot may have succeeded, and its success been promised
+                    return deletion.deletion_id
                 continuing_id = self._cancel(deletion)
                 if continuing_id is None:
                     raise
@@ -238,6 +243,7 @@ class Deletions:
         with self._database.transaction() as session:
             user_id = self._authorizer.load_account(session, token, email, include_deleting=True).user_id
             record = session.scalar(select(Deletion).where(Deletion.user_id == user_id).with_for_update())
+            is_new = record is None
             if record is None:
                 record = Deletion(
                     deletion_id=uuid4(),
@@ -250,7 +256,7 @@ class Deletions:
             record.attempts = 0
             record.next_attempt_at = now + LEASE_DURATION
             session.flush()
-            return _LeasedDeletion.from_record(record)
+            return _LeasedDeletion.from_record(record, is_new=is_new)
 
     def _cancel(self, deletion: _LeasedDeletion) -> UUID | None:
         """Delete the record of a deletion whose pivot failed, unless a later request has taken the record over.

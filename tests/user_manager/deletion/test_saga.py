@@ -308,19 +308,47 @@ def test_a_failed_request_does_not_cancel_another_one(environment: SagaEnvironme
     environment.assert_converged(registration, gone=True)
 
 
-def test_a_pivot_that_succeeds_is_not_undone_by_another_requests_failure(environment: SagaEnvironment) -> None:
-    """The second request fails and cancels the deletion; the first one's pivot succeeds: the deletion completes."""
+def test_a_request_that_finds_a_deletion_never_cancels_it(environment: SagaEnvironment) -> None:
+    """The second request's pivot fails while the first one's is under way: both report that the deletion completes."""
     registration = environment.register()
+    joined: list[UUID | None] = []
 
     def meanwhile(user_id: UUID) -> None:
         environment.interests.plan = iter([DatabaseFault.REFUSED])
-        with pytest.raises(CollectorUnavailableError):
-            environment.build_replica().deletions.delete(OPERATOR_TOKEN, ANN)
+        joined.append(environment.build_replica().deletions.delete(OPERATOR_TOKEN, ANN))
 
     first = Service(
         environment.database, _InterruptedInterestDeleter(meanwhile, environment.interests), environment.clock
     )
     assert first.deletions.delete(registration.token, ANN) is None
+    assert environment.sound_replica.deletions.load_status(joined[0] or uuid4()) is DeletionStatus.COMPLETED
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
+
+
+def test_a_promised_deletion_is_not_cancelled_by_a_later_request(environment: SagaEnvironment) -> None:
+    """The first request's pivot succeeds and cannot be recorded: "in progress". Later the collector is unavailable."""
+    registration = environment.register()
+    deletion_id = environment.build_replica(None, DatabaseFault.REFUSED).deletions.delete(registration.token, ANN)
+    assert deletion_id is not None
+    environment.interests.plan = iter([DatabaseFault.REFUSED])
+    assert environment.sound_replica.deletions.delete(registration.token, ANN) == deletion_id
+    environment.run_background()
+    environment.assert_converged(registration, gone=True)
+
+
+def test_a_pivot_of_the_background_is_not_undone_by_its_requests_failure(environment: SagaEnvironment) -> None:
+    """A slow request cancels the deletion while the background's pivot succeeds: the deletion completes."""
+    registration = environment.register()
+    request = environment.build_replica().deletions
+    deletion = request._begin(registration.token, ANN)
+    environment.clock.advance(LEASE_DURATION)
+    background = Service(
+        environment.database,
+        _InterruptedInterestDeleter(lambda _user_id: request._cancel(deletion), environment.interests),
+        environment.clock,
+    )
+    assert background.deletions.resume_due_deletions() == 1
     environment.run_background()
     environment.assert_converged(registration, gone=True)
 
