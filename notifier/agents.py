@@ -1,9 +1,7 @@
 """The three agents of the notifier, and the topics for retries and dead letters. No error ends an agent's loop."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
-from itertools import count
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -11,6 +9,7 @@ import structlog
 from faust.types import EventT, StreamT, TopicT
 
 from chassis.faust.app import publish_dead_letter
+from chassis.faust.sending import retry_until_sent
 from notifier.delivery.batching import AlertBatch
 from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.dispatch import MailDispatcher
@@ -57,14 +56,18 @@ class KafkaTopics:
         if len(value) > _MAX_RETRY_BYTES:
             raise TooLargeToWaitError(f"{len(value):,} bytes")
         partition = partition_of(key, ALERTS_RETRY)
-        await _repeat_until_sent(lambda: _send_and_wait(self._retries, key.encode(), value, partition))
+        await self._send(lambda: _send_and_wait(self._retries, key.encode(), value, partition))
 
     async def publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
         """Publish an event's bytes to the dead-letter topic, with headers about its origin and the reason.
 
         Returns once the broker has acknowledged the record; a failed attempt is repeated, without end.
         """
-        await _repeat_until_sent(lambda: publish_dead_letter(self._dead_letters, event, reason))
+        await self._send(lambda: publish_dead_letter(self._dead_letters, event, reason))
+
+    async def _send(self, send: Callable[[], Awaitable[None]]) -> None:
+        """Call `send` until it succeeds: an unavailable broker raises many kinds of errors, and none may get out."""
+        await retry_until_sent(send, "broker.refused", (Exception,))
 
 
 class Agents:
@@ -192,20 +195,6 @@ def _create_acknowledge(events: StreamT[bytes], event: EventT[bytes]) -> Callabl
         await events.ack(event)
 
     return acknowledge
-
-
-async def _repeat_until_sent(send: Callable[[], Awaitable[None]]) -> None:
-    """Call `send` until it raises nothing, without end; the worker cannot go on without the record.
-
-    Each failure is logged. The pauses double from 0.2 s to 10 s.
-    """
-    for attempt in count(1):
-        try:
-            await send()
-            return
-        except Exception as error:  # noqa: BLE001 - an unavailable broker raises many kinds, and none may get out
-            log.warning("broker.refused", error=type(error).__name__, attempt=attempt)
-        await asyncio.sleep(min(timedelta(seconds=0.1) * 2 ** min(attempt, 7), timedelta(seconds=10)).total_seconds())
 
 
 async def _send_and_wait(topic: TopicT, key: bytes, value: bytes, partition: int) -> None:

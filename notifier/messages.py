@@ -9,9 +9,9 @@ from enum import Enum
 from typing import Final, TypeVar
 from uuid import UUID
 
-from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from chassis.protobuf import parse_message
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
@@ -21,7 +21,6 @@ from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
 from towerwatch.users.v1 import events_pb2 as users_pb
 
-M = TypeVar("M", bound=Message)
 E = TypeVar("E", bound=Enum)
 N = TypeVar("N", bound=int)
 
@@ -75,7 +74,7 @@ def decode_raised_alert(value: bytes | None) -> RaisedAlert:
     Raises UndecodableError for None, for bytes that are no AlertRaised, and for a missing, invalid or unknown field
     value.
     """
-    return _to_raised_alert(_parse_message(alerts_pb.AlertRaised, value))
+    return _to_raised_alert(parse_message(alerts_pb.AlertRaised, value, UndecodableError))
 
 
 def decode_retry(value: bytes | None) -> Retry:
@@ -83,7 +82,7 @@ def decode_retry(value: bytes | None) -> Retry:
 
     Raises UndecodableError, also for a record without its times, and for alerts of several users.
     """
-    message = _parse_message(alerts_pb.AlertRetry, value)
+    message = parse_message(alerts_pb.AlertRetry, value, UndecodableError)
     if not (message.HasField("not_before") and message.HasField("first_attempt_at")):
         raise UndecodableError("AlertRetry without its times")
     alerts = tuple(_to_raised_alert(each) for each in (message.alert, *message.others))
@@ -118,7 +117,7 @@ def decode_confirmation_request(value: bytes | None) -> ConfirmationRequest | No
     """
     if value is None:
         return None
-    message = _parse_message(users_pb.UserChanged, value)
+    message = parse_message(users_pb.UserChanged, value, UndecodableError)
     if message.WhichOneof("change") != "registered":
         return None
     if not message.registered.confirmation_id:
@@ -165,18 +164,6 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         episode_id=_parse_uuid(message.episode_id) if message.episode_id else None,
     )
     return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
-
-
-def _parse_message(kind: Callable[[], M], value: bytes | None) -> M:
-    """Parse bytes as a protobuf message of this type. Raises UndecodableError, also for None."""
-    if value is None:
-        raise UndecodableError("no value")
-    message = kind()
-    try:
-        message.ParseFromString(value)
-    except DecodeError:
-        raise UndecodableError(f"no {message.DESCRIPTOR.name}") from None
-    return message
 
 
 def _parse_uuid(text: str) -> UUID:

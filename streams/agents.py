@@ -14,10 +14,11 @@ import structlog
 from faust.types import EventT, StreamT, TopicT
 
 from chassis.faust.app import publish_dead_letter
+from chassis.faust.sending import retry_until_sent
 from chassis.faust.table import set_current_event
 from chassis.kafka import parse_sequence
 from domain.alerts import Alert
-from streams.effects import PendingEffects, Send, retry_until_sent, send_alerts
+from streams.effects import PendingEffects, Send, send_alerts
 from streams.errors import MisroutedError, UnsequencedError, UnusableEventError
 from streams.join_state import FoldResult, JoinState
 from streams.messages import decode_flights, decode_interest_key
@@ -27,6 +28,9 @@ from streams.tables import Tables
 from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
 
 log = structlog.get_logger()
+
+_BROKER_REFUSED: Final = "join.broker_refused"
+"""The log event of a failed send."""
 
 _EVENTS_AT_ONCE: Final = 200
 _ALERTS_AT_ONCE: Final = 1_000
@@ -251,7 +255,7 @@ class Join:
 
     async def _publish_dead_letter(self, event: EventT[bytes], reason: str) -> None:
         """Publish an event with its reason to the dead-letter topic; retry until the broker has the dead letter."""
-        await retry_until_sent(lambda: publish_dead_letter(self._dead_letter_topic, event, reason))
+        await retry_until_sent(lambda: publish_dead_letter(self._dead_letter_topic, event, reason), _BROKER_REFUSED)
 
     def _owns_all_events(self, effects: PendingEffects) -> bool:
         """Return True if this worker still owns the partitions of `effects.events` and has the join state of the fold.
@@ -269,7 +273,7 @@ class Join:
         """
         alerts: Iterator[tuple[Alert, datetime]] = chain.from_iterable(effects.alerts)
         while batch := self._take_next_alerts(alerts, effects):
-            await retry_until_sent(lambda batch=batch: send_alerts(self._send_alert, batch))  # type: ignore[misc]
+            await retry_until_sent(lambda batch=batch: send_alerts(self._send_alert, batch), _BROKER_REFUSED)  # type: ignore[misc]
             for alert, _ in batch:
                 self._metrics.count_alert(alert)
                 self._activity.record_alert(alert)

@@ -1,13 +1,10 @@
-"""The effects of folded events that are not done yet, and sending that repeats until the broker has the records."""
+"""The effects of folded events that are not done yet, and how their alerts are sent."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 import structlog
-from aiokafka.errors import KafkaError
-from faust.exceptions import FaustError
 from faust.types import EventT
 
 from domain.alerts import Alert
@@ -69,20 +66,3 @@ async def send_alerts(send: Send, alerts: tuple[tuple[Alert, datetime], ...]) ->
     ]
     for confirmation in sent:
         await confirmation
-
-
-async def retry_until_sent(send: Callable[[], Awaitable[None]]) -> None:
-    """Call `send` until it succeeds, with backoff (0.1 s to 10 s) and without a limit, also across rebalances.
-
-    Each KafkaError or FaustError is logged and retried, because without the broker the stream cannot continue. Other
-    errors are raised.
-    """
-    pause = 0.1
-    while True:
-        try:
-            await send()
-            return
-        except (KafkaError, FaustError) as error:
-            log.warning("join.broker_refused", error=type(error).__name__, again_in_s=pause)
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, 10.0)

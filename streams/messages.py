@@ -4,15 +4,14 @@ Unknown fields are ignored; the fields that the rules need are validated.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Final, TypeVar
 from uuid import UUID
 
-from google.protobuf.message import DecodeError, Message
-
+from chassis.protobuf import parse_message
 from domain.alerts import Alert
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation
@@ -22,7 +21,6 @@ from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
 
-M = TypeVar("M", bound=Message)
 T = TypeVar("T", bound=Enum)
 
 _ICAO: Final = re.compile(r"[A-Z0-9]{4}", re.ASCII)
@@ -37,18 +35,6 @@ class ObservedFlights:
     observation: Observation
 
 
-def _parse_message(kind: Callable[[], M], value: bytes | None) -> M:
-    """Parse bytes as a protobuf message of class `kind`. Raises UndecodableError, also for a tombstone (None)."""
-    if value is None:
-        raise UndecodableError("no value")
-    message = kind()
-    try:
-        message.ParseFromString(value)
-    except DecodeError:
-        raise UndecodableError(f"no {message.DESCRIPTOR.name}") from None
-    return message
-
-
 def is_icao(airport: str) -> bool:
     """Return True if the text has the form of an ICAO code: four of A-Z and 0-9. The airport need not exist."""
     return _ICAO.fullmatch(airport) is not None
@@ -60,7 +46,7 @@ def decode_flights(value: bytes | None) -> ObservedFlights:
     Raises UndecodableError, also without an ICAO code and one direction, or for an interval that is empty, after the
     year 9999, or longer than `LONGEST_INTERVAL_S` (a gap may be longer).
     """
-    batch = _parse_message(flights_pb.FlightsObserved, value)
+    batch = parse_message(flights_pb.FlightsObserved, value, UndecodableError)
     direction = _find_member(_DIRECTIONS, batch.direction)
     coverage = _find_member(_COVERAGES, batch.coverage)
     begin, end = batch.begin.seconds, batch.end.seconds
@@ -92,7 +78,7 @@ def decode_interest_key(key: bytes) -> tuple[str, UUID]:
 
 def decode_interest(value: bytes) -> Interest:
     """Decode a value of interests.changed.v1 (no tombstone). Raises UndecodableError."""
-    return convert_interest(_parse_message(interests_pb.InterestSet, value))
+    return convert_interest(parse_message(interests_pb.InterestSet, value, UndecodableError))
 
 
 def convert_interest(message: interests_pb.InterestSet) -> Interest:
