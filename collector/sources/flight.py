@@ -12,21 +12,41 @@ _LAST_SECOND: Final = int(datetime.max.replace(tzinfo=UTC, microsecond=0).timest
 
 
 def _parse_unix_seconds(value: object) -> object:
-    """Return Unix seconds as an aware UTC datetime. Raises ValueError for any other value, also for a boolean."""
+    """Return Unix seconds as an aware UTC datetime. Raises ValueError for any other value, also for a boolean.
+
+    A float without a fraction is accepted: JSON does not distinguish 7 from 7.0.
+    """
+    if type(value) is float and value.is_integer():
+        value = int(value)
     if type(value) is int and 0 <= value <= _LAST_SECOND:  # a boolean is an int too
         return datetime.fromtimestamp(value, UTC)
     raise ValueError("must be Unix seconds")
 
 
 def _strip_text(value: object) -> object:
-    """Return a text without padding, None as an empty text, and any other value unchanged, for validation to reject."""
+    """Return a text without padding, None as an empty text, and any other value unchanged, for validation to reject.
+
+    Padding is white space and NUL: transponders pad callsigns with either.
+    """
     if value is None:
         return ""
-    return value.strip() if isinstance(value, str) else value
+    return value.strip(" \t\0") if isinstance(value, str) else value
+
+
+def _normalize_icao24(value: object) -> object:
+    """Return a transponder address in lower case without padding, and any other value unchanged."""
+    return value.strip(" ").lower() if isinstance(value, str) else value
+
+
+def _normalize_airport(value: object) -> object:
+    """Return an airport's code in upper case without padding, None as an empty text, and any other value unchanged."""
+    text = _strip_text(value)
+    return text.upper() if isinstance(text, str) else text
 
 
 _UnixSeconds = Annotated[datetime, BeforeValidator(_parse_unix_seconds)]
-_Text = Annotated[str, BeforeValidator(_strip_text), Field(pattern="^[ -~]*$")]
+_Callsign = Annotated[str, BeforeValidator(_strip_text), Field(pattern="^[ -~]*$", max_length=8)]
+_IcaoCode = Annotated[str, BeforeValidator(_normalize_airport), Field(pattern="^([A-Z0-9]{4})?$")]
 
 
 class Flight(BaseModel):
@@ -37,12 +57,12 @@ class Flight(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True)
 
-    icao24: str = Field(pattern="^[0-9a-f]{6}$")
+    icao24: Annotated[str, BeforeValidator(_normalize_icao24)] = Field(pattern="^[0-9a-f]{6}$")
     first_seen: _UnixSeconds = Field(alias="firstSeen")
     last_seen: _UnixSeconds = Field(alias="lastSeen")
-    callsign: _Text = Field(default="", max_length=8)
-    departure_airport: _Text = Field(default="", alias="estDepartureAirport", max_length=4)
-    arrival_airport: _Text = Field(default="", alias="estArrivalAirport", max_length=4)
+    callsign: _Callsign = ""
+    departure_airport: _IcaoCode = Field(default="", alias="estDepartureAirport")
+    arrival_airport: _IcaoCode = Field(default="", alias="estArrivalAirport")
 
     @model_validator(mode="after")
     def _require_time_order(self) -> Self:

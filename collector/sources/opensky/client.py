@@ -29,7 +29,7 @@ from collector.errors import (
     SourceUnavailableError,
 )
 from collector.sources.flight import Flight
-from collector.sources.opensky.answers import TokenResponse, parse_pause, parse_rows
+from collector.sources.opensky.answers import TokenResponse, parse_flight, parse_pause, parse_rows
 from domain.interests import Direction
 
 log = structlog.get_logger()
@@ -115,6 +115,10 @@ class OpenSkyClient:
         ).on(SourceUnavailableError)
         self._calls = metrics.counter("opensky_api_calls_total", "Calls of the OpenSky API", "status")
         self._malformed = metrics.counter("opensky_malformed_flights_total", "Flights left out as malformed").labels()
+        self._dropped = metrics.counter(
+            "opensky_dropped_fields_total", "Unreadable fields dropped from flights that count all the same", "field"
+        )
+        self._dropped_logged_at: dict[str, datetime] = {}
         self._breaker_gauge = metrics.gauge(
             "opensky_breaker_state", "1 for the state that the breaker is in, else 0", "state"
         )
@@ -286,7 +290,7 @@ class OpenSkyClient:
         if _NUMBER_OF_CREDITS.fullmatch(remaining):
             self.remaining_credits = int(remaining)
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            pause_s = parse_pause(answer.headers.get("X-Rate-Limit-Retry-After-Seconds"))
+            pause_s = parse_pause(answer.headers, datetime.now(UTC))  # real time: a date is by the source's own clock
             self._paused_until = max(self._paused_until, self._clock.now() + timedelta(seconds=pause_s))
             raise SourceLimitedError(pause_s)
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
@@ -302,38 +306,55 @@ class OpenSkyClient:
     def _parse_answer(self, answer: httpx.Response, token: _Token | None) -> list[Flight]:
         """Return the flights of an answer to a request with this token (None: without a token).
 
-        Status 404 means no flights. Raises _TokenRefusedError for 401 with a token, SourceRefusedError for any other
-        status but 200, SourceUnavailableError for an unreadable body.
+        Only a 404 with an empty body, or an empty list, means no flights: anything else that comes as a 404 or 200, and
+        a redirect, is from somebody else (a proxy, a portal, a wrong path), and says nothing about flights. Raises
+        SourceUnavailableError for it, _TokenRefusedError for 401 with a token, SourceRefusedError for any other status.
         """
         match answer.status_code:
             case httpx.codes.OK:
                 return self._validate_rows(parse_rows(answer))
-            case httpx.codes.NOT_FOUND:
+            case httpx.codes.NOT_FOUND if not answer.content.strip():
                 return []
+            case httpx.codes.NOT_FOUND:
+                raise SourceUnavailableError("a 404 with a body is not the source's answer: a proxy, or a wrong URL?")
+            case status if answer.is_redirect:
+                raise SourceUnavailableError(f"a redirect (status {status}) is not the source's answer: a proxy?")
             case httpx.codes.UNAUTHORIZED if token is not None:
                 raise _TokenRefusedError(token)
             case status:
                 raise SourceRefusedError(f"the source refuses the request (status {status})")
 
     def _validate_rows(self, rows: list[object]) -> list[Flight]:
-        """Return the valid flights in the order of the rows; count and log the malformed ones, and leave them out.
+        """Return the flights in the order of the rows. Rows without identity are left out, counted and logged.
 
-        Raises SourceUnavailableError if there are several rows and all are malformed.
+        Unreadable fields that do not make a flight are dropped from it, counted by field, and logged once a day each.
+        Raises SourceUnavailableError if there are rows and none has an identity: not a day without flights.
         """
         flights: list[Flight] = []
         faults: set[str] = set()
         for row in rows:
             try:
-                flights.append(Flight.model_validate(row))
+                flight, dropped = parse_flight(row)
             except ValidationError as error:
                 self._malformed.inc()
                 faults |= {".".join(map(str, fault["loc"])) or fault["msg"] for fault in error.errors()}
+                continue
+            flights.append(flight)
+            for field in dropped:
+                self._count_dropped(field)
         if len(flights) < len(rows):
             log.warning("opensky.malformed_flights", left_out=len(rows) - len(flights), faults=sorted(faults))
-        if not flights and len(rows) > 1:
-            # A single row may be malformed. If all of several are, the format is unknown: not a day without flights.
+        if rows and not flights:
             raise SourceUnavailableError("none of the flights in the source's answer can be read")
         return flights
+
+    def _count_dropped(self, field: str) -> None:
+        """Count a field that was dropped from a flight, and log the field if it was not logged in the last day."""
+        self._dropped.labels(field=field).inc()
+        now = self._clock.now()
+        if now - self._dropped_logged_at.get(field, _EPOCH) >= timedelta(days=1):
+            self._dropped_logged_at[field] = now
+            log.warning("opensky.field_dropped", field=field)
 
 
 def _round_up_to_seconds(instant: datetime) -> int:
