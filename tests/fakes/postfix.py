@@ -115,6 +115,10 @@ class Postfix:
         uid, gid = account.pw_uid, account.pw_gid
         shutil.chown(folder / "data", uid, gid)
         shutil.chown(folder / "mail", uid, gid)
+        # After a stop in the middle of a mail, a program that has this user's rights only reports the leftover file; if
+        # it could not write the log, Postfix would not start again.
+        (folder / "log" / "postfix").touch()
+        shutil.chown(folder / "log" / "postfix", uid, gid)
         main = _MAIN.format(folder=folder, host=HOST, limit=SIZE_LIMIT, uid=uid, gid=gid)
         (etc / "main.cf").write_text(main)
         (etc / "master.cf").write_text(_MASTER.format(host=HOST, port=self.port))
@@ -127,7 +131,12 @@ class Postfix:
         eventually(self._is_answering, "the start of Postfix", 30)
 
     def stop(self) -> None:
-        """Stop Postfix at once, in the middle of its work; return once its port is closed and its processes ended."""
+        """Stop Postfix at once, in the middle of its work; return once its port is closed and its processes ended.
+
+        Does nothing if it does not run.
+        """
+        if not self._is_running():
+            return
         self._run_or_fail("abort")
         eventually(lambda: not self._is_answering() and not self._is_running(), "the end of Postfix", 30)
 
@@ -140,6 +149,12 @@ class Postfix:
     def empty_mailbox(self) -> None:
         """Delete all delivered mails."""
         shutil.rmtree(self._folder / "mail" / "all", ignore_errors=True)
+
+    def leave_partial_mail(self) -> None:
+        """Put a file into the queue, as a program that is killed before it has named its mail leaves it there."""
+        partial = self._folder / "queue" / "incoming" / "483411.6258"
+        partial.touch(mode=0o600)
+        shutil.chown(partial, "postfix", "postfix")
 
     def log(self) -> str:
         """Return the whole log of Postfix; empty before its first start."""

@@ -164,3 +164,11 @@ def test_no_mail_is_lost_when_the_server_restarts(postfix: Postfix) -> None:
     wanted = {f"<{n}@example.org>" for n in range(300)}
     eventually(lambda: {mail["Message-ID"] for mail in postfix.mails()} == wanted, "all mails", 60)
     assert len(postfix.mails()) <= 304
+
+
+def test_the_server_starts_with_a_leftover_of_a_killed_delivery(postfix: Postfix) -> None:
+    """A stop in the middle of a mail leaves a file in the queue, which Postfix reports when it starts again."""
+    postfix.stop()
+    postfix.leave_partial_mail()
+    postfix.start()
+    assert "bogus file name" in postfix.log()
