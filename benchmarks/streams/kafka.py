@@ -155,6 +155,8 @@ class BenchmarkBroker:
                 for message in consumer.consume(10_000, timeout=1.0):
                     if message.error():
                         raise SystemExit(f"{topic} could not be read: {message.error()}")
+                    if message.partition() not in remaining:
+                        continue  # appended after the end offsets were fetched
                     found.append(
                         AppendedRecord(message.timestamp()[1] / 1000, message.key() or b"", message.value() or b"")
                     )
