@@ -85,7 +85,7 @@ _BOUNDS: Final = tuple(Bound)
 
 
 class AlertState(StrEnum):
-    """What an alert reports of a threshold in a window: how it compares with the window before, or a withdrawal.
+    """The report of an alert on a threshold in a window: a comparison with the window before, or a withdrawal.
 
     With `for_windows = n` a breach needs n windows in a row.
     """

@@ -372,8 +372,7 @@ def _count_interests_in_breach(
 ) -> int:
     """Return the number of interests in `entries` that are FIRING or STILL in the last closed window or the next one.
 
-    Each interest counts once, also if it is in breach in both windows, and only if it began early enough for a complete
-    run. The next window is usually still open.
+    Each interest counts once, and only if it began early enough for a complete run. The next window is usually open.
     """
     last_closed = (windows.closed_until or 0) - 1
     places: dict[int, list[tuple[int, int]]] = {}

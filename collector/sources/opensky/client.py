@@ -313,7 +313,7 @@ class OpenSkyClient:
         match answer.status_code:
             case httpx.codes.OK:
                 return self._validate_rows(parse_rows(answer))
-            case httpx.codes.NOT_FOUND if not answer.content.strip():
+            case httpx.codes.NOT_FOUND if not answer.content:
                 return []
             case httpx.codes.NOT_FOUND:
                 raise SourceUnavailableError("a 404 with a body is not the source's answer: a proxy, or a wrong URL?")

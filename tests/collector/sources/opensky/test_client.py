@@ -587,6 +587,7 @@ def test_another_spelling_is_understood(
 FOREIGN_ANSWERS = {
     "404 with a page": (404, b"<html>no such page</html>"),
     "404 with a problem": (404, b'{"status":404,"error":"Not Found"}'),
+    "404 with a line break": (404, b"\n"),
     "page": (200, b"<html>sign in</html>"),
     "null": (200, b"null"),
     "object": (200, b'{"flights": []}'),
