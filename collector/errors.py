@@ -1,5 +1,6 @@
 """The errors that the collector's own code raises. Each text is one sentence for the user or operator concerned."""
 
+from datetime import timedelta
 from typing import ClassVar
 
 
@@ -96,6 +97,17 @@ class SourceLimitedError(SourceError):
         super().__init__(f"the source wants no request for {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
         """Seconds on the source's clock."""
+
+
+class WrongClockError(SourceError):
+    """The service's clock differs from the source's by more than an hour: nothing of the answer can be stored."""
+
+    def __init__(self, error: timedelta) -> None:
+        """`error`: the time that the service's clock is ahead of the source's; negative if it is behind."""
+        hours = abs(error) / timedelta(hours=1)
+        side = "ahead of" if error > timedelta(0) else "behind"
+        super().__init__(f"this machine's clock is {hours:.1f} h {side} the source's; set the machine's clock right")
+        self.error = error
 
 
 class SourceRefusedError(SourceError):
