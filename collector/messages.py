@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from chassis.db.outbox import OutboxMessage
 from collector.intervals import Interval
 from collector.sources.flight import Flight
 from domain.interests import Direction, Interest
+from domain.notices import compute_notice_id
 from towerwatch.collection.v1 import events_pb2 as collection_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
-from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
+from towerwatch.notices.v1 import events_pb2 as notices_pb
+from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, partition_of
 
 MAX_FLIGHTS_PER_MESSAGE = 1_000
 """Maximum number of flights in one `FlightsObserved` message."""
@@ -117,6 +120,19 @@ def encode_collection_request(airport: str) -> OutboxMessage:
     """Return the `CollectionRequested` event: collect one airport at once, or all airports if `airport` is empty."""
     value = collection_pb.CollectionRequested(airport=airport).SerializeToString()
     return OutboxMessage(COLLECTIONS_REQUESTED.name, 0, airport.encode(), value)
+
+
+def encode_airport_unheard(user_id: UUID, airport: str, since: datetime) -> OutboxMessage:
+    """Return the `AirportUnheard` event: the source has given no flight of an airport since the day that began `since`.
+
+    `user_id`: the user to notify, who has an interest there. Equal arguments give the same notice id, and one mail.
+    """
+    value = notices_pb.AirportUnheard(
+        notice_id=str(compute_notice_id(user_id, airport, since)), user_id=str(user_id), airport=airport
+    )
+    value.since.FromDatetime(since)
+    partition = partition_of(str(user_id), NOTICES_RAISED)
+    return OutboxMessage(NOTICES_RAISED.name, partition, str(user_id).encode(), value.SerializeToString())
 
 
 def _encode_direction(direction: Direction) -> flights_pb.Direction.ValueType:
