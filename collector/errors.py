@@ -1,6 +1,7 @@
 """The errors that the collector's own code raises. Each text is one sentence for the user or operator concerned."""
 
 from datetime import timedelta
+from enum import StrEnum
 from typing import ClassVar
 
 
@@ -97,6 +98,18 @@ class SourceLimitedError(SourceError):
         super().__init__(f"the source wants no request for {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
         """Seconds on the source's clock."""
+
+
+class ForeignAnswer(StrEnum):
+    """PLACEHOLDER"""
+
+    HTML = "html"
+
+
+class ForeignAnswerError(SourceUnavailableError):
+    """PLACEHOLDER"""
+
+    kind = ForeignAnswer.HTML
 
 
 class WrongClockError(SourceError):

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
-from typing import Final
 
 import structlog
 from sqlalchemy.orm import Session
@@ -26,6 +25,7 @@ from collector.settled.cursors import (
 )
 from collector.settled.differences import compare_with_stored, select_newest_versions
 from collector.settled.doubts import doubt_empty_day
+from collector.settled.evidence import DEFAULT_BEACONS
 from collector.settled.planner import RECENT_AGE, RECENT_PRICE, ApiCall, CollectionTarget, build_plan, list_due_calls
 from collector.settled.quota import QuotaStore
 from collector.settled.record_watch import RecordWatch
@@ -35,9 +35,6 @@ from collector.settled.stored_flights import insert_flights, load_stored_flights
 from domain.interests import Direction
 
 log = structlog.get_logger()
-
-DEFAULT_BEACONS: Final = ("EDDF", "KATL", "RJTT")
-"""Large airports on three continents, with many receivers nearby and with flights in the last hours of a UTC day."""
 
 
 class FlightCollector:
@@ -189,9 +186,7 @@ class FlightCollector:
             update_flights(session, interval, ids, diff.changed)
             if diff.new or not call.correction:
                 begin = interval.begin if call.correction else cursor.covered_until
-                OUTBOX.add(
-                    session, encode_flights_observed(interval.airport, direction, begin, interval.end, diff.new)
-                )
+                OUTBOX.add(session, encode_flights_observed(interval.airport, direction, begin, interval.end, diff.new))
             if call.correction and should_repeat_correction(session, cursor, interval, versions):
                 cursor.incomplete_correction = interval.begin
             else:
@@ -262,6 +257,4 @@ class FlightCollector:
 
 def _record_poll(interval: Interval, session: Session, charge: Charge) -> None:
     """Store the time of the charge as the time of the last poll of the interval's target."""
-    session.merge(
-        LastPollRow(airport=interval.airport, direction=interval.direction.value, asked_at=charge.at)
-    )
+    session.merge(LastPollRow(airport=interval.airport, direction=interval.direction.value, asked_at=charge.at))

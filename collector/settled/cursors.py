@@ -73,7 +73,12 @@ def _begin_coverage(session: Session, call: ApiCall, flights: Sequence[Flight]) 
 def _store_unheard(session: Session, interval: Interval, unheard: UnheardRow | None) -> None:
     """Store that an interval was asked for in vain, and notify the airport's people if they were not notified yet."""
     if unheard is None:
-        unheard = UnheardRow(airport=interval.airport, direction=interval.direction.value, since=interval.begin)
+        unheard = UnheardRow(
+            airport=interval.airport,
+            direction=interval.direction.value,
+            since=interval.begin,
+            asked_until=interval.end,
+        )
         session.add(unheard)
     unheard.asked_until = interval.end
     session.flush()

@@ -1,4 +1,4 @@
-"""The doubt about an answer without flights at an airport that usually has some: it is believed the second time only."""
+"""The doubt about an answer without flights at a busy airport: it is believed only once it is given again."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,7 +19,7 @@ _LAST_DAYS: Final = 7
 
 
 def is_usually_busy(flights_per_day: Sequence[int]) -> bool:
-    """Return True if the median of the days' flights is at least BUSY_FLIGHTS_PER_DAY, False if less or without days."""
+    """Return True if the median of the days' flights is BUSY_FLIGHTS_PER_DAY or more, False if less or without days."""
     return bool(flights_per_day) and median(flights_per_day) >= BUSY_FLIGHTS_PER_DAY
 
 
@@ -55,5 +55,5 @@ def _count_last_days(session: Session, cursor: CoverageRow, interval: Interval) 
         )
         .group_by(date)
     )
-    counted: dict[str, int] = {text: count for text, count in session.execute(query)}
+    counted = {row[0]: row[1] for row in session.execute(query)}
     return [counted.get(f"{day:%Y-%m-%d}", 0) for day in known]

@@ -1,7 +1,7 @@
-"""The evidence that the source's record of a UTC day is there and whole: what is asked, and what an answer proves. Pure.
+"""The evidence that the source's record of a UTC day is there and whole: questions, and what answers prove. Pure.
 
-The source makes its record of a finished day in a nightly batch, at a time that nobody knows, perhaps in parts, late, or
-not at all. A day counts as recorded only with evidence: an airport has flights in the day's last hours, and the same
+The source makes its record of a finished day in a nightly batch, at a time that nobody knows, perhaps in parts, late,
+or not at all. A day counts as recorded only with evidence: an airport has flights in the day's last hours, and the same
 airport has the same ones when it is asked again after the settle time. The rules, and what they cannot see, are in
 docs/adr/0026-evidence-of-the-record.md.
 """
@@ -16,6 +16,9 @@ from collector.intervals import DAY, Interval, day_of
 from collector.sources.flight import Flight
 from domain.interests import Direction
 
+DEFAULT_BEACONS: Final = ("EDDF", "KATL", "RJTT")
+"""Large airports on three continents, with many receivers nearby and with flights in the last hours of a UTC day."""
+
 LAST_HOURS: Final = timedelta(hours=6)
 """The part of a day, before its end, in which an evidence airport must have flights."""
 
@@ -27,7 +30,7 @@ _ATTEMPTS_BEFORE_GIVING_UP: Final = 3
 _QUESTION_PAUSES: Final = ((timedelta(hours=18), timedelta(hours=1)), (3 * DAY, timedelta(hours=6)))
 """Pause between two questions about a record that is not there, by the age of the day up to which it holds.
 
-A question costs little as long as the day's last hours are less than a day old, which is at most 18 hours after its end.
+A question costs little as long as the day's last hours are less than a day old: until 18 hours after its end.
 """
 _LONGEST_PAUSE: Final = DAY
 
@@ -77,7 +80,9 @@ class NightlyRecord:
         """The UTC midnight that the day ends with."""
         return self.day + DAY
 
-    def after_answer(self, airport: str, flights: Iterable[Flight], now: datetime, settle: timedelta) -> "NightlyRecord":
+    def after_answer(
+        self, airport: str, flights: Iterable[Flight], now: datetime, settle: timedelta
+    ) -> "NightlyRecord":
         """Return the record after an airport's answer for the day's last hours, which was given at `now`.
 
         Without flights it is not there. The same flights of the same airport as at least `settle` before prove that it
@@ -110,9 +115,7 @@ class NightlyRecord:
     def is_given_up(self, now: datetime) -> bool:
         """Return True if the record is not there a week after its day, False if it is there or may still come."""
         return (
-            self.there_since is None
-            and self.end + GIVE_UP_AFTER <= now
-            and self.attempts >= _ATTEMPTS_BEFORE_GIVING_UP
+            self.there_since is None and self.end + GIVE_UP_AFTER <= now and self.attempts >= _ATTEMPTS_BEFORE_GIVING_UP
         )
 
 
@@ -140,16 +143,22 @@ class NightlyRecords:
 
     def find_unproven(self, day: datetime, direction: Direction) -> NightlyRecord | None:
         """Return the first record that the day and direction need and that is not whole; None if all are whole."""
-        return next((each for part in _list_needed(direction) if (each := self.get(day, part)).whole_since is None), None)
+        return next(
+            (each for part in _list_needed(direction) if (each := self.get(day, part)).whole_since is None), None
+        )
 
     def list_newest(self, count: int) -> list[NightlyRecord]:
         """Return the records of the last `count` days that were asked for, newest day first."""
         days = sorted({day for day, _ in self._records}, reverse=True)[:count]
-        return [self._records[day, part] for day in days for part in Direction.BOTH.parts if (day, part) in self._records]
+        return [
+            self._records[day, part] for day in days for part in Direction.BOTH.parts if (day, part) in self._records
+        ]
 
     def find_last_airport(self, direction: Direction) -> str | None:
         """Return the airport that proved the newest whole record of the direction; None if none was proven yet."""
-        whole = [each for each in self._records.values() if each.direction is direction and each.whole_since is not None]
+        whole = [
+            each for each in self._records.values() if each.direction is direction and each.whole_since is not None
+        ]
         return max(whole, key=lambda record: record.day).airport if whole else None
 
 
@@ -207,7 +216,7 @@ def _choose_airport(candidates: Sequence[str], attempts: int) -> str | None:
 
 
 def choose_candidates(last: str | None, watched: Sequence[str], beacons: Sequence[str]) -> list[str]:
-    """Return the airports to ask about a record, each once: the last one with evidence, two watched ones, the beacons."""
+    """Return the airports to ask about a record, each once: the last one with evidence, two watched ones, beacons."""
     return list(dict.fromkeys([*([last] if last else []), *watched[:2], *beacons]))
 
 

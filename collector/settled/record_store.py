@@ -25,9 +25,9 @@ def store_record(session: Session, record: NightlyRecord, now: datetime) -> None
     """Insert or update the evidence about one record, and delete what is too old to be needed."""
     row = session.get(NightlyRecordRow, (record.day, record.direction.value), with_for_update=True)
     if row is None:
+        session.execute(delete(NightlyRecordRow).where(NightlyRecordRow.day < day_of(now - _KEPT_FOR)))
         row = NightlyRecordRow(day=record.day, direction=record.direction.value)
         session.add(row)
-        session.execute(delete(NightlyRecordRow).where(NightlyRecordRow.day < day_of(now - _KEPT_FOR)))
     row.asked_at, row.attempts = record.asked_at, record.attempts
     row.airport, row.flights, row.digest = record.airport, record.flights, record.digest
     row.there_since, row.whole_since = record.there_since, record.whole_since

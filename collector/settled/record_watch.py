@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from datetime import datetime
 
 import structlog
 
@@ -10,7 +9,7 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.errors import SourceError
 from collector.leadership.terms import Term, require_term
-from collector.settled.evidence import EvidenceCall
+from collector.settled.evidence import EvidenceCall, RecordKey
 from collector.settled.planner import RECENT_PRICE, compute_price
 from collector.settled.record_store import store_record
 from collector.settled.schedule import CollectionTiming, list_due_evidence, load_schedule
@@ -47,26 +46,33 @@ class RecordWatch:
         return await self._ask(term, recent=False)
 
     async def _ask(self, term: Term, *, recent: bool) -> bool:
-        """Ask the due questions of one price, until the quota defers one; return True if some were answered, else False.
+        """Ask the due questions of one price until the quota defers one; return True if any was answered, else False.
 
-        A question that fails is logged and stays due. Raises as `ask_about_recent_days` does.
+        An answer may make another question due, which is asked as well. A question that fails is logged and stays due.
+        Raises as `ask_about_recent_days` does.
         """
-        answered = False
-        for call in await asyncio.to_thread(self._load_due_calls):
-            if (compute_price(call.interval.begin, self._clock.now()) == RECENT_PRICE) is not recent:
-                continue
-            try:
-                answer = await self._calls.fetch(term, call.interval)
-            except SourceError as error:
-                log.warning("evidence.failed", airport=call.airport, day=f"{call.record.day:%F}", reason=str(error))
-                if stops_collection(error):
-                    raise
-                continue
-            if answer is None:
-                return answered
-            await asyncio.to_thread(self._store_answer, term, call, answer)
-            answered = True
-        return answered
+        answered: set[RecordKey] = set()
+        tried: set[RecordKey] = set()
+        while calls := [
+            call
+            for call in await asyncio.to_thread(self._load_due_calls)
+            if call.record.key not in tried
+            and (compute_price(call.interval.begin, self._clock.now()) == RECENT_PRICE) is recent
+        ]:
+            for call in calls:
+                tried.add(call.record.key)
+                try:
+                    answer = await self._calls.fetch(term, call.interval)
+                except SourceError as error:
+                    log.warning("evidence.failed", airport=call.airport, day=f"{call.record.day:%F}", reason=str(error))
+                    if stops_collection(error):
+                        raise
+                    continue
+                if answer is None:
+                    return bool(answered)
+                await asyncio.to_thread(self._store_answer, term, call, answer)
+                answered.add(call.record.key)
+        return bool(answered)
 
     def _load_due_calls(self) -> list[EvidenceCall]:
         """Return the questions that are due now, the newest day first. Raises DatabaseUnavailableError."""
@@ -87,5 +93,3 @@ class RecordWatch:
             log.info("evidence.whole", day=day, direction=direction, airport=after.airport, flights=after.flights)
         elif after.there_since != before.there_since and after.there_since is not None:
             log.info("evidence.there", day=day, direction=direction, airport=after.airport, flights=after.flights)
-
-

@@ -1,4 +1,4 @@
-"""Queries for the planner: which airports and directions have interests, how far each is collected, what is recorded."""
+"""Queries for the planner: the airports and directions with interests, how far each is collected, what is recorded."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -54,17 +54,17 @@ class Schedule:
     records: NightlyRecords
 
 
-def load_schedule(session: Session, timing: CollectionTiming, now: datetime) -> Schedule:
+def load_schedule(session: Session, timing: CollectionTiming, now: datetime, airport: str | None = None) -> Schedule:
     """Load every airport and direction that has an interest, with what is due for it at `now`.
 
-    An interest in both directions makes two targets.
+    Of one airport, or of all if `airport` is None. An interest in both directions makes two targets.
     """
     records = load_records(session, now)
     coverage = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
     unheard = {(row.airport, row.direction): row.asked_until for row in session.scalars(select(UnheardRow))}
     polls = {(row.airport, row.direction): row.asked_at for row in session.scalars(select(LastPollRow))}
     targets = []
-    for (icao, direction), (interests, effective_from) in _load_interest_counts(session).items():
+    for (icao, direction), (interests, effective_from) in _load_interest_counts(session, airport).items():
         key = icao, direction.value
         row = coverage.get(key)
         cursor = row.covered_until if row else unheard.get(key)
@@ -114,10 +114,10 @@ def _find_next_begin(records: NightlyRecords, direction: Direction, begin: datet
 def _find_available_until(
     records: NightlyRecords, direction: Direction, row: CoverageRow | None, next_begin: datetime, now: datetime
 ) -> datetime:
-    """Return the end of the recorded days from `next_begin` on; `next_begin` if none, or while its answer is doubted."""
-    if row is not None and row.doubted_day == next_begin and row.doubted_at is not None:
-        if now < row.doubted_at + ASK_AGAIN_AFTER:
-            return next_begin
+    """Return the end of the recorded days from `next_begin` on; `next_begin` itself while its answer is doubted."""
+    doubted_at = row.doubted_at if row is not None and row.doubted_day == next_begin else None
+    if doubted_at is not None and now < doubted_at + ASK_AGAIN_AFTER:
+        return next_begin
     return compute_available_until(next_begin, lambda day: records.is_whole(day, direction))
 
 
@@ -128,14 +128,19 @@ def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) 
     )
 
 
-def _load_interest_counts(session: Session) -> Mapping[tuple[str, Direction], tuple[int, datetime]]:
+def _load_interest_counts(
+    session: Session, airport: str | None
+) -> Mapping[tuple[str, Direction], tuple[int, datetime]]:
     """Return, by airport and direction, the number of interests and their earliest `effective_from`.
 
-    A direction without interests is left out. An interest in both directions counts for each of them.
+    Of one airport, or of all (None); a direction without interests is left out. An interest in both directions counts
+    for each of them.
     """
     query = select(
         InterestRow.airport, InterestRow.direction, func.count(), func.min(InterestRow.effective_from)
     ).group_by(InterestRow.airport, InterestRow.direction)
+    if airport is not None:
+        query = query.where(InterestRow.airport == airport)
     groups: defaultdict[tuple[str, Direction], list[tuple[int, datetime]]] = defaultdict(list)
     for icao, direction, interests, effective_from in session.execute(query):
         for part in Direction(direction).parts:

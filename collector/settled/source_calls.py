@@ -1,4 +1,4 @@
-"""API calls within the credit quota: each is charged before, refunded if it fails, and checked against a wrong clock."""
+"""API calls within the credit quota: each is charged before, refunded if it fails, and checked for a wrong clock."""
 
 import asyncio
 from collections.abc import Callable
@@ -119,11 +119,7 @@ class SourceCalls:
             require_term(session, term)
             balance = self._quota.load_balance(session, now)
             price = compute_price(interval.begin, now)
-            if (
-                balance.is_paused(now)
-                or not balance.can_spend(price, now)
-                or balance.left - price < reserved_credits
-            ):
+            if balance.is_paused(now) or not balance.can_spend(price, now) or balance.left - price < reserved_credits:
                 return None
             charge = Charge(price, now)
             self._quota.charge(session, price, now)

@@ -55,7 +55,7 @@ def count_foreign_answer(session: Session, error: SourceError, now: datetime) ->
         return
     row = session.get(ForeignAnswerRow, error.kind.value, with_for_update=True)
     if row is None:
-        row = ForeignAnswerRow(kind=error.kind.value, answers=0)
+        row = ForeignAnswerRow(kind=error.kind.value, answers=0, last_at=now)
         session.add(row)
     row.answers += 1
     row.last_at = now
@@ -71,9 +71,9 @@ def store_clock_error(session: Session, error: timedelta, now: datetime) -> None
     """Store how far our clock is ahead of the source's."""
     row = session.get(SourceClockRow, _ROW_ID, with_for_update=True)
     if row is None:
-        row = SourceClockRow(id=_ROW_ID)
-        session.add(row)
-    row.compared_at, row.error_s = now, error.total_seconds()
+        session.add(SourceClockRow(id=_ROW_ID, compared_at=now, error_s=error.total_seconds()))
+    else:
+        row.compared_at, row.error_s = now, error.total_seconds()
 
 
 def load_clock_comparison(session: Session) -> ClockComparison | None:

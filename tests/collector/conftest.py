@@ -19,7 +19,8 @@ from chassis.web.http import create_app
 from collector.collection_requests import CollectionRequests
 from collector.flights import FlightQueries
 from collector.interests import InterestRequest, InterestStore
-from collector.intervals import SourceLags
+from collector.settled.coverage_report import CoverageReports
+from collector.settled.evidence import RecordTiming
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
 from collector.rest.routes import DESCRIPTION, PROBLEMS, blueprint
 from collector.rest.users import Authenticator
@@ -135,7 +136,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator) -> Flask:
     """Return the Flask app with all routes of the collector, as `__main__` wires it."""
     app = create_app("collector", Metrics(ServiceIdentity("collector", "local")), PROBLEMS, ready=lambda: True)
     timing = CollectionTiming(
-        SourceLags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(days=2)
+        RecordTiming(timedelta(hours=1), timedelta(hours=3)), timedelta(hours=1), timedelta(days=2)
     )
     app.register_blueprint(
         blueprint(
@@ -144,6 +145,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator) -> Flask:
             users,
             OPERATOR_TOKEN,
             FlightQueries(database, clock),
+            CoverageReports(database, clock, timing).load_report,
             SchedulerStatus(database, clock, timing, QuotaStore(BUDGET)).load_state,
         )
     )

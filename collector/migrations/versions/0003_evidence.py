@@ -1,4 +1,4 @@
-"""Adds the evidence of the source's records, doubted answers, unheard airports, foreign answers and the source's clock."""
+"""Adds the evidence of the source's records, doubted answers, unheard airports, and what is kept about the source."""
 
 from sqlalchemy import Column, Float, Integer, String, Uuid
 
