@@ -119,7 +119,10 @@ class FlightCollector:
                     if not call.correction:
                         await asyncio.to_thread(self._log_deferred, calls[number:])
                     return
-                if not await asyncio.to_thread(self._store_answer, term, call, answer):
+                if _needs_confirmation(call, answer) and not await self._watch.confirm_zero(term, call.interval):
+                    log.warning("collection.zero_not_confirmed", airport=target[0], day=f"{call.interval.begin:%F}")
+                    skipped.add(target)
+                elif not await asyncio.to_thread(self._store_answer, term, call, answer):
                     skipped.add(target)
             except SourceError as error:
                 log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
@@ -253,6 +256,11 @@ class FlightCollector:
             if new:
                 OUTBOX.add(session, encode_partial_flights(interval, new))
         self._stored.labels(direction=interval.direction.value).inc(len(new))
+
+
+def _needs_confirmation(call: ApiCall, answer: Answer) -> bool:
+    """Return True if an answer would be stored as zero flights, False if it has flights or would cover nothing new."""
+    return not answer.flights and not call.correction and call.expected_cursor is not None
 
 
 def _record_poll(interval: Interval, session: Session, charge: Charge) -> None:
