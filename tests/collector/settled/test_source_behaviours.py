@@ -252,7 +252,7 @@ def _list_behaviours() -> st.SearchStrategy[Behaviour]:
 
 
 # Shrinking a failing example takes minutes, and it is short enough to be read.
-@settings(max_examples=20, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=15, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 @given(_list_behaviours(), st.lists(st.floats(0.3, 6), min_size=12, max_size=12))
 def test_whatever_the_source_does_covered_means_complete(behaviour: Behaviour, pauses: list[float]) -> None:
     """No low alert says fewer than the record has, at any moment; and what can be known is covered in the end."""
