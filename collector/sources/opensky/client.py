@@ -63,7 +63,7 @@ class _Token:
     """A bearer token and the time at which to renew the token."""
 
     text: str
-    renew_at: datetime
+    renew_at: timedelta
 
 
 class _TokenRefusedError(SourceRefusedError):
@@ -105,7 +105,7 @@ class OpenSkyClient:
         self._deadline_s = _ATTEMPTS * (timeouts.total_s + _LONGEST_BACKOFF_S)
         self._token: _Token | None = None
         self._renewal_lock = asyncio.Lock()
-        self._paused_until = _EPOCH
+        self._paused_until = timedelta(0)
         self._breaker = Breaker(BREAKER_POLICY)
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeouts.total_s, connect=timeouts.connect_s), headers={"User-Agent": "towerwatch"}
@@ -118,7 +118,7 @@ class OpenSkyClient:
         self._dropped = metrics.counter(
             "opensky_dropped_fields_total", "Unreadable fields dropped from flights that count all the same", "field"
         )
-        self._dropped_logged_at: dict[str, datetime] = {}
+        self._dropped_logged_at: dict[str, timedelta] = {}
         self._breaker_gauge = metrics.gauge(
             "opensky_breaker_state", "1 for the state that the breaker is in, else 0", "state"
         )
@@ -161,16 +161,16 @@ class OpenSkyClient:
         block that is cancelled, or raises anything else, is an abandoned call. The block's error is raised on. Raises
         BreakerOpenError, without running the block, if the breaker does not admit a call.
         """
-        admitted = self._breaker.admit_call(self._clock.now())
+        admitted = self._breaker.admit_call(self._clock.elapsed())
         if admitted is None:
-            wait = self._breaker.compute_wait(self._clock.now())
+            wait = self._breaker.compute_wait(self._clock.elapsed())
             raise BreakerOpenError(max(wait.total_seconds(), 1.0))
         self._set_breaker(admitted)
         generation = admitted.generation
         try:
             yield
         except SourceUnavailableError:
-            self._set_breaker(self._breaker.after_failure(generation, self._clock.now(), random.random()))
+            self._set_breaker(self._breaker.after_failure(generation, self._clock.elapsed(), random.random()))
             raise
         except SourceError:
             # A rate limit or a rejection is the answer of a server that works. An open breaker would mend nothing, and
@@ -178,7 +178,7 @@ class OpenSkyClient:
             self._set_breaker(self._breaker.after_success(generation))
             raise
         except BaseException:  # cancelled: the outcome is unknown
-            self._set_breaker(self._breaker.after_abandoned_call(generation, self._clock.now()))
+            self._set_breaker(self._breaker.after_abandoned_call(generation, self._clock.elapsed()))
             raise
         self._set_breaker(self._breaker.after_success(generation))
 
@@ -190,7 +190,7 @@ class OpenSkyClient:
         self._update_breaker_gauge()
         match breaker.state:
             case BreakerState.OPEN:
-                log.warning("opensky.breaker_opened", for_s=breaker.compute_wait(self._clock.now()).total_seconds())
+                log.warning("opensky.breaker_opened", for_s=breaker.compute_wait(self._clock.elapsed()).total_seconds())
             case BreakerState.CLOSED:
                 log.info("opensky.breaker_closed")
             case BreakerState.HALF_OPEN:
@@ -249,11 +249,11 @@ class OpenSkyClient:
         if self._credentials is None:
             return None
         async with self._renewal_lock:
-            now = self._clock.now()
-            if self._token is None or self._token.renew_at <= now:
+            elapsed = self._clock.elapsed()
+            if self._token is None or self._token.renew_at <= elapsed:
                 response = await self._request_token(*self._credentials)
                 lifetime = timedelta(seconds=response.expires_in)
-                self._token = _Token(response.access_token, now + max(lifetime - _RENEW_BEFORE, timedelta(0)))
+                self._token = _Token(response.access_token, elapsed + max(lifetime - _RENEW_BEFORE, timedelta(0)))
             return self._token
 
     async def _request_token(self, client_id: str, client_secret: str) -> TokenResponse:
@@ -291,7 +291,7 @@ class OpenSkyClient:
             self.remaining_credits = int(remaining)
         if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
             pause_s = parse_pause(answer.headers, datetime.now(UTC))  # real time: a date is by the source's own clock
-            self._paused_until = max(self._paused_until, self._clock.now() + timedelta(seconds=pause_s))
+            self._paused_until = max(self._paused_until, self._clock.elapsed() + timedelta(seconds=pause_s))
             raise SourceLimitedError(pause_s)
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise SourceUnavailableError(f"the source is out of order (status {answer.status_code})")
@@ -299,7 +299,7 @@ class OpenSkyClient:
 
     def _require_no_pause(self) -> None:
         """Raise SourceLimitedError during a pause that the source required."""
-        left = self._paused_until - self._clock.now()
+        left = self._paused_until - self._clock.elapsed()
         if left > timedelta(0):
             raise SourceLimitedError(left.total_seconds())
 
@@ -351,9 +351,10 @@ class OpenSkyClient:
     def _count_dropped(self, field: str) -> None:
         """Count a field that was dropped from a flight, and log the field if it was not logged in the last day."""
         self._dropped.labels(field=field).inc()
-        now = self._clock.now()
-        if now - self._dropped_logged_at.get(field, _EPOCH) >= timedelta(days=1):
-            self._dropped_logged_at[field] = now
+        elapsed = self._clock.elapsed()
+        logged_at = self._dropped_logged_at.get(field)
+        if logged_at is None or elapsed - logged_at >= timedelta(days=1):
+            self._dropped_logged_at[field] = elapsed
             log.warning("opensky.field_dropped", field=field)
 
 
