@@ -113,15 +113,15 @@ def _describe_foreign_answer(kind: ForeignAnswer) -> str:
     """Return what came in place of the source's answer, and what an operator should look at."""
     match kind:
         case ForeignAnswer.HTML:
-            return "a web page came in place of the source's answer: look for a proxy, a sign-in page or a wrong URL"
+            return "a web page is not the source's answer: look for a proxy, a sign-in page or a wrong OPENSKY_URL"
         case ForeignAnswer.PROBLEM_JSON:
-            return "an error in JSON came that is not the source's: check the source's URL, and any gateway before it"
+            return "an error in JSON came that is not the source's: check OPENSKY_URL, and any gateway on the way to it"
         case ForeignAnswer.JSON:
-            return "the answer is JSON, but no list of flights: check that the source's URL is that of its REST API"
+            return "the answer is JSON of another form than the source's: check OPENSKY_URL and OPENSKY_TOKEN_URL"
         case ForeignAnswer.REDIRECT:
-            return "a redirect is not the source's answer: look for a proxy or a sign-in page, or correct the URL"
+            return "a redirect is not the source's answer: look for a proxy or a sign-in page, or correct OPENSKY_URL"
         case ForeignAnswer.NOT_FOUND_WITH_BODY:
-            return "a 404 with a body is not the source's answer: look for a proxy, or correct the source's URL"
+            return "a 404 with a body is not the source's answer: look for a proxy, or correct OPENSKY_URL"
         case ForeignAnswer.UNREADABLE:
             return "the answer is no JSON: look for a proxy that changes answers, or wait if the source is disturbed"
         case ForeignAnswer.NO_IDENTITY:

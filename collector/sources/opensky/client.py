@@ -181,7 +181,7 @@ class OpenSkyClient:
         self._calls.labels(status="attempt").inc()
         outcome = "failure"
         try:
-            flights = self._read_answer(await self._send(request), token)
+            flights = self._parse_answer(await self._send(request), token)
             outcome = "success"
         finally:
             self._calls.labels(status=outcome).inc()
@@ -258,7 +258,7 @@ class OpenSkyClient:
         if left > timedelta(0):
             raise SourceLimitedError(left.total_seconds())
 
-    def _read_answer(self, exchange: _Exchange, token: _Token | None) -> list[Flight]:
+    def _parse_answer(self, exchange: _Exchange, token: _Token | None) -> list[Flight]:
         """Return the flights of an answer to a request with this token (None: without a token).
 
         Only a 404 with an empty body, or an empty list, means no flights: anything else that comes as a 404 or 200, and
