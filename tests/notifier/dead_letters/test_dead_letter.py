@@ -18,7 +18,7 @@ from notifier.dead_letters.dead_letter import (
     DeadLetterIndex,
     RecordId,
     build_note_headers,
-    extract_alerts,
+    extract_events,
     parse_moment,
     parse_record_id,
 )
@@ -71,7 +71,7 @@ def requeue(
     """Return the alerts to requeue for a dead letter with additional headers (with _ for -)."""
     letter = build_record(aside, at=at)
     letter.headers = (*letter.headers, *((name.replace("_", "-"), value) for name, value in headers.items()))
-    return extract_alerts(entries_of(letter)[0].dead_letter, letter.value, NOW, named=named)
+    return extract_events(entries_of(letter)[0].dead_letter, letter.value, NOW, named=named)
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_any_dead_letter_can_be_listed_shown_and_filtered(key, value, pairs, top
         json.loads(count_dead_letters(found).to_json())
         DeadLetterFilter("x", topic, NOW, NOW).matches(entry.dead_letter)
         with suppress(NotRequeuable):
-            assert extract_alerts(entry.dead_letter, value, NOW, named=named)
+            assert extract_events(entry.dead_letter, value, NOW, named=named)
 
 
 def test_a_dead_letter_cannot_control_a_terminal() -> None:
@@ -209,7 +209,7 @@ def test_missing_headers_have_defaults() -> None:
     assert format_line(entry).startswith("3:0  2026-11-23T05:00:00Z  unknown  no reason told  ")
     assert entry.dead_letter.source == "unknown, partition unknown, offset unknown"
     with pytest.raises(NotRequeuable, match="does not say which"):
-        extract_alerts(entry.dead_letter, encode_alert(ALERT, CAUSE), NOW, named=True)
+        extract_events(entry.dead_letter, encode_alert(ALERT, CAUSE), NOW, named=True)
 
 
 def test_entries_are_ordered_by_time_and_name_a_later_dead_letter_of_the_same_alert() -> None:
