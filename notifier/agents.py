@@ -150,13 +150,14 @@ class Agents:
     async def _handle_retry(self, pending_event: PendingEvent) -> bool:
         """Queue the deferred alerts of a retry record as one batch, with its attempts and times, once capacity is free.
 
-        A deferred notice is started instead, as `_handle_notice` does. Returns True if the batch is queued or its
-        partition is revoked: the event must not be acknowledged now. Returns False if a later retry record replaced
-        this one: the event is complete. Raises UndecodableError.
+        The mail of a deferred notice is started instead. Returns True if the batch is queued, the mail started or the
+        partition revoked: the event must not be acknowledged now. Returns False if a later retry record replaced this
+        one: the event is complete. Raises UndecodableError.
         """
         retry = decode_retry(pending_event.event.message.value)
         if isinstance(retry, ScheduledNotice):
-            return await self._notices.start(pending_event, retry)
+            await self._notices.start(pending_event, retry)
+            return True
         return await self._enqueue(
             AlertBatch(
                 retry.alerts, pending_event, retry.first_attempt_at, retry.attempt, retry.not_before, retry.sealed
@@ -183,12 +184,12 @@ class Agents:
     async def _handle_notice(self, pending_event: PendingEvent) -> bool:
         """Start the mail of a new notice, whose lifetime starts at the timestamp of its record.
 
-        Returns True if the mail is started, or its partition is revoked: the event must not be acknowledged now. False
-        if a mail of the same notice is in progress: the event is complete. Raises UndecodableError.
+        Always returns True: the task that is started acknowledges the event. Raises UndecodableError.
         """
         raised = decode_raised_notice(pending_event.event.message.value)
         published_at = datetime.fromtimestamp(pending_event.event.message.timestamp, UTC)
-        return await self._notices.start(pending_event, ScheduledNotice(raised, 0, published_at, published_at))
+        await self._notices.start(pending_event, ScheduledNotice(raised, 0, published_at, published_at))
+        return True
 
     async def _handle_user_change(self, pending_event: PendingEvent) -> bool:
         """Start a confirmation mail if the event is a registration; wait first while too many are in progress.

@@ -10,9 +10,9 @@ import random
 import time
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Final
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 import structlog
 from faust.types import EventT
@@ -67,32 +67,19 @@ class NoticeDelivery:
         self._metrics = metrics
         self._tasks = DeliveryTasks(_MAX_NOTICES)
         self._attempts = asyncio.Semaphore(_MAX_CONCURRENT_ATTEMPTS)
-        self._notice_ids: set[UUID] = set()
-        """The notices that a task handles: a duplicate of one must not be mailed at the same time."""
+        self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
+        """A lock for each notice in memory: a duplicate must not be mailed at the same time."""
+        self._retry_times: dict[UUID, datetime] = {}
+        """When the latest retry record of a deferred notice may be tried; older records of the notice are complete."""
 
-    async def start(self, pending_event: PendingEvent, scheduled: ScheduledNotice) -> bool:
-        """Start a task that mails a notice at its time, and acknowledges its event.
+    async def start(self, pending_event: PendingEvent, scheduled: ScheduledNotice) -> None:
+        """Start a task that mails a notice at its time.
 
-        Waits first while _MAX_NOTICES are in memory. Returns True if the task is started, or if the partition is
-        revoked: the event must not be acknowledged now. Returns False if another task handles the same notice already:
-        the event is complete. An operator's requeue clears the notice's dead-lettered status in both cases.
+        Waits first while _MAX_NOTICES are in memory. Returns before the notice is complete; the task acknowledges the
+        event.
         """
         await self._tasks.reserve_place()
-        event, notice_id = pending_event.event, scheduled.raised.event_id
-        if not self._topics.is_still_ours(event):
-            self._tasks.release_place()
-            return True
-        if pending_event.requeued:
-            self._store.clear_dead_lettered(event, (notice_id,))
-        if notice_id in self._notice_ids:
-            self._tasks.release_place()
-            self._metrics.count_dropped_notice("in_progress")
-            await self._store.wait_until_persisted(event)
-            return False
-        self._notice_ids.add(notice_id)
-        task = self._tasks.start(self._handle_notice(pending_event, scheduled))
-        task.add_done_callback(partial(self._on_task_done, notice_id))
-        return True
+        self._tasks.start(self._handle_notice(pending_event, scheduled))
 
     async def stop_and_drain(self, within_s: float) -> None:
         """Cancel the notices that wait, and wait until the attempts in progress have ended.
@@ -101,25 +88,24 @@ class NoticeDelivery:
         Notices that were not completed are not acknowledged: the partition's next owner reads them again.
         """
         await self._tasks.stop_and_drain(within_s)
-
-    def _on_task_done(self, notice_id: UUID, _task: asyncio.Task[None]) -> None:
-        self._notice_ids.discard(notice_id)
+        self._retry_times.clear()
 
     async def _handle_notice(self, pending_event: PendingEvent, scheduled: ScheduledNotice) -> None:
         """Wait until the notice's time, attempt it once and acknowledge its event.
 
-        Does not acknowledge the event if the worker drains or the partition is revoked before. A bug in the handling is
-        logged, dead-letters the event and raises nothing.
+        Duplicates of a notice are attempted one after the other. Does not acknowledge the event if the worker drains or
+        the partition is revoked before. A bug in the handling is logged, dead-letters the event and raises nothing.
         """
         event = pending_event.event
         pause = min(scheduled.not_before - self._clock.now(), MAX_PAUSE)  # limits what a wrong clock wrote
         if pause > timedelta(0):
             await asyncio.sleep(self._clock.real_seconds(pause))
-        async with self._attempts:
+        lock = self._locks.setdefault(scheduled.raised.event_id, asyncio.Lock())
+        async with lock, self._attempts:
             with self._tasks.attempt():
                 is_completed = True
                 try:
-                    is_completed = await self._attempt(event, scheduled)
+                    is_completed = await self._attempt(pending_event, scheduled)
                 except Exception as error:  # a bug must cost one mail, kept as evidence, and not the worker
                     log.error("notifier.failed", error=type(error).__name__, exc_info=error)
                     await self._dead_letter(event, scheduled, "bug", f"{type(error).__name__} in the notifier")
@@ -127,26 +113,35 @@ class NoticeDelivery:
                     await self._store.wait_until_persisted(event)
                     await pending_event.acknowledge()
 
-    async def _attempt(self, event: EventT[bytes], scheduled: ScheduledNotice) -> bool:
+    async def _attempt(self, pending_event: PendingEvent, scheduled: ScheduledNotice) -> bool:
         """Mail the notice, or drop it if it is not needed; defer or dead-letter it if that fails.
 
-        Drops a notice that was mailed or dead-lettered before, and dead-letters one at the end of its lifetime. Returns
-        True then; False if the worker drains or the partition is revoked: the partition's next owner handles the event.
+        Drops a notice that was mailed or dead-lettered before, unless an operator requeued it, and a record that a
+        later retry record replaced; dead-letters a notice at the end of its lifetime. Returns True then; False if the
+        worker drains or the partition is revoked: the partition's next owner handles the event.
         """
+        event, notice_id = pending_event.event, scheduled.raised.event_id
         if self._should_stop(event):
             return False
-        if self._store.find_status(event, scheduled.raised.event_id) is not None:
+        if pending_event.requeued:
+            self._store.clear_dead_lettered(event, (notice_id,))
+        if self._store.find_status(event, notice_id) is not None:
             self._metrics.count_dropped_notice("already_sent")
             return True
+        if scheduled.not_before < self._retry_times.get(notice_id, scheduled.not_before):
+            return True  # a duplicate failed meanwhile: the broker has the later record
         if self._clock.now() - scheduled.first_attempt_at >= self._policy.lifetime:
             text = f"gave up after {scheduled.attempt} tries: older than {self._policy.lifetime}"
             await self._dead_letter(event, scheduled, "gave_up", text)
             return True
         try:
-            return await self._send_if_wanted(event, scheduled)
+            is_completed = await self._send_if_wanted(event, scheduled)
         except NotSent as error:
             await self._handle_failure(event, scheduled, error)
             return True
+        if is_completed:
+            self._retry_times.pop(notice_id, None)
+        return is_completed
 
     async def _send_if_wanted(self, event: EventT[bytes], scheduled: ScheduledNotice) -> bool:
         """Request the contact, send the mail and record durably that it was sent; or drop the notice.
@@ -200,6 +195,7 @@ class NoticeDelivery:
         sealed = scheduled.sealed or isinstance(error, LostAfterData)
         retry = replace(scheduled, attempt=attempt, not_before=until, sealed=sealed)
         await self._topics.publish_retry(scheduled.raised.user_id, retry)
+        self._retry_times[scheduled.raised.event_id] = until
 
     def _compute_next_attempt_time(
         self, failed_at: datetime, attempt: int, scheduled: ScheduledNotice, error: NotSent
@@ -221,6 +217,7 @@ class NoticeDelivery:
         `label`: the metric label; `reason`: the text in the header.
         """
         await self._topics.publish_dead_letter(event, reason)
+        self._retry_times.pop(scheduled.raised.event_id, None)
         self._store.mark_dead_lettered(event, (scheduled.raised.event_id,), self._clock.now())
         self._metrics.count_dead_letter(label)
 

@@ -24,10 +24,6 @@ class DeliveryTasks:
         """Wait until fewer than `capacity` tasks run, and reserve a place for the next call of `start`."""
         await self._capacity.acquire()
 
-    def release_place(self) -> None:
-        """Give back a place that `reserve_place` reserved and no task needs."""
-        self._capacity.release()
-
     def start(self, handling: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task in the place that `reserve_place` reserved; its end frees the place."""
         task = asyncio.create_task(handling)
