@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import structlog
@@ -20,14 +20,17 @@ from aiokafka.structs import ConsumerRecord
 
 from chassis.topics import ensure_topics
 from domain.alerts import Alert
+from domain.notices import build_unheard_notice
 from local.kafka import Broker, running_broker
 from notifier.__main__ import main
 from notifier.dead_letters import commands
 from streams.messages import encode_alert
-from tests.notifier.alerts import CAUSE, new_alert
+from tests.notifier.alerts import CAUSE, NOTICE, new_alert
 from tests.notifier.dead_letter_records import (
     DeadLetteredEvent,
     dead_lettered_alert,
+    dead_lettered_notice,
+    dead_lettered_notice_retry,
     dead_lettered_retry,
     publish_dead_letters,
 )
@@ -38,6 +41,7 @@ from towerwatch.topics import (
     ALERTS_RETRY,
     FLIGHTS_OBSERVED,
     INTERESTS_CHANGED,
+    NOTICES_RAISED,
     USERS_CHANGED,
     Topic,
     partition_of,
@@ -65,12 +69,14 @@ def only_what_a_command_needs(kafka: Broker, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def dead_letters(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> Topic:
-    """Create topics of dead letters and of alerts for one test alone, and return the first."""
+    """Create topics of dead letters, alerts and notices for one test alone, and return the first."""
     number = next(_NUMBERS)
     dead_letters, alerts = Topic(f"letters.{number}", 12), Topic(f"alerts.{number}", ALERTS_RAISED.partitions)
-    asyncio.run(ensure_topics(kafka.bootstrap_servers, [dead_letters, alerts]))
+    notices = Topic(f"notices.{number}", NOTICES_RAISED.partitions)
+    asyncio.run(ensure_topics(kafka.bootstrap_servers, [dead_letters, alerts, notices]))
     monkeypatch.setattr(commands, "ALERTS_DEAD_LETTER", dead_letters)
     monkeypatch.setattr(commands, "ALERTS_RAISED", alerts)
+    monkeypatch.setattr(commands, "NOTICES_RAISED", notices)
     return dead_letters
 
 
@@ -199,6 +205,27 @@ def test_alerts_are_published_again_to_the_catalogues_topic(kafka: Broker, dead_
     of_second = [each for each in found if each.headers == (("requeued-from", ids[1].encode()),)]
     assert [each.value for each in of_second] == [encode_alert(each, CAUSE) for each in several]
     assert {each.key for each in of_second} == {str(user_id).encode()}
+
+
+def test_a_notice_is_published_again_to_its_own_topic(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
+    """The notice of a retry, too; a notice in two dead letters is published once, and no alert is."""
+    other = build_unheard_notice(uuid4(), "KBOS", NOTICE.since)
+    ids = publish_dead_letters(
+        kafka.bootstrap_servers,
+        dead_letters,
+        [dead_lettered_notice(), dead_lettered_notice_retry(), dead_lettered_notice_retry(other)],
+    )
+    status, out, err = shell("requeue", "--all")
+    assert (status, err) == (0, [])
+    assert out[-1] == "letters requeued: 3; alerts and notices of them: 2; letters left: 0"
+    found = records(kafka.bootstrap_servers, commands.NOTICES_RAISED)
+    expected = {each.user_id: dead_lettered_notice(each).value for each in (NOTICE, other)}
+    assert {UUID(each.key.decode()): each.value for each in found} == expected
+    assert len(found) == 2
+    for record in found:
+        assert record.partition == partition_of(record.key.decode(), NOTICES_RAISED)
+        assert dict(record.headers)["requeued-from"].decode() in ids
+    assert read_requeued_alerts(kafka) == []
 
 
 def test_a_requeued_dead_letter_is_requeued_again_only_by_its_id(
