@@ -1,7 +1,7 @@
 """The collector of the settled record: one API call after another, and one transaction that stores each answer."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -19,11 +19,17 @@ from collector.intervals import Interval, advance_corrected_until
 from collector.leadership.terms import Term, begin_term, require_term
 from collector.messages import encode_coverage_gap, encode_flights_observed
 from collector.model import OUTBOX, CoverageRow, LastPollRow
-from collector.settled.differences import FlightKey, compare_with_stored, select_newest_versions
+from collector.settled.differences import compare_with_stored, find_missing
+from collector.settled.duplicates import ToldFlight, merge_duplicates
 from collector.settled.planner import ApiCall, build_plan, can_afford, compute_price, list_due_calls
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming, load_targets
-from collector.settled.stored_flights import insert_flights, load_stored_flights, load_stored_keys, update_flights
+from collector.settled.stored_flights import (
+    insert_flights,
+    load_flights_of_interval,
+    load_stored_flights,
+    update_flights,
+)
 from collector.sources.flight import Flight
 from domain.interests import Direction
 
@@ -210,12 +216,10 @@ class FlightCollector:
             self._quota.reconcile_with_source(session, self._source.remaining_credits, charge.at, now)
             lock_cursor = _lock_cursor_for_correction if call.correction else _lock_cursor_for_collection
             cursor = lock_cursor(session, call)
-            versions = select_newest_versions(flights)
-            rows = load_stored_flights(session, interval, versions)
-            diff = compare_with_stored(interval.direction, versions, {key: stored for key, (_, stored) in rows.items()})
+            told = merge_duplicates(interval.direction, flights)
+            diff = compare_with_stored(interval.direction, told, load_stored_flights(session, interval, told))
             insert_flights(session, interval, diff.new)
-            ids = [rows[flight.icao24, flight.first_seen][0] for flight in diff.changed]
-            update_flights(session, interval, ids, diff.changed)
+            update_flights(session, diff.changed)
             if diff.new or not call.correction:
                 OUTBOX.add(
                     session,
@@ -223,7 +227,7 @@ class FlightCollector:
                         interval.airport, interval.direction, interval.begin, interval.end, diff.new
                     ),
                 )
-            if call.correction and _should_repeat_correction(session, cursor, interval, versions):
+            if call.correction and _should_repeat_correction(session, cursor, interval, told):
                 cursor.incomplete_correction = interval.begin
             else:
                 _advance_cursor(cursor, call, now, self._timing.corrections_after)
@@ -290,7 +294,7 @@ def _lock_cursor_for_correction(session: Session, call: ApiCall) -> CoverageRow:
 
 
 def _should_repeat_correction(
-    session: Session, cursor: CoverageRow, interval: Interval, flights: Mapping[FlightKey, Flight]
+    session: Session, cursor: CoverageRow, interval: Interval, told: Sequence[ToldFlight]
 ) -> bool:
     """Return True if this is a correction's first answer and stored flights are missing from it, else False.
 
@@ -299,7 +303,7 @@ def _should_repeat_correction(
     """
     if cursor.incomplete_correction == interval.begin:
         return False
-    return not load_stored_keys(session, interval) <= flights.keys()
+    return bool(find_missing(interval.direction, told, load_flights_of_interval(session, interval)))
 
 
 def _advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, corrections_after: timedelta) -> None:
