@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from collector.settled.duplicates import (
     SAME_EVENT_WITHIN,
     FlightKey,
-    Span,
     ToldFlight,
     compute_span,
     count_known_texts,
@@ -92,38 +91,60 @@ def find_missing(
 def _compare_aircraft(direction: Direction, told: Sequence[ToldFlight], stored: Sequence[StoredFlight]) -> AnswerDiff:
     """Return the differences of one aircraft.
 
-    First the stored flights whose key is told again take the times that the source gives them now. A flight that
+    First the stored flights that are told again take the times that the source gives them now. A told flight that
     overlapped only the earlier times is a flight of its own then.
     """
     if not stored:
         return AnswerDiff(tuple(each.flight for each in told), ())
-    renewed = [_find_by_key(row, told) for row in stored]
-    spans = [
-        compute_span(direction, row.first_seen, _choose_last_seen(row, again))
-        for row, again in zip(stored, renewed, strict=True)
-    ]
+    again = _find_told_again(direction, told, stored)
+    rows = [replace(row, last_seen=_choose_last_seen(row, again.get(row.id))) for row in stored]
+    spans = [compute_span(direction, row.first_seen, row.last_seen) for row in rows]
+    used = {id(each) for each in again.values()}
     new: list[Flight] = []
     others: list[list[ToldFlight]] = [[] for _ in stored]
     for each in told:
-        if any(each is again for again in renewed):
+        if id(each) in used:
             continue
-        same = _find_nearest(direction, each, stored, spans)
-        if same is None:
-            new.append(each.flight)
+        possible = [number for number, span in enumerate(spans) if each.span.overlaps(span)]
+        if possible:
+            others[min(possible, key=lambda number: _compute_distance(direction, each, rows[number]))].append(each)
         else:
-            others[same].append(each)
-    updated = (
-        _update_stored(direction, row, again, more) for row, again, more in zip(stored, renewed, others, strict=True)
-    )
+            new.append(each.flight)
+    updated = [_complete_texts(direction, row, again.get(row.id), more) for row, more in zip(rows, others, strict=True)]
     return AnswerDiff(tuple(new), tuple(row for row, before in zip(updated, stored, strict=True) if row != before))
+
+
+def _find_told_again(
+    direction: Direction, told: Sequence[ToldFlight], stored: Sequence[StoredFlight]
+) -> dict[int, ToldFlight]:
+    """Return the told flights that take the place of stored ones, by the id of the stored flight's row.
+
+    A told flight with the row's key does. Without one, it is the nearest of those that take off (land) at most
+    SAME_EVENT_WITHIN from it and know no less: the source has moved first_seen.
+    """
+    again = {row.id: each for row in stored if (each := _find_by_key(row, told))}
+    used = {id(each) for each in again.values()}
+    for row in stored:
+        if row.id in again:
+            continue
+        moved = [
+            each
+            for each in told
+            if id(each) not in used
+            and _compute_distance(direction, each, row) <= SAME_EVENT_WITHIN
+            and _count_known_texts(direction, each) >= count_known_texts(row.callsign, row.other_airport)
+        ]
+        if moved:
+            again[row.id] = min(moved, key=lambda each: _compute_distance(direction, each, row))
+            used.add(id(again[row.id]))
+    return again
 
 
 def _find_by_key(row: StoredFlight, told: Iterable[ToldFlight]) -> ToldFlight | None:
     """Return the told flight with the stored row's key: of two the one whose best row has it. None if there is none."""
     having_key = [each for each in told if row.key in each.keys]
-    return next(
-        (each for each in having_key if each.flight.first_seen == row.first_seen), having_key[0] if having_key else None
-    )
+    best = [each for each in having_key if each.flight.first_seen == row.first_seen]
+    return next(iter(best + having_key), None)
 
 
 def _choose_last_seen(row: StoredFlight, again: ToldFlight | None) -> datetime:
@@ -131,46 +152,26 @@ def _choose_last_seen(row: StoredFlight, again: ToldFlight | None) -> datetime:
     return row.last_seen if again is None or again.flight.last_seen < row.first_seen else again.flight.last_seen
 
 
-def _find_nearest(
-    direction: Direction, told: ToldFlight, stored: Sequence[StoredFlight], spans: Sequence[Span]
-) -> int | None:
-    """Return the position of the stored flight that is the same as a told one, of several the one nearest in time.
-
-    None if there is none: the told flight is new. `spans` are those of the stored flights.
-    """
-    possible = [number for number, span in enumerate(spans) if told.span.overlaps(span)]
-    return min(possible, key=lambda number: _compute_distance(direction, told, stored[number]), default=None)
-
-
 def _compute_distance(direction: Direction, told: ToldFlight, row: StoredFlight) -> timedelta:
     """Return the time between the take-offs, or between the landings, of a told and a stored flight."""
     return abs(told.flight.event_time(direction) - row.event_time(direction))
 
 
-def _update_stored(
+def _count_known_texts(direction: Direction, told: ToldFlight) -> int:
+    """Return how many of callsign and other airport a told flight has: two, one or none."""
+    return count_known_texts(told.flight.callsign, told.flight.other_airport(direction))
+
+
+def _complete_texts(
     direction: Direction, row: StoredFlight, again: ToldFlight | None, others: Sequence[ToldFlight]
 ) -> StoredFlight:
-    """Return a stored flight with the values that an answer gives it.
+    """Return a stored flight with the texts of the told flight that takes its place, if any, where that has them.
 
-    `again`: the told flight with the row's key, or None. Without it the nearest of the `others`, which are the same
-    flight with another first_seen, takes its place if it has the same take-off (landing) and knows no less. All others
-    only add texts that are unknown. A text that was known once is never lost.
+    `others` are the same flight, too; they only add texts that are unknown. No known text is lost.
     """
-    if again is None and others:
-        nearest = min(others, key=lambda each: _compute_distance(direction, each, row))
-        known = count_known_texts(nearest.flight.callsign, nearest.flight.other_airport(direction))
-        if _compute_distance(direction, nearest, row) <= SAME_EVENT_WITHIN and known >= count_known_texts(
-            row.callsign, row.other_airport
-        ):
-            again = nearest
     callsigns = [row.callsign, *(each.flight.callsign for each in others)]
     airports = [row.other_airport, *(each.flight.other_airport(direction) for each in others)]
     if again is not None:
         callsigns.insert(0, again.flight.callsign)
         airports.insert(0, again.flight.other_airport(direction))
-    return replace(
-        row,
-        last_seen=_choose_last_seen(row, again),
-        callsign=next(filter(None, callsigns), ""),
-        other_airport=next(filter(None, airports), ""),
-    )
+    return replace(row, callsign=next(filter(None, callsigns), ""), other_airport=next(filter(None, airports), ""))

@@ -76,19 +76,29 @@ class _Row:
 def merge_duplicates(direction: Direction, flights: Iterable[Flight]) -> list[ToldFlight]:
     """Return each flight of an answer once, ordered by icao24 and time.
 
-    Rows are merged only if each two of them are one flight, and into as few flights as that allows. So there are as
-    many flights of an aircraft as there are rows of which no two are one: a third row that overlaps two flights, such
-    as one that lasts for hours too long, hides neither of them. The order of the rows does not matter. No two of the
-    returned flights are one.
+    Rows with one key are versions of one flight, of which the best remains. Other rows are merged only if each two of
+    them are one flight, and into as few flights as that allows. So there are as many flights of an aircraft as there
+    are rows of which no two are one: a third row that overlaps two flights, such as one that lasts for hours too long,
+    hides neither of them. The order of the rows does not matter. No two of the returned flights are one.
     """
     rows_by_aircraft: defaultdict[str, list[_Row]] = defaultdict(list)
-    for flight in dict.fromkeys(flights):
+    for flight in _choose_best_versions(direction, flights):
         span = compute_span(direction, flight.first_seen, flight.last_seen)
         rows_by_aircraft[flight.icao24].append(_Row(flight, span))
     merged: list[ToldFlight] = []
     for _, rows in sorted(rows_by_aircraft.items()):
         merged.extend(_choose_best_rows(direction, _group_rows(direction, rows)))
     return merged
+
+
+def _choose_best_versions(direction: Direction, flights: Iterable[Flight]) -> Iterator[Flight]:
+    """Yield one row of each key: the best one, with the texts that only others have."""
+    versions: defaultdict[FlightKey, list[Flight]] = defaultdict(list)
+    for flight in flights:
+        versions[flight.icao24, flight.first_seen].append(flight)
+    for rows in versions.values():
+        ranked = sorted(rows, key=lambda flight: _rank(direction, flight), reverse=True)
+        yield _complete_texts(ranked[0], ranked)
 
 
 def _group_rows(direction: Direction, rows: Sequence[_Row]) -> list[tuple[_Row, list[_Row]]]:

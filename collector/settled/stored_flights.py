@@ -32,13 +32,13 @@ def load_stored_flights(session: Session, interval: Interval, told: Sequence[Tol
         FlightRow.first_seen.between(begin - LONGEST_FLIGHT, end + SAME_EVENT_WITHIN),
         FlightRow.last_seen >= begin - SAME_EVENT_WITHIN,
     )
-    early = [  # one absurd first_seen must not widen the range for all aircraft
-        and_(FlightRow.icao24 == icao24, FlightRow.first_seen == first_seen)
-        for each in told
-        for icao24, first_seen in each.keys
-        if first_seen < begin
-    ]
-    return _select_flights(session, interval, or_(possible, *early))
+    # Loaded by key, because one absurd first_seen must not widen the range for all aircraft.
+    early = [key for each in told for key in each.keys if key[1] < begin]
+    told_early = and_(
+        FlightRow.icao24.in_({icao24 for icao24, _ in early}),
+        FlightRow.first_seen.in_({first_seen for _, first_seen in early}),
+    )
+    return _select_flights(session, interval, or_(possible, told_early) if early else possible)
 
 
 def load_flights_of_interval(session: Session, interval: Interval) -> list[StoredFlight]:
