@@ -10,6 +10,8 @@ from typing import Final
 
 import httpx
 
+from local.opensky.nightly_record import NIGHTLY, RecordSchedule
+from local.opensky.record_options import encode_record_options
 from local.ports import HOST, Ports
 from local.processes import ROOT, ProcessSupervisor, find_log_file
 
@@ -19,6 +21,10 @@ FIRST_START_S: Final = 600.0
 """Seconds to wait for Kafka: the first start downloads it, later ones take seconds."""
 READY_S: Final = 90.0
 """Seconds to wait for any other process."""
+
+REPLAY_BEACONS: Final = "KJFK,KATL,KEWR,KORD,KLGA"
+"""The beacons of a collector that asks the replay. All its flights leave New York, so three airports have departures,
+and two of the largest destinations have arrivals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +89,15 @@ def start_streams_worker(processes: ProcessSupervisor, name: str, ports: Ports, 
     processes.start(name, "streams", own)
 
 
-def with_replay(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:
-    """Return a copy of the environment with the replay of real flights in place of OpenSky, with anonymous access."""
+def with_replay(environment: Mapping[str, str], ports: Ports, schedule: RecordSchedule = NIGHTLY) -> dict[str, str]:
+    """Return a copy of the environment with the replay of real flights in place of OpenSky, with anonymous access.
+
+    `schedule`: when the replay's record of each day appears, and what it lacks.
+    """
     return {
         **environment,
+        "OPENSKY_REPLAY_OPTIONS": " ".join(encode_record_options(schedule)),
+        "BEACON_AIRPORTS": REPLAY_BEACONS,
         "OPENSKY_URL": f"http://{HOST}:{ports.opensky}/api",
         "OPENSKY_TOKEN_URL": f"http://{HOST}:{ports.opensky}/auth/realms/opensky-network/protocol/openid-connect/token",
         "OPENSKY_CLIENT_ID": "",
