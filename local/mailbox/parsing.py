@@ -164,13 +164,13 @@ def _decode_raw(value: Any) -> str:
     return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")[:MAX_HEADER_LENGTH]
 
 
-def _read_header(message: Message[str, str], name: str) -> str:
+def _read_header(message: "Message[str, str]", name: str) -> str:
     """Return the decoded values of all headers of a name, separated by commas; empty if there are none."""
     values = [value for each, value in message.raw_items() if each.lower() == name.lower()]
     return ", ".join(decode_header_value(value) for value in values[:MAX_HEADERS])
 
 
-def _collect_parts(message: Message[str, str]) -> ParsedMail:
+def _collect_parts(message: "Message[str, str]") -> ParsedMail:
     """Collect the readable parts of a parsed mail. May raise anything if the mail is malformed."""
     text = html = None
     images: dict[str, InlineImage] = {}
@@ -199,7 +199,7 @@ def _collect_parts(message: Message[str, str]) -> ParsedMail:
     return ParsedMail(headers, text, html, images, tuple(parts), tuple(defects))
 
 
-def _decode_part(part: Message[str, str], content: bytes, limit: int) -> str:
+def _decode_part(part: "Message[str, str]", content: bytes, limit: int) -> str:
     """Decode a text part by its own charset, with LF at the ends of its lines; at most `limit` characters."""
     # No charset takes more than four bytes for a character.
     text = decode_bytes(content[: 4 * limit], part.get_content_charset())
