@@ -31,8 +31,8 @@ _LINK_ELEMENT: Final = re.compile(r"<link(?=[\s/>])", re.IGNORECASE)
 def build_document(html: str, images: Mapping[str, InlineImage]) -> str:
     """Build the document of an HTML part, with its inline images in it; to be served with POLICY.
 
-    The links open in new pages. `<link>` elements are made unknown ones: no policy prevents that they connect to a
-    server (`rel=preconnect`).
+    The links open in new pages. `<link>` elements are made unknown ones: a policy need not prevent that they
+    connect to a server (`rel=preconnect`).
     """
     return _BEGIN + _LINK_ELEMENT.sub("<x-link", _embed_images(html, images))
 
