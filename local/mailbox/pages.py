@@ -14,7 +14,7 @@ from local.mailbox.deliveries import DeliverySignal
 from local.mailbox.errors import CannotListenError
 from local.mailbox.html_part import POLICY, build_document
 from local.mailbox.parsing import decode_source, parse_mail, summarize_mail
-from local.mailbox.reading import StoredMail, find_mail_files, read_stored_mail
+from local.mailbox.reading import StoredMail, find_mail_files, read_mail_file, read_stored_mail
 from local.mailbox.rendering import STATIC_FILES, ListedMail, render_error, render_list, render_mail
 
 MAILS_PER_PAGE: Final = 100
@@ -51,16 +51,16 @@ class MailPages:
     def list_mails(self) -> list[ListedMail]:
         """Return all mails, newest first. Reads the first bytes of those that were not listed before."""
         listed = {}
-        for key in find_mail_files(self._maildir):
-            mail = self._listed.get(key) or self._list_mail(key)
+        for key, path in find_mail_files(self._maildir).items():
+            mail = self._listed.get(key) or self._list_mail(key, path)
             if mail is not None:
                 listed[key] = mail
         self._listed = listed
         return sorted(listed.values(), key=lambda mail: (mail.delivered_at, mail.key), reverse=True)
 
-    def _list_mail(self, key: str) -> ListedMail | None:
-        """Read and summarize one mail; None if it does not exist or cannot be read."""
-        stored = read_stored_mail(self._maildir, key, _HEAD_LENGTH)
+    def _list_mail(self, key: str, path: Path) -> ListedMail | None:
+        """Read and summarize one mail, also if it has just been moved from `path`; None if it cannot be read."""
+        stored = read_mail_file(key, path, _HEAD_LENGTH) or read_stored_mail(self._maildir, key, _HEAD_LENGTH)
         if stored is None:
             return None
         return ListedMail(key, stored.delivered_at, summarize_mail(stored.content))

@@ -1,6 +1,5 @@
 """Reading of mails from a Maildir, also while other mails are being delivered."""
 
-import contextlib
 import re
 from collections.abc import Container
 from dataclasses import dataclass, field
@@ -67,17 +66,25 @@ def find_mail_files(maildir: Path) -> dict[str, Path]:
     }
 
 
+def read_mail_file(key: str, path: Path, limit: int) -> StoredMail | None:
+    """Read the first `limit` bytes of the mail of this key (-1: all of it); None if its file is not there any more."""
+    try:
+        with path.open("rb") as file:
+            return StoredMail(key, _get_delivery_time(path), file.read(limit))
+    except OSError:
+        return None
+
+
 def read_stored_mail(maildir: Path, key: str, limit: int = -1) -> StoredMail | None:
-    """Read the bytes of one mail, the first `limit` of them (-1: all); None if the Maildir has no mail of this key.
+    """Read the first `limit` bytes of one mail (-1: all of it); None if the Maildir has no mail of this key.
 
     The key may come from anybody: it is only compared with the keys that the Maildir has, and no path is made of it.
     """
     for _ in range(2):  # a mail reader may move the mail after its file was found
         path = find_mail_files(maildir).get(key)
-        if path is None:
-            return None
-        with contextlib.suppress(OSError), path.open("rb") as file:
-            return StoredMail(key, _get_delivery_time(path), file.read(limit))
+        mail = None if path is None else read_mail_file(key, path, limit)
+        if path is None or mail is not None:
+            return mail
     return None
 
 
