@@ -118,6 +118,8 @@ Towerwatch is up.
   airports     http://{HOST}:{ports.streams_web}/overview
   mails        {mails}
   logs         {config.data / "logs"}
+  The first mail about an airport can come some three hours after its first interest, later ones in the morning after
+  each day: OpenSky gives a day's flights in the night after it, and they are taken for complete only when given twice.
   README.md says how to register and to set an interest; `make down` stops it, data is kept."""
     )
 
