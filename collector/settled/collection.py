@@ -23,8 +23,9 @@ from collector.settled.cursors import (
     lock_cursor_for_correction,
     should_repeat_correction,
 )
-from collector.settled.differences import compare_with_stored, select_newest_versions
+from collector.settled.differences import compare_with_stored
 from collector.settled.doubts import doubt_empty_day
+from collector.settled.duplicates import merge_duplicates
 from collector.settled.evidence import DEFAULT_BEACONS
 from collector.settled.planner import RECENT_AGE, RECENT_PRICE, ApiCall, CollectionTarget, build_plan, list_due_calls
 from collector.settled.quota import QuotaStore
@@ -119,7 +120,10 @@ class FlightCollector:
                     if not call.correction:
                         await asyncio.to_thread(self._log_deferred, calls[number:])
                     return
-                if not await asyncio.to_thread(self._store_answer, term, call, answer):
+                if _needs_confirmation(call, answer) and not await self._watch.confirm_zero(term, call.interval):
+                    log.warning("collection.zero_not_confirmed", airport=target[0], day=f"{call.interval.begin:%F}")
+                    skipped.add(target)
+                elif not await asyncio.to_thread(self._store_answer, term, call, answer):
                     skipped.add(target)
             except SourceError as error:
                 log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
@@ -169,25 +173,23 @@ class FlightCollector:
         with self._seconds.time(), self._database.transaction() as session:
             require_term(session, term)
             self._calls.reconcile(session, answer, now)
-            versions = select_newest_versions(answer.flights)
+            told = merge_duplicates(direction, answer.flights)
             if call.correction:
                 cursor: CoverageRow | None = lock_cursor_for_correction(session, call)
             else:
-                cursor = lock_cursor_for_collection(session, call, tuple(versions.values()))
+                cursor = lock_cursor_for_collection(session, call, [each.flight for each in told])
             if cursor is None:
                 return False
-            if not versions and not call.correction and doubt_empty_day(session, cursor, interval, now):
+            if not told and not call.correction and doubt_empty_day(session, cursor, interval, now):
                 log.warning("collection.empty_day_doubted", airport=interval.airport, day=f"{interval.begin:%F}")
                 return False
-            rows = load_stored_flights(session, interval, versions)
-            diff = compare_with_stored(direction, versions, {key: stored for key, (_, stored) in rows.items()})
+            diff = compare_with_stored(direction, told, load_stored_flights(session, interval, told))
             insert_flights(session, interval, diff.new)
-            ids = [rows[flight.icao24, flight.first_seen][0] for flight in diff.changed]
-            update_flights(session, interval, ids, diff.changed)
+            update_flights(session, diff.changed)
             if diff.new or not call.correction:
                 begin = interval.begin if call.correction else cursor.covered_until
                 OUTBOX.add(session, encode_flights_observed(interval.airport, direction, begin, interval.end, diff.new))
-            if call.correction and should_repeat_correction(session, cursor, interval, versions):
+            if call.correction and should_repeat_correction(session, cursor, interval, told):
                 cursor.incomplete_correction = interval.begin
             else:
                 advance_cursor(cursor, call, now, self._timing.corrections_after)
@@ -245,14 +247,17 @@ class FlightCollector:
             cursor = session.get(CoverageRow, (interval.airport, interval.direction.value), with_for_update=True)
             if cursor is None or cursor.covered_until != interval.begin:
                 return
-            versions = select_newest_versions(answer.flights)
-            rows = load_stored_flights(session, interval, versions)
-            stored = {key: value for key, (_, value) in rows.items()}
-            new = compare_with_stored(interval.direction, versions, stored).new
+            told = merge_duplicates(interval.direction, answer.flights)
+            new = compare_with_stored(interval.direction, told, load_stored_flights(session, interval, told)).new
             insert_flights(session, interval, new)
             if new:
                 OUTBOX.add(session, encode_partial_flights(interval, new))
         self._stored.labels(direction=interval.direction.value).inc(len(new))
+
+
+def _needs_confirmation(call: ApiCall, answer: Answer) -> bool:
+    """Return True if an answer would be stored as zero flights, False if it has flights or would cover nothing new."""
+    return not answer.flights and not call.correction and call.expected_cursor is not None
 
 
 def _record_poll(interval: Interval, session: Session, charge: Charge) -> None:

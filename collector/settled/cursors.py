@@ -3,7 +3,7 @@
 Each function runs in the caller's transaction. Who holds the newest leader term calls them, one transaction at a time.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import select
@@ -14,9 +14,10 @@ from collector.errors import ConcurrentCollectionError
 from collector.intervals import Interval, advance_corrected_until
 from collector.messages import encode_coverage_gap, encode_flights_observed
 from collector.model import OUTBOX, CoverageRow, UnheardRow
-from collector.settled.differences import FlightKey
+from collector.settled.differences import find_missing
+from collector.settled.duplicates import ToldFlight
 from collector.settled.planner import ApiCall
-from collector.settled.stored_flights import load_stored_keys
+from collector.settled.stored_flights import load_flights_of_interval
 from collector.sources.flight import Flight
 from collector.unheard import forget_notices, notify_unheard
 from domain.interests import Direction
@@ -138,7 +139,7 @@ def lock_cursor_for_correction(session: Session, call: ApiCall) -> CoverageRow:
 
 
 def should_repeat_correction(
-    session: Session, cursor: CoverageRow, interval: Interval, flights: Mapping[FlightKey, Flight]
+    session: Session, cursor: CoverageRow, interval: Interval, told: Sequence[ToldFlight]
 ) -> bool:
     """Return True if this is a correction's first answer and stored flights are missing from it, else False.
 
@@ -147,7 +148,7 @@ def should_repeat_correction(
     """
     if cursor.incomplete_correction == interval.begin:
         return False
-    return not load_stored_keys(session, interval) <= flights.keys()
+    return bool(find_missing(interval.direction, told, load_flights_of_interval(session, interval)))
 
 
 def advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, corrections_after: timedelta) -> None:

@@ -8,10 +8,11 @@ import structlog
 from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.errors import SourceError
+from collector.intervals import Interval, day_of
 from collector.leadership.terms import Term, require_term
-from collector.settled.evidence import EvidenceCall, RecordKey
+from collector.settled.evidence import EvidenceCall, NightlyRecord, RecordKey
 from collector.settled.planner import RECENT_PRICE, compute_price
-from collector.settled.record_store import store_record
+from collector.settled.record_store import load_records, store_record
 from collector.settled.schedule import CollectionTiming, list_due_evidence, load_schedule
 from collector.settled.source_calls import Answer, SourceCalls, stops_collection
 
@@ -44,6 +45,24 @@ class RecordWatch:
         Raises SourceError if the next call would fail as well, SupersededError, DatabaseUnavailableError.
         """
         return await self._ask(term, recent=False)
+
+    async def confirm_zero(self, term: Term, interval: Interval) -> bool:
+        """Return True if an answer without flights for the interval may be believed, False if it must be asked again.
+
+        An outage has answered with "no flights", too. So the evidence airport of the interval's day is asked at once:
+        if it has no flights any more either, or is the interval's own airport, the answer is wrong. False, too, if the
+        quota defers the question. Raises SourceError, SupersededError, DatabaseUnavailableError.
+        """
+        record = await asyncio.to_thread(self._load_record, interval)
+        if record.airport is None or record.airport == interval.airport:
+            return False
+        answer = await self._calls.fetch(term, EvidenceCall(record, record.airport).interval)
+        return answer is not None and bool(answer.flights)
+
+    def _load_record(self, interval: Interval) -> NightlyRecord:
+        """Return the evidence about the record of the interval's day and direction."""
+        with self._database.reading() as session:
+            return load_records(session, self._clock.now()).get(day_of(interval.begin), interval.direction)
 
     async def _ask(self, term: Term, *, recent: bool) -> bool:
         """Ask the due questions of one price until the quota defers one; return True if any was answered, else False.

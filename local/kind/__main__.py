@@ -128,13 +128,15 @@ def _run_in_pod(deployment: str, *command: str) -> str:
 def _print_addresses() -> None:
     """Print the URLs of the cluster, and where its password and certificate are."""
     password = cluster.SECRETS / "operators.password"
-    workers = " ".join(kubectl_command("--namespace", cluster.NAMESPACE, "port-forward", "service/streams", "8080"))
+    forward = kubectl_command("--namespace", cluster.NAMESPACE, "port-forward")
+    workers, mails = " ".join((*forward, "service/streams", "8080")), " ".join((*forward, "service/mailbox", "8026"))
     Screen().print_table(
         [
             ("accounts", f"{URL}/docs/accounts"),
             ("interests and flights", f"{URL}/docs/flights"),
             ("Prometheus", f"{URL}/prometheus/  ({secrets.OPERATOR}; the password is in {password})"),
             ("the workers' pages", f"http://127.0.0.1:8080/overview, after: {workers}"),
+            ("mails", f"http://127.0.0.1:8026/, after: {mails}"),
             ("the certificate, to trust", str(cluster.SECRETS / secrets.CERTIFICATE)),
         ]
     )

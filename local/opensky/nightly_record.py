@@ -37,10 +37,14 @@ class RecordSchedule:
     """The airports without a receiver nearby: nothing departs or arrives there, as far as the record knows."""
     departures_live: bool = False
     """True: a departure is given at once, until the record of its day begins to appear and replaces it."""
+    first_day: date | None = None
+    """The day before which there are no flights at all; None: there is none."""
+    last_day: date | None = None
+    """The day after which there are no flights at all; None: there is none."""
 
     def find_first_part_time(self, day: date) -> int | None:
         """Return the instant at which the record of a day, or its first part, appears; None if it never does."""
-        if day in self.missing_days:
+        if day in self.missing_days or not self._has_flights(day):
             return None
         lateness = timedelta(days=1) if day in self.late_days else timedelta(0)
         midnight = datetime(day.year, day.month, day.day, tzinfo=UTC) + timedelta(days=1)
@@ -75,9 +79,10 @@ class RecordSchedule:
             if self.is_recorded(flight, flight.last_seen, now):
                 return self._remove_unheard_airports(flight)
             return self._remove_unheard_airports(flight.as_seen_at(_find_last_second(flight.first_seen)))
-        if not self.departures_live or now < flight.first_seen:
+        day = compute_day(flight.first_seen)
+        if not self.departures_live or now < flight.first_seen or not self._has_flights(day):
             return None
-        replaced = self.find_first_part_time(compute_day(flight.first_seen))
+        replaced = self.find_first_part_time(day)
         if replaced is not None and now >= replaced:
             return None
         return self._remove_unheard_airports(flight.as_seen_at(now))
@@ -94,6 +99,10 @@ class RecordSchedule:
         if heard.departure_airport is None and heard.arrival_airport is None:
             return None
         return heard if self.is_recorded(flight, flight.last_seen, now) else None
+
+    def _has_flights(self, day: date) -> bool:
+        """Return True if the day is neither before the first nor after the last day with flights, else False."""
+        return (self.first_day is None or day >= self.first_day) and (self.last_day is None or day <= self.last_day)
 
     def _remove_unheard_airports(self, flight: TimetableFlight) -> TimetableFlight:
         """Return the flight without its departure or arrival airport, or both, where nobody hears it."""

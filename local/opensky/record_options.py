@@ -1,4 +1,4 @@
-"""The command-line options of the nightly record: the replay's own, which the demo has, too, and passes on."""
+"""The command-line options of the nightly record: all are the replay's, and some the demo has, too, and passes on."""
 
 import argparse
 import re
@@ -15,26 +15,29 @@ LAST_DAY: Final = date(2014, 1, 1)
 
 
 def add_record_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the nightly record to a parser; `parse_record_options` validates what they are given."""
+    """Add all options of the nightly record to a parser; `parse_record_options` validates what they are given."""
     at, after = encode_time(DEFAULT_RECORD_AFTER), encode_time(DEFAULT_SECOND_PART_AFTER)
     parser.add_argument(
-        "--record-at",
-        default=at,
-        metavar="HH:MM",
-        help="UTC time at which the record of yesterday appears (%(default)s)",
+        "--record-at", default=at, metavar="HH:MM", help="UTC time at which yesterday's record appears (%(default)s)"
+    )
+    add_shared_options(parser)
+    parser.add_argument(
+        "--second-part-after", metavar="HH:MM", help=f"how much later the second of two parts appears ({after})"
+    )
+    parser.add_argument("--first-day", metavar="DAY", help="there are no flights before this day")
+    parser.add_argument("--last-day", metavar="DAY", help="there are no flights after this day")
+
+
+def add_shared_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that the demo has, too, and give the others the values that they have when they are not given."""
+    parser.set_defaults(
+        record_at=encode_time(DEFAULT_RECORD_AFTER), second_part_after=None, first_day=None, last_day=None
     )
     parser.add_argument(
         "--record-parts", default="1", metavar="1|2", help="2: about half of each record's flights appear later"
     )
     parser.add_argument(
-        "--second-part-after", metavar="HH:MM", help=f"how much later the second of two parts appears ({after})"
-    )
-    parser.add_argument(
-        "--record-late",
-        action="append",
-        default=[],
-        metavar="DAY",
-        help="repeatable: its record appears 24 hours later",
+        "--record-late", action="append", default=[], metavar="DAY", help="repeatable: its record appears a day later"
     )
     parser.add_argument(
         "--record-missing", action="append", default=[], metavar="DAY", help="repeatable: its record never appears"
@@ -45,7 +48,7 @@ def add_record_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--departures-live",
         action="store_true",
-        help="departures of today are given at once, until the record has them",
+        help="departures of today are given at once, until the record is there",
     )
 
 
@@ -72,6 +75,10 @@ def parse_record_options(options: argparse.Namespace) -> RecordSchedule:
     missing_days = frozenset(_parse_day("--record-missing", text) for text in options.record_missing)
     for day in sorted(late_days & missing_days):
         raise ValueError(f"the record of {day} cannot be both late (--record-late) and missing (--record-missing)")
+    first_day = None if options.first_day is None else _parse_day("--first-day", options.first_day)
+    last_day = None if options.last_day is None else _parse_day("--last-day", options.last_day)
+    if first_day is not None and last_day is not None and last_day < first_day:
+        raise ValueError(f"--last-day {last_day} must not be before --first-day {first_day}")
     return RecordSchedule(
         record_after=record_after,
         second_part_after=second_part_after,
@@ -79,6 +86,8 @@ def parse_record_options(options: argparse.Namespace) -> RecordSchedule:
         missing_days=missing_days,
         unheard_airports=frozenset(map(_parse_airport, options.without)),
         departures_live=options.departures_live,
+        first_day=first_day,
+        last_day=last_day,
     )
 
 
@@ -90,6 +99,8 @@ def encode_record_options(schedule: RecordSchedule) -> list[str]:
     options += _encode_each("--record-late", (day.isoformat() for day in schedule.late_days))
     options += _encode_each("--record-missing", (day.isoformat() for day in schedule.missing_days))
     options += _encode_each("--without", schedule.unheard_airports)
+    options += [f"--first-day={schedule.first_day}"] if schedule.first_day is not None else []
+    options += [f"--last-day={schedule.last_day}"] if schedule.last_day is not None else []
     return [*options, "--departures-live"] if schedule.departures_live else options
 
 

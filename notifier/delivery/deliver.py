@@ -164,12 +164,13 @@ class AlertDelivery:
             contact = await self._contacts.find_contact(mail.user_id)
             self._user_manager_failures = 0
             drop_reason = find_drop_reason(contact)
-            if contact is None or drop_reason is not None:
-                self._metrics.count_dropped_alerts(drop_reason or "user_gone", len(alerts))
+            if drop_reason is not None:
+                self._metrics.count_dropped_alerts(drop_reason, len(alerts))
                 if mail.may_be_duplicate:  # the user may have them: a duplicate event must not mail them differently
                     self._store.mark_mailed(get_first_event(mail), get_alert_ids(alerts), self._clock.now())
                 await self._save_and_acknowledge(mail, user.without_batches(get_batch_ids(mail.batches)))
                 return None
+            assert contact is not None  # noqa: S101 - for mypy: without a contact there is a reason
             await self._send(mail, alerts, user, contact)
         except MailServerUnavailable as error:
             if error.reason is FailureReason.BREAKER_OPEN:

@@ -8,19 +8,20 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from local.ports import HOST
+from local.ports import HOST, Ports
 from local.processes import ROOT
 from tests.local.demo.blizzard import BOS, JFK, parse_alerts
 from tests.ports import free_ports
 from tests.waiting import eventually
 
-PORTS = 9
+PORTS = len(fields(Ports))
 
 
 @pytest.fixture
@@ -76,6 +77,9 @@ def test_a_killed_demo_leaves_no_process_and_the_next_run_mails_each_alert_once(
     with run_demo(data, port_base, "--once") as process:
         eventually(lambda: "The clock runs" in read_output(data) or process.poll() is not None, "the story begins", 400)
         assert process.poll() is None, read_output(data)
+        mails = f"http://{HOST}:{Ports.from_base(port_base).mailbox_web}/"
+        assert f"  mails  {mails}" in read_output(data)
+        assert "Confirm your address" in httpx.get(mails).raise_for_status().text
         process.kill()
         process.wait()
     eventually(lambda: not find_processes(data), "no process is left")

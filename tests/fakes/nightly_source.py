@@ -1,4 +1,4 @@
-"""A source of flights whose record of a day appears in the night after, as OpenSky's does: no kinder than the real one."""
+"""A source of flights whose record of a day appears in the night after, as OpenSky's does."""
 
 import asyncio
 from collections.abc import Callable, Iterable

@@ -41,6 +41,8 @@ schedules = st.builds(
     missing_days=some_days,
     unheard_airports=st.frozensets(st.sampled_from(AIRPORTS)),
     departures_live=st.booleans(),
+    first_day=st.none() | st.sampled_from(DAYS[:2]),
+    last_day=st.none() | st.sampled_from(DAYS[2:]),
 )
 
 
@@ -48,6 +50,7 @@ class ModelSource:
     """A source that goes through its publications until an instant, and remembers what each of them tells."""
 
     def __init__(self, rows: list[TimetableFlight], schedule: RecordSchedule, now: int) -> None:
+        first, last = schedule.first_day or date.min, schedule.last_day or date.max
         self._schedule = schedule
         self.departures: dict[TimetableFlight, tuple[int, str | None]] = {}
         """By flight, what is known of a departure: when the flight was last seen, and where it arrived."""
@@ -55,7 +58,7 @@ class ModelSource:
         """The flights of which the record of their last day is there."""
         if schedule.departures_live:
             for row in rows:
-                if row.first_seen <= now:
+                if row.first_seen <= now and first <= datetime.fromtimestamp(row.first_seen, UTC).date() <= last:
                     landed = row.last_seen <= now
                     self.departures[row] = (row.last_seen, row.arrival_airport) if landed else (now, None)
         for at, begins, midnight, part in sorted(self._list_publications()):
@@ -79,8 +82,10 @@ class ModelSource:
         found: list[tuple[int, bool, int, int | None]] = []
         for number in range(6):
             day, midnight = FIRST + timedelta(days=number), BEGIN + (number + 1) * DAY
-            if day in self._schedule.missing_days:
+            if day in self._schedule.missing_days or (self._schedule.first_day and day < self._schedule.first_day):
                 continue
+            if self._schedule.last_day and day > self._schedule.last_day:
+                break
             at = midnight + int(self._schedule.record_after.total_seconds())
             at += DAY if day in self._schedule.late_days else 0
             if self._schedule.second_part_after is None:
@@ -152,7 +157,8 @@ def test_a_record_is_whole_at_its_completion_time(schedule: RecordSchedule, day:
     """From then on it has every flight of the day; a second before it lacks those of the second part."""
     completed_at = schedule.find_completion_time(day)
     if completed_at is None:
-        assert day in schedule.missing_days
+        before, after = schedule.first_day or day, schedule.last_day or day
+        assert day in schedule.missing_days or not before <= day <= after
         return
     instant = int(datetime(day.year, day.month, day.day, 12, tzinfo=UTC).timestamp())
     assert schedule.is_recorded(row, instant, completed_at)

@@ -1,6 +1,7 @@
 """The options of the nightly record."""
 
 import argparse
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pytest
@@ -56,19 +57,14 @@ minutes = st.integers(0, 24 * 60 - 1).map(lambda number: timedelta(minutes=numbe
         missing_days=st.frozensets(days),
         unheard_airports=st.frozensets(st.sampled_from(["KJFK", "KBOS"])),
         departures_live=st.booleans(),
+        first_day=st.none() | st.dates(date(2013, 1, 1), date(2013, 6, 1)),
+        last_day=st.none() | st.dates(date(2013, 6, 1), date(2014, 1, 1)),
     ),
     st.frozensets(days),
 )
 def test_the_encoded_options_make_the_same_schedule(schedule: RecordSchedule, late: frozenset[date]) -> None:
     """So the demo can pass its schedule on to the replay."""
-    each = RecordSchedule(
-        schedule.record_after,
-        schedule.second_part_after,
-        late - schedule.missing_days,
-        schedule.missing_days,
-        schedule.unheard_airports,
-        schedule.departures_live,
-    )
+    each = replace(schedule, late_days=late - schedule.missing_days)
     assert parse(*encode_record_options(each)) == each
 
 
@@ -87,6 +83,8 @@ def test_the_encoded_options_make_the_same_schedule(schedule: RecordSchedule, la
         (["--record-missing", "2013-02-30"], "--record-missing 2013-02-30: there is no such day"),
         (["--record-missing", "2012-12-31"], "--record-missing 2012-12-31: the flights are of the UTC days from"),
         (["--record-late", "2014-01-02"], "from 2013-01-01 to 2014-01-01"),
+        (["--first-day", "2013-02-09", "--last-day", "2013-02-08"], "must not be before --first-day 2013-02-09"),
+        (["--last-day", "soon"], "--last-day soon: is no day"),
         (["--record-late", "2013-02-09", "--record-missing", "2013-02-09"], "cannot be both late"),
         (["--without", "BOS"], "--without BOS: is no airport's ICAO code"),
         (["--without", "XXXX"], "--without XXXX: is no airport's ICAO code"),
