@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from statistics import quantiles
 from typing import Final
 
 import pytest
@@ -26,6 +25,8 @@ from tests.waiting import eventually
 DAY: Final = timedelta(days=1)
 DEPARTURES: Final = ("KJFK", "KEWR", "KLGA")
 ARRIVALS: Final = ("KATL", "KORD", "KLAX", "KBOS", "KMCO", "KFLL", "KCLT", "KSFO", "KDCA", "PHNL", "TJSJ")
+RARE: Final = ("KEYW", "PANC", "KLEX", "KHDN", "KMTJ", "KPSP", "KCHO", "KSBN", "KCAE", "KEGE", "KJAC", "KBZN")
+"""Airports with a flight from New York on some days only."""
 SEED: Final = os.environ.get("DEMO_SEED", "2013")
 """What is watched, and when, is drawn from it; any text."""
 
@@ -51,22 +52,34 @@ class Draw:
 
 
 def draw_demo(timetable: Timetable, seed: str) -> Draw:
-    """Draw three days, four airports, and levels that about a fifth of the windows cross in either direction."""
+    """Draw three days, airports, and levels that about a fifth of the windows cross in either direction.
+
+    One of the airports has its first flight in these days, where there is such an airport.
+    """
     chance = Random(seed)
     begin = datetime(2013, 1, 3, tzinfo=UTC) + chance.randrange(350) * DAY
     end = begin + 3 * DAY
-    interests = []
-    chosen = [(each, Direction.DEPARTURES) for each in chance.sample(DEPARTURES, 2)]
+    one, two = chance.sample(DEPARTURES, 2)
+    chosen = [(one, Direction.DEPARTURES), (two, Direction.BOTH)]
     chosen += [(each, Direction.ARRIVALS) for each in chance.sample(ARRIVALS, 2)]
-    chosen[1] = (chosen[1][0], Direction.BOTH)
-    for airport, direction in chosen:
-        window = chance.choice(list(Window))
+    windows = chance.sample(list(Window) * 2, len(chosen))
+    interests = []
+    for (airport, direction), window in zip(chosen, windows, strict=True):
         starts = [begin + number * window.length for number in range((end - begin) // window.length)]
-        counts = [count_flights(timetable, airport, direction, start, start + window.length) for start in starts]
-        low, *_, high = quantiles(counts, n=5)
-        levels = f"high={int(high)}:low={int(min(low + 1, high))}" if int(high) > int(min(low + 1, high)) else "low=3"
+        counts = sorted(count_flights(timetable, airport, direction, at, at + window.length) for at in starts)
+        fifth = max(len(counts) // 5, 1)
+        high, low = counts[-fifth] - 1, counts[fifth - 1] + 1
+        levels = f"high={high}:low={low}" if high > low else f"low={low}"
         repeat = chance.choice([":repeat", ":for=2", ""])
         interests.append(f"{airport}:{direction.value}:{window.value}:{levels}{repeat}")
+    for airport in chance.sample(RARE, len(RARE)):
+        before, during = (
+            count_flights(timetable, airport, Direction.ARRIVALS, *days)
+            for days in ((begin - DAY, begin), (begin, end))
+        )
+        if during and not before:
+            interests.append(f"{airport}:arrivals:1h:low=1")
+            break
     return Draw(begin, end, tuple(interests))
 
 
@@ -164,7 +177,7 @@ def test_a_day_without_a_record_is_no_day_without_flights(tmp_path: Path, timeta
 def test_an_airport_where_nobody_listens_is_no_airport_without_flights(tmp_path: Path, timetable: Timetable) -> None:
     """Its people get one mail that says so, and no alert; those of the other airports come as always."""
     draw = draw_demo(timetable, f"{SEED} unheard")
-    unheard = draw.interests[-1].partition(":")[0]
+    unheard = draw.interests[3].partition(":")[0]
     output = run_and_watch(tmp_path, timetable, draw, "--without", unheard)
     assert f"No flight of {unheard} is ever recorded" in output
     assert output.count(f"{unheard}: no flight reported since") == 1
