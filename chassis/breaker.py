@@ -7,11 +7,8 @@ CLOSED ──N failures in a row──▶ OPEN ──its period is over──▶
 """
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from enum import StrEnum
-from typing import Final
-
-_LONG_AGO: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class BreakerState(StrEnum):
@@ -49,8 +46,9 @@ class Breaker:
     """The frozen state of a circuit breaker; every transition returns the next state.
 
     A caller keeps the `generation` of the breaker that `admit_call` returned, and passes it in with the call's outcome.
-    An outcome from an earlier generation says nothing about the server's present state, and changes nothing. `now` must
-    never be earlier than in the transition before.
+    An outcome from an earlier generation says nothing about the server's present state, and changes nothing. `now` is
+    always the elapsed time of one clock (`Clock.elapsed`), so it never decreases: a wall clock that is set neither
+    keeps the breaker open nor closes it early.
     """
 
     policy: BreakerPolicy = BreakerPolicy()
@@ -61,10 +59,10 @@ class Breaker:
     """Failures in a row while closed; 0 in the other states."""
     openings: int = 0
     """Open periods in a row since the last success."""
-    open_until: datetime = _LONG_AGO
-    """The end of the open period; meaningless unless the state is OPEN."""
+    open_until: timedelta = timedelta(0)
+    """The end of the open period, in elapsed time; meaningless unless the state is OPEN."""
 
-    def admit_call(self, now: datetime) -> "Breaker | None":
+    def admit_call(self, now: timedelta) -> "Breaker | None":
         """Return the breaker after admitting a call, or None if no call may go out now.
 
         A closed breaker admits every call and stays as it is. An open breaker whose time is over admits one call, the
@@ -88,7 +86,7 @@ class Breaker:
             return replace(self, failures=0)
         return self._enter(BreakerState.CLOSED, openings=0)
 
-    def after_failure(self, generation: int, now: datetime, chance: float) -> "Breaker":
+    def after_failure(self, generation: int, now: timedelta, chance: float) -> "Breaker":
         """Return the breaker with one more failure counted; it is open after a failed probe or too many in a row.
 
         The breaker does not change for a call of an earlier generation. The open period begins now, and its longest
@@ -105,7 +103,7 @@ class Breaker:
         opening = self.policy.compute_max_opening(self.openings) * (0.5 + chance / 2)
         return self._enter(BreakerState.OPEN, openings=self.openings + 1, open_until=now + opening)
 
-    def after_abandoned_call(self, generation: int, now: datetime) -> "Breaker":
+    def after_abandoned_call(self, generation: int, now: timedelta) -> "Breaker":
         """Return the breaker that follows when a call's outcome will never be known, because its caller was cancelled.
 
         An abandoned probe makes the breaker open until now, so that the next call may be the probe at once. A closed
@@ -115,14 +113,16 @@ class Breaker:
             return self
         return self._enter(BreakerState.OPEN, open_until=now)
 
-    def compute_wait(self, now: datetime) -> timedelta:
+    def compute_wait(self, now: timedelta) -> timedelta:
         """Return the rest of the open period; zero when the breaker is closed or half open.
 
         While it is half open no call may go out either, but the probe may end at any moment.
         """
         return max(self.open_until - now, timedelta(0)) if self.state is BreakerState.OPEN else timedelta(0)
 
-    def _enter(self, state: BreakerState, openings: int | None = None, open_until: datetime = _LONG_AGO) -> "Breaker":
+    def _enter(
+        self, state: BreakerState, openings: int | None = None, open_until: timedelta = timedelta(0)
+    ) -> "Breaker":
         """Return the breaker in another state, with the next generation and no failures counted.
 
         `openings` None: the number of open periods in a row stays the same.

@@ -2,19 +2,37 @@
 
 Code that needs the time takes a `Clock`, and never calls `datetime.now()`. Processes of one local stack get the same
 four values (start, rate, anchor, stop) and therefore agree on the time, even after one of them was restarted.
+
+An instant (`now`) is for what is stored, shown or compared with others. A period inside the process (a pause, the age
+of a token) is measured by `elapsed`, which a correction of the wall clock does not change.
 """
 
 import math
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
+
+_MONOTONIC: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""The clock of `elapsed`: monotonic, and going on while the machine is suspended. On Linux that is CLOCK_BOOTTIME
+(clock_gettime(2)); on macOS, which has no such name, CLOCK_MONOTONIC does the same."""
+_STARTED_AT_NS: Final = time.clock_gettime_ns(_MONOTONIC)
+"""When this process began to measure, on that clock. A difference stays small enough for a timedelta at any rate."""
 
 
 class Clock(Protocol):
     """A source of the present time, which may be shifted, run faster or slower than real time, or be halted."""
 
     def now(self) -> datetime:
-        """Return the present instant: aware, in UTC."""
+        """Return the present instant: aware, in UTC. It jumps, in either direction, when the wall clock is set."""
+        ...
+
+    def elapsed(self) -> timedelta:
+        """Return the time that has passed on this clock since a fixed point of this process, for differences only.
+
+        It never decreases, does not jump when the wall clock is set, and goes on after the clock's stop. Other
+        processes have other fixed points: it must not be stored.
+        """
         ...
 
     def real_seconds(self, duration: timedelta) -> float:
@@ -28,6 +46,9 @@ class SystemClock:
 
     def now(self) -> datetime:
         return datetime.now(UTC)
+
+    def elapsed(self) -> timedelta:
+        return timedelta(microseconds=(time.clock_gettime_ns(_MONOTONIC) - _STARTED_AT_NS) // 1000)
 
     def real_seconds(self, duration: timedelta) -> float:
         return max(duration.total_seconds(), 0.0)
@@ -60,6 +81,14 @@ class ScaledClock:
         # Converted to UTC first: in a zone with daylight saving time, addition would be by the zone's wall clock.
         shown = self.start.astimezone(UTC) + (self.real.now() - self.anchor) * self.rate
         return shown if self.stop is None else min(shown, self.stop.astimezone(UTC))
+
+    def elapsed(self) -> timedelta:
+        """Return the elapsed real time, multiplied by the rate, as if the clock never halted.
+
+        So a pause that began on a halted clock ends, as its timer does (`real_seconds`); if `elapsed` halted too, a
+        rate limit, an open circuit breaker or an expired token would stay for ever.
+        """
+        return self.real.elapsed() * self.rate
 
     def real_seconds(self, duration: timedelta) -> float:
         """Return the real seconds that `duration` takes, as if the clock never halted.

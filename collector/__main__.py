@@ -20,7 +20,6 @@ from collector.collection_requests import CollectionRequests
 from collector.flights import FlightQueries
 from collector.gauges import SchedulerGauges
 from collector.interests import InterestStore
-from collector.intervals import SourceLags
 from collector.leadership.election import LeaderElection
 from collector.model import OUTBOX
 from collector.rest import routes as rest
@@ -28,6 +27,8 @@ from collector.rest.users import Authenticator
 from collector.retention import FlightRetention
 from collector.settings import CollectorSettings
 from collector.settled.collection import FlightCollector
+from collector.settled.coverage_report import CoverageReports
+from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
@@ -72,14 +73,25 @@ async def _run(settings: CollectorSettings) -> None:
         OpenSkyTimeouts(settings.opensky_connect_timeout, settings.opensky_timeout),
     )
     timing = CollectionTiming(
-        SourceLags(settings.departures_lag, settings.arrivals_lag), settings.poll_interval, settings.corrections_after
+        RecordTiming(settings.record_asked_after, settings.settle_time),
+        settings.poll_interval,
+        settings.corrections_after,
     )
     quota = QuotaStore(settings.daily_budget())
     status = SchedulerStatus(database, clock, timing, quota)
     gauges = SchedulerGauges(status, metrics)
     retention = FlightRetention(database, clock, settings.flights_retention)
     election = LeaderElection(
-        FlightCollector(database, source, clock, timing, quota, metrics),
+        FlightCollector(
+            database,
+            source,
+            clock,
+            timing,
+            quota,
+            metrics,
+            settings.beacon_airports,
+            settings.live_departures_credits,
+        ),
         settings.kafka_bootstrap_servers,
         clock.real_seconds(settings.poll_interval),
         metrics,
@@ -95,6 +107,7 @@ async def _run(settings: CollectorSettings) -> None:
             users,
             operator_token,
             FlightQueries(database, clock),
+            CoverageReports(database, clock, timing).load_report,
             status.load_state,
         )
     )

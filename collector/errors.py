@@ -1,6 +1,8 @@
 """The errors that the collector's own code raises. Each text is one sentence for the user or operator concerned."""
 
-from typing import ClassVar
+from datetime import timedelta
+from enum import StrEnum
+from typing import ClassVar, assert_never
 
 
 class CollectorError(Exception):
@@ -78,6 +80,57 @@ class SourceUnavailableError(SourceError):
     transient = True
 
 
+class ForeignAnswer(StrEnum):
+    """The kinds of answers that come in the source's name, but are not its own (the values are labels of a metric)."""
+
+    HTML = "html"
+    """A web page: of a proxy, a sign-in portal, or a site under maintenance."""
+    PROBLEM_JSON = "problem_json"
+    """A JSON object that describes an error: of a gateway, or of a server that has no such address."""
+    JSON = "json"
+    """Any other JSON that has not the form of an answer of the source, `null` included."""
+    REDIRECT = "redirect"
+    """A redirect to another address."""
+    NOT_FOUND_WITH_BODY = "not_found_with_body"
+    """A 404 with a body that is none of the above; the source's own 404, for no flights, has an empty one."""
+    UNREADABLE = "unreadable"
+    """No JSON at all, or a part of it: an answer that is empty, cut off, or plain text."""
+    NO_IDENTITY = "no_identity"
+    """A list in which no row is a flight: the source's format has changed, or it is another service."""
+
+
+class ForeignAnswerError(SourceUnavailableError):
+    """Somebody else has answered in the source's name (a proxy, a portal, another server), or the source in a new form.
+
+    It says nothing about flights. The text says what an operator can do; nothing of the answer's body is in it.
+    """
+
+    def __init__(self, kind: ForeignAnswer, status: int) -> None:
+        super().__init__(f"{_describe_foreign_answer(kind)} (status {status})")
+        self.kind = kind
+
+
+def _describe_foreign_answer(kind: ForeignAnswer) -> str:
+    """Return what came in place of the source's answer, and what an operator should look at."""
+    match kind:
+        case ForeignAnswer.HTML:
+            return "a web page is not the source's answer: look for a proxy, a sign-in page or a wrong OPENSKY_URL"
+        case ForeignAnswer.PROBLEM_JSON:
+            return "an error in JSON came that is not the source's: check OPENSKY_URL, and any gateway on the way to it"
+        case ForeignAnswer.JSON:
+            return "the answer is JSON of another form than the source's: check OPENSKY_URL and OPENSKY_TOKEN_URL"
+        case ForeignAnswer.REDIRECT:
+            return "a redirect is not the source's answer: look for a proxy or a sign-in page, or correct OPENSKY_URL"
+        case ForeignAnswer.NOT_FOUND_WITH_BODY:
+            return "a 404 with a body is not the source's answer: look for a proxy, or correct OPENSKY_URL"
+        case ForeignAnswer.UNREADABLE:
+            return "the answer is no JSON: look for a proxy that changes answers, or wait if the source is disturbed"
+        case ForeignAnswer.NO_IDENTITY:
+            return "none of the flights in the answer can be read: look for a newer version of Towerwatch"
+        case _:
+            assert_never(kind)
+
+
 class BreakerOpenError(SourceUnavailableError):
     """The circuit breaker is open after too many failures of the source: the API call was not made."""
 
@@ -96,6 +149,17 @@ class SourceLimitedError(SourceError):
         super().__init__(f"the source wants no request for {retry_after_s:.0f} s")
         self.retry_after_s = retry_after_s
         """Seconds on the source's clock."""
+
+
+class WrongClockError(SourceError):
+    """The service's clock differs from the source's by more than an hour: nothing of the answer can be stored."""
+
+    def __init__(self, error: timedelta) -> None:
+        """`error`: the time that the service's clock is ahead of the source's; negative if it is behind."""
+        hours = abs(error) / timedelta(hours=1)
+        side = "ahead of" if error > timedelta(0) else "behind"
+        super().__init__(f"this machine's clock is {hours:.1f} h {side} the source's; set the machine's clock right")
+        self.error = error
 
 
 class SourceRefusedError(SourceError):

@@ -21,6 +21,7 @@ from collector.errors import BadCursorError, NoSuchInterestError
 from collector.interests import InterestRequest, check_effective_from, require_airport
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import CoverageRow, FlightRow, InterestRow
+from collector.unheard import find_unheard_since
 from domain.interests import Direction, Interest, check_thresholds
 from domain.preview import FlightHistory, Preview, preview
 from domain.windows import EPOCH, seconds
@@ -117,8 +118,19 @@ class CoveredInterval:
         return self.begin <= day and day + DAY <= self.end
 
 
+@dataclass(frozen=True, slots=True)
+class InterestPreview:
+    """The alerts that an interest would have raised, and on what they are based."""
+
+    preview: Preview
+    covered: dict[Direction, CoveredInterval]
+    """The covered interval of each of the interest's directions; one that was never collected is left out."""
+    unheard_since: datetime | None
+    """Begin of the first day that was asked for, if the airport is unheard; None: it is heard, or was not asked."""
+
+
 class FlightQueries:
-    """Read-only queries on an airport's flights (coverage, pages, averages, operators), and the preview of an interest.
+    """Read-only queries on an airport's flights (pages, averages, operators), and the preview of an interest.
 
     Every method may raise DatabaseUnavailableError, and is thread-safe.
 
@@ -129,13 +141,6 @@ class FlightQueries:
     def __init__(self, database: Database, clock: Clock) -> None:
         self._database = database
         self._clock = clock
-
-    def load_coverage(self, user_id: UUID, icao: str) -> dict[Direction, CoveredInterval]:
-        """Return the covered interval of a watched airport by direction; a direction never collected is left out."""
-        require_airport(icao)
-        with self._database.reading() as session:
-            _require_interest(session, user_id, icao)
-            return _load_coverage(session, icao)
 
     def load_page(
         self,
@@ -156,7 +161,7 @@ class FlightQueries:
         require_airport(icao)
         after = None if cursor is None else _decode_cursor(cursor)
         with self._database.reading() as session:
-            _require_interest(session, user_id, icao)
+            require_interest(session, user_id, icao)
             # By direction: so each is a range of the index, in its order.
             parts = [
                 list(_select_flights(session, icao, part, begin, end, after, limit + 1)) for part in direction.parts
@@ -172,7 +177,7 @@ class FlightQueries:
         """
         require_airport(icao)
         with self._database.reading() as session:
-            _require_interest(session, user_id, icao)
+            require_interest(session, user_id, icao)
             found = {}
             for part in Direction.BOTH.parts:
                 query = select(*_COLUMNS).where(*_filter_by_airport(icao, part))
@@ -191,8 +196,8 @@ class FlightQueries:
         today = day_of(self._clock.now())
         requested_days = [today - back * DAY for back in range(days, 0, -1)]
         with self._database.reading() as session:
-            _require_interest(session, user_id, icao)
-            coverage = _load_coverage(session, icao)
+            require_interest(session, user_id, icao)
+            coverage = load_covered_intervals(session, icao)
             averages = {}
             for part in Direction.BOTH.parts:
                 covered_days = [day for day in requested_days if part in coverage and coverage[part].has_day(day)]
@@ -215,7 +220,7 @@ class FlightQueries:
         prefix = case((designated, func.substr(FlightRow.callsign, 1, 4)), else_="")
         counted: dict[str | None, int] = {}
         with self._database.reading() as session:
-            _require_interest(session, user_id, icao)
+            require_interest(session, user_id, icao)
             for part in direction.parts:
                 query = (
                     select(prefix, func.count())
@@ -234,7 +239,7 @@ class FlightQueries:
             without_operator=without,
         )
 
-    def preview_interest(self, request: InterestRequest) -> tuple[Preview, dict[Direction, CoveredInterval]]:
+    def preview_interest(self, request: InterestRequest) -> InterestPreview:
         """Return the alerts that an interest would have raised on the stored flights, and the covered intervals.
 
         Stores nothing. The intervals are those of the request's directions; a direction never collected is left out.
@@ -262,24 +267,25 @@ class FlightQueries:
         with self._database.reading() as session:
             coverage = {
                 part: covered
-                for part, covered in _load_coverage(session, request.airport).items()
+                for part, covered in load_covered_intervals(session, request.airport).items()
                 if part in request.direction.parts
             }
             histories = [
                 _load_history(session, request.airport, part, covered, effective_from)
                 for part, covered in coverage.items()
             ]
-        return preview(interest, histories), coverage
+            unheard_since = find_unheard_since(session, request.airport)
+        return InterestPreview(preview(interest, histories), coverage, unheard_since)
 
 
-def _require_interest(session: Session, user_id: UUID, icao: str) -> None:
+def require_interest(session: Session, user_id: UUID, icao: str) -> None:
     """Raise NoSuchInterestError unless the user has an interest in the airport."""
     query = select(InterestRow.interest_id).where(InterestRow.user_id == user_id, InterestRow.airport == icao).limit(1)
     if session.scalar(query) is None:
         raise NoSuchInterestError(f"You have no interest in {icao}; set one first.")
 
 
-def _load_coverage(session: Session, icao: str) -> dict[Direction, CoveredInterval]:
+def load_covered_intervals(session: Session, icao: str) -> dict[Direction, CoveredInterval]:
     """Return the covered interval of an airport by direction; a direction that was never collected is left out."""
     rows = session.scalars(select(CoverageRow).where(CoverageRow.airport == icao).order_by(CoverageRow.direction))
     return {Direction(row.direction): CoveredInterval(row.covered_from, row.covered_until) for row in rows}

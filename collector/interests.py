@@ -24,6 +24,7 @@ from collector.errors import (
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
+from collector.unheard import describe_unheard, find_unheard_since, forget_notices, notify_unheard
 from domain.airports import describe_unknown_code, find_airport
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
@@ -126,6 +127,7 @@ class InterestStore:
             _write_row_and_add_event(session, row, request, now)
             # Its airport may never have been collected, and the first mail shall come at once.
             OUTBOX.add(session, [encode_collection_request(request.airport)])
+            notify_unheard(session, request.airport)
             return row.value(), True
 
     def change(self, user_id: UUID, interest_id: UUID, version: int | None, update: InterestUpdate) -> Interest:
@@ -153,6 +155,12 @@ class InterestStore:
             check_thresholds(request.high, request.low, request.for_windows)
             _store_next_version(session, row, request, self._clock.now())
             return row.value()
+
+    def find_notice(self, airport: str) -> str | None:
+        """Return a sentence about an airport of which the source never gave a flight; None if it is heard."""
+        with self._database.reading() as session:
+            since = find_unheard_since(session, airport)
+        return None if since is None else describe_unheard(airport, since)
 
     def list_of_user(self, user_id: UUID) -> list[Interest]:
         """Return all interests of a user, oldest (by creation) first; an empty list if there are none."""
@@ -199,15 +207,21 @@ class InterestStore:
         for the caller takes the request for failed: raises CallerGoneError then. Raises ContendedError.
         """
         return _retry_if_contended(
-            lambda: self._remove_matching(InterestRow.user_id == user_id, is_caller_waiting=is_caller_waiting)
+            lambda: self._remove_matching(
+                InterestRow.user_id == user_id, forgotten_user=user_id, is_caller_waiting=is_caller_waiting
+            )
         )
 
     def _remove_matching(
-        self, *conditions: ColumnElement[bool], is_caller_waiting: Callable[[], bool] = lambda: True
+        self,
+        *conditions: ColumnElement[bool],
+        forgotten_user: UUID | None = None,
+        is_caller_waiting: Callable[[], bool] = lambda: True,
     ) -> int:
         """Delete the interests that match all conditions, in one transaction, and return how many were deleted.
 
-        Locks them in the order of their ids, and adds a tombstone for each to the outbox. An interest that another
+        Locks them in the order of their ids, and adds a tombstone for each to the outbox. `forgotten_user`: a user of
+        whom nothing else is kept either. An interest that another
         transaction removes first is not counted. Raises CallerGoneError, and deletes nothing, if the caller has stopped
         waiting before the commit.
         """
@@ -216,6 +230,8 @@ class InterestStore:
             rows = [row for each in sorted(ids) if (row := _load_and_lock_row(session, each)) is not None]
             for row in rows:
                 _delete_row_and_add_tombstone(session, row)
+            if forgotten_user is not None:
+                forget_notices(session, user_id=forgotten_user)
             session.flush()
             if not is_caller_waiting():
                 raise CallerGoneError("The deadline has passed; nothing was removed.")

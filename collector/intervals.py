@@ -1,6 +1,6 @@
 """Rules for the intervals to collect: begin, end, split by days, corrections. Pure: no clock, no database."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -18,16 +18,6 @@ CORRECTION_EXPIRES_AFTER: Final = 7 * DAY
 
 
 @dataclass(frozen=True, slots=True)
-class SourceLags:
-    """The delays after which the source is taken to have every flight: of departures, and of a day of arrivals."""
-
-    departures: timedelta
-    """From the departure on."""
-    arrivals: timedelta
-    """From the midnight (UTC) after the arrival on, when the source's nightly batch begins."""
-
-
-@dataclass(frozen=True, slots=True)
 class Interval:
     """A half-open interval [begin, end) of one airport and direction, within one UTC day and in whole seconds."""
 
@@ -42,14 +32,26 @@ def day_of(instant: datetime) -> datetime:
     return Window.ONE_DAY.start_of(instant)
 
 
-def compute_available_until(direction: Direction, now: datetime, lags: SourceLags) -> datetime:
-    """Return the time before which the source has every flight of the direction.
+def compute_available_until(next_begin: datetime, is_recorded: Callable[[datetime], bool]) -> datetime:
+    """Return the end (UTC midnight) of the recorded days from `next_begin` on that follow each other without a hole.
 
-    For departures `now` minus the lag, in whole seconds; for arrivals a midnight (UTC), the end of the last closed day.
+    `is_recorded`: True for the midnight of a day whose record at the source is proven to be whole. Returns `next_begin`
+    if its own day is not recorded.
     """
-    if direction is Direction.DEPARTURES:
-        return (now - lags.departures).replace(microsecond=0)
-    return day_of(now - lags.arrivals)
+    end = next_begin
+    while is_recorded(day_of(end)):
+        end = day_of(end) + DAY
+    return end
+
+
+def skip_missing_days(next_begin: datetime, is_missing: Callable[[datetime], bool]) -> datetime:
+    """Return the first instant from `next_begin` on whose day the source may still give.
+
+    `is_missing`: True for the midnight of a day that was given up. The days between become a gap.
+    """
+    while is_missing(day_of(next_begin)):
+        next_begin = day_of(next_begin) + DAY
+    return next_begin
 
 
 def compute_first_begin(effective_from: datetime, now: datetime) -> datetime:

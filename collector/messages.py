@@ -2,14 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from datetime import datetime
+from uuid import UUID
 
 from chassis.db.outbox import OutboxMessage
+from collector.intervals import Interval
 from collector.sources.flight import Flight
 from domain.interests import Direction, Interest
+from domain.notices import compute_notice_id
 from towerwatch.collection.v1 import events_pb2 as collection_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
-from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
+from towerwatch.notices.v1 import events_pb2 as notices_pb
+from towerwatch.topics import COLLECTIONS_REQUESTED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, partition_of
 
 MAX_FLIGHTS_PER_MESSAGE = 1_000
 """Maximum number of flights in one `FlightsObserved` message."""
@@ -59,19 +63,41 @@ def encode_flights_observed(
     for start in range(0, max(len(flights), 1), MAX_FLIGHTS_PER_MESSAGE):
         last = start + MAX_FLIGHTS_PER_MESSAGE >= len(flights)
         coverage = flights_pb.COVERAGE_COMPLETE if last else flights_pb.COVERAGE_PARTIAL
-        value = _build_observation(airport, direction, begin, end, coverage)
-        for flight in flights[start : start + MAX_FLIGHTS_PER_MESSAGE]:
-            sent = value.flights.add(
-                icao24=flight.icao24, callsign=flight.callsign, other_airport=flight.other_airport(direction)
-            )
-            sent.first_seen.FromDatetime(flight.first_seen)
-            sent.last_seen.FromDatetime(flight.last_seen)
-        yield _build_flights_message(value)
+        batch = flights[start : start + MAX_FLIGHTS_PER_MESSAGE]
+        yield _build_observed_message(airport, direction, begin, end, coverage, batch)
+
+
+def encode_partial_flights(interval: Interval, flights: Sequence[Flight]) -> Iterator[OutboxMessage]:
+    """Yield the `FlightsObserved` events of flights that cover nothing: batches of at most MAX_FLIGHTS_PER_MESSAGE."""
+    for start in range(0, len(flights), MAX_FLIGHTS_PER_MESSAGE):
+        batch = flights[start : start + MAX_FLIGHTS_PER_MESSAGE]
+        yield _build_observed_message(
+            interval.airport, interval.direction, interval.begin, interval.end, flights_pb.COVERAGE_PARTIAL, batch
+        )
 
 
 def encode_coverage_gap(airport: str, direction: Direction, begin: datetime, end: datetime) -> OutboxMessage:
     """Return the `FlightsObserved` event of a gap: [begin, end) will never be collected."""
     return _build_flights_message(_build_observation(airport, direction, begin, end, flights_pb.COVERAGE_GAP))
+
+
+def _build_observed_message(
+    airport: str,
+    direction: Direction,
+    begin: datetime,
+    end: datetime,
+    coverage: flights_pb.Coverage.ValueType,
+    flights: Sequence[Flight],
+) -> OutboxMessage:
+    """Build the outbox message of one batch of flights of [begin, end)."""
+    value = _build_observation(airport, direction, begin, end, coverage)
+    for flight in flights:
+        sent = value.flights.add(
+            icao24=flight.icao24, callsign=flight.callsign, other_airport=flight.other_airport(direction)
+        )
+        sent.first_seen.FromDatetime(flight.first_seen)
+        sent.last_seen.FromDatetime(flight.last_seen)
+    return _build_flights_message(value)
 
 
 def _build_observation(
@@ -94,6 +120,19 @@ def encode_collection_request(airport: str) -> OutboxMessage:
     """Return the `CollectionRequested` event: collect one airport at once, or all airports if `airport` is empty."""
     value = collection_pb.CollectionRequested(airport=airport).SerializeToString()
     return OutboxMessage(COLLECTIONS_REQUESTED.name, 0, airport.encode(), value)
+
+
+def encode_airport_unheard(user_id: UUID, airport: str, since: datetime) -> OutboxMessage:
+    """Return the `AirportUnheard` event: the source has given no flight of an airport since the day that began `since`.
+
+    `user_id`: the user to notify, who has an interest there. Equal arguments give the same notice id, and one mail.
+    """
+    value = notices_pb.AirportUnheard(
+        notice_id=str(compute_notice_id(user_id, airport, since)), user_id=str(user_id), airport=airport
+    )
+    value.since.FromDatetime(since)
+    partition = partition_of(str(user_id), NOTICES_RAISED)
+    return OutboxMessage(NOTICES_RAISED.name, partition, str(user_id).encode(), value.SerializeToString())
 
 
 def _encode_direction(direction: Direction) -> flights_pb.Direction.ValueType:

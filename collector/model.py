@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Integer, MetaData, String, UniqueConstraint, Uuid
+from sqlalchemy import BigInteger, Float, ForeignKeyConstraint, Index, Integer, MetaData, String, UniqueConstraint, Uuid
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from chassis.db.database import TABLE_OPTIONS, UtcDateTime
@@ -82,6 +82,10 @@ class CoverageRow(Base):
     """Flights before this time need no correction: collected twice, or late enough the first time. None: no flight."""
     incomplete_correction: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Begin of the last correction whose answer lacked stored flights: that correction is made once more."""
+    doubted_day: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Begin of an interval whose answer had no flight although the airport usually has some: it is asked for again."""
+    doubted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Time of that answer. None: no answer is doubted."""
 
 
 class FlightRow(Base):
@@ -136,6 +140,72 @@ class CreditsRow(Base):
     """Credits spent beyond our count, as the source reports."""
     paused_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """The source accepts no API call before this time. None: there was no pause yet."""
+    live_spent: Mapped[int] = mapped_column(server_default="0", default=0)
+    """Those of the spent credits that were spent on departures of the day itself."""
+
+
+class NightlyRecordRow(Base):
+    """The evidence about the source's record of one UTC day and direction; see `collector.settled.evidence`."""
+
+    __tablename__ = "nightly_records"
+    __table_args__ = TABLE_OPTIONS
+
+    day: Mapped[datetime] = mapped_column(UtcDateTime, primary_key=True)
+    direction: Mapped[str] = mapped_column(String(10), primary_key=True)
+    asked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    attempts: Mapped[int]
+    airport: Mapped[str | None] = mapped_column(String(4))
+    flights: Mapped[int]
+    digest: Mapped[str | None] = mapped_column(String(64))
+    there_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    whole_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class UnheardRow(Base):
+    """An airport and direction that was asked for and never had a flight, at an airport that has no coverage at all."""
+
+    __tablename__ = "unheard"
+    __table_args__ = TABLE_OPTIONS
+
+    airport: Mapped[str] = mapped_column(String(4), primary_key=True)
+    direction: Mapped[str] = mapped_column(String(10), primary_key=True)
+    since: Mapped[datetime] = mapped_column(UtcDateTime)
+    """Begin of the first interval that was asked for."""
+    asked_until: Mapped[datetime] = mapped_column(UtcDateTime)
+    """End of the last interval that was asked for: the next one begins here."""
+
+
+class UnheardNoticeRow(Base):
+    """A person who was notified that an airport is unheard; deleted once the airport is heard."""
+
+    __tablename__ = "unheard_notices"
+    __table_args__ = TABLE_OPTIONS
+
+    airport: Mapped[str] = mapped_column(String(4), primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+
+
+class ForeignAnswerRow(Base):
+    """The number of answers of one kind that somebody else gave in the source's name, such as a proxy."""
+
+    __tablename__ = "foreign_answers"
+    __table_args__ = TABLE_OPTIONS
+
+    kind: Mapped[str] = mapped_column(String(40), primary_key=True)
+    answers: Mapped[int]
+    last_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class SourceClockRow(Base):
+    """The last comparison of the service's clock with the source's. The table has one row."""
+
+    __tablename__ = "source_clock"
+    __table_args__ = TABLE_OPTIONS
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    compared_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    error_s: Mapped[float] = mapped_column(Float(53))
+    """Seconds that the service's clock was ahead of the source's; negative: behind it."""
 
 
 class LeadershipRow(Base):

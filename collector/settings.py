@@ -10,8 +10,10 @@ from pydantic_settings import NoDecode
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
 from collector.intervals import FARTHEST_BACK
+from collector.settled.evidence import DEFAULT_BEACONS
 from collector.settled.planner import ACCOUNT_CREDITS_PER_DAY, ANONYMOUS_CREDITS_PER_DAY, SMALLEST_BUDGET
 from collector.sources.opensky.credentials import Credentials, read_credentials
+from domain.airports import find_airport
 
 
 def _require_http_url(url: str) -> str:
@@ -27,6 +29,25 @@ def _require_http_url(url: str) -> str:
 
 
 HttpUrl = Annotated[str, AfterValidator(_require_http_url)]
+
+
+def _parse_beacons(value: object) -> object:
+    """Parse ICAO codes that are separated by commas, in either case; any other value than a text is returned unchanged.
+
+    Raises ValueError, which names the first code that no airport has, or if there is no code.
+    """
+    if not isinstance(value, str):
+        return value
+    codes = tuple(code.strip().upper() for code in value.split(",") if code.strip())
+    for code in codes:
+        if find_airport(code) is None:
+            raise ValueError(f"{code[:10]} is no airport's ICAO code")
+    if not codes:
+        raise ValueError("must name at least one airport, such as EDDF,KATL,RJTT")
+    return codes
+
+
+Beacons = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_beacons)]
 CredentialsFile = Annotated[Credentials, NoDecode, BeforeValidator(read_credentials)]
 """Given as the path of a file, held as the credentials that were read from it."""
 
@@ -55,10 +76,14 @@ class CollectorSettings(DatabaseSettings):
     """Real seconds for one attempt, to the last byte of the answer; an API call is attempted a few times."""
 
     poll_interval: timedelta = Field(default=timedelta(hours=1), ge=timedelta(minutes=1))
-    departures_lag: timedelta = Field(default=timedelta(minutes=30), ge=timedelta(0))
-    """Time after a departure at which the source has it."""
-    arrivals_lag: timedelta = Field(default=timedelta(hours=2), ge=timedelta(0))
-    """Time after midnight (UTC) at which the source's nightly batch of arrivals is complete."""
+    record_asked_after: timedelta = Field(default=timedelta(hours=1), ge=timedelta(0), le=timedelta(hours=12))
+    """Time after midnight (UTC) before which the source's record of the day that has ended is not asked for."""
+    settle_time: timedelta = Field(default=timedelta(hours=3), ge=timedelta(minutes=10), le=timedelta(days=2))
+    """Time after which an airport with flights is asked again: the same answer proves that the record is whole."""
+    beacon_airports: Beacons = DEFAULT_BEACONS
+    """ICAO codes, separated by commas: large airports that are asked about a record if no watched one has flights."""
+    live_departures_credits: int = Field(default=0, ge=0, le=1_000_000_000)
+    """Credits per UTC day that may be spent on departures of today, which the source may or may not give; 0: none."""
     corrections_after: timedelta = Field(default=timedelta(days=2), ge=timedelta(0), le=timedelta(days=14))
     """Time after the end of a day at which that day is collected a second time, for late flights; 0: never."""
     flights_retention: timedelta = Field(default=timedelta(days=40), gt=FARTHEST_BACK + timedelta(days=1))

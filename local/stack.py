@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
@@ -43,7 +43,7 @@ class Secrets:
 def list_port_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of the fields of Ports that these processes listen on, in the order of the fields.
 
-    A service has several: all fields that begin with its name.
+    A process may have several: all fields that begin with its name.
     """
     return tuple(each.name for each in fields(Ports) if any(each.name.startswith(name) for name in names))
 
@@ -75,7 +75,7 @@ def assign_worker_ports(ports: Ports, count: int) -> dict[str, Ports]:
 
     The first worker has `ports` as they are; the pages of the others are on the ports after the last of `ports`.
     """
-    behind = ports.kafka + 1
+    behind = max(astuple(ports)) + 1
     others = {f"streams_{number + 2}": replace(ports, streams_web=behind + number) for number in range(count - 1)}
     return {"streams": ports, **others}
 
@@ -137,8 +137,9 @@ def get_ready_timeout_s(name: str) -> float:
 def is_ready(name: str, ports: Ports, data: Path) -> bool:
     """Return True if a process of the stack is ready now, False if not yet.
 
-    Services are ready by their own health check, the replay and the mailbox if their port accepts connections, Kafka
-    once its log has the line `ready`. Raises FileNotFoundError before Kafka's log exists.
+    Services are ready by their own health check, the replay and the mailbox if their port accepts connections (the
+    mailbox's port for mails, which it opens after the one for its pages), Kafka once its log has the line `ready`.
+    Raises FileNotFoundError before Kafka's log exists.
     """
     match name:
         case "kafka":

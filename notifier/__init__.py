@@ -1,1 +1,1 @@
-"""The notifier: it sends each alert as a mail once, and a failed mail delays no other user's mails."""
+"""The notifier: it mails each alert and each notice once, and a failed mail delays no other user's mails."""

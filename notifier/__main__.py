@@ -27,7 +27,7 @@ from notifier.dead_letters.commands import list_dead_letters, requeue_dead_lette
 from notifier.dead_letters.dead_letter import DeadLetterFilter, parse_moment, parse_record_id
 from notifier.dead_letters.decoding import SOURCES
 from notifier.settings import NotifierSettings
-from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, CATALOGUE
+from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, CATALOGUE, NOTICES_RAISED
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ def _build_parser(now: datetime) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     letters = commands.add_parser(
         "dead-letters",
-        help="look at events that were put aside, and have alerts mailed after all",
+        help="look at events that were put aside, and have alerts and notices mailed after all",
         description=f"Events that stream or notifier gave up are on {ALERTS_DEAD_LETTER.name}, for 30 days.",
         epilog="Exit status: 0 when done; 1 when something of it was not, or the broker does not answer; 2 when the "
         "command is not understood. What is wrong is said on standard error.",
@@ -125,7 +125,7 @@ def _build_parser(now: datetime) -> argparse.ArgumentParser:
         parents=[filters],
         help="one line for each letter, the oldest first, and a summary",
         description="A line tells a letter's id, when it was put aside (UTC), the topic that it comes from, the reason "
-        "and what it is about; [requeued WHEN] if it was; [again in ID] if an alert of it is in a later letter.",
+        "and what it is about; [requeued WHEN] if it was; [again in ID] if an alert or notice of it is in a later one.",
         allow_abbrev=False,
     )
     listing.add_argument(
@@ -140,10 +140,10 @@ def _build_parser(now: datetime) -> argparse.ArgumentParser:
     requeuing = actions.add_parser(
         "requeue",
         parents=[filters],
-        help="have the alerts of letters mailed after all",
-        description=f"Sends the alerts to {ALERTS_RAISED.name} once more, as if they were new. What was mailed "
-        "meanwhile is not mailed again: the command may be repeated. Other events than alerts cannot be requeued; why "
-        "is said for each.",
+        help="have the alerts and notices of letters mailed after all",
+        description=f"Sends the alerts to {ALERTS_RAISED.name}, and the notices to {NOTICES_RAISED.name}, once more, "
+        "as if they were new. What was mailed meanwhile is not mailed again: the command may be repeated. Other events "
+        "cannot be requeued; why is said for each.",
         allow_abbrev=False,
     )
     requeuing.add_argument(

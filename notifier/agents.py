@@ -1,4 +1,4 @@
-"""The three agents of the notifier, and the topics for retries and dead letters. No error ends an agent's loop."""
+"""The four agents of the notifier, and the topics for retries and dead letters. No error ends an agent's loop."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -14,13 +14,16 @@ from notifier.delivery.batching import AlertBatch
 from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.interfaces import PendingEvent
+from notifier.delivery.notices import NoticeDelivery
 from notifier.delivery.store import DeliveryStore
 from notifier.errors import TooLargeToWaitError, UndecodableError
 from notifier.messages import (
     REQUEUED_FROM,
     Retry,
+    ScheduledNotice,
     decode_confirmation_request,
     decode_raised_alert,
+    decode_raised_notice,
     decode_retry,
     encode_retry,
 )
@@ -46,7 +49,7 @@ class KafkaTopics:
         self._dead_letters = dead_letters
         self.is_still_ours = is_still_ours
 
-    async def publish_retry(self, user_id: UUID, retry: Retry) -> None:
+    async def publish_retry(self, user_id: UUID, retry: Retry | ScheduledNotice) -> None:
         """Publish a mail that must be sent later to the retry topic, in the user's partition.
 
         Returns once the broker has acknowledged the record; a failed attempt is repeated, without end. Raises
@@ -71,23 +74,26 @@ class KafkaTopics:
 
 
 class Agents:
-    """The agents for new alerts, retries and account updates: three separate streams, so that none waits for another.
+    """The agents for new alerts, retries, notices and account updates: separate streams; none waits for another.
 
-    The agents only decode an event and start its handling: alerts and retries go into the dispatcher's queue,
-    registrations to `ConfirmationDelivery`. The event is acknowledged by hand once its handling is complete: Faust
-    itself would acknowledge the events that a stop interrupts, and alerts in the queue would be lost.
+    The agents only decode an event and start its handling: alerts and their retries go into the dispatcher's queue,
+    registrations to `ConfirmationDelivery`, notices and their retries to `NoticeDelivery`. The event is acknowledged by
+    hand once its handling is complete: Faust itself would acknowledge the events that a stop interrupts, and alerts in
+    the queue would be lost.
     """
 
     def __init__(
         self,
         dispatcher: MailDispatcher,
         confirmations: ConfirmationDelivery,
+        notices: NoticeDelivery,
         store: DeliveryStore,
         topics: KafkaTopics,
         metrics: NotifierMetrics,
     ) -> None:
         self._dispatcher = dispatcher
         self._confirmations = confirmations
+        self._notices = notices
         self._store = store
         self._topics = topics
         self._metrics = metrics
@@ -97,8 +103,12 @@ class Agents:
         await self._consume(stream, self._handle_alert)
 
     async def consume_retries(self, stream: StreamT[bytes]) -> None:
-        """Queue deferred alerts from alerts.retry.v1 for mailing at their time."""
+        """Queue deferred alerts and notices from alerts.retry.v1 for mailing at their time."""
         await self._consume(stream, self._handle_retry)
+
+    async def consume_notices(self, stream: StreamT[bytes]) -> None:
+        """Start a mail for each notice in notices.raised.v1."""
+        await self._consume(stream, self._handle_notice)
 
     async def consume_user_changes(self, stream: StreamT[bytes]) -> None:
         """Start a confirmation mail for each registration in users.changed.v1."""
@@ -140,10 +150,14 @@ class Agents:
     async def _handle_retry(self, pending_event: PendingEvent) -> bool:
         """Queue the deferred alerts of a retry record as one batch, with its attempts and times, once capacity is free.
 
-        Returns True if the batch is queued or its partition is revoked: the event must not be acknowledged now.
-        Returns False if a later retry record replaced this one: the event is complete. Raises UndecodableError.
+        The mail of a deferred notice is started instead. Returns True if the batch is queued, the mail started or the
+        partition revoked: the event must not be acknowledged now. Returns False if a later retry record replaced this
+        one: the event is complete. Raises UndecodableError.
         """
         retry = decode_retry(pending_event.event.message.value)
+        if isinstance(retry, ScheduledNotice):
+            await self._notices.start(pending_event, retry)
+            return True
         return await self._enqueue(
             AlertBatch(
                 retry.alerts, pending_event, retry.first_attempt_at, retry.attempt, retry.not_before, retry.sealed
@@ -165,6 +179,16 @@ class Agents:
         if batch.not_before and batch.batch_id and user.has_newer_retry(batch.batch_id, batch.not_before):
             return False  # completed before, but its offset was not committed; the newer record is in the topic
         self._dispatcher.enqueue(batch, user)
+        return True
+
+    async def _handle_notice(self, pending_event: PendingEvent) -> bool:
+        """Start the mail of a new notice, whose lifetime starts at the timestamp of its record.
+
+        Always returns True: the task that is started acknowledges the event. Raises UndecodableError.
+        """
+        raised = decode_raised_notice(pending_event.event.message.value)
+        published_at = datetime.fromtimestamp(pending_event.event.message.timestamp, UTC)
+        await self._notices.start(pending_event, ScheduledNotice(raised, 0, published_at, published_at))
         return True
 
     async def _handle_user_change(self, pending_event: PendingEvent) -> bool:

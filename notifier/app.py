@@ -1,6 +1,7 @@
 """The Faust app of the notifier: creates its parts and connects them."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Final, cast
@@ -21,13 +22,14 @@ from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.deliver import AlertDelivery
 from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.in_flight import InFlightLimit
+from notifier.delivery.notices import NoticeDelivery
 from notifier.delivery.policy import MailPolicy
 from notifier.delivery.store import STATUS_RETENTION, DeliveryStore
 from notifier.mail import sign_mail
 from notifier.metrics import NotifierMetrics
 from notifier.settings import NotifierSettings
 from notifier.smtp import SmtpClient
-from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
+from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED, USERS_CHANGED
 
 log = structlog.get_logger()
 
@@ -47,7 +49,7 @@ _PURGE_INTERVAL_S: Final = 3600.0
 def create_app(settings: NotifierSettings) -> faust.App:
     """Create the app with all its parts, ready to be run by a worker; connects to nothing.
 
-    Adds the two tables, the three agents, the background tasks, the drain handlers, the metrics and the health server.
+    Adds the two tables, the four agents, the background tasks, the drain handlers, the metrics and the health server.
     While the mail server or user_manager is unavailable, `health.are_dependencies_unavailable` returns True.
     """
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
@@ -55,7 +57,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
     app = create_stream_app(SERVICE, settings, ALERTS_RAISED.partitions)
     app.conf.producer_linger = 0.0  # each mail waits for its record; there is nothing to gather
     store = DeliveryStore(
-        _add_table(app, "sent", "What became of an alert or a confirmation, by its id"),
+        _add_table(app, "sent", "What became of an alert, a notice or a confirmation, by its id"),
         _add_table(app, "people", "The mails of one person, by user id"),
         partial(crash_worker, app),
     )
@@ -74,13 +76,15 @@ def create_app(settings: NotifierSettings) -> faust.App:
         queue, store, contacts, smtp, topics, policy, in_flight, settings.smtp_connections, clock, notifier_metrics
     )
     confirmations = ConfirmationDelivery(store, contacts, smtp, topics, policy, in_flight, clock, notifier_metrics)
+    notices = NoticeDelivery(store, contacts, smtp, topics, policy, in_flight, clock, notifier_metrics)
     dispatcher = MailDispatcher(queue, delivery, clock, settings.smtp_connections)
-    agents = Agents(dispatcher, confirmations, store, topics, notifier_metrics)
+    agents = Agents(dispatcher, confirmations, notices, store, topics, notifier_metrics)
     app.agent(app.topic(ALERTS_RAISED.name, value_serializer="raw"), name="alerts_raised")(agents.consume_alerts)
     app.agent(app.topic(ALERTS_RETRY.name, value_serializer="raw"), name="alerts_retried")(agents.consume_retries)
+    app.agent(app.topic(NOTICES_RAISED.name, value_serializer="raw"), name="notices_raised")(agents.consume_notices)
     app.agent(app.topic(USERS_CHANGED.name, value_serializer="raw"), name="users_changed")(agents.consume_user_changes)
     _register_background_tasks(app, dispatcher, store, clock)
-    _register_drain_handlers(app, dispatcher, confirmations, smtp, contacts)
+    _register_drain_handlers(app, (dispatcher, confirmations, notices), dispatcher, smtp, contacts)
 
     def oldest_age_s() -> float:
         oldest = queue.oldest_queued_at
@@ -149,8 +153,8 @@ def _register_background_tasks(app: faust.App, dispatcher: MailDispatcher, store
 
 def _register_drain_handlers(
     app: faust.App,
+    deliveries: Sequence[MailDispatcher | ConfirmationDelivery | NoticeDelivery],
     dispatcher: MailDispatcher,
-    confirmations: ConfirmationDelivery,
     smtp: SmtpClient,
     contacts: ContactsClient,
 ) -> None:
@@ -161,9 +165,7 @@ def _register_drain_handlers(
     """
 
     async def drain(*_args: object, **_kwargs: object) -> None:
-        await asyncio.gather(
-            dispatcher.stop_and_drain(_DRAIN_TIMEOUT_S), confirmations.stop_and_drain(_DRAIN_TIMEOUT_S)
-        )
+        await asyncio.gather(*(each.stop_and_drain(_DRAIN_TIMEOUT_S) for each in deliveries))
 
     async def resume(*_args: object, **_kwargs: object) -> None:
         dispatcher.resume()

@@ -14,18 +14,21 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from chassis.protobuf import parse_message
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
+from domain.notices import UnheardNotice
 from domain.windows import Window
 from notifier.errors import UndecodableError
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
+from towerwatch.notices.v1 import events_pb2 as notices_pb
 from towerwatch.users.v1 import events_pb2 as users_pb
 
 E = TypeVar("E", bound=Enum)
 N = TypeVar("N", bound=int)
 
 REQUEUED_FROM: Final = "requeued-from"
-"""The header of an alert that an operator requeued from the dead-letter topic; its value is the dead letter's id."""
+"""The header of an alert or a notice that an operator requeued from the dead-letter topic; its value is the dead
+letter's id."""
 
 _MAX_EARLIER_COUNTS: Final = 48
 """The number of earlier counts of an alert that are read: more than the stream writes, but limited for foreign
@@ -43,10 +46,39 @@ class RaisedAlert:
     original: bytes
     """The serialized AlertRaised message as it was received."""
 
+    @property
+    def event_id(self) -> UUID:
+        """The id of the alert."""
+        return self.alert.alert_id
+
+    @property
+    def user_id(self) -> UUID:
+        """The user who receives the alert."""
+        return self.alert.user_id
+
+
+@dataclass(frozen=True, slots=True)
+class RaisedNotice:
+    """A notice together with the event that raised it."""
+
+    notice: UnheardNotice
+    original: bytes
+    """The serialized AirportUnheard message as it was received."""
+
+    @property
+    def event_id(self) -> UUID:
+        """The id of the notice."""
+        return self.notice.notice_id
+
+    @property
+    def user_id(self) -> UUID:
+        """The user who receives the notice."""
+        return self.notice.user_id
+
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """A deferred mail in the retry topic."""
+    """A deferred mail with alerts in the retry topic."""
 
     alerts: tuple[RaisedAlert, ...]
     """The alerts of the mail: at least one, all for the same user."""
@@ -57,6 +89,20 @@ class Retry:
     """The time from which the age of the mail is counted."""
     sealed: bool = False
     """True if the mail server may already have the mail: it is sent again unchanged, without other alerts."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledNotice:
+    """The mail of a notice, new or deferred in the retry topic: when it may be sent, and how often that was tried."""
+
+    raised: RaisedNotice
+    attempt: int
+    """The number of attempts to send it so far; 0: the notice is new."""
+    not_before: datetime
+    first_attempt_at: datetime
+    """The time from which the age of the mail is counted."""
+    sealed: bool = False
+    """True if the mail server may already have the mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +123,33 @@ def decode_raised_alert(value: bytes | None) -> RaisedAlert:
     return _to_raised_alert(parse_message(alerts_pb.AlertRaised, value, UndecodableError))
 
 
-def decode_retry(value: bytes | None) -> Retry:
-    """Decode a value of alerts.retry.v1: a deferred mail with its alerts in their order, attempts and times.
+def decode_raised_notice(value: bytes | None) -> RaisedNotice:
+    """Decode a value of notices.raised.v1: one notice.
 
-    Raises UndecodableError, also for a record without its times, and for alerts of several users.
+    Raises UndecodableError for None, for bytes that are no AirportUnheard, and for a missing or invalid field value.
+    """
+    return _to_raised_notice(parse_message(notices_pb.AirportUnheard, value, UndecodableError))
+
+
+def decode_retry(value: bytes | None) -> Retry | ScheduledNotice:
+    """Decode a value of alerts.retry.v1: a deferred mail with its alerts in their order, or its notice, and its times.
+
+    Raises UndecodableError, also for a record without its times, for alerts of several users, and for a notice beside
+    alerts.
     """
     message = parse_message(alerts_pb.AlertRetry, value, UndecodableError)
     if not (message.HasField("not_before") and message.HasField("first_attempt_at")):
         raise UndecodableError("AlertRetry without its times")
+    if message.HasField("notice"):
+        if message.HasField("alert") or message.others:
+            raise UndecodableError("AlertRetry of a notice and of alerts")
+        return ScheduledNotice(
+            raised=_to_raised_notice(message.notice),
+            attempt=message.attempt,
+            not_before=_to_datetime(message.not_before),
+            first_attempt_at=_to_datetime(message.first_attempt_at),
+            sealed=message.sealed,
+        )
     alerts = tuple(_to_raised_alert(each) for each in (message.alert, *message.others))
     if len({each.alert.user_id for each in alerts}) > 1:
         raise UndecodableError("AlertRetry of several people")
@@ -97,13 +162,16 @@ def decode_retry(value: bytes | None) -> Retry:
     )
 
 
-def encode_retry(retry: Retry) -> bytes:
-    """Encode a value of alerts.retry.v1, with the alerts' original messages, so that unknown fields survive."""
+def encode_retry(retry: Retry | ScheduledNotice) -> bytes:
+    """Encode a value of alerts.retry.v1, with the original messages, so that unknown fields survive."""
     message = alerts_pb.AlertRetry(attempt=retry.attempt, sealed=retry.sealed)
-    first, *others = retry.alerts
-    message.alert.ParseFromString(first.original)
-    for each in others:
-        message.others.add().ParseFromString(each.original)
+    match retry:
+        case Retry(alerts=(first, *others)):
+            message.alert.ParseFromString(first.original)
+            for each in others:
+                message.others.add().ParseFromString(each.original)
+        case ScheduledNotice(raised=raised):
+            message.notice.ParseFromString(raised.original)
     message.not_before.FromDatetime(retry.not_before)
     message.first_attempt_at.FromDatetime(retry.first_attempt_at)
     return message.SerializeToString()
@@ -164,6 +232,22 @@ def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:
         episode_id=_parse_uuid(message.episode_id) if message.episode_id else None,
     )
     return RaisedAlert(alert, _to_datetime(message.cause_published_at), message.SerializeToString())
+
+
+def _to_raised_notice(message: notices_pb.AirportUnheard) -> RaisedNotice:
+    """Convert an AirportUnheard message to a RaisedNotice, which also holds the message's bytes with unknown fields.
+
+    Raises UndecodableError.
+    """
+    if not message.HasField("since"):
+        raise UndecodableError("AirportUnheard without its time")
+    since = _to_datetime(message.since)
+    if not 1970 <= since.year < 9999:  # the days before and after it must have a date, too
+        raise UndecodableError("AirportUnheard since a day out of all time")
+    if not _ICAO.fullmatch(message.airport):
+        raise UndecodableError("AirportUnheard without an ICAO code")
+    notice = UnheardNotice(_parse_uuid(message.notice_id), _parse_uuid(message.user_id), message.airport, since)
+    return RaisedNotice(notice, message.SerializeToString())
 
 
 def _parse_uuid(text: str) -> UUID:

@@ -29,6 +29,7 @@ class NotifierMetrics:
         self._confirmations_dropped = metrics.counter(
             "confirmations_dropped_total", "Confirmation mails that nobody needs", "reason"
         )
+        self._notices_dropped = metrics.counter("notices_dropped_total", "Notices that need no mail", "reason")
         self._group = metrics.histogram("alerts_per_mail", "Alerts told by one mail", buckets=_ALERTS).labels()
         self._suppressed = metrics.counter(
             "addresses_suppressed_total", "Addresses that do not exist, by what became of our report", "outcome"
@@ -58,14 +59,14 @@ class NotifierMetrics:
     def count_sent_mail(self, kind: str, took_s: float) -> None:
         """Count a mail that was sent and record its duration, in the histogram and as that of the last mail.
 
-        `kind`: "alerts" or "confirmation". `took_s`: seconds.
+        `kind`: "alerts", "confirmation" or "notice". `took_s`: seconds.
         """
         self._emails.labels(status="success", kind=kind).inc()
         self._seconds.observe(took_s)
         self._last_seconds.set(took_s)
 
     def count_failed_mail(self, kind: str) -> None:
-        """Count a failed attempt to send a mail. `kind`: "alerts" or "confirmation"."""
+        """Count a failed attempt to send a mail. `kind`: "alerts", "confirmation" or "notice"."""
         self._emails.labels(status="failure", kind=kind).inc()
 
     def observe_mailed_alerts(self, alerts: tuple[RaisedAlert, ...], now: datetime) -> None:
@@ -78,7 +79,7 @@ class NotifierMetrics:
             self._delay.observe(max((now - each.cause_published_at).total_seconds(), 0.0))
 
     def count_deferred_mail(self, kind: str, reason: FailureReason | str) -> None:
-        """Count a mail that was deferred, by kind ("alerts" or "confirmation") and by the reason of its failure."""
+        """Count a mail that was deferred, by kind (as in `count_sent_mail`) and by the reason of its failure."""
         self._retries.labels(kind=kind, reason=str(reason)).inc()
 
     def count_dead_letter(self, reason: str) -> None:
@@ -92,6 +93,10 @@ class NotifierMetrics:
     def count_dropped_confirmation(self, reason: str) -> None:
         """Count a confirmation request that needs no mail, by a short reason such as "already_sent"."""
         self._confirmations_dropped.labels(reason=reason).inc()
+
+    def count_dropped_notice(self, reason: str) -> None:
+        """Count a notice that needs no mail, by a short reason such as "already_sent" or "user_gone"."""
+        self._notices_dropped.labels(reason=reason).inc()
 
     def count_bounce_report(self, outcome: str) -> None:
         """Count an address that does not exist, by whether user_manager received our report ("told") or not

@@ -8,7 +8,9 @@ from pydantic import BaseModel, Field
 
 from collector import flights as queries
 from collector.rest.requests import FOR_WINDOWS_DESCRIPTION, HIGH_DESCRIPTION, LOW_DESCRIPTION, REPEAT_DESCRIPTION
-from collector.settled import status
+from collector.settled import evidence, status
+from collector.settled.coverage_report import CoverageReport
+from collector.unheard import describe_unheard
 from domain import interests as domain, preview as domain_preview
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
@@ -49,6 +51,19 @@ class Interest(BaseModel):
         )
 
 
+class SetInterest(Interest):
+    """An interest that was just set, with what its person should know about the airport."""
+
+    notice: str | None = Field(
+        description="A sentence about an airport of which the source has not given a flight so far; else null."
+    )
+
+    @classmethod
+    def build_with_notice(cls, interest: domain.Interest, notice: str | None) -> "SetInterest":
+        """Build the body from the domain's interest and the sentence."""
+        return cls(**Interest.build(interest).model_dump(), notice=notice)
+
+
 class Interests(BaseModel):
     """All interests of a person, oldest first."""
 
@@ -76,6 +91,61 @@ class Coverage(BaseModel):
             for direction, interval in covered.items()
         }
         return cls(arrivals=intervals.get(Direction.ARRIVALS), departures=intervals.get(Direction.DEPARTURES))
+
+
+class Evidence(BaseModel):
+    """The evidence about the source's record of one day (UTC), which it makes in the night after; null: not yet."""
+
+    day: date
+    direction: Direction
+    airport_icao: str | None = Field(description="The airport whose flights prove that the record is there.")
+    flights: int = Field(description="Its flights in the last hours of the day.")
+    there_since: datetime | None = Field(description="When these flights were first given.")
+    whole_since: datetime | None = Field(description="When the same flights were given once more: the day is complete.")
+    asked_at: datetime | None = Field(description="When the source was last asked.")
+
+    @classmethod
+    def build(cls, record: evidence.NightlyRecord) -> "Evidence":
+        """Build the body from the evidence about one record."""
+        return cls(
+            day=record.day.date(),
+            direction=record.direction,
+            airport_icao=record.airport,
+            flights=record.flights,
+            there_since=record.there_since,
+            whole_since=record.whole_since,
+            asked_at=record.asked_at,
+        )
+
+
+class Waiting(BaseModel):
+    """What the next day of each direction waits for, in words; null where it waits for nothing."""
+
+    arrivals: str | None
+    departures: str | None
+
+
+class CoverageWithEvidence(Coverage):
+    """The covered interval of an airport by direction, the evidence for it, and what is awaited."""
+
+    waiting_for: Waiting
+    notice: str | None = Field(
+        description="A sentence about an airport of which the source has not given a flight so far; else null."
+    )
+    evidence: list[Evidence] = Field(description="Of the last days, newest first; it holds for all airports.")
+
+    @classmethod
+    def build_report(cls, report: CoverageReport) -> "CoverageWithEvidence":
+        """Build the body from the report of an airport."""
+        waiting = {direction.value: report.waiting_for.get(direction) for direction in Direction.BOTH.parts}
+        covered = Coverage.build(report.covered)
+        return cls(
+            arrivals=covered.arrivals,
+            departures=covered.departures,
+            waiting_for=Waiting(**waiting),
+            notice=report.notice,
+            evidence=[Evidence.build(record) for record in report.records],
+        )
 
 
 class Flight(BaseModel):
@@ -227,12 +297,17 @@ class Preview(BaseModel):
     counts: Percentiles | None = Field(description="Of the flights in these windows; null where there are none.")
     mails_a_week: float | None = Field(description="As many as in these windows; null where there are none.")
     alerts: list[PreviewedAlert] = Field(description="Each is a mail, in the order of the windows.")
+    notice: str | None = Field(
+        description="A sentence about an airport of which the source has not given a flight so far; else null."
+    )
 
     @classmethod
-    def build(cls, shown: domain_preview.Preview, covered: Mapping[Direction, queries.CoveredInterval]) -> "Preview":
-        """Build the body from the domain's preview and the covered intervals; mails per week get one decimal place."""
+    def build(cls, icao: str, found: queries.InterestPreview) -> "Preview":
+        """Build the body from the preview of an interest at an airport; mails per week get one decimal place."""
+        shown, since = found.preview, found.unheard_since
         return cls(
-            covered=Coverage.build(covered),
+            covered=Coverage.build(found.covered),
+            notice=None if since is None else describe_unheard(icao, since),
             windows=len(shown.counts),
             counts=Percentiles.build(shown.counts) if shown.counts else None,
             mails_a_week=None if shown.mails_a_week is None else round(shown.mails_a_week, 1),
@@ -279,9 +354,10 @@ class FlowCoverage(BaseModel):
     covered_from: datetime | None = Field(description="Null where nothing is collected yet.")
     covered_until: datetime | None = Field(description="Null where nothing is collected yet.")
     goes_on_at: datetime = Field(description="Where the next collection begins; what lies between is given up.")
-    due_until: datetime = Field(description="Up to where the source knows.")
+    due_until: datetime = Field(description="Up to where the source's record is proven to be whole.")
     asked_at: datetime | None = Field(description="When the source was last asked, whatever came of it.")
     lag_seconds: float = Field(description="From where it is covered up to now.")
+    waiting_for: str | None = Field(description="What the next day waits for, in words; null: for nothing.")
 
     @classmethod
     def build(cls, flow: status.TargetCoverage) -> "FlowCoverage":
@@ -296,7 +372,16 @@ class FlowCoverage(BaseModel):
             due_until=flow.due_until,
             asked_at=flow.asked_at,
             lag_seconds=flow.lag_s,
+            waiting_for=flow.waiting_for,
         )
+
+
+class ForeignAnswers(BaseModel):
+    """Answers that somebody else gave in the source's name, such as a proxy: they are never taken for flights."""
+
+    kind: str
+    answers: int
+    last_at: datetime
 
 
 class Scheduler(BaseModel):
@@ -312,6 +397,12 @@ class Scheduler(BaseModel):
         description="Collection waits until then, for credits or because the source wants a pause; null: it does not."
     )
     coverage: list[FlowCoverage]
+    evidence: list[Evidence] = Field(description="Of the source's records of the last days, newest first.")
+    clock_error_seconds: float | None = Field(
+        description="How far the service's clock was ahead of the source's at the last answer; null: not known."
+    )
+    clock_compared_at: datetime | None
+    foreign_answers: list[ForeignAnswers] = Field(description="By kind, the kind of the last one first.")
 
     @classmethod
     def build(cls, state: status.SchedulerState) -> "Scheduler":
@@ -325,4 +416,11 @@ class Scheduler(BaseModel):
             plan=[PlannedQuestion.build(question) for question in state.plan],
             deferred_until=state.deferred_until,
             coverage=[FlowCoverage.build(flow) for flow in state.coverage],
+            evidence=[Evidence.build(record) for record in state.records],
+            clock_error_seconds=state.clock.error_s if state.clock else None,
+            clock_compared_at=state.clock.at if state.clock else None,
+            foreign_answers=[
+                ForeignAnswers(kind=each.kind, answers=each.answers, last_at=each.last_at)
+                for each in state.foreign_answers
+            ],
         )

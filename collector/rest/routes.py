@@ -35,7 +35,7 @@ from collector.flights import FlightQueries
 from collector.interests import InterestStore
 from collector.rest.answers import (
     Averages,
-    Coverage,
+    CoverageWithEvidence,
     Flight,
     Flights as FlightsPage,
     Interest,
@@ -45,6 +45,7 @@ from collector.rest.answers import (
     Preview,
     RequestedCollection,
     Scheduler,
+    SetInterest,
 )
 from collector.rest.requests import (
     AIRPORT,
@@ -57,6 +58,7 @@ from collector.rest.requests import (
     WantedInterest,
 )
 from collector.rest.users import Authenticator, Caller
+from collector.settled.coverage_report import CoverageReport
 from collector.settled.status import SchedulerState
 from domain import interests as domain
 
@@ -95,11 +97,13 @@ def blueprint(
     users: Authenticator,
     operator_token: str,
     flights: FlightQueries,
+    coverage_of: Callable[[UUID, str], CoverageReport],
     status: Callable[[], SchedulerState],
 ) -> Blueprint:
     """Build the collector's routes, with authentication: of users by bearer token, of the operator by `operator_token`.
 
-    Every response forbids caches to store it. `status` returns the scheduler's state.
+    Every response forbids caches to store it. `coverage_of` returns the coverage report of an airport for a user,
+    `status` the scheduler's state.
     """
     routes = Blueprint("collector", __name__)
 
@@ -136,8 +140,8 @@ def blueprint(
         auth="user",
         body=WantedInterest,
         answers={
-            200: ResponseDescription(Interest, "It was there, and is now as you wish.", {**_LOCATION, **_ETAG}),
-            201: ResponseDescription(Interest, "It is set.", {**_LOCATION, **_ETAG}),
+            200: ResponseDescription(SetInterest, "It was there, and is now as you wish.", {**_LOCATION, **_ETAG}),
+            201: ResponseDescription(SetInterest, "It is set.", {**_LOCATION, **_ETAG}),
         },
         problems=(503,),
     )
@@ -146,7 +150,9 @@ def blueprint(
         caller = authenticate_writer()
         interest, is_new = interests.set(caller.user_id, parse_body(WantedInterest).to_request())
         location = url_for("collector.one_interest", interest_id=interest.interest_id)
-        return _reply_with_interest(interest, 201 if is_new else 200, {"Location": location})
+        body = SetInterest.build_with_notice(interest, interests.find_notice(interest.airport))
+        headers = {"Location": location, "ETag": format_entity_tag(interest.version)}
+        return Reply(body, 201 if is_new else 200, headers)
 
     @routes.get("/interests")
     @describe("List your interests", auth="user", answers={200: ResponseDescription(InterestsList)}, problems=(503,))
@@ -227,7 +233,8 @@ def blueprint(
     def preview_interest() -> Reply:
         """Reply with the alerts that an interest would have raised; store nothing."""
         authenticate_confirmed_reader()
-        return Reply(Preview.build(*flights.preview_interest(parse_body(WantedInterest).to_request())))
+        wanted = parse_body(WantedInterest).to_request()
+        return Reply(Preview.build(wanted.airport, flights.preview_interest(wanted)))
 
     @routes.get("/flights/<icao>")
     @describe(
@@ -306,14 +313,13 @@ def blueprint(
         "Say of which stretch all flights are known",
         auth="user",
         path=_ICAO_PATH,
-        answers={200: ResponseDescription(Coverage)},
+        answers={200: ResponseDescription(CoverageWithEvidence)},
         problems=(404, 422, 503),
     )
     def coverage(icao: str) -> Reply:
-        """Reply with the covered interval of each direction of an airport."""
-        return Reply(
-            Coverage.build(flights.load_coverage(authenticate_confirmed_reader().user_id, _normalize_code(icao)))
-        )
+        """Reply with the covered interval of each direction of an airport, with its evidence and what is awaited."""
+        caller = authenticate_confirmed_reader()
+        return Reply(CoverageWithEvidence.build_report(coverage_of(caller.user_id, _normalize_code(icao))))
 
     @routes.post("/collect/manual")
     @describe(
@@ -363,8 +369,6 @@ def _normalize_code(icao: str) -> str:
     return icao.strip().upper()
 
 
-def _reply_with_interest(
-    interest: domain.Interest, status: int = 200, headers: Mapping[str, str] | None = None
-) -> Reply:
-    """Build the reply that shows an interest, with the given headers and its version as the entity tag."""
-    return Reply(Interest.build(interest), status, {**(headers or {}), "ETag": format_entity_tag(interest.version)})
+def _reply_with_interest(interest: domain.Interest) -> Reply:
+    """Build the reply that shows an interest, with its version as the entity tag."""
+    return Reply(Interest.build(interest), headers={"ETag": format_entity_tag(interest.version)})

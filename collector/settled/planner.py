@@ -21,7 +21,7 @@ RECENT_PRICE: Final = 4
 """Credits for an interval that begins at most 24 hours before now."""
 OLD_PRICE: Final = 30
 """Credits for an older interval of one day, or of two."""
-_RECENT_AGE: Final = DAY - timedelta(minutes=10)
+RECENT_AGE: Final = DAY - timedelta(minutes=10)
 """Age up to which we expect the recent price.
 
 Less than the source's 24 hours: the source has another clock, and computes the age when the call arrives.
@@ -32,6 +32,12 @@ UPFRONT_DIVISOR: Final = 4
 
 SMALLEST_BUDGET: Final = UPFRONT_DIVISOR * OLD_PRICE
 """Credits per day that we need at least: with fewer, the upfront quarter does not pay for a call of an old day."""
+
+_LONGEST_PAUSE: Final = DAY + timedelta(minutes=10)
+"""The longest pause that the source requires, and some minutes by which clocks differ."""
+
+_EVIDENCE_RESERVE: Final = 8 * RECENT_PRICE
+"""Credits kept for the questions about last night's record, until it is there."""
 
 _MIDNIGHT_TOLERANCE: Final = timedelta(minutes=10)
 """After midnight the source's clock may still be on the day before for this time."""
@@ -54,8 +60,11 @@ class QuotaBalance:
         return max(self.budget - self.spent, 0)
 
     def is_paused(self, now: datetime) -> bool:
-        """Return True while the source requires a pause, False if API calls are allowed."""
-        return self.paused_until is not None and now < self.paused_until
+        """Return True while the source requires a pause, False if API calls are allowed.
+
+        No pause is longer than a day: one that ends later was stored by a clock that was wrong.
+        """
+        return self.paused_until is not None and now < self.paused_until <= now + _LONGEST_PAUSE
 
     def can_spend(self, price: int, now: datetime) -> bool:
         """Return True if `price` more credits are within the allowance of `now`, False if the call has to be deferred.
@@ -103,7 +112,7 @@ def compute_price(begin: datetime, now: datetime) -> int:
 
     RECENT_PRICE if `begin` is less than about a day before `now`, OLD_PRICE otherwise.
     """
-    return RECENT_PRICE if begin >= now - _RECENT_AGE else OLD_PRICE
+    return RECENT_PRICE if begin >= now - RECENT_AGE else OLD_PRICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +126,14 @@ class CollectionTarget:
     next_begin: datetime
     """Begin of the next interval to collect."""
     available_until: datetime
-    """End of the flights that the source already has; not after `next_begin` if nothing is due."""
-    covered_until: datetime | None
-    """The cursor: flights before this time are stored. None: never collected.
+    """End of the days whose record is proven to be whole; not after `next_begin` if nothing is due."""
+    cursor: datetime | None
+    """End of what was collected so far: of the coverage, or of what was asked for in vain. None: never collected.
 
     The range from here to `next_begin` will not be collected; it becomes a gap.
     """
+    covered_until: datetime | None
+    """End of the coverage: flights before this time are stored. None: nothing is covered."""
     correction: tuple[datetime, datetime] | None
     """Interval within one day to collect a second time, for late flights. None: no correction is due."""
     polled_at: datetime | None
@@ -178,17 +189,17 @@ class CollectionPlan:
     """
 
 
-def list_due_calls(targets: Iterable[CollectionTarget], now: datetime, poll_interval: timedelta) -> list[ApiCall]:
+def list_due_calls(targets: Iterable[CollectionTarget], now: datetime) -> list[ApiCall]:
     """Return all API calls that are due, in rounds of one call per target, the most urgent target first in each round.
 
     A target's calls go from its oldest uncollected day to its newest. Corrections come last, at most one per target;
-    they must leave the credits that the scheduled polls need until midnight.
+    they must leave the credits that last night's record needs.
     """
     by_urgency = sorted(targets, key=lambda target: (target.airport, target.direction))
     by_urgency.sort(key=lambda target: target.compute_urgency(now), reverse=True)
     rounds = zip_longest(*(_list_uncollected_days(target) for target in by_urgency))
     calls = [call for calls_of_round in rounds for call in calls_of_round if call is not None]
-    reserve = compute_reserve(by_urgency, now, poll_interval)
+    reserve = compute_reserve(by_urgency, now)
     for target in by_urgency:
         if target.correction is not None:
             interval = Interval(target.airport, target.direction, *target.correction)
@@ -204,27 +215,19 @@ def _list_uncollected_days(target: CollectionTarget) -> Iterator[ApiCall]:
 
     The first call expects the target's present cursor, each later call the end of the call before.
     """
-    cursor = target.covered_until
+    cursor = target.cursor
     for interval in split_by_days(target.airport, target.direction, target.next_begin, target.available_until):
         yield ApiCall(interval, correction=False, expected_cursor=cursor)
         cursor = interval.end
 
 
-def compute_reserve(targets: Iterable[CollectionTarget], now: datetime, poll_interval: timedelta) -> int:
-    """Return the credits that the scheduled polls from now to midnight (UTC) need, after all that is due now.
+def compute_reserve(targets: Iterable[CollectionTarget], now: datetime) -> int:
+    """Return the credits that last night's record needs, after all that is due now: OLD_PRICE for each waiting target.
 
-    Each departures target needs RECENT_PRICE per poll; each arrivals target needs OLD_PRICE once, if the source's batch
-    of last night is still to come.
+    While any target waits, some credits for the questions about that record are added.
     """
-    today = day_of(now)
-    polls = max(math.ceil((today + DAY - now) / poll_interval) - 1, 0)
-    total = 0
-    for target in targets:
-        if target.direction is Direction.DEPARTURES:
-            total += polls * RECENT_PRICE
-        elif max(target.next_begin, target.available_until) < today:  # the source's batch of last night is not done
-            total += OLD_PRICE
-    return total
+    waiting = sum(max(target.next_begin, target.available_until) < day_of(now) for target in targets)
+    return waiting * OLD_PRICE + (_EVIDENCE_RESERVE if waiting else 0)
 
 
 def build_plan(calls: Sequence[ApiCall], balance: QuotaBalance, now: datetime) -> CollectionPlan:
@@ -243,13 +246,3 @@ def build_plan(calls: Sequence[ApiCall], balance: QuotaBalance, now: datetime) -
             return CollectionPlan(priced_calls, balance_then.compute_spending_time(priced.price, now))
         spent += priced.price
     return CollectionPlan(priced_calls, None)
-
-
-def can_afford(call: ApiCall, balance: QuotaBalance, now: datetime) -> bool:
-    """Return True if the credits allow the call now, False if the call has to be deferred.
-
-    The price must be within the allowance of `now`, and the credits that the call reserves must be left of the day's
-    budget afterwards. A pause of the source is not considered.
-    """
-    price = compute_price(call.interval.begin, now)
-    return balance.can_spend(price, now) and balance.left - price >= call.reserved_credits

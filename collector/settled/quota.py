@@ -5,7 +5,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from collector.intervals import day_of
+from collector.intervals import DAY, day_of
 from collector.model import CreditsRow
 from collector.settled.planner import QuotaBalance, compute_unaccounted_credits
 
@@ -25,13 +25,22 @@ class QuotaStore:
     def load_balance(self, session: Session, now: datetime) -> QuotaBalance:
         """Return the credits granted and spent on the day of `now`, and the pause that the source required.
 
-        Nothing is locked or written. Credits stored on an earlier day count as 0 spent; the pause outlasts midnight.
+        Nothing is locked or written. Credits stored on another day count as 0 spent; the pause outlasts midnight.
         """
         row = session.get(CreditsRow, _ROW_ID)
         if row is None:
             return QuotaBalance(self._per_day, 0)
-        spent = row.spent + row.unaccounted if row.day >= day_of(now) else 0
+        spent = row.spent + row.unaccounted if _is_present_day(row, now) else 0
         return QuotaBalance(self._per_day, spent, row.paused_until)
+
+    def load_live_spent(self, session: Session, now: datetime) -> int:
+        """Return the credits spent today on departures of today."""
+        row = session.get(CreditsRow, _ROW_ID)
+        return row.live_spent if row is not None and _is_present_day(row, now) else 0
+
+    def charge_live(self, session: Session, price: int, now: datetime) -> None:
+        """Count `price` credits, which are charged already, as spent on departures of today."""
+        self._lock_row_and_begin_new_day(session, now).live_spent += price
 
     def charge(self, session: Session, price: int, now: datetime) -> None:
         """Add `price` credits to the credits that we have spent today."""
@@ -65,13 +74,22 @@ class QuotaStore:
     def _lock_row_and_begin_new_day(self, session: Session, now: datetime) -> CreditsRow:
         """Load and lock the row; if a new UTC day has begun, set its day, and its spent and unaccounted credits to 0.
 
-        A missing row is added, unlocked, with 0 credits spent. A clock that was set back to an earlier day changes
+        A missing row is added, unlocked, with 0 credits spent. A clock that was set back by a day at most changes
         nothing. The pause is kept.
         """
         row = session.get(CreditsRow, _ROW_ID, with_for_update=True)
         if row is None:
-            row = CreditsRow(id=_ROW_ID, day=day_of(now), spent=0, unaccounted=0, paused_until=None)
+            row = CreditsRow(id=_ROW_ID, day=day_of(now), spent=0, unaccounted=0, live_spent=0, paused_until=None)
             session.add(row)
-        elif row.day < day_of(now):  # never back to an earlier day: a corrected clock must not grant credits twice
-            row.day, row.spent, row.unaccounted = day_of(now), 0, 0
+        elif not _is_present_day(row, now):
+            row.day, row.spent, row.unaccounted, row.live_spent = day_of(now), 0, 0, 0
         return row
+
+
+def _is_present_day(row: CreditsRow, now: datetime) -> bool:
+    """Return True if the row's credits are those of today, False if a new day has begun since.
+
+    A clock that is set back by a day at most does not begin a new day: a corrected clock must not grant credits twice.
+    A day farther ahead was stored by a clock that was wrong, and would hold up collection until then.
+    """
+    return day_of(now) <= row.day <= day_of(now) + DAY

@@ -1,54 +1,124 @@
-"""Queries for the planner: which airports and directions have interests, and how far each is collected."""
+"""Queries for the planner: the airports and directions with interests, how far each is collected, what is recorded."""
 
 from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from collector.intervals import SourceLags, compute_available_until, compute_next_begin, find_due_correction
-from collector.model import CoverageRow, InterestRow, LastPollRow
+from collector.intervals import (
+    DAY,
+    compute_available_until,
+    compute_next_begin,
+    day_of,
+    find_due_correction,
+    skip_missing_days,
+)
+from collector.model import CoverageRow, InterestRow, LastPollRow, UnheardRow
+from collector.settled.evidence import (
+    EvidenceCall,
+    NightlyRecords,
+    RecordTiming,
+    choose_candidates,
+    list_days,
+    list_evidence_calls,
+)
 from collector.settled.planner import CollectionTarget
+from collector.settled.record_store import load_records
 from domain.interests import Direction
+
+ASK_AGAIN_AFTER: Final = timedelta(hours=6)
+"""Time after which a doubted answer, without flights where there usually are some, is asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionTiming:
     """The settings that decide when an interval is due."""
 
-    lags: SourceLags
+    record: RecordTiming
     poll_interval: timedelta
     """Time between two scheduled collections, on the service's clock."""
     corrections_after: timedelta
     """Time after the end of a day at which that day is collected a second time; 0: never."""
 
 
-def load_targets(
-    session: Session, timing: CollectionTiming, now: datetime, airport: str | None = None
-) -> list[CollectionTarget]:
-    """Return every airport and direction that has an interest, with what is due for it at `now`; in no order.
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Every airport and direction that has an interest, and the evidence about the source's records."""
+
+    targets: list[CollectionTarget]
+    """In no order."""
+    records: NightlyRecords
+
+
+def load_schedule(session: Session, timing: CollectionTiming, now: datetime, airport: str | None = None) -> Schedule:
+    """Load every airport and direction that has an interest, with what is due for it at `now`.
 
     Of one airport, or of all if `airport` is None. An interest in both directions makes two targets.
     """
+    records = load_records(session, now)
     coverage = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
+    unheard = {(row.airport, row.direction): row.asked_until for row in session.scalars(select(UnheardRow))}
     polls = {(row.airport, row.direction): row.asked_at for row in session.scalars(select(LastPollRow))}
     targets = []
     for (icao, direction), (interests, effective_from) in _load_interest_counts(session, airport).items():
-        row = coverage.get((icao, direction.value))
+        key = icao, direction.value
+        row = coverage.get(key)
+        cursor = row.covered_until if row else unheard.get(key)
+        next_begin = _find_next_begin(records, direction, compute_next_begin(cursor, effective_from, now), now)
         targets.append(
             CollectionTarget(
                 airport=icao,
                 direction=direction,
                 interests=interests,
-                next_begin=compute_next_begin(row.covered_until if row else None, effective_from, now),
-                available_until=compute_available_until(direction, now, timing.lags),
+                next_begin=next_begin,
+                available_until=_find_available_until(records, direction, row, next_begin, now),
+                cursor=cursor,
                 covered_until=row.covered_until if row else None,
                 correction=_find_correction(row, timing, now) if row else None,
-                polled_at=polls.get((icao, direction.value)),
+                polled_at=polls.get(key),
             )
         )
-    return targets
+    return Schedule(targets, records)
+
+
+def list_due_evidence(
+    schedule: Schedule, beacons: Iterable[str], now: datetime, timing: CollectionTiming
+) -> list[EvidenceCall]:
+    """Return the questions about records that are due: of the days that some target waits for, and of yesterday.
+
+    Yesterday's is asked even if no target waits for it: its answer shows whether our clock is right.
+    """
+    pending: dict[Direction, set[datetime]] = {part: set() for part in Direction.BOTH.parts}
+    watched: dict[Direction, list[str]] = {part: [] for part in Direction.BOTH.parts}
+    for target in sorted(schedule.targets, key=lambda target: (-target.interests, target.airport)):
+        pending[target.direction].update(list_days(target.next_begin, now))
+        watched[target.direction].append(target.airport)
+    if schedule.targets:
+        pending[Direction.ARRIVALS].add(day_of(now) - DAY)
+    candidates = {
+        part: choose_candidates(schedule.records.find_last_airport(part), watched[part], list(beacons))
+        for part in Direction.BOTH.parts
+    }
+    return list_evidence_calls(schedule.records, pending, candidates, now, timing.record)
+
+
+def _find_next_begin(records: NightlyRecords, direction: Direction, begin: datetime, now: datetime) -> datetime:
+    """Return the begin of the next interval to collect: `begin`, or later if the source has given up its day."""
+    return skip_missing_days(begin, lambda day: records.is_given_up(day, direction, now))
+
+
+def _find_available_until(
+    records: NightlyRecords, direction: Direction, row: CoverageRow | None, next_begin: datetime, now: datetime
+) -> datetime:
+    """Return the end of the recorded days from `next_begin` on; `next_begin` itself while its answer is doubted."""
+    doubted_at = row.doubted_at if row is not None and row.doubted_day == next_begin else None
+    if doubted_at is not None and now < doubted_at + ASK_AGAIN_AFTER:
+        return next_begin
+    return compute_available_until(next_begin, lambda day: records.is_whole(day, direction))
 
 
 def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) -> tuple[datetime, datetime] | None:
@@ -58,11 +128,13 @@ def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) 
     )
 
 
-def _load_interest_counts(session: Session, airport: str | None) -> dict[tuple[str, Direction], tuple[int, datetime]]:
+def _load_interest_counts(
+    session: Session, airport: str | None
+) -> Mapping[tuple[str, Direction], tuple[int, datetime]]:
     """Return, by airport and direction, the number of interests and their earliest `effective_from`.
 
-    Of one airport, or of all (None); a direction without interests is left out. An interest in both directions
-    counts for each of them.
+    Of one airport, or of all (None); a direction without interests is left out. An interest in both directions counts
+    for each of them.
     """
     query = select(
         InterestRow.airport, InterestRow.direction, func.count(), func.min(InterestRow.effective_from)

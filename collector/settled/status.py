@@ -1,5 +1,6 @@
 """The state of the scheduler for operators, read from the database, so that any replica can show it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -9,13 +10,24 @@ from sqlalchemy import select
 from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.model import CoverageRow
+from collector.settled.evidence import NightlyRecord
+from collector.settled.explain import build_progress, explain_waiting
 from collector.settled.planner import CollectionTarget, QuotaBalance, build_plan, list_due_calls
 from collector.settled.quota import QuotaStore
-from collector.settled.schedule import CollectionTiming, load_targets
+from collector.settled.schedule import CollectionTiming, Schedule, load_schedule
+from collector.settled.source_state import (
+    ClockComparison,
+    ForeignAnswers,
+    load_clock_comparison,
+    load_foreign_answers,
+)
+from collector.unheard import find_unheard_since
 from domain.interests import Direction
 
 MAX_SHOWN_CALLS: Final = 100
 """Maximum number of planned API calls that are shown."""
+SHOWN_DAYS: Final = 10
+"""Number of days whose evidence is shown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +59,13 @@ class TargetCoverage:
     goes_on_at: datetime
     """Begin of the next interval to collect; the range from `covered_until` to here becomes a gap."""
     due_until: datetime
-    """End of the flights that the source already has."""
+    """End of the days whose record at the source is proven to be whole."""
     asked_at: datetime | None
     """Time of the last API call for this target, successful or not. None: never polled."""
     lag_s: float
     """Seconds from the begin of the next interval to now."""
+    waiting_for: str | None
+    """What the next interval waits for, in words. None: for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +88,12 @@ class SchedulerState:
     """End of the deferral of collection, for lack of credits or for a pause of the source. None: not deferred."""
     coverage: tuple[TargetCoverage, ...]
     """Ordered by airport and direction."""
+    records: tuple[NightlyRecord, ...]
+    """The evidence about the source's records of the last days that were asked for, newest day first."""
+    clock: ClockComparison | None
+    """The last comparison of our clock with the source's. None: there was none yet."""
+    foreign_answers: tuple[ForeignAnswers, ...]
+    """Answers that somebody else gave in the source's name, by kind; the kind of the last one first."""
 
 
 class SchedulerStatus:
@@ -92,11 +112,16 @@ class SchedulerStatus:
         """
         now = self._clock.now()
         with self._database.reading() as session:
-            targets = load_targets(session, self._timing, now)
+            schedule = load_schedule(session, self._timing, now)
             balance = self._quota.load_balance(session, now)
-            rows = session.scalars(select(CoverageRow)).all()
-        plan = build_plan(list_due_calls(targets, now, self._timing.poll_interval), balance, now)
-        covered_from = {(row.airport, row.direction): row.covered_from for row in rows}
+            rows = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
+            unheard = {
+                target.airport: find_unheard_since(session, target.airport)
+                for target in schedule.targets
+                if target.covered_until is None
+            }
+            clock, foreign = load_clock_comparison(session), load_foreign_answers(session)
+        plan = build_plan(list_due_calls(schedule.targets, now), balance, now)
         return SchedulerState(
             at=now,
             budget=balance.budget,
@@ -116,9 +141,35 @@ class SchedulerStatus:
             ),
             deferred_until=_find_end_of_deferral(plan.deferred_until, balance, now),
             coverage=tuple(
-                _build_coverage(target, covered_from.get((target.airport, target.direction.value)), now)
-                for target in sorted(targets, key=lambda target: (target.airport, target.direction))
+                self._build_coverage(target, schedule, rows.get((target.airport, target.direction.value)), unheard, now)
+                for target in sorted(schedule.targets, key=lambda target: (target.airport, target.direction))
             ),
+            records=tuple(schedule.records.list_newest(SHOWN_DAYS)),
+            clock=clock,
+            foreign_answers=tuple(foreign),
+        )
+
+    def _build_coverage(
+        self,
+        target: CollectionTarget,
+        schedule: Schedule,
+        row: CoverageRow | None,
+        unheard: Mapping[str, datetime | None],
+        now: datetime,
+    ) -> TargetCoverage:
+        """Return a target's coverage, what it waits for, and its lag at `now`, which is never negative."""
+        progress = build_progress(target, row, unheard.get(target.airport))
+        return TargetCoverage(
+            airport=target.airport,
+            direction=target.direction,
+            interests=target.interests,
+            covered_from=row.covered_from if row is not None else None,
+            covered_until=target.covered_until,
+            goes_on_at=target.next_begin,
+            due_until=target.available_until,
+            asked_at=target.polled_at,
+            lag_s=max((now - target.next_begin).total_seconds(), 0.0),
+            waiting_for=explain_waiting(progress, schedule.records, self._timing.record, now),
         )
 
 
@@ -126,18 +177,3 @@ def _find_end_of_deferral(deferred_until: datetime | None, balance: QuotaBalance
     """Return the later of the credits' deferral and the source's pause; None if neither defers collection now."""
     paused_until = balance.paused_until if balance.is_paused(now) else None
     return max((until for until in (deferred_until, paused_until) if until), default=None)
-
-
-def _build_coverage(target: CollectionTarget, covered_from: datetime | None, now: datetime) -> TargetCoverage:
-    """Return a target's coverage and its lag at `now`, which is never negative."""
-    return TargetCoverage(
-        airport=target.airport,
-        direction=target.direction,
-        interests=target.interests,
-        covered_from=covered_from if target.covered_until else None,
-        covered_until=target.covered_until,
-        goes_on_at=target.next_begin,
-        due_until=target.available_until,
-        asked_at=target.polled_at,
-        lag_s=max((now - target.next_begin).total_seconds(), 0.0),
-    )

@@ -3,66 +3,52 @@
 Each function runs in the caller's transaction.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import ColumnElement, and_, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from collector.intervals import DAY, Interval
 from collector.model import FlightRow
-from collector.settled.differences import FlightKey, StoredFlight, build_stored_flight
+from collector.settled.differences import StoredFlight
+from collector.settled.duplicates import LONGEST_FLIGHT, SAME_EVENT_WITHIN, ToldFlight
 from collector.sources.flight import Flight
 from domain.interests import Direction
 
 
-def load_stored_flights(
-    session: Session, interval: Interval, flights: Mapping[FlightKey, Flight]
-) -> dict[FlightKey, tuple[int, StoredFlight]]:
-    """Load those of the given flights that are stored for the interval's airport and direction, at whatever event time.
+def load_stored_flights(session: Session, interval: Interval, told: Sequence[ToldFlight]) -> list[StoredFlight]:
+    """Load the stored flights that may be the told ones, of the interval's airport and direction.
 
-    Returns row id and stored fields by key.
+    They are of the same aircraft, and between the begin of the earliest told flight and the end of the latest, at
+    whatever event time they were published, or they have a key that is told. A stored flight that is longer than
+    LONGEST_FLIGHT may be left out if its key is not told.
     """
-    if not flights:
-        return {}
-    begins = [first_seen for _, first_seen in flights]
-    rows = session.execute(
-        select(
-            FlightRow.id,
-            FlightRow.icao24,
-            FlightRow.first_seen,
-            FlightRow.last_seen,
-            FlightRow.callsign,
-            FlightRow.other_airport,
-        ).where(
-            FlightRow.airport == interval.airport,
-            FlightRow.direction == interval.direction.value,
-            FlightRow.icao24.in_({icao24 for icao24, _ in flights}),
-            FlightRow.first_seen.between(min(begins), max(begins)),
-        )
+    if not told:
+        return []
+    begin, end = min(each.span.begin for each in told), max(each.span.end for each in told)
+    aircraft = {each.flight.icao24 for each in told}
+    possible = and_(
+        FlightRow.icao24.in_(aircraft),
+        FlightRow.first_seen.between(begin - LONGEST_FLIGHT, end + SAME_EVENT_WITHIN),
+        FlightRow.last_seen >= begin - SAME_EVENT_WITHIN,
     )
-    return {
-        (row.icao24, row.first_seen): (row.id, StoredFlight(row.last_seen, row.callsign, row.other_airport))
-        for row in rows
-        if (row.icao24, row.first_seen) in flights
-    }
+    # Loaded by key, because one absurd first_seen must not widen the range for all aircraft.
+    early = [key for each in told for key in each.keys if key[1] < begin]
+    told_early = and_(
+        FlightRow.icao24.in_({icao24 for icao24, _ in early}),
+        FlightRow.first_seen.in_({first_seen for _, first_seen in early}),
+    )
+    return _select_flights(session, interval, or_(possible, told_early) if early else possible)
 
 
-def load_stored_keys(session: Session, interval: Interval) -> set[FlightKey]:
-    """Load the keys of the flights that are stored for the interval's airport and direction, with a time in it.
+def load_flights_of_interval(session: Session, interval: Interval) -> list[StoredFlight]:
+    """Load the flights that are stored for the interval's airport and direction, with a time in it.
 
     The time is the one that the source now gives, not the event time as first published.
     """
     source_time = FlightRow.first_seen if interval.direction is Direction.DEPARTURES else FlightRow.last_seen
-    rows = session.execute(
-        select(FlightRow.icao24, FlightRow.first_seen).where(
-            FlightRow.airport == interval.airport,
-            FlightRow.direction == interval.direction.value,
-            FlightRow.event_time.between(interval.begin - DAY, interval.end + DAY),  # so that the index is used
-            source_time >= interval.begin,
-            source_time < interval.end,
-        )
-    )
-    return {(icao24, first_seen) for icao24, first_seen in rows}
+    near = FlightRow.event_time.between(interval.begin - DAY, interval.end + DAY)  # so that the index is used
+    return _select_flights(session, interval, near, source_time >= interval.begin, source_time < interval.end)
 
 
 def insert_flights(session: Session, interval: Interval, flights: tuple[Flight, ...]) -> None:
@@ -71,10 +57,21 @@ def insert_flights(session: Session, interval: Interval, flights: tuple[Flight, 
         session.execute(insert(FlightRow), [_build_flight_row(interval, flight) for flight in flights])
 
 
-def update_flights(session: Session, interval: Interval, ids: list[int], flights: tuple[Flight, ...]) -> None:
-    """Update the rows of the changed flights; `ids` are in the order of the flights."""
+def update_flights(session: Session, flights: tuple[StoredFlight, ...]) -> None:
+    """Update the rows of the changed flights. Key and event time stay as first published."""
     if flights:
-        session.execute(update(FlightRow), _build_row_updates(interval, ids, flights))
+        session.execute(
+            update(FlightRow),
+            [
+                {
+                    "id": flight.id,
+                    "last_seen": flight.last_seen,
+                    "callsign": flight.callsign,
+                    "other_airport": flight.other_airport,
+                }
+                for flight in flights
+            ],
+        )
 
 
 def _build_flight_row(interval: Interval, flight: Flight) -> dict[str, object]:
@@ -91,20 +88,18 @@ def _build_flight_row(interval: Interval, flight: Flight) -> dict[str, object]:
     }
 
 
-def _build_row_updates(interval: Interval, ids: list[int], flights: tuple[Flight, ...]) -> list[dict[str, object]]:
-    """Return the column values of each changed flight, with its row's id; `ids` are in the order of the flights.
-
-    Without the event time, which stays as first published.
-    """
-    updates = []
-    for row_id, flight in zip(ids, flights, strict=True):
-        stored = build_stored_flight(interval.direction, flight)
-        updates.append(
-            {
-                "id": row_id,
-                "last_seen": stored.last_seen,
-                "callsign": stored.callsign,
-                "other_airport": stored.other_airport,
-            }
-        )
-    return updates
+def _select_flights(session: Session, interval: Interval, *conditions: ColumnElement[bool]) -> list[StoredFlight]:
+    """Load the stored flights of the interval's airport and direction that meet all conditions."""
+    rows = session.execute(
+        select(
+            FlightRow.id,
+            FlightRow.icao24,
+            FlightRow.first_seen,
+            FlightRow.last_seen,
+            FlightRow.callsign,
+            FlightRow.other_airport,
+        ).where(FlightRow.airport == interval.airport, FlightRow.direction == interval.direction.value, *conditions)
+    )
+    return [
+        StoredFlight(row.id, row.icao24, row.first_seen, row.last_seen, row.callsign, row.other_airport) for row in rows
+    ]

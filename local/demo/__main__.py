@@ -20,7 +20,7 @@ from local.demo.expected import AlertDifference, compare_alerts, compute_expecte
 from local.demo.options import Options, parse_options
 from local.demo.plan import StoryPlan, plan_story
 from local.demo.screen import Screen
-from local.demo.story import Scenario, ScenarioResult, compute_median_and_p99, list_urls
+from local.demo.story import Scenario, ScenarioResult, build_mailbox_url, compute_median_and_p99, list_urls
 from local.errors import LocalError
 from local.kafka import find_external_bootstrap_servers
 from local.opensky import nycflights
@@ -154,6 +154,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
 
         names = (*(name for name in names if name not in workers), *workers)
         screen.print_line(f"  ready: {', '.join(names)}; logs in {data / 'logs'}")
+        screen.print_line(f"  mails  {build_mailbox_url(options.ports)}  (new ones appear there by themselves)")
         kafka = settings["KAFKA_BOOTSTRAP_SERVERS"]
         result = Scenario(options, plan, unheard, clock, require_alive, data / "mail", kafka, screen).run()
         difference = compare_alerts(expected, result.mailed)

@@ -273,6 +273,11 @@ def _find_watermark(airports: dict[str, dict[str, Any]], icao: str, direction: D
     return datetime.fromisoformat(watermark) if watermark else None
 
 
+def build_mailbox_url(ports: Ports) -> str:
+    """Build the URL of the page that lists the mails."""
+    return _build_url(ports.mailbox_web, "/")
+
+
 def _build_url(port: int, path: str) -> str:
     return f"http://{HOST}:{port}{path}"
 
@@ -334,6 +339,7 @@ def list_urls(ports: Ports, workers: int) -> list[tuple[str, str]]:
     """Return the stack's web pages, each with a caption and its URL; the overview of each of the stream workers."""
     others = list(assign_worker_ports(ports, workers).values())[1:]
     return [
+        ("mails", build_mailbox_url(ports)),
         ("airports, as the stream sees them", _build_url(ports.streams_web, "/overview")),
         *(("the same, of another worker", _build_url(each.streams_web, "/overview")) for each in others),
         ("the same as JSON", _build_url(ports.streams_web, "/api/airports")),

@@ -156,6 +156,9 @@ class SkewedClock:
     def now(self) -> datetime:
         return self.true.now() + self.skew
 
+    def elapsed(self) -> timedelta:
+        return self.true.elapsed()
+
     def real_seconds(self, duration: timedelta) -> float:
         return self.true.real_seconds(duration)
 

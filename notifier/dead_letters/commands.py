@@ -1,4 +1,4 @@
-"""The commands of `python -m notifier dead-letters`: list dead letters, show one, and requeue their alerts."""
+"""The commands of `python -m notifier dead-letters`: list dead letters, show one, requeue their alerts and notices."""
 
 import asyncio
 import sys
@@ -22,13 +22,13 @@ from notifier.dead_letters.dead_letter import (
     DeadLetterIndex,
     RecordId,
     build_note_headers,
-    extract_alerts,
+    extract_events,
 )
 from notifier.dead_letters.decoding import escape_unprintable
 from notifier.dead_letters.formatting import format_details, format_entry_json, format_line
 from notifier.errors import DeadLettersUnreadableError, NotRequeuable
-from notifier.messages import REQUEUED_FROM, RaisedAlert
-from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, partition_of
+from notifier.messages import REQUEUED_FROM, RaisedAlert, RaisedNotice
+from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, NOTICES_RAISED, partition_of
 
 UNREACHABLE_AFTER_S: Final = 15.0
 """Seconds to wait for the broker before the command fails."""
@@ -152,24 +152,27 @@ async def show_dead_letter(bootstrap_servers: str, record_id: RecordId) -> int:
 async def requeue_dead_letters(
     bootstrap_servers: str, wanted: Sequence[RecordId] | DeadLetterFilter, now: datetime, *, dry_run: bool
 ) -> int:
-    """Publish the alerts of dead letters to alerts.raised.v1 again, and record each requeue in the dead-letter topic.
+    """Publish the alerts of dead letters to alerts.raised.v1 again, and their notices to notices.raised.v1.
+
+    Records each requeue in the dead-letter topic.
 
     `wanted`: ids of dead letters, also of those that were requeued before, or a filter, which matches only those that
     were not. Prints a line for each dead letter once the broker has its alerts and its note, then the totals; the
     reason why a dead letter cannot be requeued and ids without a dead letter go to stderr. `dry_run`: publishes
     nothing, and prints the same lines with "would be requeued".
 
-    Repeating the command mails no alert twice, since the notifier stores the ids of mailed alerts. Returns the exit
-    status: 1 if a dead letter is missing or cannot be requeued, else 0. Raises DeadLettersUnreadableError, also if
-    alerts.raised.v1 is missing or has another number of partitions than expected (not in a dry run),
+    Repeating the command mails nothing twice, since the notifier stores the ids of mailed alerts and notices. Returns
+    the exit status: 1 if a dead letter is missing or cannot be requeued, else 0. Raises DeadLettersUnreadableError,
+    also if one of the two topics is missing or has another number of partitions than expected (not in a dry run),
     BrokerUnreachableError, and KafkaError if the broker refuses a record.
     """
     async with _open_dead_letters(bootstrap_servers) as (topic, partitions):
-        if not dry_run and partitions.get(ALERTS_RAISED.name) != ALERTS_RAISED.partitions:
-            raise DeadLettersUnreadableError(
-                f"the broker has no topic {ALERTS_RAISED.name} of {ALERTS_RAISED.partitions} partitions: "
-                "is KAFKA_BOOTSTRAP_SERVERS the broker that is meant?"
-            )
+        for target in () if dry_run else (ALERTS_RAISED, NOTICES_RAISED):
+            if partitions.get(target.name) != target.partitions:
+                raise DeadLettersUnreadableError(
+                    f"the broker has no topic {target.name} of {target.partitions} partitions: "
+                    "is KAFKA_BOOTSTRAP_SERVERS the broker that is meant?"
+                )
         entries = {each.dead_letter.record_id: each for each in await topic.read_all()}
         if named := not isinstance(wanted, DeadLetterFilter):
             chosen = {record_id for record_id in wanted if record_id in entries}
@@ -184,14 +187,14 @@ async def requeue_dead_letters(
             async for record in topic.read_records(chosen):
                 entry = entries[RecordId(record.partition, record.offset)]
                 try:
-                    alerts = extract_alerts(entry.dead_letter, record.value, now, named=named)
+                    raised = extract_events(entry.dead_letter, record.value, now, named=named)
                 except NotRequeuable as why:
                     requeuer.rejected += 1
                     print(
                         f"{entry.dead_letter.record_id}  not requeued: {escape_unprintable(str(why))}", file=sys.stderr
                     )
                 else:
-                    await requeuer.add(entry, record.key, alerts)
+                    await requeuer.add(entry, record.key, raised)
             await requeuer.flush()
         finally:
             if producer is not None:
@@ -201,46 +204,48 @@ async def requeue_dead_letters(
 
 
 class _Requeuer:
-    """Publishes the alerts of dead letters in batches of 500 dead letters, then notes that they were requeued.
+    """Publishes the alerts and notices of dead letters in batches of 500, then notes that these were requeued.
 
     The caller adds dead letters and flushes after the last one. Prints each dead letter of a flushed batch, and counts
-    dead letters and alerts; `str` gives the numbers as a line for people.
+    dead letters and their events; `str` gives the numbers as a line for people.
     """
 
     def __init__(self, producer: AIOKafkaProducer | None, now: datetime) -> None:
         """`producer` None: a dry run, which only prints what would be requeued."""
         self._producer = producer
         self._now = now
-        self._batch: list[tuple[DeadLetterEntry, bytes | None, list[RaisedAlert]]] = []
-        """Dead letters to requeue next: entry, key of the record, and alerts."""
+        self._batch: list[tuple[DeadLetterEntry, bytes | None, list[RaisedAlert | RaisedNotice]]] = []
+        """Dead letters to requeue next: entry, key of the record, and alerts or notice."""
         self._seen_ids: set[UUID] = set()
-        """The ids of all alerts so far: an alert in several dead letters is published once."""
+        """The ids of all alerts and notices so far: one in several dead letters is published once."""
         self._letters = 0
-        self._alerts = 0
+        self._events = 0
         self.rejected = 0
         """How many dead letters could not be requeued; counted by the caller."""
 
-    async def add(self, entry: DeadLetterEntry, key: bytes | None, alerts: Sequence[RaisedAlert]) -> None:
-        """Add a dead letter to the batch, without the alerts of dead letters that were added before.
+    async def add(
+        self, entry: DeadLetterEntry, key: bytes | None, raised: Sequence[RaisedAlert | RaisedNotice]
+    ) -> None:
+        """Add a dead letter to the batch, without the alerts and notices of dead letters that were added before.
 
         Flushes the batch when it holds 500 dead letters. `key`: of the dead letter's record, for its note.
         """
-        new = [each for each in alerts if each.alert.alert_id not in self._seen_ids]
-        self._seen_ids |= {each.alert.alert_id for each in new}
+        new = [each for each in raised if each.event_id not in self._seen_ids]
+        self._seen_ids |= {each.event_id for each in new}
         self._batch.append((entry, key, new))
         if len(self._batch) >= _BATCH_SIZE:
             await self.flush()
 
     async def flush(self) -> None:
-        """Publish the batch, first all alerts, then all notes; print its dead letters, count and clear it.
+        """Publish the batch, first all events, then all notes; print its dead letters, count and clear it.
 
-        Waits for the broker's acknowledgement of the alerts before it sends the notes, and of the notes before it
+        Waits for the broker's acknowledgement of the events before it sends the notes, and of the notes before it
         prints. In a dry run only prints and counts. Raises KafkaError if the broker refuses a record; the batch stays.
         """
         if self._producer is not None:
             producer = self._producer
             await _wait_for_acknowledgements(
-                [await _send_alert(producer, entry, each) for entry, _, new in self._batch for each in new]
+                [await _send_event(producer, entry, each) for entry, _, new in self._batch for each in new]
             )
             await _wait_for_acknowledgements(
                 [await _send_note(producer, entry, key, self._now) for entry, key, _ in self._batch]
@@ -248,27 +253,30 @@ class _Requeuer:
         for entry, _, new in self._batch:
             print(("would be requeued: " if self._producer is None else "requeued: ") + format_line(entry))
             self._letters += 1
-            self._alerts += len(new)
+            self._events += len(new)
         self._batch.clear()
 
     def __str__(self) -> str:
         verb = "would be requeued" if self._producer is None else "requeued"
-        return f"letters {verb}: {self._letters:,}; alerts of them: {self._alerts:,}; letters left: {self.rejected:,}"
+        return (
+            f"letters {verb}: {self._letters:,}; alerts and notices of them: {self._events:,}; "
+            f"letters left: {self.rejected:,}"
+        )
 
 
-async def _send_alert(
-    producer: AIOKafkaProducer, entry: DeadLetterEntry, raised: RaisedAlert
+async def _send_event(
+    producer: AIOKafkaProducer, entry: DeadLetterEntry, raised: RaisedAlert | RaisedNotice
 ) -> "asyncio.Future[object]":
-    """Send an alert of a dead letter to alerts.raised.v1; return the future of the broker's acknowledgement.
+    """Send an alert or a notice of a dead letter to its topic; return the future of the broker's acknowledgement.
 
     The record has the event's original bytes, goes to its user's partition, and names the dead letter in a header.
     """
-    user_id = str(raised.alert.user_id)
+    user_id, topic = str(raised.user_id), NOTICES_RAISED if isinstance(raised, RaisedNotice) else ALERTS_RAISED
     sent: asyncio.Future[object] = await producer.send(
-        ALERTS_RAISED.name,
+        topic.name,
         key=user_id.encode(),
         value=raised.original,
-        partition=partition_of(user_id, ALERTS_RAISED),
+        partition=partition_of(user_id, topic),
         headers=[(REQUEUED_FROM, str(entry.dead_letter.record_id).encode())],
     )
     return sent

@@ -1,4 +1,4 @@
-"""The dead letters of alerts.dead-letter.v1: parsing, filtering, and the alerts that can be requeued. Pure.
+"""The dead letters of alerts.dead-letter.v1: parsing, filtering, and the alerts and notices to requeue. Pure.
 
 A dead letter is an event's own bytes, with headers for its source, the reason and the time
 (`chassis.faust.app.publish_dead_letter`). The topic also holds notes, one for each requeued dead letter: a record
@@ -29,8 +29,15 @@ from notifier.dead_letters.decoding import (
     format_utc,
 )
 from notifier.errors import NotRequeuable, UndecodableError
-from notifier.messages import RaisedAlert, decode_raised_alert, decode_retry
-from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, USERS_CHANGED
+from notifier.messages import (
+    RaisedAlert,
+    RaisedNotice,
+    ScheduledNotice,
+    decode_raised_alert,
+    decode_raised_notice,
+    decode_retry,
+)
+from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, USERS_CHANGED
 
 MAX_REQUEUE_AGE: Final = timedelta(days=7)
 """An older dead letter is not requeued. The notifier stores for eight days which alerts it has mailed: an alert that
@@ -87,6 +94,7 @@ class DeadLetter:
     facts: Mapping[str, str]
     """What the event is about, as far as it can be decoded; empty if it cannot."""
     alert_ids: tuple[UUID, ...] = ()
+    """The ids of its alerts, or of its notice."""
 
     @property
     def source(self) -> str:
@@ -173,8 +181,10 @@ def build_note_headers(record_id: RecordId, at: datetime) -> list[tuple[str, byt
     return [(_REQUEUED, str(record_id).encode()), (_REQUEUED_AT, format_utc(at).encode())]
 
 
-def extract_alerts(letter: DeadLetter, value: bytes | None, now: datetime, *, named: bool) -> tuple[RaisedAlert, ...]:
-    """Return the alerts to publish again for a dead letter: the alert in an AlertRaised, or all of an AlertRetry.
+def extract_events(
+    letter: DeadLetter, value: bytes | None, now: datetime, *, named: bool
+) -> tuple[RaisedAlert | RaisedNotice, ...]:
+    """Return the alerts to publish again for a dead letter, those of an AlertRaised or AlertRetry; or its notice.
 
     `value`: the bytes of its record. `named`: True if the operator named its id, False if a filter matched it.
 
@@ -201,12 +211,14 @@ def extract_alerts(letter: DeadLetter, value: bytes | None, now: datetime, *, na
     try:
         if letter.source_topic == ALERTS_RAISED.name:
             return (replace(decode_raised_alert(value), original=value),)
+        if letter.source_topic == NOTICES_RAISED.name:
+            return (replace(decode_raised_notice(value), original=value),)
         retry = decode_retry(value)
     except UndecodableError as error:
         raise NotRequeuable(f"it would be put aside again as undecodable: {error}") from None
     if retry.sealed and not named:
         raise NotRequeuable("the mail server may have taken its mail already: name its id to have it sent once more")
-    return retry.alerts
+    return (retry.raised,) if isinstance(retry, ScheduledNotice) else retry.alerts
 
 
 def parse_record_id(text: str) -> RecordId:

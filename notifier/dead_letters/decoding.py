@@ -14,7 +14,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, FLIGHTS_OBSERVED, INTERESTS_CHANGED, USERS_CHANGED
+from towerwatch.notices.v1 import events_pb2 as notices_pb
+from towerwatch.topics import (
+    ALERTS_RAISED,
+    ALERTS_RETRY,
+    FLIGHTS_OBSERVED,
+    INTERESTS_CHANGED,
+    NOTICES_RAISED,
+    USERS_CHANGED,
+)
 from towerwatch.users.v1 import events_pb2 as users_pb
 
 N = TypeVar("N", bound=int)
@@ -24,6 +32,7 @@ _MESSAGE_CLASSES: Final[Mapping[str, type[Message]]] = {
     ALERTS_RETRY.name: alerts_pb.AlertRetry,
     FLIGHTS_OBSERVED.name: flights_pb.FlightsObserved,
     INTERESTS_CHANGED.name: interests_pb.InterestSet,
+    NOTICES_RAISED.name: notices_pb.AirportUnheard,
     USERS_CHANGED.name: users_pb.UserChanged,
 }
 SOURCES: Final = tuple(_MESSAGE_CLASSES)
@@ -52,10 +61,10 @@ def decode_message(topic: str, value: bytes | None) -> Message | None:
 def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Iterable[tuple[str, str]]:
     """Yield what an event is about, as pairs of name and value: airport, direction, alert id and the like.
 
-    `message`: the decoded event. The pairs depend on its kind: a retry has those of its first alert, the number of its
-    other alerts, and whether it is sealed; an event of interests.changed.v1 has only its key, the interest. Yields
-    nothing for other events that are not decoded. A missing value is empty. No value is an e-mail address or a user's
-    name.
+    `message`: the decoded event. The pairs depend on its kind: a retry has those of its first alert and the number of
+    its other alerts, or those of its notice, and whether it is sealed; an event of interests.changed.v1 has only its
+    key, the interest. Yields nothing for other events that are not decoded. A missing value is empty. No value is an
+    e-mail address or a user's name.
     """
     match message:
         case alerts_pb.AlertRaised():
@@ -65,6 +74,13 @@ def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Ite
             yield "bound", _format_enum(alerts_pb.Bound.Name, message.bound, "BOUND_").lower()
             yield "state", _format_enum(alerts_pb.State.Name, message.state, "STATE_")
             yield "alert", message.alert_id
+        case notices_pb.AirportUnheard():
+            yield "airport", message.airport
+            yield "since", _format_timestamp(message.since)
+            yield "notice", message.notice_id
+        case alerts_pb.AlertRetry() if message.HasField("notice"):
+            yield from extract_facts(NOTICES_RAISED.name, key, message.notice)
+            yield "sealed", "yes" if message.sealed else ""
         case alerts_pb.AlertRetry():
             yield from extract_facts(ALERTS_RAISED.name, key, message.alert)
             yield "others", str(len(message.others) or "")
@@ -83,15 +99,19 @@ def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Ite
 
 
 def extract_alert_ids(message: Message | None) -> Iterable[UUID]:
-    """Yield the ids of the alerts in an AlertRaised (one) or AlertRetry (all), without invalid ids; else nothing."""
-    alerts: Iterable[alerts_pb.AlertRaised] = ()
-    if isinstance(message, alerts_pb.AlertRaised):
-        alerts = (message,)
-    elif isinstance(message, alerts_pb.AlertRetry):
-        alerts = (message.alert, *message.others)
-    for each in alerts:
+    """Yield the ids of the alerts in an AlertRaised (one) or AlertRetry (all), or of the notice in it or in an
+    AirportUnheard, without invalid ids; for other events nothing."""
+    ids: Iterable[str] = ()
+    match message:
+        case alerts_pb.AlertRaised():
+            ids = (message.alert_id,)
+        case notices_pb.AirportUnheard():
+            ids = (message.notice_id,)
+        case alerts_pb.AlertRetry():
+            ids = (message.alert.alert_id, *(each.alert_id for each in message.others), message.notice.notice_id)
+    for each in ids:
         try:
-            yield UUID(each.alert_id)
+            yield UUID(each)
         except ValueError:
             continue
 

@@ -13,12 +13,14 @@ import structlog
 from faust.types import EventT
 
 from chassis.clock import Clock
+from notifier.delivery.bounces import report_bounce_once
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, PendingEvent, SmtpClientLike
 from notifier.delivery.policy import MailPolicy
 from notifier.delivery.retries import MAX_CONFIRMATION_ATTEMPTS, compute_backoff
 from notifier.delivery.store import DeliveryStore
-from notifier.errors import FailureReason, HardBounce, NotSent, UserManagerUnavailable
+from notifier.delivery.tasks import DeliveryTasks
+from notifier.errors import FailureReason, HardBounce, NotSent
 from notifier.mail import compose_confirmation_mail
 from notifier.messages import ConfirmationRequest
 from notifier.metrics import NotifierMetrics
@@ -57,15 +59,11 @@ class ConfirmationDelivery:
         self._in_flight = in_flight
         self._clock = clock
         self._metrics = metrics
-        self._capacity = asyncio.Semaphore(_MAX_CONCURRENT_REQUESTS)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = DeliveryTasks(_MAX_CONCURRENT_REQUESTS)
         self._last_task_by_user: dict[UUID, asyncio.Task[None]] = {}
         """Each request waits for the user's request before it, which may be a duplicate of the same event."""
-        self._attempting: set[asyncio.Task[None]] = set()
-        """The tasks that are in an attempt, not in the pause before the next one."""
         self._blocked: set[asyncio.Task[None]] = set()
         """The tasks whose last attempt failed because of an outage that affects all mails."""
-        self._is_draining = False
 
     @property
     def is_blocked_by_outage(self) -> bool:
@@ -78,39 +76,26 @@ class ConfirmationDelivery:
         Waits first while _MAX_CONCURRENT_REQUESTS are in progress. Returns before the request is complete; the task
         acknowledges the event.
         """
-        await self._capacity.acquire()
+        await self._tasks.reserve_place()
         previous = self._last_task_by_user.get(request.user_id)
-        task = self._last_task_by_user[request.user_id] = asyncio.create_task(
-            self._handle_request(pending_event, request, previous)
-        )
-        self._tasks.add(task)
+        task = self._tasks.start(self._handle_request(pending_event, request, previous))
+        self._last_task_by_user[request.user_id] = task
         task.add_done_callback(partial(self._on_task_done, request.user_id))
 
     async def stop_and_drain(self, within_s: float) -> None:
-        """Cancel the tasks that pause before an attempt, and wait until the attempts in progress have ended.
+        """Cancel the requests that pause before an attempt, and wait until the attempts in progress have ended.
 
         Cancels attempts that last longer than `within_s` seconds, and waits one more second for what is cancelled.
         Requests that were not completed are not acknowledged: the partition's next owner reads them again. Requests may
         be started again afterwards.
         """
-        self._is_draining = True
-        for task in self._tasks - self._attempting:
-            task.cancel()
-        if self._attempting:
-            await asyncio.wait(tuple(self._attempting), timeout=within_s)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(tuple(self._tasks), timeout=1.0)
-        self._is_draining = False
+        await self._tasks.stop_and_drain(within_s)
 
     def _on_task_done(self, user_id: UUID, task: asyncio.Task[None]) -> None:
-        """Remove a finished or cancelled task from all sets, and free its place for another request."""
-        self._tasks.discard(task)
+        """Remove a finished or cancelled task from the records of this class."""
         self._blocked.discard(task)
         if self._last_task_by_user.get(user_id) is task:
             del self._last_task_by_user[user_id]
-        self._capacity.release()
 
     async def _handle_request(
         self, pending_event: PendingEvent, request: ConfirmationRequest, previous: asyncio.Task[None] | None
@@ -157,7 +142,7 @@ class ConfirmationDelivery:
                     await self._dead_letter(event, "refused", str(error))
                     # After the dead letter: a crash between the two loses only the report.
                     if isinstance(error, HardBounce):
-                        await self._report_bounce(request.user_id, failed_at)
+                        await report_bounce_once(self._contacts, self._metrics, request.user_id, failed_at)
                     return True
                 is_too_old = failed_at - requested_at >= self._policy.lifetime
                 if is_too_old or (attempt >= MAX_CONFIRMATION_ATTEMPTS and not error.affects_all_mails):
@@ -179,7 +164,7 @@ class ConfirmationDelivery:
 
     def _should_stop(self, event: EventT[bytes]) -> bool:
         """Return True while the worker drains, or if it no longer owns the event's partition."""
-        return self._is_draining or not self._topics.is_still_ours(event)
+        return self._tasks.is_draining or not self._topics.is_still_ours(event)
 
     async def _run_attempt(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:
         """Make one attempt, registered so that `stop_and_drain` waits for its end instead of cancelling it at once.
@@ -187,12 +172,8 @@ class ConfirmationDelivery:
         Returns True if the request is mailed or dropped, False if it is left to the partition's next owner. Raises
         NotSent.
         """
-        task = _get_current_task()
-        self._attempting.add(task)
-        try:
+        with self._tasks.attempt():
             return await self._send_if_needed(event, request)
-        finally:
-            self._attempting.discard(task)
 
     async def _send_if_needed(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:
         """Send the confirmation mail and record durably that it was sent, or drop the request if it is not needed.
@@ -223,17 +204,6 @@ class ConfirmationDelivery:
             await self._store.wait_until_persisted(event)
         self._metrics.count_sent_mail("confirmation", time.perf_counter() - began)
         return True
-
-    async def _report_bounce(self, user_id: UUID, at: datetime) -> None:
-        """Report to user_manager, in one attempt, that the user's address does not exist; count the result.
-
-        A failed attempt raises nothing.
-        """
-        try:
-            await self._contacts.report_bounce(user_id, at)
-            self._metrics.count_bounce_report("told")
-        except UserManagerUnavailable:
-            self._metrics.count_bounce_report("not_told")
 
     async def _dead_letter(self, event: EventT[bytes], label: str, reason: str) -> None:
         """Publish an event to the dead-letter topic, and count it.

@@ -33,7 +33,7 @@ from notifier.delivery.planned_mail import (
     select_undelivered,
     was_sent_before,
 )
-from notifier.delivery.policy import MailPolicy
+from notifier.delivery.policy import MailPolicy, find_drop_reason
 from notifier.delivery.retries import MAX_PAUSE, compute_backoff, compute_next_attempt_time
 from notifier.delivery.store import DeliveryStore
 from notifier.delivery.user_state import UserState, compute_batch_id
@@ -163,12 +163,14 @@ class AlertDelivery:
         try:
             contact = await self._contacts.find_contact(mail.user_id)
             self._user_manager_failures = 0
-            if contact is None or not contact.confirmed or contact.paused or contact.suppressed:
-                self._metrics.count_dropped_alerts(_choose_drop_reason(contact), len(alerts))
+            drop_reason = find_drop_reason(contact)
+            if drop_reason is not None:
+                self._metrics.count_dropped_alerts(drop_reason, len(alerts))
                 if mail.may_be_duplicate:  # the user may have them: a duplicate event must not mail them differently
                     self._store.mark_mailed(get_first_event(mail), get_alert_ids(alerts), self._clock.now())
                 await self._save_and_acknowledge(mail, user.without_batches(get_batch_ids(mail.batches)))
                 return None
+            assert contact is not None  # noqa: S101 - for mypy: without a contact there is a reason
             await self._send(mail, alerts, user, contact)
         except MailServerUnavailable as error:
             if error.reason is FailureReason.BREAKER_OPEN:
@@ -353,15 +355,3 @@ class AlertDelivery:
     def _is_still_ours(self, mail: PlannedMail) -> bool:
         """Return True if this worker still owns the partitions of all events of the mail, False after a rebalance."""
         return all(self._topics.is_still_ours(get_pending_event(batch).event) for batch in mail.batches)
-
-
-def _choose_drop_reason(contact: Contact | None) -> str:
-    """Return the metric label that explains why a contact gets no alerts, for a contact who must not get them.
-
-    "user_gone" for None, else "suppressed", "unconfirmed" or "paused", in this order of precedence.
-    """
-    if contact is None:
-        return "user_gone"
-    if contact.suppressed:
-        return "suppressed"
-    return "paused" if contact.confirmed else "unconfirmed"

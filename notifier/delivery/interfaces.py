@@ -10,7 +10,7 @@ from uuid import UUID
 from faust.types import EventT
 
 from notifier.mail import Contact
-from notifier.messages import Retry
+from notifier.messages import Retry, ScheduledNotice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,7 +58,7 @@ class EventTopics(Protocol):
     Each publish method returns once the broker has the record, however long that takes.
     """
 
-    async def publish_retry(self, user_id: UUID, retry: Retry) -> None:
+    async def publish_retry(self, user_id: UUID, retry: Retry | ScheduledNotice) -> None:
         """Publish a mail that must be sent later to the retry topic. Raises TooLargeToWaitError."""
         ...
 

@@ -1,4 +1,4 @@
-"""The policy of mail delivery: sender, limits and retry times."""
+"""The policy of mail delivery: sender, limits and retry times, and who may be mailed."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -27,3 +27,17 @@ class MailPolicy:
         None if no mailbox for bounces is configured: the address of the From header is used.
         """
         return None if self.bounces_to is None else build_envelope_sender(self.bounces_to, contact.email)
+
+
+def find_drop_reason(contact: Contact | None) -> str | None:
+    """Return the metric label that explains why a user must not get alerts and notices; None: the user may get them.
+
+    "user_gone" for a contact of None, else "suppressed", "unconfirmed" or "paused", in this order of precedence.
+    """
+    if contact is None:
+        return "user_gone"
+    if contact.suppressed:
+        return "suppressed"
+    if not contact.confirmed:
+        return "unconfirmed"
+    return "paused" if contact.paused else None

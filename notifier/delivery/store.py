@@ -16,14 +16,14 @@ from notifier.delivery.user_state import UserState
 log = structlog.get_logger()
 
 STATUS_RETENTION: Final = timedelta(days=8)
-"""How long a delivery status is kept: a day longer than the topics keep alerts, so that no replay mails an alert
+"""How long a delivery status is kept: a day longer than the topics keep alerts and notices, so that no replay mails one
 twice."""
 
 _DEAD_LETTER_PREFIX: Final = b"dead "
 
 
 class DeliveryStatus(StrEnum):
-    """The final status of an alert or a confirmation mail."""
+    """The final status of an alert, a notice or a confirmation mail."""
 
     MAILED = "mailed"
     DEAD_LETTERED = "dead"
@@ -40,11 +40,12 @@ class Table(Protocol):
 
 
 class DeliveryStore:
-    """The delivery statuses of alerts and confirmation mails, and the states of users, in two tables.
+    """The delivery statuses of alerts, notices and confirmation mails, and the states of users, in two tables.
 
-    Deliveries read them so that nothing is mailed twice, and write to them before and after each mail. Each read and
-    write names an event, because Faust's tables are partitioned like the events. A write is durable once
-    `wait_until_persisted` has returned.
+    The id of a notice is used like that of an alert: both are UUIDv5, each of a namespace of its own. Deliveries read
+    the tables so that nothing is mailed twice, and write to them before and after each mail. Each read and write names
+    an event, because Faust's tables are partitioned like the events. A write is durable once `wait_until_persisted` has
+    returned.
     """
 
     def __init__(self, statuses: Table, users: Table, crash: Callable[[BaseException], None]) -> None:

@@ -1,6 +1,12 @@
-"""Functions that compose alert mails and confirmation mails. Pure: the caller passes the time, and sends the mail."""
+"""Functions that compose the mails of alerts, confirmations and notices. Pure: the caller passes the time, and sends
+them."""
 
-from notifier.mail.compose import compose_alert_mail, compose_alerts_mail, compose_confirmation_mail
+from notifier.mail.compose import (
+    compose_alert_mail,
+    compose_alerts_mail,
+    compose_confirmation_mail,
+    compose_unheard_mail,
+)
 from notifier.mail.contact import Contact
 from notifier.mail.signing import SigningKey, sign_mail
 from notifier.mail.subject import format_subject
@@ -13,6 +19,7 @@ __all__ = [
     "compose_alert_mail",
     "compose_alerts_mail",
     "compose_confirmation_mail",
+    "compose_unheard_mail",
     "format_subject",
     "parse_recipient",
     "sign_mail",

@@ -1,8 +1,10 @@
-"""The mail headers that programs read: X-Towerwatch-Alert with an alert's fields, X-Towerwatch-Cause with a time.
+"""The mail headers that programs read: X-Towerwatch-Alert with an alert's fields, X-Towerwatch-Cause with a time,
+X-Towerwatch-Notice with a notice's fields.
 
 X-Towerwatch-Alert: airport=KJFK; direction=departures; window=1h; bound=high; state=FIRING;
  window_start=2013-02-08T00:00:00Z; count=24; threshold=20
 X-Towerwatch-Cause: 2026-11-23T04:53:00.123456Z
+X-Towerwatch-Notice: airport=KXYZ; since=2026-11-27T00:00:00Z
 """
 
 from dataclasses import dataclass
@@ -11,11 +13,13 @@ from typing import Final
 
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
+from domain.notices import UnheardNotice
 from domain.windows import Window
 from notifier.errors import MalformedHeaderError
 
 ALERT_HEADER: Final = "X-Towerwatch-Alert"
 CAUSE_HEADER: Final = "X-Towerwatch-Cause"
+NOTICE_HEADER: Final = "X-Towerwatch-Notice"
 
 _FIELDS: Final = ("airport", "direction", "window", "bound", "state", "window_start", "count", "threshold")
 
@@ -88,6 +92,11 @@ def parse_cause_header(value: str) -> datetime:
         return _parse_instant(value.strip())
     except ValueError as error:
         raise MalformedHeaderError(f"{CAUSE_HEADER}: {error}") from None
+
+
+def format_notice_header(notice: UnheardNotice) -> str:
+    """Return the value of X-Towerwatch-Notice: "airport=KXYZ; since=2026-11-27T00:00:00Z", in UTC, to the second."""
+    return f"airport={notice.airport}; since={_format_utc(notice.since, 'seconds')}"
 
 
 def _format_utc(moment: datetime, precision: str) -> str:

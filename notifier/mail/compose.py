@@ -1,4 +1,4 @@
-"""Composition of the mails that users get: alerts, one or many, and the confirmation of an address."""
+"""Composition of the mails that users get: alerts, one or many, notices, and the confirmation of an address."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,24 +11,30 @@ from uuid import uuid5
 from zoneinfo import ZoneInfo
 
 from domain.alerts import Alert, AlertState
+from domain.notices import UnheardNotice
 from domain.windows import Window
 from notifier.mail import headers, wording
 from notifier.mail.alert_header import (
     ALERT_HEADER,
     CAUSE_HEADER,
+    NOTICE_HEADER,
     format_alert_header,
     format_cause_header,
+    format_notice_header,
     select_header_fields,
 )
 from notifier.mail.chart import HEIGHT, WIDTH, MailChart, render_chart
 from notifier.mail.contact import Contact, sanitize_link, sanitize_name
 from notifier.mail.parts import InlineImage, set_body
-from notifier.mail.subject import format_subject, format_summary_subject
+from notifier.mail.subject import format_subject, format_summary_subject, format_unheard_subject
 from notifier.mail.summary import BreachRun, ThresholdSummary, find_time_range, group_by_threshold
 from notifier.mail.times import ReaderTimes
 
 _MAX_CHARTS: Final = 6
 """Charts in one mail; thresholds that are in breach now have theirs first."""
+
+_RECEIVERS_URL: Final = "https://opensky-network.org/about/faq"
+"""OpenSky's page with "I want coverage in my area! What can I do?": which receivers there are, and who can host one."""
 
 _MAX_LINES: Final = 12
 """Lines about one threshold, the latest runs; half a day of hours in which every other hour is a breach."""
@@ -104,7 +110,7 @@ def compose_alerts_mail(
     is_single = len(ordered) == 1
     mail["Subject"] = format_subject(ordered[0], times) if is_single else format_summary_subject(summaries, times)
     headers.add_thread_headers(mail, ordered, sender)
-    headers.add_list_headers(mail, ordered, contact, sender)
+    headers.add_list_headers(mail, {each.airport for each in ordered}, contact, sender)
     for alert in ordered:
         mail[ALERT_HEADER] = format_alert_header(select_header_fields(alert))
     mail[CAUSE_HEADER] = format_cause_header(cause_published_at)
@@ -127,6 +133,28 @@ def compose_confirmation_mail(contact: Contact, confirmation_id: str, sender: Ad
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
     mail["Subject"] = "Confirm your address for Towerwatch"
     set_body(mail, "confirmation", _build_common_values(contact) | {"confirm_url": sanitize_link(contact.confirm_url)})
+    return mail
+
+
+def compose_unheard_mail(notice: UnheardNotice, contact: Contact, sender: Address, now: datetime) -> EmailMessage:
+    """Return the mail that tells a user that the source has given no flight of an airport.
+
+    Its Message-ID depends on the notice's id and the sender's domain alone. Raises PermanentlyRefused for an invalid
+    address.
+    """
+    times = ReaderTimes.of(contact.time_zone, now)
+    name, city = wording.find_airport_names(notice.airport)
+    mail = headers.create_mail(contact, sender, now, headers.format_message_id(notice.notice_id, sender))
+    mail["Subject"] = format_unheard_subject(notice)
+    headers.add_list_headers(mail, {notice.airport}, contact, sender)
+    mail[NOTICE_HEADER] = format_notice_header(notice)
+    values = _build_common_values(contact) | {
+        "airport": AirportSection(notice.airport, name, city, ()),
+        "statement": wording.format_unheard_statement(notice),
+        "explanation": wording.describe_unheard(notice, times),
+        "receivers_url": _RECEIVERS_URL,
+    }
+    set_body(mail, "unheard", values)
     return mail
 
 

@@ -1,7 +1,7 @@
 """The headers of a mail, each by its RFC."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from email.errors import MessageError
 from email.headerregistry import Address
@@ -74,13 +74,12 @@ def add_thread_headers(mail: EmailMessage, alerts: Sequence[Alert], sender: Addr
         mail["References"] = " ".join(format_message_id(each, sender) for each in roots)
 
 
-def add_list_headers(mail: EmailMessage, alerts: Sequence[Alert], contact: Contact, sender: Address) -> None:
+def add_list_headers(mail: EmailMessage, airports: Collection[str], contact: Contact, sender: Address) -> None:
     """Add List-Id (RFC 2919) and, if the contact has a valid link for it, the headers to unsubscribe (RFC 2369, 8058).
 
-    Only an HTTPS link also gets List-Unsubscribe-Post, for one click. Alerts about one airport have that airport's
-    list; alerts about several airports have one common list.
+    Only an HTTPS link also gets List-Unsubscribe-Post, for one click. A mail about one airport has that airport's list;
+    mails about several airports have one common list. `airports`: ICAO codes, each once.
     """
-    airports = {each.airport for each in alerts}
     if len(airports) == 1:
         [airport] = airports
         mail["List-Id"] = f"Towerwatch alerts for {airport} <{airport.lower()}.alerts.{sender.domain}>"

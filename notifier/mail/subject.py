@@ -1,13 +1,14 @@
-"""Subjects of alert mails: airport, count, level and window can be read without opening the mail."""
+"""Subjects of the mails of alerts and notices: their content can be read without opening the mail."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
 from domain.alerts import Alert, AlertState
+from domain.notices import UnheardNotice
 from domain.windows import Window
 from notifier.mail.summary import ThresholdSummary, find_time_range
-from notifier.mail.times import ReaderTimes, format_hours
+from notifier.mail.times import ReaderTimes, format_hours, format_long_date
 from notifier.mail.wording import describe_run, format_count, format_level, format_number, format_windows
 
 _MAX_LIST_LENGTH: Final = 70
@@ -56,6 +57,11 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
         listed.append(states[len(listed)])
     more = f" and {len(states) - len(listed)} more" if len(listed) < len(states) else ""
     return f"{', '.join(listed)}{more} ({format_number(len(alerts))} alerts, {time_range})"
+
+
+def format_unheard_subject(notice: UnheardNotice) -> str:
+    """Return the subject of a mail about an unheard airport: "KXYZ: no flight reported since 27 November 2026"."""
+    return f"{notice.airport}: no flight reported since {format_long_date(notice.since)}"
 
 
 def _format_latest_state(alert: Alert) -> str:

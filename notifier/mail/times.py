@@ -63,6 +63,11 @@ class ReaderTimes:
             return format_hours(start, end, zone)
         return self.format_range(start, end, zone)
 
+    def format_moment(self, moment: datetime, zone: tzinfo = UTC) -> str:
+        """Return a moment with its date in a zone: "Fri 8 Feb 00:00"."""
+        local = moment.astimezone(zone)
+        return f"{self.format_date(local)} {local:%H:%M}"
+
     def format_date(self, moment: datetime) -> str:
         """Return the date of a moment in its own time zone, "Fri 8 Feb", with the year if it is not that of `now`."""
         year = f" {moment.year}" if moment.year != self.now.astimezone(moment.tzinfo).year else ""
@@ -75,6 +80,12 @@ class ReaderTimes:
         """
         within_a_day = start.date() == end.date() or _is_end_of_same_day(start, end)
         return within_a_day and end - start < _DAY and timedelta(0) <= self.now - start < _DAY
+
+
+def format_long_date(moment: datetime) -> str:
+    """Return the date of a moment in UTC in full: "8 February 2013"."""
+    date = moment.astimezone(UTC)
+    return f"{date.day} {date:%B} {date.year}"
 
 
 def format_hours(start: datetime, end: datetime, zone: tzinfo = UTC) -> str:

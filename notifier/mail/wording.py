@@ -1,4 +1,4 @@
-"""The sentences and phrases of alert mails: the same in the text and in the HTML."""
+"""The sentences and phrases of the mails of alerts and notices: the same in the text and in the HTML."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -7,9 +7,10 @@ from typing import Final, NamedTuple, assert_never
 from domain.airports import find_airport
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
+from domain.notices import UnheardNotice
 from domain.windows import Window
 from notifier.mail.summary import BreachRun, ThresholdSummary
-from notifier.mail.times import ReaderTimes
+from notifier.mail.times import ReaderTimes, format_long_date
 
 _WINDOW_NOUN: Final = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "day"}
 _WINDOWS_NOUN: Final = {Window.ONE_HOUR: "hours", Window.SIX_HOURS: "six-hour windows", Window.ONE_DAY: "days"}
@@ -271,6 +272,30 @@ def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str
     if zone is not None:
         rows.append(("Your time", reader_times.format_range(start, end, zone), zone.key))
     return rows
+
+
+def format_unheard_statement(notice: UnheardNotice) -> str:
+    """Return what a notice says in a sentence: which airport the source has given no flight of, and since when."""
+    place, day = format_airport(notice.airport), format_long_date(notice.since)
+    return f"OpenSky has not reported a flight at {place} since {day}: nobody may be listening there."
+
+
+def describe_unheard(notice: UnheardNotice, reader_times: ReaderTimes) -> list[str]:
+    """Return the sentences that explain a notice: since when the source was asked, that no alert comes, and until when.
+
+    The time is in UTC and, where it differs, in the reader's time zone.
+    """
+    zone = reader_times.local_zone(notice.since)
+    began = f"{reader_times.format_moment(notice.since)} UTC"
+    if zone is not None:
+        began += f" ({reader_times.format_moment(notice.since, zone)} in your time zone, {zone.key.replace('_', ' ')})"
+    return [
+        f"Towerwatch has asked for all arrivals and departures since {began}.",
+        f"No alert about {notice.airport} will come until flights are reported there. That goes for too few flights, "
+        "too: no report does not mean that nobody flies.",
+        f"Once flights are reported, Towerwatch begins to watch {notice.airport} by itself. Your levels stay as they "
+        "are; there is nothing that you need to do.",
+    ]
 
 
 def describe_chart(alert: Alert, counts: list[int | None]) -> str:

@@ -82,9 +82,9 @@ class SmtpClient:
         self._breaker = Breaker(breaker_policy or BreakerPolicy())
         self._slots = asyncio.Semaphore(connections)
         """One for each connection that may be in use at the same time."""
-        self._idle: list[tuple[SmtpConnection, datetime]] = []
-        """Idle connections, and since when. The connection used last is used next, so that no more stay open than are
-        needed."""
+        self._idle: list[tuple[SmtpConnection, timedelta]] = []
+        """Idle connections, and since when, in elapsed time. The connection used last is used next, so that no more
+        stay open than are needed."""
         self._opened: set[SmtpConnection] = set()
         """All open connections, and some that were closed."""
         self._in_flight = 0
@@ -139,7 +139,7 @@ class SmtpClient:
             finally:
                 self._in_flight -= 1
                 if not outcome_known:
-                    self._breaker = self._breaker.after_abandoned_call(generation, self._clock.now())
+                    self._breaker = self._breaker.after_abandoned_call(generation, self._clock.elapsed())
 
     @property
     def state(self) -> BreakerState:
@@ -206,7 +206,7 @@ class SmtpClient:
             elif self._closed:
                 connection.quit_without_waiting()
             else:
-                self._idle.append((connection, self._clock.now()))
+                self._idle.append((connection, self._clock.elapsed()))
 
     async def _take_idle_connection(self) -> SmtpConnection | None:
         """Remove and return the idle connection that was used last and still works; None if no idle connection works.
@@ -220,7 +220,7 @@ class SmtpClient:
                 connection.close()
             elif connection.mails >= self._mails_per_connection:
                 await connection.quit()
-            elif self._clock.now() - since <= PROBE_AFTER_IDLE or await connection.probe():
+            elif self._clock.elapsed() - since <= PROBE_AFTER_IDLE or await connection.probe():
                 return connection
             else:
                 connection.close()
@@ -229,7 +229,7 @@ class SmtpClient:
     async def _wait_for_rate_limit(self) -> None:
         """Reserve the rate limit's next time for a mail, and wait for that time; without a limit, return at once."""
         if self._rate_limit is not None:
-            now = self._clock.now()
+            now = self._clock.elapsed()
             await asyncio.sleep(self._clock.real_seconds(self._rate_limit.reserve(now) - now))
 
     def _enter_breaker(self) -> int:
@@ -238,7 +238,7 @@ class SmtpClient:
         The caller reports the mail's outcome with this generation, by which the breaker ignores outdated outcomes.
         Raises MailServerUnavailable if the circuit is open or another mail is the probe.
         """
-        admitted = self._breaker.admit_call(self._clock.now())
+        admitted = self._breaker.admit_call(self._clock.elapsed())
         if admitted is None:
             raise self._build_circuit_open_error()
         self._breaker = admitted
@@ -256,16 +256,18 @@ class SmtpClient:
     def _record_failure(self, generation: int, reason: FailureReason) -> None:
         """Record in the breaker a failure of the server as a whole; log a warning if that opens the circuit."""
         before = self._breaker
-        self._breaker = before.after_failure(generation, self._clock.now(), random.random())
+        elapsed = self._clock.elapsed()
+        self._breaker = before.after_failure(generation, elapsed, random.random())
         if self._breaker.generation != before.generation:
-            log.warning("mail_server.left_alone", reason=str(reason), until=self._breaker.open_until.isoformat())
+            until = self._clock.now() + self._breaker.compute_wait(elapsed)
+            log.warning("mail_server.left_alone", reason=str(reason), until=until.isoformat())
 
     def _require_admission(self) -> None:
         """Raise MailServerUnavailable while the breaker admits no mail; does not itself admit the mail.
 
         So no mail is serialized or queues for a connection in vain.
         """
-        if self._breaker.admit_call(self._clock.now()) is None:
+        if self._breaker.admit_call(self._clock.elapsed()) is None:
             raise self._build_circuit_open_error()
 
     def _build_circuit_open_error(self) -> MailServerUnavailable:
@@ -278,7 +280,7 @@ class SmtpClient:
 
         Returns None if it admits mails now.
         """
-        now = self._clock.now()
-        if self._breaker.admit_call(now) is not None:
+        elapsed = self._clock.elapsed()
+        if self._breaker.admit_call(elapsed) is not None:
             return None
-        return now + (self._breaker.compute_wait(now) or _RETRY_DURING_PROBE)
+        return self._clock.now() + (self._breaker.compute_wait(elapsed) or _RETRY_DURING_PROBE)

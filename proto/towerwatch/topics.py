@@ -37,6 +37,7 @@ INTERESTS_CHANGED: Final = Topic("interests.changed.v1", JOIN_PARTITIONS, _COMPA
 ALERTS_RAISED: Final = Topic("alerts.raised.v1", 12, _deleted_after(7))
 ALERTS_RETRY: Final = Topic("alerts.retry.v1", 12, _deleted_after(7))
 ALERTS_DEAD_LETTER: Final = Topic("alerts.dead-letter.v1", 12, _deleted_after(30))
+NOTICES_RAISED: Final = Topic("notices.raised.v1", 12, _deleted_after(7))
 USERS_CHANGED: Final = Topic("users.changed.v1", 12, _COMPACTED)
 COLLECTIONS_REQUESTED: Final = Topic("collections.requested.v1", 1, _deleted_after(1))
 """A topic with one partition on purpose: the replica that is assigned the partition is the collector's leader."""
@@ -47,6 +48,7 @@ CATALOGUE: Final = (
     ALERTS_RAISED,
     ALERTS_RETRY,
     ALERTS_DEAD_LETTER,
+    NOTICES_RAISED,
     USERS_CHANGED,
     COLLECTIONS_REQUESTED,
 )

@@ -1,5 +1,6 @@
 """The clocks: the machine's, and one that runs at another speed from another time."""
 
+import time
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -68,6 +69,48 @@ def test_a_halted_clock_still_has_running_timers() -> None:
     real.advance(timedelta(days=1))
     assert clock.now() == START + timedelta(hours=1)
     assert clock.real_seconds(timedelta(hours=2)) == 2.0
+
+
+def test_the_system_clocks_elapsed_time_is_that_of_a_monotonic_clock() -> None:
+    """It passes as fast as real time, and the process begins near zero, whatever the wall clock shows."""
+    clock = SystemClock()
+    began, elapsed = time.monotonic(), clock.elapsed()
+    assert timedelta(0) <= elapsed < timedelta(days=1)
+    while time.monotonic() < began + 0.02:
+        assert elapsed <= (elapsed := clock.elapsed())
+    assert abs((clock.elapsed() - elapsed).total_seconds()) < 1
+
+
+@given(
+    rate=rates,
+    steps=st.lists(st.tuples(durations, st.timedeltas(timedelta(days=-400), timedelta(days=400))), max_size=20),
+    stop=st.none() | durations,
+)
+def test_elapsed_time_does_not_depend_on_the_wall_clock_nor_on_the_stop(
+    rate: float, steps: list[tuple[timedelta, timedelta]], stop: timedelta | None
+) -> None:
+    """It is the real time that passed, times the rate, however often the wall clock is set in between."""
+    real = FakeClock(ANCHOR)
+    clock = ScaledClock(START, rate, ANCHOR, None if stop is None else START + stop, real)
+    began, passed = clock.elapsed(), timedelta(0)
+    for step, jump in steps:
+        before = clock.elapsed()
+        real.set_wall_clock(real.now() + jump)
+        assert clock.elapsed() == before
+        real.advance(step)
+        passed += step
+        assert clock.elapsed() >= before
+    assert clock.elapsed() - began == passed * rate
+
+
+def test_a_pause_that_began_on_a_halted_clock_ends() -> None:
+    """A timer of real_seconds(d) fires when d has elapsed, before the stop and after it."""
+    real = FakeClock(ANCHOR)
+    clock = ScaledClock(START, 3600, ANCHOR, stop=START, real=real)
+    began, pause = clock.elapsed(), timedelta(hours=2)
+    real.advance(timedelta(seconds=clock.real_seconds(pause)))
+    assert clock.elapsed() - began == pause
+    assert clock.now() == START
 
 
 def test_processes_with_the_same_values_agree_whenever_they_started() -> None:

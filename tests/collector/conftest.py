@@ -19,10 +19,12 @@ from chassis.web.http import create_app
 from collector.collection_requests import CollectionRequests
 from collector.flights import FlightQueries
 from collector.interests import InterestRequest, InterestStore
-from collector.intervals import SourceLags
-from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
+from collector.intervals import DAY, FARTHEST_BACK, day_of
+from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow, NightlyRecordRow
 from collector.rest.routes import DESCRIPTION, PROBLEMS, blueprint
 from collector.rest.users import Authenticator
+from collector.settled.coverage_report import CoverageReports
+from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
@@ -56,6 +58,38 @@ def wish(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, **c
         "effective_from": None,
     }
     return InterestRequest(airport, direction, **(fields | changes))  # type: ignore[arg-type]
+
+
+RECORD_THERE_AFTER, RECORD_WHOLE_AFTER = timedelta(hours=3), timedelta(hours=6)
+"""Times after the end of a day at which hourly questions find its record there, and prove it to be whole."""
+
+
+def prove_days(database: Database, *days: datetime) -> None:
+    """Store that the source's record of each day (UTC midnight) is whole in both directions, as a beacon has proven."""
+    with database.transaction() as session:
+        for day in days:
+            there_since, whole_since = day + DAY + RECORD_THERE_AFTER, day + DAY + RECORD_WHOLE_AFTER
+            for part in Direction.BOTH.parts:
+                record = {"airport": "EDDF", "flights": 12, "digest": "0" * 64, "attempts": 3}
+                session.merge(
+                    NightlyRecordRow(
+                        day=day,
+                        direction=part.value,
+                        asked_at=whole_since,
+                        there_since=there_since,
+                        whole_since=whole_since,
+                        **record,
+                    )
+                )
+
+
+def prove_past_days(database: Database, now: datetime) -> None:
+    """Store that each day is whole whose record hourly questions could have proven by `now`, a month back.
+
+    One collection then collects all that is due, and asks no question about a record before the next night.
+    """
+    newest = day_of(now - RECORD_WHOLE_AFTER) - DAY
+    prove_days(database, *(newest - back * DAY for back in range(FARTHEST_BACK // DAY + 1)))
 
 
 def outbox(database: Database, topic: str) -> list[OutboxMessage]:
@@ -135,7 +169,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator) -> Flask:
     """Return the Flask app with all routes of the collector, as `__main__` wires it."""
     app = create_app("collector", Metrics(ServiceIdentity("collector", "local")), PROBLEMS, ready=lambda: True)
     timing = CollectionTiming(
-        SourceLags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(days=2)
+        RecordTiming(timedelta(hours=1), timedelta(hours=3)), timedelta(hours=1), timedelta(days=2)
     )
     app.register_blueprint(
         blueprint(
@@ -144,6 +178,7 @@ def app_of(database: Database, clock: Clock, users: Authenticator) -> Flask:
             users,
             OPERATOR_TOKEN,
             FlightQueries(database, clock),
+            CoverageReports(database, clock, timing).load_report,
             SchedulerStatus(database, clock, timing, QuotaStore(BUDGET)).load_state,
         )
     )

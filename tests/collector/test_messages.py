@@ -1,11 +1,13 @@
 """Tests of the encoding of events."""
 
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
 from collector.messages import (
     MAX_FLIGHTS_PER_MESSAGE,
+    encode_airport_unheard,
     encode_collection_request,
     encode_coverage_gap,
     encode_flights_observed,
@@ -14,11 +16,13 @@ from collector.messages import (
 )
 from collector.sources.flight import Flight
 from domain.interests import Direction
+from domain.notices import compute_notice_id
 from tests.collector.conftest import Service, wish
 from towerwatch.collection.v1.events_pb2 import CollectionRequested
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
-from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, partition_of
+from towerwatch.notices.v1.events_pb2 import AirportUnheard
+from towerwatch.topics import FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, partition_of
 
 BEGIN = datetime(2013, 2, 12, tzinfo=UTC)
 END = BEGIN + timedelta(days=1)
@@ -118,3 +122,17 @@ def test_a_collection_request_goes_to_the_single_partition() -> None:
     message = encode_collection_request("KJFK")
     assert message.partition == 0
     assert CollectionRequested.FromString(message.value or b"").airport == "KJFK"
+
+
+def test_the_notice_of_an_unheard_airport_goes_to_its_users_partition() -> None:
+    """A repeat has the same id, so that the notifier mails it once; another user's notice has another."""
+    user = UUID(int=7)
+    message = encode_airport_unheard(user, "KPWM", BEGIN)
+    assert (message.topic, message.key) == (NOTICES_RAISED.name, str(user).encode())
+    assert message.partition == partition_of(str(user), NOTICES_RAISED)
+    value = AirportUnheard.FromString(message.value or b"")
+    assert (value.user_id, value.airport, value.since.ToDatetime(UTC)) == (str(user), "KPWM", BEGIN)
+    assert value.notice_id == str(compute_notice_id(user, "KPWM", BEGIN))
+    assert encode_airport_unheard(user, "KPWM", BEGIN) == message
+    other = AirportUnheard.FromString(encode_airport_unheard(UUID(int=8), "KPWM", BEGIN).value or b"")
+    assert other.notice_id != value.notice_id

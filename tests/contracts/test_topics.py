@@ -7,6 +7,7 @@ from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.collection.v1 import events_pb2 as collection_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
+from towerwatch.notices.v1 import events_pb2 as notices_pb
 from towerwatch.topics import (
     ALERTS_RAISED,
     ALERTS_RETRY,
@@ -15,6 +16,7 @@ from towerwatch.topics import (
     DAY_MS,
     FLIGHTS_OBSERVED,
     INTERESTS_CHANGED,
+    NOTICES_RAISED,
     USERS_CHANGED,
     partition_of,
 )
@@ -25,6 +27,7 @@ EVENTS = (
     interests_pb.InterestSet,
     alerts_pb.AlertRaised,
     alerts_pb.AlertRetry,
+    notices_pb.AirportUnheard,
     users_pb.UserChanged,
     collection_pb.CollectionRequested,
 )
@@ -37,6 +40,7 @@ def test_the_catalogue_matches_the_design():
         "alerts.raised.v1": 7,
         "alerts.retry.v1": 7,
         "alerts.dead-letter.v1": 30,
+        "notices.raised.v1": 7,
         "collections.requested.v1": 1,
     }
     for topic in CATALOGUE:
@@ -45,7 +49,7 @@ def test_the_catalogue_matches_the_design():
         else:
             assert topic.name in ("interests.changed.v1", "users.changed.v1")
             assert topic.config == {"cleanup.policy": "compact"}
-    assert len(CATALOGUE) == 7
+    assert len(CATALOGUE) == 8
 
 
 @given(st.text(min_size=1, max_size=10))
@@ -55,9 +59,10 @@ def test_flights_and_interests_of_an_airport_share_a_partition(airport):
     assert partition_of(airport, FLIGHTS_OBSERVED) == partition_of(airport, INTERESTS_CHANGED)
 
 
-def test_an_alert_and_its_retry_share_a_partition():
-    """The notifier's table of sent alerts is partitioned by user, so both topics need the same partition."""
-    assert ALERTS_RAISED.partitions == ALERTS_RETRY.partitions == USERS_CHANGED.partitions
+def test_an_alert_or_a_notice_and_its_retry_share_a_partition():
+    """The notifier's table of sent mails is partitioned by user, so these topics need the same partition."""
+    retries = ALERTS_RETRY.partitions
+    assert ALERTS_RAISED.partitions == NOTICES_RAISED.partitions == USERS_CHANGED.partitions == retries
 
 
 def test_the_topic_that_elects_the_collector_has_one_partition():

@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
+from local.ports import Ports
 from local.processes import ROOT
 
-PORTS = 9
+PORTS = len(fields(Ports))
 """The number of ports of a stack with one worker of the stream."""
 
 

@@ -42,6 +42,9 @@ def test_a_killed_demo_leaves_no_process_and_the_next_run_mails_each_alert_once(
     with run_demo(data, port_base, "--once") as process:
         eventually(lambda: "The clock runs" in read_output(data) or process.poll() is not None, "the story begins", 400)
         assert process.poll() is None, read_output(data)
+        mails = f"http://{HOST}:{Ports.from_base(port_base).mailbox_web}/"
+        assert f"  mails  {mails}" in read_output(data)
+        assert "Confirm your address" in httpx.get(mails).raise_for_status().text
         process.kill()
         process.wait()
     eventually(lambda: not find_processes(data), "no process is left")

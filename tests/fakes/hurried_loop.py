@@ -53,7 +53,10 @@ class LoopClock:
     """A clock that shows the running loop's time, as UTC from `BEGIN` on."""
 
     def now(self) -> datetime:
-        return BEGIN + timedelta(seconds=asyncio.get_running_loop().time())
+        return BEGIN + self.elapsed()
+
+    def elapsed(self) -> timedelta:
+        return timedelta(seconds=asyncio.get_running_loop().time())
 
     def real_seconds(self, duration: timedelta) -> float:
         return max(duration.total_seconds(), 0.0)

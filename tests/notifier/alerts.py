@@ -1,4 +1,4 @@
-"""Alerts and contacts for tests: a plain example of each, and hypothesis strategies for all possible ones."""
+"""Alerts, a notice and contacts for tests: a plain example of each, and hypothesis strategies for all possible ones."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
+from domain.notices import build_unheard_notice
 from domain.windows import Window
 from notifier.mail import Contact
 
@@ -34,6 +35,8 @@ ALERT = Alert(
     threshold=20,
     for_windows=1,
 )
+
+NOTICE = build_unheard_notice(ALERT.user_id, "KPWM", datetime(2026, 11, 21, tzinfo=UTC))
 
 CONTACT = Contact(
     user_id=ALERT.user_id,

@@ -11,11 +11,13 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.structs import ConsumerRecord
 
 from chassis.faust.app import publish_dead_letter
+from collector.messages import encode_airport_unheard
 from domain.alerts import Alert
-from notifier.messages import Retry, decode_raised_alert, encode_retry
+from domain.notices import UnheardNotice
+from notifier.messages import Retry, ScheduledNotice, decode_raised_alert, decode_raised_notice, encode_retry
 from streams.messages import encode_alert
-from tests.notifier.alerts import CAUSE, NOW
-from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, Topic, partition_of
+from tests.notifier.alerts import CAUSE, NOTICE, NOW
+from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED, Topic, partition_of
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -42,6 +44,21 @@ def dead_lettered_retry(
     values = tuple(decode_raised_alert(encode_alert(each, CAUSE)) for each in alerts)
     value = encode_retry(Retry(values, 361, NOW, NOW - timedelta(days=1), sealed))
     return DeadLetteredEvent(ALERTS_RETRY, str(alerts[0].user_id).encode(), value, reason)
+
+
+def dead_lettered_notice(
+    notice: UnheardNotice = NOTICE, reason: str = "the server refused the recipient: 550"
+) -> DeadLetteredEvent:
+    """Return a dead-lettered event of notices.raised.v1."""
+    message = encode_airport_unheard(notice.user_id, notice.airport, notice.since)
+    return DeadLetteredEvent(NOTICES_RAISED, message.key, message.value, reason)
+
+
+def dead_lettered_notice_retry(notice: UnheardNotice = NOTICE, sealed: bool = False) -> DeadLetteredEvent:
+    """Return a dead-lettered event of alerts.retry.v1 with a notice."""
+    raised = decode_raised_notice(dead_lettered_notice(notice).value)
+    value = encode_retry(ScheduledNotice(raised, 361, NOW, NOW - timedelta(days=1), sealed))
+    return DeadLetteredEvent(ALERTS_RETRY, str(notice.user_id).encode(), value, "gave up after 361 tries: no answer")
 
 
 def build_record(

@@ -19,7 +19,15 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from tests.ports import free_port
 from tests.waiting import eventually
-from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED, Topic, partition_of
+from towerwatch.topics import (
+    ALERTS_DEAD_LETTER,
+    ALERTS_RAISED,
+    ALERTS_RETRY,
+    NOTICES_RAISED,
+    USERS_CHANGED,
+    Topic,
+    partition_of,
+)
 from towerwatch.users.v1.user_service_pb2 import Contact
 
 
@@ -189,7 +197,7 @@ def is_everything_acknowledged(bootstrap_servers: str) -> bool:
             await admin.close()
         partitions = [
             TopicPartition(topic.name, number)
-            for topic in (ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED)
+            for topic in (ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED, USERS_CHANGED)
             for number in range(topic.partitions)
         ]
         async with AIOKafkaConsumer(bootstrap_servers=bootstrap_servers) as consumer:

@@ -14,7 +14,9 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
+from collector.messages import encode_airport_unheard
 from domain.alerts import Alert
+from domain.notices import UnheardNotice
 from notifier.errors import (
     FailureReason,
     HardBounce,
@@ -26,13 +28,13 @@ from notifier.errors import (
     UserManagerUnavailable,
 )
 from notifier.mail import Contact
-from notifier.messages import decode_raised_alert, decode_retry
+from notifier.messages import ScheduledNotice, decode_raised_alert, decode_raised_notice, decode_retry
 from streams.messages import encode_alert
 from tests.fakes.hurried_loop import BEGIN, LoopClock
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT
 from tests.notifier.simulation_settings import DeliverySettings, FaultRates
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY
+from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED
 
 
 @dataclass(slots=True)
@@ -237,6 +239,7 @@ class AcceptedMail:
 
     user_id: UUID
     alert_ids: frozenset[UUID]
+    """The ids of its alerts, or of its notice."""
     at: datetime
 
 
@@ -249,12 +252,15 @@ class Simulation:
         self.clock = LoopClock()
         self.users = [UUID(int=1000 + each) for each in range(users)]
         self.raised_log, self.retry_log = SimulatedLog(ALERTS_RAISED.name), SimulatedLog(ALERTS_RETRY.name)
+        self.notices_log = SimulatedLog(NOTICES_RAISED.name)
+        self.logs = (self.raised_log, self.retry_log, self.notices_log)
         self.dead_letters = SimulatedLog("dead letters")
         self.changelogs: dict[str, dict[bytes, bytes]] = {"statuses": {}, "users": {}}
         self.alerts: dict[UUID, Alert] = {}
+        self.notices: dict[UUID, UnheardNotice] = {}
         self.mails: list[AcceptedMail] = []
         self.refused_ids: set[UUID] = set()
-        """Alerts in mails that the server rejected permanently."""
+        """Alerts and notices in mails that the server rejected permanently."""
         self.unmailable_users: set[UUID] = set()
         """Users who were not mailable at least once."""
         self.lost_after_data = 0
@@ -289,9 +295,15 @@ class Simulation:
         value = encode_alert(alert, self.clock.now())
         self.raised_log.add(LogRecord(str(alert.user_id).encode(), value, self.clock.now(), headers or {}))
 
+    def publish_notice(self, notice: UnheardNotice, headers: dict[str, bytes] | None = None) -> None:
+        """Publish a notice to the log of raised notices."""
+        self.notices[notice.notice_id] = notice
+        message = encode_airport_unheard(notice.user_id, notice.airport, notice.since)
+        self.notices_log.add(LogRecord(message.key, message.value or b"", self.clock.now(), headers or {}))
+
     def lose_uncommitted_offsets(self) -> None:
-        """Drop some uncommitted acknowledgements of both logs, as at the start of a new reader."""
-        for log in (self.raised_log, self.retry_log):
+        """Drop some uncommitted acknowledgements of all logs, as at the start of a new reader."""
+        for log in self.logs:
             log.lose(self.chance)
 
     async def cancel_process_tasks(self) -> None:
@@ -303,19 +315,24 @@ class Simulation:
 
     @property
     def is_all_acknowledged(self) -> bool:
-        """Return True if every record of both logs is acknowledged."""
-        return all(log.next_offset == len(log.records) for log in (self.raised_log, self.retry_log))
+        """Return True if every record of all logs is acknowledged."""
+        return all(log.next_offset == len(log.records) for log in self.logs)
 
     def list_dead_letters(self) -> Iterator[tuple[UUID, str]]:
-        """Yield the id and the reason of each dead-lettered alert."""
+        """Yield the id and the reason of each dead-lettered alert and notice."""
         for record in self.dead_letters.records:
-            raised = (
-                (decode_raised_alert(record.value),)
-                if record.from_topic == ALERTS_RAISED.name
-                else decode_retry(record.value).alerts
-            )
-            for each in raised:
-                yield each.alert.alert_id, record.headers["reason"].decode()
+            for event_id in _find_event_ids(record):
+                yield event_id, record.headers["reason"].decode()
+
+
+def _find_event_ids(dead_letter: LogRecord) -> list[UUID]:
+    """Return the ids of the alerts in a dead letter, or of its notice."""
+    if dead_letter.from_topic == ALERTS_RAISED.name:
+        return [decode_raised_alert(dead_letter.value).event_id]
+    if dead_letter.from_topic == NOTICES_RAISED.name:
+        return [decode_raised_notice(dead_letter.value).event_id]
+    retry = decode_retry(dead_letter.value)
+    return [each.event_id for each in ([retry.raised] if isinstance(retry, ScheduledNotice) else retry.alerts)]
 
 
 class SimulatedMailServer:

@@ -1,4 +1,4 @@
-"""A simulation of one notifier worker with random faults from a seed, and the check that every alert was handled.
+"""A simulation of one notifier worker with random faults from a seed, and the check that all events were handled.
 
 After a storm of faults everything works, and the simulation continues until all events are acknowledged. To run
 thousands of seeds:
@@ -10,6 +10,7 @@ import asyncio
 import random
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -22,13 +23,20 @@ import structlog
 
 from chassis.metrics import Metrics, ServiceIdentity
 from domain.alerts import Alert, AlertState
+from domain.notices import UnheardNotice, build_unheard_notice
 from notifier.agents import Agents, KafkaTopics
-from notifier.delivery import batching as batching_module, deferral as deferral_module, deliver as deliver_module
+from notifier.delivery import (
+    batching as batching_module,
+    deferral as deferral_module,
+    deliver as deliver_module,
+    notices as notices_module,
+)
 from notifier.delivery.batching import MailQueue
 from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.deliver import AlertDelivery
 from notifier.delivery.dispatch import MailDispatcher
 from notifier.delivery.in_flight import InFlightLimit
+from notifier.delivery.notices import NoticeDelivery
 from notifier.delivery.policy import MailPolicy
 from notifier.delivery.store import DeliveryStore
 from notifier.mail import Contact
@@ -51,6 +59,11 @@ from tests.notifier.simulation_settings import DeliverySettings, FaultRates
 def build_fake_mail(alerts: list[Alert], contact: Contact, *_: object) -> Any:
     """Return a substitute for a mail with alerts, because a real one takes long to write."""
     return SimpleNamespace(user_id=contact.user_id, alert_ids=frozenset(each.alert_id for each in alerts))
+
+
+def build_fake_notice_mail(notice: UnheardNotice, contact: Contact, *_: object) -> Any:
+    """Return a substitute for the mail of a notice."""
+    return SimpleNamespace(user_id=contact.user_id, alert_ids=frozenset({notice.notice_id}))
 
 
 class SimulatedWorker:
@@ -94,7 +107,8 @@ class SimulatedWorker:
         self.dispatcher = MailDispatcher(
             self.queue, delivery, simulation.clock, settings.connections, settings.max_queued_alerts
         )
-        self.agents = Agents(self.dispatcher, confirmations, store, topics, metrics)
+        self.notices = NoticeDelivery(store, contacts, server, topics, policy, in_flight, simulation.clock, metrics)
+        self.agents = Agents(self.dispatcher, confirmations, self.notices, store, topics, metrics)
         self._reading: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -103,12 +117,9 @@ class SimulatedWorker:
         self._start_reading()
 
     def _start_reading(self) -> None:
-        """Start the agents of alerts and retries."""
-        streams = (
-            SimulatedStream(self.process, self.simulation.raised_log),
-            SimulatedStream(self.process, self.simulation.retry_log),
-        )
-        consumers = self.agents.consume_alerts, self.agents.consume_retries
+        """Start the agents of alerts, retries and notices."""
+        streams = [SimulatedStream(self.process, log) for log in self.simulation.logs]
+        consumers = self.agents.consume_alerts, self.agents.consume_retries, self.agents.consume_notices
         self._reading = [
             asyncio.create_task(consume(stream))  # type: ignore[arg-type]
             for consume, stream in zip(consumers, streams, strict=True)
@@ -117,7 +128,7 @@ class SimulatedWorker:
     async def rebalance(self) -> None:
         """Revoke all partitions and assign them again."""
         self.process.owns_partitions = False
-        await self.dispatcher.stop_and_drain(8.0)
+        await asyncio.gather(self.dispatcher.stop_and_drain(8.0), self.notices.stop_and_drain(8.0))
         for task in self._reading:
             task.cancel()
         await asyncio.wait(self._reading)
@@ -166,7 +177,23 @@ def build_alerts(simulation: Simulation, how_many: int) -> list[tuple[float, Ale
     return sorted(found, key=lambda each: (each[0], each[1].alert_id))
 
 
-async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert]], requeues: bool) -> None:
+def build_notices(simulation: Simulation, how_many: int) -> list[tuple[float, UnheardNotice]]:
+    """Return notices, each with the second at which it is raised, in that order; some are raised several times."""
+    chance = simulation.chance
+    notices = [
+        build_unheard_notice(chance.choice(simulation.users), f"K{number:03}", ALERT.window_start)
+        for number in range(how_many)
+    ]
+    raised = [(chance.uniform(0, 300), each) for each in notices for _ in range(chance.choice((1, 1, 3)))]
+    return sorted(raised, key=lambda each: (each[0], each[1].airport))
+
+
+async def run_simulation(
+    simulation: Simulation,
+    alerts: list[tuple[float, Alert]],
+    requeues: bool,
+    notices: Sequence[tuple[float, UnheardNotice]] = (),
+) -> None:
     """Run workers from the first alert until all events are acknowledged, then check the results.
 
     `requeues`: after the storm an operator requeues all dead letters. Raises AssertionError.
@@ -184,7 +211,18 @@ async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert
             if chance.random() < 0.05:
                 simulation.publish_alert(alert)  # a duplicate by the stream
 
-    publishing = asyncio.create_task(publish_alerts())
+    async def publish_all() -> None:
+        publishing_notices = asyncio.create_task(publish_notices())
+        simulation.outer_tasks.add(publishing_notices)
+        await publish_alerts()
+        await publishing_notices
+
+    async def publish_notices() -> None:
+        for at, notice in notices:
+            await asyncio.sleep(max(at - asyncio.get_running_loop().time(), 0))
+            simulation.publish_notice(notice)
+
+    publishing = asyncio.create_task(publish_all())
     simulation.outer_tasks.add(publishing)
     deadline = asyncio.get_running_loop().time() + 40 * 3600
     lost_after_data = 0
@@ -222,7 +260,10 @@ async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert
             requeues = False
             for alert_id in {each for each, _ in simulation.list_dead_letters()}:
                 simulation.requeued_ids.add(alert_id)
-                simulation.publish_alert(simulation.alerts[alert_id], {REQUEUED_FROM: b"0:0"})
+                if alert_id in simulation.notices:
+                    simulation.publish_notice(simulation.notices[alert_id], {REQUEUED_FROM: b"0:0"})
+                else:
+                    simulation.publish_alert(simulation.alerts[alert_id], {REQUEUED_FROM: b"0:0"})
         if (
             publishing.done()
             and not simulation.is_storm
@@ -232,10 +273,7 @@ async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert
         ):
             break
     await publishing
-    unacknowledged = {
-        log.name: sorted(set(range(len(log.records))) - log.acknowledged)
-        for log in (simulation.raised_log, simulation.retry_log)
-    }
+    unacknowledged = {log.name: sorted(set(range(len(log.records))) - log.acknowledged) for log in simulation.logs}
     user_states = dict(simulation.changelogs["users"])
     worker.crash()
     await simulation.cancel_process_tasks()
@@ -247,8 +285,8 @@ async def run_simulation(simulation: Simulation, alerts: list[tuple[float, Alert
 def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> None:
     """Check that each alert was mailed once, or dead-lettered for the right reason, in the right order.
 
-    Raises AssertionError for a lost alert, for an alert in two different mails, for too many duplicates and for a mail
-    above the hourly limit. `user_states`: the changelog of user states.
+    Raises AssertionError for a lost alert or notice, for an alert or a notice in two different mails, for too many
+    duplicates and for a mail with alerts above the hourly limit. `user_states`: the changelog of user states.
     """
     mails_by_alert: dict[UUID, set[frozenset[UUID]]] = defaultdict(set)
     first_mail: dict[UUID, int] = {}
@@ -262,7 +300,7 @@ def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> No
     for alert_id, reason in simulation.list_dead_letters():
         reasons[alert_id].append(reason)
     uncertain = simulation.crashes + simulation.rebalances
-    for alert_id, alert in simulation.alerts.items():
+    for alert_id, alert in (simulation.alerts | simulation.notices).items():
         if len(mails_by_alert[alert_id]) > 1 and alert_id not in simulation.requeued_ids:
             raise AssertionError(f"{alert_id.int} in different mails: {to_sorted_numbers(mails_by_alert[alert_id])}")
         assert alert_id in first_mail or reasons[alert_id] or alert.user_id in simulation.unmailable_users, (
@@ -277,6 +315,8 @@ def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> No
                 assert alert_id in simulation.refused_ids, f"{alert_id.int}: {reason}"
             else:
                 assert reason.startswith("gave up after"), f"{alert_id.int}: {reason}"
+        if isinstance(alert, UnheardNotice):
+            continue
         if alert.state is AlertState.RESOLVED and alert_id in first_mail and alert.episode_id is not None:
             firing = alert.episode_id
             ended = reasons[firing] or alert.user_id in simulation.unmailable_users
@@ -286,11 +326,13 @@ def check_results(simulation: Simulation, user_states: dict[bytes, bytes]) -> No
         f"{duplicates} duplicates"
     )
     for alert_id in simulation.requeued_ids:
-        again = alert_id in first_mail or simulation.alerts[alert_id].user_id in simulation.unmailable_users
+        user_id = (simulation.alerts | simulation.notices)[alert_id].user_id
+        again = alert_id in first_mail or user_id in simulation.unmailable_users
         assert again or len(reasons[alert_id]) > 1, f"{alert_id.int} requeued, and lost"
     if simulation.settings.mails_per_hour is not None and not uncertain and not simulation.lost_after_data:
         for user in simulation.users:
-            at = [mail.at for mail in simulation.mails if mail.user_id == user]
+            mails = [mail for mail in simulation.mails if mail.alert_ids.isdisjoint(simulation.notices)]
+            at = [mail.at for mail in mails if mail.user_id == user]
             for one, later in zip(at, at[simulation.settings.mails_per_hour :], strict=False):
                 assert later - one >= timedelta(minutes=59, seconds=59), "too many in an hour"
 
@@ -355,10 +397,13 @@ def run_seed(seed: int) -> Simulation:
     async def story() -> None:
         simulation = Simulation(seed, fault_rates, settings, users)
         simulations.append(simulation)
-        await run_simulation(simulation, build_alerts(simulation, how_many), requeues)
+        alerts = build_alerts(simulation, how_many)
+        notice_count = random.Random(f"notices {seed}").choice((0, 0, 1, 3, 8))
+        await run_simulation(simulation, alerts, requeues, build_notices(simulation, notice_count))
 
     with (
         mock.patch.object(deliver_module, "compose_alerts_mail", build_fake_mail),
+        mock.patch.object(notices_module, "compose_unheard_mail", build_fake_notice_mail),
         mock.patch.object(deferral_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(batching_module, "MAX_ALERTS_PER_MAIL", settings.max_alerts_per_mail),
         mock.patch.object(random, "random", random.Random(seed).random),

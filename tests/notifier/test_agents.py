@@ -3,27 +3,38 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from chassis.metrics import Metrics, ServiceIdentity
+from collector.messages import encode_airport_unheard
 from notifier.agents import Agents, KafkaTopics
 from notifier.delivery.batching import AlertBatch
 from notifier.delivery.interfaces import PendingEvent
 from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import TooLargeToWaitError
-from notifier.messages import REQUEUED_FROM, ConfirmationRequest, Retry, decode_raised_alert, decode_retry, encode_retry
+from notifier.messages import (
+    REQUEUED_FROM,
+    ConfirmationRequest,
+    RaisedNotice,
+    Retry,
+    ScheduledNotice,
+    decode_raised_alert,
+    decode_retry,
+    encode_retry,
+)
 from notifier.metrics import NotifierMetrics
 from streams.messages import encode_alert
 from tests.fakes.stream import Deed, FakeStream, FakeTopic, an_event
-from tests.notifier.alerts import ALERT, CAUSE, NOW
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
+from tests.notifier.alerts import ALERT, CAUSE, NOTICE, NOW
+from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 ALERT_VALUE = encode_alert(ALERT, CAUSE)
+NOTICE_VALUE = encode_airport_unheard(NOTICE.user_id, NOTICE.airport, NOTICE.since).value or b""
 USER = str(ALERT.user_id)
 USER_STATE = UserState().with_mail_sent(NOW, (), 12)
 
@@ -35,6 +46,7 @@ class AgentsFixture:
         self.deeds: list[Deed] = []
         self.enqueued: list[tuple[AlertBatch, UserState]] = []
         self.requests: list[tuple[PendingEvent, ConfirmationRequest]] = []
+        self.notices: list[tuple[PendingEvent, ScheduledNotice]] = []
         self.capacity_waits: list[bool] = []
         self.owns_partitions = True
         self.bug: Exception | None = None
@@ -45,7 +57,14 @@ class AgentsFixture:
             lambda event: self.owns_partitions,
         )
         metrics = NotifierMetrics(Metrics(ServiceIdentity("notifier", "test")))
-        self.agents = Agents(self, _FakeConfirmations(self), self, self.topics, metrics)  # type: ignore[arg-type]
+        self.agents = Agents(
+            self,  # type: ignore[arg-type]
+            _FakeConfirmations(self),  # type: ignore[arg-type]
+            _FakeNotices(self),  # type: ignore[arg-type]
+            self,  # type: ignore[arg-type]
+            self.topics,
+            metrics,
+        )
 
     async def wait_for_capacity(self, is_retry: bool = False) -> None:
         self.capacity_waits.append(is_retry)
@@ -71,6 +90,16 @@ class _FakeConfirmations:
 
     async def start(self, arrival: PendingEvent, request: ConfirmationRequest) -> None:
         self._fixture.requests.append((arrival, request))
+
+
+class _FakeNotices:
+    """A fake of `NoticeDelivery` that records notices."""
+
+    def __init__(self, fixture: AgentsFixture) -> None:
+        self._fixture = fixture
+
+    async def start(self, pending_event: PendingEvent, scheduled: ScheduledNotice) -> None:
+        self._fixture.notices.append((pending_event, scheduled))
 
 
 def run(check: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -152,6 +181,39 @@ def test_a_registration_starts_a_confirmation_and_other_changes_are_acknowledged
         await fixture.agents.consume_user_changes(fixture.stream(USERS_CHANGED.name, None, request))
         assert [each.confirmation_id for _, each in fixture.requests] == ["c1"]
         assert fixture.deeds == [("acknowledged", 7)]
+
+    run(check)
+
+
+def test_a_notice_is_started_new_or_deferred_and_acknowledged_only_by_its_task() -> None:
+    """A new notice may be sent at once, and its lifetime starts at its record; a retry has its own times."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        await fixture.agents.consume_notices(
+            fixture.stream(NOTICES_RAISED.name, NOTICE_VALUE, headers={REQUEUED_FROM: b"3:7"})
+        )
+        [(pending_event, scheduled)] = fixture.notices
+        published_at = datetime.fromtimestamp(1_360_281_600.0, UTC)
+        assert scheduled == ScheduledNotice(RaisedNotice(NOTICE, NOTICE_VALUE), 0, published_at, published_at)
+        assert pending_event.requeued
+        retry = replace(scheduled, attempt=3, not_before=NOW, sealed=True)
+        await fixture.agents.consume_retries(fixture.stream(ALERTS_RETRY.name, encode_retry(retry)))
+        assert [each for _, each in fixture.notices] == [scheduled, retry]
+        assert (fixture.deeds, fixture.enqueued) == ([], [])
+
+    run(check)
+
+
+@pytest.mark.parametrize("value", [b"\xff", None, b""])
+def test_an_undecodable_notice_is_dead_lettered_and_then_acknowledged(value: bytes | None) -> None:
+    """The agent continues with the next event."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        await fixture.agents.consume_notices(fixture.stream(NOTICES_RAISED.name, value, NOTICE_VALUE))
+        assert fixture.deeds == [("dead letter", value), ("acknowledged", 7)]
+        assert len(fixture.notices) == 1
 
     run(check)
 

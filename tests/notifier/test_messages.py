@@ -6,13 +6,26 @@ from uuid import uuid4
 import pytest
 from hypothesis import given, strategies as st
 
+from collector.messages import encode_airport_unheard
 from domain.alerts import Alert
 from notifier.errors import UndecodableError
-from notifier.messages import Retry, decode_confirmation_request, decode_raised_alert, decode_retry, encode_retry
+from notifier.messages import (
+    RaisedNotice,
+    Retry,
+    ScheduledNotice,
+    decode_confirmation_request,
+    decode_raised_alert,
+    decode_raised_notice,
+    decode_retry,
+    encode_retry,
+)
 from streams.messages import encode_alert
-from tests.notifier.alerts import ALERT, CAUSE, NOW, alerts
+from tests.notifier.alerts import ALERT, CAUSE, NOTICE, NOW, alerts
 from towerwatch.alerts.v1.events_pb2 import AlertRaised, AlertRetry
+from towerwatch.notices.v1.events_pb2 import AirportUnheard
 from towerwatch.users.v1.events_pb2 import UserChanged, UserConfirmed, UserDeleted, UserRegistered
+
+NOTICE_VALUE = encode_airport_unheard(NOTICE.user_id, NOTICE.airport, NOTICE.since).value or b""
 
 
 @given(alerts)
@@ -77,8 +90,8 @@ def test_invalid_fields_are_undecodable(change: dict[str, object]) -> None:
 
 @pytest.mark.parametrize("value", [None, b"", b"\xff", b"\x0a\x05"])
 def test_tombstones_and_broken_values_are_undecodable(value: bytes | None) -> None:
-    """Tombstones, empty values and broken values contain no alert."""
-    for decode in (decode_raised_alert, decode_retry):
+    """Tombstones, empty values and broken values contain no alert and no notice."""
+    for decode in (decode_raised_alert, decode_raised_notice, decode_retry):
         with pytest.raises(UndecodableError):
             decode(value)
 
@@ -111,7 +124,7 @@ def test_earlier_counts_without_known_flags_are_undecodable() -> None:
 @given(st.binary(max_size=80))
 def test_no_bytes_break_the_decoders(value: bytes) -> None:
     """Any bytes are either decoded or rejected with UndecodableError."""
-    for decode in (decode_raised_alert, decode_retry, decode_confirmation_request):
+    for decode in (decode_raised_alert, decode_raised_notice, decode_retry, decode_confirmation_request):
         with suppress(UndecodableError):
             decode(value)
 
@@ -150,3 +163,49 @@ def test_only_the_last_earlier_counts_are_decoded() -> None:
     """A writer of the topic cannot make a mail arbitrarily expensive."""
     message = AlertRaised.FromString(encode_alert(replace(ALERT, earlier=tuple(range(5_000))), CAUSE))
     assert decode_raised_alert(message.SerializeToString()).alert.earlier == tuple(range(4_952, 5_000))
+
+
+def test_a_notice_is_decoded_as_the_collector_encodes_it() -> None:
+    """The two services agree on each field."""
+    assert decode_raised_notice(NOTICE_VALUE) == RaisedNotice(NOTICE, NOTICE_VALUE)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_a_retry_carries_its_notice_unchanged(sealed: bool) -> None:
+    """Fields of a newer version of the contract survive the retry topic."""
+    raised = decode_raised_notice(NOTICE_VALUE + bytes((0xFA, 0x7F, 1, 42)))  # field 2047, one byte
+    retry = ScheduledNotice(raised, 3, NOW + timedelta(seconds=9), NOW, sealed)
+    again = decode_retry(encode_retry(retry))
+    assert again == retry
+    assert again.raised.original.endswith(bytes((0xFA, 0x7F, 1, 42)))
+
+
+def test_a_retry_of_a_notice_and_of_an_alert_is_undecodable() -> None:
+    """They have mails of their own, and one record must not be two mails."""
+    message = AlertRetry.FromString(encode_retry(ScheduledNotice(decode_raised_notice(NOTICE_VALUE), 1, NOW, NOW)))
+    message.alert.ParseFromString(encode_alert(ALERT, CAUSE))
+    with pytest.raises(UndecodableError):
+        decode_retry(message.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    "change", [{"notice_id": "7"}, {"user_id": ""}, {"airport": "KPWM\r\nBcc: x"}, {"airport": ""}, {"airport": "kpwm"}]
+)
+def test_invalid_fields_of_a_notice_are_undecodable(change: dict[str, str]) -> None:
+    """Invalid ids and text that could break out of a header are rejected."""
+    message = AirportUnheard.FromString(NOTICE_VALUE)
+    for field, value in change.items():
+        setattr(message, field, value)
+    with pytest.raises(UndecodableError):
+        decode_raised_notice(message.SerializeToString())
+
+
+@pytest.mark.parametrize("seconds", [None, 2**62, -1, 253_370_764_800])
+def test_a_notice_without_a_day_of_the_calendar_is_undecodable(seconds: int | None) -> None:
+    """The mail names the day, in the reader's time zone, too."""
+    message = AirportUnheard.FromString(NOTICE_VALUE)
+    message.ClearField("since")
+    if seconds is not None:
+        message.since.seconds = seconds
+    with pytest.raises(UndecodableError):
+        decode_raised_notice(message.SerializeToString())

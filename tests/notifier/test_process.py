@@ -11,18 +11,33 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from collector.messages import encode_airport_unheard
 from domain.alerts import Alert
+from domain.notices import UnheardNotice, build_unheard_notice
 from local.kafka import Broker
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, read_mails
-from notifier.mail.alert_header import CAUSE_HEADER, parse_alert_header, parse_cause_header, select_header_fields
+from notifier.mail.alert_header import (
+    CAUSE_HEADER,
+    NOTICE_HEADER,
+    parse_alert_header,
+    parse_cause_header,
+    select_header_fields,
+)
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
-from tests.notifier.alerts import CAUSE, new_alert
-from tests.notifier.process import UserEvent, build_contact, publish, read_dead_letters, running_notifier
+from tests.notifier.alerts import CAUSE, NOTICE, new_alert
+from tests.notifier.process import (
+    UserEvent,
+    build_contact,
+    is_everything_acknowledged,
+    publish,
+    read_dead_letters,
+    running_notifier,
+)
 from tests.ports import free_port
 from tests.waiting import eventually
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, USERS_CHANGED
+from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 
@@ -59,6 +74,11 @@ def build_alert_event(alert: Alert) -> UserEvent:
 def build_registration_event(user_id: UUID, confirmation_id: str) -> UserEvent:
     change = UserChanged(user_id=str(user_id), registered=UserRegistered(confirmation_id=confirmation_id))
     return UserEvent(USERS_CHANGED, user_id, change.SerializeToString())
+
+
+def build_notice_event(notice: UnheardNotice) -> UserEvent:
+    message = encode_airport_unheard(notice.user_id, notice.airport, notice.since)
+    return UserEvent(NOTICES_RAISED, notice.user_id, message.value)
 
 
 def get_message_ids(delivered: list[ReceivedMail]) -> list[str]:
@@ -215,6 +235,118 @@ def test_kill_9_mails_nothing_twice(kafka: Broker, users: FakeUserService, tmp_p
             eventually(lambda: get_message_id(sentinel) in get_message_ids(read_mails(tmp_path / "mail")), within_s=120)
     counted = Counter(get_message_ids(read_mails(tmp_path / "mail")))
     assert set(counted) == {get_message_id(alert) for alert in (*burst, sentinel)}
+    repeated = {each: count for each, count in counted.items() if count > 1}
+    assert sum(repeated.values()) <= 2
+    assert set(repeated) <= before
+
+
+def test_an_unheard_airport_is_told_once_to_each_user_who_may_be_mailed(
+    kafka: Broker, users: FakeUserService, tmp_path: Path
+) -> None:
+    """Repeats are mailed once; undecodable notices are dead-lettered and delay nothing; users who are unconfirmed,
+    paused or deleted get no notice; the hourly limit on alerts does not hold notices back."""
+    known, other, unconfirmed, paused, gone = (uuid4() for _ in range(5))
+    for user_id in (known, other):
+        users.add(build_contact(user_id, unsubscribe_url=f"https://example.org/unsubscribe?token={user_id}"))
+    users.add(build_contact(unconfirmed, confirmed=False))
+    users.add(build_contact(paused, paused=True))
+    told = [
+        build_unheard_notice(known, "KPWM", NOTICE.since),
+        build_unheard_notice(known, "KBOS", NOTICE.since),
+        build_unheard_notice(other, "KPWM", NOTICE.since),
+    ]
+    silent = [build_unheard_notice(each, "KPWM", NOTICE.since) for each in (unconfirmed, paused, gone)]
+    with (
+        running_mailbox(tmp_path / "mail") as port,
+        running_notifier(
+            tmp_path, kafka.bootstrap_servers, users.target, port, PERSON_MAILS_PER_HOUR="1", GROUP_WAIT_S="5"
+        ) as notifier,
+    ):
+        publish(
+            kafka.bootstrap_servers,
+            [
+                UserEvent(NOTICES_RAISED, known, b"\xffnonsense"),
+                UserEvent(NOTICES_RAISED, known, None),
+                *(build_notice_event(notice) for notice in (*told, *silent, *told)),
+            ],
+        )
+        eventually(lambda: len(read_mails(tmp_path / "mail")) >= 3)
+        publish(kafka.bootstrap_servers, [build_notice_event(notice) for notice in told])
+        eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers))
+        metrics = notifier.page("/metrics")
+        assert notifier.terminate() == 0
+        log = notifier.log()
+    assert "secret" not in log
+    delivered = read_mails(tmp_path / "mail")
+    by_id = {str(mail.message["Message-ID"]): mail.message for mail in delivered}
+    assert len(delivered) == 3
+    assert set(by_id) == {f"<{notice.notice_id}@example.org>" for notice in told}
+    for notice in told:
+        message = by_id[f"<{notice.notice_id}@example.org>"]
+        assert f"secret-{notice.user_id}@example.net" in str(message["To"])
+        assert message[NOTICE_HEADER] == f"airport={notice.airport}; since=2026-11-21T00:00:00Z"
+        assert message["List-Unsubscribe"] == f"<https://example.org/unsubscribe?token={notice.user_id}>"
+        assert "Fri 20 Nov 19:00 in your time zone" in " ".join(message.get_body(("plain",)).get_content().split())
+    aside = read_dead_letters(kafka.bootstrap_servers, known)
+    assert sorted((letter.headers["source-topic"], letter.value or b"") for letter in aside) == [
+        (NOTICES_RAISED.name, b""),
+        (NOTICES_RAISED.name, b"\xffnonsense"),
+    ]
+    assert 'emails_sent_total{kind="notice",node="local",service="notifier",status="success"} 3.0' in metrics
+    for reason, dropped in (("already_sent", 6), ("unconfirmed", 1), ("paused", 1), ("user_gone", 1)):
+        assert f'notices_dropped_total{{node="local",reason="{reason}",service="notifier"}} {dropped}.0' in metrics
+
+
+def test_a_rejected_notice_waits_in_the_retry_topic_and_survives_kill_9(
+    kafka: Broker, users: FakeUserService, smtp: FakeSmtpServer, tmp_path: Path
+) -> None:
+    """A notice that is rejected temporarily is mailed once by the next worker, and one that is rejected permanently is
+    dead-lettered; notices behind both are mailed meanwhile, and what was mailed before the kill is not repeated."""
+    later, never, behind = (build_unheard_notice(uuid4(), "KPWM", NOTICE.since) for _ in range(3))
+    for notice in (later, never, behind):
+        users.add(build_contact(notice.user_id, email=f"{notice.user_id}@example.net"))
+    smtp.rcpt_script_for[f"{later.user_id}@example.net"] = ["450 4.2.1 over quota"] * 4
+    smtp.rcpt_script_for[f"{never.user_id}@example.net"] = [f"550 5.1.1 {never.user_id}@example.net unknown"]
+    events = [build_notice_event(notice) for notice in (later, never, behind)]
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, RETRY_BASE_S="2") as notifier:
+        publish(kafka.bootstrap_servers, events)
+        eventually(lambda: len(smtp.mails) == 1 and read_dead_letters(kafka.bootstrap_servers, never.user_id))
+        eventually(lambda: notifier.events().count("notice.put_off") >= 2)
+        notifier.kill()
+        assert [mail["Message-ID"] for mail in smtp.mails] == [f"<{behind.notice_id}@example.org>"]
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, RETRY_BASE_S="2"):
+        publish(kafka.bootstrap_servers, events)
+        eventually(lambda: len(smtp.mails) >= 2, within_s=90)
+        eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers), within_s=90)
+    assert [mail["Message-ID"] for mail in smtp.mails] == [
+        f"<{each.notice_id}@example.org>" for each in (behind, later)
+    ]
+    [letter] = read_dead_letters(kafka.bootstrap_servers, never.user_id)
+    assert letter.headers["source-topic"] == NOTICES_RAISED.name
+    assert str(never.user_id) not in letter.headers["reason"]
+    assert users.bounced == [str(never.user_id)]
+
+
+def test_kill_9_in_a_burst_of_notices_loses_none_and_repeats_only_the_mail_in_flight(
+    kafka: Broker, users: FakeUserService, tmp_path: Path
+) -> None:
+    """A mail whose record a crash lost is sent again with the same Message-ID; all others once."""
+    user_id = uuid4()
+    users.add(build_contact(user_id))
+    burst = [build_unheard_notice(user_id, f"K{number:03}", NOTICE.since) for number in range(200)]
+    with running_mailbox(tmp_path / "mail") as port:
+        with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, port) as notifier:
+            publish(kafka.bootstrap_servers, [build_notice_event(notice) for notice in burst])
+            eventually(lambda: len(list((tmp_path / "mail" / "new").iterdir())) >= 40)
+            notifier.kill()
+            before = set(get_message_ids(read_mails(tmp_path / "mail")))
+            assert len(before) < len(burst)
+        with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, port):
+            publish(kafka.bootstrap_servers, [build_notice_event(notice) for notice in burst])
+            eventually(lambda: len(set(get_message_ids(read_mails(tmp_path / "mail")))) >= len(burst), within_s=120)
+            eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers), within_s=90)
+    counted = Counter(get_message_ids(read_mails(tmp_path / "mail")))
+    assert set(counted) == {f"<{notice.notice_id}@example.org>" for notice in burst}
     repeated = {each: count for each, count in counted.items() if count > 1}
     assert sum(repeated.values()) <= 2
     assert set(repeated) <= before

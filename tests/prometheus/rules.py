@@ -23,7 +23,21 @@ _MATCHERS: Final = re.compile(r"\{[^}]*\}")
 _RANGES: Final = re.compile(r"\[[^\]]*\]")
 _BY_NAME: Final = re.compile(r'__name__=~?"([^"]*)"')
 _WORDS: Final = frozenset(
-    ("absent", "and", "bool", "histogram_quantile", "increase", "max", "min", "or", "rate", "sum", "unless", "vector")
+    (
+        "abs",
+        "absent",
+        "and",
+        "bool",
+        "histogram_quantile",
+        "increase",
+        "max",
+        "min",
+        "or",
+        "rate",
+        "sum",
+        "unless",
+        "vector",
+    )
 )
 """The words of the query language that the rules use; any other word is taken for a metric's name."""
 

@@ -25,6 +25,9 @@ class Seconds:
     def now(self):
         return BASE + timedelta(seconds=self.at)
 
+    def elapsed(self) -> timedelta:
+        return timedelta(seconds=self.at)
+
     def real_seconds(self, duration: timedelta) -> float:
         return duration.total_seconds()
 

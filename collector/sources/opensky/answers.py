@@ -1,23 +1,30 @@
-"""Parsers of OpenSky's answers and of its authorization server's: the token, the JSON rows, the pause after a 429."""
+"""Parsers of OpenSky's answers and of its authorization server's: token, JSON rows, pause after a 429, date. Pure."""
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 import httpx
 from pydantic import BaseModel, Field, ValidationError
 
-from collector.errors import SourceUnavailableError
+from collector.errors import ForeignAnswer
 from collector.sources.flight import Flight
 
 _DEFAULT_PAUSE_S: Final = 60.0
 """Pause after a 429 without a valid `X-Rate-Limit-Retry-After-Seconds`."""
 _LONGEST_PAUSE_S: Final = 86_400.0
 """One day: the source grants new credits each day."""
+_LONGEST_AGE_S: Final = 86_400.0
+"""The largest `Age` that is believed: no cache keeps an answer of the source for longer than a day."""
 _OPTIONAL_FIELDS: Final = frozenset(("callsign", "estDepartureAirport", "estArrivalAirport"))
 """Fields of a row without which a flight counts as well."""
+_BEGINNING_BYTES: Final = 1024
+"""The part of a body in which the beginning of a web page is looked for, after a byte order mark and white space."""
+_HTML_BEGINNINGS: Final = (b"<!doctype html", b"<html")
+_PROBLEM_FIELDS: Final = frozenset(("error", "errors", "message", "status", "title", "detail"))
+"""Members by which errors in JSON are recognized: of RFC 9457, and of the frameworks that have a form of their own."""
 
 
 class TokenResponse(BaseModel):
@@ -27,15 +34,26 @@ class TokenResponse(BaseModel):
     expires_in: int = Field(ge=0, le=31_536_000)
 
 
-def parse_rows(answer: httpx.Response) -> list[object]:
-    """Return the JSON array of an answer. Raises SourceUnavailableError if the body is anything else."""
-    try:
-        rows = answer.json()
-    except (ValueError, RecursionError):  # the latter: nested deeper than Python's own limit
-        rows = None
-    if not isinstance(rows, list):
-        raise SourceUnavailableError("the source's answer is no list of flights")
-    return rows
+def parse_rows(answer: httpx.Response) -> list[object] | None:
+    """Return the JSON array of an answer; None if the body is anything else."""
+    rows = _parse_json(answer)
+    return rows if isinstance(rows, list) else None
+
+
+def classify_foreign_answer(answer: httpx.Response) -> ForeignAnswer:
+    """Return the kind of an answer that is known not to be the source's, by its status, content type and body."""
+    content_type = answer.headers.get("Content-Type", "").lower()
+    if answer.is_redirect:
+        return ForeignAnswer.REDIRECT
+    beginning = answer.content[:_BEGINNING_BYTES].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if "html" in content_type or beginning.startswith(_HTML_BEGINNINGS):
+        return ForeignAnswer.HTML
+    body = _parse_json(answer)
+    if "problem+json" in content_type or (isinstance(body, dict) and not _PROBLEM_FIELDS.isdisjoint(body)):
+        return ForeignAnswer.PROBLEM_JSON
+    if answer.status_code == httpx.codes.NOT_FOUND and isinstance(body, _NotJson | list):
+        return ForeignAnswer.NOT_FOUND_WITH_BODY
+    return ForeignAnswer.UNREADABLE if isinstance(body, _NotJson) else ForeignAnswer.JSON
 
 
 def parse_flight(row: object) -> tuple[Flight, frozenset[str]]:
@@ -57,16 +75,44 @@ def parse_pause(headers: Mapping[str, str], now: datetime) -> float:
     """Return the seconds to pause after a 429, from one second to one day; one minute if no header is valid.
 
     OpenSky's own header comes first. A proxy or a load balancer before it sends `Retry-After`, in seconds or as a date
-    (RFC 9110, section 10.2.3); `now` is the time to which a date is compared.
+    (RFC 9110, section 10.2.3). A date is compared to the answer's own `Date`, so that the clock of whoever sent both
+    measures the pause, and to `now`, the wall clock, only if there is none.
     """
+    sent_at = parse_date(headers)
     for seconds in (
         _parse_seconds(headers.get("X-Rate-Limit-Retry-After-Seconds")),
         _parse_seconds(headers.get("Retry-After")),
-        _parse_seconds_until(headers.get("Retry-After"), now),
+        _parse_seconds_until(headers.get("Retry-After"), now if sent_at is None else sent_at),
     ):
         if seconds is not None:
             return min(max(seconds, 1.0), _LONGEST_PAUSE_S)
     return _DEFAULT_PAUSE_S
+
+
+def parse_date(headers: Mapping[str, str]) -> datetime | None:
+    """Return the time at which the answer was sent, by its `Date` header; None if that is missing or unreadable.
+
+    The resolution is one second (RFC 9110, section 6.6.1). `Age`, the seconds that an answer has spent in a cache (RFC
+    9111, section 5.1), is added.
+    """
+    date = _parse_http_date(headers.get("Date"))
+    age_s = _parse_seconds(headers.get("Age")) or 0.0
+    try:
+        return None if date is None else date + timedelta(seconds=min(max(age_s, 0.0), _LONGEST_AGE_S))
+    except OverflowError:  # the last day of the calendar
+        return None
+
+
+class _NotJson:
+    """The type of a value that stands for a body that is no JSON: None would be JSON's null."""
+
+
+def _parse_json(answer: httpx.Response) -> object:
+    """Return the value of a JSON body, or a `_NotJson` if the body is anything else."""
+    try:
+        return answer.json()
+    except (ValueError, RecursionError):  # the latter: nested deeper than Python's own limit
+        return _NotJson()
 
 
 def _parse_seconds(text: str | None) -> float | None:
@@ -80,8 +126,14 @@ def _parse_seconds(text: str | None) -> float | None:
 
 def _parse_seconds_until(text: str | None, now: datetime) -> float | None:
     """Return the seconds from `now` to an HTTP date, negative if it is past; None if the text is no date."""
+    date = _parse_http_date(text)
+    return None if date is None else (date - now).total_seconds()
+
+
+def _parse_http_date(text: str | None) -> datetime | None:
+    """Return an HTTP date in UTC; None if the text is missing or no date."""
     try:
         date = parsedate_to_datetime(text or "")
+        return date.astimezone(UTC) if date.tzinfo else date.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
-    return ((date if date.tzinfo else date.replace(tzinfo=UTC)) - now).total_seconds()

@@ -5,37 +5,24 @@ from OAuth2 client credentials is valid for 30 minutes.
 """
 
 import asyncio
-import random
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final, assert_never
+from typing import Final
 
 import httpx
 import stamina
-import structlog
 from pydantic import ValidationError
 
-from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 from chassis.clock import Clock
 from chassis.metrics import Metrics
-from collector.errors import (
-    BreakerOpenError,
-    SourceError,
-    SourceLimitedError,
-    SourceRefusedError,
-    SourceUnavailableError,
-)
+from collector.errors import SourceLimitedError, SourceRefusedError, SourceUnavailableError
 from collector.sources.flight import Flight
-from collector.sources.opensky.answers import TokenResponse, parse_flight, parse_pause, parse_rows
+from collector.sources.opensky.answers import TokenResponse, classify_foreign_answer, parse_pause
+from collector.sources.opensky.breaker_guard import BreakerGuard
+from collector.sources.opensky.clock_check import ClockCheck, ClockReading
+from collector.sources.opensky.flight_reader import FlightReader
 from domain.interests import Direction
-
-log = structlog.get_logger()
-
-BREAKER_POLICY: Final = BreakerPolicy(first_opening=timedelta(seconds=30), longest_opening=timedelta(minutes=15))
-"""Policy of the circuit breaker for the source."""
 
 _ATTEMPTS: Final = 3
 """Maximum number of HTTP requests for one API call."""
@@ -60,10 +47,19 @@ class OpenSkyTimeouts:
 
 @dataclass(frozen=True, slots=True)
 class _Token:
-    """A bearer token and the time at which to renew the token."""
+    """A bearer token, and the elapsed time of the service's clock at which to renew the token."""
 
     text: str
-    renew_at: datetime
+    renew_at: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """An answer, and the service's clock just before the request was sent and just after the answer was received."""
+
+    answer: httpx.Response
+    sent: ClockReading
+    received: ClockReading
 
 
 class _TokenRefusedError(SourceRefusedError):
@@ -83,6 +79,12 @@ class OpenSkyClient:
 
     remaining_credits: int | None = None
     """Credits left today, as the source last reported; None: not reported since the start or a caller's reset."""
+    clock_error: timedelta | None = None
+    """How far the service's clock is ahead of the source's (negative: behind it), by the last answer of the source.
+
+    None: that answer had no readable date, or there was none since the start or a caller's reset. Answers that are
+    foreign, a rejection or a failure do not change it. See `measure_clock_error`.
+    """
 
     def __init__(
         self,
@@ -95,7 +97,8 @@ class OpenSkyClient:
     ) -> None:
         """`credentials`: client id and secret, or None for anonymous access.
 
-        Pauses, token expiry and the breaker use the service's `clock`; only the timeouts are real seconds.
+        Pauses, token expiry and the breaker use the elapsed time of the service's `clock`, so that a wall clock that is
+        set does not change them; only the timeouts are real seconds.
         """
         self._url = url.rstrip("/")
         self._token_url = token_url
@@ -105,8 +108,8 @@ class OpenSkyClient:
         self._deadline_s = _ATTEMPTS * (timeouts.total_s + _LONGEST_BACKOFF_S)
         self._token: _Token | None = None
         self._renewal_lock = asyncio.Lock()
-        self._paused_until = _EPOCH
-        self._breaker = Breaker(BREAKER_POLICY)
+        self._paused_until = timedelta(0)
+        """The end of the pause that the source required, in elapsed time."""
         self._http = httpx.AsyncClient(
             timeout=httpx.Timeout(timeouts.total_s, connect=timeouts.connect_s), headers={"User-Agent": "towerwatch"}
         )
@@ -114,15 +117,9 @@ class OpenSkyClient:
             attempts=_ATTEMPTS, timeout=self._deadline_s, wait_initial=0.2, wait_max=_LONGEST_BACKOFF_S, wait_jitter=1
         ).on(SourceUnavailableError)
         self._calls = metrics.counter("opensky_api_calls_total", "Calls of the OpenSky API", "status")
-        self._malformed = metrics.counter("opensky_malformed_flights_total", "Flights left out as malformed").labels()
-        self._dropped = metrics.counter(
-            "opensky_dropped_fields_total", "Unreadable fields dropped from flights that count all the same", "field"
-        )
-        self._dropped_logged_at: dict[str, datetime] = {}
-        self._breaker_gauge = metrics.gauge(
-            "opensky_breaker_state", "1 for the state that the breaker is in, else 0", "state"
-        )
-        self._update_breaker_gauge()
+        self._reader = FlightReader(clock, metrics)
+        self._breaker = BreakerGuard(clock, metrics)
+        self._clock_check = ClockCheck(clock, metrics)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -149,59 +146,9 @@ class OpenSkyClient:
             "GET", f"{self._url}/flights/{path}", params={"airport": airport, "begin": first, "end": last}
         )
         self._require_no_pause()
-        with self._guard_by_breaker():
+        with self._breaker.guard_call():
             flights = await self._fetch_with_retries(request)
         return [flight for flight in flights if begin <= flight.event_time(direction) < end]
-
-    @contextmanager
-    def _guard_by_breaker(self) -> Iterator[None]:
-        """Run the block, which makes one API call, and report its outcome to the circuit breaker.
-
-        Only a SourceUnavailableError is a failure; any other SourceError is a success, for the source has answered. A
-        block that is cancelled, or raises anything else, is an abandoned call. The block's error is raised on. Raises
-        BreakerOpenError, without running the block, if the breaker does not admit a call.
-        """
-        admitted = self._breaker.admit_call(self._clock.now())
-        if admitted is None:
-            wait = self._breaker.compute_wait(self._clock.now())
-            raise BreakerOpenError(max(wait.total_seconds(), 1.0))
-        self._set_breaker(admitted)
-        generation = admitted.generation
-        try:
-            yield
-        except SourceUnavailableError:
-            self._set_breaker(self._breaker.after_failure(generation, self._clock.now(), random.random()))
-            raise
-        except SourceError:
-            # A rate limit or a rejection is the answer of a server that works. An open breaker would mend nothing, and
-            # hide from the operator that the credentials are wrong.
-            self._set_breaker(self._breaker.after_success(generation))
-            raise
-        except BaseException:  # cancelled: the outcome is unknown
-            self._set_breaker(self._breaker.after_abandoned_call(generation, self._clock.now()))
-            raise
-        self._set_breaker(self._breaker.after_success(generation))
-
-    def _set_breaker(self, breaker: Breaker) -> None:
-        """Replace the breaker by its next value; if its state changed, update the gauge and log it."""
-        before, self._breaker = self._breaker, breaker
-        if breaker.state is before.state:
-            return
-        self._update_breaker_gauge()
-        match breaker.state:
-            case BreakerState.OPEN:
-                log.warning("opensky.breaker_opened", for_s=breaker.compute_wait(self._clock.now()).total_seconds())
-            case BreakerState.CLOSED:
-                log.info("opensky.breaker_closed")
-            case BreakerState.HALF_OPEN:
-                pass  # a probe is in flight: its outcome is logged
-            case _:
-                assert_never(breaker.state)
-
-    def _update_breaker_gauge(self) -> None:
-        """Set the gauge to 1 for the breaker's present state, and to 0 for each other state."""
-        for state in BreakerState:
-            self._breaker_gauge.labels(state=state.value).set(state is self._breaker.state)
 
     async def _fetch_with_retries(self, request: httpx.Request) -> list[Flight]:
         """Send the request until it succeeds, at most three times, and return the flights.
@@ -249,21 +196,25 @@ class OpenSkyClient:
         if self._credentials is None:
             return None
         async with self._renewal_lock:
-            now = self._clock.now()
-            if self._token is None or self._token.renew_at <= now:
+            elapsed = self._clock.elapsed()
+            if self._token is None or self._token.renew_at <= elapsed:
                 response = await self._request_token(*self._credentials)
                 lifetime = timedelta(seconds=response.expires_in)
-                self._token = _Token(response.access_token, now + max(lifetime - _RENEW_BEFORE, timedelta(0)))
+                self._token = _Token(response.access_token, elapsed + max(lifetime - _RENEW_BEFORE, timedelta(0)))
             return self._token
 
     async def _request_token(self, client_id: str, client_secret: str) -> TokenResponse:
         """Request a new token from the authorization server, once, and return its answer.
 
-        Raises SourceRefusedError if the server refuses a token, SourceUnavailableError if there is no readable answer,
-        SourceLimitedError for a 429.
+        Raises SourceRefusedError if the server refuses a token, SourceUnavailableError if there is no answer,
+        ForeignAnswerError for a redirect and for a 200 without a token, SourceLimitedError for a 429.
         """
         form = {"grant_type": "client_credentials", "client_id": client_id, "client_secret": client_secret}
-        answer = await self._send(self._http.build_request("POST", self._token_url, data=form))
+        answer = (await self._send(self._http.build_request("POST", self._token_url, data=form))).answer
+        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
+            raise self._begin_pause(answer)
+        if answer.is_redirect:
+            raise self._reader.count_foreign_answer(answer, classify_foreign_answer(answer))
         if answer.status_code != httpx.codes.OK:
             raise SourceRefusedError(
                 "the source gives no token for OPENSKY_CLIENT_ID and its secret, or for those of "
@@ -272,13 +223,14 @@ class OpenSkyClient:
         try:
             return TokenResponse.model_validate_json(answer.content)
         except ValidationError:
-            raise SourceUnavailableError("the source's token cannot be read") from None
+            raise self._reader.count_foreign_answer(answer, classify_foreign_answer(answer)) from None
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
-        """Send one HTTP request and return the answer; store the credits or the pause that its headers report.
+    async def _send(self, request: httpx.Request) -> _Exchange:
+        """Send one HTTP request and return the answer, of whatever status below 500; store the credits that it reports.
 
-        Raises SourceUnavailableError if there is no answer in time, or a 5xx; SourceLimitedError for a 429.
+        Raises SourceUnavailableError if there is no answer in time, or a 5xx.
         """
+        sent = self._clock_check.read_clock()
         try:
             async with asyncio.timeout(self._total_s):
                 answer = await self._http.send(request)
@@ -286,75 +238,58 @@ class OpenSkyClient:
             raise SourceUnavailableError(f"the source gave no whole answer within {self._total_s:g} s") from None
         except httpx.RequestError as error:  # its text may show secrets that were sent
             raise SourceUnavailableError(f"the source cannot be reached ({type(error).__name__})") from None
+        received = self._clock_check.read_clock()
         remaining = answer.headers.get("X-Rate-Limit-Remaining", "")
         if _NUMBER_OF_CREDITS.fullmatch(remaining):
             self.remaining_credits = int(remaining)
-        if answer.status_code == httpx.codes.TOO_MANY_REQUESTS:
-            pause_s = parse_pause(answer.headers, datetime.now(UTC))  # real time: a date is by the source's own clock
-            self._paused_until = max(self._paused_until, self._clock.now() + timedelta(seconds=pause_s))
-            raise SourceLimitedError(pause_s)
         if answer.status_code >= httpx.codes.INTERNAL_SERVER_ERROR:
             raise SourceUnavailableError(f"the source is out of order (status {answer.status_code})")
-        return answer
+        return _Exchange(answer, sent, received)
+
+    def _begin_pause(self, answer: httpx.Response) -> SourceLimitedError:
+        """Begin the pause that a 429 requires, or extend a running one; return the error for the caller to raise."""
+        pause_s = parse_pause(answer.headers, self._clock.now())
+        self._paused_until = max(self._paused_until, self._clock.elapsed() + timedelta(seconds=pause_s))
+        return SourceLimitedError(pause_s)
 
     def _require_no_pause(self) -> None:
         """Raise SourceLimitedError during a pause that the source required."""
-        left = self._paused_until - self._clock.now()
+        left = self._paused_until - self._clock.elapsed()
         if left > timedelta(0):
             raise SourceLimitedError(left.total_seconds())
 
-    def _parse_answer(self, answer: httpx.Response, token: _Token | None) -> list[Flight]:
+    def _parse_answer(self, exchange: _Exchange, token: _Token | None) -> list[Flight]:
         """Return the flights of an answer to a request with this token (None: without a token).
 
         Only a 404 with an empty body, or an empty list, means no flights: anything else that comes as a 404 or 200, and
-        a redirect, is from somebody else (a proxy, a portal, a wrong path), and says nothing about flights. Raises
-        SourceUnavailableError for it, _TokenRefusedError for 401 with a token, SourceRefusedError for any other status.
+        a redirect, is from somebody else (a proxy, a portal, a wrong path), and says nothing about flights. The
+        source's own answers, a 429 among them, set `clock_error`. Raises ForeignAnswerError, SourceLimitedError for a
+        429, _TokenRefusedError for 401 with a token, SourceRefusedError for any other status.
         """
+        answer = exchange.answer
         match answer.status_code:
             case httpx.codes.OK:
-                return self._validate_rows(parse_rows(answer))
+                flights = self._reader.read_flights(answer)
+                self._compare_clocks(exchange)
+                return flights
             case httpx.codes.NOT_FOUND if not answer.content:
+                self._compare_clocks(exchange)
                 return []
-            case httpx.codes.NOT_FOUND:
-                raise SourceUnavailableError("a 404 with a body is not the source's answer: a proxy, or a wrong URL?")
-            case status if answer.is_redirect:
-                raise SourceUnavailableError(f"a redirect (status {status}) is not the source's answer: a proxy?")
+            case httpx.codes.TOO_MANY_REQUESTS:
+                self._compare_clocks(exchange)
+                raise self._begin_pause(answer)
+            case status if status == httpx.codes.NOT_FOUND or answer.is_redirect:
+                raise self._reader.count_foreign_answer(answer, classify_foreign_answer(answer))
             case httpx.codes.UNAUTHORIZED if token is not None:
                 raise _TokenRefusedError(token)
             case status:
                 raise SourceRefusedError(f"the source refuses the request (status {status})")
 
-    def _validate_rows(self, rows: list[object]) -> list[Flight]:
-        """Return the flights in the order of the rows. Rows without identity are left out, counted and logged.
-
-        Unreadable fields that do not make a flight are dropped from it, counted by field, and logged once a day each.
-        Raises SourceUnavailableError if there are rows and none has an identity: not a day without flights.
-        """
-        flights: list[Flight] = []
-        faults: set[str] = set()
-        for row in rows:
-            try:
-                flight, dropped = parse_flight(row)
-            except ValidationError as error:
-                self._malformed.inc()
-                faults |= {".".join(map(str, fault["loc"])) or fault["msg"] for fault in error.errors()}
-                continue
-            flights.append(flight)
-            for field in dropped:
-                self._count_dropped(field)
-        if len(flights) < len(rows):
-            log.warning("opensky.malformed_flights", left_out=len(rows) - len(flights), faults=sorted(faults))
-        if rows and not flights:
-            raise SourceUnavailableError("none of the flights in the source's answer can be read")
-        return flights
-
-    def _count_dropped(self, field: str) -> None:
-        """Count a field that was dropped from a flight, and log the field if it was not logged in the last day."""
-        self._dropped.labels(field=field).inc()
-        now = self._clock.now()
-        if now - self._dropped_logged_at.get(field, _EPOCH) >= timedelta(days=1):
-            self._dropped_logged_at[field] = now
-            log.warning("opensky.field_dropped", field=field)
+    def _compare_clocks(self, exchange: _Exchange) -> None:
+        """Compare the service's clock with the date of an answer of the source, and set `clock_error`."""
+        self.clock_error = self._clock_check.compare_with_answer(
+            exchange.answer.headers, exchange.sent, exchange.received
+        )
 
 
 def _round_up_to_seconds(instant: datetime) -> int:

@@ -316,6 +316,7 @@ def test_the_option_takes_a_seed_and_a_rate(text: str, seed: int, rate: float) -
     clock = FakeClock()
     skews = {faults.parse_faults(text).skew_clock(clock).now() - clock.now() for _ in range(2)}
     assert len(skews) == 1
+    assert faults.parse_faults(text).skew_clock(clock).elapsed() == clock.elapsed()
     assert abs(skews.pop()) <= faults.MAX_SKEW
     plan, same = SeededPlan(seed, rate), faults.parse_faults(text).plan
     assert [same.draw("q", KINDS)[0] for _ in range(50)] == [plan.draw("q", KINDS)[0] for _ in range(50)]

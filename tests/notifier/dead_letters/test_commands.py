@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 import structlog
@@ -20,14 +20,17 @@ from aiokafka.structs import ConsumerRecord
 
 from chassis.topics import ensure_topics
 from domain.alerts import Alert
+from domain.notices import build_unheard_notice
 from local.kafka import Broker, running_broker
 from notifier.__main__ import main
 from notifier.dead_letters import commands
 from streams.messages import encode_alert
-from tests.notifier.alerts import CAUSE, new_alert
+from tests.notifier.alerts import CAUSE, NOTICE, new_alert
 from tests.notifier.dead_letter_records import (
     DeadLetteredEvent,
     dead_lettered_alert,
+    dead_lettered_notice,
+    dead_lettered_notice_retry,
     dead_lettered_retry,
     publish_dead_letters,
 )
@@ -38,6 +41,7 @@ from towerwatch.topics import (
     ALERTS_RETRY,
     FLIGHTS_OBSERVED,
     INTERESTS_CHANGED,
+    NOTICES_RAISED,
     USERS_CHANGED,
     Topic,
     partition_of,
@@ -65,12 +69,14 @@ def only_what_a_command_needs(kafka: Broker, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture
 def dead_letters(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> Topic:
-    """Create topics of dead letters and of alerts for one test alone, and return the first."""
+    """Create topics of dead letters, alerts and notices for one test alone, and return the first."""
     number = next(_NUMBERS)
     dead_letters, alerts = Topic(f"letters.{number}", 12), Topic(f"alerts.{number}", ALERTS_RAISED.partitions)
-    asyncio.run(ensure_topics(kafka.bootstrap_servers, [dead_letters, alerts]))
+    notices = Topic(f"notices.{number}", NOTICES_RAISED.partitions)
+    asyncio.run(ensure_topics(kafka.bootstrap_servers, [dead_letters, alerts, notices]))
     monkeypatch.setattr(commands, "ALERTS_DEAD_LETTER", dead_letters)
     monkeypatch.setattr(commands, "ALERTS_RAISED", alerts)
+    monkeypatch.setattr(commands, "NOTICES_RAISED", notices)
     return dead_letters
 
 
@@ -189,7 +195,7 @@ def test_alerts_are_published_again_to_the_catalogues_topic(kafka: Broker, dead_
     ids = publish_dead_letters(kafka.bootstrap_servers, dead_letters, [aside, dead_lettered_retry(*several)])
     status, out, err = shell("requeue", *ids)
     assert (status, err) == (0, [])
-    assert out[-1] == "letters requeued: 2; alerts of them: 4; letters left: 0"
+    assert out[-1] == "letters requeued: 2; alerts and notices of them: 4; letters left: 0"
     found = read_requeued_alerts(kafka)
     assert len(found) == 4
     for record in found:
@@ -199,6 +205,27 @@ def test_alerts_are_published_again_to_the_catalogues_topic(kafka: Broker, dead_
     of_second = [each for each in found if each.headers == (("requeued-from", ids[1].encode()),)]
     assert [each.value for each in of_second] == [encode_alert(each, CAUSE) for each in several]
     assert {each.key for each in of_second} == {str(user_id).encode()}
+
+
+def test_a_notice_is_published_again_to_its_own_topic(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
+    """The notice of a retry, too; a notice in two dead letters is published once, and no alert is."""
+    other = build_unheard_notice(uuid4(), "KBOS", NOTICE.since)
+    ids = publish_dead_letters(
+        kafka.bootstrap_servers,
+        dead_letters,
+        [dead_lettered_notice(), dead_lettered_notice_retry(), dead_lettered_notice_retry(other)],
+    )
+    status, out, err = shell("requeue", "--all")
+    assert (status, err) == (0, [])
+    assert out[-1] == "letters requeued: 3; alerts and notices of them: 2; letters left: 0"
+    found = records(kafka.bootstrap_servers, commands.NOTICES_RAISED)
+    expected = {each.user_id: dead_lettered_notice(each).value for each in (NOTICE, other)}
+    assert {UUID(each.key.decode()): each.value for each in found} == expected
+    assert len(found) == 2
+    for record in found:
+        assert record.partition == partition_of(record.key.decode(), NOTICES_RAISED)
+        assert dict(record.headers)["requeued-from"].decode() in ids
+    assert read_requeued_alerts(kafka) == []
 
 
 def test_a_requeued_dead_letter_is_requeued_again_only_by_its_id(
@@ -211,7 +238,7 @@ def test_a_requeued_dead_letter_is_requeued_again_only_by_its_id(
     (found,) = shell.list_as_json()
     assert datetime.now(UTC) - datetime.fromisoformat(found["requeued_at"]) < timedelta(minutes=5)
     assert any(line.startswith("requeued ") for line in shell("show", first)[1])
-    assert shell("requeue", "--all")[1] == ["letters requeued: 0; alerts of them: 0; letters left: 0"]
+    assert shell("requeue", "--all")[1] == ["letters requeued: 0; alerts and notices of them: 0; letters left: 0"]
     assert len(read_requeued_alerts(kafka)) == 1
     assert shell("requeue", first)[0] == 0
     assert len(read_requeued_alerts(kafka)) == 2
@@ -223,7 +250,7 @@ def test_a_requeued_dead_letter_is_requeued_again_only_by_its_id(
     assert (by_id[first]["again_in"], by_id[again]["again_in"]) == (again, None)
     assert [bool(by_id[each]["requeued_at"]) for each in (first, again, another)] == [True, False, False]
     assert shell("list", "--summary")[1][0] == "dead letters: 3; requeued: 1; again in a later one: 0"
-    assert shell("requeue", "--all")[1][-1] == "letters requeued: 2; alerts of them: 2; letters left: 0"
+    assert shell("requeue", "--all")[1][-1] == "letters requeued: 2; alerts and notices of them: 2; letters left: 0"
 
 
 def test_an_alert_of_several_dead_letters_is_requeued_once(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
@@ -235,7 +262,7 @@ def test_an_alert_of_several_dead_letters_is_requeued_once(kafka: Broker, dead_l
         dead_letters,
         [dead_lettered_alert(twice), dead_lettered_retry(once, twice), dead_lettered_alert(twice)],
     )
-    assert shell("requeue", "--all")[1][-1] == "letters requeued: 3; alerts of them: 2; letters left: 0"
+    assert shell("requeue", "--all")[1][-1] == "letters requeued: 3; alerts and notices of them: 2; letters left: 0"
     assert sorted(each.value for each in read_requeued_alerts(kafka)) == sorted(
         encode_alert(a, CAUSE) for a in (twice, once)
     )
@@ -253,7 +280,7 @@ def test_a_dry_run_reports_all_and_publishes_nothing(kafka: Broker, dead_letters
     status, out, err = shell("requeue", "--all", "--dry-run")
     assert status == 1
     assert out[0].startswith(f"would be requeued: {first}  ")
-    assert out[-1] == "letters would be requeued: 1; alerts of them: 1; letters left: 1"
+    assert out[-1] == "letters would be requeued: 1; alerts and notices of them: 1; letters left: 1"
     assert "another confirmation mail" in err[0]
     assert read_requeued_alerts(kafka) == []
     assert len(records(kafka.bootstrap_servers, dead_letters)) == before == 2
@@ -279,7 +306,7 @@ def test_a_dead_letter_that_cannot_be_requeued_is_reported_and_skipped(
     before = {topic.name: len(records(kafka.bootstrap_servers, topic)) for topic in (USERS_CHANGED, FLIGHTS_OBSERVED)}
     status, out, err = shell("requeue", "--all")
     assert status == 1
-    assert out[-1] == "letters requeued: 3; alerts of them: 3; letters left: 6"
+    assert out[-1] == "letters requeued: 3; alerts and notices of them: 3; letters left: 6"
     assert {line.partition("  ")[0] for line in err} == {ids[each] for each in (1, 2, 4, 5, 6, 7)}
     (too_large,) = (line for line in err if line.startswith(f"{ids[6]}  "))
     assert re.search(r"the event itself is at alerts\.raised\.v1, partition \d+, offset 6,", too_large)
@@ -288,7 +315,7 @@ def test_a_dead_letter_that_cannot_be_requeued_is_reported_and_skipped(
     assert before == after
     status, out, err = shell("requeue", ids[0], "11:999")
     assert (status, err) == (1, ["11:999  there is no such letter: `list` shows the ids"])
-    assert out[-1] == "letters requeued: 1; alerts of them: 1; letters left: 0"
+    assert out[-1] == "letters requeued: 1; alerts and notices of them: 1; letters left: 0"
 
 
 def test_only_matching_dead_letters_are_requeued(kafka: Broker, dead_letters: Topic, shell: Shell) -> None:
@@ -314,7 +341,7 @@ def test_a_users_alerts_are_requeued_in_their_order(kafka: Broker, dead_letters:
     alerts = [new_alert(user_id=people[each % 5]) for each in range(1_200)]
     publish_dead_letters(kafka.bootstrap_servers, dead_letters, [dead_lettered_alert(each) for each in alerts])
     status, out, _ = shell("requeue", "--all")
-    assert (status, out[-1]) == (0, "letters requeued: 1,200; alerts of them: 1,200; letters left: 0")
+    assert (status, out[-1]) == (0, "letters requeued: 1,200; alerts and notices of them: 1,200; letters left: 0")
     found = read_requeued_alerts(kafka)
     assert len(found) == 1_200
     for person in people:

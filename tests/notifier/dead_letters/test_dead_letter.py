@@ -3,6 +3,7 @@
 import json
 import re
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
@@ -18,7 +19,7 @@ from notifier.dead_letters.dead_letter import (
     DeadLetterIndex,
     RecordId,
     build_note_headers,
-    extract_alerts,
+    extract_events,
     parse_moment,
     parse_record_id,
 )
@@ -26,20 +27,30 @@ from notifier.dead_letters.decoding import SOURCES
 from notifier.dead_letters.formatting import format_details, format_entry_json, format_line
 from notifier.delivery.store import STATUS_RETENTION
 from notifier.errors import NotRequeuable
-from notifier.messages import RaisedAlert
+from notifier.messages import RaisedAlert, RaisedNotice
 from streams.messages import encode_alert
-from tests.notifier.alerts import ALERT, CAUSE, NOW, new_alert
+from tests.notifier.alerts import ALERT, CAUSE, NOTICE, NOW, new_alert
 from tests.notifier.dead_letter_records import (
     DeadLetteredEvent,
     build_plain_record,
     build_record,
     dead_lettered_alert,
+    dead_lettered_notice,
+    dead_lettered_notice_retry,
     dead_lettered_retry,
 )
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.flights.v1.events_pb2 import DIRECTION_ARRIVALS, Flight, FlightsObserved
 from towerwatch.interests.v1.events_pb2 import InterestSet
-from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, FLIGHTS_OBSERVED, INTERESTS_CHANGED, USERS_CHANGED, Topic
+from towerwatch.topics import (
+    ALERTS_RAISED,
+    ALERTS_RETRY,
+    FLIGHTS_OBSERVED,
+    INTERESTS_CHANGED,
+    NOTICES_RAISED,
+    USERS_CHANGED,
+    Topic,
+)
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
 
 FLIGHTS_BATCH = FlightsObserved(airport="LICC", direction=DIRECTION_ARRIVALS, flights=[Flight(icao24="abc123")] * 2)
@@ -53,6 +64,8 @@ WELL_FORMED = (
     DeadLetteredEvent(FLIGHTS_OBSERVED, b"LICC", FLIGHTS_BATCH.SerializeToString()),
     DeadLetteredEvent(INTERESTS_CHANGED, INTEREST_KEY, InterestSet(airport="KJFK").SerializeToString()),
     DeadLetteredEvent(USERS_CHANGED, b"u", REGISTERED.SerializeToString()),
+    dead_lettered_notice(),
+    dead_lettered_notice_retry(sealed=True),
 )
 PRINTABLE = re.compile(r"[ -~]*")
 
@@ -67,11 +80,11 @@ def entries_of(*records) -> list[DeadLetterEntry]:
 
 def requeue(
     aside: DeadLetteredEvent, at: datetime = NOW, named: bool = False, **headers: bytes
-) -> tuple[RaisedAlert, ...]:
-    """Return the alerts to requeue for a dead letter with additional headers (with _ for -)."""
+) -> tuple[RaisedAlert | RaisedNotice, ...]:
+    """Return the alerts or the notice to requeue for a dead letter with additional headers (with _ for -)."""
     letter = build_record(aside, at=at)
     letter.headers = (*letter.headers, *((name.replace("_", "-"), value) for name, value in headers.items()))
-    return extract_alerts(entries_of(letter)[0].dead_letter, letter.value, NOW, named=named)
+    return extract_events(entries_of(letter)[0].dead_letter, letter.value, NOW, named=named)
 
 
 @pytest.mark.parametrize(
@@ -94,6 +107,9 @@ def requeue(
         (WELL_FORMED[3], f"interest=KJFK/{ALERT.interest_id}"),
         (DeadLetteredEvent(INTERESTS_CHANGED, INTEREST_KEY, None), f"interest=KJFK/{ALERT.interest_id}"),
         (WELL_FORMED[4], f"change=registered user={ALERT.user_id}"),
+        (WELL_FORMED[5], f"airport=KPWM since=2026-11-21T00:00:00Z notice={NOTICE.notice_id}"),
+        (WELL_FORMED[6], f"airport=KPWM since=2026-11-21T00:00:00Z notice={NOTICE.notice_id} sealed=yes"),
+        (DeadLetteredEvent(NOTICES_RAISED, b"u", b"\xff"), "nothing decoded"),
         (DeadLetteredEvent(ALERTS_RAISED, b"u", b"\xff"), "nothing decoded"),
         (DeadLetteredEvent(ALERTS_RAISED, b"u", None), "nothing decoded"),
         (
@@ -172,7 +188,7 @@ def test_any_dead_letter_can_be_listed_shown_and_filtered(key, value, pairs, top
         json.loads(count_dead_letters(found).to_json())
         DeadLetterFilter("x", topic, NOW, NOW).matches(entry.dead_letter)
         with suppress(NotRequeuable):
-            assert extract_alerts(entry.dead_letter, value, NOW, named=named)
+            assert extract_events(entry.dead_letter, value, NOW, named=named)
 
 
 def test_a_dead_letter_cannot_control_a_terminal() -> None:
@@ -209,7 +225,7 @@ def test_missing_headers_have_defaults() -> None:
     assert format_line(entry).startswith("3:0  2026-11-23T05:00:00Z  unknown  no reason told  ")
     assert entry.dead_letter.source == "unknown, partition unknown, offset unknown"
     with pytest.raises(NotRequeuable, match="does not say which"):
-        extract_alerts(entry.dead_letter, encode_alert(ALERT, CAUSE), NOW, named=True)
+        extract_events(entry.dead_letter, encode_alert(ALERT, CAUSE), NOW, named=True)
 
 
 def test_entries_are_ordered_by_time_and_name_a_later_dead_letter_of_the_same_alert() -> None:
@@ -282,7 +298,30 @@ def test_an_alert_is_requeued_byte_by_byte() -> None:
     unknown_first = b"\xa2\x06\x01x" + encode_alert(ALERT, CAUSE)
     (found,) = requeue(DeadLetteredEvent(ALERTS_RAISED, b"u", unknown_first))
     assert found.original == unknown_first
+    assert isinstance(found, RaisedAlert)
     assert found.alert == ALERT
+
+
+def test_a_notice_is_requeued_byte_by_byte_also_from_its_retry() -> None:
+    """It becomes an event of notices.raised.v1 again; a mail that the server may have is requeued by its id alone."""
+    aside = dead_lettered_notice()
+    unknown_first = b"\xa2\x06\x01x" + (aside.value or b"")
+    assert requeue(replace(aside, value=unknown_first)) == (RaisedNotice(NOTICE, unknown_first),)
+    assert requeue(dead_lettered_notice_retry()) == (RaisedNotice(NOTICE, aside.value or b""),)
+    with pytest.raises(NotRequeuable, match="may have taken its mail already"):
+        requeue(dead_lettered_notice_retry(sealed=True))
+    assert len(requeue(dead_lettered_notice_retry(sealed=True), named=True)) == 1
+
+
+def test_a_notice_is_found_again_in_a_later_dead_letter() -> None:
+    """Its event and its retry hold the same notice."""
+    first, later = (
+        build_record(dead_lettered_notice(), 1),
+        build_record(dead_lettered_notice_retry(), 2, NOW + timedelta(days=1)),
+    )
+    entries = entries_of(first, later)
+    assert [each.dead_letter.alert_ids for each in entries] == [(NOTICE.notice_id,)] * 2
+    assert entries[0].repeated_in == entries[1].dead_letter.record_id
 
 
 def test_all_alerts_of_a_failed_mail_are_requeued() -> None:
@@ -320,6 +359,7 @@ def test_an_old_dead_letter_is_not_requeued() -> None:
         (DeadLetteredEvent(ALERTS_RAISED, b"u", None), "the event itself had no value"),
         (DeadLetteredEvent(ALERTS_RAISED, b"u", b"\xff"), "put aside again as undecodable: no AlertRaised"),
         (DeadLetteredEvent(ALERTS_RETRY, b"u", b"\xff"), "put aside again as undecodable: no AlertRetry"),
+        (DeadLetteredEvent(NOTICES_RAISED, b"u", b"\xff"), "put aside again as undecodable: no AirportUnheard"),
         (
             DeadLetteredEvent(ALERTS_RAISED, b"u", AlertRaised(airport="KJFK").SerializeToString()),
             "undecodable: AlertRaised without",

@@ -315,6 +315,54 @@ def test_the_rate_limit_delays_mails(fake: FakeSmtpServer) -> None:
     assert waits == [0, 0, 60, 0]
 
 
+@pytest.mark.parametrize("days", [400, -400])
+def test_a_wall_clock_that_is_set_delays_no_mail(fake: FakeSmtpServer, days: int) -> None:
+    """The rate limit and the idle connection go on as if nothing had happened, whatever the clock shows for a while."""
+    waits: list[float] = []
+
+    class ManualClock(FakeClock):
+        def real_seconds(self, duration: timedelta) -> float:
+            waits.append(duration.total_seconds())
+            self.advance(max(duration, timedelta(0)))
+            return 0.0
+
+    async def send_mails() -> None:
+        clock = ManualClock()
+        client = create_client(fake, mails_per_minute=2, clock=clock, connections=1)
+        for number in range(4):
+            clock.set_wall_clock(clock.now() + timedelta(days=days))
+            assert await send_one(client, build_mail(number)) is None
+            clock.set_wall_clock(clock.now() - timedelta(days=days))
+        await client.close()
+
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
+    assert waits == [0, 0, 60, 0]
+    assert (fake.connections, fake.commands.count("NOOP")) == (1, 1), "only the connection that was idle for a minute"
+
+
+@pytest.mark.parametrize("days", [400, -400])
+def test_an_open_circuit_closes_although_the_wall_clock_is_set(fake: FakeSmtpServer, days: int) -> None:
+    """It stays open for its time, and no longer, if it was opened while the clock was wrong."""
+    clock = FakeClock()
+
+    async def send_mails() -> None:
+        client = create_client(fake, clock=clock)
+        clock.set_wall_clock(clock.now() + timedelta(days=days))
+        for number in range(5):
+            assert await send_one(client, build_mail(number)) is not None
+        clock.set_wall_clock(clock.now() - timedelta(days=days))
+        refused = await send_one(client, build_mail())
+        assert refused is not None
+        assert refused.retry_at is not None
+        assert timedelta(0) < refused.retry_at - clock.now() <= timedelta(seconds=5)
+        clock.advance(refused.retry_at - clock.now())
+        assert await send_one(client, build_mail()) is None
+        await client.close()
+
+    fake.script["CONNECT"] = ["554 5.7.1 not from here"] * 5
+    asyncio.run(asyncio.wait_for(send_mails(), 150))
+
+
 def test_a_closed_port_is_an_unavailable_server() -> None:
     """A refused connection concerns all mails: MailServerAway."""
     with socket.socket() as free:

@@ -7,26 +7,30 @@ import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from itertools import pairwise
 from typing import Any, Final, TypeVar
 
 import pytest
 import stamina
 import structlog
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 from pydantic import ValidationError
 
 from chassis.breaker import BreakerState
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import (
     BreakerOpenError,
+    ForeignAnswer,
+    ForeignAnswerError,
     SourceError,
     SourceLimitedError,
     SourceRefusedError,
     SourceUnavailableError,
 )
 from collector.sources.flight import Flight
-from collector.sources.opensky.client import BREAKER_POLICY, OpenSkyClient, OpenSkyTimeouts
+from collector.sources.opensky.breaker_guard import BREAKER_POLICY
+from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
 from domain.interests import Direction
 from local.opensky import flights as timetable
 from local.opensky.access import Credentials
@@ -586,27 +590,220 @@ def test_another_spelling_is_understood(
 
 
 FOREIGN_ANSWERS = {
-    "404 with a page": (404, b"<html>no such page</html>"),
-    "404 with a problem": (404, b'{"status":404,"error":"Not Found"}'),
-    "404 with a line break": (404, b"\n"),
-    "page": (200, b"<html>sign in</html>"),
-    "null": (200, b"null"),
-    "object": (200, b'{"flights": []}'),
-    "nothing": (200, b""),
-    "redirect": (302, b""),
-    "permanent redirect": (301, b"no"),
+    "404 with a page": (404, b"<html>no such page</html>", ForeignAnswer.HTML),
+    "404 with a problem": (404, b'{"status":404,"error":"Not Found"}', ForeignAnswer.PROBLEM_JSON),
+    "404 with null": (404, b"null", ForeignAnswer.JSON),
+    "404 with an empty list": (404, b"[]", ForeignAnswer.NOT_FOUND_WITH_BODY),
+    "404 with a line break": (404, b"\n", ForeignAnswer.NOT_FOUND_WITH_BODY),
+    "page": (200, b"<html>sign in</html>", ForeignAnswer.HTML),
+    "null": (200, b"null", ForeignAnswer.JSON),
+    "object": (200, b'{"flights": []}', ForeignAnswer.JSON),
+    "nothing": (200, b"", ForeignAnswer.UNREADABLE),
+    "a part": (200, b'[{"icao24": "a00001"', ForeignAnswer.UNREADABLE),
+    "rows of another service": (200, b'[{"id": 1}, {"id": 2}]', ForeignAnswer.NO_IDENTITY),
+    "redirect": (302, b"", ForeignAnswer.REDIRECT),
+    "permanent redirect": (301, b"no", ForeignAnswer.REDIRECT),
 }
 
 
-@pytest.mark.parametrize(("status", "body"), FOREIGN_ANSWERS.values(), ids=FOREIGN_ANSWERS.keys())
+@pytest.mark.parametrize(("status", "body", "kind"), FOREIGN_ANSWERS.values(), ids=FOREIGN_ANSWERS.keys())
 def test_what_others_answer_in_the_sources_name_is_not_zero_flights(
-    anonymous: ClientUnderTest, server: ScriptedOpenSky, status: int, body: bytes
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, status: int, body: bytes, kind: ForeignAnswer
 ) -> None:
-    """Only a 404 with an empty body, and an empty list, mean that there were no flights."""
+    """Only a 404 with an empty body, and an empty list, mean that there were no flights.
+
+    Each foreign answer is counted by its kind, and says nothing about the source's clock.
+    """
     headers = {"Location": "/elsewhere"} if status in (301, 302) else {}
-    server.script = [answer(status, body, **headers)] * 3
-    with pytest.raises(SourceUnavailableError):
+    server.script = [answer(status, body, Date=format_date(BEGIN), **headers)] * 3
+    with pytest.raises(ForeignAnswerError, match=str(status)) as caught:
         anonymous.fetch()
+    assert caught.value.kind is kind
+    counted = {each: anonymous.metric("opensky_foreign_answers_total", kind=each.value) for each in ForeignAnswer}
+    assert counted == {each: 3 if each is kind else 0 for each in ForeignAnswer}
+    assert anonymous.client.clock_error is None
+
+
+def test_a_foreign_answers_body_is_in_no_log_and_no_error(anonymous: ClientUnderTest, server: ScriptedOpenSky) -> None:
+    """It may hold somebody's session, or an address inside a company's network."""
+    with structlog.testing.capture_logs() as logs:
+        for status, body, _ in FOREIGN_ANSWERS.values():
+            headers = {"Location": f"/{SECRET}", "Content_Type": SECRET}
+            server.script = [answer(status, body + SECRET.encode(), **headers)] * 3
+            with pytest.raises(SourceUnavailableError) as caught:
+                anonymous.fetch()
+            assert SECRET not in str(caught.value)
+    assert SECRET not in str(logs)
+
+
+@pytest.mark.parametrize("bad", [answer(200, b"<html>sign in</html>"), answer(302, Location="/sign-in")])
+def test_a_foreign_answer_in_the_token_servers_name_is_no_rejection(
+    authenticated: ClientUnderTest, server: ScriptedOpenSky, bad: bytes
+) -> None:
+    """The credentials may be right: the error is transient, and counted like any foreign answer."""
+    server.token_script = [bad] * 3
+    with pytest.raises(ForeignAnswerError) as caught:
+        authenticated.fetch()
+    assert authenticated.metric("opensky_foreign_answers_total", kind=caught.value.kind.value) == 3
+    assert (len(server.token_requests), server.requests) == (3, [])
+
+
+# The source's clock
+
+
+def format_date(instant: datetime) -> str:
+    """Return an instant as an HTTP date."""
+    return format_datetime(instant, usegmt=True)
+
+
+OWN_ANSWERS = {
+    "flights": (200, json.dumps([row()]).encode()),
+    "an empty list": (200, b"[]"),
+    "no flights": (404, b""),
+    "a rate limit": (429, b"Too many requests"),
+}
+
+
+@pytest.mark.parametrize(("status", "body"), OWN_ANSWERS.values(), ids=OWN_ANSWERS.keys())
+@pytest.mark.parametrize("days", [-400, 0, 400])
+def test_each_answer_of_the_source_is_compared_with_our_clock(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, clock: FakeClock, status: int, body: bytes, days: int
+) -> None:
+    """The error is positive if our clock is ahead; the metric shows the same."""
+    ahead = timedelta(days=days)
+    assert anonymous.client.clock_error is None
+    server.script = [answer(status, body, Date=format_date(clock.now() - ahead))]
+    with suppress(SourceLimitedError):
+        anonymous.fetch()
+    assert anonymous.client.clock_error is not None
+    assert abs(anonymous.client.clock_error - ahead) <= timedelta(seconds=1)
+    assert anonymous.metric("opensky_clock_error_seconds") == anonymous.client.clock_error.total_seconds()
+
+
+@pytest.mark.parametrize("own", OWN_ANSWERS.values(), ids=OWN_ANSWERS.keys())
+def test_an_answer_without_a_date_leaves_the_clocks_error_unknown(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, clock: FakeClock, own: tuple[int, bytes]
+) -> None:
+    """An earlier error is not taken for the present one."""
+    for headers in ({}, {"Date": "yesterday"}):
+        clock.advance(timedelta(days=1))  # past the pause
+        server.script = [answer(404, Date=format_date(clock.now())), answer(*own, **headers)]
+        anonymous.fetch()
+        assert anonymous.client.clock_error == timedelta(0)
+        with suppress(SourceLimitedError):
+            anonymous.fetch()
+        assert anonymous.client.clock_error is None
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 503])
+def test_a_rejection_or_failure_does_not_change_the_clocks_error(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, clock: FakeClock, status: int
+) -> None:
+    """Proxies and gateways send those too, by clocks of their own."""
+    server.script = [answer(404, Date=format_date(clock.now()))]
+    server.script += [answer(status, Date=format_date(clock.now() + timedelta(days=1)))] * 3
+    anonymous.fetch()
+    with pytest.raises(SourceError):
+        anonymous.fetch()
+    assert anonymous.client.clock_error == timedelta(0)
+
+
+def test_the_token_servers_clock_is_not_compared(
+    authenticated: ClientUnderTest, server: ScriptedOpenSky, clock: FakeClock
+) -> None:
+    """It is another machine than the source."""
+    server.token_script = [answer(429, Date=format_date(clock.now() + timedelta(days=1)))]
+    with pytest.raises(SourceLimitedError):
+        authenticated.fetch()
+    assert authenticated.client.clock_error is None
+
+
+def test_a_fast_clock_has_no_error_by_the_time_that_an_answer_takes(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, clock: FakeClock
+) -> None:
+    """In a demo hours pass on the service's clock between a request and its answer."""
+    server.script = [answer(404, Date=format_date(clock.now() + timedelta(hours=2)))]
+    server.before_answering = lambda _: clock.advance(timedelta(hours=3))
+    anonymous.fetch()
+    assert anonymous.client.clock_error == timedelta(0)
+
+
+# A wall clock that is set
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["flights", "none", "limited", "limited until", "away", "away", "html", "rejected token"]),
+        st.sampled_from([0, 1, 20, 60, 600, 1800]),
+        st.sampled_from([0, 400, -400]),
+    ),
+    min_size=1,
+    max_size=14,
+)
+
+
+def script_step(kind: str) -> list[bytes]:
+    """Return the answers of the source to all attempts of one API call."""
+    dated = {"Date": format_date(BEGIN), "Retry_After": format_date(BEGIN + timedelta(minutes=5))}
+    return {
+        "flights": [answer(200, [row()])],
+        "none": [answer(404)],
+        "limited": [LIMITED],
+        "limited until": [answer(429, **dated)],
+        "away": [answer(503)] * 3,
+        "html": [answer(200, b"<html>")] * 3,
+        "rejected token": [answer(401), answer(200, [row()])],
+    }[kind]
+
+
+@settings(max_examples=25, deadline=None)
+@given(STEPS)
+@example([("limited", 0, 400), ("flights", 0, -400), ("flights", 60, 0), ("flights", 60, 0)])
+@example([("away", 0, 0)] * FAILURES_TO_OPEN + [("flights", 0, 400), ("flights", 0, -400), ("flights", 60, 0)])
+@example([("flights", 0, 400), ("flights", 0, -400), ("flights", 1800, 0), ("flights", 600, 0)])
+def test_a_wall_clock_that_is_set_changes_no_call(steps: list[tuple[str, int, int]]) -> None:
+    """Pauses, tokens and the breaker go on as if nothing had happened, when the clock jumps by 400 days.
+
+    Two clients meet the same source; the clock of the second is set between the calls, and stays wrong or is set back.
+    Both get the same outcomes, from the same requests, with the same tokens.
+    """
+
+    def play(has_jumps: bool) -> list[object]:
+        """Return the outcomes of all calls, and the requests that the source and its token server got."""
+        clock = FakeClock(END)
+        seen: list[object] = []
+        with ScriptedOpenSky().running() as server:
+            client = ClientUnderTest(server.url, server.token_url, clock, CREDENTIALS)
+            for kind, seconds, jump_days in steps:
+                server.script = script_step(kind)
+                if has_jumps:
+                    clock.set_wall_clock(clock.now() + timedelta(days=jump_days))
+                clock.advance(timedelta(seconds=seconds))
+                try:
+                    seen.append(client.fetch())
+                except SourceError as error:
+                    seen.append((type(error), str(error)))
+                seen.append(client.shown_breaker_state())
+            client.close()
+            return [*seen, [asked.authorization for asked in server.requests], len(server.token_requests)]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("collector.sources.opensky.breaker_guard.random.random", lambda: 1.0)
+        assert play(has_jumps=True) == play(has_jumps=False)
+
+
+def test_a_field_is_logged_once_a_day_although_the_wall_clock_is_set(
+    anonymous: ClientUnderTest, server: ScriptedOpenSky, clock: FakeClock
+) -> None:
+    """After a look at a time 400 days ahead it is neither logged each time nor never again."""
+    spoiled = answer(200, [row(callsign="TOWERWATCH")])
+    with structlog.testing.capture_logs() as logs:
+        for days, passed, expected in ((0, 0, 1), (400, 0, 1), (-400, 23, 1), (0, 1, 2)):
+            clock.set_wall_clock(clock.now() + timedelta(days=days))
+            clock.advance(timedelta(hours=passed))
+            server.script = [spoiled]
+            anonymous.fetch()
+            assert len(logs) == expected
 
 
 def test_optional_fields_may_be_missing(anonymous: ClientUnderTest, server: ScriptedOpenSky) -> None:

@@ -1,0 +1,65 @@
+"""The report of what is covered at an airport, of the evidence for it, and of what is awaited."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import select
+
+from chassis.clock import Clock
+from chassis.db.database import Database
+from collector.flights import CoveredInterval, load_covered_intervals, require_interest
+from collector.interests import require_airport
+from collector.model import CoverageRow
+from collector.settled.evidence import NightlyRecord
+from collector.settled.explain import build_progress, explain_waiting
+from collector.settled.schedule import CollectionTiming, load_schedule
+from collector.settled.status import SHOWN_DAYS
+from collector.unheard import describe_unheard, find_unheard_since
+from domain.interests import Direction
+
+
+@dataclass(frozen=True, slots=True)
+class CoverageReport:
+    """The coverage of one airport, with its evidence."""
+
+    covered: dict[Direction, CoveredInterval]
+    """A direction that was never collected is left out."""
+    waiting_for: dict[Direction, str]
+    """What the next day of a direction waits for, in words; a direction that waits for nothing is left out."""
+    records: list[NightlyRecord]
+    """The evidence about the source's records of the last days, newest first; the same for all airports."""
+    notice: str | None
+    """A sentence about an airport that is unheard; None if it is heard, or was not asked for yet."""
+
+
+class CoverageReports:
+    """A reader of the coverage reports of airports; thread-safe."""
+
+    def __init__(self, database: Database, clock: Clock, timing: CollectionTiming) -> None:
+        self._database = database
+        self._clock = clock
+        self._timing = timing
+
+    def load_report(self, user_id: UUID, icao: str) -> CoverageReport:
+        """Return the report of an airport in which the user has an interest.
+
+        Raises NoSuchAirportError, NoSuchInterestError, DatabaseUnavailableError.
+        """
+        require_airport(icao)
+        now = self._clock.now()
+        with self._database.reading() as session:
+            require_interest(session, user_id, icao)
+            schedule = load_schedule(session, self._timing, now, icao)
+            rows = {
+                row.direction: row for row in session.scalars(select(CoverageRow).where(CoverageRow.airport == icao))
+            }
+            since = find_unheard_since(session, icao)
+            covered = load_covered_intervals(session, icao)
+        waiting = {}
+        for target in schedule.targets:
+            progress = build_progress(target, rows.get(target.direction.value), since)
+            sentence = explain_waiting(progress, schedule.records, self._timing.record, now)
+            if sentence is not None:
+                waiting[target.direction] = sentence
+        notice = None if since is None else describe_unheard(icao, since)
+        return CoverageReport(covered, waiting, schedule.records.list_newest(SHOWN_DAYS), notice)

@@ -1,0 +1,170 @@
+"""The cursors of airports and directions: where coverage begins, moves on, has a gap, or waits for a first flight.
+
+Each function runs in the caller's transaction. Who holds the newest leader term calls them, one transaction at a time.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from collector.errors import ConcurrentCollectionError
+from collector.intervals import Interval, advance_corrected_until
+from collector.messages import encode_coverage_gap, encode_flights_observed
+from collector.model import OUTBOX, CoverageRow, UnheardRow
+from collector.settled.differences import find_missing
+from collector.settled.duplicates import ToldFlight
+from collector.settled.planner import ApiCall
+from collector.settled.stored_flights import load_flights_of_interval
+from collector.sources.flight import Flight
+from collector.unheard import forget_notices, notify_unheard
+from domain.interests import Direction
+
+
+def lock_cursor_for_collection(session: Session, call: ApiCall, flights: Sequence[Flight]) -> CoverageRow | None:
+    """Return the locked cursor of the call's target, unchanged since the call was planned; insert it if missing.
+
+    A new cursor covers nothing yet. If the interval begins after the cursor, the range between is published as a gap,
+    and the cursor is moved to the interval's begin, where coverage begins anew. `flights`: the answer's. None: the
+    answer has no flight, and the airport none at all so far, so nothing is covered; its people are notified. Raises
+    ConcurrentCollectionError if the cursor has changed.
+    """
+    interval = call.interval
+    cursor = session.get(CoverageRow, (interval.airport, interval.direction.value), with_for_update=True)
+    if cursor is None:
+        return _begin_coverage(session, call, flights)
+    if cursor.covered_until != call.expected_cursor:
+        raise ConcurrentCollectionError("another collector has stored this interval meanwhile")
+    if cursor.covered_until < interval.begin:
+        OUTBOX.add(
+            session, [encode_coverage_gap(interval.airport, interval.direction, cursor.covered_until, interval.begin)]
+        )
+        cursor.covered_from = cursor.covered_until = cursor.corrected_until = interval.begin
+    return cursor
+
+
+def _begin_coverage(session: Session, call: ApiCall, flights: Sequence[Flight]) -> CoverageRow | None:
+    """Insert and return the first cursor of a target: empty coverage at the instant from which its airport is heard.
+
+    That is the interval's begin, but where earlier days were asked for in vain, the first flight of the airport. None,
+    if the airport has no flight so far: the interval is stored as asked for in vain. Raises ConcurrentCollectionError.
+    """
+    interval = call.interval
+    unheard = session.get(UnheardRow, (interval.airport, interval.direction.value), with_for_update=True)
+    if (unheard.asked_until if unheard else None) != call.expected_cursor:
+        raise ConcurrentCollectionError("another collector has stored this interval meanwhile")
+    times = [flight.event_time(interval.direction) for flight in flights]
+    heard_elsewhere = session.scalars(
+        select(CoverageRow.covered_from).where(CoverageRow.airport == interval.airport)
+    ).all()
+    heard_from = min([*times, *heard_elsewhere], default=None)
+    if heard_from is None or heard_from >= interval.end:
+        _store_unheard(session, interval, unheard)
+        return None
+    begin = interval.begin if times and unheard is None else max(interval.begin, heard_from)
+    if unheard is not None:
+        session.delete(unheard)
+    cursor = _insert_cursor(session, interval.airport, interval.direction, begin)
+    _cover_other_direction(session, interval, begin)
+    return cursor
+
+
+def _store_unheard(session: Session, interval: Interval, unheard: UnheardRow | None) -> None:
+    """Store that an interval was asked for in vain, and notify the airport's people if they were not notified yet."""
+    if unheard is None:
+        unheard = UnheardRow(
+            airport=interval.airport,
+            direction=interval.direction.value,
+            since=interval.begin,
+            asked_until=interval.end,
+        )
+        session.add(unheard)
+    unheard.asked_until = interval.end
+    session.flush()
+    notify_unheard(session, interval.airport)
+
+
+def _cover_other_direction(session: Session, interval: Interval, begin: datetime) -> None:
+    """Cover the other direction of an airport that is heard from `begin` on, as far as it was asked for in vain.
+
+    Its answers had no flight, and from `begin` on that means that there was none. Notices are forgotten: the airport is
+    not unheard any more.
+    """
+    forget_notices(session, airport=interval.airport)
+    for part in Direction.BOTH.parts:
+        row = session.get(UnheardRow, (interval.airport, part.value), with_for_update=True)
+        if row is None or row.asked_until <= begin:
+            continue
+        covered_from = max(row.since, begin)
+        cursor = _insert_cursor(session, interval.airport, part, covered_from)
+        cursor.covered_until = row.asked_until
+        OUTBOX.add(session, encode_flights_observed(interval.airport, part, covered_from, row.asked_until, ()))
+        session.delete(row)
+
+
+def _insert_cursor(session: Session, airport: str, direction: Direction, begin: datetime) -> CoverageRow:
+    """Insert and return a cursor: empty coverage at `begin`.
+
+    Raises ConcurrentCollectionError if another collector has inserted one meanwhile.
+    """
+    cursor = CoverageRow(
+        airport=airport, direction=direction.value, covered_from=begin, covered_until=begin, corrected_until=begin
+    )
+    session.add(cursor)
+    try:
+        session.flush()
+    except IntegrityError:  # inserted by another collector at the same moment
+        raise ConcurrentCollectionError("another collector has just begun with this airport") from None
+    return cursor
+
+
+def lock_cursor_for_correction(session: Session, call: ApiCall) -> CoverageRow:
+    """Return the locked cursor of the call's target, whose coverage holds the interval.
+
+    Raises ConcurrentCollectionError if the interval is not covered any more, or was corrected already.
+    """
+    interval = call.interval
+    cursor = session.get(CoverageRow, (interval.airport, interval.direction.value), with_for_update=True)
+    if (
+        cursor is None
+        or not cursor.covered_from <= interval.begin < interval.end <= cursor.covered_until
+        or (cursor.corrected_until is not None and cursor.corrected_until > interval.begin)
+    ):
+        raise ConcurrentCollectionError(
+            "another collector has corrected this interval, or declared it a gap, meanwhile"
+        )
+    return cursor
+
+
+def should_repeat_correction(
+    session: Session, cursor: CoverageRow, interval: Interval, told: Sequence[ToldFlight]
+) -> bool:
+    """Return True if this is a correction's first answer and stored flights are missing from it, else False.
+
+    An incomplete answer is stored all the same, and the correction is made once more. The second answer (the cursor's
+    `incomplete_correction` is the interval's begin) stands, complete or not: the source removes some flights for good.
+    """
+    if cursor.incomplete_correction == interval.begin:
+        return False
+    return bool(find_missing(interval.direction, told, load_flights_of_interval(session, interval)))
+
+
+def advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, corrections_after: timedelta) -> None:
+    """Move the cursor to the end of the interval whose answer is stored: covered, or corrected if it is a correction.
+
+    A call that is no correction sets `covered_until`; `corrected_until` follows only if the answer came
+    `corrections_after` or more after the end of the day, late enough to need no correction, and no earlier interval
+    needs one.
+    """
+    interval = call.interval
+    corrected_until = cursor.corrected_until or cursor.covered_from
+    if call.correction:
+        cursor.corrected_until = interval.end
+    else:
+        cursor.covered_until = interval.end
+        cursor.corrected_until = advance_corrected_until(
+            corrected_until, interval.begin, interval.end, now, corrections_after
+        )
+        cursor.doubted_day = cursor.doubted_at = None

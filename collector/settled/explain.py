@@ -1,0 +1,88 @@
+"""Sentences about the evidence: what a direction of an airport waits for. Pure.
+
+They are shown at `/flights/{icao}/coverage` and `/scheduler/status`.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from collector.intervals import DAY, day_of
+from collector.model import CoverageRow
+from collector.settled.evidence import NightlyRecord, NightlyRecords, RecordTiming
+from collector.settled.planner import CollectionTarget
+from collector.settled.schedule import ASK_AGAIN_AFTER
+from collector.unheard import describe_unheard
+from domain.interests import Direction
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one direction of an airport is collected, as far as the explanation needs it."""
+
+    airport: str
+    direction: Direction
+    next_begin: datetime
+    """Begin of the next interval to collect."""
+    doubted_at: datetime | None = None
+    """Time of an answer without flights for that interval, which is not believed yet. None: no such answer."""
+    unheard_since: datetime | None = None
+    """Begin of the first day that was asked for, if the airport never had a flight. None: it is heard, or not asked."""
+
+
+def build_progress(target: CollectionTarget, row: CoverageRow | None, unheard_since: datetime | None) -> Progress:
+    """Build the progress of a target from its coverage, if it has any.
+
+    `unheard_since`: the begin of the first day that was asked for, if the airport is unheard; else None.
+    """
+    return Progress(
+        airport=target.airport,
+        direction=target.direction,
+        next_begin=target.next_begin,
+        doubted_at=row.doubted_at if row is not None and row.doubted_day == target.next_begin else None,
+        unheard_since=unheard_since,
+    )
+
+
+def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordTiming, now: datetime) -> str | None:
+    """Return what the next day of an airport and direction waits for, in one sentence; None if it waits for nothing.
+
+    It waits for nothing while the next day has not ended, and once the day's record is proven to be whole.
+    """
+    if progress.unheard_since is not None:
+        return describe_unheard(progress.airport, progress.unheard_since)
+    day = day_of(progress.next_begin)
+    if progress.doubted_at is not None:
+        return (
+            f"{_format_day(day)}: no flight, where there usually are some; "
+            f"asked again at {_format_time(progress.doubted_at + ASK_AGAIN_AFTER, now)}"
+        )
+    if day + DAY > now:
+        return None
+    unproven = records.find_unproven(day, progress.direction)
+    return None if unproven is None else _explain_record(unproven, timing, now)
+
+
+def _explain_record(record: NightlyRecord, timing: RecordTiming, now: datetime) -> str:
+    """Return in one sentence how far a record is proven that is not proven to be whole."""
+    waiting = f"waiting for the night's record of {_format_day(record.day)}"
+    if record.is_given_up(now):
+        return f"the source has not given the night's record of {_format_day(record.day)}: the day is given up as a gap"
+    if record.there_since is not None:
+        again = _format_time(record.compute_question_time(timing), now)
+        return (
+            f"the night's record of {_format_day(record.day)} is there ({record.flights} {record.direction.value} at "
+            f"{record.airport}); it counts as whole if the same is given at {again}"
+        )
+    if record.asked_at is None:
+        return f"{waiting}; first asked at {_format_time(record.compute_question_time(timing), now)}"
+    return f"{waiting}; last asked {_format_time(record.asked_at, now)}"
+
+
+def _format_day(day: datetime) -> str:
+    """Return a day as 28 Nov."""
+    return f"{day:%-d %b}"
+
+
+def _format_time(at: datetime, now: datetime) -> str:
+    """Return a time of today as 03:10, of another day as 28 Nov 03:10 (UTC)."""
+    return f"{at:%H:%M}" if day_of(at) == day_of(now) else f"{at:%-d %b %H:%M}"

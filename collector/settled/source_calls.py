@@ -1,0 +1,160 @@
+"""API calls within the credit quota: each is charged before, refunded if it fails, and checked for a wrong clock."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, Protocol
+
+import structlog
+from sqlalchemy.orm import Session
+
+from chassis.clock import Clock
+from chassis.db.database import Database
+from collector.errors import BreakerOpenError, SourceError, SourceLimitedError, WrongClockError
+from collector.intervals import Interval
+from collector.leadership.terms import Term, require_term
+from collector.settled.planner import compute_price
+from collector.settled.quota import QuotaStore
+from collector.settled.source_state import count_foreign_answer, store_clock_error, take_back_future_instants
+from collector.sources.flight import Flight
+from domain.interests import Direction
+
+log = structlog.get_logger()
+
+LARGEST_CLOCK_ERROR: Final = timedelta(hours=1)
+"""With a clock that is off by more than this, nothing of an answer is stored: what it covers would be wrong."""
+
+
+class FlightSource(Protocol):
+    """A client of the source of flights, which also holds what the source last reported besides flights.
+
+    The caller sets both attributes to None before each fetch, so that an older report is not taken for new.
+    """
+
+    remaining_credits: int | None
+    """Credits left today, as the source last reported; None: not reported since a caller last set None."""
+    clock_error: timedelta | None
+    """Time that our clock is ahead of the source's (negative: behind it), by the last answer; None: not known."""
+
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """Return all flights with an event time in [begin, end), possibly with duplicates. Raises SourceError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """The credits that were charged to the quota for one API call, and the time of the charge."""
+
+    credits: int
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The source's answer to one API call."""
+
+    flights: list[Flight]
+    charge: Charge
+    remaining_credits: int | None
+    """Credits left today, as the source reported with the answer; None: not reported."""
+
+
+def stops_collection(error: SourceError) -> bool:
+    """Return True if the next call would fail for the same reason, False if only this call's target is concerned."""
+    return isinstance(error, SourceLimitedError | BreakerOpenError | WrongClockError)
+
+
+class SourceCalls:
+    """A caller of the source that spends the quota's credits, and keeps what the source reports about itself."""
+
+    def __init__(self, database: Database, source: FlightSource, clock: Clock, quota: QuotaStore) -> None:
+        self._database = database
+        self._source = source
+        self._clock = clock
+        self._quota = quota
+
+    async def fetch(
+        self,
+        term: Term,
+        interval: Interval,
+        reserved_credits: int = 0,
+        on_charge: Callable[[Session, Charge], None] = lambda _session, _charge: None,
+    ) -> Answer | None:
+        """Charge the quota for one interval, and fetch its flights; None, at no cost, if the quota defers the call.
+
+        `reserved_credits`: credits that must be left afterwards; `on_charge` runs in the transaction of the charge.
+        Raises SourceError once the failed call is refunded, also WrongClockError for an answer that shows our clock to
+        be wrong; SupersededError, DatabaseUnavailableError.
+        """
+        charge = await asyncio.to_thread(self._charge, term, interval, reserved_credits, on_charge)
+        if charge is None:
+            return None
+        self._source.remaining_credits = self._source.clock_error = None
+        try:
+            flights = await self._source.fetch_flights(
+                interval.airport, interval.direction, interval.begin, interval.end
+            )
+        except SourceError as error:
+            await asyncio.to_thread(self._refund, charge, error)
+            raise
+        await asyncio.to_thread(self._check_clock)
+        return Answer(flights, charge, self._source.remaining_credits)
+
+    def reconcile(self, session: Session, answer: Answer, now: datetime) -> None:
+        """Store the credits that the source reported with an answer, in the caller's transaction."""
+        self._quota.reconcile_with_source(session, answer.remaining_credits, answer.charge.at, now)
+
+    def _charge(
+        self, term: Term, interval: Interval, reserved_credits: int, on_charge: Callable[[Session, Charge], None]
+    ) -> Charge | None:
+        """Charge the quota for one API call, before the call is made.
+
+        Return None, and change nothing, if the credits or a pause of the source do not allow the call now. A crash
+        after the charge may lose credits that were not used, but never spends a credit twice. Raises SupersededError,
+        DatabaseUnavailableError.
+        """
+        now = self._clock.now()
+        with self._database.transaction() as session:
+            require_term(session, term)
+            balance = self._quota.load_balance(session, now)
+            price = compute_price(interval.begin, now)
+            if balance.is_paused(now) or not balance.can_spend(price, now) or balance.left - price < reserved_credits:
+                return None
+            charge = Charge(price, now)
+            self._quota.charge(session, price, now)
+            on_charge(session, charge)
+        return charge
+
+    def _refund(self, charge: Charge, error: SourceError) -> None:
+        """Refund the charge of an API call that failed, and store the pause or the credits that the source reported.
+
+        After a SourceLimitedError the pause is stored, after any other error the reported credits, if there are any. A
+        charge of an earlier UTC day is not refunded. A foreign answer is counted. Raises DatabaseUnavailableError.
+        """
+        now = self._clock.now()
+        with self._database.transaction() as session:
+            self._quota.refund(session, charge.credits, charge.at, now)
+            count_foreign_answer(session, error, now)
+            if isinstance(error, SourceLimitedError):
+                self._quota.store_pause(session, now + timedelta(seconds=error.retry_after_s), now)
+            else:
+                self._quota.reconcile_with_source(session, self._source.remaining_credits, charge.at, now)
+
+    def _check_clock(self) -> None:
+        """Store how far our clock is off, as the last answer showed it, and take back stored instants of the future.
+
+        Instants are only taken back by a clock that agrees with the source's. Does nothing if the answer did not show
+        the source's time. Raises WrongClockError if the clock is off by more than LARGEST_CLOCK_ERROR;
+        DatabaseUnavailableError.
+        """
+        error, now = self._source.clock_error, self._clock.now()
+        if error is None:
+            return
+        agrees = abs(error) <= LARGEST_CLOCK_ERROR
+        with self._database.transaction() as session:
+            store_clock_error(session, error, now)
+            if agrees:
+                take_back_future_instants(session, now)
+        if not agrees:
+            raise WrongClockError(error)

@@ -1,0 +1,124 @@
+"""What is kept about the source itself: its clock, foreign answers; and the repair of instants of a wrong clock.
+
+Each function runs in the caller's transaction.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from collector.errors import ForeignAnswerError, SourceError
+from collector.intervals import DAY, day_of
+from collector.model import (
+    CoverageRow,
+    CreditsRow,
+    ForeignAnswerRow,
+    LastPollRow,
+    NightlyRecordRow,
+    SourceClockRow,
+    UnheardRow,
+)
+
+log = structlog.get_logger()
+
+_ROW_ID: Final = 1
+_FARTHEST_AHEAD: Final = DAY
+"""A stored instant that is farther ahead than this was stored by a wrong clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignAnswers:
+    """The number of answers of one kind that somebody else gave in the source's name."""
+
+    kind: str
+    answers: int
+    last_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ClockComparison:
+    """The last comparison of our clock with the source's."""
+
+    at: datetime
+    """By our clock."""
+    error_s: float
+    """Seconds that our clock was ahead of the source's; negative: behind it."""
+
+
+def count_foreign_answer(session: Session, error: SourceError, now: datetime) -> None:
+    """Count a foreign answer by its kind; do nothing for any other error."""
+    if not isinstance(error, ForeignAnswerError):
+        return
+    row = session.get(ForeignAnswerRow, error.kind.value, with_for_update=True)
+    if row is None:
+        row = ForeignAnswerRow(kind=error.kind.value, answers=0, last_at=now)
+        session.add(row)
+    row.answers += 1
+    row.last_at = now
+
+
+def load_foreign_answers(session: Session) -> list[ForeignAnswers]:
+    """Return the number of foreign answers of each kind, the kind of the last one first."""
+    rows = session.scalars(select(ForeignAnswerRow).order_by(ForeignAnswerRow.last_at.desc(), ForeignAnswerRow.kind))
+    return [ForeignAnswers(row.kind, row.answers, row.last_at) for row in rows]
+
+
+def store_clock_error(session: Session, error: timedelta, now: datetime) -> None:
+    """Store how far our clock is ahead of the source's."""
+    row = session.get(SourceClockRow, _ROW_ID, with_for_update=True)
+    if row is None:
+        session.add(SourceClockRow(id=_ROW_ID, compared_at=now, error_s=error.total_seconds()))
+    else:
+        row.compared_at, row.error_s = now, error.total_seconds()
+
+
+def load_clock_comparison(session: Session) -> ClockComparison | None:
+    """Return the last comparison of the clocks; None if there was none yet."""
+    row = session.get(SourceClockRow, _ROW_ID)
+    return None if row is None else ClockComparison(row.compared_at, row.error_s)
+
+
+def take_back_future_instants(session: Session, now: datetime) -> None:
+    """Take back every stored instant that is more than a day ahead of `now`, and log each.
+
+    `now` must be of a clock that agrees with the source's: then such an instant was stored by a clock that was wrong,
+    and would stop collection until that time. A cursor goes back to yesterday's midnight, the last poll and the day of
+    the quota to the present, a pause ends; evidence about days that have not come is deleted.
+    """
+    limit, yesterday = now + _FARTHEST_AHEAD, day_of(now) - DAY
+    for cursor in session.scalars(select(CoverageRow).where(CoverageRow.covered_until > limit)):
+        _log_taken_back("cursor", cursor.covered_until, cursor.airport, cursor.direction)
+        cursor.covered_from = min(cursor.covered_from, yesterday)
+        cursor.covered_until = yesterday
+        cursor.doubted_day = cursor.doubted_at = None
+    for cursor in session.scalars(select(CoverageRow).where(CoverageRow.corrected_until > CoverageRow.covered_until)):
+        cursor.corrected_until = cursor.covered_until
+    for cursor in session.scalars(select(CoverageRow).where(CoverageRow.doubted_at > limit)):
+        cursor.doubted_day = cursor.doubted_at = None
+    for unheard in session.scalars(select(UnheardRow).where(UnheardRow.asked_until > limit)):
+        _log_taken_back("unheard", unheard.asked_until, unheard.airport, unheard.direction)
+        unheard.asked_until, unheard.since = yesterday, min(unheard.since, yesterday)
+    for poll in session.scalars(select(LastPollRow).where(LastPollRow.asked_at > limit)):
+        _log_taken_back("last_poll", poll.asked_at, poll.airport, poll.direction)
+        poll.asked_at = now
+    for credit in session.scalars(select(CreditsRow)):
+        if credit.day > limit:
+            _log_taken_back("quota_day", credit.day)
+            credit.day = day_of(now)
+        if credit.paused_until is not None and credit.paused_until > limit:
+            _log_taken_back("pause", credit.paused_until)
+            credit.paused_until = None
+    session.execute(delete(NightlyRecordRow).where(NightlyRecordRow.day > limit))
+    session.execute(delete(NightlyRecordRow).where(NightlyRecordRow.asked_at > limit))
+    session.execute(delete(NightlyRecordRow).where(NightlyRecordRow.whole_since > limit))
+
+
+def _log_taken_back(what: str, instant: datetime, airport: str | None = None, direction: str | None = None) -> None:
+    """Log that an instant of the future was taken back, with the airport and direction that it belonged to, if any."""
+    log.warning(
+        "collection.future_instant_taken_back", what=what, was=instant.isoformat(), airport=airport, direction=direction
+    )

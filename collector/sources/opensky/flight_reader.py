@@ -1,0 +1,78 @@
+"""The reader of OpenSky's answers for flights: it counts and logs what is unreadable, and what others have answered."""
+
+from datetime import timedelta
+from typing import Final
+
+import httpx
+import structlog
+from pydantic import ValidationError
+
+from chassis.clock import Clock
+from chassis.metrics import Metrics
+from collector.errors import ForeignAnswer, ForeignAnswerError
+from collector.sources.flight import Flight
+from collector.sources.opensky.answers import classify_foreign_answer, parse_flight, parse_rows
+
+log = structlog.get_logger()
+
+_LOG_INTERVAL: Final = timedelta(days=1)
+"""A dropped field is logged at most once in this period of elapsed time."""
+
+
+class FlightReader:
+    """The reader of answers, with the metrics of what it has left out."""
+
+    def __init__(self, clock: Clock, metrics: Metrics) -> None:
+        self._clock = clock
+        self._malformed = metrics.counter("opensky_malformed_flights_total", "Flights left out as malformed").labels()
+        self._dropped = metrics.counter(
+            "opensky_dropped_fields_total", "Unreadable fields dropped from flights that count all the same", "field"
+        )
+        self._dropped_logged_at: dict[str, timedelta] = {}
+        """By field, the elapsed time of the last log entry."""
+        self._foreign = metrics.counter(
+            "opensky_foreign_answers_total", "Answers in the source's name that were not its own", "kind"
+        )
+        for kind in ForeignAnswer:
+            self._foreign.labels(kind=kind.value)  # 0 from the start, so that the first one is an increase
+
+    def read_flights(self, answer: httpx.Response) -> list[Flight]:
+        """Return the flights of an answer with status 200, in the order of the rows.
+
+        Rows without identity are left out, counted and logged. Unreadable fields that do not make a flight are dropped
+        from it, counted by field, and logged once a day each. Raises ForeignAnswerError if the body is no list, or if
+        there are rows and none has an identity: that is not a day without flights.
+        """
+        rows = parse_rows(answer)
+        if rows is None:
+            raise self.count_foreign_answer(answer, classify_foreign_answer(answer))
+        flights: list[Flight] = []
+        faults: set[str] = set()
+        for row in rows:
+            try:
+                flight, dropped = parse_flight(row)
+            except ValidationError as error:
+                self._malformed.inc()
+                faults |= {".".join(map(str, fault["loc"])) or fault["msg"] for fault in error.errors()}
+                continue
+            flights.append(flight)
+            for field in dropped:
+                self._count_dropped(field)
+        if len(flights) < len(rows):
+            log.warning("opensky.malformed_flights", left_out=len(rows) - len(flights), faults=sorted(faults))
+        if rows and not flights:
+            raise self.count_foreign_answer(answer, ForeignAnswer.NO_IDENTITY)
+        return flights
+
+    def count_foreign_answer(self, answer: httpx.Response, kind: ForeignAnswer) -> ForeignAnswerError:
+        """Count an answer that is not the source's by its kind, and return the error for the caller to raise."""
+        self._foreign.labels(kind=kind.value).inc()
+        return ForeignAnswerError(kind, answer.status_code)
+
+    def _count_dropped(self, field: str) -> None:
+        """Count a field that was dropped from a flight, and log the field if it was not logged in the last day."""
+        self._dropped.labels(field=field).inc()
+        logged_at, elapsed = self._dropped_logged_at.get(field), self._clock.elapsed()
+        if logged_at is None or elapsed - logged_at >= _LOG_INTERVAL:
+            self._dropped_logged_at[field] = elapsed
+            log.warning("opensky.field_dropped", field=field)

@@ -1,0 +1,33 @@
+"""Notices: what people are told besides alerts."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID, uuid5
+
+_NAMESPACE = UUID("b7e9c1d4-2f35-5a68-9c0e-7d41a8f2036b")
+"""The namespace of notice ids (UUIDv5)."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnheardNotice:
+    """A statement to one user with an interest at an airport: the source has given no flight of it since a day."""
+
+    notice_id: UUID
+    user_id: UUID
+    airport: str
+    """ICAO code."""
+    since: datetime
+    """The begin of the first day that was asked, UTC."""
+
+
+def compute_notice_id(user_id: UUID, airport: str, since: datetime) -> UUID:
+    """Return the id of an UnheardNotice (UUIDv5, RFC 9562): equal arguments always give the same id.
+
+    Another user, airport or time gives another id. The time zone of `since` does not matter.
+    """
+    return uuid5(_NAMESPACE, f"{user_id}|{airport}|{since.astimezone(UTC).isoformat()}")
+
+
+def build_unheard_notice(user_id: UUID, airport: str, since: datetime) -> UnheardNotice:
+    """Return the notice to a user that the source has given no flight of an airport since the day that begins then."""
+    return UnheardNotice(compute_notice_id(user_id, airport, since), user_id, airport, since)

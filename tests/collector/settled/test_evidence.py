@@ -1,0 +1,181 @@
+"""Tests of the evidence of the source's records: nothing counts as recorded that no answer proves."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, strategies as st
+
+from collector.intervals import DAY
+from collector.settled.evidence import (
+    GIVE_UP_AFTER,
+    EvidenceCall,
+    NightlyRecord,
+    NightlyRecords,
+    RecordTiming,
+    choose_candidates,
+    list_days,
+    list_evidence_calls,
+)
+from collector.sources.flight import Flight
+from domain.interests import Direction
+from tests.fakes.nightly_source import build_flight
+
+D12 = datetime(2013, 2, 12, tzinfo=UTC)
+"""The day of most examples; it ends at END."""
+END = D12 + DAY
+HOUR = timedelta(hours=1)
+SETTLE = 3 * HOUR
+TIMING = RecordTiming(asked_after=HOUR, settle_time=SETTLE)
+EVENING = [build_flight(END - timedelta(minutes=10 * number), 5, number) for number in range(1, 6)]
+ARRIVALS, DEPARTURES = Direction.ARRIVALS, Direction.DEPARTURES
+
+
+def answered(*answers: tuple[float, str, list[Flight]], direction: Direction = ARRIVALS) -> NightlyRecord:
+    """Return the record of the day after these answers: hours after its end, airport, flights."""
+    record = NightlyRecord(D12, direction)
+    for hours, airport, flights in answers:
+        record = record.after_answer(airport, flights, END + hours * HOUR, SETTLE)
+    return record
+
+
+def test_a_record_is_whole_when_the_same_flights_are_given_after_the_settle_time() -> None:
+    """The first answer with flights shows that it is there; the same one, three hours later, that it is whole."""
+    there = answered((1, "EDDF", []), (3, "EDDF", EVENING))
+    assert (there.airport, there.flights, there.there_since, there.whole_since) == ("EDDF", 5, END + 3 * HOUR, None)
+    assert answered((3, "EDDF", EVENING), (5.9, "EDDF", EVENING)).whole_since is None
+    assert answered((3, "EDDF", EVENING), (6, "EDDF", EVENING[::-1])).whole_since == END + 6 * HOUR
+
+
+@pytest.mark.parametrize("second", [EVENING[:4], [*EVENING, build_flight(END - HOUR, 1, 9)], []])
+def test_another_answer_begins_a_new_wait(second: list[Flight]) -> None:
+    """A second part adds flights; a record that was taken back has none."""
+    record = answered((3, "EDDF", EVENING), (6, "EDDF", second))
+    assert record.whole_since is None
+    assert record.there_since == (END + 6 * HOUR if second else None)
+    assert answered((3, "EDDF", EVENING), (6, "EDDF", second), (8, "EDDF", second)).whole_since is None
+
+
+def test_a_longer_flight_is_another_answer() -> None:
+    """A flight that was still in the air in the first answer is not settled."""
+    longer = [build_flight(END - HOUR, 30, 1)]
+    assert answered((3, "EDDF", [build_flight(END - HOUR, 20, 1)]), (6, "EDDF", longer)).whole_since is None
+
+
+def test_a_whole_record_does_not_change() -> None:
+    """What was published on its evidence stands; corrections find later flights."""
+    whole = answered((3, "EDDF", EVENING), (6, "EDDF", EVENING))
+    assert whole.after_answer("EDDF", [], END + 9 * HOUR, SETTLE) == whole
+
+
+ANSWERS = st.lists(
+    st.tuples(
+        st.floats(0, 200), st.sampled_from(["EDDF", "KATL"]), st.sampled_from([[], EVENING, EVENING[:2], EVENING[2:]])
+    ),
+    max_size=12,
+)
+
+
+@given(ANSWERS)
+def test_whole_means_two_equal_answers_of_one_airport_apart_and_none_else_between(
+    answers: list[tuple[float, str, list[Flight]]],
+) -> None:
+    """A brute-force look at the answers finds the same: the first answer that ends such a run proves it."""
+    ordered = sorted(answers, key=lambda answer: answer[0])
+    proven = None
+    for number, (hours, airport, flights) in enumerate(ordered):
+        run = number
+        while run and ordered[run - 1][1:] == (airport, flights):
+            run -= 1
+        if flights and END + hours * HOUR - (END + ordered[run][0] * HOUR) >= SETTLE:
+            proven = END + hours * HOUR
+            break
+    assert answered(*ordered).whole_since == proven
+
+
+def test_questions_come_hourly_and_less_often_when_they_are_expensive() -> None:
+    """Not before an hour after midnight; hourly up to 18 hours after it, then every six hours, then daily."""
+    record = NightlyRecord(D12, ARRIVALS)
+    assert record.compute_question_time(TIMING) == END + HOUR
+    for hours, pause in ((1, 1), (17.5, 1), (18, 6), (71, 6), (72, 24), (150, 24)):
+        asked = answered((hours, "EDDF", []))
+        assert asked.compute_question_time(TIMING) == END + (hours + pause) * HOUR
+
+
+def test_a_record_that_is_there_is_asked_for_after_the_settle_time() -> None:
+    """Then hourly, should the question have failed; and the same airport is asked."""
+    assert answered((3, "EDDF", EVENING)).compute_question_time(TIMING) == END + 6 * HOUR
+    (call,) = list_due({}, answered((3, "EDDF", EVENING)), hours=6)
+    assert (call.airport, call.interval.begin, call.interval.end) == ("EDDF", END - 6 * HOUR, END)
+
+
+def list_due(
+    pending: dict[Direction, list[datetime]],
+    *records: NightlyRecord,
+    hours: float = 12,
+    beacons: str = "EDDF KATL RJTT",
+) -> list[EvidenceCall]:
+    """Return the questions that are due so many hours after the day's end, if its arrivals are awaited."""
+    candidates = {part: choose_candidates(None, [], beacons.split()) for part in (ARRIVALS, DEPARTURES)}
+    wanted = pending or {ARRIVALS: [D12]}
+    return list_evidence_calls(NightlyRecords(records), wanted, candidates, END + hours * HOUR, TIMING)
+
+
+def test_departures_are_asked_for_once_the_arrivals_are_there() -> None:
+    """Departures that the source may give before its nightly batch are no evidence of that batch."""
+    both = {ARRIVALS: [D12], DEPARTURES: [D12]}
+    assert [call.record.direction for call in list_due(both)] == [ARRIVALS]
+    assert [call.record.direction for call in list_due({DEPARTURES: [D12]})] == [ARRIVALS]
+    there = answered((10, "EDDF", EVENING))
+    assert [call.record.direction for call in list_due(both, there)] == [DEPARTURES]
+
+
+def test_an_unfinished_day_is_not_asked_for() -> None:
+    """Its record cannot be there."""
+    assert list_due({ARRIVALS: [D12]}, hours=-1) == []
+
+
+def test_silent_candidates_take_turns() -> None:
+    """Every other question goes to the first candidate, the others in turn."""
+    asked = []
+    record = NightlyRecord(D12, ARRIVALS)
+    for hours in range(1, 9):
+        (call,) = list_due({}, record, hours=hours)
+        asked.append(call.airport)
+        record = record.after_answer(call.airport, [], END + hours * HOUR, SETTLE)
+    assert asked == ["EDDF", "KATL", "EDDF", "RJTT", "EDDF", "KATL", "EDDF", "RJTT"]
+    assert [list_due({}, beacons=only)[0].airport for only in ("LICC",)] == ["LICC"]
+
+
+def test_candidates_are_named_once_and_the_last_airport_with_evidence_comes_first() -> None:
+    """Two watched airports are enough."""
+    assert choose_candidates("KATL", ["LICC", "KATL", "KJFK"], ["EDDF", "KATL"]) == ["KATL", "LICC", "EDDF"]
+
+
+def test_departures_of_a_day_are_recorded_only_with_its_arrivals() -> None:
+    """Either alone proves nothing about departures; arrivals need no departures."""
+    whole = [answered((3, "EDDF", EVENING), (6, "EDDF", EVENING), direction=part) for part in (ARRIVALS, DEPARTURES)]
+    assert [NightlyRecords(whole[:1]).is_whole(D12, part) for part in (ARRIVALS, DEPARTURES)] == [True, False]
+    assert [NightlyRecords(whole[1:]).is_whole(D12, part) for part in (ARRIVALS, DEPARTURES)] == [False, False]
+    assert [NightlyRecords(whole).is_whole(D12, part) for part in (ARRIVALS, DEPARTURES)] == [True, True]
+
+
+def test_a_day_is_given_up_a_week_after_its_end() -> None:
+    """But only if it was asked for a few times, and never if its record is there."""
+    late = END + GIVE_UP_AFTER
+    silent = answered((1, "EDDF", []), (2, "KATL", []), (3, "EDDF", []))
+    assert silent.is_given_up(late)
+    assert not silent.is_given_up(late - timedelta(seconds=1))
+    assert not answered((1, "EDDF", []), (2, "KATL", [])).is_given_up(late)
+    assert not answered(*[(hours, "EDDF", []) for hours in range(5)], (6, "EDDF", EVENING)).is_given_up(late)
+    records = NightlyRecords([silent])
+    assert records.is_given_up(D12, DEPARTURES, late)
+    assert not records.is_given_up(D12 + DAY, ARRIVALS, late + 9 * DAY)
+
+
+@given(st.datetimes(datetime(2013, 1, 1), datetime(2013, 3, 1), timezones=st.just(UTC)), st.floats(0, 200))
+def test_the_days_of_a_range_are_those_that_it_touches(begin: datetime, hours: float) -> None:
+    """An empty range touches none."""
+    end = begin + hours * HOUR
+    days = list_days(begin, end)
+    all_days = [datetime(2013, 1, 1, tzinfo=UTC) + number * DAY for number in range(80)]
+    assert days == [day for day in all_days if day < end and begin < day + DAY]
