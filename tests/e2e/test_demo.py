@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from local.ports import HOST
+from local.ports import HOST, Ports
 from tests.e2e.demo_process import PORTS, read_output, run_demo
 from tests.local.demo.blizzard import BOS, JFK, parse_alerts
 from tests.ports import free_ports
