@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from collector.messages import encode_airport_unheard
 from collector.model import OUTBOX, CoverageRow, InterestRow, UnheardNoticeRow, UnheardRow
+from domain.interests import Direction
 
 
 def find_unheard_since(session: Session, airport: str) -> datetime | None:
@@ -26,16 +27,24 @@ def find_unheard_since(session: Session, airport: str) -> datetime | None:
 def notify_unheard(session: Session, airport: str) -> None:
     """Add a notice to the outbox for each person with an interest in an unheard airport who has none yet.
 
-    Does nothing if the airport is heard, or was not asked yet.
+    Does nothing if the airport is heard, or if a direction that an interest there is about was not asked for yet: its
+    flights may show that the airport is heard.
     """
     since = find_unheard_since(session, airport)
-    if since is None:
+    if since is None or not _is_asked_in_every_direction(session, airport):
         return
     people = set(session.scalars(select(InterestRow.user_id).where(InterestRow.airport == airport)))
     notified = set(session.scalars(select(UnheardNoticeRow.user_id).where(UnheardNoticeRow.airport == airport)))
     for user_id in sorted(people - notified):
         session.add(UnheardNoticeRow(airport=airport, user_id=user_id))
         OUTBOX.add(session, [encode_airport_unheard(user_id, airport, since)])
+
+
+def _is_asked_in_every_direction(session: Session, airport: str) -> bool:
+    """Return True if each direction that the airport's interests are about was asked for in vain, else False."""
+    watched = session.scalars(select(InterestRow.direction).where(InterestRow.airport == airport).distinct())
+    asked = set(session.scalars(select(UnheardRow.direction).where(UnheardRow.airport == airport)))
+    return all(part.value in asked for each in watched for part in Direction(each).parts)
 
 
 def forget_notices(session: Session, *, airport: str | None = None, user_id: UUID | None = None) -> None:

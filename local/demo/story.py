@@ -301,17 +301,15 @@ def build_interest_body(interest: Interest) -> dict[str, object]:
 
 
 def describe_record(plan: StoryPlan, unheard: Collection[str]) -> list[str]:
-    """Return in words what is special about the replay's record in this run: one sentence for each; [] if nothing is.
+    """Return in words when the replay's record of each day comes in this run, and what it lacks: one line for each.
 
     `unheard`: the airports of the interests of which no flight is ever recorded.
     """
     schedule = plan.schedule
-    lines = []
+    times = encode_time(schedule.record_after)
     if schedule.second_part_after is not None:
-        first, second = schedule.record_after, schedule.record_after + schedule.second_part_after
-        lines.append(
-            f"The record of each day comes in two parts, at {encode_time(first)} and {encode_time(second)} UTC"
-        )
+        times += f" and, the other half of it, at {encode_time(schedule.record_after + schedule.second_part_after)}"
+    lines = [f"The source records the flights of each day in the night after it, at {times} UTC"]
     lines += [f"The record of {day:%-d %B} comes a day late" for day in sorted(schedule.late_days)]
     lines += [
         f"The record of {day:%-d %B} never comes: the day becomes a gap, a week after its end"
