@@ -78,6 +78,25 @@ def test_the_query_finds_every_stored_flight_that_is_told(service: Service, dire
         assert each.event_time == published[each.icao24, each.first_seen].event_time(direction)
 
 
+@BOTH
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        pytest.param(row(0, 0), row(10, 10), id="the same event, ten minutes apart"),
+        pytest.param(row(0, 24 * 60), row(24 * 60 - 1, 24 * 60 - 1), id="a position at the end of the longest flight"),
+        pytest.param(row(0, 24 * 60), row(1, 1), id="a position at the begin of the longest flight"),
+    ],
+)
+def test_the_query_reaches_as_far_as_the_rule(
+    service: Service, direction: Direction, one: Flight, other: Flight
+) -> None:
+    """Either row is found by the other one, alone in its answer."""
+    service.cover(direction, YESTERDAY, TODAY)
+    swapped = [each.model_copy(update={"icao24": "000002"}) for each in (other, one)]
+    for stored, told in ([one, other], swapped):
+        assert (store_answer(service, direction, [stored]), store_answer(service, direction, [told])) == (1, 0)
+
+
 @contextmanager
 def recorded_queries(service: Service) -> Iterator[list[str]]:
     """Yield the list to which the SQL of each query on the database is appended in this context."""
