@@ -24,7 +24,7 @@ from collector.errors import (
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
-from collector.unheard import explain_unheard, find_unheard_since, forget_notices, notify_unheard
+from collector.unheard import delete_notice_marks, explain_unheard, find_unheard_since, notify_unheard
 from domain.airports import describe_unknown_code, find_airport
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
@@ -101,9 +101,9 @@ class InterestStore:
     def _set_in_transaction(self, user_id: UUID, request: InterestRequest) -> tuple[Interest, bool]:
         """Create the interest as version 1, or store a request that differs as its next version, in one transaction.
 
-        A new interest also requests a collection of its airport. Adds the events to the outbox that `set` describes,
-        and returns what `set` returns. Raises InterestError, and IntegrityError if another transaction has just
-        inserted the same interest.
+        A new interest also requests a collection of its airport, and notifies the user if it is unheard. Adds the
+        events to the outbox that `set` describes, and returns what `set` returns. Raises InterestError, and
+        IntegrityError if another transaction has just inserted the same interest.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
@@ -157,7 +157,10 @@ class InterestStore:
             return row.value()
 
     def find_notice(self, airport: str) -> str | None:
-        """Return a sentence about an airport of which the source never gave a flight; None if it is heard."""
+        """Return the statement that an airport is unheard; None if it is heard, or was not asked for yet.
+
+        Raises DatabaseUnavailableError.
+        """
         with self._database.reading() as session:
             since = find_unheard_since(session, airport)
         return None if since is None else explain_unheard(airport, since)
@@ -203,35 +206,36 @@ class InterestStore:
     def remove_all(self, user_id: UUID, is_caller_waiting: Callable[[], bool] = lambda: True) -> int:
         """Delete all interests of a user, in one transaction, and return how many were deleted. Idempotent.
 
-        Adds a tombstone for each to the outbox. Deletes nothing if the caller has stopped waiting before the commit,
-        for the caller takes the request for failed: raises CallerGoneError then. Raises ContendedError.
+        Adds a tombstone for each to the outbox, and deletes the marks that the user was notified. Deletes nothing if
+        the caller has stopped waiting before the commit, for the caller takes the request for failed: raises
+        CallerGoneError then. Raises ContendedError.
         """
         return _retry_if_contended(
             lambda: self._remove_matching(
-                InterestRow.user_id == user_id, forgotten_user=user_id, is_caller_waiting=is_caller_waiting
+                InterestRow.user_id == user_id, deleted_user=user_id, is_caller_waiting=is_caller_waiting
             )
         )
 
     def _remove_matching(
         self,
         *conditions: ColumnElement[bool],
-        forgotten_user: UUID | None = None,
+        deleted_user: UUID | None = None,
         is_caller_waiting: Callable[[], bool] = lambda: True,
     ) -> int:
         """Delete the interests that match all conditions, in one transaction, and return how many were deleted.
 
-        Locks them in the order of their ids, and adds a tombstone for each to the outbox. `forgotten_user`: a user of
-        whom nothing else is kept either. An interest that another
-        transaction removes first is not counted. Raises CallerGoneError, and deletes nothing, if the caller has stopped
-        waiting before the commit.
+        Locks them in the order of their ids, and adds a tombstone for each to the outbox. `deleted_user`: also
+        delete the marks that this user was notified of unheard airports. An interest that another transaction removes
+        first is not counted. Raises CallerGoneError, and deletes nothing, if the caller has stopped waiting before the
+        commit.
         """
         with self._database.transaction() as session:
             ids = session.scalars(select(InterestRow.interest_id).where(*conditions)).all()
             rows = [row for each in sorted(ids) if (row := _load_and_lock_row(session, each)) is not None]
             for row in rows:
                 _delete_row_and_add_tombstone(session, row)
-            if forgotten_user is not None:
-                forget_notices(session, user_id=forgotten_user)
+            if deleted_user is not None:
+                delete_notice_marks(session, user_id=deleted_user)
             session.flush()
             if not is_caller_waiting():
                 raise CallerGoneError("The deadline has passed; nothing was removed.")

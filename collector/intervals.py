@@ -45,9 +45,9 @@ def compute_available_until(next_begin: datetime, is_recorded: Callable[[datetim
 
 
 def skip_missing_days(next_begin: datetime, is_missing: Callable[[datetime], bool]) -> datetime:
-    """Return the first instant from `next_begin` on whose day the source may still give.
+    """Return the first instant from `next_begin` on whose day is not given up.
 
-    `is_missing`: True for the midnight of a day that was given up. The days between become a gap.
+    `is_missing`: True for the midnight of a day whose record is given up. The days that are skipped become a gap.
     """
     while is_missing(day_of(next_begin)):
         next_begin = day_of(next_begin) + DAY

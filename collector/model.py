@@ -79,13 +79,13 @@ class CoverageRow(Base):
     covered_from: Mapped[datetime] = mapped_column(UtcDateTime)
     covered_until: Mapped[datetime] = mapped_column(UtcDateTime)
     corrected_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Flights before this time need no correction: collected twice, or late enough the first time. None: no flight."""
+    """Flights before this time need no correction: collected twice, or late enough once. None: as `covered_from`."""
     incomplete_correction: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Begin of the last correction whose answer lacked stored flights: that correction is made once more."""
     doubted_day: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Begin of an interval whose answer had no flight although the airport usually has some: it is asked for again."""
+    """Begin of an interval whose answer is doubted: it had no flight, but the airport usually has some."""
     doubted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
-    """Time of that answer. None: no answer is doubted."""
+    """Time of the first such answer; some time later the interval is asked for again. None: no answer is doubted."""
 
 
 class FlightRow(Base):
@@ -141,7 +141,7 @@ class CreditsRow(Base):
     paused_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """The source accepts no API call before this time. None: there was no pause yet."""
     live_spent: Mapped[int] = mapped_column(server_default="0", default=0)
-    """Those of the spent credits that were spent on departures of the day itself."""
+    """The part of `spent` for departures of the day itself."""
 
 
 class NightlyRecordRow(Base):
@@ -162,7 +162,10 @@ class NightlyRecordRow(Base):
 
 
 class UnheardRow(Base):
-    """An airport and direction that was asked for and never had a flight, at an airport that has no coverage at all."""
+    """An airport and direction without coverage that was asked for: no flight was in the answers.
+
+    The airport is unheard unless its other direction has coverage; see `collector.unheard`.
+    """
 
     __tablename__ = "unheard"
     __table_args__ = TABLE_OPTIONS
@@ -176,7 +179,7 @@ class UnheardRow(Base):
 
 
 class UnheardNoticeRow(Base):
-    """A person who was notified that an airport is unheard; deleted once the airport is heard."""
+    """The mark that a user was notified of an unheard airport; deleted once the airport is heard."""
 
     __tablename__ = "unheard_notices"
     __table_args__ = TABLE_OPTIONS
@@ -186,7 +189,7 @@ class UnheardNoticeRow(Base):
 
 
 class ForeignAnswerRow(Base):
-    """The number of answers of one kind that somebody else gave in the source's name, such as a proxy."""
+    """The number of foreign answers of one kind: answers in the source's name by somebody else, such as a proxy."""
 
     __tablename__ = "foreign_answers"
     __table_args__ = TABLE_OPTIONS

@@ -38,7 +38,7 @@ class FlightRetention:
 
         Deletes in transactions of at most CHUNK flights, and logs the number if there were any. The cursor of
         the airport and direction is kept: it marks where the gap begins if a new interest comes. Deletes nothing while
-        the clock may be wrong. Raises DatabaseUnavailableError.
+        the clock may be wrong (`may_trust_clock`). Raises DatabaseUnavailableError.
         """
         with self._database.reading() as session:
             if not may_trust_clock(session, self._clock.now()):

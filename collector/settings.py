@@ -77,11 +77,11 @@ class CollectorSettings(DatabaseSettings):
 
     poll_interval: timedelta = Field(default=timedelta(hours=1), ge=timedelta(minutes=1))
     record_asked_after: timedelta = Field(default=timedelta(hours=1), ge=timedelta(0), le=timedelta(hours=12))
-    """Time after midnight (UTC) before which the source's record of the day that has ended is not asked for."""
+    """Time after midnight (UTC) at which the collector begins to ask for the record of the day that has ended."""
     settle_time: timedelta = Field(default=timedelta(hours=3), ge=timedelta(minutes=10), le=timedelta(days=2))
-    """Time after which an airport with flights is asked again: the same answer proves that the record is whole."""
+    """Time after which an evidence call is repeated: the same flights then prove that the record is whole."""
     beacon_airports: Beacons = DEFAULT_BEACONS
-    """ICAO codes, separated by commas: large airports that are asked about a record if no watched one has flights."""
+    """ICAO codes, separated by commas: large airports for evidence calls, if no airport with interests has flights."""
     live_departures_credits: int = Field(default=0, ge=0, le=1_000_000_000)
     """Credits per UTC day that may be spent on departures of today, which the source may or may not give; 0: none."""
     corrections_after: timedelta = Field(default=timedelta(days=2), ge=timedelta(0), le=timedelta(days=14))

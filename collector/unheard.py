@@ -1,4 +1,4 @@
-"""Airports of which the source never gave a flight: nothing is covered there, and their people are notified once.
+"""Unheard airports, of which the source never gave a flight: they are not covered, and their users are notified once.
 
 Each function runs in the caller's transaction.
 """
@@ -16,10 +16,10 @@ from domain.notices import describe_unheard
 
 
 def find_unheard_since(session: Session, airport: str) -> datetime | None:
-    """Return the begin of the first day that was asked for at an unheard airport; None if it is heard, or not asked.
+    """Return the begin of the first day that was asked for at an unheard airport; None if the airport is not unheard.
 
-    Unheard: neither direction has any coverage, and each direction that an interest is about was asked for in vain. One
-    that was not asked for yet may show that the airport is heard.
+    Unheard: neither direction has any coverage, and each direction that an interest is about was asked for and had no
+    flight. While one of these was not asked for yet, the airport may still be heard.
     """
     if session.scalar(select(CoverageRow.airport).where(CoverageRow.airport == airport).limit(1)) is not None:
         return None
@@ -33,22 +33,25 @@ def find_unheard_since(session: Session, airport: str) -> datetime | None:
 
 
 def notify_unheard(session: Session, airport: str) -> None:
-    """Add a notice to the outbox for each person with an interest in an unheard airport who has none yet.
+    """Add a notice to the outbox for each user with an interest in an unheard airport who was not notified yet.
 
-    Does nothing if the airport is heard, or was not asked for yet.
+    Marks these users as notified. Does nothing if the airport is heard, or was not asked for yet.
     """
     since = find_unheard_since(session, airport)
     if since is None:
         return
-    people = set(session.scalars(select(InterestRow.user_id).where(InterestRow.airport == airport)))
+    users = set(session.scalars(select(InterestRow.user_id).where(InterestRow.airport == airport)))
     notified = set(session.scalars(select(UnheardNoticeRow.user_id).where(UnheardNoticeRow.airport == airport)))
-    for user_id in sorted(people - notified):
+    for user_id in sorted(users - notified):
         session.add(UnheardNoticeRow(airport=airport, user_id=user_id))
         OUTBOX.add(session, [encode_airport_unheard(user_id, airport, since)])
 
 
-def forget_notices(session: Session, *, airport: str | None = None, user_id: UUID | None = None) -> None:
-    """Delete the marks that people were notified: of an airport that is heard now, or of a person who is deleted."""
+def delete_notice_marks(session: Session, *, airport: str | None = None, user_id: UUID | None = None) -> None:
+    """Delete the marks of notified users: of an airport that is heard now, or of a user who is deleted.
+
+    One of `airport` and `user_id` must be given: without both, all marks are deleted.
+    """
     query = delete(UnheardNoticeRow)
     if airport is not None:
         query = query.where(UnheardNoticeRow.airport == airport)
@@ -58,5 +61,5 @@ def forget_notices(session: Session, *, airport: str | None = None, user_id: UUI
 
 
 def explain_unheard(airport: str, since: datetime) -> str:
-    """Return in two sentences that an airport is unheard since a day, and what that means for an interest there."""
+    """Return the statement that an airport is unheard since a day, and what that means for interests: two sentences."""
     return f"{describe_unheard(airport, since)} Nothing is said about its traffic until flights are reported."

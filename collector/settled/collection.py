@@ -81,16 +81,17 @@ class FlightCollector:
     async def collect(self, term: Term, airport: str | None = None) -> None:
         """Collect all intervals that are due and that the credits allow, of one airport or of all (None).
 
-        First asks the questions about records that are due, which may make more intervals due. If the source or the
-        database is unavailable, that is logged, and the missing intervals stay due. If one interval fails, later
-        intervals of the same airport and direction are skipped, other ones are not. If the credits are used up for now,
-        the source requires a pause, the circuit breaker is open, or our clock is wrong, the rest stays due. Raises
+        Also makes the evidence calls that are due: those at the price of recent flights first, the others last; their
+        answers may make more intervals due. Polls departures of today at the end. If the source or the database is
+        unavailable, that is logged, and the missing intervals stay due. If one interval fails, later intervals of the
+        same airport and direction are skipped, other ones are not. If the credits are used up for now, the source
+        requires a pause, the circuit breaker is open, or our clock is wrong, the rest stays due. Raises
         SupersededError.
         """
         try:
-            await self._watch.ask_about_recent_days(term)
+            await self._watch.check_recent_records(term)
             await self._collect_due(term, airport)
-            if await self._watch.ask_about_old_days(term):
+            if await self._watch.check_old_records(term):
                 await self._collect_due(term, airport)
             await self._poll_departures_of_today(term, airport)
         except DatabaseUnavailableError:
@@ -101,10 +102,10 @@ class FlightCollector:
     async def _collect_due(self, term: Term, airport: str | None) -> None:
         """Make the API calls that are due in order, and stop at the first that the quota defers.
 
-        After a failure (SourceError, ConcurrentCollectionError), which is logged, and after an answer that does not
-        move the cursor, the target's later calls are skipped. If the quota defers a call that is no correction, the
-        number of remaining calls is logged. Raises SourceError if the next call would fail as well, SupersededError,
-        DatabaseUnavailableError.
+        After a failure (SourceError, ConcurrentCollectionError), which is logged, and after an answer that is not
+        confirmed or covers nothing, the target's later calls are skipped. If the quota defers a call that is no
+        correction, the number of remaining calls is logged. Raises SourceError if the next call would fail as well,
+        SupersededError, DatabaseUnavailableError.
         """
         calls = await asyncio.to_thread(self._load_due_calls, airport)
         skipped: set[tuple[str, Direction]] = set()
@@ -162,7 +163,7 @@ class FlightCollector:
     def _store_answer(self, term: Term, call: ApiCall, answer: Answer) -> bool:
         """Store new and changed flights, advance the cursor and add the events to the outbox, in one transaction.
 
-        Return False if the answer does not move the cursor: the airport is unheard so far, or its empty day is doubted.
+        Return False if nothing is covered, because the airport is still unheard or its empty day is doubted; else True.
         Only new flights are published; if there are none, a call that is no correction still publishes that its
         interval is covered. A correction whose answer lacks stored flights does not advance the cursor but marks the
         interval, for one more correction. The same transaction stores the credits that the source reported. Counts the
@@ -173,23 +174,23 @@ class FlightCollector:
         with self._seconds.time(), self._database.transaction() as session:
             require_term(session, term)
             self._calls.reconcile(session, answer, now)
-            told = merge_duplicates(direction, answer.flights)
+            reported = merge_duplicates(direction, answer.flights)
             if call.correction:
                 cursor: CoverageRow | None = lock_cursor_for_correction(session, call)
             else:
-                cursor = lock_cursor_for_collection(session, call, [each.flight for each in told])
+                cursor = lock_cursor_for_collection(session, call, [each.flight for each in reported])
             if cursor is None:
                 return False
-            if not told and not call.correction and doubt_empty_day(session, cursor, interval, now):
+            if not reported and not call.correction and doubt_empty_day(session, cursor, interval, now):
                 log.warning("collection.empty_day_doubted", airport=interval.airport, day=f"{interval.begin:%F}")
                 return False
-            diff = compare_with_stored(direction, told, load_stored_flights(session, interval, told))
+            diff = compare_with_stored(direction, reported, load_stored_flights(session, interval, reported))
             insert_flights(session, interval, diff.new)
             update_flights(session, diff.changed)
             if diff.new or not call.correction:
                 begin = interval.begin if call.correction else cursor.covered_until
                 OUTBOX.add(session, encode_flights_observed(interval.airport, direction, begin, interval.end, diff.new))
-            if call.correction and should_repeat_correction(session, cursor, interval, told):
+            if call.correction and should_repeat_correction(session, cursor, interval, reported):
                 cursor.incomplete_correction = interval.begin
             else:
                 advance_cursor(cursor, call, now, self._timing.corrections_after)
@@ -200,8 +201,9 @@ class FlightCollector:
     async def _poll_departures_of_today(self, term: Term, airport: str | None) -> None:
         """Poll the departures of today, as far as the credits for that allow, and publish the new ones as partial.
 
-        They cover nothing: the night's record has the last word. Only targets that are collected up to today are
-        polled. Raises SourceError if the next call would fail as well, SupersededError, DatabaseUnavailableError.
+        They add no coverage: that comes only from the record of the night. Only targets that are covered up to the
+        begin of today are polled. Raises SourceError if the next call would fail as well, SupersededError,
+        DatabaseUnavailableError.
         """
         now = self._clock.now()
         if not self._live_credits:
@@ -233,12 +235,13 @@ class FlightCollector:
             return self._quota.load_live_spent(session, now)
 
     def _charge_live(self, session: Session, charge: Charge) -> None:
+        """Count the credits of a charge as spent on departures of today, in the transaction of the charge."""
         self._quota.charge_live(session, charge.credits, charge.at)
 
     def _store_departures_of_today(self, term: Term, interval: Interval, answer: Answer) -> None:
-        """Store and publish the new departures of an answer, in one transaction; coverage stays as it is.
+        """Store and publish the new departures of an answer, in one transaction; the coverage does not change.
 
-        Stores nothing if the coverage has moved meanwhile. Raises SupersededError, DatabaseUnavailableError.
+        Stores nothing if the coverage has advanced meanwhile. Raises SupersededError, DatabaseUnavailableError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
@@ -247,8 +250,10 @@ class FlightCollector:
             cursor = session.get(CoverageRow, (interval.airport, interval.direction.value), with_for_update=True)
             if cursor is None or cursor.covered_until != interval.begin:
                 return
-            told = merge_duplicates(interval.direction, answer.flights)
-            new = compare_with_stored(interval.direction, told, load_stored_flights(session, interval, told)).new
+            reported = merge_duplicates(interval.direction, answer.flights)
+            new = compare_with_stored(
+                interval.direction, reported, load_stored_flights(session, interval, reported)
+            ).new
             insert_flights(session, interval, new)
             if new:
                 OUTBOX.add(session, encode_partial_flights(interval, new))
@@ -256,7 +261,10 @@ class FlightCollector:
 
 
 def _needs_confirmation(call: ApiCall, answer: Answer) -> bool:
-    """Return True if an answer would be stored as zero flights, False if it has flights or would cover nothing new."""
+    """Return True if an empty answer must be confirmed by `RecordWatch.confirm_zero` before it is stored.
+
+    False if it has flights, belongs to a correction, or is the first answer of its target.
+    """
     return not answer.flights and not call.correction and call.expected_cursor is not None
 
 

@@ -1,4 +1,4 @@
-"""The report of what is covered at an airport, of the evidence for it, and of what is awaited."""
+"""The coverage report of an airport: what is covered, by which evidence, and what the next day waits for."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -20,7 +20,7 @@ from domain.interests import Direction
 
 @dataclass(frozen=True, slots=True)
 class CoverageReport:
-    """The coverage of one airport, with its evidence."""
+    """The coverage of one airport, its evidence, and what the next day of each direction waits for."""
 
     covered: dict[Direction, CoveredInterval]
     """A direction that was never collected is left out."""
@@ -29,11 +29,11 @@ class CoverageReport:
     records: list[NightlyRecord]
     """The evidence about the source's records of the last days, newest first; the same for all airports."""
     notice: str | None
-    """A sentence about an airport that is unheard; None if it is heard, or was not asked for yet."""
+    """The statement that the airport is unheard; None if it is heard, or was not asked for yet."""
 
 
 class CoverageReports:
-    """A reader of the coverage reports of airports; thread-safe."""
+    """Loads coverage reports of airports from the database; thread-safe."""
 
     def __init__(self, database: Database, clock: Clock, timing: CollectionTiming) -> None:
         self._database = database

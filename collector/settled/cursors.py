@@ -1,6 +1,7 @@
-"""The cursors of airports and directions: where coverage begins, moves on, has a gap, or waits for a first flight.
+"""The cursors of airports and directions: where coverage begins, advances or has a gap, and unheard airports.
 
-Each function runs in the caller's transaction. Who holds the newest leader term calls them, one transaction at a time.
+Each function runs in the caller's transaction. Only the collector with the newest leader term calls them, in one
+transaction at a time.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ from collector.intervals import Interval, advance_corrected_until
 from collector.messages import encode_coverage_gap, encode_flights_observed
 from collector.model import OUTBOX, CoverageRow, UnheardRow
 from collector.settled.differences import find_missing
-from collector.settled.duplicates import ToldFlight
+from collector.settled.duplicates import ReportedFlight
 from collector.settled.planner import ApiCall
 from collector.settled.stored_flights import load_flights_of_interval
 from collector.sources.flight import Flight
-from collector.unheard import forget_notices, notify_unheard
+from collector.unheard import delete_notice_marks, notify_unheard
 from domain.interests import Direction
 
 
@@ -27,9 +28,10 @@ def lock_cursor_for_collection(session: Session, call: ApiCall, flights: Sequenc
     """Return the locked cursor of the call's target, unchanged since the call was planned; insert it if missing.
 
     A new cursor covers nothing yet. If the interval begins after the cursor, the range between is published as a gap,
-    and the cursor is moved to the interval's begin, where coverage begins anew. `flights`: the answer's. None: the
-    answer has no flight, and the airport none at all so far, so nothing is covered; its people are notified. Raises
-    ConcurrentCollectionError if the cursor has changed.
+    and the cursor is moved to the interval's begin, where coverage begins anew. `flights`: those of the answer.
+
+    Returns None if the airport is still unheard at the interval's end: nothing is covered, and its users are notified.
+    Raises ConcurrentCollectionError if the cursor has changed.
     """
     interval = call.interval
     cursor = session.get(CoverageRow, (interval.airport, interval.direction.value), with_for_update=True)
@@ -48,8 +50,11 @@ def lock_cursor_for_collection(session: Session, call: ApiCall, flights: Sequenc
 def _begin_coverage(session: Session, call: ApiCall, flights: Sequence[Flight]) -> CoverageRow | None:
     """Insert and return the first cursor of a target: empty coverage at the instant from which its airport is heard.
 
-    That is the interval's begin, but where earlier days were asked for in vain, the first flight of the airport. None,
-    if the airport has no flight so far: the interval is stored as asked for in vain. Raises ConcurrentCollectionError.
+    That instant is the interval's begin if the answer has flights and no earlier interval was asked for. Otherwise it
+    is the earliest flight of the answer or begin of coverage in the other direction, but not before the interval's
+    begin. Returns None if there is no such instant before the interval's end: then the interval is stored as asked for
+    at an unheard airport. Raises ConcurrentCollectionError if another collector has stored this interval or this
+    cursor.
     """
     interval = call.interval
     unheard = session.get(UnheardRow, (interval.airport, interval.direction.value), with_for_update=True)
@@ -72,7 +77,7 @@ def _begin_coverage(session: Session, call: ApiCall, flights: Sequence[Flight]) 
 
 
 def _store_unheard(session: Session, interval: Interval, unheard: UnheardRow | None) -> None:
-    """Store that an interval was asked for in vain, and notify the airport's people if they were not notified yet."""
+    """Store that an interval was asked for at an unheard airport, and notify its users who were not notified yet."""
     if unheard is None:
         unheard = UnheardRow(
             airport=interval.airport,
@@ -87,12 +92,12 @@ def _store_unheard(session: Session, interval: Interval, unheard: UnheardRow | N
 
 
 def _cover_other_direction(session: Session, interval: Interval, begin: datetime) -> None:
-    """Cover the other direction of an airport that is heard from `begin` on, as far as it was asked for in vain.
+    """Cover the other direction of an airport that is heard from `begin` on, up to the last interval asked for.
 
-    Its answers had no flight, and from `begin` on that means that there was none. Notices are forgotten: the airport is
-    not unheard any more.
+    Its answers had no flights; from `begin` on this means that there were none, and an empty coverage is published. The
+    marks of notified users are deleted, because the airport is not unheard any more.
     """
-    forget_notices(session, airport=interval.airport)
+    delete_notice_marks(session, airport=interval.airport)
     for part in Direction.BOTH.parts:
         row = session.get(UnheardRow, (interval.airport, part.value), with_for_update=True)
         if row is None or row.asked_until <= begin:
@@ -139,16 +144,16 @@ def lock_cursor_for_correction(session: Session, call: ApiCall) -> CoverageRow:
 
 
 def should_repeat_correction(
-    session: Session, cursor: CoverageRow, interval: Interval, told: Sequence[ToldFlight]
+    session: Session, cursor: CoverageRow, interval: Interval, reported: Sequence[ReportedFlight]
 ) -> bool:
     """Return True if this is a correction's first answer and stored flights are missing from it, else False.
 
     An incomplete answer is stored all the same, and the correction is made once more. The second answer (the cursor's
-    `incomplete_correction` is the interval's begin) stands, complete or not: the source removes some flights for good.
+    `incomplete_correction` is the interval's begin) is final, complete or not: the source deletes some flights.
     """
     if cursor.incomplete_correction == interval.begin:
         return False
-    return bool(find_missing(interval.direction, told, load_flights_of_interval(session, interval)))
+    return bool(find_missing(interval.direction, reported, load_flights_of_interval(session, interval)))
 
 
 def advance_cursor(cursor: CoverageRow, call: ApiCall, now: datetime, corrections_after: timedelta) -> None:

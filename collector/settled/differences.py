@@ -1,4 +1,4 @@
-"""Comparison of an answer of the source with the stored flights: which flights are new, and which changed. Pure.
+"""Comparison of a source's answer with the stored flights: which flights are new, and which have changed. Pure.
 
 The rule, with an example, is in docs/adr/0012-corrections.md.
 """
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from collector.settled.duplicates import (
     SAME_EVENT_WITHIN,
     FlightKey,
-    ToldFlight,
+    ReportedFlight,
     compute_span,
     count_known_texts,
 )
@@ -51,21 +51,23 @@ class AnswerDiff:
     """Stored flights with new values. They are not published: the count stays the same."""
 
 
-def compare_with_stored(direction: Direction, told: Iterable[ToldFlight], stored: Iterable[StoredFlight]) -> AnswerDiff:
-    """Return which flights of an answer are new and which stored flights change, whatever event time these have.
+def compare_with_stored(
+    direction: Direction, reported: Iterable[ReportedFlight], stored: Iterable[StoredFlight]
+) -> AnswerDiff:
+    """Return which flights of an answer are new and which stored flights change; their event times do not matter.
 
-    New: no stored flight is the same one. A flight that is the same as several stored ones is not new either; it
-    changes the nearest, and both stay. Stored flights that the answer lacks are ignored.
+    A flight is new if no stored flight is the same flight. If several stored flights are, it is not new either: it
+    changes the nearest of them, and all of them stay. Stored flights that the answer lacks are ignored.
     """
-    told_by_aircraft: defaultdict[str, list[ToldFlight]] = defaultdict(list)
-    for each in told:
-        told_by_aircraft[each.flight.icao24].append(each)
+    reported_by_aircraft: defaultdict[str, list[ReportedFlight]] = defaultdict(list)
+    for each in reported:
+        reported_by_aircraft[each.flight.icao24].append(each)
     stored_by_aircraft: defaultdict[str, list[StoredFlight]] = defaultdict(list)
     for row in sorted(stored, key=lambda row: row.key):
         stored_by_aircraft[row.icao24].append(row)
     new: list[Flight] = []
     changed: list[StoredFlight] = []
-    for icao24, flights in told_by_aircraft.items():
+    for icao24, flights in reported_by_aircraft.items():
         diff = _compare_aircraft(direction, flights, stored_by_aircraft[icao24])
         new.extend(diff.new)
         changed.extend(diff.changed)
@@ -74,35 +76,38 @@ def compare_with_stored(direction: Direction, told: Iterable[ToldFlight], stored
 
 
 def find_missing(
-    direction: Direction, told: Iterable[ToldFlight], stored: Iterable[StoredFlight]
+    direction: Direction, reported: Iterable[ReportedFlight], stored: Iterable[StoredFlight]
 ) -> list[StoredFlight]:
-    """Return the stored flights that the answer lacks: it has neither their key nor a flight that is the same one."""
-    told_by_aircraft: defaultdict[str, list[ToldFlight]] = defaultdict(list)
-    for each in told:
-        told_by_aircraft[each.flight.icao24].append(each)
+    """Return the stored flights that the answer lacks: neither their key nor a flight that is the same is in it."""
+    reported_by_aircraft: defaultdict[str, list[ReportedFlight]] = defaultdict(list)
+    for each in reported:
+        reported_by_aircraft[each.flight.icao24].append(each)
     missing = []
     for row in stored:
         span = compute_span(direction, row.first_seen, row.last_seen)
-        if not any(row.key in each.keys or each.span.overlaps(span) for each in told_by_aircraft[row.icao24]):
+        if not any(row.key in each.keys or each.span.overlaps(span) for each in reported_by_aircraft[row.icao24]):
             missing.append(row)
     return missing
 
 
-def _compare_aircraft(direction: Direction, told: Sequence[ToldFlight], stored: Sequence[StoredFlight]) -> AnswerDiff:
-    """Return the differences of one aircraft.
+def _compare_aircraft(
+    direction: Direction, reported: Sequence[ReportedFlight], stored: Sequence[StoredFlight]
+) -> AnswerDiff:
+    """Return the new and the changed flights of one aircraft.
 
-    First the stored flights that are told again take the times that the source gives them now. A told flight that
-    overlapped only the earlier times is a flight of its own then.
+    First each stored flight gets the last_seen of the reported flight that matches it. Then each other reported flight
+    is compared with these new times: if it overlaps a stored flight, it is the same flight and only fills in unknown
+    texts; otherwise it is new.
     """
     if not stored:
-        return AnswerDiff(tuple(each.flight for each in told), ())
-    again = _find_told_again(direction, told, stored)
-    rows = [replace(row, last_seen=_choose_last_seen(row, again.get(row.id))) for row in stored]
+        return AnswerDiff(tuple(each.flight for each in reported), ())
+    matches = _match_stored_flights(direction, reported, stored)
+    rows = [replace(row, last_seen=_choose_last_seen(row, matches.get(row.id))) for row in stored]
     spans = [compute_span(direction, row.first_seen, row.last_seen) for row in rows]
-    used = {id(each) for each in again.values()}
+    used = {id(each) for each in matches.values()}
     new: list[Flight] = []
-    others: list[list[ToldFlight]] = [[] for _ in stored]
-    for each in told:
+    others: list[list[ReportedFlight]] = [[] for _ in stored]
+    for each in reported:
         if id(each) in used:
             continue
         possible = [number for number, span in enumerate(spans) if each.span.overlaps(span)]
@@ -110,68 +115,78 @@ def _compare_aircraft(direction: Direction, told: Sequence[ToldFlight], stored: 
             others[min(possible, key=lambda number: _compute_distance(direction, each, rows[number]))].append(each)
         else:
             new.append(each.flight)
-    updated = [_complete_texts(direction, row, again.get(row.id), more) for row, more in zip(rows, others, strict=True)]
+    updated = [
+        _fill_in_texts(direction, row, matches.get(row.id), more) for row, more in zip(rows, others, strict=True)
+    ]
     return AnswerDiff(tuple(new), tuple(row for row, before in zip(updated, stored, strict=True) if row != before))
 
 
-def _find_told_again(
-    direction: Direction, told: Sequence[ToldFlight], stored: Sequence[StoredFlight]
-) -> dict[int, ToldFlight]:
-    """Return the told flights that take the place of stored ones, by the id of the stored flight's row.
+def _match_stored_flights(
+    direction: Direction, reported: Sequence[ReportedFlight], stored: Sequence[StoredFlight]
+) -> dict[int, ReportedFlight]:
+    """Return the reported flight that is the present version of each stored flight, by the id of its row.
 
-    A told flight with the row's key does. Without one, it is the nearest of those that take off (land) at most
-    SAME_EVENT_WITHIN from it and know no less: the source has moved first_seen.
+    It is the reported flight with the row's key. If there is none, the source may have changed first_seen: it is the
+    nearest of those that take off (land) at most SAME_EVENT_WITHIN from the stored flight and have as many known texts
+    or more. A stored flight without either is left out.
     """
-    again = {row.id: each for row in stored if (each := _find_by_key(row, told))}
-    used = {id(each) for each in again.values()}
+    matches = {row.id: each for row in stored if (each := _find_by_key(row, reported))}
+    used = {id(each) for each in matches.values()}
     for row in stored:
-        if row.id in again:
+        if row.id in matches:
             continue
         moved = [
             each
-            for each in told
+            for each in reported
             if id(each) not in used
             and _compute_distance(direction, each, row) <= SAME_EVENT_WITHIN
             and _count_known_texts(direction, each) >= count_known_texts(row.callsign, row.other_airport)
         ]
         if moved:
-            again[row.id] = min(moved, key=lambda each: _compute_distance(direction, each, row))
-            used.add(id(again[row.id]))
-    return again
+            matches[row.id] = min(moved, key=lambda each: _compute_distance(direction, each, row))
+            used.add(id(matches[row.id]))
+    return matches
 
 
-def _find_by_key(row: StoredFlight, told: Iterable[ToldFlight]) -> ToldFlight | None:
-    """Return the told flight with the stored row's key: of two the one whose best row has it. None if there is none."""
-    having_key = [each for each in told if row.key in each.keys]
+def _find_by_key(row: StoredFlight, reported: Iterable[ReportedFlight]) -> ReportedFlight | None:
+    """Return the reported flight with the stored row's key, or None.
+
+    If several have it, the one whose best row has that first_seen comes first.
+    """
+    having_key = [each for each in reported if row.key in each.keys]
     best = [each for each in having_key if each.flight.first_seen == row.first_seen]
     return next(iter(best + having_key), None)
 
 
-def _choose_last_seen(row: StoredFlight, again: ToldFlight | None) -> datetime:
-    """Return the last_seen of a stored row that is told again: the told one, unless it is before the row begins."""
-    return row.last_seen if again is None or again.flight.last_seen < row.first_seen else again.flight.last_seen
+def _choose_last_seen(row: StoredFlight, match: ReportedFlight | None) -> datetime:
+    """Return the last_seen of the matching reported flight, else the row's own.
+
+    The row keeps its own, too, if the match was last seen before the row's first_seen.
+    """
+    return row.last_seen if match is None or match.flight.last_seen < row.first_seen else match.flight.last_seen
 
 
-def _compute_distance(direction: Direction, told: ToldFlight, row: StoredFlight) -> timedelta:
-    """Return the time between the take-offs, or between the landings, of a told and a stored flight."""
-    return abs(told.flight.event_time(direction) - row.event_time(direction))
+def _compute_distance(direction: Direction, reported: ReportedFlight, row: StoredFlight) -> timedelta:
+    """Return the time between the take-offs, or between the landings, of a reported and a stored flight."""
+    return abs(reported.flight.event_time(direction) - row.event_time(direction))
 
 
-def _count_known_texts(direction: Direction, told: ToldFlight) -> int:
-    """Return how many of callsign and other airport a told flight has: two, one or none."""
-    return count_known_texts(told.flight.callsign, told.flight.other_airport(direction))
+def _count_known_texts(direction: Direction, reported: ReportedFlight) -> int:
+    """Return how many of callsign and other airport a reported flight has: two, one or none."""
+    return count_known_texts(reported.flight.callsign, reported.flight.other_airport(direction))
 
 
-def _complete_texts(
-    direction: Direction, row: StoredFlight, again: ToldFlight | None, others: Sequence[ToldFlight]
+def _fill_in_texts(
+    direction: Direction, row: StoredFlight, match: ReportedFlight | None, others: Sequence[ReportedFlight]
 ) -> StoredFlight:
-    """Return a stored flight with the texts of the told flight that takes its place, if any, where that has them.
+    """Return a stored flight with the best known callsign and other airport.
 
-    `others` are the same flight, too; they only add texts that are unknown. No known text is lost.
+    Each comes from `match` (the present version of the flight) if it is known there, else from the row, else from
+    `others`, which are the same flight, too. No known text becomes unknown.
     """
     callsigns = [row.callsign, *(each.flight.callsign for each in others)]
     airports = [row.other_airport, *(each.flight.other_airport(direction) for each in others)]
-    if again is not None:
-        callsigns.insert(0, again.flight.callsign)
-        airports.insert(0, again.flight.other_airport(direction))
+    if match is not None:
+        callsigns.insert(0, match.flight.callsign)
+        airports.insert(0, match.flight.other_airport(direction))
     return replace(row, callsign=next(filter(None, callsigns), ""), other_airport=next(filter(None, airports), ""))

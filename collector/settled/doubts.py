@@ -1,4 +1,4 @@
-"""The doubt about an answer without flights at a busy airport: it is believed only once it is given again."""
+"""The doubt about empty answers: an answer without flights for a busy airport is stored only if it comes twice."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,37 +13,41 @@ from collector.model import CoverageRow, FlightRow
 from collector.settled.schedule import ASK_AGAIN_AFTER
 
 BUSY_FLIGHTS_PER_DAY: Final = 5
-"""Median of the last known days from which on an airport usually has traffic."""
-_LAST_DAYS: Final = 7
-"""Number of days, before the one in question, that are looked at."""
+"""An airport is usually busy if the median of its flights per day, over the last days, is this number or more."""
+_DAYS_COMPARED: Final = 7
+"""Number of days before the empty one of which the flights are counted."""
 
 
 def is_usually_busy(flights_per_day: Sequence[int]) -> bool:
-    """Return True if the median of the days' flights is BUSY_FLIGHTS_PER_DAY or more, False if less or without days."""
+    """Return True if the median is BUSY_FLIGHTS_PER_DAY or more, False if it is less or there is no day."""
     return bool(flights_per_day) and median(flights_per_day) >= BUSY_FLIGHTS_PER_DAY
 
 
 def doubt_empty_day(session: Session, cursor: CoverageRow, interval: Interval, now: datetime) -> bool:
-    """Return True if an answer without flights must be asked for again before it is believed, False if it stands.
+    """Decide whether an answer without flights is doubted, and store the time of the first doubt in the cursor.
 
-    It is doubted if it is of a whole day, the airport is usually busy in this direction, and no equal answer came at
-    least ASK_AGAIN_AFTER before. The first doubt is stored with its time.
+    Return True if the interval must be asked for again before the answer is stored, False if the answer is accepted. It
+    is doubted if it is about a whole day and the airport is usually busy in this direction; it is accepted if the first
+    empty answer for that day came ASK_AGAIN_AFTER or more before `now`.
     """
     if cursor.doubted_day == interval.begin and cursor.doubted_at is not None:
         return now < cursor.doubted_at + ASK_AGAIN_AFTER
-    if interval.end - interval.begin < DAY or not is_usually_busy(_count_last_days(session, cursor, interval)):
+    if interval.end - interval.begin < DAY or not is_usually_busy(_count_flights_per_day(session, cursor, interval)):
         return False
     cursor.doubted_day, cursor.doubted_at = interval.begin, now
     return True
 
 
-def _count_last_days(session: Session, cursor: CoverageRow, interval: Interval) -> list[int]:
-    """Return the number of flights on each of the last days before the interval that are wholly covered."""
-    days = [interval.begin - back * DAY for back in range(1, _LAST_DAYS + 1)]
+def _count_flights_per_day(session: Session, cursor: CoverageRow, interval: Interval) -> list[int]:
+    """Return the number of flights on each of the days before the interval, at most _DAYS_COMPARED.
+
+    The newest day comes first; days that are not covered from midnight to midnight are left out.
+    """
+    days = [interval.begin - back * DAY for back in range(1, _DAYS_COMPARED + 1)]
     known = [day for day in days if cursor.covered_from <= day and day + DAY <= cursor.covered_until]
     if not known:
         return []
-    # SQLite keeps a text, to which MySQL's cast is alike: 2013-02-13 10:00:00.000000
+    # SQLite stores a text, and MySQL's cast gives the same form: 2013-02-13 10:00:00.000000
     date = func.substr(cast(FlightRow.event_time, String(26)), 1, 10)
     query = (
         select(date, func.count())

@@ -22,14 +22,14 @@ SAME_EVENT_WITHIN: Final = timedelta(minutes=10)
 """Two take-offs, or two landings, of one aircraft at one airport that are this close or closer are one."""
 
 LONGEST_FLIGHT: Final = timedelta(days=1)
-"""A row is taken to be in the air for at most this long, from its take-off or before its landing."""
+"""The longest time for which a row counts as in the air: after its take-off, or (arrivals) before its landing."""
 
 _SECOND: Final = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The time for which a row claims its aircraft: no other flight of that aircraft can be in it."""
+    """The time in which the aircraft of a row is on that flight: it cannot be on another flight then."""
 
     begin: datetime
     end: datetime
@@ -41,10 +41,11 @@ class Span:
 
 
 def compute_span(direction: Direction, first_seen: datetime, last_seen: datetime) -> Span:
-    """Return the span of a row: its time in the air, made at least SAME_EVENT_WITHIN and at most LONGEST_FLIGHT long.
+    """Return the span of a row: its time in the air, but more than SAME_EVENT_WITHIN and at most LONGEST_FLIGHT.
 
-    The end that counts (the take-off of a departure, the landing of an arrival) stays, and the other end moves. The
-    source's times are whole seconds, so one second more makes SAME_EVENT_WITHIN itself count.
+    To change the length, the end that does not count is moved: the landing of a departure, the take-off of an arrival.
+    The shortest span is one second longer than SAME_EVENT_WITHIN, because the source's times are whole seconds and two
+    events exactly SAME_EVENT_WITHIN apart must overlap.
     """
     shortest, longest = SAME_EVENT_WITHIN + _SECOND, LONGEST_FLIGHT
     length = min(max(last_seen - first_seen, shortest), longest)
@@ -54,11 +55,11 @@ def compute_span(direction: Direction, first_seen: datetime, last_seen: datetime
 
 
 @dataclass(frozen=True, slots=True)
-class ToldFlight:
-    """One flight of an answer of the source, in however many rows the answer has it."""
+class ReportedFlight:
+    """One flight of an answer of the source, merged from all its rows."""
 
     flight: Flight
-    """The best row, with the texts that only other rows have."""
+    """The best row; a callsign or airport that it lacks is taken from the other rows."""
     keys: frozenset[FlightKey]
     """The keys of all its rows."""
     span: Span
@@ -73,42 +74,43 @@ class _Row:
     span: Span
 
 
-def merge_duplicates(direction: Direction, flights: Iterable[Flight]) -> list[ToldFlight]:
+def merge_duplicates(direction: Direction, flights: Iterable[Flight]) -> list[ReportedFlight]:
     """Return each flight of an answer once, ordered by icao24 and time.
 
-    Rows with one key are versions of one flight, of which the best remains. Other rows are merged only if each two of
-    them are one flight, and into as few flights as that allows. So there are as many flights of an aircraft as there
-    are rows of which no two are one: a third row that overlaps two flights, such as one that lasts for hours too long,
-    hides neither of them. The order of the rows does not matter. No two of the returned flights are one.
+    Rows with the same key are always merged. Other rows are merged only if each row of the group overlaps each other
+    one, and into the smallest possible number of flights. So a row that overlaps two flights which do not overlap each
+    other, such as a row that lasts for hours too long, does not make one flight of the two. The order of the rows does
+    not change the result, and no two of the returned flights overlap.
     """
     rows_by_aircraft: defaultdict[str, list[_Row]] = defaultdict(list)
     for flight in _choose_best_versions(direction, flights):
         span = compute_span(direction, flight.first_seen, flight.last_seen)
         rows_by_aircraft[flight.icao24].append(_Row(flight, span))
-    merged: list[ToldFlight] = []
+    merged: list[ReportedFlight] = []
     for _, rows in sorted(rows_by_aircraft.items()):
         merged.extend(_choose_best_rows(direction, _group_rows(direction, rows)))
     return merged
 
 
 def _choose_best_versions(direction: Direction, flights: Iterable[Flight]) -> Iterator[Flight]:
-    """Yield one row of each key: the best one, with the texts that only others have."""
+    """Yield the best row of each key, with texts that it lacks taken from the other rows of that key."""
     versions: defaultdict[FlightKey, list[Flight]] = defaultdict(list)
     for flight in flights:
         versions[flight.icao24, flight.first_seen].append(flight)
     for rows in versions.values():
-        ranked = sorted(rows, key=lambda flight: _rank(direction, flight), reverse=True)
-        yield _complete_texts(ranked[0], ranked)
+        ranked = sorted(rows, key=lambda flight: _build_rank_key(direction, flight), reverse=True)
+        yield _fill_in_texts(ranked[0], ranked)
 
 
 def _group_rows(direction: Direction, rows: Sequence[_Row]) -> list[tuple[_Row, list[_Row]]]:
-    """Split the rows of one aircraft into groups in which each two rows overlap; return each with its first row to end.
+    """Split the rows of one aircraft into the fewest groups in which all rows overlap each other.
 
-    The first rows to end do not overlap each other, so no fewer groups are possible; all rows of a group are in the air
-    when its first row ends. A row that could be in several groups is in the one whose first row has the nearest event.
+    Return each group after its row that ends first. These rows do not overlap each other, so there cannot be fewer
+    groups; all rows of a group are in the air when that row ends. A row that fits into several groups goes to the one
+    whose first-ending row has the nearest event time.
     """
     first_to_end: list[_Row] = []
-    for row in sorted(rows, key=lambda row: (row.span.end, _rank(direction, row.flight))):
+    for row in sorted(rows, key=lambda row: (row.span.end, _build_rank_key(direction, row.flight))):
         if not first_to_end or row.span.begin >= first_to_end[-1].span.end:
             first_to_end.append(row)
     groups: list[list[_Row]] = [[] for _ in first_to_end]
@@ -122,21 +124,21 @@ def _group_rows(direction: Direction, rows: Sequence[_Row]) -> list[tuple[_Row, 
     return list(zip(first_to_end, groups, strict=True))
 
 
-def _choose_best_rows(direction: Direction, groups: Sequence[tuple[_Row, list[_Row]]]) -> Iterator[ToldFlight]:
-    """Yield the flight of each group of one aircraft: the best of those rows that overlap no flight of another group.
+def _choose_best_rows(direction: Direction, groups: Sequence[tuple[_Row, list[_Row]]]) -> Iterator[ReportedFlight]:
+    """Yield the flight of each group of one aircraft: the group's best row that overlaps no flight of another group.
 
-    The group's first row to end is always one of those.
+    There is always such a row: the one of the group that ends first.
     """
     previous: Span | None = None
     for number, (_, group) in enumerate(groups):
         following = groups[number + 1][0].span if number + 1 < len(groups) else None
-        ranked = sorted(group, key=lambda row: _rank(direction, row.flight), reverse=True)
+        ranked = sorted(group, key=lambda row: _build_rank_key(direction, row.flight), reverse=True)
         best = next(
             row for row in ranked if not any(span and row.span.overlaps(span) for span in (previous, following))
         )
         previous = best.span
         keys = frozenset((row.flight.icao24, row.flight.first_seen) for row in group)
-        yield ToldFlight(_complete_texts(best.flight, [row.flight for row in ranked]), keys, best.span)
+        yield ReportedFlight(_fill_in_texts(best.flight, [row.flight for row in ranked]), keys, best.span)
 
 
 def count_known_texts(callsign: str, other_airport: str) -> int:
@@ -144,11 +146,11 @@ def count_known_texts(callsign: str, other_airport: str) -> int:
     return bool(callsign) + bool(other_airport)
 
 
-def _rank(direction: Direction, flight: Flight) -> tuple[object, ...]:
-    """Return the key by which rows of one flight are compared; the greatest is the best row.
+def _build_rank_key(direction: Direction, flight: Flight) -> tuple[object, ...]:
+    """Return the sort key of a row of a flight: the row with the greatest key is the best one.
 
-    The row with the most known texts, then the one last seen later, then the one first seen earlier: the track was cut
-    least. The texts themselves only make the choice the same in any order of the rows.
+    The best row has the most known texts; of these it was seen last, then seen first, because its track is the most
+    complete. The texts in the key only make the choice independent of the order of the rows.
     """
     return (
         count_known_texts(flight.callsign, flight.other_airport(direction)),
@@ -160,8 +162,8 @@ def _rank(direction: Direction, flight: Flight) -> tuple[object, ...]:
     )
 
 
-def _complete_texts(flight: Flight, ranked: Sequence[Flight]) -> Flight:
-    """Return the flight with each text that it lacks from the best of the ranked rows that has it."""
+def _fill_in_texts(flight: Flight, ranked: Sequence[Flight]) -> Flight:
+    """Return the flight with each text that it lacks taken from the first of the ranked rows that has it."""
     texts = ("callsign", "departure_airport", "arrival_airport")
     missing = [name for name in texts if not getattr(flight, name)]
     found = {name: next(filter(None, (getattr(row, name) for row in ranked)), "") for name in missing}

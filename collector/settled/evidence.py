@@ -1,9 +1,12 @@
-"""The evidence that the source's record of a UTC day is there and whole: questions, and what answers prove. Pure.
+"""The evidence that the source's record of a UTC day is complete: which API calls to make, what answers prove. Pure.
 
 The source makes its record of a finished day in a nightly batch, at a time that nobody knows, perhaps in parts, late,
-or not at all. A day counts as recorded only with evidence: an airport has flights in the day's last hours, and the same
-airport has the same ones when it is asked again after the settle time. The rules, and what they cannot see, are in
-docs/adr/0026-evidence-of-the-record.md.
+or not at all. A day counts as recorded only with evidence from two answers about one airport, the evidence airport:
+
+- the record is *there* once the airport has flights in the day's last hours;
+- the record is *whole* (complete) once the same call, after the settle time or later, returns the same flights.
+
+The rules, and what they cannot detect, are in docs/adr/0026-evidence-of-the-record.md.
 """
 
 import hashlib
@@ -23,16 +26,17 @@ LAST_HOURS: Final = timedelta(hours=6)
 """The part of a day, before its end, in which an evidence airport must have flights."""
 
 GIVE_UP_AFTER: Final = 7 * DAY
-"""Time after the end of a day at which a record that is still not there is taken as missing for good."""
+"""Time after the end of a day after which a record that is still not there is given up: its day becomes a gap."""
 _ATTEMPTS_BEFORE_GIVING_UP: Final = 3
-"""Answers without flights that a day needs, too, before it is given up: one airport alone may be silent."""
+"""Number of answers that are also needed before a day is given up, because a single airport may have no flights."""
 
-_QUESTION_PAUSES: Final = ((timedelta(hours=18), timedelta(hours=1)), (3 * DAY, timedelta(hours=6)))
-"""Pause between two questions about a record that is not there, by the age of the day up to which it holds.
+_CALL_PAUSES: Final = ((timedelta(hours=18), timedelta(hours=1)), (3 * DAY, timedelta(hours=6)))
+"""Pairs of a time since the day's end and the pause between two calls about a record that is not there until then.
 
-A question costs little as long as the day's last hours are less than a day old: until 18 hours after its end.
+A call costs little as long as the day's last hours are less than a day old: until 18 hours after the day's end.
 """
 _LONGEST_PAUSE: Final = DAY
+"""The pause between two such calls later than that."""
 
 RecordKey = tuple[datetime, Direction]
 """The UTC midnight that a day begins with, and a direction."""
@@ -40,23 +44,23 @@ RecordKey = tuple[datetime, Direction]
 
 @dataclass(frozen=True, slots=True)
 class RecordTiming:
-    """The settings that decide when a record is asked for, and when it counts as whole."""
+    """The settings that decide when evidence calls are made, and when a record counts as whole."""
 
     asked_after: timedelta
-    """Time after midnight (UTC) before which the record of the day that has ended is not asked for."""
+    """Time after the end of a day (UTC midnight) at which the first call about its record may be made."""
     settle_time: timedelta
-    """Time after which an evidence airport is asked again; the same answer then proves that the record is whole."""
+    """Time after which the call is repeated; the same flights then prove that the record is whole."""
 
 
 @dataclass(frozen=True, slots=True)
 class NightlyRecord:
-    """The source's record of one UTC day and direction, as far as the evidence airport's answers prove it."""
+    """The evidence about the source's record of one UTC day and direction: what the answers so far prove."""
 
     day: datetime
     """The UTC midnight that the day begins with."""
     direction: Direction
     asked_at: datetime | None = None
-    """Time of the last question that was answered. None: no answer yet."""
+    """Time of the last answer. None: no answer yet."""
     attempts: int = 0
     """Number of answers so far."""
     airport: str | None = None
@@ -64,9 +68,9 @@ class NightlyRecord:
     flights: int = 0
     """Number of these flights."""
     digest: str | None = None
-    """A hash of these flights, by which two answers are compared."""
+    """A hash of the aircraft and times of these flights, to compare two answers."""
     there_since: datetime | None = None
-    """Time of the first of the equal answers."""
+    """Time of the first of the equal answers. None: the record is not there."""
     whole_since: datetime | None = None
     """Time of the answer that proved the record to be whole. None: not proven."""
 
@@ -83,10 +87,10 @@ class NightlyRecord:
     def after_answer(
         self, airport: str, flights: Iterable[Flight], now: datetime, settle: timedelta
     ) -> "NightlyRecord":
-        """Return the record after an airport's answer for the day's last hours, which was given at `now`.
+        """Return the record as it is after an answer about the day's last hours at an airport, received at `now`.
 
-        Without flights it is not there. The same flights of the same airport as at least `settle` before prove that it
-        is whole; any other flights begin a new wait. A whole record does not change any more.
+        Without flights, the record is not there. With the same flights of the same airport as in an answer `settle` or
+        more before, it is whole; with any other flights, it is there since `now`. A whole record does not change.
         """
         if self.whole_since is not None:
             return self
@@ -99,38 +103,41 @@ class NightlyRecord:
             return replace(asked, airport=airport, flights=len(rows), digest=digest, there_since=now)
         return replace(asked, whole_since=now) if now - self.there_since >= settle else asked
 
-    def compute_question_time(self, timing: RecordTiming) -> datetime:
-        """Return the time from which on the next question about this record may be asked.
+    def compute_next_call_time(self, timing: RecordTiming) -> datetime:
+        """Return the earliest time of the next evidence call about this record.
 
-        Before the record is there: `asked_after` after the day's end, then hourly, and less often once questions have
-        become expensive. Once it is there: after the settle time, but not within an hour of the last question.
+        Until the record is there: `asked_after` after the day's end, then hourly, and less often once calls have become
+        expensive. Once it is there: after the settle time, but not within an hour of the last answer.
         """
         if self.asked_at is None:
             return self.end + timing.asked_after
         if self.there_since is not None:
             return max(self.there_since + timing.settle_time, self.asked_at + timedelta(hours=1))
         age = self.asked_at - self.end
-        return self.asked_at + next((pause for limit, pause in _QUESTION_PAUSES if age < limit), _LONGEST_PAUSE)
+        return self.asked_at + next((pause for limit, pause in _CALL_PAUSES if age < limit), _LONGEST_PAUSE)
 
     def is_given_up(self, now: datetime) -> bool:
-        """Return True if the record is not there a week after its day, False if it is there or may still come."""
+        """Return True if the record is taken as missing: it is not there GIVE_UP_AFTER its day, after several answers.
+
+        False if it is there, or may still come.
+        """
         return (
             self.there_since is None and self.end + GIVE_UP_AFTER <= now and self.attempts >= _ATTEMPTS_BEFORE_GIVING_UP
         )
 
 
 class NightlyRecords:
-    """The records of all days that were asked for, by day and direction.
+    """The evidence about all records, by day and direction.
 
-    Departures are recorded in the same batch as arrivals, or so it seems; should the source give departures earlier,
-    they prove nothing about the batch. So a day of departures is whole only if its arrivals are whole, too.
+    We assume that one batch records arrivals and departures. The source may give departures earlier, and these prove
+    nothing about the batch. So the departures of a day are whole only if its arrivals are whole, too.
     """
 
     def __init__(self, records: Iterable[NightlyRecord] = ()) -> None:
         self._records: Mapping[RecordKey, NightlyRecord] = {record.key: record for record in records}
 
     def get(self, day: datetime, direction: Direction) -> NightlyRecord:
-        """Return the record of a day (UTC midnight) and direction; an empty one if it was never asked for."""
+        """Return the record of a day (UTC midnight) and direction; one without evidence if there was no answer."""
         return self._records.get((day, direction)) or NightlyRecord(day, direction)
 
     def is_whole(self, day: datetime, direction: Direction) -> bool:
@@ -138,7 +145,7 @@ class NightlyRecords:
         return all(self.get(day, each).whole_since is not None for each in _list_needed(direction))
 
     def is_given_up(self, day: datetime, direction: Direction, now: datetime) -> bool:
-        """Return True if a record that the day and direction need is given up, False if it may still come."""
+        """Return True if a record that the day and direction need is given up, False if none is."""
         return any(self.get(day, each).is_given_up(now) for each in _list_needed(direction))
 
     def find_unproven(self, day: datetime, direction: Direction) -> NightlyRecord | None:
@@ -163,20 +170,20 @@ class NightlyRecords:
 
 
 def _list_needed(direction: Direction) -> tuple[Direction, ...]:
-    """Return the directions whose records must be whole for a direction to be recorded; arrivals first."""
+    """Return the directions whose records must be whole before a direction may be collected; arrivals first."""
     return (Direction.ARRIVALS,) if direction is Direction.ARRIVALS else (Direction.ARRIVALS, Direction.DEPARTURES)
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceCall:
-    """A question about a record: the flights of one airport in the day's last hours."""
+    """An API call to get evidence about a record: for the flights of one airport in the day's last hours."""
 
     record: NightlyRecord
     airport: str
 
     @property
     def interval(self) -> Interval:
-        """The interval to ask for."""
+        """The interval of the call: the last hours of the record's day."""
         return Interval(self.airport, self.record.direction, self.record.end - LAST_HOURS, self.record.end)
 
 
@@ -187,11 +194,12 @@ def list_evidence_calls(
     now: datetime,
     timing: RecordTiming,
 ) -> list[EvidenceCall]:
-    """Return the questions that are due, the newest day first; at most one for each day and direction.
+    """Return the evidence calls that are due, the newest day first; at most one for each day and direction.
 
-    `pending`: by direction, the days (UTC midnights) that some airport waits for; unfinished days are left out.
-    Departures of a day are asked for once its arrivals are there, so that no earlier flights count. The airport is the
-    record's evidence airport; while there is none, the direction's first candidate, and in between the others in turn.
+    `pending`: by direction, the days (UTC midnights) that some airport waits for; days that have not ended are ignored.
+    `candidates`: by direction, the airports for a record that is not there. A record that is there is asked for at its
+    evidence airport again. Calls about departures are due only once the day's arrivals are there: departures that the
+    source gives before its batch must not count.
     """
     days = {day for each in pending.values() for day in each if day + DAY <= now}
     departure_days = set(pending.get(Direction.DEPARTURES, ()))
@@ -203,20 +211,26 @@ def list_evidence_calls(
             needed.append(records.get(day, Direction.DEPARTURES))
         for record in needed:
             airport = record.airport or _choose_airport(candidates[record.direction], record.attempts)
-            if airport is not None and record.whole_since is None and record.compute_question_time(timing) <= now:
+            if airport is not None and record.whole_since is None and record.compute_next_call_time(timing) <= now:
                 calls.append(EvidenceCall(record, airport))
     return calls
 
 
 def _choose_airport(candidates: Sequence[str], attempts: int) -> str | None:
-    """Return the first candidate at every other attempt, and in between the others in turn; None without candidates."""
+    """Return the airport for the next attempt; None without candidates.
+
+    Every second attempt is for the first candidate; the attempts between are for the others in turn.
+    """
     if len(candidates) < 2 or attempts % 2 == 0:
         return candidates[0] if candidates else None
     return candidates[1 + attempts // 2 % (len(candidates) - 1)]
 
 
 def choose_candidates(last: str | None, watched: Sequence[str], beacons: Sequence[str]) -> list[str]:
-    """Return the airports to ask about a record, each once: the last one with evidence, two watched ones, beacons."""
+    """Return the candidates for an evidence call, each once: `last`, the first two of `watched`, all beacons.
+
+    `last`: the last airport that proved a record; `watched`: airports with interests, the one with most first.
+    """
     return list(dict.fromkeys([*([last] if last else []), *watched[:2], *beacons]))
 
 

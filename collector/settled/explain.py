@@ -1,4 +1,4 @@
-"""Sentences about the evidence: what a direction of an airport waits for. Pure.
+"""Sentences that say what the collection of an airport and direction waits for. Pure.
 
 They are shown at `/flights/{icao}/coverage` and `/scheduler/status`.
 """
@@ -17,16 +17,16 @@ from domain.interests import Direction
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one direction of an airport is collected, as far as the explanation needs it."""
+    """The progress of the collection of one airport and direction: what an explanation needs of it."""
 
     airport: str
     direction: Direction
     next_begin: datetime
     """Begin of the next interval to collect."""
     doubted_at: datetime | None = None
-    """Time of an answer without flights for that interval, which is not believed yet. None: no such answer."""
+    """Time of an answer without flights for that interval, which is doubted. None: no answer is doubted."""
     unheard_since: datetime | None = None
-    """Begin of the first day that was asked for, if the airport never had a flight. None: it is heard, or not asked."""
+    """Begin of the first day that was asked for, if the airport is unheard. None: it is heard, or not asked for yet."""
 
 
 def build_progress(target: CollectionTarget, row: CoverageRow | None, unheard_since: datetime | None) -> Progress:
@@ -44,9 +44,10 @@ def build_progress(target: CollectionTarget, row: CoverageRow | None, unheard_si
 
 
 def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordTiming, now: datetime) -> str | None:
-    """Return what the next day of an airport and direction waits for, in one sentence; None if it waits for nothing.
+    """Return in words what the next day of an airport and direction waits for; None if it waits for no evidence.
 
-    It waits for nothing while the next day has not ended, and once the day's record is proven to be whole.
+    None while the next day has not ended, and once the day's record is proven to be whole, unless an empty answer for
+    it is doubted. An unheard airport is always explained.
     """
     if progress.unheard_since is not None:
         return explain_unheard(progress.airport, progress.unheard_since)
@@ -63,18 +64,18 @@ def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordT
 
 
 def _explain_record(record: NightlyRecord, timing: RecordTiming, now: datetime) -> str:
-    """Return in one sentence how far a record is proven that is not proven to be whole."""
+    """Return in one sentence what is known of a record that is not whole yet, and when it is asked for."""
     waiting = f"waiting for the night's record of {_format_day(record.day)}"
     if record.is_given_up(now):
         return f"the source has not given the night's record of {_format_day(record.day)}: the day is given up as a gap"
     if record.there_since is not None:
-        again = _format_time(record.compute_question_time(timing), now)
+        again = _format_time(record.compute_next_call_time(timing), now)
         return (
             f"the night's record of {_format_day(record.day)} is there ({record.flights} {record.direction.value} at "
             f"{record.airport}); it counts as whole if the same is given at {again}"
         )
     if record.asked_at is None:
-        return f"{waiting}; first asked at {_format_time(record.compute_question_time(timing), now)}"
+        return f"{waiting}; first asked at {_format_time(record.compute_next_call_time(timing), now)}"
     return f"{waiting}; last asked {_format_time(record.asked_at, now)}"
 
 
@@ -84,5 +85,5 @@ def _format_day(day: datetime) -> str:
 
 
 def _format_time(at: datetime, now: datetime) -> str:
-    """Return a time of today as 03:10, of another day as 28 Nov 03:10 (UTC)."""
+    """Return a time (UTC): as 03:10 if it is today, else as 28 Nov 03:10."""
     return f"{at:%H:%M}" if day_of(at) == day_of(now) else f"{at:%-d %b %H:%M}"

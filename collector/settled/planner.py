@@ -37,7 +37,7 @@ _LONGEST_PAUSE: Final = DAY + timedelta(minutes=10)
 """The longest pause that the source requires, and some minutes by which clocks differ."""
 
 _EVIDENCE_RESERVE: Final = 8 * RECENT_PRICE
-"""Credits kept for the questions about last night's record, until it is there."""
+"""Credits kept for the evidence calls about last night's record, until it is proven to be whole."""
 
 _MIDNIGHT_TOLERANCE: Final = timedelta(minutes=10)
 """After midnight the source's clock may still be on the day before for this time."""
@@ -128,7 +128,7 @@ class CollectionTarget:
     available_until: datetime
     """End of the days whose record is proven to be whole; not after `next_begin` if nothing is due."""
     cursor: datetime | None
-    """End of what was collected so far: of the coverage, or of what was asked for in vain. None: never collected.
+    """End of the coverage, or of the days that were asked for if the airport is unheard. None: never collected.
 
     The range from here to `next_begin` will not be collected; it becomes a gap.
     """
@@ -222,9 +222,10 @@ def _list_uncollected_days(target: CollectionTarget) -> Iterator[ApiCall]:
 
 
 def compute_reserve(targets: Iterable[CollectionTarget], now: datetime) -> int:
-    """Return the credits that last night's record needs, after all that is due now: OLD_PRICE for each waiting target.
+    """Return the credits to keep for last night's record: OLD_PRICE for each target that waits for it.
 
-    While any target waits, some credits for the questions about that record are added.
+    A target waits until the records of all days up to today's midnight are proven to be whole. While any target waits,
+    some credits for evidence calls are added. The calls that are due now are not included.
     """
     waiting = sum(max(target.next_begin, target.available_until) < day_of(now) for target in targets)
     return waiting * OLD_PRICE + (_EVIDENCE_RESERVE if waiting else 0)

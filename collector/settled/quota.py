@@ -25,7 +25,7 @@ class QuotaStore:
     def load_balance(self, session: Session, now: datetime) -> QuotaBalance:
         """Return the credits granted and spent on the day of `now`, and the pause that the source required.
 
-        Nothing is locked or written. Credits stored on another day count as 0 spent; the pause outlasts midnight.
+        Nothing is locked or written. Credits stored on an earlier day count as 0 spent; the pause outlasts midnight.
         """
         row = session.get(CreditsRow, _ROW_ID)
         if row is None:
@@ -39,7 +39,7 @@ class QuotaStore:
         return row.live_spent if row is not None and _is_present_day(row, now) else 0
 
     def charge_live(self, session: Session, price: int, now: datetime) -> None:
-        """Count `price` credits, which are charged already, as spent on departures of today."""
+        """Add `price` credits to those spent today on departures of today; `charge` has added them to the total."""
         self._lock_row_and_begin_new_day(session, now).live_spent += price
 
     def charge(self, session: Session, price: int, now: datetime) -> None:
@@ -87,9 +87,9 @@ class QuotaStore:
 
 
 def _is_present_day(row: CreditsRow, now: datetime) -> bool:
-    """Return True if the row's credits are those of today, False if a new day has begun since.
+    """Return True if the row's credits count as those of today, False if a new day must be begun.
 
-    A clock that is set back by a day at most does not begin a new day: a corrected clock must not grant credits twice.
-    A day farther ahead was stored by a clock that was wrong, and would hold up collection until then.
+    A row of tomorrow counts as of today, since the clock was set back: a corrected clock must not grant credits twice.
+    A row of a later day was stored by a wrong clock and does not count, since it would stop collection until that day.
     """
     return day_of(now) <= row.day <= day_of(now) + DAY

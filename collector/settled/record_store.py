@@ -12,7 +12,7 @@ from collector.settled.evidence import NightlyRecord, NightlyRecords
 from domain.interests import Direction
 
 _KEPT_FOR: Final = FARTHEST_BACK + 10 * DAY
-"""Age of a day whose evidence nobody needs any more: no collection begins that far back."""
+"""Age from which the evidence about a day is deleted: no collection begins that far back."""
 
 
 def load_records(session: Session, now: datetime) -> NightlyRecords:
@@ -22,7 +22,7 @@ def load_records(session: Session, now: datetime) -> NightlyRecords:
 
 
 def store_record(session: Session, record: NightlyRecord, now: datetime) -> None:
-    """Insert or update the evidence about one record, and delete what is too old to be needed."""
+    """Insert or update the evidence about one record; an insert also deletes evidence that is too old to be needed."""
     row = session.get(NightlyRecordRow, (record.day, record.direction.value), with_for_update=True)
     if row is None:
         session.execute(delete(NightlyRecordRow).where(NightlyRecordRow.day < day_of(now - _KEPT_FOR)))
@@ -34,6 +34,7 @@ def store_record(session: Session, record: NightlyRecord, now: datetime) -> None
 
 
 def _build_record(row: NightlyRecordRow) -> NightlyRecord:
+    """Return a row of the table as a domain value."""
     return NightlyRecord(
         day=row.day,
         direction=Direction(row.direction),

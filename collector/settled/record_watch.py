@@ -1,4 +1,4 @@
-"""The watch for the source's records: asks the due questions about them, and stores what the answers prove."""
+"""The evidence calls: makes those that are due, and stores what their answers prove about the source's records."""
 
 import asyncio
 from collections.abc import Sequence
@@ -20,38 +20,41 @@ log = structlog.get_logger()
 
 
 class RecordWatch:
-    """A watch that asks about the record of each day that some airport waits for, until it is proven to be whole."""
+    """Makes evidence calls for the record of each day that some airport waits for, until the record is whole."""
 
     def __init__(
         self, database: Database, calls: SourceCalls, clock: Clock, timing: CollectionTiming, beacons: Sequence[str]
     ) -> None:
-        """`beacons`: ICAO codes of large airports, which are asked if no watched airport has flights."""
+        """`beacons`: ICAO codes of large airports to call for if no airport with interests has flights."""
         self._database = database
         self._calls = calls
         self._clock = clock
         self._timing = timing
         self._beacons = tuple(beacons)
 
-    async def ask_about_recent_days(self, term: Term) -> None:
-        """Ask the due questions that have the price of recent flights.
+    async def check_recent_records(self, term: Term) -> None:
+        """Make the evidence calls that are due and have the price of recent flights.
 
         Raises SourceError if the next call would fail as well, SupersededError, DatabaseUnavailableError.
         """
-        await self._ask(term, recent=True)
+        await self._make_due_calls(term, recent=True)
 
-    async def ask_about_old_days(self, term: Term) -> bool:
-        """Ask the due questions that have the price of old flights; return True if some were answered, else False.
+    async def check_old_records(self, term: Term) -> bool:
+        """Make the evidence calls that are due and have the price of old flights.
+
+        Return True if at least one was answered, else False.
 
         Raises SourceError if the next call would fail as well, SupersededError, DatabaseUnavailableError.
         """
-        return await self._ask(term, recent=False)
+        return await self._make_due_calls(term, recent=False)
 
     async def confirm_zero(self, term: Term, interval: Interval) -> bool:
-        """Return True if an answer without flights for the interval may be believed, False if it must be asked again.
+        """Return True if an answer without flights for the interval may be stored, False if it may be wrong.
 
-        An outage has answered with "no flights", too. So the evidence airport of the interval's day is asked at once:
-        if it has no flights any more either, or is the interval's own airport, the answer is wrong. False, too, if the
-        quota defers the question. Raises SourceError, SupersededError, DatabaseUnavailableError.
+        In an outage the source has returned "no flights" for every airport. So an evidence call is made at once for the
+        evidence airport of the interval's day: if this airport has flights as before, the answer is confirmed. False if
+        it has none, if it is the interval's own airport, if there is no evidence airport, or if the quota defers the
+        call. Raises SourceError, SupersededError, DatabaseUnavailableError.
         """
         record = await asyncio.to_thread(self._load_record, interval)
         if record.airport is None or record.airport == interval.airport:
@@ -60,15 +63,16 @@ class RecordWatch:
         return answer is not None and bool(answer.flights)
 
     def _load_record(self, interval: Interval) -> NightlyRecord:
-        """Return the evidence about the record of the interval's day and direction."""
+        """Return the evidence about the record of the interval's day and direction. Raises DatabaseUnavailableError."""
         with self._database.reading() as session:
             return load_records(session, self._clock.now()).get(day_of(interval.begin), interval.direction)
 
-    async def _ask(self, term: Term, *, recent: bool) -> bool:
-        """Ask the due questions of one price until the quota defers one; return True if any was answered, else False.
+    async def _make_due_calls(self, term: Term, *, recent: bool) -> bool:
+        """Make the due evidence calls of one price, until the quota defers one.
 
-        An answer may make another question due, which is asked as well. A question that fails is logged and stays due.
-        Raises as `ask_about_recent_days` does.
+        Return True if at least one was answered, else False. An answer may make a call about another record due, which
+        is made as well; each record is called for once at most. A failed call is logged and stays due. Raises as
+        `check_recent_records` does.
         """
         answered: set[RecordKey] = set()
         tried: set[RecordKey] = set()
@@ -94,13 +98,16 @@ class RecordWatch:
         return bool(answered)
 
     def _load_due_calls(self) -> list[EvidenceCall]:
-        """Return the questions that are due now, the newest day first. Raises DatabaseUnavailableError."""
+        """Return the evidence calls that are due now, the newest day first. Raises DatabaseUnavailableError."""
         now = self._clock.now()
         with self._database.reading() as session:
             return list_due_evidence(load_schedule(session, self._timing, now), self._beacons, now, self._timing)
 
     def _store_answer(self, term: Term, call: EvidenceCall, answer: Answer) -> None:
-        """Store what an answer proves, and log each step. Raises SupersededError, DatabaseUnavailableError."""
+        """Store what an answer proves, and log it if the record is now there or whole.
+
+        Raises SupersededError, DatabaseUnavailableError.
+        """
         now, before = self._clock.now(), call.record
         after = before.after_answer(call.airport, answer.flights, now, self._timing.record.settle_time)
         with self._database.transaction() as session:

@@ -31,7 +31,7 @@ from collector.settled.record_store import load_records
 from domain.interests import Direction
 
 ASK_AGAIN_AFTER: Final = timedelta(hours=6)
-"""Time after which a doubted answer, without flights where there usually are some, is asked for again."""
+"""Time after which an interval whose answer is doubted (no flights at a busy airport) is asked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class Schedule:
 
 
 def load_schedule(session: Session, timing: CollectionTiming, now: datetime, airport: str | None = None) -> Schedule:
-    """Load every airport and direction that has an interest, with what is due for it at `now`.
+    """Load every airport and direction that has an interest, with what is due for it at `now`; and the evidence.
 
-    Of one airport, or of all if `airport` is None. An interest in both directions makes two targets.
+    `airport`: load only the targets of this airport; None: of all. An interest in both directions makes two targets.
     """
     records = load_records(session, now)
     coverage = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
@@ -88,9 +88,10 @@ def load_schedule(session: Session, timing: CollectionTiming, now: datetime, air
 def list_due_evidence(
     schedule: Schedule, beacons: Iterable[str], now: datetime, timing: CollectionTiming
 ) -> list[EvidenceCall]:
-    """Return the questions about records that are due: of the days that some target waits for, and of yesterday.
+    """Return the evidence calls that are due: about the days that some target waits for, and about yesterday.
 
-    Yesterday's is asked even if no target waits for it: its answer shows whether our clock is right.
+    Yesterday's arrivals are asked for, as long as there is any target, even if no target waits for them: the answer
+    shows whether our clock is right.
     """
     pending: dict[Direction, set[datetime]] = {part: set() for part in Direction.BOTH.parts}
     watched: dict[Direction, list[str]] = {part: [] for part in Direction.BOTH.parts}
@@ -107,14 +108,17 @@ def list_due_evidence(
 
 
 def _find_next_begin(records: NightlyRecords, direction: Direction, begin: datetime, now: datetime) -> datetime:
-    """Return the begin of the next interval to collect: `begin`, or later if the source has given up its day."""
+    """Return the begin of the next interval to collect: `begin`, or later if the record of its day is given up."""
     return skip_missing_days(begin, lambda day: records.is_given_up(day, direction, now))
 
 
 def _find_available_until(
     records: NightlyRecords, direction: Direction, row: CoverageRow | None, next_begin: datetime, now: datetime
 ) -> datetime:
-    """Return the end of the recorded days from `next_begin` on; `next_begin` itself while its answer is doubted."""
+    """Return the end of the days from `next_begin` on whose record is whole.
+
+    Return `next_begin` itself if its day is not whole, or while an empty answer for it is doubted.
+    """
     doubted_at = row.doubted_at if row is not None and row.doubted_day == next_begin else None
     if doubted_at is not None and now < doubted_at + ASK_AGAIN_AFTER:
         return next_begin
@@ -133,8 +137,8 @@ def _load_interest_counts(
 ) -> Mapping[tuple[str, Direction], tuple[int, datetime]]:
     """Return, by airport and direction, the number of interests and their earliest `effective_from`.
 
-    Of one airport, or of all (None); a direction without interests is left out. An interest in both directions counts
-    for each of them.
+    `airport`: count only the interests of this airport; None: of all. A direction without interests is left out. An
+    interest in both directions counts for each of them.
     """
     query = select(
         InterestRow.airport, InterestRow.direction, func.count(), func.min(InterestRow.effective_from)

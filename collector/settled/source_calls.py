@@ -1,4 +1,7 @@
-"""API calls within the credit quota: each is charged before, refunded if it fails, and checked for a wrong clock."""
+"""API calls within the credit quota: each is charged before it is made, and refunded if it fails.
+
+Each answer is also used to check our clock.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -19,8 +22,8 @@ from collector.settled.quota import QuotaStore
 from collector.settled.source_state import (
     LARGEST_CLOCK_ERROR,
     count_foreign_answer,
+    reset_future_instants,
     store_clock_error,
-    take_back_future_instants,
 )
 from collector.sources.flight import Flight
 from domain.interests import Direction
@@ -63,12 +66,12 @@ class Answer:
 
 
 def stops_collection(error: SourceError) -> bool:
-    """Return True if the next call would fail for the same reason, False if only this call's target is concerned."""
+    """Return True if the next call would fail for the same reason, False if only this call's target is affected."""
     return isinstance(error, SourceLimitedError | BreakerOpenError | WrongClockError)
 
 
 class SourceCalls:
-    """A caller of the source that spends the quota's credits, and keeps what the source reports about itself."""
+    """Makes API calls within the quota, and stores the credits, pauses and clock errors that the source reports."""
 
     def __init__(self, database: Database, source: FlightSource, clock: Clock, quota: QuotaStore) -> None:
         self._database = database
@@ -86,8 +89,8 @@ class SourceCalls:
         """Charge the quota for one interval, and fetch its flights; None, at no cost, if the quota defers the call.
 
         `reserved_credits`: credits that must be left afterwards; `on_charge` runs in the transaction of the charge.
-        Raises SourceError once the failed call is refunded, also WrongClockError for an answer that shows our clock to
-        be wrong; SupersededError, DatabaseUnavailableError.
+        Raises SourceError if the call fails, after the refund of its credits; WrongClockError, without a refund, if the
+        answer shows that our clock is wrong; SupersededError, DatabaseUnavailableError.
         """
         charge = await asyncio.to_thread(self._charge, term, interval, reserved_credits, on_charge)
         if charge is None:
@@ -144,11 +147,10 @@ class SourceCalls:
                 self._quota.reconcile_with_source(session, self._source.remaining_credits, charge.at, now)
 
     def _check_clock(self) -> None:
-        """Store how far our clock is off, as the last answer showed it, and take back stored instants of the future.
+        """Store the error of our clock by the last answer; if the clock is right, reset stored instants of the future.
 
-        Instants are only taken back by a clock that agrees with the source's. Does nothing if the answer did not show
-        the source's time. Raises WrongClockError if the clock is off by more than LARGEST_CLOCK_ERROR;
-        DatabaseUnavailableError.
+        Does nothing if the answer did not show the source's time. Raises WrongClockError if the error is larger than
+        LARGEST_CLOCK_ERROR; DatabaseUnavailableError.
         """
         error, now = self._source.clock_error, self._clock.now()
         if error is None:
@@ -157,6 +159,6 @@ class SourceCalls:
         with self._database.transaction() as session:
             store_clock_error(session, error, now)
             if agrees:
-                take_back_future_instants(session, now)
+                reset_future_instants(session, now)
         if not agrees:
             raise WrongClockError(error)

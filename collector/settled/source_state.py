@@ -1,4 +1,4 @@
-"""What is kept about the source itself: its clock, foreign answers; and the repair of instants of a wrong clock.
+"""Storage of facts about the source: clock comparison, foreign answers. And the reset of what a wrong clock stored.
 
 Each function runs in the caller's transaction.
 """
@@ -27,11 +27,11 @@ from collector.model import (
 log = structlog.get_logger()
 
 LARGEST_CLOCK_ERROR: Final = timedelta(hours=1)
-"""With a clock that is off by more than this, nothing of an answer is stored: what it covers would be wrong."""
+"""If our clock is off by more than this, nothing of an answer is stored: the wrong interval would be covered."""
 
 _ROW_ID: Final = 1
 _FARTHEST_AHEAD: Final = DAY
-"""A stored instant that is farther ahead than this was stored by a wrong clock."""
+"""An instant farther ahead of now than this was stored by a wrong clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +87,11 @@ def load_clock_comparison(session: Session) -> ClockComparison | None:
 
 
 def may_trust_clock(session: Session, now: datetime) -> bool:
-    """Return False if our clock was wrong at its last comparison or has jumped since; True if it may be right.
+    """Return False if our clock is known or suspected to be wrong, else True.
 
-    While there are interests, the clocks are compared every day: a comparison that is older than two days was made
-    before the jump.
+    Known: it was off by more than LARGEST_CLOCK_ERROR at the last comparison. Suspected: there are interests, so that
+    the clocks are compared every day, but the last comparison is more than two days away from `now`. The clock may have
+    jumped since, or the source may have been unavailable.
     """
     row = session.get(SourceClockRow, _ROW_ID)
     if row is None:
@@ -101,16 +102,17 @@ def may_trust_clock(session: Session, now: datetime) -> bool:
     return not is_watching or abs(now - row.compared_at) <= 2 * DAY
 
 
-def take_back_future_instants(session: Session, now: datetime) -> None:
-    """Take back every stored instant that is more than a day ahead of `now`, and log each.
+def reset_future_instants(session: Session, now: datetime) -> None:
+    """Reset the stored instants that are more than a day ahead of `now`; they would stop collection until that time.
 
-    `now` must be of a clock that agrees with the source's: then such an instant was stored by a clock that was wrong,
-    and would stop collection until that time. A cursor goes back to yesterday's midnight, the last poll and the day of
-    the quota to the present, a pause ends; evidence about days that have not come is deleted.
+    `now` must be of a clock that agrees with the source's: then such an instant was stored by a wrong clock. The end of
+    a coverage, or of the days asked for at an unheard airport, is set to the midnight at which yesterday began, the
+    last poll to `now`, the day of the quota to today; a pause ends. Each of these is logged. Doubts and evidence with
+    such instants are deleted, and a `corrected_until` after `covered_until` is set to it, without a log entry.
     """
     limit, yesterday = now + _FARTHEST_AHEAD, day_of(now) - DAY
     for cursor in session.scalars(select(CoverageRow).where(CoverageRow.covered_until > limit)):
-        _log_taken_back("cursor", cursor.covered_until, cursor.airport, cursor.direction)
+        _log_reset("cursor", cursor.covered_until, cursor.airport, cursor.direction)
         cursor.covered_from = min(cursor.covered_from, yesterday)
         cursor.covered_until = yesterday
         cursor.doubted_day = cursor.doubted_at = None
@@ -119,25 +121,25 @@ def take_back_future_instants(session: Session, now: datetime) -> None:
     for cursor in session.scalars(select(CoverageRow).where(CoverageRow.doubted_at > limit)):
         cursor.doubted_day = cursor.doubted_at = None
     for unheard in session.scalars(select(UnheardRow).where(UnheardRow.asked_until > limit)):
-        _log_taken_back("unheard", unheard.asked_until, unheard.airport, unheard.direction)
+        _log_reset("unheard", unheard.asked_until, unheard.airport, unheard.direction)
         unheard.asked_until, unheard.since = yesterday, min(unheard.since, yesterday)
     for poll in session.scalars(select(LastPollRow).where(LastPollRow.asked_at > limit)):
-        _log_taken_back("last_poll", poll.asked_at, poll.airport, poll.direction)
+        _log_reset("last_poll", poll.asked_at, poll.airport, poll.direction)
         poll.asked_at = now
     for credit in session.scalars(select(CreditsRow)):
         if credit.day > limit:
-            _log_taken_back("quota_day", credit.day)
+            _log_reset("quota_day", credit.day)
             credit.day = day_of(now)
         if credit.paused_until is not None and credit.paused_until > limit:
-            _log_taken_back("pause", credit.paused_until)
+            _log_reset("pause", credit.paused_until)
             credit.paused_until = None
     session.execute(delete(NightlyRecordRow).where(NightlyRecordRow.day > limit))
     session.execute(delete(NightlyRecordRow).where(NightlyRecordRow.asked_at > limit))
     session.execute(delete(NightlyRecordRow).where(NightlyRecordRow.whole_since > limit))
 
 
-def _log_taken_back(what: str, instant: datetime, airport: str | None = None, direction: str | None = None) -> None:
-    """Log that an instant of the future was taken back, with the airport and direction that it belonged to, if any."""
+def _log_reset(what: str, instant: datetime, airport: str | None = None, direction: str | None = None) -> None:
+    """Log that an instant of the future was reset, with the airport and direction that it belonged to, if any."""
     log.warning(
         "collection.future_instant_taken_back", what=what, was=instant.isoformat(), airport=airport, direction=direction
     )

@@ -1,4 +1,4 @@
-"""The state of the scheduler for operators, read from the database, so that any replica can show it."""
+"""The state of the scheduler for operators, loaded from the database, so that any replica can show it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class TargetCoverage:
     lag_s: float
     """Seconds from the begin of the next interval to now."""
     waiting_for: str | None
-    """What the next interval waits for, in words. None: for nothing."""
+    """What the next interval waits for, in words. None: for no evidence."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,40 +11,40 @@ from sqlalchemy.orm import Session
 from collector.intervals import DAY, Interval
 from collector.model import FlightRow
 from collector.settled.differences import StoredFlight
-from collector.settled.duplicates import LONGEST_FLIGHT, SAME_EVENT_WITHIN, ToldFlight
+from collector.settled.duplicates import LONGEST_FLIGHT, SAME_EVENT_WITHIN, ReportedFlight
 from collector.sources.flight import Flight
 from domain.interests import Direction
 
 
-def load_stored_flights(session: Session, interval: Interval, told: Sequence[ToldFlight]) -> list[StoredFlight]:
-    """Load the stored flights that may be the told ones, of the interval's airport and direction.
+def load_stored_flights(session: Session, interval: Interval, reported: Sequence[ReportedFlight]) -> list[StoredFlight]:
+    """Load the stored flights of the interval's airport and direction that may be the same as reported ones.
 
-    They are of the same aircraft, and between the begin of the earliest told flight and the end of the latest, at
-    whatever event time they were published, or they have a key that is told. A stored flight that is longer than
-    LONGEST_FLIGHT may be left out if its key is not told.
+    These are the flights of the same aircraft that were in the air at most ten minutes before the earliest or after the
+    latest reported flight, or between, even if they were published in another interval; and the flights with the key of
+    a reported row. A stored flight that lasts longer than LONGEST_FLIGHT may be missing if no reported row has its key.
     """
-    if not told:
+    if not reported:
         return []
-    begin, end = min(each.span.begin for each in told), max(each.span.end for each in told)
-    aircraft = {each.flight.icao24 for each in told}
+    begin, end = min(each.span.begin for each in reported), max(each.span.end for each in reported)
+    aircraft = {each.flight.icao24 for each in reported}
     possible = and_(
         FlightRow.icao24.in_(aircraft),
         FlightRow.first_seen.between(begin - LONGEST_FLIGHT, end + SAME_EVENT_WITHIN),
         FlightRow.last_seen >= begin - SAME_EVENT_WITHIN,
     )
-    # Loaded by key, because one absurd first_seen must not widen the range for all aircraft.
-    early = [key for each in told for key in each.keys if key[1] < begin]
-    told_early = and_(
+    # Loaded by key: one reported flight with a wrong, far too early first_seen must not widen the range for all.
+    early = [key for each in reported for key in each.keys if key[1] < begin]
+    reported_early = and_(
         FlightRow.icao24.in_({icao24 for icao24, _ in early}),
         FlightRow.first_seen.in_({first_seen for _, first_seen in early}),
     )
-    return _select_flights(session, interval, or_(possible, told_early) if early else possible)
+    return _select_flights(session, interval, or_(possible, reported_early) if early else possible)
 
 
 def load_flights_of_interval(session: Session, interval: Interval) -> list[StoredFlight]:
-    """Load the flights that are stored for the interval's airport and direction, with a time in it.
+    """Load the stored flights of the interval's airport and direction whose take-off or landing is in the interval.
 
-    The time is the one that the source now gives, not the event time as first published.
+    That time is the one that the source gave last, not the event time as first published.
     """
     source_time = FlightRow.first_seen if interval.direction is Direction.DEPARTURES else FlightRow.last_seen
     near = FlightRow.event_time.between(interval.begin - DAY, interval.end + DAY)  # so that the index is used
@@ -52,7 +52,7 @@ def load_flights_of_interval(session: Session, interval: Interval) -> list[Store
 
 
 def insert_flights(session: Session, interval: Interval, flights: tuple[Flight, ...]) -> None:
-    """Insert the flights, in the interval's airport and direction; none is stored there yet."""
+    """Insert flights for the interval's airport and direction; the caller has checked that none is stored there yet."""
     if flights:
         session.execute(insert(FlightRow), [_build_flight_row(interval, flight) for flight in flights])
 

@@ -33,8 +33,8 @@ class FlightTable:
 
     def store_answer(self, answer: Iterable[Flight]) -> tuple[int, int]:
         """Store an answer as the collector does, and return how many flights were new and how many changed."""
-        told = merge_duplicates(self.direction, answer)
-        diff = compare_with_stored(self.direction, told, self.stored.values())
+        reported = merge_duplicates(self.direction, answer)
+        diff = compare_with_stored(self.direction, reported, self.stored.values())
         for flight in diff.changed:
             before = self.stored[flight.id]
             assert (flight.key, flight.id) == (before.key, before.id)

@@ -7,7 +7,7 @@ from itertools import combinations
 import pytest
 from hypothesis import example, given, strategies as st
 
-from collector.settled.duplicates import ToldFlight, merge_duplicates
+from collector.settled.duplicates import ReportedFlight, merge_duplicates
 from collector.sources.flight import Flight
 from domain.interests import Direction
 
@@ -31,9 +31,9 @@ def row(begin: float, end: float, callsign: str = "", other: str = "", aircraft:
     )
 
 
-def flights_of(told: Sequence[ToldFlight]) -> list[Flight]:
+def flights_of(reported: Sequence[ReportedFlight]) -> list[Flight]:
     """Return the flights of merged rows."""
-    return [each.flight for each in told]
+    return [each.flight for each in reported]
 
 
 def are_one(direction: Direction, one: Flight, other: Flight) -> bool:
@@ -123,19 +123,19 @@ def test_rows_that_are_not_one_are_never_merged(direction: Direction, rows: list
     """Also not by a third row that overlaps both: each two rows of a merged flight are one. No row is lost."""
     merged = merge_duplicates(direction, rows)
     assert sum(len(each.keys) for each in merged) == len(rows)
-    for told in merged:
-        own = [each for each in rows if (each.icao24, each.first_seen) in told.keys]
+    for reported in merged:
+        own = [each for each in rows if (each.icao24, each.first_seen) in reported.keys]
         assert all(are_one(direction, *pair) for pair in combinations(own, 2))
 
 
 @given(DIRECTIONS, ROWS)
 def test_no_known_text_is_lost(direction: Direction, rows: list[Flight]) -> None:
     """A flight has a callsign and an airport at the other end if one of its rows has."""
-    for told in merge_duplicates(direction, rows):
-        own = [each for each in rows if (each.icao24, each.first_seen) in told.keys]
+    for reported in merge_duplicates(direction, rows):
+        own = [each for each in rows if (each.icao24, each.first_seen) in reported.keys]
         for text in ("callsign", "departure_airport", "arrival_airport"):
             known = {getattr(each, text) for each in own} - {""}
-            assert getattr(told.flight, text) in (known or {""})
+            assert getattr(reported.flight, text) in (known or {""})
 
 
 @given(DIRECTIONS, ROWS, st.integers(0, 9))
@@ -166,8 +166,8 @@ def test_the_pairs_of_the_real_record_are_one_flight(direction: Direction, secon
 @BOTH
 def test_each_text_is_taken_from_the_row_that_has_it(direction: Direction) -> None:
     """One row has the callsign, the other one the airport; the times are those of the row that was last seen later."""
-    (told,) = merge_duplicates(direction, [row(0, 60, callsign="TW1"), row(1, 61, other="LICC")])
-    assert told.flight == row(1, 61, "TW1", "LICC")
+    (reported,) = merge_duplicates(direction, [row(0, 60, callsign="TW1"), row(1, 61, other="LICC")])
+    assert reported.flight == row(1, 61, "TW1", "LICC")
 
 
 def test_the_end_at_the_airport_decides_how_near_two_rows_are() -> None:

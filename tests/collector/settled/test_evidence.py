@@ -95,15 +95,15 @@ def test_whole_means_two_equal_answers_of_one_airport_apart_and_none_else_betwee
 def test_questions_come_hourly_and_less_often_when_they_are_expensive() -> None:
     """Not before an hour after midnight; hourly up to 18 hours after it, then every six hours, then daily."""
     record = NightlyRecord(D12, ARRIVALS)
-    assert record.compute_question_time(TIMING) == END + HOUR
+    assert record.compute_next_call_time(TIMING) == END + HOUR
     for hours, pause in ((1, 1), (17.5, 1), (18, 6), (71, 6), (72, 24), (150, 24)):
         asked = answered((hours, "EDDF", []))
-        assert asked.compute_question_time(TIMING) == END + (hours + pause) * HOUR
+        assert asked.compute_next_call_time(TIMING) == END + (hours + pause) * HOUR
 
 
 def test_a_record_that_is_there_is_asked_for_after_the_settle_time() -> None:
     """Then hourly, should the question have failed; and the same airport is asked."""
-    assert answered((3, "EDDF", EVENING)).compute_question_time(TIMING) == END + 6 * HOUR
+    assert answered((3, "EDDF", EVENING)).compute_next_call_time(TIMING) == END + 6 * HOUR
     (call,) = list_due({}, answered((3, "EDDF", EVENING)), hours=6)
     assert (call.airport, call.interval.begin, call.interval.end) == ("EDDF", END - 6 * HOUR, END)
 

@@ -28,9 +28,9 @@ YESTERDAY = TODAY - DAY
 def store_answer(service: Service, direction: Direction, answer: Iterable[Flight]) -> int:
     """Store an answer for KJFK as the collector does, and return the number of new flights."""
     interval = Interval("KJFK", direction, day_of(DAWN), day_of(DAWN) + DAY)
-    told = merge_duplicates(direction, answer)
+    reported = merge_duplicates(direction, answer)
     with service.database.transaction() as session:
-        diff = compare_with_stored(direction, told, load_stored_flights(session, interval, told))
+        diff = compare_with_stored(direction, reported, load_stored_flights(session, interval, reported))
         insert_flights(session, interval, diff.new)
         update_flights(session, diff.changed)
     return len(diff.new)
