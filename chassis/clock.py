@@ -14,10 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol
 
 _MONOTONIC: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-"""The clock of `elapsed`: monotonic, and going on while the machine is suspended. On Linux that is CLOCK_BOOTTIME
-(clock_gettime(2)); on macOS, which has no such name, CLOCK_MONOTONIC does the same."""
+"""The clock of `elapsed`: monotonic, and it runs on while the machine is suspended. On Linux that is CLOCK_BOOTTIME
+(clock_gettime(2)); macOS has no such name, and its CLOCK_MONOTONIC does the same."""
 _STARTED_AT_NS: Final = time.clock_gettime_ns(_MONOTONIC)
-"""When this process began to measure, on that clock. A difference stays small enough for a timedelta at any rate."""
+"""Time of that clock when this module was imported. `elapsed` counts from it, to fit into a timedelta at any rate."""
 
 
 class Clock(Protocol):

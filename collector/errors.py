@@ -88,21 +88,22 @@ class ForeignAnswer(StrEnum):
     PROBLEM_JSON = "problem_json"
     """A JSON object that describes an error: of a gateway, or of a server that has no such address."""
     JSON = "json"
-    """Any other JSON that has not the form of an answer of the source, `null` included."""
+    """Any other JSON that does not have the form of the source's answers, `null` included."""
     REDIRECT = "redirect"
     """A redirect to another address."""
     NOT_FOUND_WITH_BODY = "not_found_with_body"
     """A 404 with a body that is none of the above; the source's own 404, for no flights, has an empty one."""
     UNREADABLE = "unreadable"
-    """No JSON at all, or a part of it: an answer that is empty, cut off, or plain text."""
+    """An answer that is no valid JSON: empty, truncated, or plain text."""
     NO_IDENTITY = "no_identity"
     """A list in which no row is a flight: the source's format has changed, or it is another service."""
 
 
 class ForeignAnswerError(SourceUnavailableError):
-    """Somebody else has answered in the source's name (a proxy, a portal, another server), or the source in a new form.
+    """The answer is not the source's own: a proxy, a portal or another server has answered in its name.
 
-    It says nothing about flights. The text says what an operator can do; nothing of the answer's body is in it.
+    Or the source has changed its format. Such an answer does not mean "no flights". The error's text says what an
+    operator can do, and holds nothing of the answer's body.
     """
 
     def __init__(self, kind: ForeignAnswer, status: int) -> None:
@@ -111,7 +112,7 @@ class ForeignAnswerError(SourceUnavailableError):
 
 
 def _describe_foreign_answer(kind: ForeignAnswer) -> str:
-    """Return what came in place of the source's answer, and what an operator should look at."""
+    """Return a sentence that says what was received instead of the source's answer, and what an operator can do."""
     match kind:
         case ForeignAnswer.HTML:
             return "a web page is not the source's answer: look for a proxy, a sign-in page or a wrong OPENSKY_URL"

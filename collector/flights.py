@@ -120,13 +120,13 @@ class CoveredInterval:
 
 @dataclass(frozen=True, slots=True)
 class InterestPreview:
-    """The alerts that an interest would have raised, and on what they are based."""
+    """The alerts that an interest would have raised, and the coverage on which the preview is based."""
 
     preview: Preview
     covered: dict[Direction, CoveredInterval]
     """The covered interval of each of the interest's directions; one that was never collected is left out."""
     unheard_since: datetime | None
-    """Begin of the first day that was asked for, if the airport is unheard; None: it is heard, or was not asked."""
+    """Begin of the first day that was asked for, if the airport is unheard; None: it is heard, or not asked for."""
 
 
 class FlightQueries:

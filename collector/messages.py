@@ -68,7 +68,7 @@ def encode_flights_observed(
 
 
 def encode_partial_flights(interval: Interval, flights: Sequence[Flight]) -> Iterator[OutboxMessage]:
-    """Yield the `FlightsObserved` events of flights that cover nothing: batches of at most MAX_FLIGHTS_PER_MESSAGE."""
+    """Yield `FlightsObserved` events of flights that cover nothing, with at most MAX_FLIGHTS_PER_MESSAGE in each."""
     for start in range(0, len(flights), MAX_FLIGHTS_PER_MESSAGE):
         batch = flights[start : start + MAX_FLIGHTS_PER_MESSAGE]
         yield _build_observed_message(
@@ -125,7 +125,8 @@ def encode_collection_request(airport: str) -> OutboxMessage:
 def encode_airport_unheard(user_id: UUID, airport: str, since: datetime) -> OutboxMessage:
     """Return the `AirportUnheard` event: the source has given no flight of an airport since the day that began `since`.
 
-    `user_id`: the user to notify, who has an interest there. Equal arguments give the same notice id, and one mail.
+    `user_id`: the user to notify, who has an interest there. Equal arguments give the same notice id: a duplicate event
+    is not mailed again.
     """
     value = notices_pb.AirportUnheard(
         notice_id=str(compute_notice_id(user_id, airport, since)), user_id=str(user_id), airport=airport

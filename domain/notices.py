@@ -1,4 +1,4 @@
-"""Notices: what people are told besides alerts."""
+"""Notices: messages to users that are no alerts."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,14 +10,14 @@ _NAMESPACE = UUID("b7e9c1d4-2f35-5a68-9c0e-7d41a8f2036b")
 
 @dataclass(frozen=True, slots=True)
 class UnheardNotice:
-    """A statement to one user with an interest at an airport: the source has given no flight of it since a day."""
+    """A notice to a user with an interest at an airport: the source has given no flight of it since a certain day."""
 
     notice_id: UUID
     user_id: UUID
     airport: str
     """ICAO code."""
     since: datetime
-    """The begin of the first day that was asked, UTC."""
+    """Begin of the first day that the source was asked for, UTC."""
 
 
 def compute_notice_id(user_id: UUID, airport: str, since: datetime) -> UUID:
@@ -34,10 +34,10 @@ def build_unheard_notice(user_id: UUID, airport: str, since: datetime) -> Unhear
 
 
 def describe_unheard(place: str, since: datetime) -> str:
-    """Return in a sentence that the source has given no flight of an airport since a day, and what that may mean.
+    """Return a sentence: the source has given no flight of an airport since a day, and what that may mean.
 
-    `place`: the airport as the sentence names it, such as its ICAO code. `since`: the begin of the first day that was
-    asked.
+    `place`: the airport's name in the sentence, such as its ICAO code. `since`: the begin of the first day that the
+    source was asked for.
     """
     return f"OpenSky has not reported a flight at {place} since {format_day(since)}: nobody may be listening there."
 

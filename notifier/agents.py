@@ -74,7 +74,7 @@ class KafkaTopics:
 
 
 class Agents:
-    """The agents for new alerts, retries, notices and account updates: separate streams; none waits for another.
+    """The agents for new alerts, retries, notices and account updates: four separate streams, none waits for another.
 
     The agents only decode an event and start its handling: alerts and their retries go into the dispatcher's queue,
     registrations to `ConfirmationDelivery`, notices and their retries to `NoticeDelivery`. The event is acknowledged by
@@ -103,11 +103,11 @@ class Agents:
         await self._consume(stream, self._handle_alert)
 
     async def consume_retries(self, stream: StreamT[bytes]) -> None:
-        """Queue deferred alerts and notices from alerts.retry.v1 for mailing at their time."""
+        """Queue deferred alerts from alerts.retry.v1 for mailing at their time; start tasks for deferred notices."""
         await self._consume(stream, self._handle_retry)
 
     async def consume_notices(self, stream: StreamT[bytes]) -> None:
-        """Start a mail for each notice in notices.raised.v1."""
+        """Start a task that mails it for each notice in notices.raised.v1."""
         await self._consume(stream, self._handle_notice)
 
     async def consume_user_changes(self, stream: StreamT[bytes]) -> None:
@@ -150,9 +150,9 @@ class Agents:
     async def _handle_retry(self, pending_event: PendingEvent) -> bool:
         """Queue the deferred alerts of a retry record as one batch, with its attempts and times, once capacity is free.
 
-        The mail of a deferred notice is started instead. Returns True if the batch is queued, the mail started or the
-        partition revoked: the event must not be acknowledged now. Returns False if a later retry record replaced this
-        one: the event is complete. Raises UndecodableError.
+        For a deferred notice, starts its task instead. Returns True if the batch is queued, the task is started or the
+        partition is revoked: the event must not be acknowledged now. Returns False if a later retry record replaced
+        this one: the event is complete. Raises UndecodableError.
         """
         retry = decode_retry(pending_event.event.message.value)
         if isinstance(retry, ScheduledNotice):
@@ -182,9 +182,9 @@ class Agents:
         return True
 
     async def _handle_notice(self, pending_event: PendingEvent) -> bool:
-        """Start the mail of a new notice, whose lifetime starts at the timestamp of its record.
+        """Start the task of a new notice; its lifetime begins at the timestamp of its record.
 
-        Always returns True: the task that is started acknowledges the event. Raises UndecodableError.
+        Returns True: the task acknowledges the event, and nobody else must. Raises UndecodableError.
         """
         raised = decode_raised_notice(pending_event.event.message.value)
         published_at = datetime.fromtimestamp(pending_event.event.message.timestamp, UTC)

@@ -93,7 +93,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledNotice:
-    """The mail of a notice, new or deferred in the retry topic: when it may be sent, and how often that was tried."""
+    """A notice, new or from the retry topic, with the number of its attempts and the time of the next one."""
 
     raised: RaisedNotice
     attempt: int

@@ -52,15 +52,15 @@ class Interest(BaseModel):
 
 
 class SetInterest(Interest):
-    """An interest that was just set, with what its person should know about the airport."""
+    """An interest that was just set, with the statement that its airport is unheard, if it is."""
 
     notice: str | None = Field(
-        description="A sentence about an airport of which the source has not given a flight so far; else null."
+        description="In words, if the airport is unheard: the source has given no flight of it so far; else null."
     )
 
     @classmethod
     def build_with_notice(cls, interest: domain.Interest, notice: str | None) -> "SetInterest":
-        """Build the body from the domain's interest and the sentence."""
+        """Build the body from the domain's interest and the statement about its airport."""
         return cls(**Interest.build(interest).model_dump(), notice=notice)
 
 
@@ -94,15 +94,15 @@ class Coverage(BaseModel):
 
 
 class Evidence(BaseModel):
-    """The evidence about the source's record of one day (UTC), which it makes in the night after; null: not yet."""
+    """The evidence about the source's record of one day (UTC), which it makes in the night after."""
 
     day: date
     direction: Direction
-    airport_icao: str | None = Field(description="The airport whose flights prove that the record is there.")
-    flights: int = Field(description="Its flights in the last hours of the day.")
-    there_since: datetime | None = Field(description="When these flights were first given.")
-    whole_since: datetime | None = Field(description="When the same flights were given once more: the day is complete.")
-    asked_at: datetime | None = Field(description="When the source was last asked.")
+    airport_icao: str | None = Field(description="The airport whose flights are the evidence; null: none yet.")
+    flights: int = Field(description="The number of its flights in the last hours of the day.")
+    there_since: datetime | None = Field(description="When the source first gave these flights; null: not yet.")
+    whole_since: datetime | None = Field(description="When it gave the same again: all is there; null: not yet.")
+    asked_at: datetime | None = Field(description="When the source was last asked about this record.")
 
     @classmethod
     def build(cls, record: evidence.NightlyRecord) -> "Evidence":
@@ -119,24 +119,24 @@ class Evidence(BaseModel):
 
 
 class Waiting(BaseModel):
-    """What the next day of each direction waits for, in words; null where it waits for nothing."""
+    """What the next day of each direction waits for, in words; null where it waits for no evidence."""
 
     arrivals: str | None
     departures: str | None
 
 
 class CoverageWithEvidence(Coverage):
-    """The covered interval of an airport by direction, the evidence for it, and what is awaited."""
+    """The covered interval of an airport by direction, the evidence for it, and what the next day waits for."""
 
     waiting_for: Waiting
     notice: str | None = Field(
-        description="A sentence about an airport of which the source has not given a flight so far; else null."
+        description="In words, if the airport is unheard: the source has given no flight of it so far; else null."
     )
-    evidence: list[Evidence] = Field(description="Of the last days, newest first; it holds for all airports.")
+    evidence: list[Evidence] = Field(description="Of the last days, newest first; the same for all airports.")
 
     @classmethod
     def build_report(cls, report: CoverageReport) -> "CoverageWithEvidence":
-        """Build the body from the report of an airport."""
+        """Build the body from the coverage report of an airport."""
         waiting = {direction.value: report.waiting_for.get(direction) for direction in Direction.BOTH.parts}
         covered = Coverage.build(report.covered)
         return cls(
@@ -298,7 +298,7 @@ class Preview(BaseModel):
     mails_a_week: float | None = Field(description="As many as in these windows; null where there are none.")
     alerts: list[PreviewedAlert] = Field(description="Each is a mail, in the order of the windows.")
     notice: str | None = Field(
-        description="A sentence about an airport of which the source has not given a flight so far; else null."
+        description="In words, if the airport is unheard: the source has given no flight of it so far; else null."
     )
 
     @classmethod
@@ -353,11 +353,11 @@ class FlowCoverage(BaseModel):
     interests: int
     covered_from: datetime | None = Field(description="Null where nothing is collected yet.")
     covered_until: datetime | None = Field(description="Null where nothing is collected yet.")
-    goes_on_at: datetime = Field(description="Where the next collection begins; what lies between is given up.")
-    due_until: datetime = Field(description="Up to where the source's record is proven to be whole.")
+    goes_on_at: datetime = Field(description="Where the next collection begins; what lies between becomes a gap.")
+    due_until: datetime = Field(description="End of the days whose record at the source is proven to be complete.")
     asked_at: datetime | None = Field(description="When the source was last asked, whatever came of it.")
-    lag_seconds: float = Field(description="From where it is covered up to now.")
-    waiting_for: str | None = Field(description="What the next day waits for, in words; null: for nothing.")
+    lag_seconds: float = Field(description="From where the next collection begins up to now.")
+    waiting_for: str | None = Field(description="What the next day waits for, in words; null: for no evidence.")
 
     @classmethod
     def build(cls, flow: status.TargetCoverage) -> "FlowCoverage":
@@ -377,7 +377,7 @@ class FlowCoverage(BaseModel):
 
 
 class ForeignAnswers(BaseModel):
-    """Answers that somebody else gave in the source's name, such as a proxy: they are never taken for flights."""
+    """The number of answers of one kind that somebody else, such as a proxy, gave in the source's name."""
 
     kind: str
     answers: int
@@ -397,12 +397,12 @@ class Scheduler(BaseModel):
         description="Collection waits until then, for credits or because the source wants a pause; null: it does not."
     )
     coverage: list[FlowCoverage]
-    evidence: list[Evidence] = Field(description="Of the source's records of the last days, newest first.")
+    evidence: list[Evidence] = Field(description="About the source's records of the last days, newest first.")
     clock_error_seconds: float | None = Field(
-        description="How far the service's clock was ahead of the source's at the last answer; null: not known."
+        description="How far the service's clock was ahead of the source's at the last comparison; null: none yet."
     )
     clock_compared_at: datetime | None
-    foreign_answers: list[ForeignAnswers] = Field(description="By kind, the kind of the last one first.")
+    foreign_answers: list[ForeignAnswers] = Field(description="By kind; the kind of the latest answer comes first.")
 
     @classmethod
     def build(cls, state: status.SchedulerState) -> "Scheduler":

@@ -317,7 +317,7 @@ def blueprint(
         problems=(404, 422, 503),
     )
     def coverage(icao: str) -> Reply:
-        """Reply with the covered interval of each direction of an airport, with its evidence and what is awaited."""
+        """Reply with the covered interval of each direction of an airport, with its evidence."""
         caller = authenticate_confirmed_reader()
         return Reply(CoverageWithEvidence.build_report(coverage_of(caller.user_id, _normalize_code(icao))))
 

@@ -1,4 +1,4 @@
-"""The signal that a mail was stored, from the mail server to the open pages."""
+"""The signal from the mail server to the open pages that a mail was stored."""
 
 import asyncio
 from collections.abc import Iterator
@@ -6,20 +6,20 @@ from contextlib import contextmanager
 
 
 class DeliverySignal:
-    """Wakes every open page after a delivery. All methods are called in the event loop's thread."""
+    """Notifies the handler of each open page of deliveries. All methods must be called in the event loop's thread."""
 
     def __init__(self) -> None:
         self._listeners: set[asyncio.Event] = set()
         self.is_closed = False
-        """True once the server stops: listeners end."""
+        """True once the server stops: listeners must end."""
 
     def announce(self) -> None:
-        """Set the event of every listener."""
+        """Set the event of every listener, after a delivery."""
         for listener in self._listeners:
             listener.set()
 
     def close(self) -> None:
-        """Wake every listener for the last time, with `is_closed` True."""
+        """Set `is_closed`, and then the event of every listener for the last time."""
         self.is_closed = True
         self.announce()
 

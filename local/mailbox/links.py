@@ -1,4 +1,4 @@
-"""Links in plain text."""
+"""Recognition of links in plain text."""
 
 import re
 from dataclasses import dataclass
@@ -6,9 +6,9 @@ from typing import Final
 
 _LINK: Final = re.compile(r"\bhttps?://[^\s<>\"'`{}|\\^\x00-\x20\x7f]+", re.IGNORECASE)
 _TRAILING: Final = ".,;:!?*_"
-"""Characters that end a sentence and not a link."""
+"""Characters at the end of a match that belong to the sentence, not to the link."""
 MAX_LINK_LENGTH: Final = 2_000
-"""Longer ones stay text."""
+"""Maximum length of a link; a longer one stays text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,14 +18,14 @@ class TextPiece:
     text: str
     """As it stands in the text, not escaped."""
     is_link: bool
-    """True: `text` is an absolute URL with the scheme http or https, of any case. False: it must not be made a link."""
+    """True: `text` is an absolute URL with the scheme http or https, of any case. False: it is to be shown as text."""
 
 
 def split_links(text: str) -> list[TextPiece]:
     """Split a text at its links, which begin with http:// or https://; the pieces together are the text.
 
-    A link ends before white space, quotes, angle brackets, the end of a sentence, and a bracket that was opened before
-    the link. Nothing else is a link, in particular no other scheme.
+    A link ends before white space, quotes, angle brackets, punctuation that ends a sentence, and a closing bracket that
+    was opened before the link. URLs of other schemes are not links.
     """
     pieces = []
     at = 0
@@ -43,7 +43,7 @@ def split_links(text: str) -> list[TextPiece]:
 
 
 def _trim_link(url: str) -> str:
-    """Remove the end of a sentence, and closing brackets without an opening one, from the end of a link."""
+    """Remove trailing punctuation, and closing brackets that are not opened in the link, from the end of a link."""
     surplus = {end: url.count(end) - url.count(begin) for begin, end in ("()", "[]")}
     end = len(url)
     while url[end - 1] in _TRAILING or surplus.get(url[end - 1], 0) > 0:

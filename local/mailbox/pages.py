@@ -20,7 +20,7 @@ from local.mailbox.rendering import STATIC_FILES, ListedMail, render_error, rend
 MAILS_PER_PAGE: Final = 100
 
 _HEAD_LENGTH: Final = 65_536
-"""Bytes of a mail that are read for the list; a subject behind them is not shown there."""
+"""Bytes of a mail that are read for the list; headers after them are not shown there."""
 
 _HEADERS: Final = {
     "Content-Security-Policy": (
@@ -34,31 +34,31 @@ _HEADERS: Final = {
     "X-DNS-Prefetch-Control": "off",
     "Cache-Control": "no-store",
 }
-"""Headers of every response, unless it has others: nothing is loaded from elsewhere, and nobody else frames a page."""
+"""Default headers of every response: pages load nothing from other sites, and no other site may frame them."""
 
-_GONE: Final = "The mailbox has no mail of this address. It was deleted, or the address is not complete."
+_NO_SUCH_MAIL: Final = "The mailbox has no mail of this address. It was deleted, or the address is not complete."
 
 
 class MailPages:
-    """The handlers of the pages' requests. A key in a URL is looked up among the keys that the Maildir has."""
+    """The handlers of the pages' requests. A mail's key from a URL is never used as a path, only compared with keys."""
 
     def __init__(self, maildir: Path, deliveries: DeliverySignal) -> None:
         self._maildir = maildir
         self._deliveries = deliveries
         self._listed: dict[str, ListedMail] = {}
-        """Mails that were listed before; a mail never changes."""
+        """Cache of the mails that were listed before, by key; a mail never changes."""
 
     def list_mails(self) -> list[ListedMail]:
         """Return all mails, newest first. Reads the first bytes of those that were not listed before."""
         listed = {}
         for key, path in find_mail_files(self._maildir).items():
-            mail = self._listed.get(key) or self._list_mail(key, path)
+            mail = self._listed.get(key) or self._read_summary(key, path)
             if mail is not None:
                 listed[key] = mail
         self._listed = listed
         return sorted(listed.values(), key=lambda mail: (mail.delivered_at, mail.key), reverse=True)
 
-    def _list_mail(self, key: str, path: Path) -> ListedMail | None:
+    def _read_summary(self, key: str, path: Path) -> ListedMail | None:
         """Read and summarize one mail, also if it has just been moved from `path`; None if it cannot be read."""
         stored = read_mail_file(key, path, _HEAD_LENGTH) or read_stored_mail(self._maildir, key, _HEAD_LENGTH)
         if stored is None:
@@ -94,7 +94,7 @@ class MailPages:
         )
 
     async def show_html_part(self, request: web.Request) -> web.Response:
-        """Answer with the HTML part of one mail, which may do nothing; 404 if it has none."""
+        """Answer with the document of a mail's HTML part, with its restrictive policy; 404 if it has none."""
         document = await asyncio.to_thread(self._build_document, request.match_info["key"])
         return _answer_html(document, POLICY)
 
@@ -111,7 +111,7 @@ class MailPages:
         return web.Response(body=stored.content, content_type="text/plain", charset="utf-8")
 
     async def stream_events(self, request: web.Request) -> web.StreamResponse:
-        """Send an event (server-sent, without data of a mail) after each delivery, until the client or server ends."""
+        """Send a server-sent event, without data of the mail, after each delivery, until client or server close."""
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         with self._deliveries.listen() as delivered:
@@ -122,10 +122,10 @@ class MailPages:
         return response
 
     def _read(self, key: str) -> StoredMail:
-        """Read one mail whole. Raises HTTPNotFound if the Maildir has none of this key."""
+        """Read all of one mail. Raises HTTPNotFound if the Maildir has no mail of this key."""
         stored = read_stored_mail(self._maildir, key)
         if stored is None:
-            raise web.HTTPNotFound(text=_GONE)
+            raise web.HTTPNotFound(text=_NO_SUCH_MAIL)
         return stored
 
 
@@ -134,7 +134,7 @@ async def start_pages(host: str, port: int, maildir: Path, deliveries: DeliveryS
 
     Raises CannotListenError if the port is in use or not allowed.
     """
-    # A page that is closed ends its handler.
+    # With handler_cancellation, the handler of an event stream ends when its page is closed.
     runner = web.AppRunner(
         make_app(maildir, deliveries), access_log=None, handler_cancellation=True, shutdown_timeout=1
     )
@@ -150,7 +150,7 @@ async def start_pages(host: str, port: int, maildir: Path, deliveries: DeliveryS
 def make_app(maildir: Path, deliveries: DeliverySignal) -> web.Application:
     """Make the application that serves all pages of a Maildir, which need not exist yet."""
     pages = MailPages(maildir, deliveries)
-    app = web.Application(middlewares=[_answer_errors_and_strangers])
+    app = web.Application(middlewares=[_reject_foreign_hosts_and_render_errors])
     app.router.add_get("/", pages.show_list)
     app.router.add_get("/events", pages.stream_events, allow_head=False)
     app.router.add_get("/static/{name}", _send_static_file)
@@ -158,12 +158,12 @@ def make_app(maildir: Path, deliveries: DeliverySignal) -> web.Application:
     app.router.add_get("/mails/{key}/html", pages.show_html_part)
     app.router.add_get("/mails/{key}/source", pages.show_source)
     app.on_response_prepare.append(_add_headers)
-    app.on_shutdown.append(_make_closer(deliveries))
+    app.on_shutdown.append(_make_shutdown_handler(deliveries))
     return app
 
 
-def _make_closer(deliveries: DeliverySignal) -> Callable[[web.Application], Awaitable[None]]:
-    """Make a function that ends all streams of events."""
+def _make_shutdown_handler(deliveries: DeliverySignal) -> Callable[[web.Application], Awaitable[None]]:
+    """Make a function that ends all event streams, for the shutdown of the server."""
 
     async def close(_: web.Application) -> None:
         deliveries.close()
@@ -172,7 +172,7 @@ def _make_closer(deliveries: DeliverySignal) -> Callable[[web.Application], Awai
 
 
 async def _send_static_file(request: web.Request) -> web.Response:
-    """Answer with a static file. Its URL in the pages changes with its content, so browsers may keep it."""
+    """Answer with a static file, which browsers may cache: its URL in the pages changes with its content."""
     file = STATIC_FILES.get(request.match_info["name"])
     if file is None:
         raise web.HTTPNotFound(text="There is no such file.")
@@ -181,25 +181,25 @@ async def _send_static_file(request: web.Request) -> web.Response:
 
 
 def _answer_html(page: str, policy: str | None = None) -> web.Response:
-    """Answer with an HTML page; `policy`: its own Content-Security-Policy in place of the pages' one."""
+    """Answer with an HTML page. `policy`: a Content-Security-Policy in place of the default one of the pages."""
     headers = {} if policy is None else {"Content-Security-Policy": policy}
     return web.Response(text=page, content_type="text/html", headers=headers)
 
 
 async def _add_headers(_: web.Request, response: web.StreamResponse) -> None:
-    """Add the headers of every response."""
+    """Add the default headers to a response; headers that it has already stay."""
     for name, value in _HEADERS.items():
         response.headers.setdefault(name, value)
 
 
 @web.middleware
-async def _answer_errors_and_strangers(
+async def _reject_foreign_hosts_and_render_errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Answer an HTTP error with a page, and a request for a host name other than `localhost` with 403.
+    """Reject a request for a host name other than `localhost` with 403, and answer HTTP errors with a page.
 
-    Confirmation links must not be read by a web page whose own name has begun to point to this machine (DNS rebinding).
-    A browser sends the name of such a page as the host; an IP address cannot be pointed elsewhere.
+    This prevents DNS rebinding: the host name of a foreign web page is made to point to this machine, so that the page
+    can read confirmation links. A browser sends that name as the host. Requests for an IP address are allowed.
     """
     if not _is_own_host(request.host):
         return _answer_error(HTTPStatus.FORBIDDEN, "Open this page by an IP address, or as localhost.")

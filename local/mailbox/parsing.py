@@ -1,4 +1,4 @@
-"""Parsing of any mail, also a malformed or hostile one, into what a page can show. Pure functions; none raises."""
+"""Parsing of any mail, also a malformed or hostile one, for display. Pure; no public function raises."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ from typing import Any, Final
 _ENCODED_WORD: Final = re.compile(r"=\?([^?\s*]{1,40})(?:\*[^?\s]{0,40})?\?([bBqQ])\?([^?\s]*)\?=")
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SLOW_CODECS: Final = frozenset({"idna", "punycode"})
-"""Codecs whose time grows with the square of the length; no mail is encoded so."""
+"""Codecs that need quadratic time; no mail uses them, so they are decoded as UTF-8 instead."""
 _IMAGE_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 
 MAX_HEADER_LENGTH: Final = 10_000
@@ -28,7 +28,7 @@ MAX_HTML_LENGTH: Final = 5_000_000
 
 @dataclass(frozen=True, slots=True)
 class MailSummary:
-    """What a list of mails shows of one. Decoded, on one line each; not escaped."""
+    """The fields of one mail in the list, decoded, each on one line; not escaped."""
 
     sender: str
     recipients: str
@@ -57,7 +57,7 @@ class InlineImage:
 
 @dataclass(frozen=True, slots=True)
 class PartDescription:
-    """What is said about a part that is not shown as text."""
+    """The description of a part that is not shown as text or HTML."""
 
     content_type: str
     filename: str | None
@@ -73,17 +73,17 @@ class ParsedMail:
     text: str | None
     """The first plain text; None if there is none."""
     html: str | None
-    """The first HTML text; None if there is none. Nothing in it may be trusted."""
+    """The first HTML text, untrusted; None if there is none."""
     images: dict[str, InlineImage]
     """The images by their Content-ID, without its angle brackets."""
     parts: tuple[PartDescription, ...]
     """All other parts, images included."""
     defects: tuple[str, ...]
-    """What is wrong with the mail's form, in words; empty for a well-formed mail."""
+    """The defects of the mail's format, in words; empty for a well-formed mail."""
 
 
 def summarize_mail(head: bytes) -> MailSummary:
-    """Summarize a mail, of which the first bytes are enough. Fields that are missing or unreadable are empty."""
+    """Summarize a mail by its first bytes, which must hold the headers. Missing or unreadable fields are empty."""
     try:
         message = BytesHeaderParser().parsebytes(head)
     except Exception:  # noqa: BLE001 - whatever a hostile mail does to the parser, the mail is listed
@@ -93,7 +93,7 @@ def summarize_mail(head: bytes) -> MailSummary:
 
 
 def parse_mail(content: bytes) -> ParsedMail:
-    """Parse a mail. What cannot be parsed is missing, and `defects` says so."""
+    """Parse a mail. Parts that cannot be parsed are left out, and described in `defects`."""
     try:
         message: Message[str, str] = BytesParser().parsebytes(content)
         return _collect_parts(message)
@@ -160,7 +160,10 @@ def _decode_word(encoding: str, text: str) -> bytes | None:
 
 
 def _decode_raw(value: Any) -> str:
-    """Decode a header's value as the parser keeps it, in which each byte that is not ASCII is a lone surrogate."""
+    """Return the text of a header's value, in which the parser has replaced each non-ASCII byte by a lone surrogate.
+
+    The bytes are decoded as UTF-8; at most MAX_HEADER_LENGTH characters are returned.
+    """
     return str(value).encode("utf-8", "surrogateescape").decode("utf-8", "replace")[:MAX_HEADER_LENGTH]
 
 
@@ -171,7 +174,7 @@ def _read_header(message: "Message[str, str]", name: str) -> str:
 
 
 def _collect_parts(message: "Message[str, str]") -> ParsedMail:
-    """Collect the readable parts of a parsed mail. May raise anything if the mail is malformed."""
+    """Collect the readable parts of a parsed mail. May raise any exception if the mail is malformed."""
     text = html = None
     images: dict[str, InlineImage] = {}
     parts: list[PartDescription] = []
@@ -201,13 +204,13 @@ def _collect_parts(message: "Message[str, str]") -> ParsedMail:
 
 def _decode_part(part: "Message[str, str]", content: bytes, limit: int) -> str:
     """Decode a text part by its own charset, with LF at the ends of its lines; at most `limit` characters."""
-    # No charset takes more than four bytes for a character.
+    # No charset needs more than four bytes for a character.
     text = decode_bytes(content[: 4 * limit], part.get_content_charset())
     return text.replace("\r\n", "\n")[:limit]
 
 
 def _make_field(name: str, value: Any) -> HeaderField:
-    """Make the shown form of a header."""
+    """Build the header as it is shown: decoded, and as it was sent."""
     raw = _decode_raw(value)
     return HeaderField(_decode_raw(name), decode_header_value(value), _CONTROL.sub("\N{REPLACEMENT CHARACTER}", raw))
 

@@ -56,7 +56,7 @@ def read_mails(maildir: Path, besides: Container[str] = ()) -> list[ReceivedMail
 def find_mail_files(maildir: Path) -> dict[str, Path]:
     """Return the path of each stored mail, by the mail's key; an empty dict if the Maildir does not exist (yet).
 
-    Files whose names no mail has are left out: hidden ones, and those with characters that are not printable.
+    Hidden files, and files with unprintable characters in their names, are no mails and are left out.
     """
     return {
         path.name.partition(":")[0]: path
@@ -78,7 +78,7 @@ def read_mail_file(key: str, path: Path, limit: int) -> StoredMail | None:
 def read_stored_mail(maildir: Path, key: str, limit: int = -1) -> StoredMail | None:
     """Read the first `limit` bytes of one mail (-1: all of it); None if the Maildir has no mail of this key.
 
-    The key may come from anybody: it is only compared with the keys that the Maildir has, and no path is made of it.
+    The key may be untrusted: it is only compared with the keys that the Maildir has, and never used as a path.
     """
     for _ in range(2):  # a mail reader may move the mail after its file was found
         path = find_mail_files(maildir).get(key)

@@ -1,4 +1,4 @@
-"""The mailbox's pages as HTML: everything that comes from a mail is escaped, and shown as text."""
+"""Rendering of the mailbox's pages as HTML: everything that comes from a mail is escaped, and shown as text."""
 
 import hashlib
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _CONTENT_TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class StaticFile:
-    """A file that the pages load."""
+    """A file that the pages load: a style sheet, a script or an image."""
 
     content_type: str
     body: bytes
@@ -81,5 +81,5 @@ def render_mail(
 
 
 def render_error(title: str, detail: str) -> str:
-    """Render a page that says why there is nothing else to see."""
+    """Render the page of an error."""
     return _TEMPLATES.get_template("error.html").render(title=title, detail=detail)

@@ -154,7 +154,7 @@ async def requeue_dead_letters(
 ) -> int:
     """Publish the alerts of dead letters to alerts.raised.v1 again, and their notices to notices.raised.v1.
 
-    Records each requeue in the dead-letter topic.
+    Also publishes a note of each requeue to the dead-letter topic.
 
     `wanted`: ids of dead letters, also of those that were requeued before, or a filter, which matches only those that
     were not. Prints a line for each dead letter once the broker has its alerts and its note, then the totals; the
@@ -204,7 +204,7 @@ async def requeue_dead_letters(
 
 
 class _Requeuer:
-    """Publishes the alerts and notices of dead letters in batches of 500, then notes that these were requeued.
+    """Publishes the events (alerts and notices) of dead letters, in batches of 500 dead letters, and a note for each.
 
     The caller adds dead letters and flushes after the last one. Prints each dead letter of a flushed batch, and counts
     dead letters and their events; `str` gives the numbers as a line for people.
@@ -215,9 +215,9 @@ class _Requeuer:
         self._producer = producer
         self._now = now
         self._batch: list[tuple[DeadLetterEntry, bytes | None, list[RaisedAlert | RaisedNotice]]] = []
-        """Dead letters to requeue next: entry, key of the record, and alerts or notice."""
+        """Dead letters to requeue next: the entry, its record's key, and the events to publish."""
         self._seen_ids: set[UUID] = set()
-        """The ids of all alerts and notices so far: one in several dead letters is published once."""
+        """The ids of all events so far: an event that is in several dead letters is published once."""
         self._letters = 0
         self._events = 0
         self.rejected = 0
@@ -226,7 +226,7 @@ class _Requeuer:
     async def add(
         self, entry: DeadLetterEntry, key: bytes | None, raised: Sequence[RaisedAlert | RaisedNotice]
     ) -> None:
-        """Add a dead letter to the batch, without the alerts and notices of dead letters that were added before.
+        """Add a dead letter to the batch, without the events that are also in a dead letter that was added before.
 
         Flushes the batch when it holds 500 dead letters. `key`: of the dead letter's record, for its note.
         """
@@ -267,7 +267,7 @@ class _Requeuer:
 async def _send_event(
     producer: AIOKafkaProducer, entry: DeadLetterEntry, raised: RaisedAlert | RaisedNotice
 ) -> "asyncio.Future[object]":
-    """Send an alert or a notice of a dead letter to its topic; return the future of the broker's acknowledgement.
+    """Send an event of a dead letter to its topic again; return the future of the broker's acknowledgement.
 
     The record has the event's original bytes, goes to its user's partition, and names the dead letter in a header.
     """

@@ -24,7 +24,7 @@ from notifier.dead_letters.decoding import (
     decode_message,
     decode_text,
     escape_unprintable,
-    extract_alert_ids,
+    extract_event_ids,
     extract_facts,
     format_utc,
 )
@@ -93,7 +93,7 @@ class DeadLetter:
     """The size of an event that was too large for a dead letter; None: the dead letter holds the event's bytes."""
     facts: Mapping[str, str]
     """What the event is about, as far as it can be decoded; empty if it cannot."""
-    alert_ids: tuple[UUID, ...] = ()
+    event_ids: tuple[UUID, ...] = ()
     """The ids of its alerts, or of its notice."""
 
     @property
@@ -105,7 +105,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterEntry:
-    """A dead letter with what the rest of the topic adds: when it was requeued, and a later one with the same alert."""
+    """A dead letter with what the rest of the topic adds: when it was requeued, and a later one with the same event."""
 
     dead_letter: DeadLetter
     requeued_at: datetime | None
@@ -113,7 +113,7 @@ class DeadLetterEntry:
     repeated_in: RecordId | None
     """The newest dead letter that holds an alert of this one, too (its first alert that any later dead letter holds).
 
-    None: no later dead letter holds one of its alerts."""
+    The same holds for its notice. None: no later dead letter holds one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,15 +164,16 @@ class DeadLetterIndex:
     def build_entries(self) -> list[DeadLetterEntry]:
         """Return all dead letters as entries, the oldest first, those of one time by id.
 
-        Each entry has the time of its note, and the newest later dead letter that holds one of its alerts, too.
+        Each entry has the time of its note, and the newest later dead letter that holds one of its alerts or its
+        notice.
         """
         last: dict[UUID, RecordId] = {}
         entries = []
         for letter in sorted(self.letters, key=lambda each: (each.dead_lettered_at, each.record_id), reverse=True):
-            repeated_in = next((last[each] for each in letter.alert_ids if each in last), None)
+            repeated_in = next((last[each] for each in letter.event_ids if each in last), None)
             entries.append(DeadLetterEntry(letter, self.requeued.get(letter.record_id), repeated_in))
-            for alert_id in letter.alert_ids:
-                last.setdefault(alert_id, letter.record_id)
+            for event_id in letter.event_ids:
+                last.setdefault(event_id, letter.record_id)
         return entries[::-1]
 
 
@@ -184,7 +185,7 @@ def build_note_headers(record_id: RecordId, at: datetime) -> list[tuple[str, byt
 def extract_events(
     letter: DeadLetter, value: bytes | None, now: datetime, *, named: bool
 ) -> tuple[RaisedAlert | RaisedNotice, ...]:
-    """Return the alerts to publish again for a dead letter, those of an AlertRaised or AlertRetry; or its notice.
+    """Return the events to publish again for a dead letter: all its alerts, or its notice.
 
     `value`: the bytes of its record. `named`: True if the operator named its id, False if a filter matched it.
 
@@ -263,7 +264,7 @@ def _build_dead_letter(record: ConsumerRecord, headers: Mapping[str, bytes | Non
         reason=sys.intern(decode_text(headers.get("reason"))[:_MAX_REASON_LENGTH] or "no reason told"),
         omitted_bytes=_parse_number(headers.get("left-out")),
         facts={name: sys.intern(value[:_MAX_FACT_LENGTH]) for name, value in facts if value},
-        alert_ids=tuple(extract_alert_ids(message)),
+        event_ids=tuple(extract_event_ids(message)),
     )
 
 

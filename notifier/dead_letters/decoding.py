@@ -98,9 +98,12 @@ def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Ite
             yield "interest", decode_text(key)
 
 
-def extract_alert_ids(message: Message | None) -> Iterable[UUID]:
-    """Yield the ids of the alerts in an AlertRaised (one) or AlertRetry (all), or of the notice in it or in an
-    AirportUnheard, without invalid ids; for other events nothing."""
+def extract_event_ids(message: Message | None) -> Iterable[UUID]:
+    """Yield the ids of the alerts or of the notice in an event; nothing for an event without any.
+
+    An AlertRaised has one alert, an AlertRetry several alerts or a notice, an AirportUnheard a notice. Invalid ids are
+    left out.
+    """
     ids: Iterable[str] = ()
     match message:
         case alerts_pb.AlertRaised():

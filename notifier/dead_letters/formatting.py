@@ -48,7 +48,7 @@ def format_entry_json(entry: DeadLetterEntry) -> str:
             "reason": letter.reason,
             "left_out": letter.omitted_bytes,
             "about": dict(letter.facts),
-            "alert_ids": [str(each) for each in letter.alert_ids],
+            "alert_ids": [str(each) for each in letter.event_ids],
             "requeued_at": format_utc(entry.requeued_at) if entry.requeued_at is not None else None,
             "again_in": str(entry.repeated_in) if entry.repeated_in is not None else None,
         }

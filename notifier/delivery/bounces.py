@@ -9,9 +9,9 @@ from notifier.metrics import NotifierMetrics
 
 
 async def report_bounce_once(contacts: ContactsLike, metrics: NotifierMetrics, user_id: UUID, at: datetime) -> None:
-    """Report to user_manager, in one attempt, that at `at` the user's address did not exist; count the result.
+    """Report to user_manager, in one attempt, that the user's address did not exist at `at`; count the result.
 
-    A failed attempt raises nothing: the next mail to the address repeats the report.
+    A failed attempt raises nothing: if the next mail to the address bounces, too, that is reported again.
     """
     try:
         await contacts.report_bounce(user_id, at)

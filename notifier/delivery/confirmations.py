@@ -92,7 +92,7 @@ class ConfirmationDelivery:
         await self._tasks.stop_and_drain(within_s)
 
     def _on_task_done(self, user_id: UUID, task: asyncio.Task[None]) -> None:
-        """Remove a finished or cancelled task from the records of this class."""
+        """Remove a finished or cancelled task from `_blocked` and `_last_task_by_user`."""
         self._blocked.discard(task)
         if self._last_task_by_user.get(user_id) is task:
             del self._last_task_by_user[user_id]
@@ -172,7 +172,7 @@ class ConfirmationDelivery:
         Returns True if the request is mailed or dropped, False if it is left to the partition's next owner. Raises
         NotSent.
         """
-        with self._tasks.attempt():
+        with self._tasks.register_attempt():
             return await self._send_if_needed(event, request)
 
     async def _send_if_needed(self, event: EventT[bytes], request: ConfirmationRequest) -> bool:

@@ -1,8 +1,8 @@
 """The delivery of notices: each notice is one mail of its own, sent once, and no notice waits for another's retry.
 
-The steps of each mail: drop a notice that was delivered before, or whose user may have no mail; send the mail; write
-that it was sent; acknowledge the event. A mail that fails for now becomes a record of the retry topic. A crash between
-the server's "250" and the record repeats the mail, with the same Message-ID.
+The steps of each mail: drop a notice that was mailed before, or whose user must get no mail; send the mail; record that
+it was sent; acknowledge the event. After a transient failure the notice is published to the retry topic. A crash
+between the server's "250" and the record repeats the mail, with the same Message-ID.
 """
 
 import asyncio
@@ -33,16 +33,16 @@ from notifier.metrics import NotifierMetrics
 log = structlog.get_logger()
 
 _MAX_NOTICES: Final = 10_000
-"""The maximal number of notices in memory, of about a kilobyte each; further events wait in the broker."""
+"""Maximum number of notices in memory, of about a kilobyte each; further events wait in the broker."""
 
 _MAX_CONCURRENT_ATTEMPTS: Final = 4
-"""The maximal number of notices that are attempted at a time, so that alerts and confirmations wait for few of them."""
+"""Maximum number of notices that are attempted at a time, so that alerts and confirmations wait for few of them."""
 
 
 class NoticeDelivery:
-    """The use case that mails notices: each event is a task, which also acknowledges the event.
+    """The use case that mails notices: a task for each event attempts the mail, and acknowledges the event.
 
-    Notices are not grouped, and the hourly limit on alert mails does not apply: a user gets one for each airport, once.
+    Notices are not grouped, and the hourly limit on alert mails does not apply: a user gets one notice per airport.
     """
 
     def __init__(
@@ -70,19 +70,18 @@ class NoticeDelivery:
         self._locks: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
         """A lock for each notice in memory: a duplicate must not be mailed at the same time."""
         self._retry_times: dict[UUID, datetime] = {}
-        """When the latest retry record of a deferred notice may be tried; older records of the notice are complete."""
+        """Time of the next attempt, by the latest retry record of each deferred notice; older records are dropped."""
 
     async def start(self, pending_event: PendingEvent, scheduled: ScheduledNotice) -> None:
-        """Start a task that mails a notice at its time.
+        """Start a task that mails a notice at its time, and acknowledges its event.
 
-        Waits first while _MAX_NOTICES are in memory. Returns before the notice is complete; the task acknowledges the
-        event.
+        Waits first while _MAX_NOTICES are in memory. Returns before the mail is attempted.
         """
         await self._tasks.reserve_place()
         self._tasks.start(self._handle_notice(pending_event, scheduled))
 
     async def stop_and_drain(self, within_s: float) -> None:
-        """Cancel the notices that wait, and wait until the attempts in progress have ended.
+        """Cancel the tasks that wait before an attempt, and wait until the attempts in progress have ended.
 
         Cancels attempts that last longer than `within_s` seconds, and waits one more second for what is cancelled.
         Notices that were not completed are not acknowledged: the partition's next owner reads them again.
@@ -97,12 +96,12 @@ class NoticeDelivery:
         the partition is revoked before. A bug in the handling is logged, dead-letters the event and raises nothing.
         """
         event = pending_event.event
-        pause = min(scheduled.not_before - self._clock.now(), MAX_PAUSE)  # limits what a wrong clock wrote
+        pause = min(scheduled.not_before - self._clock.now(), MAX_PAUSE)  # a wrong clock may have written a later time
         if pause > timedelta(0):
             await asyncio.sleep(self._clock.real_seconds(pause))
         lock = self._locks.setdefault(scheduled.raised.event_id, asyncio.Lock())
         async with lock, self._attempts:
-            with self._tasks.attempt():
+            with self._tasks.register_attempt():
                 is_completed = True
                 try:
                     is_completed = await self._attempt(pending_event, scheduled)
@@ -114,11 +113,12 @@ class NoticeDelivery:
                     await pending_event.acknowledge()
 
     async def _attempt(self, pending_event: PendingEvent, scheduled: ScheduledNotice) -> bool:
-        """Mail the notice, or drop it if it is not needed; defer or dead-letter it if that fails.
+        """Mail the notice, or drop it if it is not needed; defer or dead-letter it if the mail fails.
 
-        Drops a notice that was mailed or dead-lettered before, unless an operator requeued it, and a record that a
-        later retry record replaced; dead-letters a notice at the end of its lifetime. Returns True then; False if the
-        worker drains or the partition is revoked: the partition's next owner handles the event.
+        Drops a notice that was mailed before, or dead-lettered before and not requeued by an operator, and a retry
+        record that a later one replaces. Dead-letters a notice at the end of its lifetime. Returns True in all these
+        cases: the event is complete. Returns False if the worker drains or the partition is revoked: the partition's
+        next owner handles the event.
         """
         event, notice_id = pending_event.event, scheduled.raised.event_id
         if self._should_stop(event):
@@ -129,7 +129,7 @@ class NoticeDelivery:
             self._metrics.count_dropped_notice("already_sent")
             return True
         if scheduled.not_before < self._retry_times.get(notice_id, scheduled.not_before):
-            return True  # a duplicate failed meanwhile: the broker has the later record
+            return True  # a duplicate has failed meanwhile, and published a later retry record
         if self._clock.now() - scheduled.first_attempt_at >= self._policy.lifetime:
             text = f"gave up after {scheduled.attempt} tries: older than {self._policy.lifetime}"
             await self._dead_letter(event, scheduled, "gave_up", text)
@@ -147,8 +147,8 @@ class NoticeDelivery:
         """Request the contact, send the mail and record durably that it was sent; or drop the notice.
 
         Drops it if the user does not exist or is unconfirmed, paused or suppressed. Returns True if the notice is
-        mailed or dropped; False if the worker drains or the partition is revoked before the mail is begun. Counts the
-        result. Raises NotSent.
+        mailed or dropped; False if the worker drains or the partition is revoked before the mail is started. Counts
+        the result. Raises NotSent.
         """
         notice = scheduled.raised.notice
         contact = await self._contacts.find_contact(notice.user_id)
@@ -159,7 +159,7 @@ class NoticeDelivery:
         assert contact is not None  # noqa: S101 - for mypy: without a contact there is a reason
         message = compose_unheard_mail(notice, contact, self._policy.sender, self._clock.now())
         began = time.perf_counter()
-        if self._should_stop(event):  # a rebalance must not wait for a mail that is not begun
+        if self._should_stop(event):  # a rebalance must not wait for a mail that is not started
             return False
         async with self._in_flight.create_slot() as slot:
             try:
@@ -174,9 +174,10 @@ class NoticeDelivery:
         return True
 
     async def _handle_failure(self, event: EventT[bytes], scheduled: ScheduledNotice, error: NotSent) -> None:
-        """Dead-letter a notice after a permanent failure or at the end of its lifetime; else publish its retry.
+        """Dead-letter a notice after a permanent failure, or if its lifetime ends before a next attempt; else defer.
 
-        The retry's time follows by a backoff. Reports a hard bounce to user_manager, after the dead letter.
+        A deferred notice is published to the retry topic, with a backoff. A hard bounce is reported to user_manager,
+        after the dead letter.
         """
         failed_at = self._clock.now()
         if error.permanent:
@@ -200,7 +201,7 @@ class NoticeDelivery:
     def _compute_next_attempt_time(
         self, failed_at: datetime, attempt: int, scheduled: ScheduledNotice, error: NotSent
     ) -> datetime | None:
-        """Return the time of the next attempt after attempt number `attempt` failed; None: give up."""
+        """Return the time of the next attempt, after number `attempt` failed; None if the notice must be given up."""
         return compute_next_attempt_time(
             failed_at,
             attempt,

@@ -1,5 +1,4 @@
-"""Functions that compose the mails of alerts, confirmations and notices. Pure: the caller passes the time, and sends
-them."""
+"""Functions that compose the mails of alerts, confirmations and notices. Pure: the caller passes the time."""
 
 from notifier.mail.compose import (
     compose_alert_mail,

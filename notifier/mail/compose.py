@@ -34,7 +34,7 @@ _MAX_CHARTS: Final = 6
 """Charts in one mail; thresholds that are in breach now have theirs first."""
 
 _RECEIVERS_URL: Final = "https://opensky-network.org/about/faq"
-"""OpenSky's page with "I want coverage in my area! What can I do?": which receivers there are, and who can host one."""
+"""OpenSky's FAQ; "I want coverage in my area! What can I do?" says who can host a receiver."""
 
 _MAX_LINES: Final = 12
 """Lines about one threshold, the latest runs; half a day of hours in which every other hour is a breach."""

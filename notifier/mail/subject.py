@@ -1,4 +1,4 @@
-"""Subjects of the mails of alerts and notices: their content can be read without opening the mail."""
+"""Subjects of the mails of alerts and notices; they say the most important facts of a mail."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

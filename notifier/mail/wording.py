@@ -275,12 +275,12 @@ def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str
 
 
 def format_unheard_statement(notice: UnheardNotice) -> str:
-    """Return what a notice says in a sentence: which airport the source has given no flight of, and since when."""
+    """Return the main sentence of a notice: the source has given no flight of an airport, and since when."""
     return describe_unheard(format_airport(notice.airport), notice.since)
 
 
 def explain_unheard(notice: UnheardNotice, reader_times: ReaderTimes) -> list[str]:
-    """Return the sentences that explain a notice: since when the source was asked, that no alert comes, and until when.
+    """Return the sentences that explain a notice: since when the source was asked, and that no alert will come.
 
     The time is in UTC and, where it differs, in the reader's time zone.
     """

@@ -19,12 +19,12 @@ _LONGEST_PAUSE_S: Final = 86_400.0
 _LONGEST_AGE_S: Final = 86_400.0
 """The largest `Age` that is believed: no cache keeps an answer of the source for longer than a day."""
 _OPTIONAL_FIELDS: Final = frozenset(("callsign", "estDepartureAirport", "estArrivalAirport"))
-"""Fields of a row without which a flight counts as well."""
+"""Fields of a row that may be missing or unreadable: the flight counts without them."""
 _BEGINNING_BYTES: Final = 1024
-"""The part of a body in which the beginning of a web page is looked for, after a byte order mark and white space."""
+"""Only this part of a body is searched for the beginning of a web page."""
 _HTML_BEGINNINGS: Final = (b"<!doctype html", b"<html")
 _PROBLEM_FIELDS: Final = frozenset(("error", "errors", "message", "status", "title", "detail"))
-"""Members by which errors in JSON are recognized: of RFC 9457, and of the frameworks that have a form of their own."""
+"""Members of a JSON object that show it to be an error: those of RFC 9457, and those of common web frameworks."""
 
 
 class TokenResponse(BaseModel):
@@ -59,8 +59,9 @@ def classify_foreign_answer(answer: httpx.Response) -> ForeignAnswer:
 def parse_flight(row: object) -> tuple[Flight, frozenset[str]]:
     """Parse a row of an answer; return the flight, and the names of the fields that were dropped as unreadable.
 
-    icao24 and the two times make a flight. A callsign or an airport's code that is not understood (real rows have codes
-    like `US-0571`) is left empty: the flight counts all the same. Raises ValidationError for a row without identity.
+    A flight needs icao24 and the two times. A callsign or an airport's code that is unreadable (real rows have codes
+    like `US-0571`) becomes empty, and the flight counts without it. Raises ValidationError for a row without these
+    three.
     """
     try:
         return Flight.model_validate(row), frozenset()
@@ -75,8 +76,8 @@ def parse_pause(headers: Mapping[str, str], now: datetime) -> float:
     """Return the seconds to pause after a 429, from one second to one day; one minute if no header is valid.
 
     OpenSky's own header comes first. A proxy or a load balancer before it sends `Retry-After`, in seconds or as a date
-    (RFC 9110, section 10.2.3). A date is compared to the answer's own `Date`, so that the clock of whoever sent both
-    measures the pause, and to `now`, the wall clock, only if there is none.
+    (RFC 9110, section 10.2.3). A date is compared with the answer's own `Date`, because one clock has made both; only
+    if there is none, it is compared with `now`, our wall clock.
     """
     sent_at = parse_date(headers)
     for seconds in (
@@ -90,10 +91,10 @@ def parse_pause(headers: Mapping[str, str], now: datetime) -> float:
 
 
 def parse_date(headers: Mapping[str, str]) -> datetime | None:
-    """Return the time at which the answer was sent, by its `Date` header; None if that is missing or unreadable.
+    """Return the sender's time when it sent the answer: its `Date` plus its `Age`. None without a readable `Date`.
 
-    The resolution is one second (RFC 9110, section 6.6.1). `Age`, the seconds that an answer has spent in a cache (RFC
-    9111, section 5.1), is added.
+    The resolution is one second (RFC 9110, section 6.6.1). `Age` is the number of seconds that the answer has spent in
+    a cache (RFC 9111, section 5.1).
     """
     date = _parse_http_date(headers.get("Date"))
     age_s = _parse_seconds(headers.get("Age")) or 0.0

@@ -226,7 +226,9 @@ class OpenSkyClient:
             raise self._reader.count_foreign_answer(answer, classify_foreign_answer(answer)) from None
 
     async def _send(self, request: httpx.Request) -> _Exchange:
-        """Send one HTTP request and return the answer, of whatever status below 500; store the credits that it reports.
+        """Send one HTTP request and return the answer with the clock readings, if its status is below 500.
+
+        Stores the credits that an answer of any status reports.
 
         Raises SourceUnavailableError if there is no answer in time, or a 5xx.
         """
@@ -261,10 +263,10 @@ class OpenSkyClient:
     def _parse_answer(self, exchange: _Exchange, token: _Token | None) -> list[Flight]:
         """Return the flights of an answer to a request with this token (None: without a token).
 
-        Only a 404 with an empty body, or an empty list, means no flights: anything else that comes as a 404 or 200, and
-        a redirect, is from somebody else (a proxy, a portal, a wrong path), and says nothing about flights. The
-        source's own answers, a 429 among them, set `clock_error`. Raises ForeignAnswerError, SourceLimitedError for a
-        429, _TokenRefusedError for 401 with a token, SourceRefusedError for any other status.
+        Only a 404 with an empty body, or an empty list, means no flights. Any other 404 or 200 without flights, and any
+        redirect, is a foreign answer (of a proxy, a portal, a wrong path), and an error. The source's own answers, a
+        429 among them, set `clock_error`. Raises ForeignAnswerError, SourceLimitedError for a 429, _TokenRefusedError
+        for 401 with a token, SourceRefusedError for any other status.
         """
         answer = exchange.answer
         match answer.status_code:

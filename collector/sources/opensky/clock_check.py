@@ -61,7 +61,7 @@ def _measure_distance(date: datetime, begin: datetime, end: datetime) -> timedel
 
 
 class ClockCheck:
-    """The comparison of the service's clock with each answer of the source: it sets a gauge, and logs a warning."""
+    """Compares the service's clock with each answer of the source; sets a gauge, and logs a warning."""
 
     def __init__(self, clock: Clock, metrics: Metrics) -> None:
         self._clock = clock

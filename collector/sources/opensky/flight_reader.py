@@ -1,4 +1,4 @@
-"""The reader of OpenSky's answers for flights: it counts and logs what is unreadable, and what others have answered."""
+"""The reader of OpenSky's answers for flights: it also counts and logs unreadable fields, rows and foreign answers."""
 
 from datetime import timedelta
 from typing import Final
@@ -20,7 +20,7 @@ _LOG_INTERVAL: Final = timedelta(days=1)
 
 
 class FlightReader:
-    """The reader of answers, with the metrics of what it has left out."""
+    """Reads the flights of answers; counts the rows and fields that it leaves out, and the foreign answers."""
 
     def __init__(self, clock: Clock, metrics: Metrics) -> None:
         self._clock = clock
@@ -39,9 +39,10 @@ class FlightReader:
     def read_flights(self, answer: httpx.Response) -> list[Flight]:
         """Return the flights of an answer with status 200, in the order of the rows.
 
-        Rows without identity are left out, counted and logged. Unreadable fields that do not make a flight are dropped
-        from it, counted by field, and logged once a day each. Raises ForeignAnswerError if the body is no list, or if
-        there are rows and none has an identity: that is not a day without flights.
+        Rows without identity (icao24 and two times) are left out, counted and logged. Other unreadable fields are
+        dropped from their flight, counted by field, and each field is logged once a day at most. Raises
+        ForeignAnswerError if the body is no list, or if there are rows and none has an identity: that is not a day
+        without flights.
         """
         rows = parse_rows(answer)
         if rows is None:
@@ -65,7 +66,7 @@ class FlightReader:
         return flights
 
     def count_foreign_answer(self, answer: httpx.Response, kind: ForeignAnswer) -> ForeignAnswerError:
-        """Count an answer that is not the source's by its kind, and return the error for the caller to raise."""
+        """Count a foreign answer by its kind, and return the error for the caller to raise."""
         self._foreign.labels(kind=kind.value).inc()
         return ForeignAnswerError(kind, answer.status_code)
 

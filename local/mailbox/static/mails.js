@@ -1,5 +1,5 @@
-// Shows new mails in the list as they come: after each event of the server the page is fetched again, and what is new in
-// it is inserted, so that focus, selection and scroll position stay as they are.
+// Shows new mails in the list: after each event of the server the page is fetched again, and only what has changed is
+// replaced, so that focus, selection and scroll position stay as they are.
 "use strict";
 
 const list = document.querySelector("[data-mails]");
@@ -13,7 +13,7 @@ let unseen = 0;
 let updating = false;
 let changed = false;
 
-// Shows if new mails appear by themselves now.
+// Shows whether the page receives events, so that new mails appear by themselves.
 function showState(isLive) {
   live.hidden = false;
   live.classList.toggle("stale", !isLive);
@@ -39,7 +39,7 @@ function updateList(next) {
   return added;
 }
 
-// Marks the new mails, and says for people who cannot see them that they came.
+// Highlights the new mails, announces them to screen readers, and counts the unseen ones in the page's title.
 function announce(added) {
   for (const mail of added) mail.classList.add("new");
   news.textContent = added.map((mail) => `New mail: ${mail.querySelector(".subject").textContent}`).join(". ");
@@ -47,7 +47,7 @@ function announce(added) {
   document.title = unseen ? `(${unseen}) ${title}` : title;
 }
 
-// Fetches the page and updates the list. A call during another one makes that one fetch once more.
+// Fetches the page and updates the list. A call while another one runs makes that one fetch the page once more.
 async function update() {
   changed = true;
   if (updating) return;
@@ -68,7 +68,7 @@ async function update() {
   }
 }
 
-// Listens for new mails. Only a visible page does: a browser has few connections to one server.
+// Listens for new mails while the page is visible: a browser allows few connections to one server.
 function listen() {
   events?.close();
   events = null;

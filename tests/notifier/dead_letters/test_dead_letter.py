@@ -320,7 +320,7 @@ def test_a_notice_is_found_again_in_a_later_dead_letter() -> None:
         build_record(dead_lettered_notice_retry(), 2, NOW + timedelta(days=1)),
     )
     entries = entries_of(first, later)
-    assert [each.dead_letter.alert_ids for each in entries] == [(NOTICE.notice_id,)] * 2
+    assert [each.dead_letter.event_ids for each in entries] == [(NOTICE.notice_id,)] * 2
     assert entries[0].repeated_in == entries[1].dead_letter.record_id
 
 

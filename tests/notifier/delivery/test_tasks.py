@@ -22,7 +22,7 @@ class Worker:
 
     async def _work(self, name: str, pause_s: float, attempt_s: float) -> None:
         await asyncio.sleep(pause_s)
-        with self.tasks.attempt():
+        with self.tasks.register_attempt():
             await asyncio.sleep(attempt_s)
             self.saw_drain.append(self.tasks.is_draining)
             self.ended.append(name)
