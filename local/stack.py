@@ -23,8 +23,8 @@ READY_S: Final = 90.0
 """Seconds to wait for any other process."""
 
 REPLAY_BEACONS: Final = "KJFK,KATL,KEWR,KORD,KLGA"
-"""The beacons of a collector that asks the replay. All its flights leave New York, so three airports have departures,
-and two of the largest destinations have arrivals."""
+"""BEACON_AIRPORTS of a collector that uses the replay. All its flights leave New York: KJFK, KEWR and KLGA have the
+departures; KATL and KORD, two of the largest destinations, have arrivals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ def assign_worker_ports(ports: Ports, count: int) -> dict[str, Ports]:
 
     The first worker has `ports` as they are; the pages of the others are on the ports after the last of `ports`.
     """
-    behind = max(astuple(ports)) + 1
-    others = {f"streams_{number + 2}": replace(ports, streams_web=behind + number) for number in range(count - 1)}
+    first_free = max(astuple(ports)) + 1
+    others = {f"streams_{number + 2}": replace(ports, streams_web=first_free + number) for number in range(count - 1)}
     return {"streams": ports, **others}
 
 

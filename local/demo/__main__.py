@@ -18,7 +18,7 @@ from chassis.clock import ScaledClock
 from local.demo.broker import ensure_no_topics
 from local.demo.expected import AlertDifference, compare_alerts, compute_expected_alerts, compute_expected_coverage
 from local.demo.options import Options, parse_options
-from local.demo.plan import StoryPlan, plan_story
+from local.demo.plan import DemoPlan, plan_demo
 from local.demo.screen import Screen
 from local.demo.story import Scenario, ScenarioResult, build_mailbox_url, compute_median_and_p99, list_urls
 from local.errors import LocalError
@@ -42,7 +42,7 @@ from notifier.mail.alert_header import AlertHeaderFields
 START_UP_S: Final = 12
 """Real seconds until the clock reaches the scenario's first day; the services start meanwhile.
 
-For interests that are set by then, the day before the scenario is the first one that the collector asks for.
+Interests that are set by then make the collector ask for the day before the scenario first.
 """
 _ONE_MAIL_PER_ALERT: Final = {"GROUP_WAIT_S": "0", "PERSON_MAILS_PER_HOUR": "0"}
 """Notifier settings without grouping: weeks of alerts come in one minute here, and each shall be seen by itself."""
@@ -100,7 +100,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
     LocalError if a port is in use, or if the stack or the scenario fails.
     """
     data = options.data
-    plan = plan_story(options.begin, options.end, options.schedule)
+    plan = plan_demo(options.begin, options.end, options.schedule)
     external = find_external_bootstrap_servers(os.environ)
     names = (*(() if external else ("kafka",)), "opensky", "mailbox", *SERVICES)
     kill_leftovers(data)
@@ -166,15 +166,15 @@ def _run_demo(options: Options, screen: Screen) -> int:
         return 1 if difference else 0
 
 
-def _make_clock(plan: StoryPlan, begin: datetime) -> ScaledClock:
-    """Make the scenario's clock: it shows `begin` in START_UP_S real seconds, runs as planned, and stops as planned."""
+def _make_clock(plan: DemoPlan, begin: datetime) -> ScaledClock:
+    """Make the scenario's clock: it shows `begin` in START_UP_S real seconds, with the plan's rate and stop."""
     return ScaledClock(begin, plan.rate, datetime.now(UTC) + timedelta(seconds=START_UP_S), plan.stop)
 
 
-def _build_clock_environment(clock: ScaledClock, plan: StoryPlan) -> dict[str, str]:
+def _build_clock_environment(clock: ScaledClock, plan: DemoPlan) -> dict[str, str]:
     """Build the environment variables of the clock, of the poll interval that must fit its rate, and of test addresses.
 
-    All else is as the collector has it by itself.
+    All other settings keep their defaults.
     """
     return {
         "CLOCK_START": clock.start.isoformat(),

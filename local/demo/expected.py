@@ -11,14 +11,14 @@ from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
 from domain.windows import instant, seconds
-from local.demo.plan import DAY, StoryPlan, list_days
+from local.demo.plan import DAY, DemoPlan, list_days
 from local.opensky.flights import Timetable
 from notifier.mail.alert_header import AlertHeaderFields, select_header_fields
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectedCoverage:
-    """What must be covered of an airport: from `begin` on every day, but those that the source never records."""
+    """The coverage that an airport must have: every day from `begin` on, except those that the source never records."""
 
     begin: datetime
     missing_days: frozenset[datetime] = frozenset()
@@ -26,13 +26,13 @@ class ExpectedCoverage:
 
 
 def compute_expected_coverage(
-    timetable: Timetable, interests: Iterable[Interest], plan: StoryPlan
+    timetable: Timetable, interests: Iterable[Interest], plan: DemoPlan
 ) -> Mapping[str, ExpectedCoverage | None]:
-    """Return what must be covered of each airport of the interests; None for an airport that is never heard.
+    """Return the coverage that each airport of the interests must have; None for an airport that stays unheard.
 
-    An airport is heard from its first flight on, in any direction that an interest there asks for: before, silence may
-    mean that nobody listens. A flight on the first day that is asked for and recorded proves that day to be heard as a
-    whole.
+    An airport is heard from its first flight on, in any direction that an interest there names: before that, no flights
+    may mean that nobody listens there. But if it has a flight on the first recorded day, it is heard from the begin of
+    that day on.
     """
     directions: defaultdict[str, set[Direction]] = defaultdict(set)
     for interest in interests:

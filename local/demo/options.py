@@ -126,7 +126,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
 
 
 def _parse_schedule(given: argparse.Namespace, begin: datetime, end: datetime) -> RecordSchedule:
-    """Make the schedule of the options about the record. Raises LocalError, also for a day out of the demo's days."""
+    """Build the schedule from the options about the record. Raises LocalError, also for a day outside of the demo's."""
     try:
         schedule = parse_record_options(given)
     except ValueError as error:

@@ -10,59 +10,64 @@ from local.opensky.record_options import FIRST_DAY
 DAY: Final = timedelta(days=1)
 
 SCENARIO_S: Final = 40
-"""Real seconds from the scenario's first day until the last day is known."""
+"""Real seconds from the begin of the scenario's first day until its last day is covered, as a rule."""
 MAX_CLOCK_RATE: Final = 72_000
-"""Clock seconds per real second at most: a stack on two cores must keep up."""
+"""Maximum of clock seconds per real second: a stack on two cores must keep up."""
 POLL_S: Final = 0.3
-"""Real seconds between two polls of the collector, if that is not too often by the clock."""
+"""Real seconds between two polls of the collector, unless that is less than SHORTEST_POLL_INTERVAL on the clock."""
 SHORTEST_POLL_INTERVAL: Final = timedelta(minutes=15)
 
 GIVEN_UP_AFTER: Final = timedelta(days=7)
-"""Time after the end of a day at which the collector declares a gap where there is still no record."""
+"""Time after the end of a day at which the collector gives up a record that is still not there, as a gap."""
 SETTLED_AFTER: Final = timedelta(hours=10)
 """Time after the record of a day appears by which the day is covered, as a rule: an hour or more until the record is
 asked for, six on a day that is late, and three until it is asked for again."""
 COVERED_AFTER: Final = timedelta(hours=40)
+"""With POLLS_UNTIL_COVERED: the longest time after the record of a day appears until the day is covered."""
 POLLS_UNTIL_COVERED: Final = 8
-"""After COVERED_AFTER and this many polls a day is covered at the latest, also if several empty answers in a row must
-be asked for a second time, six hours later each."""
+"""The longest time is COVERED_AFTER and this many poll intervals: several empty answers in a row may each have to be
+asked for again, six hours later."""
 
 
 @dataclass(frozen=True, slots=True)
-class StoryPlan:
+class DemoPlan:
     """The plan of one demo run. Days are UTC midnights."""
 
     schedule: RecordSchedule
-    """The record of the replay: nothing is known of the days before `first_day`, and of `end` and the days after it."""
+    """When the replay's records appear, limited to the days of the scenario and the day before."""
     first_day: datetime
-    """The first day that the collector asks for: the day before the scenario, or its first day if that is all."""
+    """The first day that the collector asks for: the day before the scenario, or, if that day's record does not appear
+    during the scenario's first day, the first day itself."""
     end: datetime
-    """The day after the scenario's last one."""
+    """The midnight that the scenario's last day ends with."""
     covered_until: datetime
     """The end of the last day that the source records at all: coverage reaches this midnight."""
     settled_at: datetime
-    """When all days until then are covered, as a rule."""
+    """Time of the clock at which all days are covered or given up, as a rule."""
     rate: float
     """Clock seconds per real second."""
     poll_interval: timedelta
     stop: datetime
-    """When the clock stops: all days are covered at the latest."""
+    """Time at which the clock stops: by then all days are covered or given up in any case."""
 
     def is_recorded(self, day: datetime) -> bool:
-        """Return True if the source records the day some time, False if never."""
+        """Return True if the source's record of the day appears at some time, False if never."""
         return self.schedule.find_completion_time(day.date()) is not None
 
     @property
     def must_reach_stop(self) -> bool:
-        """True if the end of the coverage does not show that all is told: the last days are missing."""
+        """True if the run must last until the clock stops, because the last days have no record and are not covered.
+
+        Then the end of the coverage does not show that all mails have come.
+        """
         return self.covered_until < self.end
 
 
-def plan_story(begin: datetime, end: datetime, schedule: RecordSchedule) -> StoryPlan:
+def plan_demo(begin: datetime, end: datetime, schedule: RecordSchedule) -> DemoPlan:
     """Plan a demo run over the days [begin, end), with a source that records them by this schedule.
 
-    The source is limited to these days and the one before them, on which the collector decides whether an airport is
-    heard. So no later day is ever covered, however long the clock runs on.
+    The source is limited to these days and the day before, by which the collector decides whether an airport is heard.
+    So no later day is ever covered, even if the clock runs on.
     """
     first = max(begin.date() - DAY, FIRST_DAY)
     schedule = replace(schedule, first_day=first, last_day=(end - DAY).date())
@@ -73,11 +78,11 @@ def plan_story(begin: datetime, end: datetime, schedule: RecordSchedule) -> Stor
     days = list_days(first_day, end)
     recorded = [day for day in days if schedule.find_completion_time(day.date()) is not None]
     covered_until = recorded[-1] + DAY if recorded else first_day
-    last_known = max(_find_time_of_knowledge(schedule, day.date()) for day in days)
-    settled_at = last_known + SETTLED_AFTER
+    last_decided = max(_find_decision_time(schedule, day.date()) for day in days)
+    settled_at = last_decided + SETTLED_AFTER
     rate = min((settled_at - begin).total_seconds() / SCENARIO_S, MAX_CLOCK_RATE)
     poll_interval = max(timedelta(seconds=round(rate * POLL_S)), SHORTEST_POLL_INTERVAL)
-    return StoryPlan(
+    return DemoPlan(
         schedule=schedule,
         first_day=first_day,
         end=end,
@@ -85,7 +90,7 @@ def plan_story(begin: datetime, end: datetime, schedule: RecordSchedule) -> Stor
         settled_at=settled_at,
         rate=rate,
         poll_interval=poll_interval,
-        stop=last_known + COVERED_AFTER + POLLS_UNTIL_COVERED * poll_interval,
+        stop=last_decided + COVERED_AFTER + POLLS_UNTIL_COVERED * poll_interval,
     )
 
 
@@ -95,8 +100,8 @@ def list_days(begin: datetime, end: datetime) -> list[datetime]:
     return [first + number * DAY for number in range(-((first - end) // DAY))]
 
 
-def _find_time_of_knowledge(schedule: RecordSchedule, day: date) -> datetime:
-    """Return when the record of a day is whole, or if it never is, when the collector gives the day up."""
+def _find_decision_time(schedule: RecordSchedule, day: date) -> datetime:
+    """Return when the record of a day is whole or, if it never appears, when the collector gives the day up."""
     completed_at = schedule.find_completion_time(day)
     if completed_at is not None:
         return datetime.fromtimestamp(completed_at, UTC)

@@ -15,7 +15,7 @@ from chassis.clock import Clock
 from domain.alerts import AlertState
 from domain.interests import Direction, Interest
 from local.demo.options import Options
-from local.demo.plan import StoryPlan
+from local.demo.plan import DemoPlan
 from local.demo.screen import Screen
 from local.demo.topics import DemoTopicContents, read_topic_contents
 from local.errors import LocalError
@@ -56,7 +56,7 @@ class Scenario:
     def __init__(
         self,
         options: Options,
-        plan: StoryPlan,
+        plan: DemoPlan,
         unheard: frozenset[str],
         clock: Clock,
         require_alive: Callable[[], None],
@@ -66,7 +66,8 @@ class Scenario:
     ) -> None:
         """`require_alive` raises LocalError if the scenario cannot go on; it is called before every step and poll.
 
-        `unheard`: the airports of which no flight is ever recorded, so nothing is said; `kafka`: bootstrap servers.
+        `unheard`: the airports of which no flight is ever recorded, so that they have no alerts; `kafka`: bootstrap
+        servers.
         """
         self._options = options
         self._plan = plan
@@ -173,9 +174,9 @@ class Scenario:
     def _wait_until_covered(self) -> None:
         """Wait until the stream has all interests and has folded all flights of the scenario's days.
 
-        Where the last days have no record, or an airport is unheard, wait until the clock stops: what may not be said
-        has had time to be said. Prints mails that arrive meanwhile, and shows the progress. Raises LocalError if the
-        clock has stopped and no watermark has advanced for a minute.
+        If the last days have no record, or an airport is unheard, waits until the clock stops, so that a wrong alert
+        about them has enough time to come. Prints mails that arrive meanwhile, and shows the progress. Raises
+        LocalError if the clock has stopped and no watermark has advanced for a minute.
         """
         keys = {
             (interest.airport, part)
@@ -300,8 +301,8 @@ def build_interest_body(interest: Interest) -> dict[str, object]:
     }
 
 
-def describe_record(plan: StoryPlan, unheard: Collection[str]) -> list[str]:
-    """Return in words when the replay's record of each day comes in this run, and what it lacks: one line for each.
+def describe_record(plan: DemoPlan, unheard: Collection[str]) -> list[str]:
+    """Return lines that say when the replay's record of each day appears in this run, and what it lacks.
 
     `unheard`: the airports of the interests of which no flight is ever recorded.
     """

@@ -22,7 +22,7 @@ URL: Final = "https://localhost"
 BEGIN: Final = datetime(2013, 2, 8, tzinfo=UTC)
 END: Final = datetime(2013, 2, 11, tzinfo=UTC)
 COVERED_AFTER: Final = timedelta(hours=16)
-"""Time after the last day by which it is covered: its record appears in the night, and is proven in the morning."""
+"""Time after the end of the last day by which it is covered: its record appears at night, and is whole by morning."""
 START_UP_S: Final = 180.0
 """Real seconds until the scenario's clock reaches BEGIN: the pods start meanwhile."""
 SCENARIO_S: Final = 180.0

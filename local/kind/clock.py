@@ -31,6 +31,6 @@ def make_scenario_clock(
 ) -> ScaledClock:
     """Make a clock that shows `begin` at `now`, and `end` `takes_s` real seconds later.
 
-    It stops `covered_after` after `end`, when the last day is covered, and no later one.
+    It stops `covered_after` after `end`: by then the last day is covered, and no later day is.
     """
     return ScaledClock(begin, (end - begin).total_seconds() / takes_s, now, end + covered_after)

@@ -38,7 +38,7 @@ def build_document(html: str, images: Mapping[str, InlineImage]) -> str:
 
 
 def _embed_images(html: str, images: Mapping[str, InlineImage]) -> str:
-    """Replace the URLs of the mail's images (`cid:`, RFC 2392) by `data:` URLs, of MAX_IMAGES_LENGTH in total at most."""
+    """Replace the URLs of the mail's images (`cid:`, RFC 2392) by `data:` URLs, at most MAX_IMAGES_LENGTH in total."""
     urls: dict[str, str] = {}
     remaining = MAX_IMAGES_LENGTH
 

@@ -14,7 +14,7 @@ PRICE_OF_STATES = 4
 
 
 class Bucket(StrEnum):
-    """A part of the API with credits of its own: what is spent in one bucket is not missing in the others."""
+    """A part of the API with its own credits: spending them does not reduce the credits of other buckets."""
 
     STATES = "/states"
     TRACKS = "/tracks"
@@ -27,7 +27,7 @@ def count_days(begin: int, end: int) -> int:
 
 
 def compute_price(begin: int, end: int, now: int) -> int:
-    """Return the price in credits of a request for flights, or tracks, of [begin, end]: by age and touched UTC days.
+    """Return the price in credits of a request for flights or tracks of [begin, end], by its age and its UTC days.
 
     4 if the interval begins at most 24 hours before `now`, else 30 for one or two days, and 60 a day for more days.
     """

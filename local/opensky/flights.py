@@ -22,7 +22,7 @@ class TimetableFlight(NamedTuple):
     icao24: str
     callsign: str
     departure_airport: str | None
-    """None: the record does not know it, because nobody hears that airport."""
+    """None: the record does not have it, because the airport is unheard."""
     arrival_airport: str | None
     """None: the flight never reached its destination or, in the result of `as_seen_at`, is still in the air."""
 

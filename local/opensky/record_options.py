@@ -1,4 +1,4 @@
-"""The command-line options of the nightly record: all are the replay's, and some the demo has, too, and passes on."""
+"""The command-line options of the nightly record: the replay has all of them, the demo has some and passes them on."""
 
 import argparse
 import re
@@ -15,7 +15,7 @@ LAST_DAY: Final = date(2014, 1, 1)
 
 
 def add_record_options(parser: argparse.ArgumentParser) -> None:
-    """Add all options of the nightly record to a parser; `parse_record_options` validates what they are given."""
+    """Add all options of the nightly record to a parser; `parse_record_options` validates their values."""
     at, after = encode_time(DEFAULT_RECORD_AFTER), encode_time(DEFAULT_SECOND_PART_AFTER)
     parser.add_argument(
         "--record-at", default=at, metavar="HH:MM", help="UTC time at which yesterday's record appears (%(default)s)"
@@ -29,7 +29,7 @@ def add_record_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_shared_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that the demo has, too, and give the others the values that they have when they are not given."""
+    """Add the options that replay and demo share, and set the defaults of the replay's other options."""
     parser.set_defaults(
         record_at=encode_time(DEFAULT_RECORD_AFTER), second_part_after=None, first_day=None, last_day=None
     )
@@ -53,7 +53,7 @@ def add_shared_options(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_record_options(options: argparse.Namespace) -> RecordSchedule:
-    """Make the schedule that the options of `add_record_options` ask for.
+    """Build the schedule from the parsed options of `add_record_options`.
 
     Raises ValueError, whose text is a sentence without its full stop, for the first invalid option.
     """
@@ -92,7 +92,7 @@ def parse_record_options(options: argparse.Namespace) -> RecordSchedule:
 
 
 def encode_record_options(schedule: RecordSchedule) -> list[str]:
-    """Return the command-line options from which `parse_record_options` makes this schedule; no option has a space."""
+    """Return the command-line options from which `parse_record_options` builds this schedule; they hold no spaces."""
     options = [f"--record-at={encode_time(schedule.record_after)}"]
     if schedule.second_part_after is not None:
         options += ["--record-parts=2", f"--second-part-after={encode_time(schedule.second_part_after)}"]
@@ -110,6 +110,7 @@ def encode_time(duration: timedelta) -> str:
 
 
 def _encode_each(option: str, values: Iterable[str]) -> list[str]:
+    """Return the option once for each value, in the order of the values."""
     return [f"{option}={value}" for value in sorted(values)]
 
 
@@ -135,7 +136,7 @@ def _parse_day(option: str, text: str) -> date:
 
 
 def _parse_airport(text: str) -> str:
-    """Parse an airport's code, in lower case, too. Raises ValueError for a code that no airport has."""
+    """Parse an airport's ICAO code, in either case. Raises ValueError for a code that no airport has."""
     if find_airport(text.upper()) is None:
         raise ValueError(f"--without {text}: is no airport's ICAO code (four characters, as KBOS)")
     return text.upper()

@@ -6,8 +6,8 @@ forum and issues:
 - bounds are inclusive; nothing found is a 404 with an empty body; spent credits are a 429 with the header
   `X-Rate-Limit-Retry-After-Seconds`, in seconds of the server's clock;
 - all flights come from a nightly batch: nothing is known of a UTC day until its record appears in the night after it
-  (`nightly_record`). Whether departures of today are given before, nobody has said: by default they are not, and
-  `RecordSchedule.departures_live` is the other possibility;
+  (`nightly_record`). It is not documented whether departures of today are given before that: by default they are not;
+  with `RecordSchedule.departures_live` they are;
 - the searches for all flights and for one aircraft find only flights that began and ended in the interval;
 - every answer has a `Date` by the server's clock;
 - the order of a flight's keys is part of the contract: the official client reads the values by position.
@@ -80,7 +80,7 @@ class _Replay:
         self._accounts = CreditAccounts()
 
     async def set_date(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Set the header `Date` of an answer, whatever it says, to the time of the server's clock (RFC 9110, 6.6.1)."""
+        """Set the header `Date` of any answer to the time of the server's clock (RFC 9110, section 6.6.1)."""
         response.headers["Date"] = format_datetime(self._clock.now().astimezone(UTC), usegmt=True)
 
     def make_handler(self, bucket: Bucket, find: FindFlights) -> Callable[[web.Request], Awaitable[web.Response]]:
@@ -232,7 +232,7 @@ def _parse_interval_of_two_days(query: Query) -> tuple[int, int]:
 
 
 def _encode_known_flights(flights: Iterable[TimetableFlight | None]) -> list[Json]:
-    """Encode the flights as JSON objects; None is a flight that is not known, and is left out."""
+    """Encode the flights as JSON objects; leave out each None, a flight that is not known."""
     return [_encode_flight(flight) for flight in flights if flight is not None]
 
 

@@ -13,7 +13,7 @@ from domain.interests import Direction, Interest
 from domain.windows import Window, instant, seconds
 from local.demo.expected import compare_alerts, compute_expected_alerts, compute_expected_coverage
 from local.demo.options import parse_interest
-from local.demo.plan import plan_story
+from local.demo.plan import plan_demo
 from local.opensky import nycflights
 from local.opensky.flights import Timetable, TimetableFlight
 from local.opensky.nightly_record import RecordSchedule
@@ -124,7 +124,7 @@ def test_nothing_is_expected_before_the_first_flight_and_of_missing_days(
     }
     parts = {part for each in directions for part in each.parts}
     heard = sorted(at for part in parts for at in times[part] if any(day <= at < day + DAY for day in asked))
-    coverage = compute_expected_coverage(timetable, interests, plan_story(begin, end, schedule))[icao]
+    coverage = compute_expected_coverage(timetable, interests, plan_demo(begin, end, schedule))[icao]
     if unheard or not heard:
         assert coverage is None
         return

@@ -5,16 +5,16 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from hypothesis import given, strategies as st
 
-from local.demo.plan import MAX_CLOCK_RATE, SCENARIO_S, SHORTEST_POLL_INTERVAL, StoryPlan, list_days, plan_story
+from local.demo.plan import MAX_CLOCK_RATE, SCENARIO_S, SHORTEST_POLL_INTERVAL, DemoPlan, list_days, plan_demo
 from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 
 DAY = timedelta(days=1)
 BEGIN, END = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
 
 
-def plan(**changes: object) -> StoryPlan:
+def plan(**changes: object) -> DemoPlan:
     """Return the plan of the demo's own days with a record that differs in some fields."""
-    return plan_story(BEGIN, END, RecordSchedule(**changes))  # type: ignore[arg-type]
+    return plan_demo(BEGIN, END, RecordSchedule(**changes))  # type: ignore[arg-type]
 
 
 def test_the_default_demo_is_told_in_less_than_a_minute() -> None:
@@ -51,7 +51,7 @@ def test_the_day_before_is_asked_for_only_while_it_is_yesterday(name: str) -> No
 def test_the_year_begins_without_a_day_before() -> None:
     """There are no flights of 2012."""
     begin = datetime(2013, 1, 1, tzinfo=UTC)
-    assert plan_story(begin, begin + DAY, NIGHTLY).first_day == begin
+    assert plan_demo(begin, begin + DAY, NIGHTLY).first_day == begin
 
 
 days = st.integers(0, 364).map(lambda number: datetime(2013, 1, 1, tzinfo=UTC) + number * DAY)
@@ -66,7 +66,7 @@ def test_no_day_after_the_scenario_is_ever_recorded(
     end = begin + count * DAY
     second = timedelta(hours=1) if parts else None
     schedule = RecordSchedule(second_part_after=second, late_days=late - missing, missing_days=missing)
-    made = plan_story(begin, end, schedule)
+    made = plan_demo(begin, end, schedule)
     assert not any(made.is_recorded(end + number * DAY) for number in range(30))
     assert made.first_day in (begin, begin - DAY)
     assert made.covered_until <= end

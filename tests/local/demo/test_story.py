@@ -2,7 +2,7 @@
 
 from datetime import UTC, date, datetime, timedelta
 
-from local.demo.plan import plan_story
+from local.demo.plan import plan_demo
 from local.demo.story import describe_record
 from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 
@@ -11,7 +11,7 @@ BEGIN, END = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
 
 def test_it_says_when_the_record_comes() -> None:
     """Without options that is all."""
-    assert describe_record(plan_story(BEGIN, END, NIGHTLY), ()) == [
+    assert describe_record(plan_demo(BEGIN, END, NIGHTLY), ()) == [
         "The source records the flights of each day in the night after it, at 02:40 UTC"
     ]
 
@@ -24,7 +24,7 @@ def test_it_says_what_the_record_lacks() -> None:
         missing_days=frozenset({date(2013, 2, 8)}),
         departures_live=True,
     )
-    said = describe_record(plan_story(BEGIN, END, schedule), {"KBOS"})
+    said = describe_record(plan_demo(BEGIN, END, schedule), {"KBOS"})
     assert "02:40 and, the other half of it, at 03:40 UTC" in said[0]
     assert said[1:] == [
         "The record of 9 February comes a day late",
