@@ -97,6 +97,9 @@ def _choose_best_versions(direction: Direction, flights: Iterable[Flight]) -> It
     for flight in flights:
         versions[flight.icao24, flight.first_seen].append(flight)
     for rows in versions.values():
+        if len(rows) == 1:
+            yield rows[0]
+            continue
         ranked = sorted(rows, key=lambda flight: _rank(direction, flight), reverse=True)
         yield _complete_texts(ranked[0], ranked)
 
@@ -108,7 +111,7 @@ def _group_rows(direction: Direction, rows: Sequence[_Row]) -> list[tuple[_Row, 
     when its first row ends. A row that could be in several groups is in the one whose first row has the nearest event.
     """
     first_to_end: list[_Row] = []
-    for row in sorted(rows, key=lambda row: (row.span.end, _rank(direction, row.flight))):
+    for row in sorted(rows, key=lambda row: (row.span.end, row.flight.first_seen)):
         if not first_to_end or row.span.begin >= first_to_end[-1].span.end:
             first_to_end.append(row)
     groups: list[list[_Row]] = [[] for _ in first_to_end]
@@ -162,6 +165,8 @@ def _rank(direction: Direction, flight: Flight) -> tuple[object, ...]:
 
 def _complete_texts(flight: Flight, ranked: Sequence[Flight]) -> Flight:
     """Return the flight with each text that it lacks from the best of the ranked rows that has it."""
+    if len(ranked) == 1:
+        return flight
     texts = ("callsign", "departure_airport", "arrival_airport")
     missing = [name for name in texts if not getattr(flight, name)]
     found = {name: next(filter(None, (getattr(row, name) for row in ranked)), "") for name in missing}
