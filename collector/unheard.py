@@ -6,27 +6,36 @@ Each function runs in the caller's transaction.
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from collector.messages import encode_airport_unheard
 from collector.model import OUTBOX, CoverageRow, InterestRow, UnheardNoticeRow, UnheardRow
+from domain.interests import Direction
+from domain.notices import describe_unheard
 
 
 def find_unheard_since(session: Session, airport: str) -> datetime | None:
     """Return the begin of the first day that was asked for at an unheard airport; None if it is heard, or not asked.
 
-    Unheard: neither direction has any coverage, because no answer had a flight so far.
+    Unheard: neither direction has any coverage, and each direction that an interest is about was asked for in vain. One
+    that was not asked for yet may show that the airport is heard.
     """
     if session.scalar(select(CoverageRow.airport).where(CoverageRow.airport == airport).limit(1)) is not None:
         return None
-    return session.scalar(select(func.min(UnheardRow.since)).where(UnheardRow.airport == airport))
+    watched = session.scalars(select(InterestRow.direction).where(InterestRow.airport == airport).distinct())
+    since = {
+        row.direction: row.since for row in session.scalars(select(UnheardRow).where(UnheardRow.airport == airport))
+    }
+    if any(part.value not in since for each in watched for part in Direction(each).parts):
+        return None
+    return min(since.values(), default=None)
 
 
 def notify_unheard(session: Session, airport: str) -> None:
     """Add a notice to the outbox for each person with an interest in an unheard airport who has none yet.
 
-    Does nothing if the airport is heard, or was not asked yet.
+    Does nothing if the airport is heard, or was not asked for yet.
     """
     since = find_unheard_since(session, airport)
     if since is None:
@@ -48,9 +57,6 @@ def forget_notices(session: Session, *, airport: str | None = None, user_id: UUI
     session.execute(query)
 
 
-def describe_unheard(airport: str, since: datetime) -> str:
-    """Return the sentence for people about an unheard airport."""
-    return (
-        f"OpenSky has not reported a flight at {airport} since {since:%-d %B %Y}: nobody may be listening there. "
-        "Nothing is said about its traffic until flights are reported."
-    )
+def explain_unheard(airport: str, since: datetime) -> str:
+    """Return in two sentences that an airport is unheard since a day, and what that means for an interest there."""
+    return f"{describe_unheard(airport, since)} Nothing is said about its traffic until flights are reported."

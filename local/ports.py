@@ -23,6 +23,7 @@ class Ports:
     opensky: int
     mailbox: int
     kafka: int
+    mailbox_web: int
 
     @classmethod
     def from_base(cls, base: int) -> Self:

@@ -4,12 +4,14 @@ import os
 import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 from typing import Final
 
 import httpx
 
+from local.opensky.nightly_record import NIGHTLY, RecordSchedule
+from local.opensky.record_options import encode_record_options
 from local.ports import HOST, Ports
 from local.processes import ROOT, ProcessSupervisor, find_log_file
 
@@ -19,6 +21,10 @@ FIRST_START_S: Final = 600.0
 """Seconds to wait for Kafka: the first start downloads it, later ones take seconds."""
 READY_S: Final = 90.0
 """Seconds to wait for any other process."""
+
+REPLAY_BEACONS: Final = "KJFK,KATL,KEWR,KORD,KLGA"
+"""The beacons of a collector that asks the replay. All its flights leave New York, so three airports have departures,
+and two of the largest destinations have arrivals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class Secrets:
 def list_port_names(names: tuple[str, ...]) -> tuple[str, ...]:
     """Return the names of the fields of Ports that these processes listen on, in the order of the fields.
 
-    A service has several: all fields that begin with its name.
+    A process may have several: all fields that begin with its name.
     """
     return tuple(each.name for each in fields(Ports) if any(each.name.startswith(name) for name in names))
 
@@ -69,7 +75,7 @@ def assign_worker_ports(ports: Ports, count: int) -> dict[str, Ports]:
 
     The first worker has `ports` as they are; the pages of the others are on the ports after the last of `ports`.
     """
-    behind = ports.kafka + 1
+    behind = max(astuple(ports)) + 1
     others = {f"streams_{number + 2}": replace(ports, streams_web=behind + number) for number in range(count - 1)}
     return {"streams": ports, **others}
 
@@ -83,10 +89,15 @@ def start_streams_worker(processes: ProcessSupervisor, name: str, ports: Ports, 
     processes.start(name, "streams", own)
 
 
-def with_replay(environment: Mapping[str, str], ports: Ports) -> dict[str, str]:
-    """Return a copy of the environment with the replay of real flights in place of OpenSky, with anonymous access."""
+def with_replay(environment: Mapping[str, str], ports: Ports, schedule: RecordSchedule = NIGHTLY) -> dict[str, str]:
+    """Return a copy of the environment with the replay of real flights in place of OpenSky, with anonymous access.
+
+    `schedule`: when the replay's record of each day appears, and what it lacks.
+    """
     return {
         **environment,
+        "OPENSKY_REPLAY_OPTIONS": " ".join(encode_record_options(schedule)),
+        "BEACON_AIRPORTS": REPLAY_BEACONS,
         "OPENSKY_URL": f"http://{HOST}:{ports.opensky}/api",
         "OPENSKY_TOKEN_URL": f"http://{HOST}:{ports.opensky}/auth/realms/opensky-network/protocol/openid-connect/token",
         "OPENSKY_CLIENT_ID": "",
@@ -126,8 +137,9 @@ def get_ready_timeout_s(name: str) -> float:
 def is_ready(name: str, ports: Ports, data: Path) -> bool:
     """Return True if a process of the stack is ready now, False if not yet.
 
-    Services are ready by their own health check, the replay and the mailbox if their port accepts connections, Kafka
-    once its log has the line `ready`. Raises FileNotFoundError before Kafka's log exists.
+    Services are ready by their own health check, the replay and the mailbox if their port accepts connections (the
+    mailbox's port for mails, which it opens after the one for its pages), Kafka once its log has the line `ready`.
+    Raises FileNotFoundError before Kafka's log exists.
     """
     match name:
         case "kafka":

@@ -16,10 +16,11 @@ from typing import Final, NoReturn
 
 from chassis.clock import ScaledClock
 from local.demo.broker import ensure_no_topics
-from local.demo.expected import AlertDifference, compare_alerts, compute_expected_alerts
+from local.demo.expected import AlertDifference, compare_alerts, compute_expected_alerts, compute_expected_coverage
 from local.demo.options import Options, parse_options
+from local.demo.plan import StoryPlan, plan_story
 from local.demo.screen import Screen
-from local.demo.story import Scenario, ScenarioResult, compute_median_and_p99, list_urls
+from local.demo.story import Scenario, ScenarioResult, build_mailbox_url, compute_median_and_p99, list_urls
 from local.errors import LocalError
 from local.kafka import find_external_bootstrap_servers
 from local.opensky import nycflights
@@ -38,16 +39,13 @@ from local.stack import (
 )
 from notifier.mail.alert_header import AlertHeaderFields
 
-SCENARIO_S: Final = 40
-"""Real seconds that the scenario's days take."""
-MAX_CLOCK_RATE: Final = 400_000
-"""Clock seconds per real second at most: a stack on two cores must keep up."""
-START_UP_S: Final = 6
-"""Real seconds until the clock reaches the scenario's first day: the services start meanwhile."""
+START_UP_S: Final = 12
+"""Real seconds until the clock reaches the scenario's first day; the services start meanwhile.
+
+For interests that are set by then, the day before the scenario is the first one that the collector asks for.
+"""
 _ONE_MAIL_PER_ALERT: Final = {"GROUP_WAIT_S": "0", "PERSON_MAILS_PER_HOUR": "0"}
 """Notifier settings without grouping: weeks of alerts come in one minute here, and each shall be seen by itself."""
-LAG: Final = timedelta(minutes=10)
-"""The source's lag that the collector is configured for; the replay's flights are in fact known at once."""
 
 
 def main() -> int:
@@ -102,6 +100,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
     LocalError if a port is in use, or if the stack or the scenario fails.
     """
     data = options.data
+    plan = plan_story(options.begin, options.end, options.schedule)
     external = find_external_bootstrap_servers(os.environ)
     names = (*(() if external else ("kafka",)), "opensky", "mailbox", *SERVICES)
     kill_leftovers(data)
@@ -115,7 +114,7 @@ def _run_demo(options: Options, screen: Screen) -> int:
     data.mkdir(parents=True)
 
     settings = build_environment(options.ports, data, Secrets.random(), external)
-    settings = with_mailbox(with_replay(settings, options.ports), options.ports)
+    settings = with_mailbox(with_replay(settings, options.ports, plan.schedule), options.ports)
     settings |= _ONE_MAIL_PER_ALERT
     if len(workers) > 1:
         settings["SESSION_TIMEOUT_S"] = "6"  # the others take over sooner; brokers allow no less
@@ -125,19 +124,22 @@ def _run_demo(options: Options, screen: Screen) -> int:
             screen.print_line("  Kafka (fetched from Maven Central when it is started for the first time)")
             processes.start("kafka")
             wait_until_ready(processes, ("kafka",), options.ports, data)
-        clock = _make_clock(options)
-        processes.add_environment(_build_clock_environment(clock))
+        clock = _make_clock(plan, options.begin)
+        processes.add_environment(_build_clock_environment(clock, plan))
         for name in names:
             if name not in ("kafka", "streams"):
                 processes.start(name)
         for name, ports in workers.items():
             start_streams_worker(processes, name, ports, data)
         timetable = Timetable(nycflights.load(nycflights.find_cache_directory(os.environ)))
+        coverage = compute_expected_coverage(timetable, options.interests, plan)
         expected = [
             alert
             for interest in options.interests
-            for alert in compute_expected_alerts(timetable, interest, options.end)
+            if (covered := coverage[interest.airport]) is not None
+            for alert in compute_expected_alerts(timetable, interest, options.end, covered)
         ]
+        unheard = frozenset(airport for airport, covered in coverage.items() if covered is None)
         del timetable
         wait_until_ready(processes, names, options.ports, data)
         for ports in workers.values():
@@ -152,8 +154,9 @@ def _run_demo(options: Options, screen: Screen) -> int:
 
         names = (*(name for name in names if name not in workers), *workers)
         screen.print_line(f"  ready: {', '.join(names)}; logs in {data / 'logs'}")
+        screen.print_line(f"  mails  {build_mailbox_url(options.ports)}  (new ones appear there by themselves)")
         kafka = settings["KAFKA_BOOTSTRAP_SERVERS"]
-        result = Scenario(options, clock, require_alive, data / "mail", kafka, screen).run()
+        result = Scenario(options, plan, unheard, clock, require_alive, data / "mail", kafka, screen).run()
         difference = compare_alerts(expected, result.mailed)
         _print_report(screen, options, result, len(expected), difference)
         if options.json is not None:
@@ -163,32 +166,22 @@ def _run_demo(options: Options, screen: Screen) -> int:
         return 1 if difference else 0
 
 
-def _make_clock(options: Options) -> ScaledClock:
-    """Make the scenario's clock: it shows `begin` in START_UP_S real seconds, and `end` SCENARIO_S seconds later.
-
-    A long scenario takes longer, because the clock's rate is at most MAX_CLOCK_RATE. The clock stops once all flights
-    of the scenario's days are known, so that no later flight is ever published.
-    """
-    length = (options.end - options.begin).total_seconds()
-    rate = min(length / SCENARIO_S, MAX_CLOCK_RATE)
-    anchor = datetime.now(UTC) + timedelta(seconds=START_UP_S)
-    return ScaledClock(options.begin, rate, anchor, options.end + LAG)
+def _make_clock(plan: StoryPlan, begin: datetime) -> ScaledClock:
+    """Make the scenario's clock: it shows `begin` in START_UP_S real seconds, runs as planned, and stops as planned."""
+    return ScaledClock(begin, plan.rate, datetime.now(UTC) + timedelta(seconds=START_UP_S), plan.stop)
 
 
-def _build_clock_environment(clock: ScaledClock) -> dict[str, str]:
-    """Build the environment variables of the clock, of the intervals that must fit its rate, and of test addresses.
+def _build_clock_environment(clock: ScaledClock, plan: StoryPlan) -> dict[str, str]:
+    """Build the environment variables of the clock, of the poll interval that must fit its rate, and of test addresses.
 
-    The collector polls about twice a real second, but its polls are at least 15 minutes of the clock apart.
+    All else is as the collector has it by itself.
     """
     return {
         "CLOCK_START": clock.start.isoformat(),
         "CLOCK_RATE": repr(clock.rate),
         "CLOCK_ANCHOR": clock.anchor.isoformat(),
         "CLOCK_STOP": clock.stop.isoformat() if clock.stop else "",
-        # Some two collections a second.
-        "POLL_INTERVAL": _encode_duration(max(clock.rate * 0.5, 900.0)),
-        "DEPARTURES_LAG": _encode_duration(LAG.total_seconds()),
-        "ARRIVALS_LAG": _encode_duration(LAG.total_seconds()),
+        "POLL_INTERVAL": _encode_duration(plan.poll_interval.total_seconds()),
         "ALLOW_TEST_ADDRESSES": "true",
     }
 

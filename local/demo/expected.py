@@ -1,36 +1,90 @@
 """The alerts that must be mailed, computed from the timetable alone: the rule without Kafka, services or time."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from domain.alerts import Alert, AlertState
 from domain.changes import NO_TRAFFIC
 from domain.interest_alerts import compute_alerts
 from domain.interests import Direction, Interest
 from domain.traffic import Coverage, Observation
-from domain.windows import seconds
+from domain.windows import instant, seconds
+from local.demo.plan import DAY, StoryPlan, list_days
 from local.opensky.flights import Timetable
 from notifier.mail.alert_header import AlertHeaderFields, select_header_fields
 
-DAY = timedelta(days=1)
+
+@dataclass(frozen=True, slots=True)
+class ExpectedCoverage:
+    """What must be covered of an airport: from `begin` on every day, but those that the source never records."""
+
+    begin: datetime
+    missing_days: frozenset[datetime] = frozenset()
+    """UTC midnights; each of these days is a gap."""
 
 
-def compute_expected_alerts(timetable: Timetable, interest: Interest, end: datetime) -> list[AlertHeaderFields]:
-    """Compute the alerts of one interest for the windows from `effective_from` to `end`, all of them covered.
+def compute_expected_coverage(
+    timetable: Timetable, interests: Iterable[Interest], plan: StoryPlan
+) -> Mapping[str, ExpectedCoverage | None]:
+    """Return what must be covered of each airport of the interests; None for an airport that is never heard.
 
-    The interval must be whole days. The days are folded and judged one after the other, so the alerts are in the order
-    of the days on which they are raised.
+    An airport is heard from its first flight on, in any direction that an interest there asks for: before, silence may
+    mean that nobody listens. A flight on the first day that is asked for and recorded proves that day to be heard as a
+    whole.
     """
+    directions: defaultdict[str, set[Direction]] = defaultdict(set)
+    for interest in interests:
+        directions[interest.airport].update(interest.direction.parts)
+    days = list_days(plan.first_day, plan.end)
+    missing = frozenset(day for day in days if not plan.is_recorded(day))
+    recorded = [day for day in days if day not in missing]
+    found: dict[str, ExpectedCoverage | None] = {}
+    for airport, parts in directions.items():
+        first = _find_first_flight(timetable, airport, parts, recorded)
+        if first is None or airport in plan.schedule.unheard_airports:
+            found[airport] = None
+        else:
+            begin = recorded[0] if first < recorded[0] + DAY else first
+            found[airport] = ExpectedCoverage(begin, missing)
+    return found
+
+
+def _find_first_flight(
+    timetable: Timetable, airport: str, directions: Iterable[Direction], days: Iterable[datetime]
+) -> datetime | None:
+    """Return the first event time of an airport's flights of some directions on these days; None without flights."""
+    for day in days:
+        times = [time for each in directions for time in _find_event_times(timetable, airport, each, day, day + DAY)]
+        if times:
+            return instant(min(times))
+    return None
+
+
+def compute_expected_alerts(
+    timetable: Timetable, interest: Interest, end: datetime, coverage: ExpectedCoverage | None = None
+) -> list[AlertHeaderFields]:
+    """Compute the alerts of one interest for the windows from `effective_from` to `end`.
+
+    `coverage`: what is covered of its airport; None: all from `effective_from` on. `effective_from` and `end` are UTC
+    midnights. The days are folded and judged one after the other, so the alerts are in the order of the days on which
+    they are raised.
+    """
+    coverage = coverage or ExpectedCoverage(interest.effective_from)
     alerts: list[Alert] = []
-    traffic, day = NO_TRAFFIC, interest.effective_from
-    while day < end:  # traffic is retained for some weeks only, so each day is judged when it is over
-        after = traffic
+    traffic = NO_TRAFFIC
+    # Traffic is retained for some weeks only, so each day is judged when it is over.
+    for day in list_days(coverage.begin, end):
+        after, begin = traffic, max(day, coverage.begin)
         for direction in interest.direction.parts:
-            times = _find_event_times(timetable, interest.airport, direction, day, day + DAY)
-            after = after.fold(Observation(direction, seconds(day), seconds(day + DAY), times, Coverage.COMPLETE))
+            times: tuple[int, ...] = ()
+            if day not in coverage.missing_days:
+                times = _find_event_times(timetable, interest.airport, direction, begin, day + DAY)
+            state = Coverage.GAP if day in coverage.missing_days else Coverage.COMPLETE
+            after = after.fold(Observation(direction, seconds(begin), seconds(day + DAY), times, state))
         alerts += compute_alerts(interest, traffic, after)
-        traffic, day = after, day + DAY
+        traffic = after
     return [select_header_fields(alert) for alert in alerts]
 
 

@@ -13,6 +13,8 @@ from domain.airports import find_airport
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
 from local.errors import LocalError
+from local.opensky.nightly_record import RecordSchedule
+from local.opensky.record_options import add_shared_options, parse_record_options
 from local.ports import DEFAULT_BASE, Ports
 from local.processes import ROOT
 from towerwatch.topics import JOIN_PARTITIONS
@@ -52,14 +54,17 @@ class Options:
     streams_workers: int
     data: Path
     """The folder of this demo alone; what is in it is deleted."""
+    schedule: RecordSchedule
+    """When the replay's record of each day appears, and what it lacks."""
 
 
 def parse_options(arguments: Sequence[str]) -> Options:
     """Parse and validate the command line. Raises LocalError, which names the invalid option.
 
     Invalid are: days out of 2013 or in the wrong order, a JSON file in a missing folder, a malformed interest, two
-    interests of the same airport, direction and window length, a number of workers or a port out of range, and an
-    existing data folder that no demo has made. `--help` and unknown options end the program as argparse does.
+    interests of the same airport, direction and window length, a number of workers or a port out of range, an existing
+    data folder that no demo has made, and a late or missing record of a day that the demo does not ask for. `--help`
+    and unknown options end the program as argparse does.
     """
     parser = argparse.ArgumentParser(prog="make demo ARGS=…", description=_DESCRIPTION, allow_abbrev=False)
     parser.add_argument("--once", action="store_true", help="exit when the story is over; 0 if every mail came")
@@ -87,6 +92,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
     parser.add_argument(
         "--data", type=Path, default=DATA, metavar="DIR", help="the demo's own folder, emptied at its start"
     )
+    add_shared_options(parser)
     given = parser.parse_args(arguments)
     begin, end = _parse_day("--from", given.begin), _parse_day("--to", given.end)
     if end <= begin:
@@ -115,7 +121,20 @@ def parse_options(arguments: Sequence[str]) -> Options:
         given.reset_topics,
         given.streams_workers,
         given.data.absolute(),
+        _parse_schedule(given, begin, end),
     )
+
+
+def _parse_schedule(given: argparse.Namespace, begin: datetime, end: datetime) -> RecordSchedule:
+    """Make the schedule of the options about the record. Raises LocalError, also for a day out of the demo's days."""
+    try:
+        schedule = parse_record_options(given)
+    except ValueError as error:
+        raise LocalError(str(error)) from None
+    for day in sorted(schedule.late_days | schedule.missing_days):
+        if not (begin - timedelta(days=1)).date() <= day < end.date():
+            raise LocalError(f"the record of {day} can be neither late nor missing: it is no day from --from to --to")
+    return schedule
 
 
 def _parse_day(option: str, text: str) -> datetime:

@@ -3,7 +3,7 @@
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +15,12 @@ from chassis.clock import Clock
 from domain.alerts import AlertState
 from domain.interests import Direction, Interest
 from local.demo.options import Options
+from local.demo.plan import StoryPlan
 from local.demo.screen import Screen
 from local.demo.topics import DemoTopicContents, read_topic_contents
 from local.errors import LocalError
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, get_plain_text, read_mails
+from local.opensky.record_options import encode_time
 from local.ports import HOST, Ports
 from local.stack import assign_worker_ports
 from notifier.mail.alert_header import (
@@ -54,6 +56,8 @@ class Scenario:
     def __init__(
         self,
         options: Options,
+        plan: StoryPlan,
+        unheard: frozenset[str],
         clock: Clock,
         require_alive: Callable[[], None],
         maildir: Path,
@@ -62,9 +66,11 @@ class Scenario:
     ) -> None:
         """`require_alive` raises LocalError if the scenario cannot go on; it is called before every step and poll.
 
-        `kafka`: bootstrap servers.
+        `unheard`: the airports of which no flight is ever recorded, so nothing is said; `kafka`: bootstrap servers.
         """
         self._options = options
+        self._plan = plan
+        self._unheard = unheard
         self._clock = clock
         self._require_alive = require_alive
         self._maildir = maildir
@@ -92,6 +98,8 @@ class Scenario:
         for interest in self._options.interests:
             self._post(_build_url(ports.collector_http, "/interests"), build_interest_body(interest), token)
             self._screen.print_line(f"  POST /interests → {_describe_interest(interest)}")
+        for line in describe_record(self._plan, self._unheard):
+            self._screen.print_line(f"  {line}")
         self._screen.print_heading(f"The clock runs from {self._options.begin:%-d %B} to {self._options.end:%-d %B %Y}")
         self._wait_until_covered()
         published = read_topic_contents(self._kafka, self._options.begin, self._options.end)
@@ -163,12 +171,19 @@ class Scenario:
         return new
 
     def _wait_until_covered(self) -> None:
-        """Wait until the stream has all interests and has folded all flights up to the scenario's end.
+        """Wait until the stream has all interests and has folded all flights of the scenario's days.
 
-        Prints mails that arrive meanwhile, and shows the progress. Raises LocalError if the clock is past the end and
-        no watermark has advanced for a minute.
+        Where the last days have no record, or an airport is unheard, wait until the clock stops: what may not be said
+        has had time to be said. Prints mails that arrive meanwhile, and shows the progress. Raises LocalError if the
+        clock has stopped and no watermark has advanced for a minute.
         """
-        keys = {(interest.airport, part) for interest in self._options.interests for part in interest.direction.parts}
+        keys = {
+            (interest.airport, part)
+            for interest in self._options.interests
+            if interest.airport not in self._unheard
+            for part in interest.direction.parts
+        }
+        must_reach_stop = bool(self._unheard) or self._plan.must_reach_stop
         # The deadline is on progress, not on the whole: a stack that covers nothing more is stuck.
         stuck_after = 60.0
         last_progress, progressed_at = None, time.monotonic()
@@ -176,10 +191,11 @@ class Scenario:
             self._receive_new_mails()
             airports = self._fetch_airports()
             marks = {key: _find_watermark(airports, *key) for key in keys}
-            is_covered = all(mark is not None and mark >= self._options.end for mark in marks.values())
-            if is_covered and self._has_all_interests(airports):
-                return
+            is_covered = all(mark is not None and mark >= self._plan.covered_until for mark in marks.values())
             now = self._clock.now()
+            has_stopped = now >= self._plan.stop
+            if is_covered and self._has_all_interests(airports) and (has_stopped or not must_reach_stop):
+                return
             alerts = sum(len(_parse_alerts(mail)) for mail in self._received)
             covered = min((mark for mark in marks.values() if mark is not None), default=None)
             self._screen.show_progress(
@@ -187,9 +203,9 @@ class Scenario:
                 if covered
                 else f"  {now:%a %d %b %H:%M} UTC"
             )
-            if marks != last_progress:
+            if marks != last_progress or not has_stopped:
                 last_progress, progressed_at = marks, time.monotonic()
-            if time.monotonic() - progressed_at > stuck_after and now > self._options.end:
+            if time.monotonic() - progressed_at > stuck_after:
                 raise LocalError(
                     f"nothing more is covered for {stuck_after:.0f} s; see the logs of collector and streams"
                 )
@@ -257,6 +273,11 @@ def _find_watermark(airports: dict[str, dict[str, Any]], icao: str, direction: D
     return datetime.fromisoformat(watermark) if watermark else None
 
 
+def build_mailbox_url(ports: Ports) -> str:
+    """Build the URL of the page that lists the mails."""
+    return _build_url(ports.mailbox_web, "/")
+
+
 def _build_url(port: int, path: str) -> str:
     return f"http://{HOST}:{port}{path}"
 
@@ -279,6 +300,30 @@ def build_interest_body(interest: Interest) -> dict[str, object]:
     }
 
 
+def describe_record(plan: StoryPlan, unheard: Collection[str]) -> list[str]:
+    """Return in words when the replay's record of each day comes in this run, and what it lacks: one line for each.
+
+    `unheard`: the airports of the interests of which no flight is ever recorded.
+    """
+    schedule = plan.schedule
+    times = encode_time(schedule.record_after)
+    if schedule.second_part_after is not None:
+        times += f" and, the other half of it, at {encode_time(schedule.record_after + schedule.second_part_after)}"
+    lines = [f"The source records the flights of each day in the night after it, at {times} UTC"]
+    lines += [f"The record of {day:%-d %B} comes a day late" for day in sorted(schedule.late_days)]
+    lines += [
+        f"The record of {day:%-d %B} never comes: the day becomes a gap, a week after its end"
+        for day in sorted(schedule.missing_days)
+    ]
+    if schedule.departures_live:
+        lines.append("The source gives departures of today, too; they prove nothing")
+    lines += [
+        f"No flight of {airport} is ever recorded, so no alert is said about it, and one mail says that nobody hears it"
+        for airport in sorted(unheard)
+    ]
+    return lines
+
+
 def _describe_interest(interest: Interest) -> str:
     """Return an interest in words for the console: its thresholds, direction, window length, airport and run."""
     limits = [f"more than {interest.high}"] if interest.high is not None else []
@@ -292,6 +337,7 @@ def list_urls(ports: Ports, workers: int) -> list[tuple[str, str]]:
     """Return the stack's web pages, each with a caption and its URL; the overview of each of the stream workers."""
     others = list(assign_worker_ports(ports, workers).values())[1:]
     return [
+        ("mails", build_mailbox_url(ports)),
         ("airports, as the stream sees them", _build_url(ports.streams_web, "/overview")),
         *(("the same, of another worker", _build_url(each.streams_web, "/overview")) for each in others),
         ("the same as JSON", _build_url(ports.streams_web, "/api/airports")),

@@ -21,8 +21,8 @@ from local.opensky.flights import Timetable
 URL: Final = "https://localhost"
 BEGIN: Final = datetime(2013, 2, 8, tzinfo=UTC)
 END: Final = datetime(2013, 2, 11, tzinfo=UTC)
-LAG: Final = timedelta(minutes=10)
-"""DEPARTURES_LAG and ARRIVALS_LAG of the overlay."""
+COVERED_AFTER: Final = timedelta(hours=16)
+"""Time after the last day by which it is covered: its record appears in the night, and is proven in the morning."""
 START_UP_S: Final = 180.0
 """Real seconds until the scenario's clock reaches BEGIN: the pods start meanwhile."""
 SCENARIO_S: Final = 180.0
@@ -81,7 +81,8 @@ def _run_demo(*, empty: bool) -> int:
     cluster.delete_namespace()
     now = datetime.now(UTC)
     clock.write_clock(
-        cluster.CLOCK, clock.make_scenario_clock(BEGIN, END, LAG, now + timedelta(seconds=START_UP_S), SCENARIO_S)
+        cluster.CLOCK,
+        clock.make_scenario_clock(BEGIN, END, COVERED_AFTER, now + timedelta(seconds=START_UP_S), SCENARIO_S),
     )
     cluster.deploy_overlay(restart=False)
     interests = [parse_interest(text, BEGIN) for text in DEFAULT_INTERESTS]
@@ -128,13 +129,15 @@ def _run_in_pod(deployment: str, *command: str) -> str:
 def _print_addresses() -> None:
     """Print the URLs of the cluster, and where its password and certificate are."""
     password = cluster.SECRETS / "operators.password"
-    workers = " ".join(kubectl_command("--namespace", cluster.NAMESPACE, "port-forward", "service/streams", "8080"))
+    forward = kubectl_command("--namespace", cluster.NAMESPACE, "port-forward")
+    workers, mails = " ".join((*forward, "service/streams", "8080")), " ".join((*forward, "service/mailbox", "8026"))
     Screen().print_table(
         [
             ("accounts", f"{URL}/docs/accounts"),
             ("interests and flights", f"{URL}/docs/flights"),
             ("Prometheus", f"{URL}/prometheus/  ({secrets.OPERATOR}; the password is in {password})"),
             ("the workers' pages", f"http://127.0.0.1:8080/overview, after: {workers}"),
+            ("mails", f"http://127.0.0.1:8026/, after: {mails}"),
             ("the certificate, to trust", str(cluster.SECRETS / secrets.CERTIFICATE)),
         ]
     )

@@ -26,6 +26,11 @@ def make_daily_clock(now: datetime) -> ScaledClock:
     return ScaledClock(datetime(2013, 2, 8, tzinfo=UTC), 60.0, now, datetime(2013, 12, 31, tzinfo=UTC))
 
 
-def make_scenario_clock(begin: datetime, end: datetime, lag: timedelta, now: datetime, takes_s: float) -> ScaledClock:
-    """Make a clock that shows `begin` at `now`, and `end` `takes_s` real seconds later; it stops `lag` after `end`."""
-    return ScaledClock(begin, (end - begin).total_seconds() / takes_s, now, end + lag)
+def make_scenario_clock(
+    begin: datetime, end: datetime, covered_after: timedelta, now: datetime, takes_s: float
+) -> ScaledClock:
+    """Make a clock that shows `begin` at `now`, and `end` `takes_s` real seconds later.
+
+    It stops `covered_after` after `end`, when the last day is covered, and no later one.
+    """
+    return ScaledClock(begin, (end - begin).total_seconds() / takes_s, now, end + covered_after)

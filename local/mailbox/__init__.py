@@ -1,1 +1,1 @@
-"""A mail server for one machine: accepts every mail and stores it in a Maildir."""
+"""A mail server for one machine: accepts every mail, stores it in a Maildir, and shows it on web pages."""

@@ -24,6 +24,16 @@ class ReceivedMail:
     message: EmailMessage = field(compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class StoredMail:
+    """The bytes of a mail in a Maildir, or the first of them."""
+
+    key: str
+    delivered_at: datetime
+    """Real time of delivery, UTC, to the microsecond."""
+    content: bytes
+
+
 def read_mails(maildir: Path, besides: Container[str] = ()) -> list[ReceivedMail]:
     """Read the mails in the order of delivery, except those whose keys are in `besides`.
 
@@ -41,6 +51,41 @@ def read_mails(maildir: Path, besides: Container[str] = ()) -> list[ReceivedMail
             if mail is not None:
                 found[key] = mail
     return sorted(found.values(), key=lambda mail: (mail.delivered_at, mail.key))
+
+
+def find_mail_files(maildir: Path) -> dict[str, Path]:
+    """Return the path of each stored mail, by the mail's key; an empty dict if the Maildir does not exist (yet).
+
+    Files whose names no mail has are left out: hidden ones, and those with characters that are not printable.
+    """
+    return {
+        path.name.partition(":")[0]: path
+        for folder in ("new", "cur")
+        for path in _list_files(maildir / folder)
+        if path.name.isprintable() and not path.name.startswith((".", ":"))
+    }
+
+
+def read_mail_file(key: str, path: Path, limit: int) -> StoredMail | None:
+    """Read the first `limit` bytes of the mail of this key (-1: all of it); None if its file is not there any more."""
+    try:
+        with path.open("rb") as file:
+            return StoredMail(key, _get_delivery_time(path), file.read(limit))
+    except OSError:
+        return None
+
+
+def read_stored_mail(maildir: Path, key: str, limit: int = -1) -> StoredMail | None:
+    """Read the first `limit` bytes of one mail (-1: all of it); None if the Maildir has no mail of this key.
+
+    The key may come from anybody: it is only compared with the keys that the Maildir has, and no path is made of it.
+    """
+    for _ in range(2):  # a mail reader may move the mail after its file was found
+        path = find_mail_files(maildir).get(key)
+        mail = None if path is None else read_mail_file(key, path, limit)
+        if path is None or mail is not None:
+            return mail
+    return None
 
 
 def get_plain_text(mail: ReceivedMail) -> str:
@@ -69,12 +114,17 @@ def _list_files(folder: Path) -> list[Path]:
 
 
 def _read_mail(key: str, path: Path) -> ReceivedMail | None:
-    """Read one mail, whose time of delivery is its file's time of change; None if the file does not exist any more."""
+    """Read one mail; None if the file does not exist any more."""
     try:
         with path.open("rb") as file:
             content = file.read()
-            written_ns = path.stat().st_mtime_ns
+            delivered_at = _get_delivery_time(path)
     except FileNotFoundError:
         return None
     message = message_from_bytes(content, EmailMessage, policy=default)
-    return ReceivedMail(key, _EPOCH + timedelta(microseconds=written_ns // 1000), message)
+    return ReceivedMail(key, delivered_at, message)
+
+
+def _get_delivery_time(path: Path) -> datetime:
+    """Return the time at which a mail's file was changed last. Raises FileNotFoundError if there is no such file."""
+    return _EPOCH + timedelta(microseconds=path.stat().st_mtime_ns // 1000)

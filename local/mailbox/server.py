@@ -2,7 +2,7 @@
 
 import asyncio
 import mailbox
-import os
+from collections.abc import Callable
 from pathlib import Path
 
 from aiosmtpd.smtp import SMTP, Envelope, Session
@@ -15,9 +15,11 @@ HOSTNAME = "mailbox.local"
 class MaildirHandler:
     """The SMTP handler that stores every mail in one Maildir, whoever its recipients are; creates the Maildir."""
 
-    def __init__(self, maildir: Path) -> None:
+    def __init__(self, maildir: Path, on_stored: Callable[[], None]) -> None:
+        """`on_stored` is called after each stored mail."""
         maildir.parent.mkdir(parents=True, exist_ok=True)
         self._maildir = mailbox.Maildir(maildir, create=True)
+        self._on_stored = on_stored
 
     async def handle_DATA(  # noqa: N802 - aiosmtpd looks it up by this name
         self, _server: SMTP, _session: Session, envelope: Envelope
@@ -31,15 +33,17 @@ class MaildirHandler:
         # Bytes, not a message object, which would be serialized anew and given a date of its own.
         mail = "".join(f"{line}\n" for line in trace).encode() + (envelope.original_content or b"")
         await asyncio.to_thread(self._maildir.add, mail.replace(b"\r\n", b"\n"))
+        self._on_stored()
         return "250 delivered"
 
 
-async def start_server(host: str, port: int, maildir: Path) -> asyncio.Server:
+async def start_server(host: str, port: int, maildir: Path, on_stored: Callable[[], None]) -> asyncio.Server:
     """Start the SMTP server that stores mail in the Maildir, and return it once it listens.
 
-    The caller closes it. Raises CannotListenError if the port is in use or not allowed.
+    The caller closes it. `on_stored` is called after each stored mail. Raises CannotListenError if the port is in
+    use or not allowed.
     """
-    handler = MaildirHandler(maildir)
+    handler = MaildirHandler(maildir, on_stored)
     loop = asyncio.get_running_loop()
     try:
         return await loop.create_server(
@@ -48,6 +52,4 @@ async def start_server(host: str, port: int, maildir: Path) -> asyncio.Server:
             port,
         )
     except OSError as error:
-        raise CannotListenError(
-            f"cannot listen on {host}:{port}: {os.strerror(error.errno) if error.errno else error}"
-        ) from None
+        raise CannotListenError.on(host, port, error) from None

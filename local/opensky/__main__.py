@@ -15,20 +15,23 @@ from chassis.clock import Clock, build_clock
 from local.opensky import faults, nycflights
 from local.opensky.access import AccessControl, Credentials
 from local.opensky.flights import Timetable
+from local.opensky.record_options import add_record_options, parse_record_options
 from local.opensky.server import make_app
 
 
 def main() -> int:
     """Load the flights and serve until SIGTERM or SIGINT; then return exit status 0.
 
-    Returns 2 for an invalid clock or incomplete credentials, 1 if the port cannot be used; before both, one sentence on
-    standard error gives the reason. Invalid options end the program as argparse does. Prints the URL once it serves.
+    Returns 2 for an invalid clock, incomplete credentials or an impossible nightly record, 1 if the port cannot be
+    used; before both, one sentence on standard error gives the reason. Other invalid options end the program as
+    argparse does. Prints the URL once it serves.
     """
     environment = os.environ
     options = _parse_options(environment)
     try:
         clock = _make_clock(environment)
         credentials = _read_credentials(options.client_id, options.client_secret)
+        schedule = parse_record_options(options)
     except ValueError as error:
         return _print_error(str(error), 2)
     # Until aiohttp handles them, too, they end the program in silence.
@@ -39,7 +42,8 @@ def main() -> int:
     timetable = Timetable(nycflights.load(nycflights.find_cache_directory(environment)))
     gc.freeze()
     gc.enable()
-    app = make_app(timetable, clock, AccessControl(credentials, options.credits_per_day), options.faults)
+    access = AccessControl(credentials, options.credits_per_day)
+    app = make_app(timetable, clock, access, options.faults, schedule)
     try:
         web.run_app(
             app,
@@ -61,14 +65,14 @@ def _parse_options(environment: Mapping[str, str]) -> argparse.Namespace:
 
     `--help` and invalid options end the program.
     """
-    parser = argparse.ArgumentParser(prog="python -m local.opensky", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m local.opensky", description=__doc__, allow_abbrev=False)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=_parse_port, required=True)
     parser.add_argument(
         "--credits-per-day",
         type=_parse_credits,
         metavar="N",
-        help="for every caller, instead of 400 (anonymous) and 4000",
+        help="for every caller and bucket (states, tracks, flights), instead of 400 (anonymous) and 4000",
     )
     parser.add_argument("--client-id", default=environment.get("OPENSKY_CLIENT_ID"), help="or OPENSKY_CLIENT_ID")
     parser.add_argument(
@@ -82,6 +86,7 @@ def _parse_options(environment: Mapping[str, str]) -> argparse.Namespace:
         f"(default {faults.DEFAULT_RATE}); or a script, one entry for each request for flights: "
         f'["{faults.InjectedFault.UNAVAILABLE}", null, …]',
     )
+    add_record_options(parser)
     return parser.parse_args()
 
 

@@ -24,7 +24,7 @@ class Credentials:
 
 
 class Caller(NamedTuple):
-    """The credit account that a request is charged to: its name, and its daily allowance of credits."""
+    """The credit account that a request is charged to: its name, and its daily allowance of credits in each bucket."""
 
     name: str
     allowance: int

@@ -21,7 +21,8 @@ class TimetableFlight(NamedTuple):
     last_seen: int
     icao24: str
     callsign: str
-    departure_airport: str
+    departure_airport: str | None
+    """None: the record does not know it, because nobody hears that airport."""
     arrival_airport: str | None
     """None: the flight never reached its destination or, in the result of `as_seen_at`, is still in the air."""
 
@@ -42,8 +43,9 @@ class Timetable:
         self._arrivals: defaultdict[str, list[TimetableFlight]] = defaultdict(list)
         self._by_aircraft: defaultdict[str, list[TimetableFlight]] = defaultdict(list)
         for flight in self._flights:
-            self._departures[flight.departure_airport].append(flight)
             self._by_aircraft[flight.icao24].append(flight)
+            if flight.departure_airport is not None:
+                self._departures[flight.departure_airport].append(flight)
             if flight.arrival_airport is not None:
                 self._arrivals[flight.arrival_airport].append(flight)
         for arrivals in self._arrivals.values():

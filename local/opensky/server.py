@@ -5,26 +5,31 @@ forum and issues:
 
 - bounds are inclusive; nothing found is a 404 with an empty body; spent credits are a 429 with the header
   `X-Rate-Limit-Retry-After-Seconds`, in seconds of the server's clock;
-- departures are known at once: a flight in the air has the present time as `lastSeen`, and no arrival airport;
-- arrivals, all flights, and the flights of one aircraft come from a nightly batch: nothing of today. The last two hold
-  only flights that began and ended in the interval;
+- all flights come from a nightly batch: nothing is known of a UTC day until its record appears in the night after it
+  (`nightly_record`). Whether departures of today are given before, nobody has said: by default they are not, and
+  `RecordSchedule.departures_live` is the other possibility;
+- the searches for all flights and for one aircraft find only flights that began and ended in the interval;
+- every answer has a `Date` by the server's clock;
 - the order of a flight's keys is part of the contract: the official client reads the values by position.
 
 The distances and the counts of candidate airports are invented: always the same for the same flight, and meaningless.
 """
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC
+from email.utils import format_datetime
 from zlib import crc32
 
 from aiohttp import web
 
 from chassis.clock import Clock
 from local.opensky.access import TOKEN_SECONDS, AccessControl, Credentials
-from local.opensky.credits import DAY, PRICE_OF_STATES, CreditAccounts, compute_price, count_days
+from local.opensky.credits import PRICE_OF_STATES, Bucket, CreditAccounts, compute_price, count_days
 from local.opensky.errors import BadRequest, OutOfCredits, Unauthorised
 from local.opensky.faults import FaultInjector
 from local.opensky.flights import Timetable, TimetableFlight
+from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 
 _TOKEN_PATH = "/auth/realms/opensky-network/protocol/openid-connect/token"  # noqa: S105 - a path
 
@@ -35,22 +40,28 @@ FindFlights = Callable[[Query, int], tuple[int, list[Json] | Json]]
 
 
 def make_app(
-    timetable: Timetable, clock: Clock, access: AccessControl, faults: FaultInjector | None = None
+    timetable: Timetable,
+    clock: Clock,
+    access: AccessControl,
+    faults: FaultInjector | None = None,
+    schedule: RecordSchedule = NIGHTLY,
 ) -> web.Application:
-    """Make the application that serves the whole API: tokens, the four searches for flights, and states.
+    """Make the application that serves the whole API: tokens, the four searches for flights, states and tracks.
 
     With `faults`, requests meet faults and the server's clock is skewed. `access`, the spent credits and `faults` are
-    state of this one application.
+    state of this one application. `schedule`: when the record of a day appears, and what it lacks.
     """
     clock = clock if faults is None else faults.skew_clock(clock)
-    replay = _Replay(timetable, clock, access)
+    replay = _Replay(timetable, clock, access, schedule)
     app = web.Application(middlewares=[] if faults is None else [faults.make_middleware(clock, access.revoke_token)])
+    app.on_response_prepare.append(replay.set_date)
     app.router.add_post(_TOKEN_PATH, replay.issue_token)
-    app.router.add_get("/api/flights/departure", replay.make_handler(replay.find_departures))
-    app.router.add_get("/api/flights/arrival", replay.make_handler(replay.find_arrivals))
-    app.router.add_get("/api/flights/all", replay.make_handler(replay.find_flights))
-    app.router.add_get("/api/flights/aircraft", replay.make_handler(replay.find_by_aircraft))
-    app.router.add_get("/api/states/all", replay.make_handler(replay.find_states))
+    app.router.add_get("/api/flights/departure", replay.make_handler(Bucket.FLIGHTS, replay.find_departures))
+    app.router.add_get("/api/flights/arrival", replay.make_handler(Bucket.FLIGHTS, replay.find_arrivals))
+    app.router.add_get("/api/flights/all", replay.make_handler(Bucket.FLIGHTS, replay.find_flights))
+    app.router.add_get("/api/flights/aircraft", replay.make_handler(Bucket.FLIGHTS, replay.find_by_aircraft))
+    app.router.add_get("/api/states/all", replay.make_handler(Bucket.STATES, replay.find_states))
+    app.router.add_get("/api/tracks/all", replay.make_handler(Bucket.TRACKS, replay.find_track))
     return app
 
 
@@ -61,16 +72,21 @@ class _Replay:
     found; it may raise BadRequest. `make_handler` makes a request handler of a search.
     """
 
-    def __init__(self, timetable: Timetable, clock: Clock, access: AccessControl) -> None:
+    def __init__(self, timetable: Timetable, clock: Clock, access: AccessControl, schedule: RecordSchedule) -> None:
         self._timetable = timetable
         self._clock = clock
         self._access = access
+        self._schedule = schedule
         self._accounts = CreditAccounts()
 
-    def make_handler(self, find: FindFlights) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def set_date(self, _: web.Request, response: web.StreamResponse) -> None:
+        """Set the header `Date` of an answer, whatever it says, to the time of the server's clock (RFC 9110, 6.6.1)."""
+        response.headers["Date"] = format_datetime(self._clock.now().astimezone(UTC), usegmt=True)
+
+    def make_handler(self, bucket: Bucket, find: FindFlights) -> Callable[[web.Request], Awaitable[web.Response]]:
         """Make a request handler of a search: it identifies the caller, searches, charges the price, and encodes.
 
-        A rejected request costs nothing.
+        The price is charged to the bucket. A rejected request costs nothing.
         """
 
         async def answer(request: web.Request) -> web.Response:
@@ -82,7 +98,7 @@ class _Replay:
             try:
                 caller = self._access.identify_caller(request.headers.get("Authorization"), request.remote or "", now)
                 cost, found = find(request.query, now)
-                remaining = self._accounts.charge(*caller, cost, now)
+                remaining = self._accounts.charge(caller.name, bucket, caller.allowance, cost, now)
             except Unauthorised as error:
                 return web.json_response(
                     {"message": str(error)}, status=401, headers={"WWW-Authenticate": 'Bearer error="invalid_token"'}
@@ -123,53 +139,57 @@ class _Replay:
         )
 
     def find_departures(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        """Find the flights that left an airport in the interval, up to now, those in the air included.
+        """Find the flights that left an airport in the interval, as far as their departures are known now.
 
         The interval may touch two UTC days at most.
         """
         airport, (begin, end) = _parse_airport(query), _parse_interval_of_two_days(query)
-        found = self._timetable.find_departures(airport, begin, min(end, now))
-        return compute_price(begin, end, now), _encode_flights(found, now)
+        departures = self._timetable.find_departures(airport, begin, end)
+        known = (self._schedule.describe_departure(flight, now) for flight in departures)
+        return compute_price(begin, end, now), _encode_known_flights(known)
 
     def find_arrivals(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        """Find the flights that arrived at an airport in the interval, up to the end of yesterday (UTC).
+        """Find the flights that arrived at an airport in the interval, as far as the record has them now.
 
         The interval may touch two UTC days at most.
         """
         airport, (begin, end) = _parse_airport(query), _parse_interval_of_two_days(query)
-        found = self._timetable.find_arrivals(airport, begin, _limit_to_batch(end, now))
-        return compute_price(begin, end, now), _encode_flights(found, now)
+        arrivals = self._timetable.find_arrivals(airport, begin, end)
+        known = (self._schedule.describe_arrival(flight, now) for flight in arrivals)
+        return compute_price(begin, end, now), _encode_known_flights(known)
 
     def find_flights(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        """Find all flights that began and ended in the interval, up to the end of yesterday (UTC).
+        """Find all flights that began and ended in the interval, as far as the record has them now.
 
         The interval may be two hours long at most.
         """
         begin, end = _parse_interval_of_hours(query, hours=2)
-        found = self._timetable.find_between(begin, _limit_to_batch(end, now))
-        return compute_price(begin, end, now), _encode_flights(found, now)
+        known = (self._schedule.describe_flight(flight, now) for flight in self._timetable.find_between(begin, end))
+        return compute_price(begin, end, now), _encode_known_flights(known)
 
     def find_by_aircraft(self, query: Query, now: int) -> tuple[int, list[Json]]:
-        """Find one aircraft's flights that began and ended in the interval, up to the end of yesterday (UTC).
+        """Find one aircraft's flights that began and ended in the interval, as far as the record has them now.
 
         The interval may be 48 hours long at most.
         """
         icao24 = _require_parameter(query, "icao24", r"[0-9a-f]{6}")
         begin, end = _parse_interval_of_hours(query, hours=48)
-        found = self._timetable.find_by_aircraft(icao24, begin, _limit_to_batch(end, now))
-        return compute_price(begin, end, now), _encode_flights(found, now)
+        flights = self._timetable.find_by_aircraft(icao24, begin, end)
+        known = (self._schedule.describe_flight(flight, now) for flight in flights)
+        return compute_price(begin, end, now), _encode_known_flights(known)
 
     def find_states(self, _: Query, now: int) -> tuple[int, Json]:
         """Return no states (null), at the full price: the data holds begin and end of the flights, but no positions."""
         return PRICE_OF_STATES, {"time": now, "states": None}
 
+    def find_track(self, query: Query, now: int) -> tuple[int, list[Json]]:
+        """Find no track, at the full price of its instant (0: of now): the data holds no positions."""
+        _require_parameter(query, "icao24", r"[0-9a-f]{6}")
+        instant = int(_require_parameter(query, "time", r"\d{1,10}")) or now
+        return compute_price(instant, instant, now), []
+
     def _now(self) -> int:
         return int(self._clock.now().timestamp())
-
-
-def _limit_to_batch(end: int, now: int) -> int:
-    """Return `end`, or the last second of yesterday if that is earlier: last night's batch holds no later flight."""
-    return min(end, now - now % DAY - 1)
 
 
 def _require_parameter(query: Query, name: str, pattern: str) -> str:
@@ -211,9 +231,9 @@ def _parse_interval_of_two_days(query: Query) -> tuple[int, int]:
     return begin, end
 
 
-def _encode_flights(flights: list[TimetableFlight], now: int) -> list[Json]:
-    """Encode the flights as JSON objects, each as it is known now."""
-    return [_encode_flight(flight.as_seen_at(now)) for flight in flights]
+def _encode_known_flights(flights: Iterable[TimetableFlight | None]) -> list[Json]:
+    """Encode the flights as JSON objects; None is a flight that is not known, and is left out."""
+    return [_encode_flight(flight) for flight in flights if flight is not None]
 
 
 def _encode_flight(flight: TimetableFlight) -> Json:

@@ -107,16 +107,19 @@ def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[by
 
 
 def _print_addresses(config: StackConfig) -> None:
-    """Print the URLs of the services, and where mails and logs go."""
+    """Print the URLs of the services and of the mailbox, and where the logs are."""
     ports = config.ports
-    mails = f"mails go to the Maildir {config.data / 'mail'}" if config.mailbox else "mails go to SMTP_HOST of .env"
+    mails = f"http://{HOST}:{ports.mailbox_web}/" if config.mailbox else "go to SMTP_HOST of .env"
     print(
         f"""
-Towerwatch is up ({mails}).
+Towerwatch is up.
   accounts     http://{HOST}:{ports.user_manager_http}/users
   interests    http://{HOST}:{ports.collector_http}/interests
   airports     http://{HOST}:{ports.streams_web}/overview
+  mails        {mails}
   logs         {config.data / "logs"}
+  The first mail about an airport can come some three hours after its first interest, later ones in the morning after
+  each day: OpenSky gives a day's flights in the night after it, and they are taken for complete only when given twice.
   README.md says how to register and to set an interest; `make down` stops it, data is kept."""
     )
 

@@ -19,11 +19,12 @@ from chassis.web.http import create_app
 from collector.collection_requests import CollectionRequests
 from collector.flights import FlightQueries
 from collector.interests import InterestRequest, InterestStore
-from collector.settled.coverage_report import CoverageReports
-from collector.settled.evidence import RecordTiming
-from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
+from collector.intervals import DAY, FARTHEST_BACK, day_of
+from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow, NightlyRecordRow
 from collector.rest.routes import DESCRIPTION, PROBLEMS, blueprint
 from collector.rest.users import Authenticator
+from collector.settled.coverage_report import CoverageReports
+from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
@@ -57,6 +58,38 @@ def wish(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, **c
         "effective_from": None,
     }
     return InterestRequest(airport, direction, **(fields | changes))  # type: ignore[arg-type]
+
+
+RECORD_THERE_AFTER, RECORD_WHOLE_AFTER = timedelta(hours=3), timedelta(hours=6)
+"""Times after the end of a day at which hourly questions find its record there, and prove it to be whole."""
+
+
+def prove_days(database: Database, *days: datetime) -> None:
+    """Store that the source's record of each day (UTC midnight) is whole in both directions, as a beacon has proven."""
+    with database.transaction() as session:
+        for day in days:
+            there_since, whole_since = day + DAY + RECORD_THERE_AFTER, day + DAY + RECORD_WHOLE_AFTER
+            for part in Direction.BOTH.parts:
+                record = {"airport": "EDDF", "flights": 12, "digest": "0" * 64, "attempts": 3}
+                session.merge(
+                    NightlyRecordRow(
+                        day=day,
+                        direction=part.value,
+                        asked_at=whole_since,
+                        there_since=there_since,
+                        whole_since=whole_since,
+                        **record,
+                    )
+                )
+
+
+def prove_past_days(database: Database, now: datetime) -> None:
+    """Store that each day is whole whose record hourly questions could have proven by `now`, a month back.
+
+    One collection then collects all that is due, and asks no question about a record before the next night.
+    """
+    newest = day_of(now - RECORD_WHOLE_AFTER) - DAY
+    prove_days(database, *(newest - back * DAY for back in range(FARTHEST_BACK // DAY + 1)))
 
 
 def outbox(database: Database, topic: str) -> list[OutboxMessage]:

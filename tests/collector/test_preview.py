@@ -46,6 +46,7 @@ def test_a_preview_lists_the_alerts_and_the_counts(client: FlaskClient, service:
              "threshold": 2}
             for hour, state, count in ((1, "FIRING", 3), (2, "RESOLVED", 2), (5, "FIRING", 4), (6, "RESOLVED", 0))
         ],
+        "notice": None,
     }  # fmt: skip
 
 
@@ -102,7 +103,7 @@ def test_a_preview_after_a_gap_agrees_with_the_stream(service: Service, for_wind
     for _, day, _, flights in collected:
         service.store(DEPARTURES, *(flight.event_time(DEPARTURES) for flight in flights), icao24=f"{day.day:06x}")
     wished = wish(high=3, low=1, for_windows=for_windows, effective_from=TODAY - 10 * DAY)
-    shown, _ = service.flights.preview_interest(wished)
+    shown = service.flights.preview_interest(wished).preview
     said = alerts_of_the_stream(build_interest(wished), collected)
     assert brief(shown.alerts) == brief(alert for alert in said if alert.window_start >= resumed) != set()
 
@@ -216,6 +217,6 @@ def test_a_preview_agrees_with_the_stream(
         repeat=repeat,
         effective_from=effective_from,
     )
-    shown, _ = service.flights.preview_interest(wished)
+    shown = service.flights.preview_interest(wished).preview
     assert brief(shown.alerts) == brief(alerts_of_the_stream(build_interest(wished), collected))
     assert len(brief(shown.alerts)) == len(shown.alerts)

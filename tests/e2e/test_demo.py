@@ -5,57 +5,23 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from local.ports import HOST
-from local.processes import ROOT
+from local.ports import HOST, Ports
+from tests.e2e.demo_process import PORTS, read_output, run_demo
 from tests.local.demo.blizzard import BOS, JFK, parse_alerts
 from tests.ports import free_ports
 from tests.waiting import eventually
-
-PORTS = 9
 
 
 @pytest.fixture
 def port_base() -> int:
     """The first of a row of free ports, with one more behind the row for a second worker of the stream."""
     return free_ports(PORTS + 1)
-
-
-@contextlib.contextmanager
-def run_demo(data: Path, port_base: int, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Run the demo with these options for the block, with its output in a file; stop it at the end."""
-    command = [sys.executable, "-m", "local.demo", "--data", str(data), "--port-base", str(port_base), *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
-    output = data.with_suffix(".out").open("w+")
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output, text=True,
-        start_new_session=True, preexec_fn=_ignore_sigint,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        if process.poll() is None:
-            process.terminate()
-            process.wait(60)
-        output.close()
-
-
-def _ignore_sigint() -> None:
-    """Ignore SIGINT in the child, as shells without job control do for background jobs."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def read_output(data: Path) -> str:
-    """Return everything that a demo has printed so far."""
-    return data.with_suffix(".out").read_text()
 
 
 def find_processes(data: Path) -> list[int]:
@@ -76,6 +42,9 @@ def test_a_killed_demo_leaves_no_process_and_the_next_run_mails_each_alert_once(
     with run_demo(data, port_base, "--once") as process:
         eventually(lambda: "The clock runs" in read_output(data) or process.poll() is not None, "the story begins", 400)
         assert process.poll() is None, read_output(data)
+        mails = f"http://{HOST}:{Ports.from_base(port_base).mailbox_web}/"
+        assert f"  mails  {mails}" in read_output(data)
+        assert "Confirm your address" in httpx.get(mails).raise_for_status().text
         process.kill()
         process.wait()
     eventually(lambda: not find_processes(data), "no process is left")

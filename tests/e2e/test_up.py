@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from local.mailbox.reading import find_confirmation_link, read_mails
-from local.ports import HOST
+from local.ports import HOST, Ports
 from local.processes import ROOT
 from tests.e2e.test_demo import find_processes, port_base
 from tests.waiting import eventually
@@ -30,6 +30,7 @@ class Stack:
         self.env_file.write_text(f"PORT_BASE={base}\nOPENSKY_URL={refused}\nALLOW_TEST_ADDRESSES=true\n")
         self.users = f"http://{HOST}:{base}"
         self.interests = f"http://{HOST}:{base + 2}"
+        self.mails = f"http://{HOST}:{Ports.from_base(base).mailbox_web}"
 
     def __call__(self, command: str, said: str = "") -> subprocess.CompletedProcess[str]:
         """Run a command of `local.up`, and return what it printed."""
@@ -60,6 +61,7 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     started = stack("start")
     assert started.returncode == 0, started.stderr
     assert "Towerwatch is up" in started.stdout
+    assert f"  mails        {stack.mails}/\n" in started.stdout
     assert "is running already" in stack("start").stderr
 
     account = {"email": "ada@towerwatch.test", "name": "Ada"}
@@ -68,6 +70,9 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     eventually(lambda: bool(read_mails(stack.data / "mail")), "the confirmation mail comes")
     link = find_confirmation_link(read_mails(stack.data / "mail")[0])
     assert link is not None
+    shown = re.findall(r'href="(/mails/[^"]+)"', httpx.get(f"{stack.mails}/").text)
+    assert len(shown) == 1
+    assert f'href="{link}"' in httpx.get(f"{stack.mails}{shown[0]}").text
     assert httpx.post(link).status_code == 200
     wish = {"airport_icao": "LICC", "direction": "departures", "window": "1d", "low_value": 5}
     assert httpx.post(f"{stack.interests}/interests", json=wish, headers=authorized).status_code == 201

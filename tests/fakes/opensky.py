@@ -18,6 +18,7 @@ from chassis.clock import Clock
 from local.opensky.access import AccessControl, Credentials
 from local.opensky.faults import FaultInjector
 from local.opensky.flights import Timetable, TimetableFlight
+from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 from local.opensky.server import make_app
 
 TOKEN_PATH: Final = "/auth/realms/opensky-network/protocol/openid-connect/token"
@@ -125,9 +126,14 @@ def replay(
     clock: Clock,
     credentials: Credentials | None = None,
     faults: FaultInjector | None = None,
+    schedule: RecordSchedule = NIGHTLY,
 ) -> Iterator[str]:
-    """Run a replay of these flights inside the block, and yield its base URL; the credits are practically unlimited."""
-    app = make_app(Timetable(flights), clock, AccessControl(credentials, credits_per_day=1_000_000), faults)
+    """Run a replay of these flights inside the block, and yield its base URL; the credits are practically unlimited.
+
+    By default the record of each UTC day appears as a whole, at 02:40 of the next day, and departures are not live.
+    """
+    access = AccessControl(credentials, credits_per_day=1_000_000)
+    app = make_app(Timetable(flights), clock, access, faults, schedule)
     loop = asyncio.new_event_loop()
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     loop.run_until_complete(runner.setup())

@@ -182,8 +182,9 @@ def test_without_a_command_the_image_lists_the_services(production: Image, tmp_p
 
 def test_the_image_for_kind_runs_the_opensky_replay_and_the_mail_server(kind: Image, tmp_path: Path) -> None:
     """Both listen on the given addresses, and exit with 0 after SIGTERM."""
-    mail, flights = free_port(), free_port()
-    mailbox = build_command("local.mailbox", "--host", "0.0.0.0", "--port", str(mail), "--maildir", f"{DATA}/mail")
+    mail, page, flights = free_port(), free_port(), free_port()
+    ports = ("--port", str(mail), "--web-port", str(page))
+    mailbox = build_command("local.mailbox", "--host", "0.0.0.0", *ports, "--maildir", f"{DATA}/mail")
     replay = build_command("local.opensky", "--host", "0.0.0.0", "--port", str(flights))
     clock = {"CLOCK_START": "2013-02-13T00:00:00Z"}
     with (

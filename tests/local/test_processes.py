@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,6 @@ def test_a_port_in_use_is_reported_with_its_remedy():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        ports = Ports(*([taken.getsockname()[1]] * 9))
+        ports = Ports(*([taken.getsockname()[1]] * len(fields(Ports))))
         with pytest.raises(LocalError, match=r"port \d+ \(for mailbox\) is in use: .*--port-base"):
             ports.require_free(("mailbox",))

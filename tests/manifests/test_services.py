@@ -192,7 +192,7 @@ def cluster(overlays: dict[str, Rendered], tmp_path_factory: pytest.TempPathFact
     rendered = overlays["kind"].copy()
     folder = tmp_path_factory.mktemp("pods")
     told = clock.make_scenario_clock(
-        BEGIN, END, timedelta(minutes=10), datetime.now(UTC) + timedelta(seconds=START_UP_S), STORY_S
+        BEGIN, END, timedelta(hours=16), datetime.now(UTC) + timedelta(seconds=START_UP_S), STORY_S
     )
     clock.write_clock(folder / "clock.env", told)
     lines = (folder / "clock.env").read_text().splitlines()

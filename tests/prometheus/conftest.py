@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -79,7 +79,7 @@ class Prometheus:
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Start the stack and wait until a mail is sent, an interest is set and flights are collected."""
     data = tmp_path_factory.mktemp("stack")
-    ports = Ports.from_base(free_ports(9))
+    ports = Ports.from_base(free_ports(len(fields(Ports))))
     given = with_mailbox(with_replay(build_environment(ports, data, Secrets.random(), None), ports), ports)
     given |= {"CLOCK_START": "2013-02-13T12:00:00Z", "ALLOW_TEST_ADDRESSES": "true", "K8S_NODE_NAME": NODE}
     with ProcessSupervisor(given, data) as processes:

@@ -264,12 +264,22 @@ def test_the_best_known_airlines_have_names() -> None:
 
 
 def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -> None:
-    """A direction that is not covered yet is null."""
+    """A direction that is not covered yet is null; one without an interest waits for nothing."""
     service.set(wish(), ANN)
-    assert json_of(client.get("/flights/kjfk/coverage", headers=ANNS)) == {"arrivals": None, "departures": None}
-    service.cover(DEPARTURES, TODAY - DAY, TODAY + 11.5 * HOUR)
-    service.cover(ARRIVALS, TODAY - DAY, TODAY, airport="LICC")
+    waiting = {
+        "waiting_for": {
+            "arrivals": None,
+            "departures": "waiting for the night's record of 12 Feb; first asked at 01:00",
+        },
+        "notice": None,
+        "evidence": [],
+    }
+    shown = {"arrivals": None, "departures": None, **waiting}
+    assert json_of(client.get("/flights/kjfk/coverage", headers=ANNS)) == shown
+    service.cover(DEPARTURES, TODAY - 2 * DAY, TODAY - DAY)
+    service.cover(ARRIVALS, TODAY - 2 * DAY, TODAY, airport="LICC")
     assert json_of(client.get("/flights/KJFK/coverage", headers=ANNS)) == {
         "arrivals": None,
-        "departures": {"covered_from": "2013-02-12T00:00:00Z", "covered_until": "2013-02-13T11:30:00Z"},
+        "departures": {"covered_from": "2013-02-11T00:00:00Z", "covered_until": "2013-02-12T00:00:00Z"},
+        **waiting,
     }

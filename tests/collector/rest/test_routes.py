@@ -1,7 +1,7 @@
 """Interests over HTTP: parsing, status codes, and what answers must not reveal."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import grpc
@@ -25,6 +25,7 @@ from tests.collector.conftest import (
     app_of,
     json_of,
     outbox,
+    prove_days,
     status_of,
 )
 from tests.fakes.authority import FakeAuthority
@@ -54,6 +55,11 @@ READS = [route for route in ROUTES if route[0] == "GET" or route[1].endswith("pr
 WRITES = [route for route in ROUTES if route not in READS]
 
 
+def without_notice(shown: dict[str, object]) -> dict[str, object]:
+    """Return an interest that was just set as it is shown later: without the notice about its airport."""
+    return {name: value for name, value in shown.items() if name != "notice"}
+
+
 def test_an_interest_is_created_then_changed(client: FlaskClient) -> None:
     """Creation is a 201 with a Location, a change is a 200; an equal request changes no version."""
     made = client.post("/interests", json=WISH, headers=ANNS)
@@ -61,11 +67,11 @@ def test_an_interest_is_created_then_changed(client: FlaskClient) -> None:
     shown = json_of(made)
     assert shown == {
         "interest_id": shown["interest_id"], **WISH, "low_value": None, "for_windows": 1, "repeat": False,
-        "effective_from": "2013-02-12T00:00:00Z", "version": 1,
+        "effective_from": "2013-02-12T00:00:00Z", "version": 1, "notice": None,
     }  # fmt: skip
     assert made.headers["Location"] == f"/interests/{shown['interest_id']}"
     assert made.headers["ETag"] == '"1"'
-    assert json_of(client.get(made.headers["Location"], headers=ANNS)) == shown
+    assert json_of(client.get(made.headers["Location"], headers=ANNS)) == without_notice(shown)
     again = client.post("/interests", json=WISH, headers=ANNS)
     assert (again.status_code, again.json) == (200, shown)
     changed = client.post("/interests", json=WISH | {"high_value": None, "low_value": 2}, headers=ANNS)
@@ -235,7 +241,7 @@ def test_an_invalid_change_is_rejected(client: FlaskClient, change: dict[str, ob
     made = client.post("/interests", json=WISH, headers=ANNS)
     location = made.headers["Location"]
     assert status_of(client.patch(location, json=change, headers={**ANNS, "If-Match": "*"})) == 422
-    assert client.get(location, headers=ANNS).json == made.json
+    assert json_of(client.get(location, headers=ANNS)) == without_notice(json_of(made))
 
 
 def test_all_interests_in_an_airport_are_removed(client: FlaskClient) -> None:
@@ -389,26 +395,36 @@ def test_only_the_operator_may_request_a_collection(client: FlaskClient, service
 
 
 def test_the_operator_sees_the_scheduler(client: FlaskClient, service: Service) -> None:
-    """The status shows the credits, the coverage and the planned calls."""
+    """The status shows the credits, the coverage, the planned calls, and the evidence of the source's records."""
     service.set()
-    service.cover(Direction.DEPARTURES, NOON - timedelta(days=1), NOON - timedelta(hours=3))
+    service.cover(Direction.DEPARTURES, NOON - timedelta(days=2), NOON - timedelta(hours=36))
+    prove_days(service.database, datetime(2013, 2, 12, tzinfo=UTC))
     shown = json_of(client.get("/scheduler/status", headers=OPERATOR))
     assert (shown["at"], shown["budget"], shown["spent"], shown["left"]) == ("2013-02-13T12:00:00Z", BUDGET, 0, BUDGET)
     assert shown["deferred_until"] is None
     assert shown["due"] == 1
     assert shown["plan"] == [
         {
-            "airport_icao": "KJFK", "direction": "departures", "begin": "2013-02-13T09:00:00Z",
-            "end": "2013-02-13T11:30:00Z", "credits": 4, "correction": False,
+            "airport_icao": "KJFK", "direction": "departures", "begin": "2013-02-12T00:00:00Z",
+            "end": "2013-02-13T00:00:00Z", "credits": 30, "correction": False,
         }
     ]  # fmt: skip
     assert shown["coverage"] == [
         {
-            "airport_icao": "KJFK", "direction": "departures", "interests": 1, "covered_from": "2013-02-12T12:00:00Z",
-            "covered_until": "2013-02-13T09:00:00Z", "goes_on_at": "2013-02-13T09:00:00Z",
-            "due_until": "2013-02-13T11:30:00Z", "asked_at": None, "lag_seconds": 3 * 3600.0,
+            "airport_icao": "KJFK", "direction": "departures", "interests": 1, "covered_from": "2013-02-11T12:00:00Z",
+            "covered_until": "2013-02-12T00:00:00Z", "goes_on_at": "2013-02-12T00:00:00Z",
+            "due_until": "2013-02-13T00:00:00Z", "asked_at": None, "lag_seconds": 36 * 3600.0, "waiting_for": None,
         }
     ]  # fmt: skip
+    assert shown["evidence"] == [
+        {
+            "day": "2013-02-12", "direction": direction, "airport_icao": "EDDF", "flights": 12,
+            "there_since": "2013-02-13T03:00:00Z", "whole_since": "2013-02-13T06:00:00Z",
+            "asked_at": "2013-02-13T06:00:00Z",
+        }
+        for direction in ("arrivals", "departures")
+    ]  # fmt: skip
+    assert (shown["clock_error_seconds"], shown["clock_compared_at"], shown["foreign_answers"]) == (None, None, [])
 
 
 @pytest.mark.parametrize(("method", "path"), OPERATORS)

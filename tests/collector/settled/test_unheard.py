@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from flask.testing import FlaskClient
 
 from collector.intervals import DAY, day_of
@@ -16,6 +17,19 @@ YESTERDAY = TODAY - DAY
 ARRIVALS, DEPARTURES = Direction.ARRIVALS, Direction.DEPARTURES
 MORNING = timedelta(hours=9)
 """Time of a day at which the record of the day before is collected."""
+
+
+class OneWaySource(NightlySource):
+    """A source that has flights of the watched airports in one direction only, one every hour for two days."""
+
+    def __init__(self, service: Service, direction: Direction) -> None:
+        flights = [build_flight(YESTERDAY + timedelta(hours=hour), 30) for hour in range(48)]
+        super().__init__(service.clock, flights)
+        self._direction = direction
+
+    async def fetch_flights(self, airport, direction, begin, end):  # type: ignore[no-untyped-def]
+        found = await super().fetch_flights(airport, direction, begin, end)
+        return found if direction is self._direction or airport in self.beacons else []
 
 
 def test_an_airport_without_any_flight_is_not_covered(service: Service) -> None:
@@ -66,18 +80,20 @@ def test_an_airport_with_flights_on_the_first_day_is_covered_from_its_midnight(s
     assert list_notices(service.database) == []
 
 
+@pytest.mark.parametrize("heard", [ARRIVALS, DEPARTURES])
+def test_nobody_is_notified_before_every_direction_was_asked(service: Service, heard: Direction) -> None:
+    """A direction without flights says nothing while the other was not asked yet: its flights show that it is heard."""
+    service.set(wish(direction=Direction.BOTH), ANN)
+    source = OneWaySource(service, heard)
+    poll_hourly(service, build_collector(service, source), TODAY + DAY + MORNING)
+    assert [entry[2] for entry in list_complete(service.database, direction=heard)] == [24, 24]
+    assert list_notices(service.database) == []
+
+
 def test_one_direction_shows_that_the_airport_is_heard(service: Service) -> None:
     """An airport with arrivals but without departures has zero departures, whichever direction is asked first."""
     service.set(wish(direction=Direction.BOTH), ANN)
-
-    class OneWaySource(NightlySource):
-        """A source that has no departures of any watched airport."""
-
-        async def fetch_flights(self, airport, direction, begin, end):  # type: ignore[no-untyped-def]
-            found = await super().fetch_flights(airport, direction, begin, end)
-            return found if direction is ARRIVALS or airport in self.beacons else []
-
-    source = OneWaySource(service.clock, [build_flight(YESTERDAY + timedelta(hours=hour), 30) for hour in range(48)])
+    source = OneWaySource(service, ARRIVALS)
     poll_hourly(service, build_collector(service, source), TODAY + DAY + MORNING)
     assert [entry[2] for entry in list_complete(service.database)] == [24, 24]
     assert list_complete(service.database, direction=DEPARTURES) == [

@@ -11,21 +11,30 @@ from hypothesis import given, settings, strategies as st
 from domain.alerts import AlertState, Bound
 from domain.interests import Direction, Interest
 from domain.windows import Window, instant, seconds
-from local.demo.expected import compare_alerts, compute_expected_alerts
+from local.demo.expected import compare_alerts, compute_expected_alerts, compute_expected_coverage
 from local.demo.options import parse_interest
+from local.demo.plan import plan_story
 from local.opensky import nycflights
-from local.opensky.flights import Timetable
+from local.opensky.flights import Timetable, TimetableFlight
+from local.opensky.nightly_record import RecordSchedule
 from notifier.mail.alert_header import AlertHeaderFields
 from tests.domain.brute_force import Log, ModelInterest, compute_model_alerts
 from tests.local.demo.blizzard import BOS, JFK, parse_alerts
 
+DAY = timedelta(days=1)
 BEGIN, END = datetime(2013, 2, 8, tzinfo=UTC), datetime(2013, 2, 11, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def timetable(tmp_path_factory) -> Timetable:
+def all_flights(tmp_path_factory) -> list[TimetableFlight]:
+    """All real flights."""
+    return nycflights.load(Path(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(scope="module")
+def timetable(all_flights) -> Timetable:
     """The timetable of the real flights."""
-    return Timetable(nycflights.load(Path(tmp_path_factory.mktemp("cache"))))
+    return Timetable(all_flights)
 
 
 def brief(alerts: list[AlertHeaderFields]) -> list[tuple[str, str, str, int]]:
@@ -78,6 +87,59 @@ def test_expected_alerts_agree_with_the_brute_force_model(
             at for log in logs for at in log.flights if alert.window_start <= at < alert.window_start + window.length
         ]
         assert alert.count == len(inside)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    icao=st.sampled_from(["KJFK", "KLGA", "KBOS", "PANC", "KEYW", "KLEX", "KHDN", "KMTJ", "EDDF"]),
+    directions=st.lists(st.sampled_from(Direction), min_size=1, max_size=2, unique=True),
+    window=st.sampled_from(Window),
+    low=st.integers(1, 30),
+    first_day=st.integers(0, 350),
+    days=st.integers(1, 6),
+    missing=st.frozensets(st.integers(-1, 5), max_size=3),
+    unheard=st.booleans(),
+)
+def test_nothing_is_expected_before_the_first_flight_and_of_missing_days(
+    timetable, all_flights, icao, directions, window, low, first_day, days, missing, unheard
+):
+    """Coverage begins with the airport's first flight in any direction, and a day without a record is a gap.
+
+    The model looks at all flights of the airport, and knows nothing of the plan.
+    """
+    begin = datetime(2013, 1, 2, tzinfo=UTC) + timedelta(days=first_day)
+    end = begin + timedelta(days=days)
+    gone = {begin + timedelta(days=number) for number in missing}
+    schedule = RecordSchedule(
+        missing_days=frozenset(day.date() for day in gone), unheard_airports=frozenset({icao} if unheard else ())
+    )
+    interests = [
+        Interest(UUID(int=1), UUID(int=2), icao, each, window, 10 * low, low, 1, False, begin, 1) for each in directions
+    ]
+    asked = [begin + timedelta(days=number) for number in range(-1, days)]
+    asked = [day for day in asked if day not in gone]
+    times = {
+        Direction.DEPARTURES: [instant(f.first_seen) for f in all_flights if f.departure_airport == icao],
+        Direction.ARRIVALS: [instant(f.last_seen) for f in all_flights if f.arrival_airport == icao],
+    }
+    parts = {part for each in directions for part in each.parts}
+    heard = sorted(at for part in parts for at in times[part] if any(day <= at < day + DAY for day in asked))
+    coverage = compute_expected_coverage(timetable, interests, plan_story(begin, end, schedule))[icao]
+    if unheard or not heard:
+        assert coverage is None
+        return
+    since = asked[0] if heard[0] < asked[0] + DAY else heard[0]
+    assert coverage is not None
+    assert coverage.begin == since
+    gaps = [(day, day + DAY) for day in gone if since <= day < end]
+    for interest in interests:
+        logs = []
+        for part in interest.direction.parts:
+            recorded = [at for at in times[part] if since <= at < end and not any(b <= at < e for b, e in gaps)]
+            logs.append(Log(recorded, (since, end), gaps))
+        wish = ModelInterest(window.value, interest.high, low, 1, False, begin)
+        said = compute_expected_alerts(timetable, interest, end, coverage)
+        assert {(a.bound.value, a.state.value, a.window_start) for a in said} == compute_model_alerts(logs, wish)
 
 
 def told(**changes) -> AlertHeaderFields:

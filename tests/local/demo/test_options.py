@@ -1,6 +1,6 @@
 """The demo's command line, and the errors for invalid options."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from domain.interests import Direction, Interest
 from domain.windows import Window
 from local.demo.options import DEFAULT_INTERESTS, parse_interest, parse_options
 from local.errors import LocalError
+from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 
 
 def test_without_options_it_is_the_blizzard_of_february_2013():
@@ -19,6 +20,7 @@ def test_without_options_it_is_the_blizzard_of_february_2013():
     assert [parse_interest(text, options.begin) for text in DEFAULT_INTERESTS] == list(options.interests)
     assert not options.once
     assert options.streams_workers == 1
+    assert options.schedule == NIGHTLY
 
 
 def test_an_interest_is_parsed():
@@ -36,6 +38,18 @@ def test_an_interest_is_parsed():
         repeat=True,
         effective_from=begin,
         version=1,
+    )
+
+
+def test_the_record_is_the_one_that_is_asked_for():
+    """The options of the replay's record are the demo's, too; the day before the first one may be late as well."""
+    arguments = ["--record-parts", "2", "--record-late", "2013-02-07", "--record-missing", "2013-02-10"]
+    assert parse_options([*arguments, "--without", "kbos", "--departures-live"]).schedule == RecordSchedule(
+        second_part_after=timedelta(hours=1),
+        late_days=frozenset({date(2013, 2, 7)}),
+        missing_days=frozenset({date(2013, 2, 10)}),
+        unheard_airports=frozenset({"KBOS"}),
+        departures_live=True,
     )
 
 
@@ -77,6 +91,11 @@ def test_a_malformed_interest_is_rejected(text, says):
         (["--port-base", "80"], "must be from 1024"),
         (["--streams-workers", "0"], "--streams-workers 0: take from 1 to 12"),
         (["--streams-workers", "13"], "--streams-workers 13: take from 1 to 12"),
+        (["--record-parts", "3"], "--record-parts 3: the record comes in 1 part or in 2"),
+        (["--record-late", "2013-02-30"], "--record-late 2013-02-30: there is no such day"),
+        (["--record-late", "2013-02-11"], "the record of 2013-02-11 can be neither late nor missing"),
+        (["--record-missing", "2013-02-06"], "the record of 2013-02-06 can be neither late nor missing"),
+        (["--without", "BOS"], "--without BOS: is no airport's ICAO code"),
         (["--json", "/no/such/folder/out.json"], "there is no such folder"),
     ],
 )

@@ -1,6 +1,6 @@
 """Several workers of the stream: they share one line of the Procfile, and each has its own port and folder."""
 
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 
 import pytest
@@ -43,14 +43,15 @@ def test_each_worker_keeps_its_own_port_and_folder_when_restarted(procfile, tmp_
     def told() -> list[str]:
         return written.read_text().splitlines() if written.exists() else []
 
+    second = max(astuple(PORTS)) + 1
     with ProcessSupervisor(environment, data) as running:
         for name, ports in assign_worker_ports(PORTS, 2).items():
             start_streams_worker(running, name, ports, data)
-        both = {f"{PORTS.streams_web} {data}", f"{PORTS.kafka + 1} {data / 'streams_2'}"}
+        both = {f"{PORTS.streams_web} {data}", f"{second} {data / 'streams_2'}"}
         eventually(lambda: set(told()) == both)
         eventually(lambda: running.restart_ended(("streams_2",)) == ["streams_2"])
         eventually(lambda: len(told()) == 3)
-        assert told()[2] == f"{PORTS.kafka + 1} {data / 'streams_2'}"
+        assert told()[2] == f"{second} {data / 'streams_2'}"
     assert running.find_log("streams_2").exists()
 
 

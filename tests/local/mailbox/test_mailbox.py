@@ -6,8 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event, Thread
@@ -15,33 +13,15 @@ from threading import Event, Thread
 import pytest
 
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, get_plain_text, read_mails
+from tests.local.mailbox.process import deliver, running_mailbox
 from tests.ports import free_port
-
-
-@contextmanager
-def running_mailbox(maildir: Path, port: int) -> Iterator[subprocess.Popen[str]]:
-    """Run a real mailbox process for the block."""
-    command = [sys.executable, "-m", "local.mailbox", "--port", str(port), "--maildir", str(maildir)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            assert "taking mail" in process.stdout.readline()
-            yield process
-        finally:
-            process.kill()
-
-
-def deliver(port: int, subject: str, body: str = "Hello.") -> None:
-    """Send one mail to the mailbox."""
-    with smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
-        client.sendmail("a@example.org", ["b@example.net"], f"Subject: {subject}\r\n\r\n{body}\r\n")
 
 
 def test_mails_are_read_in_the_order_of_delivery(tmp_path: Path) -> None:
     """Each mail has its time of delivery, is whole, and has a key by which the next reading can skip it."""
     port, maildir = free_port(), tmp_path / "deep" / "mail"
     assert read_mails(maildir) == []
-    with running_mailbox(maildir, port) as process:
+    with running_mailbox(maildir, port=port) as running:
         before = datetime.now(UTC)
         for number in range(20):
             deliver(port, f"mail {number}")
@@ -54,14 +34,14 @@ def test_mails_are_read_in_the_order_of_delivery(tmp_path: Path) -> None:
         assert get_plain_text(read[0]) == "Hello.\n"
         seen = {mail.key for mail in read[:15]}
         assert read_mails(maildir, besides=seen) == read[15:]
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        running.process.send_signal(signal.SIGTERM)
+        assert running.process.wait(10) == 0
 
 
 def test_reading_while_mails_arrive_and_move(tmp_path: Path) -> None:
     """A reader never gets half a mail, never one twice, and never loses one that another program moves."""
     port = free_port()
-    with running_mailbox(tmp_path / "mail", port):
+    with running_mailbox(tmp_path / "mail", port=port):
         done = Event()
 
         def deliver_all() -> None:
@@ -89,7 +69,7 @@ def test_reading_while_mails_arrive_and_move(tmp_path: Path) -> None:
 def test_the_confirmation_link_is_found(tmp_path: Path) -> None:
     """The link is found in a confirmation mail, and in no other mail."""
     port = free_port()
-    with running_mailbox(tmp_path / "mail", port):
+    with running_mailbox(tmp_path / "mail", port=port):
         deliver(port, "Confirm your address for Towerwatch", "Follow\r\n\r\nhttps://example.org/c?t=a.b-c\r\n\r\nBye.")
         deliver(port, "KJFK: 24 departures", "See https://example.org/")
         assert [find_confirmation_link(mail) for mail in read_mails(tmp_path / "mail")] == [
@@ -98,13 +78,16 @@ def test_the_confirmation_link_is_found(tmp_path: Path) -> None:
         ]
 
 
-def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
-    """The report has no stack trace."""
+@pytest.mark.parametrize("option", ["--port", "--web-port"])
+def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path, option: str) -> None:
+    """The report has no stack trace, whichever of the two ports it is."""
+    other = {"--port": "--web-port", "--web-port": "--port"}[option]
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        command = [sys.executable, "-m", "local.mailbox", "--port", str(port), "--maildir", str(tmp_path / "mail")]
+        command = [sys.executable, "-m", "local.mailbox", option, str(port), other, str(free_port())]
+        command += ["--maildir", str(tmp_path / "mail")]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert ended.returncode == 1
     assert ended.stderr.splitlines() == [f"mailbox: cannot listen on 127.0.0.1:{port}: Address already in use"]
@@ -113,9 +96,9 @@ def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_with_a_client_connected(tmp_path: Path, number: signal.Signals) -> None:
     """Clients keep their connections open, and that must not keep the mailbox running."""
-    port = free_port()
-    with running_mailbox(tmp_path / "mail", port) as process, smtplib.SMTP("127.0.0.1", port, timeout=60) as client:
+    mail = tmp_path / "mail"
+    with running_mailbox(mail) as running, smtplib.SMTP("127.0.0.1", running.port, timeout=60) as client:
         client.noop()
-        process.send_signal(number)
-        assert process.wait(10) == 0
+        running.process.send_signal(number)
+        assert running.process.wait(10) == 0
         client.close()

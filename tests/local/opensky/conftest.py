@@ -14,6 +14,7 @@ from aiohttp import web
 from local.opensky import nycflights
 from local.opensky.access import AccessControl, Credentials
 from local.opensky.flights import Timetable, TimetableFlight
+from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 from local.opensky.server import make_app
 from tests.fakes.clock import FakeClock
 
@@ -50,11 +51,18 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def serve(timetable: Timetable, clock: FakeClock) -> Iterator[Serve]:
-    """A function that starts a replay, with `credits_per_day` if given, and returns a client of it."""
+    """A function that starts a replay, with `credits_per_day` if given, and returns a client of it.
+
+    By default each day's record appears as a whole, at 02:40 of the next day.
+    """
     with ExitStack() as stack:
 
-        def start(credits_per_day: int | None = None, credentials: Credentials | None = CREDENTIALS) -> httpx.Client:
-            app = make_app(timetable, clock, AccessControl(credentials, credits_per_day))
+        def start(
+            credits_per_day: int | None = None,
+            credentials: Credentials | None = CREDENTIALS,
+            schedule: RecordSchedule = NIGHTLY,
+        ) -> httpx.Client:
+            app = make_app(timetable, clock, AccessControl(credentials, credits_per_day), schedule=schedule)
             return stack.enter_context(httpx.Client(base_url=stack.enter_context(_serve_app(app)), timeout=60))
 
         yield start

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from local.opensky.credits import DAY, CreditAccounts, compute_price, count_days
+from local.opensky.credits import DAY, Bucket, CreditAccounts, compute_price, count_days
 from local.opensky.errors import OutOfCredits
 
 NOW = 20 * DAY + 3_600
@@ -40,19 +40,32 @@ def test_no_caller_spends_more_than_the_allowance(costs: list[int]) -> None:
     for cost in costs:
         if cost <= left:
             left -= cost
-            assert ledger.charge("somebody", 400, cost, NOW) == left
+            assert ledger.charge("somebody", Bucket.FLIGHTS, 400, cost, NOW) == left
         else:
             with pytest.raises(OutOfCredits):
-                ledger.charge("somebody", 400, cost, NOW)
+                ledger.charge("somebody", Bucket.FLIGHTS, 400, cost, NOW)
 
 
 def test_credits_return_at_midnight_and_belong_to_one_caller() -> None:
     """The error's retry time is the rest of the day, to the second; callers' accounts are independent."""
     ledger = CreditAccounts()
-    ledger.charge("one", 30, 30, NOW)
-    ledger.charge("another", 30, 30, NOW)
+    ledger.charge("one", Bucket.FLIGHTS, 30, 30, NOW)
+    ledger.charge("another", Bucket.FLIGHTS, 30, 30, NOW)
     with pytest.raises(OutOfCredits) as refused:
-        ledger.charge("one", 30, 4, NOW)
+        ledger.charge("one", Bucket.FLIGHTS, 30, 4, NOW)
     with pytest.raises(OutOfCredits):
-        ledger.charge("one", 30, 4, NOW + refused.value.retry_after - 1)
-    assert ledger.charge("one", 30, 4, NOW + refused.value.retry_after) == 26
+        ledger.charge("one", Bucket.FLIGHTS, 30, 4, NOW + refused.value.retry_after - 1)
+    assert ledger.charge("one", Bucket.FLIGHTS, 30, 4, NOW + refused.value.retry_after) == 26
+
+
+@given(st.lists(st.tuples(st.sampled_from(Bucket), st.integers(1, 60)), max_size=60))
+def test_the_buckets_are_independent(charges: list[tuple[Bucket, int]]) -> None:
+    """Each bucket has the whole allowance, whatever is spent in the others."""
+    accounts, left = CreditAccounts(), dict.fromkeys(Bucket, 400)
+    for bucket, cost in charges:
+        if cost <= left[bucket]:
+            left[bucket] -= cost
+            assert accounts.charge("somebody", bucket, 400, cost, NOW) == left[bucket]
+        else:
+            with pytest.raises(OutOfCredits):
+                accounts.charge("somebody", bucket, 400, cost, NOW)

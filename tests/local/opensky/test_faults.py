@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from itertools import pairwise
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from local.opensky.faults import (
     SeededPlan,
 )
 from local.opensky.flights import TimetableFlight
+from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 from tests.fakes.clock import FakeClock
 from tests.fakes.opensky import TOKEN_PATH, replay
 from tests.local.opensky.conftest import CREDENTIALS
@@ -63,11 +65,14 @@ class Caller:
 
 @contextmanager
 def replay_with_faults(
-    given: FaultInjector, clock: FakeClock | None = None, flights: list[TimetableFlight] = FLIGHTS
+    given: FaultInjector,
+    clock: FakeClock | None = None,
+    flights: list[TimetableFlight] = FLIGHTS,
+    schedule: RecordSchedule = NIGHTLY,
 ) -> Iterator[Caller]:
     """Serve a replay that injects these faults for the block, and yield a client."""
     clock = clock or FakeClock()
-    with replay(flights, clock, CREDENTIALS, given) as url, httpx.Client(base_url=url, timeout=30) as http:
+    with replay(flights, clock, CREDENTIALS, given, schedule) as url, httpx.Client(base_url=url, timeout=30) as http:
         yield Caller(http)
 
 
@@ -224,14 +229,16 @@ def test_an_invalid_request_is_rejected_despite_a_fault() -> None:
 
 @pytest.mark.parametrize("minutes", [-4, 4])
 def test_a_skewed_server_uses_its_own_clock(clock: FakeClock, minutes: int) -> None:
-    """Departures are known up to the server's time, and tokens expire by it."""
+    """Departures are known up to the server's time, answers bear it as their date, and tokens expire by it."""
     now = int(clock.now().timestamp())
     flights = [TimetableFlight(now + 60 * m, now + 60 * m, "abcdef", "TW1", "KJFK", None) for m in (-5, -3, 3, 5)]
     skewed = FaultInjector(ScriptedPlan([]), skew=timedelta(minutes=minutes))
-    with replay_with_faults(skewed, clock, flights) as caller:
+    with replay_with_faults(skewed, clock, flights, RecordSchedule(departures_live=True)) as caller:
         known = caller.http.get(f"/api/flights/departure?airport=KJFK&begin={now - 3600}&end={now + 3600}").json()
         assert len(known) == (1 if minutes < 0 else 3)
-        assert caller.http.get("/api/states/all").json()["time"] == now + 60 * minutes
+        states = caller.http.get("/api/states/all")
+        assert states.json()["time"] == now + 60 * minutes
+        assert parsedate_to_datetime(states.headers["Date"]).timestamp() == now + 60 * minutes
         headers = {"Authorization": f"Bearer {caller.token().json()['access_token']}"}
         clock.advance(timedelta(seconds=1_799))
         assert caller.http.get("/api/states/all", headers=headers).status_code == 200
@@ -309,6 +316,7 @@ def test_the_option_takes_a_seed_and_a_rate(text: str, seed: int, rate: float) -
     clock = FakeClock()
     skews = {faults.parse_faults(text).skew_clock(clock).now() - clock.now() for _ in range(2)}
     assert len(skews) == 1
+    assert faults.parse_faults(text).skew_clock(clock).elapsed() == clock.elapsed()
     assert abs(skews.pop()) <= faults.MAX_SKEW
     plan, same = SeededPlan(seed, rate), faults.parse_faults(text).plan
     assert [same.draw("q", KINDS)[0] for _ in range(50)] == [plan.draw("q", KINDS)[0] for _ in range(50)]

@@ -60,5 +60,5 @@ def test_invented_addresses_are_outside_of_every_countrys_block(name: str) -> No
 
 
 def test_no_two_aircraft_of_the_data_share_an_address(flights: list[TimetableFlight]) -> None:
-    """The data's 4,037 registrations have 4,037 addresses."""
-    assert len({flight.icao24 for flight in flights}) == 4_037
+    """The data's 4,037 registrations have 4,037 addresses; 99 more stand for those that are wrong."""
+    assert len({flight.icao24 for flight in flights}) == 4_037 + 99

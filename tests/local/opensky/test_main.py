@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -98,6 +99,29 @@ def test_unknown_faults_are_rejected(run: Run) -> None:
     assert process.returncode == 2
     assert '"503"' in errors
     assert "Traceback" not in errors
+
+
+def test_the_nightly_record_comes_from_the_command_line(run: Run, port: int) -> None:
+    """Each day's record appears at the given time, and an airport without receivers has no flights."""
+    at_five = {"CLOCK_START": "2013-02-13T05:00:00Z"}
+    process = run(at_five, "--record-at", "05:30", "--record-missing", "2013-02-10", "--without", "KBOS")
+    with answering(port, process) as client:
+        statuses = {}
+        for day in (10, 11, 12):
+            begin = int(datetime(2013, 2, day, 15, tzinfo=UTC).timestamp())
+            for what, airport in (("departure", "KJFK"), ("arrival", "KBOS")):
+                params: dict[str, str | int] = {"airport": airport, "begin": begin, "end": begin + 3_600}
+                statuses[day, airport] = client.get(f"/api/flights/{what}", params=params).status_code
+    assert {day for (day, airport), status in statuses.items() if status == 200} == {11}
+    assert {airport for (day, airport), status in statuses.items() if status == 200} == {"KJFK"}
+
+
+def test_an_impossible_nightly_record_is_reported_in_one_sentence(run: Run) -> None:
+    """The sentence names the option; the status is 2."""
+    process = run(CLOCK, "--record-late", "2013-02-30")
+    _, errors = process.communicate(timeout=90)
+    assert process.returncode == 2
+    assert errors == "local.opensky: --record-late 2013-02-30: there is no such day.\n"
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,14 @@ def test_no_two_flights_clash(flights: list[TimetableFlight]) -> None:
     assert len({(flight.icao24, flight.first_seen) for flight in flights}) == len(flights)
 
 
+def test_no_aircraft_is_at_two_places_at_once(flights: list[TimetableFlight]) -> None:
+    """Each aircraft takes off at least ten minutes after its last landing, so no two flights can be taken for one."""
+    landed: dict[str, int] = {}
+    for flight in sorted(flights):
+        assert flight.first_seen > landed.get(flight.icao24, 0) + 600
+        landed[flight.icao24] = flight.last_seen
+
+
 def test_flights_take_a_possible_time(flights: list[TimetableFlight]) -> None:
     """Nearly all flights take half an hour to half a day: reading the arrival's wall clock loses no day."""
     landed = [flight.last_seen - flight.first_seen for flight in flights if flight.arrival_airport]

@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 
+from local.opensky.nightly_record import RecordSchedule
 from tests.fakes.clock import FakeClock
 from tests.local.opensky.conftest import CREDENTIALS, Serve
 
@@ -135,22 +136,113 @@ def test_airports_are_found_in_lower_case_too(client: httpx.Client) -> None:
 
 # What it knows at which time
 
+TODAY = ("2013-02-13T00:00", "2013-02-13T23:59:59")
+LIVE = RecordSchedule(departures_live=True)
 
-def test_departures_of_the_future_are_unknown(client: httpx.Client, clock: FakeClock) -> None:
-    """A flight exists from its first_seen on."""
-    interval = ("2013-02-13T00:00", "2013-02-13T23:59:59")
-    counts = []
+
+def count(response: httpx.Response) -> int:
+    """Return the number of flights in an answer: none in a 404."""
+    return len(response.json()) if response.status_code == 200 else 0
+
+
+@pytest.mark.parametrize("what", ["departure/KJFK", "arrival/KBOS", "all"])
+def test_flights_are_unknown_until_the_nights_record(client: httpx.Client, clock: FakeClock, what: str) -> None:
+    """All flights of a UTC day appear at once, at 02:40 of the next day, departures as well as arrivals."""
+    clock.advance(timedelta(hours=26, minutes=39, seconds=59))
+    interval = ("2013-02-13T20:00", "2013-02-13T22:00")
+    assert ask(client, what, *interval).status_code == 404
+    clock.advance(timedelta(seconds=1))
+    rows = ask(client, what, *interval).json()
+    assert rows
+    assert all(row["lastSeen"] < unix("2013-02-14T00:00") for row in rows)
+
+
+def test_flights_of_one_aircraft_are_unknown_until_the_nights_record(client: httpx.Client, clock: FakeClock) -> None:
+    """The search by aircraft knows no more than the others."""
+    clock.advance(timedelta(days=2))
+    one = ask(client, "departure/KJFK", "2013-02-13T14:00", "2013-02-13T15:00").json()[0]
+    interval = ("2013-02-13T00:00", "2013-02-14T23:59:59")
+    before = ask(client, "aircraft", *interval, icao24=one["icao24"]).json()
+    assert {row["lastSeen"] // DAY for row in before} == {unix("2013-02-13T00:00") // DAY}
+    clock.advance(timedelta(hours=2, minutes=40))
+    after = ask(client, "aircraft", *interval, icao24=one["icao24"]).json()
+    assert [row for row in after if row in before] == before
+
+
+def test_a_flight_over_midnight_arrives_in_the_record_of_the_next_day(client: httpx.Client, clock: FakeClock) -> None:
+    """The record of its first day saw it until midnight, and knows no arrival; the next record knows both."""
+    clock.advance(timedelta(days=1, hours=3))
+    rows = ask(client, "departure/KJFK", "2013-02-13T22:00", "2013-02-13T23:59:59").json()
+    cut = [row for row in rows if row["estArrivalAirport"] is None]
+    assert cut
+    assert {row["lastSeen"] for row in cut} == {unix("2013-02-13T23:59:59")}
+    clock.advance(timedelta(days=1))
+    again = ask(client, "departure/KJFK", "2013-02-13T22:00", "2013-02-13T23:59:59").json()
+    assert [row["firstSeen"] for row in again] == [row["firstSeen"] for row in rows]
+    assert all(row["estArrivalAirport"] and row["lastSeen"] >= row["firstSeen"] for row in again)
+
+
+@pytest.mark.parametrize("what", ["departure/KJFK", "arrival/KBOS"])
+def test_a_record_in_two_parts_grows_once(serve: Serve, clock: FakeClock, what: str) -> None:
+    """The first part has about half of the flights, all over the day; the second has the others."""
+    client = serve(1_000_000, schedule=RecordSchedule(second_part_after=timedelta(hours=1)))
+    clock.advance(timedelta(days=1, hours=3, minutes=39))
+    first = ask(client, what, *TODAY).json()
+    clock.advance(timedelta(minutes=1))
+    whole = ask(client, what, *TODAY).json()
+    assert 0.25 < len(first) / len(whole) < 0.75
+    assert all(row in whole for row in first)
+    event = "firstSeen" if what.startswith("departure") else "lastSeen"
+    for rows in (first, [row for row in whole if row not in first]):
+        assert rows[0][event] < unix("2013-02-13T16:00")
+        assert rows[-1][event] > unix("2013-02-13T20:00")
+
+
+@pytest.mark.parametrize("what", ["departure/KJFK", "arrival/KBOS"])
+def test_a_record_may_be_a_day_late_or_never_come(serve: Serve, clock: FakeClock, what: str) -> None:
+    """The other days' records appear as always."""
+    late, missing = frozenset({date(2013, 2, 13)}), frozenset({date(2013, 2, 15)})
+    client = serve(1_000_000, schedule=RecordSchedule(late_days=late, missing_days=missing))
+    clock.advance(timedelta(days=2, hours=2, minutes=39))
+    assert ask(client, what, *TODAY).status_code == 404
+    clock.advance(timedelta(minutes=1))
+    assert ask(client, what, *TODAY).status_code == 200
+    assert ask(client, what, "2013-02-14T00:00", "2013-02-14T23:59:59").status_code == 200
+    clock.advance(timedelta(days=30))
+    assert ask(client, what, "2013-02-15T00:00", "2013-02-15T23:59:59").status_code == 404
+    assert ask(client, what, "2013-02-16T00:00", "2013-02-16T23:59:59").status_code == 200
+
+
+def test_an_airport_where_nobody_listens_has_no_flights(serve: Serve) -> None:
+    """It has neither arrivals nor departures, and the flights of other airports do not name it."""
+    client = serve(1_000_000, schedule=RecordSchedule(unheard_airports=frozenset({"KBOS", "KLGA"})))
+    day = ("2013-02-11T00:00", "2013-02-11T23:59:59")
+    assert [ask(client, what, *day).status_code for what in ("arrival/KBOS", "departure/KLGA")] == [404, 404]
+    departures = ask(client, "departure/KJFK", *day).json()
+    assert "KBOS" not in {row["estArrivalAirport"] for row in departures}
+    assert None in {row["estArrivalAirport"] for row in departures}
+    arrivals = ask(client, "arrival/KATL", *day).json()
+    assert {row["estDepartureAirport"] for row in arrivals} == {"KEWR", "KJFK", None}
+    everything = ask(client, "all", "2013-02-11T14:00", "2013-02-11T16:00").json()
+    assert all(row["estDepartureAirport"] or row["estArrivalAirport"] for row in everything)
+
+
+def test_live_departures_are_known_as_they_happen(serve: Serve, clock: FakeClock) -> None:
+    """With `departures_live` a departure exists from its first_seen on; an arrival still waits for the record."""
+    client, counts = serve(1_000_000, schedule=LIVE), []
     for _ in range(24):
-        rows = ask(client, "departure/KJFK", *interval)
-        counts.append(len(rows.json()) if rows.status_code == 200 else 0)
+        rows = ask(client, "departure/KJFK", *TODAY)
+        counts.append(count(rows))
         assert all(row["firstSeen"] <= clock.now().timestamp() for row in (rows.json() if counts[-1] else []))
+        assert ask(client, "arrival/KBOS", *TODAY).status_code == 404
         clock.advance(timedelta(hours=1))
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
 
 
-def test_a_flight_in_the_air_changes_when_it_lands(client: httpx.Client, clock: FakeClock) -> None:
-    """A flight in the air was last seen now and has no destination; after the landing it has both, and is the same."""
+def test_a_live_departure_in_the_air_changes_when_it_lands(serve: Serve, clock: FakeClock) -> None:
+    """In the air it was last seen now and has no destination; after the landing it has both, and is the same."""
+    client = serve(1_000_000, schedule=LIVE)
     clock.advance(timedelta(hours=14, minutes=0, seconds=7, milliseconds=900))
     begin = now = int(clock.now().timestamp())
     flying = [
@@ -167,20 +259,19 @@ def test_a_flight_in_the_air_changes_when_it_lands(client: httpx.Client, clock: 
         assert known["estArrivalAirport"] is not None
 
 
-@pytest.mark.parametrize("what", ["arrival/KBOS", "all"])
-def test_arrivals_of_today_are_unknown_until_midnight(client: httpx.Client, clock: FakeClock, what: str) -> None:
-    """All arrivals of a UTC day appear at once at the midnight that ends the day."""
-    clock.advance(timedelta(hours=23, minutes=59, seconds=59))
-    interval = ("2013-02-13T20:00", "2013-02-13T22:00")
-    assert ask(client, what, *interval).status_code == 404
-    clock.advance(timedelta(seconds=1))
-    rows = ask(client, what, *interval).json()
-    assert rows
-    assert all(row["estArrivalAirport"] and row["lastSeen"] < clock.now().timestamp() for row in rows)
+def test_the_record_replaces_live_departures(serve: Serve, clock: FakeClock) -> None:
+    """While only the first part of the record is there, the departures of the second part are unknown again."""
+    client = serve(1_000_000, schedule=RecordSchedule(second_part_after=timedelta(hours=1), departures_live=True))
+    counts = []
+    for passes in (timedelta(days=1, hours=2, minutes=39), timedelta(minutes=1), timedelta(hours=1)):
+        clock.advance(passes)
+        counts.append(count(ask(client, "departure/KJFK", *TODAY)))
+    assert counts[1] < counts[0] == counts[2]
 
 
-def test_all_flights_began_and_ended_in_the_interval(client: httpx.Client) -> None:
+def test_all_flights_began_and_ended_in_the_interval(client: httpx.Client, clock: FakeClock) -> None:
     """OpenSky's maintainers confirm that longer flights never appear there (forum, topic 944)."""
+    clock.advance(timedelta(hours=3))
     begin, end = unix("2013-02-12T14:00"), unix("2013-02-12T16:00")
     rows = ask(client, "all", begin, end).json()
     assert rows
@@ -230,9 +321,14 @@ def test_a_flight_that_never_arrived_has_no_arrival_airport(client: httpx.Client
 )
 def test_missing_and_malformed_parameters_are_400_and_cost_nothing(client: httpx.Client, query: str) -> None:
     """The same holds for intervals that end before they begin or are too long."""
-    before = int(client.get("/api/states/all").headers["X-Rate-Limit-Remaining"])
+
+    def ask_validly() -> int:
+        response = ask(client, "departure/KJFK", "2013-02-12T12:00", "2013-02-12T13:00")
+        return int(response.headers["X-Rate-Limit-Remaining"])
+
+    before = ask_validly()
     assert client.get(f"/api/flights/{query}").status_code == 400
-    assert int(client.get("/api/states/all").headers["X-Rate-Limit-Remaining"]) == before - 4
+    assert ask_validly() == before - 4
 
 
 @pytest.mark.parametrize("direction", ["departure", "arrival"])
@@ -274,6 +370,31 @@ def test_a_client_with_a_token_has_4000_of_its_own(serve: Serve) -> None:
     assert client.get("/api/states/all", headers=bearer(client)).headers["X-Rate-Limit-Remaining"] == "3996"
 
 
+def test_states_tracks_and_flights_have_a_bucket_each(serve: Serve) -> None:
+    """A caller who has spent one bucket can still spend the others, each with the whole allowance."""
+    client = serve(credits_per_day=4)
+    track = {"icao24": "a00001", "time": 0}
+    for _ in range(2):
+        statuses = [
+            client.get("/api/states/all").status_code,
+            client.get("/api/tracks/all", params=track).status_code,
+            ask(client, "departure/KJFK", "2013-02-12T12:00", "2013-02-12T13:00").status_code,
+        ]
+        assert statuses in ([200, 404, 404], [429, 429, 429])
+    assert statuses == [429, 429, 429]
+
+
+def test_there_are_no_tracks(client: httpx.Client) -> None:
+    """The data has no positions: a track is a 404 at the price of its day, and a malformed request a 400."""
+    left = [
+        int(client.get("/api/tracks/all", params={"icao24": "a00001", "time": at}).headers["X-Rate-Limit-Remaining"])
+        for at in (0, unix("2013-02-13T00:00"), unix("2013-02-10T00:00"))
+    ]
+    assert left == [999_996, 999_992, 999_962]
+    assert client.get("/api/tracks/all", params={"icao24": "A00001", "time": 0}).status_code == 400
+    assert client.get("/api/tracks/all", params={"icao24": "a00001"}).status_code == 400
+
+
 def test_spent_credits_are_429_until_midnight(serve: Serve, clock: FakeClock) -> None:
     """The wait is in OpenSky's own header, in seconds of the server's clock, and is long enough."""
     client = serve(credits_per_day=10)
@@ -290,6 +411,26 @@ def test_spent_credits_are_429_until_midnight(serve: Serve, clock: FakeClock) ->
 def test_an_allowance_of_zero_is_zero(serve: Serve) -> None:
     """`--credits-per-day 0` means zero, not the default."""
     assert serve(credits_per_day=0).get("/api/states/all").status_code == 429
+
+
+# The date
+
+
+def test_every_answer_has_the_date_of_the_servers_clock(client: httpx.Client, clock: FakeClock) -> None:
+    """This holds for found and unfound flights, tokens, rejected requests and unknown paths."""
+    clock.advance(timedelta(hours=5, seconds=7, milliseconds=600))
+    answers = [
+        ask(client, "departure/KJFK", "2013-02-11T12:00", "2013-02-11T13:00"),
+        ask(client, "departure/LICC", "2013-02-11T12:00", "2013-02-11T13:00"),
+        client.get("/api/states/all"),
+        client.get("/api/states/all", headers={"Authorization": "Bearer made-up"}),
+        client.get("/api/flights/departure"),
+        client.get("/api/no/such/path"),
+        token(client),
+        token(client, client_secret="wrong"),
+    ]
+    assert [each.status_code for each in answers] == [200, 404, 200, 401, 400, 404, 200, 401]
+    assert {each.headers["Date"] for each in answers} == {"Wed, 13 Feb 2013 05:00:07 GMT"}
 
 
 # Tokens

@@ -322,10 +322,10 @@ def test_colours_have_the_required_contrast() -> None:
         colour = dict(re.findall(r"--([\w-]+): (#\w{6})", scheme))
         for pairs, least in ((_TEXT, 4.5), (_SHAPES, 3.0)):
             for front, back in pairs:
-                assert _compute_contrast(colour[front], colour[back]) >= least, (front, back)
+                assert compute_contrast(colour[front], colour[back]) >= least, (front, back)
 
 
-def _compute_contrast(one: str, other: str) -> float:
+def compute_contrast(one: str, other: str) -> float:
     """Return the contrast ratio of two colours: https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio."""
     dark, light = sorted((_compute_luminance(one), _compute_luminance(other)))
     return (light + 0.05) / (dark + 0.05)

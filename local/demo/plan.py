@@ -1,0 +1,103 @@
+"""The plan of a demo run: which days the source records, how far coverage comes, and how fast the clock runs. Pure."""
+
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Final
+
+from local.opensky.nightly_record import RecordSchedule
+from local.opensky.record_options import FIRST_DAY
+
+DAY: Final = timedelta(days=1)
+
+SCENARIO_S: Final = 40
+"""Real seconds from the scenario's first day until the last day is known."""
+MAX_CLOCK_RATE: Final = 72_000
+"""Clock seconds per real second at most: a stack on two cores must keep up."""
+POLL_S: Final = 0.3
+"""Real seconds between two polls of the collector, if that is not too often by the clock."""
+SHORTEST_POLL_INTERVAL: Final = timedelta(minutes=15)
+
+GIVEN_UP_AFTER: Final = timedelta(days=7)
+"""Time after the end of a day at which the collector declares a gap where there is still no record."""
+SETTLED_AFTER: Final = timedelta(hours=10)
+"""Time after the record of a day appears by which the day is covered, as a rule: an hour or more until the record is
+asked for, six on a day that is late, and three until it is asked for again."""
+COVERED_AFTER: Final = timedelta(hours=40)
+POLLS_UNTIL_COVERED: Final = 8
+"""After COVERED_AFTER and this many polls a day is covered at the latest, also if several empty answers in a row must
+be asked for a second time, six hours later each."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoryPlan:
+    """The plan of one demo run. Days are UTC midnights."""
+
+    schedule: RecordSchedule
+    """The record of the replay: nothing is known of the days before `first_day`, and of `end` and the days after it."""
+    first_day: datetime
+    """The first day that the collector asks for: the day before the scenario, or its first day if that is all."""
+    end: datetime
+    """The day after the scenario's last one."""
+    covered_until: datetime
+    """The end of the last day that the source records at all: coverage reaches this midnight."""
+    settled_at: datetime
+    """When all days until then are covered, as a rule."""
+    rate: float
+    """Clock seconds per real second."""
+    poll_interval: timedelta
+    stop: datetime
+    """When the clock stops: all days are covered at the latest."""
+
+    def is_recorded(self, day: datetime) -> bool:
+        """Return True if the source records the day some time, False if never."""
+        return self.schedule.find_completion_time(day.date()) is not None
+
+    @property
+    def must_reach_stop(self) -> bool:
+        """True if the end of the coverage does not show that all is told: the last days are missing."""
+        return self.covered_until < self.end
+
+
+def plan_story(begin: datetime, end: datetime, schedule: RecordSchedule) -> StoryPlan:
+    """Plan a demo run over the days [begin, end), with a source that records them by this schedule.
+
+    The source is limited to these days and the one before them, on which the collector decides whether an airport is
+    heard. So no later day is ever covered, however long the clock runs on.
+    """
+    first = max(begin.date() - DAY, FIRST_DAY)
+    schedule = replace(schedule, first_day=first, last_day=(end - DAY).date())
+    # The collector asks for the day before its interests begin, as long as that is yesterday.
+    appears = schedule.find_completion_time(begin.date() - DAY)
+    asks_for_day_before = appears is not None and appears < (begin + DAY).timestamp()
+    first_day = begin - DAY if asks_for_day_before else begin
+    days = list_days(first_day, end)
+    recorded = [day for day in days if schedule.find_completion_time(day.date()) is not None]
+    covered_until = recorded[-1] + DAY if recorded else first_day
+    last_known = max(_find_time_of_knowledge(schedule, day.date()) for day in days)
+    settled_at = last_known + SETTLED_AFTER
+    rate = min((settled_at - begin).total_seconds() / SCENARIO_S, MAX_CLOCK_RATE)
+    poll_interval = max(timedelta(seconds=round(rate * POLL_S)), SHORTEST_POLL_INTERVAL)
+    return StoryPlan(
+        schedule=schedule,
+        first_day=first_day,
+        end=end,
+        covered_until=covered_until,
+        settled_at=settled_at,
+        rate=rate,
+        poll_interval=poll_interval,
+        stop=last_known + COVERED_AFTER + POLLS_UNTIL_COVERED * poll_interval,
+    )
+
+
+def list_days(begin: datetime, end: datetime) -> list[datetime]:
+    """Return the UTC midnights of the days that [begin, end) touches, in order."""
+    first = begin.replace(hour=0, minute=0, second=0, microsecond=0)
+    return [first + number * DAY for number in range(-((first - end) // DAY))]
+
+
+def _find_time_of_knowledge(schedule: RecordSchedule, day: date) -> datetime:
+    """Return when the record of a day is whole, or if it never is, when the collector gives the day up."""
+    completed_at = schedule.find_completion_time(day)
+    if completed_at is not None:
+        return datetime.fromtimestamp(completed_at, UTC)
+    return datetime(day.year, day.month, day.day, tzinfo=UTC) + DAY + GIVEN_UP_AFTER
