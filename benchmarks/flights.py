@@ -24,9 +24,10 @@ from chassis.db.outbox_relay import OutboxRelay
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.topics import ensure_topics
 from collector.interests import InterestRequest, InterestStore
-from collector.intervals import DAY, SourceLags
-from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
+from collector.intervals import DAY, day_of
+from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow, NightlyRecordRow
 from collector.settled.collection import FlightCollector
+from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.sources.flight import Flight
@@ -47,6 +48,7 @@ class PromptSource:
     """A fake source of flights that returns evenly spread flights of every airport without delay or quota."""
 
     remaining_credits: int | None = None
+    clock_error: timedelta | None = None
 
     async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
         """Return the flights from `begin` to before `end`, one every `DAY / FLIGHTS_A_DAY`."""
@@ -128,7 +130,8 @@ async def _measure_collection(database: Database) -> tuple[float, int]:
     for airport in AIRPORTS:
         wish = InterestRequest(airport, Direction.BOTH, Window.ONE_HOUR, 40, None, 1, False, NOW - DAYS * DAY)
         interests.set(uuid4(), wish)
-    timing = CollectionTiming(SourceLags(timedelta(minutes=30), timedelta(hours=2)), timedelta(hours=1), timedelta(0))
+    _prove_days(database)
+    timing = CollectionTiming(RecordTiming(timedelta(hours=1), timedelta(hours=3)), timedelta(hours=1), timedelta(0))
     metrics = Metrics(ServiceIdentity("benchmark", "local"))
     collector = FlightCollector(database, PromptSource(), clock, timing, QuotaStore(1_000_000_000), metrics)
     term = await collector.begin_term()
@@ -141,6 +144,17 @@ async def _measure_collection(database: Database) -> tuple[float, int]:
         for direction in Direction.BOTH.parts
     )
     return stored / took, int(stored)
+
+
+def _prove_days(database: Database) -> None:
+    """Store that the records of all days are whole, so that one collection collects them all and asks nothing else."""
+    with database.transaction() as session:
+        for number in range(1, DAYS + 1):
+            for direction in Direction.BOTH.parts:
+                record = {"attempts": 2, "airport": "EDDF", "flights": 1, "digest": ""}
+                day = day_of(NOW) - number * DAY
+                proof = {"asked_at": NOW, "there_since": NOW, "whole_since": NOW}
+                session.add(NightlyRecordRow(day=day, direction=direction.value, **record, **proof))
 
 
 async def _measure_publishing(database: Database, bootstrap_servers: str, flights: int) -> float:

@@ -24,7 +24,7 @@ from collector.errors import (
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
-from collector.unheard import describe_unheard, find_unheard_since, forget_notices, notify_unheard
+from collector.unheard import explain_unheard, find_unheard_since, forget_notices, notify_unheard
 from domain.airports import describe_unknown_code, find_airport
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
@@ -160,7 +160,7 @@ class InterestStore:
         """Return a sentence about an airport of which the source never gave a flight; None if it is heard."""
         with self._database.reading() as session:
             since = find_unheard_since(session, airport)
-        return None if since is None else describe_unheard(airport, since)
+        return None if since is None else explain_unheard(airport, since)
 
     def list_of_user(self, user_id: UUID) -> list[Interest]:
         """Return all interests of a user, oldest (by creation) first; an empty list if there are none."""

@@ -11,6 +11,7 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.intervals import day_of
 from collector.model import CoverageRow, FlightRow, InterestRow
+from collector.settled.source_state import may_trust_clock
 from domain.interests import Direction
 
 log = structlog.get_logger()
@@ -36,10 +37,13 @@ class FlightRetention:
         """Delete the flights that no interest needs and that are older than the retention. Return how many.
 
         Deletes in transactions of at most CHUNK flights, and logs the number if there were any. The cursor of
-        the airport and direction is kept: it marks where the gap begins if a new interest comes. Raises
-        DatabaseUnavailableError.
+        the airport and direction is kept: it marks where the gap begins if a new interest comes. Deletes nothing while
+        the clock may be wrong. Raises DatabaseUnavailableError.
         """
         with self._database.reading() as session:
+            if not may_trust_clock(session, self._clock.now()):
+                log.warning("flights.not_swept", reason="the clock may be wrong")
+                return 0
             unneeded = _list_targets_without_interest(session)
         deleted = 0
         for airport, direction in unneeded:

@@ -6,45 +6,45 @@ Each function runs in the caller's transaction.
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from collector.messages import encode_airport_unheard
 from collector.model import OUTBOX, CoverageRow, InterestRow, UnheardNoticeRow, UnheardRow
 from domain.interests import Direction
+from domain.notices import describe_unheard
 
 
 def find_unheard_since(session: Session, airport: str) -> datetime | None:
     """Return the begin of the first day that was asked for at an unheard airport; None if it is heard, or not asked.
 
-    Unheard: neither direction has any coverage, because no answer had a flight so far.
+    Unheard: neither direction has any coverage, and each direction that an interest is about was asked for in vain. One
+    that was not asked for yet may show that the airport is heard.
     """
     if session.scalar(select(CoverageRow.airport).where(CoverageRow.airport == airport).limit(1)) is not None:
         return None
-    return session.scalar(select(func.min(UnheardRow.since)).where(UnheardRow.airport == airport))
+    watched = session.scalars(select(InterestRow.direction).where(InterestRow.airport == airport).distinct())
+    since = {
+        row.direction: row.since for row in session.scalars(select(UnheardRow).where(UnheardRow.airport == airport))
+    }
+    if any(part.value not in since for each in watched for part in Direction(each).parts):
+        return None
+    return min(since.values(), default=None)
 
 
 def notify_unheard(session: Session, airport: str) -> None:
     """Add a notice to the outbox for each person with an interest in an unheard airport who has none yet.
 
-    Does nothing if the airport is heard, or if a direction that an interest there is about was not asked for yet: its
-    flights may show that the airport is heard.
+    Does nothing if the airport is heard, or was not asked for yet.
     """
     since = find_unheard_since(session, airport)
-    if since is None or not _is_asked_in_every_direction(session, airport):
+    if since is None:
         return
     people = set(session.scalars(select(InterestRow.user_id).where(InterestRow.airport == airport)))
     notified = set(session.scalars(select(UnheardNoticeRow.user_id).where(UnheardNoticeRow.airport == airport)))
     for user_id in sorted(people - notified):
         session.add(UnheardNoticeRow(airport=airport, user_id=user_id))
         OUTBOX.add(session, [encode_airport_unheard(user_id, airport, since)])
-
-
-def _is_asked_in_every_direction(session: Session, airport: str) -> bool:
-    """Return True if each direction that the airport's interests are about was asked for in vain, else False."""
-    watched = session.scalars(select(InterestRow.direction).where(InterestRow.airport == airport).distinct())
-    asked = set(session.scalars(select(UnheardRow.direction).where(UnheardRow.airport == airport)))
-    return all(part.value in asked for each in watched for part in Direction(each).parts)
 
 
 def forget_notices(session: Session, *, airport: str | None = None, user_id: UUID | None = None) -> None:
@@ -57,9 +57,6 @@ def forget_notices(session: Session, *, airport: str | None = None, user_id: UUI
     session.execute(query)
 
 
-def describe_unheard(airport: str, since: datetime) -> str:
-    """Return the sentence for people about an unheard airport."""
-    return (
-        f"OpenSky has not reported a flight at {airport} since {since:%-d %B %Y}: nobody may be listening there. "
-        "Nothing is said about its traffic until flights are reported."
-    )
+def explain_unheard(airport: str, since: datetime) -> str:
+    """Return in two sentences that an airport is unheard since a day, and what that means for an interest there."""
+    return f"{describe_unheard(airport, since)} Nothing is said about its traffic until flights are reported."

@@ -31,3 +31,18 @@ def compute_notice_id(user_id: UUID, airport: str, since: datetime) -> UUID:
 def build_unheard_notice(user_id: UUID, airport: str, since: datetime) -> UnheardNotice:
     """Return the notice to a user that the source has given no flight of an airport since the day that begins then."""
     return UnheardNotice(compute_notice_id(user_id, airport, since), user_id, airport, since)
+
+
+def describe_unheard(place: str, since: datetime) -> str:
+    """Return in a sentence that the source has given no flight of an airport since a day, and what that may mean.
+
+    `place`: the airport as the sentence names it, such as its ICAO code. `since`: the begin of the first day that was
+    asked.
+    """
+    return f"OpenSky has not reported a flight at {place} since {format_day(since)}: nobody may be listening there."
+
+
+def format_day(moment: datetime) -> str:
+    """Return the UTC date of a moment in full: "8 February 2013"."""
+    date = moment.astimezone(UTC)
+    return f"{date.day} {date:%B} {date.year}"

@@ -10,7 +10,7 @@ from collector import flights as queries
 from collector.rest.requests import FOR_WINDOWS_DESCRIPTION, HIGH_DESCRIPTION, LOW_DESCRIPTION, REPEAT_DESCRIPTION
 from collector.settled import evidence, status
 from collector.settled.coverage_report import CoverageReport
-from collector.unheard import describe_unheard
+from collector.unheard import explain_unheard
 from domain import interests as domain, preview as domain_preview
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
@@ -307,7 +307,7 @@ class Preview(BaseModel):
         shown, since = found.preview, found.unheard_since
         return cls(
             covered=Coverage.build(found.covered),
-            notice=None if since is None else describe_unheard(icao, since),
+            notice=None if since is None else explain_unheard(icao, since),
             windows=len(shown.counts),
             counts=Percentiles.build(shown.counts) if shown.counts else None,
             mails_a_week=None if shown.mails_a_week is None else round(shown.mails_a_week, 1),

@@ -14,7 +14,7 @@ from collector.settled.evidence import NightlyRecord
 from collector.settled.explain import build_progress, explain_waiting
 from collector.settled.schedule import CollectionTiming, load_schedule
 from collector.settled.status import SHOWN_DAYS
-from collector.unheard import describe_unheard, find_unheard_since
+from collector.unheard import explain_unheard, find_unheard_since
 from domain.interests import Direction
 
 
@@ -61,5 +61,5 @@ class CoverageReports:
             sentence = explain_waiting(progress, schedule.records, self._timing.record, now)
             if sentence is not None:
                 waiting[target.direction] = sentence
-        notice = None if since is None else describe_unheard(icao, since)
+        notice = None if since is None else explain_unheard(icao, since)
         return CoverageReport(covered, waiting, schedule.records.list_newest(SHOWN_DAYS), notice)

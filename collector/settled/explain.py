@@ -11,7 +11,7 @@ from collector.model import CoverageRow
 from collector.settled.evidence import NightlyRecord, NightlyRecords, RecordTiming
 from collector.settled.planner import CollectionTarget
 from collector.settled.schedule import ASK_AGAIN_AFTER
-from collector.unheard import describe_unheard
+from collector.unheard import explain_unheard
 from domain.interests import Direction
 
 
@@ -49,7 +49,7 @@ def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordT
     It waits for nothing while the next day has not ended, and once the day's record is proven to be whole.
     """
     if progress.unheard_since is not None:
-        return describe_unheard(progress.airport, progress.unheard_since)
+        return explain_unheard(progress.airport, progress.unheard_since)
     day = day_of(progress.next_begin)
     if progress.doubted_at is not None:
         return (

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Protocol
 
 import structlog
 from sqlalchemy.orm import Session
@@ -16,14 +16,16 @@ from collector.intervals import Interval
 from collector.leadership.terms import Term, require_term
 from collector.settled.planner import compute_price
 from collector.settled.quota import QuotaStore
-from collector.settled.source_state import count_foreign_answer, store_clock_error, take_back_future_instants
+from collector.settled.source_state import (
+    LARGEST_CLOCK_ERROR,
+    count_foreign_answer,
+    store_clock_error,
+    take_back_future_instants,
+)
 from collector.sources.flight import Flight
 from domain.interests import Direction
 
 log = structlog.get_logger()
-
-LARGEST_CLOCK_ERROR: Final = timedelta(hours=1)
-"""With a clock that is off by more than this, nothing of an answer is stored: what it covers would be wrong."""
 
 
 class FlightSource(Protocol):

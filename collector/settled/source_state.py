@@ -17,6 +17,7 @@ from collector.model import (
     CoverageRow,
     CreditsRow,
     ForeignAnswerRow,
+    InterestRow,
     LastPollRow,
     NightlyRecordRow,
     SourceClockRow,
@@ -24,6 +25,9 @@ from collector.model import (
 )
 
 log = structlog.get_logger()
+
+LARGEST_CLOCK_ERROR: Final = timedelta(hours=1)
+"""With a clock that is off by more than this, nothing of an answer is stored: what it covers would be wrong."""
 
 _ROW_ID: Final = 1
 _FARTHEST_AHEAD: Final = DAY
@@ -80,6 +84,21 @@ def load_clock_comparison(session: Session) -> ClockComparison | None:
     """Return the last comparison of the clocks; None if there was none yet."""
     row = session.get(SourceClockRow, _ROW_ID)
     return None if row is None else ClockComparison(row.compared_at, row.error_s)
+
+
+def may_trust_clock(session: Session, now: datetime) -> bool:
+    """Return False if our clock was wrong at its last comparison or has jumped since; True if it may be right.
+
+    While there are interests, the clocks are compared every day: a comparison that is older than two days was made
+    before the jump.
+    """
+    row = session.get(SourceClockRow, _ROW_ID)
+    if row is None:
+        return True
+    if abs(row.error_s) > LARGEST_CLOCK_ERROR.total_seconds():
+        return False
+    is_watching = session.scalar(select(InterestRow.interest_id).limit(1)) is not None
+    return not is_watching or abs(now - row.compared_at) <= 2 * DAY
 
 
 def take_back_future_instants(session: Session, now: datetime) -> None:

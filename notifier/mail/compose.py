@@ -151,7 +151,7 @@ def compose_unheard_mail(notice: UnheardNotice, contact: Contact, sender: Addres
     values = _build_common_values(contact) | {
         "airport": AirportSection(notice.airport, name, city, ()),
         "statement": wording.format_unheard_statement(notice),
-        "explanation": wording.describe_unheard(notice, times),
+        "explanation": wording.explain_unheard(notice, times),
         "receivers_url": _RECEIVERS_URL,
     }
     set_body(mail, "unheard", values)

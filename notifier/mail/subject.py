@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 from typing import Final
 
 from domain.alerts import Alert, AlertState
-from domain.notices import UnheardNotice
+from domain.notices import UnheardNotice, format_day
 from domain.windows import Window
 from notifier.mail.summary import ThresholdSummary, find_time_range
-from notifier.mail.times import ReaderTimes, format_hours, format_long_date
+from notifier.mail.times import ReaderTimes, format_hours
 from notifier.mail.wording import describe_run, format_count, format_level, format_number, format_windows
 
 _MAX_LIST_LENGTH: Final = 70
@@ -61,7 +61,7 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
 
 def format_unheard_subject(notice: UnheardNotice) -> str:
     """Return the subject of a mail about an unheard airport: "KXYZ: no flight reported since 27 November 2026"."""
-    return f"{notice.airport}: no flight reported since {format_long_date(notice.since)}"
+    return f"{notice.airport}: no flight reported since {format_day(notice.since)}"
 
 
 def _format_latest_state(alert: Alert) -> str:

@@ -82,12 +82,6 @@ class ReaderTimes:
         return within_a_day and end - start < _DAY and timedelta(0) <= self.now - start < _DAY
 
 
-def format_long_date(moment: datetime) -> str:
-    """Return the date of a moment in UTC in full: "8 February 2013"."""
-    date = moment.astimezone(UTC)
-    return f"{date.day} {date:%B} {date.year}"
-
-
 def format_hours(start: datetime, end: datetime, zone: tzinfo = UTC) -> str:
     """Return [start, end) of one day without its date, "23:00–24:00"; the end of the day is 24:00 (ISO 8601)."""
     begin, until = start.astimezone(zone), end.astimezone(zone)

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple, assert_never
 from domain.airports import find_airport
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
-from domain.notices import UnheardNotice
+from domain.notices import UnheardNotice, describe_unheard
 from domain.windows import Window
 from notifier.mail.summary import BreachRun, ThresholdSummary
-from notifier.mail.times import ReaderTimes, format_long_date
+from notifier.mail.times import ReaderTimes
 
 _WINDOW_NOUN: Final = {Window.ONE_HOUR: "hour", Window.SIX_HOURS: "six hours", Window.ONE_DAY: "day"}
 _WINDOWS_NOUN: Final = {Window.ONE_HOUR: "hours", Window.SIX_HOURS: "six-hour windows", Window.ONE_DAY: "days"}
@@ -276,11 +276,10 @@ def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str
 
 def format_unheard_statement(notice: UnheardNotice) -> str:
     """Return what a notice says in a sentence: which airport the source has given no flight of, and since when."""
-    place, day = format_airport(notice.airport), format_long_date(notice.since)
-    return f"OpenSky has not reported a flight at {place} since {day}: nobody may be listening there."
+    return describe_unheard(format_airport(notice.airport), notice.since)
 
 
-def describe_unheard(notice: UnheardNotice, reader_times: ReaderTimes) -> list[str]:
+def explain_unheard(notice: UnheardNotice, reader_times: ReaderTimes) -> list[str]:
     """Return the sentences that explain a notice: since when the source was asked, that no alert comes, and until when.
 
     The time is in UTC and, where it differs, in the reader's time zone.

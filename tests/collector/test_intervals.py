@@ -8,24 +8,20 @@ from collector.intervals import (
     CORRECTION_EXPIRES_AFTER,
     DAY,
     FARTHEST_BACK,
-    SourceLags,
     advance_corrected_until,
     compute_available_until,
     compute_first_begin,
     compute_next_begin,
     day_of,
     find_due_correction,
+    skip_missing_days,
     split_by_days,
 )
 from domain.interests import Direction
 
 INSTANTS = st.datetimes(datetime(2000, 1, 1), datetime(2040, 1, 1), timezones=st.just(UTC))
 SECONDS = INSTANTS.map(lambda instant: instant.replace(microsecond=0))
-LAGS = st.builds(
-    SourceLags,
-    departures=st.timedeltas(timedelta(0), timedelta(days=2)),
-    arrivals=st.timedeltas(timedelta(0), timedelta(days=2)),
-)
+MARKED_DAYS = st.lists(st.sampled_from([True, True, False]), max_size=8)
 
 
 @given(SECONDS, st.timedeltas(timedelta(days=-2), timedelta(days=40)))
@@ -42,28 +38,41 @@ def test_days_lie_end_to_end_and_fill_the_range(begin: datetime, length: timedel
         assert day_of(interval.begin) == day_of(interval.end - timedelta(microseconds=1))
 
 
-@given(INSTANTS, LAGS)
-def test_departures_are_available_after_their_lag(now: datetime, lags: SourceLags) -> None:
-    """The result is a whole second, because the source's times are."""
-    until = compute_available_until(Direction.DEPARTURES, now, lags)
-    assert until.microsecond == 0
-    assert timedelta(0) <= now - lags.departures - until < timedelta(seconds=1)
+def build_days(first: datetime, days: list[bool]) -> set[datetime]:
+    """Return the midnights of those days from the day of `first` on that are marked."""
+    return {day_of(first) + number * DAY for number, marked in enumerate(days) if marked}
 
 
-@given(INSTANTS, LAGS)
-def test_arrivals_are_available_of_days_whose_batch_is_complete(now: datetime, lags: SourceLags) -> None:
-    """The result is the last midnight that is at least the lag before now."""
-    until = compute_available_until(Direction.ARRIVALS, now, lags)
-    assert until == day_of(until)
-    assert until + lags.arrivals <= now < until + DAY + lags.arrivals
+@given(SECONDS, MARKED_DAYS)
+def test_what_is_available_are_recorded_days_without_a_hole(next_begin: datetime, marked: list[bool]) -> None:
+    """It ends at the midnight that ends the last of them; the day after is not recorded, whatever comes later."""
+    recorded = build_days(next_begin, marked)
+    until = compute_available_until(next_begin, recorded.__contains__)
+    if until == next_begin:
+        assert day_of(next_begin) not in recorded
+        return
+    assert until == day_of(until) > next_begin
+    assert build_days(next_begin, [True] * ((until - day_of(next_begin)) // DAY)) <= recorded
+    assert until not in recorded
 
 
-@given(INSTANTS, st.sampled_from([Direction.ARRIVALS, Direction.DEPARTURES]), LAGS, st.timedeltas(timedelta(0), DAY))
-def test_available_until_never_goes_back(
-    now: datetime, direction: Direction, lags: SourceLags, passed: timedelta
-) -> None:
-    """Coverage only grows."""
-    assert compute_available_until(direction, now, lags) <= compute_available_until(direction, now + passed, lags)
+@given(SECONDS, MARKED_DAYS, st.integers(0, 9))
+def test_available_until_never_goes_back(next_begin: datetime, marked: list[bool], number: int) -> None:
+    """Coverage only grows: another recorded day takes nothing away."""
+    recorded = build_days(next_begin, marked)
+    more = recorded | {day_of(next_begin) + number * DAY}
+    before = compute_available_until(next_begin, recorded.__contains__)
+    assert before <= compute_available_until(next_begin, more.__contains__)
+
+
+@given(SECONDS, MARKED_DAYS)
+def test_only_missing_days_are_skipped(next_begin: datetime, marked: list[bool]) -> None:
+    """Collection goes on at the first instant whose day is not missing; a day that is begun is kept to its end."""
+    missing = build_days(next_begin, marked)
+    begin = skip_missing_days(next_begin, missing.__contains__)
+    assert day_of(begin) not in missing
+    assert build_days(next_begin, [True] * ((day_of(begin) - day_of(next_begin)) // DAY)) <= missing
+    assert begin == next_begin or begin == day_of(begin)
 
 
 @given(INSTANTS, INSTANTS)

@@ -1,4 +1,4 @@
-"""Tests of the ids of notices."""
+"""Tests of the ids and the sentence of notices."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import given, strategies as st
 
-from domain.notices import build_unheard_notice, compute_notice_id
+from domain.notices import build_unheard_notice, compute_notice_id, describe_unheard
 
 SINCE = datetime(2026, 11, 27, tzinfo=UTC)
 
@@ -33,3 +33,10 @@ def test_the_id_never_changes_between_versions():
     notice = build_unheard_notice(UUID(int=7), "KPWM", SINCE)
     assert (notice.user_id, notice.airport, notice.since) == (UUID(int=7), "KPWM", SINCE)
     assert notice.notice_id == UUID("6c5793b0-2825-54b7-84d9-e92a3ff2ca59")
+
+
+def test_the_sentence_names_place_and_day_in_utc():
+    """The mail and the answers of the API say the same, whatever the zone of the moment."""
+    sentence = "OpenSky has not reported a flight at KPWM since 27 November 2026: nobody may be listening there."
+    assert describe_unheard("KPWM", SINCE) == sentence
+    assert describe_unheard("KPWM", SINCE.astimezone(ZoneInfo("America/New_York"))) == sentence

@@ -397,7 +397,7 @@ def test_only_the_operator_may_request_a_collection(client: FlaskClient, service
 def test_the_operator_sees_the_scheduler(client: FlaskClient, service: Service) -> None:
     """The status shows the credits, the coverage, the planned calls, and the evidence of the source's records."""
     service.set()
-    service.cover(Direction.DEPARTURES, NOON - timedelta(days=3), NOON - timedelta(hours=36))
+    service.cover(Direction.DEPARTURES, NOON - timedelta(days=2), NOON - timedelta(hours=36))
     prove_days(service.database, datetime(2013, 2, 12, tzinfo=UTC))
     shown = json_of(client.get("/scheduler/status", headers=OPERATOR))
     assert (shown["at"], shown["budget"], shown["spent"], shown["left"]) == ("2013-02-13T12:00:00Z", BUDGET, 0, BUDGET)
@@ -411,7 +411,7 @@ def test_the_operator_sees_the_scheduler(client: FlaskClient, service: Service) 
     ]  # fmt: skip
     assert shown["coverage"] == [
         {
-            "airport_icao": "KJFK", "direction": "departures", "interests": 1, "covered_from": "2013-02-10T12:00:00Z",
+            "airport_icao": "KJFK", "direction": "departures", "interests": 1, "covered_from": "2013-02-11T12:00:00Z",
             "covered_until": "2013-02-12T00:00:00Z", "goes_on_at": "2013-02-12T00:00:00Z",
             "due_until": "2013-02-13T00:00:00Z", "asked_at": None, "lag_seconds": 36 * 3600.0, "waiting_for": None,
         }

@@ -23,26 +23,28 @@ from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import SourceUnavailableError, SupersededError
 from collector.interests import InterestStore
-from collector.intervals import SourceLags
+from collector.intervals import day_of
 from collector.leadership.terms import Term
 from collector.model import OUTBOX, SCHEMA, CoverageRow, CreditsRow, FlightRow
 from collector.retention import FlightRetention
 from collector.settled.collection import FlightCollector
+from collector.settled.evidence import DEFAULT_BEACONS, RecordTiming
 from collector.settled.planner import list_due_calls
 from collector.settled.quota import QuotaStore
-from collector.settled.schedule import CollectionTiming, load_targets
+from collector.settled.schedule import CollectionTiming, list_due_evidence, load_schedule
 from collector.sources.flight import Flight
 from domain.interests import Direction
 from tests.collector.conftest import NOON, wish
 from tests.fakes.clock import FakeClock
 from tests.fakes.faulty_database import DatabaseFault, FaultyDatabase, Killed
+from tests.fakes.nightly_source import RECORD_AFTER, build_flight
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.topics import FLIGHTS_OBSERVED
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 RETENTION = 40 * DAY
 TIMING = CollectionTiming(
-    SourceLags(departures=timedelta(minutes=30), arrivals=2 * HOUR), poll_interval=HOUR, corrections_after=2 * DAY
+    RecordTiming(asked_after=HOUR, settle_time=3 * HOUR), poll_interval=HOUR, corrections_after=2 * DAY
 )
 AIRPORTS = ("KJFK", "LICC")
 BUDGETS = (120, 400, 100_000)
@@ -72,12 +74,16 @@ class SourceFlight:
 
 
 class Source:
-    """A source in which every flight departs from and arrives at every airport."""
+    """A source in which every flight departs from and arrives at every airport.
+
+    It gives the flights of a day from RECORD_AFTER the day's end on; the beacons have flights on each evening.
+    """
 
     def __init__(self, clock: FakeClock) -> None:
         self.all_flights: list[SourceFlight] = []
         self.failing: Iterator[bool] = iter(())
         self.remaining_credits: int | None = None
+        self.clock_error: timedelta | None = None
         self._clock = clock
 
     async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
@@ -85,6 +91,9 @@ class Source:
         if next(self.failing, False):
             raise SourceUnavailableError("as planned")
         now = self._clock.now()
+        if airport in DEFAULT_BEACONS:
+            evening = [build_flight(begin + number * HOUR, 10, number) for number in range(5)]
+            return evening if day_of(begin) + DAY + RECORD_AFTER <= now else []
         found = [
             Flight.model_validate(
                 {
@@ -94,7 +103,8 @@ class Source:
                 }
             )
             for flight in self.all_flights
-            if flight.known_from <= now and begin <= flight.at(direction.value) < end
+            if flight.known_from <= now and begin <= (at := flight.at(direction.value)) < end
+            if day_of(at) + DAY + RECORD_AFTER <= now
         ]
         return found + found[:1]
 
@@ -164,13 +174,15 @@ class CollectionScenario:
         self.relay_now = 1_360_713_600.0
 
     def collect(self, faults: list[DatabaseFault | None], failing: list[bool]) -> None:
-        """Collect as a new leader, whose transactions and API calls fail as planned."""
+        """Collect as a new leader, and again after the settle time; transactions and API calls fail as planned."""
         self.source.failing = iter(failing)
         collector = self.build_collector(FaultyDatabase(self.database, iter(faults)), self.source, self.budget)
 
         async def lead() -> None:
             term = await collector.begin_term()
             self.terms.append(term)
+            await collector.collect(term)
+            self.clock.advance(TIMING.record.settle_time)
             await collector.collect(term)
 
         with suppress(Killed, DatabaseUnavailableError):
@@ -202,7 +214,9 @@ class CollectionScenario:
         """Return True if no API call is due, False if a collection would make one."""
         now = self.clock.now()
         with self.database.reading() as session:
-            return list_due_calls(load_targets(session, TIMING, now), now, HOUR) == []
+            schedule = load_schedule(session, TIMING, now)
+        due = list_due_evidence(schedule, DEFAULT_BEACONS, now, TIMING)
+        return list_due_calls(schedule.targets, now) == due == []
 
     def relay(self, owner: str, dies: bool) -> None:
         """Relay a batch of the outbox; a relay that dies has published the batch, and deleted nothing."""

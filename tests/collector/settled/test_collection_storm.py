@@ -19,9 +19,10 @@ from chassis.db.outbox_relay import OutboxRelay
 from chassis.kafka import parse_sequence
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.interests import InterestStore
-from collector.intervals import DAY, SourceLags
+from collector.intervals import DAY
 from collector.model import OUTBOX, SCHEMA, CoverageRow, FlightRow
 from collector.settled.collection import FlightCollector
+from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
@@ -43,7 +44,7 @@ AIRPORTS: Final = ("KJFK", "LICC")
 CREDENTIALS: Final = ("towerwatch", "a secret of the storm")
 POLL: Final = timedelta(hours=3)
 TIMING: Final = CollectionTiming(
-    SourceLags(timedelta(minutes=30), timedelta(hours=2)), POLL, corrections_after=timedelta(days=1)
+    RecordTiming(timedelta(hours=1), timedelta(hours=3)), POLL, corrections_after=timedelta(days=1)
 )
 SHORT_TIMEOUTS: Final = OpenSkyTimeouts(total_s=0.25)
 """Short timeouts: each answer that never comes costs this real time."""

@@ -14,8 +14,15 @@ from collector.intervals import DAY, day_of
 from collector.settled.quota import QuotaStore
 from collector.settled.status import MAX_SHOWN_CALLS, PlannedCall, SchedulerStatus, TargetCoverage
 from domain.interests import Direction
-from tests.collector.conftest import NOON, NOWHERE, Service, wish
-from tests.collector.settled.test_collection import LAGS, TIMING, FakeSource, build_collector_on, run
+from tests.collector.conftest import NOON, NOWHERE, Service, prove_days, prove_past_days, wish
+from tests.collector.settled.test_collection import (
+    TIMING,
+    build_collector_on,
+    list_daily_flights,
+    run,
+    run_recorded,
+)
+from tests.fakes.nightly_source import NightlySource
 
 TODAY = day_of(NOON)
 
@@ -34,12 +41,14 @@ def test_without_interests_the_plan_is_empty(service: Service) -> None:
 
 def test_the_plan_has_the_next_calls_in_order_with_prices(service: Service) -> None:
     """The plan is known before anything is collected."""
-    service.set(wish(direction=Direction.BOTH))
+    service.set(wish(direction=Direction.BOTH, effective_from=NOON - 2 * DAY))
+    prove_days(service.database, TODAY - 2 * DAY, TODAY - DAY)
     state = build_status(service).load_state()
     assert state.plan == (
+        PlannedCall("KJFK", Direction.ARRIVALS, TODAY - 2 * DAY, TODAY - DAY, 30, False),
+        PlannedCall("KJFK", Direction.DEPARTURES, TODAY - 2 * DAY, TODAY - DAY, 30, False),
         PlannedCall("KJFK", Direction.ARRIVALS, TODAY - DAY, TODAY, 30, False),
         PlannedCall("KJFK", Direction.DEPARTURES, TODAY - DAY, TODAY, 30, False),
-        PlannedCall("KJFK", Direction.DEPARTURES, TODAY, NOON - LAGS.departures, 4, False),
     )
     assert state.deferred_until is None
     assert [(each.covered_from, each.covered_until, each.asked_at) for each in state.coverage] == [
@@ -47,24 +56,37 @@ def test_the_plan_has_the_next_calls_in_order_with_prices(service: Service) -> N
     ] * 2
 
 
+def test_what_is_not_proven_is_not_in_the_plan(service: Service) -> None:
+    """The state says what the next day waits for instead."""
+    service.set(wish(direction=Direction.BOTH))
+    state = build_status(service).load_state()
+    assert (state.plan, state.due, state.records) == ((), 0, ())
+    assert [each.waiting_for for each in state.coverage] == [
+        "waiting for the night's record of 12 Feb; first asked at 01:00"
+    ] * 2
+    assert [(each.goes_on_at, each.due_until) for each in state.coverage] == [(TODAY - DAY, TODAY - DAY)] * 2
+
+
 def test_after_build_collector_on_the_state_has_credits_spent_and_coverage(service: Service) -> None:
     """All of the state comes from the database, so it is the same on every replica."""
     service.set()
     service.set()
-    run(build_collector_on(service.database, FakeSource(service.clock), service.clock, budget=400))
+    source = NightlySource(service.clock, list_daily_flights())
+    run_recorded(service, build_collector_on(service.database, source, service.clock, budget=400))
     state = build_status(service).load_state()
-    assert (state.spent, state.left, state.due) == (34, 366, 0)
+    assert (state.spent, state.left, state.due) == (30, 370, 0)
     assert state.coverage == (
         TargetCoverage(
             airport="KJFK",
             direction=Direction.DEPARTURES,
             interests=2,
             covered_from=TODAY - DAY,
-            covered_until=NOON - LAGS.departures,
-            goes_on_at=NOON - LAGS.departures,
-            due_until=NOON - LAGS.departures,
+            covered_until=TODAY,
+            goes_on_at=TODAY,
+            due_until=TODAY,
             asked_at=NOON,
-            lag_s=1800.0,
+            lag_s=12 * 3600.0,
+            waiting_for=None,
         ),
     )
 
@@ -72,10 +94,11 @@ def test_after_build_collector_on_the_state_has_credits_spent_and_coverage(servi
 def test_a_lack_of_credits_is_shown_with_the_end_of_the_deferral(service: Service) -> None:
     """Deferred calls are in the plan, and collection continues at the time that was shown."""
     service.set(wish(effective_from=NOON - timedelta(days=9)))
-    collector = build_collector_on(service.database, FakeSource(service.clock), service.clock, budget=200)
-    run(collector)
+    source = NightlySource(service.clock, list_daily_flights())
+    collector = build_collector_on(service.database, source, service.clock, budget=200)
+    run_recorded(service, collector)
     state = build_status(service, budget=200).load_state()
-    assert (state.spent, state.due) == (120, 6)
+    assert (state.spent, state.due) == (120, 5)
     assert state.deferred_until is not None
     assert NOON < state.deferred_until < TODAY + DAY
     service.clock.advance(state.deferred_until - NOON)
@@ -86,7 +109,8 @@ def test_a_lack_of_credits_is_shown_with_the_end_of_the_deferral(service: Servic
 def test_a_pause_of_the_source_is_shown_and_kept(service: Service) -> None:
     """Other replicas, and the next leader, also keep the pause."""
     service.set()
-    source = FakeSource(service.clock)
+    prove_past_days(service.database, NOON)
+    source = NightlySource(service.clock)
     source.failures = [SourceLimitedError(3600)]
     run(build_collector_on(service.database, source, service.clock))
     state = build_status(service).load_state()
@@ -99,7 +123,8 @@ def test_a_pause_of_the_source_is_shown_and_kept(service: Service) -> None:
 def test_a_new_day_has_all_its_credits(service: Service) -> None:
     """A day is a UTC day of the service's clock."""
     service.set()
-    run(build_collector_on(service.database, FakeSource(service.clock), service.clock))
+    run_recorded(service, build_collector_on(service.database, NightlySource(service.clock), service.clock))
+    assert build_status(service).load_state().spent == 30
     service.clock.advance(DAY)
     assert build_status(service).load_state().spent == 0
 
@@ -108,9 +133,10 @@ def test_of_a_long_plan_the_beginning_is_shown(service: Service) -> None:
     """The state has the first calls of a long plan, and the number of all."""
     for airport in ("KJFK", "LICC", "EGLL", "KBOS"):
         service.set(wish(airport, effective_from=NOON - timedelta(days=29)))
+    prove_past_days(service.database, NOON)
     state = build_status(service).load_state()
     assert len(state.plan) == MAX_SHOWN_CALLS
-    assert state.due == 4 * 30
+    assert state.due == 4 * 29
 
 
 def test_an_unavailable_database_raises(service: Service) -> None:
@@ -123,7 +149,9 @@ def test_the_gauges_show_the_state_of_the_database(service: Service) -> None:
     """They show the credits left and, for each direction, the lag of the airport that lags most."""
     for airport in ("KJFK", "LICC"):
         service.set(wish(airport))
-    collector = build_collector_on(service.database, FakeSource(service.clock), service.clock, budget=400)
+    prove_past_days(service.database, NOON)
+    source = NightlySource(service.clock, list_daily_flights())
+    collector = build_collector_on(service.database, source, service.clock, budget=400)
 
     async def collect_one() -> None:
         await collector.collect(await collector.begin_term(), "KJFK")
@@ -133,6 +161,6 @@ def test_the_gauges_show_the_state_of_the_database(service: Service) -> None:
     SchedulerGauges(build_status(service), metrics).update()
     labels = {"service": "collector", "node": "local"}
     value = metrics.registry.get_sample_value
-    assert value("opensky_credits_left", labels) == 400 - 34
+    assert value("opensky_credits_left", labels) == 400 - 30
     assert value("coverage_lag_seconds", {"direction": "departures", **labels}) == (NOON - TODAY + DAY).total_seconds()
     assert value("coverage_lag_seconds", {"direction": "arrivals", **labels}) == 0

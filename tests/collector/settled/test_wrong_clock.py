@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 from collector.errors import SourceLimitedError, WrongClockError
 from collector.intervals import DAY, day_of
 from collector.model import CoverageRow, CreditsRow, LastPollRow, NightlyRecordRow
+from collector.retention import FlightRetention
 from collector.settled.planner import QuotaBalance
 from collector.settled.quota import QuotaStore
 from domain.interests import Direction
@@ -137,6 +138,27 @@ def test_the_credits_of_a_wrong_day_do_not_count(service: Service) -> None:
         with service.database.transaction() as session:
             assert quota.load_balance(session, NOON).spent == spent + 4
             assert quota.load_live_spent(session, NOON) == (7 if spent else 0)
+
+
+@pytest.mark.parametrize("error", [FAR, timedelta(hours=2)])
+def test_a_wrong_clock_deletes_no_flights(service: Service, error: timedelta) -> None:
+    """A clock that was wrong at its last comparison, or has jumped since, makes no flight old."""
+    service.set(wish("LICC", direction=ARRIVALS), ANN)
+    poll(build_collector(service, make_source(service)))
+    service.cover(ARRIVALS, YESTERDAY - 50 * DAY, TODAY)
+    service.store(ARRIVALS, YESTERDAY, YESTERDAY - 49 * DAY)
+    retention = FlightRetention(service.database, service.clock, timedelta(days=40))
+    if error == FAR:
+        service.clock.set_wall_clock(NOON + FAR)
+    else:
+        source = make_source(service)
+        source.shown_clock_error = error
+        service.clock.advance(3 * HOUR)
+        poll(build_collector(service, source))
+    assert retention.delete_expired() == 0
+    service.clock.set_wall_clock(NOON + 8 * HOUR)
+    poll(build_collector(service, make_source(service)))
+    assert retention.delete_expired() == 1
 
 
 def test_the_error_says_what_to_do() -> None:

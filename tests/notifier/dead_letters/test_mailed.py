@@ -9,16 +9,17 @@ from uuid import uuid4
 import pytest
 import structlog
 
+from domain.notices import build_unheard_notice
 from local.kafka import Broker
 from notifier.__main__ import main
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
-from tests.notifier.alerts import CAUSE, new_alert
-from tests.notifier.dead_letter_records import dead_lettered_retry, publish_dead_letters
+from tests.notifier.alerts import CAUSE, NOTICE, new_alert
+from tests.notifier.dead_letter_records import dead_lettered_notice, dead_lettered_retry, publish_dead_letters
 from tests.notifier.process import UserEvent, build_contact, publish, read_dead_letters, running_notifier
 from tests.waiting import eventually
-from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED
+from towerwatch.topics import ALERTS_DEAD_LETTER, ALERTS_RAISED, NOTICES_RAISED
 
 
 @pytest.fixture
@@ -87,3 +88,33 @@ def test_a_requeued_alert_is_mailed_exactly_once(
         publish(kafka.bootstrap_servers, [UserEvent(ALERTS_RAISED, last.user_id, encode_alert(last, CAUSE))])
         eventually(lambda: len(smtp.mails) == 5)
     assert len({mail["Message-ID"] for mail in smtp.mails}) == 5
+
+
+def test_a_requeued_notice_is_mailed_exactly_once(
+    kafka: Broker, users: FakeUserService, smtp: FakeSmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A notice that the server refused is mailed after its requeue; a second requeue mails nothing."""
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
+    notice = build_unheard_notice(uuid4(), "KPWM", NOTICE.since)
+    users.add(build_contact(notice.user_id, email=f"{notice.user_id}@example.net"))
+    smtp.script_for[f"{notice.user_id}@example.net"]["CONTENT"] = ["554 5.7.1 not this notice"]
+    event = UserEvent(NOTICES_RAISED, notice.user_id, dead_lettered_notice(notice).value)
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port) as notifier:
+        publish(kafka.bootstrap_servers, [event])
+        eventually(lambda: read_dead_letters(kafka.bootstrap_servers, notice.user_id))
+        publish(kafka.bootstrap_servers, [event])
+        eventually(lambda: 'notices_dropped_total{node="local",reason="already_sent"' in notifier.page("/metrics"))
+        assert smtp.mails == []
+        assert main(["dead-letters", "requeue", "--all", "--topic", NOTICES_RAISED.name]) == 0
+        eventually(lambda: len(smtp.mails) == 1)
+        [letter] = [
+            each for each in read_dead_letters(kafka.bootstrap_servers, notice.user_id) if "reason" in each.headers
+        ]
+        assert letter.headers["source-topic"] == NOTICES_RAISED.name
+        assert main(["dead-letters", "requeue", "--all", "--topic", NOTICES_RAISED.name]) == 0
+        publish(kafka.bootstrap_servers, [event])
+        eventually(
+            lambda: 'reason="already_sent",service="notifier"} 2.0' in notifier.page("/metrics"),
+            "the repeat is dropped",
+        )
+    assert [mail["Message-ID"] for mail in smtp.mails] == [f"<{notice.notice_id}@example.org>"]
