@@ -84,7 +84,8 @@ class QuotaBalance:
         upfront = self.budget // UPFRONT_DIVISOR
         share = max(self.spent + price - upfront, 0) / (self.budget - upfront)
         # Rounded up to the second, plus one: rounding errors must not make the result a credit too early.
-        return max(midnight + timedelta(seconds=math.ceil(share * DAY.total_seconds()) + 1), now)
+        then = midnight + timedelta(seconds=math.ceil(share * DAY.total_seconds()) + 1)
+        return min(max(then, now), midnight + DAY)
 
 
 def compute_allowance(budget: int, now: datetime) -> int:

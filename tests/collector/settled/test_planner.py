@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from collector.intervals import (
     DAY,
@@ -101,6 +101,7 @@ def test_the_budget_lasts_the_day(budget: int, now: datetime) -> None:
 
 
 @given(BUDGETS, st.integers(0, 8_000), st.sampled_from([RECENT_PRICE, OLD_PRICE]), INSTANTS)
+@example(budget=400, spent=396, cost=RECENT_PRICE, now=day_of(NOON))  # the last credit, at midnight
 def test_a_deferred_call_is_affordable_at_the_computed_time(budget: int, spent: int, cost: int, now: datetime) -> None:
     """The computed time is also the earliest one, to within ten seconds."""
     account = QuotaBalance(budget, spent)
@@ -361,13 +362,13 @@ def test_with_enough_credits_no_call_is_deferred(
         model.now += HOUR
 
 
-@pytest.mark.parametrize(("corrections_after", "collected_after"), [(0 * DAY, 8 * HOUR), (2 * DAY, 18 * HOUR)])
+@pytest.mark.parametrize(("corrections_after", "collected_after"), [(0 * DAY, 9 * HOUR), (2 * DAY, 18 * HOUR)])
 def test_three_airports_are_collected_each_day_on_400_credits(
     corrections_after: timedelta, collected_after: timedelta
 ) -> None:
     """Anonymous access suffices for three airports, both directions: each day, its questions and its correction.
 
-    Without corrections all of a day is collected two hours after the proof of its record. Corrections use the credits
+    Without corrections all of a day is collected three hours after the proof of its record. Corrections use the credits
     of the night before; the day is collected some hours later then, and each day is corrected on the third day after.
     """
     interests = {(icao, direction): 1 for icao in ("KJFK", "LICC", "EGLL") for direction in Direction.BOTH.parts}
