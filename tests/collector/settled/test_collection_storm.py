@@ -45,7 +45,7 @@ AIRPORTS: Final = ("KJFK", "LICC")
 CREDENTIALS: Final = ("towerwatch", "a secret of the storm")
 POLL: Final = timedelta(hours=3)
 TIMING: Final = CollectionTiming(
-    RecordTiming(timedelta(hours=1), timedelta(hours=3)), POLL, corrections_after=timedelta(days=1)
+    RecordTiming(timedelta(hours=1), timedelta(hours=3)), POLL, corrections_after=timedelta(days=2)
 )
 SHORT_TIMEOUTS: Final = OpenSkyTimeouts(total_s=0.25)
 """Short timeouts: each answer that never comes costs this real time."""

@@ -261,7 +261,12 @@ class CollectorModel:
 
     def poll(self) -> list[ApiCall]:
         """Ask and collect all that the credits allow, and return the calls, but no corrections, that were deferred."""
-        self._ask_questions()
+        self._ask_questions(RECENT_PRICE)
+        deferred = self._collect()
+        return self._collect() if self._ask_questions(OLD_PRICE) else deferred
+
+    def _collect(self) -> list[ApiCall]:
+        """Make the due calls in order up to the first that the credits do not allow; return as `poll` does."""
         calls = list_due_calls(self.targets(), self.now)
         for number, call in enumerate(calls):
             if not self._spend(call):
@@ -279,16 +284,20 @@ class CollectorModel:
                 )
         return []
 
-    def _ask_questions(self) -> None:
-        """Ask the due questions about each day's record, as far as the credits allow."""
+    def _ask_questions(self, price: int) -> bool:
+        """Ask the due questions that have this price, the newest day's first; return True if any could be paid."""
         self.questions.setdefault(day_of(self.now) - DAY, 0)
-        for day, answered in self.questions.items():
-            for after in QUESTIONS[answered:]:
-                end = day + DAY
-                interval = Interval("EDDF", Direction.ARRIVALS, end - LAST_HOURS, end)
+        before = sum(self.questions.values())
+        for day in sorted(self.questions, reverse=True):
+            end = day + DAY
+            interval = Interval("EDDF", Direction.ARRIVALS, end - LAST_HOURS, end)
+            if compute_price(interval.begin, self.now) != price:
+                continue
+            for after in QUESTIONS[self.questions[day] :]:
                 if self.now < end + after or not self._spend(ApiCall(interval, False, None)):
-                    return
+                    break
                 self.questions[day] += 1
+        return sum(self.questions.values()) > before
 
     def _spend(self, call: ApiCall) -> bool:
         """Spend a call's price if the quota allows the call; return False, and spend nothing, otherwise."""
