@@ -162,7 +162,8 @@ class FlightCollector:
     def _store_answer(self, term: Term, call: ApiCall, answer: Answer) -> bool:
         """Store new and changed flights, advance the cursor and add the events to the outbox, in one transaction.
 
-        Return False if the answer does not move the cursor: the airport is unheard so far, or its empty day is doubted.
+        Return False if the answer does not move the cursor, because its empty day is doubted. At an airport that is
+        unheard so far, only that it was asked for is stored.
         Only new flights are published; if there are none, a call that is no correction still publishes that its
         interval is covered. A correction whose answer lacks stored flights does not advance the cursor but marks the
         interval, for one more correction. The same transaction stores the credits that the source reported. Counts the
@@ -179,7 +180,7 @@ class FlightCollector:
             else:
                 cursor = lock_cursor_for_collection(session, call, [each.flight for each in told])
             if cursor is None:
-                return False
+                return True
             if not told and not call.correction and doubt_empty_day(session, cursor, interval, now):
                 log.warning("collection.empty_day_doubted", airport=interval.airport, day=f"{interval.begin:%F}")
                 return False

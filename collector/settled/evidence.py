@@ -187,25 +187,38 @@ def list_evidence_calls(
     now: datetime,
     timing: RecordTiming,
 ) -> list[EvidenceCall]:
-    """Return the questions that are due, the newest day first; at most one for each day and direction.
+    """Return the questions that are due: of recent, cheap days the newest first, then of old days the oldest first.
 
-    `pending`: by direction, the days (UTC midnights) that some airport waits for; unfinished days are left out.
-    Departures of a day are asked for once its arrivals are there, so that no earlier flights count. The airport is the
-    record's evidence airport; while there is none, the direction's first candidate, and in between the others in turn.
+    At most one for each day and direction. `pending`: by direction, the days (UTC midnights) that some airport waits
+    for; unfinished days are left out. Departures of a day are asked for once its arrivals are there, so that no earlier
+    flights count. The airport is the record's evidence airport; while there is none, the direction's first candidate
+    (for departures the airport that proves the day's arrivals), and in between the others in turn.
     """
     days = {day for each in pending.values() for day in each if day + DAY <= now}
     departure_days = set(pending.get(Direction.DEPARTURES, ()))
     calls = []
-    for day in sorted(days, reverse=True):
+    for day in sorted(days, key=lambda day: _rank_day(day, now)):
         arrivals = records.get(day, Direction.ARRIVALS)
         needed = [arrivals]
         if day in departure_days and arrivals.there_since is not None:
             needed.append(records.get(day, Direction.DEPARTURES))
         for record in needed:
-            airport = record.airport or _choose_airport(candidates[record.direction], record.attempts)
+            airports = candidates[record.direction]
+            if record is not arrivals and arrivals.airport is not None:
+                airports = list(dict.fromkeys([arrivals.airport, *airports]))
+            airport = record.airport or _choose_airport(airports, record.attempts)
             if airport is not None and record.whole_since is None and record.compute_question_time(timing) <= now:
                 calls.append(EvidenceCall(record, airport))
     return calls
+
+
+def _rank_day(day: datetime, now: datetime) -> tuple[bool, datetime | timedelta]:
+    """Return the sort key of a day's questions: recent days come first, the newest of them first, then the oldest.
+
+    A collection goes on with its oldest day, so old days are proven in that order.
+    """
+    is_old = day + DAY - LAST_HOURS < now - DAY
+    return is_old, day if is_old else now - day
 
 
 def _choose_airport(candidates: Sequence[str], attempts: int) -> str | None:
@@ -217,7 +230,7 @@ def _choose_airport(candidates: Sequence[str], attempts: int) -> str | None:
 
 def choose_candidates(last: str | None, watched: Sequence[str], beacons: Sequence[str]) -> list[str]:
     """Return the airports to ask about a record, each once: the last one with evidence, two watched ones, beacons."""
-    return list(dict.fromkeys([*([last] if last else []), *watched[:2], *beacons]))
+    return list(dict.fromkeys([*([last] if last else []), *watched[:1], *beacons, *watched[1:2]]))
 
 
 def list_days(begin: datetime, end: datetime) -> list[datetime]:

@@ -74,7 +74,8 @@ def _explain_record(record: NightlyRecord, timing: RecordTiming, now: datetime) 
             f"{record.airport}); it counts as whole if the same is given at {again}"
         )
     if record.asked_at is None:
-        return f"{waiting}; first asked at {_format_time(record.compute_question_time(timing), now)}"
+        first_question = record.compute_question_time(timing)
+        return f"{waiting}; " + ("not asked yet" if first_question <= now else f"first asked at {first_question:%H:%M}")
     return f"{waiting}; last asked {_format_time(record.asked_at, now)}"
 
 
