@@ -163,7 +163,8 @@ class FlightCollector:
     def _store_answer(self, term: Term, call: ApiCall, answer: Answer) -> bool:
         """Store new and changed flights, advance the cursor and add the events to the outbox, in one transaction.
 
-        Return False if nothing is covered, because the airport is still unheard or its empty day is doubted; else True.
+        Return False if nothing is stored but a doubt about the empty day; else True. At an airport that is still
+        unheard, only that it was asked for is stored.
         Only new flights are published; if there are none, a call that is no correction still publishes that its
         interval is covered. A correction whose answer lacks stored flights does not advance the cursor but marks the
         interval, for one more correction. The same transaction stores the credits that the source reported. Counts the
@@ -180,7 +181,7 @@ class FlightCollector:
             else:
                 cursor = lock_cursor_for_collection(session, call, [each.flight for each in reported])
             if cursor is None:
-                return False
+                return True
             if not reported and not call.correction and doubt_empty_day(session, cursor, interval, now):
                 log.warning("collection.empty_day_doubted", airport=interval.airport, day=f"{interval.begin:%F}")
                 return False

@@ -98,6 +98,9 @@ def _choose_best_versions(direction: Direction, flights: Iterable[Flight]) -> It
     for flight in flights:
         versions[flight.icao24, flight.first_seen].append(flight)
     for rows in versions.values():
+        if len(rows) == 1:
+            yield rows[0]
+            continue
         ranked = sorted(rows, key=lambda flight: _build_rank_key(direction, flight), reverse=True)
         yield _fill_in_texts(ranked[0], ranked)
 
@@ -110,7 +113,7 @@ def _group_rows(direction: Direction, rows: Sequence[_Row]) -> list[tuple[_Row, 
     whose first-ending row has the nearest event time.
     """
     first_to_end: list[_Row] = []
-    for row in sorted(rows, key=lambda row: (row.span.end, _build_rank_key(direction, row.flight))):
+    for row in sorted(rows, key=lambda row: (row.span.end, row.flight.first_seen)):
         if not first_to_end or row.span.begin >= first_to_end[-1].span.end:
             first_to_end.append(row)
     groups: list[list[_Row]] = [[] for _ in first_to_end]
@@ -164,6 +167,8 @@ def _build_rank_key(direction: Direction, flight: Flight) -> tuple[object, ...]:
 
 def _fill_in_texts(flight: Flight, ranked: Sequence[Flight]) -> Flight:
     """Return the flight with each text that it lacks taken from the first of the ranked rows that has it."""
+    if len(ranked) == 1:
+        return flight
     texts = ("callsign", "departure_airport", "arrival_airport")
     missing = [name for name in texts if not getattr(flight, name)]
     found = {name: next(filter(None, (getattr(row, name) for row in ranked)), "") for name in missing}

@@ -194,26 +194,40 @@ def list_evidence_calls(
     now: datetime,
     timing: RecordTiming,
 ) -> list[EvidenceCall]:
-    """Return the evidence calls that are due, the newest day first; at most one for each day and direction.
+    """Return the evidence calls that are due: first about recent days (cheap), then about old days.
 
-    `pending`: by direction, the days (UTC midnights) that some airport waits for; days that have not ended are ignored.
-    `candidates`: by direction, the airports for a record that is not there. A record that is there is asked for at its
-    evidence airport again. Calls about departures are due only once the day's arrivals are there: departures that the
-    source gives before its batch must not count.
+    The newest recent day and the oldest old day come first. At most one call for each day and direction. `pending`: by
+    direction, the days (UTC midnights) that some airport waits for; days that have not ended are ignored. `candidates`:
+    by direction, the airports for a record that is not there; for departures, the airport that proves the day's
+    arrivals comes before them. A record that is there is asked for at its evidence airport again. Calls about
+    departures are due only once the day's arrivals are there: departures that the source gives before its batch must
+    not count.
     """
     days = {day for each in pending.values() for day in each if day + DAY <= now}
     departure_days = set(pending.get(Direction.DEPARTURES, ()))
     calls = []
-    for day in sorted(days, reverse=True):
+    for day in sorted(days, key=lambda day: _build_day_sort_key(day, now)):
         arrivals = records.get(day, Direction.ARRIVALS)
         needed = [arrivals]
         if day in departure_days and arrivals.there_since is not None:
             needed.append(records.get(day, Direction.DEPARTURES))
         for record in needed:
-            airport = record.airport or _choose_airport(candidates[record.direction], record.attempts)
+            airports = candidates[record.direction]
+            if record is not arrivals and arrivals.airport is not None:
+                airports = list(dict.fromkeys([arrivals.airport, *airports]))
+            airport = record.airport or _choose_airport(airports, record.attempts)
             if airport is not None and record.whole_since is None and record.compute_next_call_time(timing) <= now:
                 calls.append(EvidenceCall(record, airport))
     return calls
+
+
+def _build_day_sort_key(day: datetime, now: datetime) -> tuple[bool, datetime | timedelta]:
+    """Return the sort key of the calls about a day: recent days, the newest first, then old days, the oldest first.
+
+    Old days are proven in the order in which they will be collected.
+    """
+    is_old = day + DAY - LAST_HOURS < now - DAY
+    return is_old, day if is_old else now - day
 
 
 def _choose_airport(candidates: Sequence[str], attempts: int) -> str | None:
@@ -227,11 +241,12 @@ def _choose_airport(candidates: Sequence[str], attempts: int) -> str | None:
 
 
 def choose_candidates(last: str | None, watched: Sequence[str], beacons: Sequence[str]) -> list[str]:
-    """Return the candidates for an evidence call, each once: `last`, the first two of `watched`, all beacons.
+    """Return the candidates for an evidence call in their order, each airport once.
 
-    `last`: the last airport that proved a record; `watched`: airports with interests, the one with most first.
+    `last` (the last airport that proved a record), the first of `watched` (airports with interests, the one with most
+    first), all `beacons`, and the second of `watched`.
     """
-    return list(dict.fromkeys([*([last] if last else []), *watched[:2], *beacons]))
+    return list(dict.fromkeys([*([last] if last else []), *watched[:1], *beacons, *watched[1:2]]))
 
 
 def list_days(begin: datetime, end: datetime) -> list[datetime]:

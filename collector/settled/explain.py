@@ -75,7 +75,8 @@ def _explain_record(record: NightlyRecord, timing: RecordTiming, now: datetime) 
             f"{record.airport}); it counts as whole if the same is given at {again}"
         )
     if record.asked_at is None:
-        return f"{waiting}; first asked at {_format_time(record.compute_next_call_time(timing), now)}"
+        first_call = record.compute_next_call_time(timing)
+        return f"{waiting}; " + ("not asked yet" if first_call <= now else f"first asked at {first_call:%H:%M}")
     return f"{waiting}; last asked {_format_time(record.asked_at, now)}"
 
 

@@ -36,6 +36,9 @@ SMALLEST_BUDGET: Final = UPFRONT_DIVISOR * OLD_PRICE
 _LONGEST_PAUSE: Final = DAY + timedelta(minutes=10)
 """The longest pause that the source requires, and some minutes by which clocks differ."""
 
+_CORRECTIONS_WAIT_UNTIL: Final = timedelta(hours=12)
+"""Time of day (UTC) until which corrections wait for last night's record to be collected."""
+
 _EVIDENCE_RESERVE: Final = 8 * RECENT_PRICE
 """Credits kept for the evidence calls about last night's record, until it is proven to be whole."""
 
@@ -84,7 +87,8 @@ class QuotaBalance:
         upfront = self.budget // UPFRONT_DIVISOR
         share = max(self.spent + price - upfront, 0) / (self.budget - upfront)
         # Rounded up to the second, plus one: rounding errors must not make the result a credit too early.
-        return max(midnight + timedelta(seconds=math.ceil(share * DAY.total_seconds()) + 1), now)
+        then = midnight + timedelta(seconds=math.ceil(share * DAY.total_seconds()) + 1)
+        return min(max(then, now), midnight + DAY)
 
 
 def compute_allowance(budget: int, now: datetime) -> int:
@@ -193,13 +197,16 @@ def list_due_calls(targets: Iterable[CollectionTarget], now: datetime) -> list[A
     """Return all API calls that are due, in rounds of one call per target, the most urgent target first in each round.
 
     A target's calls go from its oldest uncollected day to its newest. Corrections come last, at most one per target;
-    they must leave the credits that last night's record needs.
+    they must leave the credits that last night's record needs, and wait for it until noon (UTC): in the morning the
+    allowance of the day's credits is small.
     """
     by_urgency = sorted(targets, key=lambda target: (target.airport, target.direction))
     by_urgency.sort(key=lambda target: target.compute_urgency(now), reverse=True)
     rounds = zip_longest(*(_list_uncollected_days(target) for target in by_urgency))
     calls = [call for calls_of_round in rounds for call in calls_of_round if call is not None]
     reserve = compute_reserve(by_urgency, now)
+    if reserve and now - day_of(now) < _CORRECTIONS_WAIT_UNTIL:
+        return calls
     for target in by_urgency:
         if target.correction is not None:
             interval = Interval(target.airport, target.direction, *target.correction)

@@ -98,7 +98,7 @@ class RecordWatch:
         return bool(answered)
 
     def _load_due_calls(self) -> list[EvidenceCall]:
-        """Return the evidence calls that are due now, the newest day first. Raises DatabaseUnavailableError."""
+        """Return the evidence calls that are due now, in the order to make them in. Raises DatabaseUnavailableError."""
         now = self._clock.now()
         with self._database.reading() as session:
             return list_due_evidence(load_schedule(session, self._timing, now), self._beacons, now, self._timing)

@@ -158,9 +158,16 @@ def test_no_alert_is_false_with_a_whole_record(tmp_path: Path, timetable: Timeta
 
 
 @pytest.mark.faults
-def test_no_alert_is_false_with_live_departures(tmp_path: Path, timetable: Timetable) -> None:
-    """Departures of today prove nothing about the night's record, which replaces them in two parts."""
-    draw = draw_demo(timetable, f"{SEED} live")
+@pytest.mark.parametrize("live_credits", ["0", "1000000"])
+def test_no_alert_is_false_with_live_departures(
+    tmp_path: Path, timetable: Timetable, monkeypatch: pytest.MonkeyPatch, live_credits: str
+) -> None:
+    """Departures of today prove nothing about the night's record, which replaces them, whether they are polled or not.
+
+    The record comes in two parts; while only the first is there, half of the departures are unknown again.
+    """
+    monkeypatch.setenv("LIVE_DEPARTURES_CREDITS", live_credits)
+    draw = draw_demo(timetable, f"{SEED} live {live_credits}")
     run_and_watch(tmp_path, timetable, draw, "--departures-live", "--record-parts", "2")
 
 

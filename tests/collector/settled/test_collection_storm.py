@@ -39,12 +39,13 @@ from towerwatch.topics import FLIGHTS_OBSERVED, partition_of
 
 BEGIN: Final = datetime(2013, 2, 10, tzinfo=UTC)
 DAYS: Final = 3
-"""Number of days with flights; the rest of the week is for late ones."""
+"""Number of days with flights; the rest of the time is for late ones."""
+POLLED_DAYS: Final = 11
 AIRPORTS: Final = ("KJFK", "LICC")
 CREDENTIALS: Final = ("towerwatch", "a secret of the storm")
 POLL: Final = timedelta(hours=3)
 TIMING: Final = CollectionTiming(
-    RecordTiming(timedelta(hours=1), timedelta(hours=3)), POLL, corrections_after=timedelta(days=1)
+    RecordTiming(timedelta(hours=1), timedelta(hours=3)), POLL, corrections_after=timedelta(days=2)
 )
 SHORT_TIMEOUTS: Final = OpenSkyTimeouts(total_s=0.25)
 """Short timeouts: each answer that never comes costs this real time."""
@@ -89,6 +90,16 @@ def traffic() -> list[timetable.TimetableFlight]:
     return made
 
 
+def beacon_traffic() -> list[timetable.TimetableFlight]:
+    """Return flights between two beacons on each day until the end: they prove the records of days without traffic."""
+    begin = int(BEGIN.timestamp())
+    return [
+        timetable.TimetableFlight(at, at + 3_000, f"{0xBEA000 + number:06x}", f"BC{number}", *beacons)
+        for number, at in enumerate(range(begin, begin + POLLED_DAYS * 86_400, 3_600))
+        for beacons in [("EDDF", "KATL") if number % 2 else ("KATL", "EDDF")]
+    ]
+
+
 @pytest.fixture(autouse=True)
 def no_retry_pauses() -> Iterator[None]:
     """Make the client retry without a pause."""
@@ -114,12 +125,12 @@ def collect_week(kafka: Broker, folder: Path, storm: FaultInjector | None) -> We
         client = OpenSkyClient(f"{url}/api", f"{url}{TOKEN_PATH}", CREDENTIALS, clock, metrics, timeouts)
         collector = FlightCollector(database, client, clock, TIMING, QuotaStore(1_000_000), metrics)
         term = await collector.begin_term()
-        while clock.now() < BEGIN + 10 * DAY:
+        while clock.now() < BEGIN + POLLED_DAYS * DAY:
             await collector.collect(term)
             clock.advance(POLL)
         await client.close()
 
-    with replay(traffic(), clock, Credentials(*CREDENTIALS), storm) as url:
+    with replay([*traffic(), *beacon_traffic()], clock, Credentials(*CREDENTIALS), storm) as url:
         asyncio.run(collect_from(url))
     with database.reading() as session:
         rows = session.scalars(select(FlightRow)).all()

@@ -146,6 +146,19 @@ def test_silent_candidates_take_turns() -> None:
     assert [list_due({}, beacons=only)[0].airport for only in ("LICC",)] == ["LICC"]
 
 
+def test_departures_are_first_asked_at_the_airport_that_proves_the_arrivals() -> None:
+    """It is one at which the night's record can be seen."""
+    there = answered((10, "RJTT", EVENING))
+    (call,) = list_due({ARRIVALS: [D12], DEPARTURES: [D12]}, there)
+    assert (call.record.direction, call.airport) == (DEPARTURES, "RJTT")
+
+
+def test_recent_days_are_asked_for_before_old_ones_and_old_ones_from_the_oldest_on() -> None:
+    """Recent days are cheap, and a collection goes on with its oldest day."""
+    days = [D12 - number * DAY for number in range(4)]
+    assert [call.record.day for call in list_due({ARRIVALS: days})] == [D12, *reversed(days[1:])]
+
+
 def test_candidates_are_named_once_and_the_last_airport_with_evidence_comes_first() -> None:
     """Two watched airports are enough."""
     assert choose_candidates("KATL", ["LICC", "KATL", "KJFK"], ["EDDF", "KATL"]) == ["KATL", "LICC", "EDDF"]

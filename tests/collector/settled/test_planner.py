@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from collector.intervals import (
     DAY,
@@ -101,6 +101,7 @@ def test_the_budget_lasts_the_day(budget: int, now: datetime) -> None:
 
 
 @given(BUDGETS, st.integers(0, 8_000), st.sampled_from([RECENT_PRICE, OLD_PRICE]), INSTANTS)
+@example(budget=400, spent=396, cost=RECENT_PRICE, now=day_of(NOON))  # the last credit, at midnight
 def test_a_deferred_call_is_affordable_at_the_computed_time(budget: int, spent: int, cost: int, now: datetime) -> None:
     """The computed time is also the earliest one, to within ten seconds."""
     account = QuotaBalance(budget, spent)
@@ -260,7 +261,12 @@ class CollectorModel:
 
     def poll(self) -> list[ApiCall]:
         """Ask and collect all that the credits allow, and return the calls, but no corrections, that were deferred."""
-        self._ask_questions()
+        self._ask_questions(RECENT_PRICE)
+        deferred = self._collect()
+        return self._collect() if self._ask_questions(OLD_PRICE) else deferred
+
+    def _collect(self) -> list[ApiCall]:
+        """Make the due calls in order up to the first that the credits do not allow; return as `poll` does."""
         calls = list_due_calls(self.targets(), self.now)
         for number, call in enumerate(calls):
             if not self._spend(call):
@@ -278,16 +284,20 @@ class CollectorModel:
                 )
         return []
 
-    def _ask_questions(self) -> None:
-        """Ask the due questions about each day's record, as far as the credits allow."""
+    def _ask_questions(self, price: int) -> bool:
+        """Ask the due questions that have this price, the newest day's first; return True if any could be paid."""
         self.questions.setdefault(day_of(self.now) - DAY, 0)
-        for day, answered in self.questions.items():
-            for after in QUESTIONS[answered:]:
-                end = day + DAY
-                interval = Interval("EDDF", Direction.ARRIVALS, end - LAST_HOURS, end)
+        before = sum(self.questions.values())
+        for day in sorted(self.questions, reverse=True):
+            end = day + DAY
+            interval = Interval("EDDF", Direction.ARRIVALS, end - LAST_HOURS, end)
+            if compute_price(interval.begin, self.now) != price:
+                continue
+            for after in QUESTIONS[self.questions[day] :]:
                 if self.now < end + after or not self._spend(ApiCall(interval, False, None)):
-                    return
+                    break
                 self.questions[day] += 1
+        return sum(self.questions.values()) > before
 
     def _spend(self, call: ApiCall) -> bool:
         """Spend a call's price if the quota allows the call; return False, and spend nothing, otherwise."""
@@ -361,13 +371,13 @@ def test_with_enough_credits_no_call_is_deferred(
         model.now += HOUR
 
 
-@pytest.mark.parametrize(("corrections_after", "collected_after"), [(0 * DAY, 8 * HOUR), (2 * DAY, 18 * HOUR)])
+@pytest.mark.parametrize(("corrections_after", "collected_after"), [(0 * DAY, 9 * HOUR), (2 * DAY, 18 * HOUR)])
 def test_three_airports_are_collected_each_day_on_400_credits(
     corrections_after: timedelta, collected_after: timedelta
 ) -> None:
     """Anonymous access suffices for three airports, both directions: each day, its questions and its correction.
 
-    Without corrections all of a day is collected two hours after the proof of its record. Corrections use the credits
+    Without corrections all of a day is collected three hours after the proof of its record. Corrections use the credits
     of the night before; the day is collected some hours later then, and each day is corrected on the third day after.
     """
     interests = {(icao, direction): 1 for icao in ("KJFK", "LICC", "EGLL") for direction in Direction.BOTH.parts}
