@@ -27,15 +27,22 @@ POLLS_UNTIL_COVERED: Final = 8
 """After COVERED_AFTER and this many polls a day is covered at the latest, also if several empty answers in a row must
 be asked for a second time, six hours later each."""
 
+_PROVEN_WITHIN: Final = timedelta(hours=4)
+"""The collector's settle time, and an hour until it asks."""
+_SET_WITHIN_S: Final = 2.0
+"""Real seconds that setting the interests takes at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class StoryPlan:
     """The plan of one demo run. Days are UTC midnights."""
 
     schedule: RecordSchedule
-    """The record of the replay: nothing is known of the days before `first_day`, and of `end` and the days after it."""
+    """The record of the replay, which has no day before the one before `begin`, and neither `end` nor a later day."""
+    begin: datetime
+    """The scenario's first day."""
     first_day: datetime
-    """The first day that the collector asks for: the day before the scenario, or its first day if that is all."""
+    """The first day that the collector asks for: the day before the scenario, or the scenario's first day."""
     end: datetime
     """The day after the scenario's last one."""
     covered_until: datetime
@@ -51,6 +58,21 @@ class StoryPlan:
     def is_recorded(self, day: datetime) -> bool:
         """Return True if the source records the day some time, False if never."""
         return self.schedule.find_completion_time(day.date()) is not None
+
+    def is_too_late(self, now: datetime) -> bool:
+        """Return True if interests that are set at `now` may come too late for the day before the scenario, else False.
+
+        The collector begins with it only if it is proven and collected while it is yesterday: by then a question is
+        asked twice, with the settle time between. The interests themselves take a moment to be set.
+        """
+        latest = (
+            self.begin + DAY - _PROVEN_WITHIN - 3 * self.poll_interval - timedelta(seconds=_SET_WITHIN_S * self.rate)
+        )
+        return self.first_day < self.begin and now > latest
+
+    def without_day_before(self) -> "StoryPlan":
+        """Return the plan for interests that are set after the first day: the collector begins with that day."""
+        return replace(self, first_day=self.begin)
 
     @property
     def must_reach_stop(self) -> bool:
@@ -79,6 +101,7 @@ def plan_story(begin: datetime, end: datetime, schedule: RecordSchedule) -> Stor
     poll_interval = max(timedelta(seconds=round(rate * POLL_S)), SHORTEST_POLL_INTERVAL)
     return StoryPlan(
         schedule=schedule,
+        begin=begin,
         first_day=first_day,
         end=end,
         covered_until=covered_until,
