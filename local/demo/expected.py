@@ -1,7 +1,7 @@
 """The alerts that must be mailed, computed from the timetable alone: the rule without Kafka, services or time."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -23,6 +23,28 @@ class ExpectedCoverage:
     begin: datetime
     missing_days: frozenset[datetime] = frozenset()
     """UTC midnights; each of these days is a gap."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedStory:
+    """What a demo run must tell, if the collector begins with the plan's first day."""
+
+    plan: DemoPlan
+    alerts: tuple[AlertHeaderFields, ...]
+    unheard: frozenset[str]
+    """The airports of which no flight is ever recorded: no alert is said about them."""
+
+
+def compute_expected_story(timetable: Timetable, interests: Sequence[Interest], plan: DemoPlan) -> ExpectedStory:
+    """Compute the alerts of all interests, each for the windows from its `effective_from` to the plan's end."""
+    coverage = compute_expected_coverage(timetable, interests, plan)
+    alerts = [
+        alert
+        for interest in interests
+        if (covered := coverage[interest.airport]) is not None
+        for alert in compute_expected_alerts(timetable, interest, plan.end, covered)
+    ]
+    return ExpectedStory(plan, tuple(alerts), frozenset(each for each, covered in coverage.items() if covered is None))
 
 
 def compute_expected_coverage(

@@ -28,16 +28,22 @@ POLLS_UNTIL_COVERED: Final = 8
 """The longest time is COVERED_AFTER and this many poll intervals: several empty answers in a row may each have to be
 asked for again, six hours later."""
 
+_PROVEN_WITHIN: Final = timedelta(hours=4)
+"""The collector's settle time, and an hour until it asks."""
+_SET_WITHIN_S: Final = 2.0
+"""Real seconds that setting the interests takes at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class DemoPlan:
     """The plan of one demo run. Days are UTC midnights."""
 
     schedule: RecordSchedule
-    """When the replay's records appear, limited to the days of the scenario and the day before."""
+    """The record of the replay, which has no day before the one before `begin`, and neither `end` nor a later day."""
+    begin: datetime
+    """The scenario's first day."""
     first_day: datetime
-    """The first day that the collector asks for: the day before the scenario, or, if that day's record does not appear
-    during the scenario's first day, the first day itself."""
+    """The first day that the collector asks for: the day before the scenario, or the scenario's first day."""
     end: datetime
     """The midnight that the scenario's last day ends with."""
     covered_until: datetime
@@ -53,6 +59,21 @@ class DemoPlan:
     def is_recorded(self, day: datetime) -> bool:
         """Return True if the source's record of the day appears at some time, False if never."""
         return self.schedule.find_completion_time(day.date()) is not None
+
+    def is_too_late(self, now: datetime) -> bool:
+        """Return True if interests that are set at `now` may come too late for the day before the scenario, else False.
+
+        The collector begins with it only if it is proven and collected while it is yesterday: by then a question is
+        asked twice, with the settle time between. The interests themselves take a moment to be set.
+        """
+        latest = (
+            self.begin + DAY - _PROVEN_WITHIN - 3 * self.poll_interval - timedelta(seconds=_SET_WITHIN_S * self.rate)
+        )
+        return self.first_day < self.begin and now > latest
+
+    def without_day_before(self) -> "DemoPlan":
+        """Return the plan for interests that are set after the first day: the collector begins with that day."""
+        return replace(self, first_day=self.begin)
 
     @property
     def must_reach_stop(self) -> bool:
@@ -84,6 +105,7 @@ def plan_demo(begin: datetime, end: datetime, schedule: RecordSchedule) -> DemoP
     poll_interval = max(timedelta(seconds=round(rate * POLL_S)), SHORTEST_POLL_INTERVAL)
     return DemoPlan(
         schedule=schedule,
+        begin=begin,
         first_day=first_day,
         end=end,
         covered_until=covered_until,

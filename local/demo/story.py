@@ -50,14 +50,12 @@ class ScenarioResult:
 class Scenario:
     """The scenario of one demo run, on a stack that is ready: a person registers, sets interests and gets mails.
 
-    `run` does all of it, once, and prints each step. The mails are read from the mailbox's Maildir.
+    `register` and then `run` do all of it, once, and print each step. The mails are read from the mailbox's Maildir.
     """
 
     def __init__(
         self,
         options: Options,
-        plan: DemoPlan,
-        unheard: frozenset[str],
         clock: Clock,
         require_alive: Callable[[], None],
         maildir: Path,
@@ -66,12 +64,9 @@ class Scenario:
     ) -> None:
         """`require_alive` raises LocalError if the scenario cannot go on; it is called before every step and poll.
 
-        `unheard`: the airports of which no flight is ever recorded, so that they have no alerts; `kafka`: bootstrap
-        servers.
+        `kafka`: bootstrap servers.
         """
         self._options = options
-        self._plan = plan
-        self._unheard = unheard
         self._clock = clock
         self._require_alive = require_alive
         self._maildir = maildir
@@ -81,11 +76,10 @@ class Scenario:
         self._received: list[ReceivedMail] = []
         self._shown_states: set[AlertState] = set()
 
-    def run(self) -> ScenarioResult:
-        """Register, confirm, set the interests, wait until all days are covered and all raised alerts are mailed.
+    def register(self) -> str:
+        """Register the person, confirm the address, and return the person's token; print every step and mail.
 
-        Prints every step and mail. Returns the mailed alerts also if some are still missing after the timeout. Raises
-        LocalError if a request is rejected, the confirmation mail does not come, or nothing more is covered.
+        Raises LocalError if a request is rejected, or if the confirmation mail does not come.
         """
         ports = self._options.ports
         self._screen.print_heading("Somebody registers")
@@ -95,14 +89,24 @@ class Scenario:
             f"  POST /users → {registered['user']['name']}, {EMAIL}; a mail asks to confirm the address"
         )
         self._confirm_address()
+        return token
+
+    def run(self, token: str, plan: DemoPlan, unheard: Collection[str]) -> ScenarioResult:
+        """Set the interests, wait until all days are covered and all raised alerts are mailed.
+
+        `token`: that of the registered person; `unheard`: the airports of which no flight is ever recorded, so that
+        nothing is said about them. Prints every step and mail. Returns the mailed alerts also if some are still missing
+        after the timeout. Raises LocalError if a request is rejected, or if nothing more is covered.
+        """
+        ports = self._options.ports
         self._screen.print_heading("and says what to watch")
         for interest in self._options.interests:
             self._post(_build_url(ports.collector_http, "/interests"), build_interest_body(interest), token)
             self._screen.print_line(f"  POST /interests → {_describe_interest(interest)}")
-        for line in describe_record(self._plan, self._unheard):
+        for line in describe_record(plan, unheard):
             self._screen.print_line(f"  {line}")
         self._screen.print_heading(f"The clock runs from {self._options.begin:%-d %B} to {self._options.end:%-d %B %Y}")
-        self._wait_until_covered()
+        self._wait_until_covered(plan, unheard)
         published = read_topic_contents(self._kafka, self._options.begin, self._options.end)
         self._wait_for_mails(published)
         self._screen.end_progress()
@@ -171,7 +175,7 @@ class Scenario:
             self._screen.print_mail(str(mail.message["Subject"]), get_plain_text(mail) if first_of_kind else None)
         return new
 
-    def _wait_until_covered(self) -> None:
+    def _wait_until_covered(self, plan: DemoPlan, unheard: Collection[str]) -> None:
         """Wait until the stream has all interests and has folded all flights of the scenario's days.
 
         If the last days have no record, or an airport is unheard, waits until the clock stops, so that a wrong alert
@@ -181,10 +185,10 @@ class Scenario:
         keys = {
             (interest.airport, part)
             for interest in self._options.interests
-            if interest.airport not in self._unheard
+            if interest.airport not in unheard
             for part in interest.direction.parts
         }
-        must_reach_stop = bool(self._unheard) or self._plan.must_reach_stop
+        must_reach_stop = bool(unheard) or plan.must_reach_stop
         # The deadline is on progress, not on the whole: a stack that covers nothing more is stuck.
         stuck_after = 60.0
         last_progress, progressed_at = None, time.monotonic()
@@ -192,9 +196,9 @@ class Scenario:
             self._receive_new_mails()
             airports = self._fetch_airports()
             marks = {key: _find_watermark(airports, *key) for key in keys}
-            is_covered = all(mark is not None and mark >= self._plan.covered_until for mark in marks.values())
+            is_covered = all(mark is not None and mark >= plan.covered_until for mark in marks.values())
             now = self._clock.now()
-            has_stopped = now >= self._plan.stop
+            has_stopped = now >= plan.stop
             if is_covered and self._has_all_interests(airports) and (has_stopped or not must_reach_stop):
                 return
             alerts = sum(len(_parse_alerts(mail)) for mail in self._received)

@@ -54,6 +54,16 @@ def test_the_year_begins_without_a_day_before() -> None:
     assert plan_demo(begin, begin + DAY, NIGHTLY).first_day == begin
 
 
+def test_interests_may_be_set_too_late_for_the_day_before() -> None:
+    """In the first morning there is time to prove that day, in the afternoon there is not; then it is left out."""
+    made = plan()
+    assert not made.is_too_late(BEGIN + timedelta(hours=10))
+    assert made.is_too_late(BEGIN + timedelta(hours=16))
+    late = made.without_day_before()
+    assert late.first_day == BEGIN
+    assert not late.is_too_late(BEGIN + timedelta(hours=16))
+
+
 days = st.integers(0, 364).map(lambda number: datetime(2013, 1, 1, tzinfo=UTC) + number * DAY)
 some_days = st.frozensets(st.dates(date(2013, 1, 1), date(2013, 12, 31)), max_size=3)
 
