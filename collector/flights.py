@@ -274,7 +274,7 @@ class FlightQueries:
                 _load_history(session, request.airport, part, covered, effective_from)
                 for part, covered in coverage.items()
             ]
-            unheard_since = find_unheard_since(session, request.airport)
+            unheard_since = find_unheard_since(session, request.airport, now)
         return InterestPreview(preview(interest, histories), coverage, unheard_since)
 
 

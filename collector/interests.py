@@ -127,7 +127,7 @@ class InterestStore:
             _write_row_and_add_event(session, row, request, now)
             # Its airport may never have been collected, and the first mail shall come at once.
             OUTBOX.add(session, [encode_collection_request(request.airport)])
-            notify_unheard(session, request.airport)
+            notify_unheard(session, request.airport, now)
             return row.value(), True
 
     def change(self, user_id: UUID, interest_id: UUID, version: int | None, update: InterestUpdate) -> Interest:
@@ -162,7 +162,7 @@ class InterestStore:
         Raises DatabaseUnavailableError.
         """
         with self._database.reading() as session:
-            since = find_unheard_since(session, airport)
+            since = find_unheard_since(session, airport, self._clock.now())
         return None if since is None else explain_unheard(airport, since)
 
     def list_of_user(self, user_id: UUID) -> list[Interest]:

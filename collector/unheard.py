@@ -3,7 +3,8 @@
 Each function runs in the caller's transaction.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import delete, select
@@ -14,30 +15,35 @@ from collector.model import OUTBOX, CoverageRow, InterestRow, UnheardNoticeRow, 
 from domain.interests import Direction
 from domain.notices import describe_unheard
 
+_ASKED_RECENTLY: Final = timedelta(days=9)
+"""Age of the last day that was asked for up to which an airport counts as unheard; later nobody knows any more.
 
-def find_unheard_since(session: Session, airport: str) -> datetime | None:
+More than a week, after which a day without a record is given up.
+"""
+
+
+def find_unheard_since(session: Session, airport: str, now: datetime) -> datetime | None:
     """Return the begin of the first day that was asked for at an unheard airport; None if the airport is not unheard.
 
     Unheard: neither direction has any coverage, and each direction that an interest is about was asked for and had no
-    flight. While one of these was not asked for yet, the airport may still be heard.
+    flight, the last time in the last days. While one of these was not asked for yet, the airport may still be heard.
     """
     if session.scalar(select(CoverageRow.airport).where(CoverageRow.airport == airport).limit(1)) is not None:
         return None
     watched = session.scalars(select(InterestRow.direction).where(InterestRow.airport == airport).distinct())
-    since = {
-        row.direction: row.since for row in session.scalars(select(UnheardRow).where(UnheardRow.airport == airport))
-    }
+    rows = session.scalars(select(UnheardRow).where(UnheardRow.airport == airport))
+    since = {row.direction: row.since for row in rows if row.asked_until >= now - _ASKED_RECENTLY}
     if any(part.value not in since for each in watched for part in Direction(each).parts):
         return None
     return min(since.values(), default=None)
 
 
-def notify_unheard(session: Session, airport: str) -> None:
+def notify_unheard(session: Session, airport: str, now: datetime) -> None:
     """Add a notice to the outbox for each user with an interest in an unheard airport who was not notified yet.
 
     Marks these users as notified. Does nothing if the airport is heard, or was not asked for yet.
     """
-    since = find_unheard_since(session, airport)
+    since = find_unheard_since(session, airport, now)
     if since is None:
         return
     users = set(session.scalars(select(InterestRow.user_id).where(InterestRow.airport == airport)))

@@ -13,7 +13,7 @@ from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
 from chassis.metrics import Metrics
 from collector.errors import ConcurrentCollectionError, SourceError
-from collector.intervals import Interval
+from collector.intervals import Interval, day_of
 from collector.leadership.terms import Term, begin_term, require_term
 from collector.messages import encode_flights_observed, encode_partial_flights
 from collector.model import OUTBOX, CoverageRow, LastPollRow
@@ -27,7 +27,14 @@ from collector.settled.differences import compare_with_stored
 from collector.settled.doubts import doubt_empty_day
 from collector.settled.duplicates import merge_duplicates
 from collector.settled.evidence import DEFAULT_BEACONS
-from collector.settled.planner import RECENT_AGE, RECENT_PRICE, ApiCall, CollectionTarget, build_plan, list_due_calls
+from collector.settled.planner import (
+    RECENT_AGE,
+    RECENT_PRICE,
+    ApiCall,
+    CollectionTarget,
+    build_plan,
+    list_due_calls,
+)
 from collector.settled.quota import QuotaStore
 from collector.settled.record_watch import RecordWatch
 from collector.settled.schedule import CollectionTiming, load_schedule
@@ -102,10 +109,10 @@ class FlightCollector:
     async def _collect_due(self, term: Term, airport: str | None) -> None:
         """Make the API calls that are due in order, and stop at the first that the quota defers.
 
-        After a failure (SourceError, ConcurrentCollectionError), which is logged, and after an answer that is not
-        confirmed or covers nothing, the target's later calls are skipped. If the quota defers a call that is no
-        correction, the number of remaining calls is logged. Raises SourceError if the next call would fail as well,
-        SupersededError, DatabaseUnavailableError.
+        Stops also at an empty answer that is not confirmed. After a failure (SourceError, ConcurrentCollectionError),
+        which is logged, and after an answer that does not move the cursor, the target's later calls are skipped. If the
+        quota defers a call that is no correction, the number of remaining calls is logged. Raises SourceError if the
+        next call would fail as well, SupersededError, DatabaseUnavailableError.
         """
         calls = await asyncio.to_thread(self._load_due_calls, airport)
         skipped: set[tuple[str, Direction]] = set()
@@ -123,8 +130,8 @@ class FlightCollector:
                     return
                 if _needs_confirmation(call, answer) and not await self._watch.confirm_zero(term, call.interval):
                     log.warning("collection.zero_not_confirmed", airport=target[0], day=f"{call.interval.begin:%F}")
-                    skipped.add(target)
-                elif not await asyncio.to_thread(self._store_answer, term, call, answer):
+                    return  # the source may have no flights for anybody now
+                if not await asyncio.to_thread(self._store_answer, term, call, answer):
                     skipped.add(target)
             except SourceError as error:
                 log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
@@ -179,7 +186,7 @@ class FlightCollector:
             if call.correction:
                 cursor: CoverageRow | None = lock_cursor_for_correction(session, call)
             else:
-                cursor = lock_cursor_for_collection(session, call, [each.flight for each in reported])
+                cursor = lock_cursor_for_collection(session, call, [each.flight for each in reported], now)
             if cursor is None:
                 return True
             if not reported and not call.correction and doubt_empty_day(session, cursor, interval, now):
@@ -210,6 +217,8 @@ class FlightCollector:
         if not self._live_credits:
             return
         targets = await asyncio.to_thread(self._load_targets, airport, now)
+        if any(target.next_begin < day_of(now) for target in targets):
+            return  # the days that have ended come first
         for target in sorted(targets, key=lambda target: (target.polled_at or now, target.airport)):
             begin, end = target.next_begin, now.replace(microsecond=0)
             if target.direction is not Direction.DEPARTURES or target.covered_until != begin:
@@ -262,11 +271,11 @@ class FlightCollector:
 
 
 def _needs_confirmation(call: ApiCall, answer: Answer) -> bool:
-    """Return True if an empty answer must be confirmed by `RecordWatch.confirm_zero` before it is stored.
+    """Return True if an answer is empty and must be confirmed by `RecordWatch.confirm_zero` before it is stored.
 
-    False if it has flights, belongs to a correction, or is the first answer of its target.
+    False if it has flights, or belongs to a correction, which covers nothing new.
     """
-    return not answer.flights and not call.correction and call.expected_cursor is not None
+    return not answer.flights and not call.correction
 
 
 def _record_poll(interval: Interval, session: Session, charge: Charge) -> None:

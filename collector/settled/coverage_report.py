@@ -53,7 +53,7 @@ class CoverageReports:
             rows = {
                 row.direction: row for row in session.scalars(select(CoverageRow).where(CoverageRow.airport == icao))
             }
-            since = find_unheard_since(session, icao)
+            since = find_unheard_since(session, icao, now)
             covered = load_covered_intervals(session, icao)
         waiting = {}
         for target in schedule.targets:

@@ -24,7 +24,9 @@ from collector.unheard import delete_notice_marks, notify_unheard
 from domain.interests import Direction
 
 
-def lock_cursor_for_collection(session: Session, call: ApiCall, flights: Sequence[Flight]) -> CoverageRow | None:
+def lock_cursor_for_collection(
+    session: Session, call: ApiCall, flights: Sequence[Flight], now: datetime
+) -> CoverageRow | None:
     """Return the locked cursor of the call's target, unchanged since the call was planned; insert it if missing.
 
     A new cursor covers nothing yet. If the interval begins after the cursor, the range between is published as a gap,
@@ -36,7 +38,7 @@ def lock_cursor_for_collection(session: Session, call: ApiCall, flights: Sequenc
     interval = call.interval
     cursor = session.get(CoverageRow, (interval.airport, interval.direction.value), with_for_update=True)
     if cursor is None:
-        return _begin_coverage(session, call, flights)
+        return _begin_coverage(session, call, flights, now)
     if cursor.covered_until != call.expected_cursor:
         raise ConcurrentCollectionError("another collector has stored this interval meanwhile")
     if cursor.covered_until < interval.begin:
@@ -47,7 +49,7 @@ def lock_cursor_for_collection(session: Session, call: ApiCall, flights: Sequenc
     return cursor
 
 
-def _begin_coverage(session: Session, call: ApiCall, flights: Sequence[Flight]) -> CoverageRow | None:
+def _begin_coverage(session: Session, call: ApiCall, flights: Sequence[Flight], now: datetime) -> CoverageRow | None:
     """Insert and return the first cursor of a target: empty coverage at the instant from which its airport is heard.
 
     That instant is the interval's begin if the answer has flights and no earlier interval was asked for. Otherwise it
@@ -66,7 +68,7 @@ def _begin_coverage(session: Session, call: ApiCall, flights: Sequence[Flight]) 
     ).all()
     heard_from = min([*times, *heard_elsewhere], default=None)
     if heard_from is None or heard_from >= interval.end:
-        _store_unheard(session, interval, unheard)
+        _store_unheard(session, interval, unheard, now)
         return None
     begin = interval.begin if times and unheard is None else max(interval.begin, heard_from)
     if unheard is not None:
@@ -76,7 +78,7 @@ def _begin_coverage(session: Session, call: ApiCall, flights: Sequence[Flight]) 
     return cursor
 
 
-def _store_unheard(session: Session, interval: Interval, unheard: UnheardRow | None) -> None:
+def _store_unheard(session: Session, interval: Interval, unheard: UnheardRow | None, now: datetime) -> None:
     """Store that an interval was asked for at an unheard airport, and notify its users who were not notified yet."""
     if unheard is None:
         unheard = UnheardRow(
@@ -86,9 +88,11 @@ def _store_unheard(session: Session, interval: Interval, unheard: UnheardRow | N
             asked_until=interval.end,
         )
         session.add(unheard)
+    if unheard.asked_until < interval.begin:  # the days between were not asked for: nothing is known of them
+        unheard.since = interval.begin
     unheard.asked_until = interval.end
     session.flush()
-    notify_unheard(session, interval.airport)
+    notify_unheard(session, interval.airport, now)
 
 
 def _cover_other_direction(session: Session, interval: Interval, begin: datetime) -> None:

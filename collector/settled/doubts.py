@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from collector.intervals import DAY, Interval
 from collector.model import CoverageRow, FlightRow
+from collector.settled.evidence import JITTER
 from collector.settled.schedule import ASK_AGAIN_AFTER
 
 BUSY_FLIGHTS_PER_DAY: Final = 5
@@ -31,7 +32,7 @@ def doubt_empty_day(session: Session, cursor: CoverageRow, interval: Interval, n
     empty answer for that day came ASK_AGAIN_AFTER or more before `now`.
     """
     if cursor.doubted_day == interval.begin and cursor.doubted_at is not None:
-        return now < cursor.doubted_at + ASK_AGAIN_AFTER
+        return now < cursor.doubted_at + ASK_AGAIN_AFTER - JITTER
     if interval.end - interval.begin < DAY or not is_usually_busy(_count_flights_per_day(session, cursor, interval)):
         return False
     cursor.doubted_day, cursor.doubted_at = interval.begin, now
@@ -39,14 +40,12 @@ def doubt_empty_day(session: Session, cursor: CoverageRow, interval: Interval, n
 
 
 def _count_flights_per_day(session: Session, cursor: CoverageRow, interval: Interval) -> list[int]:
-    """Return the number of flights on each of the days before the interval, at most _DAYS_COMPARED.
+    """Return the number of flights on each of the last days before the interval, at most _DAYS_COMPARED.
 
-    The newest day comes first; days that are not covered from midnight to midnight are left out.
+    The newest day comes first. Days that are not covered from midnight to midnight are left out; if that leaves none,
+    because a gap is behind the cursor, the days on which there were flights are returned.
     """
-    days = [interval.begin - back * DAY for back in range(1, _DAYS_COMPARED + 1)]
-    known = [day for day in days if cursor.covered_from <= day and day + DAY <= cursor.covered_until]
-    if not known:
-        return []
+    days = [interval.begin - back * DAY for back in range(1, 2 * _DAYS_COMPARED + 1)]
     # SQLite stores a text, and MySQL's cast gives the same form: 2013-02-13 10:00:00.000000
     date = func.substr(cast(FlightRow.event_time, String(26)), 1, 10)
     query = (
@@ -54,10 +53,12 @@ def _count_flights_per_day(session: Session, cursor: CoverageRow, interval: Inte
         .where(
             FlightRow.airport == interval.airport,
             FlightRow.direction == interval.direction.value,
-            FlightRow.event_time >= min(known),
+            FlightRow.event_time >= min(days),
             FlightRow.event_time < interval.begin,
         )
         .group_by(date)
     )
     counted = {row[0]: row[1] for row in session.execute(query)}
-    return [counted.get(f"{day:%Y-%m-%d}", 0) for day in known]
+    flights = {day: counted.get(f"{day:%Y-%m-%d}", 0) for day in days}
+    covered = [day for day in days if cursor.covered_from <= day and day + DAY <= cursor.covered_until]
+    return [flights[day] for day in covered or days if covered or flights[day]][:_DAYS_COMPARED]

@@ -16,11 +16,18 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from collector.intervals import DAY, Interval, day_of
+from collector.settled.duplicates import merge_duplicates
 from collector.sources.flight import Flight
 from domain.interests import Direction
 
 DEFAULT_BEACONS: Final = ("EDDF", "KATL", "RJTT")
 """Large airports on three continents, with many receivers nearby and with flights in the last hours of a UTC day."""
+
+JITTER: Final = timedelta(minutes=1)
+"""Time by which a scheduled poll may come early: what is due within it counts as due."""
+
+_MANY_ATTEMPTS: Final = 4
+"""Number of answers about one record after which a change of the answer makes us ask another airport."""
 
 LAST_HOURS: Final = timedelta(hours=6)
 """The part of a day, before its end, in which an evidence airport must have flights."""
@@ -94,14 +101,21 @@ class NightlyRecord:
         """
         if self.whole_since is not None:
             return self
+        # By aircraft, without duplicates: an answer in which one flight is in two rows proves the same.
+        aircraft = sorted(told.flight.icao24 for told in merge_duplicates(self.direction, flights))
         asked = replace(self, asked_at=now, attempts=self.attempts + 1)
-        rows = sorted((flight.icao24, flight.first_seen, flight.last_seen) for flight in flights)
-        if not rows:
+        digest = hashlib.sha256(repr(aircraft).encode()).hexdigest()
+        is_same = self.there_since is not None and (airport, digest) == (self.airport, self.digest)
+        if not aircraft or (self.there_since is not None and not is_same and asked.attempts >= _MANY_ATTEMPTS):
+            # After many attempts, another airport may prove what this one does not, whose answers go on changing.
             return replace(asked, airport=None, flights=0, digest=None, there_since=None)
-        digest = hashlib.sha256(repr(rows).encode()).hexdigest()
-        if self.there_since is None or (airport, digest) != (self.airport, self.digest):
-            return replace(asked, airport=airport, flights=len(rows), digest=digest, there_since=now)
-        return replace(asked, whole_since=now) if now - self.there_since >= settle else asked
+        if self.there_since is None or not is_same:
+            return replace(asked, airport=airport, flights=len(aircraft), digest=digest, there_since=now)
+        return replace(asked, whole_since=now) if now - self.there_since >= settle - JITTER else asked
+
+    def contradict(self, now: datetime) -> "NightlyRecord":
+        """Return the record without its evidence, after the source had no flights any more where it had some before."""
+        return replace(self, asked_at=now, airport=None, flights=0, digest=None, there_since=None, whole_since=None)
 
     def compute_next_call_time(self, timing: RecordTiming) -> datetime:
         """Return the earliest time of the next evidence call about this record.
@@ -117,13 +131,13 @@ class NightlyRecord:
         return self.asked_at + next((pause for limit, pause in _CALL_PAUSES if age < limit), _LONGEST_PAUSE)
 
     def is_given_up(self, now: datetime) -> bool:
-        """Return True if the record is taken as missing: it is not there GIVE_UP_AFTER its day, after several answers.
+        """Return True if the record is taken as missing: it is not whole GIVE_UP_AFTER its day, after several answers.
 
-        False if it is there, or may still come.
+        False if it is whole, or may still come. A record that is there, but whose answers go on changing, is given up
+        after more answers.
         """
-        return (
-            self.there_since is None and self.end + GIVE_UP_AFTER <= now and self.attempts >= _ATTEMPTS_BEFORE_GIVING_UP
-        )
+        needed = _ATTEMPTS_BEFORE_GIVING_UP if self.there_since is None else 2 * _MANY_ATTEMPTS
+        return self.whole_since is None and self.end + GIVE_UP_AFTER <= now and self.attempts >= needed
 
 
 class NightlyRecords:
@@ -216,7 +230,11 @@ def list_evidence_calls(
             if record is not arrivals and arrivals.airport is not None:
                 airports = list(dict.fromkeys([arrivals.airport, *airports]))
             airport = record.airport or _choose_airport(airports, record.attempts)
-            if airport is not None and record.whole_since is None and record.compute_next_call_time(timing) <= now:
+            if (
+                airport is not None
+                and record.whole_since is None
+                and record.compute_next_call_time(timing) <= now + JITTER
+            ):
                 calls.append(EvidenceCall(record, airport))
     return calls
 

@@ -52,15 +52,30 @@ class RecordWatch:
         """Return True if an answer without flights for the interval may be stored, False if it may be wrong.
 
         In an outage the source has returned "no flights" for every airport. So an evidence call is made at once for the
-        evidence airport of the interval's day: if this airport has flights as before, the answer is confirmed. False if
-        it has none, if it is the interval's own airport, if there is no evidence airport, or if the quota defers the
-        call. Raises SourceError, SupersededError, DatabaseUnavailableError.
+        evidence airport of the interval's day: if this airport has flights as before, the answer is confirmed. If it
+        has none, or is the interval's own airport, the answers contradict the evidence, which is deleted: the day must
+        be proven anew. False, too, if there is no evidence, or if the quota defers the call. Raises SourceError,
+        SupersededError, DatabaseUnavailableError.
         """
         record = await asyncio.to_thread(self._load_record, interval)
-        if record.airport is None or record.airport == interval.airport:
+        if record.airport is None:
             return False
         answer = await self._calls.fetch(term, EvidenceCall(record, record.airport).interval)
-        return answer is not None and bool(answer.flights)
+        if answer is None:
+            return False
+        if answer.flights and record.airport != interval.airport:
+            return True
+        await asyncio.to_thread(self._store_contradiction, term, record, answer)
+        return False
+
+    def _store_contradiction(self, term: Term, record: NightlyRecord, answer: Answer) -> None:
+        """Delete a record's evidence, and log that. Raises SupersededError, DatabaseUnavailableError."""
+        now = self._clock.now()
+        with self._database.transaction() as session:
+            require_term(session, term)
+            self._calls.reconcile(session, answer, now)
+            store_record(session, record.contradict(answer.charge.at), now)
+        log.warning("evidence.contradicted", day=f"{record.day:%F}", direction=record.direction.value)
 
     def _load_record(self, interval: Interval) -> NightlyRecord:
         """Return the evidence about the record of the interval's day and direction. Raises DatabaseUnavailableError."""
@@ -109,7 +124,7 @@ class RecordWatch:
         Raises SupersededError, DatabaseUnavailableError.
         """
         now, before = self._clock.now(), call.record
-        after = before.after_answer(call.airport, answer.flights, now, self._timing.record.settle_time)
+        after = before.after_answer(call.airport, answer.flights, answer.charge.at, self._timing.record.settle_time)
         with self._database.transaction() as session:
             require_term(session, term)
             self._calls.reconcile(session, answer, now)

@@ -19,6 +19,7 @@ from collector.intervals import (
 )
 from collector.model import CoverageRow, InterestRow, LastPollRow, UnheardRow
 from collector.settled.evidence import (
+    JITTER,
     EvidenceCall,
     NightlyRecords,
     RecordTiming,
@@ -120,7 +121,7 @@ def _find_available_until(
     Return `next_begin` itself if its day is not whole, or while an empty answer for it is doubted.
     """
     doubted_at = row.doubted_at if row is not None and row.doubted_day == next_begin else None
-    if doubted_at is not None and now < doubted_at + ASK_AGAIN_AFTER:
+    if doubted_at is not None and now < doubted_at + ASK_AGAIN_AFTER - JITTER:
         return next_begin
     return compute_available_until(next_begin, lambda day: records.is_whole(day, direction))
 

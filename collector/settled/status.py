@@ -116,7 +116,7 @@ class SchedulerStatus:
             balance = self._quota.load_balance(session, now)
             rows = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
             unheard = {
-                target.airport: find_unheard_since(session, target.airport)
+                target.airport: find_unheard_since(session, target.airport, now)
                 for target in schedule.targets
                 if target.covered_until is None
             }
