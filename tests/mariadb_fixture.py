@@ -39,7 +39,7 @@ class DatabaseServer:
     """A MariaDB or MySQL server on which tests create and drop databases."""
 
     def __init__(self, url: URL) -> None:
-        self._url = url
+        self.url = url
         self._engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
 
     def is_available(self) -> bool:
@@ -63,7 +63,7 @@ class DatabaseServer:
         name = f"test_{uuid.uuid4().hex}"
         self.execute(f"CREATE DATABASE {name} CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
         try:
-            yield self._url.set(database=name).render_as_string(hide_password=False)
+            yield self.url.set(database=name).render_as_string(hide_password=False)
         finally:
             self.execute(f"DROP DATABASE {name}")
 

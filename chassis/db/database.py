@@ -23,6 +23,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
+from chassis.db.write_refusals import WriteRefusals, refuses_writes
 from chassis.errors import ContendedError, DatabaseUnavailableError, SettingsError
 from chassis.settings import Settings
 
@@ -56,6 +57,9 @@ Longer than on MySQL: all writers wait for one lock, and do not get it in the or
 
 _READS_ONLY: Final = "reads_only"
 """The execution option of connections that only read."""
+
+_HARMLESS_WRITE: Final = text("UPDATE alembic_version SET version_num = version_num")
+"""A write that changes nothing, to the table in which the revision of the schema stands."""
 
 _CONTENDED: Final = frozenset({1205, 1213})  # MySQL: ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK
 _NO_SUCH_TABLE: Final = 1146  # MySQL: ER_NO_SUCH_TABLE; the driver raises ProgrammingError for it
@@ -136,6 +140,7 @@ class Database:
 
         `url` is a URL of SQLAlchemy: `sqlite:///path` or `mysql+pymysql://…`.
         """
+        self._refusals = WriteRefusals()
         try:
             self._url = make_url(url)
             self.is_sqlite = self._url.get_backend_name() == "sqlite"
@@ -165,6 +170,7 @@ class Database:
             event.listen(engine, "begin", _begin_sqlite_transaction)
         else:
             event.listen(engine, "connect", _configure_mysql)
+        self._refusals.watch(engine)
         return engine
 
     @contextmanager
@@ -189,10 +195,18 @@ class Database:
             yield session
 
     def is_answering(self) -> bool:
-        """Return True if the database answers a query now, False if it does not or no connection is free in time."""
+        """Return True if the database answers a query now, False if it does not or no connection is free in time.
+
+        After a write that was refused, because the server became a replica or the disk is full, it must also take a
+        write again, which changes nothing.
+        """
         try:
             with self._read_sessions() as session:
                 session.execute(text("SELECT 1"))
+            if self._refusals.is_refusing:
+                with self._sessions.begin() as session:
+                    session.execute(_HARMLESS_WRITE)
+                self._refusals.is_refusing = False
         except (DBAPIError, PoolExhaustedError):
             return False
         return True
@@ -248,12 +262,16 @@ def describe_driver_error(error: DBAPIError | PoolExhaustedError) -> dict[str, o
 def _translate_driver_error(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | None:
     """Return the chassis' error for a driver's transient error, or None if the error is permanent.
 
-    ContendedError: a lock or a deadlock. DatabaseUnavailableError: no connection, a lost one, or a missing table.
+    ContendedError: a lock or a deadlock. DatabaseUnavailableError: no connection, a lost one, a server that takes no
+    writes, or a missing table.
     """
     number = _get_mysql_error_number(error)
     if number in _CONTENDED or _is_sqlite_busy(error):
         return ContendedError("Another request is changing the same; try again shortly.")
     # A missing table is not created yet; SQLite and MySQL report it by different classes.
+    cause = error.orig if isinstance(error, DBAPIError) else None
+    if refuses_writes(cause):
+        return DatabaseUnavailableError("The database takes no changes now; try again shortly.")
     if isinstance(error, OperationalError | InterfaceError | PoolExhaustedError) or number == _NO_SUCH_TABLE:
         return DatabaseUnavailableError("The database does not answer; try again shortly.")
     return None
