@@ -15,7 +15,8 @@ import structlog
 
 from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 from chassis.clock import Clock, SystemClock
-from notifier.errors import FailureReason, MailServerUnavailable, PermanentlyRefused
+from notifier.errors import FailureReason, MailServerUnavailable, PermanentlyRefused, UnprovenBounce
+from notifier.smtp.accepted import AcceptedRecipients
 from notifier.smtp.connection import (
     BeforeContent,
     Security,
@@ -87,6 +88,7 @@ class SmtpClient:
         stay open than are needed."""
         self._opened: set[SmtpConnection] = set()
         """All open connections, and some that were closed."""
+        self._accepted = AcceptedRecipients()
         self._in_flight = 0
         self._closed = False
 
@@ -105,8 +107,9 @@ class SmtpClient:
         waiting, this raises TemporarilyRefused or MailServerUnavailable. `before_content` is called at most once, also
         if a second connection is tried; its own errors are raised unchanged.
 
-        Raises TemporarilyRefused (LostAfterData if the server may have accepted the mail), PermanentlyRefused
-        (HardBounce if the address is at fault) or MailServerUnavailable. While the breaker admits no mail, this raises
+        Raises TemporarilyRefused (LostAfterData if the server may have accepted the mail; UnprovenBounce, which says
+        when the server last accepted another recipient; SendingSideRefused), PermanentlyRefused (HardBounce if the
+        address is at fault) or MailServerUnavailable. While the breaker admits no mail, this raises
         MailServerUnavailable at once, with the time of the next attempt.
         """
         self._require_admission()  # first: serializing and signing a mail costs more than rejecting it
@@ -120,6 +123,7 @@ class SmtpClient:
             try:
                 await self._deliver(envelope, before_content)
                 self._record_answer(generation)
+                self._accepted.record(envelope.recipient, self._clock.now())
                 outcome_known = True
             except SmtpCommandFailed as failure:
                 outcome_known = True
@@ -131,6 +135,8 @@ class SmtpClient:
                 error = outcome.to_error()
                 if outcome.disposition is Disposition.SERVER:
                     error.retry_at = self._compute_retry_time()
+                if isinstance(error, UnprovenBounce):
+                    error.other_accepted_at = self._accepted.find_other(envelope.recipient)
                 raise error from None
             except PermanentlyRefused:  # the mail was not sent: the server lacks SMTPUTF8
                 outcome_known = True

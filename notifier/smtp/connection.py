@@ -64,9 +64,16 @@ class SmtpServerConfig:
 class SmtpCommandFailed(Exception):
     """The server refused a command or a mail's content, or did not reply; `outcome` classifies the failure."""
 
-    def __init__(self, phase: Phase, code: int | None, enhanced: EnhancedCode | None = None) -> None:
-        """`code`: of the reply; None: no reply came."""
-        self.outcome = classify(phase, code, enhanced)
+    @classmethod
+    def of(cls, phase: Phase, reply: SmtpReply) -> "SmtpCommandFailed":
+        """Return the failure of a phase whose reply is not positive."""
+        return cls(phase, reply.code, reply.enhanced, reply.words)
+
+    def __init__(
+        self, phase: Phase, code: int | None, enhanced: EnhancedCode | None = None, words: str = ""
+    ) -> None:
+        """`code`: of the reply; None: no reply came. `words`: its text, which is classified and not kept."""
+        self.outcome = classify(phase, code, enhanced, words)
         super().__init__(self.outcome.text)
         self.before_any_reply = phase is Phase.MAIL and code in (None, 421)
         """True if no reply, or a 421 (the server closes the connection), came to MAIL, the mail's first command.
@@ -271,7 +278,7 @@ class SmtpConnection:
         for phase, _ in commands:
             reply = await self._read_reply_after(phase, failure)
             if failure is None and not _is_positive(phase, reply):
-                failure = SmtpCommandFailed(phase, reply.code, reply.enhanced)
+                failure = SmtpCommandFailed.of(phase, reply)
                 if failure.outcome.disposition is Disposition.SERVER and reply.code == 421:
                     raise failure  # the server closes the connection: there may be no more replies
             elif failure is not None and phase is Phase.DATA and reply.code == 354:
@@ -295,7 +302,7 @@ class SmtpConnection:
             self._transport.write(command)
             reply = await self._read_reply(phase, self._timeouts.command_s)
             if not _is_positive(phase, reply):
-                raise SmtpCommandFailed(phase, reply.code, reply.enhanced)
+                raise SmtpCommandFailed.of(phase, reply)
 
     async def _require_waiting_server(self) -> None:
         """Raise SmtpCommandFailed and close the connection if the server has stopped waiting for the content.
@@ -307,7 +314,7 @@ class SmtpConnection:
             return
         try:
             reply = await self._read_reply(Phase.DATA, self._timeouts.command_s)  # a 421, or the end of the connection
-            raise SmtpCommandFailed(Phase.DATA, reply.code, reply.enhanced)
+            raise SmtpCommandFailed.of(Phase.DATA, reply)
         finally:
             self.close()  # the server might read the next command as the mail's content
 
@@ -320,7 +327,7 @@ class SmtpConnection:
         self._transport.write(dot_stuff(content))
         reply = await self._read_reply(Phase.CONTENT, self._timeouts.content_s)
         if reply.code // 100 != 2:
-            raise SmtpCommandFailed(Phase.CONTENT, reply.code, reply.enhanced)
+            raise SmtpCommandFailed.of(Phase.CONTENT, reply)
         self._needs_reset = False
 
     async def _request(self, command: bytes, timeout_s: float) -> SmtpReply:
@@ -350,7 +357,13 @@ class SmtpConnection:
             raise SmtpCommandFailed(phase, None) from None
 
 
-_ABOUT_ONE_MAIL: Final = (Disposition.TEMPORARY, Disposition.PERMANENT, Disposition.HARD_BOUNCE)
+_ABOUT_ONE_MAIL: Final = (
+    Disposition.TEMPORARY,
+    Disposition.PERMANENT,
+    Disposition.HARD_BOUNCE,
+    Disposition.UNPROVEN,
+    Disposition.SENDING_SIDE,
+)
 """Failures that concern one mail: the connection can send the next mail."""
 
 
