@@ -78,9 +78,9 @@ class Agents:
     """The agents for new alerts, retries, notices and account updates: separate streams; none waits for another.
 
     The agents only decode an event and start its handling: alerts and their retries go into the dispatcher's queue,
-    registrations and their retries to `ConfirmationDelivery`, notices and theirs to `NoticeDelivery`. The event is acknowledged by
-    hand once its handling is complete: Faust itself would acknowledge the events that a stop interrupts, and alerts in
-    the queue would be lost.
+    registrations and their retries to `ConfirmationDelivery`, notices and theirs to `NoticeDelivery`. The event is
+    acknowledged by hand once its handling is complete: Faust itself would acknowledge the events that a stop
+    interrupts, and alerts in the queue would be lost.
     """
 
     def __init__(
@@ -151,9 +151,9 @@ class Agents:
     async def _handle_retry(self, pending_event: PendingEvent) -> bool:
         """Queue the deferred alerts of a retry record as one batch, with its attempts and times, once capacity is free.
 
-        The mail of a deferred notice or confirmation is started instead. Returns True if the batch is queued, the mail started or the
-        partition revoked: the event must not be acknowledged now. Returns False if a later retry record replaced this
-        one: the event is complete. Raises UndecodableError.
+        The mail of a deferred notice or confirmation is started instead. Returns True if the batch is queued, the mail
+        started or the partition revoked: the event must not be acknowledged now. Returns False if a later retry record
+        replaced this one: the event is complete. Raises UndecodableError.
         """
         retry = decode_retry(pending_event.event.message.value)
         if isinstance(retry, ScheduledNotice):

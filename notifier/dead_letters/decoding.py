@@ -62,9 +62,9 @@ def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Ite
     """Yield what an event is about, as pairs of name and value: airport, direction, alert id and the like.
 
     `message`: the decoded event. The pairs depend on its kind: a retry has those of its first alert and the number of
-    its other alerts, or those of its notice or confirmation request, and whether it is sealed; an event of interests.changed.v1 has only its
-    key, the interest. Yields nothing for other events that are not decoded. A missing value is empty. No value is an
-    e-mail address or a user's name.
+    its other alerts, or those of its notice or request, and whether it is sealed; an event of interests.changed.v1 has
+    only its key, the interest. Yields nothing for other events that are not decoded. A missing value is empty. No value
+    is an e-mail address or a user's name.
     """
     match message:
         case alerts_pb.AlertRaised():

@@ -17,7 +17,7 @@ midnight is one fault."""
 
 
 def is_bounce_proven(rejected_at: datetime, now: datetime, other_accepted_at: datetime | None) -> bool:
-    """Return True if a rejection `now` without an enhanced code counts against the address, False if it may be our fault.
+    """Return True if a bare rejection `now` counts against the address, False if it may be our own fault.
 
     `rejected_at`: the first such rejection of the address since its last mail. It counts if the same server has
     accepted a mail to another recipient since (`other_accepted_at`; None: not that we know), so that it relays for us;
@@ -28,9 +28,7 @@ def is_bounce_proven(rejected_at: datetime, now: datetime, other_accepted_at: da
     return now.date() > rejected_at.date() and now - rejected_at >= MIN_DAY_APART
 
 
-def resolve_bounce(
-    store: DeliveryStore, event: EventT[bytes], user_id: UUID, error: NotSent, now: datetime
-) -> NotSent:
+def resolve_bounce(store: DeliveryStore, event: EventT[bytes], user_id: UUID, error: NotSent, now: datetime) -> NotSent:
     """Return the failure of a mail as it counts: an UnprovenBounce becomes a HardBounce once it is proven.
 
     Remembers the user's first unproven bounce in the store (durable after its `wait_until_persisted`), and forgets it

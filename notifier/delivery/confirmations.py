@@ -1,7 +1,7 @@
 """The delivery of confirmation mails: each request is mailed once (`notifier.delivery.single_mails`).
 
-A mail that the server puts off is tried again like alerts are, for as long as a link in it would be valid; meanwhile its
-owner sees at user_manager that it waits.
+A mail that the server puts off is tried again like alerts are, for as long as a link in it would be valid; meanwhile
+its owner sees at user_manager that it waits.
 """
 
 import asyncio

@@ -260,9 +260,7 @@ class AlertDelivery:
         if until is None:
             await self._dead_letter(mail, mail.batches, "gave_up", f"gave up after {attempt} tries: {error}")
             return
-        log.warning(
-            "alerts.put_off", alerts=len(alerts), attempt=attempt, reason=str(error), kind=str(error.reason)
-        )
+        log.warning("alerts.put_off", alerts=len(alerts), attempt=attempt, reason=str(error), about=str(error.reason))
         sealed = mail.may_be_duplicate or isinstance(error, LostAfterData)
         await self._defer(mail, alerts, user, until, error.reason, tried=True, sealed=sealed)
 

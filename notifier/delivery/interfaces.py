@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from email.message import EmailMessage
+from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 

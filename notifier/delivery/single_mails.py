@@ -251,7 +251,7 @@ class SingleMailDelivery(ABC, Generic[M]):
             user_id=str(scheduled.user_id),
             attempt=attempt,
             reason=str(error),
-            kind=str(error.reason),
+            about=str(error.reason),
         )
         sealed = scheduled.sealed or isinstance(error, LostAfterData)
         retry = replace(scheduled, attempt=attempt, not_before=until, sealed=sealed)

@@ -42,10 +42,10 @@ class Table(Protocol):
 class DeliveryStore:
     """The delivery statuses of alerts, notices and confirmation mails, unproven bounces, and the states of users.
 
-    Kept in two tables. The id of a notice is used like that of an alert: both are UUIDv5, each of a namespace of its own. Deliveries read
-    the tables so that nothing is mailed twice, and write to them before and after each mail. Each read and write names
-    an event, because Faust's tables are partitioned like the events. A write is durable once `wait_until_persisted` has
-    returned.
+    Kept in two tables. The id of a notice is used like that of an alert: both are UUIDv5, each of a namespace of its
+    own. Deliveries read the tables so that nothing is mailed twice, and write to them before and after each mail. Each
+    read and write names an event, because Faust's tables are partitioned like the events. A write is durable once
+    `wait_until_persisted` has returned.
     """
 
     def __init__(self, statuses: Table, users: Table, crash: Callable[[BaseException], None]) -> None:

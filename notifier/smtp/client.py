@@ -123,7 +123,6 @@ class SmtpClient:
             try:
                 await self._deliver(envelope, before_content)
                 self._record_answer(generation)
-                self._accepted.record(envelope.recipient, self._clock.now())
                 outcome_known = True
             except SmtpCommandFailed as failure:
                 outcome_known = True
@@ -136,7 +135,7 @@ class SmtpClient:
                 if outcome.disposition is Disposition.SERVER:
                     error.retry_at = self._compute_retry_time()
                 if isinstance(error, UnprovenBounce):
-                    error.other_accepted_at = self._accepted.find_other(envelope.recipient)
+                    error.other_accepted_at = failure.other_accepted_at
                 raise error from None
             except PermanentlyRefused:  # the mail was not sent: the server lacks SMTPUTF8
                 outcome_known = True
@@ -181,14 +180,29 @@ class SmtpClient:
         async with self._use_connection(reuse_idle=True) as connection:
             is_new = connection.mails == 0
             try:
-                await connection.deliver(envelope, before_content)
+                await self._deliver_over(connection, envelope, before_content)
                 return
             except SmtpCommandFailed as failure:
                 # A server may close an idle connection at the moment at which a mail comes (RFC 5321, 3.8).
                 if is_new or not failure.before_any_reply:
                     raise
         async with self._use_connection(reuse_idle=False) as connection:
+            await self._deliver_over(connection, envelope, before_content)
+
+    async def _deliver_over(
+        self, connection: SmtpConnection, envelope: Envelope, before_content: BeforeContent | None
+    ) -> None:
+        """Send a mail over this connection, and remember that its server has accepted the recipient.
+
+        Raises the errors of `SmtpConnection.deliver`; a SmtpCommandFailed says when the same server last accepted
+        another recipient.
+        """
+        try:
             await connection.deliver(envelope, before_content)
+        except SmtpCommandFailed as failure:
+            failure.other_accepted_at = self._accepted.find_other(connection.server, envelope.recipient)
+            raise
+        self._accepted.record(connection.server, envelope.recipient, self._clock.now())
 
     @asynccontextmanager
     async def _use_connection(self, reuse_idle: bool) -> AsyncIterator[SmtpConnection]:

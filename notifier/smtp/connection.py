@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Literal, cast
 
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
@@ -69,12 +70,12 @@ class SmtpCommandFailed(Exception):
         """Return the failure of a phase whose reply is not positive."""
         return cls(phase, reply.code, reply.enhanced, reply.words)
 
-    def __init__(
-        self, phase: Phase, code: int | None, enhanced: EnhancedCode | None = None, words: str = ""
-    ) -> None:
+    def __init__(self, phase: Phase, code: int | None, enhanced: EnhancedCode | None = None, words: str = "") -> None:
         """`code`: of the reply; None: no reply came. `words`: its text, which is classified and not kept."""
         self.outcome = classify(phase, code, enhanced, words)
         super().__init__(self.outcome.text)
+        self.other_accepted_at: datetime | None = None
+        """When the same server last accepted another recipient; None: not that we know. The client sets it."""
         self.before_any_reply = phase is Phase.MAIL and code in (None, 421)
         """True if no reply, or a 421 (the server closes the connection), came to MAIL, the mail's first command.
 
@@ -100,6 +101,8 @@ class SmtpConnection:
         self._replies = replies
         self._extensions = extensions
         self._timeouts = timeouts
+        self.server = str(transport.get_extra_info("peername"))
+        """The server's IP address and port."""
         self.local_hostname = local_hostname
         """Our name in EHLO."""
         self._needs_reset = False

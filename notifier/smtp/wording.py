@@ -39,9 +39,9 @@ _PATTERNS: Final = (
         FailureReason.RELAY,
         _compile(
             r"relaying\b",
-            rf"relay(?:s|ed)?\b(?! recipient)(?= {_FEW}{_NOT})",
+            rf"relay(?:s|ed)?\b(?! recipients? (?:table|map))(?= {_FEW}{_NOT})",
             r"(?:not?|cannot|unable|t|refus\w*|allow\w*|permit\w*|open|unauthori\w+|den\w+|disallow\w*) "
-            rf"{_FEW}relay\b(?! recipient)",
+            rf"{_FEW}relay\b(?! recipients? (?:table|map))",
             r"rcpthosts\b",
             r"(?:local|internal) (?:users?|recipients?|domains?|addresses) only\b",
             r"only (?:local|internal) (?:users?|recipients?|domains?|addresses)\b",
@@ -64,7 +64,8 @@ _PATTERNS: Final = (
             r"defers and failures",
             r"unusual (?:sending )?(?:activity|rate|volume)",
             r"receiving mail (?:too|at a rate)",
-            r"(?:exceed\w*|reached|over) (?:\w+ ){0,4}(?:rate|sending|daily|hourly|monthly|per hour|per day|threshold)\b",
+            r"(?:exceed\w*|reached|over) (?:\w+ ){0,4}"
+            r"(?:rate|sending|daily|hourly|monthly|per hour|per day|threshold)\b",
             r"credits?\b",
             r"(?:message|mail|email) limit\b",
             r"(?:sending|submission|daily|hourly|monthly) (?:quota|limit)",
@@ -108,8 +109,8 @@ _PATTERNS: Final = (
         _compile(
             r"(?:spam\w*|virus\w*|malware|phish\w*|infected|unsolicited|junk|bulk|attachments?|contents?|contains|mime"
             r"|headers?|subject|dangerous|newsletters?)\b",
-            r"(?:message|mail|email) (?:was |is |has been |been )?(?:reject|refus|block|discard|classif|not accepted|denied)",
-            r"policy reasons? content",
+            r"(?:message|mail|email) (?:was |is |has been |been )?"
+            r"(?:reject|refus|block|discard|classif|not accepted|denied)",
         ),
     ),
     (

@@ -50,6 +50,7 @@ from user_manager.errors import (
 from user_manager.registration import Registrations
 from user_manager.rest.models import (
     ChangedUser,
+    ConfirmationProgress,
     DeletionState,
     Existence,
     NewToken,
@@ -277,6 +278,18 @@ def build_users_blueprint(
     def ask_confirmation(email: str) -> Reply:
         registrations.request_confirmation_mail(read_bearer_token(), email)
         return Reply(status=202)
+
+    @blueprint.get("/users/<address:email>/confirmation")
+    @describe(
+        "Show how far the confirmation of the address is",
+        auth="user",
+        path=_EMAIL,
+        answers={200: ResponseDescription(ConfirmationProgress)},
+        problems=(404, 503),
+    )
+    def get_confirmation(email: str) -> Reply:
+        confirmation = accounts.get_confirmation(read_bearer_token(), email)
+        return Reply(ConfirmationProgress.from_confirmation(confirmation))
 
     @blueprint.after_request
     def forbid_caching(response: Response) -> Response:
