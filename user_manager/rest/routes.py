@@ -149,7 +149,8 @@ def build_users_blueprint(
         answers={
             201: ResponseDescription(
                 Registered,
-                "Registered. The address gets a mail with a link that confirms it.",
+                "Registered. The address gets a mail with a link that confirms it; "
+                "GET /users/{email}/confirmation says how far that is.",
                 {"Location": "Where the account is.", **_ETAG},
             )
         },
