@@ -10,9 +10,9 @@ from typing import Final
 
 from notifier.errors import FailureReason
 
-_NAMES: Final = re.compile(r"<[^<>]*>|\S*@\S*|\b[a-z][a-z0-9+.-]*://\S*|\b[\w-]+(?:\.[\w-]+)+\b")
-"""Addresses, URLs, host names and numbers with dots: a mailbox may be called relay@spam.example."""
-
+_BRACKETED: Final = re.compile(r"<[^<>]*>")
+_DOTTED: Final = re.compile(r"[\w-]+(?:\.[\w-]+)+")
+"""A host name, an IP address or an enhanced code."""
 _SIGNS: Final = re.compile(r"[\W_]+")
 
 
@@ -151,5 +151,10 @@ def find_blamed_part(text: str) -> FailureReason | None:
     The part is AUTHENTICATION, RELAY, QUOTA, ACCOUNT, SENDER, CONTENT or POLICY; or MAILBOX_FULL, of the recipient.
     Addresses, URLs and host names in the text are ignored.
     """
-    words = _SIGNS.sub(" ", _NAMES.sub(" ", text.lower())).strip()
+    words = _SIGNS.sub(" ", " ".join(filter(_is_word, _BRACKETED.sub(" ", text.lower()).split())))
     return next((reason for reason, pattern in _PATTERNS if pattern.search(words)), None)
+
+
+def _is_word(token: str) -> bool:
+    """Return False for an address, a URL or a host name: a mailbox may be called relay@spam.example."""
+    return "@" not in token and "://" not in token and not _DOTTED.fullmatch(token.strip("()[]{},;:.!?'\"#"))
