@@ -20,6 +20,7 @@ from notifier.errors import TooLargeToWaitError, UndecodableError
 from notifier.messages import (
     REQUEUED_FROM,
     Retry,
+    ScheduledConfirmation,
     ScheduledNotice,
     decode_confirmation_request,
     decode_raised_alert,
@@ -49,7 +50,7 @@ class KafkaTopics:
         self._dead_letters = dead_letters
         self.is_still_ours = is_still_ours
 
-    async def publish_retry(self, user_id: UUID, retry: Retry | ScheduledNotice) -> None:
+    async def publish_retry(self, user_id: UUID, retry: Retry | ScheduledNotice | ScheduledConfirmation) -> None:
         """Publish a mail that must be sent later to the retry topic, in the user's partition.
 
         Returns once the broker has acknowledged the record; a failed attempt is repeated, without end. Raises
@@ -74,12 +75,12 @@ class KafkaTopics:
 
 
 class Agents:
-    """The agents for new alerts, retries, notices and account updates: four separate streams, none waits for another.
+    """The agents for new alerts, retries, notices and account updates: separate streams; none waits for another.
 
     The agents only decode an event and start its handling: alerts and their retries go into the dispatcher's queue,
-    registrations to `ConfirmationDelivery`, notices and their retries to `NoticeDelivery`. The event is acknowledged by
-    hand once its handling is complete: Faust itself would acknowledge the events that a stop interrupts, and alerts in
-    the queue would be lost.
+    registrations and their retries to `ConfirmationDelivery`, notices and theirs to `NoticeDelivery`. The event is
+    acknowledged by hand once its handling is complete: Faust itself would acknowledge the events that a stop
+    interrupts, and alerts in the queue would be lost.
     """
 
     def __init__(
@@ -103,11 +104,11 @@ class Agents:
         await self._consume(stream, self._handle_alert)
 
     async def consume_retries(self, stream: StreamT[bytes]) -> None:
-        """Queue deferred alerts from alerts.retry.v1 for mailing at their time; start tasks for deferred notices."""
+        """Queue deferred alerts, notices and confirmations from alerts.retry.v1 for mailing at their time."""
         await self._consume(stream, self._handle_retry)
 
     async def consume_notices(self, stream: StreamT[bytes]) -> None:
-        """Start a task that mails it for each notice in notices.raised.v1."""
+        """Start a mail for each notice in notices.raised.v1."""
         await self._consume(stream, self._handle_notice)
 
     async def consume_user_changes(self, stream: StreamT[bytes]) -> None:
@@ -150,13 +151,16 @@ class Agents:
     async def _handle_retry(self, pending_event: PendingEvent) -> bool:
         """Queue the deferred alerts of a retry record as one batch, with its attempts and times, once capacity is free.
 
-        For a deferred notice, starts its task instead. Returns True if the batch is queued, the task is started or the
-        partition is revoked: the event must not be acknowledged now. Returns False if a later retry record replaced
-        this one: the event is complete. Raises UndecodableError.
+        The mail of a deferred notice or confirmation is started instead. Returns True if the batch is queued, the mail
+        started or the partition revoked: the event must not be acknowledged now. Returns False if a later retry record
+        replaced this one: the event is complete. Raises UndecodableError.
         """
         retry = decode_retry(pending_event.event.message.value)
         if isinstance(retry, ScheduledNotice):
             await self._notices.start(pending_event, retry)
+            return True
+        if isinstance(retry, ScheduledConfirmation):
+            await self._confirmations.start(pending_event, retry)
             return True
         return await self._enqueue(
             AlertBatch(
@@ -182,9 +186,9 @@ class Agents:
         return True
 
     async def _handle_notice(self, pending_event: PendingEvent) -> bool:
-        """Start the task of a new notice; its lifetime begins at the timestamp of its record.
+        """Start the mail of a new notice, whose lifetime starts at the timestamp of its record.
 
-        Returns True: the task acknowledges the event, and nobody else must. Raises UndecodableError.
+        Always returns True: the task that is started acknowledges the event. Raises UndecodableError.
         """
         raised = decode_raised_notice(pending_event.event.message.value)
         published_at = datetime.fromtimestamp(pending_event.event.message.timestamp, UTC)
@@ -194,13 +198,15 @@ class Agents:
     async def _handle_user_change(self, pending_event: PendingEvent) -> bool:
         """Start a confirmation mail if the event is a registration; wait first while too many are in progress.
 
+        The lifetime of the request starts at the timestamp of its record.
         Returns True if the mail is started: its task acknowledges the event. Returns False for every other account
         update, which is complete. Raises UndecodableError.
         """
         request = decode_confirmation_request(pending_event.event.message.value)
         if request is None:
             return False
-        await self._confirmations.start(pending_event, request)
+        published_at = datetime.fromtimestamp(pending_event.event.message.timestamp, UTC)
+        await self._confirmations.start(pending_event, ScheduledConfirmation(request, 0, published_at, published_at))
         return True
 
     async def _dead_letter(self, event: EventT[bytes], label: str, reason: str) -> None:

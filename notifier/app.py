@@ -95,7 +95,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
     )
     serve_health_and_metrics(app, metrics)
     cast(StreamApp, app).health.are_dependencies_unavailable = lambda: (
-        smtp.state is not BreakerState.CLOSED or dispatcher.is_paused or confirmations.is_blocked_by_outage
+        smtp.state is not BreakerState.CLOSED or dispatcher.is_paused
     )
     return app
 

@@ -13,12 +13,20 @@ import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.rpc import create_aio_channel
+from notifier.delivery.interfaces import ConfirmationState
 from notifier.errors import UserManagerUnavailable
 from notifier.mail import Contact
+from towerwatch.users.v1 import user_service_pb2 as users_pb
 from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage, GetContactsRequest, ReportBounceRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
 
 DEADLINE_S: Final = 3.0
+
+_STATES: Final = {
+    ConfirmationState.WAITING: users_pb.CONFIRMATION_STATE_WAITING,
+    ConfirmationState.SENT: users_pb.CONFIRMATION_STATE_SENT,
+    ConfirmationState.FAILED: users_pb.CONFIRMATION_STATE_FAILED,
+}
 
 MAX_USERS_PER_REQUEST: Final = 500
 """The number of users that the contract allows in one request."""
@@ -109,6 +117,20 @@ class ContactsClient:
             raise UserManagerUnavailable(f"user_manager answered {error.code().name}") from None
         finally:
             self._evict(user_id)
+
+    async def report_confirmation(self, user_id: UUID, confirmation_id: str, state: ConfirmationState) -> None:
+        """Report to user_manager how far the mail of a confirmation request is.
+
+        Makes one attempt, within DEADLINE_S. Idempotent. Raises UserManagerUnavailable, also if user_manager is of a
+        version that does not know this report.
+        """
+        request = users_pb.ReportConfirmationRequest(
+            user_id=str(user_id), confirmation_id=confirmation_id, state=_STATES[state]
+        )
+        try:
+            await UserServiceStub(self._get_channel()).ReportConfirmation(request, timeout=DEADLINE_S)
+        except grpc.aio.AioRpcError as error:
+            raise UserManagerUnavailable(f"user_manager answered {error.code().name}") from None
 
     async def close(self) -> None:
         """Cancel the rounds of requests and close the connection; calls that wait for contacts raise

@@ -52,6 +52,14 @@ class FailureReason(StrEnum):
     """A rule of the server forbids the mail permanently."""
     CONTENT = "content"
     """The server rejected the content or the format of the mail."""
+    RELAY = "relay"
+    """The server does not relay our mails to this recipient."""
+    ACCOUNT = "account"
+    """The server does not let our account send."""
+    QUOTA = "quota"
+    """We have sent too much, or too fast."""
+    UNPROVEN = "unproven"
+    """The server rejected the recipient without saying whether the address or our relaying is at fault."""
     REFUSED = "refused"
     """The server rejected the mail permanently, for an unknown reason."""
     USER_MANAGER = "user_manager"
@@ -106,6 +114,26 @@ class LostAfterData(TemporarilyRefused):
     reason = FailureReason.LOST_AFTER_DATA
 
 
+class SendingSideRefused(TemporarilyRefused):
+    """The mail server rejected this mail, and blames us or nobody: our account, relaying, sender, quota or content.
+
+    Transient although the reply is 5yz: it says nothing against the address, and an operator can mend it meanwhile.
+    """
+
+    reason = FailureReason.REFUSED
+
+
+class UnprovenBounce(TemporarilyRefused):
+    """The mail server rejected the recipient with a bare 550, 551 or 553, which may also mean that it relays no mail.
+
+    Transient until it is proven (`notifier.delivery.bounces`).
+    """
+
+    reason = FailureReason.UNPROVEN
+    other_accepted_at: datetime | None = None
+    """When this server last accepted a mail to another recipient; None: not since this process started."""
+
+
 class PermanentlyRefused(NotSent):
     """The mail server, or our own check, rejected this mail permanently: it is dead-lettered without a retry."""
 
@@ -113,7 +141,7 @@ class PermanentlyRefused(NotSent):
 
 
 class HardBounce(PermanentlyRefused):
-    """The mail server reported that the address does not exist: no mail should be sent to it again."""
+    """The mail server reported that the address does not exist, or it is proven: no mail should be sent to it again."""
 
     reason = FailureReason.MAILBOX_UNKNOWN
 

@@ -104,6 +104,16 @@ class ScheduledNotice:
     sealed: bool = False
     """True if the mail server may already have the mail."""
 
+    @property
+    def user_id(self) -> UUID:
+        """The user who receives the notice."""
+        return self.raised.user_id
+
+    @property
+    def mail_key(self) -> str:
+        """The id of the mail among those of notices."""
+        return str(self.raised.event_id)
+
 
 @dataclass(frozen=True, slots=True)
 class ConfirmationRequest:
@@ -112,6 +122,32 @@ class ConfirmationRequest:
     user_id: UUID
     confirmation_id: str
     """The id of this request; a duplicate of the event has the same id."""
+    original: bytes = b""
+    """The serialized UserChanged message as it was received."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledConfirmation:
+    """A confirmation mail, new or deferred in the retry topic: when it may be sent, and how often that was tried."""
+
+    request: ConfirmationRequest
+    attempt: int
+    """The number of attempts to send it so far; 0: the request is new."""
+    not_before: datetime
+    first_attempt_at: datetime
+    """The time from which the age of the request is counted."""
+    sealed: bool = False
+    """True if the mail server may already have the mail."""
+
+    @property
+    def user_id(self) -> UUID:
+        """The user who receives the mail."""
+        return self.request.user_id
+
+    @property
+    def mail_key(self) -> str:
+        """The id of the mail among confirmation mails."""
+        return self.request.confirmation_id
 
 
 def decode_raised_alert(value: bytes | None) -> RaisedAlert:
@@ -131,15 +167,28 @@ def decode_raised_notice(value: bytes | None) -> RaisedNotice:
     return _to_raised_notice(parse_message(notices_pb.AirportUnheard, value, UndecodableError))
 
 
-def decode_retry(value: bytes | None) -> Retry | ScheduledNotice:
-    """Decode a value of alerts.retry.v1: a deferred mail with its alerts in their order, or its notice, and its times.
+def decode_retry(value: bytes | None) -> Retry | ScheduledNotice | ScheduledConfirmation:
+    """Decode a value of alerts.retry.v1: a deferred mail (its alerts in their order, notice or request), and its times.
 
-    Raises UndecodableError, also for a record without its times, for alerts of several users, and for a notice beside
-    alerts.
+    Raises UndecodableError, also for a record without its times, for alerts of several users, and for a notice or a
+    confirmation request beside other things.
     """
     message = parse_message(alerts_pb.AlertRetry, value, UndecodableError)
     if not (message.HasField("not_before") and message.HasField("first_attempt_at")):
         raise UndecodableError("AlertRetry without its times")
+    if message.HasField("confirmation"):
+        if message.HasField("alert") or message.others or message.HasField("notice"):
+            raise UndecodableError("AlertRetry of a confirmation and of something else")
+        request = _to_confirmation_request(message.confirmation)
+        if request is None:
+            raise UndecodableError("AlertRetry of a change that asks for no confirmation mail")
+        return ScheduledConfirmation(
+            request=request,
+            attempt=message.attempt,
+            not_before=_to_datetime(message.not_before),
+            first_attempt_at=_to_datetime(message.first_attempt_at),
+            sealed=message.sealed,
+        )
     if message.HasField("notice"):
         if message.HasField("alert") or message.others:
             raise UndecodableError("AlertRetry of a notice and of alerts")
@@ -162,7 +211,7 @@ def decode_retry(value: bytes | None) -> Retry | ScheduledNotice:
     )
 
 
-def encode_retry(retry: Retry | ScheduledNotice) -> bytes:
+def encode_retry(retry: Retry | ScheduledNotice | ScheduledConfirmation) -> bytes:
     """Encode a value of alerts.retry.v1, with the original messages, so that unknown fields survive."""
     message = alerts_pb.AlertRetry(attempt=retry.attempt, sealed=retry.sealed)
     match retry:
@@ -172,6 +221,8 @@ def encode_retry(retry: Retry | ScheduledNotice) -> bytes:
                 message.others.add().ParseFromString(each.original)
         case ScheduledNotice(raised=raised):
             message.notice.ParseFromString(raised.original)
+        case ScheduledConfirmation(request=request):
+            message.confirmation.ParseFromString(request.original)
     message.not_before.FromDatetime(retry.not_before)
     message.first_attempt_at.FromDatetime(retry.first_attempt_at)
     return message.SerializeToString()
@@ -185,12 +236,21 @@ def decode_confirmation_request(value: bytes | None) -> ConfirmationRequest | No
     """
     if value is None:
         return None
-    message = parse_message(users_pb.UserChanged, value, UndecodableError)
+    return _to_confirmation_request(parse_message(users_pb.UserChanged, value, UndecodableError))
+
+
+def _to_confirmation_request(message: users_pb.UserChanged) -> ConfirmationRequest | None:
+    """Convert a UserChanged message to a request, which also holds the message's bytes; None: it asks for no mail.
+
+    Raises UndecodableError for a registration without a confirmation id or with an invalid user id.
+    """
     if message.WhichOneof("change") != "registered":
         return None
     if not message.registered.confirmation_id:
         raise UndecodableError("UserRegistered without a confirmation_id")
-    return ConfirmationRequest(_parse_uuid(message.user_id), message.registered.confirmation_id)
+    return ConfirmationRequest(
+        _parse_uuid(message.user_id), message.registered.confirmation_id, message.SerializeToString()
+    )
 
 
 def _to_raised_alert(message: alerts_pb.AlertRaised) -> RaisedAlert:

@@ -18,7 +18,7 @@ from user_manager.access import ACCOUNT_EXISTS, AccountAuthorizer, load_linked_a
 from user_manager.addresses import compute_lookup_key
 from user_manager.errors import BadCursorError, TooManyUsersError, VersionMismatchError
 from user_manager.links import LinkSigner
-from user_manager.model import User
+from user_manager.model import ConfirmationState, User
 
 log = structlog.get_logger()
 
@@ -79,6 +79,15 @@ class AccountPage:
 
 
 @dataclass(frozen=True, slots=True)
+class Confirmation:
+    """How far the confirmation of an account's address is."""
+
+    state: ConfirmationState
+    requested_at: datetime
+    """Time at which the last confirmation mail was requested."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuthenticatedUser:
     """The user whom a bearer token belongs to."""
 
@@ -117,6 +126,33 @@ class Accounts:
         """Return the account with this address. Raises TokenUnknownError, NotYoursError, AccountUnknownError."""
         with self._database.reading() as session:
             return Account.from_user(self._authorizer.load_account(session, token, email))
+
+    def get_confirmation(self, token: str, email: str) -> Confirmation:
+        """Return how far the confirmation of this account's address is.
+
+        Raises TokenUnknownError, NotYoursError, AccountUnknownError.
+        """
+        with self._database.reading() as session:
+            user = self._authorizer.load_account(session, token, email)
+            return Confirmation(user.confirmation, user.confirmation_asked_at)
+
+    def record_confirmation_state(self, user_id: str, confirmation_id: str, state: ConfirmationState) -> None:
+        """Store how far the mail of a confirmation request is: WAITING, SENT or FAILED, as the notifier reports it.
+
+        Changes nothing unless it is the last request of an existing account, nor once its mail is stored as sent; so
+        reports may come late, twice and in any order. The account's version stays: it is that of what its owner may
+        change.
+        """
+        ids = [*_parse_valid_uuids([user_id, confirmation_id])]
+        if len(ids) != 2:
+            return
+        not_sent = or_(User.confirmation_state.is_(None), User.confirmation_state != ConfirmationState.SENT)
+        with self._database.transaction() as session:
+            session.connection().execute(
+                update(User)
+                .where(User.user_id == ids[0], User.confirmation_id == ids[1], not_sent)
+                .values(confirmation_state=state.value)
+            )
 
     def list_page(self, token: str, cursor: str | None, limit: int) -> AccountPage:
         """Return a page of at most `limit` accounts, oldest first, that begins at `cursor` (None: the first page).

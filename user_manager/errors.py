@@ -89,6 +89,10 @@ class BadInstantError(UserManagerError):
     """A required time is missing, or lies outside the range of calendar dates."""
 
 
+class BadConfirmationStateError(UserManagerError):
+    """A report does not say how far the confirmation mail is, or in a way that this version does not know."""
+
+
 class DeletionUnknownError(UserManagerError):
     """No deletion has this id, or its record was removed a day after completion."""
 

@@ -1,6 +1,7 @@
 """The tables of user_manager's own database."""
 
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import Index, LargeBinary, MetaData, String, UniqueConstraint, Uuid
@@ -16,6 +17,21 @@ class Base(DeclarativeBase):
     """Base class of the mapped classes; it assigns them to this service's schema."""
 
     metadata = SCHEMA
+
+
+class ConfirmationState(StrEnum):
+    """How far the confirmation of an address is. The column holds the values that the notifier reports."""
+
+    CONFIRMED = "confirmed"
+    """The address is confirmed, and no mail to it has come back since. Never stored."""
+    REQUESTED = "requested"
+    """A mail was asked for, and nothing is known of it yet. Never stored."""
+    WAITING = "waiting"
+    """The mail server has put the mail off, or is away; the mail is tried again until its link would have expired."""
+    SENT = "sent"
+    """The mail server has accepted the mail."""
+    FAILED = "failed"
+    """The mail was refused for good, or given up."""
 
 
 class User(Base):
@@ -50,6 +66,10 @@ class User(Base):
     """Time at which a link last confirmed the address; None: never, or before this column existed."""
     bounced_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of the last permanent rejection by a mail server; None: never."""
+    confirmation_id: Mapped[UUID | None] = mapped_column(Uuid)
+    """Id of the last request for a confirmation mail; None: requested before this column existed."""
+    confirmation_state: Mapped[str | None] = mapped_column(String(16))
+    """How far that mail is, as the notifier reported last; None: it has reported nothing."""
 
     @property
     def suppressed(self) -> bool:
@@ -57,6 +77,18 @@ class User(Base):
         if self.bounced_at is None:
             return False
         return self.confirmed_at is None or self.bounced_at > self.confirmed_at
+
+    @property
+    def confirmation(self) -> ConfirmationState:
+        """Return how far the confirmation of the address is, as its owner may see it.
+
+        FAILED also if mail to the address has come back since the last confirmation mail was requested.
+        """
+        if self.confirmed and not self.suppressed:
+            return ConfirmationState.CONFIRMED
+        if not self.can_get_confirmation_mail:
+            return ConfirmationState.FAILED
+        return ConfirmationState(self.confirmation_state or ConfirmationState.REQUESTED)
 
     @property
     def can_get_confirmation_mail(self) -> bool:

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
+from chassis.db.outbox import OutboxMessage
 from chassis.errors import ContendedError
 from user_manager import events, tokens
 from user_manager.access import AccountAuthorizer, load_linked_account
@@ -27,7 +28,7 @@ from user_manager.errors import (
 )
 from user_manager.idempotency import IdempotencyStore, IdempotentRequest
 from user_manager.links import ConfirmationLink, LinkSigner
-from user_manager.model import OUTBOX, User
+from user_manager.model import OUTBOX, ConfirmationState, User
 
 log = structlog.get_logger()
 
@@ -120,6 +121,7 @@ class Registrations:
             token_sha256=tokens.compute_digest(token),
             confirmation_asked_at=now,
             confirmations_asked=1,
+            confirmation_id=uuid4(),
         )
         registration = Registration(Account.from_user(user), token)
         with self._database.transaction() as session:
@@ -129,7 +131,7 @@ class Registrations:
             self._answers.record_answer(session, request, user.user_id, _encode_answer(registration), now)
             session.add(user)
             session.flush()
-            OUTBOX.add(session, [events.build_registered_event(user.user_id, confirmation_id=uuid4())])
+            OUTBOX.add(session, [_build_request_event(user)])
         return registration, True
 
     def _load_concurrent_registration(self, request: IdempotentRequest, address: Address) -> Registration:
@@ -205,13 +207,22 @@ class Registrations:
             wait = compute_next_confirmation_time(user.confirmation_asked_at, user.confirmations_asked) - now
             if wait > timedelta(0):
                 raise TooSoonError(
-                    "A confirmation mail was sent a short time ago; look for it, or ask again later.",
+                    "The confirmation mail waits for the mail server and is tried again by itself; or ask again later."
+                    if user.confirmation is ConfirmationState.WAITING
+                    else "A confirmation mail was sent a short time ago; look for it, or ask again later.",
                     retry_after_s=-(-wait // timedelta(seconds=1)),
                 )
             # After the last bounce, for the same reason as in `confirm`.
             user.confirmation_asked_at = max(now, (user.bounced_at or now - _MICROSECOND) + _MICROSECOND)
             user.confirmations_asked += 1
-            OUTBOX.add(session, [events.build_registered_event(user.user_id, confirmation_id=uuid4())])
+            user.confirmation_id, user.confirmation_state = uuid4(), None
+            OUTBOX.add(session, [_build_request_event(user)])
+
+
+def _build_request_event(user: User) -> OutboxMessage:
+    """Build the event that requests the account's last confirmation mail from the notifier."""
+    assert user.confirmation_id is not None  # noqa: S101 - for mypy: it is set with each request
+    return events.build_registered_event(user.user_id, confirmation_id=user.confirmation_id)
 
 
 def _load_confirmable_user(session: Session, link: ConfirmationLink, *, lock: bool = False) -> User:

@@ -7,6 +7,7 @@ from typing import Final
 import grpc
 
 from chassis.errors import DatabaseUnavailableError
+from towerwatch.users.v1 import user_service_pb2 as pb
 from towerwatch.users.v1.user_service_pb2 import (
     AuthenticateRequest,
     AuthenticateResponse,
@@ -15,13 +16,16 @@ from towerwatch.users.v1.user_service_pb2 import (
     GetContactsResponse,
     ReportBounceRequest,
     ReportBounceResponse,
+    ReportConfirmationRequest,
+    ReportConfirmationResponse,
     VerifyUserRequest,
     VerifyUserResponse,
 )
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceServicer
 from user_manager import accounts
 from user_manager.bounces import Bounces
-from user_manager.errors import BadInstantError, TokenUnknownError, TooManyUsersError
+from user_manager.errors import BadConfirmationStateError, BadInstantError, TokenUnknownError, TooManyUsersError
+from user_manager.model import ConfirmationState
 
 SERVICE_NAME: Final = "towerwatch.users.v1.UserService"
 
@@ -29,12 +33,19 @@ STATUSES: Final[Mapping[type[Exception], grpc.StatusCode]] = {
     TokenUnknownError: grpc.StatusCode.UNAUTHENTICATED,
     TooManyUsersError: grpc.StatusCode.INVALID_ARGUMENT,
     BadInstantError: grpc.StatusCode.INVALID_ARGUMENT,
+    BadConfirmationStateError: grpc.StatusCode.INVALID_ARGUMENT,
     DatabaseUnavailableError: grpc.StatusCode.UNAVAILABLE,
+}
+
+_CONFIRMATION_STATES: Final = {
+    pb.CONFIRMATION_STATE_WAITING: ConfirmationState.WAITING,
+    pb.CONFIRMATION_STATE_SENT: ConfirmationState.SENT,
+    pb.CONFIRMATION_STATE_FAILED: ConfirmationState.FAILED,
 }
 
 
 class UserService(UserServiceServicer):
-    """The UserService that other services call to authenticate users, query accounts, and report bounces.
+    """The UserService that other services call to authenticate users, query accounts, and report what mails met.
 
     The server's interceptor maps raised errors to `STATUSES`.
     """
@@ -72,6 +83,16 @@ class UserService(UserServiceServicer):
         """Record a bounce of mail to a user, which may suppress the address. Raises BadInstantError."""
         self._bounces.report(request.user_id, _parse_bounce_time(request))
         return ReportBounceResponse()
+
+    def ReportConfirmation(  # noqa: N802 — the contract's name
+        self, request: ReportConfirmationRequest, _context: grpc.ServicerContext
+    ) -> ReportConfirmationResponse:
+        """Record how far a confirmation mail is. Raises BadConfirmationStateError."""
+        state = _CONFIRMATION_STATES.get(request.state)
+        if state is None:
+            raise BadConfirmationStateError("Say how far the mail is: WAITING, SENT or FAILED.")
+        self._accounts.record_confirmation_state(request.user_id, request.confirmation_id, state)
+        return ReportConfirmationResponse()
 
 
 def _encode_contact(contact: accounts.Contact) -> Contact:

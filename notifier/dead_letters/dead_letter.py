@@ -32,6 +32,7 @@ from notifier.errors import NotRequeuable, UndecodableError
 from notifier.messages import (
     RaisedAlert,
     RaisedNotice,
+    ScheduledConfirmation,
     ScheduledNotice,
     decode_raised_alert,
     decode_raised_notice,
@@ -190,8 +191,8 @@ def extract_events(
     `value`: the bytes of its record. `named`: True if the operator named its id, False if a filter matched it.
 
     Raises NotRequeuable if the source is another topic or unknown, if the event's bytes are omitted, missing or
-    invalid, if the dead letter is older than MAX_REQUEUE_AGE, and for a sealed retry (whose mail may have been sent)
-    unless it is named.
+    invalid, if it is a confirmation request or older than MAX_REQUEUE_AGE, and for a sealed retry (whose mail may have
+    been sent) unless it is named.
     """
     if letter.source_topic in _NOT_REQUEUABLE:
         raise NotRequeuable(_NOT_REQUEUABLE[letter.source_topic])
@@ -217,6 +218,8 @@ def extract_events(
         retry = decode_retry(value)
     except UndecodableError as error:
         raise NotRequeuable(f"it would be put aside again as undecodable: {error}") from None
+    if isinstance(retry, ScheduledConfirmation):
+        raise NotRequeuable(_NOT_REQUEUABLE[USERS_CHANGED.name])
     if retry.sealed and not named:
         raise NotRequeuable("the mail server may have taken its mail already: name its id to have it sent once more")
     return (retry.raised,) if isinstance(retry, ScheduledNotice) else retry.alerts

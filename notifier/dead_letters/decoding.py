@@ -62,9 +62,9 @@ def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Ite
     """Yield what an event is about, as pairs of name and value: airport, direction, alert id and the like.
 
     `message`: the decoded event. The pairs depend on its kind: a retry has those of its first alert and the number of
-    its other alerts, or those of its notice, and whether it is sealed; an event of interests.changed.v1 has only its
-    key, the interest. Yields nothing for other events that are not decoded. A missing value is empty. No value is an
-    e-mail address or a user's name.
+    its other alerts, or those of its notice or request, and whether it is sealed; an event of interests.changed.v1 has
+    only its key, the interest. Yields nothing for other events that are not decoded. A missing value is empty. No value
+    is an e-mail address or a user's name.
     """
     match message:
         case alerts_pb.AlertRaised():
@@ -80,6 +80,9 @@ def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Ite
             yield "notice", message.notice_id
         case alerts_pb.AlertRetry() if message.HasField("notice"):
             yield from extract_facts(NOTICES_RAISED.name, key, message.notice)
+            yield "sealed", "yes" if message.sealed else ""
+        case alerts_pb.AlertRetry() if message.HasField("confirmation"):
+            yield from extract_facts(USERS_CHANGED.name, key, message.confirmation)
             yield "sealed", "yes" if message.sealed else ""
         case alerts_pb.AlertRetry():
             yield from extract_facts(ALERTS_RAISED.name, key, message.alert)

@@ -19,6 +19,7 @@ import structlog
 
 from chassis.clock import Clock
 from notifier.delivery.batching import AlertBatch, MailQueue, PlannedMail
+from notifier.delivery.bounces import resolve_bounce
 from notifier.delivery.deferral import build_retries
 from notifier.delivery.in_flight import InFlightLimit
 from notifier.delivery.interfaces import ContactsLike, EventTopics, SmtpClientLike
@@ -221,6 +222,7 @@ class AlertDelivery:
                 raise
             now = self._clock.now()
             self._store.mark_mailed(event, get_alert_ids(alerts), now)
+            self._store.clear_unproven_bounce(event, mail.user_id)
             # Before the user's state drops the in-flight ids: a crash between the two would let other alerts join them.
             await self._store.wait_until_persisted(event)
         self._metrics.count_sent_mail("alerts", time.perf_counter() - began)
@@ -237,6 +239,7 @@ class AlertDelivery:
         batch and the lifetime of its youngest; it is deferred sealed if the mail server may have it.
         """
         now = self._clock.now()
+        error = resolve_bounce(self._store, get_first_event(mail), mail.user_id, error, now)
         if error.permanent:
             await self._dead_letter(mail, mail.batches, "refused", str(error))
             # After the dead letter: a crash between the two loses only the report, and the next mail repeats it.
@@ -257,7 +260,7 @@ class AlertDelivery:
         if until is None:
             await self._dead_letter(mail, mail.batches, "gave_up", f"gave up after {attempt} tries: {error}")
             return
-        log.warning("alerts.put_off", alerts=len(alerts), attempt=attempt, reason=str(error))
+        log.warning("alerts.put_off", alerts=len(alerts), attempt=attempt, reason=str(error), about=str(error.reason))
         sealed = mail.may_be_duplicate or isinstance(error, LostAfterData)
         await self._defer(mail, alerts, user, until, error.reason, tried=True, sealed=sealed)
 

@@ -4,13 +4,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import EmailMessage
+from enum import StrEnum
 from typing import Protocol
 from uuid import UUID
 
 from faust.types import EventT
 
 from notifier.mail import Contact
-from notifier.messages import Retry, ScheduledNotice
+from notifier.messages import Retry, ScheduledConfirmation, ScheduledNotice
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,8 +24,19 @@ class PendingEvent:
     """True if an operator requeued the event after it had become a dead letter."""
 
 
+class ConfirmationState(StrEnum):
+    """How far a confirmation mail is, as its owner may see it."""
+
+    WAITING = "waiting"
+    """It could not be sent yet, and will be tried again."""
+    SENT = "sent"
+    """The mail server has accepted it."""
+    FAILED = "failed"
+    """It was refused for good, or given up."""
+
+
 class ContactsLike(Protocol):
-    """A client that finds users' contacts and reports bounces, implemented by `notifier.contacts.ContactsClient`."""
+    """A client that finds users' contacts and reports to user_manager, implemented by `notifier.contacts`."""
 
     async def find_contact(self, user_id: UUID) -> Contact | None:
         """Return the contact of a user, or None if the user does not exist. Raises UserManagerUnavailable."""
@@ -32,6 +44,10 @@ class ContactsLike(Protocol):
 
     async def report_bounce(self, user_id: UUID, at: datetime) -> None:
         """Report, in one attempt, that at `at` the user's address did not exist. Raises UserManagerUnavailable."""
+        ...
+
+    async def report_confirmation(self, user_id: UUID, confirmation_id: str, state: ConfirmationState) -> None:
+        """Report, in one attempt, how far the user's confirmation mail is. Raises UserManagerUnavailable."""
         ...
 
 
@@ -58,7 +74,7 @@ class EventTopics(Protocol):
     Each publish method returns once the broker has the record, however long that takes.
     """
 
-    async def publish_retry(self, user_id: UUID, retry: Retry | ScheduledNotice) -> None:
+    async def publish_retry(self, user_id: UUID, retry: Retry | ScheduledNotice | ScheduledConfirmation) -> None:
         """Publish a mail that must be sent later to the retry topic. Raises TooLargeToWaitError."""
         ...
 

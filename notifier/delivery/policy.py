@@ -19,7 +19,7 @@ class MailPolicy:
     retry_base: timedelta = timedelta(seconds=5)
     """The backoff after the first failure; it doubles with each further failure."""
     lifetime: timedelta = timedelta(hours=24)
-    """The age at which an alert or a confirmation request is given up."""
+    """The age at which an alert or a notice is given up."""
 
     def envelope_from(self, contact: Contact) -> str | None:
         """Return the envelope sender of mails to this contact, which names the contact's address (VERP).

@@ -11,9 +11,9 @@ side, none behind another."""
 ALERT_LIFETIME: Final = timedelta(hours=24)
 """The default age, from the first attempt, at which an alert is given up and dead-lettered."""
 
-MAX_CONFIRMATION_ATTEMPTS: Final = 5
-"""The number of attempts to send a confirmation mail while only its own recipient is refused: within 75 s, with the
-default first pause of 5 s. No other user's mail waits behind it."""
+CONFIRMATION_LIFETIME: Final = timedelta(days=7)
+"""The age at which a confirmation request is given up: as long as the link in a confirmation mail is valid
+(`user_manager.links.CONFIRMATION_LINK_LIFETIME`)."""
 
 
 def compute_backoff(attempt: int, base: timedelta, chance: float) -> timedelta:

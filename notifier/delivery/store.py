@@ -40,12 +40,12 @@ class Table(Protocol):
 
 
 class DeliveryStore:
-    """The delivery statuses of alerts, notices and confirmation mails, and the states of users, in two tables.
+    """The delivery statuses of alerts, notices and confirmation mails, unproven bounces, and the states of users.
 
-    What is said here of the id of an alert also holds for the id of a notice. Deliveries read
-    the tables so that nothing is mailed twice, and write to them before and after each mail. Each read and write names
-    an event, because Faust's tables are partitioned like the events. A write is durable once `wait_until_persisted` has
-    returned.
+    Kept in two tables. The id of a notice is used like that of an alert: both are UUIDv5, each of a namespace of its
+    own. Deliveries read the tables so that nothing is mailed twice, and write to them before and after each mail. Each
+    read and write names an event, because Faust's tables are partitioned like the events. A write is durable once
+    `wait_until_persisted` has returned.
     """
 
     def __init__(self, statuses: Table, users: Table, crash: Callable[[BaseException], None]) -> None:
@@ -61,6 +61,16 @@ class DeliveryStore:
     def was_confirmation_mailed(self, event: EventT[bytes], confirmation_id: str) -> bool:
         """Return True if the mail for this confirmation id is recorded as sent, False otherwise."""
         return self._find_status_by_key(event, _confirmation_key(confirmation_id)) is DeliveryStatus.MAILED
+
+    def find_confirmation_status(self, event: EventT[bytes], confirmation_id: str) -> DeliveryStatus | None:
+        """Return the status of a confirmation mail; None: it is neither mailed nor dead-lettered yet."""
+        return self._find_status_by_key(event, _confirmation_key(confirmation_id))
+
+    def find_unproven_bounce(self, event: EventT[bytes], user_id: UUID) -> datetime | None:
+        """Return when a server first rejected the user's address without saying why; None: not since its last mail."""
+        set_current_event(event)
+        entry = self._statuses.get(_unproven_bounce_key(user_id))
+        return datetime.fromisoformat(entry.decode()) if entry is not None else None
 
     def load_user_state(self, event: EventT[bytes], user_id: UUID) -> UserState:
         """Return the stored state of a user; an empty state if none is stored or the entry cannot be decoded."""
@@ -80,6 +90,20 @@ class DeliveryStore:
     def mark_confirmation_mailed(self, event: EventT[bytes], confirmation_id: str, at: datetime) -> None:
         """Write that the mail for this confirmation id was sent at `at`."""
         self._statuses.write(event, _confirmation_key(confirmation_id), _encode_time(at))
+
+    def mark_confirmation_dead_lettered(self, event: EventT[bytes], confirmation_id: str, at: datetime) -> None:
+        """Write that the request with this confirmation id was dead-lettered at `at`."""
+        self._statuses.write(event, _confirmation_key(confirmation_id), _DEAD_LETTER_PREFIX + _encode_time(at))
+
+    def mark_unproven_bounce(self, event: EventT[bytes], user_id: UUID, at: datetime) -> None:
+        """Write that at `at` a server rejected the user's address without saying why."""
+        entry = at.astimezone(UTC).isoformat(timespec="microseconds").encode()
+        self._statuses.write(event, _unproven_bounce_key(user_id), entry)
+
+    def clear_unproven_bounce(self, event: EventT[bytes], user_id: UUID) -> None:
+        """Delete what `mark_unproven_bounce` wrote, if it did."""
+        if self.find_unproven_bounce(event, user_id) is not None:
+            self._statuses.write(event, _unproven_bounce_key(user_id), None)
 
     def mark_dead_lettered(self, event: EventT[bytes], alert_ids: Iterable[UUID], at: datetime) -> None:
         """Write that these alerts were dead-lettered at `at`, except those that are recorded as mailed."""
@@ -139,6 +163,10 @@ def _encode_id(alert_or_user_id: UUID) -> bytes:
 
 def _confirmation_key(confirmation_id: str) -> bytes:
     return b"confirmation/" + confirmation_id.encode()
+
+
+def _unproven_bounce_key(user_id: UUID) -> bytes:
+    return b"unproven-bounce/" + _encode_id(user_id)
 
 
 def _encode_time(at: datetime) -> bytes:

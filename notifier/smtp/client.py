@@ -15,7 +15,8 @@ import structlog
 
 from chassis.breaker import Breaker, BreakerPolicy, BreakerState
 from chassis.clock import Clock, SystemClock
-from notifier.errors import FailureReason, MailServerUnavailable, PermanentlyRefused
+from notifier.errors import FailureReason, MailServerUnavailable, PermanentlyRefused, UnprovenBounce
+from notifier.smtp.accepted import AcceptedRecipients
 from notifier.smtp.connection import (
     BeforeContent,
     Security,
@@ -87,6 +88,7 @@ class SmtpClient:
         stay open than are needed."""
         self._opened: set[SmtpConnection] = set()
         """All open connections, and some that were closed."""
+        self._accepted = AcceptedRecipients()
         self._in_flight = 0
         self._closed = False
 
@@ -105,8 +107,9 @@ class SmtpClient:
         waiting, this raises TemporarilyRefused or MailServerUnavailable. `before_content` is called at most once, also
         if a second connection is tried; its own errors are raised unchanged.
 
-        Raises TemporarilyRefused (LostAfterData if the server may have accepted the mail), PermanentlyRefused
-        (HardBounce if the address is at fault) or MailServerUnavailable. While the breaker admits no mail, this raises
+        Raises TemporarilyRefused (LostAfterData if the server may have accepted the mail; UnprovenBounce, which says
+        when the server last accepted another recipient; SendingSideRefused), PermanentlyRefused (HardBounce if the
+        address is at fault) or MailServerUnavailable. While the breaker admits no mail, this raises
         MailServerUnavailable at once, with the time of the next attempt.
         """
         self._require_admission()  # first: serializing and signing a mail costs more than rejecting it
@@ -131,6 +134,8 @@ class SmtpClient:
                 error = outcome.to_error()
                 if outcome.disposition is Disposition.SERVER:
                     error.retry_at = self._compute_retry_time()
+                if isinstance(error, UnprovenBounce):
+                    error.other_accepted_at = failure.other_accepted_at
                 raise error from None
             except PermanentlyRefused:  # the mail was not sent: the server lacks SMTPUTF8
                 outcome_known = True
@@ -175,14 +180,29 @@ class SmtpClient:
         async with self._use_connection(reuse_idle=True) as connection:
             is_new = connection.mails == 0
             try:
-                await connection.deliver(envelope, before_content)
+                await self._deliver_over(connection, envelope, before_content)
                 return
             except SmtpCommandFailed as failure:
                 # A server may close an idle connection at the moment at which a mail comes (RFC 5321, 3.8).
                 if is_new or not failure.before_any_reply:
                     raise
         async with self._use_connection(reuse_idle=False) as connection:
+            await self._deliver_over(connection, envelope, before_content)
+
+    async def _deliver_over(
+        self, connection: SmtpConnection, envelope: Envelope, before_content: BeforeContent | None
+    ) -> None:
+        """Send a mail over this connection, and remember that its server has accepted the recipient.
+
+        Raises the errors of `SmtpConnection.deliver`; a SmtpCommandFailed says when the same server last accepted
+        another recipient.
+        """
+        try:
             await connection.deliver(envelope, before_content)
+        except SmtpCommandFailed as failure:
+            failure.other_accepted_at = self._accepted.find_other(connection.server, envelope.recipient)
+            raise
+        self._accepted.record(connection.server, envelope.recipient, self._clock.now())
 
     @asynccontextmanager
     async def _use_connection(self, reuse_idle: bool) -> AsyncIterator[SmtpConnection]:

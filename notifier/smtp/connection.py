@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, Literal, cast
 
 from aiosmtplib import SMTP, SMTPException, SMTPResponseException
@@ -64,10 +65,17 @@ class SmtpServerConfig:
 class SmtpCommandFailed(Exception):
     """The server refused a command or a mail's content, or did not reply; `outcome` classifies the failure."""
 
-    def __init__(self, phase: Phase, code: int | None, enhanced: EnhancedCode | None = None) -> None:
-        """`code`: of the reply; None: no reply came."""
-        self.outcome = classify(phase, code, enhanced)
+    @classmethod
+    def of(cls, phase: Phase, reply: SmtpReply) -> "SmtpCommandFailed":
+        """Return the failure of a phase whose reply is not positive."""
+        return cls(phase, reply.code, reply.enhanced, reply.words)
+
+    def __init__(self, phase: Phase, code: int | None, enhanced: EnhancedCode | None = None, words: str = "") -> None:
+        """`code`: of the reply; None: no reply came. `words`: its text, which is classified and not kept."""
+        self.outcome = classify(phase, code, enhanced, words)
         super().__init__(self.outcome.text)
+        self.other_accepted_at: datetime | None = None
+        """When the same server last accepted another recipient; None: not that we know. The client sets it."""
         self.before_any_reply = phase is Phase.MAIL and code in (None, 421)
         """True if no reply, or a 421 (the server closes the connection), came to MAIL, the mail's first command.
 
@@ -93,6 +101,8 @@ class SmtpConnection:
         self._replies = replies
         self._extensions = extensions
         self._timeouts = timeouts
+        self.server = str(transport.get_extra_info("peername"))
+        """The server's IP address and port."""
         self.local_hostname = local_hostname
         """Our name in EHLO."""
         self._needs_reset = False
@@ -271,7 +281,7 @@ class SmtpConnection:
         for phase, _ in commands:
             reply = await self._read_reply_after(phase, failure)
             if failure is None and not _is_positive(phase, reply):
-                failure = SmtpCommandFailed(phase, reply.code, reply.enhanced)
+                failure = SmtpCommandFailed.of(phase, reply)
                 if failure.outcome.disposition is Disposition.SERVER and reply.code == 421:
                     raise failure  # the server closes the connection: there may be no more replies
             elif failure is not None and phase is Phase.DATA and reply.code == 354:
@@ -295,7 +305,7 @@ class SmtpConnection:
             self._transport.write(command)
             reply = await self._read_reply(phase, self._timeouts.command_s)
             if not _is_positive(phase, reply):
-                raise SmtpCommandFailed(phase, reply.code, reply.enhanced)
+                raise SmtpCommandFailed.of(phase, reply)
 
     async def _require_waiting_server(self) -> None:
         """Raise SmtpCommandFailed and close the connection if the server has stopped waiting for the content.
@@ -307,7 +317,7 @@ class SmtpConnection:
             return
         try:
             reply = await self._read_reply(Phase.DATA, self._timeouts.command_s)  # a 421, or the end of the connection
-            raise SmtpCommandFailed(Phase.DATA, reply.code, reply.enhanced)
+            raise SmtpCommandFailed.of(Phase.DATA, reply)
         finally:
             self.close()  # the server might read the next command as the mail's content
 
@@ -320,7 +330,7 @@ class SmtpConnection:
         self._transport.write(dot_stuff(content))
         reply = await self._read_reply(Phase.CONTENT, self._timeouts.content_s)
         if reply.code // 100 != 2:
-            raise SmtpCommandFailed(Phase.CONTENT, reply.code, reply.enhanced)
+            raise SmtpCommandFailed.of(Phase.CONTENT, reply)
         self._needs_reset = False
 
     async def _request(self, command: bytes, timeout_s: float) -> SmtpReply:
@@ -350,7 +360,13 @@ class SmtpConnection:
             raise SmtpCommandFailed(phase, None) from None
 
 
-_ABOUT_ONE_MAIL: Final = (Disposition.TEMPORARY, Disposition.PERMANENT, Disposition.HARD_BOUNCE)
+_ABOUT_ONE_MAIL: Final = (
+    Disposition.TEMPORARY,
+    Disposition.PERMANENT,
+    Disposition.HARD_BOUNCE,
+    Disposition.UNPROVEN,
+    Disposition.SENDING_SIDE,
+)
 """Failures that concern one mail: the connection can send the next mail."""
 
 

@@ -1,7 +1,9 @@
 """The meaning of a mail server's failure reply: for the mail, its address, or all mails. Pure; covers every reply.
 
 A reply is classified by its code (RFC 5321, 4.2), its enhanced status code if it has one (RFC 3463, RFC 5248) and the
-phase in which it came. The server's text is never used: it differs from server to server and may hold addresses.
+phase in which it came. Only a code that names the mailbox counts against an address at once. What is said of us (our
+account, relaying, sender, quota, content) waits for an operator. The server's text may turn blame for an address into
+blame for us, never the reverse (`notifier.smtp.wording`), and is not kept: it may hold addresses.
 """
 
 from dataclasses import dataclass
@@ -15,8 +17,11 @@ from notifier.errors import (
     MailServerUnavailable,
     NotSent,
     PermanentlyRefused,
+    SendingSideRefused,
     TemporarilyRefused,
+    UnprovenBounce,
 )
+from notifier.smtp.wording import find_blamed_part
 
 EnhancedCode = tuple[int, int, int]
 """An enhanced status code, as class, subject, detail: 5.1.1."""
@@ -48,6 +53,10 @@ class Disposition(StrEnum):
     """Never send this mail again."""
     HARD_BOUNCE = "hard_bounce"
     """Never send anything to this address again."""
+    UNPROVEN = "unproven"
+    """Send this mail again later; if it is rejected so again, the address may be at fault (`UnprovenBounce`)."""
+    SENDING_SIDE = "sending_side"
+    """Send this mail again later, and warn: the server blames our account, relaying, sender, quota or content."""
     SERVER = "server"
     """Send no mail for a while, and all mails later: the server as a whole has failed."""
     UNKNOWN = "unknown"
@@ -71,6 +80,8 @@ _ERRORS: Final[dict[Disposition, type[NotSent]]] = {
     Disposition.TEMPORARY: TemporarilyRefused,
     Disposition.PERMANENT: PermanentlyRefused,
     Disposition.HARD_BOUNCE: HardBounce,
+    Disposition.UNPROVEN: UnprovenBounce,
+    Disposition.SENDING_SIDE: SendingSideRefused,
     Disposition.SERVER: MailServerUnavailable,
     Disposition.UNKNOWN: LostAfterData,
 }
@@ -97,7 +108,20 @@ _ALL: Final = tuple(Phase)
 _TEMPORARY: Final = Disposition.TEMPORARY
 _PERMANENT: Final = Disposition.PERMANENT
 _HARD_BOUNCE: Final = Disposition.HARD_BOUNCE
+_UNPROVEN: Final = Disposition.UNPROVEN
+_SENDING_SIDE: Final = Disposition.SENDING_SIDE
 _SERVER: Final = Disposition.SERVER
+
+_MAY_BE_OURS: Final = (_PERMANENT, _HARD_BOUNCE, _UNPROVEN, _SENDING_SIDE)
+"""Dispositions of refusals whose text may blame the sending side."""
+
+_SAID_OF_FULL_MAILBOXES: Final = (
+    FailureReason.UNPROVEN,
+    FailureReason.MAILBOX_UNKNOWN,
+    FailureReason.QUOTA,
+    FailureReason.REFUSED,
+)
+"""Reasons, by the codes alone, of replies that some servers also send for a mailbox that is full."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +162,7 @@ RULES: Final = (
     # Replies about the server as a whole, in any phase.
     Rule(_ALL, "421", _SERVER, FailureReason.BUSY),  # closing the channel: RFC 5321, 3.8
     Rule((Phase.STARTTLS,), "454", _SERVER, FailureReason.TLS),  # TLS not available now: RFC 3207, 4
+    Rule(_PER_MAIL, "454", _TEMPORARY, FailureReason.RELAY, "4.7.1"),  # Postfix: relay access denied, for now
     Rule(_ALL, "454", _SERVER, FailureReason.AUTHENTICATION),  # temporary authentication failure: RFC 4954, 6
     Rule(_ALL, "432", _SERVER, FailureReason.AUTHENTICATION),  # a password transition is needed: RFC 4954, 6
     Rule((Phase.STARTTLS,), "530", _SERVER, FailureReason.TLS),
@@ -153,8 +178,8 @@ RULES: Final = (
     Rule(_OPENING, "5xx", _SERVER, FailureReason.NOT_WELCOME),  # 554 at the greeting: RFC 5321, 3.1
     Rule(_OPENING, "xxx", _SERVER, FailureReason.PROTOCOL),
     # MAIL: the sender is the same for all mails, so only replies about size and alphabet are about this mail.
-    Rule(_MAIL, "552", _PERMANENT, FailureReason.TOO_LARGE),  # by its declared SIZE: RFC 1870, 6.1
-    Rule(_MAIL, "5xx", _PERMANENT, FailureReason.TOO_LARGE, "5.3.4"),  # too big for the system: RFC 3463, 3.4
+    Rule(_MAIL, "552", _SENDING_SIDE, FailureReason.TOO_LARGE),  # by its declared SIZE: RFC 1870, 6.1
+    Rule(_MAIL, "5xx", _SENDING_SIDE, FailureReason.TOO_LARGE, "5.3.4"),  # too big for the system: RFC 3463, 3.4
     Rule(_MAIL, "5xx", _PERMANENT, FailureReason.TOO_LARGE, "5.2.3"),
     Rule(_MAIL, "5xx", _PERMANENT, FailureReason.ADDRESS, "5.6.7"),  # non-ASCII address not permitted: RFC 6531, 4.2
     Rule(_MAIL, "452", _SERVER, FailureReason.STORAGE),  # insufficient system storage: RFC 5321, 4.2.3; RFC 1870, 6.1
@@ -173,9 +198,9 @@ RULES: Final = (
     Rule(_PER_MAIL, "4xx", _TEMPORARY, FailureReason.PUT_OFF),
     # Client and server are out of sequence; a new connection may work.
     Rule(_PER_MAIL, "503", _TEMPORARY, FailureReason.PROTOCOL),
-    # RCPT, permanent. Servers like Postfix reject the sender only here.
-    Rule(_RCPT, "5xx", _SERVER, FailureReason.SENDER, "5.1.7"),  # bad sender's mailbox address: RFC 3463, 3.2
-    Rule(_RCPT, "5xx", _SERVER, FailureReason.SENDER, "5.1.8"),  # bad sender's system address: RFC 3463, 3.2
+    # Permanent. Servers like Postfix reject the sender only at RCPT, others after the content.
+    Rule(_PER_MAIL, "5xx", _SERVER, FailureReason.SENDER, "5.1.7"),  # bad sender's mailbox address: RFC 3463, 3.2
+    Rule(_PER_MAIL, "5xx", _SERVER, FailureReason.SENDER, "5.1.8"),  # bad sender's system address: RFC 3463, 3.2
     Rule(_RCPT, "5xx", _HARD_BOUNCE, FailureReason.MAILBOX_UNKNOWN, "5.1.1"),  # no such mailbox: RFC 3463, 3.2
     Rule(_RCPT, "5xx", _HARD_BOUNCE, FailureReason.MAILBOX_UNKNOWN, "5.1.2"),  # no such system
     Rule(_RCPT, "5xx", _HARD_BOUNCE, FailureReason.MAILBOX_UNKNOWN, "5.1.3"),  # not an address
@@ -183,28 +208,37 @@ RULES: Final = (
     Rule(_RCPT, "5xx", _HARD_BOUNCE, FailureReason.MAILBOX_UNKNOWN, "5.1.10"),  # null MX: RFC 7505, 4.2
     Rule(_RCPT, "5xx", _HARD_BOUNCE, FailureReason.MAILBOX_UNKNOWN, "5.2.1"),  # mailbox disabled: RFC 3463, 3.3
     Rule(_RCPT, "556", _HARD_BOUNCE, FailureReason.MAILBOX_UNKNOWN),  # the domain takes no mail: RFC 7504, 4
-    # Without an enhanced code the first meaning of the reply code counts: mailbox unavailable, user not local, mailbox
-    # name not allowed (RFC 5321, 4.2.3). Servers that reject by policy nearly always send 5.7.x.
-    Rule(_RCPT, "550", _HARD_BOUNCE, FailureReason.MAILBOX_UNKNOWN, without_enhanced=True),
-    Rule(_RCPT, "551", _HARD_BOUNCE, FailureReason.MAILBOX_UNKNOWN, without_enhanced=True),
-    Rule(_RCPT, "553", _HARD_BOUNCE, FailureReason.MAILBOX_UNKNOWN, without_enhanced=True),
-    # RCPT, DATA and the content, permanent.
+    # Without an enhanced code these say that the mailbox is unavailable, not local or not allowed, and as well that
+    # the server does not relay for us (RFC 5321, 3.6.2, 4.2.3): one such reply proves nothing.
+    Rule(_RCPT, "550", _UNPROVEN, FailureReason.UNPROVEN, without_enhanced=True),
+    Rule(_RCPT, "551", _UNPROVEN, FailureReason.UNPROVEN, without_enhanced=True),
+    Rule(_RCPT, "553", _UNPROVEN, FailureReason.UNPROVEN, without_enhanced=True),
+    # RCPT, DATA and the content, permanent: about the recipient's mailbox, or not to be mended by waiting.
     Rule(_PER_MAIL, "5xx", _PERMANENT, FailureReason.TOO_LARGE, "5.2.3"),  # too long for the mailbox: RFC 3463, 3.3
-    Rule(_PER_MAIL, "5xx", _PERMANENT, FailureReason.TOO_LARGE, "5.3.4"),  # too long for the system: RFC 3463, 3.4
     Rule(_PER_MAIL, "5xx", _PERMANENT, FailureReason.MAILBOX_FULL, "5.2.2"),  # no hard bounce: it may have space later
-    Rule(_PER_MAIL, "5xx", _PERMANENT, FailureReason.POLICY, "5.7.x"),  # RFC 3463, 3.8
     Rule(_PER_MAIL, "5xx", _PERMANENT, FailureReason.ADDRESS, "5.6.7"),  # RFC 6531, 4.2
-    Rule(_DATA, "5xx", _PERMANENT, FailureReason.CONTENT, "5.6.x"),  # RFC 3463, 3.7
-    Rule(_DATA, "5xx", _PERMANENT, FailureReason.MAILBOX_UNKNOWN, "5.1.x"),
-    Rule(_RCPT, "552", _PERMANENT, FailureReason.MAILBOX_FULL, without_enhanced=True),  # storage: RFC 5321, 4.2.3
-    Rule(_DATA, "552", _PERMANENT, FailureReason.TOO_LARGE, without_enhanced=True),  # RFC 1870, 6.3
-    Rule(_DATA, "550", _PERMANENT, FailureReason.POLICY, without_enhanced=True),  # RFC 5321, 3.3, 4.2.3
+    Rule(_DATA, "5xx", _PERMANENT, FailureReason.MAILBOX_UNKNOWN, "5.1.1"),
+    Rule(_DATA, "5xx", _PERMANENT, FailureReason.MAILBOX_UNKNOWN, "5.1.2"),
+    Rule(_DATA, "5xx", _PERMANENT, FailureReason.MAILBOX_UNKNOWN, "5.1.3"),
+    Rule(_DATA, "5xx", _PERMANENT, FailureReason.MAILBOX_UNKNOWN, "5.1.6"),
+    Rule(_DATA, "5xx", _PERMANENT, FailureReason.MAILBOX_UNKNOWN, "5.1.10"),
+    Rule(_DATA, "5xx", _PERMANENT, FailureReason.MAILBOX_UNKNOWN, "5.2.1"),
     Rule(_PER_MAIL, "500", _PERMANENT, FailureReason.PROTOCOL),  # the server cannot parse such a mail or address
     Rule(_PER_MAIL, "501", _PERMANENT, FailureReason.PROTOCOL),
     Rule(_PER_MAIL, "502", _PERMANENT, FailureReason.PROTOCOL),
     Rule(_PER_MAIL, "504", _PERMANENT, FailureReason.PROTOCOL),
     Rule(_PER_MAIL, "555", _PERMANENT, FailureReason.PROTOCOL),  # parameters not implemented: RFC 5321, 4.1.1.11
-    Rule(_PER_MAIL, "5xx", _PERMANENT, FailureReason.REFUSED),  # 554 among them
+    # All others name no mailbox: they are about us, or may be. The operator can mend them while the mail waits.
+    Rule(_PER_MAIL, "5xx", _SENDING_SIDE, FailureReason.TOO_LARGE, "5.3.4"),  # too long for the system: RFC 3463, 3.4
+    Rule(_PER_MAIL, "5xx", _SENDING_SIDE, FailureReason.POLICY, "5.7.x"),  # RFC 3463, 3.8
+    Rule(_PER_MAIL, "5xx", _SENDING_SIDE, FailureReason.CONTENT, "5.6.x"),  # RFC 3463, 3.7
+    Rule(_PER_MAIL, "5xx", _SENDING_SIDE, FailureReason.QUOTA, "5.4.5"),  # Gmail: the day's limit of mails
+    Rule(_PER_MAIL, "5xx", _SENDING_SIDE, FailureReason.QUOTA, "5.1.90"),  # Exchange Online: the same
+    Rule(_PER_MAIL, "5xx", _SENDING_SIDE, FailureReason.SENDER, "5.2.252"),  # Exchange Online: SendAsDenied
+    Rule(_RCPT, "552", _SENDING_SIDE, FailureReason.QUOTA, without_enhanced=True),  # storage, or our quota
+    Rule(_DATA, "552", _SENDING_SIDE, FailureReason.TOO_LARGE, without_enhanced=True),  # RFC 1870, 6.3
+    Rule(_DATA, "550", _SENDING_SIDE, FailureReason.POLICY, without_enhanced=True),  # RFC 5321, 3.3, 4.2.3
+    Rule(_PER_MAIL, "5xx", _SENDING_SIDE, FailureReason.REFUSED),  # 554 among them
 )
 """In order of precedence: the first rule that matches applies."""
 
@@ -223,17 +257,26 @@ last line, the server may or may not have the mail (RFC 5321, 4.5.3.2.6); before
 (RFC 5321, 4.1.1.4)."""
 
 
-def classify(phase: Phase, code: int | None, enhanced: EnhancedCode | None = None) -> Outcome:
+def classify(phase: Phase, code: int | None, enhanced: EnhancedCode | None = None, words: str = "") -> Outcome:
     """Classify a failure in a phase: an unexpected reply, or no reply at all (`code` None).
 
     The first of `RULES` that matches a reply applies. A reply that no rule matches is a PROTOCOL failure: of the server
     as a whole while the connection is opened, later of this mail, to be sent again. After the content such a reply
     means as much as no reply: the server may have the mail. A missing reply is classified by its phase alone.
+
+    `words`: the server's text. If it blames the sending side, a refusal counts neither against the address nor as
+    permanent, whatever its codes are.
     """
     text = _describe_failure(phase, code, enhanced)
     if code is not None:
         for rule in RULES:
             if rule.matches(phase, code, enhanced):
+                blamed = find_blamed_part(words) if rule.disposition in _MAY_BE_OURS else None
+                if blamed is FailureReason.MAILBOX_FULL:
+                    if rule.reason in _SAID_OF_FULL_MAILBOXES:
+                        return Outcome(_TEMPORARY, blamed, text)
+                elif blamed is not None:
+                    return Outcome(_SENDING_SIDE, blamed, text)
                 return Outcome(rule.disposition, rule.reason, text)
         # SMTP has no such reply in this phase: its meaning is unknown.
         if phase is not Phase.CONTENT:

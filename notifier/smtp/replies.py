@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from notifier.smtp.outcomes import EnhancedCode
@@ -13,6 +13,11 @@ LONGEST_REPLY: Final = 64 * 1024
 
 _LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED_CODE: Final = re.compile(rb"([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9.])")
+_HASHED_CODE: Final = re.compile(rb"#([245])\.([0-9]{1,3})\.([0-9]{1,3})(?![0-9.])")
+"""An enhanced code as qmail and IronPort write it, anywhere in the text: "no mailbox here by that name (#5.1.1)"."""
+
+_LONGEST_TEXT: Final = 4096
+"""Bytes of a reply's text that are kept until it is classified."""
 
 
 class NoReplyError(Exception):
@@ -21,13 +26,15 @@ class NoReplyError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SmtpReply:
-    """One reply of the server, of one or several lines, without its text.
+    """One reply of the server, of one or several lines.
 
-    `enhanced`: None if the text begins with no enhanced status code.
+    `enhanced`: None if the text holds no enhanced status code. `words`: the text of all lines, to be classified; it may
+    hold addresses, so it is neither logged nor compared.
     """
 
     code: int
     enhanced: EnhancedCode | None
+    words: str = field(default="", repr=False, compare=False)
 
 
 class ReplyReader(asyncio.Protocol):
@@ -40,8 +47,8 @@ class ReplyReader(asyncio.Protocol):
     def __init__(self) -> None:
         self._unread = bytearray()
         self._replies: deque[SmtpReply] = deque()
-        self._first_text: bytes | None = None
-        """The text of the first line of a reply whose last line has not come yet."""
+        self._earlier_lines: list[bytes] | None = None
+        """The texts of the lines so far of a reply whose last line has not come yet; None: no reply has begun."""
         self._ended = False
         """True once no further reply will be read: the connection is lost, or the server sent invalid SMTP."""
         self._waiter: asyncio.Future[None] | None = None
@@ -49,7 +56,7 @@ class ReplyReader(asyncio.Protocol):
     @property
     def is_quiet(self) -> bool:
         """True while the reading has not ended and nothing of a reply is unread, such as a 421 before closing."""
-        return not (self._ended or self._replies or self._unread or self._first_text is not None)
+        return not (self._ended or self._replies or self._unread or self._earlier_lines is not None)
 
     async def read_reply(self, timeout_s: float) -> SmtpReply:
         """Remove the oldest queued reply and return it; without one, wait for the next.
@@ -99,20 +106,24 @@ class ReplyReader(asyncio.Protocol):
     def _parse_line(self, line: bytes) -> None:
         """Parse one line; if it is the last of a reply, queue that reply.
 
-        The reply has the code of its last line, and the enhanced code at the beginning of its first line's text.
-        Earlier lines ("250-…") are otherwise ignored. An invalid line ends the reading.
+        The reply has the code of its last line, the enhanced code of its first line that has one, and the text of all
+        its lines, cut at _LONGEST_TEXT. An invalid line ends the reading.
         """
         match = _LINE.fullmatch(line)
         if match is None:
             self._ended = True  # not SMTP: the lines after it cannot be assigned to commands
             return
         code, separator, text = match.groups()
-        first_text = (text or b"") if self._first_text is None else self._first_text
+        texts = self._earlier_lines or []
+        if sum(map(len, texts)) < _LONGEST_TEXT:
+            texts.append((text or b"")[:_LONGEST_TEXT])
         if separator == b"-":
-            self._first_text = first_text
+            self._earlier_lines = texts
             return
-        self._first_text = None
-        self._replies.append(SmtpReply(int(code), _parse_enhanced_code(first_text)))
+        self._earlier_lines = None
+        enhanced = next((found for each in texts if (found := _parse_enhanced_code(each))), None)
+        words = b" ".join(texts).decode(errors="replace")
+        self._replies.append(SmtpReply(int(code), enhanced, words))
 
     def _wake_reader(self) -> None:
         """Wake the task that waits in `read_reply`, if any, when a reply is queued or the reading has ended."""
@@ -121,11 +132,11 @@ class ReplyReader(asyncio.Protocol):
 
 
 def parse_enhanced_code(text: str) -> EnhancedCode | None:
-    """Return the enhanced status code at the beginning of a reply's text (RFC 2034, 4); None: without such a code."""
+    """Return the enhanced status code in a reply's text; None: without such a code."""
     return _parse_enhanced_code(text.encode(errors="replace"))
 
 
 def _parse_enhanced_code(text: bytes) -> EnhancedCode | None:
-    """Return the enhanced status code at the beginning of a text; None: it begins with no such code."""
-    match = _ENHANCED_CODE.match(text)
+    """Return the enhanced status code at the beginning of a text (RFC 2034, 4), or after a # in it; None: without."""
+    match = _ENHANCED_CODE.match(text) or _HASHED_CODE.search(text)
     return (int(match[1]), int(match[2]), int(match[3])) if match else None

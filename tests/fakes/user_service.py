@@ -16,13 +16,15 @@ from towerwatch.users.v1.user_service_pb2 import (
     GetContactsResponse,
     ReportBounceRequest,
     ReportBounceResponse,
+    ReportConfirmationRequest,
+    ReportConfirmationResponse,
     VerifyUserRequest,
     VerifyUserResponse,
 )
 
 
 class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
-    """A fake UserService with the two methods that the notifier calls: GetContacts and ReportBounce."""
+    """A fake UserService with the methods that the notifier calls: GetContacts and those that report."""
 
     def __init__(self) -> None:
         self.contacts: dict[str, Contact] = {}
@@ -31,6 +33,8 @@ class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
         """All requested user ids, in order."""
         self.bounced: list[str] = []
         """User ids of all reported bounces, in order. A bounce does not change the contact."""
+        self.confirmations: list[tuple[str, str, int]] = []
+        """User id, confirmation id and state of all reports of confirmation mails, in order."""
         self.away = threading.Event()
         """While set, every call fails with UNAVAILABLE."""
         self.port = 0
@@ -56,6 +60,15 @@ class FakeUserService(user_service_pb2_grpc.UserServiceServicer):
             context.abort(grpc.StatusCode.UNAVAILABLE, "away")
         self.bounced.append(request.user_id)
         return ReportBounceResponse()
+
+    def ReportConfirmation(  # noqa: N802 - gRPC's name
+        self, request: ReportConfirmationRequest, context: grpc.ServicerContext
+    ) -> ReportConfirmationResponse:
+        """Record the report."""
+        if self.away.is_set():
+            context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        self.confirmations.append((request.user_id, request.confirmation_id, request.state))
+        return ReportConfirmationResponse()
 
     def Authenticate(  # noqa: N802 - gRPC's name
         self, request: AuthenticateRequest, context: grpc.ServicerContext

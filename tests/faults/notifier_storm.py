@@ -41,10 +41,14 @@ _USUAL_BETWEEN: Final = 20
 """The number of usual answers for each fault: with more faults the circuit would be open, and no mail tried."""
 
 _FOR_NOW: Final = {
-    "RCPT": (HANG_UP, RESET, "421 4.7.0 slow down", "450 4.2.1 busy", "450", "451 4.7.0 grey", "452 4.2.2 full"),
-    "DATA": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452", SLOWLY),
+    "RCPT": (
+        HANG_UP, RESET, "421 4.7.0 slow down", "450 4.2.1 busy", "450", "451 4.7.0 grey", "452 4.2.2 full",
+        "550 relay not permitted", "554 5.7.1 Relay access denied", "550 Sender verify failed", "552 quota exceeded",
+    ),
+    "DATA": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452", "554 5.7.1 policy", "554", SLOWLY),
     "CONTENT": (
         "421 4.3.2 busy", "450 4.2.0 later", "451 4.7.0 grey", "452 4.3.1 full", "535 5.7.8 log in", RESET,
+        "550 5.4.5 daily sending quota exceeded", "554 5.6.0 bad", "552 5.3.4 big",
         SLOWLY, ACCEPT_THEN_CLOSE, SLOWLY + ACCEPT_THEN_CLOSE,
     ),
 }  # fmt: skip

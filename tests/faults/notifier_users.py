@@ -59,13 +59,11 @@ BOUNCES: Final = (
     Refusal("RCPT", "550", "the server refused the recipient: 550"),
 )
 REFUSALS: Final = (
-    Refusal("RCPT", "550 5.7.1 policy", "the server refused the recipient: 550 5.7.1"),
     Refusal("RCPT", "552 5.2.2 full", "the server refused the recipient: 552 5.2.2"),
-    Refusal("DATA", "554 5.7.1 policy", "the server refused the start of the mail: 554 5.7.1"),
-    Refusal("DATA", "552", "the server refused the start of the mail: 552"),
-    Refusal("CONTENT", "552 5.3.4 big", "the server refused the mail: 552 5.3.4"),
-    Refusal("CONTENT", "554", "the server refused the mail: 554"),
-    Refusal("CONTENT", "554 5.6.0 bad", "the server refused the mail: 554 5.6.0"),
+    Refusal("RCPT", "501 5.5.4 syntax", "the server refused the recipient: 501 5.5.4"),
+    Refusal("DATA", "552 5.2.2 full", "the server refused the start of the mail: 552 5.2.2"),
+    Refusal("CONTENT", "552 5.2.3 big", "the server refused the mail: 552 5.2.3"),
+    Refusal("CONTENT", "550 5.1.1 unknown", "the server refused the mail: 550 5.1.1"),
 )
 
 

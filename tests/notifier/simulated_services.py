@@ -17,6 +17,7 @@ from uuid import UUID
 from collector.messages import encode_airport_unheard
 from domain.alerts import Alert
 from domain.notices import UnheardNotice
+from notifier.delivery.interfaces import ConfirmationState
 from notifier.errors import (
     FailureReason,
     HardBounce,
@@ -24,7 +25,9 @@ from notifier.errors import (
     MailServerUnavailable,
     NotSent,
     PermanentlyRefused,
+    SendingSideRefused,
     TemporarilyRefused,
+    UnprovenBounce,
     UserManagerUnavailable,
 )
 from notifier.mail import Contact
@@ -359,7 +362,8 @@ class SimulatedMailServer:
             simulation.refused_ids |= mail.alert_ids
             raise HardBounce("the server refused the recipient: 550")
         if simulation.draw_fault(fault_rates.temporary):
-            raise TemporarilyRefused("the server refused the recipient: 450")
+            kind = simulation.chance.choice((TemporarilyRefused, SendingSideRefused, UnprovenBounce))
+            raise kind("the server refused the recipient: 450")
         await before_content()
         await self._process.step()
         if simulation.draw_fault(fault_rates.permanent):
@@ -411,6 +415,9 @@ class SimulatedUserManager:
             none = [None, replace(CONTACT, paused=True), replace(CONTACT, confirmed=False)]
             return simulation.chance.choice([*none, replace(CONTACT, suppressed=True)])
         return replace(simulation.contact, user_id=user_id) if simulation.contact is not None else None
+
+    async def report_confirmation(self, user_id: UUID, confirmation_id: str, state: ConfirmationState) -> None:
+        """Accept a report."""
 
     async def report_bounce(self, user_id: UUID, at: datetime) -> None:
         """Record that a bounce was reported. Raises UserManagerUnavailable."""

@@ -18,9 +18,9 @@ from notifier.delivery.user_state import UserState, compute_batch_id
 from notifier.errors import TooLargeToWaitError
 from notifier.messages import (
     REQUEUED_FROM,
-    ConfirmationRequest,
     RaisedNotice,
     Retry,
+    ScheduledConfirmation,
     ScheduledNotice,
     decode_raised_alert,
     decode_retry,
@@ -45,7 +45,7 @@ class AgentsFixture:
     def __init__(self, refusals: int = 0) -> None:
         self.deeds: list[Deed] = []
         self.enqueued: list[tuple[AlertBatch, UserState]] = []
-        self.requests: list[tuple[PendingEvent, ConfirmationRequest]] = []
+        self.requests: list[tuple[PendingEvent, ScheduledConfirmation]] = []
         self.notices: list[tuple[PendingEvent, ScheduledNotice]] = []
         self.capacity_waits: list[bool] = []
         self.owns_partitions = True
@@ -88,8 +88,8 @@ class _FakeConfirmations:
     def __init__(self, fixture: AgentsFixture) -> None:
         self._fixture = fixture
 
-    async def start(self, arrival: PendingEvent, request: ConfirmationRequest) -> None:
-        self._fixture.requests.append((arrival, request))
+    async def start(self, arrival: PendingEvent, scheduled: ScheduledConfirmation) -> None:
+        self._fixture.requests.append((arrival, scheduled))
 
 
 class _FakeNotices:
@@ -179,7 +179,7 @@ def test_a_registration_starts_a_confirmation_and_other_changes_are_acknowledged
         fixture = AgentsFixture()
         request = UserChanged(user_id=USER, registered=UserRegistered(confirmation_id="c1")).SerializeToString()
         await fixture.agents.consume_user_changes(fixture.stream(USERS_CHANGED.name, None, request))
-        assert [each.confirmation_id for _, each in fixture.requests] == ["c1"]
+        assert [each.mail_key for _, each in fixture.requests] == ["c1"]
         assert fixture.deeds == [("acknowledged", 7)]
 
     run(check)
@@ -200,6 +200,24 @@ def test_a_notice_is_started_new_or_deferred_and_acknowledged_only_by_its_task()
         retry = replace(scheduled, attempt=3, not_before=NOW, sealed=True)
         await fixture.agents.consume_retries(fixture.stream(ALERTS_RETRY.name, encode_retry(retry)))
         assert [each for _, each in fixture.notices] == [scheduled, retry]
+        assert (fixture.deeds, fixture.enqueued) == ([], [])
+
+    run(check)
+
+
+def test_a_deferred_confirmation_is_started_with_its_own_times() -> None:
+    """Its event is acknowledged only by its task."""
+
+    async def check() -> None:
+        fixture = AgentsFixture()
+        request = UserChanged(user_id=USER, registered=UserRegistered(confirmation_id="c1")).SerializeToString()
+        await fixture.agents.consume_user_changes(fixture.stream(USERS_CHANGED.name, request))
+        [(_, scheduled)] = fixture.requests
+        published_at = datetime.fromtimestamp(1_360_281_600.0, UTC)
+        assert (scheduled.not_before, scheduled.first_attempt_at, scheduled.attempt) == (published_at, published_at, 0)
+        retry = replace(scheduled, attempt=3, not_before=NOW, sealed=True)
+        await fixture.agents.consume_retries(fixture.stream(ALERTS_RETRY.name, encode_retry(retry)))
+        assert [each for _, each in fixture.requests] == [scheduled, retry]
         assert (fixture.deeds, fixture.enqueued) == ([], [])
 
     run(check)

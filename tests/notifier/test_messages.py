@@ -12,6 +12,7 @@ from notifier.errors import UndecodableError
 from notifier.messages import (
     RaisedNotice,
     Retry,
+    ScheduledConfirmation,
     ScheduledNotice,
     decode_confirmation_request,
     decode_raised_alert,
@@ -149,6 +150,23 @@ def test_only_registrations_request_a_confirmation_mail() -> None:
     )
     assert request is not None
     assert (request.user_id, request.confirmation_id) == (ALERT.user_id, "c1")
+
+
+def test_a_retry_carries_its_confirmation_request_unchanged() -> None:
+    """Unknown fields survive; a request beside an alert or a notice, or a change that asks for none, is undecodable."""
+    value = UserChanged(user_id=str(ALERT.user_id), registered=UserRegistered(confirmation_id="c1")).SerializeToString()
+    request = decode_confirmation_request(value + b"\xfa\x07\x01x")
+    assert request is not None
+    retry = ScheduledConfirmation(request, 7, NOW, NOW - timedelta(hours=1), sealed=True)
+    assert decode_retry(encode_retry(retry)) == retry
+    message = AlertRetry.FromString(encode_retry(retry))
+    message.notice.airport = "KPWM"
+    with pytest.raises(UndecodableError):
+        decode_retry(message.SerializeToString())
+    message.ClearField("notice")
+    message.confirmation.confirmed.SetInParent()
+    with pytest.raises(UndecodableError):
+        decode_retry(message.SerializeToString())
 
 
 def test_times_of_a_retry_are_aware() -> None:

@@ -39,6 +39,7 @@ from tests.ports import free_port
 from tests.waiting import eventually
 from towerwatch.topics import ALERTS_RAISED, ALERTS_RETRY, NOTICES_RAISED, USERS_CHANGED
 from towerwatch.users.v1.events_pb2 import UserChanged, UserRegistered
+from towerwatch.users.v1.user_service_pb2 import CONFIRMATION_STATE_SENT, CONFIRMATION_STATE_WAITING
 
 
 @pytest.fixture
@@ -193,6 +194,78 @@ def test_rejected_mails_delay_no_other_mail(
         eventually(lambda: notifier.log().count("UNAVAILABLE") >= 2)
         users.away.clear()
         eventually(lambda: get_message_id(meanwhile) in [mail["Message-ID"] for mail in smtp.mails])
+
+
+def test_a_relay_that_refuses_everybody_suppresses_nobody(
+    kafka: Broker, users: FakeUserService, smtp: FakeSmtpServer, tmp_path: Path
+) -> None:
+    """All mails wait, across a restart too, and arrive once the relay is mended; a bare 550 of one address counts once
+    the server has accepted the others."""
+    alerts = [new_alert() for _ in range(12)]
+    replies = (
+        "550 relay not permitted", "550", "551 we do not relay", "553", "550 5.7.1 Relaying denied", "554",
+        "554 5.7.1 Relay access denied", "550 Sender verify failed", "550 5.4.5 Daily sending quota exceeded",
+        "550 5.1.1 relay not permitted", "552 quota exceeded", "550-read\r\n550 Administrative prohibition",
+    )  # fmt: skip
+    gone = new_alert()
+    for alert in (*alerts, gone):
+        users.add(build_contact(alert.user_id, email=f"{alert.user_id}@example.net"))
+    for alert, reply in zip(alerts, replies, strict=True):
+        smtp.rcpt_script_for[f"{alert.user_id}@example.net"] = [reply] * 500
+    smtp.rcpt_script_for[f"{gone.user_id}@example.net"] = ["550 no such user"] * 500
+    events = [build_alert_event(alert) for alert in (*alerts, gone)]
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port) as notifier:
+        publish(kafka.bootstrap_servers, events)
+        eventually(lambda: notifier.events().count("alerts.put_off") >= 40, within_s=90)
+        assert (users.bounced, smtp.mails) == ([], [])
+        metrics = notifier.page("/metrics")
+        for reason in ("relay", "sender", "quota", "policy", "refused", "unproven"):
+            assert f'reason="{reason}",service="notifier"}}' in metrics
+        assert "example.net" not in notifier.log()
+        notifier.kill()
+    assert users.bounced == []
+    for alert in alerts:
+        smtp.rcpt_script_for[f"{alert.user_id}@example.net"].clear()
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port):
+        eventually(lambda: len(smtp.mails) >= len(alerts), within_s=90)
+        eventually(lambda: users.bounced, within_s=90)
+        eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers), within_s=90)
+    assert sorted(str(mail["Message-ID"]) for mail in smtp.mails) == sorted(get_message_id(alert) for alert in alerts)
+    assert users.bounced == [str(gone.user_id)]
+    [letter] = read_dead_letters(kafka.bootstrap_servers, gone.user_id)
+    assert letter.headers["reason"] == "the server refused the recipient: 550"
+
+
+def test_a_greylisted_confirmation_mail_waits_and_survives_kill_9(
+    kafka: Broker, users: FakeUserService, smtp: FakeSmtpServer, tmp_path: Path
+) -> None:
+    """It is tried more often than the five times of before, no other mail waits for it, and its owner can see that it
+    waits; after the kill each mail arrives once."""
+    asks, behind = uuid4(), uuid4()
+    for user_id in (asks, behind):
+        users.add(
+            build_contact(
+                user_id, confirmed=False, confirm_url="https://x.example.org/", email=f"{user_id}@example.net"
+            )
+        )
+    smtp.rcpt_script_for[f"{asks}@example.net"] = ["450 4.7.1 greylisted"] * 500
+    events = [build_registration_event(asks, str(asks)), build_registration_event(behind, str(behind))]
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, RETRY_BASE_S="0.1") as notifier:
+        publish(kafka.bootstrap_servers, events)
+        eventually(lambda: notifier.events().count("confirmation.put_off") >= 7, within_s=90)
+        assert [rcpt for _, rcpt in smtp.envelopes] == [f"RCPT TO:<{behind}@example.net>"]
+        assert (str(asks), str(asks), CONFIRMATION_STATE_WAITING) in users.confirmations
+        notifier.kill()
+    assert read_dead_letters(kafka.bootstrap_servers, asks) == []
+    smtp.rcpt_script_for[f"{asks}@example.net"].clear()
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port, RETRY_BASE_S="0.1"):
+        publish(kafka.bootstrap_servers, events)
+        eventually(lambda: len(smtp.mails) >= 2, within_s=90)
+        eventually(lambda: is_everything_acknowledged(kafka.bootstrap_servers), within_s=90)
+    assert sorted(rcpt for _, rcpt in smtp.envelopes) == sorted(
+        f"RCPT TO:<{each}@example.net>" for each in (asks, behind)
+    )
+    assert users.confirmations[-1] == (str(asks), str(asks), CONFIRMATION_STATE_SENT)
 
 
 def test_a_stop_loses_no_queued_alert(

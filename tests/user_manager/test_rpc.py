@@ -14,9 +14,12 @@ from chassis.rpc import GrpcServer, create_channel
 from tests.ports import free_port
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 from towerwatch.users.v1.user_service_pb2 import (
+    CONFIRMATION_STATE_UNSPECIFIED,
+    CONFIRMATION_STATE_WAITING,
     AuthenticateRequest,
     GetContactsRequest,
     ReportBounceRequest,
+    ReportConfirmationRequest,
     VerifyUserRequest,
 )
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub, add_UserServiceServicer_to_server
@@ -63,6 +66,17 @@ def test_an_unknown_token_is_unauthenticated(stub: UserServiceStub, service: Ser
         with pytest.raises(grpc.RpcError) as caught:
             stub.Authenticate(AuthenticateRequest(token=token), timeout=60)
         assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_report_confirmation_needs_a_state(stub: UserServiceStub, service: Service) -> None:
+    """A report about a user that does not exist is no error."""
+    service.register()
+    fields = {"user_id": str(uuid4()), "confirmation_id": str(uuid4())}
+    stub.ReportConfirmation(ReportConfirmationRequest(state=CONFIRMATION_STATE_WAITING, **fields), timeout=60)
+    for state in (CONFIRMATION_STATE_UNSPECIFIED, 99):
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.ReportConfirmation(ReportConfirmationRequest(state=state, **fields), timeout=60)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_verify_user_reports_if_an_address_is_registered(stub: UserServiceStub, service: Service) -> None:

@@ -10,8 +10,9 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
-from user_manager.accounts import Account, AccountUpdate
+from user_manager.accounts import Account, AccountUpdate, Confirmation
 from user_manager.deletion.saga import DeletionStatus
+from user_manager.model import ConfirmationState
 
 MAX_NAME_LENGTH: Final = 100
 """Maximum length of a name, in characters."""
@@ -189,3 +190,19 @@ class DeletionState(BaseModel):
 
     deletion_id: UUID
     status: DeletionStatus
+
+
+class ConfirmationProgress(BaseModel):
+    """How far the confirmation of an address is."""
+
+    state: ConfirmationState = Field(
+        description="`confirmed`: nothing is left to do. `requested`: a mail was asked for. `waiting`: the mail server "
+        "puts the mail off or is away; the mail is tried again by itself for seven days. `sent`: the mail server has "
+        "taken it; look for it. `failed`: it was refused or given up; ask for another."
+    )
+    requested_at: datetime = Field(description="When the last confirmation mail was asked for.")
+
+    @classmethod
+    def from_confirmation(cls, confirmation: Confirmation) -> "ConfirmationProgress":
+        """Copy the confirmation's fields."""
+        return cls(state=confirmation.state, requested_at=confirmation.requested_at)

@@ -50,6 +50,7 @@ from user_manager.errors import (
 from user_manager.registration import Registrations
 from user_manager.rest.models import (
     ChangedUser,
+    ConfirmationProgress,
     DeletionState,
     Existence,
     NewToken,
@@ -148,7 +149,8 @@ def build_users_blueprint(
         answers={
             201: ResponseDescription(
                 Registered,
-                "Registered. The address gets a mail with a link that confirms it.",
+                "Registered. The address gets a mail with a link that confirms it; "
+                "GET /users/{email}/confirmation says how far that is.",
                 {"Location": "Where the account is.", **_ETAG},
             )
         },
@@ -277,6 +279,18 @@ def build_users_blueprint(
     def ask_confirmation(email: str) -> Reply:
         registrations.request_confirmation_mail(read_bearer_token(), email)
         return Reply(status=202)
+
+    @blueprint.get("/users/<address:email>/confirmation")
+    @describe(
+        "Show how far the confirmation of the address is",
+        auth="user",
+        path=_EMAIL,
+        answers={200: ResponseDescription(ConfirmationProgress)},
+        problems=(404, 503),
+    )
+    def get_confirmation(email: str) -> Reply:
+        confirmation = accounts.get_confirmation(read_bearer_token(), email)
+        return Reply(ConfirmationProgress.from_confirmation(confirmation))
 
     @blueprint.after_request
     def forbid_caching(response: Response) -> Response:

@@ -27,7 +27,13 @@ from notifier.dead_letters.decoding import SOURCES
 from notifier.dead_letters.formatting import format_details, format_entry_json, format_line
 from notifier.delivery.store import STATUS_RETENTION
 from notifier.errors import NotRequeuable
-from notifier.messages import RaisedAlert, RaisedNotice
+from notifier.messages import (
+    RaisedAlert,
+    RaisedNotice,
+    ScheduledConfirmation,
+    decode_confirmation_request,
+    encode_retry,
+)
 from streams.messages import encode_alert
 from tests.notifier.alerts import ALERT, CAUSE, NOTICE, NOW, new_alert
 from tests.notifier.dead_letter_records import (
@@ -452,3 +458,18 @@ def test_the_first_of_equal_headers_counts() -> None:
     (entry,) = entries_of(letter)
     assert "another" not in format_line(entry)
     assert entry.dead_letter.source_topic == ALERTS_RAISED.name
+
+
+def test_a_deferred_confirmation_says_whose_it_is_and_is_not_requeued() -> None:
+    """Its user may ask for another mail, with a fresh link."""
+    request = decode_confirmation_request(REGISTERED.SerializeToString())
+    assert request is not None
+    value = encode_retry(ScheduledConfirmation(request, 2_500, NOW, NOW - timedelta(days=7)))
+    event = DeadLetteredEvent(ALERTS_RETRY, str(ALERT.user_id).encode(), value, "gave up after 2500 tries: 450")
+    index = DeadLetterIndex()
+    index.add(build_record(event))
+    [entry] = index.build_entries()
+    assert entry.dead_letter.facts == {"change": "registered", "user": str(ALERT.user_id)}
+    assert "change=registered" in format_line(entry)
+    with pytest.raises(NotRequeuable, match="ask for another confirmation mail"):
+        extract_events(entry.dead_letter, value, NOW, named=True)

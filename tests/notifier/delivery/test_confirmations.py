@@ -13,34 +13,40 @@ import pytest
 from chassis.metrics import Metrics, ServiceIdentity
 from notifier.delivery.confirmations import ConfirmationDelivery
 from notifier.delivery.in_flight import InFlightLimit
-from notifier.delivery.interfaces import PendingEvent
+from notifier.delivery.interfaces import ConfirmationState, PendingEvent
 from notifier.delivery.policy import MailPolicy
-from notifier.delivery.retries import MAX_CONFIRMATION_ATTEMPTS
+from notifier.delivery.retries import CONFIRMATION_LIFETIME
 from notifier.delivery.store import DeliveryStore
 from notifier.errors import (
     FailureReason,
     HardBounce,
+    LostAfterData,
     MailServerUnavailable,
     NotSent,
     PermanentlyRefused,
+    SendingSideRefused,
     TemporarilyRefused,
     UserManagerUnavailable,
 )
 from notifier.mail import Contact
-from notifier.messages import ConfirmationRequest
+from notifier.messages import ConfirmationRequest, ScheduledConfirmation
 from notifier.metrics import NotifierMetrics
 from tests.fakes.hurried_loop import BEGIN, LoopClock, run
 from tests.fakes.stream import FakeEvent
 from tests.notifier.alerts import CONTACT, SENDER
 from tests.notifier.simulated_services import SimulatedProcess, SimulatedTable, Simulation
 from tests.notifier.simulation_settings import DeliverySettings, FaultRates
+from user_manager.links import CONFIRMATION_LINK_LIFETIME
 
 UNCONFIRMED = replace(CONTACT, confirmed=False, confirm_url="https://example.org/c?t=1")
 ADA, BOB = UUID(int=1), UUID(int=2)
 
 
 class ConfirmationFixture:
-    """A ConfirmationDelivery whose contacts, SMTP client and topics are this fixture."""
+    """A ConfirmationDelivery whose contacts, SMTP client and topics are this fixture.
+
+    Retry records are read at once, like those of the retry topic.
+    """
 
     def __init__(self) -> None:
         self.table = SimulatedTable(SimulatedProcess(Simulation(1, FaultRates(), DeliverySettings(), 1)), {})
@@ -52,6 +58,9 @@ class ConfirmationFixture:
         self.dead_letters: list[str] = []
         self.bounces: list[UUID] = []
         self.acknowledged: list[str] = []
+        self.retries: list[ScheduledConfirmation] = []
+        self.reports: list[str] = []
+        self.are_retries_read = True
         self.owns_partitions = True
         clock, policy = LoopClock(), MailPolicy(SENDER)
         store = DeliveryStore(self.table, self.table, lambda error: None)
@@ -61,15 +70,19 @@ class ConfirmationFixture:
 
     async def request(self, confirmation_id: str, user: UUID = ADA) -> None:
         """Start a confirmation request."""
+        await self.start(ScheduledConfirmation(ConfirmationRequest(user, confirmation_id), 0, BEGIN, BEGIN))
+
+    async def start(self, scheduled: ScheduledConfirmation) -> None:
+        """Start a confirmation mail as an agent does that has read its event."""
         message = SimpleNamespace(
-            topic="users", partition=0, timestamp=BEGIN.timestamp(), generation_id=0, name=confirmation_id
+            topic="users", partition=0, timestamp=BEGIN.timestamp(), generation_id=0, name=scheduled.mail_key
         )
 
         async def acknowledge() -> None:
-            self.acknowledged.append(confirmation_id)
+            self.acknowledged.append(scheduled.mail_key)
 
         event: Any = FakeEvent(message)
-        await self.confirmations.start(PendingEvent(event, acknowledge), ConfirmationRequest(user, confirmation_id))
+        await self.confirmations.start(PendingEvent(event, acknowledge), scheduled)
 
     async def find_contact(self, user_id: UUID) -> Contact | None:
         await asyncio.sleep(0.01)
@@ -79,6 +92,9 @@ class ConfirmationFixture:
 
     async def report_bounce(self, user_id: UUID, at: object) -> None:
         self.bounces.append(user_id)
+
+    async def report_confirmation(self, user_id: UUID, confirmation_id: str, state: ConfirmationState) -> None:
+        self.reports.append(f"{confirmation_id}: {state}")
 
     async def send(self, mail: Any, envelope_from: str | None = None, before_content: Any = None) -> None:
         """Accept a mail after `takes_s` seconds, or raise the next failure."""
@@ -91,8 +107,10 @@ class ConfirmationFixture:
                 raise self.failures[user].pop(0)
         self.mailed.append(mail["Message-ID"])
 
-    async def publish_retry(self, user_id: UUID, retry: object) -> None:
-        raise NotImplementedError
+    async def publish_retry(self, user_id: UUID, retry: Any) -> None:
+        self.retries.append(retry)
+        if self.are_retries_read:
+            await self.start(retry)
 
     async def publish_dead_letter(self, event: Any, reason: str) -> None:
         self.dead_letters.append(f"{event.message.name}: {reason}")
@@ -136,36 +154,93 @@ def test_a_user_with_nothing_to_confirm_gets_no_mail(contact: Contact | None) ->
     run_check(check)
 
 
-def test_a_rejected_recipient_delays_no_other_request() -> None:
-    """After some attempts the request is dead-lettered."""
+@pytest.mark.parametrize(
+    ("reply", "minutes"),
+    [
+        (TemporarilyRefused("450 4.2.0 Greylisted"), 10),
+        (TemporarilyRefused("450 4.7.1 Greylisted"), 5),
+        (TemporarilyRefused("451 4.7.1 try again in 300 seconds"), 60),
+        (TemporarilyRefused("451 4.7.500 server busy"), 15),
+        (TemporarilyRefused("452 4.2.2 mailbox full"), 3 * 24 * 60),
+        (TemporarilyRefused("452 4.3.1 storage"), 120),
+        (TemporarilyRefused("450 4.1.2 domain not found"), 24 * 60),
+        (TemporarilyRefused("421 lost"), 1),
+        (SendingSideRefused("554 5.7.1 relay access denied"), 12 * 60),
+        (SendingSideRefused("550 5.4.5 sending quota"), 24 * 60),
+        (MailServerUnavailable("unreachable"), 26 * 60),
+        (UserManagerUnavailable("UNAVAILABLE"), 6 * 24 * 60),
+        (LostAfterData("no answer"), 2),
+    ],
+    ids=str,
+)
+def test_a_confirmation_mail_waits_as_long_as_its_link_is_good(reply: NotSent, minutes: int) -> None:
+    """It is retried like alerts, delays no other request, and each event is acknowledged within minutes."""
 
     async def check(fixture: ConfirmationFixture) -> None:
-        fixture.failures[ADA] = [TemporarilyRefused("450")] * MAX_CONFIRMATION_ATTEMPTS
+        fixture.failures[ADA] = [reply] * 10_000
         await fixture.request("one", ADA)
-        await asyncio.sleep(75)
-        assert fixture.dead_letters == [f"one: gave up after {MAX_CONFIRMATION_ATTEMPTS} tries: 450"]
+        await asyncio.sleep(minutes * 60)
+        assert (fixture.dead_letters, fixture.mailed) == ([], [])
+        assert len(fixture.retries) - len(fixture.acknowledged) in (0, 1)
+        fixture.failures.clear()
         await fixture.request("two", BOB)
         await asyncio.sleep(1)
         assert len(fixture.mailed) == 1
-        assert fixture.acknowledged == ["one", "two"]
+        await asyncio.sleep(300)
+        assert (len(fixture.mailed), fixture.dead_letters) == (2, [])
+        assert fixture.acknowledged[-1] == "one"
+        assert fixture.reports[-1] == "one: sent"
+        assert ("one: waiting" in fixture.reports) == (not isinstance(reply, UserManagerUnavailable))
 
     run_check(check)
 
 
-@pytest.mark.parametrize(("hours", "is_mailed"), [(2, True), (25, False)])
-def test_an_outage_costs_no_confirmation_within_a_day(hours: int, is_mailed: bool) -> None:
-    """During an outage a request waits for the lifetime, because it delays no other; and the worker does not count as
-    stuck."""
+@pytest.mark.parametrize(("days", "is_mailed"), [(6.9, True), (7.1, False)])
+def test_a_confirmation_is_given_up_when_its_link_would_have_expired(days: float, is_mailed: bool) -> None:
+    """The mail has the age of its request then, and its owner may ask for another."""
 
     async def check(fixture: ConfirmationFixture) -> None:
-        fixture.failures[ADA] = [UserManagerUnavailable("UNAVAILABLE")] * 2000
+        fixture.failures[ADA] = [UserManagerUnavailable("UNAVAILABLE")] * 10_000
         await fixture.request("one")
-        await asyncio.sleep(hours * 3600)
-        assert fixture.confirmations.is_blocked_by_outage == is_mailed
+        await asyncio.sleep(days * 24 * 3600)
         fixture.failures.clear()
         await asyncio.sleep(300)
         assert (len(fixture.mailed), len(fixture.dead_letters)) == (is_mailed, not is_mailed)
-        assert not fixture.confirmations.is_blocked_by_outage
+        assert fixture.reports == ["one: sent" if is_mailed else "one: failed"]
+
+    run_check(check)
+
+
+def test_the_lifetime_of_a_confirmation_is_that_of_its_link() -> None:
+    """The two services agree without importing each other."""
+    assert CONFIRMATION_LIFETIME == CONFIRMATION_LINK_LIFETIME
+
+
+def test_a_redelivered_request_is_mailed_once() -> None:
+    """After a crash the request is read again beside its retry; one of them is mailed."""
+
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.failures[ADA] = [TemporarilyRefused("450")] * 2
+        await fixture.request("one")
+        await asyncio.sleep(1)
+        await fixture.request("one")
+        await asyncio.sleep(600)
+        assert (len(fixture.mailed), fixture.dead_letters) == (1, [])
+        assert len(fixture.acknowledged) == 2 + len(fixture.retries)
+
+    run_check(check)
+
+
+def test_a_dead_lettered_request_that_is_redelivered_is_dropped() -> None:
+    """Its owner may ask for another mail."""
+
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.failures[ADA] = [PermanentlyRefused("552")]
+        await fixture.request("one")
+        await asyncio.sleep(1)
+        await fixture.request("one")
+        await asyncio.sleep(1)
+        assert (fixture.mailed, len(fixture.dead_letters), fixture.acknowledged) == ([], 1, ["one", "one"])
 
     run_check(check)
 
@@ -179,6 +254,7 @@ def test_a_permanent_failure_is_dead_lettered_at_once(failure: NotSent) -> None:
         await fixture.request("one")
         await asyncio.sleep(1)
         assert fixture.dead_letters == [f"one: {failure}"]
+        assert fixture.reports == ["one: failed"]
         assert fixture.bounces == ([ADA] if isinstance(failure, HardBounce) else [])
         assert fixture.acknowledged == ["one"]
 
@@ -206,6 +282,7 @@ def test_draining_finishes_mails_in_progress_and_cancels_pauses() -> None:
         fixture.failures[ADA] = [MailServerUnavailable("away")] * 3
         await fixture.request("waits", ADA)
         await asyncio.sleep(1)
+        fixture.acknowledged.clear()
         fixture.failures.clear()
         fixture.takes_s = 3
         await fixture.request("under way", BOB)
@@ -227,9 +304,10 @@ def test_draining_waits_for_no_second_attempt() -> None:
         await asyncio.sleep(0.5)
         began = LoopClock().now()
         await fixture.confirmations.stop_and_drain(8.0)
-        assert LoopClock().now() - began < timedelta(seconds=1)
+        assert LoopClock().now() - began < timedelta(seconds=2)
         await asyncio.sleep(600)
-        assert (len(fixture.failures[ADA]), fixture.mailed, fixture.acknowledged) == (2, [], [])
+        assert (len(fixture.failures[ADA]), fixture.mailed, fixture.acknowledged) == (2, [], ["one"])
+        assert len(fixture.retries) == 1
 
     run_check(check)
 
@@ -244,6 +322,6 @@ def test_a_request_of_a_revoked_partition_is_not_continued() -> None:
         fixture.owns_partitions = False
         await fixture.request("two", BOB)
         await asyncio.sleep(600)
-        assert (fixture.mailed, fixture.acknowledged) == ([], [])
+        assert (fixture.mailed, fixture.acknowledged) == ([], ["one"])
 
     run_check(check)

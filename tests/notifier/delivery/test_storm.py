@@ -38,21 +38,35 @@ FAULTS_BEFORE_A_MAIL: Final = {
 }
 STALLED: Final = ("CONNECT", "EHLO", "HANDSHAKE", "AUTH", "MAIL", "RCPT", "DATA")
 """The commands that get no answer once."""
+SENDING_SIDE_REFUSALS: Final = (
+    "550 relay not permitted",
+    "550-5.7.1 read this\r\n550 5.7.1 policy",
+    "554",
+    "554 5.7.1 Relay access denied",
+    "550 5.4.5 daily sending quota exceeded",
+    "550 5.1.1 sender rejected",
+)
+"""Replies that blame us or nobody: they hold against no address."""
 TEMPORARY_FAULTS: Final = {
-    "RCPT": (HANG_UP, RESET, "421 4.7.0 slow down", "450 4.2.1 busy", "450", "451 4.7.0 grey", "452 4.2.2 full"),
-    "DATA": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452"),
-    "CONTENT": ("421 4.3.2 busy", "450 4.2.0 later", "451 4.7.0 grey", "452 4.3.1 full", "535 5.7.8 log in"),
-}
+    "RCPT": (
+        HANG_UP, RESET, "421 4.7.0 slow down", "450 4.2.1 busy", "450", "451 4.7.0 grey", "452 4.2.2 full",
+        *SENDING_SIDE_REFUSALS, "550", "551 user not local", "553", "552 quota exceeded", "454 4.7.1 no relay for now",
+    ),
+    "DATA": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452", *SENDING_SIDE_REFUSALS, "552"),
+    "CONTENT": (
+        "421 4.3.2 busy", "450 4.2.0 later", "451 4.7.0 grey", "452 4.3.1 full", "535 5.7.8 log in",
+        *SENDING_SIDE_REFUSALS, "552 5.3.4 big", "554 5.6.0 bad", "550 5.1.8 bad outbound sender",
+    ),
+}  # fmt: skip
 PERMANENT_FAULTS: Final = (
     ("RCPT", "550 5.1.1 unknown", HardBounce, FailureReason.MAILBOX_UNKNOWN),
-    ("RCPT", "550", HardBounce, FailureReason.MAILBOX_UNKNOWN),
-    ("RCPT", "550 5.7.1 policy", PermanentlyRefused, FailureReason.POLICY),
+    ("RCPT", "553 no such mailbox (#5.1.1)", HardBounce, FailureReason.MAILBOX_UNKNOWN),
+    ("RCPT", "550 5.2.1 disabled", HardBounce, FailureReason.MAILBOX_UNKNOWN),
     ("RCPT", "552 5.2.2 full", PermanentlyRefused, FailureReason.MAILBOX_FULL),
-    ("DATA", "554 5.7.1 policy", PermanentlyRefused, FailureReason.POLICY),
-    ("DATA", "552", PermanentlyRefused, FailureReason.TOO_LARGE),
-    ("CONTENT", "552 5.3.4 big", PermanentlyRefused, FailureReason.TOO_LARGE),
-    ("CONTENT", "554", PermanentlyRefused, FailureReason.REFUSED),
-    ("CONTENT", "554 5.6.0 bad", PermanentlyRefused, FailureReason.CONTENT),
+    ("DATA", "552 5.2.2 full", PermanentlyRefused, FailureReason.MAILBOX_FULL),
+    ("DATA", "555 5.5.4 parameters", PermanentlyRefused, FailureReason.PROTOCOL),
+    ("CONTENT", "552 5.2.3 big", PermanentlyRefused, FailureReason.TOO_LARGE),
+    ("CONTENT", "550 5.1.1 unknown", PermanentlyRefused, FailureReason.MAILBOX_UNKNOWN),
 )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
 
@@ -18,7 +18,9 @@ from notifier.errors import (
     MailServerUnavailable,
     NotSent,
     PermanentlyRefused,
+    SendingSideRefused,
     TemporarilyRefused,
+    UnprovenBounce,
 )
 from notifier.smtp import SmtpClient, SmtpTimeouts
 from tests.fakes.clock import FakeClock
@@ -114,20 +116,23 @@ def test_many_mails_are_in_flight_over_a_limited_number_of_connections(fake: Fak
     [
         ("RCPT", "450 4.2.1 ada@example.net is busy", TemporarilyRefused, FailureReason.MAILBOX_BUSY),
         ("RCPT", "550 5.1.1 ada@example.net unknown", HardBounce, FailureReason.MAILBOX_UNKNOWN),
-        ("RCPT", "550-5.7.1 ada@example.net\r\n550 5.7.1 is spam", PermanentlyRefused, FailureReason.POLICY),
+        ("RCPT", "550-5.7.1 ada@example.net\r\n550 5.7.1 is spam", SendingSideRefused, FailureReason.CONTENT),
+        ("RCPT", "550 ada@example.net is nobody", UnprovenBounce, FailureReason.UNPROVEN),
+        ("RCPT", "550-ada@example.net\r\n550 relay not permitted", SendingSideRefused, FailureReason.RELAY),
+        ("RCPT", "552 5.2.2 ada@example.net is full", PermanentlyRefused, FailureReason.MAILBOX_FULL),
         ("RCPT", "530 5.7.0 authentication required", MailServerUnavailable, FailureReason.AUTHENTICATION),
         ("RCPT", "421 4.3.2 ada@example.net later", MailServerUnavailable, FailureReason.BUSY),
         ("RCPT", HANG_UP, TemporarilyRefused, FailureReason.LOST),
         ("MAIL", "451 later", MailServerUnavailable, FailureReason.BUSY),
         ("MAIL", "550 5.7.1 not from you", MailServerUnavailable, FailureReason.SENDER),
-        ("MAIL", "552 5.3.4 ada@example.net: too big", PermanentlyRefused, FailureReason.TOO_LARGE),
+        ("MAIL", "552 5.3.4 ada@example.net: too big", SendingSideRefused, FailureReason.TOO_LARGE),
         ("MAIL", HANG_UP, TemporarilyRefused, FailureReason.LOST),
         ("MAIL", STALL, TemporarilyRefused, FailureReason.LOST),
         ("DATA", "451 later", TemporarilyRefused, FailureReason.PUT_OFF),
-        ("DATA", "554 no", PermanentlyRefused, FailureReason.REFUSED),
+        ("DATA", "554 no", SendingSideRefused, FailureReason.REFUSED),
         ("DATA", RESET, TemporarilyRefused, FailureReason.LOST),
         ("CONTENT", "452 disk full", TemporarilyRefused, FailureReason.STORAGE),
-        ("CONTENT", "554 5.6.0 no such mail please", PermanentlyRefused, FailureReason.CONTENT),
+        ("CONTENT", "554 5.6.0 no such mail please", SendingSideRefused, FailureReason.CONTENT),
         ("CONTENT", HANG_UP, LostAfterData, FailureReason.LOST_AFTER_DATA),
         ("CONTENT", "nonsense", LostAfterData, FailureReason.LOST_AFTER_DATA),
         ("CONNECT", "554 go away", MailServerUnavailable, FailureReason.NOT_WELCOME),
@@ -150,6 +155,26 @@ def test_a_refusal_is_classified_and_concerns_its_mail_only(
     assert "ada" not in str(refused)
     assert accepted is None
     assert [mail["Subject"] for mail in fake.mails] == ["mail 1"]
+
+
+def test_an_unproven_bounce_says_when_the_server_accepted_another_recipient(fake: FakeSmtpServer) -> None:
+    """A mail to the same recipient is no evidence, and neither is one that the server refused after RCPT."""
+    clock = FakeClock()
+
+    async def send_mails() -> list[datetime | None]:
+        client, told = create_client(fake, clock=clock), []
+        for to in ("eve@example.net", "eve@example.net", "ada@example.net", "ada@example.net", "eve@example.net"):
+            clock.advance(timedelta(seconds=1))
+            error = await send_one(client, build_mail(to=to))
+            if isinstance(error, UnprovenBounce):
+                told.append(error.other_accepted_at)
+        await client.close()
+        return told
+
+    fake.rcpt_script_for["eve@example.net"] = [None, "550 no", "553 no"]
+    fake.script_for["ada@example.net"]["CONTENT"] = ["554 no", None]
+    began = clock.now()
+    assert asyncio.run(asyncio.wait_for(send_mails(), 150)) == [None, began + timedelta(seconds=4)]
 
 
 def test_a_refused_mail_keeps_its_connection_open(fake: FakeSmtpServer) -> None:

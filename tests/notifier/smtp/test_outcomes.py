@@ -9,7 +9,9 @@ from notifier.errors import (
     LostAfterData,
     MailServerUnavailable,
     PermanentlyRefused,
+    SendingSideRefused,
     TemporarilyRefused,
+    UnprovenBounce,
 )
 from notifier.smtp.outcomes import RULES, Disposition, EnhancedCode, Phase, classify
 
@@ -40,9 +42,9 @@ def parse_reply(text: str) -> tuple[int, EnhancedCode | None]:
         ("mail", "550 5.7.1", "server", "sender"),
         ("mail", "553 5.1.8", "server", "sender"),
         ("mail", "555", "server", "sender"),
-        ("mail", "552", "permanent", "too_large"),
-        ("mail", "552 5.3.4", "permanent", "too_large"),
-        ("mail", "554 5.3.4", "permanent", "too_large"),
+        ("mail", "552", "sending_side", "too_large"),
+        ("mail", "552 5.3.4", "sending_side", "too_large"),
+        ("mail", "554 5.3.4", "sending_side", "too_large"),
         ("mail", "550 5.6.7", "permanent", "address"),
         ("rcpt", "450", "temporary", "mailbox_busy"),
         ("rcpt", "450 4.2.0", "temporary", "mailbox_busy"),
@@ -59,49 +61,54 @@ def parse_reply(text: str) -> tuple[int, EnhancedCode | None]:
         ("rcpt", "501", "permanent", "protocol"),
         ("rcpt", "501 5.1.3", "hard_bounce", "mailbox_unknown"),
         ("rcpt", "503 5.5.1", "temporary", "protocol"),
-        ("rcpt", "550", "hard_bounce", "mailbox_unknown"),
+        ("rcpt", "550", "unproven", "unproven"),
         ("rcpt", "550 5.1.1", "hard_bounce", "mailbox_unknown"),
         ("rcpt", "554 5.1.1", "hard_bounce", "mailbox_unknown"),
         ("rcpt", "550 5.1.2", "hard_bounce", "mailbox_unknown"),
         ("rcpt", "550 5.1.6", "hard_bounce", "mailbox_unknown"),
         ("rcpt", "550 5.1.10", "hard_bounce", "mailbox_unknown"),
         ("rcpt", "550 5.2.1", "hard_bounce", "mailbox_unknown"),
-        ("rcpt", "551", "hard_bounce", "mailbox_unknown"),
-        ("rcpt", "553", "hard_bounce", "mailbox_unknown"),
+        ("rcpt", "551", "unproven", "unproven"),
+        ("rcpt", "553", "unproven", "unproven"),
         ("rcpt", "556 5.1.10", "hard_bounce", "mailbox_unknown"),
-        ("rcpt", "550 5.1.0", "permanent", "refused"),
+        ("rcpt", "550 5.1.0", "sending_side", "refused"),
         ("rcpt", "550 5.1.8", "server", "sender"),
         ("rcpt", "553 5.1.7", "server", "sender"),
-        ("rcpt", "550 5.7.1", "permanent", "policy"),
-        ("rcpt", "554 5.7.1", "permanent", "policy"),
-        ("rcpt", "550 5.7.26", "permanent", "policy"),
-        ("rcpt", "552", "permanent", "mailbox_full"),
+        ("rcpt", "550 5.7.1", "sending_side", "policy"),
+        ("rcpt", "554 5.7.1", "sending_side", "policy"),
+        ("rcpt", "550 5.7.26", "sending_side", "policy"),
+        ("rcpt", "552", "sending_side", "quota"),
         ("rcpt", "552 5.2.2", "permanent", "mailbox_full"),
         ("rcpt", "552 5.2.3", "permanent", "too_large"),
         ("rcpt", "553 5.6.7", "permanent", "address"),
-        ("rcpt", "554", "permanent", "refused"),
+        ("rcpt", "554", "sending_side", "refused"),
         ("rcpt", "555 5.5.4", "permanent", "protocol"),
         ("data", "450", "temporary", "put_off"),
         ("data", "451", "temporary", "put_off"),
         ("data", "452", "temporary", "storage"),
         ("data", "503 5.5.1", "temporary", "protocol"),
-        ("data", "550", "permanent", "policy"),
-        ("data", "552", "permanent", "too_large"),
-        ("data", "554", "permanent", "refused"),
-        ("data", "554 5.7.1", "permanent", "policy"),
+        ("data", "550", "sending_side", "policy"),
+        ("data", "552", "sending_side", "too_large"),
+        ("data", "554", "sending_side", "refused"),
+        ("data", "554 5.7.1", "sending_side", "policy"),
         ("data", "250", "temporary", "protocol"),
         ("content", "450 4.2.0", "temporary", "put_off"),
         ("content", "451 4.7.0", "temporary", "policy_later"),
         ("content", "452 4.2.2", "temporary", "mailbox_full"),
         ("content", "452", "temporary", "storage"),
-        ("content", "550", "permanent", "policy"),
-        ("content", "550 5.7.26", "permanent", "policy"),
+        ("content", "550", "sending_side", "policy"),
+        ("content", "550 5.7.26", "sending_side", "policy"),
         ("content", "550 5.1.1", "permanent", "mailbox_unknown"),
-        ("content", "552", "permanent", "too_large"),
+        ("content", "552", "sending_side", "too_large"),
         ("content", "552 5.2.2", "permanent", "mailbox_full"),
-        ("content", "552 5.3.4", "permanent", "too_large"),
-        ("content", "554", "permanent", "refused"),
-        ("content", "554 5.6.0", "permanent", "content"),
+        ("content", "552 5.3.4", "sending_side", "too_large"),
+        ("content", "554", "sending_side", "refused"),
+        ("content", "554 5.6.0", "sending_side", "content"),
+        ("content", "550 5.1.8", "server", "sender"),
+        ("content", "550 5.2.1", "permanent", "mailbox_unknown"),
+        ("rcpt", "454 4.7.1", "temporary", "relay"),
+        ("rcpt", "550 5.4.5", "sending_side", "quota"),
+        ("rcpt", "550 5.1.90", "sending_side", "quota"),
         ("content", "354", "unknown", "lost_after_data"),
     ],
 )
@@ -168,6 +175,8 @@ def test_every_reply_is_classified(phase: Phase, code: int | None, enhanced: Enh
         Disposition.TEMPORARY: TemporarilyRefused,
         Disposition.PERMANENT: PermanentlyRefused,
         Disposition.HARD_BOUNCE: HardBounce,
+        Disposition.UNPROVEN: UnprovenBounce,
+        Disposition.SENDING_SIDE: SendingSideRefused,
         Disposition.SERVER: MailServerUnavailable,
         Disposition.UNKNOWN: LostAfterData,
     }
@@ -185,7 +194,9 @@ def test_only_5yz_replies_are_permanent(phase: Phase, code: int, enhanced: Enhan
         assert phase not in OPENING
     if disposition is Disposition.HARD_BOUNCE:
         assert phase is Phase.RCPT
-        assert enhanced is None or enhanced[0] == 5 or code == 556
+        assert (enhanced is not None and enhanced[0] == 5) or code == 556
+    if disposition is Disposition.UNPROVEN:
+        assert (phase, code in (550, 551, 553), enhanced) == (Phase.RCPT, True, None)
     if disposition is Disposition.UNKNOWN:
         assert phase is Phase.CONTENT
         assert code // 100 not in (4, 5)
@@ -228,6 +239,8 @@ def test_each_rule_is_reachable() -> None:
     details = [
         None,
         *((first, subject, detail) for first in (4, 5) for subject in range(8) for detail in range(13)),
+        (5, 1, 90),
+        (5, 2, 252),
     ]
     for phase in Phase:
         for code in (299, 499, 599, *(int(rule.code) for rule in RULES if rule.code.isdecimal())):
