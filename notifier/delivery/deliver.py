@@ -235,8 +235,9 @@ class AlertDelivery:
     ) -> None:
         """Dead-letter a mail after a permanent failure or at the end of its lifetime; otherwise defer it by a backoff.
 
-        Reports a hard bounce to user_manager after the dead letter. The mail counts the attempts of its most tried
-        batch and the lifetime of its youngest; it is deferred sealed if the mail server may have it.
+        An unproven bounce counts as a hard one once it is proven (`resolve_bounce`). Reports a hard bounce to
+        user_manager after the dead letter. The mail counts the attempts of its most tried batch and the lifetime of its
+        youngest; it is deferred sealed if the mail server may have it.
         """
         now = self._clock.now()
         error = resolve_bounce(self._store, get_first_event(mail), mail.user_id, error, now)

@@ -58,10 +58,6 @@ class DeliveryStore:
         """Return the delivery status of an alert; None: it is neither mailed nor dead-lettered yet."""
         return self._find_status_by_key(event, _encode_id(alert_id))
 
-    def was_confirmation_mailed(self, event: EventT[bytes], confirmation_id: str) -> bool:
-        """Return True if the mail for this confirmation id is recorded as sent, False otherwise."""
-        return self._find_status_by_key(event, _confirmation_key(confirmation_id)) is DeliveryStatus.MAILED
-
     def find_confirmation_status(self, event: EventT[bytes], confirmation_id: str) -> DeliveryStatus | None:
         """Return the status of a confirmation mail; None: it is neither mailed nor dead-lettered yet."""
         return self._find_status_by_key(event, _confirmation_key(confirmation_id))

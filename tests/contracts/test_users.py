@@ -12,11 +12,12 @@ import pytest
 from chassis.db.database import Database
 from chassis.rpc import GrpcServer
 from notifier.contacts import MAX_USERS_PER_REQUEST, ContactsClient
+from notifier.delivery.interfaces import ConfirmationState as ReportedState
 from tests.ports import free_port
 from tests.user_manager.conftest import Service
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 from user_manager.accounts import MAX_CONTACTS_PER_CALL, AccountUpdate
-from user_manager.model import SCHEMA
+from user_manager.model import SCHEMA, User
 from user_manager.rpc import SERVICE_NAME, STATUSES, UserService
 
 ClientTest = Callable[[ContactsClient], Awaitable[None]]
@@ -59,6 +60,24 @@ def run_with_client(service: Service) -> Iterator[RunTest]:
 def test_both_sides_have_the_same_maximum_of_contacts() -> None:
     """The contract's maximum is a constant on each side, because no service imports another."""
     assert MAX_USERS_PER_REQUEST == MAX_CONTACTS_PER_CALL == 500
+
+
+@pytest.mark.parametrize("state", ReportedState)
+def test_the_owner_sees_what_the_notifier_reports_of_a_confirmation_mail(
+    service: Service, run_with_client: RunTest, state: ReportedState
+) -> None:
+    """The id of the request is the one in the event; a report about another request changes nothing."""
+    ann = service.register("ann@example.org")
+    with service.database.reading() as session:
+        confirmation_id = session.get_one(User, ann.account.user_id).confirmation_id
+
+    async def use_client(contacts: ContactsClient) -> None:
+        await contacts.report_confirmation(ann.account.user_id, str(uuid4()), state)
+        assert service.accounts.get_confirmation(ann.token, "ann@example.org").state == "requested"
+        await contacts.report_confirmation(ann.account.user_id, str(confirmation_id), state)
+        assert service.accounts.get_confirmation(ann.token, "ann@example.org").state == str(state)
+
+    run_with_client(use_client)
 
 
 def test_a_contact_arrives_as_the_account_is(service: Service, run_with_client: RunTest) -> None:

@@ -61,7 +61,7 @@ def test_a_requeued_alert_is_mailed_exactly_once(
     together = [new_alert(user_id=user_id) for _ in range(3)]
     for each in (alert.user_id, user_id, last.user_id):
         users.add(build_contact(each, email=f"{each}@example.net"))
-    smtp.script_for[f"{alert.user_id}@example.net"]["CONTENT"] = ["554 5.7.1 not this", "554 5.7.1 not this"]
+    smtp.script_for[f"{alert.user_id}@example.net"]["CONTENT"] = ["552 5.2.2 full", "552 5.2.2 full"]
 
     def letters_of_alert() -> list[dict]:
         capsys.readouterr()
@@ -72,7 +72,7 @@ def test_a_requeued_alert_is_mailed_exactly_once(
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port) as notifier:
         publish(kafka.bootstrap_servers, [UserEvent(ALERTS_RAISED, alert.user_id, encode_alert(alert, CAUSE))])
         eventually(lambda: read_dead_letters(kafka.bootstrap_servers, alert.user_id))
-        assert main(["dead-letters", "requeue", "--all", "--reason", "554"]) == 0
+        assert main(["dead-letters", "requeue", "--all", "--reason", "552"]) == 0
         first, again = eventually(lambda: len(found := letters_of_alert()) == 2 and found)
         assert (first["again_in"], again["again_in"], again["requeued_at"]) == (again["id"], None, None)
         assert first["requeued_at"] is not None
@@ -97,7 +97,7 @@ def test_a_requeued_notice_is_mailed_exactly_once(
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka.bootstrap_servers)
     notice = build_unheard_notice(uuid4(), "KPWM", NOTICE.since)
     users.add(build_contact(notice.user_id, email=f"{notice.user_id}@example.net"))
-    smtp.script_for[f"{notice.user_id}@example.net"]["CONTENT"] = ["554 5.7.1 not this notice"]
+    smtp.script_for[f"{notice.user_id}@example.net"]["CONTENT"] = ["552 5.2.2 full"]
     event = UserEvent(NOTICES_RAISED, notice.user_id, dead_lettered_notice(notice).value)
     with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, smtp.port) as notifier:
         publish(kafka.bootstrap_servers, [event])

@@ -69,8 +69,10 @@ async def test_confirmations_are_stored_apart_from_alerts() -> None:
     """A confirmation is stored by its own id."""
     store = StoreFixture().store
     store.mark_confirmation_mailed(EVENT, str(A), NOW)
-    assert store.was_confirmation_mailed(EVENT, str(A))
-    assert not store.was_confirmation_mailed(EVENT, str(B))
+    assert store.find_confirmation_status(EVENT, str(A)) is DeliveryStatus.MAILED
+    assert store.find_confirmation_status(EVENT, str(B)) is None
+    store.mark_confirmation_dead_lettered(EVENT, str(B), NOW)
+    assert store.find_confirmation_status(EVENT, str(B)) is DeliveryStatus.DEAD_LETTERED
     assert store.find_status(EVENT, A) is None
 
 
@@ -146,3 +148,20 @@ async def test_expired_user_states_are_purged() -> None:
     fixture.store.save_user_state(EVENT, C, UserState().with_mail_in_flight((A,)))
     assert await fixture.store.purge_expired(NOW) == 1
     assert [fixture.store.load_user_state(EVENT, each) == UserState() for each in (A, B, C)] == [True, False, False]
+
+
+@run_in_loop
+async def test_an_unproven_bounce_is_kept_until_it_is_cleared_or_old() -> None:
+    """The time is exact, so that what the server accepted in the same second before it is no evidence."""
+    fixture = StoreFixture()
+    store = fixture.store
+    assert store.find_unproven_bounce(EVENT, A) is None
+    at = NOW + timedelta(microseconds=123_456)
+    store.mark_unproven_bounce(EVENT, A, at)
+    assert (store.find_unproven_bounce(EVENT, A), store.find_unproven_bounce(EVENT, B)) == (at, None)
+    store.clear_unproven_bounce(EVENT, A)
+    store.clear_unproven_bounce(EVENT, B)
+    assert store.find_unproven_bounce(EVENT, A) is None
+    store.mark_unproven_bounce(EVENT, A, NOW)
+    assert await store.purge_expired(NOW + STATUS_RETENTION) == 0
+    assert await store.purge_expired(NOW + STATUS_RETENTION + timedelta(seconds=1)) == 1

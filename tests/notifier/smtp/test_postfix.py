@@ -13,7 +13,7 @@ import pytest
 from chassis.breaker import BreakerPolicy
 from chassis.clock import SystemClock
 from notifier.delivery.retries import compute_next_attempt_time
-from notifier.errors import FailureReason, HardBounce, MailServerUnavailable, NotSent, PermanentlyRefused
+from notifier.errors import FailureReason, HardBounce, MailServerUnavailable, NotSent, SendingSideRefused
 from notifier.smtp import SmtpClient
 from tests.fakes.postfix import SIZE_LIMIT, Postfix, running_postfix
 from tests.ports import HOST
@@ -87,7 +87,7 @@ def test_fifty_mails_arrive_once_each(postfix: Postfix) -> None:
 
 
 def test_refusals_are_classified(postfix: Postfix) -> None:
-    """An unknown recipient is a hard bounce; a mail too large and another domain are not; VERP senders are accepted."""
+    """An unknown recipient is a hard bounce; a mail too large and a denied relay wait; VERP senders are accepted."""
 
     async def sending() -> list[NotSent | None]:
         client = create_client(postfix, connections=1)
@@ -113,8 +113,8 @@ def test_refusals_are_classified(postfix: Postfix) -> None:
     assert (type(unknown), unknown.reason, str(unknown)) == (
         HardBounce, FailureReason.MAILBOX_UNKNOWN, "the server refused the recipient: 550 5.1.1",
     )  # fmt: skip
-    assert (type(large), large.reason) == (PermanentlyRefused, FailureReason.TOO_LARGE)
-    assert (type(elsewhere), elsewhere.reason) == (PermanentlyRefused, FailureReason.POLICY)
+    assert (type(large), large.reason) == (SendingSideRefused, FailureReason.TOO_LARGE)
+    assert (type(elsewhere), elsewhere.reason) == (SendingSideRefused, FailureReason.RELAY)
     assert taken is None
     eventually(postfix.mails, "the mail", 30)
     [mail] = postfix.mails()

@@ -499,6 +499,7 @@ OWN_ROUTES = [
     ("DELETE", "/users/{}"),
     ("POST", "/users/{}/token"),
     ("POST", "/users/{}/confirmation"),
+    ("GET", "/users/{}/confirmation"),
 ]
 ALL_ROUTES = [*OWN_ROUTES, ("GET", "/users"), ("GET", "/users/verify/{}")]
 
@@ -573,7 +574,7 @@ def test_every_legal_address_fits_into_a_path(client: FlaskClient, email: str) -
         ("PUT", "/users", {"GET", "HEAD", "OPTIONS", "POST"}),
         ("POST", "/users/ann@example.org", {"GET", "HEAD", "OPTIONS", "PATCH", "DELETE"}),
         ("GET", "/users/ann@example.org/token", {"POST", "OPTIONS"}),
-        ("DELETE", "/users/ann@example.org/confirmation", {"POST", "OPTIONS"}),
+        ("DELETE", "/users/ann@example.org/confirmation", {"GET", "HEAD", "POST", "OPTIONS"}),
         ("DELETE", "/users/verify/ann@example.org", {"GET", "HEAD", "OPTIONS"}),
         ("POST", "/deletions/8b66274a-5cfe-471e-8da2-45ca7134672d", {"GET", "HEAD", "OPTIONS"}),
         ("TRACE", "/users", {"GET", "HEAD", "OPTIONS", "POST"}),
