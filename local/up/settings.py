@@ -6,13 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from dotenv import dotenv_values
-
 from local.errors import LocalError
 from local.kafka import find_external_bootstrap_servers
 from local.ports import DEFAULT_BASE, Ports
 from local.processes import ROOT
 from local.stack import SERVICES, Secrets, build_environment, with_mailbox
+from local.up.env_file import read_env_file
 
 ENV_FILE: Final = ROOT / ".env"
 DATA: Final = ROOT / ".towerwatch" / "data"
@@ -29,14 +28,14 @@ class StackConfig:
 
         The shell's value takes precedence for a variable that `.env` sets; other variables of the shell are ignored,
         except KAFKA_BOOTSTRAP_SERVERS. Empty values count as not set. The mailbox is used unless SMTP_HOST is set, the
-        stack's own broker unless KAFKA_BOOTSTRAP_SERVERS is. Raises LocalError for an invalid PORT_BASE, for SMTP_HOST
-        without MAIL_FROM, or if the secrets cannot be read.
+        stack's own broker unless KAFKA_BOOTSTRAP_SERVERS is. Raises LocalError for an unreadable line of `.env`, for an
+        invalid PORT_BASE, for SMTP_HOST without MAIL_FROM, or if the secrets cannot be read.
         """
-        given = {name: value for name, value in dotenv_values(env_file).items() if value}
+        given = read_env_file(env_file)
         given |= {name: value for name, value in os.environ.items() if name in given and value}
         kafka = find_external_bootstrap_servers({**given, **os.environ})
         base = given.pop("PORT_BASE", str(DEFAULT_BASE + 100))
-        if not base.isdecimal():
+        if not (base.isascii() and base.isdecimal()):
             raise LocalError(f"PORT_BASE in {env_file.name} must be a port number, not {base!r}")
         self.data = data
         self.ports = Ports.from_base(int(base))
