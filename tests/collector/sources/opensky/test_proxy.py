@@ -204,3 +204,10 @@ def test_the_proxys_password_is_sent_to_the_proxy(monkeypatch: pytest.MonkeyPatc
     assert error is not None
     assert "p@ss" not in error
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'user:p@ss').decode()}" in proxy.headers
+
+
+@pytest.mark.parametrize("host", ["opensky..test", ".test", "a" * 64 + ".test", "no-name.invalid"])
+def test_a_name_that_cannot_be_looked_up_is_an_unavailable_source(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """Settings refuse what can be seen to be wrong; whatever the look-up raises is an outage of the source."""
+    set_proxies(monkeypatch, {})
+    assert "cannot be reached" in str(fetch(f"http://{host}/api"))
