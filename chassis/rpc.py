@@ -38,6 +38,7 @@ _RETRIES = {
 
 CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.enable_http_proxy", 0),  # the machine's proxy is for the internet, not for our own services
+    ("grpc.address_http_proxy_enabled_addresses", ""),  # nor is GRPC_ADDRESS_HTTP_PROXY, which has a switch of its own
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),

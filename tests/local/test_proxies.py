@@ -30,6 +30,7 @@ VARIABLES = pytest.mark.parametrize(
         {"ALL_PROXY": "{}"},
         {"grpc_proxy": "{}"},
         {"grpc_proxy": "{}", "http_proxy": "{}", "https_proxy": "{}", "all_proxy": "{}"},
+        {"GRPC_ADDRESS_HTTP_PROXY": "{address}", "GRPC_ADDRESS_HTTP_PROXY_ENABLED_ADDRESSES": "127.0.0.0/8,::1"},
         {"http_proxy": "{}", "no_proxy": "example.org"},
         {"http_proxy": "socks5h://127.0.0.1:1"},
         {"ALL_PROXY": "socks5://127.0.0.1:1"},
@@ -50,7 +51,10 @@ def proxy() -> Iterator[RecordingProxy]:
 
 def set_variables(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], proxy: RecordingProxy) -> None:
     """Set these variables, with the proxy's address in place of {}."""
-    set_proxies(monkeypatch, {name: value.format(proxy.url) for name, value in variables.items()})
+    set_proxies(
+        monkeypatch,
+        {name: value.format(proxy.url, address=f"127.0.0.1:{proxy.port}") for name, value in variables.items()},
+    )
 
 
 @VARIABLES
