@@ -85,6 +85,11 @@ def _normalize_name(text: str) -> str:
     return name
 
 
+def normalize_server_name(text: str) -> str:
+    """Return `normalize_host` without a dot at the end, as names stand in certificates. Raises ValueError."""
+    return normalize_host(text).removesuffix(".")
+
+
 def parse_port(value: object) -> object:
     """Return the number of a port that is written in digits alone; any other value than text is returned unchanged.
 
@@ -189,8 +194,8 @@ def normalize_http_url(text: str) -> str:
 
 Port = Annotated[int, BeforeValidator(parse_port), Field(ge=1, le=65535)]
 """The type of a setting that is a TCP port."""
-Host = Annotated[str, AfterValidator(normalize_host)]
-"""The type of a setting that is a host to connect to."""
+Host = Annotated[str, AfterValidator(normalize_server_name)]
+"""The type of a setting that is a host to connect to, whose certificate may be verified."""
 ListenHost = Annotated[str, AfterValidator(normalize_listen_host)]
 """The type of a setting that is an address to listen on; see `chassis/listening.py`."""
 Target = Annotated[str, AfterValidator(normalize_target), Field(description="host:port")]

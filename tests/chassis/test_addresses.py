@@ -13,6 +13,7 @@ from chassis.addresses import (
     normalize_http_url,
     normalize_listen_host,
     normalize_server_list,
+    normalize_server_name,
     normalize_target,
 )
 from chassis.db.database import DatabaseSettings
@@ -104,6 +105,7 @@ def test_a_port_is_a_number(port: object, number: int) -> None:
         (normalize_server_list, "a:1, b:2", "a:1,b:2"),
         (normalize_server_list, "[2001:db8::1]:9092,b", "[2001:db8::1]:9092,b"),
         (normalize_server_list, "[::1]", "[::1]"),
+        (normalize_server_name, "smtp.example.org.", "smtp.example.org"),
         (normalize_listen_host, "[::]", "::"),
         (normalize_listen_host, "0.0.0.0", "0.0.0.0"),
         (normalize_http_url, "https://flüge.example.org", "https://xn--flge-1ra.example.org"),
