@@ -42,12 +42,15 @@ def test_settings_are_typed_and_frozen() -> None:
 def test_a_secret_is_read_from_the_file_that_its_variable_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """NAME_FILE is used if NAME is not set; a line break at the end of the file is not part of the secret."""
+    """NAME_FILE is used if NAME is not set; a line break at the end of the file, and an editor's mark at its
+    begin, are not part of the secret; everything else is."""
     monkeypatch.delenv("SIGNING_KEY")
     file = tmp_path / "signing-key"
-    file.write_text(f"{LONG_SECRET}\n", encoding="utf-8")
     monkeypatch.setenv("SIGNING_KEY_FILE", str(file))
-    assert load_settings(Example).signing_key.get_secret_value() == LONG_SECRET
+    for secret in (LONG_SECRET, "ab${cd}ef #gh='i'\\n\"j", " a secret with spaces "):
+        for content in (secret, f"{secret}\n", f"{secret}\r\n", f"\ufeff{secret}\r\n"):
+            file.write_bytes(content.encode())
+            assert load_settings(Example).signing_key.get_secret_value() == secret
 
 
 def test_empty_means_not_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -102,3 +102,10 @@ def test_a_server_that_does_not_answer_is_no_broker() -> None:
         mute.listen()
         with pytest.raises(BrokerUnreachableError):
             asyncio.run(wait_for_broker(f"127.0.0.1:{mute.getsockname()[1]}", timeout_s=0.5))
+
+
+@pytest.mark.parametrize("servers", ["kafka..example:9092", ".kafka:9092", "a" * 64 + ":9092", "no-name.invalid:9092"])
+def test_a_name_that_cannot_be_looked_up_is_an_unreachable_broker(servers: str) -> None:
+    """Whatever the look-up raises, the broker is waited for until the timeout."""
+    with pytest.raises(BrokerUnreachableError):
+        asyncio.run(wait_for_broker(servers, 0.5))

@@ -200,3 +200,13 @@ def test_the_events_of_an_account_are_published(start: StartProcess, kafka: Brok
     assert sequences == sorted(set(sequences))
     assert process.terminate() == 0
     collector.stop()
+
+
+def test_it_listens_on_all_addresses_by_either_spelling(start: StartProcess) -> None:
+    """HTTP and gRPC understand an IPv6 address in brackets, and `::` takes connections by IPv4 too."""
+    process = start(LISTEN_HOST="[::]")
+    eventually(process.is_ready)
+    with create_channel(process.grpc_target) as channel:
+        health = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
+    assert health.status == health_pb2.HealthCheckResponse.SERVING
+    assert process.terminate() == 0

@@ -97,6 +97,15 @@ def test_a_worker_serves_its_pages_while_it_waits_for_its_first_broker(tmp_path:
         assert "Traceback" not in worker.log()
 
 
+@pytest.mark.parametrize("host", ["[::]", "::", "localhost", "0.0.0.0"])
+def test_a_worker_listens_by_every_spelling_of_an_address(tmp_path: Path, host: str) -> None:
+    """Its pages answer at 127.0.0.1, whichever addresses of IPv6 they have besides."""
+    with start_worker(tmp_path, f"127.0.0.1:{free_port()}", "example", LISTEN_HOST=host) as worker:
+        eventually(lambda: worker.get("/health/live")[0] == 200)
+        assert stop(worker) == 0, worker.log()
+        assert "Traceback" not in worker.log()
+
+
 def test_a_worker_exits_with_one_sentence_if_a_topic_has_another_partition_count(kafka: Broker, tmp_path: Path) -> None:
     """With another partition count, keys would be in other partitions."""
     asyncio.run(ensure_topics(kafka.bootstrap_servers, [ExampleTopic("misfit.events", partitions=7)]))
