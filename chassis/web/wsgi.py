@@ -18,6 +18,7 @@ from waitress.server import BaseWSGIServer, create_server
 from waitress.task import ErrorTask
 
 from chassis.errors import CannotListenError
+from chassis.web.clients import take_addresses_from_proxy
 from chassis.web.http import Problem
 
 DRAIN_S = 5.0
@@ -75,23 +76,16 @@ class HttpServer:
     def __init__(self, app: Flask, host: str, port: int, *, threads: int = 8, trusted_proxy: str | None = None) -> None:
         """Bind the port without serving yet. Raises CannotListenError.
 
-        `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. Its headers
-        X-Forwarded-For (the last address there) and X-Forwarded-Proto are taken as the client's address and scheme.
-        From other clients, and if it is None, these headers are dropped. `threads` requests are processed at once; the
-        others wait.
+        `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. The client's
+        address and scheme are taken from its headers X-Forwarded-For and X-Forwarded-Proto, or Forwarded, as
+        `chassis/web/clients.py` says. From other clients, and if it is None, these headers are dropped. `threads`
+        requests are processed at once; the others wait.
         """
         self._port = port
         self._map: dict[int, Any] = {}
-        proxy: dict[str, object] = {}
-        if trusted_proxy is not None:
-            proxy = {
-                "trusted_proxy": trusted_proxy,
-                "trusted_proxy_count": 1,
-                "trusted_proxy_headers": "x-forwarded-for x-forwarded-proto",
-            }
         try:
             self._server = create_server(
-                app,
+                take_addresses_from_proxy(app, trusted_proxy),
                 map=self._map,
                 host=host,
                 port=port,
@@ -101,8 +95,7 @@ class HttpServer:
                 asyncore_use_poll=True,  # select() fails on file numbers above 1023
                 channel_timeout=75,  # longer than proxies keep idle connections (60 s): the proxy must close first
                 max_request_body_size=LARGEST_BODY,
-                clear_untrusted_proxy_headers=True,
-                **proxy,
+                clear_untrusted_proxy_headers=False,  # waitress takes a mapped IPv4 address for an address with a port
             )
         except (OSError, socket.gaierror) as error:
             raise CannotListenError(f"HTTP cannot listen on {host}:{port}: {error.strerror}.") from None
