@@ -1,11 +1,11 @@
 """Formats of texts for schemathesis, so that its requests are valid: see schemathesis.toml, which loads this."""
 
-from zoneinfo import available_timezones
-
 import schemathesis
 from hypothesis import strategies as st
 
 import tests.openapi.headers  # noqa: F401 - its hook
+from chassis.text import has_control_characters, is_blank
+from chassis.time_zones import list_time_zones
 from user_manager.addresses import parse_address
 from user_manager.errors import AddressInvalidError
 
@@ -21,4 +21,9 @@ def _is_registrable(text: str) -> bool:
 
 # JSON Schema's `email` allows domains that are reserved and get no mail (RFC 6761), such as .invalid and .arpa.
 schemathesis.openapi.format("email", st.just("ann@example.org") | st.emails().filter(_is_registrable))
-schemathesis.openapi.format("iana-time-zone", st.sampled_from(sorted(available_timezones())))
+schemathesis.openapi.format("iana-time-zone", st.sampled_from(sorted(list_time_zones())))
+# No pattern can list all that the eye does not see.
+schemathesis.openapi.format(
+    "person-name",
+    st.text(min_size=1, max_size=100).filter(lambda name: not is_blank(name) and not has_control_characters(name)),
+)

@@ -14,6 +14,8 @@ from werkzeug.test import TestResponse
 
 from chassis.db.database import Database
 from chassis.errors import DatabaseUnavailableError
+from tests.chassis.test_text import BLANK, VISIBLE
+from tests.chassis.test_time_zones import NOBODYS, SENT_BY_BROWSERS
 from tests.user_manager.apps import build_app
 from tests.user_manager.conftest import ON_SQLITE, OPERATOR_TOKEN, Service
 from user_manager.errors import CollectorRefusedError, CollectorUnavailableError, StillInFlightError
@@ -95,16 +97,39 @@ def test_the_time_zone_is_utc_unless_given(client: FlaskClient) -> None:
     assert user_of(client.post("/users", json={"email": "ann@example.org", "name": "Ann"}))["time_zone"] == "UTC"
 
 
-@pytest.mark.parametrize("name", ["Ann", "  Ann  ", "Zoë O'Neil-Łęcka", "王小明", "x" * 100, "\u200bAnn", "🛫"])
+@pytest.mark.parametrize("name", ["Ann", "  Ann  ", "Zoë O'Neil-Łęcka", "王小明", "x" * 100, *VISIBLE])
 def test_names_may_hold_any_letters(client: FlaskClient, name: str) -> None:
     """A name has up to 100 characters of any script; surrounding blanks are removed."""
     assert user_of(client.post("/users", json=ANN | {"name": name}))["name"] == name.strip()
 
 
+@pytest.mark.parametrize("time_zone", SENT_BY_BROWSERS)
+def test_a_time_zone_may_have_any_name_that_browsers_send(client: FlaskClient, time_zone: str) -> None:
+    """The name is kept as it was given, also an older one."""
+    assert user_of(client.post("/users", json=ANN | {"time_zone": time_zone}))["time_zone"] == time_zone
+
+
+@pytest.mark.parametrize(
+    ("fault", "hint"),
+    [
+        ({"name": "\u200b"}, "character that can be seen"),
+        ({"name": "Ann\n"}, "one line"),
+        ({"time_zone": "localtime"}, "such as Europe/Rome or UTC"),
+        ({"time_zone": "europe/rome"}, "did you mean Europe/Rome?"),
+        ({"time_zone": "GMT+03:00"}, "did you mean Etc/GMT-3?"),
+    ],
+)
+def test_a_refused_name_is_answered_with_what_to_do(client: FlaskClient, fault: dict[str, str], hint: str) -> None:
+    """The problem says what a name must be, and which one was probably meant."""
+    response = client.post("/users", json=ANN | fault)
+    assert status_of(response) == 422
+    assert hint in detail_of(response)
+
+
 WRONG_NAMES = [
     {"name": ""},
     {"name": "   "},
-    {"name": "\u3000\xa0"},
+    *({"name": name} for name in BLANK if name),
     {"name": "x" * 101},
     {"name": "Ann\r\nBcc: everybody@example.org"},
     {"name": "Ann\n"},
@@ -116,7 +141,7 @@ WRONG_NAMES = [
     {"name": None},
     {"time_zone": "Europe/Nowhere"},
     {"time_zone": "../../etc/passwd"},
-    {"time_zone": ""},
+    *({"time_zone": zone} for zone in NOBODYS),
     {"time_zone": None},
     {"colour": "red"},
     {"\ud800": 1},
