@@ -10,16 +10,14 @@ from flask import Blueprint, Response, request, url_for
 
 from chassis.errors import DatabaseUnavailableError
 from chassis.web.http import (
-    IF_MATCH,
     ProblemKind,
     Reply,
-    format_entity_tag,
     parse_body,
     parse_query,
     read_bearer_token,
-    read_if_match,
 )
 from chassis.web.openapi import ResponseDescription, describe
+from chassis.web.preconditions import IF_MATCH, format_entity_tag, read_if_match
 from collector.collection_requests import CollectionRequests
 from collector.errors import (
     BadCursorError,
@@ -204,10 +202,10 @@ def blueprint(
         user_id = authenticate_writer().user_id
         present = interests.get(user_id, interest_id)
         update = parse_body(ChangedInterest).to_update()
-        accepted = read_if_match()
-        if str(present.version) not in accepted:
-            raise VersionMismatchError("The interest has changed since; read it again.")
-        version = None if accepted.star_tag else present.version
+        expected = read_if_match()
+        if not expected.accepts(present.version):
+            raise VersionMismatchError(expected.explain_mismatch("interest", present.version))
+        version = None if expected.is_any else present.version
         return _reply_with_interest(interests.change(user_id, interest_id, version, update))
 
     @routes.delete("/interests/<uuid:interest_id>")
