@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
 from chassis.metrics import Metrics
+from chassis.web.numbers import load_json
 
 log = structlog.get_logger()
 
@@ -227,8 +228,8 @@ def parse_body(model: type[B]) -> B:
     if not request.is_json:
         raise Problem(415, "Send JSON, with the header Content-Type: application/json.")
     try:
-        body: Any = request.get_json(silent=True)
-    except RecursionError:  # nested deeper than Python's own limit
+        body: Any = load_json(request.get_data())
+    except (ValueError, RecursionError):  # no JSON, or nested deeper than Python's own limit
         body = None
     if not isinstance(body, dict):
         raise Problem(400, "The body must be one JSON object.")

@@ -16,6 +16,7 @@ from chassis.web.http import (
     parse_query,
     read_bearer_token,
 )
+from chassis.web.numbers import WHOLE_NUMBERS
 from chassis.web.openapi import ResponseDescription, describe
 from chassis.web.preconditions import IF_MATCH, format_entity_tag, read_if_match
 from collector.collection_requests import CollectionRequests
@@ -78,7 +79,8 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
 DESCRIPTION: Final = (
     "Interests: what people want to be told about airports, and the flights that are known of these airports. Send the "
     "token that registering gave you with every request, in the header `Authorization: Bearer …`. Setting interests "
-    "and seeing flights needs a confirmed address. All instants are UTC, all days and windows are aligned to it."
+    "and seeing flights needs a confirmed address. All instants are UTC, all days and windows are aligned to it. "
+    f"{WHOLE_NUMBERS}"
 )
 
 _ETAG: Final = {"ETag": "The version of the interest."}

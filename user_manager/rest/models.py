@@ -1,15 +1,15 @@
 """Pydantic models of the REST API: they validate request bodies and queries, and build response bodies."""
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from chassis.text import has_control_characters, is_blank
 from chassis.time_zones import list_time_zones, suggest_time_zone
+from chassis.web.numbers import FROM_QUERY
 from user_manager.accounts import Account, AccountUpdate
 from user_manager.deletion.saga import DeletionStatus
 
@@ -46,13 +46,6 @@ def _check_time_zone(name: str) -> str:
         hint = "" if meant is None else f"; did you mean {meant}?"
         raise ValueError(f"must be the IANA name of a time zone, such as Europe/Rome or UTC{hint}")
     return name
-
-
-def _check_digits(text: object) -> object:
-    """Return `text` unchanged. Raises ValueError unless it is a text of one to nine ASCII digits."""
-    if not isinstance(text, str) or not re.fullmatch("[0-9]{1,9}", text):
-        raise ValueError("must be a whole number")
-    return text
 
 
 def _remove_null_defaults(schema: dict[str, Any]) -> None:
@@ -136,7 +129,7 @@ class PageQuery(BaseModel):
     model_config = ConfigDict(json_schema_extra=_remove_null_defaults)
 
     cursor: str | SkipJsonSchema[None] = Field(default=None, description="From the link to the next page; opaque.")
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE), BeforeValidator(_check_digits)] = 50
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE), FROM_QUERY] = 50
 
 
 class User(BaseModel):

@@ -20,6 +20,7 @@ from chassis.web.http import (
     read_idempotency_key,
 )
 from chassis.web.limits import ClientRateLimit
+from chassis.web.numbers import WHOLE_NUMBERS
 from chassis.web.openapi import ResponseDescription, describe
 from chassis.web.preconditions import IF_MATCH, format_entity_tag, read_if_match
 from user_manager.accounts import Account, Accounts
@@ -85,7 +86,8 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
 
 DESCRIPTION: Final = (
     "Accounts: who wants to be told about airports. Registering gives a token; send it with every other request in the "
-    "header `Authorization: Bearer …`. A user's token opens that user's account, the operator's token opens all."
+    "header `Authorization: Bearer …`. A user's token opens that user's account, the operator's token opens all. "
+    f"{WHOLE_NUMBERS}"
 )
 
 _VERIFY: Final = "verify/"
