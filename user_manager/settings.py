@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field
 from chassis.addresses import Target, normalize_http_url
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
+from chassis.web.clients import check_trusted_proxy
 from chassis.web.limits import ClientRateLimit
 from user_manager.idempotency import ANSWER_LIFETIME
 
@@ -46,7 +47,7 @@ class UserManagerSettings(DatabaseSettings):
     operator_token: StrongSecret
     registration_limit: Annotated[str, AfterValidator(_check_rate)] = "60/minute"
     """Maximum rate of registrations from one client's IP address at one replica."""
-    trusted_proxy: str | None = None
+    trusted_proxy: Annotated[str, AfterValidator(check_trusted_proxy)] | None = None
     """IP address of the reverse proxy whose header with the client's address is trusted; `*`: any. None: no proxy."""
     idempotency_life: timedelta = Field(default=ANSWER_LIFETIME, ge=timedelta(seconds=1), le=timedelta(days=1))
     """Time for which the answer to a registration is stored, ISO 8601 (PT5M) or seconds."""

@@ -1,4 +1,4 @@
-"""The Flask app of every service: problem details for each error, preconditions, health, metrics, bearer tokens."""
+"""The Flask app of every service: problem details for each error, health, metrics, bearer tokens."""
 
 import re
 import time
@@ -11,11 +11,11 @@ from uuid import UUID
 import structlog
 from flask import Flask, Response, g, jsonify, request
 from pydantic import BaseModel, ValidationError
-from werkzeug.datastructures import ETags
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
 from chassis.metrics import Metrics
+from chassis.web.numbers import load_json
 
 log = structlog.get_logger()
 
@@ -228,8 +228,8 @@ def parse_body(model: type[B]) -> B:
     if not request.is_json:
         raise Problem(415, "Send JSON, with the header Content-Type: application/json.")
     try:
-        body: Any = request.get_json(silent=True)
-    except RecursionError:  # nested deeper than Python's own limit
+        body: Any = load_json(request.get_data())
+    except (ValueError, RecursionError):  # no JSON, or nested deeper than Python's own limit
         body = None
     if not isinstance(body, dict):
         raise Problem(400, "The body must be one JSON object.")
@@ -310,33 +310,8 @@ IDEMPOTENCY_KEY: Final = HeaderField(
     '"8e03978e-40d5-43e8-bc93-6894a57f9324"',
 )
 
-_TAG = '(W/)?"[!#-~]*"'
-IF_MATCH: Final = HeaderField(
-    "If-Match",
-    "The ETag of what you want to change, so that nobody's change in between is lost, or `*` for whichever (RFC 9110, "
-    "13.1.1).",
-    rf"^(\*|{_TAG}([ \t]*,[ \t]*{_TAG})*)$",
-    '"1"',
-    required=True,
-)
-
 
 def read_idempotency_key() -> UUID | None:
     """Return the request's idempotency key, or None if it has none. Raises Problem 400 if the key is not a UUID."""
     given = IDEMPOTENCY_KEY.read_value()
     return None if given is None else UUID(given.strip('"'))
-
-
-def format_entity_tag(version: int) -> str:
-    """Return the strong ETag of a version: the number in double quotes."""
-    return f'"{version}"'
-
-
-def read_if_match() -> ETags:
-    """Return the ETags (or `*`) that the request's `If-Match` allows. Weak tags never match (RFC 9110, 8.8.3.2).
-
-    Raises Problem 428 if the header is missing, 400 if it is invalid.
-    """
-    if IF_MATCH.read_value() is None:
-        raise Problem(428, "Read it first, and send its ETag in the header If-Match, or If-Match: * for whichever.")
-    return request.if_match

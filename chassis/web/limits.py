@@ -1,6 +1,5 @@
 """Rate limits: how many requests one client may send."""
 
-import ipaddress
 import math
 import time
 
@@ -9,6 +8,7 @@ from limits import parse_many
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from chassis.web.clients import identify_client
 from chassis.web.http import Problem
 
 _MOST_CLIENTS = 100_000
@@ -43,20 +43,3 @@ class ClientRateLimit:
         """Discard the counts of all clients, or create them empty."""
         self._storage = MemoryStorage()
         self._window = MovingWindowRateLimiter(self._storage)
-
-
-def identify_client(address: str) -> str:
-    """Return the client that an IP address belongs to, as a text: an IPv4 address, or a /64 network of IPv6.
-
-    An IPv4 address that is mapped into IPv6 counts as IPv4; brackets and a zone are ignored. A client has at least a
-    /64 network of IPv6 (RFC 6177). A text that is not an address is returned unchanged.
-    """
-    try:
-        parsed = ipaddress.ip_address(address.strip("[]").partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, 64), strict=False))

@@ -17,6 +17,7 @@ from waitress.server import BaseWSGIServer, create_server
 from waitress.task import ErrorTask
 
 from chassis.listening import bind_listeners
+from chassis.web.clients import take_addresses_from_proxy
 from chassis.web.http import Problem
 
 DRAIN_S = 5.0
@@ -74,10 +75,10 @@ class HttpServer:
     def __init__(self, app: Flask, host: str, port: int, *, threads: int = 8, trusted_proxy: str | None = None) -> None:
         """Bind the port without serving yet. Raises CannotListenError.
 
-        `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. Its headers
-        X-Forwarded-For (the last address there) and X-Forwarded-Proto are taken as the client's address and scheme.
-        From other clients, and if it is None, these headers are dropped. `threads` requests are processed at once; the
-        others wait.
+        `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. The client's
+        address and scheme are taken from its headers X-Forwarded-For and X-Forwarded-Proto, or Forwarded, as
+        `chassis/web/clients.py` says. From other clients, and if it is None, these headers are dropped. `threads`
+        requests are processed at once; the others wait.
         """
         self._port = port
         self._map: dict[int, Any] = {}

@@ -1,6 +1,5 @@
 """The bodies and query parameters of the REST requests, with their validation and its error texts."""
 
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, TypeVar, cast
@@ -19,6 +18,7 @@ from pydantic import (
 )
 from pydantic.json_schema import SkipJsonSchema
 
+from chassis.web.numbers import FROM_JSON, FROM_QUERY
 from collector.interests import InterestRequest, InterestUpdate
 from domain.airports import describe_unknown_code, find_airport
 from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
@@ -58,13 +58,6 @@ def _convert_to_utc(value: datetime) -> datetime:
         raise ValueError("must be an instant of this era") from None
 
 
-def _require_digits(text: object) -> object:
-    """Return the text unchanged. Raises ValueError unless it is one to nine ASCII digits."""
-    if not isinstance(text, str) or not re.fullmatch("[0-9]{1,9}", text):
-        raise ValueError("must be a whole number")
-    return text
-
-
 def _remove_null_defaults(schema: dict[str, Any]) -> None:
     """Remove `"default": null` from the members of a JSON schema: these members may be omitted, but not be null."""
     for member in schema["properties"].values():
@@ -92,8 +85,8 @@ Icao = Annotated[
     AfterValidator(_require_airport_code),
     Field(json_schema_extra=dict(AIRPORT), description="The ICAO code of an airport, in any case."),
 ]
-Threshold = Annotated[int, Field(strict=True, ge=0, le=HIGHEST_THRESHOLD)]
-ForWindows = Annotated[int, Field(strict=True, ge=1, le=MAX_FOR_WINDOWS)]
+Threshold = Annotated[int, Field(strict=True, ge=0, le=HIGHEST_THRESHOLD), FROM_JSON]
+ForWindows = Annotated[int, Field(strict=True, ge=1, le=MAX_FOR_WINDOWS), FROM_JSON]
 StrictBool = Annotated[bool, Field(strict=True)]
 Instant = Annotated[AwareDatetime, BeforeValidator(_require_instant_text), AfterValidator(_convert_to_utc)]
 DirectionParameter = Annotated[
@@ -222,13 +215,13 @@ class _FlightsQuery(_IntervalQuery):
     """The filter, position and size of a page of flights."""
 
     cursor: str | SkipJsonSchema[None] = Field(default=None, description="From the link to the next page; opaque.")
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE), BeforeValidator(_require_digits)] = 100
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE), FROM_QUERY] = 100
 
 
 class _OperatorsQuery(_IntervalQuery):
     """The filter of the counted flights, and how many operators to return."""
 
-    limit: Annotated[int, Field(ge=1, le=MAX_OPERATORS), BeforeValidator(_require_digits)] = Field(
+    limit: Annotated[int, Field(ge=1, le=MAX_OPERATORS), FROM_QUERY] = Field(
         default=10, description="How many operators."
     )
 
@@ -240,6 +233,6 @@ OperatorsQuery: Final = _add_from_parameter(_OperatorsQuery)
 class AverageQuery(_Query):
     """The query parameter for the days over which an average is computed."""
 
-    days: Annotated[int, Field(ge=1, le=MAX_DAYS), BeforeValidator(_require_digits)] = Field(
+    days: Annotated[int, Field(ge=1, le=MAX_DAYS), FROM_QUERY] = Field(
         default=7, description="How many days (UTC) before today."
     )

@@ -10,16 +10,15 @@ from flask import Blueprint, Response, request, url_for
 
 from chassis.errors import DatabaseUnavailableError
 from chassis.web.http import (
-    IF_MATCH,
     ProblemKind,
     Reply,
-    format_entity_tag,
     parse_body,
     parse_query,
     read_bearer_token,
-    read_if_match,
 )
+from chassis.web.numbers import WHOLE_NUMBERS
 from chassis.web.openapi import ResponseDescription, describe
+from chassis.web.preconditions import IF_MATCH, format_entity_tag, read_if_match
 from collector.collection_requests import CollectionRequests
 from collector.errors import (
     BadCursorError,
@@ -80,7 +79,8 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
 DESCRIPTION: Final = (
     "Interests: what people want to be told about airports, and the flights that are known of these airports. Send the "
     "token that registering gave you with every request, in the header `Authorization: Bearer …`. Setting interests "
-    "and seeing flights needs a confirmed address. All instants are UTC, all days and windows are aligned to it."
+    "and seeing flights needs a confirmed address. All instants are UTC, all days and windows are aligned to it. "
+    f"{WHOLE_NUMBERS}"
 )
 
 _ETAG: Final = {"ETag": "The version of the interest."}
@@ -204,10 +204,10 @@ def blueprint(
         user_id = authenticate_writer().user_id
         present = interests.get(user_id, interest_id)
         update = parse_body(ChangedInterest).to_update()
-        accepted = read_if_match()
-        if str(present.version) not in accepted:
-            raise VersionMismatchError("The interest has changed since; read it again.")
-        version = None if accepted.star_tag else present.version
+        expected = read_if_match()
+        if not expected.accepts(present.version):
+            raise VersionMismatchError(expected.explain_mismatch("interest", present.version))
+        version = None if expected.is_any else present.version
         return _reply_with_interest(interests.change(user_id, interest_id, version, update))
 
     @routes.delete("/interests/<uuid:interest_id>")

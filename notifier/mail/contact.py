@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID
 
+from chassis.text import clean_line
+
 _LINK: Final = re.compile(r"https?://[!#-;=?-~]+")
 """A link that may stand between angle brackets (RFC 2369) and between quotation marks: printable ASCII without both."""
 
 _MAX_LINK_LENGTH: Final = 900
 """Characters; together with the header's name a line must stay under 998 (RFC 5322, 2.1.1)."""
 
-_MAX_NAME_LENGTH: Final = 60
-"""Characters."""
+_MAX_NAME_LENGTH: Final = 100
+"""Characters; user_manager accepts no longer name."""
 
 ENCODED_WORD_START: Final = "=?"
 """The two characters that begin an encoded word (RFC 2047)."""
@@ -38,14 +40,12 @@ class Contact:
 
 
 def sanitize_name(name: str) -> str:
-    """Return a user's name as one printable line of at most 60 characters, safe in a header and in a text.
+    """Return a user's name as one line that is safe in a header and in a text; empty if the eye sees nothing of it.
 
-    Unprintable characters, which could end a header or reverse the writing direction, become spaces; several spaces in
-    a row become one. The beginning of an encoded word (RFC 2047) is broken up: such a word can contain a line's end,
-    and `email` decodes it anywhere in a header.
+    Nothing is cut off that user_manager accepts. The beginning of an encoded word (RFC 2047) is broken up: such a word
+    can contain a line's end, and `email` decodes it anywhere in a header.
     """
-    kept = "".join(character if character.isprintable() else " " for character in name)
-    return " ".join(kept.split()).replace(ENCODED_WORD_START, "= ?")[:_MAX_NAME_LENGTH].rstrip()
+    return clean_line(name[:_MAX_NAME_LENGTH]).replace(ENCODED_WORD_START, "= ?")
 
 
 def sanitize_link(url: str) -> str:

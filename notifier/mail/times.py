@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from chassis.time_zones import list_time_zones
+
 _DAY: Final = timedelta(days=1)
 
 
@@ -24,7 +26,7 @@ class ReaderTimes:
     def of(cls, time_zone: str, now: datetime) -> "ReaderTimes":
         """Create the formatting for a reader with this time zone: an IANA name, or any other text for UTC alone."""
         try:
-            zone = ZoneInfo(time_zone)
+            zone = ZoneInfo(time_zone) if time_zone in list_time_zones() else None
         except (ValueError, OSError, LookupError):  # not a name at all, a directory of names, an unknown name
             zone = None
         return cls(zone, now)

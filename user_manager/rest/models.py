@@ -1,15 +1,15 @@
 """Pydantic models of the REST API: they validate request bodies and queries, and build response bodies."""
 
-import re
 from datetime import datetime
-from functools import cache
 from typing import Annotated, Any, Final
 from uuid import UUID
-from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from chassis.text import has_control_characters, is_blank
+from chassis.time_zones import list_time_zones, suggest_time_zone
+from chassis.web.numbers import FROM_QUERY
 from user_manager.accounts import Account, AccountUpdate, Confirmation
 from user_manager.deletion.saga import DeletionStatus
 from user_manager.model import ConfirmationState
@@ -21,37 +21,32 @@ MAX_PAGE_SIZE: Final = 200
 """Maximum number of accounts on a page."""
 
 # The name becomes a part of mail headers. A control character (Cc) or a separator of lines or paragraphs (Zl, Zp)
-# could end a header and begin another. The set in the middle also excludes blanks: a name has a visible character.
-# Half a surrogate pair, which JSON can spell, is no text at all; no pattern can express that.
+# could end a header and begin another. The set in the middle also excludes most of what the eye does not see; what else
+# `is_blank` refuses, and half a surrogate pair, which JSON can spell, no pattern can express.
 _CONTROLS: Final = r"\x00-\x1f\x7f-\x9f\u2028\u2029"
-_BLANKS: Final = r"\x20\xa0\u1680\u2000-\u200a\u202f\u205f\u3000"
+_BLANKS: Final = (
+    r"\x20\xa0\xad\u0300-\u036f\u061c\u115f\u1160\u1680\u180b-\u180f\u2000-\u200f\u202a-\u202f\u205f-\u206f"
+    r"\u2800\u3000\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\uffff"
+)
 _NAME: Final = f"^[^{_CONTROLS}]*[^{_CONTROLS}{_BLANKS}][^{_CONTROLS}]*$"
 
 
 def _check_person_name(name: str) -> str:
-    """Return the name without surrounding blanks. Raises ValueError for control characters or only blanks."""
-    if not re.fullmatch(_NAME, name) or any("\ud800" <= character <= "\udfff" for character in name):
-        raise ValueError("must hold a letter or so, and no control characters")
+    """Return the name without surrounding blanks. Raises ValueError for control characters or nothing to be seen."""
+    if has_control_characters(name):
+        raise ValueError("must be one line, without control characters")
+    if is_blank(name):
+        raise ValueError("must hold at least one letter or another character that can be seen")
     return name.strip()
 
 
-@cache
-def _load_time_zones() -> frozenset[str]:
-    return frozenset(available_timezones())
-
-
 def _check_time_zone(name: str) -> str:
-    """Return `name` unchanged. Raises ValueError unless it is the IANA name of a time zone."""
-    if name not in _load_time_zones():
-        raise ValueError("must be the IANA name of a time zone, such as Europe/Rome")
+    """Return `name` unchanged. Raises ValueError, with a hint, unless it names a time zone that people can be in."""
+    if name not in list_time_zones():
+        meant = suggest_time_zone(name)
+        hint = "" if meant is None else f"; did you mean {meant}?"
+        raise ValueError(f"must be the IANA name of a time zone, such as Europe/Rome or UTC{hint}")
     return name
-
-
-def _check_digits(text: object) -> object:
-    """Return `text` unchanged. Raises ValueError unless it is a text of one to nine ASCII digits."""
-    if not isinstance(text, str) or not re.fullmatch("[0-9]{1,9}", text):
-        raise ValueError("must be a whole number")
-    return text
 
 
 def _remove_null_defaults(schema: dict[str, Any]) -> None:
@@ -64,7 +59,12 @@ def _remove_null_defaults(schema: dict[str, Any]) -> None:
 Name = Annotated[
     str,
     AfterValidator(_check_person_name),
-    Field(min_length=1, max_length=MAX_NAME_LENGTH, json_schema_extra={"pattern": _NAME}),
+    Field(
+        min_length=1,
+        max_length=MAX_NAME_LENGTH,
+        json_schema_extra={"pattern": _NAME, "format": "person-name"},
+        description="One line in which at least one character can be seen.",
+    ),
 ]
 TimeZone = Annotated[
     str,
@@ -130,7 +130,7 @@ class PageQuery(BaseModel):
     model_config = ConfigDict(json_schema_extra=_remove_null_defaults)
 
     cursor: str | SkipJsonSchema[None] = Field(default=None, description="From the link to the next page; opaque.")
-    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE), BeforeValidator(_check_digits)] = 50
+    limit: Annotated[int, Field(ge=1, le=MAX_PAGE_SIZE), FROM_QUERY] = 50
 
 
 class User(BaseModel):

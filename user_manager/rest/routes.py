@@ -12,18 +12,17 @@ from werkzeug.routing import BaseConverter
 from chassis.errors import DatabaseUnavailableError
 from chassis.web.http import (
     IDEMPOTENCY_KEY,
-    IF_MATCH,
     ProblemKind,
     Reply,
-    format_entity_tag,
     parse_body,
     parse_query,
     read_bearer_token,
     read_idempotency_key,
-    read_if_match,
 )
 from chassis.web.limits import ClientRateLimit
+from chassis.web.numbers import WHOLE_NUMBERS
 from chassis.web.openapi import ResponseDescription, describe
+from chassis.web.preconditions import IF_MATCH, format_entity_tag, read_if_match
 from user_manager.accounts import Account, Accounts
 from user_manager.addresses import Address, parse_address
 from user_manager.deletion.saga import Deletions, DeletionStatus
@@ -88,7 +87,8 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
 
 DESCRIPTION: Final = (
     "Accounts: who wants to be told about airports. Registering gives a token; send it with every other request in the "
-    "header `Authorization: Bearer …`. A user's token opens that user's account, the operator's token opens all."
+    "header `Authorization: Bearer …`. A user's token opens that user's account, the operator's token opens all. "
+    f"{WHOLE_NUMBERS}"
 )
 
 _VERIFY: Final = "verify/"
@@ -211,10 +211,10 @@ def build_users_blueprint(
         token = read_bearer_token()
         seen = accounts.get(token, email)
         changes = parse_body(ChangedUser).to_update()
-        expected_tags = read_if_match()
-        if str(seen.version) not in expected_tags:
-            raise VersionMismatchError("The account has changed since; read it again.")
-        version = None if expected_tags.star_tag else seen.version
+        expected = read_if_match()
+        if not expected.accepts(seen.version):
+            raise VersionMismatchError(expected.explain_mismatch("account", seen.version))
+        version = None if expected.is_any else seen.version
         return _build_account_reply(accounts.update(token, email, version, changes))
 
     @blueprint.delete("/users/<address:email>")

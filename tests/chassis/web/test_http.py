@@ -1,7 +1,6 @@
 """The Flask app: problem details for all errors, preconditions, metrics by route template, health."""
 
 import json
-import re
 from uuid import UUID
 
 import pytest
@@ -15,18 +14,15 @@ from werkzeug.test import TestResponse
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web.http import (
     BODY_LIMIT,
-    IF_MATCH,
     Problem,
     ProblemKind,
     Reply,
     create_app,
-    format_entity_tag,
     format_path_template,
     parse_body,
     parse_query,
     read_bearer_token,
     read_idempotency_key,
-    read_if_match,
 )
 
 
@@ -113,11 +109,6 @@ def app(readiness: Readiness) -> Flask:
     @app.get("/busy")
     def busy() -> Response:
         raise BusyError("Not now.")
-
-    @app.put("/versioned")
-    def versioned() -> Response:
-        tags = read_if_match()
-        return jsonify(star=tags.star_tag, matches="1" in tags)
 
     @app.post("/once")
     def once() -> Response:
@@ -285,42 +276,6 @@ def test_routes_have_head_and_options_by_themselves(client: FlaskClient) -> None
     """HEAD is allowed where GET is, OPTIONS everywhere, with the allowed methods (RFC 9110, 9.3.7)."""
     assert client.head("/health/live").data == b""
     assert set(client.options("/things/7").headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS", "DELETE"}
-
-
-@pytest.mark.parametrize(
-    ("header", "star", "matches"),
-    [
-        ('"1"', False, True),
-        ('"0","1"', False, True),
-        ('"0" \t, \t"1"', False, True),
-        ("*", True, True),
-        ('W/"1"', False, False),
-        ('"11"', False, False),
-        ('""', False, False),
-        ('"*"', False, False),
-    ],
-)
-def test_if_match_is_a_list_of_tags_or_a_star(client: FlaskClient, header: str, star: bool, matches: bool) -> None:
-    """A weak tag matches nothing (RFC 9110, 8.8.3.2 and 13.1.1)."""
-    response = client.put("/versioned", headers={"If-Match": header})
-    assert response.json == {"star": star, "matches": matches}
-
-
-def test_a_missing_if_match_is_rejected(client: FlaskClient) -> None:
-    """The answer is 428 (RFC 6585, 3)."""
-    assert_problem(client.put("/versioned"), 428)
-
-
-@pytest.mark.parametrize("header", ["", "1", '"1', '1"', "W/1", '"1" "1"', '"1",', ',"1"', '"a b"', '*, "1"', '"ü"'])
-def test_an_invalid_if_match_is_rejected(client: FlaskClient, header: str) -> None:
-    """The answer is 400."""
-    assert_problem(client.put("/versioned", headers={"If-Match": header}), 400)
-
-
-def test_a_formatted_entity_tag_is_a_valid_if_match() -> None:
-    """Clients send the ETag of an answer back in If-Match."""
-    assert format_entity_tag(1) == '"1"'
-    assert re.fullmatch(IF_MATCH.pattern, format_entity_tag(10**9))
 
 
 KEY = "8e03978e-40d5-43e8-bc93-6894a57f9324"

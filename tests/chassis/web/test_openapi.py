@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chassis.metrics import Metrics, ServiceIdentity
 from chassis.web import openapi
-from chassis.web.http import IF_MATCH, ProblemKind, Reply, create_app, parse_body, parse_query, read_bearer_token
+from chassis.web.http import ProblemKind, Reply, create_app, parse_body, parse_query, read_bearer_token
 from chassis.web.openapi import ResponseDescription, describe
+from chassis.web.preconditions import IF_MATCH
 
 
 class NewThing(BaseModel):

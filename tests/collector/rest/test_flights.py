@@ -90,7 +90,8 @@ def test_flights_are_filtered_by_interval_and_direction(client: FlaskClient, wat
 @pytest.mark.parametrize(
     "query",
     [
-        "limit=0", "limit=1001", "limit=-1", "limit=x", "limit=1.0", "limit=", "limit=2&limit=3", "limit=99999999999",
+        "limit=0", "limit=1001", "limit=-1", "limit=x", "limit=1.5", "limit=-0.0", "limit=1e400", "limit=true",
+        "limit=", "limit=2&limit=3", "limit=99999999999",
         "direction=up", "direction=", "from=yesterday", "from=2013-02-12", "from=2013-02-12T00:00:00", "from=0",
         "to=", "to=9999-12-31T23:59:59-12:00", "from=2013-02-12T00:00:00Z&from=2013-02-12T00:00:00Z",
     ],
@@ -196,7 +197,11 @@ def test_an_average_is_over_covered_days_and_names_them(client: FlaskClient, ser
     }  # fmt: skip
     days = json_of(client.get("/flights/KJFK/average", headers=ANNS))["arrivals"]["days"]  # type: ignore[index]
     assert days == [f"2013-02-{day:02}" for day in (6, 7, 8, 9, 10, 11)], "a week unless said otherwise"
-    for wrong in ("0", "91", "x", "-1", ""):
+    for spelled in ("4.0", "4e0", "40e-1", "0.4e1", "004"):
+        assert json_of(client.get(f"/flights/KJFK/average?days={spelled}", headers=ANNS)) == json_of(
+            client.get("/flights/KJFK/average?days=4", headers=ANNS)
+        )
+    for wrong in ("0", "91", "x", "-1", "", "4.5", "1e400", "1e-400", "-0.0", "true"):
         assert status_of(client.get(f"/flights/KJFK/average?days={wrong}", headers=ANNS)) == 422
 
 
@@ -227,6 +232,8 @@ def test_airlines_are_recognised_by_callsigns(client: FlaskClient, watched: Serv
     query = "direction=departures&from=2013-02-12T21:00:00Z&to=2013-02-12T23:00:00Z"
     shown = json_of(client.get(f"/flights/KJFK/stats/airlines?{query}", headers=ANNS))
     assert shown == {"airlines": [british, lufthansa | {"flights": 1}], "flights": 2, "without_operator": 0}
+    one, spelled = (client.get(f"/flights/KJFK/stats/airlines?limit={limit}", headers=ANNS) for limit in ("1", "1.0"))
+    assert json_of(one) == json_of(spelled)
     for wrong in ("limit=0", "limit=101", "direction=up", "from=x"):
         assert status_of(client.get(f"/flights/KJFK/stats/airlines?{wrong}", headers=ANNS)) == 422
 

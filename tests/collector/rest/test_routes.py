@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from chassis.db.database import Database
 from collector.rest.users import Authenticator
 from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
+from tests.chassis.web.test_preconditions import MALFORMED, NOT_PRESENT, PRESENT
 from tests.collector.conftest import (
     ANNS,
     BOBS,
@@ -92,7 +93,7 @@ def test_all_members_and_spellings_are_accepted(client: FlaskClient) -> None:
     }
 
 
-NO_COUNTS = (True, False, "5", 5.0, 5.5, -1, [], {}, HIGHEST_THRESHOLD + 1, 2**32, 10**30)
+NO_COUNTS = (True, False, "5", "5.0", 5.5, -0.0, -1, [], {}, HIGHEST_THRESHOLD + 1, 2**32, 1e30, 10**30)
 
 
 @pytest.mark.parametrize(
@@ -144,14 +145,38 @@ def test_an_invalid_interest_is_rejected(
     assert outbox(service.database, INTERESTS_CHANGED.name) == []
 
 
-@pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b"null", b'"KJFK"', b"\xff", b"[" * 50_000, b'{"high_value": ' + b"9" * 5000 + b"}"]
-)
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'"KJFK"', b"\xff", b"[" * 50_000, b'{"high_value": NaN}'])
 def test_a_body_that_is_no_json_is_rejected(client: FlaskClient, body: bytes) -> None:
     """Malformed JSON is a 400; another content type is a 415."""
     headers = {**ANNS, "Content-Type": "application/json"}
     assert status_of(client.post("/interests", data=body, headers=headers)) == 400
     assert status_of(client.post("/interests", data=body, headers=ANNS)) == 415
+
+
+@pytest.mark.parametrize("spelled", ["20", "20.0", "2e1", "2E+1", "200e-1", "20.000", "0.2e2"])
+def test_an_integer_may_be_spelled_as_json_allows(client: FlaskClient, spelled: str) -> None:
+    """The document says integer, which 20.0 and 2e1 are; the answer says 20, in bodies of every route with integers."""
+    headers = {**ANNS, "Content-Type": "application/json"}
+    body = f'{{"airport_icao": "KJFK", "direction": "both", "window": "1h", "high_value": {spelled}, "low_value": 2.0, '
+    body += '"for_windows": 2e0}'
+    assert client.post("/interests/preview", data=body, headers=headers).status_code == 200
+    made = client.post("/interests", data=body, headers=headers)
+    shown = json_of(made)
+    assert [repr(shown[name]) for name in ("high_value", "low_value", "for_windows")] == ["20", "2", "2"]
+    change = f'{{"high_value": null, "low_value": {spelled}, "for_windows": 3.0}}'
+    changed = client.patch(made.headers["Location"], data=change, headers={**headers, "If-Match": "*"})
+    assert [json_of(changed)[name] for name in ("high_value", "low_value", "for_windows")] == [None, 20, 3]
+
+
+@pytest.mark.parametrize("spelled", ["1e400", "-1e400", "1e999999999", "9" * 5000, "1e-400", "-0.0", "-0e1"])
+@pytest.mark.parametrize("name", ["high_value", "low_value", "for_windows"])
+def test_a_number_out_of_all_range_is_refused(client: FlaskClient, name: str, spelled: str) -> None:
+    """The answer is a 422 that names the member, not a claim that the body is no JSON."""
+    body = f'{{"airport_icao": "KJFK", "direction": "both", "window": "1h", "{name}": {spelled}}}'
+    response = client.post("/interests", data=body, headers={**ANNS, "Content-Type": "application/json"})
+    assert status_of(response) == 422
+    assert response.json is not None
+    assert name in [fault["field"] for fault in response.json["errors"]]
 
 
 def test_all_errors_of_a_body_are_reported_at_once(client: FlaskClient) -> None:
@@ -208,12 +233,28 @@ def test_a_change_requires_the_present_version(client: FlaskClient) -> None:
     location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
     change = {"high_value": 31}
     assert status_of(client.patch(location, json=change, headers=ANNS)) == 428
-    for tag in ('"0"', '"2"', 'W/"1"', '""', '"x"'):
-        assert status_of(client.patch(location, json=change, headers={**ANNS, "If-Match": tag})) == 412
-    assert status_of(client.patch(location, json=change, headers={**ANNS, "If-Match": "1"})) == 400
+    for tag in NOT_PRESENT:
+        response = client.patch(location, json=change, headers={**ANNS, "If-Match": tag})
+        assert status_of(response) == 412
+        assert response.json is not None
+        assert "has changed" not in response.json["detail"]
+    for tag in MALFORMED:
+        assert status_of(client.patch(location, json=change, headers={**ANNS, "If-Match": tag})) == 400
     assert json_of(client.get(location, headers=ANNS))["version"] == 1
     several = {**ANNS, "If-Match": '"7", "1"'}
     assert json_of(client.patch(location, json=change, headers=several))["version"] == 2
+    outdated = client.patch(location, json={"high_value": 32}, headers={**ANNS, "If-Match": 'W/"1"'})
+    assert status_of(outdated) == 412
+    assert outdated.json is not None
+    assert outdated.json["detail"] == "The interest has changed since; read it again."
+
+
+@pytest.mark.parametrize("tags", PRESENT)
+def test_a_tag_that_a_proxy_has_changed_is_still_the_present_one(client: FlaskClient, tags: str) -> None:
+    """A proxy that compresses answers must not make every change fail."""
+    location = client.post("/interests", json=WISH, headers=ANNS).headers["Location"]
+    changed = client.patch(location, json={"high_value": 31}, headers={**ANNS, "If-Match": tags})
+    assert json_of(changed)["version"] == 2
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,8 @@ from domain.windows import Window
 from notifier.errors import PermanentlyRefused
 from notifier.mail import Contact, compose_alert_mail, compose_alerts_mail, compose_confirmation_mail
 from notifier.mail.alert_header import ALERT_HEADER, parse_alert_header, select_header_fields
+from notifier.mail.times import ReaderTimes
+from tests.chassis.test_time_zones import NOBODYS
 from tests.notifier.alerts import (
     ALERT,
     CAUSE,
@@ -319,3 +321,10 @@ def test_a_confirmation_mail_holds_its_link_whole(name: str, confirmation_id: UU
     assert not mail.defects
     again = delivered(compose_confirmation_mail(contact, str(confirmation_id), SENDER, NOW))
     assert mail["Message-ID"] == again["Message-ID"]
+
+
+@pytest.mark.parametrize("name", [*NOBODYS, "\x00", "x" * 5000])
+def test_a_zone_that_nobody_is_in_shows_utc_alone(name: str) -> None:
+    """An account from before may have `localtime`: the zone of our machine is not its owner's."""
+    assert ReaderTimes.of(name, NOW).zone is None
+    assert ReaderTimes.of("Asia/Calcutta", NOW).zone is not None

@@ -14,9 +14,11 @@ from uuid import UUID
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
+from chassis.text import clean_line
 from domain.alerts import Alert, AlertState
 from notifier.errors import PermanentlyRefused
 from notifier.mail import Contact, compose_alert_mail, compose_alerts_mail, compose_confirmation_mail
+from tests.chassis.test_text import BLANK, VISIBLE
 from tests.notifier.alerts import (
     ALERT,
     CAUSE,
@@ -191,9 +193,49 @@ def test_no_field_adds_a_header(alert: Alert, name: str, zone: str, url: str, co
             assert not {"\r", "\n"} & set(header)
         [recipient] = read["To"].addresses
         assert recipient.addr_spec == "ada@example.net"
-        kept = " ".join("".join(each if each.isprintable() else " " for each in name).split()).replace("=?", "= ?")
-        assert kept.startswith(decode_recipient_name(read))
-        assert len(decode_recipient_name(read)) >= min(len(kept), 59)
+        assert decode_recipient_name(read) == clean_line(name[:100]).replace("=?", "= ?")
+
+
+LONG_NAMES = [
+    "x" * 100,
+    "蝶" * 100,
+    "Ångström " * 11 + "x",
+    "می\u200c" * 33 + "خ",
+    "क्\u200d" * 33 + "ष",
+    "👩\u200d" * 49 + "👩",
+    "=?" * 50,
+    "Zoe\u0308" * 25,
+    "a" * 60 + "b" * 40,
+    'O\'Neil, "x" <y> ' * 6 + "zz",
+    "🏴\U000e0067\U000e007f" * 33 + "x",
+    "א\u200f" * 50,
+]
+"""Names of the 100 characters that an account may have."""
+
+
+@pytest.mark.parametrize("name", [*VISIBLE, *LONG_NAMES], ids=ascii)
+def test_a_name_is_shown_whole(name: str) -> None:
+    """Whatever name an account may have stands in the header and in the greeting as it is, without a cut."""
+    assert len(name) <= 100
+    contact = replace(READER, name=name, confirm_url="https://example.org/c")
+    shown = name.replace("=?", "= ?")
+    for mail in (
+        compose_alert_mail(ALERT, contact, SENDER, NOW, CAUSE),
+        compose_confirmation_mail(contact, "1", SENDER, NOW),
+    ):
+        read = delivered(mail)
+        assert decode_recipient_name(read) == shown
+        text = read.get_body(("plain",))
+        assert text is not None
+        assert " ".join(text.get_content().split()).startswith(f"Hello {shown},")  # lines are broken at spaces
+
+
+@pytest.mark.parametrize("name", BLANK, ids=ascii)
+def test_a_blank_name_is_no_name(name: str) -> None:
+    """An account from before may have a name that nobody sees: the greeting has none then, and no space for it."""
+    text = delivered(compose_alert_mail(ALERT, replace(READER, name=name), SENDER, NOW, CAUSE)).get_body(("plain",))
+    assert text is not None
+    assert text.get_content().startswith("Hello,")
 
 
 INJECTION = "=?utf-8?q?a=0D=0ABcc=3A_m=40x.org=0D=0A=0D=0Aread_this?="
