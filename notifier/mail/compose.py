@@ -11,6 +11,7 @@ from uuid import uuid5
 from zoneinfo import ZoneInfo
 
 from domain.alerts import Alert, AlertState
+from domain.local_times import format_time
 from domain.notices import UnheardNotice
 from domain.windows import Window
 from notifier.mail import headers, wording
@@ -164,8 +165,8 @@ def _build_common_values(contact: Contact) -> dict[str, object]:
 
 
 def _find_zone_name(times: ReaderTimes, alerts: Sequence[Alert]) -> str:
-    """Return the IANA name of the reader's time zone if it differs from UTC when the first window starts, else ""."""
-    zone = times.local_zone(find_time_range(alerts)[0])
+    """Return the IANA name of the reader's time zone if it differs from UTC in the windows' time range, else ""."""
+    zone = times.local_zone(*find_time_range(alerts))
     return zone.key if zone is not None else ""
 
 
@@ -242,7 +243,7 @@ def _build_threshold_section(
 
 def _build_run_line(run: BreachRun, summary: ThresholdSummary, times: ReaderTimes) -> RunLine:
     """Return the line about one run: its time range in UTC and in the reader's time zone, and its description."""
-    zone = times.local_zone(run.begin)
+    zone = times.local_zone(run.begin, run.end)
     return RunLine(
         utc_range=f"{times.format_range(run.begin, run.end)} UTC",
         local_range=times.format_local_range(run.begin, run.end, zone) if zone is not None else "",
@@ -284,10 +285,13 @@ def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> I
 def _build_time_labels(
     first: datetime, window: Window, how_many: int, zone: ZoneInfo | None
 ) -> tuple[tuple[str, str], ...]:
-    """Return for each bar of a chart its time in UTC and in the reader's time zone (empty without a zone)."""
+    """Return for each bar of a chart its time in UTC and in the reader's time zone (empty without a zone).
+
+    A local time that clocks show twice has its offset.
+    """
     starts = [first + each * window.length for each in range(how_many)]
     return tuple(
-        (_format_bar_time(each, window), f"{each.astimezone(zone):%H:%M}" if zone is not None else "")
+        (_format_bar_time(each, window), format_time(each, zone) if zone is not None else "")
         for each in starts
     )
 
