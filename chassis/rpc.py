@@ -1,6 +1,8 @@
 """gRPC channels and servers for all services: keepalive, retries, health, reflection, one table of errors."""
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +13,9 @@ import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from chassis.addresses import join_host_and_port
 from chassis.errors import CannotListenError
+from chassis.listening import find_listen_addresses
 from chassis.metrics import Metrics
 
 log = structlog.get_logger()
@@ -33,6 +37,7 @@ _RETRIES = {
 }
 
 CHANNEL_OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.enable_http_proxy", 0),  # the machine's proxy is for the internet, not for our own services
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
@@ -142,9 +147,11 @@ class GrpcServer:
         names = (*add_servicers, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         try:
-            self._server.add_insecure_port(f"{host}:{port}")
-        except RuntimeError:
-            raise CannotListenError(f"gRPC cannot listen on {host}:{port}: the port is taken or not ours.") from None
+            for address in find_listen_addresses(host, port, "gRPC"):
+                self._server.add_insecure_port(join_host_and_port(address, port))
+        except RuntimeError:  # without a reason: another process took the port a moment ago
+            where = join_host_and_port(host, port)
+            raise CannotListenError(f"gRPC cannot listen on {where}: {os.strerror(errno.EADDRINUSE)}.") from None
 
     def start(self) -> None:
         """Begin to serve in threads, report all services as healthy, and return at once."""

@@ -20,11 +20,11 @@ from pydantic_settings import (
     SettingsError as UnparsableSettingError,
 )
 
+from chassis.addresses import ListenHost, Port, ServerList
 from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
 
-Port = Annotated[int, Field(ge=1, le=65535)]
-"""The type of a setting that is a TCP port."""
+__all__ = ["Port", "Settings", "StrongSecret", "load_settings"]
 
 
 def _require_strong_secret(secret: SecretStr) -> SecretStr:
@@ -41,14 +41,14 @@ StrongSecret = Annotated[SecretStr, AfterValidator(_require_strong_secret)]
 def _read_setting_file(field_name: str) -> str | None:
     """Return the content of the file that `NAME_FILE` names, or None if the variable is not set or the file is empty.
 
-    Line ends at the end of the content are removed. Raises SettingsError if the file cannot be read as UTF-8.
+    A byte order mark at the begin and line ends at the end of the content are removed. Raises SettingsError if the file cannot be read as UTF-8.
     """
     variable = f"{field_name.upper()}_FILE"
     path = os.environ.get(variable)
     if not path:
         return None
     try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n") or None
+        return Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n") or None
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{variable}: cannot be read: {type(error).__name__}") from None
 
@@ -80,9 +80,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
     k8s_node_name: str = "local"
-    kafka_bootstrap_servers: str = Field(min_length=1, description="host:port[,host:port…]")
+    kafka_bootstrap_servers: ServerList
     kafka_replication_factor: int = Field(default=1, ge=1)
-    listen_host: str = "127.0.0.1"
+    listen_host: ListenHost = "127.0.0.1"
     clock_start: datetime | None = None
     clock_rate: float = Field(default=1.0, gt=0)
     clock_anchor: datetime | None = None
@@ -131,7 +131,10 @@ def load_settings(settings: type[S]) -> S:
     except ValidationError as error:
         for e in error.errors():
             name = ".".join(map(str, e["loc"])).upper()
-            faults.setdefault(name, f"{name}: {e['msg']}")  # if its file cannot be read, it is not reported as missing
+            text = e["msg"].removeprefix("Value error, ")  # pydantic's own words before those of a validator
+            faults.setdefault(
+                name, f"{name}: {text}" if name else text
+            )  # if its file cannot be read, it is not reported as missing
     except (UnparsableSettingError, ValueError) as error:
         faults[str(error)] = str(error)
     if faults:

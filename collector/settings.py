@@ -2,11 +2,11 @@
 
 from datetime import timedelta
 from typing import Annotated
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from chassis.addresses import HttpUrl, Target
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
 from collector.intervals import FARTHEST_BACK
@@ -14,21 +14,6 @@ from collector.settled.evidence import DEFAULT_BEACONS
 from collector.settled.planner import ACCOUNT_CREDITS_PER_DAY, ANONYMOUS_CREDITS_PER_DAY, SMALLEST_BUDGET
 from collector.sources.opensky.credentials import Credentials, read_credentials
 from domain.airports import find_airport
-
-
-def _require_http_url(url: str) -> str:
-    """Return the URL unchanged. Raises ValueError unless it is an http or https URL with a host."""
-    try:
-        parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0  # no number: ValueError
-    except ValueError:
-        usable = False
-    if not usable:
-        raise ValueError("must be an http or https URL")
-    return url
-
-
-HttpUrl = Annotated[str, AfterValidator(_require_http_url)]
 
 
 def _parse_beacons(value: object) -> object:
@@ -60,7 +45,7 @@ class CollectorSettings(DatabaseSettings):
 
     http_port: Port
     grpc_port: Port
-    user_manager_grpc_target: str = Field(pattern=r"^[^\s/]+:[0-9]{1,5}$", description="host:port")
+    user_manager_grpc_target: Target
     operator_token: StrongSecret
 
     opensky_url: HttpUrl = "https://opensky-network.org/api"

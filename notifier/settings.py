@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
 
+from chassis.addresses import Host, Target
 from chassis.faust.app import StreamSettings
 from chassis.settings import Port
 from notifier.mail import SigningKey
@@ -17,8 +18,8 @@ from notifier.mail import SigningKey
 class NotifierSettings(StreamSettings):
     """The settings of the notifier; `__main__` reads them from the environment."""
 
-    user_manager_grpc_target: str = Field(min_length=1, description="host:port")
-    smtp_host: str = Field(min_length=1)
+    user_manager_grpc_target: Target
+    smtp_host: Host
     smtp_port: Port
     smtp_security: Literal["starttls", "tls", "plaintext"] = "starttls"
     smtp_username: str | None = None

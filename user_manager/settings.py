@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field
 
+from chassis.addresses import Target, normalize_http_url
 from chassis.db.database import DatabaseSettings
 from chassis.settings import Port, StrongSecret
 from chassis.web.limits import ClientRateLimit
@@ -13,16 +13,15 @@ from user_manager.idempotency import ANSWER_LIFETIME
 
 
 def _check_public_url(url: str) -> str:
-    """Return `url` unchanged. Raises ValueError unless it is an http(s) URL without query, fragment, trailing slash."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        parts = None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    """Return `url` with its host in ASCII.
+
+    Raises ValueError unless it is an http(s) URL without query, fragment, user and trailing slash.
+    """
+    if any(each in url for each in "?#"):
         raise ValueError("must be an http or https URL without a query")
     if url.endswith("/"):
         raise ValueError("must not end with a slash")
-    return url
+    return normalize_http_url(url)
 
 
 def _check_rate(text: str) -> str:
@@ -39,7 +38,7 @@ class UserManagerSettings(DatabaseSettings):
 
     http_port: Port
     grpc_port: Port
-    collector_grpc_target: str = Field(pattern=r"^[^\s/]+:[0-9]{1,5}$", description="host:port")
+    collector_grpc_target: Target
     public_url: Annotated[str, AfterValidator(_check_public_url)]
     """Base URL under which people reach this service: links in mails begin with it."""
     signing_key: StrongSecret

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import structlog
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 from sqlalchemy import DateTime, Dialect, NullPool, create_engine, event, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Engine, make_url
@@ -23,6 +23,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
+from chassis.addresses import normalize_host
 from chassis.errors import ContendedError, DatabaseUnavailableError, SettingsError
 from chassis.settings import Settings
 
@@ -109,6 +110,26 @@ class DatabaseSettings(Settings):
     database_max_overflow: int = Field(default=DEFAULT_POOL.max_overflow, ge=0, le=100)
     database_pool_timeout: float = Field(default=DEFAULT_POOL.timeout_s, gt=0, le=60, description="seconds")
     database_pool_recycle: int = Field(default=DEFAULT_POOL.recycle_s, ge=10, le=28_800, description="seconds")
+
+    @field_validator("database_url")
+    @classmethod
+    def _require_usable_server(cls, url: SecretStr) -> SecretStr:
+        """Return the URL unchanged. Raises ValueError if its host or port can never be connected to.
+
+        `build_database` reports what is no URL of a database at all.
+        """
+        try:
+            server = make_url(url.get_secret_value())
+        except (ArgumentError, ValueError):
+            return url
+        if server.port is not None and not 0 < server.port < 65_536:
+            raise ValueError("its port must be from 1 to 65535")
+        if server.host:
+            try:
+                normalize_host(server.host)
+            except ValueError as error:
+                raise ValueError(f"its host {error} (write @ / : of a password as %40 %2F %3A)") from None
+        return url
 
     def build_database(self) -> "Database":
         """Return the database that these settings describe, not yet connected.

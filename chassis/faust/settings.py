@@ -1,15 +1,14 @@
 """The settings of a service built on Faust."""
 
 import logging
-import re
 import socket
 from pathlib import Path
 from typing import Annotated, Final
 
-from aiokafka.conn import collect_hosts
-from pydantic import Field, HttpUrl, field_validator
+from pydantic import Field
 
-from chassis.settings import Port, Settings
+from chassis.addresses import HttpUrl, Port, join_host_and_port
+from chassis.settings import Settings
 
 _ALL_ADDRESSES: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
 
@@ -18,8 +17,6 @@ FAUST_LOG: Final = logging.getLogger("faust.chassis")
 
 Its name begins with "faust", so that `chassis.logs` suppresses their messages about starts and stops, as Faust's own.
 """
-
-_HOST: Final = re.compile(r"[^\s/@]+")
 
 
 class StreamSettings(Settings):
@@ -40,21 +37,6 @@ class StreamSettings(Settings):
     It must be longer than an agent may take over one event, its pauses included; offsets are committed every 2.8 s.
     """
 
-    @field_validator("kafka_bootstrap_servers")
-    @classmethod
-    def _require_server_list(cls, value: str) -> str:
-        """Return the value unchanged if it is a comma-separated list of host:port, else raise ValueError.
-
-        With an invalid list Faust would end with a stack trace.
-        """
-        try:
-            servers = collect_hosts(value)
-        except ValueError:
-            servers = []
-        if not servers or any(not _HOST.fullmatch(host) or not 0 < port < 65536 for host, port, _ in servers):
-            raise ValueError("must be a list of host:port")
-        return value
-
     def build_canonical_url(self) -> str:
         """Return the URL of this worker's pages for other workers, without a slash at its end.
 
@@ -62,6 +44,6 @@ class StreamSettings(Settings):
         if the worker listens on all addresses.
         """
         if self.advertised_url is not None:
-            return str(self.advertised_url).rstrip("/")
+            return self.advertised_url.rstrip("/")
         host = socket.gethostname() if self.listen_host in _ALL_ADDRESSES else self.listen_host
-        return f"http://[{host}]:{self.web_port}" if ":" in host else f"http://{host}:{self.web_port}"
+        return f"http://{join_host_and_port(host, self.web_port)}"

@@ -4,7 +4,6 @@ import asyncio
 import gc
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,13 +22,14 @@ from faust.app import base
 from faust.types import ServiceT
 from mode import Service
 
-from chassis.errors import CannotListenError, ChassisError
+from chassis.errors import ChassisError
 from chassis.faust.health import Health
 from chassis.faust.internals.consumer import StreamConsumer
 from chassis.faust.internals.recovery import StreamTables
 from chassis.faust.settings import FAUST_LOG, StreamSettings
 from chassis.faust.store import DataDir
 from chassis.kafka import ensure_topics_without_timeout
+from chassis.listening import bind_listeners
 from chassis.process import exit_with_error
 from chassis.topics import BrokerUnreachableError, TopicLike, wait_for_broker
 
@@ -263,19 +263,23 @@ def _bind_web_server(app: faust.App, settings: StreamSettings) -> None:
 
     At the end the server waits 2 s for requests in flight. Raises CannotListenError if the port cannot be bound.
     """
-    host, port = settings.listen_host, settings.web_port
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:  # an unknown host name, too
-        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno or 0)
-        raise CannotListenError(f"HTTP cannot listen on {host}:{port}: {reason}.") from None
+    listeners = bind_listeners(settings.listen_host, settings.web_port, "HTTP")
     web: Any = app.web
     web._runner = AppRunner(web.web_app, access_log=None, shutdown_timeout=_HTTP_DRAINS_WITHIN_S)
 
-    def site() -> BaseSite:
-        return SockSite(web._runner, listener)
+    web._transport_handlers["tcp"] = lambda: _Sites(SockSite(web._runner, each) for each in listeners)
 
-    web._transport_handlers["tcp"] = site
+
+class _Sites:
+    """The sites of a web server that listens on several sockets; Faust knows of one, and only starts it."""
+
+    def __init__(self, sites: Iterable[BaseSite]) -> None:
+        self._sites = tuple(sites)
+
+    async def start(self) -> None:
+        """Start all sites; Faust calls this."""
+        for site in self._sites:
+            await site.start()
 
 
 @dataclass(frozen=True, slots=True)

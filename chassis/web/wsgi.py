@@ -5,7 +5,6 @@ Each replica is one process, with one set of metrics and one relay; a service sc
 
 import json
 import logging
-import socket
 import threading
 import time
 from functools import partial
@@ -17,7 +16,7 @@ from waitress.channel import HTTPChannel
 from waitress.server import BaseWSGIServer, create_server
 from waitress.task import ErrorTask
 
-from chassis.errors import CannotListenError
+from chassis.listening import bind_listeners
 from chassis.web.http import Problem
 
 DRAIN_S = 5.0
@@ -89,23 +88,19 @@ class HttpServer:
                 "trusted_proxy_count": 1,
                 "trusted_proxy_headers": "x-forwarded-for x-forwarded-proto",
             }
-        try:
-            self._server = create_server(
-                app,
-                map=self._map,
-                host=host,
-                port=port,
-                threads=threads,
-                ident="towerwatch",
-                connection_limit=1000,
-                asyncore_use_poll=True,  # select() fails on file numbers above 1023
-                channel_timeout=75,  # longer than proxies keep idle connections (60 s): the proxy must close first
-                max_request_body_size=LARGEST_BODY,
-                clear_untrusted_proxy_headers=True,
-                **proxy,
-            )
-        except (OSError, socket.gaierror) as error:
-            raise CannotListenError(f"HTTP cannot listen on {host}:{port}: {error.strerror}.") from None
+        self._server = create_server(
+            app,
+            map=self._map,
+            sockets=bind_listeners(host, port, "HTTP"),
+            threads=threads,
+            ident="towerwatch",
+            connection_limit=1000,
+            asyncore_use_poll=True,  # select() fails on file numbers above 1023
+            channel_timeout=75,  # longer than proxies keep idle connections (60 s): the proxy must close first
+            max_request_body_size=LARGEST_BODY,
+            clear_untrusted_proxy_headers=True,
+            **proxy,
+        )
         for listener in self._list_listeners():
             listener.channel_class = _Channel
         self._thread = threading.Thread(target=self._server.run, name="http", daemon=True)
