@@ -25,7 +25,7 @@ from notifier.mail.alert_header import (
     select_header_fields,
 )
 from notifier.mail.chart import HEIGHT, WIDTH, MailChart, render_chart
-from notifier.mail.contact import Contact, sanitize_link, sanitize_name
+from notifier.mail.contact import Contact, require_link, sanitize_link, sanitize_name
 from notifier.mail.parts import InlineImage, set_body
 from notifier.mail.subject import format_subject, format_summary_subject, format_unheard_subject
 from notifier.mail.summary import BreachRun, ThresholdSummary, find_time_range, group_by_threshold
@@ -126,14 +126,16 @@ def compose_alerts_mail(
 
 
 def compose_confirmation_mail(contact: Contact, confirmation_id: str, sender: Address, now: datetime) -> EmailMessage:
-    """Return the mail with the link that confirms an address. Raises PermanentlyRefused for an invalid address.
+    """Return the mail with the link that confirms an address.
 
-    Its Message-ID depends on the user and the confirmation's id alone.
+    Its Message-ID depends on the user and the confirmation's id alone. Raises PermanentlyRefused for an invalid
+    address, and UnprintableLink for a link that cannot stand in a mail: without it the mail is of no use.
     """
+    confirm_url = require_link(contact.confirm_url)
     mail_id = uuid5(contact.user_id, confirmation_id)
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
     mail["Subject"] = "Confirm your address for Towerwatch"
-    set_body(mail, "confirmation", _build_common_values(contact) | {"confirm_url": sanitize_link(contact.confirm_url)})
+    set_body(mail, "confirmation", _build_common_values(contact) | {"confirm_url": confirm_url})
     return mail
 
 
