@@ -25,7 +25,7 @@ from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
 from collector.unheard import explain_unheard, find_unheard_since, forget_notices, notify_unheard
-from domain.airports import describe_unknown_code, find_airport
+from domain.airports import describe_unknown_code, explain_retired_code, find_airport, is_icao
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
 
@@ -92,9 +92,11 @@ class InterestStore:
 
         Returns the interest, and True if it was created, False if it existed. A request that equals the stored
         interest changes nothing. Else the interest's event is added to the outbox, and for a new interest also a
-        request to collect its airport at once. Raises NoSuchAirportError, InterestError, ContendedError.
+        request to collect its airport at once. An interest whose airport's code was retired since can be changed, but
+        not created. Raises NoSuchAirportError, InterestError, ContendedError.
         """
-        require_airport(request.airport)
+        if not is_icao(request.airport):
+            require_airport(request.airport)
         check_thresholds(request.high, request.low, request.for_windows)
         return _retry_if_contended(lambda: self._set_in_transaction(user_id, request))
 
@@ -112,6 +114,7 @@ class InterestStore:
             if row is not None:
                 _store_next_version(session, row, request, now)
                 return row.value(), False
+            require_airport(request.airport)
             check_effective_from(request, now)
             row = InterestRow(
                 interest_id=uuid4(),
@@ -157,7 +160,12 @@ class InterestStore:
             return row.value()
 
     def find_notice(self, airport: str) -> str | None:
-        """Return a sentence about an airport of which the source never gave a flight; None if it is heard."""
+        """Return what people with an interest in an airport should know, in sentences; None if it is nothing special.
+
+        That its code was retired, or that the source never gave a flight of it.
+        """
+        if (retired := explain_retired_code(airport)) is not None:
+            return retired
         with self._database.reading() as session:
             since = find_unheard_since(session, airport)
         return None if since is None else explain_unheard(airport, since)
@@ -193,12 +201,17 @@ class InterestStore:
     def remove_of_airport(self, user_id: UUID, icao: str) -> int:
         """Delete a user's interests in one airport, in one transaction, and return how many were deleted.
 
-        Adds a tombstone for each to the outbox. Idempotent: 0 is no error. Raises NoSuchAirportError, ContendedError.
+        Adds a tombstone for each to the outbox. Idempotent: 0 is no error. Raises ContendedError, and
+        NoSuchAirportError if the user has no interest there and no airport has the code.
         """
-        require_airport(icao)
-        return _retry_if_contended(
+        if not is_icao(icao):
+            require_airport(icao)
+        removed = _retry_if_contended(
             lambda: self._remove_matching(InterestRow.user_id == user_id, InterestRow.airport == icao)
         )
+        if not removed:
+            require_airport(icao)
+        return removed
 
     def remove_all(self, user_id: UUID, is_caller_waiting: Callable[[], bool] = lambda: True) -> int:
         """Delete all interests of a user, in one transaction, and return how many were deleted. Idempotent.
@@ -257,10 +270,26 @@ def _retry_if_contended(work: Callable[[], T]) -> T:
     raise ContendedError("Another request is changing the same; try again shortly.")
 
 
-def require_airport(icao: str) -> None:
-    """Raise NoSuchAirportError, which suggests similar airports, unless the code is an airport's ICAO code."""
+def require_airport(icao: str, field: str | None = "airport_icao") -> None:
+    """Raise NoSuchAirportError, which suggests similar airports, unless the code is an airport's ICAO code.
+
+    `field`: the member or parameter of the request that has the code; None: its path has it.
+    """
     if find_airport(icao) is None:
-        raise NoSuchAirportError(f"{icao[:_SHOWN_CHARACTERS]}: {describe_unknown_code(icao)}")
+        raise NoSuchAirportError(f"{icao[:_SHOWN_CHARACTERS]}: {describe_unknown_code(icao)}", field)
+
+
+def require_interest(session: Session, user_id: UUID, icao: str) -> None:
+    """Raise NoSuchInterestError unless the user has an interest in the airport.
+
+    Raises NoSuchAirportError in its place if no airport has the code; an interest is found even if its airport's code
+    was retired.
+    """
+    query = select(InterestRow.interest_id).where(InterestRow.user_id == user_id, InterestRow.airport == icao).limit(1)
+    if is_icao(icao) and session.scalar(query) is not None:
+        return
+    require_airport(icao, field=None)
+    raise NoSuchInterestError(f"You have no interest in {icao}; set one first.")
 
 
 def _build_interest_id_query(user_id: UUID, request: InterestRequest) -> Select[UUID]:

@@ -87,10 +87,17 @@ class ProblemKind:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def build_problem(self, error: Exception) -> Problem:
-        """Return the problem that answers an error. An error with an attribute `retry_after_s` gets a `Retry-After`."""
-        wait = getattr(error, "retry_after_s", None)
+        """Return the problem that answers an error.
+
+        An error with an attribute `retry_after_s` gets a `Retry-After`; one with an attribute `field` that is not None
+        is listed in `errors`, too, as the fault of that member of the request.
+        """
+        wait, field_name = getattr(error, "retry_after_s", None), getattr(error, "field", None)
         return Problem(
-            self.status, str(error), dict(self.headers) | ({} if wait is None else {"Retry-After": str(wait)})
+            self.status,
+            str(error),
+            dict(self.headers) | ({} if wait is None else {"Retry-After": str(wait)}),
+            None if field_name is None else [Fault(field=field_name, message=_replace_surrogates(str(error)))],
         )
 
 

@@ -3,7 +3,14 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from domain.airports import MAX_SUGGESTIONS, describe_unknown_code, find_airport, find_similar_airports
+from domain.airports import (
+    MAX_SUGGESTIONS,
+    describe_unknown_code,
+    explain_retired_code,
+    find_airport,
+    find_similar_airports,
+    find_successor,
+)
 
 
 def test_an_airport_is_known_by_its_icao_code_only():
@@ -40,3 +47,18 @@ def test_any_text_gives_a_few_airports_that_exist(code: str):
     found = find_similar_airports(code)
     assert len(found) <= MAX_SUGGESTIONS
     assert all(find_airport(each.icao) is each for each in found)
+
+
+@pytest.mark.parametrize(
+    ("former", "current"),
+    [
+        ("UAFM", "UCFM"), ("UAFO", "UCFO"), ("UTTT", "UZTT"), ("UTSS", "UZSS"), ("ORBS", "ORBI"), ("SEQU", "SEQM"),
+        ("ENFB", "ENGM"), ("LYSK", "LWSK"), ("LYPR", "BKPR"), ("ULTT", "EETN"), ("UGKS", "UGKO"),
+        ("HSSJ", None), ("KJFK", None), ("ZQZQ", None), ("", None),
+    ],
+)  # fmt: skip
+def test_former_codes_lead_to_the_new_one(former: str, current: str | None) -> None:
+    """A code that is in use, even if a newer one is known, has no successor, as has one that never was."""
+    successor = find_successor(former)
+    assert (successor.icao if successor is not None else None) == current
+    assert (explain_retired_code(former) is None) is (former in ("HSSJ", "KJFK"))
