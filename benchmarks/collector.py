@@ -104,7 +104,9 @@ def _store_flights(database_url: str) -> None:
 def _set_interest(base_url: str, token: str) -> None:
     """Set one interest of the user whom the token belongs to. Raises HTTPStatusError if the request is rejected."""
     interest = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 30}
-    httpx.post(f"{base_url}/interests", json=interest, headers={"Authorization": f"Bearer {token}"}).raise_for_status()
+    httpx.post(
+        f"{base_url}/interests", json=interest, headers={"Authorization": f"Bearer {token}"}, trust_env=False
+    ).raise_for_status()
 
 
 if __name__ == "__main__":

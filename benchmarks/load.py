@@ -69,7 +69,7 @@ def run_service(service: str, settings: Mapping[str, str], folder: Path) -> Iter
 def _is_ready(base_url: str) -> bool:
     """Return True if the service at this URL reports readiness, False if it does not or is not reachable."""
     try:
-        return httpx.get(f"{base_url}/health/ready").status_code == httpx.codes.OK
+        return httpx.get(f"{base_url}/health/ready", trust_env=False).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 

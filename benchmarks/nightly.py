@@ -253,7 +253,9 @@ def _measure_seconds(folder: Path, environment: dict[str, str], mails: int) -> f
 def _count_sent_mails(web_port: int) -> int:
     """Return the number of mails that the worker has sent successfully, by its metrics; 0 while it does not answer."""
     try:
-        with urllib.request.urlopen(f"http://{HOST}:{web_port}/metrics", timeout=5) as answer:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+            f"http://{HOST}:{web_port}/metrics", timeout=5
+        ) as answer:
             lines = answer.read().decode().splitlines()
     except (urllib.error.URLError, ConnectionError, TimeoutError):
         return 0

@@ -111,6 +111,8 @@ def split_host_and_port(text: str) -> tuple[str, int | None]:
         host, port = f"[{match[1]}]", match[2]
     elif text.count(":") == 1 and not _ANY_SCHEME.match(text):
         host, port = text.split(":")
+    elif ":" in text and not _ANY_SCHEME.match(text):
+        raise ValueError("must be an IPv6 address in brackets, like [::1], if it has several colons")
     else:
         host, port = text, None
     return normalize_host(host), None if port is None else int(str(parse_port(port)))

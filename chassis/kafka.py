@@ -44,7 +44,7 @@ async def start_producer(bootstrap_servers: str) -> AIOKafkaProducer:
         )
         try:
             await producer.start()
-        except (KafkaError, OSError) as error:
+        except (KafkaError, OSError, UnicodeError) as error:
             await producer.stop()
             log.warning("kafka.waiting", error=type(error).__name__, again_in_s=pause)
             await asyncio.sleep(pause)

@@ -41,7 +41,8 @@ StrongSecret = Annotated[SecretStr, AfterValidator(_require_strong_secret)]
 def _read_setting_file(field_name: str) -> str | None:
     """Return the content of the file that `NAME_FILE` names, or None if the variable is not set or the file is empty.
 
-    A byte order mark at the begin and line ends at the end of the content are removed. Raises SettingsError if the file cannot be read as UTF-8.
+    A byte order mark at its begin and line ends at its end are removed. Raises SettingsError if the file cannot be
+    read as UTF-8.
     """
     variable = f"{field_name.upper()}_FILE"
     path = os.environ.get(variable)
@@ -132,9 +133,8 @@ def load_settings(settings: type[S]) -> S:
         for e in error.errors():
             name = ".".join(map(str, e["loc"])).upper()
             text = e["msg"].removeprefix("Value error, ")  # pydantic's own words before those of a validator
-            faults.setdefault(
-                name, f"{name}: {text}" if name else text
-            )  # if its file cannot be read, it is not reported as missing
+            # Not if it is reported already: a setting whose file cannot be read is not missing.
+            faults.setdefault(name, f"{name}: {text}" if name else text)
     except (UnparsableSettingError, ValueError) as error:
         faults[str(error)] = str(error)
     if faults:

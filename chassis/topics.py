@@ -95,7 +95,11 @@ async def _retry_until_done(
                     if await _is_any_server_listening(bootstrap_servers):
                         async with _open_admin_client(bootstrap_servers) as admin:
                             return await action(admin)
-                except (KafkaError, OSError) as error:  # the TimeoutError of a single request is an OSError too
+                except (
+                    KafkaError,
+                    OSError,
+                    UnicodeError,
+                ) as error:  # a request's TimeoutError is an OSError
                     problem = str(error) or type(error).__name__
                 await asyncio.sleep(_PAUSE_S)
     except TimeoutError as error:
@@ -118,7 +122,7 @@ async def _is_any_server_listening(bootstrap_servers: str) -> bool:
         try:
             async with asyncio.timeout(_CONNECT_WITHIN_S):
                 _, writer = await asyncio.open_connection(host, port)
-        except OSError:  # a TimeoutError too
+        except (OSError, UnicodeError):  # a TimeoutError, too; UnicodeError: of a name that cannot be encoded
             continue
         writer.close()
         return True

@@ -71,6 +71,7 @@ async def _run(settings: CollectorSettings) -> None:
         clock,
         metrics,
         OpenSkyTimeouts(settings.opensky_connect_timeout, settings.opensky_timeout),
+        settings.opensky_proxy.get_secret_value() if settings.opensky_proxy else None,
     )
     timing = CollectionTiming(
         RecordTiming(settings.record_asked_after, settings.settle_time),

@@ -13,6 +13,7 @@ from collector.intervals import FARTHEST_BACK
 from collector.settled.evidence import DEFAULT_BEACONS
 from collector.settled.planner import ACCOUNT_CREDITS_PER_DAY, ANONYMOUS_CREDITS_PER_DAY, SMALLEST_BUDGET
 from collector.sources.opensky.credentials import Credentials, read_credentials
+from collector.sources.opensky.proxy import find_proxy
 from domain.airports import find_airport
 
 
@@ -55,6 +56,8 @@ class CollectorSettings(DatabaseSettings):
     opensky_client_id: str | None = None
     opensky_client_secret: SecretStr | None = Field(default=None, validate_default=True)
     opensky_credentials_file: CredentialsFile | None = None
+    opensky_proxy: SecretStr | None = Field(default=None, validate_default=True)
+    """The http proxy by which OpenSky is asked. None: by the machine's `https_proxy`, `all_proxy` and `no_proxy`."""
     opensky_connect_timeout: float = Field(default=5.0, gt=0, le=60)
     """Real seconds to connect."""
     opensky_timeout: float = Field(default=30.0, ge=1, le=120)
@@ -86,6 +89,19 @@ class CollectorSettings(DatabaseSettings):
         if (secret is None) != (others.data.get("opensky_client_id") is None):
             raise ValueError("set both OPENSKY_CLIENT_ID and OPENSKY_CLIENT_SECRET, or neither for anonymous access")
         return secret
+
+    @field_validator("opensky_proxy")
+    @classmethod
+    def _require_usable_proxy(cls, proxy: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        """Return the proxy unchanged. Raises ValueError if it (None: the machine's own) is unusable.
+
+        Nothing is checked for a source on this machine, which is asked directly.
+        """
+        is_anonymous = not (others.data.get("opensky_client_id") or others.data.get("opensky_credentials_file"))
+        for name in ("opensky_url",) if is_anonymous else ("opensky_url", "opensky_token_url"):
+            if (url := others.data.get(name)) is not None:  # else it is invalid itself
+                find_proxy(url, proxy.get_secret_value() if proxy else None)
+        return proxy
 
     @field_validator("opensky_credentials_file")
     @classmethod

@@ -31,6 +31,8 @@ _PR_SET_PDEATHSIG: Final = 1  # linux/prctl.h
 _POLL_INTERVAL_S: Final = 0.05
 _FIRST_BACKOFF_S: Final = 0.5
 _MAX_BACKOFF_S: Final = 10.0
+_REFUSED: Final = 2
+"""The exit status of a service whose settings or ports do not allow it to run."""
 _STABLE_AFTER_S: Final = 60
 """Seconds after which a restarted process counts as stable, and its backoff is reset."""
 
@@ -145,6 +147,15 @@ class ProcessSupervisor:
                 raise LocalError(
                     f"{name} has ended: {self._read_last_log_line(name)} (all of it: {self.find_log(name)})"
                 )
+
+    def require_accepted_settings(self) -> None:
+        """Raise LocalError, with the last line of its log, if a process has refused to run (exit status 2).
+
+        A process that was restarted before does not count: it had run, and may run again.
+        """
+        for name, running in self._running.items():
+            if running.process.poll() == _REFUSED and running.backoff_s == _FIRST_BACKOFF_S:
+                raise LocalError(f"{self._read_last_log_line(name)} (all of it: {self.find_log(name)})")
 
     def _read_last_log_line(self, name: str) -> str:
         """Return the last line of a process's log, or a remark if the log is empty."""

@@ -100,6 +100,7 @@ def with_replay(environment: Mapping[str, str], ports: Ports, schedule: RecordSc
         "BEACON_AIRPORTS": REPLAY_BEACONS,
         "OPENSKY_URL": f"http://{HOST}:{ports.opensky}/api",
         "OPENSKY_TOKEN_URL": f"http://{HOST}:{ports.opensky}/auth/realms/opensky-network/protocol/openid-connect/token",
+        "OPENSKY_PROXY": "",  # the replay is on this machine
         "OPENSKY_CLIENT_ID": "",
         "OPENSKY_CLIENT_SECRET": "",
         "OPENSKY_CREDENTIALS_FILE": "",
@@ -155,7 +156,7 @@ def is_ready(name: str, ports: Ports, data: Path) -> bool:
 def _is_healthy(port: int) -> bool:
     """Return True if the service at the port reports readiness, False if not or if it does not answer."""
     try:
-        return httpx.get(f"http://{HOST}:{port}/health/ready", timeout=5).status_code == httpx.codes.OK
+        return httpx.get(f"http://{HOST}:{port}/health/ready", timeout=5, trust_env=False).status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
 

@@ -94,6 +94,7 @@ def create_app(settings: NotifierSettings) -> faust.App:
         lambda: float(len(queue)), oldest_age_s, lambda: smtp.state is not BreakerState.CLOSED
     )
     serve_health_and_metrics(app, metrics)
+    cast(StreamApp, app).health.outage = "The mail server or user_manager is unavailable; mails wait for it."
     cast(StreamApp, app).health.are_dependencies_unavailable = lambda: (
         smtp.state is not BreakerState.CLOSED or dispatcher.is_paused or confirmations.is_blocked_by_outage
     )

@@ -6,6 +6,7 @@ from collections.abc import Generator
 import pytest
 from hypothesis import settings
 
+from tests.proxies import leave_this_machine_direct
 from tests.skips import summarize_skips
 
 pytest_plugins = ["tests.kafka_fixture", "tests.mariadb_fixture"]
@@ -16,6 +17,8 @@ pytest_plugins = ["tests.kafka_fixture", "tests.mariadb_fixture"]
 settings.register_profile("fresh", deadline=None, print_blob=True)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "fresh")
+
+leave_this_machine_direct()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -31,7 +31,7 @@ class BenchmarkWorker:
         Return False if not, or if the worker does not answer.
         """
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/health/ready", timeout=5) as answer:
+            with _DIRECTLY.open(f"http://127.0.0.1:{self._web_port}/health/ready", timeout=5) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
@@ -39,7 +39,7 @@ class BenchmarkWorker:
     def count_folded_flights(self) -> int:
         """Return the number of flights folded since the worker's start, from its metrics; 0 without a response."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._web_port}/metrics", timeout=5) as answer:
+            with _DIRECTLY.open(f"http://127.0.0.1:{self._web_port}/metrics", timeout=5) as answer:
                 lines = answer.read().decode().splitlines()
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return 0

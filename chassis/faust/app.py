@@ -119,10 +119,11 @@ def serve_health_and_metrics(app: faust.App, metrics: Metrics) -> None:
 
     @app.page("/health/ready")
     async def ready(_view, _request):  # type: ignore[no-untyped-def]
-        """Answer 200 if the worker is ready, else 503."""
+        """Answer 200 if the worker is ready, else 503; `outage` says that another server is unavailable."""
         if not is_ready(app):
             return Response(status=503, text='{"status": "recovering"}', content_type="application/json")
-        return Response(text='{"status": "ready"}', content_type="application/json")
+        outage = {"outage": health.outage} if health.are_dependencies_unavailable() else {}
+        return Response(text=json.dumps({"status": "ready"} | outage), content_type="application/json")
 
     @app.page("/metrics")
     async def exposition(_view, _request):  # type: ignore[no-untyped-def]

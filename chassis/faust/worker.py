@@ -141,7 +141,7 @@ class KafkaPreparation(Service):
             cluster = None
             while cluster is None:  # a broker that ends right after it has answered is waited for again
                 await ensure_topics_without_timeout(servers, self._topics, self._settings.kafka_replication_factor)
-                with suppress(KafkaError, OSError):
+                with suppress(KafkaError, OSError, UnicodeError):
                     cluster = await fetch_cluster_id(servers)
             if self._settings.store != "memory":
                 self._directory.require_origin(self._service, cluster)

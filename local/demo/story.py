@@ -76,7 +76,7 @@ class Scenario:
         self._maildir = maildir
         self._kafka = kafka
         self._screen = screen
-        self._http = httpx.Client(timeout=15)
+        self._http = httpx.Client(timeout=15, trust_env=False)  # no proxy for this machine
         self._received: list[ReceivedMail] = []
         self._shown_states: set[AlertState] = set()
 

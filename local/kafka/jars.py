@@ -154,7 +154,7 @@ def _download(jars: list[Jar], folder: Path) -> None:
                 list(pool.map(lambda jar: _download_jar(jar, maven).replace(folder / jar.file_name), jars))
             finally:
                 pool.shutdown(cancel_futures=True)  # after one failure, the rest need not be tried
-    except (OSError, RuntimeError) as error:  # of `requests` and the disk; jgo's "not found"
+    except (OSError, RuntimeError, ValueError) as error:  # of `requests`, its proxies and the disk; jgo's "not found"
         raise JarsUnavailableError(
             f"Kafka's jars could not all be fetched from Maven Central into {folder} ({_summarize(error)}): "
             "check the network, the proxy settings and the disk, and start again; what has arrived is kept"
@@ -187,4 +187,6 @@ def _download_jar(jar: Jar, maven: "MavenContext") -> Path:
 
 def _summarize(error: Exception) -> str:
     """Return the system's text of the error, or the class's name: the texts of `requests` fill the screen."""
-    return (error.strerror or type(error).__name__) if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError):
+        return error.strerror or type(error).__name__
+    return type(error).__name__ if isinstance(error, ValueError) else str(error)  # a ValueError shows the proxy

@@ -107,8 +107,8 @@ def _run_demo(*, empty: bool) -> int:
 
 # The worker that is requested returns the airports of all workers.
 _FETCH_AIRPORTS: Final = """
-from urllib.request import urlopen
-with urlopen("http://127.0.0.1:8080/api/airports", timeout=10) as answer:
+from urllib.request import ProxyHandler, build_opener
+with build_opener(ProxyHandler({})).open("http://127.0.0.1:8080/api/airports", timeout=10) as answer:
     print(answer.read().decode())
 """
 

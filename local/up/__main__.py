@@ -18,7 +18,7 @@ from local.demo.options import DATA as DEMO_DATA
 from local.errors import LocalError
 from local.ports import HOST
 from local.processes import ROOT, ProcessSupervisor, find_log_file, kill_leftovers
-from local.stack import get_ready_timeout_s, is_ready, list_port_names
+from local.stack import READY_S, get_ready_timeout_s, is_ready, list_port_names
 from local.up.settings import DATA, ENV_FILE, StackConfig
 
 _POLL_INTERVAL_S: Final = 0.2
@@ -100,7 +100,7 @@ def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[by
                 return
         if stack.poll() is not None:
             reason = find_log_file(config.data, "stack").read_text(errors="replace").strip() or "no reason given"
-            raise LocalError(f"did not start: {reason.splitlines()[-1]}")
+            raise LocalError(f"did not start: {reason.splitlines()[-1].removeprefix('towerwatch: ')}")
         if time.monotonic() > deadline:
             raise LocalError(f"{name} was not ready in time; see {find_log_file(config.data, name)}")
         time.sleep(_POLL_INTERVAL_S)
@@ -128,7 +128,7 @@ def run(env_file: Path, data: Path) -> None:
     """Run the stack until SIGTERM or SIGINT, restart every process that ends, and stop all processes at the end.
 
     `start` runs this in the background. The lock that other commands look for is held meanwhile. Raises LocalError if
-    another process holds the lock, or if the configuration is invalid.
+    another process holds the lock, if the configuration is invalid, or if a service refuses its settings at the start.
     """
     config = StackConfig(env_file, data)
     stopping = False
@@ -142,7 +142,10 @@ def run(env_file: Path, data: Path) -> None:
     with _hold_lock(find_pid_file(data)), ProcessSupervisor(config.environment, data) as processes:
         for name in config.names:
             processes.start(name)
+        started_at = time.monotonic()
         while not stopping:
+            if time.monotonic() - started_at < READY_S:  # later it must not end because of one process
+                processes.require_accepted_settings()
             for name in processes.restart_ended():
                 print(f"{name} had ended and was started again", flush=True)
             time.sleep(_POLL_INTERVAL_S)

@@ -2,17 +2,18 @@
 
 import json
 import os
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from dotenv import dotenv_values
-
+from chassis.addresses import normalize_listen_host
 from local.errors import LocalError
 from local.kafka import find_external_bootstrap_servers
-from local.ports import DEFAULT_BASE, Ports
+from local.ports import DEFAULT_BASE, HOST, Ports
 from local.processes import ROOT
 from local.stack import SERVICES, Secrets, build_environment, with_mailbox
+from local.up.env_file import read_env_file
 
 ENV_FILE: Final = ROOT / ".env"
 DATA: Final = ROOT / ".towerwatch" / "data"
@@ -29,15 +30,16 @@ class StackConfig:
 
         The shell's value takes precedence for a variable that `.env` sets; other variables of the shell are ignored,
         except KAFKA_BOOTSTRAP_SERVERS. Empty values count as not set. The mailbox is used unless SMTP_HOST is set, the
-        stack's own broker unless KAFKA_BOOTSTRAP_SERVERS is. Raises LocalError for an invalid PORT_BASE, for SMTP_HOST
-        without MAIL_FROM, or if the secrets cannot be read.
+        stack's own broker unless KAFKA_BOOTSTRAP_SERVERS is. Raises LocalError for an unreadable line of `.env`, for an
+        invalid PORT_BASE, for SMTP_HOST without MAIL_FROM, for a LISTEN_HOST that 127.0.0.1 is not part of, or if the secrets cannot be read.
         """
-        given = {name: value for name, value in dotenv_values(env_file).items() if value}
+        given = read_env_file(env_file)
         given |= {name: value for name, value in os.environ.items() if name in given and value}
         kafka = find_external_bootstrap_servers({**given, **os.environ})
         base = given.pop("PORT_BASE", str(DEFAULT_BASE + 100))
-        if not base.isdecimal():
+        if not (base.isascii() and base.isdecimal()):
             raise LocalError(f"PORT_BASE in {env_file.name} must be a port number, not {base!r}")
+        _require_reachable(given.get("LISTEN_HOST", HOST), env_file)
         self.data = data
         self.ports = Ports.from_base(int(base))
         self.mailbox = "SMTP_HOST" not in given
@@ -48,6 +50,14 @@ class StackConfig:
         if self.mailbox:
             settings = with_mailbox(settings, self.ports)
         self.environment = {**settings, **given}
+
+
+def _require_reachable(listen_host: str, env_file: Path) -> None:
+    """Raise LocalError unless services that listen on this host are reached at 127.0.0.1, as they reach one another."""
+    with suppress(ValueError):
+        if normalize_listen_host(listen_host) in (HOST, "localhost", "0.0.0.0", "::"):  # noqa: S104 - compared with
+            return
+    raise LocalError(f"LISTEN_HOST in {env_file.name} must be {HOST}, or 0.0.0.0 or :: for all addresses") from None
 
 
 def _load_or_make_secrets(data: Path) -> Secrets:

@@ -138,7 +138,7 @@ class SmtpConnection:
             client.close()
             code = error.code if error.code > 0 else None
             raise SmtpCommandFailed(phase, code, parse_enhanced_code(error.message)) from None
-        except (SMTPException, OSError) as error:
+        except (SMTPException, OSError, ValueError, OverflowError) as error:  # getaddrinfo raises any of the last three
             client.close()
             failed = Phase.STARTTLS if _is_tls_error(error) else phase
             raise SmtpCommandFailed(failed, None) from None

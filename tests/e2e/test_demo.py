@@ -13,8 +13,10 @@ import pytest
 
 from local.ports import HOST, Ports
 from tests.e2e.demo_process import PORTS, read_output, run_demo
+from tests.fakes.proxy import recording_proxy
 from tests.local.demo.blizzard import BOS, JFK, parse_alerts
 from tests.ports import free_ports
+from tests.proxies import set_proxies
 from tests.waiting import eventually
 
 
@@ -129,3 +131,29 @@ def test_a_port_in_use_is_reported_and_nothing_starts(tmp_path, port_base):
             assert process.wait(60) == 2
     assert f"demo: port {port_base + 4} (for streams_web) is in use" in read_output(data)
     assert not find_processes(data)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"https_proxy": "{}", "http_proxy": "{}", "grpc_proxy": "{}", "ALL_PROXY": "{}"},
+        {
+            "HTTPS_PROXY": "http://u:p@ss@{}",
+            "http_proxy": "http://",
+            "ALL_PROXY": "socks5h://u:p@{}",
+            "OPENSKY_PROXY": "x:0",
+        },
+    ],
+    ids=["a proxy", "unreadable ones"],
+)
+def test_the_demo_takes_no_proxy(tmp_path, port_base, monkeypatch, variables):
+    """The demo is on one machine, so neither a proxy nor an unreadable setting can keep it from itself."""
+    with recording_proxy() as proxy:
+        set_proxies(monkeypatch, {name: value.format(f"127.0.0.1:{proxy.port}") for name, value in variables.items()})
+        data, out = tmp_path / "demo", tmp_path / "mailed.json"
+        with run_demo(
+            data, port_base, "--once", "--json", str(out), "--interest", "KBOS:arrivals:1d:low=10"
+        ) as process:
+            assert process.wait(400) == 0, read_output(data)
+        assert json.loads(out.read_text())
+        assert proxy.requests == []

@@ -350,3 +350,23 @@ def test_kill_9_in_a_burst_of_notices_loses_none_and_repeats_only_the_mail_in_fl
     repeated = {each: count for each, count in counted.items() if count > 1}
     assert sum(repeated.values()) <= 2
     assert set(repeated) <= before
+
+
+def test_a_mail_server_whose_name_is_unknown_is_an_outage(
+    kafka: Broker, users: FakeUserService, tmp_path: Path
+) -> None:
+    """Mails wait, the health page says so, and nothing is dead-lettered."""
+    alert, registered = new_alert(), new_alert().user_id
+    users.add(build_contact(alert.user_id))
+    users.add(build_contact(registered, confirmed=False, confirm_url="https://example.org/confirm?t=token8"))
+    unknown = {"SMTP_HOST": "no-such-name.invalid"}
+    with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, 25, **unknown) as notifier:
+        assert "outage" not in notifier.page("/health/ready")
+        publish(kafka.bootstrap_servers, [build_registration_event(registered, "one"), build_alert_event(alert)])
+        eventually(lambda: "mails wait" in json.loads(notifier.page("/health/ready") or "{}").get("outage", ""))
+        eventually(lambda: "mail_server.left_alone" in notifier.events())
+        assert notifier.page("/health/live")
+        assert notifier.terminate() == 0
+        assert "dead_letter" not in notifier.events()
+    for user_id in (alert.user_id, registered):
+        assert read_dead_letters(kafka.bootstrap_servers, user_id) == []

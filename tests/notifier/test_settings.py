@@ -118,3 +118,20 @@ def test_mails_are_signed_if_a_key_is_configured(monkeypatch: pytest.MonkeyPatch
     settings = loaded(monkeypatch, **changes)
     assert settings.build_signing_key() is not None
     assert "PRIVATE" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "smtp..example.org",
+        "smtp://example.org",
+        "smtp.example.org:587",
+        " smtp.example.org",
+        "-smtp.example.org",
+        "a" * 64,
+    ],
+)
+def test_a_mail_server_that_no_resolver_can_look_up_is_refused(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    """It would be found by the first mail otherwise. The other rules are in tests/chassis/test_addresses.py."""
+    with pytest.raises(SettingsError, match=r"^SMTP_HOST: must .+$"):
+        loaded(monkeypatch, SMTP_HOST=host)

@@ -22,6 +22,7 @@ from collector.sources.opensky.answers import TokenResponse, classify_foreign_an
 from collector.sources.opensky.breaker_guard import BreakerGuard
 from collector.sources.opensky.clock_check import ClockCheck, ClockReading
 from collector.sources.opensky.flight_reader import FlightReader
+from collector.sources.opensky.proxy import find_proxy
 from domain.interests import Direction
 
 _ATTEMPTS: Final = 3
@@ -94,11 +95,12 @@ class OpenSkyClient:
         clock: Clock,
         metrics: Metrics,
         timeouts: OpenSkyTimeouts = OpenSkyTimeouts(),
+        proxy: str | None = None,
     ) -> None:
-        """`credentials`: client id and secret, or None for anonymous access.
+        """`credentials`: client id and secret, or None for anonymous access. `proxy`: see `find_proxy`.
 
         Pauses, token expiry and the breaker use the elapsed time of the service's `clock`, so that a wall clock that is
-        set does not change them; only the timeouts are real seconds.
+        set does not change them; only the timeouts are real seconds. Raises ValueError for a proxy that cannot be used.
         """
         self._url = url.rstrip("/")
         self._token_url = token_url
@@ -110,8 +112,17 @@ class OpenSkyClient:
         self._renewal_lock = asyncio.Lock()
         self._paused_until = timedelta(0)
         """The end of the pause that the source required, in elapsed time."""
+        trust = httpx.create_ssl_context()
         self._http = httpx.AsyncClient(
-            timeout=httpx.Timeout(timeouts.total_s, connect=timeouts.connect_s), headers={"User-Agent": "towerwatch"}
+            timeout=httpx.Timeout(timeouts.total_s, connect=timeouts.connect_s),
+            headers={"User-Agent": "towerwatch"},
+            verify=trust,
+            trust_env=False,  # httpx would take proxies for a source on this machine, and ends on those it cannot read
+            mounts={
+                each: httpx.AsyncHTTPTransport(verify=trust, proxy=chosen)
+                for each in ((url,) if credentials is None else (url, token_url))
+                if (chosen := find_proxy(each, proxy)) is not None
+            },
         )
         self._retrying = stamina.AsyncRetryingCaller(
             attempts=_ATTEMPTS, timeout=self._deadline_s, wait_initial=0.2, wait_max=_LONGEST_BACKOFF_S, wait_jitter=1
@@ -236,7 +247,8 @@ class OpenSkyClient:
                 answer = await self._http.send(request)
         except TimeoutError:
             raise SourceUnavailableError(f"the source gave no whole answer within {self._total_s:g} s") from None
-        except httpx.RequestError as error:  # its text may show secrets that were sent
+        except (httpx.RequestError, UnicodeError) as error:  # its text may show secrets that were sent
+            # UnicodeError: of `getaddrinfo`, for a name that cannot be encoded
             raise SourceUnavailableError(f"the source cannot be reached ({type(error).__name__})") from None
         received = self._clock_check.read_clock()
         remaining = answer.headers.get("X-Rate-Limit-Remaining", "")

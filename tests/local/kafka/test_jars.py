@@ -23,6 +23,8 @@ from local.kafka.jars import (
     parse_lock,
     render_lock,
 )
+from tests.fakes.proxy import recording_proxy
+from tests.proxies import set_proxies
 
 NAMES = ("one", "two", "three")
 
@@ -140,3 +142,45 @@ def test_an_interrupted_download_continues(tmp_path: Path, repository: Callable[
 def test_a_wrong_checksum_is_no_network_error() -> None:
     """A wrong checksum and an unavailable network are different errors, for the remedies differ."""
     assert not issubclass(CorruptJarError, (OSError, RuntimeError, JarsUnavailableError))
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"])
+def test_a_download_takes_the_machines_proxy(
+    tmp_path: Path, repository: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """Maven Central is outside, and asked as ordinary clients do."""
+    served = repository("one").read_bytes()
+    with recording_proxy(f"HTTP/1.0 200 OK\r\nContent-Length: {len(served)}\r\n\r\n".encode() + served) as proxy:
+        set_proxies(monkeypatch, {variable: proxy.url})
+        ensure_jars(tmp_path / "cache", PINNED[:1])
+    assert any(each.endswith("one-1.0.jar HTTP/1.1") for each in proxy.requests)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "socks5h://u:hunter2@127.0.0.1:1",
+        "socks5://127.0.0.1:1",
+        "http://",
+        "http://:1",
+        "http://127.0.0.1:99999",
+        "http://127.0.0.1:notaport",
+        "http://u:hunter2@127.0.0.1:+1",
+        "http://u:hunter2/x@127.0.0.1:1",
+        "http://u:hunter2@127.0.0.1:1",
+        "http://a..b:3128",
+        "http://" + "a" * 64 + ".org:1",
+        "ftp://127.0.0.1:1",
+        "http://[::1:1",
+        "127.0.0.1:1",
+    ],
+)
+def test_an_unusable_proxy_is_one_sentence(
+    tmp_path: Path, repository: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """The sentence says what to check, without the proxy's password."""
+    set_proxies(monkeypatch, {"http_proxy": value})
+    with pytest.raises(JarsUnavailableError, match="check the network, the proxy settings and the disk") as caught:
+        ensure_jars(tmp_path / "cache", PINNED)
+    assert "\n" not in str(caught.value)
+    assert "hunter2" not in str(caught.value)

@@ -73,3 +73,22 @@ def test_an_invalid_port_is_rejected(tmp_path):
     """The error comes before anything starts."""
     with pytest.raises(LocalError, match="PORT_BASE"):
         own(tmp_path, "PORT_BASE=high\n")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "::", "[::]", "::ffff:127.0.0.1"])
+def test_services_may_listen_where_they_reach_one_another(tmp_path, host):
+    """All addresses of the machine are possible, too."""
+    assert own(tmp_path, f"LISTEN_HOST={host}\n").environment["LISTEN_HOST"] == host
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "192.0.2.7", "*", "fe80::1%eth0", "127.0.0.1:80", "a..b"])
+def test_an_address_at_which_they_do_not_reach_one_another_is_rejected(tmp_path, host):
+    """The services of one machine reach one another at 127.0.0.1."""
+    with pytest.raises(LocalError, match=r"^LISTEN_HOST in \.env must be 127\.0\.0\.1"):
+        own(tmp_path, f"LISTEN_HOST={host}\n")
+
+
+def test_a_secret_with_a_dollar_sign_reaches_the_services(tmp_path, monkeypatch):
+    """The row of the issue: nothing is replaced, whether the shell has such a variable or not."""
+    monkeypatch.setenv("cd", "replaced")
+    assert own(tmp_path, "SMTP_PASSWORD=ab${cd}ef\n").environment["SMTP_PASSWORD"] == "ab${cd}ef"

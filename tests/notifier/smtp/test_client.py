@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -431,3 +431,72 @@ def test_an_address_in_utf8_needs_a_server_that_takes_it() -> None:
     with FakeSmtpServer().running() as fake:
         asyncio.run(asyncio.wait_for(send_mails(), 150))
     assert fake.connections == 1
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "smtp..example.org",
+        ".example.org",
+        "a" * 64 + ".org",
+        "ü" * 64,
+        "no-such-name.invalid",
+        "a\0b",
+        "\ud800",
+        "a b",
+        "%",
+    ],
+)
+def test_a_name_that_cannot_be_looked_up_is_an_unavailable_server(host: str) -> None:
+    """Whatever the look-up raises, mails wait: it may be another name, or another resolver, tomorrow."""
+    client = SmtpClient(host, 25, "plaintext", timeouts=SHORT_TIMEOUTS)
+    (error,) = send_in_sequence(client)
+    assert isinstance(error, MailServerUnavailable)
+
+
+@pytest.mark.parametrize(
+    "raised",
+    [
+        socket.gaierror(socket.EAI_NONAME, "unknown"),
+        socket.gaierror(socket.EAI_AGAIN, "later"),
+        socket.gaierror(socket.EAI_FAIL, "broken"),
+        socket.herror(1, "unknown"),
+        UnicodeError("label empty or too long"),
+        UnicodeEncodeError("idna", "a", 0, 1, "no"),
+        OverflowError("getsockaddrarg: port must be 0-65535."),
+        ValueError("embedded null character"),
+        OSError(101, "Network is unreachable"),
+        ConnectionRefusedError(),
+        TimeoutError(),
+        InterruptedError(),
+    ],
+    ids=lambda raised: type(raised).__name__,
+)
+def test_whatever_the_look_up_raises_the_server_is_unavailable(
+    fake: FakeSmtpServer, monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    """The next mail is sent once the name is found."""
+
+    async def send_twice() -> list[NotSent | None]:
+        client = create_client(fake)
+        loop = asyncio.get_running_loop()
+        with monkeypatch.context() as patched:
+            patched.setattr(type(loop), "getaddrinfo", _raising(raised))
+            patched.setattr(type(loop), "create_connection", _raising(raised))
+            first = await send_one(client, build_mail())
+        second = await send_one(client, build_mail())
+        await client.close()
+        return [first, second]
+
+    first, second = asyncio.run(send_twice())
+    assert isinstance(first, MailServerUnavailable)
+    assert second is None
+
+
+def _raising(error: Exception) -> Callable[..., Awaitable[None]]:
+    """Return an asynchronous function that raises the error, whatever it is called with."""
+
+    async def fail(*_args: object, **_kwargs: object) -> None:
+        raise error
+
+    return fail
