@@ -41,7 +41,7 @@ CredentialsFile = Annotated[Credentials, NoDecode, BeforeValidator(read_credenti
 class CollectorSettings(DatabaseSettings):
     """The collector's settings, read from the environment in `__main__`.
 
-    Durations are ISO 8601 (PT30M) or seconds, on the service's clock.
+    Durations are ISO 8601 (PT30M), on the service's clock.
     """
 
     http_port: Port

@@ -60,6 +60,6 @@ class UserManagerSettings(DatabaseSettings):
     trusted_proxy: str | None = None
     """IP address of the reverse proxy whose header with the client's address is trusted; `*`: any. None: no proxy."""
     idempotency_life: timedelta = Field(default=ANSWER_LIFETIME, ge=timedelta(seconds=1), le=timedelta(days=1))
-    """Time for which the answer to a registration is stored, ISO 8601 (PT5M) or seconds."""
+    """Time for which the answer to a registration is stored, ISO 8601 (PT5M)."""
     allow_test_addresses: bool = False
     """True: addresses in the reserved domain .test (RFC 6761) may register, as demos and tests need."""

@@ -9,6 +9,7 @@ import threading
 import time
 from functools import partial
 from typing import Any, Final
+from urllib.parse import unquote
 
 from flask import Flask
 from waitress import wasyncore
@@ -71,13 +72,14 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 class HttpServer:
     """The HTTP server of a Flask app, which serves in a thread of its own from `start` to `stop`."""
 
-    def __init__(self, app: Flask, host: str, port: int, *, threads: int = 8, trusted_proxy: str | None = None) -> None:
+    def __init__(self, app: Flask, host: str, port: int, *, threads: int = 8, trusted_proxy: str | None = None, path_prefix: str = "") -> None:
         """Bind the port without serving yet. Raises CannotListenError.
 
         `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. Its headers
         X-Forwarded-For (the last address there) and X-Forwarded-Proto are taken as the client's address and scheme.
         From other clients, and if it is None, these headers are dropped. `threads` requests are processed at once; the
-        others wait.
+        others wait. `path_prefix` is the path under which people reach the service: links that it builds begin with it,
+        and it is removed from requests that a proxy passes on with it.
         """
         self._port = port
         self._map: dict[int, Any] = {}
@@ -99,6 +101,7 @@ class HttpServer:
             channel_timeout=75,  # longer than proxies keep idle connections (60 s): the proxy must close first
             max_request_body_size=LARGEST_BODY,
             clear_untrusted_proxy_headers=True,
+            url_prefix=unquote(path_prefix, encoding="latin-1"),  # as WSGI has paths (PEP 3333)
             **proxy,
         )
         for listener in self._list_listeners():

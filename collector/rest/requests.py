@@ -60,7 +60,7 @@ def _convert_to_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("must be an instant of this era") from None
+        raise ValueError("must be an instant in the years 1 to 9999") from None
 
 
 def _require_digits(text: object) -> object:

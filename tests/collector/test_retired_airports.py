@@ -112,7 +112,8 @@ def test_others_cannot_begin_there(
     wanted = {"airport_icao": code, "direction": "departures", "window": "1h", "high_value": 7}
     response = client.open(target, method=method, json=wanted if method == "POST" else None, headers=BOBS)
     assert status_of(response) == 422
-    detail = str(json_of(response)["detail"])
+    assert response.json is not None
+    detail = response.json["detail"]
     assert detail.startswith(f"{code}: no airport has this ICAO code")
     assert ("any more; use UCFM (Bishkek)" in detail) is (code == RENAMED)
     assert len(outbox(service.database, INTERESTS_CHANGED.name)) == 1
