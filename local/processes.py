@@ -149,13 +149,15 @@ class ProcessSupervisor:
                 )
 
     def require_accepted_settings(self) -> None:
-        """Raise LocalError, with the last line of its log, if a process has refused to run (exit status 2).
+        """Raise LocalError, with the lines that it printed last, if a process has refused to run (exit status 2).
 
         A process that was restarted before does not count: it had run, and may run again.
         """
         for name, running in self._running.items():
             if running.process.poll() == _REFUSED and running.backoff_s == _FIRST_BACKOFF_S:
-                raise LocalError(f"{self._read_last_log_line(name)} (all of it: {self.find_log(name)})")
+                log = self.find_log(name).read_text(encoding="utf-8", errors="replace")
+                faults = [line for line in log.splitlines() if line.startswith(f"{running.command}: ")]
+                raise LocalError("; ".join(faults) or f"{name} has ended; see {self.find_log(name)}")
 
     def _read_last_log_line(self, name: str) -> str:
         """Return the last line of a process's log, or a remark if the log is empty."""

@@ -16,6 +16,9 @@ from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[2]
 
+_DIRECTLY: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Opens URLs of this machine, whatever proxy it has."""
+
 
 class BenchmarkWorker:
     """A running worker process of the stream, in a process group of its own, with its web port and its log file."""

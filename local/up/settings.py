@@ -31,7 +31,8 @@ class StackConfig:
         The shell's value takes precedence for a variable that `.env` sets; other variables of the shell are ignored,
         except KAFKA_BOOTSTRAP_SERVERS. Empty values count as not set. The mailbox is used unless SMTP_HOST is set, the
         stack's own broker unless KAFKA_BOOTSTRAP_SERVERS is. Raises LocalError for an unreadable line of `.env`, for an
-        invalid PORT_BASE, for SMTP_HOST without MAIL_FROM, for a LISTEN_HOST that 127.0.0.1 is not part of, or if the secrets cannot be read.
+        invalid PORT_BASE, for SMTP_HOST without MAIL_FROM, for a LISTEN_HOST that does not include 127.0.0.1, or if the
+        secrets cannot be read.
         """
         given = read_env_file(env_file)
         given |= {name: value for name, value in os.environ.items() if name in given and value}

@@ -127,9 +127,10 @@ def test_make_help_names_every_target_once():
 def test_a_setting_that_a_service_refuses_is_told_at_once(stack):
     """`make up` prints the service's sentence, in place of waiting until the service would have to be ready."""
     with stack.env_file.open("a") as file:
-        file.write("SMTP_HOST=smtp..example.org\nMAIL_FROM=Tower <alerts@example.org>\n")
+        file.write("SMTP_HOST=smtp..example.org\nSMTP_PORT=0\nMAIL_FROM=Tower <alerts@example.org>\n")
     started = stack("start")
     assert started.returncode == 2
-    assert "did not start: notifier: SMTP_HOST: must be a host name" in started.stderr
+    assert "towerwatch: did not start: notifier: SMTP_HOST: must be a host name" in started.stderr
+    assert "; notifier: SMTP_PORT: must be a port number" in started.stderr
     assert len(started.stderr.splitlines()) == 1
     assert "is not running" in stack("stop").stdout

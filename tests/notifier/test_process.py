@@ -1,5 +1,6 @@
 """The notifier as a real process, with a real broker and a real mailbox."""
 
+import json
 import subprocess
 import sys
 import time
