@@ -17,8 +17,9 @@ from sqlalchemy.orm import Session
 from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.airlines import find_airline_name, parse_operator
+from collector.airport_checks import require_airport, require_interest
 from collector.errors import BadCursorError
-from collector.interests import InterestRequest, check_effective_from, require_airport, require_interest
+from collector.interests import InterestRequest, check_effective_from
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.model import CoverageRow, FlightRow
 from collector.unheard import find_unheard_since

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import ContendedError
+from collector.airport_checks import require_airport
 from collector.errors import (
     CallerGoneError,
-    NoSuchAirportError,
     NoSuchInterestError,
     VersionMismatchError,
 )
@@ -25,7 +25,7 @@ from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
 from collector.unheard import explain_unheard, find_unheard_since, forget_notices, notify_unheard
-from domain.airports import describe_unknown_code, explain_retired_code, find_airport, is_icao
+from domain.airports import explain_retired_code, is_icao
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
 
@@ -43,9 +43,6 @@ FARTHEST_AHEAD = timedelta(days=366)
 _MAX_ATTEMPTS: Final = 10
 _RETRY_FOR_S: Final = 2.0
 """Seconds after the first attempt in which a transaction that lost to another is attempted again."""
-
-_SHOWN_CHARACTERS: Final = 10
-"""Characters of an invalid airport code that an error text repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,28 +265,6 @@ def _retry_if_contended(work: Callable[[], T]) -> T:
         if time.monotonic() > deadline:
             break
     raise ContendedError("Another request is changing the same; try again shortly.")
-
-
-def require_airport(icao: str, field: str | None = "airport_icao") -> None:
-    """Raise NoSuchAirportError, which suggests similar airports, unless the code is an airport's ICAO code.
-
-    `field`: the member or parameter of the request that has the code; None: its path has it.
-    """
-    if find_airport(icao) is None:
-        raise NoSuchAirportError(f"{icao[:_SHOWN_CHARACTERS]}: {describe_unknown_code(icao)}", field)
-
-
-def require_interest(session: Session, user_id: UUID, icao: str) -> None:
-    """Raise NoSuchInterestError unless the user has an interest in the airport.
-
-    Raises NoSuchAirportError in its place if no airport has the code; an interest is found even if its airport's code
-    was retired.
-    """
-    query = select(InterestRow.interest_id).where(InterestRow.user_id == user_id, InterestRow.airport == icao).limit(1)
-    if is_icao(icao) and session.scalar(query) is not None:
-        return
-    require_airport(icao, field=None)
-    raise NoSuchInterestError(f"You have no interest in {icao}; set one first.")
 
 
 def _build_interest_id_query(user_id: UUID, request: InterestRequest) -> Select[UUID]:

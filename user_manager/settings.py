@@ -12,7 +12,6 @@ from chassis.settings import Port, StrongSecret
 from chassis.web.limits import ClientRateLimit
 from user_manager.idempotency import ANSWER_LIFETIME
 
-
 _MAX_PUBLIC_URL_LENGTH: Final = 600
 """Characters. With the longest link below it the notifier can still print it: in a header of 998 characters."""
 _BROKEN_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")

@@ -158,7 +158,8 @@ def _register_error_handlers(app: Flask, problems: Mapping[type[Exception], Prob
     """Make the app answer every error with problem details.
 
     A Problem is answered as it is, and an error of the service by its table `problems`. Errors of Flask keep their
-    status and the headers `Allow` and `Retry-After`, and get a text of ours. Any other error is logged and answered with 500.
+    status and the headers `Allow` and `Retry-After`, and get a text of ours. Any other error is logged and answered
+    with 500.
     """
 
     @app.errorhandler(Problem)

@@ -72,7 +72,16 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 class HttpServer:
     """The HTTP server of a Flask app, which serves in a thread of its own from `start` to `stop`."""
 
-    def __init__(self, app: Flask, host: str, port: int, *, threads: int = 8, trusted_proxy: str | None = None, path_prefix: str = "") -> None:
+    def __init__(
+        self,
+        app: Flask,
+        host: str,
+        port: int,
+        *,
+        threads: int = 8,
+        trusted_proxy: str | None = None,
+        path_prefix: str = "",
+    ) -> None:
         """Bind the port without serving yet. Raises CannotListenError.
 
         `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. Its headers

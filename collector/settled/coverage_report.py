@@ -7,8 +7,8 @@ from sqlalchemy import select
 
 from chassis.clock import Clock
 from chassis.db.database import Database
+from collector.airport_checks import require_interest
 from collector.flights import CoveredInterval, load_covered_intervals
-from collector.interests import require_interest
 from collector.model import CoverageRow
 from collector.settled.evidence import NightlyRecord
 from collector.settled.explain import build_progress, explain_waiting

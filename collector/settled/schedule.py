@@ -105,7 +105,8 @@ def list_due_evidence(
         pending[Direction.ARRIVALS].add(day_of(now) - DAY)
     last = {part: schedule.records.find_last_airport(part) for part in Direction.BOTH.parts}
     candidates = {
-        part: choose_candidates(_keep_known(last[part]), watched[part], list(beacons)) for part in Direction.BOTH.parts
+        part: choose_candidates(_keep_known(last[part]), watched[part], [each for each in beacons if _keep_known(each)])
+        for part in Direction.BOTH.parts
     }
     return list_evidence_calls(schedule.records, pending, candidates, now, timing.record)
 

@@ -293,8 +293,7 @@ def _build_time_labels(
     """
     starts = [first + each * window.length for each in range(how_many)]
     return tuple(
-        (_format_bar_time(each, window), format_time(each, zone) if zone is not None else "")
-        for each in starts
+        (_format_bar_time(each, window), format_time(each, zone) if zone is not None else "") for each in starts
     )
 
 

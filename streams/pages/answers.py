@@ -21,7 +21,6 @@ from domain.airports import describe_unknown_code, find_airport, is_icao
 from domain.interests import Interest
 from domain.windows import Window
 from streams.join_state import JoinState
-
 from streams.pages import rendering
 from streams.pages.airport import DETAIL_ADAPTER, build_airport_detail
 from streams.pages.explain import EXPLANATION_ADAPTER, explain_interest

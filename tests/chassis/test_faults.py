@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from chassis.faults import describe_fault
 from tests.error_texts import FOREIGN_WORDS
 
+
 class Colour(StrEnum):
     RED = "red"
     BLUE = "blue"

@@ -1,4 +1,4 @@
-"""An airport whose code an update of the table retires: its interests stay in their people's hands, and cost nothing."""
+"""An airport whose code an update of the table retires: people keep hold of their interests, which cost nothing."""
 
 from datetime import timedelta
 
@@ -141,3 +141,13 @@ def test_an_interest_in_an_airport_in_use_is_still_polled(service: Service, monk
     with service.database.reading() as session:
         schedule = load_schedule(session, TIMING, NOON)
     assert {each.airport for each in schedule.targets} == {"KJFK"}
+
+
+def test_airports_of_evidence_that_are_retired_are_not_asked(service: Service) -> None:
+    """Neither the beacons, which an update may retire, nor the last airport with evidence cost credits in vain."""
+    service.set(wish(direction=Direction.BOTH))
+    with service.database.reading() as session:
+        schedule = load_schedule(session, TIMING, NOON)
+    calls = list_due_evidence(schedule, [CLOSED, "EDDF"], NOON + timedelta(days=1), TIMING)
+    assert calls
+    assert CLOSED not in str(calls)

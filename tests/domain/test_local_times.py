@@ -90,7 +90,7 @@ def test_the_hours_of_a_range_are_told_apart(zone: str, start: str, end: str, te
 
 
 @settings(deadline=None)
-@given(st.sampled_from(ZONES), st.datetimes(datetime(1990, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)))  # noqa: DTZ001
+@given(st.sampled_from(ZONES), st.datetimes(datetime(1990, 1, 1), datetime(2035, 1, 1), timezones=st.just(UTC)))
 def test_no_two_moments_look_the_same(zone: str, start: datetime) -> None:
     """Of all minutes of the day in which clocks change no two have the same text; those days away have no letters."""
     local = ZoneInfo(zone)

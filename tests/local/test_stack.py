@@ -20,7 +20,7 @@ def answering(status: int, body: bytes) -> Iterator[int]:
     """Answer every GET on a port, which the block gets, with this status and body."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 - the library's name
+        def do_GET(self) -> None:
             self.send_response(status)
             self.end_headers()
             self.wfile.write(body)
@@ -45,16 +45,25 @@ def build_ports(port: int) -> Ports:
 @pytest.mark.parametrize(
     ("name", "status", "body", "text"),
     [
-        ("user_manager", 503, json.dumps({"detail": "The database does not answer; try again shortly."}).encode(),
-         "it answers, but is not ready (The database does not answer; try again shortly); its log is "),
-        ("collector", 503, json.dumps({"detail": "Waits for its schema."}).encode(), "not ready (Waits for its schema); its log"),
+        (
+            "user_manager",
+            503,
+            json.dumps({"detail": "The database does not answer; try again shortly."}).encode(),
+            "it answers, but is not ready (The database does not answer; try again shortly); its log is ",
+        ),
+        (
+            "collector",
+            503,
+            json.dumps({"detail": "Waits for its schema."}).encode(),
+            "not ready (Waits for its schema); its log",
+        ),
         ("streams", 503, b'{"status": "recovering"}', "not ready (recovering); its log"),
         ("user_manager", 502, b"<html>Bad Gateway</html>", "was answered 502 by something else than user_manager"),
         ("notifier", 404, b"[]", "was answered 404 by something else than notifier"),
         ("streams", 407, b"", "was answered 407 by something else than streams"),
         ("user_manager", 200, b"{}", "it has become ready only now: this machine is slow or busy"),
     ],
-)  # fmt: skip
+)
 def test_a_service_that_answers_is_quoted(tmp_path: Path, name: str, status: int, body: bytes, text: str) -> None:
     """A service says why it is not ready; another program's answer is not taken for the service's."""
     with answering(status, body) as port:
