@@ -5,6 +5,7 @@ from hypothesis import given, strategies as st
 
 from domain.airports import (
     MAX_SUGGESTIONS,
+    _load_former_codes,
     describe_unknown_code,
     explain_retired_code,
     find_airport,
@@ -62,3 +63,11 @@ def test_former_codes_lead_to_the_new_one(former: str, current: str | None) -> N
     successor = find_successor(former)
     assert (successor.icao if successor is not None else None) == current
     assert (explain_retired_code(former) is None) is (former in ("HSSJ", "KJFK"))
+
+
+def test_each_former_code_leads_to_a_code_in_use_or_to_one_that_will_be():
+    """A row is of no use once both codes are out of use; and no code leads to a former one."""
+    former = _load_former_codes()
+    assert not set(former.values()) & former.keys()
+    for old, new in former.items():
+        assert find_airport(old) is not None or find_airport(new) is not None
