@@ -72,9 +72,11 @@ class ScaledClock:
         _require_positive(self.rate)
         for name, instant in (("start", self.start), ("anchor", self.anchor), ("stop", self.stop)):
             if instant is not None and instant.utcoffset() is None:
-                raise ValueError(f"the clock's {name} must name its offset from UTC, {instant.isoformat()} does not")
+                raise ValueError(
+                    f"CLOCK_{name.upper()}: the clock's {name} must name its offset from UTC; Z at its end means UTC"
+                )
         if self.stop is not None and self.stop < self.start:
-            raise ValueError(f"the clock would stop at {self.stop.isoformat()}, before its start")
+            raise ValueError("CLOCK_STOP: the clock would stop before its start, CLOCK_START")
 
     def now(self) -> datetime:
         """Return the instant that this clock shows: aware, in UTC, and never after `stop`."""
@@ -111,7 +113,9 @@ def build_clock(
         return ScaledClock(start, rate, anchor or datetime.now(UTC), stop)
     _require_positive(rate)
     if rate != 1.0 or anchor is not None or stop is not None:
-        raise ValueError("a clock with a rate, an anchor or a stop needs a start too")
+        raise ValueError(
+            "CLOCK_START is missing: a clock with CLOCK_RATE, CLOCK_ANCHOR or CLOCK_STOP needs a start too"
+        )
     return SystemClock()
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -23,6 +24,7 @@ from pydantic_settings import (
 from chassis.addresses import ListenHost, Port, ServerList
 from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
+from chassis.faults import describe_fault
 
 __all__ = ["Port", "Settings", "StrongSecret", "load_settings"]
 
@@ -115,6 +117,13 @@ class Settings(BaseSettings):
 S = TypeVar("S", bound=Settings)
 
 
+def _describe_setting(name: str, fault: ErrorDetails) -> str:
+    """Return what is wrong with a setting, as the end of a sentence that begins with its name, without its value."""
+    if fault["type"] == "missing":
+        return f"Field required: set this variable, or {name}_FILE to the path of a file"
+    return describe_fault(fault)
+
+
 def load_settings(settings: type[S]) -> S:
     """Read settings of a class from the environment and from files, and require that their clock is valid.
 
@@ -132,7 +141,7 @@ def load_settings(settings: type[S]) -> S:
     except ValidationError as error:
         for e in error.errors():
             name = ".".join(map(str, e["loc"])).upper()
-            text = e["msg"].removeprefix("Value error, ")  # pydantic's own words before those of a validator
+            text = _describe_setting(name, e)
             # Not if it is reported already: a setting whose file cannot be read is not missing.
             faults.setdefault(name, f"{name}: {text}" if name else text)
     except (UnparsableSettingError, ValueError) as error:

@@ -4,7 +4,7 @@ from chassis.db.database import Database
 from collector.errors import NoSuchAirportError
 from collector.messages import encode_collection_request
 from collector.model import OUTBOX
-from domain.airports import find_airport
+from domain.airports import describe_unknown_code, find_airport
 
 
 class CollectionRequests:
@@ -20,6 +20,6 @@ class CollectionRequests:
         NoSuchAirportError, DatabaseUnavailableError.
         """
         if icao is not None and find_airport(icao) is None:
-            raise NoSuchAirportError(f"{icao} is no airport's ICAO code; ICAO codes look like KJFK.")
+            raise NoSuchAirportError(f"{icao[:10]}: {describe_unknown_code(icao)}", "airport_icao")
         with self._database.transaction() as session:
             OUTBOX.add(session, [encode_collection_request(icao or "")])

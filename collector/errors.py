@@ -30,6 +30,11 @@ class NotAllowedError(CollectorError):
 class NoSuchAirportError(CollectorError):
     """No airport has this ICAO code."""
 
+    def __init__(self, text: str, field: str | None = None) -> None:
+        """`field`: the member or parameter of the request that names the airport; None: none does."""
+        super().__init__(text)
+        self.field = field
+
 
 class NoSuchInterestError(CollectorError):
     """The user has no such interest, whether another user has it or not."""

@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.airlines import find_airline_name, parse_operator
-from collector.errors import BadCursorError, NoSuchInterestError
-from collector.interests import InterestRequest, check_effective_from, require_airport
+from collector.airport_checks import require_airport, require_interest
+from collector.errors import BadCursorError
+from collector.interests import InterestRequest, check_effective_from
 from collector.intervals import DAY, FARTHEST_BACK, day_of
-from collector.model import CoverageRow, FlightRow, InterestRow
+from collector.model import CoverageRow, FlightRow
 from collector.unheard import find_unheard_since
 from domain.interests import Direction, Interest, check_thresholds
 from domain.preview import FlightHistory, Preview, preview
@@ -158,7 +159,6 @@ class FlightQueries:
         limit on that side; `cursor` None: the first page. A flight that the source gives later may belong to a page
         that was read before. Raises BadCursorError.
         """
-        require_airport(icao)
         after = None if cursor is None else _decode_cursor(cursor)
         with self._database.reading() as session:
             require_interest(session, user_id, icao)
@@ -175,7 +175,6 @@ class FlightQueries:
 
         Of several flights at that instant, the one stored last.
         """
-        require_airport(icao)
         with self._database.reading() as session:
             require_interest(session, user_id, icao)
             found = {}
@@ -192,7 +191,6 @@ class FlightQueries:
 
         Today is not one of them. Each direction has its own covered days, and an average of None if it has no such day.
         """
-        require_airport(icao)
         today = day_of(self._clock.now())
         requested_days = [today - back * DAY for back in range(days, 0, -1)]
         with self._database.reading() as session:
@@ -214,7 +212,6 @@ class FlightQueries:
         The operator with the most flights first; of equal ones, ordered by designator. Flights without a designator in
         their callsign are counted apart. `begin` or `end` None: no limit on that side.
         """
-        require_airport(icao)
         # The letters are checked here in Python: databases differ in what they take for a letter.
         designated = func.substr(FlightRow.callsign, 4, 1).between("0", "9")
         prefix = case((designated, func.substr(FlightRow.callsign, 1, 4)), else_="")
@@ -276,13 +273,6 @@ class FlightQueries:
             ]
             unheard_since = find_unheard_since(session, request.airport, now)
         return InterestPreview(preview(interest, histories), coverage, unheard_since)
-
-
-def require_interest(session: Session, user_id: UUID, icao: str) -> None:
-    """Raise NoSuchInterestError unless the user has an interest in the airport."""
-    query = select(InterestRow.interest_id).where(InterestRow.user_id == user_id, InterestRow.airport == icao).limit(1)
-    if session.scalar(query) is None:
-        raise NoSuchInterestError(f"You have no interest in {icao}; set one first.")
 
 
 def load_covered_intervals(session: Session, icao: str) -> dict[Direction, CoveredInterval]:

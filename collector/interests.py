@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from chassis.clock import Clock
 from chassis.db.database import Database
 from chassis.errors import ContendedError
+from collector.airport_checks import require_airport
 from collector.errors import (
     CallerGoneError,
-    NoSuchAirportError,
     NoSuchInterestError,
     VersionMismatchError,
 )
@@ -25,7 +25,7 @@ from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
 from collector.unheard import delete_notice_marks, explain_unheard, find_unheard_since, notify_unheard
-from domain.airports import describe_unknown_code, find_airport
+from domain.airports import explain_retired_code, is_icao
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
 
@@ -43,9 +43,6 @@ FARTHEST_AHEAD = timedelta(days=366)
 _MAX_ATTEMPTS: Final = 10
 _RETRY_FOR_S: Final = 2.0
 """Seconds after the first attempt in which a transaction that lost to another is attempted again."""
-
-_SHOWN_CHARACTERS: Final = 10
-"""Characters of an invalid airport code that an error text repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +89,11 @@ class InterestStore:
 
         Returns the interest, and True if it was created, False if it existed. A request that equals the stored
         interest changes nothing. Else the interest's event is added to the outbox, and for a new interest also a
-        request to collect its airport at once. Raises NoSuchAirportError, InterestError, ContendedError.
+        request to collect its airport at once. An interest whose airport's code was retired since can be changed, but
+        not created. Raises NoSuchAirportError, InterestError, ContendedError.
         """
-        require_airport(request.airport)
+        if not is_icao(request.airport):
+            require_airport(request.airport)
         check_thresholds(request.high, request.low, request.for_windows)
         return _retry_if_contended(lambda: self._set_in_transaction(user_id, request))
 
@@ -112,6 +111,7 @@ class InterestStore:
             if row is not None:
                 _store_next_version(session, row, request, now)
                 return row.value(), False
+            require_airport(request.airport)
             check_effective_from(request, now)
             row = InterestRow(
                 interest_id=uuid4(),
@@ -157,10 +157,12 @@ class InterestStore:
             return row.value()
 
     def find_notice(self, airport: str) -> str | None:
-        """Return the statement that an airport is unheard; None if it is heard, or was not asked for yet.
+        """Return what a person with an interest in an airport should know, in sentences; None if there is nothing.
 
-        Raises DatabaseUnavailableError.
+        The airport's code was retired, or the airport is unheard. Raises DatabaseUnavailableError.
         """
+        if (retired := explain_retired_code(airport)) is not None:
+            return retired
         with self._database.reading() as session:
             since = find_unheard_since(session, airport, self._clock.now())
         return None if since is None else explain_unheard(airport, since)
@@ -196,12 +198,17 @@ class InterestStore:
     def remove_of_airport(self, user_id: UUID, icao: str) -> int:
         """Delete a user's interests in one airport, in one transaction, and return how many were deleted.
 
-        Adds a tombstone for each to the outbox. Idempotent: 0 is no error. Raises NoSuchAirportError, ContendedError.
+        Adds a tombstone for each to the outbox. Idempotent: 0 is no error. Raises ContendedError, and
+        NoSuchAirportError if the user has no interest there and no airport has the code.
         """
-        require_airport(icao)
-        return _retry_if_contended(
+        if not is_icao(icao):
+            require_airport(icao)
+        removed = _retry_if_contended(
             lambda: self._remove_matching(InterestRow.user_id == user_id, InterestRow.airport == icao)
         )
+        if not removed:
+            require_airport(icao)
+        return removed
 
     def remove_all(self, user_id: UUID, is_caller_waiting: Callable[[], bool] = lambda: True) -> int:
         """Delete all interests of a user, in one transaction, and return how many were deleted. Idempotent.
@@ -259,12 +266,6 @@ def _retry_if_contended(work: Callable[[], T]) -> T:
         if time.monotonic() > deadline:
             break
     raise ContendedError("Another request is changing the same; try again shortly.")
-
-
-def require_airport(icao: str) -> None:
-    """Raise NoSuchAirportError, which suggests similar airports, unless the code is an airport's ICAO code."""
-    if find_airport(icao) is None:
-        raise NoSuchAirportError(f"{icao[:_SHOWN_CHARACTERS]}: {describe_unknown_code(icao)}")
 
 
 def _build_interest_id_query(user_id: UUID, request: InterestRequest) -> Select[UUID]:

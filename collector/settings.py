@@ -14,7 +14,7 @@ from collector.settled.evidence import DEFAULT_BEACONS
 from collector.settled.planner import ACCOUNT_CREDITS_PER_DAY, ANONYMOUS_CREDITS_PER_DAY, SMALLEST_BUDGET
 from collector.sources.opensky.credentials import Credentials, read_credentials
 from collector.sources.opensky.proxy import find_proxy
-from domain.airports import find_airport
+from domain.airports import describe_unknown_code, find_airport
 
 
 def _parse_beacons(value: object) -> object:
@@ -27,7 +27,7 @@ def _parse_beacons(value: object) -> object:
     codes = tuple(code.strip().upper() for code in value.split(",") if code.strip())
     for code in codes:
         if find_airport(code) is None:
-            raise ValueError(f"{code[:10]} is no airport's ICAO code")
+            raise ValueError(f"{code[:10]} is no airport's ICAO code: {describe_unknown_code(code)}")
     if not codes:
         raise ValueError("must name at least one airport, such as EDDF,KATL,RJTT")
     return codes
@@ -41,7 +41,7 @@ CredentialsFile = Annotated[Credentials, NoDecode, BeforeValidator(read_credenti
 class CollectorSettings(DatabaseSettings):
     """The collector's settings, read from the environment in `__main__`.
 
-    Durations are ISO 8601 (PT30M) or seconds, on the service's clock.
+    Durations are ISO 8601 (PT30M), on the service's clock.
     """
 
     http_port: Port

@@ -1,8 +1,14 @@
-"""Airports by ICAO code, and suggestions for a mistyped code (source: the `airportsdata` package)."""
+"""Airports by ICAO code, and suggestions for a mistyped or former code (source: the `airportsdata` package).
 
+An update of the package may retire a code. What was stored with it stays, so no code may be taken for known.
+"""
+
+import csv
+import re
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Final
 
 import airportsdata
@@ -12,6 +18,11 @@ MAX_SUGGESTIONS: Final = 5
 
 _MIN_SIMILARITY: Final = 0.7
 """The least difflib ratio of two similar codes: three letters of four in common, or all three of an IATA code."""
+
+_ICAO: Final = re.compile("[A-Z0-9]{4}")
+
+_FORMER_CODES: Final = Path(__file__).with_name("former_codes.csv")
+"""Codes that were changed, or whose airport one for the same city has replaced (ICAO Doc 7910 has the current ones)."""
 
 _MAX_MISTYPED_LENGTH: Final = 6
 """Characters; a longer text is no mistyped code, and no similar code is searched for."""
@@ -57,6 +68,44 @@ def find_airport(icao: str) -> Airport | None:
     return _load_airports().get(icao)
 
 
+def is_icao(code: str) -> bool:
+    """Return True if a text has the form of an ICAO code, four upper-case letters or digits, whether it is known."""
+    return _ICAO.fullmatch(code) is not None
+
+
+@cache
+def _load_former_codes() -> dict[str, str]:
+    """Return the current code of each former one; the file is read once per process."""
+    with _FORMER_CODES.open(encoding="ascii", newline="") as lines:
+        return {row["former"]: row["current"] for row in csv.DictReader(lines)}
+
+
+def find_successor(icao: str) -> Airport | None:
+    """Return the airport that has a former code's place now; None if it is not known, or the code is still in use."""
+    if find_airport(icao) is not None:
+        return None
+    current = _load_former_codes().get(icao)
+    return None if current is None else find_airport(current)
+
+
+def explain_retired_code(icao: str) -> str | None:
+    """Return in two sentences that a code is in use no more, and what its people can do; None if it is in use."""
+    if find_airport(icao) is not None:
+        return None
+    successor = find_successor(icao)
+    instead = (
+        f"Its place has {_name_airport(successor)} now: set an interest there, and remove this one."
+        if successor is not None
+        else "Set an interest in another airport, and remove this one."
+    )
+    return f"No airport has the code {icao} any more: no flight is collected there, and no alert will come. {instead}"
+
+
+def _name_airport(airport: Airport) -> str:
+    """Return an airport's code with its city, or else its name: "KJFK (New York)"."""
+    return f"{airport.icao} ({airport.city or airport.name})"
+
+
 @lru_cache(maxsize=1024)
 def find_similar_airports(code: str) -> tuple[Airport, ...]:
     """Return up to MAX_SUGGESTIONS airports that an unknown upper-case code may stand for, the likeliest first.
@@ -87,10 +136,11 @@ def _count_common_prefix(one: str, other: str) -> int:
 def describe_unknown_code(code: str) -> str:
     """Return the error message for an upper-case code that no airport has.
 
-    It ends with suggestions (code and city) of similar airports, or with an example of a code if there are none.
+    It names the airport that has a former code's place now. Else it ends with suggestions (code and city) of similar
+    airports, or with an example of a code if there are none.
     """
-    suggestions = ", ".join(
-        f"{airport.icao} ({airport.city or airport.name})" for airport in find_similar_airports(code)
-    )
+    if (successor := find_successor(code)) is not None:
+        return f"no airport has this ICAO code any more; use {_name_airport(successor)}"
+    suggestions = ", ".join(map(_name_airport, find_similar_airports(code)))
     hint = f"did you mean {suggestions}?" if suggestions else "ICAO codes look like KJFK."
     return f"no airport has this ICAO code; {hint}"

@@ -164,16 +164,20 @@ class ProcessSupervisor:
         lines = self.find_log(name).read_text(encoding="utf-8", errors="replace").strip().splitlines()
         return lines[-1] if lines else "it said nothing"
 
-    def wait_until(self, name: str, is_ready: Callable[[], bool], timeout_s: float) -> None:
+    def wait_until(
+        self, name: str, is_ready: Callable[[], bool], timeout_s: float, explain: Callable[[], str] | None = None
+    ) -> None:
         """Wait until `is_ready` returns True, which is called again and again. `name`: the process, for the errors.
 
-        Raises LocalError if any process ends meanwhile, or after `timeout_s` seconds.
+        Raises LocalError if any process ends meanwhile, or after `timeout_s` seconds; then its text ends with what
+        `explain` returns (None: where the process's log is).
         """
         deadline = time.monotonic() + timeout_s
         while not is_ready():
             self.require_alive()
             if time.monotonic() > deadline:
-                raise LocalError(f"{name} was not ready within {timeout_s:.0f} s; see {self.find_log(name)}")
+                reason = f"see {self.find_log(name)}" if explain is None else explain()
+                raise LocalError(f"{name} was not ready within {timeout_s:.0f} s: {reason}")
             time.sleep(_POLL_INTERVAL_S)
 
     def restart_ended(self, only: Collection[str] | None = None) -> list[str]:

@@ -5,6 +5,7 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -127,7 +128,12 @@ def wait_until_ready(processes: ProcessSupervisor, names: tuple[str, ...], ports
     Raises LocalError if any started process ends, or if one is not ready after `get_ready_timeout_s`.
     """
     for name in names:
-        processes.wait_until(name, lambda name=name: is_ready(name, ports, data), get_ready_timeout_s(name))  # type: ignore[misc]
+        processes.wait_until(
+            name,
+            partial(is_ready, name, ports, data),
+            get_ready_timeout_s(name),
+            partial(explain_waiting, name, ports, data),
+        )
 
 
 def get_ready_timeout_s(name: str) -> float:
@@ -151,6 +157,39 @@ def is_ready(name: str, ports: Ports, data: Path) -> bool:
             return _is_healthy(getattr(ports, f"{name}_http"))
         case _:
             return _is_healthy(getattr(ports, f"{name}_web"))
+
+
+def explain_waiting(name: str, ports: Ports, data: Path) -> str:
+    """Return why a process of the stack is not ready, as far as can be seen from outside, and where to read more."""
+    log_file = find_log_file(data, name)
+    if name == "kafka":
+        return f"it is still starting, or its jars are being fetched; its log is {log_file}"
+    if name in ("opensky", "mailbox"):
+        return f"nothing takes connections at {HOST}:{getattr(ports, name)}; its log is {log_file}"
+    port: int = getattr(ports, f"{name}_http" if name in ("user_manager", "collector") else f"{name}_web")
+    url = f"http://{HOST}:{port}/health/ready"
+    try:
+        answer = httpx.get(url, timeout=5, trust_env=False)
+    except httpx.TransportError as error:
+        return f"{url} does not answer ({type(error).__name__}); its log is {log_file}"
+    if answer.status_code == httpx.codes.OK:
+        return f"it has become ready only now: this machine is slow or busy; start again, or see {log_file}"
+    reason = _read_reason(answer)
+    if reason is None:
+        return f"{url} was answered {answer.status_code} by something else than {name}; see what listens there"
+    return f"it answers, but is not ready ({reason.rstrip('.')}); its log is {log_file}"
+
+
+def _read_reason(answer: httpx.Response) -> str | None:
+    """Return what a service says of itself when it is not ready; None if the answer is not a service's of ours."""
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    if not isinstance(body, dict):
+        return None
+    detail = body.get("detail") or body.get("reason") or body.get("status")
+    return str(detail) if detail else None
 
 
 def _is_healthy(port: int) -> bool:

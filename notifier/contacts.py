@@ -10,15 +10,18 @@ from typing import Final
 from uuid import UUID
 
 import grpc
+import structlog
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from chassis.rpc import create_aio_channel
 from notifier.delivery.interfaces import ConfirmationState
 from notifier.errors import UserManagerUnavailable
-from notifier.mail import Contact
+from notifier.mail import Contact, is_printable_link
 from towerwatch.users.v1 import user_service_pb2 as users_pb
 from towerwatch.users.v1.user_service_pb2 import Contact as ContactMessage, GetContactsRequest, ReportBounceRequest
 from towerwatch.users.v1.user_service_pb2_grpc import UserServiceStub
+
+log = structlog.get_logger()
 
 DEADLINE_S: Final = 3.0
 
@@ -195,6 +198,7 @@ class ContactsClient:
         except grpc.aio.AioRpcError as error:
             current.failed |= dict.fromkeys(by_text.values(), f"user_manager answered {error.code().name}")
             return
+        _report_unprintable_links(response.contacts)
         for each in response.contacts:
             user_id = by_text.get(each.user_id)
             if user_id is not None:
@@ -240,6 +244,13 @@ class ContactsClient:
         if self._channel is None:
             self._channel = create_aio_channel(self._target)
         return self._channel
+
+
+def _report_unprintable_links(contacts: Iterable[ContactMessage]) -> None:
+    """Log one error if mails to some of these contacts have to go without their link that stops all alerts."""
+    without = sum(bool(each.unsubscribe_url) and not is_printable_link(each.unsubscribe_url) for each in contacts)
+    if without:
+        log.error("contacts.link_unprintable", contacts=without, advice="correct the PUBLIC_URL of user_manager")
 
 
 def _to_contact(user_id: UUID, message: ContactMessage) -> Contact:

@@ -63,6 +63,8 @@ class FailureReason(StrEnum):
     REFUSED = "refused"
     """The server rejected the mail permanently, for an unknown reason."""
     USER_MANAGER = "user_manager"
+    LINK = "link"
+    """The link that the mail is about cannot be printed: user_manager's PUBLIC_URL is wrong."""
 
 
 class UndecodableError(Exception):
@@ -166,6 +168,17 @@ class UserManagerUnavailable(NotSent):
     permanent = False
     affects_all_mails = True
     reason = FailureReason.USER_MANAGER
+
+
+class UnprintableLink(NotSent):
+    """The link that the mail is about cannot stand in a mail, so the mail would be of no use.
+
+    Transient, and affects all mails with such a link: an operator must correct the PUBLIC_URL of user_manager.
+    """
+
+    permanent = False
+    affects_all_mails = True
+    reason = FailureReason.LINK
 
 
 class TooLargeToWaitError(Exception):

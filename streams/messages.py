@@ -3,7 +3,6 @@
 Unknown fields are ignored; the fields that the rules need are validated.
 """
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import Final, TypeVar
 from uuid import UUID
 
 from chassis.protobuf import parse_message
+from domain.airports import is_icao
 from domain.alerts import Alert
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.traffic import LONGEST_INTERVAL_S, Coverage, Observation
@@ -23,7 +23,6 @@ from towerwatch.interests.v1 import events_pb2 as interests_pb
 
 T = TypeVar("T", bound=Enum)
 
-_ICAO: Final = re.compile(r"[A-Z0-9]{4}", re.ASCII)
 _YEAR_9999: Final = seconds(datetime(9999, 1, 1, tzinfo=UTC))
 
 
@@ -33,11 +32,6 @@ class ObservedFlights:
 
     airport: str
     observation: Observation
-
-
-def is_icao(airport: str) -> bool:
-    """Return True if the text has the form of an ICAO code: four of A-Z and 0-9. The airport need not exist."""
-    return _ICAO.fullmatch(airport) is not None
 
 
 def decode_flights(value: bytes | None) -> ObservedFlights:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 from chassis import logs
 from chassis.clock import SystemClock
@@ -83,7 +84,13 @@ async def _run(settings: UserManagerSettings) -> None:
     )
     app.register_blueprint(pages.build_pages_blueprint(registrations, accounts))
     app.register_blueprint(openapi.create_blueprint("Towerwatch accounts", "1", rest.DESCRIPTION))
-    http_server = HttpServer(app, settings.listen_host, settings.http_port, trusted_proxy=settings.trusted_proxy)
+    http_server = HttpServer(
+        app,
+        settings.listen_host,
+        settings.http_port,
+        trusted_proxy=settings.trusted_proxy,
+        path_prefix=urlsplit(settings.public_url).path,
+    )
     grpc_server = GrpcServer(
         settings.listen_host,
         settings.grpc_port,

@@ -79,7 +79,7 @@ def load_token_owner(session: Session, token: str, *, lock: bool = False) -> Use
     query = select(User).where(User.token_sha256 == tokens.compute_digest(token), ACCOUNT_EXISTS)
     user = session.scalar(query.with_for_update() if lock else query)
     if user is None:
-        raise TokenUnknownError("This token is nobody's.")
+        raise TokenUnknownError("This token belongs to no account: it was replaced, or its account was deleted.")
     return user
 
 

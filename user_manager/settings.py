@@ -1,7 +1,8 @@
 """Settings of user_manager, read from environment variables."""
 
+import re
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
@@ -12,17 +13,26 @@ from chassis.web.clients import check_trusted_proxy
 from chassis.web.limits import ClientRateLimit
 from user_manager.idempotency import ANSWER_LIFETIME
 
+_MAX_PUBLIC_URL_LENGTH: Final = 600
+"""Characters. With the longest link below it the notifier can still print it: in a header of 998 characters."""
+_BROKEN_PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 
-def _check_public_url(url: str) -> str:
-    """Return `url` with its host in ASCII.
 
-    Raises ValueError unless it is an http(s) URL without query, fragment, user and trailing slash.
+def _normalize_public_url(url: str) -> str:
+    """Return `url` in ASCII, as links in mails begin with it: the host in Punycode, the path with percents.
+
+    Raises ValueError unless it is an http(s) URL without query, fragment, user and trailing slash, and short enough.
     """
     if any(each in url for each in "?#"):
         raise ValueError("must be an http or https URL without a query")
     if url.endswith("/"):
         raise ValueError("must not end with a slash")
-    return normalize_http_url(url)
+    if _BROKEN_PERCENT.search(url):
+        raise ValueError("must have two hexadecimal digits after each %; write % itself as %25")
+    printed = normalize_http_url(url)
+    if len(printed) > _MAX_PUBLIC_URL_LENGTH:
+        raise ValueError(f"must have at most {_MAX_PUBLIC_URL_LENGTH} characters")
+    return printed
 
 
 def _check_rate(text: str) -> str:
@@ -40,8 +50,8 @@ class UserManagerSettings(DatabaseSettings):
     http_port: Port
     grpc_port: Port
     collector_grpc_target: Target
-    public_url: Annotated[str, AfterValidator(_check_public_url)]
-    """Base URL under which people reach this service: links in mails begin with it."""
+    public_url: Annotated[str, AfterValidator(_normalize_public_url)]
+    """Base URL under which people reach this service, in ASCII: links in mails begin with it."""
     signing_key: StrongSecret
     """Key that signs the links in mails and encrypts stored answers; a new key makes all existing ones invalid."""
     operator_token: StrongSecret
@@ -50,6 +60,6 @@ class UserManagerSettings(DatabaseSettings):
     trusted_proxy: Annotated[str, AfterValidator(check_trusted_proxy)] | None = None
     """IP address of the reverse proxy whose header with the client's address is trusted; `*`: any. None: no proxy."""
     idempotency_life: timedelta = Field(default=ANSWER_LIFETIME, ge=timedelta(seconds=1), le=timedelta(days=1))
-    """Time for which the answer to a registration is stored, ISO 8601 (PT5M) or seconds."""
+    """Time for which the answer to a registration is stored, ISO 8601 (PT5M)."""
     allow_test_addresses: bool = False
     """True: addresses in the reserved domain .test (RFC 6761) may register, as demos and tests need."""

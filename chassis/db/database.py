@@ -23,6 +23,7 @@ from sqlalchemy.exc import (
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
+from chassis.addresses import normalize_host
 from chassis.db.write_refusals import WriteRefusals, refuses_writes
 from chassis.errors import ContendedError, DatabaseUnavailableError, SettingsError
 from chassis.settings import Settings

@@ -3,7 +3,7 @@
 import logging
 import socket
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -24,7 +24,7 @@ class StreamSettings(Settings):
 
     data_dir: Path = Path("data")
     """The directory of a worker's tables; each worker needs its own."""
-    store: str = Field(default="memory", pattern="^(memory|rocksdb)$")
+    store: Literal["memory", "rocksdb"] = "memory"
     """`memory` recovers all tables from the changelogs at each start; `rocksdb` recovers only what is not on disk."""
     web_port: Port
     advertised_url: Annotated[HttpUrl | None, Field(description="http://host:port")] = None

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
+from chassis.faults import describe_fault
 from chassis.metrics import Metrics
 from chassis.web.numbers import load_json
 
@@ -87,10 +88,17 @@ class ProblemKind:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def build_problem(self, error: Exception) -> Problem:
-        """Return the problem that answers an error. An error with an attribute `retry_after_s` gets a `Retry-After`."""
-        wait = getattr(error, "retry_after_s", None)
+        """Return the problem that answers an error.
+
+        An error with an attribute `retry_after_s` gets a `Retry-After`; one with an attribute `field` that is not None
+        is listed in `errors`, too, as the fault of that member of the request.
+        """
+        wait, field_name = getattr(error, "retry_after_s", None), getattr(error, "field", None)
         return Problem(
-            self.status, str(error), dict(self.headers) | ({} if wait is None else {"Retry-After": str(wait)})
+            self.status,
+            str(error),
+            dict(self.headers) | ({} if wait is None else {"Retry-After": str(wait)}),
+            None if field_name is None else [Fault(field=field_name, message=_replace_surrogates(str(error)))],
         )
 
 
@@ -150,7 +158,8 @@ def _register_error_handlers(app: Flask, problems: Mapping[type[Exception], Prob
     """Make the app answer every error with problem details.
 
     A Problem is answered as it is, and an error of the service by its table `problems`. Errors of Flask keep their
-    status, description and the headers `Allow` and `Retry-After`. Any other error is logged and answered with 500.
+    status and the headers `Allow` and `Retry-After`, and get a text of ours. Any other error is logged and answered
+    with 500.
     """
 
     @app.errorhandler(Problem)
@@ -160,7 +169,8 @@ def _register_error_handlers(app: Flask, problems: Mapping[type[Exception], Prob
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         headers = {name: value for name, value in error.get_headers() if name in ("Allow", "Retry-After")}
-        return Problem(error.code or 500, error.description or "", headers).to_response()
+        status = error.code or 500
+        return Problem(status, _HTTP_ERRORS.get(status, _describe_status(status)), headers).to_response()
 
     @app.errorhandler(Exception)
     def unexpected(error: Exception) -> Response:
@@ -173,6 +183,22 @@ def _register_error_handlers(app: Flask, problems: Mapping[type[Exception], Prob
             return answer.build_problem(error).to_response()
 
         app.register_error_handler(kind, known)
+
+
+_HTTP_ERRORS: Final[Mapping[int, str]] = {
+    400: "This is not a request that can be read.",
+    404: "There is nothing at this path; /openapi.json lists all paths.",
+    405: "This path does not take this method; the header Allow lists those that it takes.",
+    413: f"The body is larger than the {BODY_LIMIT // 1024} KiB that are read.",
+    415: "Send JSON, with the header Content-Type: application/json.",
+    500: "Something went wrong on our side; it has been logged.",
+}
+"""The texts of Flask's own errors, by status: its descriptions are written for browsers."""
+
+
+def _describe_status(status: int) -> str:
+    """Return a sentence about a status that has no text of its own here."""
+    return f"This request cannot be answered ({HTTPStatus(status).phrase.lower()})."
 
 
 def format_path_template(rule: Rule) -> str:
@@ -261,7 +287,7 @@ def _validate(model: type[B], given: Mapping[str, object], whole: str) -> B:
             [
                 Fault(
                     field=_replace_surrogates(".".join(map(str, e["loc"]))) or whole,
-                    message=_replace_surrogates(e["msg"]),
+                    message=_replace_surrogates(describe_fault(e)),
                 )
                 for e in error.errors(include_url=False, include_input=False)[:_MOST_FAULTS]
             ]

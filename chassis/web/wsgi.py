@@ -9,6 +9,7 @@ import threading
 import time
 from functools import partial
 from typing import Any, Final
+from urllib.parse import unquote
 
 from flask import Flask
 from waitress import wasyncore
@@ -72,25 +73,28 @@ class _Channel(HTTPChannel):  # type: ignore[misc]  # waitress has no types
 class HttpServer:
     """The HTTP server of a Flask app, which serves in a thread of its own from `start` to `stop`."""
 
-    def __init__(self, app: Flask, host: str, port: int, *, threads: int = 8, trusted_proxy: str | None = None) -> None:
+    def __init__(
+        self,
+        app: Flask,
+        host: str,
+        port: int,
+        *,
+        threads: int = 8,
+        trusted_proxy: str | None = None,
+        path_prefix: str = "",
+    ) -> None:
         """Bind the port without serving yet. Raises CannotListenError.
 
         `trusted_proxy` is the address of the one proxy in front, or `*` if only the proxy can connect. The client's
         address and scheme are taken from its headers X-Forwarded-For and X-Forwarded-Proto, or Forwarded, as
         `chassis/web/clients.py` says. From other clients, and if it is None, these headers are dropped. `threads`
-        requests are processed at once; the others wait.
+        requests are processed at once; the others wait. `path_prefix` is the path under which people reach the service:
+        links that it builds begin with it, and it is removed from requests that a proxy passes on with it.
         """
         self._port = port
         self._map: dict[int, Any] = {}
-        proxy: dict[str, object] = {}
-        if trusted_proxy is not None:
-            proxy = {
-                "trusted_proxy": trusted_proxy,
-                "trusted_proxy_count": 1,
-                "trusted_proxy_headers": "x-forwarded-for x-forwarded-proto",
-            }
         self._server = create_server(
-            app,
+            take_addresses_from_proxy(app, trusted_proxy),
             map=self._map,
             sockets=bind_listeners(host, port, "HTTP"),
             threads=threads,
@@ -99,8 +103,8 @@ class HttpServer:
             asyncore_use_poll=True,  # select() fails on file numbers above 1023
             channel_timeout=75,  # longer than proxies keep idle connections (60 s): the proxy must close first
             max_request_body_size=LARGEST_BODY,
-            clear_untrusted_proxy_headers=True,
-            **proxy,
+            clear_untrusted_proxy_headers=False,  # waitress takes a mapped IPv4 address for an address with a port
+            url_prefix=unquote(path_prefix, encoding="latin-1"),  # as WSGI has paths (PEP 3333)
         )
         for listener in self._list_listeners():
             listener.channel_class = _Channel

@@ -12,6 +12,7 @@ from collector.settled import evidence, status
 from collector.settled.coverage_report import CoverageReport
 from collector.unheard import explain_unheard
 from domain import interests as domain, preview as domain_preview
+from domain.airports import explain_retired_code
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
@@ -33,6 +34,11 @@ class Interest(BaseModel):
     repeat: bool = Field(description=REPEAT_DESCRIPTION)
     effective_from: datetime = Field(description="Windows that start before are not judged.")
     version: int = Field(description="Grows with every change.")
+    notice: str | None = Field(
+        default=None,
+        exclude_if=lambda notice: notice is None,
+        description="Sentences about an airport whose code was retired, and what to do; left out for any other.",
+    )
 
     @classmethod
     def build(cls, interest: domain.Interest) -> "Interest":
@@ -48,6 +54,7 @@ class Interest(BaseModel):
             repeat=interest.repeat,
             effective_from=interest.effective_from,
             version=interest.version,
+            notice=explain_retired_code(interest.airport),
         )
 
 
@@ -55,13 +62,14 @@ class SetInterest(Interest):
     """An interest that was just set, with the statement that its airport is unheard, if it is."""
 
     notice: str | None = Field(
-        description="In words, if the airport is unheard: the source has given no flight of it so far; else null."
+        description="In words, if the airport's code was retired, or if the source has given no flight of it so far; "
+        "else null."
     )
 
     @classmethod
     def build_with_notice(cls, interest: domain.Interest, notice: str | None) -> "SetInterest":
         """Build the body from the domain's interest and the statement about its airport."""
-        return cls(**Interest.build(interest).model_dump(), notice=notice)
+        return cls(**Interest.build(interest).model_dump(exclude={"notice"}), notice=notice)
 
 
 class Interests(BaseModel):
@@ -130,7 +138,8 @@ class CoverageWithEvidence(Coverage):
 
     waiting_for: Waiting
     notice: str | None = Field(
-        description="In words, if the airport is unheard: the source has given no flight of it so far; else null."
+        description="In words, if the airport's code was retired, or if the source has given no flight of it so far; "
+        "else null."
     )
     evidence: list[Evidence] = Field(description="Of the last days, newest first; the same for all airports.")
 
@@ -298,7 +307,8 @@ class Preview(BaseModel):
     mails_a_week: float | None = Field(description="As many as in these windows; null where there are none.")
     alerts: list[PreviewedAlert] = Field(description="Each is a mail, in the order of the windows.")
     notice: str | None = Field(
-        description="In words, if the airport is unheard: the source has given no flight of it so far; else null."
+        description="In words, if the airport's code was retired, or if the source has given no flight of it so far; "
+        "else null."
     )
 
     @classmethod
@@ -403,6 +413,9 @@ class Scheduler(BaseModel):
     )
     clock_compared_at: datetime | None
     foreign_answers: list[ForeignAnswers] = Field(description="By kind; the kind of the latest answer comes first.")
+    retired_airports: list[str] = Field(
+        description="Codes with interests that no airport has any more: nothing is collected there."
+    )
 
     @classmethod
     def build(cls, state: status.SchedulerState) -> "Scheduler":
@@ -423,4 +436,5 @@ class Scheduler(BaseModel):
                 ForeignAnswers(kind=each.kind, answers=each.answers, last_at=each.last_at)
                 for each in state.foreign_answers
             ],
+            retired_airports=list(state.retired_airports),
         )

@@ -20,7 +20,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from chassis.web.numbers import FROM_JSON, FROM_QUERY
 from collector.interests import InterestRequest, InterestUpdate
-from domain.airports import describe_unknown_code, find_airport
+from domain.airports import describe_unknown_code, find_airport, is_icao
 from domain.interests import HIGHEST_THRESHOLD, MAX_FOR_WINDOWS, Direction
 from domain.windows import Window
 
@@ -43,6 +43,11 @@ def _require_airport_code(code: str) -> str:
     return code
 
 
+def _require_code_form(code: str) -> str:
+    """Return the code unchanged. Raises ValueError, with suggestions, unless it has the form of an ICAO code."""
+    return code if is_icao(code) else _require_airport_code(code)
+
+
 def _require_instant_text(value: object) -> object:
     """Return the value unchanged. Raises ValueError for anything but a text, and for a text that is a mere number."""
     if not isinstance(value, str) or value.strip("0123456789.-+ ") == "":  # pydantic takes a number for Unix seconds
@@ -55,7 +60,7 @@ def _convert_to_utc(value: datetime) -> datetime:
     try:
         return value.astimezone(UTC)
     except OverflowError:
-        raise ValueError("must be an instant of this era") from None
+        raise ValueError("must be an instant in the years 1 to 9999") from None
 
 
 def _remove_null_defaults(schema: dict[str, Any]) -> None:
@@ -85,6 +90,16 @@ Icao = Annotated[
     AfterValidator(_require_airport_code),
     Field(json_schema_extra=dict(AIRPORT), description="The ICAO code of an airport, in any case."),
 ]
+StoredIcao = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, to_upper=True),
+    AfterValidator(_require_code_form),
+    Field(
+        json_schema_extra=dict(AIRPORT),
+        description="The ICAO code of an airport, in any case; of an interest that you have also a retired code.",
+    ),
+]
+"""A code that an interest may have: it is looked up where the user's interests are known."""
 Threshold = Annotated[int, Field(strict=True, ge=0, le=HIGHEST_THRESHOLD), FROM_JSON]
 ForWindows = Annotated[int, Field(strict=True, ge=1, le=MAX_FOR_WINDOWS), FROM_JSON]
 StrictBool = Annotated[bool, Field(strict=True)]
@@ -113,7 +128,7 @@ class WantedInterest(_Body):
 
     model_config = ConfigDict(json_schema_extra=_require_one_threshold)
 
-    airport_icao: Icao
+    airport_icao: StoredIcao
     direction: Direction
     window: Window
     high_value: Threshold | None = Field(default=None, description=HIGH_DESCRIPTION)
@@ -180,7 +195,7 @@ class _Query(BaseModel):
 class AirportQuery(_Query):
     """The query parameter that names an airport."""
 
-    airport_icao: Icao
+    airport_icao: StoredIcao
 
 
 class _IntervalQuery(_Query):

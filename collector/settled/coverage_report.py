@@ -7,14 +7,15 @@ from sqlalchemy import select
 
 from chassis.clock import Clock
 from chassis.db.database import Database
-from collector.flights import CoveredInterval, load_covered_intervals, require_interest
-from collector.interests import require_airport
+from collector.airport_checks import require_interest
+from collector.flights import CoveredInterval, load_covered_intervals
 from collector.model import CoverageRow
 from collector.settled.evidence import NightlyRecord
 from collector.settled.explain import build_progress, explain_waiting
 from collector.settled.schedule import CollectionTiming, load_schedule
 from collector.settled.status import SHOWN_DAYS
 from collector.unheard import explain_unheard, find_unheard_since
+from domain.airports import explain_retired_code
 from domain.interests import Direction
 
 
@@ -29,7 +30,7 @@ class CoverageReport:
     records: list[NightlyRecord]
     """The evidence about the source's records of the last days, newest first; the same for all airports."""
     notice: str | None
-    """The statement that the airport is unheard; None if it is heard, or was not asked for yet."""
+    """The statement that the airport is unheard; None if neither is known."""
 
 
 class CoverageReports:
@@ -45,7 +46,6 @@ class CoverageReports:
 
         Raises NoSuchAirportError, NoSuchInterestError, DatabaseUnavailableError.
         """
-        require_airport(icao)
         now = self._clock.now()
         with self._database.reading() as session:
             require_interest(session, user_id, icao)
@@ -61,5 +61,7 @@ class CoverageReports:
             sentence = explain_waiting(progress, schedule.records, self._timing.record, now)
             if sentence is not None:
                 waiting[target.direction] = sentence
-        notice = None if since is None else explain_unheard(icao, since)
+        notice = explain_retired_code(icao)
+        if notice is None and since is not None:
+            notice = explain_unheard(icao, since)
         return CoverageReport(covered, waiting, schedule.records.list_newest(SHOWN_DAYS), notice)

@@ -29,6 +29,7 @@ from collector.settled.evidence import (
 )
 from collector.settled.planner import CollectionTarget
 from collector.settled.record_store import load_records
+from domain.airports import find_airport
 from domain.interests import Direction
 
 ASK_AGAIN_AFTER: Final = timedelta(hours=6)
@@ -58,7 +59,8 @@ class Schedule:
 def load_schedule(session: Session, timing: CollectionTiming, now: datetime, airport: str | None = None) -> Schedule:
     """Load every airport and direction that has an interest, with what is due for it at `now`; and the evidence.
 
-    `airport`: load only the targets of this airport; None: of all. An interest in both directions makes two targets.
+    `airport`: load only the targets of this airport; None: of all. An interest in both directions makes two targets. An
+    airport whose code was retired makes none: the source has no flights of it, and its credits would be lost.
     """
     records = load_records(session, now)
     coverage = {(row.airport, row.direction): row for row in session.scalars(select(CoverageRow))}
@@ -66,6 +68,8 @@ def load_schedule(session: Session, timing: CollectionTiming, now: datetime, air
     polls = {(row.airport, row.direction): row.asked_at for row in session.scalars(select(LastPollRow))}
     targets = []
     for (icao, direction), (interests, effective_from) in _load_interest_counts(session, airport).items():
+        if find_airport(icao) is None:
+            continue
         key = icao, direction.value
         row = coverage.get(key)
         cursor = row.covered_until if row else unheard.get(key)
@@ -101,11 +105,23 @@ def list_due_evidence(
         watched[target.direction].append(target.airport)
     if schedule.targets:
         pending[Direction.ARRIVALS].add(day_of(now) - DAY)
+    last = {part: schedule.records.find_last_airport(part) for part in Direction.BOTH.parts}
     candidates = {
-        part: choose_candidates(schedule.records.find_last_airport(part), watched[part], list(beacons))
+        part: choose_candidates(_keep_known(last[part]), watched[part], [each for each in beacons if _keep_known(each)])
         for part in Direction.BOTH.parts
     }
     return list_evidence_calls(schedule.records, pending, candidates, now, timing.record)
+
+
+def list_retired_airports(session: Session) -> list[str]:
+    """Return the codes with interests that no airport has any more, in their order; their flights are not collected."""
+    watched = session.scalars(select(InterestRow.airport).distinct())
+    return sorted(icao for icao in watched if find_airport(icao) is None)
+
+
+def _keep_known(icao: str | None) -> str | None:
+    """Return the code unchanged if an airport has it, else None."""
+    return icao if icao is not None and find_airport(icao) is not None else None
 
 
 def _find_next_begin(records: NightlyRecords, direction: Direction, begin: datetime, now: datetime) -> datetime:

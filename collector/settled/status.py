@@ -14,7 +14,7 @@ from collector.settled.evidence import NightlyRecord
 from collector.settled.explain import build_progress, explain_waiting
 from collector.settled.planner import CollectionTarget, QuotaBalance, build_plan, list_due_calls
 from collector.settled.quota import QuotaStore
-from collector.settled.schedule import CollectionTiming, Schedule, load_schedule
+from collector.settled.schedule import CollectionTiming, Schedule, list_retired_airports, load_schedule
 from collector.settled.source_state import (
     ClockComparison,
     ForeignAnswers,
@@ -94,6 +94,8 @@ class SchedulerState:
     """The last comparison of our clock with the source's. None: there was none yet."""
     foreign_answers: tuple[ForeignAnswers, ...]
     """Answers that somebody else gave in the source's name, by kind; the kind of the last one first."""
+    retired_airports: tuple[str, ...] = ()
+    """Codes with interests that no airport has any more, in their order: nothing is collected there."""
 
 
 class SchedulerStatus:
@@ -121,6 +123,7 @@ class SchedulerStatus:
                 if target.covered_until is None
             }
             clock, foreign = load_clock_comparison(session), load_foreign_answers(session)
+            retired = list_retired_airports(session)
         plan = build_plan(list_due_calls(schedule.targets, now), balance, now)
         return SchedulerState(
             at=now,
@@ -147,6 +150,7 @@ class SchedulerStatus:
             records=tuple(schedule.records.list_newest(SHOWN_DAYS)),
             clock=clock,
             foreign_answers=tuple(foreign),
+            retired_airports=tuple(retired),
         )
 
     def _build_coverage(

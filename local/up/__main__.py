@@ -18,7 +18,7 @@ from local.demo.options import DATA as DEMO_DATA
 from local.errors import LocalError
 from local.ports import HOST
 from local.processes import ROOT, ProcessSupervisor, find_log_file, kill_leftovers
-from local.stack import READY_S, get_ready_timeout_s, is_ready, list_port_names
+from local.stack import READY_S, explain_waiting, get_ready_timeout_s, is_ready, list_port_names
 from local.up.settings import DATA, ENV_FILE, StackConfig
 
 _POLL_INTERVAL_S: Final = 0.2
@@ -102,7 +102,7 @@ def _wait_until_ready(name: str, config: StackConfig, stack: subprocess.Popen[by
             reason = find_log_file(config.data, "stack").read_text(errors="replace").strip() or "no reason given"
             raise LocalError(f"did not start: {reason.splitlines()[-1].removeprefix('towerwatch: ')}")
         if time.monotonic() > deadline:
-            raise LocalError(f"{name} was not ready in time; see {find_log_file(config.data, name)}")
+            raise LocalError(f"{name} was not ready in time: {explain_waiting(name, config.ports, config.data)}")
         time.sleep(_POLL_INTERVAL_S)
 
 

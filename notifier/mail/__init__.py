@@ -6,7 +6,7 @@ from notifier.mail.compose import (
     compose_confirmation_mail,
     compose_unheard_mail,
 )
-from notifier.mail.contact import Contact
+from notifier.mail.contact import Contact, is_printable_link
 from notifier.mail.signing import SigningKey, sign_mail
 from notifier.mail.subject import format_subject
 from notifier.mail.verp import build_envelope_sender, parse_recipient
@@ -20,6 +20,7 @@ __all__ = [
     "compose_confirmation_mail",
     "compose_unheard_mail",
     "format_subject",
+    "is_printable_link",
     "parse_recipient",
     "sign_mail",
 ]

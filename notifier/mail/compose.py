@@ -11,6 +11,7 @@ from uuid import uuid5
 from zoneinfo import ZoneInfo
 
 from domain.alerts import Alert, AlertState
+from domain.local_times import format_time
 from domain.notices import UnheardNotice
 from domain.windows import Window
 from notifier.mail import headers, wording
@@ -24,7 +25,7 @@ from notifier.mail.alert_header import (
     select_header_fields,
 )
 from notifier.mail.chart import HEIGHT, WIDTH, MailChart, render_chart
-from notifier.mail.contact import Contact, sanitize_link, sanitize_name
+from notifier.mail.contact import Contact, require_link, sanitize_link, sanitize_name
 from notifier.mail.parts import InlineImage, set_body
 from notifier.mail.subject import format_subject, format_summary_subject, format_unheard_subject
 from notifier.mail.summary import BreachRun, ThresholdSummary, find_time_range, group_by_threshold
@@ -125,14 +126,16 @@ def compose_alerts_mail(
 
 
 def compose_confirmation_mail(contact: Contact, confirmation_id: str, sender: Address, now: datetime) -> EmailMessage:
-    """Return the mail with the link that confirms an address. Raises PermanentlyRefused for an invalid address.
+    """Return the mail with the link that confirms an address.
 
-    Its Message-ID depends on the user and the confirmation's id alone.
+    Its Message-ID depends on the user and the confirmation's id alone. Raises PermanentlyRefused for an invalid
+    address, and UnprintableLink for a link that cannot stand in a mail: without it the mail is of no use.
     """
+    confirm_url = require_link(contact.confirm_url)
     mail_id = uuid5(contact.user_id, confirmation_id)
     mail = headers.create_mail(contact, sender, now, headers.format_message_id(mail_id, sender))
     mail["Subject"] = "Confirm your address for Towerwatch"
-    set_body(mail, "confirmation", _build_common_values(contact) | {"confirm_url": sanitize_link(contact.confirm_url)})
+    set_body(mail, "confirmation", _build_common_values(contact) | {"confirm_url": confirm_url})
     return mail
 
 
@@ -164,8 +167,8 @@ def _build_common_values(contact: Contact) -> dict[str, object]:
 
 
 def _find_zone_name(times: ReaderTimes, alerts: Sequence[Alert]) -> str:
-    """Return the IANA name of the reader's time zone if it differs from UTC when the first window starts, else ""."""
-    zone = times.local_zone(find_time_range(alerts)[0])
+    """Return the IANA name of the reader's time zone if it differs from UTC in the windows' time range, else ""."""
+    zone = times.local_zone(*find_time_range(alerts))
     return zone.key if zone is not None else ""
 
 
@@ -242,7 +245,7 @@ def _build_threshold_section(
 
 def _build_run_line(run: BreachRun, summary: ThresholdSummary, times: ReaderTimes) -> RunLine:
     """Return the line about one run: its time range in UTC and in the reader's time zone, and its description."""
-    zone = times.local_zone(run.begin)
+    zone = times.local_zone(run.begin, run.end)
     return RunLine(
         utc_range=f"{times.format_range(run.begin, run.end)} UTC",
         local_range=times.format_local_range(run.begin, run.end, zone) if zone is not None else "",
@@ -284,11 +287,13 @@ def _render_chart(summary: ThresholdSummary, times: ReaderTimes, name: str) -> I
 def _build_time_labels(
     first: datetime, window: Window, how_many: int, zone: ZoneInfo | None
 ) -> tuple[tuple[str, str], ...]:
-    """Return for each bar of a chart its time in UTC and in the reader's time zone (empty without a zone)."""
+    """Return for each bar of a chart its time in UTC and in the reader's time zone (empty without a zone).
+
+    A local time that clocks show twice has its offset.
+    """
     starts = [first + each * window.length for each in range(how_many)]
     return tuple(
-        (_format_bar_time(each, window), f"{each.astimezone(zone):%H:%M}" if zone is not None else "")
-        for each in starts
+        (_format_bar_time(each, window), format_time(each, zone) if zone is not None else "") for each in starts
     )
 
 

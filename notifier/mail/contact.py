@@ -6,6 +6,7 @@ from typing import Final
 from uuid import UUID
 
 from chassis.text import clean_line
+from notifier.errors import UnprintableLink
 
 _LINK: Final = re.compile(r"https?://[!#-;=?-~]+")
 """A link that may stand between angle brackets (RFC 2369) and between quotation marks: printable ASCII without both."""
@@ -54,4 +55,16 @@ def sanitize_link(url: str) -> str:
     A valid link begins with http:// or https://, is printable ASCII without spaces, quotation marks and angle brackets,
     and has at most 900 characters.
     """
-    return url if len(url) <= _MAX_LINK_LENGTH and _LINK.fullmatch(url) else ""
+    return url if is_printable_link(url) else ""
+
+
+def is_printable_link(url: str) -> bool:
+    """Return True if a header and an HTML page can hold the link (see `sanitize_link`); False for the empty text."""
+    return len(url) <= _MAX_LINK_LENGTH and _LINK.fullmatch(url) is not None
+
+
+def require_link(url: str) -> str:
+    """Return the link of a mail that is of no use without it, unchanged. Raises UnprintableLink."""
+    if not is_printable_link(url):
+        raise UnprintableLink("the mail's link cannot be printed; correct the PUBLIC_URL of user_manager")
+    return url

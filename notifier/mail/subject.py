@@ -5,10 +5,11 @@ from datetime import UTC, datetime
 from typing import Final
 
 from domain.alerts import Alert, AlertState
+from domain.local_times import format_hours, format_time
 from domain.notices import UnheardNotice, format_day
 from domain.windows import Window
 from notifier.mail.summary import ThresholdSummary, find_time_range
-from notifier.mail.times import ReaderTimes, format_hours
+from notifier.mail.times import ReaderTimes
 from notifier.mail.wording import describe_run, format_count, format_level, format_number, format_windows
 
 _MAX_LIST_LENGTH: Final = 70
@@ -79,7 +80,8 @@ def _format_time_range(start: datetime, end: datetime, times: ReaderTimes) -> st
     """Return [start, end) in UTC, and its start in the reader's time zone: "00:00–01:00 UTC (19:00 local)".
 
     The date is shown unless the mail's own date makes it obvious (`ReaderTimes.is_date_obvious`); then the local start
-    has its weekday if it is on another day. Whole days, and a zone equal to UTC, have no local time.
+    has its weekday if it is on another day, and its offset where clocks show that time twice ("02:00 CEST local").
+    Whole days, and a zone equal to UTC, have no local time.
     """
     obvious = times.is_date_obvious(start, end)
     utc = format_hours(start, end) if obvious else times.format_range(start, end)
@@ -88,4 +90,4 @@ def _format_time_range(start: datetime, end: datetime, times: ReaderTimes) -> st
         return f"{utc} UTC"
     begin = start.astimezone(zone)
     other_day = not obvious and begin.date() != start.astimezone(UTC).date()
-    return f"{utc} UTC ({f'{begin:%a} ' if other_day else ''}{begin:%H:%M} local)"
+    return f"{utc} UTC ({f'{begin:%a} ' if other_day else ''}{format_time(start, zone)} local)"

@@ -6,8 +6,10 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 from chassis.time_zones import list_time_zones
+from domain.local_times import format_hours, format_time, is_start_of_day, is_within_day
 
 _DAY: Final = timedelta(days=1)
+_HOUR: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +33,13 @@ class ReaderTimes:
             zone = None
         return cls(zone, now)
 
-    def local_zone(self, moment: datetime) -> ZoneInfo | None:
-        """Return the reader's time zone if its clocks differ from UTC at that moment, else None."""
-        if self.zone is None or moment.astimezone(self.zone).utcoffset() == timedelta(0):
+    def local_zone(self, start: datetime, end: datetime | None = None) -> ZoneInfo | None:
+        """Return the reader's time zone if its clocks differ from UTC at some moment of [start, end), else None.
+
+        `end` None: at the moment `start`.
+        """
+        last = start if end is None else max(start, end - timedelta.resolution)
+        if self.zone is None or not any(each.astimezone(self.zone).utcoffset() for each in (start, last)):
             return None
         return self.zone
 
@@ -41,34 +47,30 @@ class ReaderTimes:
         """Return [start, end) with its date in a zone: "Fri 8 Feb 00:00–01:00".
 
         A range from midnight to midnight is its first and last date alone, "Fri 8 Feb – Sun 10 Feb", or its one date;
-        another range over several days names both dates, "Fri 8 Feb 22:00 – Sat 9 Feb 04:00".
+        another range over several days names both dates, "Fri 8 Feb 22:00 – Sat 9 Feb 04:00". A time that clocks show
+        twice, because they go back, has its offset: "Sun 25 Oct 02:00 CEST – 02:00 CET".
         """
-        begin, until = start.astimezone(zone), end.astimezone(zone)
-        if _is_midnight(begin) and _is_midnight(until):
-            last = (until - timedelta(hours=1)).date()
-            first_day = self.format_date(begin)
-            return (
-                first_day if last == begin.date() else f"{first_day} – {self.format_date(until - timedelta(hours=1))}"
-            )
-        if begin.date() == until.date() or _is_end_of_same_day(begin, until):
-            return f"{self.format_date(begin)} {format_hours(start, end, zone)}"
-        return f"{self.format_date(begin)} {begin:%H:%M} – {self.format_date(until)} {until:%H:%M}"
+        first_day = self.format_date(start.astimezone(zone))
+        if is_start_of_day(start, zone) and is_start_of_day(end, zone):
+            last = (end - _HOUR).astimezone(zone)  # a moment of the last day, even where clocks skip a whole day
+            return first_day if self.format_date(last) == first_day else f"{first_day} – {self.format_date(last)}"
+        if is_within_day(start, end, zone):
+            return f"{first_day} {format_hours(start, end, zone)}"
+        return f"{self.format_moment(start, zone)} – {self.format_moment(end, zone)}"
 
     def format_local_range(self, start: datetime, end: datetime, zone: tzinfo) -> str:
         """Return [start, end) in a time zone, to be shown after the same range in UTC.
 
         Only the hours if the range is within one day, and the dates are the same as in UTC; else with its dates.
         """
-        begin, until = start.astimezone(zone), end.astimezone(zone)
-        same_days = begin.date() == start.astimezone(UTC).date() and until.date() == end.astimezone(UTC).date()
-        if same_days and (begin.date() == until.date() or _is_end_of_same_day(begin, until)):
+        same_days = all(each.astimezone(zone).date() == each.astimezone(UTC).date() for each in (start, end))
+        if same_days and is_within_day(start, end, zone):
             return format_hours(start, end, zone)
         return self.format_range(start, end, zone)
 
     def format_moment(self, moment: datetime, zone: tzinfo = UTC) -> str:
         """Return a moment with its date in a zone: "Fri 8 Feb 00:00"."""
-        local = moment.astimezone(zone)
-        return f"{self.format_date(local)} {local:%H:%M}"
+        return f"{self.format_date(moment.astimezone(zone))} {format_time(moment, zone)}"
 
     def format_date(self, moment: datetime) -> str:
         """Return the date of a moment in its own time zone, "Fri 8 Feb", with the year if it is not that of `now`."""
@@ -80,20 +82,4 @@ class ReaderTimes:
 
         A whole day is not obvious: it needs its date.
         """
-        within_a_day = start.date() == end.date() or _is_end_of_same_day(start, end)
-        return within_a_day and end - start < _DAY and timedelta(0) <= self.now - start < _DAY
-
-
-def format_hours(start: datetime, end: datetime, zone: tzinfo = UTC) -> str:
-    """Return [start, end) of one day without its date, "23:00–24:00"; the end of the day is 24:00 (ISO 8601)."""
-    begin, until = start.astimezone(zone), end.astimezone(zone)
-    return f"{begin:%H:%M}–{'24:00' if _is_midnight(until) else f'{until:%H:%M}'}"
-
-
-def _is_midnight(moment: datetime) -> bool:
-    return moment.hour == 0 and moment.minute == 0
-
-
-def _is_end_of_same_day(begin: datetime, until: datetime) -> bool:
-    """Return True if `until` is the midnight at which the day of `begin` ends."""
-    return _is_midnight(until) and (until.date() - begin.date()).days == 1
+        return is_within_day(start, end) and end - start < _DAY and timedelta(0) <= self.now - start < _DAY

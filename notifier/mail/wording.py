@@ -268,7 +268,7 @@ def format_times(alert: Alert, reader_times: ReaderTimes) -> list[tuple[str, str
     """
     start, end = alert.window_start, alert.window_start + alert.window.length
     rows = [("UTC", reader_times.format_range(start, end, UTC), "")]
-    zone = reader_times.local_zone(start)
+    zone = reader_times.local_zone(start, end)
     if zone is not None:
         rows.append(("Your time", reader_times.format_range(start, end, zone), zone.key))
     return rows

@@ -17,11 +17,10 @@ from pydantic import ValidationError
 
 from chassis.clock import Clock
 from chassis.faust.app import is_ready
-from domain.airports import describe_unknown_code, find_airport
+from domain.airports import describe_unknown_code, find_airport, is_icao
 from domain.interests import Interest
 from domain.windows import Window
 from streams.join_state import JoinState
-from streams.messages import is_icao
 from streams.pages import rendering
 from streams.pages.airport import DETAIL_ADAPTER, build_airport_detail
 from streams.pages.explain import EXPLANATION_ADAPTER, explain_interest

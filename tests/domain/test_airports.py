@@ -3,7 +3,15 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from domain.airports import MAX_SUGGESTIONS, describe_unknown_code, find_airport, find_similar_airports
+from domain.airports import (
+    MAX_SUGGESTIONS,
+    _load_former_codes,
+    describe_unknown_code,
+    explain_retired_code,
+    find_airport,
+    find_similar_airports,
+    find_successor,
+)
 
 
 def test_an_airport_is_known_by_its_icao_code_only():
@@ -40,3 +48,26 @@ def test_any_text_gives_a_few_airports_that_exist(code: str):
     found = find_similar_airports(code)
     assert len(found) <= MAX_SUGGESTIONS
     assert all(find_airport(each.icao) is each for each in found)
+
+
+@pytest.mark.parametrize(
+    ("former", "current"),
+    [
+        ("UAFM", "UCFM"), ("UAFO", "UCFO"), ("UTTT", "UZTT"), ("UTSS", "UZSS"), ("ORBS", "ORBI"), ("SEQU", "SEQM"),
+        ("ENFB", "ENGM"), ("LYSK", "LWSK"), ("LYPR", "BKPR"), ("ULTT", "EETN"), ("UGKS", "UGKO"),
+        ("HSSJ", None), ("KJFK", None), ("ZQZQ", None), ("", None),
+    ],
+)  # fmt: skip
+def test_former_codes_lead_to_the_new_one(former: str, current: str | None) -> None:
+    """A code that is in use, even if a newer one is known, has no successor, as has one that never was."""
+    successor = find_successor(former)
+    assert (successor.icao if successor is not None else None) == current
+    assert (explain_retired_code(former) is None) is (former in ("HSSJ", "KJFK"))
+
+
+def test_each_former_code_leads_to_a_code_in_use_or_to_one_that_will_be():
+    """A row is of no use once both codes are out of use; and no code leads to a former one."""
+    former = _load_former_codes()
+    assert not set(former.values()) & former.keys()
+    for old, new in former.items():
+        assert find_airport(old) is not None or find_airport(new) is not None

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID, uuid4
 
 import pytest
+from structlog.testing import capture_logs
 
 from notifier import contacts as module
 from notifier.contacts import MAX_USERS_PER_REQUEST, ContactsClient
@@ -342,3 +343,24 @@ def test_a_response_from_before_the_bounce_is_not_cached(users: UserService) -> 
         assert (old.suppressed, new.suppressed) == (False, True)
 
     run_with_contacts(users.target, reporting)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_reported"),
+    [
+        ("https://flüge.example.org/unsubscribe/t", True),
+        ("https://example.org/a b/unsubscribe/t", True),
+        ("https://example.org/unsubscribe/t", False),
+        ("", False),
+    ],
+)
+def test_a_link_that_mails_have_to_leave_out_is_an_error_in_the_log(
+    users: UserService, url: str, is_reported: bool
+) -> None:
+    """Alerts go out without a link that cannot be printed, but the operator reads so, without anybody's link."""
+    users.add(build_contact(unsubscribe_url=url))
+    with capture_logs() as logged:
+        find_contacts_in_turn(users.target, USER, USER)
+    errors = [each for each in logged if each["log_level"] == "error"]
+    assert [each["event"] for each in errors] == ["contacts.link_unprintable"] * is_reported
+    assert "unsubscribe" not in str(errors)

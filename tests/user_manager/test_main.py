@@ -119,6 +119,18 @@ def test_without_kafka_and_collector_it_registers_users_and_stops_in_order(start
         assert secret not in logged
 
 
+def test_locations_begin_with_the_path_of_the_public_url(start: StartProcess) -> None:
+    """A client behind a proxy that serves Towerwatch below a path can follow them."""
+    process = start(PUBLIC_URL="https://towerwatch.example/tower")
+    eventually(lambda: process.status("/health/ready") == 200)
+    body = {"email": "ann@person.test", "name": "Ann"}
+    made = httpx.post(f"{process.base_url}/users", json=body, timeout=60)
+    assert (made.status_code, made.headers["Location"]) == (201, "/tower/users/ann@person.test")
+    token = {"Authorization": f"Bearer {made.json()['token']}"}
+    for path in (made.headers["Location"], "/users/ann@person.test"):
+        assert httpx.get(f"{process.base_url}{path}", headers=token, timeout=60).status_code == 200
+
+
 def test_without_a_database_it_stays_alive_and_becomes_ready_later(start: StartProcess, tmp_path: Path) -> None:
     """The process is not ready while the database is unavailable, and ready once it is available."""
     later = tmp_path / "not-mounted-yet"

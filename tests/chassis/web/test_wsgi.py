@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify, request, url_for
 from waitress.trigger import trigger
 
 from chassis.errors import CannotListenError
@@ -166,6 +166,36 @@ def test_the_trusted_proxys_headers_contain_the_clients_address(proxy: str) -> N
         seen = httpx.get(f"http://127.0.0.1:{port}/whoami", headers=FORWARDED, timeout=TIMEOUT_S).json()
     assert (seen["address"], seen["scheme"]) == ("198.51.100.7", "https")
     assert "Forwarded" not in seen["forwarded"]
+
+
+@pytest.mark.parametrize(
+    ("prefix", "path", "shown"),
+    [
+        ("", "/things/1", "/things/1"),
+        ("/tower", "/things/1", "/tower/things/1"),
+        ("/tower", "/tower/things/1", "/tower/things/1"),
+        ("/a/b", "/things/1", "/a/b/things/1"),
+        ("/a/b", "/a/b/things/1", "/a/b/things/1"),
+        ("/fl%C3%BCge", "/things/1", "/fl%C3%BCge/things/1"),
+        ("/fl%C3%BCge", "/fl%C3%BCge/things/1", "/fl%C3%BCge/things/1"),
+        ("/a%20b", "/things/1", "/a%20b/things/1"),
+        ("/things", "/things/1", None),
+        ("/tower", "/towers/things/1", None),
+    ],
+)
+def test_links_begin_with_the_path_under_which_people_reach_the_service(
+    prefix: str, path: str, shown: str | None
+) -> None:
+    """A proxy may remove the prefix from the requests that it passes on, or leave it; None: there is no such path."""
+    app = Flask("example")
+
+    @app.get("/things/<int:number>")
+    def thing(number: int) -> Response:
+        return Response(headers={"Location": url_for("thing", number=number)})
+
+    with serve(app, path_prefix=prefix) as port:
+        answer = httpx.get(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT_S)
+    assert answer.headers.get("Location") == shown
 
 
 def exchange(port: int, sent: bytes) -> tuple[int, dict[str, str], bytes]:

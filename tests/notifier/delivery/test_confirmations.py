@@ -325,3 +325,52 @@ def test_a_request_of_a_revoked_partition_is_not_continued() -> None:
         assert (fixture.mailed, fixture.acknowledged) == ([], ["one"])
 
     run_check(check)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://flüge.example.org/confirm/t",
+        "HTTPS://example.org/confirm/t",
+        "https://example.org/a b/confirm/t",
+        'https://example.org/"/confirm/t',
+        "https://example.org/<a>/confirm/t",
+        "https://example.org/\n/confirm/t",
+        "https://example.org/\u202e/confirm/t",
+        "https://example.org/ü/confirm/t",
+        "ftp://example.org/confirm/t",
+        "example.org/confirm/t",
+        "//example.org/confirm/t",
+        "https://",
+        f"https://example.org/{'a' * 900}",
+    ],
+)
+def test_a_confirmation_waits_for_a_link_that_can_be_printed(url: str) -> None:
+    """A mail without its link is never sent; the request waits until the operator has corrected the setting."""
+
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.contact = replace(UNCONFIRMED, confirm_url=url)
+        await fixture.request("one")
+        await asyncio.sleep(60)
+        assert (fixture.mailed, fixture.dead_letters, fixture.acknowledged) == ([], [], [])
+        labels = {"service": "notifier", "node": "test", "kind": "confirmation", "reason": "link"}
+        assert fixture.metrics.registry.get_sample_value("email_retries_total", labels)
+        fixture.contact = UNCONFIRMED
+        await asyncio.sleep(3_600)
+        assert (len(fixture.mailed), fixture.dead_letters, fixture.acknowledged) == (1, [], ["one"])
+
+    run_check(check)
+
+
+def test_a_link_that_is_never_corrected_becomes_a_dead_letter_with_advice() -> None:
+    """At the end of its lifetime the request is dead-lettered, and the reason says what to correct."""
+
+    async def check(fixture: ConfirmationFixture) -> None:
+        fixture.contact = replace(UNCONFIRMED, confirm_url="https://flüge.example.org/confirm/t")
+        await fixture.request("one")
+        await asyncio.sleep(3 * 86_400)
+        (dead_letter,) = fixture.dead_letters
+        assert "correct the PUBLIC_URL of user_manager" in dead_letter
+        assert fixture.mailed == []
+
+    run_check(check)

@@ -1,0 +1,88 @@
+"""Error texts of the collector's answers: what is wrong and what to do, in words of ours."""
+
+import pytest
+from flask.testing import FlaskClient
+
+from tests.collector.conftest import ANNS, ON_SQLITE, OPERATOR, UNCONFIRMED, status_of
+from tests.error_texts import FOREIGN_WORDS
+
+pytestmark = ON_SQLITE
+
+WISH = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 30}
+MISSING = "00000000-0000-0000-0000-000000000009"
+
+
+@pytest.mark.parametrize(
+    ("fault", "text"),
+    [
+        ({"airport_icao": "XXXX"}, "XXXX: no airport has this ICAO code"),
+        ({"airport_icao": "JFK"}, "airport_icao: no airport has this ICAO code; did you mean KJFK (New York)?"),
+        ({"airport_icao": "UAFM"}, "UAFM: no airport has this ICAO code any more; use UCFM (Bishkek)"),
+        ({"airport_icao": 7}, "airport_icao: must be a text"),
+        ({"direction": "up"}, "direction: must be 'arrivals', 'departures' or 'both'"),
+        ({"window": "2h"}, "window: must be '1h', '6h' or '1d'"),
+        ({"high_value": "many"}, "high_value: must be a whole number"),
+        ({"high_value": -1}, "high_value: must be 0 or more"),
+        ({"high_value": None}, "give a high or a low threshold, or both"),
+        ({"high_value": 3, "low_value": 4}, "high must be above low"),
+        ({"for_windows": 0}, "for_windows: must be 1 or more"),
+        ({"repeat": "yes"}, "repeat: must be true or false"),
+        ({"effective_from": 7}, "effective_from: must be an instant like 2026-07-01T00:00:00Z"),
+        ({"effective_from": "tomorrow"}, "effective_from: must be an instant like 2026-07-01T00:00:00Z"),
+        ({"effective_from": "2013-02-10T00:00:00"}, "effective_from: must name its offset from UTC"),
+        ({"effective_from": "1999-02-10T00:00:00Z"}, "effective_from must be from 2013-01-14 to a year ahead"),
+        ({"colour": "red"}, "colour: is not known here; leave it out"),
+    ],
+)
+def test_a_fault_of_an_interest_is_told_in_our_words(client: FlaskClient, fault: dict[str, object], text: str) -> None:
+    """The detail and the list of errors say what the member must be; the codes of airports come with suggestions."""
+    response = client.post("/interests", json=WISH | fault, headers=ANNS)
+    assert status_of(response) == 422
+    assert response.json is not None
+    assert response.json["detail"].startswith(text)
+    assert not FOREIGN_WORDS.search(response.text)
+
+
+def test_an_unknown_airport_is_in_the_list_of_errors(client: FlaskClient) -> None:
+    """The error names the member, as every error of a member does."""
+    answer = client.post("/interests", json=WISH | {"airport_icao": "XXXX"}, headers=ANNS).json
+    assert answer is not None
+    assert answer["errors"] == [{"field": "airport_icao", "message": answer["detail"]}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/nowhere", ANNS, 404),
+        ("GET", "/interests/7", ANNS, 404),
+        ("GET", f"/interests/{MISSING}", ANNS, 404),
+        ("PUT", "/interests", ANNS, 405),
+        ("POST", "/interests", {}, 401),
+        ("POST", "/interests", ANNS, 415),
+        ("POST", "/interests", ANNS | {"Content-Type": "application/json"}, 400),
+        ("POST", "/interests", UNCONFIRMED, 403),
+        ("PATCH", f"/interests/{MISSING}", ANNS, 404),
+        ("DELETE", "/interests", ANNS, 422),
+        ("DELETE", "/interests?airport_icao=XXXX", ANNS, 422),
+        ("DELETE", "/interests?airport_icao=JFK", ANNS, 422),
+        ("GET", "/flights/XXXX", ANNS, 422),
+        ("GET", "/flights/KJFK", ANNS, 404),
+        ("GET", "/flights/KJFK?limit=x", ANNS, 422),
+        ("GET", "/flights/KJFK?limit=0", ANNS, 422),
+        ("GET", "/flights/KJFK?from=yesterday", ANNS, 422),
+        ("GET", "/flights/KJFK?cursor=x", ANNS, 400),
+        ("GET", "/flights/KJFK/average?days=1000", ANNS, 422),
+        ("POST", "/collect/manual", ANNS, 403),
+        ("GET", "/scheduler/status", ANNS, 403),
+        ("GET", "/interests", OPERATOR, 401),
+    ],
+)
+def test_no_answer_has_a_text_of_a_library(
+    client: FlaskClient, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    """Every error is a whole sentence of ours."""
+    response = client.open(path, method=method, headers=headers)
+    assert status_of(response) == status
+    assert response.json is not None
+    assert response.json["detail"]
+    assert not FOREIGN_WORDS.search(response.text)

@@ -1,0 +1,79 @@
+"""What is said of a process that does not become ready: what can be seen from outside, and where to look."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from local.ports import Ports
+from local.stack import explain_waiting
+from tests.ports import free_port
+
+
+@contextmanager
+def answering(status: int, body: bytes) -> Iterator[int]:
+    """Answer every GET on a port, which the block gets, with this status and body."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Log nothing."""
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server.server_port
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def build_ports(port: int) -> Ports:
+    """Return ports that are all the same one."""
+    return Ports(**{each.name: port for each in fields(Ports)})
+
+
+@pytest.mark.parametrize(
+    ("name", "status", "body", "text"),
+    [
+        (
+            "user_manager",
+            503,
+            json.dumps({"detail": "The database does not answer; try again shortly."}).encode(),
+            "it answers, but is not ready (The database does not answer; try again shortly); its log is ",
+        ),
+        (
+            "collector",
+            503,
+            json.dumps({"detail": "Waits for its schema."}).encode(),
+            "not ready (Waits for its schema); its log",
+        ),
+        ("streams", 503, b'{"status": "recovering"}', "not ready (recovering); its log"),
+        ("user_manager", 502, b"<html>Bad Gateway</html>", "was answered 502 by something else than user_manager"),
+        ("notifier", 404, b"[]", "was answered 404 by something else than notifier"),
+        ("streams", 407, b"", "was answered 407 by something else than streams"),
+        ("user_manager", 200, b"{}", "it has become ready only now: this machine is slow or busy"),
+    ],
+)
+def test_a_service_that_answers_is_quoted(tmp_path: Path, name: str, status: int, body: bytes, text: str) -> None:
+    """A service says why it is not ready; another program's answer is not taken for the service's."""
+    with answering(status, body) as port:
+        assert text in explain_waiting(name, build_ports(port), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["user_manager", "collector", "streams", "notifier", "opensky", "mailbox"])
+def test_a_service_that_does_not_answer_is_told_with_its_address(tmp_path: Path, name: str) -> None:
+    """The text names the address that was tried, and the log of that process."""
+    port = free_port()
+    text = explain_waiting(name, build_ports(port), tmp_path)
+    assert f"127.0.0.1:{port}" in text
+    assert text.endswith(f"{name}.log")
