@@ -11,8 +11,10 @@ from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.source_calls import FlightSource
+from collector.sources.flight import Flight
 from domain.interests import Direction
 from tests.collector.conftest import Service, outbox
+from tests.fakes.clock import FakeClock
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.notices.v1 import events_pb2 as notices_pb
 from towerwatch.topics import FLIGHTS_OBSERVED, NOTICES_RAISED
@@ -23,12 +25,41 @@ TIMING: Final = CollectionTiming(
 )
 
 
+ANSWER_TAKES: Final = timedelta(seconds=1)
+"""Time from a call to its answer."""
+
+
+class SlowSource:
+    """Another source, whose answers take ANSWER_TAKES each: calls of one poll are made one after the other."""
+
+    def __init__(self, source: FlightSource, clock: FakeClock) -> None:
+        self._source = source
+        self._clock = clock
+
+    @property
+    def remaining_credits(self) -> int | None:
+        """The credits that the last answer reported."""
+        return self._source.remaining_credits
+
+    @property
+    def clock_error(self) -> timedelta | None:
+        """How far the clock is ahead, as the last answer shows."""
+        return self._source.clock_error
+
+    async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
+        """Return the other source's answer, ANSWER_TAKES later."""
+        try:
+            return await self._source.fetch_flights(airport, direction, begin, end)
+        finally:
+            self._clock.advance(ANSWER_TAKES)
+
+
 def build_collector(service: Service, source: FlightSource, budget: int = 100_000, **options: int) -> FlightCollector:
-    """Return a collector on the service's database, with so many credits per day."""
+    """Return a collector on the service's database, with so many credits per day, whose answers take a second each."""
     metrics = Metrics(ServiceIdentity("collector", "local"))
     return FlightCollector(
         service.database,
-        source,
+        SlowSource(source, service.clock),
         service.clock,
         TIMING,
         QuotaStore(budget),
@@ -47,13 +78,18 @@ def poll(collector: FlightCollector) -> None:
 
 
 def poll_hourly(service: Service, collector: FlightCollector, until: datetime) -> None:
-    """Poll each hour, from now to `until`, where the clock stands in the end."""
+    """Poll each hour, from now to `until`, where the clock stands in the end.
+
+    The polls begin exactly an hour apart, however long the answers of one take.
+    """
 
     async def lead() -> None:
         term = await collector.begin_term()
-        while service.clock.now() < until:
+        at = service.clock.now()
+        while at < until:
             await collector.collect(term)
-            service.clock.advance(min(HOUR, until - service.clock.now()))
+            at = min(at + HOUR, until)
+            service.clock.advance(at - service.clock.now())
 
     asyncio.run(lead())
 

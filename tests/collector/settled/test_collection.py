@@ -457,7 +457,7 @@ def test_a_closed_day_is_collected_once_more_for_late_flights(service: Service) 
     run_recorded(service, collector)
     assert not any(message.flights for message in load_batches(service.database)[1:])
     source.calls.clear()
-    service.clock.advance(timedelta(hours=1))
+    service.clock.advance(timedelta(hours=13))
     run_recorded(service, collector)
     assert source.calls[-1] == ("KJFK", Direction.DEPARTURES, YESTERDAY, YESTERDAY + DAY)
     correction = load_batches(service.database)[-1]

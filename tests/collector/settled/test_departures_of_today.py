@@ -3,8 +3,9 @@
 from datetime import timedelta
 
 from collector.intervals import DAY, day_of
+from collector.model import CoverageRow
 from domain.interests import Direction
-from tests.collector.conftest import ANN, NOON, Service, wish
+from tests.collector.conftest import ANN, NOON, ON_SQLITE, Service, wish
 from tests.collector.settled.polling import HOUR, build_collector, list_complete, list_published, poll_hourly
 from tests.fakes.nightly_source import NightlySource, build_flight
 from towerwatch.flights.v1 import events_pb2 as flights_pb
@@ -65,3 +66,25 @@ def test_a_source_without_them_changes_nothing(service: Service) -> None:
     poll_hourly(service, build_collector(service, source, live_credits_per_day=1_000), TODAY + 2 * DAY)
     assert count_partial(service) == 0
     assert [flights for _, _, flights in list_complete(service.database, direction=DEPARTURES)] == [24, 24]
+
+
+@ON_SQLITE
+def test_a_day_that_an_earlier_version_covered_in_part_gets_its_flights(service: Service) -> None:
+    """It covered departures half an hour after they were, before the source gave any; the record has them."""
+    with service.database.transaction() as session:
+        covered_until = NOON - HOUR / 2
+        session.add(
+            CoverageRow(
+                airport="KJFK",
+                direction="departures",
+                covered_from=YESTERDAY,
+                covered_until=covered_until,
+                corrected_until=YESTERDAY,
+            )
+        )
+    service.set(wish(direction=DEPARTURES), ANN)
+    source = make_source(service, departures_at_once=False)
+    poll_hourly(service, build_collector(service, source), TODAY + 3 * DAY + 14 * HOUR)
+    published = list_complete(service.database, direction=DEPARTURES)
+    for day in (YESTERDAY, TODAY, TODAY + DAY, TODAY + 2 * DAY):
+        assert sum(flights for begin, end, flights in published if day <= begin and end <= day + DAY) == 24

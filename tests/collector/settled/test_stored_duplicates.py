@@ -200,7 +200,7 @@ def test_a_correction_knows_a_flight_by_its_moved_row(service: Service) -> None:
     moved = took_off + timedelta(seconds=16)
     source.available = [build_row(moved, took_off + 2 * HOUR, "TW1", "LICC")]
     source.calls.clear()
-    poll_hourly(service, build_collector(service, source), TODAY + 2 * DAY + 5 * HOUR)
+    poll_hourly(service, build_collector(service, source), TODAY + 2 * DAY + 13 * HOUR)
     corrections = [call for call in source.collections if call[2:] == (YESTERDAY, TODAY) and call[1] is DEPARTURES]
     assert len(corrections) == 1, "the flight was missing, and the correction was repeated"
     assert sum(count_published(service)) == 1

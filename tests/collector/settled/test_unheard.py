@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from collector.intervals import DAY, day_of
 from collector.model import CoverageRow, UnheardRow
 from domain.interests import Direction
-from tests.collector.conftest import ANN, ANNS, BOB, NOON, Service, json_of, wish
+from tests.collector.conftest import ANN, ANNS, BOB, NOON, ON_SQLITE, Service, json_of, wish
 from tests.collector.settled.polling import build_collector, list_complete, list_notices, poll_hourly
 from tests.fakes.nightly_source import NightlySource, build_flight
 
@@ -134,3 +134,16 @@ def test_coverage_of_before_stays(service: Service) -> None:
     poll_hourly(service, build_collector(service, NightlySource(service.clock)), TODAY + timedelta(hours=20))
     assert list_complete(service.database) == [(YESTERDAY, TODAY, 0)]
     assert list_notices(service.database) == []
+
+
+@ON_SQLITE
+def test_who_watches_weeks_later_is_not_told_of_the_silence_of_before(service: Service) -> None:
+    """Nobody asked meanwhile, so nobody knows whether the airport is still silent."""
+    interest = service.set(wish(direction=ARRIVALS), ANN)
+    poll_hourly(service, build_collector(service, NightlySource(service.clock)), TODAY + timedelta(hours=20))
+    assert [each.user_id for each in list_notices(service.database)] == [str(ANN)]
+    service.interests.remove(ANN, interest.interest_id)
+    service.clock.advance(20 * DAY)
+    service.set(wish(direction=ARRIVALS), BOB)
+    assert [each.user_id for each in list_notices(service.database)] == [str(ANN)]
+    assert service.interests.find_notice("KJFK") is None

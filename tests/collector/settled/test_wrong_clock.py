@@ -1,6 +1,6 @@
 """Tests of a wrong clock: it moves no cursor, claims no coverage, and stops nothing once it is right again."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 from flask.testing import FlaskClient
@@ -12,7 +12,7 @@ from collector.retention import FlightRetention
 from collector.settled.planner import QuotaBalance
 from collector.settled.quota import QuotaStore
 from domain.interests import Direction
-from tests.collector.conftest import ANN, NOON, OPERATOR, Service, json_of, wish
+from tests.collector.conftest import ANN, NOON, ON_SQLITE, OPERATOR, Service, json_of, wish
 from tests.collector.settled.polling import HOUR, build_collector, list_complete, poll, poll_hourly
 from tests.fakes.nightly_source import NightlySource, build_flight
 
@@ -168,3 +168,37 @@ def test_the_error_says_what_to_do() -> None:
         == "this machine's clock is 9600.0 h ahead of the source's; set the machine's clock right"
     )
     assert "1.5 h behind" in str(WrongClockError(-1.5 * HOUR))
+
+
+class RightClockSource(NightlySource):
+    """A source whose own clock is right, whatever the service's clock shows."""
+
+    error = timedelta(0)
+    """How far the service's clock is ahead."""
+
+    def _is_given(self, direction: Direction, at: datetime, now: datetime) -> bool:
+        """Return True if the record has a flight at the right time."""
+        return super()._is_given(direction, at, now - self.error)
+
+
+@ON_SQLITE
+@pytest.mark.parametrize(
+    ("error", "is_shown"),
+    [(HOUR / 2, True), (-2 * HOUR, False), (20 * HOUR, False), (-3 * DAY, False), (10 * DAY, False), (FAR, True)],
+)
+def test_a_clock_that_is_wrong_for_hours_loses_nothing(service: Service, error: timedelta, is_shown: bool) -> None:
+    """Nor if the answers meanwhile have no `Date`, as behind a proxy: once it is right, every day is covered."""
+    source = RightClockSource(service.clock, make_source(service).available, shown_clock_error=timedelta(0))
+    service.set(wish(direction=Direction.BOTH), ANN)
+    collector = build_collector(service, source)
+    poll_hourly(service, collector, TODAY + DAY + timedelta(hours=4, minutes=10))
+    service.clock.set_wall_clock(service.clock.now() + error)
+    source.error, source.shown_clock_error = error, error if is_shown else None
+    poll_hourly(service, collector, service.clock.now() + 6 * HOUR)
+    service.clock.set_wall_clock(service.clock.now() - error)
+    source.error, source.shown_clock_error = timedelta(0), timedelta(0)
+    poll_hourly(service, collector, TODAY + 3 * DAY + 12 * HOUR)
+    for direction in Direction.BOTH.parts:
+        covered = list_complete(service.database, direction=direction)
+        assert [flights for begin, end, flights in covered if end - begin == DAY and flights != 24] == []
+        assert covered[-1][1] == TODAY + 3 * DAY
