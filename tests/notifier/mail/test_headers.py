@@ -16,8 +16,9 @@ from hypothesis import example, given, settings, strategies as st
 
 from chassis.text import clean_line
 from domain.alerts import Alert, AlertState
-from notifier.errors import PermanentlyRefused
+from notifier.errors import PermanentlyRefused, UnprintableLink
 from notifier.mail import Contact, compose_alert_mail, compose_alerts_mail, compose_confirmation_mail
+from notifier.mail.contact import is_printable_link
 from tests.chassis.test_text import BLANK, VISIBLE
 from tests.notifier.alerts import (
     ALERT,
@@ -48,7 +49,7 @@ RULES = {
 }
 SEVERAL = {"X-Towerwatch-Alert"}
 LINK = "https://towerwatch.example.org/unsubscribe?token=" + "aB9.-_" * 30
-READER = replace(CONTACT, unsubscribe_url=LINK)
+READER = replace(CONTACT, unsubscribe_url=LINK, confirm_url=LINK)
 ROOT = UUID("99999999-58a5-5f0b-9d4f-2a1f6f5d8c11")
 
 
@@ -181,10 +182,13 @@ def test_no_field_adds_a_header(alert: Alert, name: str, zone: str, url: str, co
     known = {
         *RULES, *SEVERAL, "To", "Subject", "X-Towerwatch-Cause", "Content-Type", "Content-Transfer-Encoding"
     }  # fmt: skip
-    for mail in (
-        compose_alert_mail(alert, contact, SENDER, NOW, CAUSE),
-        compose_confirmation_mail(contact, "1", SENDER, NOW),
-    ):
+    mails = [compose_alert_mail(alert, contact, SENDER, NOW, CAUSE)]
+    if is_printable_link(confirm_url):
+        mails.append(compose_confirmation_mail(contact, "1", SENDER, NOW))
+    else:
+        with pytest.raises(UnprintableLink):
+            compose_confirmation_mail(contact, "1", SENDER, NOW)
+    for mail in mails:
         read = delivered(mail)
         assert {*read.keys()} <= known
         assert {name for name, _ in read_raw_headers(mail)} == {*read.keys()}

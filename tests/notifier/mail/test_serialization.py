@@ -13,6 +13,7 @@ from notifier.mail import compose_alerts_mail, compose_confirmation_mail
 from notifier.mail.serialization import WireMessage, encode_words, fold_at_spaces
 from tests.notifier.alerts import ALERT, CAUSE, CONTACT, EARLIER, NOW, SENDER, a_day_at_five_airports, alerts, names
 
+LINK = "https://example.org/u?t=" + "a" * 80
 printable_ascii = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=300)
 
 
@@ -20,7 +21,7 @@ printable_ascii = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E),
 @given(st.lists(alerts, min_size=1, max_size=4, unique_by=lambda each: each.alert_id), names)
 def test_a_mail_is_written_as_email_writes_it(given: list[Alert], name: str) -> None:
     """The bytes of any mail are equal to those of `email`, also for a server with SMTPUTF8."""
-    contact = replace(CONTACT, name=name, unsubscribe_url="https://example.org/u?t=" + "a" * 80)
+    contact = replace(CONTACT, name=name, unsubscribe_url=LINK, confirm_url=LINK)
     for mail in (
         compose_alerts_mail(given, contact, SENDER, NOW, CAUSE),
         compose_confirmation_mail(contact, "1", SENDER, NOW),
