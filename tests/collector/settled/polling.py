@@ -30,27 +30,21 @@ ANSWER_TAKES: Final = timedelta(seconds=1)
 
 
 class SlowSource:
-    """Another source, whose answers take ANSWER_TAKES each: calls of one poll are made one after the other."""
+    """Another source, whose answers take ANSWER_TAKES each: the calls of one poll are made one after the other."""
+
+    remaining_credits: int | None = None
+    clock_error: timedelta | None = None
 
     def __init__(self, source: FlightSource, clock: FakeClock) -> None:
         self._source = source
         self._clock = clock
 
-    @property
-    def remaining_credits(self) -> int | None:
-        """The credits that the last answer reported."""
-        return self._source.remaining_credits
-
-    @property
-    def clock_error(self) -> timedelta | None:
-        """How far the clock is ahead, as the last answer shows."""
-        return self._source.clock_error
-
     async def fetch_flights(self, airport: str, direction: Direction, begin: datetime, end: datetime) -> list[Flight]:
-        """Return the other source's answer, ANSWER_TAKES later."""
+        """Return the other source's answer, or fail as it does, ANSWER_TAKES later."""
         try:
             return await self._source.fetch_flights(airport, direction, begin, end)
         finally:
+            self.remaining_credits, self.clock_error = self._source.remaining_credits, self._source.clock_error
             self._clock.advance(ANSWER_TAKES)
 
 

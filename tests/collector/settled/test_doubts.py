@@ -80,7 +80,7 @@ class OutageSource(NightlySource):
 
 
 def test_an_outage_that_answers_nothing_is_not_taken_for_zero(service: Service) -> None:
-    """The evidence airport is asked in the same minute; if it has no flights any more, nothing is believed."""
+    """The evidence airport is asked in the same minute; if it has no flights any more, the day is proven anew."""
     service.set(wish(direction=ARRIVALS), ANN)
     source = OutageSource(service.clock, flights_of(YESTERDAY, 2) + flights_of(TODAY, 3))
     source.ends_with = TODAY + DAY
@@ -88,5 +88,8 @@ def test_an_outage_that_answers_nothing_is_not_taken_for_zero(service: Service) 
     assert source.is_out
     assert [entry[2] for entry in list_complete(service.database)] == [2]
     source.ends_with, source.is_out = None, False
-    poll(build_collector(service, source))
+    collector = build_collector(service, source)
+    poll_hourly(service, collector, TODAY + DAY + 18 * HOUR)
+    assert [entry[2] for entry in list_complete(service.database)] == [2]
+    poll(collector)
     assert [entry[2] for entry in list_complete(service.database)] == [2, 3]

@@ -61,9 +61,8 @@ def test_what_is_not_proven_is_not_in_the_plan(service: Service) -> None:
     service.set(wish(direction=Direction.BOTH))
     state = build_status(service).load_state()
     assert (state.plan, state.due, state.records) == ((), 0, ())
-    assert [each.waiting_for for each in state.coverage] == [
-        "waiting for the night's record of 12 Feb; first asked at 01:00"
-    ] * 2
+    waiting = "waiting for the night's record of 12 Feb; not asked yet"
+    assert [each.waiting_for for each in state.coverage] == [waiting] * 2
     assert [(each.goes_on_at, each.due_until) for each in state.coverage] == [(TODAY - DAY, TODAY - DAY)] * 2
 
 
@@ -121,10 +120,10 @@ def test_a_pause_of_the_source_is_shown_and_kept(service: Service) -> None:
 
 
 def test_a_new_day_has_all_its_credits(service: Service) -> None:
-    """A day is a UTC day of the service's clock."""
+    """A day is a UTC day of the service's clock. An empty answer is confirmed by an evidence call for 4 credits."""
     service.set()
     run_recorded(service, build_collector_on(service.database, NightlySource(service.clock), service.clock))
-    assert build_status(service).load_state().spent == 30
+    assert build_status(service).load_state().spent == 30 + 4
     service.clock.advance(DAY)
     assert build_status(service).load_state().spent == 0
 
