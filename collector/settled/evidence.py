@@ -4,7 +4,8 @@ The source makes its record of a finished day in a nightly batch, at a time that
 or not at all. A day counts as recorded only with evidence from two answers about one airport, the evidence airport:
 
 - the record is *there* once the airport has flights in the day's last hours;
-- the record is *whole* (complete) once the same call, after the settle time or later, returns the same flights.
+- the record is *whole* (complete) once the same call, after the settle time or later, returns flights of the same
+  aircraft.
 
 The rules, and what they cannot detect, are in docs/adr/0026-evidence-of-the-record.md.
 """
@@ -56,7 +57,7 @@ class RecordTiming:
     asked_after: timedelta
     """Time after the end of a day (UTC midnight) at which the first call about its record may be made."""
     settle_time: timedelta
-    """Time after which the call is repeated; the same flights then prove that the record is whole."""
+    """Time after which the call is repeated; the same aircraft then prove that the record is whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class NightlyRecord:
     flights: int = 0
     """Number of these flights."""
     digest: str | None = None
-    """A hash of the aircraft and times of these flights, to compare two answers."""
+    """A hash of the aircraft of these flights, to compare two answers."""
     there_since: datetime | None = None
     """Time of the first of the equal answers. None: the record is not there."""
     whole_since: datetime | None = None
@@ -96,8 +97,9 @@ class NightlyRecord:
     ) -> "NightlyRecord":
         """Return the record as it is after an answer about the day's last hours at an airport, received at `now`.
 
-        Without flights, the record is not there. With the same flights of the same airport as in an answer `settle` or
-        more before, it is whole; with any other flights, it is there since `now`. A whole record does not change.
+        Without flights, the record is not there. With flights of the same aircraft at the same airport as in an answer
+        `settle` or more before, it is whole; with any others, it is there since `now`, or after many answers not there
+        at all. A whole record does not change.
         """
         if self.whole_since is not None:
             return self

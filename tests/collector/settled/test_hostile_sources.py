@@ -155,7 +155,7 @@ def test_days_that_were_not_asked_for_are_not_zero(service: Service) -> None:
     service.set(wish("LICC", direction=DEPARTURES), ANN)
     poll_hourly(service, collector, TODAY + 10 * DAY)
     service.set(wish("LICC", direction=ARRIVALS, effective_from=TODAY), BOB)
-    poll_hourly(service, collector, TODAY + 11 * DAY)
+    poll_hourly(service, collector, TODAY + 10 * DAY + 11 * HOUR)  # before corrections ask for all days
     asked = {
         begin for airport, direction, begin, _ in source.collections if (airport, direction) == ("LICC", DEPARTURES)
     }
@@ -217,11 +217,12 @@ def test_a_record_that_vanishes_is_proven_anew_or_given_up(service: Service) -> 
     poll_hourly(service, collector, TODAY + DAY + 10 * HOUR)
     assert list_complete(service.database, "KBOS")[-1][1] == TODAY + DAY
     source.missing = {TODAY}
-    service.set(wish(direction=ARRIVALS, effective_from=TODAY), BOB)
+    service.set(wish(direction=ARRIVALS, effective_from=YESTERDAY), BOB)
     poll_hourly(service, collector, TODAY + DAY + 15 * HOUR)
     service.clock.advance(6 * DAY + 9 * HOUR)
     poll_hourly(service, collector, TODAY + 8 * DAY + 12 * HOUR)
-    assert (TODAY, 0) not in [(begin, flights) for begin, _, flights in list_complete(service.database)]
+    gaps = list_published(service.database, "KJFK", ARRIVALS, flights_pb.COVERAGE_GAP)
+    assert [(begin, end) for begin, end, _ in gaps] == [(TODAY, TODAY + DAY)]
     assert list_complete(service.database)[-1][1] == TODAY + 8 * DAY
 
 

@@ -63,14 +63,14 @@ def test_a_wrong_clock_stores_nothing_of_an_answer(service: Service) -> None:
 
 
 def test_the_status_shows_how_far_the_clock_is_off(service: Service, client: FlaskClient) -> None:
-    """In seconds, with the time of the comparison."""
+    """In seconds, with the time of the comparison: that of the answer, a second after the call."""
     service.set(wish(direction=ARRIVALS), ANN)
     source = make_source(service)
     assert json_of(client.get("/scheduler/status", headers=OPERATOR))["clock_error_seconds"] is None
     source.shown_clock_error = timedelta(minutes=-3)
     poll(build_collector(service, source))
     shown = json_of(client.get("/scheduler/status", headers=OPERATOR))
-    assert (shown["clock_error_seconds"], shown["clock_compared_at"]) == (-180.0, "2013-02-13T12:00:00Z")
+    assert (shown["clock_error_seconds"], shown["clock_compared_at"]) == (-180.0, "2013-02-13T12:00:01Z")
 
 
 def test_stored_instants_of_the_future_are_taken_back(service: Service) -> None:
