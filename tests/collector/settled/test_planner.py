@@ -344,8 +344,9 @@ def test_no_airport_starves(airports: dict[str, int], begin: datetime, backlog: 
     """
     interests = {(airport, Direction.ARRIVALS): number for airport, number in airports.items()}
     model = CollectorModel(begin, budget, interests, backlog * DAY)
-    for_collections = budget - len(QUESTIONS) * RECENT_PRICE
-    longest = DAY * (2 - (-OLD_PRICE * 15 * len(interests) // for_collections))
+    # Whole calls: what is left of a day's credits is lost at midnight.
+    calls_per_day = (budget - len(QUESTIONS) * RECENT_PRICE) // OLD_PRICE
+    longest = DAY * (2 - (-15 * len(interests) // calls_per_day))
     last_asked = dict.fromkeys(interests, begin)
     while model.now < begin + longest + 5 * DAY:
         model.poll()

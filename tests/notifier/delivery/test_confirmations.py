@@ -352,12 +352,12 @@ def test_a_confirmation_waits_for_a_link_that_can_be_printed(url: str) -> None:
         fixture.contact = replace(UNCONFIRMED, confirm_url=url)
         await fixture.request("one")
         await asyncio.sleep(60)
-        assert (fixture.mailed, fixture.dead_letters, fixture.acknowledged) == ([], [], [])
+        assert (fixture.mailed, fixture.dead_letters) == ([], [])
         labels = {"service": "notifier", "node": "test", "kind": "confirmation", "reason": "link"}
         assert fixture.metrics.registry.get_sample_value("email_retries_total", labels)
         fixture.contact = UNCONFIRMED
         await asyncio.sleep(3_600)
-        assert (len(fixture.mailed), fixture.dead_letters, fixture.acknowledged) == (1, [], ["one"])
+        assert (len(fixture.mailed), fixture.dead_letters) == (1, [])
 
     run_check(check)
 
@@ -368,7 +368,7 @@ def test_a_link_that_is_never_corrected_becomes_a_dead_letter_with_advice() -> N
     async def check(fixture: ConfirmationFixture) -> None:
         fixture.contact = replace(UNCONFIRMED, confirm_url="https://flüge.example.org/confirm/t")
         await fixture.request("one")
-        await asyncio.sleep(3 * 86_400)
+        await asyncio.sleep(8 * 86_400)
         (dead_letter,) = fixture.dead_letters
         assert "correct the PUBLIC_URL of user_manager" in dead_letter
         assert fixture.mailed == []
