@@ -73,6 +73,8 @@ class SingleMailDelivery(ABC, Generic[M]):
         self._attempts = asyncio.Semaphore(self.concurrent_attempts)
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock for each mail in memory: a duplicate must not be sent at the same time."""
+        self._last_failures: dict[str, str] = {}
+        """By mail, why its last attempt failed, for the dead letter of one that is given up; lost at a restart."""
         self._retry_times: dict[str, datetime] = {}
         """When the latest retry record of a deferred mail may be tried; older records of the mail are complete."""
 
@@ -93,6 +95,7 @@ class SingleMailDelivery(ABC, Generic[M]):
         """
         await self._tasks.stop_and_drain(within_s)
         self._retry_times.clear()
+        self._last_failures.clear()
 
     @abstractmethod
     def _get_lifetime(self) -> timedelta:
@@ -177,7 +180,8 @@ class SingleMailDelivery(ABC, Generic[M]):
             return True  # a duplicate failed meanwhile: the broker has the later record
         lifetime = self._get_lifetime()
         if self._clock.now() - scheduled.first_attempt_at >= lifetime:
-            text = f"gave up after {scheduled.attempt} tries: older than {lifetime}"
+            last = self._last_failures.get(scheduled.mail_key, f"older than {lifetime}")
+            text = f"gave up after {scheduled.attempt} tries: {last}"
             await self._dead_letter(event, scheduled, "gave_up", text)
             return True
         try:
@@ -187,6 +191,7 @@ class SingleMailDelivery(ABC, Generic[M]):
             return True
         if is_completed:
             self._retry_times.pop(scheduled.mail_key, None)
+            self._last_failures.pop(scheduled.mail_key, None)
         return is_completed
 
     async def _send_if_wanted(self, event: EventT[bytes], scheduled: M) -> bool:
@@ -257,6 +262,7 @@ class SingleMailDelivery(ABC, Generic[M]):
         retry = replace(scheduled, attempt=attempt, not_before=until, sealed=sealed)
         await self._topics.publish_retry(scheduled.user_id, retry)
         self._retry_times[scheduled.mail_key] = until
+        self._last_failures[scheduled.mail_key] = str(error)
         await self._on_deferred(scheduled, error)
 
     async def _dead_letter(self, event: EventT[bytes], scheduled: M, label: str, reason: str) -> None:
@@ -266,6 +272,7 @@ class SingleMailDelivery(ABC, Generic[M]):
         """
         await self._topics.publish_dead_letter(event, reason)
         self._retry_times.pop(scheduled.mail_key, None)
+        self._last_failures.pop(scheduled.mail_key, None)
         self._mark_dead_lettered(event, scheduled, self._clock.now())
         self._metrics.count_dead_letter(label)
         await self._on_dead_lettered(scheduled)
