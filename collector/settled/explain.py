@@ -76,7 +76,7 @@ def _explain_record(record: NightlyRecord, timing: RecordTiming, now: datetime) 
         )
     if record.asked_at is None:
         first_call = record.compute_next_call_time(timing)
-        return f"{waiting}; " + ("not asked yet" if first_call <= now else f"first asked at {first_call:%H:%M}")
+        return f"{waiting}; " + ("no answer yet" if first_call <= now else f"first asked at {first_call:%H:%M}")
     return f"{waiting}; last asked {_format_time(record.asked_at, now)}"
 
 

@@ -257,7 +257,9 @@ def describe_background(alert: Alert, now: datetime) -> list[str]:
         low, high = min(known), max(known)
         counts = f"between {format_number(low)} and {format_number(high)}"
         counts = counts if low != high else f"always {format_number(low)}"
-        sentences.append(f"In the {format_windows(alert.window, len(alert.earlier))} before, it was {counts}.")
+        known_ones = "" if len(known) == len(alert.earlier) else ", as far as they are known"
+        earlier = format_windows(alert.window, len(alert.earlier))
+        sentences.append(f"In the {earlier} before{known_ones}, it was {counts}.")
     return sentences
 
 

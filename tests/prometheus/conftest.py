@@ -4,6 +4,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -81,7 +82,15 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     data = tmp_path_factory.mktemp("stack")
     ports = Ports.from_base(free_ports(len(fields(Ports))))
     given = with_mailbox(with_replay(build_environment(ports, data, Secrets.random(), None), ports), ports)
-    given |= {"CLOCK_START": "2013-02-13T12:00:00Z", "ALLOW_TEST_ADDRESSES": "true", "K8S_NODE_NAME": NODE}
+    given |= {"ALLOW_TEST_ADDRESSES": "true", "K8S_NODE_NAME": NODE}
+    # An hour of the clock is half a minute: the collector asks twice for the record of the day before.
+    given |= {
+        "CLOCK_START": "2013-02-13T05:00:00Z",
+        "CLOCK_RATE": "120",
+        "CLOCK_ANCHOR": datetime.now(UTC).isoformat(),
+        "POLL_INTERVAL": "PT10M",
+        "SETTLE_TIME": "PT1H",
+    }
     with ProcessSupervisor(given, data) as processes:
         for name in ("kafka", "opensky", "mailbox"):
             processes.start(name)

@@ -276,7 +276,7 @@ def test_coverage_is_shown_by_direction(client: FlaskClient, service: Service) -
     waiting = {
         "waiting_for": {
             "arrivals": None,
-            "departures": "waiting for the night's record of 12 Feb; not asked yet",
+            "departures": "waiting for the night's record of 12 Feb; no answer yet",
         },
         "notice": None,
         "evidence": [],

@@ -62,7 +62,7 @@ def test_what_is_not_proven_is_not_in_the_plan(service: Service) -> None:
     state = build_status(service).load_state()
     assert (state.plan, state.due, state.records) == ((), 0, ())
     waiting = "waiting for the night's record of 12 Feb; "
-    assert [each.waiting_for for each in state.coverage] == [f"{waiting}not asked yet"] * 2
+    assert [each.waiting_for for each in state.coverage] == [f"{waiting}no answer yet"] * 2
     assert [(each.goes_on_at, each.due_until) for each in state.coverage] == [(TODAY - DAY, TODAY - DAY)] * 2
     service.clock.set_wall_clock(TODAY + timedelta(minutes=30))
     shown = [each.waiting_for for each in build_status(service).load_state().coverage]

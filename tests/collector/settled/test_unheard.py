@@ -82,7 +82,7 @@ def test_an_airport_with_flights_on_the_first_day_is_covered_from_its_midnight(s
 
 @pytest.mark.parametrize("heard", [ARRIVALS, DEPARTURES])
 def test_nobody_is_notified_before_every_direction_was_asked(service: Service, heard: Direction) -> None:
-    """A direction without flights says nothing while the other was not asked yet: its flights show that it is heard."""
+    """A direction without flights says nothing while the other was no answer yet: its flights show that it is heard."""
     service.set(wish(direction=Direction.BOTH), ANN)
     source = OneWaySource(service, heard)
     poll_hourly(service, build_collector(service, source), TODAY + DAY + MORNING)

@@ -120,7 +120,7 @@ def test_text_and_page_hold_airport_level_and_both_times(content_of) -> None:
     assert "24 departures" in shown
     assert "Fri 8 Feb 2013 00:00–01:00" in shown
     assert "Thu 7 Feb 2013 19:00–20:00" in shown
-    assert "The hour before had 12. In the 12 hours before, it was between 8 and 19." in shown
+    assert "The hour before had 12. In the 12 hours before, as far as they are known, it was between 8 and 19." in shown
     assert f"remove the interest {ALERT.interest_id}" in shown
     assert "Stop all alerts" in shown
 
