@@ -43,7 +43,6 @@ from collector.rest.answers import (
     Operators,
     Preview,
     RequestedCollection,
-    Scheduler,
     SetInterest,
 )
 from collector.rest.requests import (
@@ -56,6 +55,7 @@ from collector.rest.requests import (
     WantedCollection,
     WantedInterest,
 )
+from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator, Caller
 from collector.settled.coverage_report import CoverageReport
 from collector.settled.status import SchedulerState
