@@ -249,7 +249,10 @@ def test_folded_flights_and_raised_alerts_are_shown_within_seconds(kafka: Broker
         shown = {(each["bound"], each["state"], each["count"], each["alerts"]) for each in newest}
         assert shown == {("low", "RESOLVED", 61, 9), ("high", "FIRING", 61, 9)}
         assert datetime.fromisoformat(newest[0]["raised_at"]) > blizzard.NOW
-        assert 61 in eventually(lambda worker=worker: get_json(worker, "/api/overview")["flights_by_second"])
+        eventually(
+            lambda worker=worker: 61 in get_json(worker, "/api/overview")["flights_by_second"],
+            "61 flights in one second",
+        )
         egll = next(each for each in overview["airports"] if each["icao"] == "EGLL")
         assert [(each["bound"], each["interests"]) for each in egll["breaches"]] == [("high", 9)]
         assert get_json(worker, "/api/airports/EGLL")["alerts"][:2] == newest
