@@ -173,7 +173,7 @@ class UnheardRow(Base):
     airport: Mapped[str] = mapped_column(String(4), primary_key=True)
     direction: Mapped[str] = mapped_column(String(10), primary_key=True)
     since: Mapped[datetime] = mapped_column(UtcDateTime)
-    """Begin of the first interval that was asked for."""
+    """Begin of the first of the intervals, without a hole between them, that were asked for up to `asked_until`."""
     asked_until: Mapped[datetime] = mapped_column(UtcDateTime)
     """End of the last interval that was asked for: the next one begins here."""
 

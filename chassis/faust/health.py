@@ -117,7 +117,7 @@ class Health(Service):
         Then the worker does not count as stuck, because a restart would not help.
         """
         self.outage = "A server that this worker depends on is unavailable."
-        """What /health/ready says while `are_dependencies_unavailable` returns True: the worker itself is well."""
+        """Sentence in /health/ready while `are_dependencies_unavailable` returns True; the worker itself is well."""
         self.stuck_reason: str | None = None
         """Why the worker is stuck and must be restarted; None: the worker is not stuck."""
         self.lag_by_partition: Mapping[TP, int] = {}

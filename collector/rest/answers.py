@@ -127,7 +127,7 @@ class Evidence(BaseModel):
 
 
 class Waiting(BaseModel):
-    """What the next day of each direction waits for, in words; null where it waits for no evidence."""
+    """The evidence that the next day of each direction waits for, in words; null where it waits for none."""
 
     arrivals: str | None
     departures: str | None

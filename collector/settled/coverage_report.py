@@ -26,7 +26,7 @@ class CoverageReport:
     covered: dict[Direction, CoveredInterval]
     """A direction that was never collected is left out."""
     waiting_for: dict[Direction, str]
-    """What the next day of a direction waits for, in words; a direction that waits for nothing is left out."""
+    """The evidence that the next day waits for, in words, by direction; a direction that waits for none is left out."""
     records: list[NightlyRecord]
     """The evidence about the source's records of the last days, newest first; the same for all airports."""
     notice: str | None

@@ -104,7 +104,7 @@ class NightlyRecord:
         if self.whole_since is not None:
             return self
         # By aircraft, without duplicates: an answer in which one flight is in two rows proves the same.
-        aircraft = sorted(told.flight.icao24 for told in merge_duplicates(self.direction, flights))
+        aircraft = sorted(reported.flight.icao24 for reported in merge_duplicates(self.direction, flights))
         asked = replace(self, asked_at=now, attempts=self.attempts + 1)
         digest = hashlib.sha256(repr(aircraft).encode()).hexdigest()
         is_same = self.there_since is not None and (airport, digest) == (self.airport, self.digest)
@@ -115,8 +115,8 @@ class NightlyRecord:
             return replace(asked, airport=airport, flights=len(aircraft), digest=digest, there_since=now)
         return replace(asked, whole_since=now) if now - self.there_since >= settle - JITTER else asked
 
-    def contradict(self, now: datetime) -> "NightlyRecord":
-        """Return the record without its evidence, after the source had no flights any more where it had some before."""
+    def without_evidence(self, now: datetime) -> "NightlyRecord":
+        """Return the record without its evidence, after an answer at `now` that contradicts the evidence."""
         return replace(self, asked_at=now, airport=None, flights=0, digest=None, there_since=None, whole_since=None)
 
     def compute_next_call_time(self, timing: RecordTiming) -> datetime:
@@ -145,8 +145,8 @@ class NightlyRecord:
 class NightlyRecords:
     """The evidence about all records, by day and direction.
 
-    We assume that one batch records arrivals and departures. The source may give departures earlier, and these prove
-    nothing about the batch. So the departures of a day are whole only if its arrivals are whole, too.
+    Whether one batch records arrivals and departures is not known. The source may give departures earlier, and these
+    prove nothing about the batch. So the departures of a day are whole only if its arrivals are whole, too.
     """
 
     def __init__(self, records: Iterable[NightlyRecord] = ()) -> None:

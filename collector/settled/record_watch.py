@@ -74,7 +74,7 @@ class RecordWatch:
         with self._database.transaction() as session:
             require_term(session, term)
             self._calls.reconcile(session, answer, now)
-            store_record(session, record.contradict(answer.charge.at), now)
+            store_record(session, record.without_evidence(answer.charge.at), now)
         log.warning("evidence.contradicted", day=f"{record.day:%F}", direction=record.direction.value)
 
     def _load_record(self, interval: Interval) -> NightlyRecord:

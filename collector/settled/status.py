@@ -65,7 +65,7 @@ class TargetCoverage:
     lag_s: float
     """Seconds from the begin of the next interval to now."""
     waiting_for: str | None
-    """What the next interval waits for, in words. None: for no evidence."""
+    """The evidence that the next interval waits for, in words. None: it waits for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ class ExpectedCoverage:
 
 @dataclass(frozen=True, slots=True)
 class ExpectedStory:
-    """What a demo run must tell, if the collector begins with the plan's first day."""
+    """The alerts and unheard airports of a demo run, if the collector begins with the plan's first day."""
 
     plan: DemoPlan
     alerts: tuple[AlertHeaderFields, ...]

@@ -32,7 +32,7 @@ class ConfirmationDelivery(SingleMailDelivery[ScheduledConfirmation]):
     kind: ClassVar[str] = "confirmation"
     capacity: ClassVar[int] = 10_000
     concurrent_attempts: ClassVar[int] = 100
-    """So many that a few servers' silence does not hold back those who have just registered."""
+    """High enough that a few silent mail servers do not delay the mails of people who have just registered."""
 
     def _get_lifetime(self) -> timedelta:
         return CONFIRMATION_LIFETIME

@@ -22,7 +22,7 @@ class NoticeDelivery(SingleMailDelivery[ScheduledNotice]):
     kind: ClassVar[str] = "notice"
     capacity: ClassVar[int] = 10_000
     concurrent_attempts: ClassVar[int] = 4
-    """So few that alerts and confirmations wait for few notices."""
+    """Low enough that alerts and confirmation mails wait only a short time for notices."""
 
     def _get_lifetime(self) -> timedelta:
         return self._policy.lifetime

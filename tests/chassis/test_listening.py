@@ -114,18 +114,21 @@ SERVERS = pytest.mark.parametrize("serve", [http, rpc, pages])
 )
 def test_every_server_understands_every_spelling(serve: Any, setting: str, reached: list[str]) -> None:
     """`::` is all addresses of the machine, those of IPv4 too."""
-    if ":" in normalize_listen_host(setting) and not has_ipv6():
-        pytest.skip("this machine has no IPv6")
-    with serve(normalize_listen_host(setting), free_port()) as ask:
-        assert all(ask(at) for at in reached)
+    possible = [at for at in reached if has_ipv6() or at != "[::1]"]
+    if possible:
+        with serve(normalize_listen_host(setting), free_port()) as ask:
+            assert all(ask(at) for at in possible)
+    else:
+        with pytest.raises(CannotListenError), serve(normalize_listen_host(setting), free_port()):
+            pass
 
 
 @SERVERS
 @pytest.mark.parametrize("setting", ["127.0.0.1", "0.0.0.0", "localhost", "::1", "::"])
 def test_a_port_in_use_is_told_by_the_systems_reason(serve: Any, setting: str) -> None:
     """A port is taken when any other socket listens there; the sentence has the reason."""
-    if ":" in setting and not has_ipv6():
-        pytest.skip("this machine has no IPv6")
+    if setting == "::1" and not has_ipv6():
+        setting = "127.0.0.1"
     port = free_port()
     held = bind_listeners(setting, port, "test")
     with pytest.raises(CannotListenError, match=os.strerror(errno.EADDRINUSE)), serve(setting, port):

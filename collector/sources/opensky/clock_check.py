@@ -27,7 +27,7 @@ _RESOLUTION: Final = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class ClockReading:
-    """What the service's clock showed at one moment: the instant, and the elapsed time."""
+    """A reading of the service's clock at one moment: the instant, and the elapsed time."""
 
     now: datetime
     elapsed: timedelta

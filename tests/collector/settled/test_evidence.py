@@ -80,7 +80,7 @@ def test_many_changing_answers_make_way_for_another_airport(answers: int) -> Non
 def test_a_contradicted_record_is_proven_anew() -> None:
     """Nothing of the evidence is left; the number of answers is."""
     whole = answered((3, "EDDF", EVENING), (6, "EDDF", EVENING))
-    record = whole.contradict(END + 9 * HOUR)
+    record = whole.without_evidence(END + 9 * HOUR)
     assert record == NightlyRecord(D12, ARRIVALS, asked_at=END + 9 * HOUR, attempts=2)
     assert record.compute_next_call_time(TIMING) == END + 10 * HOUR
 
