@@ -28,11 +28,6 @@ def compute_notice_id(user_id: UUID, airport: str, since: datetime) -> UUID:
     return uuid5(_NAMESPACE, f"{user_id}|{airport}|{since.astimezone(UTC).isoformat()}")
 
 
-def build_unheard_notice(user_id: UUID, airport: str, since: datetime) -> UnheardNotice:
-    """Return the notice to a user that the source has given no flight of an airport since the day that begins then."""
-    return UnheardNotice(compute_notice_id(user_id, airport, since), user_id, airport, since)
-
-
 def describe_unheard(place: str, since: datetime) -> str:
     """Return a sentence: the source has given no flight of an airport since a day, and what that may mean.
 

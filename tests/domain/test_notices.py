@@ -6,7 +6,8 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import given, strategies as st
 
-from domain.notices import build_unheard_notice, compute_notice_id, describe_unheard
+from domain.notices import compute_notice_id, describe_unheard
+from tests.notifier.alerts import build_unheard_notice
 
 SINCE = datetime(2026, 11, 27, tzinfo=UTC)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
-from domain.notices import build_unheard_notice
+from domain.notices import UnheardNotice, compute_notice_id
 from domain.windows import Window
 from notifier.mail import Contact
 
@@ -35,6 +35,12 @@ ALERT = Alert(
     threshold=20,
     for_windows=1,
 )
+
+
+def build_unheard_notice(user_id: UUID, airport: str, since: datetime) -> UnheardNotice:
+    """Return the notice to a user that the source has given no flight of an airport since the day that begins then."""
+    return UnheardNotice(compute_notice_id(user_id, airport, since), user_id, airport, since)
+
 
 NOTICE = build_unheard_notice(ALERT.user_id, "KPWM", datetime(2026, 11, 21, tzinfo=UTC))
 

@@ -23,7 +23,7 @@ import structlog
 
 from chassis.metrics import Metrics, ServiceIdentity
 from domain.alerts import Alert, AlertState
-from domain.notices import UnheardNotice, build_unheard_notice
+from domain.notices import UnheardNotice
 from notifier.agents import Agents, KafkaTopics
 from notifier.delivery import (
     batching as batching_module,
@@ -43,7 +43,7 @@ from notifier.mail import Contact
 from notifier.messages import REQUEUED_FROM
 from notifier.metrics import NotifierMetrics
 from tests.fakes.hurried_loop import run
-from tests.notifier.alerts import ALERT, SENDER
+from tests.notifier.alerts import ALERT, SENDER, build_unheard_notice
 from tests.notifier.simulated_services import (
     SimulatedMailServer,
     SimulatedProcess,

@@ -14,7 +14,7 @@ import pytest
 
 from collector.messages import encode_airport_unheard
 from domain.alerts import Alert
-from domain.notices import UnheardNotice, build_unheard_notice
+from domain.notices import UnheardNotice
 from local.kafka import Broker
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, read_mails
 from notifier.mail.alert_header import (
@@ -27,7 +27,7 @@ from notifier.mail.alert_header import (
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
-from tests.notifier.alerts import CAUSE, NOTICE, new_alert
+from tests.notifier.alerts import CAUSE, NOTICE, build_unheard_notice, new_alert
 from tests.notifier.process import (
     UserEvent,
     build_contact,

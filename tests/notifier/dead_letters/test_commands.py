@@ -20,12 +20,11 @@ from aiokafka.structs import ConsumerRecord
 
 from chassis.topics import ensure_topics
 from domain.alerts import Alert
-from domain.notices import build_unheard_notice
 from local.kafka import Broker, running_broker
 from notifier.__main__ import main
 from notifier.dead_letters import commands
 from streams.messages import encode_alert
-from tests.notifier.alerts import CAUSE, NOTICE, new_alert
+from tests.notifier.alerts import CAUSE, NOTICE, build_unheard_notice, new_alert
 from tests.notifier.dead_letter_records import (
     DeadLetteredEvent,
     dead_lettered_alert,

@@ -9,13 +9,12 @@ from uuid import uuid4
 import pytest
 import structlog
 
-from domain.notices import build_unheard_notice
 from local.kafka import Broker
 from notifier.__main__ import main
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
-from tests.notifier.alerts import CAUSE, NOTICE, new_alert
+from tests.notifier.alerts import CAUSE, NOTICE, build_unheard_notice, new_alert
 from tests.notifier.dead_letter_records import dead_lettered_notice, dead_lettered_retry, publish_dead_letters
 from tests.notifier.process import UserEvent, build_contact, publish, read_dead_letters, running_notifier
 from tests.waiting import eventually

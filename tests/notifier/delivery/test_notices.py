@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 
-from domain.notices import UnheardNotice, build_unheard_notice
+from domain.notices import UnheardNotice
 from notifier.delivery import notices as notices_module
 from notifier.errors import (
     FailureReason,
@@ -23,7 +23,7 @@ from notifier.errors import (
 from notifier.mail import Contact
 from notifier.messages import REQUEUED_FROM, ScheduledNotice, decode_retry
 from tests.fakes.hurried_loop import run
-from tests.notifier.alerts import CONTACT, NOTICE
+from tests.notifier.alerts import CONTACT, NOTICE, build_unheard_notice
 from tests.notifier.delivery.single_user import SingleUserDelivery
 from tests.notifier.simulation import build_fake_notice_mail
 from tests.notifier.simulation_settings import DeliverySettings

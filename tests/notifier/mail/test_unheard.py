@@ -9,11 +9,11 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 
-from domain.notices import UnheardNotice, build_unheard_notice
+from domain.notices import UnheardNotice
 from notifier.errors import PermanentlyRefused
 from notifier.mail import Contact, compose_unheard_mail
 from notifier.mail.alert_header import ALERT_HEADER, NOTICE_HEADER
-from tests.notifier.alerts import CONTACT, NOTICE, NOW, SENDER, delivered, names
+from tests.notifier.alerts import CONTACT, NOTICE, NOW, SENDER, build_unheard_notice, delivered, names
 
 
 def plain_text_of(notice: UnheardNotice = NOTICE, to: Contact = CONTACT) -> str:
