@@ -1,6 +1,7 @@
 """Fixtures, Hypothesis profiles and the closing sentence of all tests."""
 
 import os
+import random
 from collections.abc import Generator
 
 import pytest
@@ -19,6 +20,18 @@ settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "fresh")
 
 leave_this_machine_direct()
+
+# The product draws its pauses from `random`. Each test has a seed of its own for it, so that a failure can be repeated:
+# the workers of a run inherit this variable.
+_SEED = os.environ.setdefault("TOWERWATCH_TEST_SEED", "0" if os.environ.get("CI") else str(random.getrandbits(32)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Seed `random` for the test, and print with its failure how to have the same numbers again."""
+    item.add_report_section("call", "seed", f"Repeat the pauses of this run with TOWERWATCH_TEST_SEED={_SEED}")
+    random.seed(f"{_SEED} {item.nodeid}")
+    return (yield)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -109,5 +109,5 @@ def _build_recipient(contact: Contact) -> Address:
             raise ValueError
         local_part, _, domain = contact.email.rpartition("@")  # RFC 6531, which `addr_spec` refuses
         return Address(sanitize_name(contact.name), local_part, domain)
-    except (MessageError, ValueError, LookupError):  # `email` raises any of them for an invalid address
+    except (MessageError, ValueError, LookupError, AttributeError):  # `email` raises any of them: "a@[" the last
         raise PermanentlyRefused("the address cannot be written in a mail", FailureReason.ADDRESS) from None

@@ -282,6 +282,9 @@ def test_no_address_is_taken_for_an_encoded_word(address: str) -> None:
 
 
 @settings(max_examples=300, deadline=None)
+@example("a@[")
+@example("a@")
+@example("a@b\x00")
 @given(
     address=st.text(max_size=30)
     | st.from_regex(r"[a-zé \r\n<>\",;:@\\\[\]().]{0,12}@[a-zü \r\n<>,.@]{1,9}", fullmatch=True)
