@@ -23,6 +23,13 @@ class DatabaseUnavailableError(ChassisError):
     transient = True
 
 
+class DatabaseDamagedError(DatabaseUnavailableError):
+    """The database's own data cannot be read, or its file was taken away: an operator must restore it.
+
+    Nothing was changed.
+    """
+
+
 class ContendedError(DatabaseUnavailableError):
     """Another transaction did not release a lock in time, or the two were in a deadlock. Nothing was changed."""
 

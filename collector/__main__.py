@@ -99,7 +99,7 @@ async def _run(settings: CollectorSettings) -> None:
     )
     relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics)
 
-    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.is_ready)
+    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.explain_unready)
     operator_token = settings.operator_token.get_secret_value()
     app.register_blueprint(
         rest.blueprint(

@@ -72,7 +72,7 @@ async def _run(settings: UserManagerSettings) -> None:
     bounces = Bounces(database, clock, metrics)
     housekeeping = Housekeeping(database, accounts, answers, clock, metrics)
 
-    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.is_ready)
+    app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.explain_unready)
     app.register_blueprint(
         rest.build_users_blueprint(
             accounts,

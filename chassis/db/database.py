@@ -1,6 +1,5 @@
 """A service's relational database: one engine, transactions as `with` blocks, the same for SQLite and MySQL."""
 
-import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -8,27 +7,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import structlog
 from pydantic import Field, SecretStr, field_validator
 from sqlalchemy import DateTime, Dialect, NullPool, create_engine, event, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    DBAPIError,
-    InterfaceError,
-    OperationalError,
-    TimeoutError as PoolExhaustedError,
-)
+from sqlalchemy.exc import ArgumentError, DBAPIError, TimeoutError as PoolExhaustedError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.types import TypeDecorator
 
 from chassis.addresses import normalize_host
-from chassis.db.write_refusals import WriteRefusals, refuses_writes
-from chassis.errors import ContendedError, DatabaseUnavailableError, SettingsError
+from chassis.db.damage import FileWatch
+from chassis.db.driver_errors import AWAY, NO_CHANGES, translate_errors
+from chassis.db.write_refusals import WriteRefusals
+from chassis.errors import DatabaseDamagedError, SettingsError
 from chassis.settings import Settings
-
-log = structlog.get_logger()
 
 TABLE_OPTIONS: Final[dict[str, Any]] = {
     "mysql_engine": "InnoDB",
@@ -61,9 +53,6 @@ _READS_ONLY: Final = "reads_only"
 
 _HARMLESS_WRITE: Final = text("UPDATE alembic_version SET version_num = version_num")
 """A write that changes nothing, to the table in which the revision of the schema stands."""
-
-_CONTENDED: Final = frozenset({1205, 1213})  # MySQL: ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK
-_NO_SUCH_TABLE: Final = 1146  # MySQL: ER_NO_SUCH_TABLE; the driver raises ProgrammingError for it
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -165,6 +154,7 @@ class Database:
         try:
             self._url = make_url(url)
             self.is_sqlite = self._url.get_backend_name() == "sqlite"
+            self._file = FileWatch(self._url.database if self.is_sqlite else None)
             self.engine = self._create_engine(**_build_pool_options(pool, sqlite=self.is_sqlite))
         except (ArgumentError, ImportError):  # ImportError: the driver is not installed
             raise SettingsError("DATABASE_URL: is no database URL; give sqlite:///path or mysql+pymysql://…") from None
@@ -192,6 +182,7 @@ class Database:
         else:
             event.listen(engine, "connect", _configure_mysql)
         self._refusals.watch(engine)
+        self._file.watch(engine)
         return engine
 
     @contextmanager
@@ -200,11 +191,15 @@ class Database:
 
         On SQLite only one such block of the process runs at a time. Raises DatabaseUnavailableError in place of the
         driver's own errors of that kind, whose texts contain SQL, and ContendedError if a lock was not granted in time,
-        or if this transaction was rolled back to end a deadlock; both are logged. Other errors pass through.
+        or if this transaction was rolled back to end a deadlock; both are logged. DatabaseDamagedError, a kind of the
+        first, is raised for data that cannot be read, and at once for a file of SQLite that was found damaged before or
+        was taken away. Other errors pass through.
         """
         # A second writer of SQLite sleeps and retries, and may never find the lock free: so the threads queue here.
-        with self._writer_lock, _translate_errors(), self._sessions.begin() as session:
-            yield session
+        with self._writer_lock, translate_errors():
+            self._file.require_intact()
+            with self._sessions.begin() as session:
+                yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
@@ -212,25 +207,50 @@ class Database:
 
         The block must not write. Raises DatabaseUnavailableError and ContendedError as `transaction` does.
         """
-        with _translate_errors(), self._read_sessions.begin() as session:
-            yield session
+        with translate_errors():
+            self._file.require_intact()
+            with self._read_sessions.begin() as session:
+                yield session
 
     def is_answering(self) -> bool:
-        """Return True if the database answers a query now, False if it does not or no connection is free in time.
+        """Return True if the database does its work now, False if `explain_outage` gives a reason why not."""
+        return self.explain_outage() is None
 
-        After a write that was refused, because the server became a replica or the disk is full, it must also take a
-        write again, which changes nothing.
+    def explain_outage(self) -> str | None:
+        """Return the sentence that says why the database does not do its work now, or None if it does.
+
+        It must answer a query; after a write that was refused, because the server became a replica or the disk is full,
+        it must also take a write again, which changes nothing. A file of SQLite must be the one that was opened first,
+        and without damage.
         """
         try:
+            self._file.require_intact()
             with self._read_sessions() as session:
                 session.execute(text("SELECT 1"))
+        except DatabaseDamagedError as error:
+            return str(error)
+        except (DBAPIError, PoolExhaustedError):
+            return self._file.fault or AWAY
+        try:
             if self._refusals.is_refusing:
                 with self._sessions.begin() as session:
                     session.execute(_HARMLESS_WRITE)
                 self._refusals.is_refusing = False
         except (DBAPIError, PoolExhaustedError):
-            return False
-        return True
+            return self._file.fault or NO_CHANGES
+        return None
+
+    def check_pages(self) -> None:
+        """Read each page of an SQLite file, also of one that was damaged or taken away before and is restored now.
+
+        Does nothing with a server. Raises DatabaseDamagedError if a page is damaged, and the driver's errors.
+        """
+        if not self.is_sqlite:
+            return
+        self.close()
+        self._file.forget()
+        with self.engine.connect() as connection:
+            self._file.check_pages(connection)
 
     @contextmanager
     def ddl_connection(self) -> Iterator[Connection]:
@@ -250,67 +270,6 @@ class Database:
     def close(self) -> None:
         """Close all idle connections of the pool; a later use would connect again."""
         self.engine.dispose()
-
-
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    """Replace the driver's transient errors that the block raises by the chassis' own errors, and log them.
-
-    Raises ContendedError or DatabaseUnavailableError. Permanent errors, such as a violated unique key, pass through.
-    """
-    try:
-        yield
-    except (DBAPIError, PoolExhaustedError) as error:
-        unavailable = _translate_driver_error(error)
-        if unavailable is None:
-            raise
-        log.warning(
-            "database.contended" if isinstance(unavailable, ContendedError) else "database.away",
-            **describe_driver_error(error),
-        )
-        raise unavailable from None
-
-
-def describe_driver_error(error: DBAPIError | PoolExhaustedError) -> dict[str, object]:
-    """Return the fields of a driver's error that may be logged: its class and number, but not its text.
-
-    The text may contain values of the database.
-    """
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return {"error": type(cause).__name__, "number": _get_mysql_error_number(error)}
-
-
-def _translate_driver_error(error: DBAPIError | PoolExhaustedError) -> DatabaseUnavailableError | None:
-    """Return the chassis' error for a driver's transient error, or None if the error is permanent.
-
-    ContendedError: a lock or a deadlock. DatabaseUnavailableError: no connection, a lost one, a server that takes no
-    writes, or a missing table.
-    """
-    number = _get_mysql_error_number(error)
-    if number in _CONTENDED or _is_sqlite_busy(error):
-        return ContendedError("Another request is changing the same; try again shortly.")
-    # A missing table is not created yet; SQLite and MySQL report it by different classes.
-    cause = error.orig if isinstance(error, DBAPIError) else None
-    if refuses_writes(cause):
-        return DatabaseUnavailableError("The database takes no changes now; try again shortly.")
-    if isinstance(error, OperationalError | InterfaceError | PoolExhaustedError) or number == _NO_SUCH_TABLE:
-        return DatabaseUnavailableError("The database does not answer; try again shortly.")
-    return None
-
-
-def _get_mysql_error_number(error: DBAPIError | PoolExhaustedError) -> int | None:
-    """Return the number of MySQL's error, or None if the error has no number."""
-    arguments = error.orig.args if isinstance(error, DBAPIError) and error.orig else ()
-    return arguments[0] if arguments and isinstance(arguments[0], int) else None
-
-
-def _is_sqlite_busy(error: DBAPIError | PoolExhaustedError) -> bool:
-    """Return True if the error means that another connection holds the SQLite file's lock, False for other errors."""
-    cause = error.orig if isinstance(error, DBAPIError) else None
-    if not isinstance(cause, sqlite3.Error):
-        return False
-    code = getattr(cause, "sqlite_errorcode", None)  # errors of the Python module itself have none
-    return code is not None and code & 0xFF == sqlite3.SQLITE_BUSY  # the upper bits are details of the same error
 
 
 def _build_pool_options(pool: PoolConfig, *, sqlite: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ rules hold in whatever order the replicas start:
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,7 +31,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import SchemaItem
 
-from chassis.db.database import TABLE_OPTIONS, Database, describe_driver_error
+from chassis.db.database import TABLE_OPTIONS, Database
+from chassis.db.driver_errors import AWAY, describe_driver_error
 from chassis.errors import ChassisError, SchemaBusyError, SchemaTooNewError
 
 log = structlog.get_logger()
@@ -45,7 +46,8 @@ _LOCK_WAIT_S = 5
 class SchemaUpgrade:
     """The upgrade of a service's database to the newest revision, in the background while the servers already run.
 
-    `run_upgrade` is a background task; other tasks first call `wait_until_upgraded`; readiness checks call `is_ready`.
+    `run_upgrade` is a background task; other tasks first call `wait_until_upgraded`; readiness checks call
+    `explain_unready`.
     """
 
     def __init__(self, database: Database, migrations: str) -> None:
@@ -54,6 +56,7 @@ class SchemaUpgrade:
         self._migrations = migrations
         self._upgraded = asyncio.Event()
         self._stopping = threading.Event()
+        self._waiting_for = AWAY
 
     async def run_upgrade(self) -> None:
         """Wait for the database without timeout, upgrade it to the newest revision, and wake `wait_until_upgraded`.
@@ -61,7 +64,9 @@ class SchemaUpgrade:
         The work is done in a thread. A cancellation ends the retries, but not an upgrade that has begun.
         """
         try:
-            await asyncio.to_thread(upgrade_when_reachable, self._database, self._migrations, self._stopping)
+            await asyncio.to_thread(
+                upgrade_when_reachable, self._database, self._migrations, self._stopping, self._note_failure
+            )
         except asyncio.CancelledError:
             self._stopping.set()  # the thread cannot be cancelled, and the process waits for its end
             raise
@@ -71,26 +76,42 @@ class SchemaUpgrade:
         """Wait until `run_upgrade` has upgraded the database; return at once if it has."""
         await self._upgraded.wait()
 
-    def is_ready(self) -> bool:
-        """Return True if the database is upgraded and answers now, False if not."""
-        return self._upgraded.is_set() and self._database.is_answering()
+    def _note_failure(self, reason: str) -> None:
+        """Keep the sentence that says why the last attempt to upgrade failed, for `explain_unready`."""
+        self._waiting_for = reason
+
+    def explain_unready(self) -> str | None:
+        """Return the sentence that says why the service cannot work, or None if it can.
+
+        It can if the database is upgraded and does its work now.
+        """
+        return self._database.explain_outage() if self._upgraded.is_set() else self._waiting_for
 
 
-def upgrade_when_reachable(database: Database, migrations: str, stopping: threading.Event) -> None:
+def upgrade_when_reachable(
+    database: Database,
+    migrations: str,
+    stopping: threading.Event,
+    note_failure: Callable[[str], None] = lambda reason: None,
+) -> None:
     """Upgrade the database to the newest revision, and retry after each failure until `stopping` is set.
 
-    Each error of the driver or of the chassis (also SchemaTooNewError) is logged; others are raised. The pauses between
-    the attempts double from 0.2 s to 10 s, so that an outage does not flood the log.
+    An SQLite file is read whole before. Each error of the driver or of the chassis (also SchemaTooNewError) is logged,
+    and `note_failure` gets a sentence about it; others are raised. The pauses between the attempts double from 0.2 s to
+    10 s, so that an outage does not flood the log.
     """
     pause = 0.2
     while not stopping.is_set():
         try:
+            database.check_pages()
             upgrade(database, migrations)
             return
         except DBAPIError as error:
             log.warning("database.waiting", **describe_driver_error(error), again_in_s=pause)
+            note_failure(database.explain_outage() or AWAY)
         except ChassisError as error:
             log.warning("database.waiting", reason=str(error), again_in_s=pause)
+            note_failure(str(error))
         stopping.wait(pause)
         pause = min(pause * 2, MAX_PAUSE_S)
 

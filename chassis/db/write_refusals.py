@@ -13,9 +13,11 @@ from sqlalchemy.engine import Engine, ExceptionContext
 
 _MYSQL_NUMBERS: Final = frozenset(
     {
+        1021,  # ER_DISK_FULL
         1036,  # ER_OPEN_AS_READONLY: a table is read only
         1047,  # ER_UNKNOWN_COM_ERROR, of Galera: the node is not part of the cluster now
         1053,  # ER_SERVER_SHUTDOWN
+        1114,  # ER_RECORD_FILE_FULL: also where the disk is full
         1290,  # ER_OPTION_PREVENTS_STATEMENT: read_only or super_read_only
         1792,  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION: transaction_read_only
         1836,  # ER_READ_ONLY_MODE
@@ -35,7 +37,8 @@ Sources: MySQL 8.4 error reference, MariaDB error codes, ProxySQL's documentatio
 """
 _READ_ONLY_TEXT: Final = re.compile(r"\bread[-_ ]?only\b", re.IGNORECASE)
 """Managed servers and proxies report a server without writes by numbers of their own, or by 1105 (unknown error)."""
-_SQLITE_CODES: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL})
+_SQLITE_CODES: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+"""SQLITE_IOERR: a full disk has that name where the file of shared memory cannot grow."""
 
 
 def refuses_writes(error: BaseException | None) -> bool:

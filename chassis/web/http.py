@@ -121,13 +121,16 @@ class Reply:
 
 
 def create_app(
-    name: str, metrics: Metrics, problems: Mapping[type[Exception], ProblemKind], ready: Callable[[], bool]
+    name: str,
+    metrics: Metrics,
+    problems: Mapping[type[Exception], ProblemKind],
+    explain_unready: Callable[[], str | None],
 ) -> Flask:
     """Create a Flask app with health, metrics and error answers, to which the service adds its own blueprints.
 
-    It answers GET /health/live, /health/ready (503 unless `ready` returns True) and /metrics, limits bodies to 64 KiB,
-    and measures its requests. `problems` is the service's table of errors. `ready` returns True if the service can
-    work, False if not; it may block briefly and must not raise.
+    It answers GET /health/live, /health/ready (503 if `explain_unready` returns a sentence) and /metrics, limits bodies
+    to 64 KiB, and measures its requests. `problems` is the service's table of errors. `explain_unready` returns the
+    sentence that says why the service cannot work, or None if it can; it may block briefly and must not raise.
     """
     app = Flask(name, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = BODY_LIMIT
@@ -142,8 +145,9 @@ def create_app(
 
     @app.get("/health/ready")
     def readiness() -> Response:
-        if not ready():
-            raise Problem(503, "The database does not answer; try again shortly.")
+        reason = explain_unready()
+        if reason is not None:
+            raise Problem(503, reason)
         return jsonify(status="ready")
 
     @app.get("/metrics")

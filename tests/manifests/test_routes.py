@@ -63,7 +63,7 @@ def route_request(rendered: Rendered, path: str) -> RoutedRequest | None:
 def _accounts() -> Flask:
     """Create the app of user_manager with all of its routes."""
     app = create_app(
-        "user_manager", Metrics(ServiceIdentity("user_manager", "test")), accounts_rest.PROBLEMS, lambda: True
+        "user_manager", Metrics(ServiceIdentity("user_manager", "test")), accounts_rest.PROBLEMS, lambda: None
     )
     app.register_blueprint(
         accounts_rest.build_users_blueprint(
@@ -77,7 +77,7 @@ def _accounts() -> Flask:
 
 def _flights() -> Flask:
     """Create the app of collector with all of its routes."""
-    app = create_app("collector", Metrics(ServiceIdentity("collector", "test")), collector_rest.PROBLEMS, lambda: True)
+    app = create_app("collector", Metrics(ServiceIdentity("collector", "test")), collector_rest.PROBLEMS, lambda: None)
     app.register_blueprint(collector_rest.blueprint(Mock(), Mock(), Mock(), "token", Mock(), Mock(), Mock()))
     app.register_blueprint(openapi.create_blueprint("flights", "1", ""))
     return app

@@ -13,7 +13,7 @@ def build_app(
     service: Service, *, allow_test_addresses: bool = False, registration_limit: str = "1000000/minute"
 ) -> Flask:
     """Build the Flask app with all HTTP routes of user_manager."""
-    app = create_app("user_manager", service.metrics, PROBLEMS, ready=lambda: True)
+    app = create_app("user_manager", service.metrics, PROBLEMS, explain_unready=lambda: None)
     app.register_blueprint(
         build_users_blueprint(
             service.accounts,

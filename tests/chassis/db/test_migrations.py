@@ -201,10 +201,10 @@ def test_a_service_is_ready_once_its_database_is_upgraded(database: Database, fo
 
     async def run() -> None:
         schema = migrations.SchemaUpgrade(database, str(folder))
-        assert not schema.is_ready()
+        assert schema.explain_unready() is not None
         assert database.is_answering()
         await asyncio.gather(schema.wait_until_upgraded(), schema.run_upgrade())
-        assert schema.is_ready()
+        assert schema.explain_unready() is None
 
     asyncio.run(run())
     with database.transaction() as session:

@@ -165,7 +165,7 @@ def test_several_lines_of_a_header_are_one_list() -> None:
 
 def create_limited_app() -> Flask:
     """Create an app with the route /limited, which answers one request of each client in a minute."""
-    app = create_app("limited", Metrics(ServiceIdentity("limited", "here")), {}, ready=lambda: True)
+    app = create_app("limited", Metrics(ServiceIdentity("limited", "here")), {}, explain_unready=lambda: None)
     limit = ClientRateLimit("1/minute")
 
     @app.get("/limited")

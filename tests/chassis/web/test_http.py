@@ -64,8 +64,8 @@ class Readiness:
     def __init__(self) -> None:
         self.ready = True
 
-    def __call__(self) -> bool:
-        return self.ready
+    def __call__(self) -> str | None:
+        return None if self.ready else "The database does not answer; try again shortly."
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_halves_of_surrogate_pairs_do_not_break_the_answer(client: FlaskClient) 
 )).map(lambda value: json.dumps(value).encode()))  # fmt: skip
 def test_no_body_causes_an_internal_error(body: bytes) -> None:
     """Every body is accepted or rejected."""
-    app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), {}, lambda: True)
+    app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), {}, lambda: None)
     app.post("/levels")(lambda: jsonify(high=parse_body(Level).high))
     response = app.test_client().post("/levels", data=body, content_type="application/json")
     assert response.status_code in (200, 400, 422)

@@ -91,7 +91,7 @@ def create_example_blueprint() -> Blueprint:
 @pytest.fixture
 def app() -> Flask:
     problems: dict[type[Exception], ProblemKind] = {}
-    app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), problems, lambda: True)
+    app = create_app("example", Metrics(ServiceIdentity("example", "node-1")), problems, lambda: None)
     app.register_blueprint(create_example_blueprint())
     app.register_blueprint(openapi.create_blueprint("Things", "7", "What there is."))
     return app
