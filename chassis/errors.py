@@ -10,6 +10,10 @@ class ChassisError(Exception):
     """True if the same attempt may succeed later, False if it cannot."""
 
 
+class RefusedStartError(ChassisError):
+    """The service must not run with what it has found: the process ends with exit code 2 instead of trying again."""
+
+
 class SettingsError(ChassisError):
     """The environment's settings are missing or invalid; the text lists every fault, one per line."""
 

@@ -1,9 +1,13 @@
 """The entry point `python -m collector`: read the settings, wire everything, serve until SIGTERM."""
 
 import asyncio
+import sys
 from functools import partial
 
+from aiokafka.errors import KafkaError
+
 from chassis import logs
+from chassis.db.log_check import BEGIN_ANEW, require_log_known
 from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
@@ -12,10 +16,12 @@ from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
 from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
+from chassis.topics import BrokerUnreachableError, ensure_topics
 from chassis.web import openapi
 from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
 from collector import rpc
+from collector.begin_anew import LogDifference, begin_anew
 from collector.collection_requests import CollectionRequests
 from collector.flights import FlightQueries
 from collector.gauges import SchedulerGauges
@@ -34,22 +40,51 @@ from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
 from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
 from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
-from towerwatch.topics import CATALOGUE
+from towerwatch.topics import (
+    CATALOGUE,
+    COLLECTIONS_REQUESTED,
+    FLIGHTS_OBSERVED,
+    INTERESTS_CHANGED,
+    NOTICES_RAISED,
+)
 
 SERVICE = "collector"
+MIGRATIONS = "collector:migrations"
 
+_BEGIN_ANEW_USAGE = "remove from Kafka the interests that this database does not have, and end"
+
+_PUBLISHED = (FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, COLLECTIONS_REQUESTED)
 _UPDATE_GAUGES_EVERY_S = 5.0
 _DELETE_EXPIRED_EVERY_S = 600.0
 
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT. Exit with code 2 if the settings or the ports are not usable."""
-    settings = load_settings_or_exit(SERVICE, CollectorSettings)
+    settings = load_settings_or_exit(SERVICE, CollectorSettings, {BEGIN_ANEW: _BEGIN_ANEW_USAGE})
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
-        asyncio.run(_run(settings))
+        if BEGIN_ANEW in sys.argv[1:]:
+            done = asyncio.run(_begin_anew(settings))
+            print(
+                f"{SERVICE}: {len(done.removals)} interests will be removed from Kafka's log, {len(done.sets)} added."
+            )
+        else:
+            asyncio.run(_run(settings))
     except ChassisError as error:
         exit_with_error(SERVICE, error)
+    except (KafkaError, OSError) as error:
+        exit_with_error(SERVICE, BrokerUnreachableError(f"Kafka did not answer ({type(error).__name__}); run it again"))
+
+
+async def _begin_anew(settings: CollectorSettings) -> LogDifference:
+    """Upgrade the database, and do what `begin_anew` says. Raises ChassisError, KafkaError and OSError."""
+    database = settings.build_database()
+    try:
+        await SchemaUpgrade(database, MIGRATIONS).run_upgrade()
+        await ensure_topics(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
+        return await begin_anew(database, settings.kafka_bootstrap_servers)
+    finally:
+        database.close()
 
 
 async def _run(settings: CollectorSettings) -> None:
@@ -61,7 +96,7 @@ async def _run(settings: CollectorSettings) -> None:
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.build_clock()
     database = settings.build_database()
-    schema = SchemaUpgrade(database, "collector:migrations")
+    schema = SchemaUpgrade(database, MIGRATIONS)
     interests = InterestStore(database, clock)
     users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s)
     source = OpenSkyClient(
@@ -128,6 +163,7 @@ async def _run(settings: CollectorSettings) -> None:
         await ensure_topics_without_timeout(
             settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor
         )
+        await require_log_known(database, OUTBOX, settings.kafka_bootstrap_servers, _PUBLISHED, SERVICE)
 
     async def relay_outbox() -> None:
         await prepare_schema_and_topics()

@@ -1,13 +1,17 @@
 """`python -m user_manager`: read the settings, build all parts of the service, serve until SIGTERM."""
 
 import asyncio
+import sys
 from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
+from aiokafka.errors import KafkaError
+
 from chassis import logs
 from chassis.clock import SystemClock
+from chassis.db.log_check import BEGIN_ANEW, require_log_known
 from chassis.db.migrations import SchemaUpgrade
 from chassis.db.outbox_relay import OutboxRelay
 from chassis.errors import ChassisError
@@ -15,15 +19,16 @@ from chassis.metrics import Metrics, ServiceIdentity
 from chassis.periodic import run_periodically
 from chassis.process import exit_with_error, load_settings_or_exit, serve
 from chassis.rpc import GrpcServer
-from chassis.topics import ensure_topics
+from chassis.topics import BrokerUnreachableError, ensure_topics
 from chassis.web import openapi
 from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
-from towerwatch.topics import CATALOGUE
+from towerwatch.topics import CATALOGUE, USERS_CHANGED
 from towerwatch.users.v1.user_service_pb2_grpc import add_UserServiceServicer_to_server
 from user_manager import rpc
 from user_manager.access import AccountAuthorizer
 from user_manager.accounts import Accounts
+from user_manager.begin_anew import begin_anew
 from user_manager.bounces import Bounces
 from user_manager.collector_client import CollectorClient
 from user_manager.deletion.saga import RESUME_INTERVAL_S, Deletions
@@ -36,6 +41,9 @@ from user_manager.rest import pages, routes as rest
 from user_manager.settings import UserManagerSettings
 
 SERVICE = "user_manager"
+MIGRATIONS = "user_manager:migrations"
+
+_BEGIN_ANEW_USAGE = "delete, in Kafka and at the collector, the accounts that this database does not have, and end"
 
 
 def main() -> None:
@@ -43,12 +51,29 @@ def main() -> None:
 
     Exits with code 2 when the settings or the ports are not usable.
     """
-    settings = load_settings_or_exit(SERVICE, UserManagerSettings)
+    settings = load_settings_or_exit(SERVICE, UserManagerSettings, {BEGIN_ANEW: _BEGIN_ANEW_USAGE})
     logs.configure(SERVICE, settings.log_level, settings.log_format)
     try:
-        asyncio.run(_run(settings))
+        if BEGIN_ANEW in sys.argv[1:]:
+            deleted = asyncio.run(_begin_anew(settings))
+            print(f"{SERVICE}: {deleted} accounts of Kafka's log are not in this database and will be deleted there.")
+        else:
+            asyncio.run(_run(settings))
     except ChassisError as error:
         exit_with_error(SERVICE, error)
+    except (KafkaError, OSError) as error:
+        exit_with_error(SERVICE, BrokerUnreachableError(f"Kafka did not answer ({type(error).__name__}); run it again"))
+
+
+async def _begin_anew(settings: UserManagerSettings) -> int:
+    """Upgrade the database, and do what `begin_anew` says. Raises ChassisError, KafkaError and OSError."""
+    database = settings.build_database()
+    try:
+        await SchemaUpgrade(database, MIGRATIONS).run_upgrade()
+        await ensure_topics(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
+        return await begin_anew(database, settings.kafka_bootstrap_servers, SystemClock())
+    finally:
+        database.close()
 
 
 async def _run(settings: UserManagerSettings) -> None:
@@ -61,7 +86,7 @@ async def _run(settings: UserManagerSettings) -> None:
     clock = SystemClock()
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     database = settings.build_database()
-    schema = SchemaUpgrade(database, "user_manager:migrations")
+    schema = SchemaUpgrade(database, MIGRATIONS)
     links = LinkSigner(settings.signing_key.get_secret_value(), settings.public_url)
     authorizer = AccountAuthorizer(settings.operator_token.get_secret_value())
     answers = IdempotencyStore(settings.signing_key.get_secret_value(), settings.idempotency_life)
@@ -104,6 +129,7 @@ async def _run(settings: UserManagerSettings) -> None:
         # Create the topics before the first write: a topic that the broker creates has another number of partitions.
         await ensure_topics(settings.kafka_bootstrap_servers, CATALOGUE, settings.kafka_replication_factor)
         await schema.wait_until_upgraded()
+        await require_log_known(database, OUTBOX, settings.kafka_bootstrap_servers, [USERS_CHANGED], SERVICE)
         await OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics).run()
 
     async def repeat(seconds: float, work: Callable[[], object], name: str) -> None:

@@ -172,6 +172,23 @@ class Outbox:
             SequencedMessage(Sequence(r.sequence), OutboxMessage(r.topic, r.partition, r.key, r.value)) for r in rows
         ]
 
+    def load_next_sequence(self, session: Session) -> int | None:
+        """Return the sequence that the next event will get; None if the database has never published an event."""
+        return session.scalar(select(self.relay.c.next_sequence))
+
+    def continue_above(self, session: Session, sequence: int, now: float) -> None:
+        """Make all events that are not published yet, and later ones, get sequences above `sequence`.
+
+        `now` is in seconds since the epoch: a database that has never published begins above it, as always.
+        """
+        lowest = max(sequence + 1, int(now * 1_000_000))
+        relay = session.execute(select(self.relay).with_for_update()).one_or_none()
+        if relay is None:
+            session.execute(insert(self.relay).values(id=1, next_sequence=lowest, owner=None, leased_until=0.0))
+        else:
+            session.execute(update(self.relay).values(next_sequence=max(relay.next_sequence, lowest)))
+        session.execute(update(self.rows).where(self.rows.c.sequence >= 0).values(sequence=None))
+
     def delete_published(self, session: Session, published: Iterable[SequencedMessage]) -> None:
         """Delete the rows of messages that the broker has acknowledged, by their sequences; missing rows are ignored.
 

@@ -1,0 +1,144 @@
+"""The check that Kafka's log holds no event of the outbox that the database does not know to have published.
+
+An emptied database, or one that was restored to an earlier instant, would otherwise begin anew in silence: the log's
+users and interests would belong to nobody, and new events, with sequences given a second time, would be dropped by
+readers as repeats. The relay commits the sequences before it publishes, so no record is above `next_sequence` of the
+database that published it, not even after a crash.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.errors import KafkaError
+
+from chassis.db.database import Database
+from chassis.db.outbox import Outbox
+from chassis.errors import RefusedStartError
+from chassis.kafka import parse_sequence, stop_consumer
+from chassis.topics import TopicLike
+
+log = structlog.get_logger()
+
+BEGIN_ANEW: Final = "--begin-anew"
+"""The argument with which a service removes from the log what its database does not know, and ends."""
+
+_LOOK_BACK: Final = 50
+"""Records that are read at the end of a partition: late duplicates may stand behind the greatest sequence."""
+_IDLE_S: Final = 5.0
+"""Seconds without any record after which what is left of a partition counts as removed by compaction."""
+_MAX_PAUSE_S: Final = 10.0
+
+
+class LogAheadError(RefusedStartError):
+    """The log holds an event that the database did not publish: the database was emptied, restored or mistaken."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedValue:
+    """The last record of a key in a topic: its partition, and its value, None for a tombstone."""
+
+    partition: int
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogContent:
+    """What a compacted topic holds: the last value of each key, and the greatest sequence (0 if there is none)."""
+
+    values: Mapping[bytes, LoggedValue]
+    last_sequence: int
+
+
+async def require_log_known(
+    database: Database, outbox: Outbox, bootstrap_servers: str, topics: Iterable[TopicLike], service: str
+) -> None:
+    """Return if the database knows all of its service's events in these topics, which exist; wait for the broker.
+
+    Raises LogAheadError, which names both ways out, and DatabaseUnavailableError.
+    """
+    last = await _retry_until_read(bootstrap_servers, tuple(topics))
+
+    def load_next_sequence() -> int | None:
+        with database.reading() as session:
+            return outbox.load_next_sequence(session)
+
+    # Only now: another replica may have published meanwhile, and the database knew it before the log did.
+    next_sequence = await asyncio.to_thread(load_next_sequence)
+    ahead = sorted(topic for topic, sequence in last.items() if next_sequence is None or sequence >= next_sequence)
+    if ahead:
+        raise LogAheadError(
+            f"Kafka's topic {ahead[0]} has events that this database has never published: it was emptied, or restored "
+            "to an earlier instant, or is not the one of this Kafka. Restore the right database, or run "
+            f"`python -m {service} {BEGIN_ANEW}`, which removes from Kafka what this database does not have"
+        )
+
+
+async def _retry_until_read(bootstrap_servers: str, topics: tuple[TopicLike, ...]) -> dict[str, int]:
+    """Return the greatest sequence at the end of each topic that has one; retry after each error of Kafka."""
+    pause = 0.2
+    while True:
+        try:
+            last: dict[str, int] = {}
+            async with asyncio.timeout(120):
+                async for record in _read_ends(bootstrap_servers, topics, _LOOK_BACK):
+                    last[record.topic] = max(last.get(record.topic, 0), parse_sequence(record.headers) or 0)
+            return {topic: sequence for topic, sequence in last.items() if sequence}
+        except (KafkaError, OSError) as error:  # a TimeoutError, too
+            log.warning("kafka.waiting", error=type(error).__name__, again_in_s=pause)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _MAX_PAUSE_S)
+
+
+async def read_content(bootstrap_servers: str, topic: TopicLike) -> LogContent:
+    """Read a compacted topic whole. Raises KafkaError and OSError."""
+    values: dict[bytes, LoggedValue] = {}
+    last_sequence = 0
+    async for record in _read_ends(bootstrap_servers, (topic,), None):
+        last_sequence = max(last_sequence, parse_sequence(record.headers) or 0)
+        if record.key is not None:
+            values[record.key] = LoggedValue(record.partition, record.value)
+    return LogContent(values, last_sequence)
+
+
+async def _read_ends(  # type: ignore[no-untyped-def]
+    bootstrap_servers: str, topics: tuple[TopicLike, ...], look_back: int | None
+):
+    """Yield the last `look_back` records of each partition as it stands now; None: all of its records.
+
+    Raises KafkaError and OSError.
+    """
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest", group_id=None
+    )
+    try:
+        await consumer.start()
+        partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
+        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
+        unread = {each for each in partitions if ends[each] > begins[each]}
+        if not unread:
+            return
+        consumer.assign(list(unread))
+        for each in unread:
+            consumer.seek(each, begins[each] if look_back is None else max(begins[each], ends[each] - look_back))
+        while unread:
+            batches = await consumer.getmany(*unread, timeout_ms=int(_IDLE_S * 1000))
+            if not batches:
+                return
+            for each, records in batches.items():
+                for record in _take_before(records, ends[each]):
+                    yield record
+                if await consumer.position(each) >= ends[each]:
+                    unread.discard(each)
+    finally:
+        with suppress(KafkaError):
+            await stop_consumer(consumer)
+
+
+def _take_before(records: Iterable[ConsumerRecord], end: int) -> Iterator[ConsumerRecord]:
+    """Yield the records whose offset is below `end`."""
+    return (record for record in records if record.offset < end)

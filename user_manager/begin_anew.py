@@ -1,0 +1,65 @@
+"""`python -m user_manager --begin-anew`: delete all that other services know of accounts that the database lacks."""
+
+import time
+from uuid import UUID, uuid4
+
+from sqlalchemy import select
+
+from chassis.clock import Clock
+from chassis.db.database import Database
+from chassis.db.log_check import LogContent, read_content
+from towerwatch.topics import USERS_CHANGED
+from towerwatch.users.v1.events_pb2 import UserChanged
+from user_manager.deletion.steps import DeletionStep
+from user_manager.events import build_confirmed_event, build_deleted_event
+from user_manager.model import OUTBOX, Deletion, User
+
+
+async def begin_anew(database: Database, bootstrap_servers: str, clock: Clock) -> int:
+    """Delete each account that the log has and the database lacks, and publish confirmations that the log lacks.
+
+    Such an account ends by the ordinary deletion, so that its interests end, too: the deletion's record and the event
+    are stored, and the service does the rest when it runs. Events get sequences above all of the log's. Repeating this
+    is harmless. The schema must be upgraded. Returns the number of these accounts. Raises KafkaError, OSError and
+    DatabaseUnavailableError.
+    """
+    content = await read_content(bootstrap_servers, USERS_CHANGED)
+    with database.transaction() as session:
+        OUTBOX.continue_above(session, content.last_sequence, time.time())
+        users = {user.user_id: user.confirmed for user in session.scalars(select(User))}
+        deleting = set(session.scalars(select(Deletion.user_id)))
+        logged = find_logged_users(content)
+        unknown = sorted(each for each in logged if each not in users and each not in deleting)
+        now = clock.now()
+        session.add_all(
+            Deletion(
+                deletion_id=uuid4(),
+                user_id=user_id,
+                step=DeletionStep.DELETE_INTERESTS,
+                request=uuid4(),
+                attempts=0,
+                next_attempt_at=now,
+                requested_at=now,
+            )
+            for user_id in unknown
+        )
+        OUTBOX.add(session, map(build_deleted_event, unknown))
+        OUTBOX.add(
+            session,
+            [
+                build_confirmed_event(each)
+                for each, is_confirmed in users.items()
+                if is_confirmed > logged.get(each, False)
+            ],
+        )
+    return len(unknown)
+
+
+def find_logged_users(content: LogContent) -> dict[UUID, bool]:
+    """Return the accounts that are not deleted by the log; True for each whose last event is its confirmation. Pure."""
+    users = {}
+    for logged in content.values.values():
+        change = UserChanged.FromString(logged.value or b"")
+        if change.user_id and not change.HasField("deleted"):
+            users[UUID(change.user_id)] = change.HasField("confirmed")
+    return users
