@@ -167,7 +167,9 @@ def users(authority: FakeAuthority) -> Iterator[Authenticator]:
 
 def app_of(database: Database, clock: Clock, users: Authenticator) -> Flask:
     """Return the Flask app with all routes of the collector, as `__main__` wires it."""
-    app = create_app("collector", Metrics(ServiceIdentity("collector", "local")), PROBLEMS, explain_unready=lambda: None)
+    app = create_app(
+        "collector", Metrics(ServiceIdentity("collector", "local")), PROBLEMS, explain_unready=lambda: None
+    )
     timing = CollectionTiming(
         RecordTiming(timedelta(hours=1), timedelta(hours=3)), timedelta(hours=1), timedelta(days=2)
     )
