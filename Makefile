@@ -12,7 +12,7 @@ TESTS_AT_ONCE ?= 2
 JRE := $(shell $(PYTHON) local/kafka/java.py >/dev/null 2>&1 || echo --group jre)
 PROTOS := $(shell find proto -name '*.proto')
 
-.PHONY: help demo up down clean test test-mysql test-faults bench lint format stubs environment kind-up kind-demo kind-down tools
+.PHONY: help demo up down clean backup restore test test-mysql test-faults bench lint format stubs environment kind-up kind-demo kind-down tools
 
 help:  ## Show what can be made
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,13 +21,19 @@ demo: stubs  ## Real flights in, real mails out, through real Kafka and all four
 	@$(BIN)/python -m local.demo $(ARGS)
 
 up: stubs  ## Run Towerwatch on this machine for daily use (settings in .env, see .env.example)
-	@$(BIN)/python -m local.up start
+	@$(BIN)/python -m local.up start $(ARGS)
 
 down:  ## Stop what `make up` started; data is kept
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local.up stop; fi
 
 clean:  ## Delete the data of `make up` and of the demo (asks first)
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local.up clean; fi
+
+backup: stubs  ## Write the data of `make up` to a file in .towerwatch/backups, also while it runs
+	@$(BIN)/python -m local.up backup $(ARGS)
+
+restore: stubs  ## Make the data of `make up` anew from such a file (FILE=…); the data of before is kept
+	@$(BIN)/python -m local.up restore $(if $(FILE),--file "$(FILE)") $(ARGS)
 
 kind-up: stubs  ## Run Towerwatch in a Kubernetes cluster on this machine (needs docker, kind and kubectl)
 	@$(BIN)/python -m local.kind up

@@ -133,6 +133,25 @@ class ProcessSupervisor:
             self._running[name] = _RunningProcess(process, time.monotonic(), command, variables, backoff_s)
         self._write_register()
 
+    def run_to_end(self, name: str, argument: str) -> str:
+        """Run a command of the Procfile with one more argument until it ends, and return the last line that it prints.
+
+        Raises LocalError with what it printed on standard error, if it fails.
+        """
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"exec {self._commands[name]} {shlex.quote(argument)}"],
+            cwd=ROOT,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            faults = [line for line in done.stderr.splitlines() if line.startswith(f"{name}: ")]
+            raise LocalError("; ".join(faults) or f"{name} {argument} failed with exit status {done.returncode}")
+        return done.stdout.strip().rpartition("\n")[2]
+
     def _write_register(self) -> None:
         """Write the id of every started process to `processes.json`, by name, atomically."""
         pids = {name: running.process.pid for name, running in self._running.items()}

@@ -1,4 +1,4 @@
-"""`python -m local.up start|stop|clean`, and `run`, which `start` leaves in the background."""
+"""`python -m local.up start|stop|clean|backup|restore`, and `run`, which `start` leaves in the background."""
 
 import argparse
 import contextlib
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,9 +18,12 @@ from local.demo.options import DATA as DEMO_DATA
 from local.errors import LocalError
 from local.ports import HOST
 from local.processes import ROOT, ProcessSupervisor, find_log_file, kill_leftovers
-from local.stack import READY_S, explain_waiting, get_ready_timeout_s, is_ready, list_port_names
+from local.stack import READY_S, explain_waiting, get_ready_timeout_s, is_ready, list_port_names, wait_until_ready
+from local.up.backups import BACKUPS, create_backup, restore_backup
 from local.up.settings import DATA, ENV_FILE, StackConfig
 
+_BEGIN_ANEW: Final = "--begin-anew"
+_WITH_DATABASE: Final = ("user_manager", "collector")
 _POLL_INTERVAL_S: Final = 0.2
 _STOP_TIMEOUT_S: Final = 40.0
 _EXIT_TIMEOUT_S: Final = 5.0
@@ -33,13 +36,30 @@ def main() -> int:
     Before 2, one sentence on standard error gives the reason.
     """
     parser = argparse.ArgumentParser(prog="python -m local.up", description=__doc__)
-    commands = {"start": start, "stop": stop, "clean": clean, "run": run}
-    parser.add_argument("command", choices=commands)
+    parser.add_argument("command", choices=("start", "stop", "clean", "run", "backup", "restore"))
     parser.add_argument("--env-file", type=Path, default=ENV_FILE, help="its settings (%(default)s)")
     parser.add_argument("--data", type=Path, default=DATA, help="its folder (%(default)s)")
+    parser.add_argument("--file", type=Path, help="restore: the backup to restore")
+    parser.add_argument("--backups", type=Path, default=BACKUPS, help="backup: the folder of backups (%(default)s)")
+    parser.add_argument(
+        _BEGIN_ANEW,
+        action="store_true",
+        help="start: first remove from Kafka what the databases do not have (after one was lost)",
+    )
     given = parser.parse_args()
+    if given.command == "restore" and given.file is None:
+        parser.error(f"restore needs the backup: make restore FILE=…; they are in {given.backups}")
+    env_file, data = given.env_file.absolute(), given.data.absolute()
+    commands: dict[str, Callable[[], None]] = {
+        "start": lambda: start(env_file, data, begins_anew=given.begin_anew),
+        "stop": lambda: stop(data),
+        "clean": lambda: clean(data),
+        "run": lambda: run(env_file, data, begins_anew=given.begin_anew),
+        "backup": lambda: backup(env_file, data, given.backups),
+        "restore": lambda: restore(env_file, data, given.file),
+    }
     try:
-        commands[given.command](given.env_file.absolute(), given.data.absolute())
+        commands[given.command]()
     except LocalError as error:
         print(f"towerwatch: {error}", file=sys.stderr)
         return 2
@@ -53,12 +73,12 @@ def find_pid_file(data: Path) -> Path:
     return data / "stack.pid"
 
 
-def start(env_file: Path, data: Path) -> None:
+def start(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
     """Start the stack in the background, wait until all of it is ready, and print its addresses.
 
     Kills leftovers of a killed run first. Raises LocalError if the stack runs already, the configuration is invalid, a
     port is in use, or a process does not get ready; unless the stack ran already, no process of it runs then. Ctrl-C
-    during the wait stops the stack, too.
+    during the wait stops the stack, too. `begins_anew`: see `run`.
     """
     config = StackConfig(env_file, data)
     if _find_running_pid(data) is not None:
@@ -70,7 +90,10 @@ def start(env_file: Path, data: Path) -> None:
     print("Starting Towerwatch (the first start fetches Kafka) …", flush=True)
     with log.open("wb") as output:
         stack = subprocess.Popen(
-            [sys.executable, "-m", "local.up", "run", "--env-file", str(env_file), "--data", str(data)],
+            [
+                *(sys.executable, "-m", "local.up", "run", "--env-file", str(env_file), "--data", str(data)),
+                *([_BEGIN_ANEW] if begins_anew else []),
+            ],
             cwd=ROOT,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -124,11 +147,12 @@ Towerwatch is up.
     )
 
 
-def run(env_file: Path, data: Path) -> None:
+def run(env_file: Path, data: Path, *, begins_anew: bool = False) -> None:
     """Run the stack until SIGTERM or SIGINT, restart every process that ends, and stop all processes at the end.
 
-    `start` runs this in the background. The lock that other commands look for is held meanwhile. Raises LocalError if
-    another process holds the lock, if the configuration is invalid, or if a service refuses its settings at the start.
+    `start` runs this in the background. The lock that other commands look for is held meanwhile. `begins_anew`: before
+    the services start, remove from Kafka what their databases do not have. Raises LocalError if another process holds
+    the lock, if the configuration is invalid, or if a service refuses its settings at the start.
     """
     config = StackConfig(env_file, data)
     stopping = False
@@ -141,6 +165,10 @@ def run(env_file: Path, data: Path) -> None:
         signal.signal(number, stop_running)
     with _hold_lock(find_pid_file(data)), ProcessSupervisor(config.environment, data) as processes:
         for name in config.names:
+            if begins_anew and name in _WITH_DATABASE:
+                if "kafka" in config.names:
+                    wait_until_ready(processes, ("kafka",), config.ports, data)
+                print(processes.run_to_end(name, _BEGIN_ANEW), flush=True)
             processes.start(name)
         started_at = time.monotonic()
         while not stopping:
@@ -185,7 +213,7 @@ def _find_running_pid(data: Path) -> int | None:
     return None
 
 
-def stop(_env_file: Path, data: Path) -> None:
+def stop(data: Path) -> None:
     """Stop the stack by SIGTERM, wait until it has ended, and keep its data.
 
     If it does not run, only kill leftovers of a killed run. Prints the result. Raises LocalError if the stack does not
@@ -218,7 +246,7 @@ def _process_exists(pid: int) -> bool:
     return True
 
 
-def clean(_env_file: Path, data: Path) -> None:
+def clean(data: Path) -> None:
     """Delete the data folders of this stack and of the demo, if the person at the console confirms it.
 
     Nothing is deleted without data, or for any answer but `y` or `yes`. Raises LocalError if the stack runs.
@@ -240,6 +268,25 @@ def clean(_env_file: Path, data: Path) -> None:
     for folder in folders:
         shutil.rmtree(folder)
     print("Deleted.")
+
+
+def backup(env_file: Path, data: Path, backups: Path) -> None:
+    """Write a backup, also while the stack runs, and print its path. Raises LocalError if it cannot be made."""
+    print(f"The backup is {create_backup(data, env_file, backups)}. It holds secrets and addresses: keep it safe.")
+
+
+def restore(env_file: Path, data: Path, backup: Path) -> None:
+    """Restore a backup into the data folder, and print where the data of before is kept.
+
+    Raises LocalError if the stack runs, or the file is no whole backup; then nothing is changed.
+    """
+    if _find_running_pid(data) is not None:
+        raise LocalError("is running; `make down` first")
+    kill_leftovers(data)
+    kept = restore_backup(backup, data, env_file)
+    if kept is not None:
+        print(f"The data of before is kept in {kept}.")
+    print("Restored. `make up` starts with an empty Kafka; the collector fills it within minutes.")
 
 
 if __name__ == "__main__":

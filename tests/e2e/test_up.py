@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,11 +33,23 @@ class Stack:
         self.interests = f"http://{HOST}:{base + 2}"
         self.mails = f"http://{HOST}:{Ports.from_base(base).mailbox_web}"
 
-    def __call__(self, command: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    def __call__(self, command: str, said: str = "", *more: str) -> subprocess.CompletedProcess[str]:
         """Run a command of `local.up`, and return what it printed."""
         environment = {name: value for name, value in os.environ.items() if name != "KAFKA_BOOTSTRAP_SERVERS"}
         return subprocess.run(
-            [sys.executable, "-m", "local.up", command, "--env-file", str(self.env_file), "--data", str(self.data)],
+            [
+                *(
+                    sys.executable,
+                    "-m",
+                    "local.up",
+                    command,
+                    "--env-file",
+                    str(self.env_file),
+                    "--data",
+                    str(self.data),
+                ),
+                *more,
+            ],
             cwd=ROOT,
             env=environment,
             input=said,
@@ -93,6 +106,23 @@ def test_accounts_and_interests_survive_restarts_and_crashes(stack):
     os.kill(collector, signal.SIGKILL)
     eventually(lambda: not interests(), "it is gone", 10)
     eventually(lambda: interests() == ["LICC"], "it is back by itself")
+
+    backups = stack.data.parent / "backups"
+    said = stack("backup", "", "--backups", str(backups))
+    assert said.returncode == 0, said.stderr
+    [backup] = backups.iterdir()
+    assert str(backup) in said.stdout
+    assert stack("restore", "", "--file", str(backup)).stderr == "towerwatch: is running; `make down` first\n"
+    assert stack("stop").returncode == 0
+    shutil.rmtree(stack.data)
+    stack.env_file.unlink()
+    restored = stack("restore", "", "--file", str(backup))
+    assert restored.returncode == 0, restored.stderr
+    started = stack("start")
+    assert started.returncode == 0, started.stderr
+    assert interests() == ["LICC"]
+    mine = httpx.get(f"{stack.users}/users/ada@towerwatch.test", headers=authorized).json()["user"]
+    assert (mine["name"], mine["confirmed"]) == ("Ada", True)
 
 
 def read_command(pid: int) -> str:
