@@ -68,6 +68,8 @@ def render_server_properties(port: int, controller_port: int) -> str:
         "share.coordinator.state.topic.replication.factor": "1",
         "share.coordinator.state.topic.min.isr": "1",
         "group.initial.rebalance.delay.ms": "0",
+        # The groups' offsets outlive an absence of 90 days: a worker without an offset would begin anew. 7 by default.
+        "offsets.retention.minutes": str(90 * 24 * 60),
         # After a kill -9 the node cannot register again until its former session has run out: 9 s by default.
         "broker.session.timeout.ms": "3000",
         "broker.heartbeat.interval.ms": "500",
