@@ -7,6 +7,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from chassis.kafka_options import load_client_options
 from chassis.topics import BrokerUnreachableError, TopicLike, ensure_topics
 
 log = structlog.get_logger()
@@ -40,7 +41,11 @@ async def start_producer(bootstrap_servers: str) -> AIOKafkaProducer:
     pause = 0.2
     while True:
         producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap_servers, enable_idempotence=True, acks="all", max_batch_size=256 * 1024
+            bootstrap_servers=bootstrap_servers,
+            enable_idempotence=True,
+            acks="all",
+            max_batch_size=256 * 1024,
+            **load_client_options(),
         )
         try:
             await producer.start()

@@ -1,30 +1,18 @@
-"""The settings of every service: read once from the environment, with all faults reported together.
+"""The settings of every service: read once from the environment, with all faults reported together."""
 
-A setting `smtp_password` is read from the variable `SMTP_PASSWORD`, or from the file that
-`SMTP_PASSWORD_FILE` names (as Kubernetes and Docker mount secrets). Empty means not set.
-"""
-
-import os
-from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    SettingsError as UnparsableSettingError,
-)
+from pydantic_settings import SettingsError as UnparsableSettingError
 
 from chassis.addresses import ListenHost, Port, ServerList
 from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
 from chassis.faults import describe_fault
+from chassis.kafka_security import KafkaSecuritySettings
+from chassis.setting_files import EnvironmentSettings, read_setting_file
 
 __all__ = ["Port", "Settings", "StrongSecret", "load_settings"]
 
@@ -40,45 +28,11 @@ StrongSecret = Annotated[SecretStr, AfterValidator(_require_strong_secret)]
 """The type of a setting that is a secret of at least 16 characters."""
 
 
-def _read_setting_file(field_name: str) -> str | None:
-    """Return the content of the file that `NAME_FILE` names, or None if the variable is not set or the file is empty.
-
-    A byte order mark at its begin and line ends at its end are removed. Raises SettingsError if the file cannot be
-    read as UTF-8.
-    """
-    variable = f"{field_name.upper()}_FILE"
-    path = os.environ.get(variable)
-    if not path:
-        return None
-    try:
-        return Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n") or None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}: cannot be read: {type(error).__name__}") from None
-
-
-class _SettingFileSource(EnvSettingsSource):
-    """The source of settings that reads `NAME` from the file that `NAME_FILE` names.
-
-    A file that cannot be read counts as not set here; `load_settings` reports it.
-    """
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return the setting's value (None: not set, or unreadable), its name, and False for "is JSON".
-
-        pydantic calls this for each setting.
-        """
-        with suppress(SettingsError):
-            return _read_setting_file(field_name), field_name, False
-        return None, field_name, False
-
-
-class Settings(BaseSettings):
+class Settings(KafkaSecuritySettings):
     """The settings that every service needs: logs, node, Kafka, listening address and clock.
 
     Each service has a subclass with its own settings. `load_settings` reads them.
     """
-
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["console", "json"] = "json"
@@ -91,21 +45,6 @@ class Settings(BaseSettings):
     clock_anchor: datetime | None = None
     clock_stop: datetime | None = None
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources of settings: arguments, environment variables, files; an earlier source wins.
-
-        Sources of `.env` and of a secrets directory are left out. pydantic calls this.
-        """
-        return init_settings, env_settings, _SettingFileSource(settings_cls)
-
     def build_clock(self) -> Clock:
         """Return the clock that these settings describe: the system's clock, unless CLOCK_START is set.
 
@@ -114,7 +53,7 @@ class Settings(BaseSettings):
         return build_clock(self.clock_start, self.clock_rate, self.clock_anchor, self.clock_stop)
 
 
-S = TypeVar("S", bound=Settings)
+S = TypeVar("S", bound=EnvironmentSettings)
 
 
 def _describe_setting(name: str, fault: ErrorDetails) -> str:
@@ -132,12 +71,13 @@ def load_settings(settings: type[S]) -> S:
     faults: dict[str, str] = {}
     for name in settings.model_fields:
         try:
-            _read_setting_file(name)
+            read_setting_file(name)
         except SettingsError as error:
             faults[name.upper()] = str(error)
     try:
-        loaded = settings()  # type: ignore[call-arg]  # what is missing here comes from the environment
-        loaded.build_clock()
+        loaded = settings()  # what is missing here comes from the environment
+        if isinstance(loaded, Settings):
+            loaded.build_clock()
     except ValidationError as error:
         for e in error.errors():
             name = ".".join(map(str, e["loc"])).upper()

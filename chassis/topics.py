@@ -16,6 +16,7 @@ from aiokafka.errors import (
 )
 
 from chassis.errors import ChassisError
+from chassis.kafka_options import load_client_options
 
 _PAUSE_S: Final = 0.1
 _CONNECT_WITHIN_S: Final = 3.0
@@ -132,7 +133,9 @@ async def _is_any_server_listening(bootstrap_servers: str) -> bool:
 @asynccontextmanager
 async def _open_admin_client(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
     """Run the block with a connected admin client, then close the client. Raises KafkaError if it cannot connect."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=_REQUEST_TIMEOUT_MS)
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=bootstrap_servers, request_timeout_ms=_REQUEST_TIMEOUT_MS, **load_client_options()
+    )
     try:
         await admin.start()
         yield admin

@@ -1,13 +1,14 @@
 """A service's relational database: one engine, transactions as `with` blocks, the same for SQLite and MySQL."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, Literal, Self
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from sqlalchemy import DateTime, Dialect, NullPool, create_engine, event, text
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import Connection, Engine, make_url
@@ -21,6 +22,7 @@ from chassis.db.driver_errors import AWAY, NO_CHANGES, translate_errors
 from chassis.db.write_refusals import WriteRefusals
 from chassis.errors import DatabaseDamagedError, SettingsError
 from chassis.settings import Settings
+from chassis.tls import create_trust
 
 TABLE_OPTIONS: Final[dict[str, Any]] = {
     "mysql_engine": "InnoDB",
@@ -103,6 +105,23 @@ class DatabaseSettings(Settings):
     database_max_overflow: int = Field(default=DEFAULT_POOL.max_overflow, ge=0, le=100)
     database_pool_timeout: float = Field(default=DEFAULT_POOL.timeout_s, gt=0, le=60, description="seconds")
     database_pool_recycle: int = Field(default=DEFAULT_POOL.recycle_s, ge=10, le=28_800, description="seconds")
+    database_tls: Literal["off", "verify"] = "off"
+    """`verify`: connect to MySQL by TLS alone, and verify the server's certificate and name."""
+    database_ca: str | None = Field(default=None, description="PEM; DATABASE_CA_FILE names a file")
+    """The authorities that the server's certificate is signed by; None: those of the system."""
+
+    @model_validator(mode="after")
+    def _require_trust_is_used(self) -> Self:
+        """Return the settings. Raises ValueError for authorities without certificates, or that TLS would not use."""
+        if self.database_ca is None:
+            return self
+        if self.database_tls == "off":
+            raise ValueError("DATABASE_CA: is not used without DATABASE_TLS=verify")
+        try:
+            create_trust(self.database_ca)
+        except ValueError as error:
+            raise ValueError(f"DATABASE_CA: {error}") from None
+        return self
 
     @field_validator("database_url")
     @classmethod
@@ -135,7 +154,8 @@ class DatabaseSettings(Settings):
             timeout_s=self.database_pool_timeout,
             recycle_s=self.database_pool_recycle,
         )
-        return Database(self.database_url.get_secret_value(), pool)
+        trust = create_trust(self.database_ca) if self.database_tls == "verify" else None
+        return Database(self.database_url.get_secret_value(), pool, trust)
 
 
 class Database:
@@ -145,11 +165,13 @@ class Database:
     schema. Any thread may use it.
     """
 
-    def __init__(self, url: str, pool: PoolConfig = DEFAULT_POOL) -> None:
+    def __init__(self, url: str, pool: PoolConfig = DEFAULT_POOL, trust: ssl.SSLContext | None = None) -> None:
         """Prepare the engine without connecting. Raises SettingsError if `url` is invalid.
 
-        `url` is a URL of SQLAlchemy: `sqlite:///path` or `mysql+pymysql://…`.
+        `url` is a URL of SQLAlchemy: `sqlite:///path` or `mysql+pymysql://…`. `trust`: connect to a server by TLS
+        alone, verified by this context; None: as the URL says, which is plainly unless it names options of TLS.
         """
+        self._trust = trust
         self._refusals = WriteRefusals()
         try:
             self._url = make_url(url)
@@ -172,7 +194,9 @@ class Database:
         `answer_within_s` is the read timeout of a MySQL connection, in seconds.
         """
         connect_args = (
-            {"timeout": _SQLITE_BUSY_WITHIN_S} if self.is_sqlite else _build_server_arguments(answer_within_s)
+            {"timeout": _SQLITE_BUSY_WITHIN_S}
+            if self.is_sqlite
+            else _build_server_arguments(answer_within_s, self._trust)
         )
         # hide_parameters: else the texts of errors, which are logged, contain the values of statements' parameters.
         engine = create_engine(self._url, hide_parameters=True, connect_args=connect_args, **options)
@@ -180,6 +204,8 @@ class Database:
             event.listen(engine, "connect", _configure_sqlite)
             event.listen(engine, "begin", _begin_sqlite_transaction)
         else:
+            if self._trust is not None:
+                event.listen(engine, "connect", _require_tls)
             event.listen(engine, "connect", _configure_mysql)
         self._refusals.watch(engine)
         self._file.watch(engine)
@@ -286,9 +312,20 @@ def _build_pool_options(pool: PoolConfig, *, sqlite: bool) -> dict[str, Any]:
     }
 
 
-def _build_server_arguments(answer_within_s: int) -> dict[str, int]:
-    """Return the MySQL driver's timeouts, in seconds."""
-    return {"connect_timeout": 5, "read_timeout": answer_within_s, "write_timeout": 30}
+def _build_server_arguments(answer_within_s: int, trust: ssl.SSLContext | None) -> dict[str, Any]:
+    """Return the MySQL driver's timeouts, in seconds, and its context for TLS, if it has one."""
+    timeouts = {"connect_timeout": 5, "read_timeout": answer_within_s, "write_timeout": 30}
+    return timeouts if trust is None else timeouts | {"ssl": trust}
+
+
+def _require_tls(connection, _record) -> None:  # type: ignore[no-untyped-def]
+    """Close a new MySQL connection that is not encrypted. Raises OperationalError then.
+
+    Where the server, or somebody between, says that it has no TLS, the driver goes on without it.
+    """
+    if not connection._secure:
+        connection.close()
+        raise connection.OperationalError(2026, "the server offers no TLS")  # CR_SSL_CONNECTION_ERROR
 
 
 def _configure_sqlite(connection, _record) -> None:  # type: ignore[no-untyped-def]

@@ -20,6 +20,7 @@ from chassis.db.database import Database
 from chassis.db.outbox import Outbox
 from chassis.errors import RefusedStartError
 from chassis.kafka import parse_sequence, stop_consumer
+from chassis.kafka_options import load_client_options
 from chassis.topics import TopicLike
 
 log = structlog.get_logger()
@@ -113,7 +114,11 @@ async def _read_ends(  # type: ignore[no-untyped-def]
     Raises KafkaError and OSError.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest", group_id=None
+        bootstrap_servers=bootstrap_servers,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        group_id=None,
+        **load_client_options(),
     )
     try:
         await consumer.start()

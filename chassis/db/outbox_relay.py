@@ -22,6 +22,7 @@ from chassis.db.database import Database
 from chassis.db.outbox import LEASE_S, Outbox, SequencedMessage
 from chassis.errors import ChassisError, DatabaseUnavailableError
 from chassis.kafka import SEQUENCE_HEADER
+from chassis.kafka_options import load_client_options
 from chassis.metrics import Metrics
 from chassis.periodic import run_periodically
 
@@ -182,6 +183,7 @@ def _create_producer(bootstrap_servers: str) -> AIOKafkaProducer:
         acks="all",
         max_batch_size=256 * 1024,
         request_timeout_ms=int(REQUEST_TIMEOUT_S * 1000),
+        **load_client_options(),
     )
 
 

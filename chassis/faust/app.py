@@ -12,12 +12,14 @@ import faust
 import structlog
 from aiohttp.web import Response
 from faust.types import TP, EventT, TopicT
+from faust.types.auth import CredentialsT
 
 from chassis.faust.health import Health
 from chassis.faust.internals.metrics import register_faust_metrics
 from chassis.faust.settings import StreamSettings
 from chassis.faust.store import STORE_URL
 from chassis.faust.worker import StreamApp, iter_changelog_topics, run_worker
+from chassis.kafka_options import load_client_options
 from chassis.metrics import Metrics
 from chassis.topics import TopicLike
 
@@ -38,6 +40,20 @@ __all__ = [
 log = structlog.get_logger()
 
 
+def build_broker_credentials() -> CredentialsT | None:
+    """Return the credentials of this process for Faust's clients of Kafka; None if they connect plainly."""
+    options = load_client_options()
+    trust = options.get("ssl_context")
+    if "sasl_mechanism" in options:
+        return faust.SASLCredentials(
+            username=options["sasl_plain_username"],
+            password=options["sasl_plain_password"],
+            ssl_context=trust,
+            mechanism=options["sasl_mechanism"],
+        )
+    return None if trust is None else faust.SSLCredentials(trust)
+
+
 def create_stream_app(service: str, settings: StreamSettings, partitions: int) -> faust.App:
     """Create a service's Faust app with its health check, not yet started; `service` is its consumer group too.
 
@@ -48,6 +64,7 @@ def create_stream_app(service: str, settings: StreamSettings, partitions: int) -
     app = StreamApp(
         service,
         broker=brokers,
+        broker_credentials=build_broker_credentials(),
         datadir=str(settings.data_dir),
         store="memory://" if settings.store == "memory" else STORE_URL,  # its memory is bounded, for all tables
         key_serializer="raw",  # agents decode the contract's bytes once

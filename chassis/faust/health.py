@@ -17,6 +17,7 @@ from faust.types import TP
 from mode import Service
 
 from chassis.faust.settings import FAUST_LOG, StreamSettings
+from chassis.kafka_options import load_client_options
 
 log = structlog.get_logger()
 
@@ -252,10 +253,16 @@ class _BrokerClients:
         if self._clients is None:
             timeout_ms = int(_ANSWER_WITHIN_S * 1000)
             admin = AIOKafkaAdminClient(
-                bootstrap_servers=self._bootstrap_servers, request_timeout_ms=timeout_ms, client_id="health"
+                bootstrap_servers=self._bootstrap_servers,
+                request_timeout_ms=timeout_ms,
+                client_id="health",
+                **load_client_options(),
             )
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap_servers, request_timeout_ms=timeout_ms, client_id="health"
+                bootstrap_servers=self._bootstrap_servers,
+                request_timeout_ms=timeout_ms,
+                client_id="health",
+                **load_client_options(),
             )
             self._clients = admin, consumer
             await admin.start()

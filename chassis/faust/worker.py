@@ -29,6 +29,7 @@ from chassis.faust.internals.recovery import StreamTables
 from chassis.faust.settings import FAUST_LOG, StreamSettings
 from chassis.faust.store import DataDir
 from chassis.kafka import ensure_topics_without_timeout
+from chassis.kafka_options import load_client_options
 from chassis.listening import bind_listeners
 from chassis.process import exit_with_error
 from chassis.topics import BrokerUnreachableError, TopicLike, wait_for_broker
@@ -152,7 +153,7 @@ class KafkaPreparation(Service):
 
 async def fetch_cluster_id(bootstrap_servers: str) -> str:
     """Connect a client, and return the id of the Kafka cluster. Raises KafkaError or OSError when no broker answers."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **load_client_options())
     try:
         await admin.start()
         return str((await admin.describe_cluster())["cluster_id"])

@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from prometheus_client import Gauge
 
 from chassis.errors import DatabaseUnavailableError
+from chassis.kafka_options import load_client_options
 from chassis.metrics import Metrics
 from collector.errors import SupersededError
 from collector.leadership.terms import Term
@@ -206,6 +207,7 @@ class LeaderElection(ConsumerRebalanceListener):  # type: ignore[misc]
             session_timeout_ms=int(SESSION_S * 1000),
             heartbeat_interval_ms=2_000,
             auto_offset_reset="earliest",
+            **load_client_options(),
         )
         try:
             await consumer.start()

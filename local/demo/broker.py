@@ -6,6 +6,7 @@ import contextlib
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
+from chassis.kafka_options import load_client_options
 from chassis.topics import BrokerUnreachableError, wait_for_broker
 from local.errors import LocalError
 from towerwatch.topics import CATALOGUE
@@ -36,7 +37,7 @@ async def _ensure_no_topics(bootstrap_servers: str, reset: bool) -> None:
     BrokerUnreachableError or KafkaError if the broker cannot be used.
     """
     await wait_for_broker(bootstrap_servers, timeout_s=15)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **load_client_options())
     await admin.start()
     try:
         existing = await _list_our_topics(admin)

@@ -6,6 +6,7 @@ from datetime import datetime
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from chassis.kafka_options import load_client_options
 from domain.windows import seconds
 from towerwatch.alerts.v1.events_pb2 import AlertRaised
 from towerwatch.flights.v1.events_pb2 import FlightsObserved
@@ -54,7 +55,10 @@ async def _read_values(bootstrap_servers: str, topic: Topic) -> list[bytes]:
     """
     partitions = [TopicPartition(topic.name, number) for number in range(topic.partitions)]
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, auto_offset_reset="earliest", enable_auto_commit=False
+        bootstrap_servers=bootstrap_servers,
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+        **load_client_options(),
     )
     await consumer.start()
     try:

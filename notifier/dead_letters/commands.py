@@ -14,6 +14,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from chassis.kafka import start_producer, stop_consumer
+from chassis.kafka_options import load_client_options
 from chassis.topics import BrokerUnreachableError, wait_for_broker
 from notifier.dead_letters.counts import count_dead_letters
 from notifier.dead_letters.dead_letter import (
@@ -332,7 +333,10 @@ async def _open_dead_letters(bootstrap_servers: str) -> AsyncIterator[tuple[_Dea
             "another broker than the one that is meant"
         )
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest"
+        bootstrap_servers=bootstrap_servers,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        **load_client_options(),
     )
     await consumer.start()
     try:
@@ -350,7 +354,7 @@ async def _count_partitions(bootstrap_servers: str) -> dict[str, int]:
     Raises BrokerUnreachableError after 15 seconds without a broker.
     """
     await wait_for_broker(bootstrap_servers, UNREACHABLE_AFTER_S)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **load_client_options())
     await admin.start()
     try:
         return {each["topic"]: len(each["partitions"]) for each in await admin.describe_topics()}

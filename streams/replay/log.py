@@ -17,6 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.structs import ConsumerRecord
 
 from chassis.kafka import parse_sequence, stop_consumer
+from chassis.kafka_options import load_client_options
 from chassis.topics import wait_for_broker
 from domain.alerts import Alert
 from streams.errors import LogUnreadableError, MisroutedError, UnsequencedError, UnusableEventError
@@ -164,7 +165,11 @@ async def open_consumer(bootstrap_servers: str, group: str | None = None) -> Asy
     a partition is read from its beginning. Raises KafkaConnectionError if no broker responds.
     """
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, group_id=group, enable_auto_commit=False, auto_offset_reset="earliest"
+        bootstrap_servers=bootstrap_servers,
+        group_id=group,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        **load_client_options(),
     )
     await consumer.start()
     try:
@@ -180,7 +185,7 @@ async def open_admin_client(bootstrap_servers: str) -> AsyncIterator[AIOKafkaAdm
     Raises BrokerUnreachableError if no broker responds within `UNREACHABLE_AFTER_S`.
     """
     await wait_for_broker(bootstrap_servers, UNREACHABLE_AFTER_S)
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **load_client_options())
     await admin.start()
     try:
         yield admin
