@@ -110,8 +110,8 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 class MariaDbProcess:
     """A MariaDB server with a data folder of its own, which can be stopped and started again on the same data."""
 
-    def __init__(self, folder: Path) -> None:
-        """Create the data folder. Requires that a server is installed."""
+    def __init__(self, folder: Path, *options: str) -> None:
+        """Create the data folder. Requires that a server is installed. `options`: more options of the server."""
         assert INSTALLED is not None
         install, serve = INSTALLED
         port = free_port()
@@ -128,6 +128,7 @@ class MariaDbProcess:
         self._command = [
             serve, *common, *_NOT_DURABLE, f"--port={port}", f"--bind-address={HOST}", "--socket=socket",
             "--pid-file=pid",  # both in the data folder: the path of a socket must be short
+            *options,
         ]  # fmt: skip
         self._process: subprocess.Popen[bytes] | None = None
         # Without TLS, for which the driver spends 25 ms of computing on each connection.

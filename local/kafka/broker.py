@@ -160,7 +160,7 @@ class Broker:
         self._port, controller_port = _choose_ports(self._requested_port)
         configuration = self._data / "server.properties"
         try:
-            configuration.write_text(render_server_properties(self._port, controller_port))
+            configuration.write_text(self._render_properties(self._port, controller_port))
             self.log.parent.mkdir(parents=True, exist_ok=True)
             log = self.log.open("ab")
         except OSError as error:
@@ -173,10 +173,19 @@ class Broker:
             # Kafka writes this file last, so an interrupted format is repeated.
             if not (self._data / TOPICS_FOLDER / "meta.properties").exists():
                 arguments = ("format", "--cluster-id", _make_cluster_id(), "--config", configuration.name)
+                arguments = (*arguments, *self._list_format_arguments())
                 self._spawn(build_java_command(java, "kafka.tools.StorageTool", *arguments), environment, log.fileno())
                 if self._require_process().wait() != 0:
                     raise self._build_death_error()
             self._spawn(build_java_command(java, "kafka.Kafka", configuration.name), environment, log.fileno())
+
+    def _render_properties(self, port: int, controller_port: int) -> str:
+        """Render the node's properties. A subclass may add some."""
+        return render_server_properties(port, controller_port)
+
+    def _list_format_arguments(self) -> tuple[str, ...]:
+        """Return more arguments for the format of a new storage: none. A subclass may add some."""
+        return ()
 
     def _spawn(self, command: list[str], environment: Mapping[str, str], log: int) -> None:
         """Start a command as the broker's process, in the data folder, with its output in the log (a file descriptor).
