@@ -4,6 +4,7 @@ A backup holds the two databases, the secrets that links and tokens depend on, a
 the collector publishes interests and flights anew to an empty log. Nor are the mailbox's mails and the logs.
 """
 
+import gzip
 import io
 import os
 import shutil
@@ -11,6 +12,7 @@ import sqlite3
 import tarfile
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -145,12 +147,14 @@ def restore_backup(backup: Path, data: Path, env_file: Path) -> Path | None:
 def _read_members(backup: Path) -> dict[str, bytes]:
     """Return the files of a backup by name. Raises LocalError if it cannot be read, or is no backup of ours."""
     try:
-        with tarfile.open(backup, mode="r:gz") as archive:
+        with gzip.open(backup) as packed:
+            content = io.BytesIO(packed.read())  # to its end, where its checksum is compared
+        with tarfile.open(fileobj=content) as archive:
             members = {member.name: member for member in archive.getmembers()}
             if not {_SECRETS} <= members.keys() <= {*_NAMES} or not all(each.isreg() for each in members.values()):
                 raise LocalError(f"{backup} is no backup of Towerwatch; `make backup` makes them")
             return {name: (archive.extractfile(each) or io.BytesIO()).read() for name, each in members.items()}
     except FileNotFoundError:
         raise LocalError(f"there is no file {backup}") from None
-    except (OSError, EOFError, tarfile.TarError):
+    except (OSError, EOFError, zlib.error, tarfile.TarError):
         raise LocalError(f"{backup} cannot be read as a backup: it is damaged or something else") from None

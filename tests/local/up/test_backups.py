@@ -1,7 +1,7 @@
 """Backups of `make up`: as of one instant, whole or not at all, and nothing is lost by restoring."""
 
 import io
-import os
+import random
 import shutil
 import sqlite3
 import stat
@@ -31,7 +31,7 @@ def make_data(folder: Path) -> Path:
             connection.execute("CREATE TABLE counter (value INTEGER)")
             connection.execute("INSERT INTO counter VALUES (0)")
             connection.execute("CREATE TABLE filler (bytes BLOB)")
-            connection.executemany("INSERT INTO filler VALUES (?)", [(os.urandom(1000),) for _ in range(300)])
+            connection.executemany("INSERT INTO filler VALUES (?)", [(random.randbytes(1000),) for _ in range(300)])
     return data
 
 
@@ -114,7 +114,7 @@ def test_both_databases_are_of_one_instant(tmp_path: Path) -> None:
 def damage(path: Path) -> None:
     """Fill the second half of a file with noise."""
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2] + os.urandom(len(content) - len(content) // 2))
+    path.write_bytes(content[: len(content) // 2] + random.randbytes(len(content) - len(content) // 2))
 
 
 @pytest.mark.parametrize("spoil", [damage, lambda path: path.write_text("<html>no database</html>" * 99)])
@@ -148,6 +148,13 @@ def make_link(name: str, target: str) -> tarfile.TarInfo:
     return entry
 
 
+def change_byte(content: bytes) -> bytes:
+    """Return the content with one byte in its middle changed."""
+    changed = bytearray(content)
+    changed[random.randrange(100, len(content))] ^= 1 << random.randrange(8)
+    return bytes(changed)
+
+
 BAD_BACKUPS: dict[str, Callable[[Path, Path], object]] = {
     "missing": lambda _whole, bad: None,
     "a folder": lambda _whole, bad: bad.mkdir(),
@@ -155,8 +162,9 @@ BAD_BACKUPS: dict[str, Callable[[Path, Path], object]] = {
     "text": lambda _whole, bad: bad.write_text("towerwatch"),
     "truncated": lambda whole, bad: bad.write_bytes(whole.read_bytes()[:-400]),
     "noise in its middle": lambda whole, bad: bad.write_bytes(
-        whole.read_bytes()[:2000] + os.urandom(2000) + whole.read_bytes()[4000:]
+        whole.read_bytes()[:2000] + random.randbytes(2000) + whole.read_bytes()[4000:]
     ),
+    "one byte changed": lambda whole, bad: bad.write_bytes(change_byte(whole.read_bytes())),
     "no secrets": lambda _whole, bad: pack(bad, {"user_manager.db": b""}),
     "a path upwards": lambda _whole, bad: pack(bad, {"secrets.json": b"{}", "../escaped": b"x"}),
     "an absolute path": lambda _whole, bad: pack(bad, {"secrets.json": b"{}", "/tmp/escaped": b"x"}),
