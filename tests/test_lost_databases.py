@@ -1,7 +1,6 @@
 """Both services with a database that is lost while Kafka is kept: they refuse to start, and `--begin-anew` helps."""
 
 import asyncio
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -161,7 +160,7 @@ def test_a_damaged_database_answers_503_and_says_why(tmp_path: Path) -> None:
     whole = path.read_bytes()
     size = int.from_bytes(whole[16:18], "big")
     page = next(at for at in range(0, len(whole), size) if b"p7@tower.test" in whole[at : at + size])
-    path.write_bytes(whole[:page] + os.urandom(size) + whole[page + size :])
+    path.write_bytes(whole[:page] + b"\xff" * size + whole[page + size :])
     settings = services.settings["user_manager"]
     process = services.running["user_manager"] = ServiceProcess(
         ("-m", "user_manager"), settings, services.folder / "damaged.log"
