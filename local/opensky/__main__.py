@@ -14,6 +14,7 @@ from aiohttp import web
 from chassis.clock import Clock, build_clock
 from local.opensky import faults, nycflights
 from local.opensky.access import AccessControl, Credentials
+from local.opensky.fault_kinds import InjectedFault
 from local.opensky.flights import Timetable
 from local.opensky.record_options import add_record_options, parse_record_options
 from local.opensky.server import make_app
@@ -84,7 +85,7 @@ def _parse_options(environment: Mapping[str, str]) -> argparse.Namespace:
         metavar="SEED[:RATE]",
         help="let requests fail as OpenSky's may, drawn from SEED with probability RATE "
         f"(default {faults.DEFAULT_RATE}); or a script, one entry for each request for flights: "
-        f'["{faults.InjectedFault.UNAVAILABLE}", null, …]',
+        f'["{InjectedFault.UNAVAILABLE}", null, …]',
     )
     add_record_options(parser)
     return parser.parse_args()
