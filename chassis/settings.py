@@ -24,7 +24,7 @@ from pydantic_settings import (
 from chassis.addresses import ListenHost, Port, ServerList
 from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
-from chassis.faults import describe_fault
+from chassis.faults import describe_fault, explain_unreadable
 
 __all__ = ["Port", "Settings", "StrongSecret", "load_settings"]
 
@@ -52,8 +52,8 @@ def _read_setting_file(field_name: str) -> str | None:
         return None
     try:
         return Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n") or None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}: cannot be read: {type(error).__name__}") from None
+    except (OSError, ValueError) as error:  # a ValueError: not UTF-8, or a path with a NUL
+        raise SettingsError(f"{variable}: names a file that cannot be read ({explain_unreadable(error)})") from None
 
 
 class _SettingFileSource(EnvSettingsSource):
@@ -120,7 +120,7 @@ S = TypeVar("S", bound=Settings)
 def _describe_setting(name: str, fault: ErrorDetails) -> str:
     """Return what is wrong with a setting, as the end of a sentence that begins with its name, without its value."""
     if fault["type"] == "missing":
-        return f"Field required: set this variable, or {name}_FILE to the path of a file"
+        return f"is not set; set it, or {name}_FILE to the path of a file that holds it"
     return describe_fault(fault)
 
 
