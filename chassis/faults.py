@@ -71,3 +71,10 @@ def describe_fault(fault: ErrorDetails) -> str:
         return sentence.format_map({name: _format_bound(value) for name, value in context.items()})
     except KeyError:
         return _UNKNOWN
+
+
+def explain_unreadable(error: OSError | ValueError) -> str:
+    """Return why a file cannot be read, in the system's words, without its path: "No such file or directory"."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not in UTF-8"
+    return (error.strerror if isinstance(error, OSError) else None) or "its path is invalid"

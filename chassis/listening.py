@@ -75,10 +75,22 @@ def _bind(address: str, port: int) -> socket.socket:
     return listener
 
 
+def describe_refusal(error: OSError) -> str:
+    """Return the system's reason why a port cannot be listened on, with what to do where that is known."""
+    reason = os.strerror(error.errno or 0)
+    match error.errno:
+        case errno.EADDRINUSE:
+            return f"{reason}; stop what uses the port, or choose another"
+        case errno.EACCES:
+            return f"{reason}; ports below 1024 need a right that this process lacks: choose another"
+        case _:
+            return reason
+
+
 def _cannot_listen(server: str, host: str, port: int, error: Exception) -> CannotListenError:
     """Return the error for a host and port that cannot be listened on, with the system's reason."""
     if isinstance(error, socket.gaierror) or not isinstance(error, OSError):
         reason = "LISTEN_HOST is no address or name of this machine"
     else:
-        reason = os.strerror(error.errno or 0)
+        reason = describe_refusal(error)
     return CannotListenError(f"{server} cannot listen on {join_host_and_port(host, port)}: {reason}.")

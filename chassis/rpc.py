@@ -2,7 +2,6 @@
 
 import errno
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from chassis.addresses import join_host_and_port
 from chassis.errors import CannotListenError
-from chassis.listening import find_listen_addresses
+from chassis.listening import describe_refusal, find_listen_addresses
 from chassis.metrics import Metrics
 
 log = structlog.get_logger()
@@ -152,7 +151,9 @@ class GrpcServer:
                 self._server.add_insecure_port(join_host_and_port(address, port))
         except RuntimeError:  # without a reason: another process took the port a moment ago
             where = join_host_and_port(host, port)
-            raise CannotListenError(f"gRPC cannot listen on {where}: {os.strerror(errno.EADDRINUSE)}.") from None
+            raise CannotListenError(
+                f"gRPC cannot listen on {where}: {describe_refusal(OSError(errno.EADDRINUSE, ''))}."
+            ) from None
 
     def start(self) -> None:
         """Begin to serve in threads, report all services as healthy, and return at once."""

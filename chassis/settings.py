@@ -10,7 +10,7 @@ from pydantic_settings import SettingsError as UnparsableSettingError
 from chassis.addresses import ListenHost, Port, ServerList
 from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
-from chassis.faults import describe_fault
+from chassis.faults import describe_fault, explain_unreadable
 from chassis.kafka_security import KafkaSecuritySettings
 from chassis.setting_files import EnvironmentSettings, read_setting_file
 
@@ -59,7 +59,7 @@ S = TypeVar("S", bound=EnvironmentSettings)
 def _describe_setting(name: str, fault: ErrorDetails) -> str:
     """Return what is wrong with a setting, as the end of a sentence that begins with its name, without its value."""
     if fault["type"] == "missing":
-        return f"Field required: set this variable, or {name}_FILE to the path of a file"
+        return f"is not set; set it, or {name}_FILE to the path of a file that holds it"
     return describe_fault(fault)
 
 

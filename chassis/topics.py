@@ -105,7 +105,8 @@ async def _retry_until_done(
                 await asyncio.sleep(_PAUSE_S)
     except TimeoutError as error:
         raise BrokerUnreachableError(
-            f"no Kafka broker at {bootstrap_servers} did what was asked within {timeout_s:g} s ({problem})"
+            f"no Kafka broker at {bootstrap_servers} did what was asked within {timeout_s:g} s ({problem}): "
+            "start it, or correct KAFKA_BOOTSTRAP_SERVERS"
         ) from error
 
 

@@ -31,6 +31,7 @@ from collector.model import OUTBOX
 from collector.rest import routes as rest
 from collector.rest.users import Authenticator
 from collector.retention import FlightRetention
+from collector.retired_codes import RetirementNotices
 from collector.settings import CollectorSettings
 from collector.settled.collection import FlightCollector
 from collector.settled.coverage_report import CoverageReports
@@ -56,6 +57,8 @@ _BEGIN_ANEW_USAGE = "remove from Kafka the interests that this database does not
 _PUBLISHED = (FLIGHTS_OBSERVED, INTERESTS_CHANGED, NOTICES_RAISED, COLLECTIONS_REQUESTED)
 _UPDATE_GAUGES_EVERY_S = 5.0
 _DELETE_EXPIRED_EVERY_S = 600.0
+_NOTIFY_RETIRED_EVERY_S = 600.0
+"""More often than the table changes, which is only with a new image: a replica of before may still set interests."""
 
 
 def main() -> None:
@@ -117,6 +120,7 @@ async def _run(settings: CollectorSettings) -> None:
     status = SchedulerStatus(database, clock, timing, quota)
     gauges = SchedulerGauges(status, metrics)
     retention = FlightRetention(database, clock, settings.flights_retention)
+    retirement = RetirementNotices(database)
     election = LeaderElection(
         FlightCollector(
             database,
@@ -181,12 +185,17 @@ async def _run(settings: CollectorSettings) -> None:
         await schema.wait_until_upgraded()
         await run_periodically(_DELETE_EXPIRED_EVERY_S, retention.delete_expired, "sweep")
 
+    async def notify_of_retired_codes() -> None:
+        await schema.wait_until_upgraded()
+        await run_periodically(_NOTIFY_RETIRED_EVERY_S, retirement.notify_users, "retired_codes")
+
     background = {
         "schema": schema.run_upgrade,
         "outbox": relay_outbox,
         "leadership": run_election,
         "gauges": update_gauges,
         "sweep": delete_expired_flights,
+        "retired_codes": notify_of_retired_codes,
     }
     try:
         await serve([http_server, grpc_server], background)

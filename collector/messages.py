@@ -8,7 +8,7 @@ from chassis.db.outbox import OutboxMessage
 from collector.intervals import Interval
 from collector.sources.flight import Flight
 from domain.interests import Direction, Interest
-from domain.notices import compute_notice_id
+from domain.notices import compute_notice_id, compute_retired_notice_id
 from towerwatch.collection.v1 import events_pb2 as collection_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
 from towerwatch.interests.v1 import events_pb2 as interests_pb
@@ -132,8 +132,26 @@ def encode_airport_unheard(user_id: UUID, airport: str, since: datetime) -> Outb
         notice_id=str(compute_notice_id(user_id, airport, since)), user_id=str(user_id), airport=airport
     )
     value.since.FromDatetime(since)
-    partition = partition_of(str(user_id), NOTICES_RAISED)
-    return OutboxMessage(NOTICES_RAISED.name, partition, str(user_id).encode(), value.SerializeToString())
+    return _build_notice_message(value)
+
+
+def encode_code_retired(user_id: UUID, airport: str, successor: str) -> OutboxMessage:
+    """Return the `AirportUnheard` event with `retired`: the code of an airport of the user's interests is gone.
+
+    `successor`: the code that the airport has now; empty if none is known. Equal user and airport give the same notice
+    id.
+    """
+    notice_id = str(compute_retired_notice_id(user_id, airport))
+    value = notices_pb.AirportUnheard(notice_id=notice_id, user_id=str(user_id), airport=airport)
+    value.retired.successor = successor
+    value.retired.SetInParent()
+    return _build_notice_message(value)
+
+
+def _build_notice_message(value: notices_pb.AirportUnheard) -> OutboxMessage:
+    """Build the outbox message of a notice, keyed and partitioned by its user."""
+    partition = partition_of(value.user_id, NOTICES_RAISED)
+    return OutboxMessage(NOTICES_RAISED.name, partition, value.user_id.encode(), value.SerializeToString())
 
 
 def _encode_direction(direction: Direction) -> flights_pb.Direction.ValueType:

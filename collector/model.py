@@ -188,6 +188,16 @@ class UnheardNoticeRow(Base):
     user_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
 
 
+class RetiredNoticeRow(Base):
+    """The mark that a user was notified of a retired code; deleted once the user has no interest under it."""
+
+    __tablename__ = "retired_notices"
+    __table_args__ = TABLE_OPTIONS
+
+    airport: Mapped[str] = mapped_column(String(4), primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+
+
 class ForeignAnswerRow(Base):
     """The number of foreign answers of one kind: answers in the source's name by somebody else, such as a proxy."""
 

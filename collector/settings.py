@@ -34,7 +34,7 @@ def _parse_beacons(value: object) -> object:
 
 
 Beacons = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_beacons)]
-CredentialsFile = Annotated[Credentials, NoDecode, BeforeValidator(read_credentials)]
+CredentialsFile = Annotated[Credentials, BeforeValidator(read_credentials)]
 """Given as the path of a file, held as the credentials that were read from it."""
 
 
@@ -55,7 +55,7 @@ class CollectorSettings(DatabaseSettings):
     )
     opensky_client_id: str | None = None
     opensky_client_secret: SecretStr | None = Field(default=None, validate_default=True)
-    opensky_credentials_file: CredentialsFile | None = None
+    opensky_credentials_file: Annotated[CredentialsFile | None, NoDecode] = None
     opensky_proxy: SecretStr | None = Field(default=None, validate_default=True)
     """The http proxy by which OpenSky is asked. None: by the machine's `https_proxy`, `all_proxy` and `no_proxy`."""
     opensky_connect_timeout: float = Field(default=5.0, gt=0, le=60)

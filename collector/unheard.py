@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from collector.messages import encode_airport_unheard
-from collector.model import OUTBOX, CoverageRow, InterestRow, UnheardNoticeRow, UnheardRow
+from collector.model import OUTBOX, CoverageRow, InterestRow, RetiredNoticeRow, UnheardNoticeRow, UnheardRow
 from domain.interests import Direction
 from domain.notices import describe_unheard
 
@@ -56,13 +56,15 @@ def notify_unheard(session: Session, airport: str, now: datetime) -> None:
 def delete_notice_marks(session: Session, *, airport: str | None = None, user_id: UUID | None = None) -> None:
     """Delete the marks of notified users: of an airport that is heard now, or of a user who is deleted.
 
-    One of `airport` and `user_id` must be given: without both, all marks are deleted.
+    The marks of a user are also those of retired codes. One of `airport` and `user_id` must be given: without both, all
+    marks of unheard airports are deleted.
     """
     query = delete(UnheardNoticeRow)
     if airport is not None:
         query = query.where(UnheardNoticeRow.airport == airport)
     if user_id is not None:
         query = query.where(UnheardNoticeRow.user_id == user_id)
+        session.execute(delete(RetiredNoticeRow).where(RetiredNoticeRow.user_id == user_id))
     session.execute(query)
 
 

@@ -22,7 +22,7 @@ _MIN_SIMILARITY: Final = 0.7
 _ICAO: Final = re.compile("[A-Z0-9]{4}")
 
 _FORMER_CODES: Final = Path(__file__).with_name("former_codes.csv")
-"""Codes that were changed, or whose airport one for the same city has replaced (ICAO Doc 7910 has the current ones)."""
+"""Codes that older tables have and newer ones have not, each with its source; see `local/former_codes.py`."""
 
 _MAX_MISTYPED_LENGTH: Final = 6
 """Characters; a longer text is no mistyped code, and no similar code is searched for."""
@@ -39,6 +39,16 @@ class Airport:
     """IANA name."""
     iata: str = ""
     """IATA code; empty if the airport has none, as most airports without airline traffic."""
+
+
+@dataclass(frozen=True, slots=True)
+class FormerCode:
+    """What is known of a code that is in use no more."""
+
+    current: str
+    """The ICAO code that the same airport has now; empty if none is known."""
+    name: str
+    """The airport's name under the former code."""
 
 
 @cache
@@ -74,18 +84,27 @@ def is_icao(code: str) -> bool:
 
 
 @cache
-def _load_former_codes() -> dict[str, str]:
-    """Return the current code of each former one; the file is read once per process."""
-    with _FORMER_CODES.open(encoding="ascii", newline="") as lines:
-        return {row["former"]: row["current"] for row in csv.DictReader(lines)}
+def _load_former_codes() -> dict[str, FormerCode]:
+    """Return what is known of each former code; the file is read once per process."""
+    with _FORMER_CODES.open(encoding="utf-8", newline="") as lines:
+        return {row["former"]: FormerCode(row["current"], row["name"]) for row in csv.DictReader(lines)}
+
+
+def find_former_name(icao: str) -> str:
+    """Return the name of the airport that had a former code; empty if it is not known."""
+    known = _load_former_codes().get(icao)
+    return "" if known is None else known.name
 
 
 def find_successor(icao: str) -> Airport | None:
-    """Return the airport that has a former code's place now; None if it is not known, or the code is still in use."""
+    """Return the airport that had a former code, under its code of now.
+
+    Returns None if no such airport is known, or if the code is still in use.
+    """
     if find_airport(icao) is not None:
         return None
-    current = _load_former_codes().get(icao)
-    return None if current is None else find_airport(current)
+    known = _load_former_codes().get(icao)
+    return None if known is None else find_airport(known.current)
 
 
 def explain_retired_code(icao: str) -> str | None:

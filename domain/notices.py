@@ -20,6 +20,26 @@ class UnheardNotice:
     """Begin of the first day that the source was asked for, UTC."""
 
 
+@dataclass(frozen=True, slots=True)
+class RetiredNotice:
+    """A notice to a user with an interest under an airport's code that an update of the table has retired."""
+
+    notice_id: UUID
+    user_id: UUID
+    airport: str
+    """The former ICAO code."""
+    successor: str
+    """The ICAO code that the airport has now; empty if none is known."""
+
+
+Notice = UnheardNotice | RetiredNotice
+
+
+def compute_retired_notice_id(user_id: UUID, airport: str) -> UUID:
+    """Return the id of a RetiredNotice (UUIDv5, RFC 9562): equal arguments always give the same id."""
+    return uuid5(_NAMESPACE, f"{user_id}|{airport}|retired")
+
+
 def compute_notice_id(user_id: UUID, airport: str, since: datetime) -> UUID:
     """Return the id of an UnheardNotice (UUIDv5, RFC 9562): equal arguments always give the same id.
 

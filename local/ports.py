@@ -33,7 +33,9 @@ class Ports:
         """
         count = len(fields(cls))
         if not 1024 <= base <= 65_536 - count:
-            raise LocalError(f"the first port must be from 1024 to {65_536 - count}, not {base}")
+            raise LocalError(
+                f"the first port (PORT_BASE, or --port-base) must be from 1024 to {65_536 - count}, not {base}"
+            )
         return cls(*range(base, base + count))
 
     def require_free(self, used: tuple[str, ...]) -> None:

@@ -14,7 +14,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from chassis.protobuf import parse_message
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
-from domain.notices import UnheardNotice
+from domain.notices import Notice, RetiredNotice, UnheardNotice
 from domain.windows import Window
 from notifier.errors import UndecodableError
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
@@ -61,7 +61,7 @@ class RaisedAlert:
 class RaisedNotice:
     """A notice together with the event that raised it."""
 
-    notice: UnheardNotice
+    notice: Notice
     original: bytes
     """The serialized AirportUnheard message as it was received."""
 
@@ -299,15 +299,21 @@ def _to_raised_notice(message: notices_pb.AirportUnheard) -> RaisedNotice:
 
     Raises UndecodableError.
     """
+    if not _ICAO.fullmatch(message.airport):
+        raise UndecodableError("AirportUnheard without an ICAO code")
+    notice_id, user_id = _parse_uuid(message.notice_id), _parse_uuid(message.user_id)
+    if message.HasField("retired"):
+        successor = message.retired.successor
+        if successor and not _ICAO.fullmatch(successor):
+            raise UndecodableError("AirportUnheard with a successor that is no ICAO code")
+        notice: Notice = RetiredNotice(notice_id, user_id, message.airport, successor)
+        return RaisedNotice(notice, message.SerializeToString())
     if not message.HasField("since"):
         raise UndecodableError("AirportUnheard without its time")
     since = _to_datetime(message.since)
     if not 1970 <= since.year < 9999:  # the days before and after it must have a date, too
         raise UndecodableError("AirportUnheard since a day out of all time")
-    if not _ICAO.fullmatch(message.airport):
-        raise UndecodableError("AirportUnheard without an ICAO code")
-    notice = UnheardNotice(_parse_uuid(message.notice_id), _parse_uuid(message.user_id), message.airport, since)
-    return RaisedNotice(notice, message.SerializeToString())
+    return RaisedNotice(UnheardNotice(notice_id, user_id, message.airport, since), message.SerializeToString())
 
 
 def _parse_uuid(text: str) -> UUID:

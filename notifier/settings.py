@@ -7,7 +7,7 @@ from email.utils import parseaddr
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, FilePath, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
 from chassis.addresses import Host, Target
 from chassis.faust.app import StreamSettings
@@ -24,7 +24,7 @@ class NotifierSettings(StreamSettings):
     smtp_security: Literal["starttls", "tls", "plaintext"] = "starttls"
     smtp_username: str | None = None
     smtp_password: SecretStr | None = None
-    smtp_ca_file: FilePath | None = None
+    smtp_ca_file: Path | None = None
     """A PEM file with the CA certificates that verify the mail server, in place of the machine's CA certificates."""
     smtp_connections: int = Field(default=4, ge=1, le=100)
     """The maximal number of open connections of one worker, and of mails that it sends at a time."""
@@ -91,7 +91,7 @@ class NotifierSettings(StreamSettings):
             try:
                 ssl.create_default_context(cafile=value)
             except OSError:  # ssl.SSLError is one
-                raise ValueError("holds no certificates, or cannot be read") from None
+                raise ValueError("must be the path of a file of certificates in PEM that can be read") from None
         return value
 
     @model_validator(mode="after")

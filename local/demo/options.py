@@ -12,6 +12,7 @@ from uuid import UUID
 from domain.airports import find_airport
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
+from local.arguments import parse_whole_number
 from local.errors import LocalError
 from local.opensky.nightly_record import RecordSchedule
 from local.opensky.record_options import add_shared_options, parse_record_options
@@ -76,10 +77,12 @@ def parse_options(arguments: Sequence[str]) -> Options:
         "--interest", action="append", metavar=_FORM, help="repeatable; replaces the demo's own interests"
     )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write what was mailed")
-    parser.add_argument("--port-base", type=int, default=DEFAULT_BASE, metavar="N", help="first port (%(default)s)")
+    parser.add_argument(
+        "--port-base", type=parse_whole_number, default=DEFAULT_BASE, metavar="N", help="first port (%(default)s)"
+    )
     parser.add_argument(
         "--streams-workers",
-        type=int,
+        type=parse_whole_number,
         default=1,
         metavar="N",
         help="workers that share the airports (%(default)s); of several, one that ends is begun again",

@@ -151,12 +151,17 @@ class Scenario:
             if links:
                 break
             if time.monotonic() > deadline:
-                raise LocalError(f"no confirmation mail came within {_MAIL_TIMEOUT_S:.0f} s")
+                raise LocalError(
+                    f"no confirmation mail came within {_MAIL_TIMEOUT_S:.0f} s; "
+                    "see the logs of user_manager and notifier"
+                )
             time.sleep(_POLL_INTERVAL_S)
         for method in ("GET", "POST"):  # the page with its button, and the button
             answer = self._http.request(method, links[0])
             if answer.status_code != httpx.codes.OK:
-                raise LocalError(f"the confirmation link was answered {answer.status_code}")
+                raise LocalError(
+                    f"the confirmation link was answered {answer.status_code}; see the log of user_manager"
+                )
         self._screen.print_line("  followed the link: the address is confirmed")
 
     def _receive_new_mails(self) -> list[ReceivedMail]:

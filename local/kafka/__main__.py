@@ -14,6 +14,7 @@ import structlog
 
 from chassis.errors import ChassisError
 from chassis.topics import ensure_topics
+from local.arguments import parse_port
 from local.kafka import BrokerError, find_external_bootstrap_servers, running_broker
 from local.kafka.jars import LOCK_FILE, render_lock, resolve_lock
 from towerwatch.topics import CATALOGUE
@@ -71,14 +72,6 @@ def _exit_on_signal(number: int, frame: FrameType | None) -> NoReturn:
     sys.exit(0)
 
 
-def _parse_port(text: str) -> int:
-    """Parse a TCP port. Raises ArgumentTypeError for a number out of range, or ValueError if it is not a number."""
-    number = int(text)
-    if not 0 < number < 65536:
-        raise argparse.ArgumentTypeError(f"{text} is not a port: 1 to 65535")
-    return number
-
-
 def _build_parser() -> argparse.ArgumentParser:
     """Build the parser of the command line."""
     parser = argparse.ArgumentParser(prog="python -m local.kafka", description=__doc__)
@@ -86,7 +79,7 @@ def _build_parser() -> argparse.ArgumentParser:
     running = commands.add_parser("run", help="run the broker until SIGTERM or Ctrl-C")
     running.add_argument("--data", type=Path, required=True, help="the folder that keeps everything between runs")
     running.add_argument(
-        "--port", type=_parse_port, default=9092, help="where clients connect, on 127.0.0.1 (default: %(default)s)"
+        "--port", type=parse_port, default=9092, help="where clients connect, on 127.0.0.1 (default: %(default)s)"
     )
     running.add_argument("--log", type=Path, help="Kafka's log (default: kafka.log in the data folder)")
     commands.add_parser("lock", help="resolve Kafka's jars on Maven Central and write jars.lock")

@@ -6,6 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
+from local.arguments import parse_port
 from local.mailbox.deliveries import DeliverySignal
 from local.mailbox.errors import CannotListenError
 from local.mailbox.pages import start_pages
@@ -19,8 +20,8 @@ def main() -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m local.mailbox", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8025, help="of the mail server (%(default)s)")
-    parser.add_argument("--web-port", type=int, default=8026, help="of the pages (%(default)s)")
+    parser.add_argument("--port", type=parse_port, default=8025, help="of the mail server (%(default)s)")
+    parser.add_argument("--web-port", type=parse_port, default=8026, help="of the pages (%(default)s)")
     parser.add_argument("--maildir", type=Path, required=True, help="made where it is missing")
     options = parser.parse_args()
     try:

@@ -1,7 +1,8 @@
 """The error of the mailbox."""
 
-import os
 from typing import Self
+
+from chassis.listening import describe_refusal
 
 
 class CannotListenError(Exception):
@@ -9,5 +10,5 @@ class CannotListenError(Exception):
 
     @classmethod
     def on(cls, host: str, port: int, cause: OSError) -> Self:
-        """Build the error of a host and port, with the cause in the system's words."""
-        return cls(f"cannot listen on {host}:{port}: {os.strerror(cause.errno) if cause.errno else cause}")
+        """Build the error of a host and port, with the cause in the system's words and what to do."""
+        return cls(f"cannot listen on {host}:{port}: {describe_refusal(cause) if cause.errno else cause}")

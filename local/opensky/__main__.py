@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from chassis.clock import Clock, build_clock
+from local.arguments import parse_port
 from local.opensky import faults, nycflights
 from local.opensky.access import AccessControl, Credentials
+from local.opensky.fault_kinds import InjectedFault
 from local.opensky.flights import Timetable
 from local.opensky.record_options import add_record_options, parse_record_options
 from local.opensky.server import make_app
@@ -67,7 +69,7 @@ def _parse_options(environment: Mapping[str, str]) -> argparse.Namespace:
     """
     parser = argparse.ArgumentParser(prog="python -m local.opensky", description=__doc__, allow_abbrev=False)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_parse_port, required=True)
+    parser.add_argument("--port", type=parse_port, required=True)
     parser.add_argument(
         "--credits-per-day",
         type=_parse_credits,
@@ -84,23 +86,16 @@ def _parse_options(environment: Mapping[str, str]) -> argparse.Namespace:
         metavar="SEED[:RATE]",
         help="let requests fail as OpenSky's may, drawn from SEED with probability RATE "
         f"(default {faults.DEFAULT_RATE}); or a script, one entry for each request for flights: "
-        f'["{faults.InjectedFault.UNAVAILABLE}", null, …]',
+        f'["{InjectedFault.UNAVAILABLE}", null, …]',
     )
     add_record_options(parser)
     return parser.parse_args()
 
 
-def _parse_port(text: str) -> int:
-    """Parse a TCP port. Raises ArgumentTypeError."""
-    if not text.isdecimal() or not 1 <= int(text) <= 65_535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port, a number from 1 to 65535")
-    return int(text)
-
-
 def _parse_credits(text: str) -> int:
     """Parse a number of credits. Raises ArgumentTypeError."""
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of credits")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of credits, a whole number from 0 on")
     return int(text)
 
 

@@ -22,7 +22,6 @@ from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -30,6 +29,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from chassis.clock import Clock
+from local.opensky.fault_kinds import (
+    ANSWER_FAULTS,
+    FOREIGN_FAULTS,
+    PAUSE_FAULTS,
+    SCRIPTED_FAULTS,
+    TOKEN_FAULTS,
+    InjectedFault,
+)
+from local.opensky.foreign_answers import build_foreign_answer, build_pause_answer, copy_quota_headers
 
 MAX_FAILURES_IN_A_ROW: Final = 4
 MAX_PAUSE_S: Final = 120
@@ -40,44 +48,6 @@ DEFAULT_RATE: Final = 0.2
 """Probability of a fault per request."""
 _FLIGHTS_PATH: Final = "/api/flights/"
 
-
-class InjectedFault(StrEnum):
-    """A kind of fault that one request meets."""
-
-    LIMITED = "429"
-    """Status 429, with the number of seconds to pause."""
-    LIMITED_UNSAID = "429-unsaid"
-    """Status 429, without the number of seconds to pause."""
-    UNAVAILABLE = "503"
-    """Status 503."""
-    FORGOTTEN = "401"
-    """The token is revoked before it expires, so status 401. Not drawn for a caller without a token."""
-    RESET = "reset"
-    """The connection is reset in the middle of the body."""
-    SLOW = "slow"
-    """The body stalls in the middle."""
-    TRUNCATED = "truncated"
-    """The first half of the JSON, with a Content-Length as if it were the whole."""
-    HTML = "html"
-    """An HTML page in place of the JSON, with status 200."""
-    DUPLICATED = "duplicated"
-    """Some flights are in the answer twice."""
-    LATE = "late"
-    """Some flights, perhaps all, are missing in the answer."""
-    MALFORMED = "malformed"
-    """Some flights in the answer cannot be parsed."""
-
-
-ANSWER_FAULTS: Final = frozenset({InjectedFault.DUPLICATED, InjectedFault.LATE, InjectedFault.MALFORMED})
-"""Faults that still give the client a usable answer; all other faults count as failures."""
-TOKEN_FAULTS: Final = (
-    InjectedFault.UNAVAILABLE,
-    InjectedFault.RESET,
-    InjectedFault.SLOW,
-    InjectedFault.TRUNCATED,
-    InjectedFault.HTML,
-)
-"""Faults that a request for a token may meet."""
 
 DrawnFault = tuple[InjectedFault | None, Random]
 """The fault (None: no fault), and the random numbers that decide its details."""
@@ -111,13 +81,17 @@ class SeededPlan:
     def draw(self, call: str, kinds: Sequence[InjectedFault]) -> DrawnFault:
         """Draw the fault from the seed, the call and the number of its requests, this one included.
 
-        No fault after `MAX_FAILURES_IN_A_ROW` failures of the call; FORGOTTEN only once in a row of failures. A usable
-        answer (no fault, or one of ANSWER_FAULTS) ends the row.
+        No fault after `MAX_FAILURES_IN_A_ROW` failures of the call; FORGOTTEN only once in a row of failures; none of
+        SCRIPTED_FAULTS. A usable answer (no fault, or one of ANSWER_FAULTS) ends the row.
         """
         self._requests[call] += 1
         chance = Random(f"{self.seed} {call} {self._requests[call]}")  # a text is the same in every process
         failures = self._failures_in_a_row[call]
-        possible = [kind for kind in kinds if kind is not InjectedFault.FORGOTTEN or kind not in failures]
+        possible = [
+            kind
+            for kind in kinds
+            if kind not in SCRIPTED_FAULTS and (kind is not InjectedFault.FORGOTTEN or kind not in failures)
+        ]
         meets_fault = chance.random() < self.rate and len(failures) < MAX_FAILURES_IN_A_ROW
         fault = chance.choice(possible) if meets_fault else None
         if fault is None or fault in ANSWER_FAULTS:
@@ -176,6 +150,7 @@ class FaultInjector:
         self._skew = skew
         self._stall_s = stall_s
         self._paused_until: datetime | None = None
+        self._paused_by = InjectedFault.LIMITED
         self.fault_counts: Counter[InjectedFault] = Counter()
         """By fault, the number of requests that met it."""
         self.withheld_flights: set[tuple[str, str, int]] = set()
@@ -201,7 +176,8 @@ class FaultInjector:
         async def inject(request: web.Request, handler: Handler) -> web.StreamResponse:
             """Answer a request, and let it meet the fault that the plan draws for it, which is then counted.
 
-            LIMITED, LIMITED_UNSAID and UNAVAILABLE are answered without the server's handler, so they cost no credits.
+            PAUSE_FAULTS, LIMITED_UNSAID and UNAVAILABLE are answered without the server's handler: they cost no
+            credits.
             """
             if request.path.startswith(_FLIGHTS_PATH):
                 if self._paused_until is not None and clock.now() < self._paused_until:
@@ -220,8 +196,9 @@ class FaultInjector:
             match fault:
                 case None:
                     return await handler(request)
-                case InjectedFault.LIMITED:
+                case _ if fault in PAUSE_FAULTS:
                     self._paused_until = clock.now() + timedelta(seconds=chance.randint(1, MAX_PAUSE_S))
+                    self._paused_by = fault
                     damaged: web.StreamResponse = self._build_pause_answer(clock)
                 case InjectedFault.LIMITED_UNSAID:
                     damaged = web.Response(status=429, text="Too many requests")
@@ -234,25 +211,23 @@ class FaultInjector:
                     answer = await handler(request)
                     if not isinstance(answer, web.Response) or answer.status not in (200, 404):
                         return answer  # a request that the replay rejects stays rejected
-                    damaged = await self._damage_answer(fault, chance, request, answer)
+                    damaged = await self._damage_answer(fault, chance, request, answer, clock)
             self.fault_counts[fault] += 1
             return damaged
 
         return inject
 
     def _build_pause_answer(self, clock: Clock) -> web.Response:
-        """Build the 429 with the seconds (rounded up) that the announced pause still lasts, by the server's clock."""
+        """Build the 429 of the announced pause, in the form of its announcement, with the rest of it."""
         assert self._paused_until is not None  # noqa: S101 - for the type checker
-        remaining = -((clock.now() - self._paused_until) // timedelta(seconds=1))  # rounded up
-        return web.Response(
-            status=429, text="Too many requests", headers={"X-Rate-Limit-Retry-After-Seconds": str(remaining)}
-        )
+        return build_pause_answer(self._paused_by, self._paused_until, clock.now())
 
     async def _damage_answer(
-        self, fault: InjectedFault, chance: Random, request: web.Request, answer: web.Response
+        self, fault: InjectedFault, chance: Random, request: web.Request, answer: web.Response, clock: Clock
     ) -> web.StreamResponse:
-        """Return the good answer damaged by the fault; its headers about credits are kept, except with RESET and SLOW.
+        """Return the good answer damaged by the fault, or a foreign one in its place.
 
+        The headers about credits are kept by a damaged answer, except with RESET and SLOW.
         RESET and SLOW send the answer themselves, and return once the connection is reset, the client disconnects, or
         the body is sent. DUPLICATED, LATE and MALFORMED give a 404 if no flight is in the result. `answer`: status 200,
         or 404, which counts as an empty list.
@@ -265,19 +240,15 @@ class FaultInjector:
                 return await _send_slowly(request, body, self._stall_s)
             case InjectedFault.TRUNCATED:
                 return web.Response(
-                    body=body[: len(body) // 2], content_type="application/json", headers=_copy_quota_headers(answer)
+                    body=body[: len(body) // 2], content_type="application/json", headers=copy_quota_headers(answer)
                 )
-            case InjectedFault.HTML:
-                return web.Response(
-                    text="<html><body>We will be back soon.</body></html>",
-                    content_type="text/html",
-                    headers=_copy_quota_headers(answer),
-                )
+            case _ if fault in FOREIGN_FAULTS:
+                return build_foreign_answer(fault, chance, body, answer, clock.now())
             case _:
                 rows = self._damage_rows(fault, chance, request.path, json.loads(body))
                 if not rows:
-                    return web.Response(status=404, headers=_copy_quota_headers(answer))
-                return web.json_response(rows, headers=_copy_quota_headers(answer))
+                    return web.Response(status=404, headers=copy_quota_headers(answer))
+                return web.json_response(rows, headers=copy_quota_headers(answer))
 
     def _damage_rows(self, fault: InjectedFault, chance: Random, path: str, rows: list[dict[str, Any]]) -> list[Any]:
         """Return an answer's flights with up to three of them duplicated, withheld (LATE) or damaged (MALFORMED).
@@ -335,11 +306,6 @@ def _parse_script(text: str) -> list[InjectedFault | None]:
     except ValueError:
         known = ", ".join(f'"{each}"' for each in InjectedFault)
         raise ValueError(f"a script of faults is a JSON list of null and {known}") from None
-
-
-def _copy_quota_headers(answer: web.Response) -> dict[str, str]:
-    """Return the answer's headers about credits, which stay the same whatever becomes of the body."""
-    return {name: value for name, value in answer.headers.items() if name.lower().startswith("x-rate-limit-")}
 
 
 def _damage_row(row: dict[str, Any], chance: Random) -> object:

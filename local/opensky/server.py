@@ -29,6 +29,7 @@ from local.opensky.credits import PRICE_OF_STATES, Bucket, CreditAccounts, compu
 from local.opensky.errors import BadRequest, OutOfCredits, Unauthorised
 from local.opensky.faults import FaultInjector
 from local.opensky.flights import Timetable, TimetableFlight
+from local.opensky.foreign_answers import OTHER_DATE
 from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 
 _TOKEN_PATH = "/auth/realms/opensky-network/protocol/openid-connect/token"  # noqa: S105 - a path
@@ -80,8 +81,12 @@ class _Replay:
         self._accounts = CreditAccounts()
 
     async def set_date(self, _: web.Request, response: web.StreamResponse) -> None:
-        """Set the header `Date` of any answer to the time of the server's clock (RFC 9110, section 6.6.1)."""
-        response.headers["Date"] = format_datetime(self._clock.now().astimezone(UTC), usegmt=True)
+        """Set the header `Date` of any answer to the time of the server's clock (RFC 9110, section 6.6.1).
+
+        An answer whose date a fault has changed keeps the other one.
+        """
+        date = response.get(OTHER_DATE, self._clock.now())
+        response.headers["Date"] = format_datetime(date.astimezone(UTC), usegmt=True)
 
     def make_handler(self, bucket: Bucket, find: FindFlights) -> Callable[[web.Request], Awaitable[web.Response]]:
         """Make a request handler of a search: it identifies the caller, searches, charges the price, and encodes.

@@ -39,7 +39,7 @@ class StackConfig:
         kafka = find_external_bootstrap_servers({**given, **os.environ})
         base = given.pop("PORT_BASE", str(DEFAULT_BASE + 100))
         if not (base.isascii() and base.isdecimal()):
-            raise LocalError(f"PORT_BASE in {env_file.name} must be a port number, not {base!r}")
+            raise LocalError(f"PORT_BASE in {env_file.name} must be a port number in digits alone, not {base!r}")
         _require_reachable(given.get("LISTEN_HOST", HOST), env_file)
         self.data = data
         self.ports = Ports.from_base(int(base))

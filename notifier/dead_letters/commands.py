@@ -315,7 +315,9 @@ async def _connect_producer(bootstrap_servers: str) -> AIOKafkaProducer:
         async with asyncio.timeout(UNREACHABLE_AFTER_S):
             return await start_producer(bootstrap_servers)
     except TimeoutError:
-        raise BrokerUnreachableError(f"no Kafka broker at {bootstrap_servers} takes anything") from None
+        raise BrokerUnreachableError(
+            f"no Kafka broker at {bootstrap_servers} takes anything: start it, or correct KAFKA_BOOTSTRAP_SERVERS"
+        ) from None
 
 
 @asynccontextmanager

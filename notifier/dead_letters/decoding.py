@@ -77,6 +77,7 @@ def extract_facts(topic: str, key: bytes | None, message: Message | None) -> Ite
         case notices_pb.AirportUnheard():
             yield "airport", message.airport
             yield "since", _format_timestamp(message.since)
+            yield "retired", (message.retired.successor or "yes") if message.HasField("retired") else ""
             yield "notice", message.notice_id
         case alerts_pb.AlertRetry() if message.HasField("notice"):
             yield from extract_facts(NOTICES_RAISED.name, key, message.notice)

@@ -2,14 +2,15 @@
 
 from datetime import datetime, timedelta
 from email.message import EmailMessage
-from typing import ClassVar
+from typing import ClassVar, assert_never
 
 from faust.types import EventT
 
+from domain.notices import RetiredNotice, UnheardNotice
 from notifier.delivery.policy import find_drop_reason
 from notifier.delivery.single_mails import SingleMailDelivery
 from notifier.delivery.store import DeliveryStatus
-from notifier.mail import Contact, compose_unheard_mail
+from notifier.mail import Contact, compose_retired_mail, compose_unheard_mail
 from notifier.messages import ScheduledNotice
 
 
@@ -44,7 +45,14 @@ class NoticeDelivery(SingleMailDelivery[ScheduledNotice]):
         return find_drop_reason(contact)
 
     def _compose(self, scheduled: ScheduledNotice, contact: Contact) -> EmailMessage:
-        return compose_unheard_mail(scheduled.raised.notice, contact, self._policy.sender, self._clock.now())
+        notice, sender, now = scheduled.raised.notice, self._policy.sender, self._clock.now()
+        match notice:
+            case UnheardNotice():
+                return compose_unheard_mail(notice, contact, sender, now)
+            case RetiredNotice():
+                return compose_retired_mail(notice, contact, sender, now)
+            case _:
+                assert_never(notice)
 
     def _count_dropped(self, reason: str) -> None:
         self._metrics.count_dropped_notice(reason)

@@ -13,7 +13,7 @@ from typing import Final
 
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
-from domain.notices import UnheardNotice
+from domain.notices import Notice, RetiredNotice
 from domain.windows import Window
 from notifier.errors import MalformedHeaderError
 
@@ -94,8 +94,13 @@ def parse_cause_header(value: str) -> datetime:
         raise MalformedHeaderError(f"{CAUSE_HEADER}: {error}") from None
 
 
-def format_notice_header(notice: UnheardNotice) -> str:
-    """Return the value of X-Towerwatch-Notice: "airport=KXYZ; since=2026-11-27T00:00:00Z", in UTC, to the second."""
+def format_notice_header(notice: Notice) -> str:
+    """Return the value of X-Towerwatch-Notice: "airport=KXYZ; since=2026-11-27T00:00:00Z", in UTC, to the second.
+
+    Of a retired code: "airport=UAFM; retired; successor=UCFM", without the last part if no successor is known.
+    """
+    if isinstance(notice, RetiredNotice):
+        return f"airport={notice.airport}; retired" + (f"; successor={notice.successor}" if notice.successor else "")
     return f"airport={notice.airport}; since={_format_utc(notice.since, 'seconds')}"
 
 

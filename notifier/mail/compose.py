@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from domain.alerts import Alert, AlertState
 from domain.local_times import format_time
-from domain.notices import UnheardNotice
+from domain.notices import RetiredNotice, UnheardNotice
 from domain.windows import Window
 from notifier.mail import headers, wording
 from notifier.mail.alert_header import (
@@ -27,7 +27,12 @@ from notifier.mail.alert_header import (
 from notifier.mail.chart import HEIGHT, WIDTH, MailChart, render_chart
 from notifier.mail.contact import Contact, require_link, sanitize_link, sanitize_name
 from notifier.mail.parts import InlineImage, set_body
-from notifier.mail.subject import format_subject, format_summary_subject, format_unheard_subject
+from notifier.mail.subject import (
+    format_retired_subject,
+    format_subject,
+    format_summary_subject,
+    format_unheard_subject,
+)
 from notifier.mail.summary import BreachRun, ThresholdSummary, find_time_range, group_by_threshold
 from notifier.mail.times import ReaderTimes
 
@@ -158,6 +163,27 @@ def compose_unheard_mail(notice: UnheardNotice, contact: Contact, sender: Addres
         "receivers_url": _RECEIVERS_URL,
     }
     set_body(mail, "unheard", values)
+    return mail
+
+
+def compose_retired_mail(notice: RetiredNotice, contact: Contact, sender: Address, now: datetime) -> EmailMessage:
+    """Return the mail that tells a user that no airport has a code any more, and which code leads on, if one is known.
+
+    Its Message-ID depends on the notice's id and the sender's domain alone. Raises PermanentlyRefused for an invalid
+    address.
+    """
+    mail = headers.create_mail(contact, sender, now, headers.format_message_id(notice.notice_id, sender))
+    mail["Subject"] = format_retired_subject(notice)
+    headers.add_list_headers(mail, {notice.airport}, contact, sender)
+    mail[NOTICE_HEADER] = format_notice_header(notice)
+    values = _build_common_values(contact) | {
+        "former": notice.airport,
+        "successor": notice.successor,
+        "heading": wording.name_retired_airport(notice),
+        "statement": wording.format_retired_statement(notice),
+        "consequence": wording.explain_retirement(notice),
+    }
+    set_body(mail, "retired", values)
     return mail
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from domain.alerts import Alert, AlertState
 from domain.local_times import format_hours, format_time
-from domain.notices import UnheardNotice, format_day
+from domain.notices import RetiredNotice, UnheardNotice, format_day
 from domain.windows import Window
 from notifier.mail.summary import ThresholdSummary, find_time_range
 from notifier.mail.times import ReaderTimes
@@ -63,6 +63,13 @@ def format_summary_subject(summaries: Sequence[ThresholdSummary], times: ReaderT
 def format_unheard_subject(notice: UnheardNotice) -> str:
     """Return the subject of a mail about an unheard airport: "KXYZ: no flight reported since 27 November 2026"."""
     return f"{notice.airport}: no flight reported since {format_day(notice.since)}"
+
+
+def format_retired_subject(notice: RetiredNotice) -> str:
+    """Return the subject of a mail about a retired code: "UAFM: the airport's code is UCFM now"."""
+    if notice.successor:
+        return f"{notice.airport}: the airport's code is {notice.successor} now"
+    return f"{notice.airport}: no airport has this code any more"
 
 
 def _format_latest_state(alert: Alert) -> str:

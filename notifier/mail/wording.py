@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final, NamedTuple, assert_never
 
-from domain.airports import find_airport
+from domain.airports import find_airport, find_former_name
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
-from domain.notices import UnheardNotice, describe_unheard
+from domain.notices import RetiredNotice, UnheardNotice, describe_unheard
 from domain.windows import Window
 from notifier.mail.summary import BreachRun, ThresholdSummary
 from notifier.mail.times import ReaderTimes
@@ -297,6 +297,33 @@ def explain_unheard(notice: UnheardNotice, reader_times: ReaderTimes) -> list[st
         f"Once flights are reported, Towerwatch begins to watch {notice.airport} by itself. Your levels stay as they "
         "are; there is nothing that you need to do.",
     ]
+
+
+def name_retired_airport(notice: RetiredNotice) -> str:
+    """Return the name of the airport whose code was retired; its former code if no name is known."""
+    name = find_airport_names(notice.successor)[0] if notice.successor else ""
+    if name and name != notice.successor:
+        return name
+    return find_former_name(notice.airport) or notice.airport
+
+
+def format_retired_statement(notice: RetiredNotice) -> str:
+    """Return the main sentence of a notice about a retired code: that no airport has it, and which code leads on."""
+    name = name_retired_airport(notice)
+    if notice.successor:
+        _, city = find_airport_names(notice.successor)
+        place = "the airport" if name == notice.airport else f"{name}, {city}," if city else name
+        return f"No airport has the code {notice.airport} any more: {place} has the code {notice.successor} now."
+    named = "" if name == notice.airport else f"; it was that of {name}"
+    return f"No airport has the code {notice.airport} any more{named}."
+
+
+def explain_retirement(notice: RetiredNotice) -> str:
+    """Return in two sentences what a retired code means for the interests under it."""
+    return (
+        f"Towerwatch does not collect the flights of {notice.airport} any more, so no alert about it will come. "
+        "What you have set there is kept until you remove it."
+    )
 
 
 def describe_chart(alert: Alert, counts: list[int | None]) -> str:

@@ -18,8 +18,6 @@ from tests.fakes.nightly_source import NightlySource
 from towerwatch.interests.v1.events_pb2 import InterestSet
 from towerwatch.topics import INTERESTS_CHANGED
 
-pytestmark = ON_SQLITE
-
 RENAMED, CLOSED = "UAFM", "ZQZQ"
 of_each_code = pytest.mark.parametrize("code", [RENAMED, CLOSED])
 
@@ -78,6 +76,7 @@ def test_an_interest_can_be_read_changed_and_removed(
         assert len(events) == 1
 
 
+@ON_SQLITE
 @of_each_code
 @pytest.mark.parametrize("action", ["GET /interests/{id}", "PATCH /interests/{id}", "POST /interests"])
 def test_its_owner_is_told(
@@ -94,6 +93,7 @@ def test_its_owner_is_told(
     assert json_of(client.get(f"/flights/{code}/coverage", headers=ANNS))["notice"] == notice
 
 
+@ON_SQLITE
 def test_an_airport_in_use_has_no_notice(client: FlaskClient) -> None:
     """The member is left out where there is nothing to say."""
     wanted = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 77}
@@ -101,6 +101,7 @@ def test_an_airport_in_use_has_no_notice(client: FlaskClient) -> None:
     assert "notice" not in json_of(client.get(f"/interests/{shown['interest_id']}", headers=ANNS))
 
 
+@ON_SQLITE
 @of_each_code
 @pytest.mark.parametrize("path", ["POST /interests", "DELETE /interests?airport_icao={code}", "GET /flights/{code}"])
 def test_others_cannot_begin_there(

@@ -1,17 +1,24 @@
 """Tests of airports: look-up by ICAO code, and suggestions for unknown codes."""
 
+import csv
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
 import pytest
 from hypothesis import given, strategies as st
 
 from domain.airports import (
+    _FORMER_CODES,
     MAX_SUGGESTIONS,
-    _load_former_codes,
     describe_unknown_code,
     explain_retired_code,
     find_airport,
+    find_former_name,
     find_similar_airports,
     find_successor,
 )
+from local.former_codes import MAX_DISTANCE_KM
 
 
 def test_an_airport_is_known_by_its_icao_code_only():
@@ -53,8 +60,8 @@ def test_any_text_gives_a_few_airports_that_exist(code: str):
 @pytest.mark.parametrize(
     ("former", "current"),
     [
-        ("UAFM", "UCFM"), ("UAFO", "UCFO"), ("UTTT", "UZTT"), ("UTSS", "UZSS"), ("ORBS", "ORBI"), ("SEQU", "SEQM"),
-        ("ENFB", "ENGM"), ("LYSK", "LWSK"), ("LYPR", "BKPR"), ("ULTT", "EETN"), ("UGKS", "UGKO"),
+        ("UAFM", "UCFM"), ("UAFO", "UCFO"), ("UTTT", "UZTT"), ("UTSS", "UZSS"), ("UAFP", "UCFP"), ("LYPR", "BKPR"),
+        ("DNTZ", "DTNH"), ("HSSS", "HSSK"), ("KFPY", None), ("K40J", "KFPY"), ("EDDI", None), ("EGCN", None),
         ("HSSJ", None), ("KJFK", None), ("ZQZQ", None), ("", None),
     ],
 )  # fmt: skip
@@ -62,12 +69,45 @@ def test_former_codes_lead_to_the_new_one(former: str, current: str | None) -> N
     """A code that is in use, even if a newer one is known, has no successor, as has one that never was."""
     successor = find_successor(former)
     assert (successor.icao if successor is not None else None) == current
-    assert (explain_retired_code(former) is None) is (former in ("HSSJ", "KJFK"))
+    assert (explain_retired_code(former) is None) is (former in ("HSSJ", "KJFK", "KFPY"))
 
 
-def test_each_former_code_leads_to_a_code_in_use_or_to_one_that_will_be():
-    """A row is of no use once both codes are out of use; and no code leads to a former one."""
-    former = _load_former_codes()
-    assert not set(former.values()) & former.keys()
-    for old, new in former.items():
-        assert find_airport(old) is not None or find_airport(new) is not None
+ROWS = list(csv.DictReader(_FORMER_CODES.open(encoding="utf-8", newline="")))
+TABLE_VERSION = version("airportsdata")
+
+
+def test_each_former_code_is_out_of_use_and_leads_to_one_in_use() -> None:
+    """From the version on that the row names; a table from before still has the former code, or not yet the new one."""
+    for row in ROWS:
+        assert row["source"].startswith(("airportsdata 20", "OpenFlights "))
+        former, current = find_airport(row["former"]), find_airport(row["current"])
+        if row["since"] <= TABLE_VERSION:
+            assert former is None, row
+            assert (current is not None) is bool(row["current"]), row
+        else:
+            assert former is not None or current is None, row
+
+
+def test_both_codes_are_of_one_place() -> None:
+    """The derivation has compared the positions of both tables; no chain leads from a former code to a former one."""
+    assert len({row["former"] for row in ROWS}) == len(ROWS) > 300
+    assert not {row["current"] for row in ROWS} & {row["former"] for row in ROWS}
+    assert [row["former"] for row in ROWS if row["current"] and not float(row["km"]) <= MAX_DISTANCE_KM] == []
+    assert [row["former"] for row in ROWS if not row["current"] and not (row["name"] and row["iata"])] == []
+
+
+def test_the_table_in_use_has_been_compared() -> None:
+    """A new version of `airportsdata` in uv.lock needs `local/former_codes.py` again: else its codes lead nowhere."""
+    locked = {
+        package["version"]
+        for package in tomllib.loads(Path("uv.lock").read_text(encoding="utf-8"))["package"]
+        if package["name"] == "airportsdata"
+    }
+    assert max(locked) == max(row["since"] for row in ROWS)
+
+
+def test_a_code_that_is_gone_still_has_its_name() -> None:
+    """A mail can name the airport, also one that is closed."""
+    assert find_former_name("EDDI") == "Berlin Tempelhof Airport"
+    assert find_former_name("UAFM") == "Manas International Airport"
+    assert find_former_name("ZQZQ") == find_former_name("KJFK") == ""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from domain.alerts import Alert, AlertState, Bound
 from domain.interests import Direction
-from domain.notices import UnheardNotice, compute_notice_id
+from domain.notices import RetiredNotice, UnheardNotice, compute_notice_id, compute_retired_notice_id
 from domain.windows import Window
 from notifier.mail import Contact
 
@@ -42,7 +42,14 @@ def build_unheard_notice(user_id: UUID, airport: str, since: datetime) -> Unhear
     return UnheardNotice(compute_notice_id(user_id, airport, since), user_id, airport, since)
 
 
+def build_retired_notice(user_id: UUID, airport: str, successor: str = "") -> RetiredNotice:
+    """Return the notice to a user that no airport has the code any more, and which code leads on."""
+    return RetiredNotice(compute_retired_notice_id(user_id, airport), user_id, airport, successor)
+
+
 NOTICE = build_unheard_notice(ALERT.user_id, "KPWM", datetime(2026, 11, 21, tzinfo=UTC))
+
+RETIRED = build_retired_notice(ALERT.user_id, "UAFM", "UCFM")
 
 CONTACT = Contact(
     user_id=ALERT.user_id,

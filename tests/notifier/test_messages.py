@@ -6,7 +6,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import given, strategies as st
 
-from collector.messages import encode_airport_unheard
+from collector.messages import encode_airport_unheard, encode_code_retired
 from domain.alerts import Alert
 from notifier.errors import UndecodableError
 from notifier.messages import (
@@ -21,7 +21,7 @@ from notifier.messages import (
     encode_retry,
 )
 from streams.messages import encode_alert
-from tests.notifier.alerts import ALERT, CAUSE, NOTICE, NOW, alerts
+from tests.notifier.alerts import ALERT, CAUSE, NOTICE, NOW, RETIRED, alerts, build_retired_notice
 from towerwatch.alerts.v1.events_pb2 import AlertRaised, AlertRetry
 from towerwatch.notices.v1.events_pb2 import AirportUnheard
 from towerwatch.users.v1.events_pb2 import UserChanged, UserConfirmed, UserDeleted, UserRegistered
@@ -204,6 +204,37 @@ def test_a_retry_of_a_notice_and_of_an_alert_is_undecodable() -> None:
     message.alert.ParseFromString(encode_alert(ALERT, CAUSE))
     with pytest.raises(UndecodableError):
         decode_retry(message.SerializeToString())
+
+
+RETIRED_VALUE = encode_code_retired(RETIRED.user_id, RETIRED.airport, RETIRED.successor).value or b""
+
+
+@pytest.mark.parametrize("successor", ["UCFM", ""])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_notice_of_a_retired_code_survives_the_way_and_a_retry(successor: str, sealed: bool) -> None:
+    """It has no day, and keeps the code that leads on, also where none is known."""
+    wanted = build_retired_notice(RETIRED.user_id, RETIRED.airport, successor)
+    raised = decode_raised_notice(encode_code_retired(wanted.user_id, wanted.airport, successor).value)
+    assert raised.notice == wanted
+    retry = ScheduledNotice(raised, 3, NOW + timedelta(seconds=9), NOW, sealed)
+    assert decode_retry(encode_retry(retry)) == retry
+
+
+@pytest.mark.parametrize("successor", ["ucfm", "UCF", "UCFM1", "UCFM\r\nBcc: x", "ÜCFM", " UCFM", "\x00"])
+def test_a_successor_that_is_no_code_is_undecodable(successor: str) -> None:
+    """It stands in the subject and in a header of the mail."""
+    message = AirportUnheard.FromString(RETIRED_VALUE)
+    message.retired.successor = successor
+    with pytest.raises(UndecodableError):
+        decode_raised_notice(message.SerializeToString())
+
+
+def test_a_notifier_from_before_mails_nothing_false_about_a_retired_code() -> None:
+    """Without the field that it does not know, the notice has no day: it becomes a dead letter, to be requeued."""
+    message = AirportUnheard.FromString(RETIRED_VALUE)
+    message.ClearField("retired")
+    with pytest.raises(UndecodableError):
+        decode_raised_notice(message.SerializeToString())
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from collector.messages import encode_airport_unheard
+from collector.messages import encode_airport_unheard, encode_code_retired
 from domain.alerts import Alert
-from domain.notices import UnheardNotice
+from domain.notices import Notice, RetiredNotice
 from local.kafka import Broker
 from local.mailbox.reading import ReceivedMail, find_confirmation_link, read_mails
 from notifier.mail.alert_header import (
@@ -27,7 +27,7 @@ from notifier.mail.alert_header import (
 from streams.messages import encode_alert
 from tests.fakes.smtp_server import HANG_UP, FakeSmtpServer
 from tests.fakes.user_service import FakeUserService
-from tests.notifier.alerts import CAUSE, NOTICE, build_unheard_notice, new_alert
+from tests.notifier.alerts import CAUSE, NOTICE, build_retired_notice, build_unheard_notice, new_alert
 from tests.notifier.process import (
     UserEvent,
     build_contact,
@@ -78,8 +78,11 @@ def build_registration_event(user_id: UUID, confirmation_id: str) -> UserEvent:
     return UserEvent(USERS_CHANGED, user_id, change.SerializeToString())
 
 
-def build_notice_event(notice: UnheardNotice) -> UserEvent:
-    message = encode_airport_unheard(notice.user_id, notice.airport, notice.since)
+def build_notice_event(notice: Notice) -> UserEvent:
+    if isinstance(notice, RetiredNotice):
+        message = encode_code_retired(notice.user_id, notice.airport, notice.successor)
+    else:
+        message = encode_airport_unheard(notice.user_id, notice.airport, notice.since)
     return UserEvent(NOTICES_RAISED, notice.user_id, message.value)
 
 
@@ -407,7 +410,8 @@ def test_kill_9_in_a_burst_of_notices_loses_none_and_repeats_only_the_mail_in_fl
     """A mail whose record a crash lost is sent again with the same Message-ID; all others once."""
     user_id = uuid4()
     users.add(build_contact(user_id))
-    burst = [build_unheard_notice(user_id, f"K{number:03}", NOTICE.since) for number in range(200)]
+    burst: list[Notice] = [build_unheard_notice(user_id, f"K{number:03}", NOTICE.since) for number in range(100)]
+    burst += [build_retired_notice(user_id, f"U{number:03}", "UCFM" if number % 2 else "") for number in range(100)]
     with running_mailbox(tmp_path / "mail") as port:
         with running_notifier(tmp_path, kafka.bootstrap_servers, users.target, port) as notifier:
             publish(kafka.bootstrap_servers, [build_notice_event(notice) for notice in burst])

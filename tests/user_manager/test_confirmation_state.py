@@ -6,11 +6,9 @@ import pytest
 
 from tests.user_manager.apps import build_app
 from tests.user_manager.bounces import ANN, DAY, report_bounce
-from tests.user_manager.conftest import ON_SQLITE, Service
+from tests.user_manager.conftest import Service
 from user_manager.model import ConfirmationState, User
 from user_manager.registration import Registration
-
-pytestmark = ON_SQLITE
 
 WAITING, SENT, FAILED = ConfirmationState.WAITING, ConfirmationState.SENT, ConfirmationState.FAILED
 

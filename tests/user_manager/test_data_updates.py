@@ -3,10 +3,8 @@
 import pytest
 
 from tests.user_manager.apps import build_app
-from tests.user_manager.conftest import ON_SQLITE, Service
+from tests.user_manager.conftest import Service
 from user_manager.addresses import Address
-
-pytestmark = ON_SQLITE
 
 
 @pytest.mark.parametrize("zone", ["America/Godthab_Gone", "US/Pacific-New", "Asia/Hanoi_Gone"])

@@ -18,6 +18,8 @@ _LONGEST_PAUSE_S: Final = 86_400.0
 """One day: the source grants new credits each day."""
 _LONGEST_AGE_S: Final = 86_400.0
 """The largest `Age` that is believed: no cache keeps an answer of the source for longer than a day."""
+_BYTES_OF_EMPTY_GZIP: Final = 20
+"""Some proxies compress an empty body, too: a header of ten bytes, two of content and a trailer of eight (RFC 1952)."""
 _OPTIONAL_FIELDS: Final = frozenset(("callsign", "estDepartureAirport", "estArrivalAirport"))
 """Fields of a row that may be missing or unreadable: the flight counts without them."""
 _BEGINNING_BYTES: Final = 1024
@@ -38,6 +40,14 @@ def parse_rows(answer: httpx.Response) -> list[object] | None:
     """Return the JSON array of an answer; None if the body is anything else."""
     rows = _parse_json(answer)
     return rows if isinstance(rows, list) else None
+
+
+def is_without_body(answer: httpx.Response) -> bool:
+    """Return True if the body of an answer was empty on the wire, or is the compressed form of nothing.
+
+    False for a body of which only nothing could be decompressed: the beginning of a compressed page.
+    """
+    return not answer.content and answer.num_bytes_downloaded in (0, _BYTES_OF_EMPTY_GZIP)
 
 
 def classify_foreign_answer(answer: httpx.Response) -> ForeignAnswer:

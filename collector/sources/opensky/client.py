@@ -18,7 +18,12 @@ from chassis.clock import Clock
 from chassis.metrics import Metrics
 from collector.errors import SourceLimitedError, SourceRefusedError, SourceUnavailableError
 from collector.sources.flight import Flight
-from collector.sources.opensky.answers import TokenResponse, classify_foreign_answer, parse_pause
+from collector.sources.opensky.answers import (
+    TokenResponse,
+    classify_foreign_answer,
+    is_without_body,
+    parse_pause,
+)
 from collector.sources.opensky.breaker_guard import BreakerGuard
 from collector.sources.opensky.clock_check import ClockCheck, ClockReading
 from collector.sources.opensky.flight_reader import FlightReader
@@ -34,6 +39,10 @@ _RENEW_BEFORE: Final = timedelta(minutes=1)
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _SECOND: Final = timedelta(seconds=1)
 _DAY_S: Final = 86_400
+PROXY_WANTS_LOGIN: Final = (
+    "a proxy on the way to the source wants a user name and a password (status 407): set them in OPENSKY_PROXY, like "
+    "http://user:password@proxy.example.org:3128"
+)
 _NUMBER_OF_CREDITS: Final = re.compile("[0-9]{1,9}")
 
 
@@ -226,6 +235,8 @@ class OpenSkyClient:
             raise self._begin_pause(answer)
         if answer.is_redirect:
             raise self._reader.count_foreign_answer(answer, classify_foreign_answer(answer))
+        if answer.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+            raise SourceRefusedError(PROXY_WANTS_LOGIN)
         if answer.status_code != httpx.codes.OK:
             raise SourceRefusedError(
                 "the source gives no token for OPENSKY_CLIENT_ID and its secret, or for those of "
@@ -249,6 +260,14 @@ class OpenSkyClient:
                 answer = await self._http.send(request)
         except TimeoutError:
             raise SourceUnavailableError(f"the source gave no whole answer within {self._total_s:g} s") from None
+        except httpx.ProxyError as error:  # its text is the status by which the proxy refuses to connect
+            if str(error).startswith(str(int(httpx.codes.PROXY_AUTHENTICATION_REQUIRED))):
+                raise SourceUnavailableError(PROXY_WANTS_LOGIN) from None
+            raise SourceUnavailableError("the proxy does not connect to the source: check OPENSKY_PROXY") from None
+        except httpx.DecodingError:
+            raise SourceUnavailableError(
+                "the answer cannot be decompressed: look for a proxy that changes answers"
+            ) from None
         except (httpx.RequestError, UnicodeError) as error:  # its text may show secrets that were sent
             # UnicodeError: of `getaddrinfo`, for a name that cannot be encoded
             raise SourceUnavailableError(f"the source cannot be reached ({type(error).__name__})") from None
@@ -286,7 +305,7 @@ class OpenSkyClient:
                 flights = self._reader.read_flights(answer)
                 self._compare_clocks(exchange)
                 return flights
-            case httpx.codes.NOT_FOUND if not answer.content:
+            case httpx.codes.NOT_FOUND if is_without_body(answer):
                 self._compare_clocks(exchange)
                 return []
             case httpx.codes.TOO_MANY_REQUESTS:
@@ -296,6 +315,8 @@ class OpenSkyClient:
                 raise self._reader.count_foreign_answer(answer, classify_foreign_answer(answer))
             case httpx.codes.UNAUTHORIZED if token is not None:
                 raise _TokenRefusedError(token)
+            case httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+                raise SourceRefusedError(PROXY_WANTS_LOGIN)
             case status:
                 raise SourceRefusedError(f"the source refuses the request (status {status})")
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
+from chassis.faults import explain_unreadable
+
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
@@ -29,8 +31,8 @@ def read_credentials(path: str) -> Credentials:
     """
     try:
         content = Path(path).read_bytes()
-    except OSError as error:
-        raise ValueError(f"the file cannot be read: {type(error).__name__}") from None
+    except (OSError, ValueError) as error:  # a ValueError: a path with a NUL
+        raise ValueError(f"the file cannot be read ({explain_unreadable(error)})") from None
     try:
         file = _CredentialsFile.model_validate_json(content.removeprefix(codecs.BOM_UTF8))  # some editors add a BOM
     except ValidationError:

@@ -69,7 +69,8 @@ def test_a_worker_whose_port_is_in_use_exits_with_one_sentence(tmp_path: Path) -
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with start_worker(tmp_path, NO_BROKER, "example", WEB_PORT=str(port)) as worker:
-            assert read_refusal(worker) == f"example: HTTP cannot listen on 127.0.0.1:{port}: Address already in use."
+            refusal = f"example: HTTP cannot listen on 127.0.0.1:{port}: Address already in use"
+            assert read_refusal(worker) == f"{refusal}; stop what uses the port, or choose another."
 
 
 def test_a_worker_whose_data_directory_is_not_writable_exits_with_one_sentence(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
@@ -30,7 +31,8 @@ from domain.interests import Direction
 from local.kafka import Broker
 from local.opensky import faults, flights as timetable
 from local.opensky.access import Credentials
-from local.opensky.faults import FaultInjector, InjectedFault
+from local.opensky.fault_kinds import InjectedFault
+from local.opensky.faults import DrawnFault, FaultInjector
 from tests.collector.conftest import wish
 from tests.fakes.clock import FakeClock
 from tests.fakes.opensky import TOKEN_PATH, replay
@@ -52,6 +54,20 @@ SHORT_TIMEOUTS: Final = OpenSkyTimeouts(total_s=0.25)
 PUBLISH_TIMEOUT_S: Final = 120.0
 """Generous, for other processes may keep the machine busy."""
 RATE: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class OutagePlan:
+    """A plan in which every call for flights gets the fault OUTAGE, 404 without a body, from one time to another."""
+
+    clock: FakeClock
+    begin: datetime
+    end: datetime
+
+    def draw(self, call: str, kinds: Sequence[InjectedFault]) -> DrawnFault:
+        """Draw OUTAGE for a call for flights within the outage, else nothing."""
+        is_hit = call.startswith("/api/flights/") and self.begin <= self.clock.now() < self.end
+        return (InjectedFault.OUTAGE if is_hit else None), Random(call)
 
 
 class StoredKey(NamedTuple):
@@ -108,9 +124,11 @@ def no_retry_pauses() -> Iterator[None]:
     stamina.set_testing(False)
 
 
-def collect_week(kafka: Broker, folder: Path, storm: FaultInjector | None) -> WeekResult:
+def collect_week(
+    kafka: Broker, folder: Path, storm: FaultInjector | None, clock: FakeClock | None = None
+) -> WeekResult:
     """Collect a week, with a poll every few hours, and return what was stored and published."""
-    clock = FakeClock(BEGIN + timedelta(hours=1))
+    clock = clock or FakeClock(BEGIN + timedelta(hours=1))
     database = Database(f"sqlite:///{folder}/collector.db")
     SCHEMA.create_all(database.engine)
     interests = InterestStore(database, clock)
@@ -228,4 +246,22 @@ def test_a_storm_has_the_result_of_a_calm_week(kafka: Broker, calm: WeekResult, 
         assert intervals[0][0] == calm.covered[target][0][0]
         assert intervals[-1][1] >= int((BEGIN + 9 * DAY).timestamp())
     assert set(result.covered) == set(calm.covered)
-    assert len(set(storm.fault_counts)) >= len(InjectedFault) - 2, f"a storm of few kinds: {storm.fault_counts}"
+    assert len(set(storm.fault_counts)) >= len(InjectedFault) - 3, f"a storm of few kinds: {storm.fault_counts}"
+
+
+@pytest.mark.parametrize(("begin_hours", "hours"), [(0, 10), (24, 12), (27, 3), (48, 30), (51, 60), (72, 24)])
+def test_an_outage_that_says_no_flights_is_never_believed(
+    kafka: Broker, calm: WeekResult, tmp_path: Path, begin_hours: int, hours: int
+) -> None:
+    """A source that answers every call with its own "no flights" for hours or days costs no flight and no coverage.
+
+    The airports with evidence are silent, too: the days are proven anew afterwards. (A correction that falls into the
+    outage, and its repetition, change nothing: such a flight keeps the fields of its first answer.)
+    """
+    clock = FakeClock(BEGIN + timedelta(hours=1))
+    begin = BEGIN + timedelta(hours=begin_hours)
+    outage = FaultInjector(OutagePlan(clock, begin, begin + timedelta(hours=hours)))
+    result = collect_week(kafka, tmp_path, outage, clock)
+    assert outage.fault_counts[InjectedFault.OUTAGE] > 0
+    assert (result.stored.keys(), result.published) == (calm.stored.keys(), calm.published)
+    assert result.coverage == calm.coverage

@@ -90,7 +90,8 @@ def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path, option: str) 
         command += ["--maildir", str(tmp_path / "mail")]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert ended.returncode == 1
-    assert ended.stderr.splitlines() == [f"mailbox: cannot listen on 127.0.0.1:{port}: Address already in use"]
+    refusal = f"mailbox: cannot listen on 127.0.0.1:{port}: Address already in use"
+    assert ended.stderr.splitlines() == [f"{refusal}; stop what uses the port, or choose another"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -14,15 +14,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from local.opensky import faults
-from local.opensky.faults import (
-    ANSWER_FAULTS,
-    MAX_FAILURES_IN_A_ROW,
-    TOKEN_FAULTS,
-    FaultInjector,
-    InjectedFault,
-    ScriptedPlan,
-    SeededPlan,
-)
+from local.opensky.fault_kinds import ANSWER_FAULTS, SCRIPTED_FAULTS, TOKEN_FAULTS, InjectedFault
+from local.opensky.faults import MAX_FAILURES_IN_A_ROW, FaultInjector, ScriptedPlan, SeededPlan
 from local.opensky.flights import TimetableFlight
 from local.opensky.nightly_record import NIGHTLY, RecordSchedule
 from tests.fakes.clock import FakeClock
@@ -33,7 +26,7 @@ BEGIN: Final = int(datetime(2013, 2, 11, tzinfo=UTC).timestamp())
 FLIGHTS: Final = [
     TimetableFlight(BEGIN + 600 * n, BEGIN + 600 * n + 60, f"{n:06x}", "TW1", "KJFK", "KBOS") for n in range(1, 21)
 ]
-KINDS: Final = list(InjectedFault)
+KINDS: Final = [kind for kind in InjectedFault if kind not in SCRIPTED_FAULTS]
 
 
 class Caller:
@@ -113,6 +106,80 @@ def test_a_request_during_an_announced_pause_is_rejected(clock: FakeClock) -> No
         clock.advance(timedelta(seconds=0.5))
         assert caller.ask().status_code == 200
     assert given.early_requests == 1
+
+
+@pytest.mark.parametrize("fault", [InjectedFault.LIMITED_BY_PROXY, InjectedFault.LIMITED_UNTIL])
+def test_a_load_balancer_announces_its_pause_in_its_own_way(clock: FakeClock, fault: InjectedFault) -> None:
+    """In seconds or as a date, never shorter than the pause; who calls earlier is told the rest in the same way."""
+    given = faults.scripted_injector([fault])
+    with replay_with_faults(given, clock) as caller:
+        for answer in (caller.ask(), caller.ask("KBOS", "arrival")):
+            assert answer.status_code == 429
+            assert "X-Rate-Limit-Retry-After-Seconds" not in answer.headers
+        text = answer.headers["Retry-After"]
+        if fault is InjectedFault.LIMITED_UNTIL:
+            left = (parsedate_to_datetime(text) - parsedate_to_datetime(answer.headers["Date"])).total_seconds()
+        else:
+            left = int(text)
+        assert 1 <= left <= faults.MAX_PAUSE_S + 1
+        clock.advance(timedelta(seconds=left))
+        assert caller.ask().status_code == 200
+    assert given.early_requests == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "content_type"),
+    [
+        (InjectedFault.HTML, 200, "text/html"),
+        (InjectedFault.NOT_FOUND_HTML, 404, "text/html"),
+        (InjectedFault.NOT_FOUND_PROBLEM, 404, "application/json"),
+        (InjectedFault.BAD_GATEWAY, 502, "text/html"),
+        (InjectedFault.PROXY_LOGIN, 407, "text/html"),
+        (InjectedFault.PROBLEM, 200, "application/problem+json"),
+        (InjectedFault.NULL, 200, "application/json"),
+        (InjectedFault.OTHER_JSON, 200, "application/json"),
+        (InjectedFault.REDIRECT, 302, ""),
+        (InjectedFault.OUTAGE, 404, ""),
+    ],
+)
+@pytest.mark.parametrize("airport", ["KJFK", "LICC"])
+def test_something_else_answers_in_the_sources_name(
+    fault: InjectedFault, status: int, content_type: str, airport: str
+) -> None:
+    """For an airport with flights and for one without; the next answer is the source's own."""
+    with replay_with_faults(faults.scripted_injector([fault])) as caller:
+        calm = caller.http.get("/api/states/all").status_code
+        answer = caller.ask(airport)
+        assert (calm, answer.status_code) == (200, status)
+        if content_type:
+            assert answer.headers["Content-Type"].partition(";")[0] == content_type
+        assert bool(answer.content) is (fault not in (InjectedFault.REDIRECT, InjectedFault.OUTAGE))
+        assert caller.ask().status_code == 200
+
+
+@pytest.mark.parametrize("airport", ["KJFK", "LICC"])
+def test_compressed_bodies_that_are_broken(airport: str) -> None:
+    """One is no compression at all; of two the end is missing, of the page so much that nothing is left to read."""
+    script = [InjectedFault.GZIP_BROKEN, InjectedFault.GZIP_CUT, InjectedFault.NOT_FOUND_CUT]
+    with replay_with_faults(faults.scripted_injector([*script])) as caller:
+        with pytest.raises((httpx.DecodingError, ValueError)):  # the latter: two bytes are too few to see it
+            caller.ask(airport).json()
+        cut = caller.ask(airport)
+        assert cut.status_code == 200
+        with pytest.raises(ValueError):
+            cut.json()
+        page = caller.ask(airport)
+        assert (page.status_code, page.content) == (404, b"")
+        assert page.num_bytes_downloaded > 0
+
+
+def test_a_wrong_date_is_off_by_hours_and_the_rest_of_the_answer_is_right(clock: FakeClock) -> None:
+    """As of a machine with a wrong clock, or of an old cache."""
+    with replay_with_faults(faults.scripted_injector([InjectedFault.WRONG_DATE]), clock) as caller:
+        answer = caller.ask()
+        assert answer.json() == fetch_rows_without_faults()
+        assert abs(parsedate_to_datetime(answer.headers["Date"]) - clock.now()) > timedelta(hours=1)
+        assert abs(parsedate_to_datetime(caller.ask().headers["Date"]) - clock.now()) < timedelta(minutes=1)
 
 
 def test_a_429_without_a_pause_announces_none() -> None:
@@ -251,7 +318,7 @@ questions = st.lists(st.sampled_from(["/api/flights/departure a", "/api/flights/
 
 def list_possible_faults(question: str) -> tuple[InjectedFault, ...]:
     """Return the kinds of faults that this call can meet."""
-    return TOKEN_FAULTS if question == "token" else tuple(InjectedFault)
+    return TOKEN_FAULTS if question == "token" else tuple(KINDS)
 
 
 @given(st.integers(), st.floats(0, 1), questions)

@@ -45,14 +45,22 @@ SENDING_SIDE_REFUSALS: Final = (
     "554 5.7.1 Relay access denied",
     "550 5.4.5 daily sending quota exceeded",
     "550 5.1.1 sender rejected",
+    "554 5.7.1 <u1@example.net>: Relay access denied",
+    "550 5.7.26 unauthenticated sender, see our policy",
+    "550 5.7.0 local policy violation",
+    "550 sender verify failed",
 )
 """Replies that blame us or nobody: they hold against no address."""
 TEMPORARY_FAULTS: Final = {
     "RCPT": (
         HANG_UP, RESET, "421 4.7.0 slow down", "450 4.2.1 busy", "450", "451 4.7.0 grey", "452 4.2.2 full",
+        "450 4.7.1 Greylisted, see https://example.org/", "451 Greylisted, please try again in 300 seconds",
+        "450-4.7.1 wait\r\n450 4.7.1 and come again", "452 4.5.3 too many recipients",
         *SENDING_SIDE_REFUSALS, "550", "551 user not local", "553", "552 quota exceeded", "454 4.7.1 no relay for now",
     ),
-    "DATA": (HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452", *SENDING_SIDE_REFUSALS, "552"),
+    "DATA": (
+        HANG_UP, RESET, "421 4.3.2 busy", "451 4.3.0 later", "452", "451 4.7.1 grey", *SENDING_SIDE_REFUSALS, "552",
+    ),
     "CONTENT": (
         "421 4.3.2 busy", "450 4.2.0 later", "451 4.7.0 grey", "452 4.3.1 full", "535 5.7.8 log in",
         *SENDING_SIDE_REFUSALS, "552 5.3.4 big", "554 5.6.0 bad", "550 5.1.8 bad outbound sender",

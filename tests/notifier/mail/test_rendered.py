@@ -15,8 +15,25 @@ from playwright.sync_api import Browser
 from domain.alerts import AlertState, Bound
 from domain.interests import Direction
 from domain.windows import Window
-from notifier.mail import compose_alert_mail, compose_alerts_mail, compose_confirmation_mail, compose_unheard_mail
-from tests.notifier.alerts import ALERT, CAUSE, CONTACT, EARLIER, NOTICE, NOW, SENDER, a_day_at_five_airports, delivered
+from notifier.mail import (
+    compose_alert_mail,
+    compose_alerts_mail,
+    compose_confirmation_mail,
+    compose_retired_mail,
+    compose_unheard_mail,
+)
+from tests.notifier.alerts import (
+    ALERT,
+    CAUSE,
+    CONTACT,
+    EARLIER,
+    NOTICE,
+    NOW,
+    RETIRED,
+    SENDER,
+    a_day_at_five_airports,
+    delivered,
+)
 from tests.streams.browser import PHONE, SCREENSHOTS, require_installed, running_browser, visit
 
 READER = replace(CONTACT, unsubscribe_url="https://towerwatch.example.org/unsubscribe?token=a.b-c")
@@ -69,6 +86,7 @@ MAILS = {
     ),
     "night-at-five-airports": compose_alerts_mail(a_day_at_five_airports(TODAY), READER, SENDER, NOW, CAUSE),
     "unheard": compose_unheard_mail(NOTICE, READER, SENDER, NOW),
+    "retired": compose_retired_mail(RETIRED, READER, SENDER, NOW),
     "confirmation": compose_confirmation_mail(
         replace(CONTACT, confirm_url="https://towerwatch.example.org/users/confirm?token=" + "aB9._-" * 20),
         "1",

@@ -1,5 +1,6 @@
 """Tests of the parsers of OpenSky's answers."""
 
+import gzip
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from collector.errors import ForeignAnswer, ForeignAnswerError
-from collector.sources.opensky.answers import classify_foreign_answer, parse_date, parse_pause
+from collector.sources.opensky.answers import classify_foreign_answer, is_without_body, parse_date, parse_pause
 
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 NOON = "Sun, 29 Nov 2026 12:00:00 GMT"
@@ -137,3 +138,35 @@ def test_each_kind_says_what_to_do(kind: ForeignAnswer) -> None:
     assert error.kind is kind
     assert any(word in str(error) for word in ("look for", "check", "correct"))
     assert "418" in str(error)
+
+
+PAGE = gzip.compress(b"<!DOCTYPE html><html><body>Not Found</body></html>", mtime=0)
+LARGE_PAGE = gzip.compress(bytes(range(32, 127)) * 40, mtime=0)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "is_empty"),
+    [
+        (b"", "", True),
+        (b"", "gzip", True),  # said, and not done
+        (gzip.compress(b"", mtime=0), "gzip", True),  # as mod_deflate compresses nothing
+        (b"\n", "", False),
+        (b" ", "", False),
+        (b"\x00", "", False),
+        (b"[]", "", False),
+        (b"<", "", False),
+        (PAGE, "gzip", False),
+        (PAGE[:1], "gzip", False),
+        (PAGE[:10], "gzip", False),
+        (PAGE[:11], "gzip", False),
+        (LARGE_PAGE[:19], "gzip", False),
+        (LARGE_PAGE[:40], "gzip", False),
+        (gzip.compress(b"[]", mtime=0)[:11], "gzip", False),
+    ],
+)
+def test_only_a_body_that_was_empty_on_the_wire_is_empty(body: bytes, encoding: str, is_empty: bool) -> None:
+    """A compressed page whose end is missing may leave nothing to read; that does not mean "no flights"."""
+    headers = {"Content-Encoding": encoding} if encoding else {}
+    answer = httpx.Response(404, headers=headers, stream=httpx.ByteStream(body))
+    answer.read()
+    assert is_without_body(answer) is is_empty

@@ -206,6 +206,26 @@ def test_the_proxys_password_is_sent_to_the_proxy(monkeypatch: pytest.MonkeyPatc
     assert f"Proxy-Authorization: Basic {base64.b64encode(b'user:p@ss').decode()}" in proxy.headers
 
 
+@pytest.mark.parametrize(
+    ("status", "sentence"),
+    [
+        (
+            "407 Proxy Authentication Required",
+            "wants a user name and a password (status 407): set them in OPENSKY_PROXY",
+        ),
+        ("502 Bad Gateway", "the proxy does not connect to the source: check OPENSKY_PROXY"),
+        ("403 Forbidden", "the proxy does not connect to the source: check OPENSKY_PROXY"),
+    ],
+)
+def test_a_proxy_that_refuses_is_named(monkeypatch: pytest.MonkeyPatch, status: str, sentence: str) -> None:
+    """The sentence says that it is the proxy, and which setting to look at: the source is not unreachable."""
+    with recording_proxy(f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()) as proxy:
+        set_proxies(monkeypatch, {"https_proxy": proxy.url})
+        error = fetch(API)
+    assert error is not None
+    assert sentence in error
+
+
 @pytest.mark.parametrize("host", ["opensky..test", ".test", "a" * 64 + ".test", "no-name.invalid"])
 def test_a_name_that_cannot_be_looked_up_is_an_unavailable_source(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     """Settings refuse what can be seen to be wrong; whatever the look-up raises is an outage of the source."""
