@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from chassis.errors import SettingsError
+from chassis.faults import explain_unreadable
 
 
 def read_setting_file(field_name: str) -> str | None:
@@ -27,8 +28,8 @@ def read_setting_file(field_name: str) -> str | None:
         return None
     try:
         return Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n") or None
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{variable}: cannot be read: {type(error).__name__}") from None
+    except (OSError, ValueError) as error:  # a ValueError: not UTF-8, or a path with a NUL
+        raise SettingsError(f"{variable}: names a file that cannot be read ({explain_unreadable(error)})") from None
 
 
 class _SettingFileSource(EnvSettingsSource):

@@ -10,7 +10,7 @@ from pydantic_settings import SettingsError as UnparsableSettingError
 from chassis.addresses import ListenHost, Port, ServerList
 from chassis.clock import Clock, build_clock
 from chassis.errors import SettingsError
-from chassis.faults import describe_fault, explain_unreadable
+from chassis.faults import describe_fault
 from chassis.kafka_security import KafkaSecuritySettings
 from chassis.setting_files import EnvironmentSettings, read_setting_file
 

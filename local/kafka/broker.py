@@ -172,8 +172,8 @@ class Broker:
             self._log_begin = log.seek(0, os.SEEK_END)
             # Kafka writes this file last, so an interrupted format is repeated.
             if not (self._data / TOPICS_FOLDER / "meta.properties").exists():
-                arguments = ("format", "--cluster-id", _make_cluster_id(), "--config", configuration.name)
-                arguments = (*arguments, *self._list_format_arguments())
+                fixed = ("format", "--cluster-id", _make_cluster_id(), "--config", configuration.name)
+                arguments = (*fixed, *self._list_format_arguments())
                 self._spawn(build_java_command(java, "kafka.tools.StorageTool", *arguments), environment, log.fileno())
                 if self._require_process().wait() != 0:
                     raise self._build_death_error()

@@ -228,7 +228,9 @@ def stop(data: Path) -> None:
     deadline = time.monotonic() + _STOP_TIMEOUT_S
     while _find_running_pid(data) is not None:
         if time.monotonic() > deadline:
-            raise LocalError(f"process {pid} did not stop within {_STOP_TIMEOUT_S:.0f} s")
+            raise LocalError(
+                f"process {pid} did not stop within {_STOP_TIMEOUT_S:.0f} s; `kill -9 {pid}` ends it, and loses nothing"
+            )
         time.sleep(_POLL_INTERVAL_S)
     # It releases its lock before it exits. Wait for the exit, but not long: its parent may never reap it.
     deadline = time.monotonic() + _EXIT_TIMEOUT_S

@@ -166,10 +166,10 @@ def test_faust_gets_the_same_protocol(monkeypatch: pytest.MonkeyPatch, values: d
             {"SECURITY_PROTOCOL": "SSL", "CA": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"},
             "KAFKA_CA: ",
         ),
-        ({"SECURITY_PROTOCOL": "SSL", "CA_FILE": "/nowhere/ca.pem"}, "KAFKA_CA_FILE: cannot be read"),
+        ({"SECURITY_PROTOCOL": "SSL", "CA_FILE": "/nowhere/ca.pem"}, "KAFKA_CA_FILE: names a file that cannot be read"),
         (
             {"SECURITY_PROTOCOL": "SASL_SSL", "USERNAME": "a", "PASSWORD_FILE": "/nowhere"},
-            "KAFKA_PASSWORD_FILE: cannot",
+            "KAFKA_PASSWORD_FILE: names a file that cannot",
         ),
     ],
     ids=str,

@@ -116,7 +116,10 @@ def test_a_server_that_says_it_has_no_tls_is_refused(
         ({"DATABASE_TLS": "on"}, "DATABASE_TLS"),
         ({"DATABASE_TLS": "verify", "DATABASE_CA": "hunter2"}, "DATABASE_CA: holds no certificate"),
         ({"DATABASE_CA": ssl.DER_cert_to_PEM_cert(b"0")}, "DATABASE_CA: is not used without DATABASE_TLS=verify"),
-        ({"DATABASE_TLS": "verify", "DATABASE_CA_FILE": "/nowhere.pem"}, "DATABASE_CA_FILE: cannot be read"),
+        (
+            {"DATABASE_TLS": "verify", "DATABASE_CA_FILE": "/nowhere.pem"},
+            "DATABASE_CA_FILE: names a file that cannot be read",
+        ),
     ],
     ids=str,
 )
