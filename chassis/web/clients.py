@@ -15,6 +15,9 @@ _CLIENT_PREFIX: Final = 64
 _IPV4_WITHIN_IPV6: Final = tuple(map(IPv6Network, ("::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 """The networks whose addresses stand for IPv4 addresses: mapped (RFC 4291, 2.5.5.2) and translated (RFC 6052, 7915)."""
 
+_IPV4_COMPATIBLE: Final = range(1 << 24, 1 << 32)
+"""The addresses `::a.b.c.d` as numbers (RFC 4291, 2.5.5.1), which some proxies still write; `::` and `::1` are none."""
+
 _BRACKETED: Final = re.compile(r"\[(?P<address>[^\[\]]+)\](?::(?P<port>.*))?")
 _PORT: Final = re.compile(r"[0-9]{0,5}|_[A-Za-z0-9._-]+")
 """A port, empty or not (RFC 3986, 3.2.3), or a hidden one (RFC 7239, 6.2)."""
@@ -65,7 +68,9 @@ def _parse_bare_address(text: str) -> IPv4Address | IPv6Address | None:
         address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
-    if isinstance(address, IPv6Address) and any(address in network for network in _IPV4_WITHIN_IPV6):
+    if isinstance(address, IPv6Address) and (
+        int(address) in _IPV4_COMPATIBLE or any(address in network for network in _IPV4_WITHIN_IPV6)
+    ):
         return IPv4Address(int(address) & 0xFFFF_FFFF)
     return address
 
