@@ -10,5 +10,5 @@ def create_trust(authorities: str | None) -> ssl.SSLContext:
     """
     try:
         return ssl.create_default_context(cadata=authorities)
-    except ssl.SSLError:
+    except (ssl.SSLError, TypeError, ValueError):  # TypeError: not in ASCII
         raise ValueError("holds no certificate in PEM form (-----BEGIN CERTIFICATE-----)") from None

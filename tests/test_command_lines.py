@@ -1,18 +1,29 @@
 """What the command lines answer to a wrong call: each sentence says what is so and what is wanted."""
 
+import logging
 import runpy
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.error_texts import FOREIGN_WORDS
 
 BROKER = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
 REPLAY = ("streams", "replay", "--from-beginning", "--output")
 OPENSKY = ("local.opensky", "--port", "1")
+
+
+@pytest.fixture(autouse=True)
+def _same_logs() -> Iterator[None]:
+    """Restore the configuration of the logs after the test: a command writes them to the test's own standard error."""
+    before, level = structlog.get_config(), logging.getLogger("aiokafka").level
+    yield
+    structlog.configure(**before)
+    logging.getLogger("aiokafka").setLevel(level)
 
 
 def run_command(
