@@ -32,6 +32,10 @@ class ObservedFlights:
 
     airport: str
     observation: Observation
+    is_past: bool = False
+    """True: it is published again because the log was lost, and everything that follows from it was told."""
+    begins_anew: bool = False
+    """True: what was known of the airport and direction before is void. Only of a batch that is past."""
 
 
 def decode_flights(value: bytes | None) -> ObservedFlights:
@@ -52,7 +56,8 @@ def decode_flights(value: bytes | None) -> ObservedFlights:
         times = tuple([flight.first_seen.seconds for flight in batch.flights])
     else:
         times = tuple([flight.last_seen.seconds for flight in batch.flights])
-    return ObservedFlights(batch.airport, Observation(direction, begin, end, times, coverage))
+    seen = Observation(direction, begin, end, times, coverage)
+    return ObservedFlights(batch.airport, seen, batch.past, batch.past and batch.begins_anew)
 
 
 def decode_interest_key(key: bytes) -> tuple[str, UUID]:
@@ -73,6 +78,14 @@ def decode_interest_key(key: bytes) -> tuple[str, UUID]:
 def decode_interest(value: bytes) -> Interest:
     """Decode a value of interests.changed.v1 (no tombstone). Raises UndecodableError."""
     return convert_interest(parse_message(interests_pb.InterestSet, value, UndecodableError))
+
+
+def is_past_interest(value: bytes) -> bool:
+    """Return True if a value of interests.changed.v1 is published again because the log was lost, and was told.
+
+    Raises UndecodableError.
+    """
+    return parse_message(interests_pb.InterestSet, value, UndecodableError).past
 
 
 def convert_interest(message: interests_pb.InterestSet) -> Interest:
