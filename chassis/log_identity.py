@@ -195,7 +195,9 @@ class LogClients:
         admin, _ = await self._connect()
         client = admin._client  # aiokafka has no public way to send a request of one's own
         try:
-            answer = (await self._closing_on_error(client.send(client.get_random_node(), _MetadataRequest()))).to_object()
+            answer = (
+                await self._closing_on_error(client.send(client.get_random_node(), _MetadataRequest()))
+            ).to_object()
             cluster, topics = answer["cluster_id"], answer["topics"]
         except NotImplementedError:  # an older broker
             cluster = (await self._closing_on_error(admin.describe_cluster()))["cluster_id"]

@@ -17,6 +17,7 @@ from chassis.web.http import create_app
 from chassis.web.wsgi import HttpServer
 from collector import rpc
 from collector.collection_requests import CollectionRequests
+from collector.event_log.watch import LogWatch
 from collector.flights import FlightQueries
 from collector.gauges import SchedulerGauges
 from collector.interests import InterestStore
@@ -55,8 +56,8 @@ def main() -> None:
 async def _run(settings: CollectorSettings) -> None:
     """Wire the service, serve REST and gRPC until SIGTERM, and close the clients and the database at the end.
 
-    In the background it upgrades the schema; after that it publishes the outbox, takes part in the leader election,
-    updates the gauges and deletes expired flights. Raises ChassisError if a port is not usable.
+    In the background it upgrades the schema; after that it publishes the outbox, watches the log, takes part in the
+    leader election, updates the gauges and deletes expired flights. Raises ChassisError if a port is not usable.
     """
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.build_clock()
@@ -97,7 +98,14 @@ async def _run(settings: CollectorSettings) -> None:
         clock.real_seconds(settings.poll_interval),
         metrics,
     )
-    relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics)
+    log_watch = LogWatch(
+        database,
+        settings.kafka_bootstrap_servers,
+        settings.kafka_replication_factor,
+        settings.log_checked_every.total_seconds(),
+        metrics,
+    )
+    relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics, log_watch.is_known)
 
     app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.is_ready)
     operator_token = settings.operator_token.get_secret_value()
@@ -133,6 +141,10 @@ async def _run(settings: CollectorSettings) -> None:
         await prepare_schema_and_topics()
         await relay.run()
 
+    async def watch_log() -> None:
+        await prepare_schema_and_topics()
+        await log_watch.run()
+
     async def run_election() -> None:
         await prepare_schema_and_topics()
         await election.run()
@@ -148,6 +160,7 @@ async def _run(settings: CollectorSettings) -> None:
     background = {
         "schema": schema.run_upgrade,
         "outbox": relay_outbox,
+        "event_log": watch_log,
         "leadership": run_election,
         "gauges": update_gauges,
         "sweep": delete_expired_flights,
