@@ -8,20 +8,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import UUID
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
 from google.protobuf.message import DecodeError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from chassis.db.outbox import OutboxMessage
+from chassis.log_reading import read_topic
 from collector.messages import encode_interest_set
 from collector.model import OUTBOX, InterestRow
 from domain.interests import Interest
 from towerwatch.interests.v1.events_pb2 import InterestSet
 from towerwatch.streams.v1.state_pb2 import InterestEntry
 from towerwatch.topics import INTERESTS_CHANGED, INTERESTS_CHANGELOG, partition_of
-
-_POLL_MS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +50,8 @@ async def read_stream_interests(bootstrap_servers: str) -> Mapping[bytes, bytes]
     recovery. Raises KafkaError or OSError, also if the changelog does not exist.
     """
     newest: dict[bytes, InterestEntry] = {}
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap_servers, enable_auto_commit=False, auto_offset_reset="earliest"
-    )
-    try:
-        await consumer.start()
-        partitions = [TopicPartition(INTERESTS_CHANGELOG, number) for number in range(INTERESTS_CHANGED.partitions)]
-        begins, ends = await consumer.beginning_offsets(partitions), await consumer.end_offsets(partitions)
-        unread = {each for each in partitions if begins[each] < ends[each]}
-        consumer.assign(sorted(unread))
-        for partition in unread:
-            consumer.seek(partition, begins[partition])
-        while unread:
-            for records in (await consumer.getmany(timeout_ms=_POLL_MS)).values():
-                for record in records:
-                    _add_entry(newest, record.key, record.value)
-            # Compaction may have removed the last records: the position passes them silently.
-            unread = {each for each in unread if await consumer.position(each) < ends[each]}
-    finally:
-        await consumer.stop()
+    async for record in read_topic(bootstrap_servers, INTERESTS_CHANGELOG, INTERESTS_CHANGED.partitions):
+        _add_entry(newest, record.key, record.value)
     return {key: _encode_without_past(entry.interest) for key, entry in newest.items() if entry.HasField("interest")}
 
 

@@ -75,7 +75,9 @@ class Stack:
         with self.database.transaction() as session:
             cursor = session.get(CoverageRow, (AIRPORT, direction.value))
             if cursor is None:
-                cursor = CoverageRow(airport=AIRPORT, direction=direction.value, covered_from=begin, covered_until=begin)
+                cursor = CoverageRow(
+                    airport=AIRPORT, direction=direction.value, covered_from=begin, covered_until=begin
+                )
                 session.add(cursor)
             for at in times:
                 icao24 = f"{hash((direction.value, at)) & 0xFFFFFF:06x}"
