@@ -57,18 +57,28 @@ def _build_interest_message(interest: Interest, value: bytes | None) -> OutboxMe
 
 
 def encode_flights_observed(
-    airport: str, direction: Direction, begin: datetime, end: datetime, flights: Sequence[Flight], past: bool = False
+    airport: str,
+    direction: Direction,
+    begin: datetime,
+    end: datetime,
+    flights: Sequence[Flight],
+    past: bool = False,
+    covered_from: datetime | None = None,
 ) -> Iterator[OutboxMessage]:
     """Yield the `FlightsObserved` events of one collected interval: batches of at most MAX_FLIGHTS_PER_MESSAGE flights.
 
     The order of the flights is kept. Only the last batch marks the interval as fully covered; without flights there is
     one empty batch, which marks it. `past`: True if they are published again for a lost log, and were told.
+    `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said.
     """
     for start in range(0, max(len(flights), 1), MAX_FLIGHTS_PER_MESSAGE):
         last = start + MAX_FLIGHTS_PER_MESSAGE >= len(flights)
         coverage = flights_pb.COVERAGE_COMPLETE if last else flights_pb.COVERAGE_PARTIAL
         batch = flights[start : start + MAX_FLIGHTS_PER_MESSAGE]
-        yield _build_observed_message(airport, direction, begin, end, coverage, batch, past)
+        value = _build_observed_value(airport, direction, begin, end, coverage, batch, past)
+        if covered_from is not None:
+            value.covered_from.FromDatetime(covered_from)
+        yield _build_flights_message(value)
 
 
 def encode_new_beginning(airport: str, direction: Direction, begin: datetime, end: datetime) -> OutboxMessage:
@@ -87,8 +97,16 @@ def encode_partial_flights(
     """
     for start in range(0, len(flights), MAX_FLIGHTS_PER_MESSAGE):
         batch = flights[start : start + MAX_FLIGHTS_PER_MESSAGE]
-        yield _build_observed_message(
-            interval.airport, interval.direction, interval.begin, interval.end, flights_pb.COVERAGE_PARTIAL, batch, past
+        yield _build_flights_message(
+            _build_observed_value(
+                interval.airport,
+                interval.direction,
+                interval.begin,
+                interval.end,
+                flights_pb.COVERAGE_PARTIAL,
+                batch,
+                past,
+            )
         )
 
 
@@ -97,7 +115,7 @@ def encode_coverage_gap(airport: str, direction: Direction, begin: datetime, end
     return _build_flights_message(_build_observation(airport, direction, begin, end, flights_pb.COVERAGE_GAP))
 
 
-def _build_observed_message(
+def _build_observed_value(
     airport: str,
     direction: Direction,
     begin: datetime,
@@ -105,8 +123,8 @@ def _build_observed_message(
     coverage: flights_pb.Coverage.ValueType,
     flights: Sequence[Flight],
     past: bool,
-) -> OutboxMessage:
-    """Build the outbox message of one batch of flights of [begin, end)."""
+) -> flights_pb.FlightsObserved:
+    """Build the `FlightsObserved` value of one batch of flights of [begin, end)."""
     value = _build_observation(airport, direction, begin, end, coverage)
     value.past = past
     for flight in flights:
@@ -115,7 +133,7 @@ def _build_observed_message(
         )
         sent.first_seen.FromDatetime(flight.first_seen)
         sent.last_seen.FromDatetime(flight.last_seen)
-    return _build_flights_message(value)
+    return value
 
 
 def _build_observation(

@@ -233,8 +233,11 @@ class JoinState:
 
         Return None for a duplicate: its sequence is not above the last one applied at the airport. Nothing is applied
         or written. First indexes all interests that are not indexed yet. Flights out of the batch's reach are counted
-        and left out. A batch that is past has no alerts; if it begins anew, it is folded upon an empty direction, and
-        the days that the history has of the direction are deleted.
+        and left out.
+
+        A batch that is past has no alerts, nor has one whose earlier coverage is not in the tables: they were lost, and
+        all is published again. If a batch begins anew, it is folded upon an empty direction, and the days that the
+        history has of the direction are deleted.
         """
         airport = batch.airport
         before = self._load_airport(airport)
@@ -244,7 +247,9 @@ class JoinState:
         present = before.without_direction(seen.direction) if batch.begins_anew else before
         after = present.after_batch(sequence, present.traffic.fold(seen))
         change = TrafficChange(present.traffic, after.traffic)
-        interest_alerts = () if batch.is_past else self.find_thresholds(airport).find_alerts(change)
+        (flow,) = present.traffic.select_directions(seen.direction)
+        is_silent = batch.is_past or (batch.has_earlier_coverage and flow.watermark is None)
+        interest_alerts = () if is_silent else self.find_thresholds(airport).find_alerts(change)
         history_entries = self._compute_history_entries(airport, present, after)
         if batch.begins_anew:
             history_entries = {**self._list_history_to_delete(airport, before, seen), **history_entries}

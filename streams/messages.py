@@ -36,6 +36,8 @@ class ObservedFlights:
     """True: it is published again because the log was lost, and everything that follows from it was told."""
     begins_anew: bool = False
     """True: what was known of the airport and direction before is void. Only of a batch that is past."""
+    has_earlier_coverage: bool = False
+    """True: earlier batches covered the time right before this one; whoever knows none of them has lost them."""
 
 
 def decode_flights(value: bytes | None) -> ObservedFlights:
@@ -57,7 +59,8 @@ def decode_flights(value: bytes | None) -> ObservedFlights:
     else:
         times = tuple([flight.last_seen.seconds for flight in batch.flights])
     seen = Observation(direction, begin, end, times, coverage)
-    return ObservedFlights(batch.airport, seen, batch.past, batch.past and batch.begins_anew)
+    has_earlier_coverage = batch.HasField("covered_from") and batch.covered_from.seconds < begin
+    return ObservedFlights(batch.airport, seen, batch.past, batch.past and batch.begins_anew, has_earlier_coverage)
 
 
 def decode_interest_key(key: bytes) -> tuple[str, UUID]:

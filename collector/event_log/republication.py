@@ -114,7 +114,7 @@ def encode_untold(target: RetainedCoverage, flights: list[RetainedFlight]) -> It
     for interval in split_by_days(target.airport, target.direction, begin, told_until):
         if late := _select(untold, interval.begin, interval.end):
             yield from encode_flights_observed(
-                target.airport, target.direction, interval.begin, interval.end, late, past=False
+                target.airport, target.direction, interval.begin, interval.end, late, covered_from=begin
             )
     yield from _encode_days(target, told_until, target.covered_until, untold, past=False)
     yield from _encode_early(target, max(told_until, target.covered_until), untold, past=False)
@@ -135,7 +135,9 @@ def _encode_days(
     }
     for interval in split_by_days(target.airport, target.direction, begin, end):
         of_day = [each.flight for each in by_day.get(day_of(interval.begin), ())]
-        yield from encode_flights_observed(target.airport, target.direction, interval.begin, interval.end, of_day, past)
+        yield from encode_flights_observed(
+            target.airport, target.direction, interval.begin, interval.end, of_day, past, _find_begin(target)
+        )
 
 
 def _encode_early(

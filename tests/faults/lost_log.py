@@ -88,7 +88,7 @@ class Stack:
                 row = {"airport": AIRPORT, "direction": direction.value, "icao24": icao24, "callsign": ""}
                 session.add(FlightRow(first_seen=at, last_seen=at, event_time=at, other_airport="", **row))
             cursor.covered_until = end
-            messages = [*encode_flights_observed(AIRPORT, direction, begin, end, flights)]
+            messages = [*encode_flights_observed(AIRPORT, direction, begin, end, flights, False, cursor.covered_from)]
             OUTBOX.add(session, messages)
         return self._expect(messages)
 

@@ -1,4 +1,4 @@
-"""What is noted of the log and its readers, on each database: what was told, what differs, and what is published again."""
+"""What is noted of the log and its readers: what was told, what differs, and what is published again."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -158,7 +158,7 @@ def test_ids_that_are_given_again_are_not_told(service: Service) -> None:
 
 
 def test_differences_are_found_and_healed(service: Service) -> None:
-    """Missing interests are set, others replaced, left-over ones removed; what changed since is left to its own event."""
+    """Missing interests are set, others replaced, left-over ones removed; what changed since is left out."""
     missing, other, equal, changed = (service.set(wish(airport), ANN) for airport in ("KJFK", "LICC", "EGLL", "EDDF"))
     gone = replace(missing, interest_id=BOB)
     with service.database.transaction() as session:

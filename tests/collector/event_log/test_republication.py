@@ -146,12 +146,12 @@ def act(collector: Collector, step: Step, wanted: list[Interest]) -> list[Outbox
             return []
         begin = BASE + (number % days) * DAY
         flights = collector.fly(direction, [begin + timedelta(minutes=each) for each in minutes])
-        return [*encode_flights_observed(AIRPORT, direction, begin, begin + DAY, flights)]
+        return [*encode_flights_observed(AIRPORT, direction, begin, begin + DAY, flights, False, BASE)]
     flights = collector.fly(direction, [until + timedelta(minutes=each) for each in minutes])
     if kind == "early":
         return [*encode_partial_flights(Interval(AIRPORT, direction, until, until + DAY), flights)]
     collector.covered_until[direction] = until + DAY
-    return [*encode_flights_observed(AIRPORT, direction, until, until + DAY, flights)]
+    return [*encode_flights_observed(AIRPORT, direction, until, until + DAY, flights, False, BASE)]
 
 
 @settings(max_examples=150)
