@@ -41,6 +41,8 @@ _WATCHED: Final = frozenset(
 """Topics whose loss makes it necessary to publish again: the stream's inputs, its tables, and alerts not mailed yet."""
 _ALL: Final = frozenset(topic.name for topic in CATALOGUE)
 
+_CONFIRM_AFTER_S: Final = 2.0
+"""Seconds after which a loss must be found once more."""
 _REPUBLISHING_PAUSE_S: Final = 1.0
 """Seconds between checks while the stream reads what was told."""
 _COMPARE_EVERY_CHECKS: Final = 10
@@ -116,7 +118,7 @@ class LogWatch:
         if not identity.topics.keys() >= _ALL:
             await self._clients.close()
             await ensure_topics_without_timeout(self._bootstrap_servers, CATALOGUE, self._replication_factor)
-        identity = await self._clients.fetch_identity_with_ends(_WATCHED)
+        identity = await self._fetch_confirmed_identity()
         is_republishing = await asyncio.to_thread(self._note_identity, identity)
         if is_republishing and await self._has_read_what_was_told():
             await asyncio.to_thread(self._publish_what_was_not_told)
@@ -125,6 +127,19 @@ class LogWatch:
         if not is_republishing:
             await self._compare_with_readers(identity)
         return is_republishing
+
+    async def _fetch_confirmed_identity(self) -> LogIdentity:
+        """Fetch what the log is; ask again after a while if it seems to be another one, and return the second answer.
+
+        A broker that has just become the leader of a partition, or has just started, may not know everything yet.
+        Raises KafkaError, OSError or DatabaseUnavailableError.
+        """
+        identity = await self._clients.fetch_identity_with_ends(_WATCHED)
+        before = await asyncio.to_thread(self._load_identity)
+        if before is not None and before.find_loss(identity) is not None:
+            await asyncio.sleep(_CONFIRM_AFTER_S)
+            identity = await self._clients.fetch_identity_with_ends(_WATCHED)
+        return identity
 
     def _load_identity(self) -> LogIdentity | None:
         """Load what the log is noted to be; None: nothing is noted yet. Raises DatabaseUnavailableError."""
