@@ -37,7 +37,6 @@ from towerwatch.topics import (
 )
 
 AIRPORT = "KTEB"
-LONG_AGO = datetime.min
 
 
 @dataclass
@@ -66,8 +65,9 @@ class Stack:
         return self._worker
 
     def stop_worker(self) -> None:
-        """Kill the stream's worker."""
+        """Kill the stream's worker; `keep_worker` starts another one."""
         self._workers.close()
+        self._worker = None
 
     def collect(self, direction: Direction, begin: datetime, end: datetime, times: Iterable[datetime]) -> set[UUID]:
         """Store and publish an interval with flights at these times; return the ids of the alerts that follow."""
@@ -160,11 +160,12 @@ class Stack:
             self.keep_worker()
             with self.database.reading() as session:
                 row = session.get(EventLogRow, 1)
-                return row is not None and self._count_losses() > 0 and not row.republishing
+                return row is not None and self.count_losses() > 0 and not row.republishing
 
         eventually(is_written_anew, "the log written anew", within_s=240)
 
-    def _count_losses(self) -> float:
+    def count_losses(self) -> float:
+        """Return how many times the collector has found the log to be lost."""
         return self.collector.metric("log_losses_total") or 0.0
 
     def mail_everything(self) -> None:
