@@ -253,7 +253,7 @@ def test_a_restart_recovers_only_what_is_not_on_disk(kafka: Broker, tmp_path: Pa
         worker.kill()
     with start_worker(tmp_path, servers, "other", **ON_DISK) as foreign:
         assert foreign.process.wait(120) == 2
-        assert foreign.log().startswith(f"other: the tables in {tmp_path / 'data'} are of 'disk ")
+        assert foreign.log().startswith(f"other: the tables in {tmp_path / 'data'} are of the service 'disk', not")
 
     # Faust begins with the last record of a partition that is on disk; one partition has 200 of the 600 records.
     data = tmp_path / "data"
