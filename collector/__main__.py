@@ -23,6 +23,7 @@ from chassis.web.wsgi import HttpServer
 from collector import rpc
 from collector.begin_anew import LogDifference, begin_anew
 from collector.collection_requests import CollectionRequests
+from collector.event_log.watch import LogWatch
 from collector.flights import FlightQueries
 from collector.gauges import SchedulerGauges
 from collector.interests import InterestStore
@@ -93,8 +94,8 @@ async def _begin_anew(settings: CollectorSettings) -> LogDifference:
 async def _run(settings: CollectorSettings) -> None:
     """Wire the service, serve REST and gRPC until SIGTERM, and close the clients and the database at the end.
 
-    In the background it upgrades the schema; after that it publishes the outbox, takes part in the leader election,
-    updates the gauges and deletes expired flights. Raises ChassisError if a port is not usable.
+    In the background it upgrades the schema; after that it publishes the outbox, watches the log, takes part in the
+    leader election, updates the gauges and deletes expired flights. Raises ChassisError if a port is not usable.
     """
     metrics = Metrics(ServiceIdentity(SERVICE, settings.k8s_node_name))
     clock = settings.build_clock()
@@ -136,7 +137,14 @@ async def _run(settings: CollectorSettings) -> None:
         clock.real_seconds(settings.poll_interval),
         metrics,
     )
-    relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics)
+    log_watch = LogWatch(
+        database,
+        settings.kafka_bootstrap_servers,
+        settings.kafka_replication_factor,
+        settings.log_checked_every.total_seconds(),
+        metrics,
+    )
+    relay = OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics, log_watch.is_known)
 
     app = create_app(SERVICE, metrics, rest.PROBLEMS, schema.explain_unready)
     operator_token = settings.operator_token.get_secret_value()
@@ -173,6 +181,10 @@ async def _run(settings: CollectorSettings) -> None:
         await prepare_schema_and_topics()
         await relay.run()
 
+    async def watch_log() -> None:
+        await prepare_schema_and_topics()
+        await log_watch.run()
+
     async def run_election() -> None:
         await prepare_schema_and_topics()
         await election.run()
@@ -192,6 +204,7 @@ async def _run(settings: CollectorSettings) -> None:
     background = {
         "schema": schema.run_upgrade,
         "outbox": relay_outbox,
+        "event_log": watch_log,
         "leadership": run_election,
         "gauges": update_gauges,
         "sweep": delete_expired_flights,

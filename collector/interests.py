@@ -88,8 +88,9 @@ class InterestStore:
         """Create an interest, or change the user's interest in the same airport, direction and window.
 
         Returns the interest, and True if it was created, False if it existed. A request that equals the stored
-        interest changes nothing. Else the interest's event is added to the outbox, and for a new interest also a
-        request to collect its airport at once. An interest whose airport's code was retired since can be changed, but
+        interest changes nothing. The interest's event is added to the outbox in every case (a stream that has this
+        version ignores it, one that lost it does not), and for a new interest also a request to collect its airport at
+        once. An interest whose airport's code was retired since can be changed, but
         not created. Raises NoSuchAirportError, InterestError, ContendedError.
         """
         if not is_icao(request.airport):
@@ -134,8 +135,8 @@ class InterestStore:
         """Change some fields of an interest if it still has this version (None: any version), and return it.
 
         The result is the next version, whose event is added to the outbox; without a new `effective_from` it is judged
-        from the present on. An update that equals what is stored changes nothing. Raises NoSuchInterestError,
-        VersionMismatchError, InterestError, ContendedError.
+        from the present on. An update that equals what is stored changes nothing, and the event of what is stored is
+        added once more. Raises NoSuchInterestError, VersionMismatchError, InterestError, ContendedError.
         """
         return _retry_if_contended(lambda: self._change_in_transaction(user_id, interest_id, version, update))
 
@@ -302,12 +303,14 @@ def _build_equal_request(row: InterestRow) -> InterestRequest:
 
 
 def _store_next_version(session: Session, row: InterestRow, request: InterestRequest, now: datetime) -> None:
-    """Store a request in a locked row as its next version, with its event; do nothing if the row equals the request.
+    """Store a request in a locked row as its next version, and add the interest's event to the outbox.
 
+    If the row equals the request, it stays as it is and its event is added once more: the log may have lost it.
     The new version is effective from the request's `effective_from`, or from `now` if that is None. Raises
     InterestError if the request's `effective_from` is out of range.
     """
     if not _would_change(row, request):
+        OUTBOX.add(session, [encode_interest_set(row.value())])
         return
     check_effective_from(request, now)
     # Alerts that were raised stand: a new version is judged from the present on, unless the request names an instant.

@@ -19,8 +19,11 @@ MAX_FLIGHTS_PER_MESSAGE = 1_000
 """Maximum number of flights in one `FlightsObserved` message."""
 
 
-def encode_interest_set(interest: Interest) -> OutboxMessage:
-    """Return the `InterestSet` event of a new or changed interest."""
+def encode_interest_set(interest: Interest, past: bool = False) -> OutboxMessage:
+    """Return the `InterestSet` event of a new or changed interest.
+
+    `past`: True if it is published again for a lost log, and what is known so far was told to its user.
+    """
     value = interests_pb.InterestSet(
         interest_id=str(interest.interest_id),
         user_id=str(interest.user_id),
@@ -32,6 +35,7 @@ def encode_interest_set(interest: Interest) -> OutboxMessage:
         for_windows=interest.for_windows,
         repeat=interest.repeat,
         version=interest.version,
+        past=past,
     )
     value.effective_from.FromDatetime(interest.effective_from)
     return _build_interest_message(interest, value.SerializeToString())
@@ -53,26 +57,56 @@ def _build_interest_message(interest: Interest, value: bytes | None) -> OutboxMe
 
 
 def encode_flights_observed(
-    airport: str, direction: Direction, begin: datetime, end: datetime, flights: Sequence[Flight]
+    airport: str,
+    direction: Direction,
+    begin: datetime,
+    end: datetime,
+    flights: Sequence[Flight],
+    past: bool = False,
+    covered_from: datetime | None = None,
 ) -> Iterator[OutboxMessage]:
     """Yield the `FlightsObserved` events of one collected interval: batches of at most MAX_FLIGHTS_PER_MESSAGE flights.
 
     The order of the flights is kept. Only the last batch marks the interval as fully covered; without flights there is
-    one empty batch, which marks it.
+    one empty batch, which marks it. `past`: True if they are published again for a lost log, and were told.
+    `covered_from`: where the coverage began that reaches `begin` without a hole; None: not said.
     """
     for start in range(0, max(len(flights), 1), MAX_FLIGHTS_PER_MESSAGE):
         last = start + MAX_FLIGHTS_PER_MESSAGE >= len(flights)
         coverage = flights_pb.COVERAGE_COMPLETE if last else flights_pb.COVERAGE_PARTIAL
         batch = flights[start : start + MAX_FLIGHTS_PER_MESSAGE]
-        yield _build_observed_message(airport, direction, begin, end, coverage, batch)
+        value = _build_observed_value(airport, direction, begin, end, coverage, batch, past)
+        if covered_from is not None:
+            value.covered_from.FromDatetime(covered_from)
+        yield _build_flights_message(value)
 
 
-def encode_partial_flights(interval: Interval, flights: Sequence[Flight]) -> Iterator[OutboxMessage]:
-    """Yield `FlightsObserved` events of flights that cover nothing, with at most MAX_FLIGHTS_PER_MESSAGE in each."""
+def encode_new_beginning(airport: str, direction: Direction, begin: datetime, end: datetime) -> OutboxMessage:
+    """Return the `FlightsObserved` event after which nothing is known of an airport and direction: no flight, past."""
+    value = _build_observation(airport, direction, begin, end, flights_pb.COVERAGE_PARTIAL)
+    value.past = value.begins_anew = True
+    return _build_flights_message(value)
+
+
+def encode_partial_flights(
+    interval: Interval, flights: Sequence[Flight], past: bool = False
+) -> Iterator[OutboxMessage]:
+    """Yield `FlightsObserved` events of flights that cover nothing, with at most MAX_FLIGHTS_PER_MESSAGE in each.
+
+    `past`: True if they are published again for a lost log, and were told.
+    """
     for start in range(0, len(flights), MAX_FLIGHTS_PER_MESSAGE):
         batch = flights[start : start + MAX_FLIGHTS_PER_MESSAGE]
-        yield _build_observed_message(
-            interval.airport, interval.direction, interval.begin, interval.end, flights_pb.COVERAGE_PARTIAL, batch
+        yield _build_flights_message(
+            _build_observed_value(
+                interval.airport,
+                interval.direction,
+                interval.begin,
+                interval.end,
+                flights_pb.COVERAGE_PARTIAL,
+                batch,
+                past,
+            )
         )
 
 
@@ -81,23 +115,25 @@ def encode_coverage_gap(airport: str, direction: Direction, begin: datetime, end
     return _build_flights_message(_build_observation(airport, direction, begin, end, flights_pb.COVERAGE_GAP))
 
 
-def _build_observed_message(
+def _build_observed_value(
     airport: str,
     direction: Direction,
     begin: datetime,
     end: datetime,
     coverage: flights_pb.Coverage.ValueType,
     flights: Sequence[Flight],
-) -> OutboxMessage:
-    """Build the outbox message of one batch of flights of [begin, end)."""
+    past: bool,
+) -> flights_pb.FlightsObserved:
+    """Build the `FlightsObserved` value of one batch of flights of [begin, end)."""
     value = _build_observation(airport, direction, begin, end, coverage)
+    value.past = past
     for flight in flights:
         sent = value.flights.add(
             icao24=flight.icao24, callsign=flight.callsign, other_airport=flight.other_airport(direction)
         )
         sent.first_seen.FromDatetime(flight.first_seen)
         sent.last_seen.FromDatetime(flight.last_seen)
-    return _build_flights_message(value)
+    return value
 
 
 def _build_observation(

@@ -4,7 +4,18 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Float, ForeignKeyConstraint, Index, Integer, MetaData, String, UniqueConstraint, Uuid
+from sqlalchemy import (
+    BigInteger,
+    Float,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from chassis.db.database import TABLE_OPTIONS, UtcDateTime
@@ -45,6 +56,8 @@ class InterestRow(Base):
     repeat: Mapped[bool]
     effective_from: Mapped[datetime] = mapped_column(UtcDateTime)
     version: Mapped[int] = mapped_column(BigInteger)
+    told_version: Mapped[int] = mapped_column(BigInteger, server_default="0", default=0)
+    """The newest version of which is noted that its alerts were raised and mailed, as far as there were any."""
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -86,6 +99,8 @@ class CoverageRow(Base):
     """Begin of an interval whose answer is doubted: it had no flight, but the airport usually has some."""
     doubted_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
     """Time of the first such answer; some time later the interval is asked for again. None: no answer is doubted."""
+    told_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    """Coverage of which is noted that its alerts were raised and mailed ends here. None: none is noted yet."""
 
 
 class FlightRow(Base):
@@ -219,6 +234,28 @@ class SourceClockRow(Base):
     compared_at: Mapped[datetime] = mapped_column(UtcDateTime)
     error_s: Mapped[float] = mapped_column(Float(53))
     """Seconds that the service's clock was ahead of the source's; negative: behind it."""
+
+
+class EventLogRow(Base):
+    """What the log is that the events were published to, and what is noted of its readers. The table has one row."""
+
+    __tablename__ = "event_log"
+    __table_args__ = TABLE_OPTIONS
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    cluster: Mapped[str] = mapped_column(String(64))
+    topics: Mapped[str] = mapped_column(Text)
+    """JSON: by the name of a topic, its id."""
+    ends: Mapped[str] = mapped_column(Text)
+    """JSON: by topic and partition, the largest offset that was seen at its end."""
+    republishing: Mapped[bool]
+    """True from the loss of the log until the stream has read everything that was told before."""
+    told_flight_id: Mapped[int] = mapped_column(BigInteger)
+    """Flights up to this id are noted as told; `CoverageRow.told_until` is the same for coverage."""
+    compared_at: Mapped[float] = mapped_column(Float(53))
+    """When a replica last began to compare the interests with the stream's, in seconds since the epoch."""
+    out_of_step: Mapped[int]
+    """Interests that differed from the stream's in the last comparison."""
 
 
 class LeadershipRow(Base):

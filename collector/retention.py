@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from chassis.clock import Clock
 from chassis.db.database import Database
+from collector.event_log.told import limit_told_flights
 from collector.intervals import day_of
 from collector.model import CoverageRow, FlightRow, InterestRow
 from collector.settled.source_state import may_trust_clock
@@ -72,6 +73,7 @@ class FlightRetention:
             ).all()
             if ids:
                 session.execute(delete(FlightRow).where(FlightRow.id.in_(ids)))
+                limit_told_flights(session)
             if cursor.covered_from < horizon:  # in the first chunk's transaction: what is covered is complete
                 cursor.covered_from = min(horizon, cursor.covered_until)
         return len(ids)

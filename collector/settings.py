@@ -78,6 +78,8 @@ class CollectorSettings(DatabaseSettings):
     """Age at which flights of an airport without interests are deleted."""
     credits_per_day: int | None = Field(default=None, ge=SMALLEST_BUDGET, le=1_000_000_000)
     """Credits that the source grants; None: 400 for anonymous access, 4,000 with credentials."""
+    log_checked_every: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(milliseconds=200))
+    """Time between two checks whether Kafka still has what was published; at every tenth interests are compared."""
     authentication_cache_s: float = Field(default=5.0, ge=0, le=60)
     """Seconds for which an answer of user_manager is cached; the contract allows 60."""
 

@@ -292,6 +292,12 @@ class Traffic:
             return (self.arrivals, self.departures)
         return (self.arrivals,) if direction is Direction.ARRIVALS else (self.departures,)
 
+    def without_direction(self, direction: Direction) -> "Traffic":
+        """Return a copy in which nothing is known of one direction, ARRIVALS or DEPARTURES; the other stays."""
+        if direction is Direction.ARRIVALS:
+            return replace(self, arrivals=DirectionTraffic())
+        return replace(self, departures=DirectionTraffic())
+
     def fold(self, observation: Observation) -> "Traffic":
         """Return the traffic after an observation: the traffic of the observation's direction changes, the other stays.
 

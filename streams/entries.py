@@ -58,6 +58,12 @@ class AirportState:
         )
         return AirportState(sequence, after, (open_days[0], open_days[1]))
 
+    def without_direction(self, direction: Direction) -> "AirportState":
+        """Return a copy in which nothing is known of one direction, ARRIVALS or DEPARTURES, not even open days."""
+        arrivals, departures = self.open_days
+        days = (frozenset[int](), departures) if direction is Direction.ARRIVALS else (arrivals, frozenset[int]())
+        return AirportState(self.sequence, self.traffic.without_direction(direction), days)
+
     def build_history_entries(
         self, after: "AirportState", airport: str, history_days: int
     ) -> Iterator[tuple[bytes, bytes]]:

@@ -14,7 +14,8 @@ from domain.changes import NO_TRAFFIC, TrafficChange
 from domain.interest_alerts import build_alert, compute_alerts
 from domain.interests import Direction, Interest
 from domain.threshold_index import InterestAlert, ThresholdIndex
-from domain.traffic import Day, HourlyCounts, Traffic
+from domain.traffic import DAY_HOURS, RETAINED_HOURS, Day, HourlyCounts, Observation, Traffic
+from domain.windows import HOUR_S
 from streams.entries import (
     LONGEST_HISTORY_DAYS,
     AirportState,
@@ -26,7 +27,7 @@ from streams.entries import (
     history_key,
 )
 from streams.errors import UndecodableError
-from streams.messages import ObservedFlights, decode_interest, decode_interest_key
+from streams.messages import ObservedFlights, decode_interest, decode_interest_key, is_past_interest
 
 DEFAULT_HISTORY_DAYS: Final = 90
 _INTERESTS_PER_STEP: Final = 2_000
@@ -233,15 +234,25 @@ class JoinState:
         Return None for a duplicate: its sequence is not above the last one applied at the airport. Nothing is applied
         or written. First indexes all interests that are not indexed yet. Flights out of the batch's reach are counted
         and left out.
+
+        A batch that is past has no alerts, nor has one whose earlier coverage is not in the tables: they were lost, and
+        all is published again. If a batch begins anew, it is folded upon an empty direction, and the days that the
+        history has of the direction are deleted.
         """
         airport = batch.airport
         before = self._load_airport(airport)
         if sequence <= before.sequence:
             return None
-        after = before.after_batch(sequence, before.traffic.fold(batch.observation))
-        change = TrafficChange(before.traffic, after.traffic)
-        interest_alerts = self.find_thresholds(airport).find_alerts(change)
         seen = batch.observation
+        present = before.without_direction(seen.direction) if batch.begins_anew else before
+        after = present.after_batch(sequence, present.traffic.fold(seen))
+        change = TrafficChange(present.traffic, after.traffic)
+        (flow,) = present.traffic.select_directions(seen.direction)
+        is_silent = batch.is_past or (batch.has_earlier_coverage and flow.watermark is None)
+        interest_alerts = () if is_silent else self.find_thresholds(airport).find_alerts(change)
+        history_entries = self._compute_history_entries(airport, present, after)
+        if batch.begins_anew:
+            history_entries = {**self._list_history_to_delete(airport, before, seen), **history_entries}
         within = seen.list_valid_times()
         return FoldResult(
             key=airport.encode(),
@@ -250,7 +261,7 @@ class JoinState:
             state=after,
             interest_alerts=tuple(interest_alerts),
             traffic_change=change if interest_alerts else None,
-            history_entries=self._compute_history_entries(airport, before, after),
+            history_entries=history_entries,
             direction=seen.direction,
             flights=len(within),
             late_flights=sum(at < seen.begin for at in within) if within and min(within) < seen.begin else 0,
@@ -272,12 +283,27 @@ class JoinState:
         changes: dict[bytes, bytes | None] = {key: None for key in expired if key in self._history_table}
         return changes | dict(before.build_history_entries(after, airport, self._history_days))
 
+    def _list_history_to_delete(
+        self, airport: str, before: AirportState, seen: Observation
+    ) -> Mapping[bytes, bytes | None]:
+        """Return None by key for each day that the history table has of the observation's direction, to delete it.
+
+        Days are searched from LONGEST_HISTORY_DAYS before the observation or the end of the known days, whichever is
+        earlier, to a month after the later of the two.
+        """
+        day = seen.begin // (DAY_HOURS * HOUR_S)
+        known = before.traffic.select_directions(seen.direction)[0].counts.end_day or day
+        days = range(min(day, known) - LONGEST_HISTORY_DAYS, max(day, known) + RETAINED_HOURS // DAY_HOURS)
+        keys = (history_key(airport, seen.direction, each) for each in days)
+        return {key: None for key in keys if key in self._history_table}
+
     def fold_interest(self, sequence: int, key: bytes, value: bytes | None) -> FoldResult | None:
         """Compute the result of an interest that is set, with its alerts so far, or removed (value None).
 
         Return None for a duplicate (its sequence is not above the entry's) or a version that is not newer than the
-        interest in force. Nothing is applied or written. First indexes all interests that are not indexed yet. Raises
-        UndecodableError, also for an interest whose airport and id are not those of the key.
+        interest in force. An interest that is past replaces any version, and has no alerts. Nothing is applied or
+        written. First indexes all interests that are not indexed yet. Raises UndecodableError, also for an interest
+        whose airport and id are not those of the key.
         """
         airport, interest_id = decode_interest_key(key)
         self.find_thresholds(airport)  # the index must be complete before the table changes
@@ -287,17 +313,18 @@ class JoinState:
             return None
         if value is None:
             return FoldResult(key, encode_interest_entry(sequence, None), airport, InterestChange(present, None))
-        interest = decode_interest(value)
+        interest, is_past = decode_interest(value), is_past_interest(value)
         if (interest.airport, interest.interest_id) != (airport, interest_id):
             raise UndecodableError("an InterestSet under another interest's key")
-        if present is not None and interest.version <= present.version:
+        if present is not None and interest.version <= present.version and not is_past:
             return None
+        alerts = () if is_past else compute_alerts(interest, NO_TRAFFIC, self._load_airport(airport).traffic)
         return FoldResult(
             key,
             encode_interest_entry(sequence, value),
             airport,
             InterestChange(present, interest),
-            new_interest_alerts=tuple(compute_alerts(interest, NO_TRAFFIC, self._load_airport(airport).traffic)),
+            new_interest_alerts=tuple(alerts),
         )
 
     def build_alerts(self, result: FoldResult) -> Iterator[Alert]:

@@ -32,6 +32,12 @@ class ObservedFlights:
 
     airport: str
     observation: Observation
+    is_past: bool = False
+    """True: it is published again because the log was lost, and everything that follows from it was told."""
+    begins_anew: bool = False
+    """True: what was known of the airport and direction before is void. Only of a batch that is past."""
+    has_earlier_coverage: bool = False
+    """True: earlier batches covered the time right before this one; whoever knows none of them has lost them."""
 
 
 def decode_flights(value: bytes | None) -> ObservedFlights:
@@ -52,7 +58,9 @@ def decode_flights(value: bytes | None) -> ObservedFlights:
         times = tuple([flight.first_seen.seconds for flight in batch.flights])
     else:
         times = tuple([flight.last_seen.seconds for flight in batch.flights])
-    return ObservedFlights(batch.airport, Observation(direction, begin, end, times, coverage))
+    seen = Observation(direction, begin, end, times, coverage)
+    has_earlier_coverage = batch.HasField("covered_from") and batch.covered_from.seconds < begin
+    return ObservedFlights(batch.airport, seen, batch.past, batch.past and batch.begins_anew, has_earlier_coverage)
 
 
 def decode_interest_key(key: bytes) -> tuple[str, UUID]:
@@ -73,6 +81,14 @@ def decode_interest_key(key: bytes) -> tuple[str, UUID]:
 def decode_interest(value: bytes) -> Interest:
     """Decode a value of interests.changed.v1 (no tombstone). Raises UndecodableError."""
     return convert_interest(parse_message(interests_pb.InterestSet, value, UndecodableError))
+
+
+def is_past_interest(value: bytes) -> bool:
+    """Return True if a value of interests.changed.v1 is published again because the log was lost, and was told.
+
+    Raises UndecodableError.
+    """
+    return parse_message(interests_pb.InterestSet, value, UndecodableError).past
 
 
 def convert_interest(message: interests_pb.InterestSet) -> Interest:

@@ -35,6 +35,7 @@ from user_manager.deletion.saga import RESUME_INTERVAL_S, Deletions
 from user_manager.housekeeping import COUNT_INTERVAL_S, EXPIRY_INTERVAL_S, Housekeeping
 from user_manager.idempotency import IdempotencyStore
 from user_manager.links import LinkSigner
+from user_manager.lost_requests import LostRequests
 from user_manager.model import OUTBOX
 from user_manager.registration import Registrations
 from user_manager.rest import pages, routes as rest
@@ -132,6 +133,11 @@ async def _run(settings: UserManagerSettings) -> None:
         await require_log_known(database, OUTBOX, settings.kafka_bootstrap_servers, [USERS_CHANGED], SERVICE)
         await OutboxRelay(database, OUTBOX, settings.kafka_bootstrap_servers, metrics).run()
 
+    async def publish_lost_requests() -> None:
+        """Wait for the schema, then publish requests for confirmation mails again that Kafka has lost."""
+        await schema.wait_until_upgraded()
+        await LostRequests(database, settings.kafka_bootstrap_servers, clock).run()
+
     async def repeat(seconds: float, work: Callable[[], object], name: str) -> None:
         """Wait for the schema, then run `work` every `seconds` until cancelled."""
         await schema.wait_until_upgraded()
@@ -140,6 +146,7 @@ async def _run(settings: UserManagerSettings) -> None:
     background: dict[str, Callable[[], Coroutine[Any, Any, None]]] = {
         "schema": schema.run_upgrade,
         "outbox": relay_outbox,
+        "lost_requests": publish_lost_requests,
         "deletions": partial(repeat, RESUME_INTERVAL_S, deletions.resume_due_deletions, "deletions"),
         "sweep": partial(repeat, EXPIRY_INTERVAL_S, housekeeping.delete_expired_answers, "sweep"),
         "count": partial(repeat, COUNT_INTERVAL_S, housekeeping.update_user_gauge, "count"),

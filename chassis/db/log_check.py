@@ -7,7 +7,7 @@ database that published it, not even after a crash.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -21,6 +21,7 @@ from chassis.db.outbox import Outbox
 from chassis.errors import RefusedStartError
 from chassis.kafka import parse_sequence, stop_consumer
 from chassis.kafka_options import load_client_options
+from chassis.log_reading import read_topic
 from chassis.topics import TopicLike
 
 log = structlog.get_logger()
@@ -86,7 +87,7 @@ async def _retry_until_read(bootstrap_servers: str, topics: tuple[TopicLike, ...
         try:
             last: dict[str, int] = {}
             async with asyncio.timeout(120):
-                async for record in _read_ends(bootstrap_servers, topics, _LOOK_BACK):
+                async for record in _read_ends(bootstrap_servers, topics):
                     last[record.topic] = max(last.get(record.topic, 0), parse_sequence(record.headers) or 0)
             return {topic: sequence for topic, sequence in last.items() if sequence}
         except (KafkaError, OSError) as error:  # a TimeoutError, too
@@ -99,20 +100,15 @@ async def read_content(bootstrap_servers: str, topic: TopicLike) -> LogContent:
     """Read a compacted topic whole. Raises KafkaError and OSError."""
     values: dict[bytes, LoggedValue] = {}
     last_sequence = 0
-    async for record in _read_ends(bootstrap_servers, (topic,), None):
+    async for record in read_topic(bootstrap_servers, topic.name, topic.partitions):
         last_sequence = max(last_sequence, parse_sequence(record.headers) or 0)
         if record.key is not None:
             values[record.key] = LoggedValue(record.partition, record.value)
     return LogContent(values, last_sequence)
 
 
-async def _read_ends(  # type: ignore[no-untyped-def]
-    bootstrap_servers: str, topics: tuple[TopicLike, ...], look_back: int | None
-):
-    """Yield the last `look_back` records of each partition as it stands now; None: all of its records.
-
-    Raises KafkaError and OSError.
-    """
+async def _read_ends(bootstrap_servers: str, topics: tuple[TopicLike, ...]) -> AsyncIterator[ConsumerRecord]:
+    """Yield the last records of each partition as it stands now. Raises KafkaError and OSError."""
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         enable_auto_commit=False,
@@ -129,7 +125,7 @@ async def _read_ends(  # type: ignore[no-untyped-def]
             return
         consumer.assign(list(unread))
         for each in unread:
-            consumer.seek(each, begins[each] if look_back is None else max(begins[each], ends[each] - look_back))
+            consumer.seek(each, max(begins[each], ends[each] - _LOOK_BACK))
         while unread:
             batches = await consumer.getmany(*unread, timeout_ms=int(_IDLE_S * 1000))
             if not batches:

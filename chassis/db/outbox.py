@@ -16,6 +16,7 @@ if the clocks of replicas differ by some seconds, the lease is shorter by so muc
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import NewType
 
 from sqlalchemy import (
@@ -45,6 +46,9 @@ MAX_ROUND_ROWS = 500
 
 LEASE_S = 15.0
 """Seconds until the lease of a relay ends that does not renew it."""
+
+BARRIER = ""
+"""Topic of a barrier's row: no topic of Kafka has this name."""
 
 _ID = BigInteger().with_variant(Integer, "sqlite")  # SQLite assigns ids only to INTEGER keys
 _BYTES = LargeBinary(1 << 24)  # LONGBLOB on MySQL, whose plain BLOB ends at 64 KiB
@@ -120,6 +124,22 @@ class Outbox:
         if rows:
             session.execute(insert(self.rows), rows)
 
+    def add_barrier(self, session: Session) -> None:
+        """Add a barrier: events that are added after it are not published before `remove_barriers` is called."""
+        self.add(session, [OutboxMessage(BARRIER, 0, b"", None)])
+
+    def is_at_barrier(self, session: Session) -> bool:
+        """Return True if all events before the first barrier are published, False if not or if there is no barrier."""
+        return session.scalar(select(self.rows.c.topic).order_by(self.rows.c.id).limit(1)) == BARRIER
+
+    def remove_barriers(self, session: Session) -> None:
+        """Remove all barriers, so that the relay publishes what was added after them."""
+        session.execute(delete(self.rows).where(self.rows.c.topic == BARRIER))
+
+    def withdraw(self, session: Session, topic: str) -> None:
+        """Delete the events of a topic that are not published yet. A relay may be publishing some of them now."""
+        session.execute(delete(self.rows).where(self.rows.c.topic == topic))
+
     def count_unpublished(self, session: Session) -> int:
         """Return how many events are not published yet."""
         return session.scalar(select(func.count()).select_from(self.rows)) or 0
@@ -137,7 +157,8 @@ class Outbox:
         relay holds the lease. The lease's row is locked until the end of the transaction; in a new database it is
         inserted, with a first sequence made of the time. `now` is in seconds since the epoch.
         """
-        if session.scalar(select(self.rows.c.id).limit(1)) is None:
+        first = session.execute(select(self.rows.c.topic).order_by(self.rows.c.id).limit(1)).one_or_none()
+        if first is None or first.topic == BARRIER:
             return []
         relay = session.execute(select(self.relay).with_for_update()).one_or_none()
         if relay is None:
@@ -151,7 +172,10 @@ class Outbox:
         next_sequence = relay.next_sequence
         if not numbered:
             # No row has a sequence now. A condition "sequence is null" would make MySQL read and sort all rows.
-            ids = session.scalars(select(self.rows.c.id).order_by(self.rows.c.id).limit(MAX_ROUND_ROWS)).all()
+            oldest = session.execute(
+                select(self.rows.c.id, self.rows.c.topic).order_by(self.rows.c.id).limit(MAX_ROUND_ROWS)
+            )
+            ids = [row.id for row in takewhile(lambda row: row.topic != BARRIER, oldest)]
             if ids:
                 session.connection().execute(
                     update(self.rows).where(self.rows.c.id == bindparam("row")).values(sequence=bindparam("number")),

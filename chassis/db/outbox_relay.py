@@ -10,7 +10,7 @@ import asyncio
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -55,6 +55,12 @@ class LeaseEndingError(ChassisError):
     transient = True
 
 
+class UnknownLogError(ChassisError):
+    """The log is not the one that was published to before; nothing is published until it is written anew."""
+
+    transient = True
+
+
 class OutboxRelay:
     """The relay that publishes one service's outbox to Kafka and deletes the published rows.
 
@@ -62,7 +68,19 @@ class OutboxRelay:
     backlog and the published events.
     """
 
-    def __init__(self, database: Database, outbox: Outbox, bootstrap_servers: str, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        database: Database,
+        outbox: Outbox,
+        bootstrap_servers: str,
+        metrics: Metrics,
+        is_log_known: Callable[[], Awaitable[bool]] | None = None,
+    ) -> None:
+        """`is_log_known`: asked before each round that publishes; while it returns False, nothing is published.
+
+        It may raise KafkaError, OSError and DatabaseUnavailableError. None: any log is published to.
+        """
+        self._is_log_known = is_log_known
         self._database = database
         self._outbox = outbox
         self._bootstrap_servers = bootstrap_servers
@@ -108,8 +126,8 @@ class OutboxRelay:
     async def _publish_until_error(self, producer: AIOKafkaProducer) -> None:
         """Run rounds without end, with pauses of 50 ms when there was nothing to publish and 1 s without the database.
 
-        A round that its lease is too short for is logged and continued by the next one. Raises KafkaError when the
-        broker fails, TimeoutError when a round takes too long.
+        Pauses 1 s, too, while the log is not known. A round that its lease is too short for is logged and continued by
+        the next one. Raises KafkaError when the broker fails, TimeoutError when a round takes too long.
         """
         while True:
             try:
@@ -117,6 +135,9 @@ class OutboxRelay:
             except LeaseEndingError:
                 log.warning("outbox.round_too_long", lease_s=LEASE_S)
             except DatabaseUnavailableError:
+                await asyncio.sleep(FAILURE_PAUSE_S)
+            except UnknownLogError:
+                log.warning("outbox.unknown_log", again_in_s=FAILURE_PAUSE_S)
                 await asyncio.sleep(FAILURE_PAUSE_S)
             else:
                 if not had_messages:
@@ -126,12 +147,15 @@ class OutboxRelay:
         """Claim the next messages, publish them within the lease, then delete their rows and count them in the metric.
 
         Return True if there were messages, False if the outbox is empty or another relay holds the lease. Raises
-        KafkaError, TimeoutError, LeaseEndingError, DatabaseUnavailableError.
+        KafkaError, TimeoutError, LeaseEndingError, DatabaseUnavailableError, and UnknownLogError before anything is
+        published.
         """
         began = time.monotonic()  # the lease that the claim renews begins later than this
         claimed = await asyncio.to_thread(self._claim_messages)
         if not claimed:
             return False
+        if self._is_log_known is not None and not await self._is_log_known():
+            raise UnknownLogError("the log is not the one that was published to before")
         async with asyncio.timeout(began + ROUND_TIMEOUT_S - time.monotonic()):
             await publish(producer, claimed, began + LAST_SEND_AFTER_S)
         await asyncio.to_thread(self._delete_published, claimed)

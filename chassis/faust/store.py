@@ -18,6 +18,7 @@ from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBufferManag
 
 from chassis.errors import ChassisError
 from chassis.faust.settings import FAUST_LOG
+from chassis.log_identity import LogIdentity
 
 log = structlog.get_logger()
 
@@ -52,7 +53,7 @@ class DataDirTakenError(DataDirError):
 
 
 class ForeignDataDirError(DataDirError):
-    """The directory holds tables of another service or another cluster, so their offsets are of other changelogs."""
+    """The directory holds tables of another service, so their offsets are of other changelogs."""
 
 
 class DataDir:
@@ -84,29 +85,43 @@ class DataDir:
             ) from None
         return cls(path, lock)
 
-    def require_origin(self, app: str, cluster: str) -> None:
-        """Require that the tables belong to this service and Kafka cluster, as recorded in the file `origin`.
+    def claim_for(self, app: str, identity: LogIdentity) -> None:
+        """Make the tables those of this service and log, as recorded in the file `origin`; delete those of another log.
 
-        If the file does not exist it is written, with this service and cluster. A table on disk stores only the offset
-        up to which it is recovered, without the identity of its changelog. Raises ForeignDataDirError if the tables
-        belong to another service or cluster, DataDirError if the file cannot be read or written.
+        A table on disk stores only the offset up to which it is recovered, without the identity of its changelog. In a
+        log that was lost and made anew, or in another cluster, that offset means nothing, and the entries are of events
+        that the log does not have: they are deleted, and the tables recovered from what the log has. `identity`: the
+        cluster's id, and the ids of the topics that the worker uses. Raises ForeignDataDirError if the tables belong to
+        another service, DataDirError if the directory cannot be read or written.
         """
-        origin, path = f"{app} {cluster}\n", self._path / "origin"
+        path = self._path / "origin"
+        origin = [f"{app} {identity.cluster}", *(f"{name} {each}" for name, each in sorted(identity.topics.items()))]
         try:
-            found = path.read_text(encoding="utf-8")
+            found = path.read_text(encoding="utf-8").splitlines() or origin
         except FileNotFoundError:
             found = origin
         except OSError as error:
             raise DataDirError(f"cannot read {path}: {error.strerror}") from None
-        if found != origin:
+        if found[0].partition(" ")[0] != app:
             raise ForeignDataDirError(
-                f"the tables in {self._path} are of {found.strip()!r} (service, cluster), not of {origin.strip()!r}: "
+                f"the tables in {self._path} are of the service {found[0].partition(' ')[0]!r}, not of {app!r}: "
                 "name another DATA_DIR, or delete this one and have them recovered"
             )
+        before = LogIdentity(found[0].partition(" ")[2], dict(_split_pair(line) for line in found[1:]))
         try:
-            path.write_text(origin, encoding="utf-8")
+            if (reason := before.find_loss(identity)) is not None:
+                log.error("tables.of_another_log", reason=reason, done="deleting them and recovering them anew")
+                for tables in self._path.glob("v*/tables/*"):
+                    shutil.rmtree(tables) if tables.is_dir() else tables.unlink()
+            path.write_text("".join(f"{line}\n" for line in origin), encoding="utf-8")
         except OSError as error:
             raise DataDirError(f"cannot write to {self._path}: {error.strerror}") from None
+
+
+def _split_pair(line: str) -> tuple[str, str]:
+    """Split a line of the file `origin` into a topic's name and its id."""
+    name, _, topic_id = line.partition(" ")
+    return name, topic_id
 
 
 class TableStore(rocksdb.Store):

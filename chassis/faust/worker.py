@@ -16,7 +16,6 @@ import faust.transport.drivers.aiokafka
 import structlog
 import uvloop
 from aiohttp.web import AppRunner, BaseSite, SockSite
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 from faust.app import base
 from faust.types import ServiceT
@@ -26,11 +25,12 @@ from chassis.errors import ChassisError
 from chassis.faust.health import Health
 from chassis.faust.internals.consumer import StreamConsumer
 from chassis.faust.internals.recovery import StreamTables
+from chassis.faust.log_watch import LogWatch
 from chassis.faust.settings import FAUST_LOG, StreamSettings
 from chassis.faust.store import DataDir
 from chassis.kafka import ensure_topics_without_timeout
-from chassis.kafka_options import load_client_options
 from chassis.listening import bind_listeners
+from chassis.log_identity import LogClients, LogIdentity
 from chassis.process import exit_with_error
 from chassis.topics import BrokerUnreachableError, TopicLike, wait_for_broker
 
@@ -99,7 +99,7 @@ class StreamApp(faust.App):
 class KafkaPreparation(Service):
     """The service that waits for a broker and creates missing topics before Faust's own clients connect.
 
-    For tables on disk it also requires that the data directory belongs to this service and cluster. It creates the
+    Of tables on disk it also deletes those of another log. It creates the
     tables' changelogs too. Faust itself creates them while it starts, and a write to a table raises PartitionsMismatch
     as long as the cluster's metadata does not contain its changelog. Faust's own clients end the process when they find
     no broker.
@@ -117,10 +117,12 @@ class KafkaPreparation(Service):
     ) -> None:
         """Create the service, not yet started.
 
-        `refuse` is called with the errors of `ensure_topics_without_timeout` and `DataDir.require_origin`; it has to
-        stop the worker.
+        `refuse` is called with the errors of `ensure_topics_without_timeout` and `DataDir.claim_for`; it has to stop
+        the worker.
         """
         super().__init__()
+        self.identity: LogIdentity | None = None
+        """What the log is that the worker began with. None: the log is not prepared yet."""
         self._service = service
         self._settings = settings
         self._topics = tuple(topics)
@@ -139,26 +141,27 @@ class KafkaPreparation(Service):
         """
         servers = self._settings.kafka_bootstrap_servers
         try:
-            cluster = None
-            while cluster is None:  # a broker that ends right after it has answered is waited for again
+            names = {topic.name for topic in self._topics}
+            identity = None
+            while identity is None or identity.topics.keys() != names:  # a broker that ends now is waited for again
                 await ensure_topics_without_timeout(servers, self._topics, self._settings.kafka_replication_factor)
                 with suppress(KafkaError, OSError, UnicodeError):
-                    cluster = await fetch_cluster_id(servers)
+                    identity = await _fetch_identity(servers, names)
             if self._settings.store != "memory":
-                self._directory.require_origin(self._service, cluster)
+                self._directory.claim_for(self._service, identity)
+            self.identity = identity
         except ChassisError as error:
             self._refuse(error)
             await self.wait_until_stopped()
 
 
-async def fetch_cluster_id(bootstrap_servers: str) -> str:
-    """Connect a client, and return the id of the Kafka cluster. Raises KafkaError or OSError when no broker answers."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **load_client_options())
+async def _fetch_identity(bootstrap_servers: str, names: Iterable[str]) -> LogIdentity:
+    """Connect clients, and return what the log is. Raises KafkaError or OSError when no broker answers."""
+    clients = LogClients(bootstrap_servers)
     try:
-        await admin.start()
-        return str((await admin.describe_cluster())["cluster_id"])
+        return await clients.fetch_identity(names)
     finally:
-        await admin.close()
+        await clients.close()
 
 
 class _Producer(faust.transport.drivers.aiokafka.Producer):
@@ -250,7 +253,8 @@ def run_worker(app: faust.App, settings: StreamSettings, topics: Iterable[TopicL
     worker = _Worker(stream_app, settings, loop)
     wanted = (*topics, *iter_changelog_topics(app))
     preparation = KafkaPreparation(app.conf.id, settings, wanted, directory, worker.refuse)
-    stream_app.services_before_kafka = (preparation, stream_app.health)
+    log_watch = LogWatch(app, settings, lambda: preparation.identity)
+    stream_app.services_before_kafka = (preparation, stream_app.health, log_watch)
     try:
         worker.execute_from_commandline()
     except SystemExit:

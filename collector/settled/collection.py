@@ -197,7 +197,12 @@ class FlightCollector:
             update_flights(session, diff.changed)
             if diff.new or not call.correction:
                 begin = interval.begin if call.correction else cursor.covered_until
-                OUTBOX.add(session, encode_flights_observed(interval.airport, direction, begin, interval.end, diff.new))
+                OUTBOX.add(
+                    session,
+                    encode_flights_observed(
+                        interval.airport, direction, begin, interval.end, diff.new, covered_from=cursor.covered_from
+                    ),
+                )
             if call.correction and should_repeat_correction(session, cursor, interval, reported):
                 cursor.incomplete_correction = interval.begin
             else:

@@ -53,6 +53,15 @@ CATALOGUE: Final = (
     COLLECTIONS_REQUESTED,
 )
 
+STREAM_GROUP: Final = "streams"
+"""Consumer group of the stream's workers."""
+NOTIFIER_GROUP: Final = "notifier"
+"""Consumer group of the notifier's workers."""
+INTERESTS_CHANGELOG: Final = "streams-interests-changelog"
+"""Changelog of the stream's table of interests: what the stream itself knows; its values are `InterestEntry`."""
+STREAM_CHANGELOGS: Final = ("streams-airports-changelog", INTERESTS_CHANGELOG, "streams-history-changelog")
+"""Changelogs of the stream's tables, which Faust names; the stream's workers create them."""
+
 
 @lru_cache(maxsize=16_384)  # each batch asks for its airport, each alert for its user; the hash is Python's own
 def partition_of(routing_key: str, topic: Topic) -> int:

@@ -20,6 +20,7 @@ from towerwatch.topics import ALERTS_RAISED, FLIGHTS_OBSERVED, partition_of
 class Exemption(StrEnum):
     """The reason why an alert that only one side has is not counted as a difference; the value is the text shown."""
 
+    EARLIER_LOG = "it was raised from a log that was lost since, and written anew"
     INTEREST_GONE = "its interest, or that version of it, is no longer in the log (compaction)"
     INTEREST_CHANGED = "its interest was changed or removed later: how far it was judged until then is not in the log"
     FLIGHTS_GONE = "flights of its windows have left the log (retention)"
@@ -103,7 +104,8 @@ class ExemptionFinder:
     """Finds the exemption of an alert, from facts about the log that are collected while the log is folded.
 
     First every event of the log is added by `add_event`; then `find_exemption` is called for the alerts that only one
-    side has. It finds four of the exemptions: INTEREST_GONE, INTEREST_CHANGED, FLIGHTS_GONE and LATE_FLIGHTS.
+    side has. It finds five of the exemptions: EARLIER_LOG, INTEREST_GONE, INTEREST_CHANGED, FLIGHTS_GONE and
+    LATE_FLIGHTS.
     """
 
     def __init__(self, truncated: Iterable[int]) -> None:
@@ -115,12 +117,20 @@ class ExemptionFinder:
         """By airport and direction of truncated partitions: the end of the first covered interval (s since 1970)."""
         self._corrected_hours: defaultdict[tuple[str, Direction], set[int]] = defaultdict(set)
         """By airport and direction, the hours to which late flights were added after the hours were covered."""
+        self._anew_ms: dict[str, int] = {}
+        """By airport whose flights were published again, when the last of those that were told was published."""
+
+    @property
+    def has_interests(self) -> bool:
+        """True if the log has, or had, any interest; False if it has no event of one."""
+        return bool(self._versions)
 
     def add_event(self, event: FoldedEvent) -> None:
         """Collect the facts of an event, in the order of the log; does nothing for an event that was not folded.
 
-        Of an interest: its version, or its removal. Of a batch: the end of the first complete interval, if the
-        partition is truncated; and the hours of flights before the watermark, which correct windows.
+        Of an interest: its version, or its removal. Of a batch: when it was published, if it is past; the end of the
+        first complete interval, if the partition is truncated; and the hours of flights before the watermark, which
+        correct windows.
         """
         if event.result is None:
             return
@@ -131,7 +141,10 @@ class ExemptionFinder:
         flow = event.batch.airport, seen.direction
         if seen.coverage is Coverage.COMPLETE and event.record.partition in self._truncated:
             self._known_from.setdefault(flow, seen.end)
-        if event.watermark is not None:
+        if event.batch.is_past:  # a new beginning, and nothing that corrects what was raised
+            self._anew_ms[event.batch.airport] = event.record.timestamp
+            self._corrected_hours.pop(flow, None)
+        elif event.watermark is not None:
             late = {at // HOUR_S for at in seen.event_times if at < event.watermark}
             if late:
                 self._corrected_hours[flow] |= late
@@ -148,10 +161,13 @@ class ExemptionFinder:
     def find_exemption(self, alert: ComparedAlert) -> Exemption | None:
         """Return the first reason why the log cannot show whether the alert was due. None: the log can show it.
 
-        In this order: the alert's version is not in the log; the version was followed by another or a removal; a
+        In this order: its event was published before the flights that were told were published again; the alert's
+        version is not in the log; the version was followed by another or a removal; a
         part of the alert's hours lies before the known flights of a truncated partition; a late flight corrected one
         of the alert's hours.
         """
+        if alert.cause_ms <= self._anew_ms.get(alert.airport, -1):
+            return Exemption.EARLIER_LOG
         versions = self._versions.get(alert.interest_id, [])
         if alert.version not in versions:
             return Exemption.INTEREST_GONE

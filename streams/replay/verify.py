@@ -179,7 +179,8 @@ async def compare(bootstrap_servers: str, against: Topic | None = None, group: s
 
     `against`: output topic of an earlier replay, whose alerts are compared instead, with `group` as its consumer group
     (default: the replay's default); the log is folded also then, to find exemptions. Changes nothing on the broker.
-    Raises LogUnreadableError (also for a replay that is not complete), BrokerUnreachableError or KafkaError.
+    Raises LogUnreadableError (also for a replay that is not complete, and for a log without interests),
+    BrokerUnreachableError or KafkaError.
     """
     async with open_admin_client(bootstrap_servers) as admin:
         await require_topics(admin, [*INPUTS, ALERTS_RAISED, *([against] if against else [])])
@@ -201,6 +202,11 @@ async def compare(bootstrap_servers: str, against: Topic | None = None, group: s
         )
         counts = ReplayCounts()
         computed = await _compute_alerts(consumer, within, exemptions, raised, acknowledged, replayed, counts)
+        if not exemptions.has_interests:
+            raise LogUnreadableError(
+                "the log has no interest, so there is nothing to compare: if people have set some, Kafka has lost "
+                "them, and the collector publishes them again (its metric interests_out_of_step is 0 when it has)"
+            )
         reference = await _read_alerts(consumer, against) if against else None
     return _compare_alerts(computed, reference, raised, exemptions, counts, against.name if against else None)
 

@@ -1,8 +1,14 @@
 """The properties of the topic catalogue that all services rely on."""
 
+from pathlib import Path
+
 from google.protobuf.descriptor import Descriptor
 from hypothesis import given, strategies as st
 
+from chassis.faust.app import iter_changelog_topics
+from notifier.app import SERVICE as NOTIFIER_SERVICE
+from streams.app import create_app as create_streams_app
+from streams.settings import JoinSettings
 from towerwatch.alerts.v1 import events_pb2 as alerts_pb
 from towerwatch.collection.v1 import events_pb2 as collection_pb
 from towerwatch.flights.v1 import events_pb2 as flights_pb
@@ -16,7 +22,11 @@ from towerwatch.topics import (
     DAY_MS,
     FLIGHTS_OBSERVED,
     INTERESTS_CHANGED,
+    INTERESTS_CHANGELOG,
     NOTICES_RAISED,
+    NOTIFIER_GROUP,
+    STREAM_CHANGELOGS,
+    STREAM_GROUP,
     USERS_CHANGED,
     partition_of,
 )
@@ -87,3 +97,14 @@ def test_no_event_has_a_field_for_an_address_or_a_name():
     for event in EVENTS:
         names = collect_field_names(event.DESCRIPTOR)
         assert not {name for name in names if "mail" in name or name in ("name", "address")}
+
+
+def test_groups_and_changelogs_have_the_names_of_the_apps(tmp_path: Path) -> None:
+    """The collector asks the broker by these names how far stream and notifier are, and what the stream knows."""
+    common = {"kafka_bootstrap_servers": "a:1", "web_port": 1, "data_dir": tmp_path}
+    streams = create_streams_app(JoinSettings(**common))  # type: ignore[arg-type]
+    streams.finalize()
+    assert streams.conf.id == STREAM_GROUP
+    assert {each.name for each in iter_changelog_topics(streams)} == set(STREAM_CHANGELOGS)
+    assert INTERESTS_CHANGELOG in STREAM_CHANGELOGS
+    assert NOTIFIER_SERVICE == NOTIFIER_GROUP

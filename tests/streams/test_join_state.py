@@ -15,6 +15,7 @@ from tests.domain.logs import BASE, an_interest, expected_ids, interests, interl
 from tests.domain.test_rule import seen
 from tests.streams.events import AIRPORTS, Event, interest_removed, interest_set, observed
 from tests.streams.join_state_on_dicts import JoinStateOnDicts
+from towerwatch.flights.v1.events_pb2 import FlightsObserved
 
 THREE = seen(0, 1, (0.1, 0.2, 0.3))
 
@@ -264,3 +265,17 @@ def test_the_alerts_are_a_function_of_the_log(contents, data):
     assert {interest_id: set(ids) for interest_id, ids in raised.items() if interest_id in expected} == expected
     if not crashes:
         assert all(len(ids) == len(set(ids)) for ids in raised.values()), "without a crash no alert is raised twice"
+
+
+def test_a_batch_whose_earlier_coverage_was_lost_raises_nothing(join):
+    """What a breach is compared with is missing: a FIRING could be wrong, and all is published again."""
+    join.fold(interest_set(an_interest(), 1))
+    event = observed("KJFK", 2, THREE)
+    message = FlightsObserved.FromString(event.value)
+    message.covered_from.seconds = message.begin.seconds - HOUR_S
+    lost = replace(event, value=message.SerializeToString())
+    assert join.fold(lost) == ()
+    message.covered_from.seconds = message.begin.seconds
+    again = JoinStateOnDicts()
+    again.fold(interest_set(an_interest(), 1))
+    assert len(again.fold(replace(event, value=message.SerializeToString()))) == 1

@@ -291,3 +291,34 @@ def test_concurrent_writers_and_relays_lose_no_event(service: Service) -> None:
         assert [text for text in in_order if text[0] == name and text != "first"] == [
             f"{name}{n:02}" for n in range(25)
         ]
+
+
+def test_events_behind_a_barrier_wait_until_it_is_removed(service: Service) -> None:
+    """What was added before the barrier is published, what was added after it is not, until the barrier is removed."""
+    relay = service.relay()
+    service.write("before")
+    with service.database.transaction() as session:
+        service.outbox.add_barrier(session)
+    service.write("after")
+    claimed = relay.claim()
+    assert values(claimed) == ["before"]
+    with service.database.reading() as session:
+        assert not service.outbox.is_at_barrier(session)
+    relay.delete(claimed)
+    assert relay.claim() == []
+    with service.database.transaction() as session:
+        assert service.outbox.is_at_barrier(session)
+        service.outbox.remove_barriers(session)
+        assert not service.outbox.is_at_barrier(session)
+    assert values(relay.claim()) == ["after"]
+
+
+def test_withdrawn_events_are_not_published(service: Service) -> None:
+    """Only events of the topic that is named are withdrawn, also those that a relay has claimed already."""
+    relay = service.relay()
+    service.write("events")
+    assert values(relay.claim()) == ["events"]
+    with service.database.transaction() as session:
+        service.outbox.add(session, [OutboxMessage("others.v1", 0, b"key", b"others")])
+        service.outbox.withdraw(session, message("").topic)
+    assert values(relay.claim()) == ["others"]

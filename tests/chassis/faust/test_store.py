@@ -17,6 +17,7 @@ from chassis.faust.store import (
     ForeignDataDirError,
     TableStore,
 )
+from chassis.log_identity import LogIdentity
 from local.kafka import Broker
 from tests.chassis.faust.example_app import (
     ExampleSettings,
@@ -46,18 +47,46 @@ def test_only_one_worker_may_use_a_data_directory(tmp_path: Path) -> None:
     assert together
 
 
-def test_a_data_directory_belongs_to_one_service_and_one_cluster(tmp_path: Path) -> None:
-    """The stored offsets are of this cluster's changelogs; another cluster's changelogs have the same names."""
+def test_a_data_directory_belongs_to_one_service(tmp_path: Path) -> None:
+    """Another service's changelogs have other names, and its files are not deleted."""
     directory = DataDir.claim(tmp_path, shared=False)
-    directory.require_origin("streams", "cluster1")
-    directory.require_origin("streams", "cluster1")
-    for app, cluster in (("streams", "cluster2"), ("replay", "cluster1")):
-        with pytest.raises(ForeignDataDirError, match="delete this one"):
-            directory.require_origin(app, cluster)
+    identity = LogIdentity("cluster1", {"a-changelog": "id1"})
+    directory.claim_for("streams", identity)
+    with pytest.raises(ForeignDataDirError, match="delete this one"):
+        directory.claim_for("replay", identity)
     (tmp_path / "origin").unlink()
     (tmp_path / "origin").mkdir()
     with pytest.raises(DataDirError, match="cannot read"):
-        directory.require_origin("streams", "cluster1")
+        directory.claim_for("streams", identity)
+
+
+@pytest.mark.parametrize(
+    ("now", "stays"),
+    [
+        (LogIdentity("cluster1", {"a-changelog": "id1", "new": "id9"}), True),
+        (LogIdentity("cluster2", {"a-changelog": "id1"}), False),
+        (LogIdentity("cluster1", {"a-changelog": "id2"}), False),
+    ],
+    ids=["the same log", "another cluster", "a topic made anew"],
+)
+@pytest.mark.parametrize("has_topics", [True, False], ids=["", "of an earlier version"])
+def test_tables_of_another_log_are_deleted(tmp_path: Path, now: LogIdentity, stays: bool, has_topics: bool) -> None:
+    """Their offsets mean nothing in a log that was lost and made anew, although its topics have the same names."""
+    directory = DataDir.claim(tmp_path, shared=False)
+    if has_topics:
+        directory.claim_for("streams", LogIdentity("cluster1", {"a-changelog": "id1"}))
+    else:
+        (tmp_path / "origin").write_text("streams cluster1\n", encoding="utf-8")
+    table = tmp_path / "v1" / "tables" / "airports-0.db"
+    table.mkdir(parents=True)
+    (table / "CURRENT").touch()
+    directory.claim_for("streams", now)
+    assert table.exists() == (stays or (now.cluster == "cluster1" and not has_topics))
+    if not has_topics:
+        return
+    table.mkdir(parents=True, exist_ok=True)
+    directory.claim_for("streams", now)
+    assert table.exists(), "the log is known from now on"
 
 
 @pytest.fixture
@@ -224,7 +253,7 @@ def test_a_restart_recovers_only_what_is_not_on_disk(kafka: Broker, tmp_path: Pa
         worker.kill()
     with start_worker(tmp_path, servers, "other", **ON_DISK) as foreign:
         assert foreign.process.wait(120) == 2
-        assert foreign.log().startswith(f"other: the tables in {tmp_path / 'data'} are of 'disk ")
+        assert foreign.log().startswith(f"other: the tables in {tmp_path / 'data'} are of the service 'disk', not")
 
     # Faust begins with the last record of a partition that is on disk; one partition has 200 of the 600 records.
     data = tmp_path / "data"

@@ -26,6 +26,7 @@ from streams.replay.log import PartitionReplay
 from tests.domain.logs import BASE, an_interest, expected_ids, interests, interleaved
 from tests.domain.test_rule import seen
 from tests.streams.events import Event, interest_removed, interest_set, observed
+from towerwatch.flights.v1.events_pb2 import FlightsObserved
 from towerwatch.topics import FLIGHTS_OBSERVED, partition_of
 
 AIRPORT = "KJFK"
@@ -240,3 +241,35 @@ def test_a_computed_alert_equals_the_decoded_one() -> None:
     published_at = BASE + timedelta(seconds=5)
     read = decode_compared_alert(encode_alert(alert, published_at))
     assert read == build_compared_alert(alert, round(published_at.timestamp() * 1000))
+
+
+def test_an_alert_of_a_log_that_was_lost_is_exempt() -> None:
+    """What was told before the loss is folded in silence; later alerts are compared as ever."""
+    interest = an_interest()
+    first, second = seen(0, 1, (0.1, 0.2, 0.3)), seen(1, 2, (1.1, 1.2, 1.3))
+    third = seen(2, 3, (2.1,))
+    raised = fold_events([interest_set(interest, 1), observed(AIRPORT, 2, first)])
+    exemptions = ExemptionFinder(())
+    anew = observed(AIRPORT, 3, first)
+    message = FlightsObserved.FromString(anew.value or b"")
+    message.past = message.begins_anew = True
+    log = [
+        replace(anew, value=message.SerializeToString()),
+        interest_set(interest, 4),
+        observed(AIRPORT, 5, second),
+        observed(AIRPORT, 6, third),
+    ]
+    alerts = fold_events(log, exemptions)
+    (lost,) = build_compared_alerts(raised).values()
+    assert exemptions.find_exemption(replace(lost, cause_ms=1_600_000_000_000)) is Exemption.EARLIER_LOG
+    assert exemptions.has_interests
+    assert alerts
+    for each in build_compared_alerts(alerts).values():
+        assert exemptions.find_exemption(replace(each, cause_ms=1_800_000_000_000)) is None
+
+
+def test_a_log_without_interests_is_known() -> None:
+    """A log with flights alone has lost its interests, or nobody has set one."""
+    exemptions = ExemptionFinder(())
+    fold_events([observed(AIRPORT, 1, seen(0, 1, (0.1,)))], exemptions)
+    assert not exemptions.has_interests

@@ -193,6 +193,15 @@ def test_an_alert_that_was_deleted_by_retention_is_not_missing(broker: Broker) -
     assert found["not_comparable"]["alert_gone"] == gone
 
 
+def test_a_log_without_interests_is_not_called_equal(broker: Broker) -> None:
+    """Kafka may have lost them: there is nothing to compare, which is no success."""
+    publish(broker.bootstrap_servers, [observed("KJFK", 1, seen(0, 1, (0.1, 0.2, 0.3)))])
+    acknowledge(broker)
+    done = run_command(broker.bootstrap_servers, "verify")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "the log has no interest, so there is nothing to compare" in done.stderr
+
+
 def test_an_alert_of_an_unknown_interest_is_exempt(broker: Broker) -> None:
     """Compaction may have removed the interest from the log."""
     traffic = generate_traffic(seed=7, airports=2)

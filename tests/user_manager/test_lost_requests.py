@@ -1,0 +1,61 @@
+"""Requests for confirmation mails that Kafka has lost are published again, and no others."""
+
+import asyncio
+from datetime import timedelta
+
+from aiokafka import AIOKafkaProducer
+from sqlalchemy import select
+
+from local.kafka import Broker
+from tests.user_manager.conftest import Service
+from towerwatch.topics import USERS_CHANGED
+from user_manager.lost_requests import LostRequests
+from user_manager.model import OUTBOX, ConfirmationState, User
+
+
+def publish_outbox(service: Service, kafka: Broker | None) -> list[bytes]:
+    """Publish and delete the events of the outbox, to a broker or to one that is lost (None); return their keys."""
+    with service.database.transaction() as session:
+        rows = session.execute(select(OUTBOX.rows)).all()
+        session.execute(OUTBOX.rows.delete())
+
+    async def send() -> None:
+        assert kafka is not None
+        async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap_servers) as producer:
+            for row in rows:
+                await producer.send_and_wait(row.topic, row.value, row.key, row.partition)
+
+    if kafka is not None:
+        asyncio.run(send())
+    assert {row.topic for row in rows} <= {USERS_CHANGED.name}
+    return [row.key for row in rows]
+
+
+def compare(service: Service, kafka: Broker) -> int:
+    """Compare once, and return how many requests were lost."""
+    return asyncio.run(LostRequests(service.database, kafka.bootstrap_servers, service.clock).publish_lost())
+
+
+def test_a_request_that_kafka_lost_is_published_again(service: Service, kafka: Broker) -> None:
+    """The request of a person who waits comes once more, with its id; sent, published and young ones do not."""
+    lost, waiting, sent, kept = (
+        service.register(f"{name}@example.org") for name in ("lost", "waiting", "sent", "kept")
+    )
+    publish_outbox(service, None)
+    with service.database.transaction() as session:
+        for registration, state in ((waiting, ConfirmationState.WAITING), (sent, ConfirmationState.SENT)):
+            user = session.get(User, registration.account.user_id)
+            assert user is not None
+            user.confirmation_state = state.value
+    assert compare(service, kafka) == 0, "too young"
+    service.clock.advance(timedelta(minutes=5))
+    assert compare(service, kafka) == 3
+    assert compare(service, kafka) == 0, "they wait in the outbox"
+    keys = publish_outbox(service, kafka)
+    assert sorted(keys) == sorted(str(each.account.user_id).encode() for each in (lost, waiting, kept))
+    assert compare(service, kafka) == 0, "they are in the topic"
+    service.clock.advance(timedelta(days=8))
+    service.register("ann@example.org")
+    publish_outbox(service, None)
+    service.clock.advance(timedelta(minutes=5))
+    assert compare(service, kafka) == 1, "the links of the others are too old"
