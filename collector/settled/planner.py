@@ -220,7 +220,7 @@ def list_due_calls(
     well: until noon (UTC), the credits of now must be enough for it before a later call is made. Corrections wait until
     noon, when there is such a call, and must leave these credits also later: in the morning the allowance is small.
     """
-    listed = _WaitingList(now, None if credits_left is None else credits_left // RECENT_PRICE + 1)
+    listed = _WaitingList(now, None if credits_left is None else credits_left // OLD_PRICE + 2)
     for target in sorted(targets, key=lambda target: (target.airport, target.direction)):
         listed.add_target(target)
     for question in evidence:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
 from uuid import UUID
 
 from collector.intervals import (
@@ -75,6 +76,7 @@ class CollectorModel:
     def targets(self) -> list[CollectionTarget]:
         """Return the targets as the database would have them now."""
         targets = []
+        find_available = cache(lambda begin: compute_available_until(begin, self.is_recorded))
         for key, interests in self.interests.items():
             cursor = self.cursors.get(key)
             begin = cursor or self.begin
@@ -86,7 +88,7 @@ class CollectorModel:
                     interests=interests,
                     people=self.people.get(key, {SOMEBODY: self.begin}),
                     next_begin=begin,
-                    available_until=compute_available_until(begin, self.is_recorded),
+                    available_until=find_available(begin),
                     cursor=cursor,
                     covered_until=cursor,
                     correction=find_due_correction(corrected, begin, self.now, self.corrections_after),
