@@ -82,7 +82,7 @@ def delete_account(session: Session, user_id: UUID) -> None:
 
 
 def delete_idle_accounts(session: Session, minute: int) -> None:
-    """Delete the accounts of people who have no interest, have paid less than the level, and wrote nothing lately.
+    """Delete the accounts of people who have no interest, have paid no more than the level, and wrote nothing lately.
 
     `minute`: the present one. A person who comes again begins as with such an account. Some are left for the next time,
     if there are many.
@@ -90,7 +90,7 @@ def delete_idle_accounts(session: Session, minute: int) -> None:
     idle = (
         select(PersonRow.user_id)
         .where(
-            PersonRow.paid < _load_level(session),
+            PersonRow.paid <= _load_level(session),
             PersonRow.minute < minute - 1,
             PersonRow.user_id.not_in(select(InterestRow.user_id)),
         )

@@ -214,7 +214,8 @@ def list_due_calls(
     `accounts`: what each person has paid. `evidence`: the evidence calls that are due and for which people pay: those
     whose targets wait for the record. `credits_left`: calls are listed until they cost more than this; None: all. Of a
     person's targets the most urgent comes first, in rounds of one call per target, and a target's calls go from its
-    oldest uncollected day to its newest. A person's corrections come last, at most one per target.
+    oldest uncollected day to its newest. Then come a person's evidence calls, and last the corrections, at most one per
+    target.
 
     A call for last night's record that is not due yet, because the record is not proven, has its place in the order as
     well: until noon (UTC), the credits of now must be enough for it before a later call is made. Corrections wait until
@@ -281,14 +282,14 @@ class _WaitingList:
     def add_target(self, target: CollectionTarget) -> None:
         """Add the calls of a target that are due or expected, and its correction."""
         calls: list[ApiCall | None] = [*islice(_list_uncollected_days(target), self._most_calls)]
-        if _waits_for_last_night(target, self._now):
+        if max(target.next_begin, target.available_until) == day_of(self._now) - DAY:
             calls.append(None)
         order = target.compute_order(self._now)
         self._add(calls, target.people, target.polled_at, order)
         if target.correction is not None:
             interval = Interval(target.airport, target.direction, *target.correction)
             correction = ApiCall(interval, correction=True, expected_cursor=target.covered_until)
-            self._add([correction], target.people, target.polled_at, order, is_last=True)
+            self._add([correction], target.people, target.polled_at, order, rank=2)
 
     def add_evidence(self, call: EvidenceCall, targets: Iterable[CollectionTarget]) -> None:
         """Add an evidence call, for the people whose targets wait for its record."""
@@ -298,10 +299,9 @@ class _WaitingList:
             if target.next_begin < day + DAY and direction in (target.direction, Direction.ARRIVALS):
                 people |= target.people
         if people:
-            waited_s = (self._now - (call.record.asked_at or call.record.end)).total_seconds()
-            order = -waited_s / compute_price(call.interval.begin, self._now), 0.0, day.timestamp()
+            order = (float(len(self.waiting)),)  # as given: what was proven in part comes before what was not
             question = ApiCall(call.interval, correction=False, expected_cursor=None, record=call.record)
-            self._add([question], people, call.record.asked_at, order)
+            self._add([question], people, call.record.asked_at, order, rank=1)
 
     def _add(
         self,
@@ -310,12 +310,12 @@ class _WaitingList:
         asked_at: datetime | None,
         order: tuple[float, ...],
         *,
-        is_last: bool = False,
+        rank: int = 0,
     ) -> None:
         """Add calls with their prices; the parameters are those of `WaitingCalls`."""
         prices = [OLD_PRICE if call is None else compute_price(call.interval.begin, self._now) for call in calls]
         if calls:
-            self.waiting.append(WaitingCalls(prices, people, asked_at, order, is_last))
+            self.waiting.append(WaitingCalls(prices, people, asked_at, order, rank))
             self.calls.append(calls)
 
 

@@ -63,8 +63,8 @@ class WaitingCalls:
     """Time of the last such call. None: there was none yet."""
     order: tuple[float, ...]
     """A sort key among the first calls of one person: the smallest comes first."""
-    is_last: bool = False
-    """True if a person's other calls come before these."""
+    rank: int = 0
+    """A person's calls of a smaller rank come before these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +133,13 @@ class _FairQueue:
         self._waiting = waiting
         self._served = [0] * len(waiting)
         self._paid: dict[UUID, int] = {}
-        self._calls_of: dict[UUID, list[tuple[bool, int, tuple[float, ...], int]]] = {}
+        self._calls_of: dict[UUID, list[tuple[int, int, tuple[float, ...], int]]] = {}
         """By person: a heap of calls. The numbers of calls that were served for somebody else are out of date."""
         self._turns: list[tuple[int, float, tuple[float, ...], int, int, UUID]] = []
         """A heap of the people's turns; an entry whose last number is not the person's newest is out of date."""
         self._newest: dict[UUID, int] = {}
         for index, calls in enumerate(waiting):
-            entry = (calls.is_last, 0, calls.order, index)
+            entry = (calls.rank, 0, calls.order, index)
             for person in calls.people:
                 self._calls_of.setdefault(person, []).append(entry)
         for person, queue in self._calls_of.items():
@@ -179,11 +179,11 @@ class _FairQueue:
         """Return the index of the calls of which the person's next call is one; None if no call is left."""
         queue = self._calls_of[person]
         while queue:
-            is_last, number, order, index = queue[0]
+            rank, number, order, index = queue[0]
             if self._served[index] == len(self._waiting[index].prices):
                 heapq.heappop(queue)
             elif self._served[index] != number:
-                heapq.heapreplace(queue, (is_last, self._served[index], order, index))
+                heapq.heapreplace(queue, (rank, self._served[index], order, index))
             else:
                 return index
         return None

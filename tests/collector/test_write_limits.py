@@ -12,12 +12,13 @@ from chassis.db.database import Database
 from chassis.metrics import Metrics, ServiceIdentity
 from collector.errors import LimitError, TooManyAirportsError, TooManyInterestsError, TooManyWritesError
 from collector.interests import InterestStore
-from collector.model import PersonRow
+from collector.model import CreditsRow, PersonRow
+from collector.people import delete_idle_accounts
 from collector.rest.users import Authenticator
 from collector.write_limits import PersonLimits, WriteLimit
 from domain.interests import Direction
 from domain.windows import Window
-from tests.collector.conftest import ANN, ANNS, BOB, BOBS, ON_SQLITE, Service, app_of, status_of, wish
+from tests.collector.conftest import ANN, ANNS, BOB, BOBS, CARL, ON_SQLITE, Service, app_of, status_of, wish
 
 AIRPORTS = ["KJFK", "LICC", "EGLL", "EDDF", "LFPG", "LIRF", "EHAM", "LEMD"]
 BODY = {"airport_icao": "KJFK", "direction": "departures", "window": "1h", "high_value": 5}
@@ -187,3 +188,16 @@ def test_each_limit_is_a_clear_problem_and_is_counted(limited: FlaskClient) -> N
     assert 'writes_refused_total{limit="airports",node="local",service="collector"} 1.0' in exposed
     assert 'writes_refused_total{limit="interests",node="local",service="collector"} 1.0' in exposed
     assert str(ANN) not in exposed
+
+
+def test_accounts_that_say_nothing_are_deleted(service: Service) -> None:
+    """Deleted is who has no interest, no more than the level, and no write lately; anybody else's account stays."""
+    service.set(user_id=ANN)
+    with service.database.transaction() as session:
+        session.merge(CreditsRow(id=1, day=service.clock.now(), spent=0, unaccounted=0, live_spent=0, level=10))
+        rows = {BOB: (10, 5), CARL: (11, 5), UUID(int=4): (0, 99)}
+        for person, (paid, minute) in rows.items():
+            session.add(PersonRow(user_id=person, paid=paid, minute=minute, writes=1))
+        session.flush()
+        delete_idle_accounts(session, minute=100)
+        assert set(session.scalars(select(PersonRow.user_id))) == {ANN, CARL, UUID(int=4)}

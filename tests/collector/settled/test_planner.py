@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
@@ -11,6 +12,7 @@ from collector.intervals import (
     Interval,
     day_of,
 )
+from collector.settled.evidence import EvidenceCall, NightlyRecord
 from collector.settled.planner import (
     OLD_PRICE,
     RECENT_PRICE,
@@ -288,3 +290,28 @@ def test_without_credits_no_call_is_made(left: int) -> None:
     """The credits never go below zero."""
     call = ApiCall(Interval("KJFK", Direction.DEPARTURES, NOON - HOUR, NOON), correction=False, expected_cursor=None)
     assert not can_afford(call, QuotaBalance(400, 400 - left), day_of(NOON) + DAY - timedelta(seconds=1))
+
+
+def test_evidence_about_an_old_day_is_paid_by_those_who_wait_for_it() -> None:
+    """An evidence call about an old day has its place in the order, and is paid by those whose airports need it."""
+    ann, bob = UUID(int=1), UUID(int=2)
+    old = day_of(NOON) - 9 * DAY
+    history = target("LICC", people={bob: NOON}, next_begin=old, available_until=old, cursor=old, covered_until=old)
+    fresh = target("KJFK", people={ann: NOON})
+    question = EvidenceCall(NightlyRecord(old, Direction.ARRIVALS), "EDDF")
+    calls = list_due_calls([history, fresh], NOON, evidence=[question])
+    assert {call.interval.airport: call.bill.people for call in calls if call.bill} == {"EDDF": (bob,), "KJFK": (ann,)}
+    assert [call.record is not None for call in calls if call.interval.airport == "EDDF"] == [True]
+
+
+def test_until_noon_a_later_call_leaves_the_allowance_to_last_nights_record() -> None:
+    """Who has an older day to ask for does not spend the morning's credits while another waits for the record."""
+    ann, bob = UUID(int=1), UUID(int=2)
+    early = day_of(NOON) + HOUR
+    asked = {"people": {ann: NOON - DAY}, "polled_at": NOON - 2 * DAY}
+    hers = [target(airport, next_begin=LAST_NIGHT, available_until=LAST_NIGHT, **asked) for airport in ("EGLL", "KJFK")]
+    his = target("LICC", people={bob: NOON - DAY}, next_begin=LAST_NIGHT - 2 * DAY, available_until=LAST_NIGHT)
+    calls = list_due_calls([*hers, his], early)
+    assert [call.ahead_credits for call in calls] == [OLD_PRICE, 2 * OLD_PRICE]
+    assert build_plan(calls, QuotaBalance(400, 70), early).deferred_until is not None
+    assert [call.ahead_credits for call in list_due_calls([*hers, his], NOON)] == [0, 0]

@@ -16,14 +16,14 @@ PEOPLE = [UUID(int=number) for number in range(1, 7)]
 SINCE = st.sampled_from([NOON - hours * HOUR for hours in (1, 2, 30)])
 WAITING = st.lists(
     st.builds(
-        lambda prices, people, asked_at, urgency, is_last: WaitingCalls(
-            prices[:1] if is_last else prices, people, asked_at, (urgency,), is_last
+        lambda prices, people, asked_at, urgency, rank: WaitingCalls(
+            prices[:1] if rank else prices, people, asked_at, (urgency,), rank
         ),
         st.lists(st.sampled_from([4, 30]), min_size=1, max_size=4),
         st.dictionaries(st.sampled_from(PEOPLE), SINCE, min_size=1, max_size=4),
         st.none() | SINCE,
         st.floats(0, 3),
-        st.booleans(),
+        st.integers(0, 2),
     ),
     max_size=8,
 )
@@ -41,7 +41,7 @@ def order_slowly(waiting: list[WaitingCalls], accounts: Accounts) -> list[Turn]:
         candidates = []
         for person in paid:
             own = [
-                (calls.is_last, served[index], calls.order, index)
+                (calls.rank, served[index], calls.order, index)
                 for index, calls in enumerate(waiting)
                 if person in calls.people and served[index] < len(calls.prices)
             ]
