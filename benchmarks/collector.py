@@ -50,6 +50,9 @@ def main() -> int:
             "KAFKA_BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
             "OPENSKY_URL": f"http://127.0.0.1:{free_port()}/api",
             "OPERATOR_TOKEN": secrets.token_urlsafe(32),
+            # Each user sets all interests that the scenario makes, as fast as the service answers.
+            "INTERESTS_PER_PERSON": "1000",
+            "WRITES_PER_MINUTE": "1000000",
             "LOG_LEVEL": "warning",
         }
         tokens = [secrets.token_urlsafe(32) for _ in range(USERS)]

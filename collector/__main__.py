@@ -41,6 +41,7 @@ from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
 from collector.sources.opensky.client import OpenSkyClient, OpenSkyTimeouts
+from collector.write_limits import WriteLimit
 from towerwatch.interests.v1.interest_service_pb2_grpc import add_InterestServiceServicer_to_server
 from towerwatch.topics import (
     CATALOGUE,
@@ -101,7 +102,7 @@ async def _run(settings: CollectorSettings) -> None:
     clock = settings.build_clock()
     database = settings.build_database()
     schema = SchemaUpgrade(database, MIGRATIONS)
-    interests = InterestStore(database, clock)
+    interests = InterestStore(database, clock, settings.person_limits())
     users = Authenticator(settings.user_manager_grpc_target, settings.authentication_cache_s)
     source = OpenSkyClient(
         settings.opensky_url,
@@ -157,6 +158,7 @@ async def _run(settings: CollectorSettings) -> None:
             FlightQueries(database, clock),
             CoverageReports(database, clock, timing).load_report,
             status.load_state,
+            WriteLimit(database, settings.person_limits(), metrics),
         )
     )
     app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", rest.DESCRIPTION))

@@ -52,6 +52,46 @@ class BadUserIdError(CollectorError):
     """The user id is no UUID."""
 
 
+class LimitError(CollectorError):
+    """The person has, or did, as much as one person may."""
+
+    limit: ClassVar[str]
+    """The name of the limit: the label of a metric."""
+
+
+class TooManyInterestsError(LimitError):
+    """The person has as many interests as one person may have."""
+
+    limit = "interests"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"You have {most} interests or more, and no more may be set; change or remove one of them.")
+
+
+class TooManyAirportsError(LimitError):
+    """The person has interests in as many airports as one person may have."""
+
+    limit = "airports"
+    field = "airport_icao"
+    """The member of the request that names one airport too many."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"You watch {most} airports or more, and no other may be added; remove your interests in one of them first."
+        )
+
+
+class TooManyWritesError(LimitError):
+    """The person has sent too many requests that change interests within a minute."""
+
+    transient = True
+    limit = "writes"
+
+    def __init__(self, most: int, retry_after_s: int) -> None:
+        super().__init__(f"You may change interests {most} times in a minute; come back in {retry_after_s} s.")
+        self.retry_after_s = retry_after_s
+
+
 class CallerGoneError(CollectorError):
     """The caller has stopped waiting for the answer."""
 

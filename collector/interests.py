@@ -24,7 +24,9 @@ from collector.errors import (
 from collector.intervals import DAY, FARTHEST_BACK, day_of
 from collector.messages import encode_collection_request, encode_interest_removal, encode_interest_set
 from collector.model import OUTBOX, CoverageRow, InterestRow
+from collector.people import delete_account, join_queue
 from collector.unheard import delete_notice_marks, explain_unheard, find_unheard_since, notify_unheard
+from collector.write_limits import DEFAULT_LIMITS, PersonLimits, require_room
 from domain.airports import explain_retired_code, is_icao
 from domain.interests import Direction, Interest, InterestError, check_thresholds
 from domain.windows import Window
@@ -80,9 +82,10 @@ class InterestStore:
     loses to another (both insert the same interest, for example) is attempted again.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(self, database: Database, clock: Clock, limits: PersonLimits = DEFAULT_LIMITS) -> None:
         self._database = database
         self._clock = clock
+        self._limits = limits
 
     def set(self, user_id: UUID, request: InterestRequest) -> tuple[Interest, bool]:
         """Create an interest, or change the user's interest in the same airport, direction and window.
@@ -91,7 +94,8 @@ class InterestStore:
         interest changes nothing. The interest's event is added to the outbox in every case (a stream that has this
         version ignores it, one that lost it does not), and for a new interest also a request to collect its airport at
         once. An interest whose airport's code was retired since can be changed, but
-        not created. Raises NoSuchAirportError, InterestError, ContendedError.
+        not created. Raises NoSuchAirportError, InterestError, ContendedError; and TooManyInterestsError or
+        TooManyAirportsError for a new interest above the limits by person.
         """
         if not is_icao(request.airport):
             require_airport(request.airport)
@@ -102,8 +106,8 @@ class InterestStore:
         """Create the interest as version 1, or store a request that differs as its next version, in one transaction.
 
         A new interest also requests a collection of its airport, and notifies the user if it is unheard. Adds the
-        events to the outbox that `set` describes, and returns what `set` returns. Raises InterestError, and
-        IntegrityError if another transaction has just inserted the same interest.
+        events to the outbox that `set` describes, and returns what `set` returns. Raises InterestError, an
+        error of a limit, and IntegrityError if another transaction has just inserted the same interest.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
@@ -114,6 +118,8 @@ class InterestStore:
                 return row.value(), False
             require_airport(request.airport)
             check_effective_from(request, now)
+            join_queue(session, user_id)
+            require_room(session, user_id, request.airport, self._limits)
             row = InterestRow(
                 interest_id=uuid4(),
                 user_id=user_id,
@@ -244,6 +250,7 @@ class InterestStore:
                 _delete_row_and_add_tombstone(session, row)
             if deleted_user is not None:
                 delete_notice_marks(session, user_id=deleted_user)
+                delete_account(session, deleted_user)
             session.flush()
             if not is_caller_waiting():
                 raise CallerGoneError("The deadline has passed; nothing was removed.")

@@ -157,6 +157,29 @@ class CreditsRow(Base):
     """The source accepts no API call before this time. None: there was no pause yet."""
     live_spent: Mapped[int] = mapped_column(server_default="0", default=0)
     """The part of `spent` for departures of the day itself."""
+    level: Mapped[int] = mapped_column(BigInteger, server_default="0", default=0)
+    """The round of the people that was served last, in microcredits: who has paid less is counted as having paid this.
+
+    A new day does not change it.
+    """
+
+
+class PersonRow(Base):
+    """A person's account: what they paid of the credits, and how many writes they made in the last minute.
+
+    Whoever adds an interest of a person holds the lock of this row.
+    """
+
+    __tablename__ = "people"
+    __table_args__ = TABLE_OPTIONS
+
+    user_id: Mapped[UUID] = mapped_column(Uuid, primary_key=True)
+    paid: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Microcredits; see `collector.settled.shares`."""
+    minute: Mapped[int] = mapped_column(BigInteger, default=0)
+    """The minute of the last write, counted from the epoch."""
+    writes: Mapped[int] = mapped_column(default=0)
+    """Number of writes in that minute."""
 
 
 class NightlyRecordRow(Base):

@@ -1,5 +1,6 @@
 """Retention of flights: old flights are deleted once their airport and direction has no interest any more."""
 
+import time
 from datetime import timedelta
 from typing import Final
 
@@ -12,6 +13,7 @@ from chassis.db.database import Database
 from collector.event_log.told import limit_told_flights
 from collector.intervals import day_of
 from collector.model import CoverageRow, FlightRow, InterestRow
+from collector.people import delete_idle_accounts
 from collector.settled.source_state import may_trust_clock
 from domain.interests import Direction
 
@@ -39,7 +41,8 @@ class FlightRetention:
 
         Deletes in transactions of at most CHUNK flights, and logs the number if there were any. The cursor of
         the airport and direction is kept: it marks where the gap begins if a new interest comes. Deletes nothing while
-        the clock may be wrong (`may_trust_clock`). Raises DatabaseUnavailableError.
+        the clock may be wrong (`may_trust_clock`). Also deletes accounts that no person needs any more. Raises
+        DatabaseUnavailableError.
         """
         with self._database.reading() as session:
             if not may_trust_clock(session, self._clock.now()):
@@ -52,6 +55,8 @@ class FlightRetention:
                 deleted += deleted_in_chunk
         if deleted:
             log.info("flights.swept", flights=deleted)
+        with self._database.transaction() as session:
+            delete_idle_accounts(session, int(time.time() // 60))
         return deleted
 
     def _delete_chunk(self, airport: str, direction: str) -> int:

@@ -14,6 +14,7 @@ from collector.settled.evidence import DEFAULT_BEACONS
 from collector.settled.planner import ACCOUNT_CREDITS_PER_DAY, ANONYMOUS_CREDITS_PER_DAY, SMALLEST_BUDGET
 from collector.sources.opensky.credentials import Credentials, read_credentials
 from collector.sources.opensky.proxy import find_proxy
+from collector.write_limits import DEFAULT_LIMITS, PersonLimits
 from domain.airports import describe_unknown_code, find_airport
 
 
@@ -80,6 +81,12 @@ class CollectorSettings(DatabaseSettings):
     """Credits that the source grants; None: 400 for anonymous access, 4,000 with credentials."""
     log_checked_every: timedelta = Field(default=timedelta(seconds=30), ge=timedelta(milliseconds=200))
     """Time between two checks whether Kafka still has what was published; at every tenth interests are compared."""
+    interests_per_person: int = Field(default=DEFAULT_LIMITS.interests, ge=1, le=100_000)
+    """The most interests that one person may have; those above a lowered limit stay."""
+    airports_per_person: int = Field(default=DEFAULT_LIMITS.airports, ge=1, le=100_000)
+    """The most airports in which one person may have interests."""
+    writes_per_minute: int = Field(default=DEFAULT_LIMITS.writes_per_minute, ge=1, le=1_000_000)
+    """The most requests of one person in a minute that set, change or remove interests."""
     authentication_cache_s: float = Field(default=5.0, ge=0, le=60)
     """Seconds for which an answer of user_manager is cached; the contract allows 60."""
 
@@ -112,6 +119,10 @@ class CollectorSettings(DatabaseSettings):
         if file and (others.data.get("opensky_client_id") or others.data.get("opensky_client_secret")):
             raise ValueError("set this, or both OPENSKY_CLIENT_ID and OPENSKY_CLIENT_SECRET, not all of them")
         return file
+
+    def person_limits(self) -> PersonLimits:
+        """Return the limits of what one person may set and write."""
+        return PersonLimits(self.interests_per_person, self.airports_per_person, self.writes_per_minute)
 
     def opensky_credentials(self) -> tuple[str, str] | None:
         """Return client id and secret in plain text, from the file or the two variables; None: anonymous access."""

@@ -27,6 +27,9 @@ from collector.errors import (
     NotAllowedError,
     NotAuthenticatedError,
     NotConfirmedError,
+    TooManyAirportsError,
+    TooManyInterestsError,
+    TooManyWritesError,
     UserManagerUnavailableError,
     VersionMismatchError,
 )
@@ -59,6 +62,7 @@ from collector.rest.scheduler_answers import Scheduler
 from collector.rest.users import Authenticator, Caller
 from collector.settled.coverage_report import CoverageReport
 from collector.settled.status import SchedulerState
+from collector.write_limits import WriteLimit
 from domain import interests as domain
 
 _RETRY_AFTER: Final = {"Retry-After": "5"}
@@ -71,6 +75,9 @@ PROBLEMS: Final[Mapping[type[Exception], ProblemKind]] = {
     NoSuchInterestError: ProblemKind(404),
     VersionMismatchError: ProblemKind(412),
     NoSuchAirportError: ProblemKind(422),
+    TooManyInterestsError: ProblemKind(422),
+    TooManyAirportsError: ProblemKind(422),
+    TooManyWritesError: ProblemKind(429),
     domain.InterestError: ProblemKind(422),
     UserManagerUnavailableError: ProblemKind(503, _RETRY_AFTER),
     DatabaseUnavailableError: ProblemKind(503, _RETRY_AFTER),
@@ -99,6 +106,7 @@ def blueprint(
     flights: FlightQueries,
     coverage_of: Callable[[UUID, str], CoverageReport],
     status: Callable[[], SchedulerState],
+    write_limit: WriteLimit,
 ) -> Blueprint:
     """Build the collector's routes, with authentication: of users by bearer token, of the operator by `operator_token`.
 
@@ -125,9 +133,13 @@ def blueprint(
     def authenticate_writer() -> Caller:
         """Return the user whose token the request bears, for a request that writes: a cached reply only while fresh.
 
-        Raises NotAuthenticatedError, UserManagerUnavailableError, and NotConfirmedError for an unconfirmed address.
+        Counts the write. Raises NotAuthenticatedError, UserManagerUnavailableError, NotConfirmedError for an
+        unconfirmed address, and TooManyWritesError.
         """
-        return _require_confirmed(users.authenticate(read_bearer_token()))
+        caller = _require_confirmed(users.authenticate(read_bearer_token()))
+        with write_limit.counting_refusals():
+            write_limit.count_write(caller.user_id)
+        return caller
 
     def require_operator() -> None:
         """Raise NotAllowedError unless the request bears the operator's token, compared in constant time."""
@@ -143,12 +155,14 @@ def blueprint(
             200: ResponseDescription(SetInterest, "It was there, and is now as you wish.", {**_LOCATION, **_ETAG}),
             201: ResponseDescription(SetInterest, "It is set.", {**_LOCATION, **_ETAG}),
         },
-        problems=(503,),
+        problems=(429, 503),
     )
     def set_interest() -> Reply:
         """Create or change the caller's interest, and reply with it: 201 if it was created, 200 if it existed."""
         caller = authenticate_writer()
-        interest, is_new = interests.set(caller.user_id, parse_body(WantedInterest).to_request())
+        wanted = parse_body(WantedInterest).to_request()
+        with write_limit.counting_refusals():
+            interest, is_new = interests.set(caller.user_id, wanted)
         location = url_for("collector.one_interest", interest_id=interest.interest_id)
         body = SetInterest.build_with_notice(interest, interests.find_notice(interest.airport))
         headers = {"Location": location, "ETag": format_entity_tag(interest.version)}
@@ -167,7 +181,7 @@ def blueprint(
         auth="user",
         query=AirportQuery,
         answers={204: ResponseDescription(description="You have none there.")},
-        problems=(503,),
+        problems=(429, 503),
     )
     def remove_interests_of_airport() -> Reply:
         """Delete the caller's interests in one airport, and reply 204, also if there were none."""
@@ -193,7 +207,7 @@ def blueprint(
         headers=(IF_MATCH,),
         body=ChangedInterest,
         answers={200: ResponseDescription(Interest, headers=_ETAG)},
-        problems=(404, 412, 428, 503),
+        problems=(404, 412, 428, 429, 503),
     )
     def change_interest(interest_id: UUID) -> Reply:
         """Change some members of an interest if If-Match accepts its version, and reply with the changed interest.
@@ -215,7 +229,7 @@ def blueprint(
         "Remove an interest",
         auth="user",
         answers={204: ResponseDescription(description="Removed.")},
-        problems=(404, 503),
+        problems=(404, 429, 503),
     )
     def remove_interest(interest_id: UUID) -> Reply:
         """Delete one of the caller's interests, and reply 204."""

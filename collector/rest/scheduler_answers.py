@@ -38,6 +38,7 @@ class FlowCoverage(BaseModel):
     airport_icao: str
     direction: Direction
     interests: int
+    people: int = Field(description="The people with these interests; they pay its credits together.")
     covered_from: datetime | None = Field(description="Null where nothing is collected yet.")
     covered_until: datetime | None = Field(description="Null where nothing is collected yet.")
     goes_on_at: datetime = Field(description="Where the next collection begins; what lies between becomes a gap.")
@@ -45,6 +46,9 @@ class FlowCoverage(BaseModel):
     asked_at: datetime | None = Field(description="When the source was last asked, whatever came of it.")
     lag_seconds: float = Field(description="From where the next collection begins up to now.")
     waiting_for: str | None = Field(description="What the next day waits for, in words; null: for no evidence.")
+    waits_for_credits: str | None = Field(
+        description="In words, if the next day is due and waits for credits: how many calls come first; else null."
+    )
 
     @classmethod
     def build(cls, flow: status.TargetCoverage) -> "FlowCoverage":
@@ -53,6 +57,7 @@ class FlowCoverage(BaseModel):
             airport_icao=flow.airport,
             direction=flow.direction,
             interests=flow.interests,
+            people=flow.people,
             covered_from=flow.covered_from,
             covered_until=flow.covered_until,
             goes_on_at=flow.goes_on_at,
@@ -60,6 +65,7 @@ class FlowCoverage(BaseModel):
             asked_at=flow.asked_at,
             lag_seconds=flow.lag_s,
             waiting_for=flow.waiting_for,
+            waits_for_credits=flow.waits_for_credits,
         )
 
 

@@ -26,19 +26,20 @@ from collector.settled.cursors import (
 from collector.settled.differences import compare_with_stored
 from collector.settled.doubts import doubt_empty_day
 from collector.settled.duplicates import merge_duplicates
-from collector.settled.evidence import DEFAULT_BEACONS
+from collector.settled.evidence import DEFAULT_BEACONS, EvidenceCall, RecordKey
 from collector.settled.planner import (
     RECENT_AGE,
     RECENT_PRICE,
     ApiCall,
     CollectionTarget,
     build_plan,
+    choose_calls_of_airport,
     list_due_calls,
 )
 from collector.settled.quota import QuotaStore
 from collector.settled.record_watch import RecordWatch
 from collector.settled.schedule import CollectionTiming, load_schedule
-from collector.settled.source_calls import Answer, Charge, FlightSource, SourceCalls, stops_collection
+from collector.settled.source_calls import Answer, Charge, FlightSource, SourceCalls, Terms, stops_collection
 from collector.settled.stored_flights import insert_flights, load_stored_flights, update_flights
 from domain.interests import Direction
 
@@ -88,67 +89,84 @@ class FlightCollector:
     async def collect(self, term: Term, airport: str | None = None) -> None:
         """Collect all intervals that are due and that the credits allow, of one airport or of all (None).
 
-        Also makes the evidence calls that are due: those at the price of recent flights first, the others last; their
-        answers may make more intervals due. Polls departures of today at the end. If the source or the database is
-        unavailable, that is logged, and the missing intervals stay due. If one interval fails, later intervals of the
-        same airport and direction are skipped, other ones are not. If the credits are used up for now, the source
-        requires a pause, the circuit breaker is open, or our clock is wrong, the rest stays due. Raises
-        SupersededError.
+        Also makes the evidence calls that are due: those at the price of recent flights first, the others in the order
+        of people's shares; their answers may make more intervals due. Polls departures of today at the end. If the
+        source or the database is unavailable, that is logged, and the missing intervals stay due. If one interval
+        fails, later intervals of the same airport and direction are skipped, other ones are not. If the credits are
+        used up for now, the source requires a pause, the circuit breaker is open, or our clock is wrong, the rest stays
+        due. Raises SupersededError.
         """
         try:
             await self._watch.check_recent_records(term)
-            await self._collect_due(term, airport)
-            if await self._watch.check_old_records(term):
-                await self._collect_due(term, airport)
+            asked: set[RecordKey] = set()
+            while await self._collect_due(term, airport, asked):
+                pass
             await self._poll_departures_of_today(term, airport)
         except DatabaseUnavailableError:
             log.warning("collection.without_database")
         except SourceError:
             return  # logged already; the next call would fail, too
 
-    async def _collect_due(self, term: Term, airport: str | None) -> None:
+    async def _collect_due(self, term: Term, airport: str | None, asked: set[RecordKey]) -> bool:
         """Make the API calls that are due in order, and stop at the first that the quota defers.
 
-        Stops also at an empty answer that is not confirmed. After a failure (SourceError, ConcurrentCollectionError),
-        which is logged, and after an answer that does not move the cursor, the target's later calls are skipped. If the
-        quota defers a call that is no correction, the number of remaining calls is logged. Raises SourceError if the
-        next call would fail as well, SupersededError, DatabaseUnavailableError.
+        Return True if the answer to an evidence call may have made more calls due. `asked`: the records that were asked
+        for, each once at most; those of this run are added. Stops also at an empty answer that is not confirmed. After
+        a failure (SourceError, ConcurrentCollectionError), which is logged, and after an answer that does not move the
+        cursor, the target's later calls are skipped. If the quota defers a call, the number of remaining calls is
+        logged. Raises SourceError if the next call would fail as well, SupersededError, DatabaseUnavailableError.
         """
-        calls = await asyncio.to_thread(self._load_due_calls, airport)
+        calls = await asyncio.to_thread(self._load_due_calls, airport, asked)
+        is_answered = False
         skipped: set[tuple[str, Direction]] = set()
         for number, call in enumerate(calls):
             target = call.interval.airport, call.interval.direction
             if target in skipped:
                 continue
+            terms = Terms(call.reserved_credits, call.ahead_credits, call.bill)
             try:
-                answer = await self._calls.fetch(
-                    term, call.interval, call.reserved_credits, partial(_record_poll, call.interval)
-                )
-                if answer is None:
-                    if not call.correction:
+                if call.record is not None:
+                    asked.add(call.record.key)
+                    if not await self._watch.make_old_call(term, EvidenceCall(call.record, target[0]), terms):
                         await asyncio.to_thread(self._log_deferred, calls[number:])
-                    return
-                if _needs_confirmation(call, answer) and not await self._watch.confirm_zero(term, call.interval):
+                        return False
+                    is_answered = True
+                    continue
+                answer = await self._calls.fetch(term, call.interval, terms, partial(_record_poll, call.interval))
+                if answer is None:
+                    await asyncio.to_thread(self._log_deferred, calls[number:])
+                    return False
+                if _needs_confirmation(call, answer) and not await self._watch.confirm_zero(
+                    term, call.interval, call.bill
+                ):
                     log.warning("collection.zero_not_confirmed", airport=target[0], day=f"{call.interval.begin:%F}")
-                    return  # the source may have no flights for anybody now
+                    return False  # the source may have no flights for anybody now
                 if not await asyncio.to_thread(self._store_answer, term, call, answer):
                     skipped.add(target)
             except SourceError as error:
                 log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
                 if stops_collection(error):
                     raise
-                skipped.add(target)  # coverage has no holes
+                if call.record is None:
+                    skipped.add(target)  # coverage has no holes
             except ConcurrentCollectionError as error:
                 skipped.add(target)
                 log.warning("collection.failed", airport=target[0], direction=target[1], reason=str(error))
+        return is_answered
 
-    def _load_due_calls(self, airport: str | None) -> list[ApiCall]:
+    def _load_due_calls(self, airport: str | None, asked: set[RecordKey]) -> list[ApiCall]:
         """Return the API calls that are due now for one airport or for all (None), in the order to make them in.
 
-        Raises DatabaseUnavailableError.
+        Not more than the credits of today may pay for. Evidence calls for a record of `asked` are left out. Raises
+        DatabaseUnavailableError.
         """
         now = self._clock.now()
-        return list_due_calls(self._load_targets(airport, now), now)
+        with self._database.reading() as session:
+            schedule = load_schedule(session, self._timing, now)
+            left = self._quota.load_balance(session, now).left
+        evidence = [call for call in self._watch.list_old_calls(schedule, now) if call.record.key not in asked]
+        calls = list_due_calls(schedule.targets, now, schedule.accounts, evidence, left)
+        return calls if airport is None else choose_calls_of_airport(calls, airport)
 
     def _load_targets(self, airport: str | None, now: datetime) -> list[CollectionTarget]:
         """Return the targets of one airport or of all (None). Raises DatabaseUnavailableError."""
@@ -159,8 +177,11 @@ class FlightCollector:
     def _log_deferred(self, calls: list[ApiCall]) -> None:
         """Log how many API calls are deferred, how many credits are left, and the end of the pause or of the deferral.
 
-        Raises DatabaseUnavailableError.
+        Nothing is logged if all of them are corrections, which use only credits that are left over. Raises
+        DatabaseUnavailableError.
         """
+        if all(call.correction for call in calls):
+            return
         now = self._clock.now()
         with self._database.reading() as session:
             balance = self._quota.load_balance(session, now)
@@ -234,7 +255,7 @@ class FlightCollector:
                 return
             interval = Interval(target.airport, target.direction, begin, end)
             try:
-                answer = await self._calls.fetch(term, interval, 0, self._charge_live)
+                answer = await self._calls.fetch(term, interval, on_charge=self._charge_live)
             except SourceError as error:
                 log.warning("collection.failed", airport=target.airport, direction="today", reason=str(error))
                 if stops_collection(error):

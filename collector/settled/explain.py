@@ -63,6 +63,22 @@ def explain_waiting(progress: Progress, records: NightlyRecords, timing: RecordT
     return None if unproven is None else _explain_record(unproven, timing, now)
 
 
+def explain_credits(target: CollectionTarget, calls_ahead: int | None, deferred_until: datetime | None) -> str | None:
+    """Return in words that the next day of a target waits for credits, and whose turn comes first; None if it does not.
+
+    Nobody is named. `calls_ahead`: number of due calls before the target's first; None: more than are planned.
+    `deferred_until`: until when the credits defer calls; None: they defer none.
+    """
+    if deferred_until is None or target.available_until <= target.next_begin:
+        return None
+    people = len(target.people)
+    payers = "one person pays for it" if people == 1 else f"{people} people pay for it together"
+    if calls_ahead is None:
+        return f"waits for credits: {payers}; today's go to the people whose turn comes first"
+    first = "it is the next" if calls_ahead == 0 else f"{calls_ahead} calls come first, in turns of all people who wait"
+    return f"waits for credits: {payers}; {first}"
+
+
 def _explain_record(record: NightlyRecord, timing: RecordTiming, now: datetime) -> str:
     """Return in one sentence what is known of a record that is not whole yet, and when it is asked for."""
     waiting = f"waiting for the night's record of {_format_day(record.day)}"

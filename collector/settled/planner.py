@@ -1,17 +1,20 @@
 """The credit planner: order the API calls that are due, and decide which of them the day's credits allow. Pure.
 
 Prices of API calls: "API credit usage" of OpenSky's REST documentation (July 2026), which gives anonymous users 400
-credits a day, accounts 4,000. The rules, and why they are these, are in docs/adr/0013-credits.md.
+credits a day, accounts 4,000. The rules, and why they are these, are in docs/adr/0013-credits.md and 0029.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from itertools import zip_longest
+from itertools import islice
 from typing import Final
+from uuid import UUID
 
 from collector.intervals import DAY, Interval, day_of, split_by_days
+from collector.settled.evidence import EvidenceCall, NightlyRecord
+from collector.settled.shares import NO_ACCOUNTS, ROUND, Accounts, Bill, WaitingCalls, order_fairly
 from domain.interests import Direction
 
 ANONYMOUS_CREDITS_PER_DAY: Final = 400
@@ -36,8 +39,8 @@ SMALLEST_BUDGET: Final = UPFRONT_DIVISOR * OLD_PRICE
 _LONGEST_PAUSE: Final = DAY + timedelta(minutes=10)
 """The longest pause that the source requires, and some minutes by which clocks differ."""
 
-_CORRECTIONS_WAIT_UNTIL: Final = timedelta(hours=12)
-"""Time of day (UTC) until which corrections wait for last night's record to be collected."""
+_RESERVED_UNTIL: Final = timedelta(hours=12)
+"""Time of day (UTC) until which corrections wait for last night's record, and other calls leave its credits."""
 
 _EVIDENCE_RESERVE: Final = 8 * RECENT_PRICE
 """Credits kept for the evidence calls about last night's record, until it is proven to be whole."""
@@ -127,6 +130,8 @@ class CollectionTarget:
     direction: Direction
     interests: int
     """Number of interests."""
+    people: Mapping[UUID, datetime]
+    """The people with such an interest, each with the time at which the first of theirs was set; never empty."""
     next_begin: datetime
     """Begin of the next interval to collect."""
     available_until: datetime
@@ -143,17 +148,15 @@ class CollectionTarget:
     polled_at: datetime | None
     """Time of the last API call for this target. None: never polled."""
 
-    def compute_urgency(self, now: datetime) -> tuple[float, int, float]:
-        """Return a sort key: the target with the greatest key is collected first.
+    def compute_order(self, now: datetime) -> tuple[float, ...]:
+        """Return a sort key among the targets of one person: the target with the smallest key is collected first.
 
-        First comes the waiting time divided by the price of the next call, so that each target gets the same share of
-        the credits, and cheap ones are polled more often; the logarithm of the number of interests is a weight, so that
-        popular targets come earlier and no target starves. A target that was never polled comes before all others;
-        among those the one with most interests, then the one whose next interval begins earliest.
+        First comes the longest waiting time, divided by the price of the next call, so that cheap calls are made more
+        often. A target that was never polled comes before all others. Among equals: the one with most interests, then
+        the one whose next interval begins earliest.
         """
         waited_s = math.inf if self.polled_at is None else max((now - self.polled_at).total_seconds(), 0.0)
-        weight = (1 + math.log2(max(self.interests, 1))) / compute_price(self.next_begin, now)
-        return waited_s * weight, self.interests, (now - self.next_begin).total_seconds()
+        return -waited_s / compute_price(self.next_begin, now), -self.interests, self.next_begin.timestamp()
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,12 @@ class ApiCall:
     """
     reserved_credits: int = 0
     """Credits that must be left after this call."""
+    ahead_credits: int = 0
+    """Credits of calls that come first and are not made now: the allowance of now must be enough for them, too."""
+    bill: Bill | None = None
+    """Who pays. None: nobody, the call is for all."""
+    record: NightlyRecord | None = None
+    """The record for which the call is evidence. None: the call collects flights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,28 +202,121 @@ class CollectionPlan:
     """
 
 
-def list_due_calls(targets: Iterable[CollectionTarget], now: datetime) -> list[ApiCall]:
-    """Return all API calls that are due, in rounds of one call per target, the most urgent target first in each round.
+def list_due_calls(
+    targets: Sequence[CollectionTarget],
+    now: datetime,
+    accounts: Accounts = NO_ACCOUNTS,
+    evidence: Sequence[EvidenceCall] = (),
+    credits_left: int | None = None,
+) -> list[ApiCall]:
+    """Return the API calls that are due, in the order that gives each person the same share of the credits.
 
-    A target's calls go from its oldest uncollected day to its newest. Corrections come last, at most one per target;
-    they must leave the credits that last night's record needs, and wait for it until noon (UTC): in the morning the
-    allowance of the day's credits is small.
+    `accounts`: what each person has paid. `evidence`: the evidence calls that are due and for which people pay: those
+    whose targets wait for the record. `credits_left`: calls are listed until they cost more than this; None: all. Of a
+    person's targets the most urgent comes first, in rounds of one call per target, and a target's calls go from its
+    oldest uncollected day to its newest. Then come a person's evidence calls, and last the corrections, at most one per
+    target.
+
+    A call for last night's record that is not due yet, because the record is not proven, has its place in the order as
+    well: until noon (UTC), the credits of now must be enough for it before a later call is made. Corrections wait until
+    noon, when there is such a call, and must leave these credits also later: in the morning the allowance is small.
     """
-    by_urgency = sorted(targets, key=lambda target: (target.airport, target.direction))
-    by_urgency.sort(key=lambda target: target.compute_urgency(now), reverse=True)
-    rounds = zip_longest(*(_list_uncollected_days(target) for target in by_urgency))
-    calls = [call for calls_of_round in rounds for call in calls_of_round if call is not None]
-    reserve = compute_reserve(by_urgency, now)
-    if reserve and now - day_of(now) < _CORRECTIONS_WAIT_UNTIL:
-        return calls
-    for target in by_urgency:
+    listed = _WaitingList(now, None if credits_left is None else credits_left // OLD_PRICE + 2)
+    for target in sorted(targets, key=lambda target: (target.airport, target.direction)):
+        listed.add_target(target)
+    for question in evidence:
+        listed.add_evidence(question, targets)
+    waits_for_night, is_morning = compute_reserve(targets, now) > 0, now - day_of(now) < _RESERVED_UNTIL
+    expected = spent = 0
+    calls: list[ApiCall] = []
+    for turn in order_fairly(listed.waiting, accounts):
+        if credits_left is not None and spent > credits_left:
+            break
+        call = listed.calls[turn.calls][turn.number]
+        if call is None:
+            expected += OLD_PRICE
+        elif not (call.correction and waits_for_night and is_morning):
+            waiting = listed.waiting[turn.calls]
+            spent += waiting.prices[turn.number]
+            reserved = expected + _EVIDENCE_RESERVE if call.correction and waits_for_night else 0
+            bill = Bill(tuple(waiting.people), turn.payer, turn.round * ROUND)
+            ahead = expected if is_morning else 0
+            calls.append(replace(call, reserved_credits=reserved, ahead_credits=ahead, bill=bill))
+    return calls
+
+
+def count_due_calls(targets: Iterable[CollectionTarget]) -> int:
+    """Return how many API calls are due for these targets, corrections included, whatever the credits allow."""
+    return sum(sum(1 for _ in _list_uncollected_days(target)) + (target.correction is not None) for target in targets)
+
+
+def choose_calls_of_airport(calls: Iterable[ApiCall], airport: str) -> list[ApiCall]:
+    """Return those of the due calls that are for one airport, and the evidence calls, in their order.
+
+    They do not overtake the other airports' calls: the credits of now must be enough for these as well.
+    """
+    level = None
+    ahead = 0
+    chosen = []
+    for call in calls:
+        level = call.bill.level if level is None and call.bill is not None else level
+        if call.record is not None or call.interval.airport == airport:
+            bill = None if call.bill is None or level is None else replace(call.bill, level=level)
+            chosen.append(replace(call, ahead_credits=call.ahead_credits + ahead, bill=bill))
+        else:
+            ahead += OLD_PRICE
+    return chosen
+
+
+class _WaitingList:
+    """What waits for credits, for `order_fairly`, and the calls themselves in the same order."""
+
+    def __init__(self, now: datetime, most_calls: int | None) -> None:
+        """`most_calls`: of each target at most so many are listed; None: all."""
+        self._now = now
+        self._most_calls = most_calls
+        self.waiting: list[WaitingCalls] = []
+        self.calls: list[Sequence[ApiCall | None]] = []
+        """None in place of a call: the call for last night's record, which is expected and not due yet."""
+
+    def add_target(self, target: CollectionTarget) -> None:
+        """Add the calls of a target that are due or expected, and its correction."""
+        calls: list[ApiCall | None] = [*islice(_list_uncollected_days(target), self._most_calls)]
+        if max(target.next_begin, target.available_until) == day_of(self._now) - DAY:
+            calls.append(None)
+        order = target.compute_order(self._now)
+        self._add(calls, target.people, target.polled_at, order)
         if target.correction is not None:
             interval = Interval(target.airport, target.direction, *target.correction)
-            correction = ApiCall(
-                interval, correction=True, expected_cursor=target.covered_until, reserved_credits=reserve
-            )
-            calls.append(correction)
-    return calls
+            correction = ApiCall(interval, correction=True, expected_cursor=target.covered_until)
+            self._add([correction], target.people, target.polled_at, order, rank=2)
+
+    def add_evidence(self, call: EvidenceCall, targets: Iterable[CollectionTarget]) -> None:
+        """Add an evidence call, for the people whose targets wait for its record."""
+        people: dict[UUID, datetime] = {}
+        day, direction = call.record.key
+        for target in targets:
+            if target.next_begin < day + DAY and direction in (target.direction, Direction.ARRIVALS):
+                people |= target.people
+        if people:
+            order = (float(len(self.waiting)),)  # as given: what was proven in part comes before what was not
+            question = ApiCall(call.interval, correction=False, expected_cursor=None, record=call.record)
+            self._add([question], people, call.record.asked_at, order, rank=1)
+
+    def _add(
+        self,
+        calls: Sequence[ApiCall | None],
+        people: Mapping[UUID, datetime],
+        asked_at: datetime | None,
+        order: tuple[float, ...],
+        *,
+        rank: int = 0,
+    ) -> None:
+        """Add calls with their prices; the parameters are those of `WaitingCalls`."""
+        prices = [OLD_PRICE if call is None else compute_price(call.interval.begin, self._now) for call in calls]
+        if calls:
+            self.waiting.append(WaitingCalls(prices, people, asked_at, order, rank))
+            self.calls.append(calls)
 
 
 def _list_uncollected_days(target: CollectionTarget) -> Iterator[ApiCall]:
@@ -234,23 +336,30 @@ def compute_reserve(targets: Iterable[CollectionTarget], now: datetime) -> int:
     A target waits until the records of all days up to today's midnight are proven to be whole. While any target waits,
     some credits for evidence calls are added. The calls that are due now are not included.
     """
-    waiting = sum(max(target.next_begin, target.available_until) < day_of(now) for target in targets)
+    waiting = sum(_waits_for_last_night(target, now) for target in targets)
     return waiting * OLD_PRICE + (_EVIDENCE_RESERVE if waiting else 0)
+
+
+def _waits_for_last_night(target: CollectionTarget, now: datetime) -> bool:
+    """Return True until the records of all days up to today's midnight are proven to be whole for a target."""
+    return max(target.next_begin, target.available_until) < day_of(now)
 
 
 def build_plan(calls: Sequence[ApiCall], balance: QuotaBalance, now: datetime) -> CollectionPlan:
     """Return the calls with their prices, and the time at which the first call that must be deferred can be paid.
 
-    All calls stay in the plan, in the given order. The credits of each call are taken as spent for the calls after it,
-    up to the first correction. A pause of the source is not considered.
+    All calls stay in the plan, in the given order. The credits of each call are taken as spent for the calls after it.
+    Corrections after all other calls are not considered, nor is a pause of the source.
     """
     priced_calls = tuple(PricedCall(call, compute_price(call.interval.begin, now)) for call in calls)
+    last = max((number for number, call in enumerate(calls) if not call.correction), default=-1)
     spent = balance.spent
-    for priced in priced_calls:
-        if priced.call.correction:
-            break
+    for priced in priced_calls[: last + 1]:
         balance_then = QuotaBalance(balance.budget, spent)
-        if not balance_then.can_spend(priced.price, now):
-            return CollectionPlan(priced_calls, balance_then.compute_spending_time(priced.price, now))
+        needed = priced.price + priced.call.ahead_credits
+        if not balance_then.can_spend(needed, now):
+            until = balance_then.compute_spending_time(needed, now)
+            noon = day_of(now) + _RESERVED_UNTIL
+            return CollectionPlan(priced_calls, min(until, noon) if priced.call.ahead_credits and now < noon else until)
         spent += priced.price
     return CollectionPlan(priced_calls, None)

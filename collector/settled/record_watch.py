@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 
 import structlog
 
@@ -13,8 +14,9 @@ from collector.leadership.terms import Term, require_term
 from collector.settled.evidence import EvidenceCall, NightlyRecord, RecordKey
 from collector.settled.planner import RECENT_PRICE, compute_price
 from collector.settled.record_store import load_records, store_record
-from collector.settled.schedule import CollectionTiming, list_due_evidence, load_schedule
-from collector.settled.source_calls import Answer, SourceCalls, stops_collection
+from collector.settled.schedule import CollectionTiming, Schedule, list_due_evidence, load_schedule
+from collector.settled.shares import Bill
+from collector.settled.source_calls import Answer, SourceCalls, Terms, stops_collection
 
 log = structlog.get_logger()
 
@@ -37,30 +39,39 @@ class RecordWatch:
 
         Raises SourceError if the next call would fail as well, SupersededError, DatabaseUnavailableError.
         """
-        await self._make_due_calls(term, recent=True)
+        await self._make_recent_calls(term)
 
-    async def check_old_records(self, term: Term) -> bool:
-        """Make the evidence calls that are due and have the price of old flights.
+    def list_old_calls(self, schedule: Schedule, now: datetime) -> list[EvidenceCall]:
+        """Return the evidence calls that are due at the price of old flights: people pay for them.
 
-        Return True if at least one was answered, else False.
-
-        Raises SourceError if the next call would fail as well, SupersededError, DatabaseUnavailableError.
+        They are about days that most airports do not wait for any more.
         """
-        return await self._make_due_calls(term, recent=False)
+        due = list_due_evidence(schedule, self._beacons, now, self._timing)
+        return [call for call in due if compute_price(call.interval.begin, now) != RECENT_PRICE]
 
-    async def confirm_zero(self, term: Term, interval: Interval) -> bool:
+    async def make_old_call(self, term: Term, call: EvidenceCall, terms: Terms) -> bool:
+        """Make one evidence call for which people pay, and store what its answer proves.
+
+        Return False if the quota defers the call. Raises SourceError, SupersededError, DatabaseUnavailableError.
+        """
+        answer = await self._calls.fetch(term, call.interval, terms)
+        if answer is not None:
+            await asyncio.to_thread(self._store_answer, term, call, answer)
+        return answer is not None
+
+    async def confirm_zero(self, term: Term, interval: Interval, bill: Bill | None) -> bool:
         """Return True if an answer without flights for the interval may be stored, False if it may be wrong.
 
         In an outage the source has returned "no flights" for every airport. So an evidence call is made at once for the
         evidence airport of the interval's day: if this airport has flights as before, the answer is confirmed. If it
         has none, or is the interval's own airport, the answers contradict the evidence, which is deleted: the day must
         be proven anew. False, too, if there is no evidence, or if the quota defers the call. Raises SourceError,
-        SupersededError, DatabaseUnavailableError.
+        SupersededError, DatabaseUnavailableError. `bill`: who pays, those who paid for the answer.
         """
         record = await asyncio.to_thread(self._load_record, interval)
         if record.airport is None:
             return False
-        answer = await self._calls.fetch(term, EvidenceCall(record, record.airport).interval)
+        answer = await self._calls.fetch(term, EvidenceCall(record, record.airport).interval, Terms(bill=bill))
         if answer is None:
             return False
         if answer.flights and record.airport != interval.airport:
@@ -82,20 +93,18 @@ class RecordWatch:
         with self._database.reading() as session:
             return load_records(session, self._clock.now()).get(day_of(interval.begin), interval.direction)
 
-    async def _make_due_calls(self, term: Term, *, recent: bool) -> bool:
-        """Make the due evidence calls of one price, until the quota defers one.
+    async def _make_recent_calls(self, term: Term) -> None:
+        """Make the due evidence calls at the price of recent flights, until the quota defers one.
 
-        Return True if at least one was answered, else False. An answer may make a call about another record due, which
-        is made as well; each record is called for once at most. A failed call is logged and stays due. Raises as
-        `check_recent_records` does.
+        Nobody pays for them: there are as many, whatever the number of airports. An answer may make a call about
+        another record due, which is made as well; each record is called for once at most. A failed call is logged and
+        stays due. Raises as `check_recent_records` does.
         """
-        answered: set[RecordKey] = set()
         tried: set[RecordKey] = set()
         while calls := [
             call
             for call in await asyncio.to_thread(self._load_due_calls)
-            if call.record.key not in tried
-            and (compute_price(call.interval.begin, self._clock.now()) == RECENT_PRICE) is recent
+            if call.record.key not in tried and (compute_price(call.interval.begin, self._clock.now()) == RECENT_PRICE)
         ]:
             for call in calls:
                 tried.add(call.record.key)
@@ -107,10 +116,8 @@ class RecordWatch:
                         raise
                     continue
                 if answer is None:
-                    return bool(answered)
+                    return
                 await asyncio.to_thread(self._store_answer, term, call, answer)
-                answered.add(call.record.key)
-        return bool(answered)
 
     def _load_due_calls(self) -> list[EvidenceCall]:
         """Return the evidence calls that are due now, in the order to make them in. Raises DatabaseUnavailableError."""

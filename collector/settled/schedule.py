@@ -1,10 +1,10 @@
 """Queries for the planner: the airports and directions with interests, how far each is collected, what is recorded."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -18,6 +18,7 @@ from collector.intervals import (
     skip_missing_days,
 )
 from collector.model import CoverageRow, InterestRow, LastPollRow, UnheardRow
+from collector.people import load_accounts
 from collector.settled.evidence import (
     JITTER,
     EvidenceCall,
@@ -29,6 +30,7 @@ from collector.settled.evidence import (
 )
 from collector.settled.planner import CollectionTarget
 from collector.settled.record_store import load_records
+from collector.settled.shares import Accounts
 from domain.airports import find_airport
 from domain.interests import Direction
 
@@ -54,6 +56,8 @@ class Schedule:
     targets: list[CollectionTarget]
     """In no order."""
     records: NightlyRecords
+    accounts: Accounts
+    """What each person has paid of the credits."""
 
 
 def load_schedule(session: Session, timing: CollectionTiming, now: datetime, airport: str | None = None) -> Schedule:
@@ -67,18 +71,19 @@ def load_schedule(session: Session, timing: CollectionTiming, now: datetime, air
     unheard = {(row.airport, row.direction): row.asked_until for row in session.scalars(select(UnheardRow))}
     polls = {(row.airport, row.direction): row.asked_at for row in session.scalars(select(LastPollRow))}
     targets = []
-    for (icao, direction), (interests, effective_from) in _load_interest_counts(session, airport).items():
+    for (icao, direction), demand in _load_demands(session, airport).items():
         if find_airport(icao) is None:
             continue
         key = icao, direction.value
         row = coverage.get(key)
         cursor = row.covered_until if row else unheard.get(key)
-        next_begin = _find_next_begin(records, direction, compute_next_begin(cursor, effective_from, now), now)
+        next_begin = _find_next_begin(records, direction, compute_next_begin(cursor, demand.effective_from, now), now)
         targets.append(
             CollectionTarget(
                 airport=icao,
                 direction=direction,
-                interests=interests,
+                interests=demand.interests,
+                people=demand.people,
                 next_begin=next_begin,
                 available_until=_find_available_until(records, direction, row, next_begin, now),
                 cursor=cursor,
@@ -87,7 +92,7 @@ def load_schedule(session: Session, timing: CollectionTiming, now: datetime, air
                 polled_at=polls.get(key),
             )
         )
-    return Schedule(targets, records)
+    return Schedule(targets, records, load_accounts(session))
 
 
 def list_due_evidence(
@@ -149,24 +154,38 @@ def _find_correction(row: CoverageRow, timing: CollectionTiming, now: datetime) 
     )
 
 
-def _load_interest_counts(
-    session: Session, airport: str | None
-) -> Mapping[tuple[str, Direction], tuple[int, datetime]]:
-    """Return, by airport and direction, the number of interests and their earliest `effective_from`.
+@dataclass(slots=True)
+class _Demand:
+    """The interests in one airport and direction."""
 
-    `airport`: count only the interests of this airport; None: of all. A direction without interests is left out. An
-    interest in both directions counts for each of them.
+    effective_from: datetime
+    """The earliest of them."""
+    interests: int = 0
+    people: dict[UUID, datetime] = field(default_factory=dict)
+    """By person: when the first of theirs was set."""
+
+
+def _load_demands(session: Session, airport: str | None) -> Mapping[tuple[str, Direction], _Demand]:
+    """Return, by airport and direction, the number of interests, their earliest `effective_from`, and their people.
+
+    `airport`: only the interests in this airport; None: in all. A direction without interests is left out. An interest
+    in both directions counts for each of them.
     """
     query = select(
-        InterestRow.airport, InterestRow.direction, func.count(), func.min(InterestRow.effective_from)
-    ).group_by(InterestRow.airport, InterestRow.direction)
+        InterestRow.airport,
+        InterestRow.direction,
+        InterestRow.user_id,
+        func.count(),
+        func.min(InterestRow.effective_from),
+        func.min(InterestRow.created_at),
+    ).group_by(InterestRow.airport, InterestRow.direction, InterestRow.user_id)
     if airport is not None:
         query = query.where(InterestRow.airport == airport)
-    groups: defaultdict[tuple[str, Direction], list[tuple[int, datetime]]] = defaultdict(list)
-    for icao, direction, interests, effective_from in session.execute(query):
+    demands: dict[tuple[str, Direction], _Demand] = {}
+    for icao, direction, person, interests, effective_from, created_at in session.execute(query):
         for part in Direction(direction).parts:
-            groups[icao, part].append((interests, effective_from))
-    return {
-        key: (sum(interests for interests, _ in group), min(effective_from for _, effective_from in group))
-        for key, group in groups.items()
-    }
+            demand = demands.setdefault((icao, part), _Demand(effective_from))
+            demand.interests += interests
+            demand.effective_from = min(demand.effective_from, effective_from)
+            demand.people[person] = min(demand.people.get(person, created_at), created_at)
+    return demands

@@ -4,10 +4,11 @@ Each answer is also used to check our clock.
 """
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
+from uuid import UUID
 
 import structlog
 from sqlalchemy.orm import Session
@@ -17,8 +18,10 @@ from chassis.db.database import Database
 from collector.errors import BreakerOpenError, SourceError, SourceLimitedError, WrongClockError
 from collector.intervals import Interval
 from collector.leadership.terms import Term, require_term
+from collector.people import charge_people, refund_people
 from collector.settled.planner import compute_price
 from collector.settled.quota import QuotaStore
+from collector.settled.shares import Bill
 from collector.settled.source_state import (
     LARGEST_CLOCK_ERROR,
     count_foreign_answer,
@@ -53,6 +56,24 @@ class Charge:
 
     credits: int
     at: datetime
+    parts: Mapping[UUID, int] = field(default_factory=dict)
+    """What each person paid of it, in microcredits; empty: the call is for all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """The conditions under which an API call is made, and who pays for it."""
+
+    reserved_credits: int = 0
+    """Credits that must be left afterwards."""
+    ahead_credits: int = 0
+    """Credits of other calls for which the allowance of now must be enough, too."""
+    bill: Bill | None = None
+    """Who pays. None: nobody, the call is for all."""
+
+
+FOR_ALL: Final = Terms()
+"""The conditions of a call that is for all, and that comes first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +104,16 @@ class SourceCalls:
         self,
         term: Term,
         interval: Interval,
-        reserved_credits: int = 0,
+        terms: Terms = FOR_ALL,
         on_charge: Callable[[Session, Charge], None] = lambda _session, _charge: None,
     ) -> Answer | None:
         """Charge the quota for one interval, and fetch its flights; None, at no cost, if the quota defers the call.
 
-        `reserved_credits`: credits that must be left afterwards; `on_charge` runs in the transaction of the charge.
+        `on_charge` runs in the transaction of the charge.
         Raises SourceError if the call fails, after the refund of its credits; WrongClockError, without a refund, if the
         answer shows that our clock is wrong; SupersededError, DatabaseUnavailableError.
         """
-        charge = await asyncio.to_thread(self._charge, term, interval, reserved_credits, on_charge)
+        charge = await asyncio.to_thread(self._charge, term, interval, terms, on_charge)
         if charge is None:
             return None
         self._source.remaining_credits = self._source.clock_error = None
@@ -111,7 +132,7 @@ class SourceCalls:
         self._quota.reconcile_with_source(session, answer.remaining_credits, answer.charge.at, now)
 
     def _charge(
-        self, term: Term, interval: Interval, reserved_credits: int, on_charge: Callable[[Session, Charge], None]
+        self, term: Term, interval: Interval, terms: Terms, on_charge: Callable[[Session, Charge], None]
     ) -> Charge | None:
         """Charge the quota for one API call, before the call is made.
 
@@ -124,22 +145,26 @@ class SourceCalls:
             require_term(session, term)
             balance = self._quota.load_balance(session, now)
             price = compute_price(interval.begin, now)
-            if balance.is_paused(now) or not balance.can_spend(price, now) or balance.left - price < reserved_credits:
+            if balance.is_paused(now) or not balance.can_spend(price + terms.ahead_credits, now):
                 return None
-            charge = Charge(price, now)
+            if balance.left - price < terms.reserved_credits:
+                return None
             self._quota.charge(session, price, now)
+            charge = Charge(price, now, charge_people(session, terms.bill, price) if terms.bill else {})
             on_charge(session, charge)
         return charge
 
     def _refund(self, charge: Charge, error: SourceError) -> None:
         """Refund the charge of an API call that failed, and store the pause or the credits that the source reported.
 
-        After a SourceLimitedError the pause is stored, after any other error the reported credits, if there are any. A
-        charge of an earlier UTC day is not refunded. A foreign answer is counted. Raises DatabaseUnavailableError.
+        What people paid is given back, too. After a SourceLimitedError the pause is stored, after any other error the
+        reported credits, if there are any. A charge of an earlier UTC day is not refunded to the day. A foreign answer
+        is counted. Raises DatabaseUnavailableError.
         """
         now = self._clock.now()
         with self._database.transaction() as session:
             self._quota.refund(session, charge.credits, charge.at, now)
+            refund_people(session, charge.parts)
             count_foreign_answer(session, error, now)
             if isinstance(error, SourceLimitedError):
                 self._quota.store_pause(session, now + timedelta(seconds=error.retry_after_s), now)

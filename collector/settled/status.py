@@ -1,7 +1,7 @@
 """The state of the scheduler for operators, loaded from the database, so that any replica can show it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -11,8 +11,15 @@ from chassis.clock import Clock
 from chassis.db.database import Database
 from collector.model import CoverageRow
 from collector.settled.evidence import NightlyRecord
-from collector.settled.explain import build_progress, explain_waiting
-from collector.settled.planner import CollectionTarget, QuotaBalance, build_plan, list_due_calls
+from collector.settled.explain import build_progress, explain_credits, explain_waiting
+from collector.settled.planner import (
+    OLD_PRICE,
+    CollectionTarget,
+    QuotaBalance,
+    build_plan,
+    count_due_calls,
+    list_due_calls,
+)
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming, Schedule, list_retired_airports, load_schedule
 from collector.settled.source_state import (
@@ -52,6 +59,8 @@ class TargetCoverage:
     direction: Direction
     interests: int
     """Number of interests."""
+    people: int
+    """Number of people with such an interest, who pay for it together."""
     covered_from: datetime | None
     """None: nothing is collected yet."""
     covered_until: datetime | None
@@ -66,6 +75,8 @@ class TargetCoverage:
     """Seconds from the begin of the next interval to now."""
     waiting_for: str | None
     """The evidence that the next interval waits for, in words. None: it waits for none."""
+    waits_for_credits: str | None
+    """In words, if the next interval is due and waits for credits. None: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +135,18 @@ class SchedulerStatus:
             }
             clock, foreign = load_clock_comparison(session), load_foreign_answers(session)
             retired = list_retired_airports(session)
-        plan = build_plan(list_due_calls(schedule.targets, now), balance, now)
+        most = max(balance.left, MAX_SHOWN_CALLS * OLD_PRICE)
+        calls = list_due_calls(schedule.targets, now, schedule.accounts, credits_left=most)
+        plan = build_plan(calls, balance, now)
+        firsts: dict[tuple[str, Direction], int] = {}
+        for number, call in enumerate(calls):
+            firsts.setdefault((call.interval.airport, call.interval.direction), number)
         return SchedulerState(
             at=now,
             budget=balance.budget,
             spent=balance.spent,
             left=balance.left,
-            due=len(plan.calls),
+            due=count_due_calls(schedule.targets),
             plan=tuple(
                 PlannedCall(
                     airport=priced.call.interval.airport,
@@ -144,7 +160,14 @@ class SchedulerStatus:
             ),
             deferred_until=_find_end_of_deferral(plan.deferred_until, balance, now),
             coverage=tuple(
-                self._build_coverage(target, schedule, rows.get((target.airport, target.direction.value)), unheard, now)
+                replace(
+                    self._build_coverage(
+                        target, schedule, rows.get((target.airport, target.direction.value)), unheard, now
+                    ),
+                    waits_for_credits=explain_credits(
+                        target, firsts.get((target.airport, target.direction)), plan.deferred_until
+                    ),
+                )
                 for target in sorted(schedule.targets, key=lambda target: (target.airport, target.direction))
             ),
             records=tuple(schedule.records.list_newest(SHOWN_DAYS)),
@@ -161,12 +184,13 @@ class SchedulerStatus:
         unheard: Mapping[str, datetime | None],
         now: datetime,
     ) -> TargetCoverage:
-        """Return a target's coverage, what it waits for, and its lag at `now`, which is never negative."""
+        """Return a target's coverage, the evidence it waits for, and its lag at `now`, which is never negative."""
         progress = build_progress(target, row, unheard.get(target.airport))
         return TargetCoverage(
             airport=target.airport,
             direction=target.direction,
             interests=target.interests,
+            people=len(target.people),
             covered_from=row.covered_from if row is not None else None,
             covered_until=target.covered_until,
             goes_on_at=target.next_begin,
@@ -174,6 +198,7 @@ class SchedulerStatus:
             asked_at=target.polled_at,
             lag_s=max((now - target.next_begin).total_seconds(), 0.0),
             waiting_for=explain_waiting(progress, schedule.records, self._timing.record, now),
+            waits_for_credits=None,
         )
 
 

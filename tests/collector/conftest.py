@@ -28,6 +28,7 @@ from collector.settled.evidence import RecordTiming
 from collector.settled.quota import QuotaStore
 from collector.settled.schedule import CollectionTiming
 from collector.settled.status import SchedulerStatus
+from collector.write_limits import PersonLimits, WriteLimit
 from domain.interests import Direction, Interest
 from domain.windows import Window
 from tests.fakes.authority import FakeAuthority
@@ -43,6 +44,8 @@ ANNS, BOBS, UNCONFIRMED, OPERATOR = (
 """Headers of requests. Ann and Bob have confirmed their addresses."""
 BUDGET = 400
 """Credits per day."""
+MANY = PersonLimits(interests=1_000, airports=1_000, writes_per_minute=100_000)
+"""Limits by person that no test of another rule reaches."""
 NOWHERE = "sqlite:////nowhere/at/all.db"
 """URL of a database that is unavailable."""
 
@@ -165,23 +168,23 @@ def users(authority: FakeAuthority) -> Iterator[Authenticator]:
     users.close()
 
 
-def app_of(database: Database, clock: Clock, users: Authenticator) -> Flask:
+def app_of(database: Database, clock: Clock, users: Authenticator, limits: PersonLimits = MANY) -> Flask:
     """Return the Flask app with all routes of the collector, as `__main__` wires it."""
-    app = create_app(
-        "collector", Metrics(ServiceIdentity("collector", "local")), PROBLEMS, explain_unready=lambda: None
-    )
+    metrics = Metrics(ServiceIdentity("collector", "local"))
+    app = create_app("collector", metrics, PROBLEMS, explain_unready=lambda: None)
     timing = CollectionTiming(
         RecordTiming(timedelta(hours=1), timedelta(hours=3)), timedelta(hours=1), timedelta(days=2)
     )
     app.register_blueprint(
         blueprint(
-            InterestStore(database, clock),
+            InterestStore(database, clock, limits),
             CollectionRequests(database),
             users,
             OPERATOR_TOKEN,
             FlightQueries(database, clock),
             CoverageReports(database, clock, timing).load_report,
             SchedulerStatus(database, clock, timing, QuotaStore(BUDGET)).load_state,
+            WriteLimit(database, limits, metrics),
         )
     )
     app.register_blueprint(openapi.create_blueprint("Towerwatch interests and flights", "1", DESCRIPTION))

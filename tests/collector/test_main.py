@@ -65,6 +65,9 @@ def test_invalid_settings_are_all_reported_without_their_values(start: Start) ->
         "CORRECTIONS_AFTER": "P1Y",
         "FLIGHTS_RETENTION": "P30D",
         "CREDITS_PER_DAY": "119",
+        "INTERESTS_PER_PERSON": "0",
+        "AIRPORTS_PER_PERSON": "0",
+        "WRITES_PER_MINUTE": "0",
         "HTTP_PORT": "0",
         "GRPC_PORT": "99999",
     }

@@ -91,6 +91,7 @@ class Deployment:
             "GRPC_PORT": str(free_port()),
             "DATABASE_URL": interests_url,
             "AUTHENTICATION_CACHE_S": str(TOKEN_CACHE_S),
+            "WRITES_PER_MINUTE": "100000",  # the people write all the time, until they are deleted
         }
         self.left, self.right = self.start_replica(), self.start_replica()
         self._settings["USER_MANAGER_GRPC_TARGET"] = self.right.grpc_target

@@ -452,7 +452,8 @@ def test_the_operator_sees_the_scheduler(client: FlaskClient, service: Service) 
     ]  # fmt: skip
     assert shown["coverage"] == [
         {
-            "airport_icao": "KJFK", "direction": "departures", "interests": 1, "covered_from": "2013-02-11T12:00:00Z",
+            "airport_icao": "KJFK", "direction": "departures", "interests": 1, "people": 1,
+            "waits_for_credits": None, "covered_from": "2013-02-11T12:00:00Z",
             "covered_until": "2013-02-12T00:00:00Z", "goes_on_at": "2013-02-12T00:00:00Z",
             "due_until": "2013-02-13T00:00:00Z", "asked_at": None, "lag_seconds": 36 * 3600.0, "waiting_for": None,
         }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -35,7 +35,7 @@ from collector.settled.schedule import CollectionTiming
 from collector.sources.flight import Flight
 from domain.interests import Direction
 from domain.traffic import Coverage, DirectionTraffic, Observation
-from tests.collector.conftest import NOON, NOWHERE, Service, outbox, prove_past_days, wish
+from tests.collector.conftest import ANN, BOB, NOON, NOWHERE, Service, outbox, prove_past_days, wish
 from tests.fakes.clock import FakeClock
 from tests.fakes.nightly_source import NightlySource, build_flight
 from towerwatch.flights.v1 import events_pb2 as flights_pb
@@ -203,17 +203,21 @@ def test_an_interest_in_the_past_is_collected_from_its_day_on(service: Service) 
     assert_consistent(service.database, source.available)
 
 
-def test_the_airport_polled_longest_ago_comes_first(service: Service) -> None:
-    """A new airport, which was never polled, comes first; its second day comes after the other airports."""
+@pytest.mark.parametrize(("stranger", "order"), [(ANN, ["LICC", "KJFK", "LICC"]), (BOB, ["KJFK", "LICC", "LICC"])])
+def test_a_new_airport_comes_first_of_ones_own(service: Service, stranger: UUID, order: list[str]) -> None:
+    """An airport that was never polled comes before its person's others, but not before another's, which waits longer.
+
+    Its second day comes after the other airports.
+    """
     source = NightlySource(service.clock, list_daily_flights())
     collector = build_collector(service, source)
-    service.set(wish("KJFK"))
+    service.set(wish("KJFK"), ANN)
     run_recorded(service, collector)
     service.clock.advance(DAY)
-    service.set(wish("LICC", effective_from=service.clock.now() - 2 * DAY))
+    service.set(wish("LICC", effective_from=service.clock.now() - 2 * DAY), stranger)
     source.calls.clear()
     run_recorded(service, collector)
-    assert [airport for airport, *_ in source.calls] == ["LICC", "KJFK", "LICC"]
+    assert [airport for airport, *_ in source.calls] == order
 
 
 def test_an_interval_without_flights_is_published(service: Service) -> None:

@@ -1,7 +1,8 @@
 """Tests of the credit planner: never below zero credits, no target starves, with enough credits no call waits."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
@@ -9,12 +10,9 @@ from hypothesis import example, given, settings, strategies as st
 from collector.intervals import (
     DAY,
     Interval,
-    advance_corrected_until,
-    compute_available_until,
     day_of,
-    find_due_correction,
 )
-from collector.settled.evidence import LAST_HOURS
+from collector.settled.evidence import EvidenceCall, NightlyRecord
 from collector.settled.planner import (
     OLD_PRICE,
     RECENT_PRICE,
@@ -31,16 +29,11 @@ from collector.settled.planner import (
 )
 from domain.interests import Direction
 from local.opensky import credits as opensky
+from tests.collector.settled.planner_model import HOUR, QUESTIONS, SOMEBODY, CollectorModel, can_afford
 
 NOON = datetime(2013, 2, 13, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
 LAST_NIGHT = day_of(NOON) - DAY
 """The newest day with a record."""
-QUESTIONS = (HOUR, 2 * HOUR, 3 * HOUR, 3 * HOUR, 6 * HOUR, 6 * HOUR)
-"""Times after the end of a day of the questions about its record, which appears at 02:40: after the last it is whole.
-
-Two questions in vain, then arrivals and departures are there, then both are the same after the settle time.
-"""
 INSTANTS = st.datetimes(datetime(2013, 1, 1), datetime(2014, 1, 1), timezones=st.just(UTC))
 BUDGETS = st.integers(SMALLEST_BUDGET, 8_000)
 DIRECTIONS = st.sampled_from([Direction.ARRIVALS, Direction.DEPARTURES])
@@ -52,6 +45,7 @@ def target(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, *
         airport=airport,
         direction=direction,
         interests=1,
+        people={SOMEBODY: NOON - 30 * DAY},
         next_begin=LAST_NIGHT,
         available_until=LAST_NIGHT + DAY,
         cursor=LAST_NIGHT,
@@ -60,12 +54,6 @@ def target(airport: str = "KJFK", direction: Direction = Direction.DEPARTURES, *
         polled_at=NOON - HOUR,
     )
     return replace(now_due, **changes)  # type: ignore[arg-type]
-
-
-def can_afford(call: ApiCall, balance: QuotaBalance, now: datetime) -> bool:
-    """Return True if the quota allows the call now, and the credits that it must leave are left; else False."""
-    price = compute_price(call.interval.begin, now)
-    return balance.can_spend(price, now) and balance.left - price >= call.reserved_credits
 
 
 def airports_in_order(targets: list[CollectionTarget]) -> list[str]:
@@ -209,105 +197,6 @@ def test_a_plan_has_the_time_of_the_first_deferred_call() -> None:
     assert build_plan(only_correction, QuotaBalance(400, 400), NOON).deferred_until is None
 
 
-@dataclass
-class CollectorModel:
-    """A model of the collector without any I/O, which polls in the planner's order as often as the test says.
-
-    The record of each night costs the questions about it. Days before the begin are proven already.
-    """
-
-    now: datetime
-    budget: int
-    interests: dict[tuple[str, Direction], int]
-    backlog: timedelta = DAY
-    corrections_after: timedelta = timedelta(0)
-    cursors: dict[tuple[str, Direction], datetime] = field(default_factory=dict)
-    corrected: dict[tuple[str, Direction], datetime] = field(default_factory=dict)
-    asked: dict[tuple[str, Direction], datetime] = field(default_factory=dict)
-    spent: dict[datetime, int] = field(default_factory=dict)
-    questions: dict[datetime, int] = field(default_factory=dict)
-    """Number of questions that were answered about the record of each day; a day before the begin is not in it."""
-
-    def __post_init__(self) -> None:
-        """Keep where collection begins, and ask for the records of the last day before the begin and later."""
-        self.begin = day_of(self.now) - self.backlog
-        self.questions[day_of(self.now) - DAY] = 0
-
-    def is_recorded(self, day: datetime) -> bool:
-        """Return True if the record of a day is proven to be whole."""
-        return self.questions.get(day, len(QUESTIONS)) == len(QUESTIONS) and day < day_of(self.now)
-
-    def targets(self) -> list[CollectionTarget]:
-        """Return the targets as the database would have them now."""
-        targets = []
-        for key, interests in self.interests.items():
-            cursor = self.cursors.get(key)
-            begin = cursor or self.begin
-            corrected = self.corrected.get(key, self.begin)
-            targets.append(
-                CollectionTarget(
-                    airport=key[0],
-                    direction=key[1],
-                    interests=interests,
-                    next_begin=begin,
-                    available_until=compute_available_until(begin, self.is_recorded),
-                    cursor=cursor,
-                    covered_until=cursor,
-                    correction=find_due_correction(corrected, begin, self.now, self.corrections_after),
-                    polled_at=self.asked.get(key),
-                )
-            )
-        return targets
-
-    def poll(self) -> list[ApiCall]:
-        """Ask and collect all that the credits allow, and return the calls, but no corrections, that were deferred."""
-        self._ask_questions(RECENT_PRICE)
-        deferred = self._collect()
-        return self._collect() if self._ask_questions(OLD_PRICE) else deferred
-
-    def _collect(self) -> list[ApiCall]:
-        """Make the due calls in order up to the first that the credits do not allow; return as `poll` does."""
-        calls = list_due_calls(self.targets(), self.now)
-        for number, call in enumerate(calls):
-            if not self._spend(call):
-                return [] if call.correction else calls[number:]
-            interval = call.interval
-            key = interval.airport, interval.direction
-            self.asked[key] = self.now
-            if call.correction:
-                self.corrected[key] = interval.end
-            else:
-                assert call.expected_cursor == self.cursors.get(key)
-                self.cursors[key] = interval.end
-                self.corrected[key] = advance_corrected_until(
-                    self.corrected.get(key, self.begin), interval.begin, interval.end, self.now, self.corrections_after
-                )
-        return []
-
-    def _ask_questions(self, price: int) -> bool:
-        """Ask the due questions that have this price, the newest day's first; return True if any could be paid."""
-        self.questions.setdefault(day_of(self.now) - DAY, 0)
-        before = sum(self.questions.values())
-        for day in sorted(self.questions, reverse=True):
-            end = day + DAY
-            interval = Interval("EDDF", Direction.ARRIVALS, end - LAST_HOURS, end)
-            if compute_price(interval.begin, self.now) != price:
-                continue
-            for after in QUESTIONS[self.questions[day] :]:
-                if self.now < end + after or not self._spend(ApiCall(interval, False, None)):
-                    break
-                self.questions[day] += 1
-        return sum(self.questions.values()) > before
-
-    def _spend(self, call: ApiCall) -> bool:
-        """Spend a call's price if the quota allows the call; return False, and spend nothing, otherwise."""
-        today = day_of(self.now)
-        if not can_afford(call, QuotaBalance(self.budget, self.spent.get(today, 0)), self.now):
-            return False
-        self.spent[today] = self.spent.get(today, 0) + compute_price(call.interval.begin, self.now)
-        return True
-
-
 INTERESTS = st.dictionaries(
     st.tuples(st.sampled_from(["KJFK", "LICC", "EGLL", "KBOS", "KLGA", "LIRF"]), DIRECTIONS),
     st.integers(1, 10_000),
@@ -401,3 +290,28 @@ def test_without_credits_no_call_is_made(left: int) -> None:
     """The credits never go below zero."""
     call = ApiCall(Interval("KJFK", Direction.DEPARTURES, NOON - HOUR, NOON), correction=False, expected_cursor=None)
     assert not can_afford(call, QuotaBalance(400, 400 - left), day_of(NOON) + DAY - timedelta(seconds=1))
+
+
+def test_evidence_about_an_old_day_is_paid_by_those_who_wait_for_it() -> None:
+    """An evidence call about an old day has its place in the order, and is paid by those whose airports need it."""
+    ann, bob = UUID(int=1), UUID(int=2)
+    old = day_of(NOON) - 9 * DAY
+    history = target("LICC", people={bob: NOON}, next_begin=old, available_until=old, cursor=old, covered_until=old)
+    fresh = target("KJFK", people={ann: NOON})
+    question = EvidenceCall(NightlyRecord(old, Direction.ARRIVALS), "EDDF")
+    calls = list_due_calls([history, fresh], NOON, evidence=[question])
+    assert {call.interval.airport: call.bill.people for call in calls if call.bill} == {"EDDF": (bob,), "KJFK": (ann,)}
+    assert [call.record is not None for call in calls if call.interval.airport == "EDDF"] == [True]
+
+
+def test_until_noon_a_later_call_leaves_the_allowance_to_last_nights_record() -> None:
+    """Who has an older day to ask for does not spend the morning's credits while another waits for the record."""
+    ann, bob = UUID(int=1), UUID(int=2)
+    early = day_of(NOON) + HOUR
+    asked = {"people": {ann: NOON - DAY}, "polled_at": NOON - 2 * DAY}
+    hers = [target(airport, next_begin=LAST_NIGHT, available_until=LAST_NIGHT, **asked) for airport in ("EGLL", "KJFK")]
+    his = target("LICC", people={bob: NOON - DAY}, next_begin=LAST_NIGHT - 2 * DAY, available_until=LAST_NIGHT)
+    calls = list_due_calls([*hers, his], early)
+    assert [call.ahead_credits for call in calls] == [OLD_PRICE, 2 * OLD_PRICE]
+    assert build_plan(calls, QuotaBalance(400, 70), early).deferred_until is not None
+    assert [call.ahead_credits for call in list_due_calls([*hers, his], NOON)] == [0, 0]

@@ -1,0 +1,141 @@
+"""Storage of the people's accounts: what each has paid of the credits, and the writes of the present minute.
+
+Each function runs in the caller's transaction. The table holds no name: a person is a user id.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, case, delete, select
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.orm import Session
+
+from collector.model import CreditsRow, InterestRow, PersonRow
+from collector.settled.shares import NO_ACCOUNTS, ROUND, Accounts, Bill, charge
+
+T = TypeVar("T")
+
+_BATCH: Final = 500
+"""Number of people in one statement."""
+
+
+def load_accounts(session: Session) -> Accounts:
+    """Return what each person has paid, and the level; nothing is locked."""
+    rows = session.execute(select(PersonRow.user_id, PersonRow.paid))
+    return Accounts(_load_level(session), {row.user_id: row.paid for row in rows})
+
+
+def charge_people(session: Session, bill: Bill, price: int) -> Mapping[UUID, int]:
+    """Charge a call of this price (credits) to the people of its bill, and return what each paid (microcredits).
+
+    The level rises to that of the bill. The caller holds the lock of the credits' row, which exists.
+    """
+    paid: dict[UUID, int] = {}
+    for people in _split(sorted(bill.people)):
+        query = select(PersonRow.user_id, PersonRow.paid).where(PersonRow.user_id.in_(people)).with_for_update()
+        paid |= {row.user_id: row.paid for row in session.execute(query)}
+    accounts, parts = charge(Accounts(_load_level(session), paid), bill, price)
+    for row in session.scalars(select(CreditsRow)):
+        row.level = accounts.level
+    _store_paid(session, accounts.paid)
+    return parts
+
+
+def refund_people(session: Session, parts: Mapping[UUID, int]) -> None:
+    """Give back what people paid of a call that failed; the level stays."""
+    for people in _split(sorted(parts)):
+        for row in session.scalars(select(PersonRow).where(PersonRow.user_id.in_(people)).with_for_update()):
+            row.paid = max(row.paid - parts[row.user_id], 0)
+
+
+def join_queue(session: Session, user_id: UUID) -> None:
+    """Insert or lock a person's account, before an interest of theirs is added.
+
+    A person who has not waited in the present round begins with the next one: else those who come anew, or again and
+    again, would be served before all others, for ever.
+    """
+    level = _load_level(session)
+    begin = case((PersonRow.paid < level, level + ROUND), else_=PersonRow.paid)
+    _upsert(session, [{"user_id": user_id, "paid": level + ROUND, "minute": 0, "writes": 0}], {"paid": begin})
+
+
+def count_write(session: Session, user_id: UUID, minute: int) -> int:
+    """Count a write of a person in a minute (since the epoch), and return the number of writes in it so far.
+
+    A replica whose clock is a minute behind counts in the other's minute. A minute farther ahead was stored by a wrong
+    clock, and counts as none.
+    """
+    is_same = PersonRow.minute.in_([minute, minute + 1])
+    values: dict[str, ColumnElement[Any]] = {  # in this order: MySQL assigns one after the other
+        "writes": case((is_same, PersonRow.writes + 1), else_=1),
+        "minute": case((is_same, PersonRow.minute), else_=minute),
+    }
+    _upsert(session, [{"user_id": user_id, "paid": 0, "minute": minute, "writes": 1}], values)
+    return session.scalar(select(PersonRow.writes).where(PersonRow.user_id == user_id)) or 0
+
+
+def delete_account(session: Session, user_id: UUID) -> None:
+    """Delete a person's account; nothing is done if there is none."""
+    session.execute(delete(PersonRow).where(PersonRow.user_id == user_id))
+
+
+def delete_idle_accounts(session: Session, minute: int) -> None:
+    """Delete the accounts of people who have no interest, have paid no more than the level, and wrote nothing lately.
+
+    `minute`: the present one. A person who comes again begins as with such an account. Some are left for the next time,
+    if there are many.
+    """
+    idle = (
+        select(PersonRow.user_id)
+        .where(
+            PersonRow.paid <= _load_level(session),
+            PersonRow.minute < minute - 1,
+            PersonRow.user_id.not_in(select(InterestRow.user_id)),
+        )
+        .limit(_BATCH)
+    )
+    for user_id in session.scalars(idle).all():
+        has_interest = select(InterestRow.interest_id).where(InterestRow.user_id == user_id).exists()
+        session.execute(delete(PersonRow).where(PersonRow.user_id == user_id, ~has_interest))
+
+
+def _load_level(session: Session) -> int:
+    """Return the level; 0 before the first call."""
+    return session.scalar(select(CreditsRow.level)) or NO_ACCOUNTS.level
+
+
+def _store_paid(session: Session, paid: Mapping[UUID, int]) -> None:
+    """Store what people have paid."""
+    rows = [{"user_id": each, "paid": amount, "minute": 0, "writes": 0} for each, amount in sorted(paid.items())]
+    for batch in _split(rows):
+        _upsert(session, batch, {"paid": None})
+
+
+def _split(items: Sequence[T]) -> Iterator[list[T]]:
+    """Yield the items in lists of at most `_BATCH`."""
+    rest = iter(items)
+    while batch := list(islice(rest, _BATCH)):
+        yield batch
+
+
+def _upsert(
+    session: Session, rows: Sequence[Mapping[str, object]], values: Mapping[str, ColumnElement[Any] | None]
+) -> None:
+    """Insert accounts; of those that exist, set these columns in this order. None: to the value of the row to insert.
+
+    The rows are locked until the transaction ends.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        statement = sqlite.insert(PersonRow).values(rows)
+        inserted = statement.excluded
+        session.execute(
+            statement.on_conflict_do_update(
+                index_elements=[PersonRow.user_id], set_={k: inserted[k] if v is None else v for k, v in values.items()}
+            )
+        )
+        return
+    on_mysql = mysql.insert(PersonRow).values(rows)
+    news = on_mysql.inserted
+    session.execute(on_mysql.on_duplicate_key_update([(k, news[k] if v is None else v) for k, v in values.items()]))
