@@ -4,6 +4,7 @@ from notifier.mail.compose import (
     compose_alert_mail,
     compose_alerts_mail,
     compose_confirmation_mail,
+    compose_token_mail,
     compose_unheard_mail,
 )
 from notifier.mail.contact import Contact, is_printable_link
@@ -18,6 +19,7 @@ __all__ = [
     "compose_alert_mail",
     "compose_alerts_mail",
     "compose_confirmation_mail",
+    "compose_token_mail",
     "compose_unheard_mail",
     "format_subject",
     "is_printable_link",
